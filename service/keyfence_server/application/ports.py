@@ -1,0 +1,238 @@
+"""What the use cases need from the world, and what each of it promises.
+
+Every docstring here is a contract: whoever implements a port keeps it, and the
+conformance suite (`tests/store_contract.py`) holds stores to it. Times are aware,
+in UTC, to the microsecond. Ids, names and digests compare byte by byte: never by a
+collation that folds or trims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.secrets import Digest
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached, or does not answer in time. Nothing was changed,
+    or, if a commit was under way, it is not known whether it took effect."""
+
+
+class Clock(Protocol):
+    """The time, passed in so that tests can hold it."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware, in UTC."""
+        ...
+
+    def timestamp(self) -> float:
+        """The same moment as seconds since the epoch: what a hot path compares."""
+        ...
+
+
+class ChangeKind(Enum):
+    """What a change is about."""
+
+    KEY = "key"
+    KEYSPACE = "keyspace"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """That something is no longer as it was: all that a cache needs to forget it.
+
+    Attributes:
+        subject: the key's id, or the keyspace's name.
+        keyspace: the keyspace that the subject is in, or is.
+        created: whether the subject was not there before, so that a cache which
+            remembers absence must forget that.
+    """
+
+    kind: ChangeKind
+    subject: str
+    keyspace: str
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """That somebody did something. Written in the transaction that did it.
+
+    Attributes:
+        action: "key.create", "key.update", "key.rotate", "key.revoke",
+            "keyspace.apply".
+        actor_key_id: the credential that asked for it; None at first start, when the
+            server makes the first credential itself.
+        subject: the key's id, or the keyspace's name.
+        request_id: of the RPC, as in the log.
+        details: what a reader would ask next, never a secret.
+    """
+
+    event_id: str
+    time: datetime
+    action: str
+    actor_key_id: KeyId | None
+    keyspace: str
+    account_id: str | None
+    subject: str
+    request_id: str | None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFilter:
+    """Which keys to list. None means any. `state` is the keys' own, not their lineage's."""
+
+    keyspace: str
+    account_id: str | None = None
+    state: KeyState | None = None
+    parent_key_id: KeyId | None = None
+
+
+class Snapshot(Protocol):
+    """A consistent reading of the store: all its answers are of one revision."""
+
+    @property
+    def revision(self) -> int:
+        """The revision that this snapshot shows. 0 before the first mutation."""
+        ...
+
+    async def find_key(self, key_id: KeyId) -> Key | None:
+        """The key with this id."""
+        ...
+
+    async def find_lineage(self, key_id: KeyId) -> Lineage | None:
+        """The key with this id, and the keys that it was delegated from, in order."""
+        ...
+
+    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
+        """The key kept under any of these digests, with those it was delegated from.
+
+        A digest matches by its value and its pepper version together.
+        """
+        ...
+
+    async def ancestors(self, keys: Collection[Key]) -> Mapping[KeyId, Lineage]:
+        """For each of the keys its lineage, in as many queries as the deepest is deep."""
+        ...
+
+    async def list_keys(self, which: KeyFilter, *, after: KeyId | None, limit: int) -> list[Key]:
+        """At most `limit` keys with an id above `after`, in the order of their ids."""
+        ...
+
+    def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
+        """Every key of the keyspace that is not revoked, in no particular order, without
+        holding them all in memory. The caller finishes it before asking anything else."""
+        ...
+
+    async def count_keys(
+        self, keyspace: str, *, key_type: str | None = None, environment: str | None = None
+    ) -> int:
+        """How many keys that are not revoked the keyspace has, of this type and environment."""
+        ...
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """The keyspace with this name. Never the built-in one."""
+        ...
+
+    async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
+        """At most `limit` keyspaces with a name above `after`, in the order of their names."""
+        ...
+
+    async def find_request(self, caller: KeyId, request_id: str) -> KeyId | None:
+        """The key that the caller's request of this id made."""
+        ...
+
+    async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
+        """At most `limit` changes with a revision above `after`, in order of revision and
+        of position inside it; never a part of a revision's changes alone, unless
+        `limit` is smaller than that revision."""
+        ...
+
+
+class Transaction(Snapshot, Protocol):
+    """A mutation under way. It has locked the head, so no other mutation is: what it
+    reads stays true until it ends.
+
+    Leaving the transaction without `commit` undoes all of it.
+    """
+
+    @property
+    def revision(self) -> int:
+        """The revision that this mutation will have: the head's plus one."""
+        ...
+
+    async def insert_key(self, key: Key) -> None:
+        """Adds a key, stamped with this revision. Its id and digest must be new."""
+        ...
+
+    async def update_key(self, key: Key) -> None:
+        """Replaces the record with the key's id, stamped with this revision.
+
+        Exactly one row is touched, or nothing is and an error is raised.
+        """
+        ...
+
+    async def put_keyspace(self, keyspace: Keyspace) -> None:
+        """Adds or replaces the keyspace of that name, stamped with this revision."""
+        ...
+
+    async def insert_request(
+        self, caller: KeyId, request_id: str, key_id: KeyId, time: datetime
+    ) -> None:
+        """Remembers what a request made. Also forgets, at its leisure, requests that are
+        older than 24 hours before `time`."""
+        ...
+
+    async def commit(self, changes: Sequence[Change], event: AuditEvent) -> int:
+        """Makes everything durable at once: rows, revision, changes and audit event.
+
+        Args:
+            changes: at least one, in order.
+
+        Returns:
+            The revision, one above the head that the transaction found.
+
+        Raises:
+            StoreUnavailable: it is not known whether the mutation took effect.
+        """
+        ...
+
+
+class Store(Protocol):
+    """Where the truth is kept."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Opens a consistent reading. Raises `StoreUnavailable`."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Opens a mutation, once every other has ended. Raises `StoreUnavailable`."""
+        ...
+
+    async def ping(self) -> None:
+        """Returns if the store answers. Raises `StoreUnavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of every connection. Nothing may be asked afterwards."""
+        ...
+
+
+class Fence(Protocol):
+    """Knows when a mutation holds everywhere."""
+
+    def wait(self, revision: int, changes: Sequence[Change]) -> Awaitable[None]:
+        """Returns when no holder answers from before `revision` any more.
+
+        Called after the commit, once for each mutation, in the task of the caller;
+        cancelling it leaves the mutation as it stands.
+        """
+        ...

@@ -1,0 +1,133 @@
+"""What can be wrong with a request, in the domain's own words.
+
+The tree:
+
+    DomainError
+    ├── InvalidInput            one or more named fields are wrong
+    │   ├── UnknownScope        a scope that no catalog registers
+    │   └── InvalidDeclaration  a keyspace that contradicts itself
+    ├── NotFound
+    ├── AlreadyDone             a request that was carried out before
+    ├── Forbidden               the maker may not make or change this
+    │   └── ExceedsMaker
+    ├── Conflict                the record has moved on
+    └── Precondition            the record is in the wrong state
+
+Every error says what to do in its message, names no secret, and carries in
+`metadata` what a program would want to know. The gRPC status is chosen elsewhere:
+this module must not know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A fault at one place of the input.
+
+    Attributes:
+        path: the field, from the request's root: "scopes[0]", "format.body.length".
+            Names that are keys of a map, or of a list of named things, stand in
+            brackets: `scopes[vps:write].implies[0]`.
+        message: what is wrong and what to do about it.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class DomainError(Exception):
+    """The request cannot be carried out, and nothing was changed.
+
+    Attributes:
+        reason: the name of a `keyfence.v1.ErrorReason` without its prefix.
+        metadata: names and values for programs. Never a secret.
+    """
+
+    reason: str = "INTERNAL"
+
+    def __init__(self, message: str, *, reason: str | None = None, **metadata: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata: Mapping[str, str] = metadata
+        if reason is not None:
+            self.reason = reason
+
+
+class InvalidInput(DomainError):
+    """Fields of the request are wrong. `problems` names each of them, at least one."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(
+        self, problems: Sequence[Problem], *, reason: str | None = None, **metadata: str
+    ) -> None:
+        super().__init__("; ".join(map(str, problems)), reason=reason, **metadata)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def field(cls, path: str, message: str) -> InvalidInput:
+        """The error for a single wrong field."""
+        return cls([Problem(path, message)])
+
+
+class UnknownScope(InvalidInput):
+    """A scope that the keyspace's catalog does not register."""
+
+    reason = "UNKNOWN_SCOPE"
+
+    def __init__(self, path: str, scope: str, keyspace: str, nearest: str | None) -> None:
+        hint = f'; did you mean "{nearest}"?' if nearest else ""
+        metadata = {"scope": scope, "keyspace": keyspace}
+        if nearest:
+            metadata["nearest"] = nearest
+        super().__init__(
+            [Problem(path, f'keyspace "{keyspace}" has no scope "{scope}"{hint}')], **metadata
+        )
+        self.scope = scope
+        self.nearest = nearest
+
+
+class InvalidDeclaration(InvalidInput):
+    """A keyspace's declaration that contradicts itself."""
+
+    reason = "INVALID_KEYSPACE"
+
+
+class NotFound(DomainError):
+    """There is no such thing, or the caller may not know of it: the two look alike."""
+
+
+class AlreadyDone(DomainError):
+    """The request was carried out before."""
+
+    reason = "REQUEST_ALREADY_DONE"
+
+
+class Forbidden(DomainError):
+    """The caller may not do this."""
+
+
+class ExceedsMaker(Forbidden):
+    """A key would be able to do more than its maker. `exceeds` names in which respect."""
+
+    reason = "EXCEEDS_MAKER"
+
+    def __init__(self, message: str, *, exceeds: str) -> None:
+        super().__init__(message, exceeds=exceeds)
+
+
+class Conflict(DomainError):
+    """The record has changed since the caller read it."""
+
+    reason = "REVISION_CHANGED"
+
+
+class Precondition(DomainError):
+    """The record is in a state in which this cannot be done."""

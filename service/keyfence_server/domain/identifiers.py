@@ -1,0 +1,38 @@
+"""Ids of keys and events: 48 bits of time, 80 bits of chance, in lower-case base32.
+
+Ids made later sort later, to the millisecond, so that a listing by id is a listing
+by age, and an index on ids grows at its end. The layout is that of a ULID
+(https://github.com/ulid/spec). An id is not a secret, and nothing rests on its
+being hard to guess.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import Final
+
+from keyfence_server.domain.keys import KeyId
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_LENGTH: Final = 26
+_RANDOM_BITS: Final = 80
+
+
+def new_key_id(now: datetime) -> KeyId:
+    """A new key's id, for example "key_01jd2k7v9x4m8r5t6w3y1z0abc"."""
+    return KeyId("key_" + _sortable(now))
+
+
+def new_event_id(now: datetime) -> str:
+    """A new audit event's id, for example "evt_01jd2k7v9x4m8r5t6w3y1z0abc"."""
+    return "evt_" + _sortable(now)
+
+
+def _sortable(now: datetime) -> str:
+    number = int(now.timestamp() * 1000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    characters = []
+    for _ in range(_LENGTH):
+        number, digit = divmod(number, 32)
+        characters.append(_ALPHABET[digit])
+    return "".join(reversed(characters))

@@ -1,0 +1,115 @@
+"""What a key is, and what may become of it.
+
+A `Key` is a record without the key: nothing in it lets anyone pass. It never
+changes; a transition makes the record that replaces it, or raises. Whether a key
+passes a check is decided in `verdicts`, over its whole `Lineage`: the key itself
+and those that it was delegated from, since it can never outlive or outdo them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from typing import Final, NewType
+
+from keyfence_server.domain.errors import Precondition
+from keyfence_server.domain.secrets import Digest
+
+KeyId = NewType("KeyId", str)
+
+MAX_LINEAGE: Final = 4
+"""The most keys in a line of delegation, the first one included."""
+
+
+class KeyState(Enum):
+    """What has become of a key. Expiry is not among them: it comes by time alone."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key's record. Times are aware and in UTC, with microseconds.
+
+    Attributes:
+        granted_scopes: as granted, wildcards included; sorted, without repetition.
+        allowed_addresses: CIDR networks in canonical form; empty means from anywhere.
+        bound_keyspaces: for operator credentials: the keyspaces they may act on, "*"
+            for all but `system`. Empty for every other key.
+        expire_time: None means never, by time.
+        revision: the revision at which this record was written.
+    """
+
+    key_id: KeyId
+    keyspace: str
+    account_id: str
+    display_name: str
+    key_type: str
+    environment: str
+    granted_scopes: tuple[str, ...]
+    digest: Digest
+    display_prefix: str
+    create_time: datetime
+    update_time: datetime
+    state: KeyState = KeyState.ACTIVE
+    preset: str | None = None
+    expire_time: datetime | None = None
+    revoke_time: datetime | None = None
+    allowed_addresses: tuple[str, ...] = ()
+    bound_keyspaces: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    parent_key_id: KeyId | None = None
+    rotated_from_key_id: KeyId | None = None
+    rotated_to_key_id: KeyId | None = None
+    created_by_key_id: KeyId | None = None
+    revision: int = 0
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether the key's time is up: from `expire_time` on, not only after it."""
+        return self.expire_time is not None and now >= self.expire_time
+
+    def disabled(self, now: datetime) -> Key:
+        """The key, not working for now. Raises `Precondition` on a revoked key."""
+        self._require_not_revoked()
+        return replace(self, state=KeyState.DISABLED, update_time=now)
+
+    def enabled(self, now: datetime) -> Key:
+        """The key, working again. Raises `Precondition` on a revoked key."""
+        self._require_not_revoked()
+        return replace(self, state=KeyState.ACTIVE, update_time=now)
+
+    def revoked(self, now: datetime) -> Key:
+        """The key, gone for good. A revoked key stays as it was."""
+        if self.state is KeyState.REVOKED:
+            return self
+        return replace(self, state=KeyState.REVOKED, revoke_time=now, update_time=now)
+
+    def edited(self, now: datetime, **fields: object) -> Key:
+        """The key with other fields. Raises `Precondition` on a revoked key."""
+        self._require_not_revoked()
+        return replace(self, update_time=now, **fields)  # type: ignore[arg-type]
+
+    def _require_not_revoked(self) -> None:
+        if self.state is KeyState.REVOKED:
+            raise Precondition(
+                f"key {self.key_id} was revoked, which is final; make a new key instead",
+                reason="KEY_IS_REVOKED",
+                key_id=self.key_id,
+            )
+
+
+Lineage = Sequence[Key]
+"""A key, the key that it was delegated from, and so on: at least one, at most MAX_LINEAGE."""
+
+
+def state_of(lineage: Lineage) -> KeyState:
+    """What has become of a key, given what has become of those above it."""
+    states = {key.state for key in lineage}
+    for worst in (KeyState.REVOKED, KeyState.DISABLED):
+        if worst in states:
+            return worst
+    return KeyState.ACTIVE

@@ -1,0 +1,114 @@
+"""Plaintexts and digests, kept apart by type, and the pepper that joins them.
+
+A key's plaintext exists in the reply that creates it and in the requests that
+present it. Everything else knows the digest: HMAC-SHA256 under a pepper that lives
+outside the database, so that a stolen database lets nobody test guesses. A fast
+hash is right here because keys carry at least 128 bits of entropy; slow hashes are
+for passwords (https://www.rfc-editor.org/rfc/rfc2104, RFC 2104, for HMAC).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+DIGEST_SIZE: Final = 32
+MINIMUM_PEPPER_SIZE: Final = 32
+
+
+class Plaintext:
+    """A key as its holder has it. Shows itself to nobody who does not ask by name."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself. Only for the answer to whoever made the key, and for digests."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Plaintext(redacted)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plaintext):
+            return NotImplemented
+        return hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        raise TypeError("a plaintext is not to be kept in a set or dict; keep its digest")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a plaintext is not to be pickled")
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What is kept of a plaintext.
+
+    Attributes:
+        value: 32 bytes.
+        pepper_version: which pepper it was made under.
+    """
+
+    value: bytes
+    pepper_version: int
+
+    def __post_init__(self) -> None:
+        if len(self.value) != DIGEST_SIZE:
+            raise ValueError(f"a digest has {DIGEST_SIZE} bytes, not {len(self.value)}")
+
+    def __repr__(self) -> str:
+        return f"Digest(redacted, pepper_version={self.pepper_version})"
+
+
+class Peppers:
+    """The peppers by version: the newest makes digests, all of them find keys.
+
+    Raises:
+        ValueError: no pepper, a version below 1, or one shorter than 32 bytes.
+    """
+
+    __slots__ = ("_newest_first", "current_version")
+
+    def __init__(self, by_version: Mapping[int, bytes]) -> None:
+        if not by_version:
+            raise ValueError("at least one pepper is needed")
+        for version, pepper in by_version.items():
+            if version < 1:
+                raise ValueError(f"pepper versions start at 1, not {version}")
+            if len(pepper) < MINIMUM_PEPPER_SIZE:
+                raise ValueError(
+                    f"pepper {version} has {len(pepper)} bytes; "
+                    f"at least {MINIMUM_PEPPER_SIZE} are needed"
+                )
+        # A keyed HMAC object is copied for each digest: the key schedule is paid once.
+        self._newest_first = tuple(
+            (version, hmac.new(by_version[version], digestmod=hashlib.sha256))
+            for version in sorted(by_version, reverse=True)
+        )
+        self.current_version: int = self._newest_first[0][0]
+
+    def __repr__(self) -> str:
+        versions = [version for version, _ in self._newest_first]
+        return f"Peppers(redacted, versions={versions})"
+
+    def digest(self, text: str) -> Digest:
+        """The digest of a plaintext under the newest pepper."""
+        return self._under(*self._newest_first[0], text)
+
+    def candidates(self, text: str) -> tuple[Digest, ...]:
+        """The digests that a plaintext may be kept under, the newest pepper's first."""
+        return tuple(self._under(version, keyed, text) for version, keyed in self._newest_first)
+
+    @staticmethod
+    def _under(version: int, keyed: hmac.HMAC, text: str) -> Digest:
+        mac = keyed.copy()
+        mac.update(text.encode())
+        return Digest(mac.digest(), version)
