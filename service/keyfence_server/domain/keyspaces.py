@@ -1,0 +1,355 @@
+"""A keyspace: the key system of one product, made ready from its declaration.
+
+`compile_keyspace` finds everything that is wrong with a declaration at once, so
+that its author mends it in one go. What it returns is consistent: every scope that
+is named is registered, every default exists, every form has its entropy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol, TypeVar
+
+from keyfence_server.domain.catalog import ScopeCatalog
+from keyfence_server.domain.declarations import (
+    EnvironmentDeclaration,
+    FormatDeclaration,
+    KeyspaceDeclaration,
+    KeyTypeDeclaration,
+    PresetDeclaration,
+)
+from keyfence_server.domain.errors import InvalidDeclaration, Problem
+from keyfence_server.domain.formats import KeyForm, compile_form, format_problems
+from keyfence_server.domain.scopes import is_scope_part
+
+MAX_SCOPES: Final = 10_000
+MAX_NAMES: Final = 100
+MAX_LIFETIME: Final = timedelta(days=36_500)
+DEFAULT_DISPLAY_NAME: Final = "Default"
+SYSTEM: Final = "system"
+"""The built-in keyspace, whose keys are the operator credentials."""
+MAX_PREVIOUS_FORMATS: Final = 100
+
+_BEFORE_STORED: Final = datetime.fromtimestamp(0, UTC)
+
+_KEYSPACE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_MARKED_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_MARKER: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyspace:
+    """A declared keyspace and what follows from its declaration.
+
+    Attributes:
+        previous_formats: what keys looked like before, with the markers of that time
+            written out. Keys made so still work.
+        revision: the revision at which it last changed; 0 before it was stored.
+        catalog: its scopes, compiled.
+        forms: how keys look, by key type and environment.
+        recognised_forms: those and all earlier ones.
+    """
+
+    declaration: KeyspaceDeclaration
+    previous_formats: tuple[FormatDeclaration, ...]
+    revision: int
+    create_time: datetime
+    update_time: datetime
+    catalog: ScopeCatalog = field(compare=False, repr=False)
+    forms: Mapping[tuple[str, str], KeyForm] = field(compare=False, repr=False)
+    recognised_forms: frozenset[KeyForm] = field(compare=False, repr=False)
+    _caps: Mapping[str, int] = field(compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The keyspace's name."""
+        return self.declaration.name
+
+    def find_key_type(self, name: str) -> KeyTypeDeclaration | None:
+        """The key type of this name."""
+        return _find(self.declaration.key_types, name)
+
+    def find_environment(self, name: str) -> EnvironmentDeclaration | None:
+        """The environment of this name."""
+        return _find(self.declaration.environments, name)
+
+    def find_preset(self, name: str) -> PresetDeclaration | None:
+        """The preset of this name."""
+        return _find(self.declaration.presets, name)
+
+    @property
+    def default_key_type(self) -> str:
+        """The type of a key whose maker does not say."""
+        return self.declaration.defaults.key_type or self.declaration.key_types[0].name
+
+    @property
+    def default_environment(self) -> str:
+        """The environment of a key whose maker does not say."""
+        return self.declaration.defaults.environment or self.declaration.environments[0].name
+
+    @property
+    def default_display_name(self) -> str:
+        """The name of a key whose maker does not say."""
+        return self.declaration.defaults.display_name or DEFAULT_DISPLAY_NAME
+
+    def cap_mask(self, key_type: str) -> int:
+        """The most that a key of this type can hold. A type that is gone holds nothing."""
+        return self._caps.get(key_type, 0)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Declared = TypeVar("Declared", bound=_Named)
+
+
+def _find(declared: Iterable[Declared], name: str) -> Declared | None:
+    return next((one for one in declared if one.name == name), None)
+
+
+def compile_keyspace(
+    declaration: KeyspaceDeclaration,
+    *,
+    previous_formats: Sequence[FormatDeclaration] = (),
+    revision: int = 0,
+    create_time: datetime = _BEFORE_STORED,
+    update_time: datetime = _BEFORE_STORED,
+) -> Keyspace:
+    """Makes a keyspace ready.
+
+    Raises:
+        InvalidDeclaration: with everything that is wrong with the declaration.
+    """
+    problems = [
+        *_name_problems(declaration),
+        *format_problems(declaration.format),
+        *_marked_problems("key_types", declaration.key_types),
+        *_marked_problems("environments", declaration.environments),
+        *_lifetime_problems(declaration),
+    ]
+    catalog = _catalog(declaration, problems)
+    problems += _format_reference_problems(declaration)
+    if catalog is not None:
+        problems += _scope_reference_problems(declaration, catalog)
+    problems += _default_problems(declaration)
+    if problems or catalog is None:
+        raise InvalidDeclaration(problems)
+    forms = _forms(declaration)
+    earlier = {
+        compile_form(previous, key_type="", type_marker="", environment_marker="")
+        for previous in previous_formats
+    }
+    everything = catalog.mask(["*"])
+    return Keyspace(
+        declaration=declaration,
+        previous_formats=tuple(previous_formats),
+        revision=revision,
+        create_time=create_time,
+        update_time=update_time,
+        catalog=catalog,
+        forms=forms,
+        recognised_forms=frozenset(forms.values()) | earlier,
+        _caps={
+            key_type.name: catalog.mask(key_type.scope_cap) if key_type.scope_cap else everything
+            for key_type in declaration.key_types
+        },
+    )
+
+
+def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:
+    return {
+        (key_type.name, environment.name): compile_form(
+            declaration.format,
+            key_type=key_type.name,
+            type_marker=key_type.marker or key_type.name,
+            environment_marker=environment.marker or environment.name,
+        )
+        for key_type in declaration.key_types
+        for environment in declaration.environments
+    }
+
+
+def formats_to_remember(before: Keyspace, after: Keyspace) -> tuple[FormatDeclaration, ...]:
+    """What keys looked like before a change and would no longer be recognised by.
+
+    Raises:
+        InvalidDeclaration: the format has changed too often to go on remembering.
+    """
+    forgotten = before.recognised_forms - frozenset(after.forms.values())
+    if len(forgotten) > MAX_PREVIOUS_FORMATS:
+        raise InvalidDeclaration(
+            [
+                Problem(
+                    "format",
+                    f"keys of {MAX_PREVIOUS_FORMATS} earlier formats are recognised already, "
+                    "which is the limit; keep the present format, or declare a new keyspace",
+                )
+            ]
+        )
+    return tuple(
+        sorted(
+            (form.as_declaration() for form in forgotten),
+            key=lambda form: (form.template, form.alphabet, form.length, form.shown),
+        )
+    )
+
+
+def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> ScopeCatalog | None:
+    """The compiled catalog; None, and problems, where there can be none."""
+    implications: dict[str, list[str]] = {}
+    count = len(declaration.scopes) + sum(len(r.levels) for r in declaration.resources)
+    if count > MAX_SCOPES:
+        problems.append(Problem("scopes", f"{count} scopes; at most {MAX_SCOPES} are allowed"))
+        return None
+    for scope in declaration.scopes:
+        if scope.name in implications:
+            problems.append(Problem(f"scopes[{scope.name}]", "is declared twice"))
+        implications[scope.name] = list(scope.implies)
+    for resource in declaration.resources:
+        path = f"resources[{resource.name}]"
+        if not resource.levels:
+            problems.append(Problem(f"{path}.levels", "a resource needs at least one level"))
+        weaker: str | None = None
+        for level in resource.levels:
+            name = f"{resource.name}:{level.name}"
+            if not is_scope_part(level.name):
+                problems.append(
+                    Problem(f"{path}.levels[{level.name}]", "a level is one part of a scope's name")
+                )
+            elif name in implications:
+                problems.append(
+                    Problem(f"{path}.levels[{level.name}]", f'scope "{name}" is declared twice')
+                )
+            implications[name] = [weaker] if weaker else []
+            weaker = name
+    try:
+        return ScopeCatalog(implications)
+    except InvalidDeclaration as error:
+        problems += error.problems
+        return None
+
+
+def _name_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    problems = []
+    if not _KEYSPACE_NAME.fullmatch(declaration.name):
+        problems.append(
+            Problem(
+                "name",
+                f'"{declaration.name[:200]}" is not a keyspace: 1 to 63 lower-case letters, digits '
+                "and hyphens, starting with a letter",
+            )
+        )
+    if len(declaration.display_name) > 200:
+        problems.append(Problem("display_name", "at most 200 characters"))
+    if len(declaration.description) > 2000:
+        problems.append(Problem("description", "at most 2000 characters"))
+    for scope in declaration.scopes:
+        if len(scope.description) > 500:
+            problems.append(Problem(f"scopes[{scope.name}].description", "at most 500 characters"))
+    return problems
+
+
+def _marked_problems(
+    where: str, declared: Sequence[KeyTypeDeclaration | EnvironmentDeclaration]
+) -> list[Problem]:
+    if not declared:
+        return [Problem(where, "at least one is needed")]
+    if len(declared) > MAX_NAMES:
+        return [Problem(where, f"at most {MAX_NAMES} are allowed")]
+    problems = []
+    seen: set[str] = set()
+    for one in declared:
+        if one.name in seen:
+            problems.append(Problem(f"{where}[{one.name}]", "is declared twice"))
+        seen.add(one.name)
+        if not _MARKED_NAME.fullmatch(one.name):
+            problems.append(
+                Problem(
+                    f"{where}[{one.name[:200]}]",
+                    "a name is 1 to 63 lower-case letters, digits, '-' and '_'",
+                )
+            )
+        if one.marker and not _MARKER.fullmatch(one.marker):
+            problems.append(
+                Problem(f"{where}[{one.name}].marker", "1 to 32 letters, digits, '-' and '_'")
+            )
+    return problems
+
+
+def _format_reference_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    types = {key_type.name for key_type in declaration.key_types}
+    return [
+        Problem(f"format.templates[{name}]", f'there is no key type "{name}"')
+        for name in declaration.format.templates_by_key_type
+        if name not in types
+    ]
+
+
+def _scope_reference_problems(
+    declaration: KeyspaceDeclaration, catalog: ScopeCatalog
+) -> list[Problem]:
+    lists = {
+        **{f"presets[{preset.name}].scopes": preset.scopes for preset in declaration.presets},
+        **{f"key_types[{kind.name}].scope_cap": kind.scope_cap for kind in declaration.key_types},
+    }
+    problems = [
+        Problem(f"{path}[{index}]", catalog.describe_unknown(pattern))
+        for path, patterns in lists.items()
+        for index, pattern in enumerate(patterns)
+        if not catalog.knows(pattern)
+    ]
+    seen: set[str] = set()
+    if len(declaration.presets) > MAX_NAMES:
+        problems.append(Problem("presets", f"at most {MAX_NAMES} are allowed"))
+    for preset in declaration.presets:
+        if preset.name in seen:
+            problems.append(Problem(f"presets[{preset.name}]", "is declared twice"))
+        elif not is_scope_part(preset.name):
+            problems.append(
+                Problem(f"presets[{preset.name[:200]}]", "a preset's name has no ':' or spaces")
+            )
+        elif not preset.scopes:
+            problems.append(Problem(f"presets[{preset.name}].scopes", "at least one is needed"))
+        seen.add(preset.name)
+    return problems
+
+
+def _default_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    defaults = declaration.defaults
+    references: list[tuple[str, str, Sequence[_Named]]] = [
+        ("key_type", defaults.key_type, declaration.key_types),
+        ("environment", defaults.environment, declaration.environments),
+        ("preset", defaults.preset, declaration.presets),
+    ]
+    problems = [
+        Problem(
+            f"defaults.{field_name}",
+            f'there is no {field_name.replace("_", " ")} "{value}"; '
+            f"declared: {', '.join(one.name for one in declared) or 'none'}",
+        )
+        for field_name, value, declared in references
+        if value and _find(declared, value) is None
+    ]
+    if len(defaults.display_name) > 200:
+        problems.append(Problem("defaults.display_name", "at most 200 characters"))
+    return problems
+
+
+def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    problems = []
+    lifetimes = {
+        "max_lifetime": declaration.max_lifetime,
+        "defaults.lifetime": declaration.defaults.lifetime,
+    }
+    for path, lifetime in lifetimes.items():
+        if lifetime is not None and not timedelta(0) < lifetime <= MAX_LIFETIME:
+            problems.append(Problem(path, "must be more than nothing and at most 100 years"))
+    longest, default = lifetimes.values()
+    if longest and default and default > longest:
+        problems.append(Problem("defaults.lifetime", "is longer than max_lifetime"))
+    return problems

@@ -1,0 +1,62 @@
+"""The built-in keyspace: Keyfence guards its own RPCs with its own keys and scopes.
+
+Its keys are the operator credentials. It cannot be declared, applied or changed,
+and its scopes share nothing with those of other keyspaces, however alike the names:
+a credential's scope counts only in the keyspace that the credential belongs to.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from keyfence_server.domain.declarations import (
+    FormatDeclaration,
+    KeyspaceDeclaration,
+    KeyTypeDeclaration,
+    PresetDeclaration,
+    ScopeDeclaration,
+)
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace, compile_keyspace
+
+ALL_KEYSPACES: Final = "*"
+"""In `bound_keyspaces`: every keyspace but `system`, those of the future too."""
+
+OPERATOR_ACCOUNT: Final = "operators"
+"""The account of the first credential."""
+
+_DECLARATION: Final = KeyspaceDeclaration(
+    name=SYSTEM,
+    display_name="Keyfence",
+    description="The credentials of operators and of the services that ask.",
+    format=FormatDeclaration(
+        template="kfop_{body}{checksum}", alphabet="base62", length=43, shown=6
+    ),
+    scopes=(
+        ScopeDeclaration(name="keys:check", description="Ask whose a key is and what it may do"),
+        ScopeDeclaration(name="keys:read", description="Read and list keys"),
+        ScopeDeclaration(
+            name="keys:write",
+            description="Make, change, rotate and revoke keys",
+            implies=("keys:read",),
+        ),
+        ScopeDeclaration(name="keyspaces:read", description="Read and list keyspaces"),
+        ScopeDeclaration(
+            name="keyspaces:write",
+            description="Apply keyspaces",
+            implies=("keyspaces:read",),
+        ),
+    ),
+    presets=(
+        PresetDeclaration(name="admin", display_name="Everything", scopes=("*",)),
+        PresetDeclaration(name="checker", display_name="Checks only", scopes=("keys:check",)),
+        PresetDeclaration(
+            name="key-manager", display_name="Checks, and manages keys", scopes=("keys:*",)
+        ),
+        PresetDeclaration(
+            name="auditor", display_name="Reads", scopes=("keys:read", "keyspaces:read")
+        ),
+    ),
+    key_types=(KeyTypeDeclaration(name="operator"),),
+)
+
+SYSTEM_KEYSPACE: Final[Keyspace] = compile_keyspace(_DECLARATION)
