@@ -1,0 +1,223 @@
+"""YAML read into plain data, with the place of every part of it.
+
+Only what a declaration needs is read: mappings, lists, text, whole numbers, true,
+false and nothing. Names are text, however they look: a scope called "on" or "12:30"
+stays what it is. Anchors and aliases, tags and further documents are refused, and so
+are names that stand twice and nesting without end: a file from a stranger must
+neither surprise nor exhaust the reader.
+
+It knows nothing of keyspaces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+from yaml.composer import Composer
+from yaml.parser import Parser
+from yaml.reader import Reader, ReaderError
+from yaml.resolver import BaseResolver
+from yaml.scanner import Scanner
+
+from keyfence_server.cli.source_text import Fault, Source, Span
+
+MAX_DEPTH: Final = 16
+
+_WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,15}")
+_CONSTANTS: Final[dict[str, object]] = {
+    "": None,
+    "~": None,
+    "null": None,
+    "true": True,
+    "false": False,
+}
+
+
+class YamlFaults(Exception):
+    """The text cannot be read. `faults` says where and why, at least once."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(f"{len(faults)} faults in {faults[0].source.name}")
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name of a mapping and what it holds."""
+
+    name: str
+    name_span: Span
+    value: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a document.
+
+    Attributes:
+        data: the part as plain data.
+        span: where it starts, and how far it goes on that line.
+        entries: of a mapping, in the order written.
+        items: of a list.
+    """
+
+    data: object
+    span: Span
+    entries: tuple[Entry, ...] = ()
+    items: tuple[Part, ...] = ()
+
+
+def parse_yaml(source: Source) -> Part:
+    """Reads a text that holds one document.
+
+    Raises:
+        YamlFaults: it is not YAML, holds what is refused, or says a name twice.
+    """
+    try:
+        loader = _Loader(source)
+        node = loader.get_single_node()
+    except ReaderError as error:
+        message = f"the character {error.character:#04x} is not allowed in YAML"
+        raise YamlFaults([Fault(source, source.span_at(error.position), message)]) from None
+    except _Refused as error:
+        raise YamlFaults([Fault(source, _span_of_mark(error.mark), error.message)]) from None
+    except yaml.MarkedYAMLError as error:
+        raise YamlFaults([_syntax_fault(source, error)]) from None
+    if node is None:
+        raise YamlFaults([Fault(source, None, "the file is empty")])
+    duplicates: list[Fault] = []
+    part = _part(source, node, duplicates)
+    if duplicates:
+        raise YamlFaults(duplicates)
+    return part
+
+
+class _Refused(Exception):
+    """Correct YAML that is not read."""
+
+    def __init__(self, event: yaml.Event, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.mark = event.start_mark
+
+
+class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
+    """PyYAML as far as nodes: no constructor, so no text can make an object."""
+
+    def __init__(self, source: Source) -> None:
+        Reader.__init__(self, source.text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        Composer.__init__(self)
+        BaseResolver.__init__(self)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _Refused(
+                event, 'text that starts with "*" must be in quotes: aliases are not read'
+            )
+        if getattr(event, "anchor", None) is not None:
+            raise _Refused(
+                event, 'text that starts with "&" must be in quotes: anchors are not read'
+            )
+        if getattr(event, "tag", None) is not None:
+            raise _Refused(event, 'text that starts with "!" must be in quotes: tags are not read')
+        if self._depth == MAX_DEPTH:
+            raise _Refused(event, f"more than {MAX_DEPTH} levels of nesting")
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _part(source: Source, node: yaml.Node, duplicates: list[Fault]) -> Part:
+    if isinstance(node, yaml.MappingNode):
+        entries = tuple(_entries(source, node, duplicates))
+        data = {entry.name: entry.value.data for entry in entries}
+        return Part(data, _span(source, node), entries=entries)
+    if isinstance(node, yaml.SequenceNode):
+        items = tuple(_part(source, item, duplicates) for item in node.value)
+        return Part([item.data for item in items], _span(source, node), items=items)
+    return Part(_scalar(node), _span(source, node))
+
+
+def _entries(source: Source, node: yaml.MappingNode, duplicates: list[Fault]) -> Iterator[Entry]:
+    seen: dict[str, Span] = {}
+    for key, value in node.value:
+        span = _span(source, key)
+        if not isinstance(key, yaml.ScalarNode):
+            duplicates.append(Fault(source, span, "a name must be text, not a list or mapping"))
+            continue
+        name = str(key.value)
+        entry = Entry(name, span, _part(source, value, duplicates))
+        if name in seen:
+            message = f'"{name}" stands here for the second time; first on line {seen[name].line}'
+            duplicates.append(Fault(source, span, message))
+            continue
+        seen[name] = span
+        yield entry
+
+
+def _scalar(node: yaml.Node) -> object:
+    text = str(node.value)
+    if not isinstance(node, yaml.ScalarNode) or node.style is not None:
+        return text
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    return int(text) if _WHOLE_NUMBER.fullmatch(text) else text
+
+
+def _span(source: Source, node: yaml.Node) -> Span:
+    start, end = node.start_mark, node.end_mark
+    if end.line == start.line:
+        length = end.column - start.column
+    else:
+        length = len(source.lines[start.line]) - start.column
+    return Span(start.line + 1, start.column + 1, max(1, length))
+
+
+def _span_of_mark(mark: Any) -> Span | None:
+    return Span(mark.line + 1, mark.column + 1) if mark else None
+
+
+def _syntax_fault(source: Source, error: yaml.MarkedYAMLError) -> Fault:
+    said = ": ".join(filter(None, (error.context, error.problem)))
+    here = _span_of_mark(error.problem_mark or error.context_mark)
+    began = _span_of_mark(error.context_mark)
+    for known, explained, at_the_start in _EXPLAINED:
+        if known not in said:
+            continue
+        if at_the_start:
+            return Fault(source, began or here, explained)
+        if began and here and began.line != here.line:
+            explained += f" (it begins on line {began.line})"
+        return Fault(source, here, explained)
+    return Fault(source, here, f"not YAML: {said}")
+
+
+# What PyYAML says, what that means for somebody who writes a declaration, and whether the
+# place to look at is where the faulty thing starts and not where it was noticed.
+_EXPLAINED: Final = (
+    ("found another document", "a file holds one keyspace; the next one needs its own file", False),
+    ("while scanning an alias", 'a wildcard must be in quotes: "*"', True),
+    ("found character '\\t'", "a tab cannot stand here; indent with spaces", False),
+    (
+        "mapping values are not allowed",
+        'a ":" cannot stand here: put text that holds ": " in quotes, or mend the indentation',
+        False,
+    ),
+    ("could not find expected ':'", 'a ":" is missing behind this name', True),
+    ("found unknown escape", r'"\" must be written "\\" between double quotation marks', False),
+    ("that cannot start any token", "text that starts like this must be in quotes", False),
+    ("expected ',' or ']'", 'a "," or the closing "]" is missing', False),
+    ("expected ',' or '}'", 'a "," or the closing "}" is missing', False),
+    ("while scanning a quoted scalar", "the closing quotation mark is missing", True),
+    ("expected <block end>", "the indentation does not fit the lines above", False),
+    ("expected the node content", "something is missing here, or this is too much", False),
+)
