@@ -1,0 +1,1 @@
+"""What tests of several parts share: clocks, builders, databases. No test is in here."""
