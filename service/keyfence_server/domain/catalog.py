@@ -50,12 +50,13 @@ class ScopeCatalog:
             `scopes[NAME].implies[INDEX]`.
     """
 
-    __slots__ = ("_bits", "_closures", "_edges", "names")
+    __slots__ = ("_bits", "_closures", "_edges", "_own_masks", "names")
 
     def __init__(self, implications: Mapping[str, Sequence[str]]) -> None:
         self.names: Final = tuple(sorted(implications))
         """Every registered scope, sorted. A scope's bit is its index."""
         self._bits: Final = {name: index for index, name in enumerate(self.names)}
+        self._own_masks: Final = {name: 1 << bit for name, bit in self._bits.items()}
         self._edges: Final = self._resolve(implications)
         self._closures: Final = self._close()
 
@@ -103,10 +104,10 @@ class ScopeCatalog:
         Raises:
             KeyError: a scope that is not registered; its argument is the scope.
         """
-        bits = self._bits
+        own = self._own_masks
         mask = 0
         for scope in scopes:
-            mask |= 1 << bits[scope]
+            mask |= own[scope]
         return mask
 
     def names_in(self, mask: int) -> tuple[str, ...]:

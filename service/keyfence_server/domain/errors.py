@@ -6,6 +6,7 @@ The tree:
     ├── InvalidInput            one or more named fields are wrong
     │   ├── UnknownScope        a scope that no catalog registers
     │   └── InvalidDeclaration  a keyspace that contradicts itself
+    ├── Unauthenticated         the caller's own credential is missing or does not pass
     ├── NotFound
     ├── AlreadyDone             a request that was carried out before
     ├── Forbidden               the maker may not make or change this
@@ -98,6 +99,19 @@ class InvalidDeclaration(InvalidInput):
     """A keyspace's declaration that contradicts itself."""
 
     reason = "INVALID_KEYSPACE"
+
+
+class Unauthenticated(DomainError):
+    """The caller's own credential is missing, or does not pass.
+
+    `cause` says why, for the log: the caller itself is told no more than the message.
+    """
+
+    reason = "CREDENTIAL_REJECTED"
+
+    def __init__(self, message: str, *, reason: str | None = None, cause: str) -> None:
+        super().__init__(message, reason=reason)
+        self.cause = cause
 
 
 class NotFound(DomainError):

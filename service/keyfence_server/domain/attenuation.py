@@ -1,0 +1,97 @@
+"""Nobody makes a key that can do more than they can.
+
+A key made by a key stays within its maker in every respect: scopes, lifetime,
+addresses and, for operator credentials, keyspaces. It does so for all time, not
+only today: a wildcard may be passed on only by somebody who holds one that covers
+it, since whatever is registered under it later would come to the new key too.
+"""
+
+from __future__ import annotations
+
+from keyfence_server.domain.addresses import are_within, parse_network
+from keyfence_server.domain.errors import ExceedsMaker
+from keyfence_server.domain.facts import NEVER, KeyFacts, own_mask
+from keyfence_server.domain.keys import Key
+from keyfence_server.domain.keyspaces import SYSTEM
+from keyfence_server.domain.scopes import covers, is_wildcard
+from keyfence_server.domain.system import ALL_KEYSPACES
+
+
+def require_within(maker: KeyFacts, key: Key) -> None:
+    """Makes sure that a key of the maker's own keyspace can do nothing its maker cannot.
+
+    Raises:
+        ExceedsMaker: naming the respect: "scopes", "expire_time", "allowed_addresses"
+            or "bound_keyspaces".
+    """
+    _require_scopes_within(maker, key)
+    _require_lifetime_within(maker, key)
+    _require_addresses_within(maker, key)
+    _require_keyspaces_within(maker, key)
+
+
+def _require_scopes_within(maker: KeyFacts, key: Key) -> None:
+    beyond = own_mask(key, maker.keyspace) & ~maker.effective
+    if beyond:
+        names = ", ".join(maker.keyspace.catalog.names_in(beyond)[:5])
+        raise ExceedsMaker(
+            f"{maker.key_id} does not hold {names}, so it cannot give it to another key",
+            exceeds="scopes",
+        )
+    for pattern in filter(is_wildcard, key.granted_scopes):
+        if not all(_passes_on(ancestor, maker, pattern) for ancestor in maker.lineage):
+            raise ExceedsMaker(
+                f'{maker.key_id} was not granted "{pattern}" itself, so it cannot pass on '
+                "scopes that may be registered under it later; name the scopes one by one",
+                exceeds="scopes",
+            )
+
+
+def _passes_on(ancestor: Key, maker: KeyFacts, pattern: str) -> bool:
+    kind = maker.keyspace.find_key_type(ancestor.key_type)
+    within_cap = kind is not None and (
+        not kind.scope_cap or any(covers(cap, pattern) for cap in kind.scope_cap)
+    )
+    return within_cap and any(covers(granted, pattern) for granted in ancestor.granted_scopes)
+
+
+def _require_lifetime_within(maker: KeyFacts, key: Key) -> None:
+    if maker.expires_at == NEVER:
+        return
+    if key.expire_time is None or key.expire_time.timestamp() > maker.expires_at:
+        raise ExceedsMaker(
+            f"{maker.key_id} expires before the key that it would make; give an earlier "
+            "expire_time",
+            exceeds="expire_time",
+        )
+
+
+def _require_addresses_within(maker: KeyFacts, key: Key) -> None:
+    networks = [parse_network(text) for text in key.allowed_addresses]
+    for allow_list in maker.allow_lists:
+        if not networks or not are_within(networks, allow_list):
+            raise ExceedsMaker(
+                f"{maker.key_id} may be used from some addresses only; the key that it makes "
+                "needs allowed_addresses within those",
+                exceeds="allowed_addresses",
+            )
+
+
+def _require_keyspaces_within(maker: KeyFacts, key: Key) -> None:
+    for keyspace in key.bound_keyspaces:
+        if keyspace == ALL_KEYSPACES:
+            held = all(ALL_KEYSPACES in ancestor.bound_keyspaces for ancestor in maker.lineage)
+        else:
+            held = maker.acts_on(keyspace)
+        if not held:
+            where = "every keyspace" if keyspace == ALL_KEYSPACES else f'keyspace "{keyspace}"'
+            raise ExceedsMaker(
+                f"{maker.key_id} is not bound to {where}, so it cannot bind another key to it",
+                exceeds="bound_keyspaces",
+            )
+
+
+def is_administrator(facts: KeyFacts) -> bool:
+    """Whether a credential can make and mend operator credentials."""
+    wanted = facts.keyspace.catalog.required_mask(["keys:write"])
+    return bool(facts.effective & wanted) and facts.acts_on(SYSTEM)

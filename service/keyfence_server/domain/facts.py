@@ -1,0 +1,109 @@
+"""What is known of a key, ready to be asked: the only thing that caches keep.
+
+`KeyFacts` are compiled once, when a key is read, from its lineage and its keyspace.
+They are facts and not decisions: whether a key passes depends on the time, the
+address and the scopes asked for, so that is worked out anew at each check, by a few
+comparisons and one AND.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+from keyfence_server.domain.addresses import Address, Network, is_within, parse_network
+from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage, state_of
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.system import ALL_KEYSPACES
+from keyfence_server.domain.verdicts import Reason
+
+NEVER: Final = math.inf
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyFacts:
+    """A key, those it was delegated from, and what follows from both.
+
+    Attributes:
+        lineage: the key first.
+        keyspace: the keyspace as it was when the facts were compiled.
+        effective: the scopes that the key holds, as a mask of the keyspace's catalog:
+            within its own type's cap and within all that it was delegated from.
+        expires_at: when the first of the lineage expires, in seconds since the epoch;
+            infinity for never.
+        allow_lists: the address lists of the lineage; all of them must be met.
+    """
+
+    lineage: Lineage
+    keyspace: Keyspace
+    effective: int
+    expires_at: float
+    state: KeyState
+    allow_lists: tuple[tuple[Network, ...], ...]
+    effective_scopes: tuple[str, ...] = field(repr=False)
+
+    @property
+    def key(self) -> Key:
+        """The key itself."""
+        return self.lineage[0]
+
+    @property
+    def key_id(self) -> KeyId:
+        """The key's id."""
+        return self.lineage[0].key_id
+
+    def reason_at(self, now: float, address: Address | None) -> Reason:
+        """Why the key passes or does not, scopes aside, in the order of precedence.
+
+        Args:
+            now: seconds since the epoch.
+            address: where the key was presented from, if that is known.
+        """
+        if self.state is KeyState.REVOKED:
+            return Reason.KEY_REVOKED
+        if now >= self.expires_at:
+            return Reason.KEY_EXPIRED
+        if self.state is KeyState.DISABLED:
+            return Reason.KEY_DISABLED
+        for networks in self.allow_lists:
+            if address is None or not is_within(address, networks):
+                return Reason.ADDRESS_NOT_ALLOWED
+        return Reason.OK
+
+    def acts_on(self, keyspace: str) -> bool:
+        """Whether this operator credential is bound to the keyspace, and so is every one
+        that it was delegated from. Never, for a credential bound to nothing."""
+        return all(_is_bound(key, keyspace) for key in self.lineage)
+
+
+def _is_bound(key: Key, keyspace: str) -> bool:
+    bound = key.bound_keyspaces
+    return keyspace in bound or (ALL_KEYSPACES in bound and keyspace != SYSTEM)
+
+
+def compile_facts(lineage: Lineage, keyspace: Keyspace) -> KeyFacts:
+    """Works out what follows from a key's records and its keyspace's declaration."""
+    effective = -1
+    for key in lineage:
+        effective &= own_mask(key, keyspace)
+    return KeyFacts(
+        lineage=tuple(lineage),
+        keyspace=keyspace,
+        effective=effective,
+        expires_at=min(
+            (key.expire_time.timestamp() for key in lineage if key.expire_time), default=NEVER
+        ),
+        state=state_of(lineage),
+        allow_lists=tuple(
+            tuple(map(parse_network, key.allowed_addresses))
+            for key in lineage
+            if key.allowed_addresses
+        ),
+        effective_scopes=keyspace.catalog.names_in(effective),
+    )
+
+
+def own_mask(key: Key, keyspace: Keyspace) -> int:
+    """What a key would hold by itself: its grants, closed, within its type's cap."""
+    return keyspace.catalog.mask(key.granted_scopes) & keyspace.cap_mask(key.key_type)
