@@ -37,7 +37,7 @@ def generate(request: CodeGeneratorRequest) -> CodeGeneratorResponse:
                 *(sys.executable, "-m", "grpc_tools.protoc"),
                 f"--descriptor_set_in={descriptors}",
                 f"--grpc_python_out={output}",
-                f"--mypy_grpc_out={output}",
+                f"--mypy_grpc_out=quiet:{output}",
                 *serving,
             ],
             capture_output=True,

@@ -1,0 +1,179 @@
+# Everything is installed into .venv and node_modules, from locks with hashes, and only
+# when a lock or a pyproject.toml has changed since. `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+BUF    ?= node_modules/.bin/buf
+STUBS  := clients/python/src/keyfence/v1
+# More arguments for pytest or the benchmark: make test ARGS="-k rotate"
+ARGS   ?=
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --require-hashes
+PIP_LOCAL   := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
+COMPILE     := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+    --no-emit-package keyfence --custom-compile-command "make lock" $(ARGS)
+DISTRIBUTIONS := pyproject.toml clients/python/pyproject.toml
+TYPED       := service clients/python/src $(wildcard clients/python/tests tests bench tools)
+
+## Using it
+
+.PHONY: help
+help: ## list the targets
+	@awk -f tools/help.awk $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(VENV)/.runtime ## start the server on 127.0.0.1:50051, its data in ./.keyfence
+	@export KEYFENCE_LISTEN="$${KEYFENCE_LISTEN:-127.0.0.1:50051}"; \
+	export KEYFENCE_DATA_DIR="$${KEYFENCE_DATA_DIR:-.keyfence}"; \
+	export KEYFENCE_BOOTSTRAP_KEYSPACES="$${KEYFENCE_BOOTSTRAP_KEYSPACES-examples/keyspaces/demo.yaml}"; \
+	exec $(BIN)/keyfence serve
+
+## Testing it
+
+.PHONY: test
+test: $(VENV)/.dev ## run the tests, on SQLite and a real PostgreSQL
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(VENV)/.dev ## run the slow tests alone
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+.PHONY: test-all
+test-all: $(VENV)/.dev ## run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.dev ## measure the server's CPU per call against an empty echo
+	$(BIN)/python -m bench $(ARGS)
+
+## Checking it
+
+.PHONY: lint
+lint: lint-python lint-protos lint-docker lint-house ## run every linter and type check
+
+.PHONY: lint-python
+lint-python: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+
+.PHONY: lint-protos
+lint-protos: $(VENV)/.protos $(BUF)
+	$(BUF) lint
+	$(BUF) format --diff --exit-code protos
+
+.PHONY: lint-docker
+lint-docker: $(VENV)/.dev
+	$(BIN)/hadolint Dockerfile
+
+.PHONY: lint-house
+lint-house: $(VENV)/.dev
+	$(BIN)/python tools/check_house.py
+
+.PHONY: format
+format: $(VENV)/.dev $(VENV)/.protos $(BUF) ## format Python and protos
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BUF) format --write protos
+
+.PHONY: breaking
+breaking: $(VENV)/.protos $(BUF) ## fail if the protos break with those of the last release
+	@release=$$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null) || { \
+	    echo "NOT COMPARED: this clone has no release tag to compare the protos with."; exit 0; }; \
+	rm -rf build/released && mkdir -p build/released/build; \
+	git archive "$$release" protos buf.yaml | tar -x -C build/released; \
+	cp -R build/protos build/released/build/protos; \
+	echo "Comparing with $$release"; \
+	$(BUF) breaking --against build/released
+
+.PHONY: audit
+audit: $(VENV)/.dev ## look for known vulnerabilities in what the server runs on
+	$(BIN)/python tools/audit.py requirements/image.txt
+
+## Generating
+
+.PHONY: generate
+generate: build/stubs ## generate the stubs from the protos
+	rm -f $(STUBS)/*_pb2*.py $(STUBS)/*_pb2*.pyi
+	cp build/stubs/keyfence/v1/* $(STUBS)/
+
+.PHONY: check-generated
+check-generated: build/stubs ## fail if the committed stubs differ from the protos
+	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ build/stubs/keyfence/v1 $(STUBS) \
+	|| { echo "The stubs differ from the protos. Run: make generate"; exit 1; }
+
+.PHONY: build/stubs
+build/stubs: $(VENV)/.protos $(BUF)
+	rm -rf $@
+	$(BUF) generate --output $@
+
+.PHONY: lock
+lock: $(VENV)/.dev ## refresh the locks after a change to a pyproject.toml (ARGS=--upgrade: newer versions)
+	$(COMPILE) --group build --output-file requirements/build.txt
+	$(COMPILE) pyproject.toml --constraint requirements/build.txt --output-file requirements/runtime.txt
+	$(COMPILE) pyproject.toml --all-extras --constraint requirements/runtime.txt --output-file requirements/image.txt
+	$(COMPILE) pyproject.toml --all-extras --group dev --constraint requirements/image.txt --output-file requirements/dev.txt
+
+.PHONY: check-lock
+check-lock: lock
+	@git diff --exit-code --stat -- requirements \
+	|| { echo "The locks differ from the pyproject.toml files. Run: make lock"; exit 1; }
+
+.PHONY: dist
+dist: $(VENV)/.dev ## build the wheels of both distributions into dist/
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./clients/python .
+
+.PHONY: sbom
+sbom: $(VENV)/.dev ## write build/sbom.cdx.json, what the server runs on (CycloneDX)
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
+	    --output-reproducible --output-format JSON --output-file build/sbom.cdx.json requirements/image.txt
+
+.PHONY: clean
+clean: ## remove all that was installed, built or cached, but not ./.keyfence
+	rm -rf $(VENV) node_modules build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What the targets stand on.
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Keyfence needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
+	    echo "Say which one to use, for example: make run PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.created requirements/build.txt requirements/runtime.txt $(DISTRIBUTIONS)
+	@echo "Installing into $(VENV) what the server runs on. This happens once."
+	@$(PIP_INSTALL) -r requirements/build.txt -r requirements/runtime.txt
+	@$(PIP_LOCAL) --editable clients/python --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	@echo "Installing into $(VENV) what tests and checks need. This happens once."
+	@$(PIP_INSTALL) -r requirements/dev.txt
+	@touch $@
+
+# buf needs google/api for the REST annotations, and takes it from the installed wheel.
+$(VENV)/.protos: $(VENV)/.dev
+	@mkdir -p build/protos/google/api
+	@cp $$($(BIN)/python -c 'import google.api as api; print(*api.__path__)')/annotations.proto \
+	    $$($(BIN)/python -c 'import google.api as api; print(*api.__path__)')/http.proto build/protos/google/api/
+	@touch $@
+
+# Not `npm ci`: it wants a hash for the binary of every platform, and the lock has those of Linux.
+node_modules/.bin/buf: package.json package-lock.json
+	@command -v npm >/dev/null || { \
+	    echo "The protos are checked with buf, which needs npm (or say where a buf 1.75 is: BUF=...)."; exit 1; }
+	npm install --no-save --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@

@@ -1,0 +1,1 @@
+"""What the Makefile runs besides other people's tools. Nothing here is shipped."""
