@@ -1,0 +1,108 @@
+"""Sends RPCs over an asynchronous channel.
+
+The one place of the asynchronous client that knows `grpc.aio`. It has a twin of the
+same shape, written by hand, in `keyfence._sync`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from typing import Any
+
+import grpc
+
+from keyfence._failures import error_from_call
+from keyfence._rpcs import Request, Response, Rpc
+from keyfence._tokens import checked_token
+from keyfence.connection import Connection
+from keyfence.errors import CallFailed, ClientClosed
+
+
+class AsyncTransport:
+    """A channel that opens at its first call, in the event loop that makes it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process_id = 0
+        self._calls: dict[str, Any] = {}
+        self._is_closed = False
+
+    async def call(
+        self,
+        rpc: Rpc[Request, Response],
+        request: Request,
+        timeout_seconds: float,
+        secrets: tuple[str, ...],
+    ) -> Response:
+        """Sends a request and returns the answer.
+
+        Args:
+            secrets: what the request has in it that no error may show.
+
+        Raises:
+            CallFailed: there was no answer.
+            ClientClosed: see there.
+        """
+        call = self._open(rpc)
+        token = await self._token()
+        metadata = None if token is None else (("authorization", f"Bearer {token}"),)
+        failure: CallFailed
+        try:
+            response: Response = await call(request, timeout=timeout_seconds, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            failure = error_from_call(error, (token or "", *secrets))
+        except (grpc.aio.UsageError, asyncio.InvalidStateError):
+            if not self._is_closed:
+                raise
+            raise ClientClosed("the client was closed during the call") from None
+        else:
+            return response
+        # Raised out here, so that gRPC's own error is not its context: that one keeps
+        # the other side's words unredacted.
+        raise failure
+
+    async def _token(self) -> str | None:
+        if self._connection.token is None:
+            return None
+        token = self._connection.token()
+        return checked_token(await token if inspect.isawaitable(token) else token)
+
+    def _open(self, rpc: Rpc[Request, Response]) -> Any:
+        if self._is_closed:
+            raise ClientClosed("the client is closed")
+        if self._channel is None:
+            self._process_id = os.getpid()
+            self._loop = asyncio.get_running_loop()
+            self._channel = self._new_channel()
+        elif self._process_id != os.getpid():
+            raise ClientClosed("the client was used before a fork: make one in each process")
+        elif self._loop is not asyncio.get_running_loop():
+            raise ClientClosed("the client belongs to another event loop: make one in each")
+        call = self._calls.get(rpc.path)
+        if call is None:
+            call = self._calls[rpc.path] = self._channel.unary_unary(
+                rpc.path,
+                request_serializer=rpc.serialize,
+                response_deserializer=rpc.deserialize,
+            )
+        return call
+
+    def _new_channel(self) -> grpc.aio.Channel:
+        connection = self._connection
+        if connection.tls is None:
+            return grpc.aio.insecure_channel(connection.target, options=connection.options())
+        return grpc.aio.secure_channel(
+            connection.target, connection.tls.credentials(), options=connection.options()
+        )
+
+    async def close(self) -> None:
+        """Ends the calls under way and the connection. Closing twice is fine."""
+        self._is_closed = True
+        channel, self._channel = self._channel, None
+        self._calls.clear()
+        if channel is not None and self._process_id == os.getpid():
+            await channel.close()

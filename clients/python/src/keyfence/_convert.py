@@ -1,0 +1,229 @@
+"""Between the API's messages and `keyfence.results`, both ways.
+
+Must not know of channels or clients. Where the two sides could disagree about an
+allow, the conversion takes the denial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyfence import results
+from keyfence._failures import error_from_check
+from keyfence.v1 import authorization_service_pb2 as authorization
+from keyfence.v1 import (
+    explanation_pb2,
+    key_service_pb2,
+    keyspace_service_pb2,
+    principal_pb2,
+    reason_pb2,
+)
+
+_REASONS: Final[Mapping[int, results.Reason]] = {
+    number: results.Reason(name.removeprefix("REASON_"))
+    for name, number in reason_pb2.Reason.items()
+    if name.removeprefix("REASON_") in results.Reason.__members__
+}
+_STATES: Final[Mapping[int, results.KeyState]] = {
+    key_service_pb2.KEY_STATE_ACTIVE: results.KeyState.ACTIVE,
+    key_service_pb2.KEY_STATE_DISABLED: results.KeyState.DISABLED,
+    key_service_pb2.KEY_STATE_REVOKED: results.KeyState.REVOKED,
+}
+_STATE_NUMBERS: Final[Mapping[results.KeyState, key_service_pb2.KeyState.ValueType]] = {
+    results.KeyState.ACTIVE: key_service_pb2.KEY_STATE_ACTIVE,
+    results.KeyState.DISABLED: key_service_pb2.KEY_STATE_DISABLED,
+    results.KeyState.REVOKED: key_service_pb2.KEY_STATE_REVOKED,
+}
+
+
+# --- to messages ---------------------------------------------------------------------
+
+
+def texts(name: str, values: Iterable[str]) -> list[str]:
+    """The values as a list. A single text is a mistake: it would be taken letter by letter."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} takes several texts, not one: put it into a list")
+    return list(values)
+
+
+def timestamp(name: str, value: datetime | None) -> Timestamp | None:
+    """The time as a message. A naive one is refused: nobody knows which instant it is."""
+    if value is None:
+        return None
+    if value.utcoffset() is None:
+        raise ValueError(f"{name} needs a time zone, for example datetime.now(UTC)")
+    message = Timestamp()
+    message.FromDatetime(value.astimezone(UTC))
+    return message
+
+
+def duration(value: timedelta | None) -> Duration | None:
+    """The span as a message."""
+    if value is None:
+        return None
+    message = Duration()
+    message.FromTimedelta(value)
+    return message
+
+
+def state_number(state: results.KeyState | None) -> key_service_pb2.KeyState.ValueType:
+    """The state as the API numbers it. None: unspecified."""
+    if state is None:
+        return key_service_pb2.KEY_STATE_UNSPECIFIED
+    try:
+        return _STATE_NUMBERS[state]
+    except KeyError:
+        raise ValueError(f"{state!r} is not a state that can be asked for") from None
+
+
+def check_request(check: results.ScopeCheck) -> authorization.CheckScopeRequest:
+    """The request of one check."""
+    return authorization.CheckScopeRequest(
+        api_key=check.api_key,
+        required_scopes=texts("required_scopes", check.required_scopes),
+        keyspace=check.keyspace or "",
+        client_address=check.client_address or "",
+        at_least_revision=check.at_least_revision,
+        explain=check.explain,
+    )
+
+
+# --- from messages -------------------------------------------------------------------
+
+
+def _time(message: Timestamp) -> datetime:
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def _reason(number: int) -> results.Reason:
+    return _REASONS.get(number, results.Reason.UNRECOGNIZED)
+
+
+def principal(message: principal_pb2.Principal) -> results.Principal:
+    """Whose key it is."""
+    return results.Principal(
+        key_id=message.key_id,
+        account_id=message.account_id,
+        keyspace=message.keyspace,
+        key_type=message.key_type,
+        environment=message.environment,
+        display_name=message.display_name,
+        granted_scopes=tuple(message.granted_scopes),
+        effective_scopes=tuple(message.effective_scopes),
+        expire_time=_time(message.expire_time) if message.HasField("expire_time") else None,
+        display_prefix=message.display_prefix,
+        parent_key_id=message.parent_key_id,
+        labels=dict(message.labels),
+        bound_keyspaces=tuple(message.bound_keyspaces),
+    )
+
+
+def authentication(message: authorization.AuthenticateResponse) -> results.Authentication:
+    """The answer to `Authenticate`."""
+    reason = _reason(message.reason)
+    return results.Authentication(
+        authenticated=message.authenticated and reason is results.Reason.OK,
+        reason=reason,
+        principal=principal(message.principal) if message.HasField("principal") else None,
+        revision=message.revision,
+    )
+
+
+def check_result(message: authorization.CheckScopeResponse) -> results.CheckResult:
+    """The answer to `CheckScope`."""
+    reason = _reason(message.reason)
+    return results.CheckResult(
+        allowed=message.allowed and reason is results.Reason.OK,
+        reason=reason,
+        missing_scopes=tuple(message.missing_scopes),
+        principal=principal(message.principal) if message.HasField("principal") else None,
+        revision=message.revision,
+        explanation=(
+            _explanation(message.explanation) if message.HasField("explanation") else None
+        ),
+    )
+
+
+def batch_result(
+    message: authorization.BatchCheckScopeResult, api_key: str
+) -> results.CheckResult | results.FailedCheck:
+    """The answer to one check of a batch."""
+    if message.WhichOneof("result") == "response":
+        return check_result(message.response)
+    error = message.error
+    return results.FailedCheck(
+        error_from_check(error.code, error.reason, error.message, error.metadata, [api_key])
+    )
+
+
+def _paths(messages: Iterable[explanation_pb2.ScopePath]) -> tuple[results.ScopePath, ...]:
+    return tuple(
+        results.ScopePath(message.scope, message.granted, tuple(message.path))
+        for message in messages
+    )
+
+
+def _explanation(message: explanation_pb2.ScopeExplanation) -> results.ScopeExplanation:
+    return results.ScopeExplanation(
+        held=_paths(message.held),
+        sufficient_grants=tuple(message.sufficient_grants),
+        capped=tuple(
+            results.CappedScope(capped.scope, capped.capped_by) for capped in message.capped
+        ),
+    )
+
+
+def identity(message: authorization.WhoAmIResponse) -> results.Identity:
+    """The answer to `WhoAmI`."""
+    return results.Identity(principal=principal(message.principal), revision=message.revision)
+
+
+def key(message: key_service_pb2.Key) -> results.Key:
+    """A key's record."""
+
+    def time(name: str) -> datetime | None:
+        return _time(getattr(message, name)) if message.HasField(name) else None  # type: ignore[arg-type]
+
+    return results.Key(
+        key_id=message.key_id,
+        keyspace=message.keyspace,
+        account_id=message.account_id,
+        display_name=message.display_name,
+        granted_scopes=tuple(message.granted_scopes),
+        effective_scopes=tuple(message.effective_scopes),
+        state=_STATES.get(message.state, results.KeyState.UNRECOGNIZED),
+        expire_time=time("expire_time"),
+        key_type=message.key_type,
+        environment=message.environment,
+        display_prefix=message.display_prefix,
+        preset=message.preset,
+        create_time=time("create_time"),
+        update_time=time("update_time"),
+        revoke_time=time("revoke_time"),
+        revision=message.revision,
+        allowed_addresses=tuple(message.allowed_addresses),
+        parent_key_id=message.parent_key_id,
+        rotated_from_key_id=message.rotated_from_key_id,
+        rotated_to_key_id=message.rotated_to_key_id,
+        created_by_key_id=message.created_by_key_id,
+        labels=dict(message.labels),
+        bound_keyspaces=tuple(message.bound_keyspaces),
+    )
+
+
+def explained_scope(message: keyspace_service_pb2.ExplainScopeResponse) -> results.ExplainedScope:
+    """The answer to `ExplainScope`."""
+    return results.ExplainedScope(
+        scope=message.scope,
+        description=message.description,
+        implies=_paths(message.implies),
+        implied_by=_paths(message.implied_by),
+        presets=tuple(message.presets),
+        capped_key_types=tuple(message.capped_key_types),
+        active_key_count=message.active_key_count,
+    )

@@ -1,0 +1,217 @@
+"""Turns a failed gRPC call into an error of `keyfence.errors`.
+
+The status details travel as a serialised `google.rpc.Status` in trailing metadata.
+Its messages are described here, in a descriptor pool of their own: the library needs
+no `googleapis-common-protos`, and does not clash with an application that has it.
+Only field numbers are on the wire, so the messages' names here are free
+(https://github.com/googleapis/googleapis/tree/master/google/rpc, status.proto and
+error_details.proto).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from keyfence import errors
+
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+_REQUEST_ID_KEY: Final = "x-request-id"
+_DOMAIN: Final = "keyfence"
+_REDACTED: Final = "(redacted)"
+
+_BY_STATUS: Final[Mapping[grpc.StatusCode, type[errors.CallFailed]]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
+    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidRequest,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
+    grpc.StatusCode.ABORTED: errors.Aborted,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhausted,
+    grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
+}
+
+_BY_REASON: Final[Mapping[str, type[errors.CallFailed]]] = {
+    "UNKNOWN_SCOPE": errors.UnknownScope,
+    "INVALID_KEYSPACE": errors.InvalidKeyspace,
+    "REQUEST_ALREADY_DONE": errors.RequestAlreadyDone,
+    "REVISION_CHANGED": errors.RevisionChanged,
+}
+
+
+class FailedCall(Protocol):
+    """What synchronous and asynchronous gRPC errors have in common."""
+
+    def code(self) -> grpc.StatusCode: ...
+
+    def details(self) -> str | None: ...
+
+    def trailing_metadata(self) -> Any: ...
+
+
+@dataclass(slots=True)
+class _Details:
+    reason: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    violations: list[errors.FieldViolation] = field(default_factory=list)
+
+
+def error_from_call(call: FailedCall, secrets: Iterable[str]) -> errors.CallFailed:
+    """The error that a failed call stands for.
+
+    Args:
+        call: the error that gRPC raised.
+        secrets: texts that must not appear in the error, whoever put them there.
+    """
+    trailers = {str(key): value for key, value in call.trailing_metadata() or ()}
+    return build_error(
+        call.code(),
+        call.details() or "",
+        _read_details(trailers.get(_DETAILS_KEY)),
+        request_id=str(trailers.get(_REQUEST_ID_KEY, "")),
+        secrets=secrets,
+    )
+
+
+def error_from_check(
+    code: int, reason: str, message: str, metadata: Mapping[str, str], secrets: Iterable[str]
+) -> errors.CallFailed:
+    """The error that one check of a batch would have failed with, on its own."""
+    status = _STATUS_BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN)
+    return build_error(status, message, _Details(reason, dict(metadata)), secrets=secrets)
+
+
+def build_error(
+    status: grpc.StatusCode,
+    message: str,
+    details: _Details,
+    *,
+    request_id: str = "",
+    secrets: Iterable[str] = (),
+) -> errors.CallFailed:
+    hidden = [secret for secret in secrets if secret]
+
+    def clean(text: str) -> str:
+        for secret in hidden:
+            text = text.replace(secret, _REDACTED)
+        return text
+
+    by_status = _BY_STATUS.get(status, errors.InternalError)
+    by_reason = _BY_REASON.get(details.reason, by_status)
+    # A reason refines its own status and never overrides another: what is caught as
+    # "the request was wrong" must not hide an outage.
+    kind = by_reason if issubclass(by_reason, by_status) else by_status
+    metadata = {clean(name): clean(value) for name, value in details.metadata.items()}
+    return kind(
+        clean(message) or f"the call failed with {status.name}",
+        status=status.name,
+        reason=clean(details.reason),
+        metadata=metadata,
+        violations=[
+            errors.FieldViolation(clean(violation.field), clean(violation.description))
+            for violation in details.violations
+        ],
+        request_id=clean(request_id) or metadata.get("request_id", ""),
+    )
+
+
+def _read_details(serialised: object) -> _Details:
+    """The details, as far as they can be read: a broken trailer must not hide the status."""
+    details = _Details()
+    if not isinstance(serialised, bytes):
+        return details
+    try:
+        status = _STATUS.FromString(serialised)
+        for detail in status.details:
+            _read_detail(detail, details)
+    except DecodeError:
+        pass
+    return details
+
+
+def _read_detail(detail: Any, details: _Details) -> None:
+    kind = detail.type_url.rpartition("/")[2]
+    if kind == "google.rpc.ErrorInfo":
+        info = _ERROR_INFO.FromString(detail.value)
+        if info.domain == _DOMAIN:
+            details.reason = info.reason
+            details.metadata = dict(info.metadata)
+    elif kind == "google.rpc.BadRequest":
+        for violation in _BAD_REQUEST.FromString(detail.value).field_violations:
+            details.violations.append(errors.FieldViolation(violation.field, violation.description))
+
+
+_STATUS_BY_NUMBER: Final[Mapping[int, grpc.StatusCode]] = {
+    status.value[0]: status for status in grpc.StatusCode
+}
+
+_Field = descriptor_pb2.FieldDescriptorProto
+_Message = descriptor_pb2.DescriptorProto
+
+
+def _text(name: str, number: int) -> descriptor_pb2.FieldDescriptorProto:
+    return _Field(name=name, number=number, type=_Field.TYPE_STRING, label=_Field.LABEL_OPTIONAL)
+
+
+def _many(name: str, number: int, type_name: str) -> descriptor_pb2.FieldDescriptorProto:
+    return _Field(
+        name=name,
+        number=number,
+        type=_Field.TYPE_MESSAGE,
+        type_name=f".keyfence.wire.{type_name}",
+        label=_Field.LABEL_REPEATED,
+    )
+
+
+def _describe() -> descriptor_pb2.FileDescriptorProto:
+    code = _Field(name="code", number=1, type=_Field.TYPE_INT32, label=_Field.LABEL_OPTIONAL)
+    value = _Field(name="value", number=2, type=_Field.TYPE_BYTES, label=_Field.LABEL_OPTIONAL)
+    entry = _Message(
+        name="MetadataEntry",
+        field=[_text("key", 1), _text("value", 2)],
+        options=descriptor_pb2.MessageOptions(map_entry=True),
+    )
+    return descriptor_pb2.FileDescriptorProto(
+        name="keyfence/wire/status.proto",
+        package="keyfence.wire",
+        syntax="proto3",
+        message_type=[
+            _Message(name="Detail", field=[_text("type_url", 1), value]),
+            _Message(
+                name="Status", field=[code, _text("message", 2), _many("details", 3, "Detail")]
+            ),
+            _Message(
+                name="ErrorInfo",
+                field=[
+                    _text("reason", 1),
+                    _text("domain", 2),
+                    _many("metadata", 3, "ErrorInfo.MetadataEntry"),
+                ],
+                nested_type=[entry],
+            ),
+            _Message(name="FieldViolation", field=[_text("field", 1), _text("description", 2)]),
+            _Message(name="BadRequest", field=[_many("field_violations", 1, "FieldViolation")]),
+        ],
+    )
+
+
+def _message_classes() -> tuple[Any, Any, Any]:
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(_describe())
+    status, error_info, bad_request = (
+        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"keyfence.wire.{name}"))
+        for name in ("Status", "ErrorInfo", "BadRequest")
+    )
+    return status, error_info, bad_request
+
+
+_STATUS, _ERROR_INFO, _BAD_REQUEST = _message_classes()

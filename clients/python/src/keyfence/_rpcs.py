@@ -1,0 +1,127 @@
+"""The RPCs that the clients call, and which of them may be sent twice.
+
+Whether an RPC may be repeated is read off the API's own descriptors, so that no table
+here can disagree with it: it has no side effects, or it declares itself idempotent, or
+its request carries a `request_id` under which the server does it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+
+from keyfence.v1 import authorization_service_pb2 as authorization
+from keyfence.v1 import key_service_pb2 as keys
+from keyfence.v1 import keyspace_service_pb2 as keyspaces
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc(Generic[Request, Response]):
+    """A unary RPC.
+
+    Attributes:
+        service: its full name, for example "keyfence.v1.KeyService".
+        name: the method's name.
+        is_repeatable: whether sending the same request again does no harm.
+    """
+
+    service: str
+    name: str
+    is_repeatable: bool
+    serialize: Callable[[Request], bytes]
+    deserialize: Callable[[bytes], Response]
+
+    @property
+    def path(self) -> str:
+        """The path on the wire."""
+        return f"/{self.service}/{self.name}"
+
+
+def _is_repeatable(method: MethodDescriptor) -> bool:
+    level = method.GetOptions().idempotency_level
+    return (
+        level in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
+        or "request_id" in method.input_type.fields_by_name
+    )
+
+
+def _rpc(
+    service: ServiceDescriptor, name: str, request: type[Request], response: type[Response]
+) -> Rpc[Request, Response]:
+    return Rpc(
+        service=service.full_name,
+        name=name,
+        is_repeatable=_is_repeatable(service.methods_by_name[name]),
+        serialize=request.SerializeToString,
+        deserialize=response.FromString,
+    )
+
+
+_AUTHORIZATION: Final = authorization.DESCRIPTOR.services_by_name["AuthorizationService"]
+_KEYS: Final = keys.DESCRIPTOR.services_by_name["KeyService"]
+_KEYSPACES: Final = keyspaces.DESCRIPTOR.services_by_name["KeyspaceService"]
+
+AUTHENTICATE: Final = _rpc(
+    _AUTHORIZATION,
+    "Authenticate",
+    authorization.AuthenticateRequest,
+    authorization.AuthenticateResponse,
+)
+CHECK_SCOPE: Final = _rpc(
+    _AUTHORIZATION,
+    "CheckScope",
+    authorization.CheckScopeRequest,
+    authorization.CheckScopeResponse,
+)
+BATCH_CHECK_SCOPE: Final = _rpc(
+    _AUTHORIZATION,
+    "BatchCheckScope",
+    authorization.BatchCheckScopeRequest,
+    authorization.BatchCheckScopeResponse,
+)
+WHO_AM_I: Final = _rpc(
+    _AUTHORIZATION, "WhoAmI", authorization.WhoAmIRequest, authorization.WhoAmIResponse
+)
+CREATE_KEY: Final = _rpc(_KEYS, "CreateKey", keys.CreateKeyRequest, keys.CreateKeyResponse)
+GET_KEY: Final = _rpc(_KEYS, "GetKey", keys.GetKeyRequest, keys.GetKeyResponse)
+LIST_KEYS: Final = _rpc(_KEYS, "ListKeys", keys.ListKeysRequest, keys.ListKeysResponse)
+UPDATE_KEY: Final = _rpc(_KEYS, "UpdateKey", keys.UpdateKeyRequest, keys.UpdateKeyResponse)
+ROTATE_KEY: Final = _rpc(_KEYS, "RotateKey", keys.RotateKeyRequest, keys.RotateKeyResponse)
+REVOKE_KEY: Final = _rpc(_KEYS, "RevokeKey", keys.RevokeKeyRequest, keys.RevokeKeyResponse)
+APPLY_KEYSPACE: Final = _rpc(
+    _KEYSPACES, "ApplyKeyspace", keyspaces.ApplyKeyspaceRequest, keyspaces.ApplyKeyspaceResponse
+)
+GET_KEYSPACE: Final = _rpc(
+    _KEYSPACES, "GetKeyspace", keyspaces.GetKeyspaceRequest, keyspaces.GetKeyspaceResponse
+)
+LIST_KEYSPACES: Final = _rpc(
+    _KEYSPACES, "ListKeyspaces", keyspaces.ListKeyspacesRequest, keyspaces.ListKeyspacesResponse
+)
+EXPLAIN_SCOPE: Final = _rpc(
+    _KEYSPACES, "ExplainScope", keyspaces.ExplainScopeRequest, keyspaces.ExplainScopeResponse
+)
+
+ALL: Final[tuple[Rpc[Message, Message], ...]] = (
+    AUTHENTICATE,
+    CHECK_SCOPE,
+    BATCH_CHECK_SCOPE,
+    WHO_AM_I,
+    CREATE_KEY,
+    GET_KEY,
+    LIST_KEYS,
+    UPDATE_KEY,
+    ROTATE_KEY,
+    REVOKE_KEY,
+    APPLY_KEYSPACE,
+    GET_KEYSPACE,
+    LIST_KEYSPACES,
+    EXPLAIN_SCOPE,
+)  # type: ignore[assignment]

@@ -1,0 +1,493 @@
+# Generated from keyfence/_async/client.py by tools/generate_sync.py. Do not edit.
+"""The client: one method an RPC. Arguments in, one call, results out.
+
+It must not know of channels; the transport beside it does.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from keyfence import _convert, _rpcs, results
+from keyfence._rpcs import Request, Response, Rpc
+from keyfence._sync.listing import Listing
+from keyfence._sync.transport import Transport
+from keyfence._tokens import Token
+from keyfence._unchanged import UNCHANGED, Unchanged
+from keyfence.connection import (
+    CALL_TIMEOUT_SECONDS,
+    CHECK_TIMEOUT_SECONDS,
+    Connection,
+    Tls,
+    checked_timeout,
+)
+from keyfence.v1 import authorization_service_pb2 as authorization
+from keyfence.v1 import key_service_pb2 as keys
+from keyfence.v1 import keyspace_pb2
+from keyfence.v1 import keyspace_service_pb2 as keyspaces
+
+
+class Client:
+    """Talks to Keyfence. Make one, share it, close it.
+
+    The connection opens at the first call, so a client can be made anywhere, before a
+    fork too. From then on it stays where it was opened.
+
+    Every call has a deadline, `timeout_seconds` for all its attempts together. Calls
+    that can be repeated without harm are, when nobody could answer; see the README.
+
+    Args:
+        target: where the server is, in gRPC's syntax: "host:port", "unix:/path",
+            "dns:///host:port". None: the environment's `KEYFENCE_TARGET`.
+        token: the client's own credential: the text, a path of a file that holds it, or
+            a function that returns it. None: `KEYFENCE_TOKEN`, or else no credential.
+        tls: how to do TLS. None: with the usual certificate authorities, except over
+            loopback and Unix sockets, which are plaintext.
+        insecure_plaintext: do without TLS over a network, which then can read the token
+            and every key. For networks that encrypt by themselves, such as a mesh.
+        check_timeout_seconds: the deadline of checks that name none.
+        timeout_seconds: the deadline of other calls that name none.
+
+    Raises:
+        ConfigurationError: the arguments do not make a connection.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        token: Token | None = None,
+        tls: Tls | None = None,
+        insecure_plaintext: bool = False,
+        check_timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
+        timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+    ) -> None:
+        self._connection = Connection.resolve(
+            target,
+            token=token,
+            tls=tls,
+            insecure_plaintext=insecure_plaintext,
+            check_timeout_seconds=check_timeout_seconds,
+            timeout_seconds=timeout_seconds,
+            environment=os.environ,
+        )
+        self._transport = Transport(self._connection)
+
+    def __repr__(self) -> str:
+        security = "plaintext" if self._connection.tls is None else "tls"
+        return f"Client({self._connection.target!r}, {security})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection and the calls under way. Closing twice is fine."""
+        self._transport.close()
+
+    # --- checks ----------------------------------------------------------------------
+
+    def authenticate(
+        self,
+        api_key: str,
+        *,
+        keyspace: str | None = None,
+        client_address: str | None = None,
+        at_least_revision: int = 0,
+        timeout_seconds: float | None = None,
+    ) -> results.Authentication:
+        """Asks whose key it is. A key that is not good is an answer, and not an error.
+
+        Args:
+            api_key: what a caller presented, without "Bearer".
+            keyspace: the keyspace that the key must belong to. None: any of those that
+                the token is bound to.
+            client_address: where the key was presented from, for keys with an allow-list.
+            at_least_revision: answer from no older a state than this, for example the
+                revision of a mutation.
+        """
+        request = authorization.AuthenticateRequest(
+            api_key=api_key,
+            keyspace=keyspace or "",
+            client_address=client_address or "",
+            at_least_revision=at_least_revision,
+        )
+        return _convert.authentication(
+            self._check(_rpcs.AUTHENTICATE, request, timeout_seconds, (api_key,))
+        )
+
+    def check_scope(
+        self,
+        api_key: str,
+        *required_scopes: str,
+        keyspace: str | None = None,
+        client_address: str | None = None,
+        at_least_revision: int = 0,
+        explain: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> results.CheckResult:
+        """Asks whether the key may do what needs all of the scopes.
+
+        Args:
+            api_key, keyspace, client_address, at_least_revision: as in `authenticate`.
+            required_scopes: one or more registered scopes.
+            explain: whether to say which grants led to the answer.
+
+        Raises:
+            UnknownScope: the keyspace registers no such scope.
+        """
+        check = results.ScopeCheck(
+            api_key=api_key,
+            required_scopes=required_scopes,
+            keyspace=keyspace,
+            client_address=client_address,
+            at_least_revision=at_least_revision,
+            explain=explain,
+        )
+        request = _convert.check_request(check)
+        return _convert.check_result(
+            self._check(_rpcs.CHECK_SCOPE, request, timeout_seconds, (api_key,))
+        )
+
+    def batch_check_scope(
+        self,
+        checks: Iterable[results.ScopeCheck],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> tuple[results.CheckResult | results.FailedCheck, ...]:
+        """Asks several questions at once: up to 256, answered each by itself, in order."""
+        asked = tuple(checks)
+        request = authorization.BatchCheckScopeRequest(
+            checks=[_convert.check_request(check) for check in asked]
+        )
+        secrets = tuple(check.api_key for check in asked)
+        response = self._check(_rpcs.BATCH_CHECK_SCOPE, request, timeout_seconds, secrets)
+        return tuple(
+            _convert.batch_result(result, check.api_key)
+            for result, check in zip(response.results, asked, strict=True)
+        )
+
+    def who_am_i(self, *, timeout_seconds: float | None = None) -> results.Identity:
+        """Asks whose token the client has.
+
+        Raises:
+            Unauthenticated: nobody's.
+        """
+        request = authorization.WhoAmIRequest()
+        return _convert.identity(self._check(_rpcs.WHO_AM_I, request, timeout_seconds, ()))
+
+    # --- keys ------------------------------------------------------------------------
+
+    def create_key(
+        self,
+        *,
+        keyspace: str | None = None,
+        account_id: str | None = None,
+        display_name: str | None = None,
+        scopes: Iterable[str] = (),
+        preset: str | None = None,
+        key_type: str | None = None,
+        environment: str | None = None,
+        expire_time: datetime | None = None,
+        allowed_addresses: Iterable[str] = (),
+        labels: Mapping[str, str] | None = None,
+        parent_key_id: str | None = None,
+        bound_keyspaces: Iterable[str] = (),
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> results.CreatedKey:
+        """Makes a key. Its plaintext is in the result and nowhere else, ever.
+
+        What is not given, the keyspace decides.
+
+        Args:
+            keyspace, account_id: whose key it is to be. An account's own key may leave
+                them out: its own.
+            scopes, preset: what it may do. They can be combined.
+            expire_time: when it stops working. Aware.
+            allowed_addresses: the only addresses, single or CIDR, that it works from.
+            parent_key_id: the key to delegate from.
+            bound_keyspaces: for operator credentials, where they may act.
+            request_id: at most one key is made for it. None: a new one. It makes
+                repeating the call harmless, and the client repeats it by itself.
+
+        Raises:
+            RequestAlreadyDone: an earlier attempt made the key, but its answer was lost.
+        """
+        request = keys.CreateKeyRequest(
+            keyspace=keyspace or "",
+            account_id=account_id or "",
+            display_name=display_name or "",
+            scopes=_convert.texts("scopes", scopes),
+            preset=preset or "",
+            key_type=key_type or "",
+            environment=environment or "",
+            expire_time=_convert.timestamp("expire_time", expire_time),
+            request_id=request_id or uuid.uuid4().hex,
+            allowed_addresses=_convert.texts("allowed_addresses", allowed_addresses),
+            labels=labels or {},
+            parent_key_id=parent_key_id or "",
+            bound_keyspaces=_convert.texts("bound_keyspaces", bound_keyspaces),
+        )
+        response = self._call(_rpcs.CREATE_KEY, request, timeout_seconds)
+        return results.CreatedKey(
+            key=_convert.key(response.key), api_key=response.api_key, revision=response.revision
+        )
+
+    def get_key(self, key_id: str, *, timeout_seconds: float | None = None) -> results.Key:
+        """Reads a key's record.
+
+        Raises:
+            NotFound: there is none, or the token may not know of it.
+        """
+        request = keys.GetKeyRequest(key_id=key_id)
+        return _convert.key((self._call(_rpcs.GET_KEY, request, timeout_seconds)).key)
+
+    def list_keys(
+        self,
+        *,
+        keyspace: str | None = None,
+        account_id: str | None = None,
+        state: results.KeyState | None = None,
+        parent_key_id: str | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout_seconds: float | None = None,
+    ) -> Listing[results.Key]:
+        """Lists keys, oldest first. Fetches pages as they are consumed.
+
+        Args:
+            keyspace: an account's own key may leave it out: its own.
+            account_id, state, parent_key_id: only keys that fit.
+            page_size: at most so many keys in one page. Zero: the server's choice.
+            page_token: where to start. Empty: at the beginning.
+            timeout_seconds: for each page.
+        """
+
+        def fetch(token: str) -> results.Page[results.Key]:
+            request = keys.ListKeysRequest(
+                keyspace=keyspace or "",
+                account_id=account_id or "",
+                page_size=page_size,
+                page_token=token,
+                state=_convert.state_number(state),
+                parent_key_id=parent_key_id or "",
+            )
+            response = self._call(_rpcs.LIST_KEYS, request, timeout_seconds)
+            return results.Page(
+                tuple(_convert.key(message) for message in response.keys),
+                response.next_page_token,
+            )
+
+        return Listing(fetch, page_token)
+
+    def update_key(
+        self,
+        key_id: str,
+        *,
+        display_name: str | Unchanged = UNCHANGED,
+        granted_scopes: Iterable[str] | Unchanged = UNCHANGED,
+        state: results.KeyState | Unchanged = UNCHANGED,
+        expire_time: datetime | Unchanged | None = UNCHANGED,
+        allowed_addresses: Iterable[str] | Unchanged = UNCHANGED,
+        labels: Mapping[str, str] | Unchanged = UNCHANGED,
+        if_revision: int = 0,
+        timeout_seconds: float | None = None,
+    ) -> results.ChangedKey:
+        """Changes what is given of a key's record, and nothing else.
+
+        It is not repeated by itself: a second attempt could undo what somebody else
+        changed in between.
+
+        Args:
+            state: active or disabled.
+            expire_time: None: never, by time.
+            if_revision: change it only if the record's revision is still this one.
+                Zero: in any case.
+
+        Raises:
+            RevisionChanged: the record has another revision by now.
+        """
+        record = keys.Key(key_id=key_id)
+        paths = []
+        if display_name is not UNCHANGED:
+            record.display_name = display_name
+            paths.append("display_name")
+        if granted_scopes is not UNCHANGED:
+            record.granted_scopes.extend(_convert.texts("granted_scopes", granted_scopes))
+            paths.append("granted_scopes")
+        if state is not UNCHANGED:
+            record.state = _convert.state_number(state)
+            paths.append("state")
+        if expire_time is not UNCHANGED:
+            expiry = _convert.timestamp("expire_time", expire_time)
+            if expiry is not None:
+                record.expire_time.CopyFrom(expiry)
+            paths.append("expire_time")
+        if allowed_addresses is not UNCHANGED:
+            record.allowed_addresses.extend(_convert.texts("allowed_addresses", allowed_addresses))
+            paths.append("allowed_addresses")
+        if labels is not UNCHANGED:
+            record.labels.update(labels)
+            paths.append("labels")
+        request = keys.UpdateKeyRequest(
+            key=record, update_mask=FieldMask(paths=paths), if_revision=if_revision
+        )
+        response = self._call(_rpcs.UPDATE_KEY, request, timeout_seconds)
+        return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
+
+    def rotate_key(
+        self,
+        key_id: str,
+        *,
+        overlap: timedelta | None = None,
+        expire_time: datetime | None = None,
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> results.RotatedKey:
+        """Makes a successor with the same grants. Its plaintext is in the result alone.
+
+        Args:
+            overlap: how long the old key still works. None: it is revoked at once.
+            expire_time: when the successor stops working. None: when the old key did.
+            request_id: as in `create_key`.
+
+        Raises:
+            RequestAlreadyDone: as in `create_key`.
+        """
+        request = keys.RotateKeyRequest(
+            key_id=key_id,
+            overlap=_convert.duration(overlap),
+            expire_time=_convert.timestamp("expire_time", expire_time),
+            request_id=request_id or uuid.uuid4().hex,
+        )
+        response = self._call(_rpcs.ROTATE_KEY, request, timeout_seconds)
+        return results.RotatedKey(
+            key=_convert.key(response.key),
+            api_key=response.api_key,
+            previous_key=_convert.key(response.previous_key),
+            revision=response.revision,
+        )
+
+    def revoke_key(
+        self, key_id: str, *, comment: str | None = None, timeout_seconds: float | None = None
+    ) -> results.ChangedKey:
+        """Revokes a key and every key that was delegated from it. Final.
+
+        When this returns, nothing anywhere accepts the key. When it raises
+        `DeadlineExceeded` or `Unavailable`, nobody knows: call it again, which is harmless.
+
+        Args:
+            comment: why, for the audit log.
+        """
+        request = keys.RevokeKeyRequest(key_id=key_id, comment=comment or "")
+        response = self._call(_rpcs.REVOKE_KEY, request, timeout_seconds)
+        return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
+
+    # --- keyspaces -------------------------------------------------------------------
+
+    def apply_keyspace(
+        self,
+        keyspace: keyspace_pb2.Keyspace,
+        *,
+        validate_only: bool = False,
+        if_revision: int = 0,
+        timeout_seconds: float | None = None,
+    ) -> keyspaces.ApplyKeyspaceResponse:
+        """Makes a keyspace as declared, or changes it to that; says what changed.
+
+        Args:
+            validate_only: only say what would change.
+            if_revision: apply only if the keyspace's revision is still this one. Zero: in
+                any case.
+
+        Raises:
+            InvalidKeyspace: the declaration contradicts itself. `violations` says where.
+            RevisionChanged: the keyspace has another revision by now.
+        """
+        request = keyspaces.ApplyKeyspaceRequest(
+            keyspace=keyspace, validate_only=validate_only, if_revision=if_revision
+        )
+        return self._call(_rpcs.APPLY_KEYSPACE, request, timeout_seconds)
+
+    def get_keyspace(
+        self, name: str, *, timeout_seconds: float | None = None
+    ) -> keyspace_pb2.Keyspace:
+        """Reads a keyspace's declaration.
+
+        Raises:
+            NotFound: there is none, or the token may not know of it.
+        """
+        request = keyspaces.GetKeyspaceRequest(name=name)
+        return (self._call(_rpcs.GET_KEYSPACE, request, timeout_seconds)).keyspace
+
+    def list_keyspaces(
+        self,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout_seconds: float | None = None,
+    ) -> Listing[keyspace_pb2.Keyspace]:
+        """Lists the keyspaces that the token is bound to, by name. See `list_keys`."""
+
+        def fetch(token: str) -> results.Page[keyspace_pb2.Keyspace]:
+            request = keyspaces.ListKeyspacesRequest(page_size=page_size, page_token=token)
+            response = self._call(_rpcs.LIST_KEYSPACES, request, timeout_seconds)
+            return results.Page(tuple(response.keyspaces), response.next_page_token)
+
+        return Listing(fetch, page_token)
+
+    def explain_scope(
+        self, keyspace: str, scope: str, *, timeout_seconds: float | None = None
+    ) -> results.ExplainedScope:
+        """Asks what a scope implies and what implies it.
+
+        Raises:
+            UnknownScope: the keyspace registers no such scope.
+        """
+        request = keyspaces.ExplainScopeRequest(keyspace=keyspace, scope=scope)
+        return _convert.explained_scope(self._call(_rpcs.EXPLAIN_SCOPE, request, timeout_seconds))
+
+    # --- sending ---------------------------------------------------------------------
+
+    def _check(
+        self,
+        rpc: Rpc[Request, Response],
+        request: Request,
+        timeout_seconds: float | None,
+        secrets: tuple[str, ...],
+    ) -> Response:
+        if timeout_seconds is None:
+            timeout_seconds = self._connection.check_timeout_seconds
+        return self._send(rpc, request, timeout_seconds, secrets)
+
+    def _call(
+        self, rpc: Rpc[Request, Response], request: Request, timeout_seconds: float | None
+    ) -> Response:
+        if timeout_seconds is None:
+            timeout_seconds = self._connection.timeout_seconds
+        return self._send(rpc, request, timeout_seconds, ())
+
+    def _send(
+        self,
+        rpc: Rpc[Request, Response],
+        request: Request,
+        timeout_seconds: float,
+        secrets: tuple[str, ...],
+    ) -> Response:
+        checked_timeout("timeout_seconds", timeout_seconds)
+        return self._transport.call(rpc, request, timeout_seconds, secrets)

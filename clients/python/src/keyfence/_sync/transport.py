@@ -1,0 +1,111 @@
+"""Sends RPCs over a synchronous channel.
+
+The one place of the synchronous client that knows gRPC's threads. It has a twin of
+the same shape in `keyfence._async`; this one is written by hand too.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import grpc
+
+from keyfence._failures import error_from_call
+from keyfence._rpcs import Request, Response, Rpc
+from keyfence._tokens import checked_token
+from keyfence.connection import Connection
+from keyfence.errors import CallFailed, ClientClosed
+
+
+class Transport:
+    """A channel that opens at its first call. Safe under threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._process_id = 0
+        self._calls: dict[str, Any] = {}
+        self._is_closed = False
+
+    def call(
+        self,
+        rpc: Rpc[Request, Response],
+        request: Request,
+        timeout_seconds: float,
+        secrets: tuple[str, ...],
+    ) -> Response:
+        """Sends a request and returns the answer.
+
+        Args:
+            secrets: what the request has in it that no error may show.
+
+        Raises:
+            CallFailed: there was no answer.
+            ClientClosed: see there.
+        """
+        call = self._open(rpc)
+        token = self._token()
+        metadata = None if token is None else (("authorization", f"Bearer {token}"),)
+        failure: CallFailed
+        try:
+            response: Response = call(request, timeout=timeout_seconds, metadata=metadata)
+        except grpc.RpcError as error:
+            if self._is_closed:
+                raise ClientClosed("the client was closed during the call") from None
+            failure = error_from_call(error, (token or "", *secrets))
+        except ValueError:
+            if not self._is_closed:
+                raise
+            raise ClientClosed("the client is closed") from None
+        else:
+            return response
+        # Raised out here, so that gRPC's own error is not its context: that one keeps
+        # the other side's words unredacted.
+        raise failure
+
+    def _token(self) -> str | None:
+        if self._connection.token is None:
+            return None
+        return checked_token(self._connection.token())
+
+    def _open(self, rpc: Rpc[Request, Response]) -> Any:
+        call = self._calls.get(rpc.path)
+        if call is not None and self._process_id == os.getpid():
+            return call
+        if self._channel is not None and self._process_id != os.getpid():
+            # Not under the lock: a thread of the parent may have held it at the fork.
+            raise ClientClosed("the client was used before a fork: make one in each process")
+        with self._lock:
+            if self._is_closed:
+                raise ClientClosed("the client is closed")
+            if self._channel is None:
+                self._process_id = os.getpid()
+                self._channel = self._new_channel()
+            return self._calls.setdefault(
+                rpc.path,
+                self._channel.unary_unary(
+                    rpc.path,
+                    request_serializer=rpc.serialize,
+                    response_deserializer=rpc.deserialize,
+                ),
+            )
+
+    def _new_channel(self) -> grpc.Channel:
+        connection = self._connection
+        if connection.tls is None:
+            return grpc.insecure_channel(connection.target, options=connection.options())
+        return grpc.secure_channel(
+            connection.target, connection.tls.credentials(), options=connection.options()
+        )
+
+    def close(self) -> None:
+        """Ends the calls under way and the connection. Closing twice is fine."""
+        with self._lock:
+            self._is_closed = True
+            channel, self._channel = self._channel, None
+            self._calls.clear()
+        if channel is not None and self._process_id == os.getpid():
+            channel.close()

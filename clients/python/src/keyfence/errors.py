@@ -1,0 +1,248 @@
+"""What can go wrong between a program and Keyfence.
+
+The tree:
+
+    KeyfenceError
+    ├── ConfigurationError          the client was made or used wrongly; nothing was sent
+    ├── ClientClosed                the client is closed, or belongs to another process
+    └── CallFailed                  the call was sent, or should have been
+        ├── InvalidRequest          INVALID_ARGUMENT: `violations` names the fields
+        │   ├── UnknownScope        a scope that the keyspace does not register
+        │   └── InvalidKeyspace     a declaration that contradicts itself
+        ├── Unauthenticated         UNAUTHENTICATED: the token is missing or not accepted
+        ├── PermissionDenied        PERMISSION_DENIED: the token is good and may not do this
+        ├── NotFound                NOT_FOUND
+        ├── AlreadyExists           ALREADY_EXISTS
+        │   └── RequestAlreadyDone  the key was made by an earlier attempt
+        ├── FailedPrecondition      FAILED_PRECONDITION: the record's state forbids it
+        ├── Aborted                 ABORTED
+        │   └── RevisionChanged     the record has changed since it was read
+        ├── ResourceExhausted       RESOURCE_EXHAUSTED: a limit of the server
+        ├── Unavailable             UNAVAILABLE: nobody could answer; try again
+        ├── DeadlineExceeded        DEADLINE_EXCEEDED: no answer in time
+        ├── Unimplemented           UNIMPLEMENTED: the server does not know the call
+        └── InternalError           INTERNAL and whatever else there is
+
+A key that does not pass a check is not an error: it is a result that is not allowed.
+
+No error holds a secret: the token and the keys of the call are cut out of whatever
+the other side said. This module must not know of channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+
+class KeyfenceError(Exception):
+    """Whatever this library raises by itself.
+
+    Attributes:
+        message: what was wrong, for a developer to read. Never a secret.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigurationError(KeyfenceError):
+    """The client cannot work as it was made. Nothing was sent."""
+
+
+class ClientClosed(KeyfenceError):
+    """The client was closed, or was made in another process or event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """What is wrong with one field of a request.
+
+    Attributes:
+        field: the path from the request's root, for example "scopes[0]".
+        description: what is wrong and what to do about it.
+    """
+
+    field: str
+    description: str
+
+
+class CallFailed(KeyfenceError):
+    """A call came back without an answer.
+
+    Attributes:
+        status: the gRPC status code's name, for example "NOT_FOUND".
+        reason: the name of a `keyfence.v1.ErrorReason` without its prefix, for example
+            "KEY_NOT_FOUND". Empty: the failure did not come from Keyfence itself.
+        metadata: names and values that belong to the reason.
+        violations: the fields at fault, if any were named.
+        request_id: finds the call in the server's log. Empty: not known.
+    """
+
+    default_status: ClassVar[str] = "UNKNOWN"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: str | None = None,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[FieldViolation] = (),
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = self.default_status if status is None else status
+        self.reason = reason
+        self.metadata: Mapping[str, str] = MappingProxyType(dict(metadata or {}))
+        self.violations = tuple(violations)
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        label = self.reason or self.status
+        if self.request_id:
+            label = f"{label}, request {self.request_id}"
+        return f"{self.message} [{label}]"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process pools; keyword-only arguments need help to be pickled.
+        state = (self.status, self.reason, dict(self.metadata), self.violations, self.request_id)
+        return _rebuilt, (type(self), self.message, *state)
+
+
+def _rebuilt(
+    kind: type[CallFailed],
+    message: str,
+    status: str,
+    reason: str,
+    metadata: Mapping[str, str],
+    violations: Sequence[FieldViolation],
+    request_id: str,
+) -> CallFailed:
+    return kind(
+        message,
+        status=status,
+        reason=reason,
+        metadata=metadata,
+        violations=violations,
+        request_id=request_id,
+    )
+
+
+class InvalidRequest(CallFailed):
+    """Fields of the request are wrong. Sending it again will not help."""
+
+    default_status = "INVALID_ARGUMENT"
+
+
+class UnknownScope(InvalidRequest):
+    """A scope is not in the keyspace's catalog: in a check, a bug of the caller."""
+
+    @property
+    def scope(self) -> str:
+        """The scope that nobody registered."""
+        return self.metadata.get("scope", "")
+
+    @property
+    def nearest(self) -> str | None:
+        """The registered scope that looks most like it, if one does."""
+        return self.metadata.get("nearest")
+
+
+class InvalidKeyspace(InvalidRequest):
+    """The declaration of a keyspace contradicts itself. `violations` says where."""
+
+
+class Unauthenticated(CallFailed):
+    """The token is missing, or the server does not accept it. It does not say why."""
+
+    default_status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(CallFailed):
+    """The token is good, but does not allow this."""
+
+    default_status = "PERMISSION_DENIED"
+
+    @property
+    def required_scope(self) -> str | None:
+        """The scope that the token would need, if that is what was missing."""
+        return self.metadata.get("required_scope")
+
+
+class NotFound(CallFailed):
+    """There is no such thing, or the token may not know of it: the two look alike."""
+
+    default_status = "NOT_FOUND"
+
+
+class AlreadyExists(CallFailed):
+    """What was to be made is there."""
+
+    default_status = "ALREADY_EXISTS"
+
+
+class RequestAlreadyDone(AlreadyExists):
+    """An earlier attempt with the same `request_id` made the key.
+
+    Its plaintext was in an answer that did not arrive, and cannot be had again.
+    Rotate the key `key_id` for a new plaintext, or revoke it.
+    """
+
+    @property
+    def key_id(self) -> str:
+        """The key that the earlier attempt made."""
+        return self.metadata.get("key_id", "")
+
+
+class FailedPrecondition(CallFailed):
+    """The record is in a state in which this cannot be done, for example revoked."""
+
+    default_status = "FAILED_PRECONDITION"
+
+
+class Aborted(CallFailed):
+    """Something else happened at the same time."""
+
+    default_status = "ABORTED"
+
+
+class RevisionChanged(Aborted):
+    """The record has changed since `if_revision`. Read it again, and decide again."""
+
+
+class ResourceExhausted(CallFailed):
+    """A limit of the server was reached. Try again later, or with less."""
+
+    default_status = "RESOURCE_EXHAUSTED"
+
+
+class Unavailable(CallFailed):
+    """Nobody could answer, after retries where they are safe. This is not a denial.
+
+    For a call that changes something and is not retried, the change may or may not
+    have been made.
+    """
+
+    default_status = "UNAVAILABLE"
+
+
+class DeadlineExceeded(CallFailed):
+    """No answer came in time. This is not a denial; a change may have been made."""
+
+    default_status = "DEADLINE_EXCEEDED"
+
+
+class Unimplemented(CallFailed):
+    """The server does not know the call: it is older than this library, or another."""
+
+    default_status = "UNIMPLEMENTED"
+
+
+class InternalError(CallFailed):
+    """A fault of the server, or of something between. `request_id` finds it in the log."""
+
+    default_status = "INTERNAL"

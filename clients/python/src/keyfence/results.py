@@ -1,0 +1,302 @@
+"""What calls answer with: frozen values in Python's own types.
+
+Times are aware and in UTC. Repeated fields are tuples. A text that the API leaves
+empty is an empty text here; a time that it leaves out is None. Keyspaces, which are
+large and declarative, stay the messages of `keyfence.v1`.
+
+A result can be used as a condition only where that says the right thing: those of
+checks are true exactly if they are allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, Literal, TypeVar
+
+from keyfence.errors import CallFailed
+
+Item = TypeVar("Item")
+
+
+class Reason(StrEnum):
+    """The one reason behind a verdict. See `keyfence.v1.Reason` for each."""
+
+    UNRECOGNIZED = "UNRECOGNIZED"
+    """A reason that this version of the library does not know. Never with an allow."""
+    OK = "OK"
+    CREDENTIAL_MISSING = "CREDENTIAL_MISSING"
+    CREDENTIAL_MALFORMED = "CREDENTIAL_MALFORMED"
+    KEY_UNKNOWN = "KEY_UNKNOWN"
+    KEYSPACE_MISMATCH = "KEYSPACE_MISMATCH"
+    KEY_REVOKED = "KEY_REVOKED"
+    KEY_EXPIRED = "KEY_EXPIRED"
+    KEY_DISABLED = "KEY_DISABLED"
+    ACCOUNT_DISABLED = "ACCOUNT_DISABLED"
+    ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
+    SCOPE_MISSING = "SCOPE_MISSING"
+    RATE_LIMITED = "RATE_LIMITED"
+
+
+class KeyState(StrEnum):
+    """What has become of a key. Expiry is not a state: it comes by time alone."""
+
+    UNRECOGNIZED = "UNRECOGNIZED"
+    """A state that this version of the library does not know."""
+    ACTIVE = "ACTIVE"
+    DISABLED = "DISABLED"
+    REVOKED = "REVOKED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Whose key it is. The fields are those of `keyfence.v1.Principal`."""
+
+    key_id: str
+    account_id: str
+    keyspace: str
+    key_type: str
+    environment: str
+    display_name: str
+    granted_scopes: tuple[str, ...]
+    effective_scopes: tuple[str, ...]
+    expire_time: datetime | None
+    display_prefix: str
+    parent_key_id: str
+    labels: Mapping[str, str] = field(hash=False)
+    bound_keyspaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication:
+    """Whether a key is good. True as a condition exactly if it is.
+
+    Attributes:
+        authenticated: whether the key is good.
+        reason: why. `Reason.OK` exactly if `authenticated`.
+        principal: whose key it is. Set also for a known key that is not good: look at
+            `authenticated` first.
+        revision: the revision that the answer reflects at least.
+    """
+
+    authenticated: bool
+    reason: Reason
+    principal: Principal | None
+    revision: int
+
+    def __bool__(self) -> bool:
+        return self.authenticated
+
+
+@dataclass(frozen=True, slots=True)
+class ScopePath:
+    """How a grant leads to a scope: `path` runs from what `granted` names to `scope`."""
+
+    scope: str
+    granted: str
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CappedScope:
+    """A scope that a cap takes away, for example "key_type:publishable"."""
+
+    scope: str
+    capped_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeExplanation:
+    """Why a key holds, or lacks, the required scopes.
+
+    Attributes:
+        held: one path for each required scope that the key holds.
+        sufficient_grants: the smallest grants that would have made up for the rest.
+        capped: required scopes that were granted, but taken away by a cap.
+    """
+
+    held: tuple[ScopePath, ...]
+    sufficient_grants: tuple[str, ...]
+    capped: tuple[CappedScope, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """Whether a key may do what was asked. True as a condition exactly if it may.
+
+    Attributes:
+        allowed: whether the key is good and holds every required scope.
+        reason: why. `Reason.OK` exactly if `allowed`.
+        missing_scopes: with `Reason.SCOPE_MISSING`, what the key lacks.
+        principal: as in `Authentication`.
+        revision: the revision that the answer reflects at least.
+        explanation: why, at length, if that was asked for and the key is known.
+    """
+
+    allowed: bool
+    reason: Reason
+    missing_scopes: tuple[str, ...]
+    principal: Principal | None
+    revision: int
+    explanation: ScopeExplanation | None
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """A check of a batch that could not be answered. Never allowed, and always false.
+
+    It is a value beside the results, and not the error itself: an exception in a list
+    is true as a condition, and would pass for an allow.
+
+    Attributes:
+        error: what the check would have raised on its own.
+    """
+
+    error: CallFailed
+
+    @property
+    def allowed(self) -> Literal[False]:
+        """False: without an answer there is no permission."""
+        return False
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeCheck:
+    """One check of a batch. Its `repr` does not show the key.
+
+    Attributes:
+        api_key: the key that a caller presented.
+        required_scopes: the scopes that are needed, all of them.
+        keyspace, client_address, at_least_revision, explain: as in `check_scope`.
+    """
+
+    api_key: str = field(repr=False)
+    required_scopes: tuple[str, ...]
+    keyspace: str | None = None
+    client_address: str | None = None
+    at_least_revision: int = 0
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who sent the call.
+
+    Attributes:
+        principal: the bearer of the client's token.
+        revision: the revision that the answer reflects at least.
+    """
+
+    principal: Principal
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key's record, without anything that could be used as the key.
+
+    The fields are those of `keyfence.v1.Key`.
+    """
+
+    key_id: str
+    keyspace: str
+    account_id: str
+    display_name: str
+    granted_scopes: tuple[str, ...]
+    effective_scopes: tuple[str, ...]
+    state: KeyState
+    expire_time: datetime | None
+    key_type: str
+    environment: str
+    display_prefix: str
+    preset: str
+    create_time: datetime | None
+    update_time: datetime | None
+    revoke_time: datetime | None
+    revision: int
+    allowed_addresses: tuple[str, ...]
+    parent_key_id: str
+    rotated_from_key_id: str
+    rotated_to_key_id: str
+    created_by_key_id: str
+    labels: Mapping[str, str] = field(hash=False)
+    bound_keyspaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedKey:
+    """A new key, with its plaintext. Its `repr` does not show the plaintext.
+
+    Attributes:
+        key: the record.
+        api_key: the key itself. It cannot be had again.
+        revision: the revision of the mutation.
+    """
+
+    key: Key
+    api_key: str = field(repr=False)
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotatedKey:
+    """A key's successor, with its plaintext. Its `repr` does not show the plaintext.
+
+    Attributes:
+        key: the successor's record.
+        api_key: the successor itself. It cannot be had again.
+        previous_key: the old key's record as it is now.
+        revision: the revision of the mutation.
+    """
+
+    key: Key
+    api_key: str = field(repr=False)
+    previous_key: Key
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedKey:
+    """A key that was updated or revoked.
+
+    Attributes:
+        key: the record as it is now.
+        revision: the revision of the mutation.
+    """
+
+    key: Key
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedScope:
+    """How a scope hangs together with others. Fields of `keyfence.v1.ExplainScopeResponse`."""
+
+    scope: str
+    description: str
+    implies: tuple[ScopePath, ...]
+    implied_by: tuple[ScopePath, ...]
+    presets: tuple[str, ...]
+    capped_key_types: tuple[str, ...]
+    active_key_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """Some of the things that were listed.
+
+    Attributes:
+        items: the things.
+        next_page_token: where the next page starts. Empty: this was the last.
+    """
+
+    items: tuple[Item, ...]
+    next_page_token: str
