@@ -36,6 +36,9 @@ run: $(VENV)/.runtime ## start the server on 127.0.0.1:50051, its data in ./.key
 	export KEYFENCE_BOOTSTRAP_KEYSPACES="$${KEYFENCE_BOOTSTRAP_KEYSPACES-examples/keyspaces/demo.yaml}"; \
 	exec $(BIN)/keyfence serve
 
+.PHONY: install
+install: $(VENV)/.dev $(VENV)/.protos $(BUF) ## install all that the targets below need
+
 ## Testing it
 
 .PHONY: test
@@ -130,14 +133,23 @@ check-lock: lock
 
 .PHONY: dist
 dist: $(VENV)/.dev ## build the wheels of both distributions into dist/
-	rm -rf dist
+	@rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./clients/python .
 
+# What the container will have: the wheels, and nothing that the tests brought along.
+.PHONY: check-dist
+check-dist: dist ## install the wheels as the Dockerfile does, and start the command
+	@rm -rf build/installed
+	@$(PYTHON) -m venv build/installed
+	build/installed/bin/python -m pip install --quiet --require-hashes -r requirements/image.txt
+	build/installed/bin/python -m pip install --quiet --no-deps dist/*.whl
+	build/installed/bin/python -m pip check
+	cd build && installed/bin/keyfence --version
+
 .PHONY: sbom
-sbom: $(VENV)/.dev ## write build/sbom.cdx.json, what the server runs on (CycloneDX)
-	@mkdir -p build
-	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
-	    --output-reproducible --output-format JSON --output-file build/sbom.cdx.json requirements/image.txt
+sbom: check-dist ## write build/sbom.cdx.json, what the container runs on (CycloneDX)
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+	    --output-format JSON --output-file build/sbom.cdx.json build/installed/bin/python
 
 .PHONY: clean
 clean: ## remove all that was installed, built or cached, but not ./.keyfence
