@@ -1,0 +1,29 @@
+"""The store on SQL: SQLite in a file beside the server, or PostgreSQL.
+
+`open_store` is the way in. What it returns keeps the `Store` port; the conformance
+suite in `tests/store_contract.py` holds both databases to it.
+"""
+
+from keyfence_server.adapters.sql.engines import StoreOptions
+from keyfence_server.adapters.sql.errors import ConstraintViolated, StoreFault
+from keyfence_server.adapters.sql.migrations import (
+    SchemaMismatch,
+    current_revision,
+    require_current,
+    upgrade,
+)
+from keyfence_server.adapters.sql.store import SqlStore, open_store
+from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl
+
+__all__ = [
+    "ConstraintViolated",
+    "InvalidDatabaseUrl",
+    "SchemaMismatch",
+    "SqlStore",
+    "StoreFault",
+    "StoreOptions",
+    "current_revision",
+    "open_store",
+    "require_current",
+    "upgrade",
+]

@@ -1,0 +1,30 @@
+"""Finishing what must not be left half done when a caller is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def to_completion(work: Coroutine[Any, Any, T]) -> T:
+    """Runs the work to its end in a task of its own, however often the caller is cancelled.
+
+    A cancellation is passed on once the work has ended, whatever came of it. So the
+    caller never goes on while the work does.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        # Looked at, so that nobody reports it as lost: the caller is past hearing it.
+        if not task.cancelled():
+            task.exception()
+        raise cancelled
+    return task.result()

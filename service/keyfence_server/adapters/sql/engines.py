@@ -1,0 +1,190 @@
+"""Connections as the store wants them, for each database that it can stand on.
+
+What differs between SQLite and PostgreSQL in transactions, durability and timeouts is
+said here, and nowhere else: the rest of the package holds an `Engines` and does not
+ask which database is behind it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from keyfence_server.adapters.sql.errors import StoreFault, means_lost_connection
+from keyfence_server.adapters.sql.urls import DatabaseUrl, InvalidDatabaseUrl
+
+_BEGIN: Final = "keyfence_begin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """How patient the store is, and how many connections it keeps.
+
+    Attributes:
+        pool_size: the most connections at once. All but one are for reading: a process
+            mutates one thing at a time.
+        connect_timeout: for a new connection, and for one from the pool.
+        lock_timeout: for the turn to mutate.
+        statement_timeout: for one statement.
+        idle_timeout: after which PostgreSQL takes the head's lock away from a process
+            that holds it and says nothing any more.
+    """
+
+    pool_size: int = 10
+    connect_timeout: timedelta = timedelta(seconds=5)
+    lock_timeout: timedelta = timedelta(seconds=5)
+    statement_timeout: timedelta = timedelta(seconds=10)
+    idle_timeout: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """One pool of connections, in two moods.
+
+    Attributes:
+        reading: begins transactions that see one moment and cannot write.
+        writing: begins transactions that see everything committed before they locked
+            the head.
+        embedded: whether the database is ours alone, to upgrade without being asked.
+    """
+
+    reading: AsyncEngine
+    writing: AsyncEngine
+    embedded: bool
+
+    async def dispose(self) -> None:
+        """Closes every connection."""
+        await self.writing.dispose()
+
+
+def create_engines(url: DatabaseUrl, options: StoreOptions) -> Engines:
+    """Engines on the database at `url`. Connects to nothing yet."""
+    engines = _sqlite(url, options) if url.is_sqlite else _postgresql(url, options)
+    event.listen(engines.writing.sync_engine, "handle_error", _give_up_lost_connections)
+    return engines
+
+
+def _give_up_lost_connections(context: ExceptionContext) -> None:
+    if means_lost_connection(context.original_exception):
+        context.is_disconnect = True
+
+
+def _pool(options: StoreOptions) -> dict[str, Any]:
+    return {
+        "pool_size": options.pool_size,
+        "max_overflow": 0,
+        "pool_timeout": options.connect_timeout.total_seconds(),
+        "hide_parameters": True,
+    }
+
+
+def _sqlite(url: DatabaseUrl, options: StoreOptions) -> Engines:
+    path = Path(url.path)
+    _create_private(path)
+    engine = create_async_engine(
+        url.for_sqlalchemy(),
+        connect_args={
+            "timeout": options.lock_timeout.total_seconds(),
+            # The driver's own idea of when to begin a transaction is switched off:
+            # it begins none for a SELECT, and a snapshot is nothing but SELECTs.
+            "isolation_level": None,
+        },
+        **_pool(options),
+    )
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return Engines(
+        reading=engine.execution_options(**{_BEGIN: "BEGIN"}),
+        writing=engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}),
+        embedded=True,
+    )
+
+
+def _create_private(path: Path) -> None:
+    """Makes the file unreadable to others; SQLite gives its companions the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise InvalidDatabaseUrl(
+            f"the database file {path} cannot be opened: {error.strerror}"
+        ) from None
+
+
+def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    if cursor.fetchone()[0] != "wal":
+        raise StoreFault("SQLite cannot keep a write-ahead log where the database file is")
+    # NORMAL would lose acknowledged mutations with the power; macOS needs to be asked
+    # twice before it really writes.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA fullfsync = ON")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))
+
+
+_SESSION_SETTINGS: Final = """
+SELECT set_config('application_name',
+                  coalesce(nullif(current_setting('application_name'), ''), 'keyfence'), false),
+       set_config('timezone', 'UTC', false),
+       set_config('statement_timeout', $1, false),
+       set_config('lock_timeout', $2, false),
+       set_config('idle_in_transaction_session_timeout', $3, false),
+       -- "on" at least; whoever configured more than that keeps it.
+       set_config('synchronous_commit',
+                  CASE current_setting('synchronous_commit')
+                      WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)
+"""
+
+
+def _postgresql(url: DatabaseUrl, options: StoreOptions) -> Engines:
+    async def connect() -> asyncpg.Connection:
+        try:
+            connection = await asyncpg.connect(
+                url.for_asyncpg(),
+                timeout=options.connect_timeout.total_seconds(),
+                # The server's own timeouts end what is slow; this one ends what was
+                # sent to a server that is not there any more.
+                command_timeout=options.statement_timeout.total_seconds() + 1,
+            )
+        except ValueError:
+            raise InvalidDatabaseUrl(
+                "the driver cannot make sense of the PostgreSQL URL's parts"
+            ) from None
+        try:
+            await connection.fetchrow(
+                _SESSION_SETTINGS,
+                _milliseconds(options.statement_timeout),
+                _milliseconds(options.lock_timeout),
+                _milliseconds(options.idle_timeout),
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, **_pool(options))
+    return Engines(
+        reading=engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        ),
+        writing=engine.execution_options(isolation_level="READ COMMITTED"),
+        embedded=False,
+    )
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(int(duration.total_seconds() * 1000))

@@ -1,0 +1,148 @@
+"""Bringing a database's tables to what this program wants, and refusing any other.
+
+A migration is one transaction under one lock: of several processes that start at once
+the first does it and the others find it done, and one that fails leaves nothing
+behind. Each waits for its locks for a short time only, because whoever waits for a lock
+on a table makes everybody else wait behind it.
+
+A database written by a newer program is refused, never touched: this program cannot
+know what the newer one promised about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from keyfence_server.adapters.sql.completion import to_completion
+from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_engines
+from keyfence_server.adapters.sql.errors import translated
+from keyfence_server.adapters.sql.urls import parse_database_url
+
+_LOCK: Final = 0x6B657966  # "keyf": any number that nobody else would lock
+_STATEMENT_TIMEOUT: Final = timedelta(minutes=10)
+
+
+class SchemaMismatch(Exception):
+    """The database's tables are not those of this program. Nothing was changed."""
+
+
+async def upgrade(url: str, *, options: StoreOptions | None = None) -> tuple[str | None, str]:
+    """Brings the database at `url` up to date.
+
+    Returns:
+        The schema's version before, None if there was nothing, and the version now.
+
+    Raises:
+        InvalidDatabaseUrl: no store can be at this address.
+        StoreUnavailable: the database does not answer, or others hold its locks.
+        SchemaMismatch: a newer program wrote the database.
+    """
+    async with _engines(url, options) as engines:
+        return await upgrade_engine(engines.writing)
+
+
+async def current_revision(url: str, *, options: StoreOptions | None = None) -> str | None:
+    """The version of the schema at `url`; None if there is none. Raises as `upgrade` does."""
+    async with _engines(url, options) as engines:
+        return await _current(engines.writing)
+
+
+async def require_current(url: str, *, options: StoreOptions | None = None) -> None:
+    """Returns if the schema at `url` is this program's. Raises as `upgrade` does."""
+    async with _engines(url, options) as engines:
+        await require_current_engine(engines.writing)
+
+
+async def upgrade_engine(engine: AsyncEngine) -> tuple[str | None, str]:
+    """`upgrade`, for whoever has connections already."""
+    with translated():
+        return await to_completion(_upgrade(engine))
+
+
+async def require_current_engine(engine: AsyncEngine) -> None:
+    """`require_current`, for whoever has connections already."""
+    current = await _current(engine)
+    _refuse_newer(current)
+    if current != wanted_revision():
+        found = f"has schema {current}" if current else "has no tables yet"
+        raise SchemaMismatch(
+            f"the database {found} and this program needs schema {wanted_revision()}; "
+            "run `keyfence migrate`"
+        )
+
+
+def wanted_revision() -> str:
+    """The version of the schema that this program works with."""
+    return _scripts().get_current_head() or ""
+
+
+async def _upgrade(engine: AsyncEngine) -> tuple[str | None, str]:
+    async with engine.begin() as connection:
+        return await connection.run_sync(_upgrade_locked)
+
+
+def _upgrade_locked(connection: Connection) -> tuple[str | None, str]:
+    if connection.dialect.name == "postgresql":
+        milliseconds = int(_STATEMENT_TIMEOUT.total_seconds() * 1000)
+        connection.execute(text(f"SET LOCAL statement_timeout = {milliseconds}"))
+        # The lock goes with the transaction; `lock_timeout` limits the wait for it. On
+        # SQLite, BEGIN IMMEDIATE has locked the whole file.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    before = _version(connection)
+    _refuse_newer(before)
+    if before != wanted_revision():
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return before, wanted_revision()
+
+
+async def _current(engine: AsyncEngine) -> str | None:
+    with translated():
+        async with engine.connect() as connection:
+            return await connection.run_sync(_version)
+
+
+def _version(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _refuse_newer(current: str | None) -> None:
+    known = {script.revision for script in _scripts().walk_revisions()}
+    if current is not None and current not in known:
+        raise SchemaMismatch(
+            f"the database has schema {current}, which this program does not know: a newer "
+            "Keyfence wrote it; run that version or a later one"
+        )
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+@asynccontextmanager
+async def _engines(url: str, options: StoreOptions | None) -> AsyncIterator[Engines]:
+    patient = replace(options or StoreOptions(), statement_timeout=_STATEMENT_TIMEOUT)
+    engines = create_engines(parse_database_url(url), patient)
+    try:
+        yield engines
+    finally:
+        await to_completion(engines.dispose())

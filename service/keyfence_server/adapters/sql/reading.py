@@ -1,0 +1,196 @@
+"""The `Snapshot` port on an open transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+from typing import Any, Final
+
+from sqlalchemy import Result, RowMapping, Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from keyfence_server.adapters.sql import queries
+from keyfence_server.adapters.sql.errors import StoreFault, translated
+from keyfence_server.adapters.sql.records import row_to_change, row_to_key, row_to_keyspace
+from keyfence_server.adapters.sql.schema import changes, keys, keyspaces, requests
+from keyfence_server.application.ports import Change, KeyFilter
+from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId, Lineage
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.secrets import Digest
+
+_BATCH: Final = 500
+# Both databases stop at about 32,000 parameters in a statement.
+_MOST_IDS: Final = 10_000
+
+
+class SqlSnapshot:
+    """Keeps the `Snapshot` port. Whoever opened the transaction ends it.
+
+    Text that holds a NUL is in no database, so nothing is found by it.
+    """
+
+    def __init__(self, connection: AsyncConnection, revision: int) -> None:
+        self._connection = connection
+        self._revision = revision
+
+    @property
+    def revision(self) -> int:
+        """See the port."""
+        return self._revision
+
+    async def find_key(self, key_id: KeyId) -> Key | None:
+        """See the port."""
+        if _is_nowhere(key_id):
+            return None
+        rows = await self._rows(select(keys).where(keys.c.key_id == key_id))
+        return row_to_key(rows[0]) if rows else None
+
+    async def find_lineage(self, key_id: KeyId) -> Lineage | None:
+        """See the port."""
+        if _is_nowhere(key_id):
+            return None
+        return _whole(await self._rows(queries.lineage(keys.c.key_id == key_id)))
+
+    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
+        """See the port. One query."""
+        if not candidates:
+            return None
+        return _whole(await self._rows(queries.lineage(queries.kept_under(candidates))))
+
+    async def ancestors(self, keys: Collection[Key]) -> Mapping[KeyId, Lineage]:
+        """See the port."""
+        known = {key.key_id: key for key in keys}
+        generation = list(keys)
+        for _ in range(MAX_LINEAGE):
+            missing = {key.parent_key_id for key in generation if key.parent_key_id} - set(known)
+            if not missing:
+                return {key.key_id: _line(key, known) for key in keys}
+            generation = await self._keys_with_ids(sorted(missing))
+            known |= {key.key_id: key for key in generation}
+        raise StoreFault(f"a lineage has more than {MAX_LINEAGE} keys")
+
+    async def list_keys(self, which: KeyFilter, *, after: KeyId | None, limit: int) -> list[Key]:
+        """See the port."""
+        if _is_nowhere(which.keyspace, which.account_id, which.parent_key_id):
+            return []
+        query = select(keys).where(*queries.matching(which)).order_by(keys.c.key_id).limit(limit)
+        if after is not None:
+            query = query.where(keys.c.key_id > _comparable(after))
+        return [row_to_key(row) for row in await self._rows(query)]
+
+    async def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
+        """See the port."""
+        if _is_nowhere(keyspace):
+            return
+        query = select(keys).where(*queries.not_revoked(keyspace)).order_by(keys.c.key_id)
+        batch = await self._rows(query.limit(_BATCH))
+        while batch:
+            for row in batch:
+                yield row_to_key(row)
+            last = batch[-1]["key_id"]
+            batch = await self._rows(query.where(keys.c.key_id > last).limit(_BATCH))
+
+    async def count_keys(
+        self, keyspace: str, *, key_type: str | None = None, environment: str | None = None
+    ) -> int:
+        """See the port."""
+        if _is_nowhere(keyspace, key_type, environment):
+            return 0
+        query = select(func.count().label("count")).where(*queries.not_revoked(keyspace))
+        if key_type is not None:
+            query = query.where(keys.c.key_type == key_type)
+        if environment is not None:
+            query = query.where(keys.c.environment == environment)
+        rows = await self._rows(query)
+        return int(rows[0]["count"])
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """See the port."""
+        if _is_nowhere(name):
+            return None
+        rows = await self._rows(select(keyspaces).where(keyspaces.c.name == name))
+        return row_to_keyspace(rows[0]) if rows else None
+
+    async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
+        """See the port."""
+        query = select(keyspaces).order_by(keyspaces.c.name).limit(limit)
+        if after is not None:
+            query = query.where(keyspaces.c.name > _comparable(after))
+        return [row_to_keyspace(row) for row in await self._rows(query)]
+
+    async def find_request(self, caller: KeyId, request_id: str) -> KeyId | None:
+        """See the port."""
+        if _is_nowhere(caller, request_id):
+            return None
+        rows = await self._rows(
+            select(requests.c.key_id).where(
+                requests.c.caller_key_id == caller, requests.c.request_id == request_id
+            )
+        )
+        return KeyId(rows[0]["key_id"]) if rows else None
+
+    async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
+        """See the port."""
+        query = (
+            select(changes)
+            .where(changes.c.revision > after)
+            .order_by(changes.c.revision, changes.c.position)
+            # One more than asked for tells whether the last revision is whole.
+            .limit(limit + 1)
+        )
+        found = [row_to_change(row) for row in await self._rows(query)]
+        if len(found) <= limit:
+            return found
+        cut = found[limit][0]
+        whole = list(takewhile(lambda one: one[0] < cut, found))
+        return whole or found[:limit]
+
+    async def _keys_with_ids(self, ids: Sequence[KeyId]) -> list[Key]:
+        found = []
+        for start in range(0, len(ids), _MOST_IDS):
+            some = ids[start : start + _MOST_IDS]
+            rows = await self._rows(select(keys).where(keys.c.key_id.in_(some)))
+            found += [row_to_key(row) for row in rows]
+        return found
+
+    async def _rows(self, query: Select[Any]) -> Sequence[RowMapping]:
+        with self._step():
+            result: Result[Any] = await self._connection.execute(query)
+        return result.mappings().all()
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """Around every conversation with the database."""
+        with translated():
+            yield
+
+
+def _whole(rows: Sequence[RowMapping]) -> Lineage | None:
+    if not rows:
+        return None
+    line = [row_to_key(row) for row in rows]
+    if len(line) > MAX_LINEAGE or line[-1].parent_key_id is not None:
+        raise StoreFault(f"the lineage of key {line[0].key_id} does not end where it must")
+    return line
+
+
+def _line(key: Key, known: Mapping[KeyId, Key]) -> Lineage:
+    line = [key]
+    while (parent := line[-1].parent_key_id) is not None:
+        if len(line) == MAX_LINEAGE or parent not in known:
+            raise StoreFault(f"the lineage of key {key.key_id} does not end where it must")
+        line.append(known[parent])
+    return line
+
+
+def _is_nowhere(*texts: str | None) -> bool:
+    return any(text is not None and "\0" in text for text in texts)
+
+
+def _comparable(after: str) -> str:
+    """A text that can be sent, with the same stored texts above it.
+
+    No stored text has a NUL, so none lies between what is before it and the whole.
+    """
+    return after.partition("\0")[0]

@@ -1,0 +1,144 @@
+"""The tables, as the code of this version wants them.
+
+The migrations make them; a test compares the two. Documents (declarations, labels,
+scopes) are kept as JSON text and not as PostgreSQL's `jsonb`, which would forget the
+order of a mapping, and an order is part of a declaration.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    UniqueConstraint,
+)
+
+from keyfence_server.adapters.sql.types import ExactText, UtcTime
+
+metadata: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+head: Final = Table(
+    "head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="single_row"),
+    CheckConstraint("revision >= 0", name="revision"),
+    comment="The revision of the last mutation. Locking its row is the right to mutate.",
+)
+
+keyspaces: Final = Table(
+    "keyspaces",
+    metadata,
+    Column("name", ExactText, primary_key=True),
+    Column("declaration", JSON, nullable=False),
+    Column("previous_formats", JSON, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Column("update_time", UtcTime, nullable=False),
+    CheckConstraint("revision >= 1", name="revision"),
+    comment="The declared keyspaces. The built-in one is not among them.",
+)
+
+keys: Final = Table(
+    "keys",
+    metadata,
+    Column("key_id", ExactText, primary_key=True),
+    Column("keyspace", ExactText, nullable=False),
+    Column("account_id", ExactText, nullable=False),
+    Column("display_name", ExactText, nullable=False),
+    Column("key_type", ExactText, nullable=False),
+    Column("environment", ExactText, nullable=False),
+    Column("granted_scopes", JSON, nullable=False),
+    Column("preset", ExactText),
+    Column("digest", LargeBinary, nullable=False),
+    Column("pepper_version", Integer, nullable=False),
+    Column("display_prefix", ExactText, nullable=False),
+    Column("state", ExactText, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Column("update_time", UtcTime, nullable=False),
+    Column("expire_time", UtcTime),
+    Column("revoke_time", UtcTime),
+    Column("allowed_addresses", JSON, nullable=False),
+    Column("bound_keyspaces", JSON, nullable=False),
+    Column("labels", JSON, nullable=False),
+    # A child without its parent would be a key that nobody can take back with it.
+    Column("parent_key_id", ExactText, ForeignKey("keys.key_id")),
+    Column("rotated_from_key_id", ExactText),
+    Column("rotated_to_key_id", ExactText),
+    Column("created_by_key_id", ExactText),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("state IN ('active', 'disabled', 'revoked')", name="state"),
+    CheckConstraint("(state = 'revoked') = (revoke_time IS NOT NULL)", name="revoke_time"),
+    CheckConstraint("length(digest) = 32", name="digest"),
+    CheckConstraint("pepper_version >= 0", name="pepper_version"),
+    CheckConstraint("revision >= 1", name="revision"),
+    Index(None, "digest", unique=True),
+    Index(None, "keyspace", "key_id"),
+    Index(None, "keyspace", "account_id", "key_id"),
+    Index(None, "parent_key_id"),
+    comment="The keys' records. Nothing here lets anyone pass.",
+)
+
+changes: Final = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("kind", ExactText, nullable=False),
+    Column("subject", ExactText, nullable=False),
+    Column("keyspace", ExactText, nullable=False),
+    Column("created", Boolean, nullable=False),
+    CheckConstraint("kind IN ('key', 'keyspace')", name="kind"),
+    CheckConstraint("revision >= 1", name="revision"),
+    CheckConstraint("position >= 0", name="position"),
+    comment="What each mutation changed: what caches must forget.",
+)
+
+audit_events: Final = Table(
+    "audit_events",
+    metadata,
+    Column("event_id", ExactText, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("time", UtcTime, nullable=False),
+    Column("action", ExactText, nullable=False),
+    Column("actor_key_id", ExactText),
+    Column("keyspace", ExactText, nullable=False),
+    Column("account_id", ExactText),
+    Column("subject", ExactText, nullable=False),
+    Column("request_id", ExactText),
+    Column("details", JSON, nullable=False),
+    CheckConstraint("revision >= 1", name="revision"),
+    UniqueConstraint("revision"),
+    comment="Who did what: one event for each mutation.",
+)
+
+requests: Final = Table(
+    "requests",
+    metadata,
+    Column("caller_key_id", ExactText, primary_key=True),
+    Column("request_id", ExactText, primary_key=True),
+    Column("key_id", ExactText, ForeignKey("keys.key_id"), nullable=False),
+    Column("time", UtcTime, nullable=False),
+    Index(None, "time"),
+    comment="What creating requests made, for a day, so that a repetition is recognised.",
+)

@@ -1,0 +1,148 @@
+"""The `Store` port on a SQL database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.sql import Executable
+
+from keyfence_server.adapters.sql import migrations
+from keyfence_server.adapters.sql.completion import to_completion
+from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_engines
+from keyfence_server.adapters.sql.errors import StoreFault, translated
+from keyfence_server.adapters.sql.reading import SqlSnapshot
+from keyfence_server.adapters.sql.schema import head
+from keyfence_server.adapters.sql.urls import parse_database_url
+from keyfence_server.adapters.sql.writing import SqlTransaction
+from keyfence_server.application.ports import Snapshot, StoreUnavailable, Transaction
+
+_READ_HEAD: Final = select(head.c.revision)
+# The lock comes with the first statement, so the order of revisions is the order of
+# commits, and a revision that is rolled back is taken by the next mutation.
+_ADVANCE_HEAD: Final = update(head).values(revision=head.c.revision + 1).returning(head.c.revision)
+
+
+async def open_store(url: str, *, options: StoreOptions | None = None) -> SqlStore:
+    """Opens the store at "sqlite:///path" or "postgresql://…".
+
+    An embedded database is brought up to date on the way; a PostgreSQL one must be so
+    already, because other processes may be using it.
+
+    Raises:
+        InvalidDatabaseUrl: no store can be at this address.
+        StoreUnavailable: the database does not answer.
+        SchemaMismatch: its tables are older or newer than this program.
+    """
+    options = options or StoreOptions()
+    engines = create_engines(parse_database_url(url), options)
+    try:
+        if engines.embedded:
+            await migrations.upgrade_engine(engines.writing)
+        else:
+            await migrations.require_current_engine(engines.reading)
+    except BaseException:
+        await to_completion(engines.dispose())
+        raise
+    return SqlStore(engines, turn_timeout=options.lock_timeout)
+
+
+class SqlStore:
+    """Keeps the `Store` port. Made by `open_store`.
+
+    Args:
+        turn_timeout: how long a mutation waits for the others of this process.
+    """
+
+    def __init__(self, engines: Engines, *, turn_timeout: timedelta) -> None:
+        self._engines = engines
+        self._turn_timeout = turn_timeout
+        # Mutations of this process queue here, in order, and not each on a connection
+        # of its own: reading must not starve behind them.
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """See the port."""
+        async with self._opened(self._engines.reading, _READ_HEAD) as (connection, revision):
+            yield SqlSnapshot(connection, revision)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """See the port."""
+        await self._take_turn()
+        try:
+            async with self._opened(self._engines.writing, _ADVANCE_HEAD) as (connection, revision):
+                yield SqlTransaction(connection, revision)
+        finally:
+            self._turn.release()
+
+    async def ping(self) -> None:
+        """See the port."""
+        async with self.snapshot():
+            pass
+
+    async def close(self) -> None:
+        """See the port."""
+        await to_completion(self._engines.dispose())
+
+    async def _take_turn(self) -> None:
+        try:
+            async with asyncio.timeout(self._turn_timeout.total_seconds()):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise StoreUnavailable(
+                "the store does not answer: other mutations took too long"
+            ) from None
+
+    @asynccontextmanager
+    async def _opened(
+        self, engine: AsyncEngine, statement: Executable
+    ) -> AsyncIterator[tuple[AsyncConnection, int]]:
+        """A transaction that has begun with the statement. Rolled back unless committed."""
+        connection, revision = await self._open(engine, statement)
+        try:
+            yield connection, revision
+        finally:
+            await to_completion(_closed(connection))
+
+    async def _open(
+        self, engine: AsyncEngine, statement: Executable, *, is_retry: bool = False
+    ) -> tuple[AsyncConnection, int]:
+        with translated():
+            connection = await engine.connect()
+        try:
+            return connection, await _revision(connection, statement)
+        except BaseException as error:
+            was_dead = connection.invalidated and isinstance(error, StoreUnavailable)
+            await to_completion(_closed(connection))
+            if is_retry or not was_dead:
+                raise
+        # The pool had a dead connection, and has dropped with it all that are as old.
+        # Nothing was done on it yet, so a new one may try: this is how the store heals
+        # after the database was restarted, without a ping before every use.
+        return await self._open(engine, statement, is_retry=True)
+
+
+async def _revision(connection: AsyncConnection, statement: Executable) -> int:
+    with translated():
+        revision = (await connection.execute(statement)).scalar_one_or_none()
+    if revision is None:
+        raise StoreFault("the store has lost its head: the table of that name has no row")
+    return int(revision)
+
+
+async def _closed(connection: AsyncConnection) -> None:
+    """Rolls back what was not committed, and gives the connection back or up."""
+    try:
+        with translated():
+            await connection.close()
+    except StoreUnavailable:
+        # It could not be told to roll back. Losing the connection makes it.
+        await connection.invalidate()
+        await connection.close()

@@ -1,0 +1,74 @@
+"""Column types that mean the same on every database.
+
+Databases differ in what they do to text and times on the way in and out. These types
+leave them nothing to do: text compares byte by byte, and a time comes back as the
+aware UTC microsecond that went in.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Dialect, Text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+
+class ExactText(TypeDecorator[str]):
+    """Text that is equal only to its own bytes, and sorts by them.
+
+    PostgreSQL would otherwise sort by the language of the database; SQLite's default,
+    BINARY, is what is wanted. A NUL is refused on both, because PostgreSQL cannot keep it.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """The type by its name in this database."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.TEXT(collation="C"))
+        return dialect.type_descriptor(Text())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Refuses what one of the databases could not keep."""
+        if value is not None and "\0" in value:
+            raise ValueError("text with a NUL character cannot be stored")
+        return value
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment, to the microsecond.
+
+    In SQLite it is text of a fixed width, which a person can read and which sorts as
+    the moments do.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The type by its name in this database."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(Text())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
+        """Refuses a time without a zone: nobody knows when that is."""
+        if value is None:
+            return None
+        if value.utcoffset() is None:
+            raise ValueError("a time without a zone cannot be stored")
+        moment = value.astimezone(UTC)
+        if dialect.name == "postgresql":
+            return moment
+        return moment.isoformat(timespec="microseconds")
+
+    def process_result_value(
+        self, value: datetime | str | None, dialect: Dialect
+    ) -> datetime | None:
+        """The moment that was stored."""
+        if isinstance(value, str):
+            return datetime.fromisoformat(value)
+        return value

