@@ -6,6 +6,7 @@ allow, the conversion takes the denial.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -29,6 +30,7 @@ _REASONS: Final[Mapping[int, results.Reason]] = {
     for name, number in reason_pb2.Reason.items()
     if name.removeprefix("REASON_") in results.Reason.__members__
 }
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _STATES: Final[Mapping[int, results.KeyState]] = {
     key_service_pb2.KEY_STATE_ACTIVE: results.KeyState.ACTIVE,
     key_service_pb2.KEY_STATE_DISABLED: results.KeyState.DISABLED,
@@ -49,6 +51,16 @@ def texts(name: str, values: Iterable[str]) -> list[str]:
     if isinstance(values, str):
         raise TypeError(f"{name} takes several texts, not one: put it into a list")
     return list(values)
+
+
+def presented(api_key: str) -> str:
+    """The key as it can be sent.
+
+    Half a surrogate pair, which a header can smuggle into a text, cannot be UTF-8. It
+    becomes a character that is in no key, so that the answer is "malformed" instead of an
+    exception that carries the whole text.
+    """
+    return api_key if api_key.isascii() else _SURROGATES.sub("\ufffd", api_key)
 
 
 def timestamp(name: str, value: datetime | None) -> Timestamp | None:
@@ -84,7 +96,7 @@ def state_number(state: results.KeyState | None) -> key_service_pb2.KeyState.Val
 def check_request(check: results.ScopeCheck) -> authorization.CheckScopeRequest:
     """The request of one check."""
     return authorization.CheckScopeRequest(
-        api_key=check.api_key,
+        api_key=presented(check.api_key),
         required_scopes=texts("required_scopes", check.required_scopes),
         keyspace=check.keyspace or "",
         client_address=check.client_address or "",

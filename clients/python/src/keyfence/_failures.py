@@ -24,6 +24,8 @@ _DETAILS_KEY: Final = "grpc-status-details-bin"
 _REQUEST_ID_KEY: Final = "x-request-id"
 _DOMAIN: Final = "keyfence"
 _REDACTED: Final = "(redacted)"
+# What is shorter is no key, and cutting it out would only garble the message.
+_SHORTEST_SECRET: Final = 8
 
 _BY_STATUS: Final[Mapping[grpc.StatusCode, type[errors.CallFailed]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
@@ -98,7 +100,7 @@ def build_error(
     request_id: str = "",
     secrets: Iterable[str] = (),
 ) -> errors.CallFailed:
-    hidden = [secret for secret in secrets if secret]
+    hidden = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
 
     def clean(text: str) -> str:
         for secret in hidden:

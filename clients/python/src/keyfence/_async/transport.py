@@ -55,8 +55,9 @@ class AsyncTransport:
             response: Response = await call(request, timeout=timeout_seconds, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             failure = error_from_call(error, (token or "", *secrets))
-        except (grpc.aio.UsageError, asyncio.InvalidStateError):
-            if not self._is_closed:
+        except (grpc.aio.UsageError, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if not self._is_closed or (task is not None and task.cancelling()):
                 raise
             raise ClientClosed("the client was closed during the call") from None
         else:

@@ -121,7 +121,7 @@ class Client:
                 revision of a mutation.
         """
         request = authorization.AuthenticateRequest(
-            api_key=api_key,
+            api_key=_convert.presented(api_key),
             keyspace=keyspace or "",
             client_address=client_address or "",
             at_least_revision=at_least_revision,

@@ -1,0 +1,109 @@
+"""The interceptor for `grpc.aio` servers."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Final
+
+import grpc
+
+from keyfence._async.client import AsyncClient
+from keyfence.guard import _policy
+from keyfence.guard._handlers import behaviour_of, replaced
+from keyfence.results import Principal
+
+_log: Final = logging.getLogger("keyfence.guard")
+
+
+class AsyncGuard(grpc.aio.ServerInterceptor):
+    """Lets a call through to its handler only if its key may make it.
+
+    Handlers must be asynchronous.
+
+    Args:
+        client: asks Keyfence. It stays the caller's to close.
+        keyspace: the keyspace whose keys are accepted, and no other's.
+        unguarded: what anybody may call without a key, like health checks: methods
+            ("/package.Service/Method") and whole services ("package.Service").
+        names_missing_scopes: whether callers are told which scopes their key lacks.
+        client_address: has the caller's address from the call's context.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        *,
+        keyspace: str,
+        unguarded: Collection[str] = (),
+        names_missing_scopes: bool = True,
+        client_address: Callable[[Any], str | None] = _policy.peer_address,
+    ) -> None:
+        self._client = client
+        self._keyspace = _policy.checked_keyspace(keyspace)
+        self._policy = _policy.Policy(unguarded, names_missing_scopes=names_missing_scopes)
+        self._client_address = client_address
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Puts the guard in front of the handler."""
+        handler = await continuation(handler_call_details)
+        path = handler_call_details.method
+        if handler is None or self._policy.is_unguarded(path):
+            return handler
+        behaviour = behaviour_of(handler)
+
+        async def guarded(request: Any, context: Any) -> Any:
+            verdict = await self._verdict(path, context)
+            if isinstance(verdict, _policy.Refusal):
+                await context.abort(verdict.code, verdict.message)
+                return None  # abort raises, but the guard does not hang on that
+            _policy.remember(verdict)
+            answer = behaviour(request, context)
+            if not inspect.isasyncgen(answer):
+                return await answer
+            async for message in answer:
+                await context.write(message)
+            return None
+
+        if not (inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)):
+            # It would have run in a thread, without the principal; here it would block all.
+            _log.error("%s is refused to everyone: its handler is not asynchronous", path)
+            return replaced(handler, _refuse_all)
+        return replaced(handler, guarded)
+
+    async def _verdict(self, path: str, context: Any) -> Principal | _policy.Refusal:
+        rule = self._policy.find_rule(path)
+        if rule is None:
+            return _policy.NOT_OPEN
+        api_key = _policy.find_presented_key(context.invocation_metadata() or ())
+        if api_key is None:
+            return _policy.NO_GOOD_KEY
+        try:
+            address = self._client_address(context)
+            if rule.required_scope:
+                return self._policy.judge(
+                    await self._client.check_scope(
+                        api_key,
+                        rule.required_scope,
+                        keyspace=self._keyspace,
+                        client_address=address,
+                    )
+                )
+            return self._policy.judge(
+                await self._client.authenticate(
+                    api_key, keyspace=self._keyspace, client_address=address
+                )
+            )
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it must not reach callers
+            return _policy.refusal_for(error, path)
+
+
+async def _refuse_all(_request: Any, context: Any) -> Any:
+    await context.abort(_policy.BROKEN.code, _policy.BROKEN.message)

@@ -1,0 +1,200 @@
+"""Who may call an RPC, and what those who may not are told.
+
+The rule comes from the RPC's own descriptor, the key from the call's metadata, the
+verdict from Keyfence. Both interceptors ask here, so that they cannot differ. This
+module must not know of servers or threads.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Collection, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
+
+from keyfence import errors
+from keyfence.results import Authentication, CheckResult, Principal, Reason
+from keyfence.v1 import options_pb2
+
+_log: Final = logging.getLogger("keyfence.guard")
+_principal: Final[ContextVar[Principal]] = ContextVar("keyfence_principal")
+
+
+def current_principal() -> Principal:
+    """Whose key the current call was made with.
+
+    Raises:
+        LookupError: no guarded call is under way here.
+    """
+    return _principal.get()
+
+
+def find_principal() -> Principal | None:
+    """As `current_principal`; None, where no guarded call is under way."""
+    return _principal.get(None)
+
+
+def remember(principal: Principal) -> None:
+    """Notes the caller, for the rest of the current call.
+
+    It is never taken back: gRPC runs each call in a context of its own.
+    """
+    _principal.set(principal)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an RPC demands. An empty scope: any good key."""
+
+    required_scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a call ends that may not go on. The message is for end users."""
+
+    code: grpc.StatusCode
+    message: str
+
+
+# One answer for a key that is missing, malformed, unknown, revoked, expired, disabled or
+# used from the wrong address: which keys exist is not to be told by the answer.
+NO_GOOD_KEY: Final = Refusal(grpc.StatusCode.UNAUTHENTICATED, "a valid API key is required")
+NOT_OPEN: Final = Refusal(grpc.StatusCode.PERMISSION_DENIED, "this method is not open to callers")
+TOO_MANY: Final = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests")
+AWAY: Final = Refusal(
+    grpc.StatusCode.UNAVAILABLE, "authorization is unavailable at the moment; try again"
+)
+BROKEN: Final = Refusal(grpc.StatusCode.INTERNAL, "authorization is not set up correctly")
+
+
+class Policy:
+    """What both interceptors decide by.
+
+    Args:
+        unguarded: what anybody may call: methods ("/package.Service/Method") and whole
+            services ("package.Service").
+        names_missing_scopes: whether callers are told which scopes their key lacks.
+    """
+
+    def __init__(self, unguarded: Collection[str], *, names_missing_scopes: bool) -> None:
+        if isinstance(unguarded, str):
+            raise TypeError("unguarded takes several names, not one: put it into a list")
+        self._unguarded = frozenset(unguarded)
+        self._names_missing_scopes = names_missing_scopes
+        self._rules: dict[str, Rule | None] = {}
+
+    def is_unguarded(self, path: str) -> bool:
+        """Whether anybody may call the method."""
+        return path in self._unguarded or _split(path)[0] in self._unguarded
+
+    def find_rule(self, path: str) -> Rule | None:
+        """What the method demands. None: it declares nothing, so nobody may call it."""
+        if path not in self._rules:
+            method = _find_method(path)
+            if method is None:
+                # Not remembered: such paths come from outside, without end.
+                _log.error("refused %r: no descriptor of it is loaded", path)
+                return None
+            self._rules[path] = rule_of(method)
+            if self._rules[path] is None:
+                _log.error("%s is refused to everyone: it declares no required scope", path)
+        return self._rules[path]
+
+    def judge(self, result: Authentication | CheckResult) -> Principal | Refusal:
+        """The caller, if the call may go on."""
+        if result and result.principal is not None:
+            return result.principal
+        if result.reason is Reason.SCOPE_MISSING and isinstance(result, CheckResult):
+            message = "the API key lacks a required scope"
+            if self._names_missing_scopes and result.missing_scopes:
+                message = f"the API key lacks: {', '.join(result.missing_scopes)}"
+            return Refusal(grpc.StatusCode.PERMISSION_DENIED, message)
+        if result.reason is Reason.RATE_LIMITED:
+            return TOO_MANY
+        return NO_GOOD_KEY
+
+
+def checked_keyspace(keyspace: str) -> str:
+    """The keyspace, if it is one: an empty one would accept the keys of every product."""
+    if not keyspace:
+        raise errors.ConfigurationError("a guard needs the keyspace whose keys it accepts")
+    return keyspace
+
+
+def rule_of(method: MethodDescriptor) -> Rule | None:
+    """What the method's options demand. Where they say two things, the stricter counts."""
+    extensions = method.GetOptions().Extensions
+    scope = extensions[options_pb2.required_scope]
+    if scope:
+        return Rule(scope)
+    if extensions[options_pb2.access] == options_pb2.ACCESS_ANY_CREDENTIAL:
+        return Rule("")
+    return None
+
+
+def refusal_for(error: Exception, path: str) -> Refusal:
+    """What the caller is told when there is no verdict: never that it was denied."""
+    is_foreign = not isinstance(error, errors.KeyfenceError)
+    _log.error("no verdict for a call of %s: %s", path, error, exc_info=is_foreign)
+    passing = (errors.Unavailable, errors.DeadlineExceeded, errors.ResourceExhausted)
+    return AWAY if isinstance(error, passing) else BROKEN
+
+
+def find_presented_key(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+    """The one key in `authorization: Bearer` or `x-api-key`.
+
+    None if there is none, or more than one: where a gateway and a service read different
+    ones of two credentials, one of them guards nothing.
+    """
+    presented = [
+        (name, value) for name, value in metadata if name in ("authorization", "x-api-key")
+    ]
+    if len(presented) != 1:
+        return None
+    name, value = presented[0]
+    if not isinstance(value, str):
+        return None
+    if name == "x-api-key":
+        return value or None
+    scheme, _, key = value.partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+def peer_address(context: Any) -> str | None:
+    """The address at the other end of the connection; None if it has none.
+
+    Behind a proxy this is the proxy's: give the guard a function that knows better.
+    """
+    scheme, _, rest = str(context.peer()).partition(":")
+    if scheme not in ("ipv4", "ipv6"):
+        return None
+    host = unquote(rest).rpartition(":")[0].strip("[]")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Service and method of a path; empty, if it is not one."""
+    parts = path.split("/")
+    if len(parts) != 3 or parts[0]:
+        return "", ""
+    return parts[1], parts[2]
+
+
+def _find_method(path: str) -> MethodDescriptor | None:
+    service, name = _split(path)
+    try:
+        found = descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        return None
+    return found.methods_by_name.get(name)

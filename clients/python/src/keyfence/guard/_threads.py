@@ -1,0 +1,88 @@
+"""The interceptor for `grpc.server`, whose handlers run in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import grpc
+
+from keyfence._sync.client import Client
+from keyfence.guard import _policy
+from keyfence.guard._handlers import behaviour_of, replaced
+from keyfence.results import Principal
+
+
+class Guard(grpc.ServerInterceptor):
+    """Lets a call through to its handler only if its key may make it.
+
+    Args:
+        client: asks Keyfence. It stays the caller's to close.
+        keyspace: the keyspace whose keys are accepted, and no other's.
+        unguarded: what anybody may call without a key, like health checks: methods
+            ("/package.Service/Method") and whole services ("package.Service").
+        names_missing_scopes: whether callers are told which scopes their key lacks.
+        client_address: has the caller's address from the call's context.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        keyspace: str,
+        unguarded: Collection[str] = (),
+        names_missing_scopes: bool = True,
+        client_address: Callable[[Any], str | None] = _policy.peer_address,
+    ) -> None:
+        self._client = client
+        self._keyspace = _policy.checked_keyspace(keyspace)
+        self._policy = _policy.Policy(unguarded, names_missing_scopes=names_missing_scopes)
+        self._client_address = client_address
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Puts the guard in front of the handler."""
+        handler = continuation(handler_call_details)
+        path = handler_call_details.method
+        if handler is None or self._policy.is_unguarded(path):
+            return handler
+        behaviour = behaviour_of(handler)
+
+        # Not a generator, also where answers are streamed: it must run before the first
+        # of them is asked for.
+        def guarded(request: Any, context: Any) -> Any:
+            verdict = self._verdict(path, context)
+            if isinstance(verdict, _policy.Refusal):
+                context.abort(verdict.code, verdict.message)
+                return None  # abort raises, but the guard does not hang on that
+            _policy.remember(verdict)
+            return behaviour(request, context)
+
+        return replaced(handler, guarded)
+
+    def _verdict(self, path: str, context: Any) -> Principal | _policy.Refusal:
+        rule = self._policy.find_rule(path)
+        if rule is None:
+            return _policy.NOT_OPEN
+        api_key = _policy.find_presented_key(context.invocation_metadata() or ())
+        if api_key is None:
+            return _policy.NO_GOOD_KEY
+        try:
+            address = self._client_address(context)
+            if rule.required_scope:
+                return self._policy.judge(
+                    self._client.check_scope(
+                        api_key,
+                        rule.required_scope,
+                        keyspace=self._keyspace,
+                        client_address=address,
+                    )
+                )
+            return self._policy.judge(
+                self._client.authenticate(api_key, keyspace=self._keyspace, client_address=address)
+            )
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it must not reach callers
+            return _policy.refusal_for(error, path)
