@@ -60,13 +60,19 @@ bench: $(VENV)/.dev ## measure the server's CPU per call against an empty echo
 ## Checking it
 
 .PHONY: lint
-lint: lint-python lint-protos lint-docker lint-house ## run every linter and type check
+lint: lint-style lint-types lint-imports lint-protos lint-docker lint-house ## run every linter and type check
 
-.PHONY: lint-python
-lint-python: $(VENV)/.dev
+.PHONY: lint-style
+lint-style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+.PHONY: lint-types
+lint-types: $(VENV)/.dev
 	$(BIN)/mypy $(TYPED)
+
+.PHONY: lint-imports
+lint-imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 .PHONY: lint-protos
@@ -105,14 +111,16 @@ audit: $(VENV)/.dev ## look for known vulnerabilities in what the server runs on
 ## Generating
 
 .PHONY: generate
-generate: build/stubs ## generate the stubs from the protos
+generate: build/stubs ## generate the stubs from the protos, and the sync client from the async one
 	rm -f $(STUBS)/*_pb2*.py $(STUBS)/*_pb2*.pyi
 	cp build/stubs/keyfence/v1/* $(STUBS)/
+	$(BIN)/python clients/python/tools/generate_sync.py
 
 .PHONY: check-generated
-check-generated: build/stubs ## fail if the committed stubs differ from the protos
+check-generated: build/stubs ## fail if what is generated differs from what it is generated from
 	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ build/stubs/keyfence/v1 $(STUBS) \
 	|| { echo "The stubs differ from the protos. Run: make generate"; exit 1; }
+	$(BIN)/python clients/python/tools/generate_sync.py --check
 
 .PHONY: build/stubs
 build/stubs: $(VENV)/.protos $(BUF)
