@@ -8,13 +8,15 @@ collation that folds or trims.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
@@ -229,10 +231,46 @@ class Store(Protocol):
 class Fence(Protocol):
     """Knows when a mutation holds everywhere."""
 
-    def wait(self, revision: int, changes: Sequence[Change]) -> Awaitable[None]:
+    async def wait(self, revision: int, changes: Sequence[Change]) -> None:
         """Returns when no holder answers from before `revision` any more.
 
-        Called after the commit, once for each mutation, in the task of the caller;
-        cancelling it leaves the mutation as it stands.
+        Called after every commit, once, in a task that nobody cancels. Until it has
+        returned the mutation is not acknowledged to its caller.
         """
+        ...
+
+    async def forget_everything(self) -> None:
+        """Called when the outcome of a commit is not known: no holder may go on
+        answering from what it remembers."""
+        ...
+
+
+class FactSource(Protocol):
+    """Answers about keys and keyspaces: from memory where that is allowed, else from
+    the store. What it answers is never older than any mutation that was fenced before
+    the question was asked."""
+
+    @property
+    def revision(self) -> int:
+        """The revision that every answer from now on reflects at least."""
+        ...
+
+    def recall(self, digest: bytes) -> KeyFacts | None:
+        """What memory holds of the key with this digest; None if it must be looked up.
+
+        Made for the hot path: no I/O, no waiting. Raises `StoreUnavailable` if nothing
+        may be answered from memory for now, nor from anywhere else.
+        """
+        ...
+
+    async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
+        """The key kept under any of these digests. Raises `StoreUnavailable`."""
+        ...
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """The keyspace of this name, the built-in one too. Raises `StoreUnavailable`."""
+        ...
+
+    async def recogniser(self) -> Recogniser:
+        """Tells which keyspaces' keys a text could be. Raises `StoreUnavailable`."""
         ...

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final, TypeVar
 
@@ -330,12 +330,17 @@ class _Mapping:
         return tuple(item for item in value if isinstance(item, str))
 
     def texts_by_name(self, name: str) -> dict[str, str]:
-        fields = self.mapping(name)
-        return {
-            key: text
-            for key in fields._names()
-            if (text := fields._text_in_brackets(key)) is not None
-        }
+        value = self._take(name)
+        path = self._at(name)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self._complain(path, f"a mapping by name is needed here, not {_kind(value)}")
+            return {}
+        for key, text in value.items():
+            if not isinstance(key, str) or not isinstance(text, str):
+                self._complain(f"{path}[{key!s:.50}]", "names and values must both be text")
+        return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, str)}
 
     def mapping(self, name: str) -> _Mapping:
         return _Mapping(self._take(name), self._at(name), self._problems)
@@ -381,16 +386,6 @@ class _Mapping:
     def _take(self, name: str) -> object:
         self._known.append(name)
         return self._fields.get(name)
-
-    def _names(self) -> Iterable[str]:
-        return [name for name in self._fields if isinstance(name, str)]
-
-    def _text_in_brackets(self, name: str) -> str | None:
-        value = self._fields[name]
-        if isinstance(value, str):
-            return value
-        self._complain(f"{self._path}[{name}]", f"text is needed here, not {_kind(value)}")
-        return None
 
     def _at(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name

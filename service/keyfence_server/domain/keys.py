@@ -74,12 +74,12 @@ class Key:
 
     def disabled(self, now: datetime) -> Key:
         """The key, not working for now. Raises `Precondition` on a revoked key."""
-        self._require_not_revoked()
+        self.require_not_revoked()
         return replace(self, state=KeyState.DISABLED, update_time=now)
 
     def enabled(self, now: datetime) -> Key:
         """The key, working again. Raises `Precondition` on a revoked key."""
-        self._require_not_revoked()
+        self.require_not_revoked()
         return replace(self, state=KeyState.ACTIVE, update_time=now)
 
     def revoked(self, now: datetime) -> Key:
@@ -90,10 +90,11 @@ class Key:
 
     def edited(self, now: datetime, **fields: object) -> Key:
         """The key with other fields. Raises `Precondition` on a revoked key."""
-        self._require_not_revoked()
+        self.require_not_revoked()
         return replace(self, update_time=now, **fields)  # type: ignore[arg-type]
 
-    def _require_not_revoked(self) -> None:
+    def require_not_revoked(self) -> None:
+        """Raises `Precondition` on a revoked key."""
         if self.state is KeyState.REVOKED:
             raise Precondition(
                 f"key {self.key_id} was revoked, which is final; make a new key instead",

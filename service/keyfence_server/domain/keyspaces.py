@@ -248,9 +248,11 @@ def _name_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
         problems.append(Problem("display_name", "at most 200 characters"))
     if len(declaration.description) > 2000:
         problems.append(Problem("description", "at most 2000 characters"))
-    for scope in declaration.scopes:
-        if len(scope.description) > 500:
-            problems.append(Problem(f"scopes[{scope.name}].description", "at most 500 characters"))
+    problems += [
+        Problem(f"scopes[{scope.name}].description", "at most 500 characters")
+        for scope in declaration.scopes
+        if len(scope.description) > 500
+    ]
     return problems
 
 

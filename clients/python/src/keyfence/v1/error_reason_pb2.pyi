@@ -164,6 +164,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Example: {"reason": "LAST_OPERATOR", "domain": "keyfence", "metadata": {"key_id": "key_01j..."}}
     """
+    ERROR_REASON_KEY_IS_ROTATED: _ErrorReason.ValueType  # 25
+    """FAILED_PRECONDITION. The key was rotated before: rotate its successor instead.
+
+    Example: {"reason": "KEY_IS_ROTATED", "domain": "keyfence",
+              "metadata": {"key_id": "key_01j...", "successor_key_id": "key_01j..."}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of error statuses. New values may be added; clients treat one that
@@ -307,5 +313,11 @@ ERROR_REASON_LAST_OPERATOR: ErrorReason.ValueType  # 24
 credentials: nobody could get in any more.
 
 Example: {"reason": "LAST_OPERATOR", "domain": "keyfence", "metadata": {"key_id": "key_01j..."}}
+"""
+ERROR_REASON_KEY_IS_ROTATED: ErrorReason.ValueType  # 25
+"""FAILED_PRECONDITION. The key was rotated before: rotate its successor instead.
+
+Example: {"reason": "KEY_IS_ROTATED", "domain": "keyfence",
+          "metadata": {"key_id": "key_01j...", "successor_key_id": "key_01j..."}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

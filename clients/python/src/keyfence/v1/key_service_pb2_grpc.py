@@ -116,7 +116,8 @@ class KeyServiceServicer:
     def RotateKey(self, request, context):
         """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
-        Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `INVALID_FIELD`, `REQUEST_ALREADY_DONE`.
+        Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
+        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

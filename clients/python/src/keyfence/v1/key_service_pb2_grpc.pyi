@@ -61,7 +61,8 @@ class KeyServiceStub:
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
     """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
-    Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `INVALID_FIELD`, `REQUEST_ALREADY_DONE`.
+    Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
+    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]
     """Revokes a key, and with it every key that was delegated from it. Final. Once this
@@ -103,7 +104,8 @@ class KeyServiceAsyncStub(KeyServiceStub):
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
-    Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `INVALID_FIELD`, `REQUEST_ALREADY_DONE`.
+    Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
+    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Revokes a key, and with it every key that was delegated from it. Final. Once this
@@ -172,7 +174,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.RotateKeyResponse, _abc.Awaitable[_key_service_pb2.RotateKeyResponse]]:
         """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
-        Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `INVALID_FIELD`, `REQUEST_ALREADY_DONE`.
+        Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
+        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`.
         """
 
     @_abc_1.abstractmethod

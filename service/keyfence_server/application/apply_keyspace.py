@@ -1,0 +1,271 @@
+"""Declaring a keyspace, anew or differently, and saying beforehand what that would do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+from keyfence_server.application.audit import keyspace_event
+from keyfence_server.application.callers import Caller, reread
+from keyfence_server.application.mutations import Done, Effect, Mutations
+from keyfence_server.application.ports import (
+    Change,
+    ChangeKind,
+    Clock,
+    Snapshot,
+    Store,
+    Transaction,
+)
+from keyfence_server.domain.declarations import KeyspaceDeclaration
+from keyfence_server.domain.errors import Conflict, Precondition
+from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.keys import Key
+from keyfence_server.domain.keyspaces import (
+    SYSTEM,
+    Keyspace,
+    compile_keyspace,
+    formats_to_remember,
+)
+
+MAX_AFFECTED_KEYS: Final = 1000
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class KeyScopeChange:
+    """How one key's effective scopes differ."""
+
+    key: Key
+    gained_scopes: tuple[str, ...]
+    lost_scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyspaceDiff:
+    """What a declaration changes. Fields as in `keyfence.v1.KeyspaceDiff`."""
+
+    created: bool
+    added_scopes: tuple[str, ...]
+    removed_scopes: tuple[str, ...]
+    changed_scopes: tuple[str, ...]
+    changed_fields: tuple[str, ...]
+    affected_keys: tuple[KeyScopeChange, ...] = ()
+    affected_key_count: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the declaration says what is so already."""
+        return not self.created and not self.changed_fields
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedKeyspace:
+    """The keyspace as it is now, or would be, and what that changes."""
+
+    keyspace: Keyspace
+    diff: KeyspaceDiff
+
+
+class ApplyKeyspace:
+    """Makes keyspaces what their declarations say."""
+
+    def __init__(self, store: Store, mutations: Mutations, clock: Clock) -> None:
+        self._store = store
+        self._mutations = mutations
+        self._clock = clock
+
+    async def apply(
+        self, caller: Caller, declaration: KeyspaceDeclaration, *, if_revision: int = 0
+    ) -> Done[AppliedKeyspace]:
+        """Applies a declaration. Applying the same one again changes nothing.
+
+        Raises:
+            InvalidDeclaration: it contradicts itself; every problem is named.
+            Forbidden: the caller is not bound to the keyspace.
+            Conflict: the keyspace is not at the revision that the caller expects.
+            Precondition: it is built in, or keys still have what would be taken away.
+        """
+        wanted = compile_keyspace(declaration)
+
+        async def work(transaction: Transaction, maker: Caller) -> Effect[AppliedKeyspace]:
+            _require_may_apply(maker, declaration.name)
+            return await self._apply(transaction, maker, wanted, if_revision)
+
+        return await self._mutations.run(caller, work)
+
+    async def apply_unasked(self, declaration: KeyspaceDeclaration) -> Done[AppliedKeyspace]:
+        """Applies a declaration at the server's first start. Raises as `apply`."""
+        wanted = compile_keyspace(declaration)
+        _require_not_built_in(declaration.name)
+        return await self._mutations.run_unasked(
+            lambda transaction: self._apply(transaction, None, wanted, 0)
+        )
+
+    async def preview(
+        self, caller: Caller, declaration: KeyspaceDeclaration, *, if_revision: int = 0
+    ) -> Done[AppliedKeyspace]:
+        """What `apply` would do, without doing it. Raises as `apply`."""
+        wanted = compile_keyspace(declaration)
+        async with self._store.snapshot() as snapshot:
+            _require_may_apply(await reread(caller, snapshot, self._clock), declaration.name)
+            before, after, diff = await self._compare(snapshot, wanted, if_revision)
+            return Done(
+                AppliedKeyspace(before if diff.is_empty and before else after, diff),
+                snapshot.revision,
+            )
+
+    async def _apply(
+        self,
+        transaction: Transaction,
+        caller: Caller | None,
+        wanted: Keyspace,
+        if_revision: int,
+    ) -> Effect[AppliedKeyspace]:
+        before, after, diff = await self._compare(transaction, wanted, if_revision)
+        if diff.is_empty and before is not None:
+            return Effect(AppliedKeyspace(before, diff))
+        await transaction.put_keyspace(after)
+        stored = replace(after, revision=transaction.revision)
+        return Effect(
+            AppliedKeyspace(stored, diff),
+            (Change(ChangeKind.KEYSPACE, after.name, after.name, created=diff.created),),
+            keyspace_event(
+                caller,
+                after.name,
+                after.update_time,
+                changed_fields=list(diff.changed_fields),
+                added_scopes=len(diff.added_scopes),
+                removed_scopes=list(diff.removed_scopes[:MAX_AFFECTED_KEYS]),
+                affected_keys=diff.affected_key_count,
+            ),
+        )
+
+    async def _compare(
+        self, snapshot: Snapshot, wanted: Keyspace, if_revision: int
+    ) -> tuple[Keyspace | None, Keyspace, KeyspaceDiff]:
+        before = await snapshot.find_keyspace(wanted.name)
+        revision = before.revision if before else 0
+        if if_revision and if_revision != revision:
+            raise Conflict(
+                f'keyspace "{wanted.name}" is at revision {revision}; read it again and decide '
+                "again",
+                revision=str(revision),
+            )
+        now = self._clock.now()
+        if before is None:
+            after = replace(wanted, create_time=now, update_time=now)
+            diff = _difference(None, after)
+            return None, after, diff
+        after = compile_keyspace(
+            wanted.declaration,
+            previous_formats=formats_to_remember(before, wanted),
+            create_time=before.create_time,
+            update_time=now,
+        )
+        diff = _difference(before, after)
+        if diff.is_empty:
+            return before, after, diff
+        await _require_unused(snapshot, before, after)
+        count, affected = await self._affected_keys(snapshot, before, after)
+        return before, after, replace(diff, affected_keys=affected, affected_key_count=count)
+
+    async def _affected_keys(
+        self, snapshot: Snapshot, before: Keyspace, after: Keyspace
+    ) -> tuple[int, tuple[KeyScopeChange, ...]]:
+        now = self._clock.timestamp()
+        count = 0
+        affected: list[KeyScopeChange] = []
+        candidates = [
+            key
+            async for key in snapshot.iterate_keys(before.name)
+            if not key.is_expired(self._clock.now())
+        ]
+        for batch in _batches(candidates):
+            for lineage in (await snapshot.ancestors(batch)).values():
+                was = compile_facts(lineage, before)
+                if was.expires_at <= now:
+                    continue
+                change = _scope_change(was, compile_facts(lineage, after))
+                if change.gained_scopes or change.lost_scopes:
+                    count += 1
+                    if len(affected) < MAX_AFFECTED_KEYS:
+                        affected.append(change)
+        return count, tuple(affected)
+
+
+def _batches(keys: list[Key]) -> list[list[Key]]:
+    return [keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH)]
+
+
+def _scope_change(was: KeyFacts, becomes: KeyFacts) -> KeyScopeChange:
+    before, after = set(was.effective_scopes), set(becomes.effective_scopes)
+    return KeyScopeChange(was.key, tuple(sorted(after - before)), tuple(sorted(before - after)))
+
+
+def _require_may_apply(caller: Caller, name: str) -> None:
+    caller.require_scope("keyspaces:write")
+    _require_not_built_in(name)
+    caller.require_reach(name)
+
+
+def _require_not_built_in(name: str) -> None:
+    if name == SYSTEM:
+        raise Precondition(
+            f'the keyspace "{SYSTEM}" is built in and cannot be declared; choose another name',
+            reason="KEYSPACE_IS_BUILT_IN",
+            keyspace=SYSTEM,
+        )
+
+
+async def _require_unused(snapshot: Snapshot, before: Keyspace, after: Keyspace) -> None:
+    """Refuses to take away a key type or an environment that keys still have."""
+    for kind in before.declaration.key_types:
+        if after.find_key_type(kind.name) is None:
+            count = await snapshot.count_keys(before.name, key_type=kind.name)
+            if count:
+                raise _still_in_use(f'key type "{kind.name}"', count, key_type=kind.name)
+    for place in before.declaration.environments:
+        if after.find_environment(place.name) is None:
+            count = await snapshot.count_keys(before.name, environment=place.name)
+            if count:
+                raise _still_in_use(f'environment "{place.name}"', count, environment=place.name)
+
+
+def _still_in_use(what: str, count: int, **metadata: str) -> Precondition:
+    return Precondition(
+        f"{count} keys that are not revoked still have the {what}; revoke them first, or keep it",
+        reason="STILL_IN_USE",
+        keys=str(count),
+        **metadata,
+    )
+
+
+def _difference(before: Keyspace | None, after: Keyspace) -> KeyspaceDiff:
+    old = _implications(before) if before else {}
+    new = _implications(after)
+    return KeyspaceDiff(
+        created=before is None,
+        added_scopes=tuple(sorted(new.keys() - old.keys())),
+        removed_scopes=tuple(sorted(old.keys() - new.keys())),
+        changed_scopes=tuple(
+            sorted(name for name in new.keys() & old.keys() if new[name] != old[name])
+        ),
+        changed_fields=_changed_fields(before, after),
+    )
+
+
+def _implications(keyspace: Keyspace) -> Mapping[str, tuple[str, ...]]:
+    return {name: keyspace.catalog.implied_directly(name) for name in keyspace.catalog.names}
+
+
+def _changed_fields(before: Keyspace | None, after: Keyspace) -> tuple[str, ...]:
+    if before is None:
+        return ()
+    return tuple(
+        sorted(
+            one.name
+            for one in fields(KeyspaceDeclaration)
+            if getattr(before.declaration, one.name) != getattr(after.declaration, one.name)
+        )
+    )

@@ -1,0 +1,42 @@
+"""What the audit log says of a mutation. Never a secret, and nothing that could be used as one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.ports import AuditEvent
+from keyfence_server.domain.identifiers import new_event_id
+from keyfence_server.domain.keys import Key
+
+
+def key_event(action: str, caller: Caller | None, key: Key, **details: object) -> AuditEvent:
+    """The event of something that was done to a key, at the time its record says."""
+    return AuditEvent(
+        event_id=new_event_id(key.update_time),
+        time=key.update_time,
+        action=action,
+        actor_key_id=caller.key_id if caller else None,
+        keyspace=key.keyspace,
+        account_id=key.account_id,
+        subject=key.key_id,
+        request_id=caller.request_id if caller else None,
+        details=details,
+    )
+
+
+def keyspace_event(
+    caller: Caller | None, keyspace: str, time: datetime, **details: object
+) -> AuditEvent:
+    """The event of a keyspace that was applied."""
+    return AuditEvent(
+        event_id=new_event_id(time),
+        time=time,
+        action="keyspace.apply",
+        actor_key_id=caller.key_id if caller else None,
+        keyspace=keyspace,
+        account_id=None,
+        subject=keyspace,
+        request_id=caller.request_id if caller else None,
+        details=details,
+    )

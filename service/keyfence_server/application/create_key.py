@@ -1,0 +1,257 @@
+"""Making a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from keyfence_server.application.audit import key_event
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.key_inputs import (
+    read_account_id,
+    read_addresses,
+    read_bound_keyspaces,
+    read_display_name,
+    read_expire_time,
+    read_grants,
+    read_labels,
+    read_request_id,
+    require_grants_within_type,
+)
+from keyfence_server.application.mutations import Done, Effect, Mutations
+from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.application.read_keyspaces import get_keyspace
+from keyfence_server.domain.attenuation import require_within
+from keyfence_server.domain.errors import AlreadyDone, InvalidInput, Precondition
+from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.identifiers import new_key_id
+from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.secrets import Peppers, Plaintext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """What somebody wants a key to be. Fields and defaults as in `CreateKeyRequest`."""
+
+    keyspace: str = ""
+    account_id: str = ""
+    display_name: str = ""
+    scopes: Sequence[str] = ()
+    preset: str = ""
+    key_type: str = ""
+    environment: str = ""
+    expire_time: datetime | None = None
+    request_id: str = ""
+    allowed_addresses: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    parent_key_id: str = ""
+    bound_keyspaces: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """A new key: its record, and the only copy of its plaintext."""
+
+    facts: KeyFacts
+    plaintext: Plaintext
+
+
+class CreateKey:
+    """Makes keys, for operators and for accounts."""
+
+    def __init__(self, mutations: Mutations, peppers: Peppers, clock: Clock) -> None:
+        self._mutations = mutations
+        self._peppers = peppers
+        self._clock = clock
+
+    async def create(self, caller: Caller, wanted: NewKey) -> Done[MadeKey]:
+        """Makes a key that its maker may make.
+
+        Raises:
+            InvalidInput, UnknownScope: the key cannot be as wanted.
+            Forbidden, ExceedsMaker: the caller may not make it.
+            NotFound: no such keyspace, or no such parent.
+            AlreadyDone: the request was carried out before.
+            Precondition: the parent is revoked, or too deep down.
+        """
+
+        async def work(transaction: Transaction, maker: Caller) -> Effect[MadeKey]:
+            maker.require_key_management("keys:write")
+            return await self._create(transaction, maker, wanted)
+
+        return await self._mutations.run(caller, work)
+
+    async def _create(
+        self, transaction: Transaction, maker: Caller, wanted: NewKey
+    ) -> Effect[MadeKey]:
+        keyspace = await self._keyspace_for(transaction, maker, wanted)
+        request_id = read_request_id(wanted.request_id)
+        await require_new_request(transaction, maker, request_id)
+        parent = await self._parent(transaction, maker, keyspace, wanted)
+        key, plaintext = self._mint(maker, keyspace, parent, wanted)
+        for above in measures_of(maker, keyspace.name, parent):
+            require_within(above, key)
+        await transaction.insert_key(key)
+        if request_id:
+            await transaction.insert_request(maker.key_id, request_id, key.key_id, key.create_time)
+        stored = replace(key, revision=transaction.revision)
+        facts = compile_facts((stored, *(parent.lineage if parent else ())), keyspace)
+        return Effect(
+            MadeKey(facts, plaintext),
+            (Change(ChangeKind.KEY, key.key_id, keyspace.name, created=True),),
+            key_event("key.create", maker, key, scopes=list(key.granted_scopes)),
+        )
+
+    @staticmethod
+    async def _keyspace_for(transaction: Transaction, maker: Caller, wanted: NewKey) -> Keyspace:
+        name = wanted.keyspace
+        if not maker.is_operator:
+            own = maker.facts.key
+            name = name or own.keyspace
+            if wanted.account_id not in ("", own.account_id):
+                raise InvalidInput.field(
+                    "account_id", "an account's key makes keys of its own account alone"
+                )
+        elif not name:
+            raise InvalidInput.field("keyspace", "name the keyspace that the key is for")
+        maker.require_reach(name)
+        return await get_keyspace(transaction, name)
+
+    @staticmethod
+    async def _parent(
+        transaction: Transaction, maker: Caller, keyspace: Keyspace, wanted: NewKey
+    ) -> KeyFacts | None:
+        if not wanted.parent_key_id:
+            return None
+        lineage = await transaction.find_lineage(KeyId(wanted.parent_key_id))
+        parent = maker.require_key(wanted.parent_key_id, lineage[0] if lineage else None)
+        if lineage is None or parent.keyspace != keyspace.name:
+            raise InvalidInput.field("parent_key_id", "the parent is a key of another keyspace")
+        if maker.is_operator and parent.account_id != wanted.account_id:
+            raise InvalidInput.field("parent_key_id", "the parent is a key of another account")
+        if len(lineage) >= MAX_LINEAGE:
+            raise Precondition(
+                f"a line of delegation has at most {MAX_LINEAGE} keys, and {parent.key_id} is "
+                "the last of one; delegate from a key further up",
+                reason="DELEGATION_TOO_DEEP",
+                limit=str(MAX_LINEAGE),
+            )
+        for key in lineage:
+            key.require_not_revoked()
+        return compile_facts(lineage, keyspace)
+
+    def _mint(
+        self, maker: Caller, keyspace: Keyspace, parent: KeyFacts | None, wanted: NewKey
+    ) -> tuple[Key, Plaintext]:
+        now = self._clock.now()
+        key_type = wanted.key_type or keyspace.default_key_type
+        environment = wanted.environment or keyspace.default_environment
+        form = keyspace.forms.get((key_type, environment))
+        if form is None:
+            raise _no_such_form(keyspace, key_type)
+        grants, preset = self._grants(keyspace, wanted, key_type)
+        expire_time = read_expire_time(
+            wanted.expire_time,
+            default=keyspace.declaration.defaults.lifetime,
+            keyspace=keyspace,
+            now=now,
+        )
+        addresses = read_addresses(wanted.allowed_addresses)
+        above = measures_of(maker, keyspace.name, parent)
+        plaintext = form.mint()
+        key = Key(
+            key_id=new_key_id(now),
+            keyspace=keyspace.name,
+            account_id=read_account_id(
+                wanted.account_id if maker.is_operator else maker.facts.key.account_id
+            ),
+            display_name=read_display_name(
+                "display_name", wanted.display_name or keyspace.default_display_name
+            ),
+            key_type=key_type,
+            environment=environment,
+            granted_scopes=grants,
+            digest=self._peppers.digest(plaintext.reveal()),
+            display_prefix=form.display_prefix(plaintext),
+            create_time=now,
+            update_time=now,
+            preset=preset,
+            expire_time=expire_time if wanted.expire_time else _not_after(above, expire_time),
+            allowed_addresses=addresses or _inherited_addresses(above),
+            bound_keyspaces=read_bound_keyspaces(wanted.bound_keyspaces, keyspace.name),
+            labels=read_labels(wanted.labels),
+            parent_key_id=parent.key_id if parent else None,
+            created_by_key_id=maker.key_id,
+        )
+        return key, plaintext
+
+    @staticmethod
+    def _grants(
+        keyspace: Keyspace, wanted: NewKey, key_type: str
+    ) -> tuple[tuple[str, ...], str | None]:
+        grants = read_grants("scopes", wanted.scopes, keyspace)
+        require_grants_within_type("scopes", wanted.scopes, keyspace, key_type)
+        name = wanted.preset
+        if not name and not grants:
+            name = keyspace.declaration.defaults.preset
+        if not name:
+            return grants, None
+        preset = keyspace.find_preset(name)
+        if preset is None:
+            choices = ", ".join(one.name for one in keyspace.declaration.presets) or "none"
+            raise InvalidInput.field(
+                "preset", f"there is no preset {name[:64]!r}; declared: {choices}"
+            )
+        require_grants_within_type("preset", preset.scopes, keyspace, key_type)
+        return tuple(sorted({*grants, *preset.scopes})), preset.name
+
+
+def measures_of(maker: Caller, keyspace: str, parent: KeyFacts | None = None) -> list[KeyFacts]:
+    """The keys that a new or changed key must stay within.
+
+    An operator is the measure for other operator credentials only: its scopes speak of
+    Keyfence, and not of what the keys of other keyspaces protect.
+    """
+    measures = [] if maker.is_operator and keyspace != SYSTEM else [maker.facts]
+    return [*measures, parent] if parent else measures
+
+
+async def require_new_request(
+    transaction: Transaction, maker: Caller, request_id: str | None
+) -> None:
+    """Refuses what was carried out before. Raises `AlreadyDone`."""
+    if request_id is None:
+        return
+    made = await transaction.find_request(maker.key_id, request_id)
+    if made is not None:
+        raise AlreadyDone(
+            f"this request has already made the key {made}, and its plaintext was in that answer "
+            "alone; if it was lost, rotate the key",
+            key_id=made,
+        )
+
+
+def _no_such_form(keyspace: Keyspace, key_type: str) -> InvalidInput:
+    declaration = keyspace.declaration
+    if keyspace.find_key_type(key_type) is None:
+        choices = ", ".join(one.name for one in declaration.key_types)
+        return InvalidInput.field("key_type", f"declared: {choices}")
+    choices = ", ".join(one.name for one in declaration.environments)
+    return InvalidInput.field("environment", f"declared: {choices}")
+
+
+def _not_after(above: Sequence[KeyFacts], expire_time: datetime | None) -> datetime | None:
+    """A lifetime that nobody asked for ends with the makers' own at the latest."""
+    ends = [key.expire_time for facts in above for key in facts.lineage if key.expire_time]
+    return min([*ends, *([expire_time] if expire_time else [])], default=None)
+
+
+def _inherited_addresses(above: Sequence[KeyFacts]) -> tuple[str, ...]:
+    """Where nobody named addresses, the nearest allow-list above holds."""
+    for facts in above:
+        for key in facts.lineage:
+            if key.allowed_addresses:
+                return key.allowed_addresses
+    return ()

@@ -1,0 +1,86 @@
+"""What the server does of itself, once: making the first operator credential.
+
+There is no default credential. The first one is drawn at random, or given by
+whoever sets the server up, and it is made in an empty store only: a store that has
+ever had a credential never gets another one this way.
+"""
+
+from __future__ import annotations
+
+from keyfence_server.application.audit import key_event
+from keyfence_server.application.mutations import Effect, Mutations
+from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.formats import Recogniser
+from keyfence_server.domain.identifiers import new_key_id
+from keyfence_server.domain.keys import Key
+from keyfence_server.domain.keyspaces import SYSTEM
+from keyfence_server.domain.secrets import Peppers, Plaintext
+from keyfence_server.domain.system import ALL_KEYSPACES, OPERATOR_ACCOUNT, SYSTEM_KEYSPACE
+
+_FORM = SYSTEM_KEYSPACE.forms[SYSTEM_KEYSPACE.default_key_type, SYSTEM_KEYSPACE.default_environment]
+
+
+def new_root_credential() -> Plaintext:
+    """A new operator credential, not stored anywhere yet."""
+    return _FORM.mint()
+
+
+def read_root_credential(text: str) -> Plaintext:
+    """A credential that somebody made elsewhere, for example with `keyfence root-key`.
+
+    Raises:
+        InvalidInput: it does not have the form of one; the message does not repeat it.
+    """
+    if not Recogniser({SYSTEM: [_FORM]}).keyspaces_of(text):
+        raise InvalidInput.field(
+            "KEYFENCE_ROOT_KEY",
+            f'is no operator credential: it must be "{_FORM.prefix}", {_FORM.length} letters and '
+            "digits and their checksum; let the server make one by leaving this unset",
+        )
+    return Plaintext(text)
+
+
+class FirstStart:
+    """Makes the first credential."""
+
+    def __init__(self, mutations: Mutations, peppers: Peppers, clock: Clock) -> None:
+        self._mutations = mutations
+        self._peppers = peppers
+        self._clock = clock
+
+    async def make_root(self, credential: Plaintext) -> bool:
+        """Makes this the first operator credential, if there has never been one.
+
+        Returns:
+            Whether it was made. It was not, if the store holds any credential, even a
+            revoked one.
+        """
+
+        async def work(transaction: Transaction) -> Effect[bool]:
+            if transaction.revision > 1:
+                return Effect(False)
+            now = self._clock.now()
+            key = Key(
+                key_id=new_key_id(now),
+                keyspace=SYSTEM,
+                account_id=OPERATOR_ACCOUNT,
+                display_name="Root",
+                key_type=SYSTEM_KEYSPACE.default_key_type,
+                environment=SYSTEM_KEYSPACE.default_environment,
+                granted_scopes=("*",),
+                preset="admin",
+                digest=self._peppers.digest(credential.reveal()),
+                display_prefix=_FORM.display_prefix(credential),
+                create_time=now,
+                update_time=now,
+                bound_keyspaces=(ALL_KEYSPACES, SYSTEM),
+            )
+            await transaction.insert_key(key)
+            return Effect(
+                True,
+                (Change(ChangeKind.KEY, key.key_id, SYSTEM, created=True),),
+                key_event("key.create", None, key, scopes=list(key.granted_scopes)),
+            )
+
+        return (await self._mutations.run_unasked(work)).value

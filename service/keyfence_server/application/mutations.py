@@ -1,0 +1,116 @@
+"""The one gate for everything that changes anything.
+
+A mutation is a transaction, and then a fence: it is acknowledged when it is durable
+and when no cache anywhere answers from before it. Nothing else in Keyfence opens a
+transaction, so nothing can change a key and forget to say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from keyfence_server.application.callers import Caller, reread
+from keyfence_server.application.ports import (
+    AuditEvent,
+    Change,
+    Clock,
+    Fence,
+    Store,
+    StoreUnavailable,
+    Transaction,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Effect(Generic[T]):
+    """What a use case did in its transaction, and what is to be recorded of it.
+
+    Attributes:
+        value: what the use case answers.
+        changes: what is no longer as it was. Empty: nothing was changed, and nothing
+            is committed.
+        event: for the audit log; needed where there are changes.
+    """
+
+    value: T
+    changes: tuple[Change, ...] = ()
+    event: AuditEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """A mutation that holds everywhere.
+
+    Attributes:
+        value: what the use case answers.
+        revision: of the mutation; of the store as it was found, if nothing was changed.
+    """
+
+    value: T
+    revision: int
+
+
+class Mutations:
+    """Carries out mutations: transaction, commit, fence."""
+
+    def __init__(self, store: Store, fence: Fence, clock: Clock) -> None:
+        self._store = store
+        self._fence = fence
+        self._clock = clock
+        self._under_way: set[asyncio.Task[object]] = set()
+
+    async def run(
+        self,
+        caller: Caller,
+        work: Callable[[Transaction, Caller], Awaitable[Effect[T]]],
+    ) -> Done[T]:
+        """Runs a use case as a caller whose credential is read anew from the store.
+
+        All mutations are serialised by the transaction's lock on the head, so a maker
+        that is being revoked either is revoked first, and makes nothing, or its work
+        is finished before the revocation begins.
+
+        Raises:
+            DomainError: from the use case, or because the caller does not pass any
+                more; nothing was changed.
+            StoreUnavailable: nothing was changed, or it is not known whether it was.
+        """
+
+        async def as_reread(transaction: Transaction) -> Effect[T]:
+            return await work(transaction, await reread(caller, transaction, self._clock))
+
+        return await self.run_unasked(as_reread)
+
+    async def run_unasked(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
+        """Runs what the server does of itself, at its first start. Raises as `run`."""
+        # The task is not the caller's to cancel: a commit whose fence is never waited
+        # for would leave caches answering from before it.
+        task = asyncio.create_task(self._carry_out(work))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _carry_out(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
+        async with self._store.transaction() as transaction:
+            effect = await work(transaction)
+            if not effect.changes:
+                return Done(effect.value, transaction.revision - 1)
+            if effect.event is None:
+                raise TypeError("a mutation without an audit event")
+            try:
+                revision = await transaction.commit(effect.changes, effect.event)
+            except StoreUnavailable:
+                await self._fence.forget_everything()
+                raise
+        await self._fence.wait(revision, effect.changes)
+        return Done(effect.value, revision)
+
+    async def finish(self) -> None:
+        """Waits for the mutations that are under way. Called when the server drains."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)

@@ -1,0 +1,99 @@
+"""Reading keys' records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.pages import (
+    Page,
+    read_page_size,
+    read_page_token,
+    write_page_token,
+)
+from keyfence_server.application.ports import KeyFilter, Store
+from keyfence_server.application.read_keyspaces import get_keyspace
+from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.keys import KeyId, KeyState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Which keys to list. Fields and defaults as in `ListKeysRequest`."""
+
+    keyspace: str = ""
+    account_id: str = ""
+    page_size: int = 0
+    page_token: str = ""
+    state: KeyState | None = None
+    parent_key_id: str = ""
+
+
+class ReadKeys:
+    """Answers questions about keys' records, from the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get(self, caller: Caller, key_id: str) -> KeyFacts:
+        """A key's record. Raises `NotFound`, also for what the caller may not know of."""
+        caller.require_key_management("keys:read")
+        async with self._store.snapshot() as snapshot:
+            lineage = await snapshot.find_lineage(KeyId(key_id))
+            key = caller.require_key(key_id, lineage[0] if lineage else None)
+            keyspace = await get_keyspace(snapshot, key.keyspace)
+        return compile_facts(lineage or (key,), keyspace)
+
+    async def list(self, caller: Caller, listing: Listing) -> Page[KeyFacts]:
+        """Keys' records, in the order of their ids.
+
+        A filter by state goes by the keys' own: a key whose parent was revoked is listed
+        among the active ones, and its record says that it is revoked.
+
+        Raises:
+            InvalidInput: the page's size or token is wrong, or no keyspace is named.
+            Forbidden, NotFound: the keyspace is not for this caller, or there is none.
+        """
+        caller.require_key_management("keys:read")
+        which = self._filter(caller, listing)
+        caller.require_reach(which.keyspace)
+        limit = read_page_size(listing.page_size)
+        question = (
+            "keys",
+            caller.key_id,
+            which.keyspace,
+            which.account_id or "",
+            which.state.value if which.state else "",
+            which.parent_key_id or "",
+        )
+        after = read_page_token(listing.page_token, *question)
+        async with self._store.snapshot() as snapshot:
+            keyspace = await get_keyspace(snapshot, which.keyspace)
+            keys = await snapshot.list_keys(
+                which, after=KeyId(after) if after else None, limit=limit + 1
+            )
+            lineages = await snapshot.ancestors(keys[:limit])
+        items = tuple(compile_facts(lineages[key.key_id], keyspace) for key in keys[:limit])
+        more = len(keys) > limit
+        return Page(items, write_page_token(items[-1].key_id, *question) if more else "")
+
+    @staticmethod
+    def _filter(caller: Caller, listing: Listing) -> KeyFilter:
+        keyspace, account_id = listing.keyspace, listing.account_id
+        if not caller.is_operator:
+            # Whose keys are listed comes from the credential, whatever the request says.
+            own = caller.facts.key
+            keyspace, account_id = keyspace or own.keyspace, account_id or own.account_id
+            if account_id != own.account_id:
+                raise InvalidInput.field(
+                    "account_id", "an account's key lists the keys of its own account alone"
+                )
+        if not keyspace:
+            raise InvalidInput.field("keyspace", "name the keyspace whose keys to list")
+        return KeyFilter(
+            keyspace=keyspace,
+            account_id=account_id or None,
+            state=listing.state,
+            parent_key_id=KeyId(listing.parent_key_id) if listing.parent_key_id else None,
+        )

@@ -1,0 +1,146 @@
+"""Reading keyspaces, and asking how their scopes hang together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.checks import no_keyspace
+from keyfence_server.application.pages import (
+    Page,
+    read_page_size,
+    read_page_token,
+    write_page_token,
+)
+from keyfence_server.application.ports import Clock, Snapshot, Store
+from keyfence_server.domain.catalog import ScopePath
+from keyfence_server.domain.errors import UnknownScope
+from keyfence_server.domain.facts import compile_facts
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.system import SYSTEM_KEYSPACE
+from keyfence_server.domain.verdicts import Reason
+
+_TOKEN_KIND: Final = "keyspaces"
+
+
+async def get_keyspace(snapshot: Snapshot, name: str) -> Keyspace:
+    """The keyspace of this name, the built-in one too. Raises `NotFound`."""
+    keyspace = SYSTEM_KEYSPACE if name == SYSTEM else await snapshot.find_keyspace(name)
+    if keyspace is None:
+        raise no_keyspace(name)
+    return keyspace
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeReport:
+    """How a scope hangs together with the rest of its keyspace.
+
+    Attributes:
+        implies: every scope that comes with it, and how.
+        implied_by: every other scope that brings it, and how.
+        presets: the presets that bring it.
+        capped_key_types: the key types that cannot hold it.
+        active_key_count: how many keys hold it now.
+    """
+
+    scope: str
+    description: str
+    implies: tuple[ScopePath, ...]
+    implied_by: tuple[ScopePath, ...]
+    presets: tuple[str, ...]
+    capped_key_types: tuple[str, ...]
+    active_key_count: int
+
+
+class ReadKeyspaces:
+    """Answers questions about keyspaces, from the store."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def get(self, caller: Caller, name: str) -> Keyspace:
+        """The keyspace of this name. Raises `Forbidden`, `NotFound`."""
+        caller.require_reach(name)
+        async with self._store.snapshot() as snapshot:
+            return await get_keyspace(snapshot, name)
+
+    async def list(self, caller: Caller, *, page_size: int, page_token: str) -> Page[Keyspace]:
+        """The keyspaces that the caller reaches, by name, the built-in one left out.
+
+        Raises:
+            InvalidInput: the page's size or token is wrong.
+        """
+        limit = read_page_size(page_size)
+        after = read_page_token(page_token, _TOKEN_KIND, caller.key_id)
+        found: list[Keyspace] = []
+        async with self._store.snapshot() as snapshot:
+            # A page is filled from as many reads as it takes: what the caller does not
+            # reach must not show, not even as a short page.
+            while len(found) <= limit:
+                batch = await snapshot.list_keyspaces(after=after, limit=limit + 1)
+                found += [keyspace for keyspace in batch if caller.reaches(keyspace.name)]
+                if len(batch) <= limit:
+                    break
+                after = batch[-1].name
+        items = tuple(found[:limit])
+        more = len(found) > limit
+        token = write_page_token(items[-1].name, _TOKEN_KIND, caller.key_id) if more else ""
+        return Page(items, token)
+
+    async def explain_scope(self, caller: Caller, name: str, scope: str) -> ScopeReport:
+        """How a registered scope hangs together. Raises `Forbidden`, `NotFound`, `UnknownScope`."""
+        caller.require_reach(name)
+        async with self._store.snapshot() as snapshot:
+            keyspace = await get_keyspace(snapshot, name)
+            catalog = keyspace.catalog
+            if scope not in catalog:
+                shortened = scope[:128]
+                raise UnknownScope("scope", shortened, name, catalog.nearest(shortened))
+            wanted = catalog.required_mask([scope])
+            declaration = keyspace.declaration
+            return ScopeReport(
+                scope=scope,
+                description=describe_scope(keyspace, scope),
+                implies=tuple(catalog.implied_by(scope)),
+                implied_by=tuple(catalog.implying(scope)),
+                presets=tuple(
+                    sorted(p.name for p in declaration.presets if catalog.mask(p.scopes) & wanted)
+                ),
+                capped_key_types=tuple(
+                    sorted(
+                        kind.name
+                        for kind in declaration.key_types
+                        if not keyspace.cap_mask(kind.name) & wanted
+                    )
+                ),
+                active_key_count=await self._count_holders(snapshot, keyspace, wanted),
+            )
+
+    async def _count_holders(self, snapshot: Snapshot, keyspace: Keyspace, wanted: int) -> int:
+        now = self._clock.timestamp()
+        holders = 0
+        candidates = [
+            key
+            async for key in snapshot.iterate_keys(keyspace.name)
+            if keyspace.catalog.mask(key.granted_scopes) & wanted
+        ]
+        for lineage in (await snapshot.ancestors(candidates)).values():
+            facts = compile_facts(lineage, keyspace)
+            standing = facts.reason_at(now, None)
+            if facts.effective & wanted and standing in (Reason.OK, Reason.ADDRESS_NOT_ALLOWED):
+                holders += 1
+        return holders
+
+
+def describe_scope(keyspace: Keyspace, scope: str) -> str:
+    """What the declaration says that a scope allows."""
+    for declared in keyspace.declaration.scopes:
+        if declared.name == scope:
+            return declared.description
+    for resource in keyspace.declaration.resources:
+        for level in resource.levels:
+            if f"{resource.name}:{level.name}" == scope:
+                return level.description
+    return ""

@@ -1,0 +1,58 @@
+"""Taking a key back, for good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from keyfence_server.application.audit import key_event
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.change_keys import get_for_change, require_an_administrator
+from keyfence_server.application.key_inputs import has_control_characters
+from keyfence_server.application.mutations import Done, Effect, Mutations
+from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.keys import KeyState
+
+MAX_COMMENT: Final = 200
+
+
+class RevokeKey:
+    """Revokes keys."""
+
+    def __init__(self, mutations: Mutations, clock: Clock) -> None:
+        self._mutations = mutations
+        self._clock = clock
+
+    async def revoke(self, caller: Caller, key_id: str, *, comment: str = "") -> Done[KeyFacts]:
+        """Revokes a key, and with it all that was delegated from it.
+
+        When this returns, nothing accepts the key. Revoking a revoked key changes
+        nothing and is no error.
+
+        Raises:
+            InvalidInput: the comment is too long.
+            NotFound: there is no such key for this caller.
+            Precondition: it is the last administrator's credential.
+        """
+        if len(comment) > MAX_COMMENT or has_control_characters(comment):
+            raise InvalidInput.field(
+                "comment", f"at most {MAX_COMMENT} characters, none of control"
+            )
+
+        async def work(transaction: Transaction, maker: Caller) -> Effect[KeyFacts]:
+            before = await get_for_change(transaction, maker, key_id)
+            if before.key.state is KeyState.REVOKED:
+                return Effect(before)
+            key = before.key.revoked(self._clock.now())
+            await transaction.update_key(key)
+            await require_an_administrator(transaction, key.keyspace, self._clock)
+            stored = replace(key, revision=transaction.revision)
+            return Effect(
+                compile_facts((stored, *before.lineage[1:]), before.keyspace),
+                (Change(ChangeKind.KEY, key.key_id, key.keyspace),),
+                key_event("key.revoke", maker, key, comment=comment),
+            )
+
+        return await self._mutations.run(caller, work)

@@ -1,0 +1,143 @@
+"""Changing a key's record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from keyfence_server.application.audit import key_event
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.change_keys import get_for_change, require_an_administrator
+from keyfence_server.application.create_key import measures_of
+from keyfence_server.application.key_inputs import (
+    read_addresses,
+    read_display_name,
+    read_expire_time,
+    read_grants,
+    read_labels,
+    require_grants_within_type,
+)
+from keyfence_server.application.mutations import Done, Effect, Mutations
+from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.domain.attenuation import require_within
+from keyfence_server.domain.errors import Conflict, InvalidInput
+from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.keys import Key, KeyState
+from keyfence_server.domain.keyspaces import Keyspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUpdate:
+    """How a key's record should become. Only the fields that `fields` names count."""
+
+    key_id: str
+    fields: Collection[str]
+    display_name: str = ""
+    granted_scopes: Sequence[str] = ()
+    state: KeyState | None = None
+    expire_time: datetime | None = None
+    allowed_addresses: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    if_revision: int = 0
+
+
+class UpdateKey:
+    """Changes keys' records."""
+
+    def __init__(self, mutations: Mutations, clock: Clock) -> None:
+        self._mutations = mutations
+        self._clock = clock
+
+    async def update(self, caller: Caller, update: KeyUpdate) -> Done[KeyFacts]:
+        """Changes what the update names and nothing else.
+
+        Raises:
+            InvalidInput, UnknownScope: a field cannot be changed, or not to that.
+            NotFound: there is no such key for this caller.
+            ExceedsMaker: the key would be able to do more than the caller.
+            Conflict: the record is not at the revision that the update was made for.
+            Precondition: the key is revoked, or is the last administrator's.
+        """
+        unknown = sorted(set(update.fields) - _SETTERS.keys())
+        if unknown or not update.fields:
+            raise InvalidInput.field(
+                "update_mask",
+                (f"{unknown[0]!r} cannot be changed; " if unknown else "name what to change; ")
+                + f"possible: {', '.join(sorted(_SETTERS))}",
+            )
+
+        async def work(transaction: Transaction, maker: Caller) -> Effect[KeyFacts]:
+            return await self._update(transaction, maker, update)
+
+        return await self._mutations.run(caller, work)
+
+    async def _update(
+        self, transaction: Transaction, maker: Caller, update: KeyUpdate
+    ) -> Effect[KeyFacts]:
+        before = await get_for_change(transaction, maker, update.key_id)
+        if update.if_revision and update.if_revision != before.key.revision:
+            raise Conflict(
+                f"the key is at revision {before.key.revision} by now; read it again and decide "
+                "again",
+                revision=str(before.key.revision),
+            )
+        now = self._clock.now()
+        key = before.key.edited(now)
+        for name in sorted(update.fields):
+            key = _SETTERS[name](key, update, before.keyspace, now)
+        if key == replace(before.key, update_time=now):
+            return Effect(before)
+        # A key that changes itself is measured by what it was before.
+        for measure in measures_of(maker, key.keyspace):
+            require_within(measure, key)
+        await transaction.update_key(key)
+        await require_an_administrator(transaction, key.keyspace, self._clock)
+        stored = replace(key, revision=transaction.revision)
+        return Effect(
+            compile_facts((stored, *before.lineage[1:]), before.keyspace),
+            (Change(ChangeKind.KEY, key.key_id, key.keyspace),),
+            key_event("key.update", maker, key, fields=sorted(update.fields)),
+        )
+
+
+def _set_display_name(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
+    return key.edited(now, display_name=read_display_name("display_name", update.display_name))
+
+
+def _set_granted_scopes(key: Key, update: KeyUpdate, keyspace: Keyspace, now: datetime) -> Key:
+    grants = read_grants("granted_scopes", update.granted_scopes, keyspace)
+    require_grants_within_type("granted_scopes", grants, keyspace, key.key_type)
+    return key.edited(now, granted_scopes=grants)
+
+
+def _set_state(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
+    if update.state is KeyState.ACTIVE:
+        return key.enabled(now)
+    if update.state is KeyState.DISABLED:
+        return key.disabled(now)
+    raise InvalidInput.field("state", "active or disabled; to revoke the key, call RevokeKey")
+
+
+def _set_expire_time(key: Key, update: KeyUpdate, keyspace: Keyspace, now: datetime) -> Key:
+    expire_time = read_expire_time(update.expire_time, default=None, keyspace=keyspace, now=now)
+    return key.edited(now, expire_time=expire_time)
+
+
+def _set_allowed_addresses(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
+    return key.edited(now, allowed_addresses=read_addresses(update.allowed_addresses))
+
+
+def _set_labels(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
+    return key.edited(now, labels=read_labels(update.labels))
+
+
+_SETTERS: Final[Mapping[str, Callable[[Key, KeyUpdate, Keyspace, datetime], Key]]] = {
+    "display_name": _set_display_name,
+    "granted_scopes": _set_granted_scopes,
+    "state": _set_state,
+    "expire_time": _set_expire_time,
+    "allowed_addresses": _set_allowed_addresses,
+    "labels": _set_labels,
+}

@@ -1,0 +1,307 @@
+"""Facts about keys, in memory: bounded, never stale, and loaded once however many ask.
+
+The cache holds facts and never decisions, so one entry serves every scope, time and
+address. What makes it safe:
+
+- An entry counts only with the keyspace that it was compiled with: when a keyspace
+  changes, all its entries are void at once.
+- A change drops every entry whose lineage it touches, and is remembered by the loads
+  that are under way: one that read the store before the change is thrown away and
+  done again.
+- A load that fails, or that is cancelled, leaves nothing behind.
+- Digests that belong to no key are remembered too, in a room of their own, so that a
+  flood of made-up keys neither reaches the store again nor displaces good ones. The
+  creation of any key empties that room.
+
+It must not know where changes come from, nor for how long it may answer: that is
+the business of whoever calls `apply`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from keyfence_server.application.ports import Change, ChangeKind, Store, StoreUnavailable
+from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.formats import Recogniser
+from keyfence_server.domain.keys import KeyId, Lineage
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.system import SYSTEM_KEYSPACE
+
+_KEYSPACE_PAGE: Final = 200
+_MAX_ATTEMPTS: Final = 16
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """What the cache has done since it was made. Read by the metrics."""
+
+    hits: int = 0
+    misses: int = 0
+    unknown_hits: int = 0
+    joined_loads: int = 0
+    discarded_fills: int = 0
+    store_loads: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Load:
+    """A reading of the store under way, and the changes that were applied meanwhile.
+
+    Attributes:
+        started_at: the cache's revision when the reading began.
+        revision: the one that the reading shows.
+    """
+
+    started_at: int
+    revision: int = -1
+    applied_meanwhile: list[tuple[int, Change]] = field(default_factory=list)
+    is_void: bool = False
+
+    def is_overtaken(self, concerns: Callable[[Change], bool]) -> bool:
+        """Whether what was read may be older than what the cache has already applied."""
+        return (
+            self.is_void
+            or self.revision < self.started_at
+            or any(
+                revision > self.revision and concerns(change)
+                for revision, change in self.applied_meanwhile
+            )
+        )
+
+
+class FactCache:
+    """Answers from memory, and loads from the store what memory lacks.
+
+    Args:
+        store: where the truth is.
+        capacity: the most keys to remember.
+        unknown_capacity: the most digests of no key to remember.
+    """
+
+    def __init__(
+        self, store: Store, *, capacity: int = 100_000, unknown_capacity: int = 10_000
+    ) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._unknown_capacity = unknown_capacity
+        self._entries: OrderedDict[bytes, KeyFacts] = OrderedDict()
+        self._digests_by_key: dict[KeyId, set[bytes]] = {}
+        self._unknown: OrderedDict[bytes, None] = OrderedDict()
+        self._keyspaces: dict[str, Keyspace] = {SYSTEM: SYSTEM_KEYSPACE}
+        self._recogniser: Recogniser | None = None
+        self._loads: set[_Load] = set()
+        self._key_tasks: dict[bytes, asyncio.Task[KeyFacts | None]] = {}
+        self._keyspaces_task: asyncio.Task[Recogniser] | None = None
+        self._revision = 0
+        self._ahead: set[int] = set()
+        self.counts = CacheCounts()
+
+    @property
+    def revision(self) -> int:
+        """The revision up to which every change has been applied."""
+        return self._revision
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def unknown_count(self) -> int:
+        """How many digests of no key are remembered."""
+        return len(self._unknown)
+
+    def recall(self, digest: bytes) -> KeyFacts | None:
+        """What memory holds of the key with this digest. No I/O."""
+        facts = self._entries.get(digest)
+        if facts is None:
+            return None
+        if not self._is_current(facts.keyspace):
+            self._drop(digest)
+            return None
+        self._entries.move_to_end(digest)
+        self.counts.hits += 1
+        return facts
+
+    async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
+        """The key kept under any of these digests, loaded if need be.
+
+        The first candidate names the entry: it is the digest that `recall` is asked for.
+        """
+        name = candidates[0].value
+        facts = self.recall(name)
+        if facts is not None:
+            return facts
+        if name in self._unknown:
+            self._unknown.move_to_end(name)
+            self.counts.unknown_hits += 1
+            return None
+        self.counts.misses += 1
+        task = self._key_tasks.get(name)
+        if task is None:
+            task = asyncio.create_task(self._load_key(candidates))
+            self._key_tasks[name] = task
+            task.add_done_callback(functools.partial(self._end_of_key_task, name))
+        else:
+            self.counts.joined_loads += 1
+        # Whoever gives up waiting does not end the load for the others.
+        return await asyncio.shield(task)
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """The keyspace of this name, the built-in one too."""
+        if name != SYSTEM:
+            await self.recogniser()
+        return self._keyspaces.get(name)
+
+    async def recogniser(self) -> Recogniser:
+        """Tells which keyspaces' keys a text could be. With it, all keyspaces are known."""
+        if self._recogniser is not None:
+            return self._recogniser
+        if self._keyspaces_task is None:
+            self._keyspaces_task = asyncio.create_task(self._load_keyspaces())
+            self._keyspaces_task.add_done_callback(self._end_of_keyspaces_task)
+        return await asyncio.shield(self._keyspaces_task)
+
+    def start_at(self, revision: int) -> None:
+        """Forgets everything, and goes on from this revision of the store: what is
+        loaded from now on is at least as new."""
+        self.clear()
+        self._revision = revision
+        self._ahead.clear()
+
+    def apply(self, revision: int, changes: Sequence[Change]) -> None:
+        """Forgets what the changes of a revision make stale.
+
+        Revisions may come in any order: `revision` moves on when there is no gap.
+        """
+        for change in changes:
+            if change.kind is ChangeKind.KEYSPACE:
+                self._keyspaces.pop(change.subject, None)
+                self._recogniser = None
+            else:
+                for digest in tuple(self._digests_by_key.get(KeyId(change.subject), ())):
+                    self._drop(digest)
+            if change.created:
+                self._unknown.clear()
+            for load in self._loads:
+                load.applied_meanwhile.append((revision, change))
+        self._ahead.add(revision)
+        while self._revision + 1 in self._ahead:
+            self._revision += 1
+            self._ahead.discard(self._revision)
+
+    def clear(self) -> None:
+        """Forgets everything, the loads that are under way included."""
+        self._entries.clear()
+        self._digests_by_key.clear()
+        self._unknown.clear()
+        self._keyspaces = {SYSTEM: SYSTEM_KEYSPACE}
+        self._recogniser = None
+        for load in self._loads:
+            load.is_void = True
+
+    async def _load_keyspaces(self) -> Recogniser:
+        for _ in range(_MAX_ATTEMPTS):
+            found: dict[str, Keyspace] = {SYSTEM: SYSTEM_KEYSPACE}
+            with self._load() as load:
+                async with self._store.snapshot() as snapshot:
+                    load.revision = snapshot.revision
+                    after: str | None = None
+                    while page := await snapshot.list_keyspaces(after=after, limit=_KEYSPACE_PAGE):
+                        found |= {keyspace.name: keyspace for keyspace in page}
+                        after = page[-1].name
+            if load.is_overtaken(lambda change: change.kind is ChangeKind.KEYSPACE):
+                self.counts.discarded_fills += 1
+                continue
+            # A keyspace that has not changed keeps its object, and so its entries.
+            for name, known in self._keyspaces.items():
+                if name in found and found[name].revision == known.revision:
+                    found[name] = known
+            self._keyspaces = found
+            self._recogniser = Recogniser(
+                {name: keyspace.recognised_forms for name, keyspace in found.items()}
+            )
+            return self._recogniser
+        raise StoreUnavailable("keyspaces change faster than they can be read")
+
+    def _end_of_keyspaces_task(self, task: asyncio.Task[Recogniser]) -> None:
+        self._keyspaces_task = None
+        _retrieve(task)
+
+    async def _load_key(self, candidates: Sequence[Digest]) -> KeyFacts | None:
+        name = candidates[0].value
+        for _ in range(_MAX_ATTEMPTS):
+            await self.recogniser()
+            with self._load() as load:
+                async with self._store.snapshot() as snapshot:
+                    load.revision = snapshot.revision
+                    lineage = await snapshot.find_lineage_by_digest(candidates)
+            if load.is_overtaken(functools.partial(_concerns, lineage)):
+                self.counts.discarded_fills += 1
+                continue
+            if lineage is None:
+                self._remember_unknown(name)
+                return None
+            keyspace = self._keyspaces.get(lineage[0].keyspace)
+            if keyspace is not None:
+                facts = compile_facts(lineage, keyspace)
+                self._remember(name, facts)
+                return facts
+        raise StoreUnavailable("the key changes faster than it can be read")
+
+    def _end_of_key_task(self, name: bytes, task: asyncio.Task[KeyFacts | None]) -> None:
+        if self._key_tasks.get(name) is task:
+            del self._key_tasks[name]
+        _retrieve(task)
+
+    @contextmanager
+    def _load(self) -> Iterator[_Load]:
+        load = _Load(started_at=self._revision)
+        self._loads.add(load)
+        self.counts.store_loads += 1
+        try:
+            yield load
+        finally:
+            self._loads.discard(load)
+
+    def _is_current(self, keyspace: Keyspace) -> bool:
+        return self._keyspaces.get(keyspace.name) is keyspace
+
+    def _remember(self, digest: bytes, facts: KeyFacts) -> None:
+        self._entries[digest] = facts
+        for key in facts.lineage:
+            self._digests_by_key.setdefault(key.key_id, set()).add(digest)
+        while len(self._entries) > self._capacity:
+            self._drop(next(iter(self._entries)))
+
+    def _remember_unknown(self, digest: bytes) -> None:
+        self._unknown[digest] = None
+        while len(self._unknown) > self._unknown_capacity:
+            self._unknown.popitem(last=False)
+
+    def _drop(self, digest: bytes) -> None:
+        facts = self._entries.pop(digest)
+        for key in facts.lineage:
+            digests = self._digests_by_key[key.key_id]
+            digests.discard(digest)
+            if not digests:
+                del self._digests_by_key[key.key_id]
+
+
+def _concerns(lineage: Lineage | None, change: Change) -> bool:
+    """Whether a change touches what was found; of nothing found, whether it may have made it."""
+    if lineage is None:
+        return change.created
+    return any(key.key_id == change.subject for key in lineage)
+
+
+def _retrieve(task: asyncio.Task[object]) -> None:
+    """Takes note of a task's failure, which whoever waited for it has seen, if anyone did."""
+    if not task.cancelled():
+        task.exception()
