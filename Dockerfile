@@ -7,6 +7,9 @@
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges \
 #     --volume keyfence:/var/lib/keyfence --publish 127.0.0.1:50051:50051 keyfence
 #
+# It listens beyond loopback, where the server insists on TLS: `keyfence serve --help` names
+# the settings for a certificate, and the one that waives it.
+#
 # For a build that can be repeated to the byte, give the base by its digest:
 # --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:...
 ARG PYTHON_IMAGE=python:3.13-slim
