@@ -196,7 +196,7 @@ def _syntax_fault(source: Source, error: yaml.MarkedYAMLError) -> Fault:
         if at_the_start:
             return Fault(source, began or here, explained)
         if began and here and began.line != here.line:
-            explained += f" (it begins on line {began.line})"
+            return Fault(source, here, f"{explained} (it begins on line {began.line})")
         return Fault(source, here, explained)
     return Fault(source, here, f"not YAML: {said}")
 

@@ -1,0 +1,192 @@
+"""`keyfence check` and `keyfence whoami`: what a service asks, asked by a person."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from keyfence_server.cli.completion import complete_keyspace, complete_scope
+from keyfence_server.cli.connection import connect
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.output import (
+    Output,
+    OutputOption,
+    QuietOption,
+    arrow,
+    mark,
+    moment,
+    print_fields,
+    print_styled,
+    say_json,
+)
+
+if TYPE_CHECKING:
+    from keyfence.results import Authentication, CheckResult, Principal, ScopeExplanation
+
+_STANDARD_INPUT: Final = "-"
+_MAX_KEY_SIZE: Final = 4096
+
+_MEANINGS: Final = {
+    "CREDENTIAL_MISSING": "no key was given",
+    "CREDENTIAL_MALFORMED": "this is not the form of a key",
+    "KEY_UNKNOWN": "it has the form of a key, but there is no such key",
+    "KEYSPACE_MISMATCH": "the key belongs to another keyspace",
+    "KEY_REVOKED": "the key was revoked",
+    "KEY_EXPIRED": "the key has expired",
+    "KEY_DISABLED": "the key is disabled",
+    "ACCOUNT_DISABLED": "the account is disabled",
+    "ADDRESS_NOT_ALLOWED": "the key does not work from this address",
+    "RATE_LIMITED": "the key has used up its rate limit for now",
+}
+
+
+def check(
+    context: typer.Context,
+    api_key: Annotated[
+        str,
+        typer.Argument(
+            metavar="API_KEY",
+            help="The key itself, or '-' to read it from standard input, where neither the "
+            "shell's history nor the list of processes shows it.",
+        ),
+    ],
+    keyspace: Annotated[
+        str,
+        typer.Option(
+            "--keyspace",
+            "-k",
+            metavar="NAME",
+            autocompletion=complete_keyspace,
+            help="The keyspace that the key must belong to.",
+        ),
+    ] = "",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope",
+            "-s",
+            metavar="SCOPE",
+            autocompletion=complete_scope,
+            help="A scope that the key must hold. May be repeated. Without it: is the key good?",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which grants led to the answer.")
+    ] = False,
+    address: Annotated[
+        str, typer.Option(help="The address that the key is used from.", metavar="ADDRESS")
+    ] = "",
+    at_least_revision: Annotated[
+        int, typer.Option(min=0, help="Answer from no older a state than this revision.")
+    ] = 0,
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Ask whether a key is good, and may do what needs all of the scopes.
+
+    Exit code 0 means allowed and nothing else does; 1 means denied; every other code
+    means that there was no answer. So `keyfence check - -k demo -s vps:write && deploy`
+    is safe.
+    """
+    if explain and not scope:
+        raise typer.BadParameter("--explain explains scopes: name them with --scope")
+    key = _read_key() if api_key == _STANDARD_INPUT else api_key
+    with connect(context) as client:
+        answer: CheckResult | Authentication
+        if scope:
+            answer = client.check_scope(
+                key,
+                *scope,
+                keyspace=keyspace,
+                client_address=address,
+                at_least_revision=at_least_revision,
+                explain=explain,
+            )
+        else:
+            answer = client.authenticate(
+                key,
+                keyspace=keyspace,
+                client_address=address,
+                at_least_revision=at_least_revision,
+            )
+    if output is Output.JSON:
+        say_json(answer)
+    elif not quiet:
+        _print_answer(answer, scope or [])
+    if not answer:
+        raise typer.Exit(ExitCode.DENIED)
+
+
+def whoami(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """Show whose credential this is. Any key will do: an operator's or an account's."""
+    with connect(context) as client:
+        identity = client.who_am_i()
+    if output is Output.JSON:
+        say_json(identity)
+    else:
+        print_fields(_described(identity.principal))
+
+
+def _read_key() -> str:
+    if sys.stdin.isatty():
+        return getpass.getpass("API key: ").strip()
+    return sys.stdin.readline(_MAX_KEY_SIZE).strip()
+
+
+def _print_answer(answer: CheckResult | Authentication, scopes: list[str]) -> None:
+    from keyfence.results import CheckResult
+
+    is_check = isinstance(answer, CheckResult)
+    missing = answer.missing_scopes if isinstance(answer, CheckResult) else ()
+    if answer:
+        what = f"allowed: the key holds {', '.join(scopes)}" if is_check else "the key is good"
+        print_styled((f"{mark(True)}{what}", "bold green"))
+    else:
+        why = f"the key lacks {', '.join(missing)}" if missing else ""
+        why = why or _MEANINGS.get(answer.reason, "")
+        said = f"{mark(False)}denied: {why}" if why else f"{mark(False)}denied"
+        print_styled((said, "bold red"), (f"  ({answer.reason})", "dim"))
+    if answer.principal:
+        print_fields(_described(answer.principal))
+    if isinstance(answer, CheckResult) and answer.explanation:
+        _print_explanation(answer.explanation, missing)
+
+
+def _print_explanation(explanation: ScopeExplanation, missing: tuple[str, ...]) -> None:
+    print_styled(("", ""))
+    for held in explanation.held:
+        path = f" {arrow()} ".join(held.path)
+        if held.granted != held.path[0]:
+            path = f"{held.granted} covers {path}"
+        print_styled((f"{held.scope}: ", "bold"), (f"held, because {_granted(path)}", ""))
+    capped = {one.scope: one.capped_by for one in explanation.capped}
+    for scope in missing:
+        why = f"taken away by {capped[scope]}" if scope in capped else "not granted"
+        print_styled((f"{scope}: ", "bold"), (f"missing, {why}", ""))
+    if explanation.sufficient_grants:
+        grants = ", ".join(explanation.sufficient_grants)
+        print_styled(("It would do to grant ", ""), (grants, "bold"), (".", ""))
+
+
+def _granted(path: str) -> str:
+    return f"granted {path}"
+
+
+def _described(principal: Principal) -> dict[str, str]:
+    return {
+        "key": principal.key_id,
+        "name": principal.display_name,
+        "looks like": f"{principal.display_prefix}…",
+        "account": principal.account_id,
+        "keyspace": principal.keyspace,
+        "type": f"{principal.key_type}, {principal.environment}",
+        "granted": ", ".join(principal.granted_scopes) or "nothing",
+        "holds": ", ".join(principal.effective_scopes) or "nothing",
+        "expires": moment(principal.expire_time, absent="never"),
+        "acts on": ", ".join(principal.bound_keyspaces),
+        "labels": ", ".join(f"{name}={value}" for name, value in sorted(principal.labels.items())),
+        "delegated from": principal.parent_key_id,
+    }

@@ -1,0 +1,75 @@
+"""What the shell can complete by asking the server.
+
+A completion must never disturb: it waits a moment at most, says nothing, and whatever
+goes wrong is no completion. It sends the credential only where the command itself
+would send it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions, open_client
+
+if TYPE_CHECKING:
+    from keyfence import Client
+
+_PATIENCE_SECONDS: Final = 1.0
+_MOST: Final = 200
+
+
+def complete_keyspace(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of keyspaces that start like this."""
+    return _ask(
+        context,
+        lambda client: (
+            keyspace.name
+            for keyspace in client.list_keyspaces()
+            if keyspace.name.startswith(incomplete)
+        ),
+    )
+
+
+def complete_scope(context: typer.Context, incomplete: str) -> list[str]:
+    """Scopes of the keyspace that stands on the command line already."""
+    name = context.params.get("keyspace")
+    if not name:
+        return []
+    return _ask(
+        context,
+        lambda client: (scope for scope in _scopes(client, name) if scope.startswith(incomplete)),
+    )
+
+
+def _scopes(client: Client, keyspace: str) -> Iterable[str]:
+    declared = client.get_keyspace(keyspace)
+    yield from (scope.name for scope in declared.scopes)
+    for resource in declared.resources:
+        yield from (f"{resource.name}:{level.name}" for level in resource.levels)
+
+
+def _ask(context: typer.Context, names: Callable[[Client], Iterable[str]]) -> list[str]:
+    # While the shell completes, the root callback has not run: its parameters are there,
+    # its options object is not.
+    given = context.find_root().params
+    token = given.get("token_file") or os.environ.get("KEYFENCE_TOKEN", "").strip()
+    if not token:
+        return []
+    options = ConnectionOptions(
+        target=given.get("target") or os.environ.get("KEYFENCE_TARGET") or DEFAULT_TARGET,
+        timeout_seconds=_PATIENCE_SECONDS,
+        ca_file=given.get("ca_file"),
+        certificate_file=given.get("certificate_file"),
+        key_file=given.get("key_file"),
+        server_name=given.get("server_name"),
+        plaintext=bool(given.get("plaintext")),
+    )
+    try:
+        with open_client(options, token=token) as client:
+            return [name for name, _ in zip(names(client), range(_MOST), strict=False)]
+    except Exception:  # noqa: BLE001 - a person is in the middle of typing
+        return []

@@ -1,0 +1,114 @@
+"""How the command reaches a server: as any client does, through the SDK.
+
+The credential comes from the environment or a file and never from an argument, which
+every user of the machine could read in the list of processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure, failure_from
+
+if TYPE_CHECKING:
+    import typer
+
+    from keyfence import Client, Tls
+
+DEFAULT_TARGET: Final = "127.0.0.1:50051"
+TOKEN_VARIABLE: Final = "KEYFENCE_TOKEN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOptions:
+    """What the options in front of the subcommand say.
+
+    Attributes:
+        timeout_seconds: for one call. None: the SDK's own deadlines.
+        plaintext: whether to do without TLS over a network, too.
+    """
+
+    target: str = DEFAULT_TARGET
+    token_file: Path | None = None
+    timeout_seconds: float | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str | None = None
+    plaintext: bool = False
+
+
+@contextmanager
+def connect(context: typer.Context) -> Iterator[Client]:
+    """A client for the target of the command line. Errors of its calls become failures."""
+    options = connection_options(context)
+    with open_client(options, token=_credential(options)) as client:
+        yield client
+
+
+@contextmanager
+def open_client(options: ConnectionOptions, *, token: str | Path | None) -> Iterator[Client]:
+    """A client with these options and this credential. Raises `Failure` for what fails."""
+    # The SDK costs a tenth of a second, which help and completion need not pay.
+    from keyfence import Client, KeyfenceError
+
+    timeouts = {}
+    if options.timeout_seconds is not None:
+        timeouts["timeout_seconds"] = options.timeout_seconds
+        timeouts["check_timeout_seconds"] = options.timeout_seconds
+    try:
+        with Client(
+            options.target,
+            token=token,
+            tls=tls_of(options),
+            insecure_plaintext=options.plaintext,
+            **timeouts,
+        ) as client:
+            yield client
+    except KeyfenceError as error:
+        raise failure_from(error, options.target) from None
+
+
+def connection_options(context: typer.Context) -> ConnectionOptions:
+    """The options that the root of the command line put down."""
+    found = context.find_object(ConnectionOptions)
+    return found if found is not None else ConnectionOptions()
+
+
+def tls_of(options: ConnectionOptions) -> Tls | None:
+    """How to do TLS, where the options say something about it."""
+    from keyfence import Tls
+
+    files = (options.ca_file, options.certificate_file, options.key_file, options.server_name)
+    if not any(files):
+        return None
+    return Tls(
+        ca_file=options.ca_file,
+        certificate_file=options.certificate_file,
+        key_file=options.key_file,
+        server_name=options.server_name,
+    )
+
+
+def _credential(options: ConnectionOptions) -> str | Path:
+    if options.token_file is not None:
+        return options.token_file
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if token:
+        return token
+    message = (
+        f"No credential: put one into {TOKEN_VARIABLE}, or name the file that holds it with "
+        "--token-file."
+    )
+    root_key = Path(os.environ.get("KEYFENCE_DATA_DIR", ".keyfence")) / "root.key"
+    if root_key.exists():
+        message += (
+            f'\nThe server here left one:\n\n    export {TOKEN_VARIABLE}="$(cat {root_key})"\n'
+        )
+    raise Failure(message, ExitCode.NOT_PERMITTED)

@@ -1,0 +1,87 @@
+"""Expected failures: what to say, and how to end.
+
+Everything that a person can cause or mend ends in a `Failure`, which is one message
+and an exit code, never a traceback. The SDK's errors become failures here and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from keyfence_server.cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from keyfence.errors import CallFailed, KeyfenceError
+
+_CODE_BY_STATUS: Final = {
+    "INVALID_ARGUMENT": ExitCode.WRONG_INPUT,
+    "OUT_OF_RANGE": ExitCode.WRONG_INPUT,
+    "NOT_FOUND": ExitCode.NOT_FOUND,
+    "UNAUTHENTICATED": ExitCode.NOT_PERMITTED,
+    "PERMISSION_DENIED": ExitCode.NOT_PERMITTED,
+    "ALREADY_EXISTS": ExitCode.CONFLICT,
+    "FAILED_PRECONDITION": ExitCode.CONFLICT,
+    "ABORTED": ExitCode.CONFLICT,
+    "UNAVAILABLE": ExitCode.UNAVAILABLE,
+    "DEADLINE_EXCEEDED": ExitCode.UNAVAILABLE,
+    "RESOURCE_EXHAUSTED": ExitCode.UNAVAILABLE,
+}
+
+
+class Failure(Exception):
+    """The command cannot do what was asked.
+
+    Attributes:
+        message: what is wrong and what to do, in one or more lines. Never a secret.
+        code: how the command ends.
+    """
+
+    def __init__(self, message: str, code: ExitCode) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+def failure_from(error: KeyfenceError, target: str) -> Failure:
+    """What an error of the SDK means for whoever typed the command."""
+    from keyfence import errors
+
+    if isinstance(error, errors.CallFailed):
+        code = _CODE_BY_STATUS.get(error.status, ExitCode.FAULT)
+        return Failure(_explained(error, target), code)
+    if isinstance(error, errors.ConfigurationError):
+        return Failure(error.message, ExitCode.WRONG_INPUT)
+    return Failure(error.message, ExitCode.FAULT)
+
+
+def _explained(error: CallFailed, target: str) -> str:
+    lines = [error.message]
+    if error.status == "UNAVAILABLE" and not error.reason:
+        lines = [f"No Keyfence answers at {target}: {error.message}"]
+    if error.violations:
+        lines = [f"{violation.field}: {violation.description}" for violation in error.violations]
+    advice = _advice(error, target)
+    if advice:
+        lines.append(advice)
+    if error.status not in _CODE_BY_STATUS and error.request_id:
+        lines.append(f"The server's log has the rest under request id {error.request_id}.")
+    return "\n".join(lines)
+
+
+def _advice(error: CallFailed, target: str) -> str:
+    match error.status:
+        case "UNAVAILABLE" if not error.reason:
+            return (
+                "Start one with `keyfence serve`, or name another with KEYFENCE_TARGET or --target."
+            )
+        case "DEADLINE_EXCEEDED":
+            return f"{target} did not answer in time. A change may have been made all the same."
+        case "UNAUTHENTICATED":
+            return (
+                "Put a good credential into KEYFENCE_TOKEN, or name the file that holds it with "
+                "--token-file."
+            )
+        case "PERMISSION_DENIED":
+            return "`keyfence whoami` says what your credential may do."
+    return ""

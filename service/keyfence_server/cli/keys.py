@@ -1,0 +1,457 @@
+"""`keyfence keys`: making keys and taking them back."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from keyfence_server.cli.completion import complete_keyspace, complete_scope
+from keyfence_server.cli.connection import connect
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.output import (
+    Output,
+    OutputOption,
+    QuietOption,
+    moment,
+    note,
+    print_fields,
+    print_table,
+    say,
+    say_json,
+    stdout_to_nowhere,
+)
+from keyfence_server.cli.times import duration, expiry, point_in_time
+
+if TYPE_CHECKING:
+    from keyfence.results import CreatedKey, Key, RotatedKey
+
+app = typer.Typer(help="Make keys and take them back.", no_args_is_help=True)
+
+_KEY_ID: Final = re.compile(r"key_[0-9a-z]{1,64}")
+_MAX_PAGE: Final = 1000
+
+
+def _key_id(text: str) -> str:
+    """A key's id. What is none may be a key, typed by mistake: it is neither sent nor shown."""
+    if not _KEY_ID.fullmatch(text):
+        raise typer.BadParameter(
+            "this is not a key's id, which looks like key_01jd2k7v9x4m8r5t6w3y1z0abc; "
+            "`keyfence keys list` shows the ids"
+        )
+    return text
+
+
+def _labels(texts: Iterable[str]) -> dict[str, str]:
+    labels = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter("write a label as NAME=VALUE", param_hint="--label")
+        labels[name] = value
+    return labels
+
+
+KeyIdArgument = Annotated[
+    str, typer.Argument(metavar="KEY_ID", parser=_key_id, help="The key's id, not the key.")
+]
+KeyspaceOption = Annotated[
+    str,
+    typer.Option(
+        "--keyspace",
+        "-k",
+        metavar="NAME",
+        autocompletion=complete_keyspace,
+        help="The keyspace. An account's own key needs none.",
+    ),
+]
+AccountOption = Annotated[
+    str, typer.Option("--account", "-a", metavar="ID", help="The owner of the key.")
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", "-n", metavar="TEXT", help="What people call the key.")
+]
+ScopesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope",
+        "-s",
+        metavar="SCOPE",
+        autocompletion=complete_scope,
+        help="A scope to grant, or a wildcard such as 'vps:*'. May be repeated.",
+    ),
+]
+ExpiresInOption = Annotated[
+    timedelta | None,
+    typer.Option(parser=duration, metavar="DURATION", help="From now on: 30s, 15m, 12h or 90d."),
+]
+ExpiresAtOption = Annotated[
+    datetime | None,
+    typer.Option(parser=point_in_time, metavar="TIME", help="2030-01-31, or with a time of day."),
+]
+AddressesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-address",
+        metavar="ADDRESS",
+        help="An address or network that the key works from. May be repeated.",
+    ),
+]
+LabelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME=VALUE", help="May be repeated."),
+]
+RequestIdOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID", help="Your own id for this request: repeating it makes no second key."
+    ),
+]
+
+
+class StateFilter(StrEnum):
+    """What `--state` can ask for."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    REVOKED = "revoked"
+
+
+class Clearable(StrEnum):
+    """What `--clear` can empty."""
+
+    SCOPES = "scopes"
+    EXPIRY = "expiry"
+    ADDRESSES = "addresses"
+    LABELS = "labels"
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    keyspace: KeyspaceOption = "",
+    account: AccountOption = "",
+    name: NameOption = None,
+    scope: ScopesOption = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", "-p", metavar="NAME", help="A preset, whose scopes are granted too."
+        ),
+    ] = None,
+    key_type: Annotated[
+        str | None,
+        typer.Option("--type", "-t", metavar="NAME", help="One of the keyspace's key types."),
+    ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            "--environment", "-e", metavar="NAME", help="One of the keyspace's environments."
+        ),
+    ] = None,
+    expires_in: ExpiresInOption = None,
+    expires_at: ExpiresAtOption = None,
+    allow_address: AddressesOption = None,
+    label: LabelsOption = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            parser=_key_id,
+            metavar="KEY_ID",
+            help="Delegate from this key: narrowed and revoked with it.",
+        ),
+    ] = None,
+    bind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEYSPACE",
+            autocompletion=complete_keyspace,
+            help="In keyspace system: a keyspace that the credential may act on, or '*'.",
+        ),
+    ] = None,
+    request_id: RequestIdOption = None,
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a key. Its plaintext is printed this once, and can never be had again.
+
+    With --quiet the plaintext is all that is printed; with --output json it is the
+    field api_key.
+    """
+    with connect(context) as client:
+        created = client.create_key(
+            keyspace=keyspace or None,
+            account_id=account or None,
+            display_name=name,
+            scopes=scope or (),
+            preset=preset,
+            key_type=key_type,
+            environment=environment,
+            expire_time=expiry(expires_in, expires_at),
+            allowed_addresses=allow_address or (),
+            labels=_labels(label or ()),
+            parent_key_id=parent,
+            bound_keyspaces=bind or (),
+            request_id=request_id,
+        )
+    _hand_over(created, output=output, quiet=quiet)
+
+
+@app.command(name="list")
+def list_keys(
+    context: typer.Context,
+    keyspace: KeyspaceOption = "",
+    account: Annotated[
+        str, typer.Option("--account", "-a", metavar="ID", help="Only the keys of this account.")
+    ] = "",
+    state: Annotated[
+        StateFilter | None,
+        typer.Option(metavar="active|disabled|revoked", help="Only keys in this state."),
+    ] = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(parser=_key_id, metavar="KEY_ID", help="Only keys delegated from this one."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many. 0: all of them.")] = 100,
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """List keys, oldest first. With --quiet: their ids alone."""
+    from keyfence.results import KeyState
+
+    with connect(context) as client:
+        found = client.list_keys(
+            keyspace=keyspace,
+            account_id=account,
+            state=KeyState[state.name] if state else None,
+            parent_key_id=parent,
+            page_size=min(limit + 1, _MAX_PAGE) if limit else _MAX_PAGE,
+        )
+        keys = list(itertools.islice(found, limit + 1 if limit else None))
+    more = bool(limit) and len(keys) > limit
+    keys = keys[:limit] if limit else keys
+    if output is Output.JSON:
+        say_json({"keys": keys})
+    elif quiet:
+        for key in keys:
+            say(key.key_id)
+    elif not keys:
+        note("No keys.")
+    else:
+        _print_keys(keys)
+    if more:
+        note(f"There are more than {limit} keys; --limit 0 lists them all.")
+
+
+@app.command()
+def get(context: typer.Context, key_id: KeyIdArgument, output: OutputOption = Output.TABLE) -> None:
+    """Show a key's record."""
+    with connect(context) as client:
+        key = client.get_key(key_id)
+    _print_key(key, output)
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    key_id: KeyIdArgument,
+    name: NameOption = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope",
+            "-s",
+            help="A scope to grant in place of all that were granted. May be repeated.",
+        ),
+    ] = None,
+    enabled: Annotated[
+        bool | None,
+        typer.Option("--enable/--disable", help="Let the key work, or not for now."),
+    ] = None,
+    expires_in: ExpiresInOption = None,
+    expires_at: ExpiresAtOption = None,
+    allow_address: AddressesOption = None,
+    label: LabelsOption = None,
+    clear: Annotated[
+        list[Clearable] | None,
+        typer.Option(
+            metavar="scopes|expiry|addresses|labels", help="What to empty. May be repeated."
+        ),
+    ] = None,
+    if_revision: Annotated[
+        int, typer.Option(min=0, help="Only if the key's revision is still this one.")
+    ] = 0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Change a key's record. What is not named stays as it is.
+
+    Lists replace lists: --scope, --allow-address and --label say the whole of what the
+    key is to have.
+    """
+    from keyfence.results import KeyState
+
+    changes: dict[str, object] = {
+        field: value
+        for field, value in {
+            "display_name": name,
+            "granted_scopes": scope or None,
+            "state": None if enabled is None else KeyState.ACTIVE if enabled else KeyState.DISABLED,
+            "expire_time": expiry(expires_in, expires_at),
+            "allowed_addresses": allow_address or None,
+            "labels": _labels(label) if label else None,
+        }.items()
+        if value is not None
+    }
+    for cleared in clear or ():
+        field, nothing = _NOTHING[cleared]
+        if field in changes:
+            raise typer.BadParameter(f"--clear {cleared} contradicts another option")
+        changes[field] = nothing
+    if not changes:
+        raise typer.BadParameter("say what to change, for example --name or --disable")
+    with connect(context) as client:
+        changed = client.update_key(key_id, if_revision=if_revision, **changes)  # type: ignore[arg-type]
+    _print_key(changed.key, output)
+
+
+_NOTHING: Final[dict[Clearable, tuple[str, object]]] = {
+    Clearable.SCOPES: ("granted_scopes", ()),
+    Clearable.EXPIRY: ("expire_time", None),
+    Clearable.ADDRESSES: ("allowed_addresses", ()),
+    Clearable.LABELS: ("labels", {}),
+}
+
+
+@app.command()
+def rotate(
+    context: typer.Context,
+    key_id: KeyIdArgument,
+    overlap: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            help="How long the old key still works. Without it the old key ends at once.",
+        ),
+    ] = None,
+    expires_in: ExpiresInOption = None,
+    expires_at: ExpiresAtOption = None,
+    request_id: RequestIdOption = None,
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Replace a key by a successor with the same grants.
+
+    The successor's plaintext is printed this once, as by `keys create`.
+    """
+    with connect(context) as client:
+        rotated = client.rotate_key(
+            key_id,
+            overlap=overlap,
+            expire_time=expiry(expires_in, expires_at),
+            request_id=request_id,
+        )
+    _hand_over(rotated, output=output, quiet=quiet)
+
+
+@app.command()
+def revoke(
+    context: typer.Context,
+    key_ids: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY_ID...", parser=_key_id, help="The ids, not the keys."),
+    ],
+    comment: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit log.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Revoke keys, and all that were delegated from them. Final.
+
+    When this has returned, nothing accepts them any more.
+    """
+    revoked = []
+    with connect(context) as client:
+        for key_id in key_ids:
+            changed = client.revoke_key(key_id, comment=comment)
+            revoked.append(changed)
+            if output is Output.TABLE:
+                say(f"Revoked {changed.key.key_id} at revision {changed.revision}.")
+    if output is Output.JSON:
+        say_json(revoked[0] if len(revoked) == 1 else revoked)
+
+
+def _hand_over(made: CreatedKey | RotatedKey, *, output: Output, quiet: bool) -> None:
+    """Prints a new key. If that fails, its plaintext is lost, and its maker must know."""
+    try:
+        if output is Output.JSON:
+            say_json(made)
+        elif quiet:
+            say(made.api_key)
+        else:
+            say(made.api_key)
+            note("This is the only time that the key is shown. Keep it safe.\n")
+            print_fields(_described(made.key))
+    except OSError:
+        stdout_to_nowhere()
+        raise Failure(
+            f"The key {made.key.key_id} was made, but it could not be printed and is lost. "
+            f"Run `keyfence keys revoke {made.key.key_id}` and make another.",
+            ExitCode.OUTPUT_LOST,
+        ) from None
+
+
+def _print_key(key: Key, output: Output) -> None:
+    if output is Output.JSON:
+        say_json(key)
+    else:
+        print_fields(_described(key))
+
+
+def _described(key: Key) -> dict[str, str]:
+    return {
+        "key": key.key_id,
+        "name": key.display_name,
+        "looks like": f"{key.display_prefix}…",
+        "keyspace": key.keyspace,
+        "account": key.account_id,
+        "type": f"{key.key_type}, {key.environment}",
+        "state": key.state.lower(),
+        "granted": ", ".join(key.granted_scopes) or "nothing",
+        "holds": ", ".join(key.effective_scopes) or "nothing",
+        "from preset": key.preset,
+        "expires": moment(key.expire_time, absent="never"),
+        "works from": ", ".join(key.allowed_addresses),
+        "acts on": ", ".join(key.bound_keyspaces),
+        "labels": ", ".join(f"{name}={value}" for name, value in sorted(key.labels.items())),
+        "delegated from": key.parent_key_id,
+        "replaces": key.rotated_from_key_id,
+        "replaced by": key.rotated_to_key_id,
+        "made": moment(key.create_time),
+        "changed": moment(key.update_time) if key.update_time != key.create_time else "",
+        "revoked": moment(key.revoke_time),
+        "revision": str(key.revision),
+    }
+
+
+def _print_keys(keys: Iterable[Key]) -> None:
+    print_table(
+        ("KEY", "LOOKS LIKE", "NAME", "ACCOUNT", "TYPE", "STATE", "GRANTED", "EXPIRES"),
+        (
+            (
+                key.key_id,
+                f"{key.display_prefix}…",
+                key.display_name,
+                key.account_id,
+                f"{key.key_type}, {key.environment}",
+                key.state.lower(),
+                ", ".join(key.granted_scopes),
+                moment(key.expire_time, absent="never"),
+            )
+            for key in keys
+        ),
+    )

@@ -1,0 +1,345 @@
+"""`keyfence keyspaces`: applying declarations, and seeing what they would change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keyfence_server.cli.completion import complete_keyspace
+from keyfence_server.cli.connection import connect
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.keyspace_files import (
+    STANDARD_INPUT,
+    InvalidKeyspaceFile,
+    KeyspaceFile,
+    read_keyspace_file,
+    write_keyspace_document,
+)
+from keyfence_server.cli.output import (
+    Output,
+    OutputOption,
+    note,
+    plain,
+    print_fields,
+    print_styled,
+    print_table,
+    say,
+    say_json,
+    timestamp,
+)
+from keyfence_server.cli.source_text import Fault
+from keyfence_server.domain.documents import declaration_to_document
+from keyfence_server.domain.errors import Problem
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from keyfence import Client
+    from keyfence.v1.keyspace_pb2 import Keyspace
+    from keyfence.v1.keyspace_service_pb2 import ApplyKeyspaceResponse, KeyspaceDiff
+
+app = typer.Typer(help="Declare key systems, and see what is declared.", no_args_is_help=True)
+
+
+class KeyspaceOutput(StrEnum):
+    """The form of a single keyspace."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@app.command()
+def apply(
+    context: typer.Context,
+    files: Annotated[
+        list[str],
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="A keyspace file, or '-' for standard input. May be repeated.",
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    if_revision: Annotated[
+        int, typer.Option(min=0, help="Only if the keyspace's revision is still this one.")
+    ] = 0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make keyspaces as their files declare, or change them to that.
+
+    Says which scopes come and go, and which keys gain or lose what. Every file is read
+    before the first is applied, and a file with a fault stops them all.
+    """
+    declared = _read_all(files)
+    if if_revision and len(declared) > 1:
+        raise typer.BadParameter("--if-revision goes with a single --file")
+    with connect(context) as client:
+        if len(declared) > 1 and not dry_run:
+            # What the server refuses should stop the first file as well as the last.
+            for file in declared:
+                _apply(client, file, dry_run=True, if_revision=0)
+        answers = []
+        for file in declared:
+            answer = _apply(client, file, dry_run=dry_run, if_revision=if_revision)
+            answers.append(answer)
+            if output is Output.TABLE:
+                _print_answer(answer, dry_run=dry_run)
+    if output is Output.JSON:
+        say_json({"applied": [_answer_document(answer, dry_run=dry_run) for answer in answers]})
+    elif dry_run:
+        note("This was a dry run: nothing was changed.")
+
+
+@app.command(name="list")
+def list_keyspaces(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """List the keyspaces that your credential is bound to."""
+    with connect(context) as client:
+        keyspaces = list(client.list_keyspaces())
+    if output is Output.JSON:
+        say_json({"keyspaces": [_keyspace_document(keyspace) for keyspace in keyspaces]})
+    elif not keyspaces:
+        note("No keyspaces. `keyfence keyspaces apply -f FILE` makes one.")
+    else:
+        print_table(
+            ("KEYSPACE", "NAME", "SCOPES", "PRESETS", "KEYS LOOK LIKE", "REVISION"),
+            (
+                (
+                    keyspace.name,
+                    keyspace.display_name,
+                    str(_count_scopes(keyspace)),
+                    ", ".join(preset.name for preset in keyspace.presets),
+                    keyspace.format.template,
+                    str(keyspace.revision),
+                )
+                for keyspace in keyspaces
+            ),
+        )
+
+
+@app.command()
+def get(
+    context: typer.Context,
+    keyspace: Annotated[
+        str, typer.Argument(autocompletion=complete_keyspace, help="The keyspace's name.")
+    ],
+    output: Annotated[
+        KeyspaceOutput,
+        typer.Option(
+            "--output", "-o", metavar="table|json|yaml", help="yaml is a file to apply again."
+        ),
+    ] = KeyspaceOutput.TABLE,
+) -> None:
+    """Show what a keyspace declares."""
+    from keyfence_server.cli.keyspace_messages import declaration_from_message
+
+    with connect(context) as client:
+        found = client.get_keyspace(keyspace)
+    if output is KeyspaceOutput.YAML:
+        say(write_keyspace_document(declaration_from_message(found)).rstrip("\n"))
+    elif output is KeyspaceOutput.JSON:
+        say_json(_keyspace_document(found))
+    else:
+        _print_keyspace(found)
+
+
+def _read_all(names: Sequence[str]) -> list[KeyspaceFile]:
+    """Every file, or the faults of all of them."""
+    if list(names).count(STANDARD_INPUT) > 1:
+        raise typer.BadParameter("standard input can be read once")
+    files: list[KeyspaceFile] = []
+    faults: list[Fault] = []
+    for name in names:
+        try:
+            files.append(read_keyspace_file(name))
+        except InvalidKeyspaceFile as error:
+            faults += error.faults
+        except OSError as error:
+            raise Failure(f"{name}: {error.strerror}", ExitCode.WRONG_INPUT) from None
+    if faults:
+        raise InvalidKeyspaceFile(faults)
+    sources: dict[str, str] = {}
+    for file in files:
+        first = sources.setdefault(file.declaration.name, file.source.name)
+        if first != file.source.name:
+            twice = f"{first} and {file.source.name} declare the same keyspace"
+            raise Failure(f'{twice}, "{file.declaration.name}"', ExitCode.WRONG_INPUT)
+    return files
+
+
+def _apply(
+    client: Client, file: KeyspaceFile, *, dry_run: bool, if_revision: int
+) -> ApplyKeyspaceResponse:
+    from keyfence_server.cli.keyspace_messages import message_from_declaration
+
+    with _violations_at_their_lines(file):
+        return client.apply_keyspace(
+            message_from_declaration(file.declaration),
+            validate_only=dry_run,
+            if_revision=if_revision,
+        )
+
+
+@contextmanager
+def _violations_at_their_lines(file: KeyspaceFile) -> Iterator[None]:
+    from keyfence import InvalidRequest
+
+    try:
+        yield
+    except InvalidRequest as error:
+        if not error.violations:
+            raise
+        problems = (Problem(one.field, one.description) for one in error.violations)
+        raise file.faults(problems) from None
+
+
+def _print_answer(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> None:
+    diff, name = answer.diff, answer.keyspace.name
+    if diff.created:
+        scopes = _count_scopes(answer.keyspace)
+        what = "would be created" if dry_run else f"created at revision {answer.revision}"
+        print_styled((name, "bold"), (f": {what}, with {scopes} scopes", ""))
+        return
+    if not _changes(diff):
+        print_styled((name, "bold"), (f": unchanged at revision {answer.revision}", ""))
+        return
+    what = "would change" if dry_run else f"changed at revision {answer.revision}"
+    print_styled((name, "bold"), (f": {what}", ""))
+    for sign, style, names in (
+        ("+", "green", diff.added_scopes),
+        ("-", "red", diff.removed_scopes),
+        ("~", "yellow", diff.changed_scopes),
+    ):
+        for scope in names:
+            print_styled((f"  {sign} {scope}", style))
+    if diff.changed_fields:
+        print_styled((f"  ~ {', '.join(diff.changed_fields)}", "yellow"))
+    _print_affected_keys(diff)
+
+
+def _print_affected_keys(diff: KeyspaceDiff) -> None:
+    if not diff.affected_key_count:
+        print_styled(("  No key gains or loses a scope.", "dim"))
+        return
+    count = diff.affected_key_count
+    print_styled((f"  {'1 key' if count == 1 else f'{count} keys'} would hold other scopes:", ""))
+    print_table(
+        ("KEY", "NAME", "ACCOUNT", "GAINS", "LOSES"),
+        (
+            (
+                change.key_id,
+                change.display_name,
+                change.account_id,
+                ", ".join(change.gained_scopes),
+                ", ".join(change.lost_scopes),
+            )
+            for change in diff.affected_keys
+        ),
+    )
+    unnamed = count - len(diff.affected_keys)
+    if unnamed:
+        print_styled((f"  … and {unnamed} more.", ""))
+
+
+def _changes(diff: KeyspaceDiff) -> bool:
+    return bool(
+        diff.created
+        or diff.added_scopes
+        or diff.removed_scopes
+        or diff.changed_scopes
+        or diff.changed_fields
+        or diff.affected_key_count
+    )
+
+
+def _answer_document(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> dict[str, object]:
+    diff = answer.diff
+    return {
+        "keyspace": answer.keyspace.name,
+        "dry_run": dry_run,
+        "changed": _changes(diff),
+        "revision": answer.revision,
+        "diff": {
+            "created": diff.created,
+            "added_scopes": plain(diff.added_scopes),
+            "removed_scopes": plain(diff.removed_scopes),
+            "changed_scopes": plain(diff.changed_scopes),
+            "changed_fields": plain(diff.changed_fields),
+            "affected_key_count": diff.affected_key_count,
+            "affected_keys": [
+                {
+                    "key_id": change.key_id,
+                    "account_id": change.account_id,
+                    "display_name": change.display_name,
+                    "gained_scopes": plain(change.gained_scopes),
+                    "lost_scopes": plain(change.lost_scopes),
+                }
+                for change in diff.affected_keys
+            ],
+        },
+    }
+
+
+def _keyspace_document(keyspace: Keyspace) -> dict[str, object]:
+    """What the server knows of a keyspace: its file's content, and its history beside it."""
+    from keyfence_server.cli.keyspace_messages import declaration_from_message
+
+    return {
+        "name": keyspace.name,
+        "declaration": declaration_to_document(declaration_from_message(keyspace)),
+        "revision": keyspace.revision,
+        "create_time": _time(keyspace.create_time),
+        "update_time": _time(keyspace.update_time),
+    }
+
+
+def _time(message: Timestamp) -> str | None:
+    if not message.seconds and not message.nanos:
+        return None
+    return timestamp(message.ToDatetime(tzinfo=UTC))
+
+
+def _print_keyspace(keyspace: Keyspace) -> None:
+    body = keyspace.format.body
+    print_fields(
+        {
+            "keyspace": keyspace.name,
+            "name": keyspace.display_name,
+            "description": keyspace.description,
+            "keys look like": keyspace.format.template,
+            "body": f"{body.length} characters of {body.alphabet}, {body.shown} of them shown",
+            "key types": ", ".join(kind.name for kind in keyspace.key_types),
+            "environments": ", ".join(one.name for one in keyspace.environments),
+            "revision": str(keyspace.revision),
+        }
+    )
+    rows = [(scope.name, ", ".join(scope.implies), scope.description) for scope in keyspace.scopes]
+    for resource in keyspace.resources:
+        weaker = ""
+        for level in resource.levels:
+            name = f"{resource.name}:{level.name}"
+            rows.append((name, weaker, level.description))
+            weaker = name
+    if rows:
+        say("")
+        print_table(("SCOPE", "IMPLIES", "ALLOWS"), rows)
+    if keyspace.presets:
+        say("")
+        print_table(
+            ("PRESET", "NAME", "SCOPES"),
+            (
+                (preset.name, preset.display_name, ", ".join(preset.scopes))
+                for preset in keyspace.presets
+            ),
+        )
+
+
+def _count_scopes(keyspace: Keyspace) -> int:
+    return len(keyspace.scopes) + sum(len(resource.levels) for resource in keyspace.resources)

@@ -1,0 +1,161 @@
+"""How answers are shown: tables for people, JSON for scripts, bare words for pipes.
+
+What others wrote, such as display names, never reaches the terminal as it is: control
+characters are spelled out, and nothing in it is taken for markup.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from keyfence_server.cli.source_text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+_WIDE: Final = 4096
+"""The width of tables that no terminal limits: a pipe gets whole lines."""
+
+
+class Output(StrEnum):
+    """The form of an answer."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputOption = Annotated[
+    Output,
+    typer.Option("--output", "-o", help="For people, or for scripts.", metavar="table|json"),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only what a script would want.")
+]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that has colours on a terminal alone, and none with NO_COLOR."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _WIDE
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str) -> None:
+    """Writes a line to standard output and makes sure that it has left."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Writes a line for people to standard error, out of the way of scripts."""
+    sys.stderr.write(f"{text}\n")
+
+
+def say_json(value: object) -> None:
+    """Writes a value as JSON. ASCII alone, so that no text can steer a terminal."""
+    say(json.dumps(plain(value), indent=2))
+
+
+def plain(value: object) -> object:
+    """A result of the SDK as JSON types: fields under their names, times in RFC 3339, what
+    is not set as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return timestamp(value)
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return value
+
+
+def timestamp(time: datetime) -> str:
+    """A time in RFC 3339, in UTC."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def moment(time: datetime | None, *, absent: str = "") -> str:
+    """A time for people, to the second."""
+    if time is None:
+        return absent
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def arrow() -> str:
+    """An arrow that standard output can show."""
+    return "→" if _can_show("→") else "->"
+
+
+def mark(good: bool) -> str:
+    """A tick or a cross, where standard output can show them."""
+    if not _can_show("✓✗"):
+        return ""
+    return "✓ " if good else "✗ "
+
+
+def _can_show(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def print_fields(fields: Mapping[str, str]) -> None:
+    """Prints names and values, one pair a line, those without a value left out."""
+    out = console()
+    width = max((len(name) for name, value in fields.items() if value), default=0)
+    for name, value in fields.items():
+        if value:
+            out.print(_dim(f"{name:<{width}}  ").append(printable(value), style="default"))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table with a heading."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, column in enumerate(columns):
+        # The first column identifies the row: it is never broken in two.
+        table.add_column(column, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    out = console()
+    with out.capture() as captured:
+        out.print(table)
+    say("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def print_styled(*parts: tuple[str, str]) -> None:
+    """Prints a line out of texts with their styles."""
+    from rich.text import Text
+
+    console().print(Text.assemble(*((printable(text), style) for text, style in parts)))
+
+
+def _dim(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(text, style="dim")
+
+
+def stdout_to_nowhere() -> None:
+    """Lets the interpreter end in peace after standard output broke: what is still
+    buffered would raise once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,73 @@
+"""`keyfence scopes`: how a keyspace's scopes hang together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keyfence_server.cli.completion import complete_keyspace, complete_scope
+from keyfence_server.cli.connection import connect
+from keyfence_server.cli.output import (
+    Output,
+    OutputOption,
+    arrow,
+    print_fields,
+    print_styled,
+    say_json,
+)
+
+if TYPE_CHECKING:
+    from keyfence.results import ScopePath
+
+app = typer.Typer(help="See how scopes hang together.", no_args_is_help=True)
+
+
+@app.callback()
+def scopes() -> None:
+    """See how scopes hang together."""
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    scope: Annotated[
+        str, typer.Argument(autocompletion=complete_scope, help="A registered scope.")
+    ],
+    keyspace: Annotated[
+        str,
+        typer.Option(
+            "--keyspace",
+            "-k",
+            metavar="NAME",
+            autocompletion=complete_keyspace,
+            help="The scope's keyspace.",
+        ),
+    ],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show what a scope brings with it, what brings it, and who holds it."""
+    with connect(context) as client:
+        explained = client.explain_scope(keyspace, scope)
+    if output is Output.JSON:
+        say_json(explained)
+        return
+    print_styled((explained.scope, "bold"), (f"  {explained.description}", ""))
+    _print_paths("It brings", explained.implies)
+    _print_paths("It comes with", explained.implied_by)
+    print_fields(
+        {
+            "in presets": ", ".join(explained.presets),
+            "kept from": ", ".join(explained.capped_key_types),
+            "held by": f"{explained.active_key_count} active keys",
+        }
+    )
+
+
+def _print_paths(heading: str, paths: Iterable[ScopePath]) -> None:
+    shown = [f" {arrow()} ".join(path.path) for path in paths]
+    if shown:
+        print_styled((heading, "dim"))
+    for path in shown:
+        print_styled((f"  {path}", ""))

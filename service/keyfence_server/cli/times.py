@@ -1,0 +1,42 @@
+"""Times and durations as people type them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import typer
+
+from keyfence_server.domain.documents import parse_duration
+
+
+def duration(text: str) -> timedelta:
+    """A duration like "30s", "15m", "12h" or "90d"."""
+    parsed = parse_duration(text)
+    if parsed is None:
+        raise typer.BadParameter(f'"{text}" is no duration; write one like 30s, 15m, 12h or 90d')
+    return parsed
+
+
+def point_in_time(text: str) -> datetime:
+    """A time in RFC 3339 like "2030-01-31T12:00:00Z". A date alone is its start, in UTC."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        parsed = None
+    if parsed is not None and len(text) == len("2030-01-31"):
+        return parsed.replace(tzinfo=UTC)
+    if parsed is None or parsed.utcoffset() is None:
+        raise typer.BadParameter(
+            f'"{text}" is no time; write one like 2030-01-31 or 2030-01-31T12:00:00Z, '
+            "with its offset from UTC"
+        )
+    return parsed.astimezone(UTC)
+
+
+def expiry(expires_in: timedelta | None, expires_at: datetime | None) -> datetime | None:
+    """When a key is to stop working, from the two ways to say it."""
+    if expires_in is not None and expires_at is not None:
+        raise typer.BadParameter("give --expires-in or --expires-at, not both")
+    if expires_in is not None:
+        return datetime.now(UTC) + expires_in
+    return expires_at
