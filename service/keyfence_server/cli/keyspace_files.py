@@ -141,14 +141,22 @@ def _represent_list(dumper: _Dumper, data: list[object]) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    # PyYAML takes some line breaks of Unicode for its own, and loses them in other styles.
+    style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
 _Dumper.add_representer(list, _represent_list)
+_Dumper.add_representer(str, _represent_text)
 
 
 def _fault(source: Source, root: Part, problem: Problem) -> Fault:
     path = problem.path
     for pattern, replacement in _RENAMED:
         path = pattern.sub(replacement, path)
-    about_the_name = problem.message.startswith(_UNKNOWN_FIELD)
+    # A path that ends in a thing's name is about the thing, not about its description.
+    about_the_name = path.endswith("]") or problem.message.startswith(_UNKNOWN_FIELD)
     span, rest = _locate(root, path, about_the_name)
     if rest and (level := _SCOPE_OF_LEVEL.match(path)):
         # The scopes of a resource's levels have no place under `scopes`.
