@@ -7,6 +7,7 @@ ask which database is behind it.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -88,8 +89,9 @@ def _pool(options: StoreOptions) -> dict[str, Any]:
 
 
 def _sqlite(url: DatabaseUrl, options: StoreOptions) -> Engines:
-    path = Path(url.path)
-    _create_private(path)
+    _create_private(Path(url.path))
+    # At DEBUG the driver logs every statement with its values, which are nobody's business.
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)
     engine = create_async_engine(
         url.for_sqlalchemy(),
         connect_args={

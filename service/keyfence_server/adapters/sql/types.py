@@ -71,4 +71,8 @@ class UtcTime(TypeDecorator[datetime]):
         """The moment that was stored."""
         if isinstance(value, str):
             return datetime.fromisoformat(value)
+        # asyncpg keeps the first and the last of all moments as PostgreSQL's infinities,
+        # and gives them back without their zone.
+        if value is not None and value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
         return value

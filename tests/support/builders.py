@@ -1,0 +1,104 @@
+"""Records for tests: each valid as it stands, with whatever the test is about said by name."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, Store
+from keyfence_server.domain.declarations import KeyspaceDeclaration, ScopeDeclaration
+from keyfence_server.domain.keys import Key, KeyId
+from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
+from keyfence_server.domain.secrets import Digest
+from support.clock import START
+
+KEYSPACE: Final = "demo"
+_numbers = itertools.count(1)
+
+
+def digest_of(text: str, pepper_version: int = 1) -> Digest:
+    """A digest as good as any, the same for the same text."""
+    return Digest(hashlib.sha256(text.encode()).digest(), pepper_version)
+
+
+def make_key(key_id: str | None = None, **fields: Any) -> Key:
+    """An active key of account "acme", with a new id and its own digest if none is given."""
+    identity = f"key_{next(_numbers):026d}" if key_id is None else key_id
+    defaults: dict[str, Any] = {
+        "keyspace": KEYSPACE,
+        "account_id": "acme",
+        "display_name": "Default",
+        "key_type": "secret",
+        "environment": "live",
+        "granted_scopes": ("vps:read",),
+        "digest": digest_of(identity),
+        "display_prefix": "kf_live_abc123",
+        "create_time": START,
+        "update_time": START,
+    }
+    return Key(key_id=KeyId(identity), **{**defaults, **fields})
+
+
+def make_keyspace(name: str = KEYSPACE, *, time: datetime = START, **fields: Any) -> Keyspace:
+    """A keyspace with two scopes, in which `make_key` makes its keys."""
+    scopes = (
+        ScopeDeclaration(name="vps:read"),
+        ScopeDeclaration(name="vps:write", implies=("vps:read",)),
+    )
+    declaration = KeyspaceDeclaration(name=name, **{"scopes": scopes, **fields})
+    return compile_keyspace(declaration, create_time=time, update_time=time)
+
+
+def make_event(subject: str, **fields: Any) -> AuditEvent:
+    """The audit event of a key's creation at first start, with a new id."""
+    event = AuditEvent(
+        event_id=f"evt_{next(_numbers):026d}",
+        time=START,
+        action="key.create",
+        actor_key_id=None,
+        keyspace=KEYSPACE,
+        account_id="acme",
+        subject=subject,
+        request_id=None,
+    )
+    return replace(event, **fields)
+
+
+def key_change(key: Key, *, created: bool = False) -> Change:
+    """That this key is no longer as it was."""
+    return Change(ChangeKind.KEY, key.key_id, key.keyspace, created=created)
+
+
+async def insert_keys(store: Store, *keys: Key) -> int:
+    """Puts keys into the store by one mutation, and tells its revision."""
+    async with store.transaction() as transaction:
+        for key in keys:
+            await transaction.insert_key(key)
+        return await transaction.commit(
+            [key_change(key, created=True) for key in keys], make_event(keys[0].key_id)
+        )
+
+
+async def update_keys(store: Store, *keys: Key) -> int:
+    """Replaces keys in the store by one mutation, and tells its revision."""
+    async with store.transaction() as transaction:
+        for key in keys:
+            await transaction.update_key(key)
+        return await transaction.commit(
+            [key_change(key) for key in keys],
+            make_event(keys[0].key_id, action="key.update"),
+        )
+
+
+async def put_keyspaces(store: Store, *keyspaces: Keyspace) -> int:
+    """Puts keyspaces into the store by one mutation, and tells its revision."""
+    async with store.transaction() as transaction:
+        for keyspace in keyspaces:
+            await transaction.put_keyspace(keyspace)
+        return await transaction.commit(
+            [Change(ChangeKind.KEYSPACE, one.name, one.name) for one in keyspaces],
+            make_event(keyspaces[0].name, action="keyspace.apply", account_id=None),
+        )
