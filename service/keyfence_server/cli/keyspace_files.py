@@ -21,7 +21,7 @@ from keyfence_server.cli.yaml_source import Part, YamlFaults, parse_yaml
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.domain.documents import declaration_from_document, declaration_to_document
 from keyfence_server.domain.errors import InvalidDeclaration, Problem
-from keyfence_server.domain.keyspaces import compile_keyspace
+from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 
 STANDARD_INPUT: Final = "-"
 MAX_FILE_SIZE: Final = 2 * 1024 * 1024
@@ -52,7 +52,12 @@ class KeyspaceFile:
 
     source: Source
     root: Part
-    declaration: KeyspaceDeclaration
+    keyspace: Keyspace
+
+    @property
+    def declaration(self) -> KeyspaceDeclaration:
+        """What the file says."""
+        return self.keyspace.declaration
 
     def faults(self, problems: Iterable[Problem]) -> InvalidKeyspaceFile:
         """What the server, or the domain, found wrong, at its place in the file."""
@@ -89,11 +94,10 @@ def keyspace_file_from(content: bytes, *, name: str) -> KeyspaceFile:
     except YamlFaults as error:
         raise InvalidKeyspaceFile(error.faults) from None
     try:
-        declaration = declaration_from_document(root.data)
-        compile_keyspace(declaration)
+        keyspace = compile_keyspace(declaration_from_document(root.data))
     except InvalidDeclaration as error:
         raise InvalidKeyspaceFile(_fault(source, root, p) for p in error.problems) from None
-    return KeyspaceFile(source, root, declaration)
+    return KeyspaceFile(source, root, keyspace)
 
 
 def write_keyspace_document(declaration: KeyspaceDeclaration) -> str:

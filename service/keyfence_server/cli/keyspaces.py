@@ -138,12 +138,12 @@ def get(
     ] = KeyspaceOutput.TABLE,
 ) -> None:
     """Show what a keyspace declares."""
-    from keyfence_server.cli.keyspace_messages import declaration_from_message
+    from keyfence_server.rpc.convert.keyspaces import declaration_from
 
     with connect(context) as client:
         found = client.get_keyspace(keyspace)
     if output is KeyspaceOutput.YAML:
-        say(write_keyspace_document(declaration_from_message(found)).rstrip("\n"))
+        say(write_keyspace_document(declaration_from(found)).rstrip("\n"))
     elif output is KeyspaceOutput.JSON:
         say_json(_keyspace_document(found))
     else:
@@ -177,11 +177,11 @@ def _read_all(names: Sequence[str]) -> list[KeyspaceFile]:
 def _apply(
     client: Client, file: KeyspaceFile, *, dry_run: bool, if_revision: int
 ) -> ApplyKeyspaceResponse:
-    from keyfence_server.cli.keyspace_messages import message_from_declaration
+    from keyfence_server.rpc.convert.keyspaces import keyspace_of
 
     with _violations_at_their_lines(file):
         return client.apply_keyspace(
-            message_from_declaration(file.declaration),
+            keyspace_of(file.keyspace),
             validate_only=dry_run,
             if_revision=if_revision,
         )
@@ -289,11 +289,11 @@ def _answer_document(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> dict[st
 
 def _keyspace_document(keyspace: Keyspace) -> dict[str, object]:
     """What the server knows of a keyspace: its file's content, and its history beside it."""
-    from keyfence_server.cli.keyspace_messages import declaration_from_message
+    from keyfence_server.rpc.convert.keyspaces import declaration_from
 
     return {
         "name": keyspace.name,
-        "declaration": declaration_to_document(declaration_from_message(keyspace)),
+        "declaration": declaration_to_document(declaration_from(keyspace)),
         "revision": keyspace.revision,
         "create_time": _time(keyspace.create_time),
         "update_time": _time(keyspace.update_time),
