@@ -1,0 +1,105 @@
+"""`keyfence.v1.AuthorizationService`: the checks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from keyfence.v1 import authorization_service_pb2 as messages
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.checks import Checks, Verdict
+from keyfence_server.application.ports import FactSource, StoreUnavailable
+from keyfence_server.domain.errors import DomainError, InvalidInput
+from keyfence_server.rpc.convert.checks import (
+    REASON_NUMBERS,
+    Principals,
+    authenticate_response,
+    check_response,
+    question_from,
+)
+from keyfence_server.rpc.pipeline import Service
+from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
+from keyfence_server.rpc.status import failure_of
+
+MAX_BATCH: Final = 256
+
+
+class AuthorizationService:
+    """Asks the use cases of checks, and counts their verdicts."""
+
+    def __init__(self, checks: Checks, source: FactSource, verdicts: VerdictStats) -> None:
+        self._checks = checks
+        self._source = source
+        self._verdicts = verdicts
+        self._principals = Principals()
+
+    def service(self) -> Service:
+        """The service and its handlers."""
+        return Service(
+            messages.DESCRIPTOR.services_by_name["AuthorizationService"],
+            {
+                "Authenticate": self.authenticate,
+                "CheckScope": self.check_scope,
+                "BatchCheckScope": self.batch_check_scope,
+                "WhoAmI": self.who_am_i,
+            },
+        )
+
+    async def authenticate(
+        self, request: messages.AuthenticateRequest, caller: Caller
+    ) -> messages.AuthenticateResponse:
+        """Whose key it is."""
+        verdict = await self._checks.authenticate(caller, question_from(request))
+        self._count(verdict)
+        return authenticate_response(verdict, self._principals)
+
+    async def check_scope(
+        self, request: messages.CheckScopeRequest, caller: Caller
+    ) -> messages.CheckScopeResponse:
+        """Whether the key may do what needs the scopes."""
+        verdict = await self._checks.check_scope(
+            caller,
+            question_from(request),
+            request.required_scopes,
+            with_explanation=request.explain,
+        )
+        self._count(verdict)
+        return check_response(verdict, self._principals)
+
+    async def batch_check_scope(
+        self, request: messages.BatchCheckScopeRequest, caller: Caller
+    ) -> messages.BatchCheckScopeResponse:
+        """Each check by itself, in order."""
+        if not 1 <= len(request.checks) <= MAX_BATCH:
+            raise InvalidInput.field("checks", f"1 to {MAX_BATCH} checks a batch")
+        return messages.BatchCheckScopeResponse(
+            results=[await self._one_of_batch(check, caller) for check in request.checks]
+        )
+
+    async def who_am_i(
+        self, _request: messages.WhoAmIRequest, caller: Caller
+    ) -> messages.WhoAmIResponse:
+        """Who the caller is."""
+        return messages.WhoAmIResponse(
+            principal=self._principals.of(caller.facts), revision=self._source.revision
+        )
+
+    async def _one_of_batch(
+        self, check: messages.CheckScopeRequest, caller: Caller
+    ) -> messages.BatchCheckScopeResult:
+        try:
+            return messages.BatchCheckScopeResult(response=await self.check_scope(check, caller))
+        except (DomainError, StoreUnavailable) as error:
+            failure = failure_of(error)
+            return messages.BatchCheckScopeResult(
+                error=messages.CheckError(
+                    code=failure.code.value[0],
+                    reason=failure.reason,
+                    message=failure.message,
+                    metadata=failure.metadata,
+                )
+            )
+
+    def _count(self, verdict: Verdict) -> None:
+        facts = verdict.facts
+        keyspace = facts.key.keyspace if facts is not None else NO_KEYSPACE
+        self._verdicts.add(keyspace, REASON_NUMBERS[verdict.reason])

@@ -1,0 +1,128 @@
+"""Questions, verdicts and principals: the messages of the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from keyfence.v1 import (
+    authorization_service_pb2,
+    explanation_pb2,
+    principal_pb2,
+    reason_pb2,
+)
+from keyfence_server.application.checks import Question, Verdict
+from keyfence_server.domain.catalog import ScopePath
+from keyfence_server.domain.explanations import ScopeExplanation
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.verdicts import Reason
+from keyfence_server.rpc.convert.times import timestamp_of
+
+REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
+    reason: reason_pb2.Reason.Value(f"REASON_{reason.name}") for reason in Reason
+}
+
+_MAX_PRINCIPALS: Final = 10_000
+
+
+def question_from(
+    request: authorization_service_pb2.AuthenticateRequest
+    | authorization_service_pb2.CheckScopeRequest,
+) -> Question:
+    """What is asked about which key."""
+    return Question(
+        request.api_key, request.keyspace, request.client_address, request.at_least_revision
+    )
+
+
+class Principals:
+    """Principals as messages, made once for each facts object and not for each check.
+
+    Facts never change; what replaces them are other facts. So a message made from
+    facts is right for as long as somebody holds these facts, and no longer looked for
+    afterwards.
+    """
+
+    __slots__ = ("_messages",)
+
+    def __init__(self) -> None:
+        self._messages: dict[KeyFacts, principal_pb2.Principal] = {}
+
+    def of(self, facts: KeyFacts) -> principal_pb2.Principal:
+        """The message. It is shared, and not to be changed."""
+        message = self._messages.get(facts)
+        if message is None:
+            if len(self._messages) >= _MAX_PRINCIPALS:
+                self._messages.clear()
+            message = self._messages[facts] = _principal(facts)
+        return message
+
+
+def _principal(facts: KeyFacts) -> principal_pb2.Principal:
+    key = facts.key
+    expirations = [one.expire_time for one in facts.lineage if one.expire_time]
+    return principal_pb2.Principal(
+        key_id=key.key_id,
+        account_id=key.account_id,
+        keyspace=key.keyspace,
+        key_type=key.key_type,
+        environment=key.environment,
+        display_name=key.display_name,
+        granted_scopes=key.granted_scopes,
+        effective_scopes=facts.effective_scopes,
+        # The first end in the line of delegation is the end of this key, too.
+        expire_time=timestamp_of(min(expirations, default=None)),
+        display_prefix=key.display_prefix,
+        parent_key_id=key.parent_key_id or "",
+        labels=key.labels,
+        bound_keyspaces=key.bound_keyspaces,
+    )
+
+
+def explanation_of(
+    explanation: ScopeExplanation | None,
+) -> explanation_pb2.ScopeExplanation | None:
+    """Why, at length."""
+    if explanation is None:
+        return None
+    return explanation_pb2.ScopeExplanation(
+        held=map(path_of, explanation.held),
+        sufficient_grants=explanation.sufficient_grants,
+        capped=(
+            explanation_pb2.CappedScope(scope=one.scope, capped_by=one.capped_by)
+            for one in explanation.capped
+        ),
+    )
+
+
+def path_of(path: ScopePath) -> explanation_pb2.ScopePath:
+    """How a grant leads to a scope."""
+    return explanation_pb2.ScopePath(scope=path.scope, granted=path.granted, path=path.path)
+
+
+def check_response(
+    verdict: Verdict, principals: Principals
+) -> authorization_service_pb2.CheckScopeResponse:
+    """The answer to a check."""
+    facts = verdict.facts
+    return authorization_service_pb2.CheckScopeResponse(
+        allowed=verdict.reason is Reason.OK,
+        reason=REASON_NUMBERS[verdict.reason],
+        missing_scopes=verdict.missing_scopes,
+        principal=principals.of(facts) if facts is not None else None,
+        revision=verdict.revision,
+        explanation=explanation_of(verdict.explanation),
+    )
+
+
+def authenticate_response(
+    verdict: Verdict, principals: Principals
+) -> authorization_service_pb2.AuthenticateResponse:
+    """The answer to the question whose key it is."""
+    facts = verdict.facts
+    return authorization_service_pb2.AuthenticateResponse(
+        authenticated=verdict.reason is Reason.OK,
+        reason=REASON_NUMBERS[verdict.reason],
+        principal=principals.of(facts) if facts is not None else None,
+        revision=verdict.revision,
+    )

@@ -1,0 +1,136 @@
+"""Keys' records, and what is wanted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyfence.v1 import key_service_pb2
+from keyfence_server.application.create_key import NewKey
+from keyfence_server.application.read_keys import Listing
+from keyfence_server.application.rotate_key import Rotation
+from keyfence_server.application.update_key import KeyUpdate
+from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.keys import KeyState
+from keyfence_server.rpc.convert.times import duration_from, time_from, timestamp_of
+
+_STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
+    KeyState.ACTIVE: key_service_pb2.KEY_STATE_ACTIVE,
+    KeyState.DISABLED: key_service_pb2.KEY_STATE_DISABLED,
+    KeyState.REVOKED: key_service_pb2.KEY_STATE_REVOKED,
+}
+_STATES: Final[Mapping[int, KeyState]] = {number: state for state, number in _STATE_NUMBERS.items()}
+
+
+def key_of(facts: KeyFacts) -> key_service_pb2.Key:
+    """A key's record."""
+    key = facts.key
+    return key_service_pb2.Key(
+        key_id=key.key_id,
+        keyspace=key.keyspace,
+        account_id=key.account_id,
+        display_name=key.display_name,
+        granted_scopes=key.granted_scopes,
+        effective_scopes=facts.effective_scopes,
+        state=_STATE_NUMBERS[facts.state],
+        expire_time=timestamp_of(key.expire_time),
+        key_type=key.key_type,
+        environment=key.environment,
+        display_prefix=key.display_prefix,
+        preset=key.preset or "",
+        create_time=timestamp_of(key.create_time),
+        update_time=timestamp_of(key.update_time),
+        revoke_time=timestamp_of(key.revoke_time),
+        revision=key.revision,
+        allowed_addresses=key.allowed_addresses,
+        parent_key_id=key.parent_key_id or "",
+        rotated_from_key_id=key.rotated_from_key_id or "",
+        rotated_to_key_id=key.rotated_to_key_id or "",
+        created_by_key_id=key.created_by_key_id or "",
+        labels=key.labels,
+        bound_keyspaces=key.bound_keyspaces,
+    )
+
+
+def new_key_from(request: key_service_pb2.CreateKeyRequest) -> NewKey:
+    """What a new key should be."""
+    return NewKey(
+        keyspace=request.keyspace,
+        account_id=request.account_id,
+        display_name=request.display_name,
+        scopes=tuple(request.scopes),
+        preset=request.preset,
+        key_type=request.key_type,
+        environment=request.environment,
+        expire_time=_expire_time(request, "expire_time"),
+        request_id=request.request_id,
+        allowed_addresses=tuple(request.allowed_addresses),
+        labels=dict(request.labels),
+        parent_key_id=request.parent_key_id,
+        bound_keyspaces=tuple(request.bound_keyspaces),
+    )
+
+
+def update_from(request: key_service_pb2.UpdateKeyRequest) -> KeyUpdate:
+    """How a record should become."""
+    key = request.key
+    fields = frozenset(request.update_mask.paths)
+    return KeyUpdate(
+        key_id=key.key_id,
+        fields=fields,
+        display_name=key.display_name,
+        granted_scopes=tuple(key.granted_scopes),
+        # What the mask leaves out is not looked at, so it cannot be wrong either.
+        state=state_from(key.state, "state") if "state" in fields else None,
+        expire_time=_expire_time(key, "expire_time") if "expire_time" in fields else None,
+        allowed_addresses=tuple(key.allowed_addresses),
+        labels=dict(key.labels),
+        if_revision=request.if_revision,
+    )
+
+
+def rotation_from(request: key_service_pb2.RotateKeyRequest) -> Rotation:
+    """How a key should be replaced."""
+    has_overlap = request.HasField("overlap")
+    return Rotation(
+        key_id=request.key_id,
+        overlap=duration_from(request.overlap, "overlap") if has_overlap else timedelta(0),
+        expire_time=_expire_time(request, "expire_time"),
+        request_id=request.request_id,
+    )
+
+
+def listing_from(request: key_service_pb2.ListKeysRequest) -> Listing:
+    """Which keys to list."""
+    return Listing(
+        keyspace=request.keyspace,
+        account_id=request.account_id,
+        page_size=request.page_size,
+        page_token=request.page_token,
+        state=state_from(request.state, "state"),
+        parent_key_id=request.parent_key_id,
+    )
+
+
+def state_from(number: int, path: str) -> KeyState | None:
+    """The state of this number; None where none is given."""
+    if number == key_service_pb2.KEY_STATE_UNSPECIFIED:
+        return None
+    state = _STATES.get(number)
+    if state is None:
+        raise InvalidInput.field(path, "is none of the states that there are")
+    return state
+
+
+def _expire_time(
+    message: key_service_pb2.CreateKeyRequest
+    | key_service_pb2.RotateKeyRequest
+    | key_service_pb2.Key,
+    path: str,
+) -> datetime | None:
+    time: Timestamp = message.expire_time
+    return time_from(time, path) if message.HasField("expire_time") else None

@@ -1,0 +1,44 @@
+"""Times and durations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyfence_server.domain.errors import InvalidInput
+
+
+def time_from(message: Timestamp, path: str) -> datetime:
+    """The time, aware, in UTC, with what lies below a microsecond cut off."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput.field(path, "is no time between the years 1 and 9999") from None
+
+
+def duration_from(message: Duration, path: str) -> timedelta:
+    """The duration, with what lies below a microsecond cut off."""
+    try:
+        return message.ToTimedelta()
+    except (ValueError, OverflowError):
+        raise InvalidInput.field(path, "is no duration of at most 10000 years") from None
+
+
+def timestamp_of(time: datetime | None) -> Timestamp | None:
+    """The message for a time; None for none."""
+    if time is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def duration_of(duration: timedelta | None) -> Duration | None:
+    """The message for a duration; None for none."""
+    if duration is None:
+        return None
+    message = Duration()
+    message.FromTimedelta(duration)
+    return message

@@ -1,0 +1,106 @@
+"""`keyfence.v1.KeyService`: making keys and taking them back."""
+
+from __future__ import annotations
+
+from keyfence.v1 import key_service_pb2 as messages
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.create_key import CreateKey
+from keyfence_server.application.read_keys import ReadKeys
+from keyfence_server.application.revoke_key import RevokeKey
+from keyfence_server.application.rotate_key import RotateKey
+from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.rpc.convert.keys import (
+    key_of,
+    listing_from,
+    new_key_from,
+    rotation_from,
+    update_from,
+)
+from keyfence_server.rpc.pipeline import Service
+
+
+class KeyService:
+    """Asks the use cases of keys."""
+
+    def __init__(
+        self,
+        create_key: CreateKey,
+        read_keys: ReadKeys,
+        update_key: UpdateKey,
+        rotate_key: RotateKey,
+        revoke_key: RevokeKey,
+    ) -> None:
+        self._create_key = create_key
+        self._read_keys = read_keys
+        self._update_key = update_key
+        self._rotate_key = rotate_key
+        self._revoke_key = revoke_key
+
+    def service(self) -> Service:
+        """The service and its handlers."""
+        return Service(
+            messages.DESCRIPTOR.services_by_name["KeyService"],
+            {
+                "CreateKey": self.create_key,
+                "GetKey": self.get_key,
+                "ListKeys": self.list_keys,
+                "UpdateKey": self.update_key,
+                "RotateKey": self.rotate_key,
+                "RevokeKey": self.revoke_key,
+            },
+        )
+
+    async def create_key(
+        self, request: messages.CreateKeyRequest, caller: Caller
+    ) -> messages.CreateKeyResponse:
+        """Makes a key."""
+        done = await self._create_key.create(caller, new_key_from(request))
+        return messages.CreateKeyResponse(
+            key=key_of(done.value.facts),
+            api_key=done.value.plaintext.reveal(),
+            revision=done.revision,
+        )
+
+    async def get_key(
+        self, request: messages.GetKeyRequest, caller: Caller
+    ) -> messages.GetKeyResponse:
+        """Reads a key's record."""
+        return messages.GetKeyResponse(
+            key=key_of(await self._read_keys.get(caller, request.key_id))
+        )
+
+    async def list_keys(
+        self, request: messages.ListKeysRequest, caller: Caller
+    ) -> messages.ListKeysResponse:
+        """Lists keys."""
+        page = await self._read_keys.list(caller, listing_from(request))
+        return messages.ListKeysResponse(
+            keys=map(key_of, page.items), next_page_token=page.next_page_token
+        )
+
+    async def update_key(
+        self, request: messages.UpdateKeyRequest, caller: Caller
+    ) -> messages.UpdateKeyResponse:
+        """Changes a key's record."""
+        done = await self._update_key.update(caller, update_from(request))
+        return messages.UpdateKeyResponse(key=key_of(done.value), revision=done.revision)
+
+    async def rotate_key(
+        self, request: messages.RotateKeyRequest, caller: Caller
+    ) -> messages.RotateKeyResponse:
+        """Replaces a key by a successor."""
+        done = await self._rotate_key.rotate(caller, rotation_from(request))
+        rotated = done.value
+        return messages.RotateKeyResponse(
+            key=key_of(rotated.successor.facts),
+            api_key=rotated.successor.plaintext.reveal(),
+            previous_key=key_of(rotated.previous),
+            revision=done.revision,
+        )
+
+    async def revoke_key(
+        self, request: messages.RevokeKeyRequest, caller: Caller
+    ) -> messages.RevokeKeyResponse:
+        """Revokes a key."""
+        done = await self._revoke_key.revoke(caller, request.key_id, comment=request.comment)
+        return messages.RevokeKeyResponse(key=key_of(done.value), revision=done.revision)

@@ -1,0 +1,75 @@
+"""`keyfence.v1.KeyspaceService`: declaring keyspaces and asking about them."""
+
+from __future__ import annotations
+
+from keyfence.v1 import keyspace_service_pb2 as messages
+from keyfence_server.application.apply_keyspace import ApplyKeyspace
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.read_keyspaces import ReadKeyspaces
+from keyfence_server.rpc.convert.keyspaces import (
+    declaration_from,
+    diff_of,
+    keyspace_of,
+    scope_report_of,
+)
+from keyfence_server.rpc.pipeline import Service
+
+
+class KeyspaceService:
+    """Asks the use cases of keyspaces."""
+
+    def __init__(self, apply_keyspace: ApplyKeyspace, read_keyspaces: ReadKeyspaces) -> None:
+        self._apply_keyspace = apply_keyspace
+        self._read_keyspaces = read_keyspaces
+
+    def service(self) -> Service:
+        """The service and its handlers."""
+        return Service(
+            messages.DESCRIPTOR.services_by_name["KeyspaceService"],
+            {
+                "ApplyKeyspace": self.apply_keyspace,
+                "GetKeyspace": self.get_keyspace,
+                "ListKeyspaces": self.list_keyspaces,
+                "ExplainScope": self.explain_scope,
+            },
+        )
+
+    async def apply_keyspace(
+        self, request: messages.ApplyKeyspaceRequest, caller: Caller
+    ) -> messages.ApplyKeyspaceResponse:
+        """Applies a declaration, or says what that would do."""
+        declaration = declaration_from(request.keyspace)
+        act = self._apply_keyspace.preview if request.validate_only else self._apply_keyspace.apply
+        done = await act(caller, declaration, if_revision=request.if_revision)
+        return messages.ApplyKeyspaceResponse(
+            keyspace=keyspace_of(done.value.keyspace),
+            diff=diff_of(done.value.diff),
+            revision=done.revision,
+        )
+
+    async def get_keyspace(
+        self, request: messages.GetKeyspaceRequest, caller: Caller
+    ) -> messages.GetKeyspaceResponse:
+        """Reads a keyspace's declaration."""
+        return messages.GetKeyspaceResponse(
+            keyspace=keyspace_of(await self._read_keyspaces.get(caller, request.name))
+        )
+
+    async def list_keyspaces(
+        self, request: messages.ListKeyspacesRequest, caller: Caller
+    ) -> messages.ListKeyspacesResponse:
+        """Lists the keyspaces that the caller reaches."""
+        page = await self._read_keyspaces.list(
+            caller, page_size=request.page_size, page_token=request.page_token
+        )
+        return messages.ListKeyspacesResponse(
+            keyspaces=map(keyspace_of, page.items), next_page_token=page.next_page_token
+        )
+
+    async def explain_scope(
+        self, request: messages.ExplainScopeRequest, caller: Caller
+    ) -> messages.ExplainScopeResponse:
+        """Says what a scope implies and what implies it."""
+        return scope_report_of(
+            await self._read_keyspaces.explain_scope(caller, request.keyspace, request.scope)
+        )

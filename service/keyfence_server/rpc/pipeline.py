@@ -1,0 +1,285 @@
+"""What every call goes through, put together once for each RPC when the server starts.
+
+    slot -> credential -> scope -> decode -> handler -> encode -> count
+
+gRPC's interceptors would do the same in layers, each with its own coroutine, around
+calls whose own work is a few microseconds. So here each RPC becomes one coroutine,
+and everything that does not depend on the call is decided beforehand. What an RPC
+demands of its caller is read off its descriptor; one that declares nothing keeps
+the server from starting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final, NoReturn
+
+import grpc
+import structlog
+from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from keyfence.v1 import options_pb2
+from keyfence_server.application.callers import Caller, Callers
+from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.domain.errors import DomainError, Unauthenticated
+from keyfence_server.domain.system import SYSTEM_KEYSPACE
+from keyfence_server.rpc import request_ids
+from keyfence_server.rpc.gate import Gate
+from keyfence_server.rpc.log_limit import LogLimit
+from keyfence_server.rpc.stats import MethodStats, RpcStats
+from keyfence_server.rpc.status import UNDECODABLE, Failure, failure_of, internal_failure
+from keyfence_server.rpc.tracing import Tracing
+
+Metadata = Iterable[tuple[str, str | bytes]]
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Callable[[Any, Caller], Awaitable[Message]]
+RawHandler = Callable[[bytes, Context], Awaitable[bytes]]
+
+_BEARER: Final = "bearer "
+_ALERTS_PER_SECOND: Final = 10
+
+_log = structlog.get_logger("keyfence.rpc")
+
+
+class UndeclaredAccess(Exception):
+    """An RPC does not say who may call it, or says what cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What an RPC demands of its caller, as its descriptor says.
+
+    Attributes:
+        scope: the scope of keyspace `system` that an operator needs; None for none.
+        admits_accounts: whether an account's own credential may call, too.
+        has_side_effects: whether the call changes anything.
+    """
+
+    scope: str | None
+    admits_accounts: bool
+    has_side_effects: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service and what answers its RPCs.
+
+    Attributes:
+        handlers: by the RPC's name.
+    """
+
+    descriptor: ServiceDescriptor
+    handlers: Mapping[str, Handler]
+
+
+def read_requirement(method: MethodDescriptor) -> Requirement:
+    """Reads what an RPC demands.
+
+    Raises:
+        UndeclaredAccess: nothing, or a scope that keyspace `system` does not register.
+    """
+    options = method.GetOptions()
+    scope = options.Extensions[options_pb2.required_scope] or None
+    access = options.Extensions[options_pb2.access]
+    if scope is None and access != options_pb2.ACCESS_ANY_CREDENTIAL:
+        raise UndeclaredAccess(f"{method.full_name} declares neither a scope nor open access")
+    if scope is not None and scope not in SYSTEM_KEYSPACE.catalog:
+        raise UndeclaredAccess(f'{method.full_name} requires "{scope}", which is not registered')
+    return Requirement(
+        scope=scope,
+        admits_accounts=access != options_pb2.ACCESS_UNSPECIFIED,
+        has_side_effects=(
+            options.idempotency_level != descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+        ),
+    )
+
+
+class Pipeline:
+    """Makes handlers for gRPC out of handlers that know nothing of it."""
+
+    def __init__(
+        self, callers: Callers, gate: Gate, stats: RpcStats, tracing: Tracing | None = None
+    ) -> None:
+        self._callers = callers
+        self._gate = gate
+        self._stats = stats
+        self._tracing = tracing
+        self._alerts = LogLimit(_ALERTS_PER_SECOND)
+
+    def method_handlers(
+        self, services: Iterable[Service]
+    ) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """The handlers of all RPCs of the services, by the RPCs' full names.
+
+        Raises:
+            UndeclaredAccess: an RPC does not say who may call it.
+            LookupError: an RPC has no handler.
+        """
+        return {
+            f"/{service.descriptor.full_name}/{method.name}": grpc.unary_unary_rpc_method_handler(
+                self._wrap(method, service.handlers[method.name])
+            )
+            for service in services
+            for method in service.descriptor.methods
+        }
+
+    def _wrap(self, method: MethodDescriptor, handler: Handler) -> RawHandler:
+        if method.client_streaming or method.server_streaming:
+            raise UndeclaredAccess(f"{method.full_name} streams, which this pipeline does not")
+        name = f"/{method.containing_service.full_name}/{method.name}"
+        stats = self._stats.methods.setdefault(name, MethodStats())
+        failures = _Failures(name, stats, self._alerts)
+        run = self._run(name, method, handler, stats, failures)
+        return self._tracing.traced(name, run) if self._tracing is not None else run
+
+    def _run(
+        self,
+        name: str,
+        method: MethodDescriptor,
+        handler: Handler,
+        stats: MethodStats,
+        failures: _Failures,
+    ) -> RawHandler:
+        requirement = read_requirement(method)
+        authorize = _authorizer(requirement, name)
+        # A mutation is told its request id in any case, is audited and logged under it.
+        # Anything else gets one when it fails: making and sending it costs a check more
+        # than all else that is done here.
+        mutates = requirement.has_side_effects
+        decode = message_factory.GetMessageClass(method.input_type).FromString
+        identify = self._callers.identify
+        gate = self._gate
+        succeeded = stats.succeeded
+
+        async def run(raw: bytes, context: Context) -> bytes:
+            started = perf_counter()
+            if gate.refusal is not None or gate.under_way >= gate.limit:
+                await failures.refuse(context, gate.why_not(), started)
+            gate.under_way += 1
+            try:
+                metadata = context.invocation_metadata() or ()
+                request_id = None
+                if mutates:
+                    request_id = request_ids.request_id_of(metadata)
+                    context.set_trailing_metadata(((request_ids.HEADER, request_id),))
+                caller = await identify(credential_in(metadata), request_id=request_id)
+                authorize(caller)
+                response = await handler(decode(raw), caller)
+                answer = response.SerializeToString()
+            except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
+                await failures.answer(context, error, started)
+            except asyncio.CancelledError:
+                stats.add_failure(grpc.StatusCode.CANCELLED, perf_counter() - started)
+                raise
+            finally:
+                gate.under_way -= 1
+            seconds = perf_counter() - started
+            succeeded.add(seconds)
+            if mutates:
+                _log.info(
+                    "done",
+                    method=name,
+                    request_id=request_id,
+                    caller_key_id=caller.key_id,
+                    seconds=round(seconds, 6),
+                )
+            return answer
+
+        return run
+
+
+def credential_in(metadata: Metadata) -> str:
+    """The credential of a call; empty if there is none.
+
+    Raises:
+        Unauthenticated: there are several. Which of them some other program in the way
+            has looked at cannot be known, so none of them counts.
+    """
+    credential = ""
+    found = False
+    for name, value in metadata:
+        if name == "authorization":
+            if found:
+                raise Unauthenticated(
+                    "the call carries more than one credential; send one", cause="SEVERAL"
+                )
+            found = True
+            if isinstance(value, str) and value[: len(_BEARER)].lower() == _BEARER:
+                credential = value[len(_BEARER) :]
+    return credential
+
+
+def _authorizer(requirement: Requirement, name: str) -> Callable[[Caller], None]:
+    """What raises `Forbidden` for a caller that may not call the RPC."""
+    scope = requirement.scope
+    if scope is None:
+        return lambda _: None
+    if requirement.admits_accounts:
+        return lambda caller: caller.require_key_management(scope, method=name)
+    wanted = SYSTEM_KEYSPACE.catalog.required_mask([scope])
+
+    def authorize(caller: Caller) -> None:
+        # The common case in a few instructions; the slow way finds out what to say.
+        if not (caller.facts.keyspace is SYSTEM_KEYSPACE and caller.facts.effective & wanted):
+            caller.require_scope(scope, method=name)
+
+    return authorize
+
+
+class _Failures:
+    """Answers, counts and logs the calls of one RPC that end with an error status."""
+
+    def __init__(self, method: str, stats: MethodStats, alerts: LogLimit) -> None:
+        self._method = method
+        self._stats = stats
+        self._alerts = alerts
+
+    async def refuse(self, context: Context, failure: Failure | None, started: float) -> None:
+        """Ends the call with the failure, if there is one."""
+        if failure is not None:
+            await self._abort(context, failure, _request_id(context), started)
+
+    async def answer(self, context: Context, error: Exception, started: float) -> NoReturn:
+        """Ends the call with the status that the error stands for."""
+        request_id = _request_id(context)
+        if isinstance(error, DomainError | StoreUnavailable):
+            failure = failure_of(error)
+        elif isinstance(error, DecodeError):
+            failure = UNDECODABLE
+        else:
+            failure = internal_failure(request_id)
+        self._log(error, failure, request_id, context)
+        await self._abort(context, failure, request_id, started)
+
+    async def _abort(
+        self, context: Context, failure: Failure, request_id: str, started: float
+    ) -> NoReturn:
+        self._stats.add_failure(failure.code, perf_counter() - started)
+        status = failure.to_status()
+        details: tuple[tuple[str, str | bytes], ...] = tuple(status.trailing_metadata or ())
+        await context.abort(
+            status.code, status.details, (*details, (request_ids.HEADER, request_id))
+        )
+
+    def _log(self, error: Exception, failure: Failure, request_id: str, context: Context) -> None:
+        # The message of an error repeats what the caller sent, so it stays out of the log.
+        about = {"method": self._method, "request_id": request_id}
+        if failure.reason == "INTERNAL":
+            _log.error("internal error", **about, exc_info=error)
+        elif isinstance(error, Unauthenticated) and self._alerts.admits():
+            _log.warning("credential rejected", **about, cause=error.cause, peer=context.peer())
+        elif isinstance(error, StoreUnavailable) and self._alerts.admits():
+            _log.warning("store unavailable", **about, exc_info=error)
+
+
+def _request_id(context: Context) -> str:
+    # A mutation has been given one already.
+    for name, value in context.trailing_metadata() or ():
+        if name == request_ids.HEADER:
+            return str(value)
+    return request_ids.request_id_of(context.invocation_metadata() or ())

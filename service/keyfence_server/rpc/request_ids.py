@@ -1,0 +1,30 @@
+"""Ids that tie a call to its lines in the logs.
+
+A caller may bring its own in `x-request-id`, so that one id goes through all the
+services of a request; otherwise one is made. It is bounded and plain, since it ends
+up in logs, in the audit trail and in answers.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from typing import Final
+
+HEADER: Final = "x-request-id"
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
+
+
+def request_id_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """The caller's request id, if it brought a plain one; otherwise a new one."""
+    for name, value in metadata:
+        if name == HEADER and isinstance(value, str) and _PLAIN.fullmatch(value):
+            return value
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """A new request id."""
+    return secrets.token_hex(16)

@@ -1,0 +1,121 @@
+"""How often, how fast and how it went: plain numbers, read by whoever wants to know.
+
+Counting must cost next to nothing, so nothing here locks, allocates or knows of a
+metrics library. The numbers belong to the event loop's thread; a reader in another
+one sees each of them whole.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from typing import Final
+
+import grpc
+
+LATENCY_BOUNDS: Final = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+"""Upper bounds of the latency buckets, in seconds."""
+
+MAX_COUNTED_KEYSPACES: Final = 1_000
+"""Verdicts on keys of further keyspaces are counted together."""
+
+OTHER_KEYSPACES: Final = "(other)"
+NO_KEYSPACE: Final = ""
+
+
+class Latencies:
+    """The durations of calls that ended in one way.
+
+    Attributes:
+        buckets: how many calls fell into each bucket, the last one without a bound.
+        total_seconds: of all of them.
+    """
+
+    __slots__ = ("buckets", "total_seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(LATENCY_BOUNDS) + 1)
+        self.total_seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Counts one call."""
+        self.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        self.total_seconds += seconds
+
+
+class MethodStats:
+    """The calls of one RPC.
+
+    Attributes:
+        succeeded: those that ended with OK, which is what nearly all of them do.
+        failed: the others, by status code.
+    """
+
+    __slots__ = ("failed", "succeeded")
+
+    def __init__(self) -> None:
+        self.succeeded = Latencies()
+        self.failed: dict[grpc.StatusCode, Latencies] = {}
+
+    def add_failure(self, code: grpc.StatusCode, seconds: float) -> None:
+        """Counts one call that ended with an error status."""
+        latencies = self.failed.get(code)
+        if latencies is None:
+            latencies = self.failed[code] = Latencies()
+        latencies.add(seconds)
+
+
+class VerdictStats:
+    """What checks answered.
+
+    Attributes:
+        counts: by keyspace (empty: of a key that could not be told) and number of the
+            `keyfence.v1.Reason`.
+    """
+
+    __slots__ = ("_keyspaces", "counts")
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, int]] = Counter()
+        self._keyspaces: set[str] = set()
+
+    def add(self, keyspace: str, reason: int) -> None:
+        """Counts one verdict. The keyspace is one that exists, never what a caller said."""
+        if keyspace not in self._keyspaces:
+            if len(self._keyspaces) >= MAX_COUNTED_KEYSPACES:
+                keyspace = OTHER_KEYSPACES
+            self._keyspaces.add(keyspace)
+        self.counts[keyspace, reason] += 1
+
+
+class RpcStats:
+    """All numbers of the RPCs.
+
+    Attributes:
+        methods: by full name, for example "/keyfence.v1.KeyService/GetKey".
+        calls_under_way: how many calls hold a slot now.
+    """
+
+    __slots__ = ("calls_under_way", "methods", "verdicts")
+
+    def __init__(self) -> None:
+        self.methods: dict[str, MethodStats] = {}
+        self.verdicts = VerdictStats()
+        self.calls_under_way = 0

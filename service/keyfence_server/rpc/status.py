@@ -1,0 +1,170 @@
+"""The one place where an error becomes a gRPC status.
+
+Every error status carries one `google.rpc.ErrorInfo` with domain "keyfence" and a
+reason of `keyfence.v1.ErrorReason`; faults in fields also a `google.rpc.BadRequest`.
+What a status says stays small, however much was wrong: it travels as metadata, and
+clients refuse too much of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.domain.errors import DomainError, InvalidInput, Problem
+
+DOMAIN: Final = "keyfence"
+
+_MAX_MESSAGE: Final = 500
+_MAX_VALUE: Final = 200
+_MAX_VIOLATIONS_SIZE: Final = 2_000
+
+CODE_BY_REASON: Final[Mapping[str, grpc.StatusCode]] = {
+    "CREDENTIAL_REQUIRED": grpc.StatusCode.UNAUTHENTICATED,
+    "CREDENTIAL_REJECTED": grpc.StatusCode.UNAUTHENTICATED,
+    "SCOPE_REQUIRED": grpc.StatusCode.PERMISSION_DENIED,
+    "KEYSPACE_NOT_BOUND": grpc.StatusCode.PERMISSION_DENIED,
+    "EXCEEDS_MAKER": grpc.StatusCode.PERMISSION_DENIED,
+    "KEY_TYPE_MAY_NOT_MANAGE": grpc.StatusCode.PERMISSION_DENIED,
+    "INVALID_FIELD": grpc.StatusCode.INVALID_ARGUMENT,
+    "UNKNOWN_SCOPE": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_KEYSPACE": grpc.StatusCode.INVALID_ARGUMENT,
+    "KEY_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "KEYSPACE_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "REQUEST_ALREADY_DONE": grpc.StatusCode.ALREADY_EXISTS,
+    "KEY_IS_REVOKED": grpc.StatusCode.FAILED_PRECONDITION,
+    "REVISION_CHANGED": grpc.StatusCode.ABORTED,
+    "STILL_IN_USE": grpc.StatusCode.FAILED_PRECONDITION,
+    "LIMIT_REACHED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "REVISION_NOT_REACHED": grpc.StatusCode.UNAVAILABLE,
+    "SHUTTING_DOWN": grpc.StatusCode.UNAVAILABLE,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+    "DELEGATION_TOO_DEEP": grpc.StatusCode.FAILED_PRECONDITION,
+    "KEYSPACE_IS_BUILT_IN": grpc.StatusCode.FAILED_PRECONDITION,
+    "METHOD_UNKNOWN": grpc.StatusCode.UNIMPLEMENTED,
+    "LAST_OPERATOR": grpc.StatusCode.FAILED_PRECONDITION,
+}
+"""The status code of every reason of `keyfence.v1.ErrorReason`, as its comments say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a caller is told of an error.
+
+    Attributes:
+        reason: the name of an `ErrorReason` without its prefix.
+        message: what was wrong and what to do, for a developer to read.
+        metadata: names and values for programs.
+        problems: the fields that are wrong, by their proto names.
+    """
+
+    reason: str
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The status code that goes with the reason."""
+        return CODE_BY_REASON[self.reason]
+
+    def to_status(self) -> grpc.Status:
+        """The status, ready for `abort_with_status`."""
+        details = [_packed(self._error_info())]
+        if self.problems:
+            details.append(_packed(_bad_request(self.problems)))
+        return rpc_status.to_status(
+            status_pb2.Status(
+                code=self.code.value[0],
+                message=_shortened(self.message, _MAX_MESSAGE),
+                details=details,
+            )
+        )
+
+    def _error_info(self) -> error_details_pb2.ErrorInfo:
+        return error_details_pb2.ErrorInfo(
+            reason=self.reason,
+            domain=DOMAIN,
+            metadata={name: _shortened(value, _MAX_VALUE) for name, value in self.metadata.items()},
+        )
+
+
+def failure_of(error: DomainError | StoreUnavailable) -> Failure:
+    """What a caller is told of an error that is expected to happen."""
+    if isinstance(error, StoreUnavailable):
+        return STORE_UNAVAILABLE
+    problems = error.problems if isinstance(error, InvalidInput) else ()
+    return Failure(error.reason, error.message, error.metadata, problems)
+
+
+def internal_failure(request_id: str) -> Failure:
+    """What a caller is told of a fault of ours: where to find out, and nothing more."""
+    return Failure(
+        "INTERNAL",
+        f"an internal error occurred; the server's log has it under request id {request_id}",
+        {"request_id": request_id},
+    )
+
+
+def limit_reached(limit: str, message: str) -> Failure:
+    """What a caller is told that asked for more than the server gives."""
+    return Failure("LIMIT_REACHED", message, {"limit": limit})
+
+
+STORE_UNAVAILABLE: Final = Failure(
+    "STORE_UNAVAILABLE", "the store cannot be reached; nothing was answered from it, try again"
+)
+SHUTTING_DOWN: Final = Failure(
+    "SHUTTING_DOWN", "the server is shutting down; try again, on another connection"
+)
+UNDECODABLE: Final = Failure(
+    "INVALID_FIELD", "the request is not an encoded message of the RPC's request type"
+)
+METHOD_UNKNOWN: Final = Failure("METHOD_UNKNOWN", "there is no such RPC")
+CREDENTIAL_REQUIRED: Final = Failure(
+    "CREDENTIAL_REQUIRED",
+    "the call needs a credential: one metadata entry `authorization: Bearer ...`",
+)
+CREDENTIAL_REJECTED: Final = Failure(
+    "CREDENTIAL_REJECTED",
+    "the caller's credential is not accepted; the server's log says why",
+)
+
+
+def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+def _bad_request(problems: Sequence[Problem]) -> error_details_pb2.BadRequest:
+    request = error_details_pb2.BadRequest()
+    size = 0
+    for index, problem in enumerate(problems):
+        path = _shortened(problem.path, _MAX_VALUE)
+        description = _shortened(problem.message, _MAX_VALUE * 2)
+        size += len((path + description).encode())
+        if size > _MAX_VIOLATIONS_SIZE:
+            rest = len(problems) - index
+            request.field_violations.add(field="", description=f"and {rest} more")
+            break
+        request.field_violations.add(field=path, description=description)
+    return request
+
+
+def _shortened(text: str, limit: int) -> str:
+    # Characters outside of ASCII grow to as many as twelve bytes in `grpc-message`.
+    if len(text) <= limit and text.isascii():
+        return text
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= limit:
+        return text
+    return encoded[: limit - 3].decode("utf-8", "ignore") + "…"
