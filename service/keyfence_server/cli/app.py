@@ -131,6 +131,8 @@ def keyfence(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns how it ends. Expected failures print no traceback."""
+    if any(not _is_text(argument) for argument in arguments or sys.argv[1:]):
+        return _complain("the command line is not UTF-8", ExitCode.WRONG_INPUT)
     try:
         code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
@@ -151,6 +153,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last stop before a traceback
         return _complain_about_fault(error)
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _is_text(argument: str) -> bool:
+    """Whether the argument is UTF-8: other bytes reach Python as halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _complain(message: str, code: ExitCode) -> int:

@@ -12,6 +12,7 @@ from keyfence_server.cli.completion import complete_keyspace, complete_scope
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.output import (
+    LAST_REVISION,
     Output,
     OutputOption,
     QuietOption,
@@ -80,7 +81,10 @@ def check(
         str, typer.Option(help="The address that the key is used from.", metavar="ADDRESS")
     ] = "",
     at_least_revision: Annotated[
-        int, typer.Option(min=0, help="Answer from no older a state than this revision.")
+        int,
+        typer.Option(
+            min=0, max=LAST_REVISION, help="Answer from no older a state than this revision."
+        ),
     ] = 0,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
@@ -133,7 +137,7 @@ def whoami(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 def _read_key() -> str:
     if sys.stdin.isatty():
         return getpass.getpass("API key: ").strip()
-    return sys.stdin.readline(_MAX_KEY_SIZE).strip()
+    return sys.stdin.buffer.readline(_MAX_KEY_SIZE).decode(errors="replace").strip()
 
 
 def _print_answer(answer: CheckResult | Authentication, scopes: list[str]) -> None:

@@ -16,6 +16,7 @@ from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.output import (
+    LAST_REVISION,
     Output,
     OutputOption,
     QuietOption,
@@ -285,7 +286,10 @@ def update(
         ),
     ] = None,
     if_revision: Annotated[
-        int, typer.Option(min=0, help="Only if the key's revision is still this one.")
+        int,
+        typer.Option(
+            min=0, max=LAST_REVISION, help="Only if the key's revision is still this one."
+        ),
     ] = 0,
     output: OutputOption = Output.TABLE,
 ) -> None:

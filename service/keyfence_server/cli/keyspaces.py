@@ -22,6 +22,7 @@ from keyfence_server.cli.keyspace_files import (
     write_keyspace_document,
 )
 from keyfence_server.cli.output import (
+    LAST_REVISION,
     Output,
     OutputOption,
     note,
@@ -69,7 +70,10 @@ def apply(
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     if_revision: Annotated[
-        int, typer.Option(min=0, help="Only if the keyspace's revision is still this one.")
+        int,
+        typer.Option(
+            min=0, max=LAST_REVISION, help="Only if the keyspace's revision is still this one."
+        ),
     ] = 0,
     output: OutputOption = Output.TABLE,
 ) -> None:

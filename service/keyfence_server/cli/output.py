@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+LAST_REVISION: Final = 2**63 - 1
+"""The greatest that a revision can be."""
+
 _WIDE: Final = 4096
 """The width of tables that no terminal limits: a pipe gets whole lines."""
 

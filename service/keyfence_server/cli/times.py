@@ -38,5 +38,8 @@ def expiry(expires_in: timedelta | None, expires_at: datetime | None) -> datetim
     if expires_in is not None and expires_at is not None:
         raise typer.BadParameter("give --expires-in or --expires-at, not both")
     if expires_in is not None:
-        return datetime.now(UTC) + expires_in
+        try:
+            return datetime.now(UTC) + expires_in
+        except OverflowError:
+            raise typer.BadParameter("--expires-in is beyond the end of the calendar") from None
     return expires_at

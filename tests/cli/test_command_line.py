@@ -1,0 +1,295 @@
+"""The command without a server: its help, its exit codes, and what it never shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from keyfence.results import Authentication, Reason
+from keyfence_server.cli import app as command
+from keyfence_server.cli import times
+from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
+from keyfence_server.cli.output import plain, timestamp
+
+NOBODY = "127.0.0.1:1"
+"""A target at which nothing listens."""
+
+A_KEY = "demo_live_sk_7Hq2mXcV0bN4pLw9ZtR1yKfUoEaGsDjB0Zk3Tq"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the developer's own: no credential, no target, no data directory."""
+    for name in list(os.environ):
+        if name.startswith("KEYFENCE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("KEYFENCE_TARGET", NOBODY)
+    monkeypatch.chdir(tmp_path)
+
+
+def subcommands() -> Iterator[list[str]]:
+    """Every command line that has a help, the empty one included."""
+
+    def below(group: object, path: list[str]) -> Iterator[list[str]]:
+        yield path
+        for name, child in getattr(group, "commands", {}).items():
+            yield from below(child, [*path, name])
+
+    yield from below(get_command(command.app), [])
+
+
+@pytest.mark.parametrize("path", list(subcommands()), ids=" ".join)
+def test_every_command_explains_itself_and_each_of_its_parameters(
+    path: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run([*path, "--help"]) == ExitCode.OK
+    assert "Usage: keyfence" in capsys.readouterr().out
+    found = get_command(command.app)
+    for name in path:
+        found = found.commands[name]  # type: ignore[attr-defined]
+    assert found.help
+    for parameter in found.params:
+        assert getattr(parameter, "help", None), f"{path} does not explain {parameter.name}"
+
+
+def test_help_lists_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    command.run(["--help"])
+    shown = capsys.readouterr().out
+    for code in ExitCode:
+        assert f"- {code.value}: " in EXIT_CODES_HELP
+        assert f"{code.value}: " in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["keys"],
+        ["keys", "lst"],
+        ["check"],
+        ["check", A_KEY, "--explain"],
+        ["keys", "get", "not-an-id"],
+        ["keys", "update", "key_01"],
+        ["keys", "update", "key_01", "--clear", "expiry", "--expires-in", "1d"],
+        ["keys", "create", "-k", "demo", "--expires-in", "1d", "--expires-at", "2030-01-01"],
+        ["keys", "create", "-k", "demo", "--expires-in", "soon"],
+        ["keys", "create", "-k", "demo", "--expires-at", "2030-01-01T10:00:00"],
+        ["keys", "create", "-k", "demo", "--expires-in", "999999999d"],
+        ["keys", "create", "-k", "demo", "--label", "novalue"],
+        ["check", "\udcff"],
+        ["check", "key", "--at-least-revision", str(2**63)],
+        ["keys", "list", "--output", "xml"],
+        ["keyspaces", "apply"],
+        ["keyspaces", "apply", "-f", "missing.yaml"],
+        ["keyspaces", "apply", "-f", "-", "-f", "-"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_ends_with_2(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KEYFENCE_TOKEN", "token")
+    assert command.run(arguments) == ExitCode.WRONG_INPUT
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command.run(["keys", "crate"])
+    assert "Did you mean 'create'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "key", A_KEY],
+        ["keys", "get", A_KEY],
+        ["keys", "revoke", A_KEY],
+        ["whoami", A_KEY],
+        [A_KEY],
+        [f"--{A_KEY}"],
+        ["check", "key", "--scope", "a", "--output", A_KEY],
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(A_KEY, "KEY"),
+)
+def test_a_key_in_the_wrong_place_is_not_repeated(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(arguments) == ExitCode.WRONG_INPUT
+    shown = capsys.readouterr()
+    assert A_KEY[13:] not in shown.out + shown.err
+
+
+def test_without_a_credential_it_says_how_to_give_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(["whoami"]) == ExitCode.NOT_PERMITTED
+    assert "KEYFENCE_TOKEN" in capsys.readouterr().err
+
+
+def test_it_says_what_to_paste_where_a_server_left_its_first_credential(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".keyfence").mkdir()
+    (tmp_path / ".keyfence" / "root.key").write_text("kfop_secret")
+    assert command.run(["whoami"]) == ExitCode.NOT_PERMITTED
+    shown = capsys.readouterr().err
+    assert 'export KEYFENCE_TOKEN="$(cat .keyfence/root.key)"' in shown
+    assert "kfop_secret" not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", A_KEY, "-k", "demo", "-s", "vps:read"],
+        ["check", A_KEY],
+        ["whoami"],
+        ["keys", "list", "-k", "demo"],
+        ["keyspaces", "get", "demo"],
+        ["scopes", "explain", "vps:read", "-k", "demo"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]).replace(A_KEY, "KEY"),
+)
+def test_no_server_is_told_from_a_denial(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KEYFENCE_TOKEN", "token")
+    assert command.run(["--timeout", "1", *arguments]) == ExitCode.UNAVAILABLE
+    shown = capsys.readouterr()
+    assert f"No Keyfence answers at {NOBODY}" in shown.err
+    assert "keyfence serve" in shown.err
+    assert shown.out == ""
+    assert A_KEY not in shown.err
+
+
+def test_health_of_nobody_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(["--timeout", "1", "health"]) == ExitCode.DENIED
+    assert "unreachable" in capsys.readouterr().err
+
+
+def test_a_target_that_is_none_is_a_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(["--target", "https://example.com", "health"]) == ExitCode.WRONG_INPUT
+    assert "is a URL" in capsys.readouterr().err
+
+
+def test_a_token_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(["--token-file", "gone.key", "whoami"]) == ExitCode.WRONG_INPUT
+    assert "gone.key" in capsys.readouterr().err
+
+
+def test_every_file_is_read_before_the_server_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KEYFENCE_TOKEN", "token")
+    (tmp_path / "good.yaml").write_text("keyspace: good\n")
+    (tmp_path / "bad.yaml").write_text("keyspace: Bad\n")
+    (tmp_path / "worse.yaml").write_text("keyspace: [\n")
+    files = ["-f", "good.yaml", "-f", "bad.yaml", "-f", "worse.yaml"]
+    assert command.run(["keyspaces", "apply", *files]) == ExitCode.WRONG_INPUT
+    shown = capsys.readouterr().err
+    assert "bad.yaml:1:11: " in shown
+    assert "worse.yaml:" in shown
+    assert "2 problems; nothing was applied" in shown
+
+
+def test_two_files_for_one_keyspace_contradict_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KEYFENCE_TOKEN", "token")
+    for name in ("one.yaml", "two.yaml"):
+        (tmp_path / name).write_text("keyspace: acme\n")
+    files = ["-f", "one.yaml", "-f", "two.yaml"]
+    assert command.run(["keyspaces", "apply", *files]) == ExitCode.WRONG_INPUT
+    assert "one.yaml and two.yaml declare the same keyspace" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_shows_its_kind_and_never_its_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError(f"no use for {A_KEY}")
+
+    monkeypatch.setattr("keyfence_server.cli.connection._credential", broken)
+    assert command.run(["check", A_KEY]) == ExitCode.FAULT
+    shown = capsys.readouterr().err
+    assert "RuntimeError" in shown
+    assert A_KEY not in shown
+    assert "Traceback" not in shown
+
+
+def test_an_interruption_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keyfence_server.cli.connection._credential", interrupted)
+    assert command.run(["check", A_KEY]) == ExitCode.INTERRUPTED
+
+
+def test_the_command_line_loads_neither_grpc_nor_the_server() -> None:
+    """Help and completion answer at once: what is heavy is loaded when it is needed."""
+    program = (
+        "import sys; import keyfence_server.cli.app; "
+        "print([name for name in ('grpc', 'google.protobuf', 'sqlalchemy', 'rich.console', "
+        "'keyfence_server.bootstrap') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_completion_knows_the_subcommands_and_is_silent_without_a_server() -> None:
+    def complete(words: str) -> list[str]:
+        environment = {
+            **os.environ,
+            "_KEYFENCE_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+            "KEYFENCE_TOKEN": "token",
+        }
+        program = [sys.executable, "-c", "from keyfence_server.cli import main; main()"]
+        done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    assert complete("keyfence keys re") == ["revoke"]
+    assert complete("keyfence keys ro") == ["rotate"]
+    assert complete("keyfence keys list --keyspace d") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("2030-01-31", "2030-01-31T00:00:00+00:00"),
+        ("2030-01-31T12:00:00Z", "2030-01-31T12:00:00+00:00"),
+        ("2030-01-31T12:00:00+02:00", "2030-01-31T10:00:00+00:00"),
+    ],
+)
+def test_times_are_read_with_their_offset(text: str, meant: str) -> None:
+    assert times.point_in_time(text).isoformat() == meant
+
+
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(["--version"]) == ExitCode.OK
+    assert capsys.readouterr().out.startswith("keyfence ")
+
+
+def test_results_become_json_types_with_the_names_of_the_api() -> None:
+    answer = Authentication(
+        authenticated=False, reason=Reason.KEY_UNKNOWN, principal=None, revision=7
+    )
+    assert json.loads(json.dumps(plain(answer))) == {
+        "authenticated": False,
+        "reason": "KEY_UNKNOWN",
+        "principal": None,
+        "revision": 7,
+    }
+    assert timestamp(datetime(2030, 1, 2, 3, 4, 5, 600, UTC)) == "2030-01-02T03:04:05.000600Z"
