@@ -37,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 app.command()(server.health)
+app.command()(server.root_key)
 app.add_typer(keyspaces.app, name="keyspaces")
 app.add_typer(keys.app, name="keys")
 app.command()(checks.check)

@@ -41,3 +41,14 @@ def health(
     if not quiet:
         note(f"{options.target}: {status.lower().replace('_', ' ')}")
     raise typer.Exit(ExitCode.DENIED)
+
+
+def root_key() -> None:
+    """Print a new operator credential, to give to a server as KEYFENCE_ROOT_KEY.
+
+    A server makes its first credential by itself; this is for whoever keeps secrets
+    elsewhere. It does nothing by itself: an empty store takes it at its first start.
+    """
+    from keyfence_server.application.first_start import new_root_credential
+
+    say(new_root_credential().reveal())
