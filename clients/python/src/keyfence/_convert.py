@@ -7,7 +7,7 @@ allow, the conversion takes the denial.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence import results
 from keyfence._failures import error_from_check
+from keyfence.errors import InternalError
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import (
     explanation_pb2,
@@ -161,10 +162,25 @@ def check_result(message: authorization.CheckScopeResponse) -> results.CheckResu
     )
 
 
-def batch_result(
+def batch_results(
+    message: authorization.BatchCheckScopeResponse, asked: Sequence[results.ScopeCheck]
+) -> tuple[results.CheckResult | results.FailedCheck, ...]:
+    """The answers to a batch, one for each check, in their order.
+
+    Raises:
+        InternalError: there are more or fewer, so that none can be told to belong to any.
+    """
+    if len(message.results) != len(asked):
+        raise InternalError(f"the server answered {len(message.results)} checks of {len(asked)}")
+    return tuple(
+        _batch_result(result, check.api_key)
+        for result, check in zip(message.results, asked, strict=True)
+    )
+
+
+def _batch_result(
     message: authorization.BatchCheckScopeResult, api_key: str
 ) -> results.CheckResult | results.FailedCheck:
-    """The answer to one check of a batch."""
     if message.WhichOneof("result") == "response":
         return check_result(message.response)
     error = message.error

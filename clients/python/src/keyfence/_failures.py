@@ -67,17 +67,23 @@ class _Details:
     violations: list[errors.FieldViolation] = field(default_factory=list)
 
 
-def error_from_call(call: FailedCall, secrets: Iterable[str]) -> errors.CallFailed:
+def error_from_call(
+    call: FailedCall, secrets: Iterable[str], timeout_seconds: float
+) -> errors.CallFailed:
     """The error that a failed call stands for.
 
     Args:
         call: the error that gRPC raised.
         secrets: texts that must not appear in the error, whoever put them there.
+        timeout_seconds: the deadline that the call had.
     """
     trailers = {str(key): value for key, value in call.trailing_metadata() or ()}
+    message = call.details() or ""
+    if call.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = f"no answer within {timeout_seconds:g} s"
     return build_error(
         call.code(),
-        call.details() or "",
+        message,
         _read_details(trailers.get(_DETAILS_KEY)),
         request_id=str(trailers.get(_REQUEST_ID_KEY, "")),
         secrets=secrets,

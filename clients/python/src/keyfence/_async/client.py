@@ -17,16 +17,16 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from keyfence import _convert, _rpcs, results
 from keyfence._async.listing import AsyncListing
 from keyfence._async.transport import AsyncTransport
-from keyfence._rpcs import Request, Response, Rpc
-from keyfence._tokens import AsyncToken
-from keyfence._unchanged import UNCHANGED, Unchanged
-from keyfence.connection import (
+from keyfence._connection import (
     CALL_TIMEOUT_SECONDS,
     CHECK_TIMEOUT_SECONDS,
     Connection,
     Tls,
     checked_timeout,
 )
+from keyfence._rpcs import Request, Response, Rpc
+from keyfence._tokens import AsyncToken
+from keyfence._unchanged import UNCHANGED, Unchanged
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import key_service_pb2 as keys
 from keyfence.v1 import keyspace_pb2
@@ -175,10 +175,7 @@ class AsyncClient:
         )
         secrets = tuple(check.api_key for check in asked)
         response = await self._check(_rpcs.BATCH_CHECK_SCOPE, request, timeout_seconds, secrets)
-        return tuple(
-            _convert.batch_result(result, check.api_key)
-            for result, check in zip(response.results, asked, strict=True)
-        )
+        return _convert.batch_results(response, asked)
 
     async def who_am_i(self, *, timeout_seconds: float | None = None) -> results.Identity:
         """Asks whose token the client has.

@@ -13,10 +13,10 @@ from typing import Any
 
 import grpc
 
+from keyfence._connection import Connection
 from keyfence._failures import error_from_call
 from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import checked_token
-from keyfence.connection import Connection
 from keyfence.errors import CallFailed, ClientClosed
 
 
@@ -54,7 +54,7 @@ class AsyncTransport:
         try:
             response: Response = await call(request, timeout=timeout_seconds, metadata=metadata)
         except grpc.aio.AioRpcError as error:
-            failure = error_from_call(error, (token or "", *secrets))
+            failure = error_from_call(error, (token or "", *secrets), timeout_seconds)
         except (grpc.aio.UsageError, asyncio.CancelledError):
             task = asyncio.current_task()
             if not self._is_closed or (task is not None and task.cancelling()):

@@ -12,10 +12,10 @@ from typing import Any
 
 import grpc
 
+from keyfence._connection import Connection
 from keyfence._failures import error_from_call
 from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import checked_token
-from keyfence.connection import Connection
 from keyfence.errors import CallFailed, ClientClosed
 
 
@@ -55,7 +55,7 @@ class Transport:
         except grpc.RpcError as error:
             if self._is_closed:
                 raise ClientClosed("the client was closed during the call") from None
-            failure = error_from_call(error, (token or "", *secrets))
+            failure = error_from_call(error, (token or "", *secrets), timeout_seconds)
         except ValueError:
             if not self._is_closed:
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -68,8 +69,10 @@ class AsyncGuard(grpc.aio.ServerInterceptor):
             answer = behaviour(request, context)
             if not inspect.isasyncgen(answer):
                 return await answer
-            async for message in answer:
-                await context.write(message)
+            # Closed at once when the caller goes away, and not when it is collected.
+            async with aclosing(answer) as messages:
+                async for message in messages:
+                    await context.write(message)
             return None
 
         if not (inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)):
