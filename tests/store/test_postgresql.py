@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from keyfence_server.adapters.sql import open_store
-from keyfence_server.application.ports import Store
+from keyfence_server.adapters.sql import SqlStore, StoreOptions, open_store
+from keyfence_server.adapters.sql.engines import create_engines
+from keyfence_server.adapters.sql.urls import parse_database_url
+from keyfence_server.application.ports import Store, StoreUnavailable
 from store_contract import Harness, StoreContract
+from support.builders import KEYSPACE, insert_keys, key_change, make_event, make_key
 from support.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
@@ -73,3 +80,204 @@ class TestPostgresql(StoreContract):
         harness = PostgresHarness(postgres_server, postgres_url)
         yield harness
         await harness.close()
+
+
+@asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncIterator[SqlStore]:
+    """A store on the database."""
+    store = await open_store(url, options=StoreOptions(**options))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Executes past the store, on a connection that is closed afterwards."""
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(statement)]
+    finally:
+        await connection.close()
+
+
+async def test_a_server_lost_in_the_middle_undoes_the_mutation(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    async with opened(postgres_url) as store:
+
+        async def lose_it_half_way() -> None:
+            async with store.transaction() as transaction:
+                key = make_key()
+                await transaction.insert_key(key)
+                await asyncio.to_thread(postgres_server.stop)
+                await transaction.commit([key_change(key)], make_event(key.key_id))
+
+        with pytest.raises(StoreUnavailable):
+            await lose_it_half_way()
+        await asyncio.to_thread(postgres_server.start)
+        assert await insert_keys(store, make_key()) == 1
+        async with store.snapshot() as snapshot:
+            assert await snapshot.count_keys(KEYSPACE) == 1
+
+
+async def test_connections_that_died_in_the_pool_are_replaced_without_an_error(
+    postgres_url: str,
+) -> None:
+    async with opened(postgres_url) as store:
+        await asyncio.gather(*(store.ping() for _ in range(5)))
+        await execute(
+            postgres_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'keyfence' AND datname = current_database()",
+        )
+        await asyncio.gather(*(store.ping() for _ in range(5)))
+        assert await insert_keys(store, make_key()) == 1
+
+
+@pytest.mark.parametrize(
+    "sqlstate",
+    [
+        "53100",  # disk full
+        "53200",  # out of memory
+        "57014",  # cancelled
+        "58030",  # input or output failed
+        "40001",  # in conflict with recovery
+        "25006",  # read-only
+        "XX001",  # corrupted
+    ],
+)
+async def test_what_the_server_cannot_do_now_refuses_the_mutation_whole(
+    postgres_url: str, sqlstate: str
+) -> None:
+    """The last row of the mutation, the audit event's, is the one that fails."""
+    await execute(
+        postgres_url,
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$"
+        f" BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$",
+    )
+    async with opened(postgres_url) as store:
+        await execute(
+            postgres_url,
+            "CREATE TRIGGER fail BEFORE INSERT ON audit_events EXECUTE FUNCTION fail()",
+        )
+        with pytest.raises(StoreUnavailable):
+            await insert_keys(store, make_key())
+        async with store.snapshot() as snapshot:
+            assert snapshot.revision == 0
+            assert await snapshot.count_keys(KEYSPACE) == 0
+        await execute(postgres_url, "DROP TRIGGER fail ON audit_events")
+        assert await insert_keys(store, make_key()) == 1
+
+
+async def test_a_primary_that_became_a_standby_is_let_go_of(postgres_url: str) -> None:
+    """Its connections still answer, so only the refused mutation tells."""
+    database = parse_database_url(postgres_url).for_asyncpg().partition("@/")[2].partition("?")[0]
+    async with opened(postgres_url) as store:
+        await insert_keys(store, make_key())
+        await execute(
+            postgres_url, f'ALTER DATABASE "{database}" SET default_transaction_read_only = on'
+        )
+        await execute(
+            postgres_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'keyfence' AND datname = current_database()",
+        )
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await insert_keys(store, make_key())
+        await _make_writable(postgres_url, database)
+        assert await insert_keys(store, make_key()) == 2
+
+
+async def _make_writable(url: str, database: str) -> None:
+    connection = await asyncpg.connect(
+        url, server_settings={"default_transaction_read_only": "off"}
+    )
+    await connection.execute(f'ALTER DATABASE "{database}" RESET default_transaction_read_only')
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("configured", "used"),
+    [("off", "on"), ("local", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")],
+)
+async def test_a_commit_is_durable_whatever_the_database_is_configured_to(
+    postgres_url: str, configured: str, used: str
+) -> None:
+    engines = create_engines(
+        parse_database_url(f"{postgres_url}&synchronous_commit={configured}"), StoreOptions()
+    )
+    async with engines.writing.connect() as connection:
+        for setting, value in {
+            "synchronous_commit": used,
+            "statement_timeout": "10s",
+            "lock_timeout": "5s",
+            "idle_in_transaction_session_timeout": "30s",
+            "transaction_isolation": "read committed",
+            "application_name": "keyfence",
+        }.items():
+            assert (await connection.exec_driver_sql(f"SHOW {setting}")).scalar_one() == value
+    async with engines.reading.connect() as connection:
+        for setting, value in {
+            "transaction_isolation": "repeatable read",
+            "transaction_read_only": "on",
+        }.items():
+            assert (await connection.exec_driver_sql(f"SHOW {setting}")).scalar_one() == value
+    await engines.dispose()
+
+
+async def test_text_sorts_and_compares_by_its_bytes_in_every_column(postgres_url: str) -> None:
+    columns = await execute(
+        postgres_url,
+        "SELECT table_name || '.' || column_name, collation_name FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND data_type = 'text'",
+    )
+    assert len(columns) > 20
+    assert {collation for _, collation in columns} == {"C"}
+
+
+async def test_waiting_for_another_process_ends_in_time(postgres_url: str) -> None:
+    async with opened(postgres_url, lock_timeout=timedelta(seconds=0.2)) as store:
+        intruder = await asyncpg.connect(postgres_url)
+        await intruder.execute("BEGIN; SELECT * FROM head FOR UPDATE")
+        with pytest.raises(StoreUnavailable, match="lock timeout"):
+            await insert_keys(store, make_key())
+        await intruder.close()
+        assert await insert_keys(store, make_key()) == 1
+
+
+async def test_a_process_that_stops_with_the_lock_loses_it(postgres_url: str) -> None:
+    async with (
+        opened(postgres_url, idle_timeout=timedelta(seconds=0.2)) as stopped,
+        opened(postgres_url) as other,
+    ):
+
+        async def stop_half_way() -> None:
+            async with stopped.transaction() as transaction:
+                key = make_key()
+                await transaction.insert_key(key)
+                assert await insert_keys(other, make_key()) == 1
+                await transaction.commit([key_change(key)], make_event(key.key_id))
+
+        with pytest.raises(StoreUnavailable):
+            await stop_half_way()
+        assert await insert_keys(stopped, make_key()) == 2
+
+
+async def test_a_server_that_says_nothing_any_more_is_given_up(postgres_url: str) -> None:
+    """As when the network to it is cut: no error comes back, nor anything else."""
+    async with opened(postgres_url, pool_size=1, statement_timeout=timedelta(seconds=0.1)) as store:
+        await store.ping()
+        rows = await execute(
+            postgres_url,
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE application_name = 'keyfence' AND datname = current_database()",
+        )
+        (pid,) = rows[0]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            # A new connection takes the dead one's place at once.
+            await store.ping()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert await insert_keys(store, make_key()) == 1

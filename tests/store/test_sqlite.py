@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import sqlite3
-from collections.abc import AsyncIterator
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,11 @@ from typing import Any
 import pytest
 
 from keyfence_server.adapters.sql import StoreOptions, open_store
-from keyfence_server.application.ports import Store
+from keyfence_server.adapters.sql.engines import create_engines
+from keyfence_server.adapters.sql.urls import parse_database_url
+from keyfence_server.application.ports import Store, StoreUnavailable
 from store_contract import Harness, StoreContract
+from support.builders import KEYSPACE, insert_keys, make_key
 
 
 class SqliteHarness:
@@ -79,3 +86,59 @@ class TestSqlite(StoreContract):
         harness = SqliteHarness(tmp_path / "store.db")
         yield harness
         await harness.close()
+
+
+async def test_every_connection_is_durable_and_checks_references(sqlite_url: str) -> None:
+    engines = create_engines(parse_database_url(sqlite_url), StoreOptions())
+    async with engines.reading.connect() as reading, engines.writing.connect() as writing:
+        for connection in (reading, writing):
+            for pragma, value in {
+                "journal_mode": "wal",
+                "synchronous": 2,
+                "foreign_keys": 1,
+                "busy_timeout": 5000,
+            }.items():
+                result = await connection.exec_driver_sql(f"PRAGMA {pragma}")
+                assert result.scalar_one() == value
+    await engines.dispose()
+
+
+async def test_nobody_else_can_read_the_files(tmp_path: Path) -> None:
+    store = await open_store(f"sqlite:///{tmp_path}/store.db")
+    await insert_keys(store, make_key())
+    modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in os.scandir(tmp_path)}
+    assert modes == dict.fromkeys(["store.db", "store.db-wal", "store.db-shm"], 0o600)
+    await store.close()
+
+
+async def test_a_full_disk_refuses_mutations_whole_and_is_forgotten_once_there_is_room(
+    tmp_path: Path,
+) -> None:
+    """The process may write no more than so much to any file: to SQLite, a full disk."""
+    store = await open_store(f"sqlite:///{tmp_path}/store.db")
+    before = await insert_keys(store, make_key())
+    big = make_key(display_name="x" * 2_000_000)
+    with _file_size_limit(1_000_000), pytest.raises(StoreUnavailable):
+        await insert_keys(store, make_key(), big)
+    async with store.snapshot() as snapshot:
+        assert snapshot.revision == before
+        assert await snapshot.count_keys(KEYSPACE) == 1
+    assert await insert_keys(store, big) == before + 1
+    await store.close()
+
+
+async def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(b"canary, and not a database" * 1000)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        await open_store(f"sqlite:///{path}")
+
+
+@contextmanager
+def _file_size_limit(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,8 +23,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from keyfence_server.adapters.sql.errors import StoreFault, means_lost_connection
 from keyfence_server.adapters.sql.urls import DatabaseUrl, InvalidDatabaseUrl
+from keyfence_server.application.ports import StoreUnavailable
 
 _BEGIN: Final = "keyfence_begin"
+_LOG_ATTEMPTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,15 +126,35 @@ def _create_private(path: Path) -> None:
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    if cursor.fetchone()[0] != "wal":
-        raise StoreFault("SQLite cannot keep a write-ahead log where the database file is")
+    _keep_a_log(cursor)
     # NORMAL would lose acknowledged mutations with the power; macOS needs to be asked
     # twice before it really writes.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA fullfsync = ON")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _keep_a_log(cursor: Any) -> None:
+    """Turns on write-ahead logging, with which reading and writing go on side by side.
+
+    The file remembers it, so this happens once in its life. When several processes make
+    a new file at once, SQLite does not wait but refuses all but one of them, so a
+    refused one waits for a lock that it does wait for, and looks again.
+    """
+    for _ in range(_LOG_ATTEMPTS):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            if cursor.fetchone()[0] != "wal":
+                raise StoreFault("SQLite cannot keep a write-ahead log where the file is")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute("ROLLBACK")
+        else:
+            return
+    raise StoreUnavailable("the store does not answer: others keep locking the database file")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -28,8 +28,8 @@ class ExactText(TypeDecorator[str]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
         """The type by its name in this database."""
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.TEXT(collation="C"))
-        return dialect.type_descriptor(Text())
+            return postgresql.TEXT(collation="C")
+        return Text()
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Refuses what one of the databases could not keep."""
@@ -51,8 +51,8 @@ class UtcTime(TypeDecorator[datetime]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """The type by its name in this database."""
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
-        return dialect.type_descriptor(Text())
+            return postgresql.TIMESTAMP(timezone=True)
+        return Text()
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
         """Refuses a time without a zone: nobody knows when that is."""
