@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, literal_column, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, literal_column, or_, select
 
 from keyfence_server.adapters.sql.schema import keys
 from keyfence_server.application.ports import KeyFilter
@@ -12,7 +14,42 @@ from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
 from keyfence_server.domain.secrets import Digest
 
 
-def lineage(condition: ColumnElement[bool]) -> Select[tuple[object, ...]]:
+@cache
+def lineage_of_id() -> Select[Any]:
+    """The lineage of the key with the id `key_id`.
+
+    To put such a statement together takes longer than to execute it, so it is done once.
+    """
+    return _lineage(keys.c.key_id == bindparam("key_id"))
+
+
+@cache
+def lineage_of_digest(candidates: int) -> Select[Any]:
+    """The lineage of the key that is kept under any of so many digests.
+
+    A digest matches by its `value_n` and its `version_n` together.
+    """
+    return _lineage(
+        or_(
+            *(
+                and_(
+                    keys.c.digest == bindparam(f"value_{n}"),
+                    keys.c.pepper_version == bindparam(f"version_{n}"),
+                )
+                for n in range(candidates)
+            )
+        )
+    )
+
+
+def digest_parameters(candidates: Sequence[Digest]) -> dict[str, object]:
+    """What `lineage_of_digest` asks for."""
+    values = {f"value_{n}": digest.value for n, digest in enumerate(candidates)}
+    versions = {f"version_{n}": digest.pepper_version for n, digest in enumerate(candidates)}
+    return {**values, **versions}
+
+
+def _lineage(condition: ColumnElement[bool]) -> Select[Any]:
     """One key that meets the condition, then its parent, and so on.
 
     It goes one key further than a lineage can be long, so that a longer one shows: an
@@ -22,7 +59,7 @@ def lineage(condition: ColumnElement[bool]) -> Select[tuple[object, ...]]:
         select(*keys.c, literal_column("0").label("depth"))
         .where(condition)
         .order_by(keys.c.pepper_version.desc(), keys.c.key_id)
-        .limit(1)
+        .limit(literal_column("1"))
         .subquery("youngest")
     )
     line = select(youngest).cte("lineage", recursive=True)
@@ -34,16 +71,6 @@ def lineage(condition: ColumnElement[bool]) -> Select[tuple[object, ...]]:
         )
     )
     return select(line).order_by(line.c.depth)
-
-
-def kept_under(candidates: Sequence[Digest]) -> ColumnElement[bool]:
-    """The key's digest is one of these, value and pepper together."""
-    return or_(
-        *(
-            and_(keys.c.digest == one.value, keys.c.pepper_version == one.pepper_version)
-            for one in candidates
-        )
-    )
 
 
 def matching(which: KeyFilter) -> list[ColumnElement[bool]]:

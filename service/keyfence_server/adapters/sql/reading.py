@@ -50,13 +50,14 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(key_id):
             return None
-        return _whole(await self._rows(queries.lineage(keys.c.key_id == key_id)))
+        return _whole(await self._rows(queries.lineage_of_id(), {"key_id": key_id}))
 
     async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
         """See the port. One query."""
         if not candidates:
             return None
-        return _whole(await self._rows(queries.lineage(queries.kept_under(candidates))))
+        query = queries.lineage_of_digest(len(candidates))
+        return _whole(await self._rows(query, queries.digest_parameters(candidates)))
 
     async def ancestors(self, keys: Collection[Key]) -> Mapping[KeyId, Lineage]:
         """See the port."""
@@ -154,9 +155,11 @@ class SqlSnapshot:
             found += [row_to_key(row) for row in rows]
         return found
 
-    async def _rows(self, query: Select[Any]) -> Sequence[RowMapping]:
+    async def _rows(
+        self, query: Select[Any], parameters: Mapping[str, object] | None = None
+    ) -> Sequence[RowMapping]:
         with self._step():
-            result: Result[Any] = await self._connection.execute(query)
+            result: Result[Any] = await self._connection.execute(query, parameters)
         return result.mappings().all()
 
     @contextmanager
