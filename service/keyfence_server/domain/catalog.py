@@ -10,6 +10,7 @@ against each other.
 from __future__ import annotations
 
 import difflib
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,14 @@ from typing import Final
 from keyfence_server.domain.errors import InvalidDeclaration, Problem
 from keyfence_server.domain.scopes import EVERYTHING, NAME_RULE, is_scope_name, is_wildcard
 
+MAX_STEPS: Final = 200_000
+"""The most implications of a catalog, wildcards resolved: it bounds the work and the
+memory that a declaration of a few kilobytes can ask for."""
+
 _NEAREST_CANDIDATES: Final = 256
+_MAX_PROBLEMS: Final = 100
+_MAX_NAMED: Final = 40
+_REMEMBERED_MASKS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +58,14 @@ class ScopeCatalog:
             `scopes[NAME].implies[INDEX]`.
     """
 
-    __slots__ = ("_bits", "_closures", "_edges", "_own_masks", "names")
+    __slots__ = ("_bits", "_closures", "_edges", "_names_by_mask", "_own_masks", "names")
 
     def __init__(self, implications: Mapping[str, Sequence[str]]) -> None:
         self.names: Final = tuple(sorted(implications))
         """Every registered scope, sorted. A scope's bit is its index."""
         self._bits: Final = {name: index for index, name in enumerate(self.names)}
         self._own_masks: Final = {name: 1 << bit for name, bit in self._bits.items()}
+        self._names_by_mask: Final[dict[int, tuple[str, ...]]] = {}
         self._edges: Final = self._resolve(implications)
         self._closures: Final = self._close()
 
@@ -70,19 +79,22 @@ class ScopeCatalog:
         """The scopes that a registered scope implies in one step, wildcards resolved. Sorted."""
         return self._edges[scope]
 
-    def matches(self, pattern: str) -> Iterator[str]:
-        """The registered scopes that a scope or wildcard stands for, without what they imply."""
+    def matches(self, pattern: str) -> Sequence[str]:
+        """The registered scopes that a scope or wildcard stands for, without what they
+        imply. Sorted."""
         if pattern == EVERYTHING:
-            yield from self.names
-        elif pattern.endswith(":*"):
+            return self.names
+        if pattern.endswith(":*"):
+            # The names are sorted, so those with one prefix stand together, and ";" is
+            # the character after ":".
             prefix = pattern[:-1]
-            yield from (name for name in self.names if name.startswith(prefix))
-        elif pattern in self._bits:
-            yield pattern
+            first = bisect_left(self.names, prefix)
+            return self.names[first : bisect_left(self.names, f"{prefix[:-1]};", first)]
+        return (pattern,) if pattern in self._bits else ()
 
     def knows(self, pattern: str) -> bool:
         """Whether a scope is registered, or a wildcard stands for at least one that is."""
-        return next(self.matches(pattern), None) is not None
+        return bool(self.matches(pattern))
 
     def mask(self, patterns: Iterable[str]) -> int:
         """All that comes with the given scopes and wildcards, as a mask.
@@ -90,7 +102,9 @@ class ScopeCatalog:
         What is not registered counts for nothing: a grant may outlive the scope.
         """
         mask = 0
-        for pattern in patterns:
+        for pattern in set(patterns):
+            if pattern == EVERYTHING:
+                return (1 << len(self.names)) - 1
             if (bit := self._bits.get(pattern)) is not None:
                 mask |= self._closures[bit]
             else:
@@ -111,13 +125,23 @@ class ScopeCatalog:
         return mask
 
     def names_in(self, mask: int) -> tuple[str, ...]:
-        """The scopes of a mask, sorted."""
-        names = []
+        """The scopes of a mask, sorted.
+
+        Most keys hold one of a few sets of scopes, so the answers are shared: a cache of
+        many keys with "*" in a catalog of thousands holds the names once.
+        """
+        found = self._names_by_mask.get(mask)
+        if found is None:
+            if len(self._names_by_mask) >= _REMEMBERED_MASKS:
+                self._names_by_mask.clear()
+            found = self._names_by_mask[mask] = tuple(self._each_in(mask))
+        return found
+
+    def _each_in(self, mask: int) -> Iterator[str]:
         while mask:
             lowest = mask & -mask
-            names.append(self.names[lowest.bit_length() - 1])
+            yield self.names[lowest.bit_length() - 1]
             mask ^= lowest
-        return tuple(names)
 
     def explain(self, granted: Iterable[str], scope: str) -> ScopePath | None:
         """How the grants lead to a registered scope; None if they do not.
@@ -191,23 +215,39 @@ class ScopeCatalog:
     def _resolve(self, implications: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
         problems: list[Problem] = []
         edges: dict[str, tuple[str, ...]] = {}
+        steps = 0
         for scope in self.names:
             if not is_scope_name(scope):
                 problems.append(Problem(f"scopes[{scope}]", NAME_RULE))
-            targets: set[str] = set()
-            for index, pattern in enumerate(implications[scope]):
-                found = set(self.matches(pattern))
-                if not found:
-                    path = f"scopes[{scope}].implies[{index}]"
-                    problems.append(Problem(path, self.describe_unknown(pattern)))
-                if is_wildcard(pattern):
-                    # "vps:admin" may imply "vps:*", of which it is itself a part.
-                    found.discard(scope)
-                targets |= found
-            edges[scope] = tuple(sorted(targets))
+            edges[scope] = self._targets(scope, implications[scope], problems)
+            steps += len(edges[scope])
+            if steps > MAX_STEPS:
+                problems.append(
+                    Problem(
+                        "scopes",
+                        f"more than {MAX_STEPS} implications, wildcards counted by what they stand "
+                        "for; let a scope imply another one that implies the rest",
+                    )
+                )
+            # Finding the nearest name has its price, and nobody reads on for ever.
+            if steps > MAX_STEPS or len(problems) >= _MAX_PROBLEMS:
+                break
         if problems:
             raise InvalidDeclaration(problems)
         return edges
+
+    def _targets(
+        self, scope: str, implied: Sequence[str], problems: list[Problem]
+    ) -> tuple[str, ...]:
+        targets: set[str] = set()
+        for pattern in dict.fromkeys(implied):
+            found = self.matches(pattern)
+            if not found and len(problems) < _MAX_PROBLEMS:
+                path = f"scopes[{scope}].implies[{implied.index(pattern)}]"
+                problems.append(Problem(path, self.describe_unknown(pattern)))
+            # "vps:admin" may imply "vps:*", of which it is itself a part.
+            targets.update(name for name in found if name != scope or not is_wildcard(pattern))
+        return tuple(sorted(targets))
 
     def describe_unknown(self, pattern: str) -> str:
         """What to tell somebody who named a scope or wildcard that stands for nothing."""
@@ -244,7 +284,12 @@ class ScopeCatalog:
     @staticmethod
     def _cycle(path: list[str], back_to: str) -> InvalidDeclaration:
         cycle = [*path[path.index(back_to) :], back_to]
-        arrows = " → ".join(cycle)
+        named = cycle
+        if len(cycle) > _MAX_NAMED:
+            half = _MAX_NAMED // 2
+            left_out = len(cycle) - 2 * half
+            named = [*cycle[:half], f"({left_out} more)", *cycle[-half:]]
+        arrows = " → ".join(named)
         return InvalidDeclaration(
             [
                 Problem(
