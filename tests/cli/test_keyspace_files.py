@@ -152,7 +152,7 @@ def test_the_faults_of_a_file_are_all_shown_at_once_from_top_to_bottom() -> None
 @pytest.mark.parametrize(
     ("rest", "expected"),
     [
-        ("resources:\n  Projects: [read]\n", "3:14"),
+        ("resources:\n  Projects: [read]\n", "3:3"),
         ("resources:\n  projects: [read, Write]\n", "3:20"),
         ("resources:\n  projects: {levels: {Read: x}}\n", "3:23"),
         ("presets:\n  all: [nothing]\n", "3:9"),

@@ -36,7 +36,9 @@ from keyfence_server.domain.errors import InvalidDeclaration, Problem
 Document = dict[str, object]
 T = TypeVar("T")
 
-_DURATION: Final = re.compile(r"(\d{1,9})(s|m|h|d)")
+_DURATION: Final = re.compile(r"([0-9]{1,10})(s|m|h|d)")
+_SHORT_LISTS: Final = {"presets": "scopes", "resources": "levels"}
+"""Which field a list, or a text alone, stands for where a thing is given in short."""
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
@@ -279,7 +281,9 @@ class _Mapping:
 
     def text(self, name: str, *, required: bool = False) -> str:
         value = self._take(name)
-        if isinstance(value, str) and (value or not required):
+        if isinstance(value, str):
+            if required and not value:
+                self._complain(self._at(name), "is empty")
             return value
         if value is not None:
             self._complain(self._at(name), f"text is needed here, not {_kind(value)}")
@@ -348,17 +352,15 @@ class _Mapping:
     def named(self, name: str, read: Callable[[str, _Mapping], T]) -> tuple[T, ...]:
         """Named things in order: a mapping by name, or a list of names alone.
 
-        A thing may be given as text, which is its description, or as a list, which is
-        its scopes or levels.
+        A thing may be given in short: a preset as its scopes, a resource as its levels,
+        anything else as its description.
         """
         value = self._take(name)
         path = self._at(name)
         if value is None:
             return ()
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            if len(set(value)) != len(value):
-                self._complain(path, "a name stands in it twice")
-            value = dict.fromkeys(value)
+        if isinstance(value, list):
+            value = dict.fromkeys(self._names(path, value))
         if not isinstance(value, Mapping):
             self._complain(path, f"a mapping by name is needed here, not {_kind(value)}")
             return ()
@@ -371,6 +373,15 @@ class _Mapping:
             things.append(read(key, fields))
             fields.finish()
         return tuple(things)
+
+    def _names(self, path: str, items: list[object]) -> list[str]:
+        names = [item for item in items if isinstance(item, str)]
+        for index, item in enumerate(items):
+            if not isinstance(item, str):
+                self._complain(f"{path}[{index}]", f"a name is needed here, not {_kind(item)}")
+        if len(set(names)) != len(names):
+            self._complain(path, "a name stands in it twice")
+        return names
 
     def finish(self) -> None:
         """Complains about every field that was not asked for."""
@@ -395,11 +406,12 @@ class _Mapping:
 
 
 def _long_form(where: str, thing: object) -> object:
+    field = _SHORT_LISTS.get(where)
+    if field is None:
+        return {"description": thing} if isinstance(thing, str) else thing
     if isinstance(thing, str):
-        return {"description": thing}
-    if isinstance(thing, list):
-        return {"levels" if where == "resources" else "scopes": thing}
-    return thing
+        return {field: [thing]}
+    return {field: thing} if isinstance(thing, list) else thing
 
 
 def _kind(value: object) -> str:

@@ -7,6 +7,7 @@ is named is registered, every default exists, every form has its entropy.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,13 @@ from keyfence_server.domain.declarations import (
     PresetDeclaration,
 )
 from keyfence_server.domain.errors import InvalidDeclaration, Problem
-from keyfence_server.domain.formats import KeyForm, compile_form, format_problems
-from keyfence_server.domain.scopes import is_scope_part
+from keyfence_server.domain.formats import (
+    MAX_KEY_LENGTH,
+    KeyForm,
+    compile_form,
+    format_problems,
+)
+from keyfence_server.domain.scopes import NAME_RULE, is_scope_name, is_scope_part
 
 MAX_SCOPES: Final = 10_000
 MAX_NAMES: Final = 100
@@ -33,6 +39,7 @@ SYSTEM: Final = "system"
 """The built-in keyspace, whose keys are the operator credentials."""
 MAX_PREVIOUS_FORMATS: Final = 100
 
+_MAX_PROBLEMS: Final = 100
 _BEFORE_STORED: Final = datetime.fromtimestamp(0, UTC)
 
 _KEYSPACE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -140,6 +147,7 @@ def compile_keyspace(
     if problems or catalog is None:
         raise InvalidDeclaration(problems)
     forms = _forms(declaration)
+    _require_presentable(forms)
     earlier = {
         compile_form(previous, key_type="", type_marker="", environment_marker="")
         for previous in previous_formats
@@ -172,6 +180,22 @@ def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:
         for key_type in declaration.key_types
         for environment in declaration.environments
     }
+
+
+def _require_presentable(forms: Mapping[tuple[str, str], KeyForm]) -> None:
+    """Refuses keys that would be too long to be looked at when they are presented."""
+    for (key_type, environment), form in forms.items():
+        if form.total_length() > MAX_KEY_LENGTH:
+            raise InvalidDeclaration(
+                [
+                    Problem(
+                        "format.template",
+                        f'a key of type "{key_type}" and environment "{environment}" would have '
+                        f"{form.total_length()} characters; at most {MAX_KEY_LENGTH} are "
+                        "accepted: shorten the template, the markers or the body",
+                    )
+                ]
+            )
 
 
 def formats_to_remember(before: Keyspace, after: Keyspace) -> tuple[FormatDeclaration, ...]:
@@ -210,8 +234,15 @@ def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> Scope
         if scope.name in implications:
             problems.append(Problem(f"scopes[{scope.name}]", "is declared twice"))
         implications[scope.name] = list(scope.implies)
+    seen: set[str] = set()
     for resource in declaration.resources:
-        path = f"resources[{resource.name}]"
+        path = f"resources[{resource.name[:200]}]"
+        if resource.name in seen:
+            problems.append(Problem(path, "is declared twice"))
+        seen.add(resource.name)
+        if not is_scope_name(resource.name):
+            problems.append(Problem(path, NAME_RULE))
+            continue
         if not resource.levels:
             problems.append(Problem(f"{path}.levels", "a resource needs at least one level"))
         weaker: str | None = None
@@ -299,12 +330,13 @@ def _scope_reference_problems(
         **{f"presets[{preset.name}].scopes": preset.scopes for preset in declaration.presets},
         **{f"key_types[{kind.name}].scope_cap": kind.scope_cap for kind in declaration.key_types},
     }
-    problems = [
+    unknown = (
         Problem(f"{path}[{index}]", catalog.describe_unknown(pattern))
         for path, patterns in lists.items()
         for index, pattern in enumerate(patterns)
         if not catalog.knows(pattern)
-    ]
+    )
+    problems = list(itertools.islice(unknown, _MAX_PROBLEMS))
     seen: set[str] = set()
     if len(declaration.presets) > MAX_NAMES:
         problems.append(Problem("presets", f"at most {MAX_NAMES} are allowed"))
@@ -349,8 +381,13 @@ def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
         "defaults.lifetime": declaration.defaults.lifetime,
     }
     for path, lifetime in lifetimes.items():
-        if lifetime is not None and not timedelta(0) < lifetime <= MAX_LIFETIME:
+        if lifetime is None:
+            continue
+        if not timedelta(0) < lifetime <= MAX_LIFETIME:
             problems.append(Problem(path, "must be more than nothing and at most 100 years"))
+        elif lifetime.microseconds:
+            # A document cannot say it, so it would not come back from the store as it was.
+            problems.append(Problem(path, "must be whole seconds"))
     longest, default = lifetimes.values()
     if longest and default and default > longest:
         problems.append(Problem("defaults.lifetime", "is longer than max_lifetime"))
