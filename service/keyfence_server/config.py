@@ -1,0 +1,303 @@
+"""The server's settings, by environment: every one is `KEYFENCE_` and a name from here.
+
+A setting that is misspelt, malformed or contradicts another keeps the server from
+starting, since it was meant to do something, and what it was meant to do may have
+been to keep somebody out. No message repeats a value that could be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import quote
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from keyfence_server.rpc.addresses import (
+    ListenAddress,
+    TcpAddress,
+    parse_address,
+    parse_addresses,
+)
+from keyfence_server.rpc.certificates import CertificateFiles
+from keyfence_server.rpc.server import Limits
+from keyfence_server.telemetry.logs import LogFormat, LogLevel
+
+PREFIX: Final = "KEYFENCE_"
+DATABASE_FILE: Final = "keyfence.db"
+
+_OF_CLIENTS: Final = frozenset(
+    PREFIX + name for name in ("TARGET", "TOKEN", "TOKEN_FILE", "CA_FILE", "TRACEBACK")
+)
+# Kubernetes sets these for a Service that is called "keyfence", in every container.
+_OF_KUBERNETES: Final = re.compile(r"KEYFENCE_(SERVICE_(HOST|PORT)|PORT)(_[A-Z0-9_]+)?")
+
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
+
+
+class InvalidSettings(Exception):
+    """The server cannot start with these settings.
+
+    Attributes:
+        problems: each names its variable, what is wrong and what to do.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Reflection(StrEnum):
+    """Whether the server tells its API to whoever asks, without a credential.
+
+    `AUTO` does so if only this machine can ask.
+    """
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. The variable of a field is `KEYFENCE_` and its name.
+
+    Attributes:
+        listen: addresses, separated by commas: "127.0.0.1:50051", "[::]:50051",
+            "unix:/run/keyfence/keyfence.sock".
+        data_dir: where the embedded database, the pepper, the first credential and the
+            lock are.
+        database_url: "postgresql://…", or "sqlite:///…". Not set: a file in `data_dir`.
+        root_key: the first operator credential. Not set: one is made at first start, and
+            written to `root.key` in `data_dir`.
+        pepper: peppers, a line for each: "1:BASE64" of at least 32 bytes.
+        pepper_file: a file with such lines, instead of `pepper`.
+        bootstrap_keyspaces: files of keyspaces, separated by commas, that are applied at
+            the first start and never again.
+        tls_cert_file: PEM, the server's certificate and those that issued it.
+        tls_key_file: PEM, the certificate's private key.
+        tls_client_ca_file: PEM. Set: clients need a certificate from one of these
+            authorities.
+        tls_reload_seconds: how often to look whether these files are new.
+        insecure_plaintext: serve without TLS where others than this machine can listen
+            in. Every credential and every key that is checked then goes over the network
+            in the clear.
+        unix_socket_mode: "0600", or "0660" for the group, too.
+        reflection: whether to serve server reflection: "auto", "on" or "off".
+        metrics_listen: where to serve metrics to Prometheus. Not set: nowhere.
+        max_concurrent_calls: calls under way, of all clients together.
+        max_connections: of all clients together.
+        max_streams_per_connection: calls that one connection may have open.
+        max_message_bytes: the largest request.
+        max_metadata_bytes: all metadata of a call together.
+        max_connection_idle_seconds: until a connection without calls is closed.
+        max_connection_age_seconds: until any connection is closed, for a new one.
+        max_connection_age_grace_seconds: what calls on such a connection have left.
+        handshake_seconds: until a new connection must have said hello.
+        min_ping_interval_seconds: clients may not ping more often.
+        cache_keys: how many keys to remember.
+        cache_unknown_keys: how many keys that do not exist to remember.
+        database_connections: the most connections to the database.
+        drain_seconds: what calls under way have left once the server is told to stop.
+        drain_delay_seconds: how long the server says beforehand that it will stop, and
+            goes on serving, so that load balancers can look elsewhere.
+        log_format: "json", "console", or "auto": for people on a terminal.
+        log_level: "debug", "info", "warning" or "error".
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+    )
+
+    listen: str = "127.0.0.1:50051"
+    data_dir: Path = Path(".keyfence")
+    database_url: SecretStr | None = None
+    root_key: SecretStr | None = None
+    pepper: SecretStr | None = None
+    pepper_file: Path | None = None
+    bootstrap_keyspaces: Annotated[tuple[Path, ...], NoDecode] = ()
+
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Path | None = None
+    tls_reload_seconds: Seconds = 10
+    insecure_plaintext: bool = False
+    unix_socket_mode: str = "0600"
+    reflection: Reflection = Reflection.AUTO
+    metrics_listen: str | None = None
+
+    max_concurrent_calls: int = Field(default=1_000, ge=1, le=1_000_000)
+    max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_streams_per_connection: int = Field(default=250, ge=1, le=100_000)
+    max_message_bytes: int = Field(default=4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
+    max_metadata_bytes: int = Field(default=8 * 1024, ge=4 * 1024, le=64 * 1024)
+    max_connection_idle_seconds: Seconds = 900
+    max_connection_age_seconds: Seconds = 3_600
+    max_connection_age_grace_seconds: Seconds = 30
+    handshake_seconds: Seconds = 10
+    min_ping_interval_seconds: Seconds = 10
+
+    cache_keys: int = Field(default=100_000, ge=1, le=100_000_000)
+    cache_unknown_keys: int = Field(default=10_000, ge=1, le=100_000_000)
+    database_connections: int = Field(default=10, ge=2, le=1_000)
+    drain_seconds: float = Field(default=20, ge=0, le=3_600)
+    drain_delay_seconds: float = Field(default=0, ge=0, le=3_600)
+    log_format: LogFormat = LogFormat.AUTO
+    log_level: LogLevel = LogLevel.INFO
+
+    @field_validator("bootstrap_keyspaces", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        parse_addresses(value)
+        return value
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _check_metrics_listen(cls, value: str | None) -> str | None:
+        if value is not None and not isinstance(parse_address(value), TcpAddress):
+            raise ValueError("must be HOST:PORT, for example 127.0.0.1:9464")
+        return value
+
+    @field_validator("unix_socket_mode")
+    @classmethod
+    def _check_unix_socket_mode(cls, value: str) -> str:
+        if value not in ("0600", "0660"):
+            raise ValueError('must be "0600", or "0660" to let the group in')
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Settings:
+        if self.pepper is not None and self.pepper_file is not None:
+            raise ValueError("KEYFENCE_PEPPER and KEYFENCE_PEPPER_FILE: set one of them")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("KEYFENCE_TLS_CERT_FILE and KEYFENCE_TLS_KEY_FILE go together")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("KEYFENCE_TLS_CLIENT_CA_FILE needs KEYFENCE_TLS_CERT_FILE")
+        exposed = [
+            str(address)
+            for address in self.addresses()
+            if isinstance(address, TcpAddress) and not address.is_loopback
+        ]
+        if exposed and self.tls_cert_file is None and not self.insecure_plaintext:
+            raise ValueError(
+                f"KEYFENCE_LISTEN: {exposed[0]} can be reached from other machines, and without "
+                "TLS every key would cross the network in the clear. Set KEYFENCE_TLS_CERT_FILE "
+                "and KEYFENCE_TLS_KEY_FILE, or listen on 127.0.0.1 or unix:/PATH. If something "
+                "else encrypts, set KEYFENCE_INSECURE_PLAINTEXT=true"
+            )
+        return self
+
+    def addresses(self) -> tuple[ListenAddress, ...]:
+        """Where to listen."""
+        return parse_addresses(self.listen)
+
+    def exposed_in_plaintext(self) -> tuple[ListenAddress, ...]:
+        """The addresses where others than this machine could listen in."""
+        if self.tls_cert_file is not None:
+            return ()
+        return tuple(
+            address
+            for address in self.addresses()
+            if isinstance(address, TcpAddress) and not address.is_loopback
+        )
+
+    def serves_reflection(self) -> bool:
+        """Whether to tell the API to whoever asks."""
+        if self.reflection is Reflection.AUTO:
+            return not any(
+                isinstance(address, TcpAddress) and not address.is_loopback
+                for address in self.addresses()
+            )
+        return self.reflection is Reflection.ON
+
+    def certificate_files(self) -> CertificateFiles | None:
+        """Where the certificate is; None for plaintext."""
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return None
+        return CertificateFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
+
+    def limits(self) -> Limits:
+        """What one client may ask of the server."""
+        return Limits(
+            concurrent_calls=self.max_concurrent_calls,
+            connections=self.max_connections,
+            streams_per_connection=self.max_streams_per_connection,
+            message_bytes=self.max_message_bytes,
+            metadata_bytes=self.max_metadata_bytes,
+            connection_idle_seconds=self.max_connection_idle_seconds,
+            connection_age_seconds=self.max_connection_age_seconds,
+            connection_age_grace_seconds=self.max_connection_age_grace_seconds,
+            handshake_seconds=self.handshake_seconds,
+            ping_interval_seconds=self.min_ping_interval_seconds,
+        )
+
+    def store_url(self) -> str:
+        """Where the store is. May hold a password."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{quote(str(self.data_dir.absolute() / DATABASE_FILE))}"
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Reads the settings from the process's environment.
+
+    Args:
+        environment: the variables to look through for misspelt ones; by default those
+            of the process. Values are always the process's.
+
+    Raises:
+        InvalidSettings: with every problem.
+    """
+    problems = _name_problems(os.environ if environment is None else environment)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problems += map(_describe, error.errors(include_input=False, include_url=False))
+        raise InvalidSettings(*problems) from None
+    if problems:
+        raise InvalidSettings(*problems)
+    return settings
+
+
+def _name_problems(environment: Mapping[str, str]) -> list[str]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    secrets = {PREFIX + name for name in ("ROOT_KEY", "PEPPER", "PEPPER_FILE", "DATABASE_URL")}
+    doors = {PREFIX + name for name in ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE")}
+    problems = []
+    for name, value in sorted(environment.items()):
+        if not name.upper().startswith(PREFIX) or name in _OF_CLIENTS:
+            continue
+        if _OF_KUBERNETES.fullmatch(name):
+            continue
+        if name.upper() not in known:
+            nearest = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            problems.append(f"{name}: there is no such setting{hint}")
+        elif not value and name.upper() in secrets | doors:
+            problems.append(f"{name}: is set, but empty; unset it, or give it a value")
+    return problems
+
+
+def _describe(error: Mapping[str, object]) -> str:
+    location = error["loc"]
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if isinstance(location, tuple) and location:
+        return f"{PREFIX}{str(location[0]).upper()}: {message}"
+    return message

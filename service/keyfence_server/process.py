@@ -1,0 +1,88 @@
+"""The server as a process: its logs, its signals, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import structlog
+import uvloop
+
+from keyfence_server.bootstrap import RunningServer, start
+from keyfence_server.config import Settings
+from keyfence_server.rpc.tracing import SpanPerCall
+from keyfence_server.telemetry.logs import configure_logs, log_uncaught_in
+from keyfence_server.telemetry.tracing import configure_tracing
+from keyfence_server.welcome import find_example, welcome
+
+_log = structlog.get_logger("keyfence")
+
+
+def run(settings: Settings) -> None:
+    """Serves until a signal says to stop: the first one drains, the second stops at once.
+
+    Raises:
+        CannotStart: with the reason and what to do.
+    """
+    configure_logs(settings.log_format, settings.log_level)
+    # gRPC's core writes to the standard error by itself, past every redaction.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if os.environ.get("GRPC_TRACE"):
+        _log.warning("GRPC_TRACE is set: gRPC writes credentials and keys to the standard error")
+    traces = configure_tracing()
+    try:
+        uvloop.run(_serve(settings, traces.calls))
+    finally:
+        traces.close()
+
+
+async def _serve(settings: Settings, tracing: SpanPerCall | None) -> None:
+    loop = asyncio.get_running_loop()
+    log_uncaught_in(loop)
+    signals: asyncio.Queue[str] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number.name)
+    server = await start(settings, tracing=tracing)
+    for address in server.addresses:
+        _log.info("serving", address=str(address))
+    if server.first_start is not None:
+        report = server.first_start
+        example = find_example(report.keyspaces)
+        sys.stdout.write(welcome(server.addresses[0], report.root_key_file, example))
+        sys.stdout.flush()
+    await _until_stopped(server, settings, signals)
+    _log.info("stopped")
+
+
+async def _until_stopped(
+    server: RunningServer, settings: Settings, signals: asyncio.Queue[str]
+) -> None:
+    ended = asyncio.ensure_future(server.wait())
+    told = asyncio.ensure_future(signals.get())
+    await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
+    if not told.done():
+        told.cancel()
+        await server.stop()
+        await ended
+        return
+    _log.info("draining", signal=told.result(), seconds=settings.drain_seconds)
+    server.say_not_serving()
+    draining = asyncio.ensure_future(_drain(server, settings))
+    told_again = asyncio.ensure_future(signals.get())
+    await asyncio.wait({draining, told_again}, return_when=asyncio.FIRST_COMPLETED)
+    if told_again.done():
+        _log.warning("stopping at once", signal=told_again.result())
+        draining.cancel()
+        await asyncio.wait({draining})
+        await server.stop()
+    else:
+        told_again.cancel()
+        await draining
+    await ended
+
+
+async def _drain(server: RunningServer, settings: Settings) -> None:
+    await asyncio.sleep(settings.drain_delay_seconds)
+    await server.stop(settings.drain_seconds)

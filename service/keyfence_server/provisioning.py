@@ -1,0 +1,171 @@
+"""What a server needs of its own before it can start: a directory, a pepper, a credential.
+
+All of it is made at the first start where that is safe, and nothing is made twice: a
+second pepper would make every key unknown, and a second credential would be a back door.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import structlog
+import yaml
+
+from keyfence_server.adapters.files.lock import AlreadyLocked, FileLock
+from keyfence_server.adapters.files.peppers import generate_pepper, parse_peppers
+from keyfence_server.adapters.files.private import (
+    create_private_file,
+    is_readable_by_others,
+    make_private_directory,
+)
+from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl, parse_database_url
+from keyfence_server.application.first_start import new_root_credential, read_root_credential
+from keyfence_server.config import Settings
+from keyfence_server.domain.declarations import KeyspaceDeclaration
+from keyfence_server.domain.documents import declaration_from_document
+from keyfence_server.domain.errors import InvalidDeclaration, InvalidInput
+from keyfence_server.domain.secrets import Peppers, Plaintext
+
+ROOT_KEY_FILE: Final = "root.key"
+PEPPER_FILE: Final = "pepper"
+LOCK_FILE: Final = "lock"
+_MAKE_A_PEPPER: Final = 'make one with: echo "1:$(openssl rand -base64 32)"'
+
+_log = structlog.get_logger("keyfence")
+
+
+class CannotStart(Exception):
+    """The server cannot start, and why, and what to do about it."""
+
+
+def embedded_database(settings: Settings) -> Path | None:
+    """The file of the embedded database; None if the store is a PostgreSQL server.
+
+    Raises:
+        CannotStart: no store can be at the address.
+    """
+    try:
+        url = parse_database_url(settings.store_url())
+    except InvalidDatabaseUrl as error:
+        raise CannotStart(f"KEYFENCE_DATABASE_URL: {error}") from None
+    return Path(url.path) if url.is_sqlite else None
+
+
+def lock_database(settings: Settings, database: Path) -> FileLock:
+    """Makes the database's directory, if need be, and keeps other servers away from it.
+
+    Raises:
+        CannotStart: another server has it, or the directory cannot be had.
+    """
+    try:
+        make_private_directory(settings.data_dir)
+        directory = database.parent
+        # In the directory of our own, one lock is for all that is in it.
+        ours = directory.resolve() == settings.data_dir.resolve()
+        return FileLock(directory / (LOCK_FILE if ours else f"{database.name}.{LOCK_FILE}"))
+    except AlreadyLocked as error:
+        raise CannotStart(
+            f"another server uses {database}: {error}. Stop it, or give this one another "
+            "KEYFENCE_DATA_DIR"
+        ) from None
+    except OSError as error:
+        raise CannotStart(f"{error.filename}: {error.strerror}") from None
+
+
+def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
+    """The peppers that were given, or for an embedded database those in its directory.
+
+    Raises:
+        CannotStart: there are none and none may be made, or they are malformed.
+    """
+    try:
+        if settings.pepper is not None:
+            return parse_peppers(settings.pepper.get_secret_value())
+        if settings.pepper_file is not None:
+            return parse_peppers(_read_secret(settings.pepper_file))
+    except ValueError as error:
+        name = "KEYFENCE_PEPPER" if settings.pepper is not None else "KEYFENCE_PEPPER_FILE"
+        raise CannotStart(f"{name}: {error}; {_MAKE_A_PEPPER}") from None
+    if database is None:
+        raise CannotStart(
+            "with PostgreSQL a pepper must be given, in KEYFENCE_PEPPER_FILE or KEYFENCE_PEPPER, "
+            f"and kept apart from the database's backups; {_MAKE_A_PEPPER}"
+        )
+    path = settings.data_dir / PEPPER_FILE
+    if not path.exists():
+        if database.exists():
+            raise CannotStart(
+                f"{path} is gone, and {database} is there: without its pepper no key in it can be "
+                "recognised. Restore the file from a backup"
+            )
+        create_private_file(path, generate_pepper())
+        _log.info("pepper made; back it up, apart from the database", file=str(path))
+    try:
+        return parse_peppers(_read_secret(path))
+    except ValueError as error:
+        raise CannotStart(f"{path}: {error}") from None
+
+
+def given_root_credential(settings: Settings) -> Plaintext | None:
+    """The first credential that was given; None if none was.
+
+    Raises:
+        CannotStart: it does not have the form of one.
+    """
+    if settings.root_key is None:
+        return None
+    try:
+        return read_root_credential(settings.root_key.get_secret_value())
+    except InvalidInput as error:
+        raise CannotStart(str(error)) from None
+
+
+def make_root_credential(settings: Settings) -> Plaintext:
+    """A first credential, in a file that only its owner can read.
+
+    It is in the file before it is in the store. A start that was cut off in between
+    goes on with the credential in the file, so that there is never a credential in the
+    store that nobody has.
+
+    Raises:
+        CannotStart: the file cannot be written, or holds something else.
+    """
+    path = settings.data_dir / ROOT_KEY_FILE
+    try:
+        if path.exists():
+            return read_root_credential(_read_secret(path).strip())
+        credential = new_root_credential()
+        make_private_directory(settings.data_dir)
+        create_private_file(path, f"{credential.reveal()}\n")
+    except InvalidInput:
+        raise CannotStart(
+            f"{path} is there and holds no operator credential; take it away, and a new one is made"
+        ) from None
+    except OSError as error:
+        raise CannotStart(f"{path}: {error.strerror}") from None
+    return credential
+
+
+def read_keyspace_file(path: Path) -> KeyspaceDeclaration:
+    """A keyspace that is to be applied at the first start.
+
+    Raises:
+        CannotStart: the file cannot be read, or is not a keyspace.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return declaration_from_document(document)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, InvalidDeclaration) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES: {path}: {reason}") from None
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        if is_readable_by_others(path):
+            _log.warning("a secret that others can read; chmod it to 0600", file=str(path))
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise CannotStart(f"{path}: {reason}") from None

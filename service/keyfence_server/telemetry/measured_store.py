@@ -1,0 +1,73 @@
+"""Measures a store from outside, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+from keyfence_server.application.ports import Snapshot, Store, StoreUnavailable, Transaction
+from keyfence_server.rpc.stats import Latencies
+
+
+class StoreStats:
+    """What the store was asked.
+
+    Attributes:
+        snapshots: how long snapshots were held.
+        transactions: how long transactions took, the wait for their turn included.
+        unavailable: how often the store did not answer.
+        in_use: how many snapshots and transactions are open now.
+    """
+
+    __slots__ = ("in_use", "snapshots", "transactions", "unavailable")
+
+    def __init__(self) -> None:
+        self.snapshots = Latencies()
+        self.transactions = Latencies()
+        self.unavailable = 0
+        self.in_use = 0
+
+
+class MeasuredStore:
+    """A store that keeps its port and counts."""
+
+    def __init__(self, store: Store, stats: StoreStats) -> None:
+        self._store = store
+        self._stats = stats
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """See the port."""
+        async with self._measured(self._stats.snapshots), self._store.snapshot() as snapshot:
+            yield snapshot
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """See the port."""
+        async with (
+            self._measured(self._stats.transactions),
+            self._store.transaction() as transaction,
+        ):
+            yield transaction
+
+    async def ping(self) -> None:
+        """See the port."""
+        await self._store.ping()
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._store.close()
+
+    @asynccontextmanager
+    async def _measured(self, latencies: Latencies) -> AsyncIterator[None]:
+        started = perf_counter()
+        self._stats.in_use += 1
+        try:
+            yield
+        except StoreUnavailable:
+            self._stats.unavailable += 1
+            raise
+        finally:
+            self._stats.in_use -= 1
+            latencies.add(perf_counter() - started)

@@ -1,0 +1,171 @@
+"""Metrics for Prometheus, worked out when they are asked for.
+
+The hot path counts in plain numbers and knows nothing of this. Labels take their
+values from what exists: RPCs, reasons, keyspaces that are declared. What a caller
+says never becomes a label, so that nobody can make up new time series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from keyfence.v1 import reason_pb2
+from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.rpc.stats import LATENCY_BOUNDS, Latencies, RpcStats
+from keyfence_server.telemetry.measured_store import StoreStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the numbers are."""
+
+    rpc: RpcStats
+    store: StoreStats
+    cache: FactCache
+    calls_under_way: Callable[[], int]
+    is_serving: Callable[[], bool]
+
+
+_CACHE_COUNTERS: Final = (
+    ("hits", "Checks and calls whose key was in memory."),
+    ("misses", "Keys that were not in memory."),
+    ("unknown_hits", "Made-up keys that were known not to exist."),
+    ("joined_loads", "Look-ups that waited for another one of the same key."),
+    ("discarded_fills", "Loads thrown away because something changed meanwhile."),
+    ("store_loads", "Loads of a key from the store."),
+)
+
+
+class KeyfenceCollector(Collector):
+    """Makes metrics of the numbers, whenever somebody asks."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as they are now."""
+        yield from self._of_calls()
+        yield from self._of_cache()
+        yield from self._of_store()
+
+    def _of_calls(self) -> Iterator[Metric]:
+        sources = self._sources
+        seconds = HistogramMetricFamily(
+            "keyfence_rpc_seconds",
+            "How long calls took, from their message to their answer.",
+            labels=["method", "code"],
+        )
+        for method, stats in sources.rpc.methods.items():
+            _add(seconds, [method, "OK"], stats.succeeded)
+            for code, latencies in list(stats.failed.items()):
+                _add(seconds, [method, code.name], latencies)
+        yield seconds
+        verdicts = CounterMetricFamily(
+            "keyfence_verdicts",
+            "What checks answered.",
+            labels=["keyspace", "reason"],
+        )
+        for (keyspace, reason), count in list(sources.rpc.verdicts.counts.items()):
+            verdicts.add_metric([keyspace, _reason_name(reason)], count)
+        yield verdicts
+        yield GaugeMetricFamily(
+            "keyfence_calls_under_way",
+            "Calls that are being answered now.",
+            value=sources.calls_under_way(),
+        )
+        yield GaugeMetricFamily(
+            "keyfence_serving",
+            "Whether the server says that it serves: 1 or 0.",
+            value=int(sources.is_serving()),
+        )
+
+    def _of_cache(self) -> Iterator[Metric]:
+        cache = self._sources.cache
+        yield GaugeMetricFamily("keyfence_cache_keys", "Keys in memory.", value=len(cache))
+        yield GaugeMetricFamily(
+            "keyfence_cache_unknown_keys",
+            "Made-up keys that are remembered not to exist.",
+            value=cache.unknown_count,
+        )
+        for name, documentation in _CACHE_COUNTERS:
+            yield CounterMetricFamily(
+                f"keyfence_cache_{name}", documentation, value=getattr(cache.counts, name)
+            )
+        yield GaugeMetricFamily(
+            "keyfence_revision",
+            "The revision that every answer reflects at least.",
+            value=cache.revision,
+        )
+
+    def _of_store(self) -> Iterator[Metric]:
+        stats = self._sources.store
+        seconds = HistogramMetricFamily(
+            "keyfence_store_seconds",
+            "How long snapshots and transactions of the store were held.",
+            labels=["operation"],
+        )
+        _add(seconds, ["snapshot"], stats.snapshots)
+        _add(seconds, ["transaction"], stats.transactions)
+        yield seconds
+        yield CounterMetricFamily(
+            "keyfence_store_unavailable",
+            "How often the store could not be reached, or did not answer in time.",
+            value=stats.unavailable,
+        )
+        yield GaugeMetricFamily(
+            "keyfence_store_in_use",
+            "Snapshots and transactions that are open now.",
+            value=stats.in_use,
+        )
+
+
+class MetricsServer:
+    """Serves the metrics over HTTP, on an address of their own."""
+
+    def __init__(self, host: str, port: int, sources: Sources) -> None:
+        """Begins to serve. Raises `OSError` if the port cannot be had."""
+        registry = CollectorRegistry()
+        registry.register(KeyfenceCollector(sources))
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._server, self._thread = start_http_server(port, host, registry)
+
+    @property
+    def port(self) -> int:
+        """The port, which may have been the kernel's choice."""
+        return self._server.server_port
+
+    def close(self) -> None:
+        """Serves no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _reason_name(reason: int) -> str:
+    return reason_pb2.Reason.Name(reason_pb2.Reason.ValueType(reason)).removeprefix("REASON_")
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], latencies: Latencies) -> None:
+    buckets = []
+    so_far = 0
+    for bound, count in zip([*map(str, LATENCY_BOUNDS), "+Inf"], latencies.buckets, strict=True):
+        so_far += count
+        buckets.append((bound, so_far))
+    family.add_metric(labels, buckets, latencies.total_seconds)

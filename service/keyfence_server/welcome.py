@@ -1,0 +1,124 @@
+"""What the first start prints: commands to paste that show what a server is for."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.rpc.addresses import ListenAddress, TcpAddress
+
+_DEFAULT_TARGET: Final = "127.0.0.1:50051"
+_PROGRAM: Final = "keyfence"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Scopes that make a good example of a keyspace.
+
+    Attributes:
+        granted: a scope to grant.
+        implied: one that comes with it, or itself.
+        denied: one that does not come with it; None if there is none.
+    """
+
+    keyspace: str
+    granted: str
+    implied: str
+    denied: str | None
+
+
+def find_example(keyspaces: Sequence[Keyspace]) -> Example | None:
+    """An example from the first keyspace that has scopes: if it can be, a scope that
+    brings another one, and that a third one brings."""
+    for keyspace in keyspaces:
+        examples = [_example(keyspace, scope) for scope in _in_declared_order(keyspace)]
+        if examples:
+            return max(examples, key=_richness)
+    return None
+
+
+def _example(keyspace: Keyspace, granted: str) -> Example:
+    catalog = keyspace.catalog
+    below = next(iter(catalog.implied_directly(granted)), None)
+    above = {path.granted for path in catalog.implying(granted)}
+    brought = {path.scope for path in catalog.implied_by(granted)}
+    others = [
+        scope for scope in _in_declared_order(keyspace) if scope != granted and scope not in brought
+    ]
+    denied = next((scope for scope in others if scope in above), next(iter(others), None))
+    return Example(keyspace.name, granted, below or granted, denied)
+
+
+def _richness(example: Example) -> int:
+    return (example.implied != example.granted) + (example.denied is not None)
+
+
+def _in_declared_order(keyspace: Keyspace) -> list[str]:
+    declared = [scope.name for scope in keyspace.declaration.scopes]
+    return list(dict.fromkeys([*declared, *keyspace.catalog.names]))
+
+
+def welcome(address: ListenAddress, root_key_file: Path | None, example: Example | None) -> str:
+    """The text for the terminal. It holds no secret: the commands read it from the file.
+
+    Args:
+        root_key_file: where the first credential is; None if it was given by
+            KEYFENCE_ROOT_KEY.
+    """
+    lines = [f"Keyfence listens on {address}. This is its first start.", ""]
+    if root_key_file is not None:
+        lines += [
+            f"The operator credential is in {root_key_file}, and nowhere else.",
+            "To try it out, paste this into another terminal, in this directory:",
+            "",
+            f"  export KEYFENCE_TOKEN=$(cat {shlex.quote(str(root_key_file))})",
+        ]
+    else:
+        lines += [
+            "The operator credential is the one that was given in KEYFENCE_ROOT_KEY.",
+            "To try it out, paste this into another terminal, in this directory:",
+            "",
+            '  export KEYFENCE_TOKEN="$KEYFENCE_ROOT_KEY"',
+        ]
+    if str(address) != _DEFAULT_TARGET:
+        lines.append(f"  export KEYFENCE_TARGET={shlex.quote(_target(address))}")
+    lines += [f"  {command}" for command in _commands(_program(), example)]
+    return "\n".join([*lines, ""])
+
+
+def _commands(program: str, example: Example | None) -> list[str]:
+    if example is None:
+        return [f"{program} whoami"]
+    keyspace, granted = example.keyspace, shlex.quote(example.granted)
+    create = f"{program} keys create --keyspace {keyspace} --account acct_1 --scope {granted}"
+    listing = f"{program} keys list --keyspace {keyspace} --account acct_1 --quiet"
+    allowed = f'{program} check "$KEY" --keyspace {keyspace} --scope {shlex.quote(example.implied)}'
+    commands = [f"KEY=$({create} --quiet)", f"{allowed} --explain"]
+    if example.denied is not None:
+        denied = shlex.quote(example.denied)
+        commands.append(f'{program} check "$KEY" --keyspace {keyspace} --scope {denied} --explain')
+    return [*commands, f"{program} keys revoke $({listing})", allowed]
+
+
+def _target(address: ListenAddress) -> str:
+    if isinstance(address, TcpAddress) and address.host.is_unspecified:
+        return f"127.0.0.1:{address.port}"
+    return str(address)
+
+
+def _program() -> str:
+    """How to call the command from where the server was started."""
+    found = shutil.which(_PROGRAM)
+    beside = Path(sys.executable).parent / _PROGRAM
+    if not beside.exists() or (found is not None and Path(found) == beside):
+        return _PROGRAM
+    try:
+        return shlex.quote(str(beside.relative_to(Path.cwd())))
+    except ValueError:
+        return shlex.quote(str(beside))
