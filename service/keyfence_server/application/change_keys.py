@@ -10,7 +10,7 @@ from keyfence_server.domain.errors import Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.keyspaces import SYSTEM
-from keyfence_server.domain.system import SYSTEM_KEYSPACE
+from keyfence_server.domain.system import ALL_KEYSPACES, SYSTEM_KEYSPACE
 from keyfence_server.domain.verdicts import Reason
 
 
@@ -27,7 +27,7 @@ async def require_an_administrator(transaction: Transaction, keyspace: str, cloc
     """Refuses to lock everybody out. Called after a credential was changed.
 
     Raises:
-        Precondition: no credential is left that can make and mend credentials. The
+        Precondition: no credential is left that can make every other one. The
             transaction must not be committed.
     """
     if keyspace != SYSTEM:
@@ -40,7 +40,7 @@ async def require_an_administrator(transaction: Transaction, keyspace: str, cloc
         if usable and is_administrator(facts):
             return
     raise Precondition(
-        "this would leave no operator credential that can manage operator credentials; make "
-        "another one first",
+        "this would leave no operator credential that can make every other one: with the scope "
+        f'"*", bound to "{ALL_KEYSPACES}" and "{SYSTEM}"; make another such one first',
         reason="LAST_OPERATOR",
     )

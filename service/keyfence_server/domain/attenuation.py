@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from keyfence_server.domain.addresses import are_within, parse_network
 from keyfence_server.domain.errors import ExceedsMaker
-from keyfence_server.domain.facts import NEVER, KeyFacts, own_mask
+from keyfence_server.domain.facts import NEVER, KeyFacts
 from keyfence_server.domain.keys import Key
 from keyfence_server.domain.keyspaces import SYSTEM
-from keyfence_server.domain.scopes import covers, is_wildcard
+from keyfence_server.domain.scopes import EVERYTHING, covers
 from keyfence_server.domain.system import ALL_KEYSPACES
 
 
@@ -31,18 +31,25 @@ def require_within(maker: KeyFacts, key: Key) -> None:
 
 
 def _require_scopes_within(maker: KeyFacts, key: Key) -> None:
-    beyond = own_mask(key, maker.keyspace) & ~maker.effective
+    catalog = maker.keyspace.catalog
+    # The key's own cap is left out of account: it may be lifted one day.
+    beyond = catalog.mask(key.granted_scopes) & ~maker.effective
     if beyond:
-        names = ", ".join(maker.keyspace.catalog.names_in(beyond)[:5])
+        names = ", ".join(catalog.names_in(beyond)[:5])
         raise ExceedsMaker(
             f"{maker.key_id} does not hold {names}, so it cannot give it to another key",
             exceeds="scopes",
         )
-    for pattern in filter(is_wildcard, key.granted_scopes):
+    for pattern in key.granted_scopes:
+        # A scope that is registered brings what the maker holds too, whatever it comes to
+        # imply. A wildcard may come to stand for more, and so may a name that is not
+        # registered, or not any more, and that an old key still carries.
+        if pattern in catalog:
+            continue
         if not all(_passes_on(ancestor, maker, pattern) for ancestor in maker.lineage):
             raise ExceedsMaker(
                 f'{maker.key_id} was not granted "{pattern}" itself, so it cannot pass on '
-                "scopes that may be registered under it later; name the scopes one by one",
+                "scopes that may be registered later; name the scopes one by one",
                 exceeds="scopes",
             )
 
@@ -92,6 +99,12 @@ def _require_keyspaces_within(maker: KeyFacts, key: Key) -> None:
 
 
 def is_administrator(facts: KeyFacts) -> bool:
-    """Whether a credential can make and mend operator credentials."""
-    wanted = facts.keyspace.catalog.required_mask(["keys:write"])
-    return bool(facts.effective & wanted) and facts.acts_on(SYSTEM)
+    """Whether a credential can make every operator credential that there can be.
+
+    Since nobody gives what they do not have, what the last such credential held could
+    never be had again.
+    """
+    return facts.acts_on(SYSTEM) and all(
+        EVERYTHING in key.granted_scopes and ALL_KEYSPACES in key.bound_keyspaces
+        for key in facts.lineage
+    )
