@@ -27,8 +27,10 @@ def parse_network(text: str) -> Network:
     """Reads an address or a CIDR network.
 
     Raises:
-        ValueError: it is neither, or has bits set beyond its prefix; the message says which.
+        ValueError: it is neither, has a zone, or has bits set beyond its prefix; the
+            message says which.
     """
+    _require_no_zone(text)
     network = ip_network(text)
     if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_PREFIX:
         mapped = network.network_address.ipv4_mapped
@@ -40,12 +42,17 @@ def parse_network(text: str) -> Network:
 @lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address:
     """Reads an address without a port or zone. Raises `ValueError`."""
-    if "%" in text:
-        raise ValueError(f"{text!r} has a zone; give the address alone")
+    _require_no_zone(text)
     address = ip_address(text)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def _require_no_zone(text: str) -> None:
+    # A zone means something on one host alone, and not to whoever reads the record.
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone; give the address alone")
 
 
 def canonical_networks(texts: Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from keyfence_server.domain.facts import KeyFacts, own_mask
 
 @dataclass(frozen=True, slots=True)
 class CappedScope:
-    """A scope that was granted or implied, and that a cap takes away again.
+    """A required scope that the key cannot hold, whatever it is granted.
 
     `capped_by` is "key_type:NAME" or "parent:KEY_ID".
     """
@@ -32,7 +32,7 @@ class ScopeExplanation:
         held: for each required scope that the key holds, how it came to it.
         sufficient_grants: the fewest grants that would have made up for what is missing
             and not capped.
-        capped: for each required scope that a cap takes away, which cap.
+        capped: for each required scope that a cap takes away, or would, which cap.
     """
 
     held: tuple[ScopePath, ...]
@@ -47,18 +47,18 @@ def explain(facts: KeyFacts, required: Sequence[str]) -> ScopeExplanation:
     capped: list[CappedScope] = []
     catalog = facts.keyspace.catalog
     for scope in dict.fromkeys(required):
-        path = catalog.explain(facts.key.granted_scopes, scope)
-        if path is None:
-            missing.append(scope)
-        elif cap := _cap_on(facts, scope):
+        if cap := _cap_on(facts, scope):
+            # Also where it was not granted: to grant it would not help.
             capped.append(CappedScope(scope, cap))
-        else:
+        elif path := catalog.explain(facts.key.granted_scopes, scope):
             held.append(path)
+        else:
+            missing.append(scope)
     return ScopeExplanation(tuple(held), catalog.smallest_grants(missing), tuple(capped))
 
 
 def _cap_on(facts: KeyFacts, scope: str) -> str | None:
-    """The first cap, from the key upwards, that takes a granted scope away."""
+    """The first cap, from the key upwards, that keeps a scope from the key."""
     wanted = facts.keyspace.catalog.required_mask([scope])
     if not facts.keyspace.cap_mask(facts.key.key_type) & wanted:
         return f"key_type:{facts.key.key_type}"
