@@ -16,13 +16,13 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
+from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile
+from keyfence_server.adapters.keyspace_files.source_text import printable
 from keyfence_server.cli import checks, keys, keyspaces, scopes, server
 from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.keyspace_files import InvalidKeyspaceFile
 from keyfence_server.cli.output import note, stdout_to_nowhere
-from keyfence_server.cli.source_text import printable
 
 PROGRAM: Final = "keyfence"
 _MOST_FAULTS: Final = 100
