@@ -314,6 +314,17 @@ def test_an_allow_that_nobody_could_read_is_not_0(served: Served, run: Run, keys
     assert "Traceback" not in done.stderr
 
 
+def test_nothing_is_made_where_nothing_can_be_printed(served: Served, run: Run) -> None:
+    run("keyspaces", "apply", "-f", str(EXAMPLES / "demo.yaml"))
+    before = run("keys", "list", "-k", "demo", "--limit", "0", "-q").out
+    line = shlex.join([*COMMAND, *words("keys create -k demo -a a")])
+    done = subprocess.run(
+        ["sh", "-c", f"{line} >&-"], capture_output=True, text=True, check=False, env=served.env()
+    )
+    assert done.returncode == ExitCode.OUTPUT_LOST
+    assert run("keys", "list", "-k", "demo", "--limit", "0", "-q").out == before
+
+
 # --- keyspaces and scopes ---------------------------------------------------------------
 
 

@@ -136,6 +136,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns how it ends. Expected failures print no traceback."""
     if any(not _is_text(argument) for argument in arguments or sys.argv[1:]):
         return _complain("the command line is not UTF-8", ExitCode.WRONG_INPUT)
+    if sys.stdout is None:
+        # A plaintext with nowhere to go would be lost for good.
+        return _complain("standard output is closed", ExitCode.OUTPUT_LOST)
     try:
         code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()

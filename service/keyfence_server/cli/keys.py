@@ -21,6 +21,7 @@ from keyfence_server.cli.output import (
     OutputOption,
     QuietOption,
     moment,
+    moment_in_short,
     note,
     print_fields,
     print_table,
@@ -444,7 +445,7 @@ def _described(key: Key) -> dict[str, str]:
 
 def _print_keys(keys: Iterable[Key]) -> None:
     print_table(
-        ("KEY", "LOOKS LIKE", "NAME", "ACCOUNT", "TYPE", "STATE", "GRANTED", "EXPIRES"),
+        ("KEY", "LOOKS LIKE", "NAME", "ACCOUNT", "TYPE", "STATE", "GRANTED", "EXPIRES (UTC)"),
         (
             (
                 key.key_id,
@@ -454,8 +455,9 @@ def _print_keys(keys: Iterable[Key]) -> None:
                 f"{key.key_type}, {key.environment}",
                 key.state.lower(),
                 ", ".join(key.granted_scopes),
-                moment(key.expire_time, absent="never"),
+                moment_in_short(key.expire_time, absent="never"),
             )
             for key in keys
         ),
+        unbroken=2,
     )

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
@@ -63,7 +64,9 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """Writes a line for people to standard error, out of the way of scripts."""
-    sys.stderr.write(f"{text}\n")
+    # Somebody may have closed it, which is no reason to fail.
+    with suppress(OSError, AttributeError):
+        sys.stderr.write(f"{text}\n")
 
 
 def say_json(value: object) -> None:
@@ -99,6 +102,11 @@ def moment(time: datetime | None, *, absent: str = "") -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def moment_in_short(time: datetime | None, *, absent: str = "") -> str:
+    """A time for a column whose heading says that it is in UTC, to the minute."""
+    return absent if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
 def arrow() -> str:
     """An arrow that standard output can show."""
     return "→" if _can_show("→") else "->"
@@ -128,15 +136,21 @@ def print_fields(fields: Mapping[str, str]) -> None:
             out.print(_dim(f"{name:<{width}}  ").append(printable(value), style="default"))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table with a heading."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, unbroken: int = 1
+) -> None:
+    """Prints a table with a heading.
+
+    Args:
+        unbroken: how many of the first columns are never broken over lines, because they
+            are there to be copied.
+    """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):
-        # The first column identifies the row: it is never broken in two.
-        table.add_column(column, no_wrap=index == 0, overflow="fold")
+        table.add_column(column, no_wrap=index < unbroken, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     out = console()
