@@ -451,3 +451,19 @@ def test_completion_offers_what_the_server_has(served: Served, run: Run, keyspac
     assert complete(f"keyfence keys list --keyspace {keyspace[:6]}") == [keyspace]
     scopes = complete(f"keyfence keys create --keyspace {keyspace} --scope vps:c")
     assert scopes == ["vps:create"]
+
+
+def test_a_terminal_without_unicode_loses_no_answer(
+    served: Served, run: Run, keyspace: str
+) -> None:
+    _, api_key = make_key(run, keyspace, "-s", "vps:write", "-n", "Größe")
+    done = subprocess.run(
+        [*COMMAND, "check", api_key, "-k", keyspace, "-s", "vps:read", "--explain"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=served.env({"PYTHONIOENCODING": "ascii"}),
+    )
+    assert done.returncode == ExitCode.OK
+    assert "vps:write -> vps:read" in done.stdout
+    assert r"Gr\xf6\xdfe" in done.stdout

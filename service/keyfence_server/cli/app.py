@@ -22,7 +22,7 @@ from keyfence_server.cli import checks, keys, keyspaces, scopes, server
 from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.output import note, stdout_to_nowhere
+from keyfence_server.cli.output import note, spell_out_what_cannot_be_shown, stdout_to_nowhere
 
 PROGRAM: Final = "keyfence"
 _MOST_FAULTS: Final = 100
@@ -139,6 +139,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         # A plaintext with nowhere to go would be lost for good.
         return _complain("standard output is closed", ExitCode.OUTPUT_LOST)
+    spell_out_what_cannot_be_shown()
     try:
         code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()

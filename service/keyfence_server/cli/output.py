@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -47,13 +48,19 @@ QuietOption = Annotated[
 ]
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console that has colours on a terminal alone, and none with NO_COLOR."""
+def console() -> Console:
+    """Standard output, in colours on a terminal alone, and in none with NO_COLOR."""
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _WIDE
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    width = None if sys.stdout.isatty() else _WIDE
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+
+
+def spell_out_what_cannot_be_shown() -> None:
+    """Has standard output write what its encoding lacks in ASCII: an answer must not be
+    lost because of somebody's display name."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
