@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 import subprocess
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,9 @@ def run(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture
-def keyspace(run: Run, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def keyspace(run: Run, tmp_path: Path) -> str:
     """A keyspace of the test's own, declared as the demo is."""
-    name = f"t{abs(hash(request.node.nodeid)) % 10**12}"
+    name = f"t{uuid.uuid4().hex}"
     text = (EXAMPLES / "demo.yaml").read_text().replace("keyspace: demo", f"keyspace: {name}")
     file = tmp_path / "keyspace.yaml"
     file.write_text(text)
@@ -448,7 +449,7 @@ def test_completion_offers_what_the_server_has(served: Served, run: Run, keyspac
         assert done.stderr == ""
         return done.stdout.split()
 
-    assert complete(f"keyfence keys list --keyspace {keyspace[:6]}") == [keyspace]
+    assert complete(f"keyfence keys list --keyspace {keyspace[:20]}") == [keyspace]
     scopes = complete(f"keyfence keys create --keyspace {keyspace} --scope vps:c")
     assert scopes == ["vps:create"]
 
