@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import subprocess
 import uuid
@@ -313,6 +314,23 @@ def test_an_allow_that_nobody_could_read_is_not_0(served: Served, run: Run, keys
         )
     assert done.returncode == ExitCode.OUTPUT_LOST
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_gets_no_complaint(served: Served, keyspace: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [*COMMAND, "keyspaces", "get", keyspace, "-o", "json"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=served.env(),
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (ExitCode.OUTPUT_LOST, "")
 
 
 def test_nothing_is_made_where_nothing_can_be_printed(served: Served, run: Run) -> None:

@@ -155,6 +155,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Files that cannot be read are failures by now, so this is standard output: an
         # answer that nobody could read must not count as one.
         stdout_to_nowhere()
+        if isinstance(error, BrokenPipeError):
+            # Its reader has seen enough, as in `keyfence keys list | head`.
+            return ExitCode.OUTPUT_LOST
         return _complain(f"the answer could not be written: {error.strerror}", ExitCode.OUTPUT_LOST)
     except SystemExit as error:
         return _end_of_library(error)
