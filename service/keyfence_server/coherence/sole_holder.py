@@ -1,8 +1,8 @@
-"""The fence of a process that is the only holder there is.
+"""The fence of a process that is the only one on its store.
 
-It holds the lock that makes it the only one, so nobody else answers from memory, and
-a mutation holds everywhere once it is applied to this process's own cache. There is
-nobody to wait for, and no lease to renew.
+It holds the lock that makes it the only one, so it needs no lease of its own, and
+nobody else grants any: a mutation holds everywhere once it is applied to this process's
+own memory and to everyone downstream of it.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keyfence_server.application.ports import Change
-from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.ledger import Ledger
 
 
 class SoleHolder:
     """Implements the port `Fence` for a single process."""
 
-    def __init__(self, cache: FactCache) -> None:
-        self._cache = cache
+    def __init__(self, ledger: Ledger, hub: DownstreamHub) -> None:
+        self._ledger = ledger
+        self._hub = hub
         self._lost_track = False
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> None:
-        """Applies the mutation to the cache. After that nobody answers from before it."""
+        """Applies the mutation here, and waits for everyone downstream."""
         if self._lost_track:
             # Some revisions before this one may never be announced. What is loaded from
             # here on is new enough to do without them.
             self._lost_track = False
-            self._cache.start_at(revision)
-        self._cache.apply(revision, changes)
+            self._ledger.restart(revision, self._hub.epoch)
+        self._ledger.take(revision, changes)
+        await self._hub.wait_settled(revision)
 
     async def forget_everything(self) -> None:
-        """Empties the cache: a commit may have taken effect without our learning of it."""
+        """A commit may have taken effect without our learning of it."""
         self._lost_track = True
-        self._cache.clear()
+        self._ledger.restart(self._ledger.applied, self._hub.epoch)

@@ -1,0 +1,89 @@
+"""The fence among several processes on a store.
+
+A mutation holds everywhere when every registered process has acknowledged it, for itself
+and for everyone downstream of it, or when W has passed since the commit returned, by
+this process's own clock: by then every lease from before the commit has run out, whoever
+held it (rule I4). Acknowledgements only make it quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from keyfence_server.application.ports import Change, StoreUnavailable
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.ports import BootClock, Register, RegisteredProcess
+from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.terms import LeaseTerms
+
+_RETRY_SECONDS: Final = 0.1
+
+_log = structlog.get_logger("keyfence.coherence")
+
+
+class AuthorityFence:
+    """Implements the port `Fence` for one of several processes."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        register: Register,
+        hub: DownstreamHub,
+        terms: LeaseTerms,
+        clock: BootClock,
+    ) -> None:
+        self._replica = replica
+        self._register = register
+        self._hub = hub
+        self._terms = terms
+        self._clock = clock
+
+    async def wait(self, revision: int, changes: Sequence[Change]) -> None:
+        """Returns when no holder answers from before the revision any more, after W at the
+        latest."""
+        everyone_has_lost = self._clock.now() + self._terms.wait
+        if changes:
+            self._replica.take(revision, changes)
+        settled = asyncio.ensure_future(self._settled(revision))
+        timer = asyncio.ensure_future(self._clock.sleep_until(everyone_has_lost))
+        try:
+            await asyncio.wait((settled, timer), return_when=asyncio.FIRST_COMPLETED)
+            if settled.done() and settled.exception() is not None:
+                # What went wrong says nothing about the others, so they are waited out.
+                _log.error("fence_by_time_only", revision=revision, exc_info=settled.exception())
+                await timer
+        finally:
+            timer.cancel()
+            settled.cancel()
+
+    async def forget_everything(self) -> None:
+        """A commit may have taken effect without our learning of it. The change log says
+        so before the next lease counts; until then the present lease is as good as ever,
+        since nobody was told that the mutation holds."""
+
+    async def _settled(self, revision: int) -> None:
+        """Returns when everyone has acknowledged, here and elsewhere."""
+        await self._clock.sleep_until(self._replica.acknowledgements_count_from)
+        # Read after the commit. Who has registered since was given a head that is as new,
+        # and who is gone from the register has lost or given up its lease.
+        others = await self._other_processes()
+        while True:
+            moved = self._replica.progress.wait()
+            others = [one for one in others if self._replica.acknowledged_by(one) < revision]
+            if not others:
+                break
+            await moved
+        await self._hub.wait_settled(revision)
+
+    async def _other_processes(self) -> list[RegisteredProcess]:
+        while True:
+            try:
+                everyone = await self._register.list_processes()
+            except StoreUnavailable:
+                await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)
+            else:
+                return [one for one in everyone if one.process_id != self._replica.process_id]
