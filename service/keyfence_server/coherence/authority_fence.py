@@ -60,6 +60,12 @@ class AuthorityFence:
             timer.cancel()
             settled.cancel()
 
+    async def settle(self, revision: int) -> None:
+        """Returns when everything up to the revision holds everywhere. Whoever committed
+        it may have fallen before its fence was up, so nothing is assumed of when that
+        was: W counts from now."""
+        await self.wait(revision, ())
+
     async def forget_everything(self) -> None:
         """A commit may have taken effect without our learning of it. The change log says
         so before the next lease counts; until then the present lease is as good as ever,

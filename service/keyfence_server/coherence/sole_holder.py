@@ -24,15 +24,24 @@ class SoleHolder:
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> None:
         """Applies the mutation here, and waits for everyone downstream."""
-        if self._lost_track:
-            # Some revisions before this one may never be announced. What is loaded from
-            # here on is new enough to do without them.
-            self._lost_track = False
-            self._ledger.restart(revision, self._hub.epoch)
+        self._find_track_at(revision - 1)
         self._ledger.take(revision, changes)
+        await self._hub.wait_settled(revision)
+
+    async def settle(self, revision: int) -> None:
+        """Waits until everything up to the revision is applied, here and downstream."""
+        self._find_track_at(revision)
         await self._hub.wait_settled(revision)
 
     async def forget_everything(self) -> None:
         """A commit may have taken effect without our learning of it."""
         self._lost_track = True
         self._ledger.restart(self._ledger.applied, self._hub.epoch)
+
+    def _find_track_at(self, revision: int) -> None:
+        """Goes on from a revision that the store is known to have reached. Some before it
+        may never be announced, but what is loaded from here on is new enough to do
+        without them."""
+        if self._lost_track and revision > self._ledger.applied:
+            self._ledger.restart(revision, self._hub.epoch)
+        self._lost_track = False
