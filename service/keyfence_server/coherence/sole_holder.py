@@ -44,4 +44,4 @@ class SoleHolder:
         without them."""
         if self._lost_track and revision > self._ledger.applied:
             self._ledger.restart(revision, self._hub.epoch)
-        self._lost_track = False
+            self._lost_track = False
