@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from keyfence.v1.keyspace_service_pb2 import ApplyKeyspaceResponse, KeyspaceDiff
 
 _STANDARD_INPUT: Final = "-"
+_LISTED: Final = frozenset({"scopes", "resources"})
+"""Fields whose changes show in the scopes, which are listed one by one."""
 
 app = typer.Typer(help="Declare key systems, and see what is declared.", no_args_is_help=True)
 
@@ -234,17 +236,23 @@ def _print_answer(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> None:
     ):
         for scope in names:
             print_styled((f"  {sign} {scope}", style))
-    if diff.changed_fields:
-        print_styled((f"  ~ {', '.join(diff.changed_fields)}", "yellow"))
-    _print_affected_keys(diff)
+    other = [field for field in diff.changed_fields if not (field in _LISTED and _lists(diff))]
+    if other:
+        print_styled((f"  ~ {', '.join(other)}", "yellow"))
+    _print_affected_keys(diff, dry_run=dry_run)
 
 
-def _print_affected_keys(diff: KeyspaceDiff) -> None:
+def _lists(diff: KeyspaceDiff) -> bool:
+    return bool(diff.added_scopes or diff.removed_scopes or diff.changed_scopes)
+
+
+def _print_affected_keys(diff: KeyspaceDiff, *, dry_run: bool) -> None:
     if not diff.affected_key_count:
         print_styled(("  No key gains or loses a scope.", "dim"))
         return
     count = diff.affected_key_count
-    print_styled((f"  {'1 key' if count == 1 else f'{count} keys'} would hold other scopes:", ""))
+    keys, holds = ("1 key", "holds") if count == 1 else (f"{count} keys", "hold")
+    print_styled((f"  {keys} {'would hold' if dry_run else holds} other scopes:", ""))
     print_table(
         ("KEY", "NAME", "ACCOUNT", "GAINS", "LOSES"),
         (
@@ -264,14 +272,7 @@ def _print_affected_keys(diff: KeyspaceDiff) -> None:
 
 
 def _changes(diff: KeyspaceDiff) -> bool:
-    return bool(
-        diff.created
-        or diff.added_scopes
-        or diff.removed_scopes
-        or diff.changed_scopes
-        or diff.changed_fields
-        or diff.affected_key_count
-    )
+    return bool(diff.created or diff.changed_fields or _lists(diff) or diff.affected_key_count)
 
 
 def _answer_document(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> dict[str, object]:
