@@ -54,7 +54,7 @@ def declaration_from_document(document: object) -> KeyspaceDeclaration:
         name=root.text("keyspace", required=True),
         display_name=root.text("display_name"),
         description=root.text("description"),
-        format=_read_format(root.mapping("format")) if root.has("format") else DEFAULT_FORMAT,
+        format=_read_format(root.mapping("format")),
         scopes=root.named("scopes", _read_scope),
         resources=root.named("resources", _read_resource),
         presets=root.named("presets", _read_preset),
@@ -274,10 +274,6 @@ class _Mapping:
             self._fields = value
         elif value is not None:
             self._complain(path, f"a mapping is needed here, not {_kind(value)}")
-
-    def has(self, name: str) -> bool:
-        """Whether the field is there."""
-        return name in self._fields
 
     def text(self, name: str, *, required: bool = False) -> str:
         value = self._take(name)
