@@ -23,7 +23,6 @@ from keyfence_server.adapters.sql import (
     StoreOptions,
     open_store,
 )
-from keyfence_server.adapters.sql.sole_process import AnotherProcess, SoleProcess
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Callers
 from keyfence_server.application.checks import Checks
@@ -38,11 +37,11 @@ from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Peppers, Plaintext
+from keyfence_server.membership import Membership, alone, among_others
 from keyfence_server.provisioning import (
     ROOT_KEY_FILE,
     CannotStart,
@@ -63,13 +62,12 @@ from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
 from keyfence_server.rpc.pipeline import Pipeline, Service
 from keyfence_server.rpc.server import CannotListen, RpcServer
 from keyfence_server.rpc.stats import RpcStats
-from keyfence_server.rpc.status import SHUTTING_DOWN, STORE_UNAVAILABLE
+from keyfence_server.rpc.status import SHUTTING_DOWN
 from keyfence_server.rpc.tracing import Tracing
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
 from keyfence_server.telemetry.metrics import MetricsServer, Sources
 
 _REASONS_NOT_TO_START = (
-    AnotherProcess,
     CannotListen,
     DomainError,
     InvalidDatabaseUrl,
@@ -104,18 +102,14 @@ class Authority:
     peppers: Peppers
     store: Store
     cache: FactCache
+    membership: Membership
     mutations: Mutations
     rpc_stats: RpcStats
     store_stats: StoreStats
 
     def presented_keys(self) -> PresentedKeys:
         """Looks up keys by their plaintext."""
-        return PresentedKeys(self.cache, self.peppers)
-
-    async def follow_from_now(self) -> None:
-        """Forgets what is in memory, and goes on from the store's revision."""
-        async with self.store.snapshot() as snapshot:
-            self.cache.start_at(snapshot.revision)
+        return PresentedKeys(self.membership.source, self.peppers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +185,7 @@ async def _start(
     gate = Gate(settings.max_concurrent_calls)
     health = Health(names)
     reflection = Reflection([*names, HEALTH]) if settings.serves_reflection() else None
-    if embedded_database(settings) is None:
-        await _become_sole_process(authority, gate, health, resources)
-    await authority.follow_from_now()
+    await authority.membership.start(resources)
     first_start = await _start_first(authority, given_root)
     callers = Callers(authority.presented_keys(), clock)
     pipeline = Pipeline(callers, gate, authority.rpc_stats, tracing)
@@ -237,24 +229,31 @@ async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExit
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )
+    terms = settings.lease_terms()
+    membership = (
+        alone(cache, store, terms)
+        if database is not None
+        else among_others(settings, cache, store, opened, terms)
+    )
     return Authority(
         settings=settings,
         clock=clock,
         peppers=peppers,
         store=store,
         cache=cache,
-        mutations=Mutations(store, SoleHolder(cache), clock),
+        membership=membership,
+        mutations=Mutations(store, membership.fence, clock),
         rpc_stats=RpcStats(),
         store_stats=store_stats,
     )
 
 
 def _services(authority: Authority) -> list[Service]:
-    store, cache, clock = authority.store, authority.cache, authority.clock
+    store, source, clock = authority.store, authority.membership.source, authority.clock
     mutations, peppers = authority.mutations, authority.peppers
-    checks = Checks(cache, authority.presented_keys(), clock)
+    checks = Checks(source, authority.presented_keys(), clock)
     return [
-        AuthorizationService(checks, cache, authority.rpc_stats.verdicts).service(),
+        AuthorizationService(checks, source, authority.rpc_stats.verdicts).service(),
         KeyService(
             CreateKey(mutations, peppers, clock),
             ReadKeys(store),
@@ -266,27 +265,6 @@ def _services(authority: Authority) -> list[Service]:
             ApplyKeyspace(store, mutations, clock), ReadKeyspaces(store, clock)
         ).service(),
     ]
-
-
-async def _become_sole_process(
-    authority: Authority, gate: Gate, health: Health, resources: AsyncExitStack
-) -> None:
-    def lost() -> None:
-        _log.error("the database is lost: nothing is answered until it is back")
-        gate.shut(STORE_UNAVAILABLE)
-        health.set_serving(False)
-        authority.cache.clear()
-
-    async def regained() -> None:
-        await authority.follow_from_now()
-        gate.open(after=STORE_UNAVAILABLE)
-        health.set_serving(True)
-        _log.info("the database is back")
-
-    alone = SoleProcess(authority.settings.store_url(), on_lost=lost, on_regained=regained)
-    await alone.acquire()
-    resources.push_async_callback(alone.release)
-    _run_in_background(alone.keep(), resources)
 
 
 async def _start_first(

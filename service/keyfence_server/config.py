@@ -19,6 +19,7 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.rpc.addresses import (
     ListenAddress,
     TcpAddress,
@@ -150,6 +151,8 @@ class Settings(BaseSettings):
     cache_keys: int = Field(default=100_000, ge=1, le=100_000_000)
     cache_unknown_keys: int = Field(default=10_000, ge=1, le=100_000_000)
     database_connections: int = Field(default=10, ge=2, le=1_000)
+    lease_seconds: float = Field(default=2.0, ge=0.1, le=60)
+    clock_drift: float = Field(default=0.01, ge=0, le=0.2)
     drain_seconds: float = Field(default=20, ge=0, le=3_600)
     drain_delay_seconds: float = Field(default=0, ge=0, le=3_600)
     log_format: LogFormat = LogFormat.AUTO
@@ -232,6 +235,10 @@ class Settings(BaseSettings):
         if self.tls_cert_file is None or self.tls_key_file is None:
             return None
         return CertificateFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
+
+    def lease_terms(self) -> LeaseTerms:
+        """The lengths of time that the fence rests on."""
+        return LeaseTerms(length=self.lease_seconds, drift=self.clock_drift)
 
     def limits(self) -> Limits:
         """What one client may ask of the server."""
