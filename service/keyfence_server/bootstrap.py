@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from keyfence_server.adapters.clock import SystemClock
+from keyfence_server.adapters.clock import SystemBootClock, SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
 from keyfence_server.adapters.sql import (
     InvalidDatabaseUrl,
@@ -60,6 +60,7 @@ from keyfence_server.rpc.keys import KeyService
 from keyfence_server.rpc.keyspaces import KeyspaceService
 from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
 from keyfence_server.rpc.pipeline import Pipeline, Service
+from keyfence_server.rpc.replication import ReplicationService
 from keyfence_server.rpc.server import CannotListen, RpcServer
 from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import SHUTTING_DOWN
@@ -263,6 +264,14 @@ def _services(authority: Authority) -> list[Service]:
         ).service(),
         KeyspaceService(
             ApplyKeyspace(store, mutations, clock), ReadKeyspaces(store, clock)
+        ).service(),
+        ReplicationService(
+            authority.membership.hub,
+            source,
+            authority.presented_keys(),
+            authority.membership.register,
+            SystemBootClock(),
+            grantor_id=authority.membership.process_id,
         ).service(),
     ]
 

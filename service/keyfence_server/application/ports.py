@@ -281,6 +281,10 @@ class FactSource(Protocol):
         """The keyspace of this name, the built-in one too. Raises `StoreUnavailable`."""
         ...
 
+    async def list_keyspaces(self) -> Sequence[Keyspace]:
+        """Every keyspace, the built-in one too. Raises `StoreUnavailable`."""
+        ...
+
     async def recogniser(self) -> Recogniser:
         """Tells which keyspaces' keys a text could be. Raises `StoreUnavailable`."""
         ...

@@ -164,6 +164,12 @@ class FactCache:
             keyspace = self._keyspaces.get(name)
         return keyspace
 
+    async def list_keyspaces(self) -> Sequence[Keyspace]:
+        """Every keyspace, the built-in one too."""
+        while self._recogniser is None:
+            await self.recogniser()
+        return tuple(self._keyspaces.values())
+
     async def recogniser(self) -> Recogniser:
         """Tells which keyspaces' keys a text could be. With it, all keyspaces are known."""
         if self._recogniser is not None:

@@ -49,6 +49,10 @@ class LeasedFacts:
         """The keyspace of this name, the built-in one too."""
         return await self._memory().find_keyspace(name)
 
+    async def list_keyspaces(self) -> Sequence[Keyspace]:
+        """Every keyspace, the built-in one too."""
+        return await self._memory().list_keyspaces()
+
     async def recogniser(self) -> Recogniser:
         """Tells which keyspaces' keys a text could be."""
         return await self._memory().recogniser()
