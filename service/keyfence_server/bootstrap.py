@@ -41,7 +41,7 @@ from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Peppers, Plaintext
-from keyfence_server.membership import Membership, alone, among_others
+from keyfence_server.membership import AuthorityMembership, alone, among_others
 from keyfence_server.provisioning import (
     ROOT_KEY_FILE,
     CannotStart,
@@ -103,7 +103,7 @@ class Authority:
     peppers: Peppers
     store: Store
     cache: FactCache
-    membership: Membership
+    membership: AuthorityMembership
     mutations: Mutations
     rpc_stats: RpcStats
     store_stats: StoreStats

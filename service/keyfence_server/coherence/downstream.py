@@ -137,15 +137,23 @@ class DownstreamHub:
         """The revision that this process may acknowledge for all who are downstream of it."""
         return self._grantor.settled(self._clock.now())
 
+    def moved_or_run_out(self, revision: int) -> asyncio.Future[None]:
+        """Done when something has moved on, or when the leases of those who have not
+        acknowledged the revision have run out."""
+        moved = self.progress.wait()
+        ends = self._grantor.settles_by(revision)
+        when = ends if ends > self._clock.now() else NEVER
+        return asyncio.ensure_future(wait_until(self._clock, moved, when))
+
     async def wait_settled(self, revision: int) -> None:
         """Returns when nobody downstream can answer from before the revision any more: by
         their acknowledgements, or because their leases have run out."""
         while True:
-            moved = self.progress.wait()
+            moved = self.moved_or_run_out(revision)
             if self.settled() >= revision:
+                moved.cancel()
                 return
-            ends = self._grantor.settles_by(revision)
-            await wait_until(self._clock, moved, ends if ends > self._clock.now() else NEVER)
+            await moved
 
 
 async def wait_until(clock: BootClock, moved: asyncio.Future[None], when: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keyfence._holder.lease import HolderLease
-from keyfence_server.application.ports import Store
+from keyfence_server.application.ports import FactStore
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.domain.facts import KeyFacts
@@ -23,7 +23,7 @@ class LeasedFacts:
     """
 
     def __init__(
-        self, cache: FactCache, lease: HolderLease, store: Store, clock: BootClock
+        self, cache: FactCache, lease: HolderLease, store: FactStore, clock: BootClock
     ) -> None:
         self._cache = cache
         self._lease = lease

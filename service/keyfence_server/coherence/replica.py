@@ -17,7 +17,7 @@ import structlog
 
 from keyfence._holder.lease import HolderLease
 from keyfence_server.application.ports import Change, Store, StoreUnavailable
-from keyfence_server.coherence.downstream import DownstreamHub, wait_until
+from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import (
     Acknowledged,
@@ -166,14 +166,12 @@ class Replica:
         """Tells the others how far this process, and all downstream of it, have come."""
         told = 0
         while True:
-            moved = self._hub.progress.wait()
+            moved = self._hub.moved_or_run_out(self._ledger.applied)
             settled = self._hub.settled()
             if settled > told:
+                moved.cancel()
                 await self._feed.acknowledge(self.process_id, settled)
                 told = settled
-            elif settled < self._ledger.applied:
-                ends = self._hub.grantor.settles_by(self._ledger.applied)
-                await wait_until(self._clock, moved, ends)
             else:
                 await moved
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from keyfence._holder.lease import HolderLease
@@ -83,7 +83,7 @@ class HolderSession:
 
     def __init__(
         self,
-        open_stream: Callable[[], Stream],
+        open_stream: Callable[[], Awaitable[Stream]],
         hello: messages.Hello,
         lease: HolderLease,
         listener: Listener,
@@ -106,7 +106,7 @@ class HolderSession:
         """Stays in step for ever. Ends only by being cancelled, and gives up the lease then."""
         try:
             while True:
-                stream = self._open_stream()
+                stream = await self._open_stream()
                 try:
                     await self._follow(stream)
                     self._on_broken("the grantor has ended the stream")
