@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Caller, Callers
 from keyfence_server.application.checks import Checks, Question, Verdict
@@ -176,6 +178,17 @@ class Authority:
         """The store's revision."""
         async with self.store.snapshot() as snapshot:
             return snapshot.revision
+
+
+async def found(path: Path) -> None:
+    """Makes a store with the root credential and both keyspaces, to make copies of."""
+    store = await open_store(f"sqlite:///{path}")
+    authority = Authority(store, FrozenClock())
+    await authority.first_start.make_root(ROOT)
+    await authority.start()
+    await authority.declare(ACME)
+    await authority.declare(OTHER)
+    await store.close()
 
 
 @contextmanager

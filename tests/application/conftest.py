@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from application.authority import ACME, OTHER, ROOT, Authority
+from application.authority import Authority, found
 from keyfence_server.adapters.sql import open_store
 from support.clock import FrozenClock
 
@@ -18,17 +18,7 @@ from support.clock import FrozenClock
 def founded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with the root credential and the keyspaces, to make copies of."""
     path = tmp_path_factory.mktemp("founded") / "store.db"
-
-    async def found() -> None:
-        store = await open_store(f"sqlite:///{path}")
-        authority = Authority(store, FrozenClock())
-        await authority.first_start.make_root(ROOT)
-        await authority.start()
-        await authority.declare(ACME)
-        await authority.declare(OTHER)
-        await store.close()
-
-    asyncio.run(found())
+    asyncio.run(found(path))
     return path
 
 

@@ -28,9 +28,11 @@ from keyfence_server.application.callers import Caller, Callers
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
+from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc import request_ids
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.log_limit import LogLimit
+from keyfence_server.rpc.peers import peer_address
 from keyfence_server.rpc.stats import MethodStats, RpcStats
 from keyfence_server.rpc.status import UNDECODABLE, Failure, failure_of, internal_failure
 from keyfence_server.rpc.tracing import Tracing
@@ -220,7 +222,15 @@ class Pipeline:
                 if mutates:
                     request_id = request_ids.request_id_of(metadata)
                     context.set_trailing_metadata(((request_ids.HEADER, request_id),))
-                caller = await identify(credential_in(metadata), request_id=request_id)
+                credential = credential_in(metadata)
+                try:
+                    caller = await identify(credential, request_id=request_id)
+                except Unauthenticated as error:
+                    # Few credentials have an allow-list. Only they pay for the peer's address.
+                    if error.cause != Reason.ADDRESS_NOT_ALLOWED.name:
+                        raise
+                    peer = peer_address(context.peer())
+                    caller = await identify(credential, request_id=request_id, peer=peer)
                 authorize(caller)
                 response = await handler(decode(raw), caller)
                 answer = response.SerializeToString()
