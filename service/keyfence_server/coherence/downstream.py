@@ -119,10 +119,14 @@ class DownstreamHub:
 
     def restart(self, head: int, epoch: str) -> None:
         """Goes on from another head: every holder must start anew, so every stream ends."""
-        for stream in tuple(self._streams):
-            stream.end()
+        self.close_all()
         self.epoch = epoch
         self._grantor.restart(head)
+
+    def close_all(self) -> None:
+        """Ends every stream, from this side."""
+        for stream in tuple(self._streams):
+            stream.end()
 
     def take_renewal(self, stream: HolderStream, nonce: int, applied: int) -> None:
         """See `HolderStream.renew`."""
