@@ -7,6 +7,7 @@ the next one is tried.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import grpc
 from google.protobuf.message import Message
 
 from keyfence._connection import Connection, Tls
-from keyfence._holder.session import GrpcStream
+from keyfence._holder.session import GrpcStream, StreamBroken
 from keyfence._tokens import checked_token
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.ports import StoreUnavailable
@@ -25,6 +26,7 @@ Response = TypeVar("Response", bound=Message)
 
 _SERVICE: Final = "/keyfence.v1.ReplicationService"
 _CALL_SECONDS: Final = 2.0
+_CONNECT_SECONDS: Final = 2.0
 
 
 class Upstream:
@@ -65,16 +67,27 @@ class Upstream:
         return self._open()[0].target
 
     async def open_stream(self) -> GrpcStream:
-        """A new `Sync` call, to the next server."""
-        if self._current is not None:
-            await self._current[1].close()
-            self._current = None
-        connection, channel = self._open()
+        """A new `Sync` call, to the next server that can be reached. Raises `StreamBroken`."""
+        connection = self._connections[self._next % len(self._connections)]
+        self._next += 1
+        channel = _channel(connection)
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await channel.channel_ready()
+            metadata = await _credential(connection)
+        except BaseException as error:
+            await channel.close()
+            if isinstance(error, TimeoutError):
+                raise StreamBroken(f"{connection.target} cannot be reached") from None
+            raise
+        before, self._current = self._current, (connection, channel)
+        if before is not None:
+            await before[1].close()
         call = channel.stream_stream(
             f"{_SERVICE}/Sync",
             request_serializer=messages.SyncRequest.SerializeToString,
             response_deserializer=messages.SyncResponse.FromString,
-        )(metadata=await _credential(connection))
+        )(metadata=metadata)
         return GrpcStream(call, (grpc.aio.AioRpcError, grpc.aio.UsageError, ValueError))
 
     async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
@@ -95,9 +108,8 @@ class Upstream:
 
     def _open(self) -> tuple[Connection, grpc.aio.Channel]:
         if self._current is None:
-            connection = self._connections[self._next % len(self._connections)]
-            self._next += 1
-            self._current = (connection, _channel(connection))
+            # Nobody was reached yet. The first one may be, by the time of the call.
+            self._current = (self._connections[0], _channel(self._connections[0]))
         return self._current
 
     async def _call(self, name: str, request: Message, response_type: type[Response]) -> Response:

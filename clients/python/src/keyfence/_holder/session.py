@@ -4,9 +4,9 @@ It keeps the lease and tells a listener what to forget. It does not know what th
 listener remembers, nor how the stream comes to be: a function opens it, so that tests
 and simulations can put their own in its place.
 
-When the stream breaks, the lease that was granted goes on until it runs out. Before
-another stream is opened, the lease is given up and everything is forgotten, so that the
-grantor need not wait for what this holder was before.
+When the stream breaks, the lease that was granted goes on until it runs out, or until
+another grantor is reached. Before that one hears from this holder, the lease is given up
+and everything is forgotten, so that it need not wait for what this holder was before.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Listener(Protocol):
 
 
 class Stream(Protocol):
-    """The two directions of a `Sync` call."""
+    """The two directions of a `Sync` call. Nothing was sent on it yet when it is made, but
+    somebody is there to hear it."""
 
     async def send(self, request: messages.SyncRequest) -> None:
         """Sends a message. Raises `StreamBroken`."""
@@ -106,19 +107,24 @@ class HolderSession:
         """Stays in step for ever. Ends only by being cancelled, and gives up the lease then."""
         try:
             while True:
-                stream = await self._open_stream()
                 try:
-                    await self._follow(stream)
-                    self._on_broken("the grantor has ended the stream")
+                    await self._follow_one()
                 except StreamBroken as broken:
                     self._on_broken(str(broken))
-                finally:
-                    stream.close()
-                # The old lease counts until it runs out, or until there is another stream.
                 await self._pause()
-                self._forget()
         finally:
             self._forget()
+
+    async def _follow_one(self) -> None:
+        # While no grantor can be reached, the lease that there is goes on counting.
+        stream = await self._open_stream()
+        try:
+            # Given up before the grantor hears of us again, who then need not wait for it.
+            self._forget()
+            await self._follow(stream)
+        finally:
+            stream.close()
+        raise StreamBroken("the grantor has ended the stream")
 
     async def _follow(self, stream: Stream) -> None:
         await stream.send(messages.SyncRequest(hello=self._hello))
