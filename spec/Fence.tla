@@ -37,6 +37,8 @@ CONSTANTS
     Slow, Fast,         \* the units that a clock may go on by in a tick
     MaxMutations, MaxRegistrations, MaxCrashes, MaxFailovers,
     MaxMessages,        \* renewals and grants of one holder that are under way at once
+    SlowRequests,       \* whether renewals take time to arrive; see Renewals
+    Watching,           \* those of the Mutators that strike off
     Replica,            \* whether there is a copy that lags, to load facts from
     Lossy,              \* whether a failover may lose the writes that the copy lacks
     Warm,               \* whether to start with every holder registered and its cache full
@@ -123,6 +125,7 @@ NoLoad == [fact |-> "none", worth |-> 0, rev |-> 0, tl |-> 0]
 NoFence == [rev |-> Never, id |-> 0, tl |-> 0, wait |-> 0]
 NoCache == [f \in Facts |-> Absent]
 NoRows == [i \in Registrations |-> Gone]
+NoCopy == [log |-> <<>>, row |-> [s \in Holders |-> NoRows], settled |-> 1]
 NoWatch == [s \in Holders |-> [i \in Registrations |-> 0]]
 
 (* Either nobody has started yet, or everybody has: all are registered, have *)
@@ -132,7 +135,7 @@ Init ==
     LET w(yes, no) == IF Warm THEN yes ELSE no IN
     /\ log = <<>> /\ timeline = 1 /\ settled = 1
     /\ row = [s \in Holders |-> w([NoRows EXCEPT ![1] = 0], NoRows)]
-    /\ copy = [log |-> <<>>, row |-> [s \in Holders |-> NoRows], settled |-> 1]
+    /\ copy = NoCopy
     /\ deposed = Idle
     /\ used = [s \in Holders |-> w(1, 0)]
     /\ slot = [s \in Holders |-> w(1, 0)]
@@ -147,7 +150,7 @@ Init ==
                     IF Warm /\ g = Main(h) THEN Granted(L) ELSE 0]]
     /\ heard = [g \in Granting |-> [h \in Nested |-> 0]]
     /\ fence = [m \in Mutators |-> NoFence]
-    /\ watch = [m \in Mutators |-> [s \in Holders |-> [i \in Registrations |->
+    /\ watch = [m \in Watching |-> [s \in Holders |-> [i \in Registrations |->
                     IF Warm /\ i = 1 THEN WholeW ELSE 0]]]
     /\ settling = [m \in Mutators |-> 0]
     /\ fenced = [f \in Facts |-> 0]
@@ -172,7 +175,7 @@ Counting ==
     \cup {g \in Granting : \E h \in Nested : granted[g][h] > 0}
     \cup {m \in Mutators :
             \/ fence[m].wait > 0 \/ settling[m] > 0
-            \/ \E s \in Holders, i \in Registrations : watch[m][s][i] > 0}
+            \/ m \in Watching /\ \E s \in Holders, i \in Registrations : watch[m][s][i] > 0}
 
 Tick ==
     /\ Counting # {}
@@ -185,7 +188,7 @@ Tick ==
                     {m \in {Age(n, gone(h)) : n \in net[h]} : ~Useless(m)}]
         /\ granted' = [g \in Granting |-> [h \in Nested |-> Left(granted[g][h], pace[g])]]
         /\ fence' = [m \in Mutators |-> [fence[m] EXCEPT !.wait = Left(@, pace[m])]]
-        /\ watch' = [m \in Mutators |-> [s \in Holders |-> [i \in Registrations |->
+        /\ watch' = [m \in Watching |-> [s \in Holders |-> [i \in Registrations |->
                         Left(watch[m][s][i], pace[m])]]]
         /\ settling' = [m \in Mutators |-> Left(settling[m], pace[m])]
         /\ UNCHANGED <<store, slot, base, applied, cache, decision, load, heard,
@@ -287,15 +290,31 @@ Sent(h, m) ==
     IF Room(h) THEN net' = [net EXCEPT ![h] = @ \cup {m}]
     ELSE \E lost \in net[h] : net' = [net EXCEPT ![h] = (@ \ {lost}) \cup {m}]
 
-(* A message is replaced by its answer, or is delivered and stays, so that   *)
-(* it will be delivered again.                                               *)
+Delivered(h, m) == net' = [net EXCEPT ![h] = @ \ {m}]
+
+(* A renewal that arrives late gives a shorter lease under the same head, and *)
+(* brings an older acknowledgement, than one that is sent later and arrives   *)
+(* at once. So where SlowRequests is false, and renewals are taken as they    *)
+(* are sent, only weaker runs are left out.                                   *)
+Renewal(h, to) ==
+    Message("renew", to, L, Ack(h), base[h], IF to = "store" THEN slot[h] ELSE 0)
+
+Renewals(h, to) ==
+    IF SlowRequests THEN {m \in net[h] : m.kind = "renew" /\ m.to = to}
+    ELSE IF to = "store" /\ slot[h] = 0 THEN {}
+    ELSE {Renewal(h, to)}
+
+(* A renewal is replaced by its answer; or it stays, and arrives once more.   *)
 Answered(h, m, answer) ==
-    \/ net' = [net EXCEPT ![h] = (@ \ {m}) \cup answer]
-    \/ Room(h) /\ answer # {} /\ net' = [net EXCEPT ![h] = @ \cup answer]
+    IF SlowRequests
+    THEN \/ net' = [net EXCEPT ![h] = (@ \ {m}) \cup answer]
+         \/ Room(h) /\ answer # {} /\ net' = [net EXCEPT ![h] = @ \cup answer]
+    ELSE IF answer = {} THEN UNCHANGED net ELSE \E a \in answer : Sent(h, a)
 
 SendRenewal(h, to) ==
+    /\ SlowRequests
     /\ to = "store" => slot[h] # 0
-    /\ Sent(h, Message("renew", to, L, Ack(h), base[h], IF to = "store" THEN slot[h] ELSE 0))
+    /\ Sent(h, Renewal(h, to))
     /\ UNCHANGED <<store, slot, base, applied, cache, decision, load, lease, grantor,
                    mutator, fenced, bounds>>
 
@@ -303,12 +322,11 @@ SendRenewal(h, to) ==
 (* counter, keeps the acknowledgement and reads the head. A registration     *)
 (* that is gone, or of another timeline, is refused.                         *)
 TakeRenewal(h) ==
-    \E m \in net[h] :
-        /\ m.kind = "renew" /\ m.to = "store"
+    \E m \in Renewals(h, "store") :
         /\ IF row[h][m.slot] # Gone /\ (m.tl = timeline \/ ~Guard("I4-timeline"))
            THEN /\ row' = [row EXCEPT ![h][m.slot] = Max(@, m.rev)]
                 /\ watch' = IF Guard("I4-counter")
-                            THEN [x \in Mutators |-> [watch[x] EXCEPT ![h][m.slot] = WholeW]]
+                            THEN [x \in Watching |-> [watch[x] EXCEPT ![h][m.slot] = WholeW]]
                             ELSE watch
                 /\ Answered(h, m, {Message("lease", "store", m.left, HeadRevision,
                                            IF Guard("I4-timeline") THEN timeline ELSE m.tl, m.slot)})
@@ -320,9 +338,9 @@ TakeRenewal(h) ==
 (* A renewal is a write, so a primary that was failed over cannot complete   *)
 (* it. If it were a read, that primary would go on granting.                 *)
 TakeRenewalDeposed(h) ==
-    \E m \in net[h] :
+    \E m \in Renewals(h, "store") :
         /\ ~Guard("I1-write") /\ deposed # Idle
-        /\ m.kind = "renew" /\ m.to = "store" /\ m.tl < timeline
+        /\ m.tl < timeline
         /\ Answered(h, m, {Message("lease", "store", m.left, deposed, m.tl, m.slot)})
         /\ UNCHANGED <<store, slot, base, applied, cache, decision, load, lease, grantor,
                        mutator, fenced, bounds>>
@@ -331,8 +349,8 @@ TakeRenewalDeposed(h) ==
 (* grants is what is left of its own. The time that the renewal was under    *)
 (* way, L - m.left, is gone already on the clock of the holder.              *)
 TakeRenewalDownstream(g, h) ==
-    \E m \in net[h] :
-        /\ m.kind = "renew" /\ m.to = g /\ lease[g] > 0
+    \E m \in Renewals(h, g) :
+        /\ lease[g] > 0
         /\ LET ttl == IF Guard("I6") THEN lease[g] ELSE L
                left == IF Guard("I2-sent") THEN ttl - (L - m.left) ELSE ttl
                mine == IF m.tl = base[g] THEN m.rev ELSE 0
@@ -358,7 +376,7 @@ TakeLease(h) ==
         /\ applied[h] # Never
         /\ applied[h] >= m.rev \/ ~Guard("I2-head")
         /\ lease' = [lease EXCEPT ![h] = Max(@, m.left)]
-        /\ Answered(h, m, {})
+        /\ Delivered(h, m)
         /\ UNCHANGED <<store, slot, base, applied, cache, decision, load, grantor, mutator,
                        fenced, bounds>>
 
@@ -392,7 +410,7 @@ Register(h) ==
     /\ used' = [used EXCEPT ![h] = Place(h)]
     /\ IF Guard("I4-lock")
        THEN /\ row' = [row EXCEPT ![h][Place(h)] = HeadRevision]
-            /\ watch' = [x \in Mutators |-> [watch[x] EXCEPT ![h][Place(h)] = WholeW]]
+            /\ watch' = [x \in Watching |-> [watch[x] EXCEPT ![h][Place(h)] = WholeW]]
             /\ Sent(h, Message("registered", "store", L, HeadRevision, timeline, Place(h)))
        ELSE /\ Sent(h, Message("registering", "store", L, HeadRevision, timeline, Place(h)))
             /\ UNCHANGED <<row, watch>>
@@ -403,7 +421,7 @@ InsertLate(h) ==
     \E m \in net[h] :
         /\ m.kind = "registering"
         /\ row' = [row EXCEPT ![h][m.slot] = m.rev]
-        /\ watch' = [x \in Mutators |-> [watch[x] EXCEPT ![h][m.slot] = WholeW]]
+        /\ watch' = [x \in Watching |-> [watch[x] EXCEPT ![h][m.slot] = WholeW]]
         /\ net' = [net EXCEPT ![h] = (@ \ {m}) \cup {[m EXCEPT !.kind = "registered"]}]
         /\ UNCHANGED <<log, timeline, settled, copy, deposed, used, slot, base, applied, cache,
                        decision, load, lease, grantor, fence, settling, fenced, bounds>>
@@ -446,7 +464,7 @@ Leave(h) ==
     /\ net' = [net EXCEPT ![h] = {}]
     /\ granted' = [granted EXCEPT ![h] = [d \in Nested |-> 0]]
     /\ heard' = [heard EXCEPT ![h] = [d \in Nested |-> 0]]
-    /\ watch' = [x \in Mutators |-> [watch[x] EXCEPT ![h][slot[h]] = 0]]
+    /\ watch' = [x \in Watching |-> [watch[x] EXCEPT ![h][slot[h]] = 0]]
     /\ UNCHANGED <<log, timeline, settled, copy, deposed, used, base, fence, settling, fenced,
                    bounds>>
 
@@ -564,7 +582,10 @@ CrashMutator(m) ==
     /\ fence' = [fence EXCEPT ![m] = NoFence]
     /\ UNCHANGED <<store, holder, grantor, watch, settling, fenced, made, failovers>>
 
-Copying == Replica \/ Lossy \/ ~Guard("I1-durable") \/ ~Guard("I1-register")
+(* A copy that nothing will be read from any more need not be kept.          *)
+Copying ==
+    \/ Replica \/ (Lossy /\ failovers < MaxFailovers)
+    \/ ~Guard("I1-durable") \/ ~Guard("I1-register")
 
 Replicate ==
     /\ Copying
@@ -587,9 +608,10 @@ Failover(lose) ==
                             i \in {j \in DOMAIN copy.log : copy.log[j].fact = f
                                                    /\ copy.log[j].id <= fenced[f]}})]
        ELSE UNCHANGED <<log, row, settled, fenced>>
-    /\ watch' = [m \in Mutators |-> NoWatch]
+    /\ watch' = [m \in Watching |-> NoWatch]
     /\ settling' = [m \in Mutators |-> W]
-    /\ UNCHANGED <<copy, used, holder, grantor, fence, made, crashes>>
+    /\ copy' = IF Replica \/ failovers' < MaxFailovers THEN copy ELSE NoCopy
+    /\ UNCHANGED <<used, holder, grantor, fence, made, crashes>>
 
 (* A store that crashes and comes back has lost nothing that it had          *)
 (* committed; otherwise the mutations, or the register alone, go back.       *)
@@ -627,7 +649,7 @@ Next ==
         \/ FenceByAcknowledgements(m) \/ FenceByTime(m) \/ CountEarly(m) \/ Settle(m)
         \/ \E f \in Facts :
             Commit(m, f) \/ Repeat(m, f) \/ Reserve(m, f) \/ CommitReserved(m, f)
-        \/ \E s \in Holders, i \in Registrations : StrikeOff(m, s, i)
+        \/ m \in Watching /\ \E s \in Holders, i \in Registrations : StrikeOff(m, s, i)
     \/ \E m \in Mutators \ Answering : CrashMutator(m)
     \/ Replicate \/ LoseWrites
     \/ \E lose \in BOOLEAN : Failover(lose)

@@ -213,7 +213,6 @@ async def _start(
     health = Health(names)
     reflection = Reflection([*names, HEALTH]) if settings.serves_reflection() else None
     await back.membership.start(resources)
-    first_start = await back.first_start() if back.first_start is not None else None
     pipeline = Pipeline(Callers(presented, clock), gate, rpc_stats, tracing)
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
@@ -226,6 +225,9 @@ async def _start(
     )
     addresses = _listen(server, settings, certificate, resources)
     metrics_port = _serve_metrics(settings, back, rpc_stats, gate, health, resources)
+    # A start that is refused for its sockets or its certificate is not the first one yet:
+    # the one that succeeds says what to do with the credential.
+    first_start = await back.first_start() if back.first_start is not None else None
     await server.start()
     health.set_serving(True)
     return RunningServer(

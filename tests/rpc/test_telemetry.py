@@ -29,7 +29,7 @@ from keyfence_server.rpc.tracing import SpanPerCall
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs, log_uncaught_in
 from keyfence_server.telemetry.redaction import redact_text
 from keyfence_server.telemetry.tracing import configure_tracing
-from support.serving import Served, read_metrics
+from support.serving import Served, read_metrics, until
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "keyspaces").glob("*.yaml"))
 DECLARED = [compile_keyspace(read_keyspace_file(path).declaration) for path in EXAMPLES]
@@ -223,6 +223,8 @@ class TestMetrics:
         await client.call("CheckScope", api_key=key.api_key, required_scopes=["vps:write"])
         await client.call("Authenticate", api_key="nonsense")
         await client.refusal("GetKey", key_id="key_0")
+        # A client has its answer a moment before the call has left the server.
+        await until(lambda: served.server._gate.under_way == 0)
         metrics = Metrics(served)
         verdict = "keyfence_verdicts_total"
         assert metrics.of(verdict, keyspace="demo", reason="OK") == 3
