@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import checks
+from bench import checks, scopes
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
     smoke = parser.parse_args().smoke
     if smoke:
         print("A smoke run: the numbers mean nothing.")
+    scopes.measure(rounds=2 if smoke else 11)
     checks.measure(rounds=2 if smoke else 11, calls=160 if smoke else 8_000)
 
 

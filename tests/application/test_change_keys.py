@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -240,10 +240,13 @@ async def test_an_expired_key_is_rotated_only_to_a_stated_end(authority: Authori
     assert (await authority.check(rotated.successor, "vps:read")).reason is Reason.OK
 
 
-async def test_a_successor_keeps_the_longest_lifetime_of_today(authority: Authority) -> None:
+@pytest.mark.parametrize("old_end", [None, START + 100 * DAY])
+async def test_a_successor_keeps_the_longest_lifetime_of_today(
+    authority: Authority, old_end: datetime | None
+) -> None:
     """A key from before the limit would otherwise be passed on without end."""
-    made = await authority.make()
-    assert made.facts.key.expire_time is None
+    made = await authority.make(expire_time=old_end)
+    assert made.facts.key.expire_time == old_end
     await authority.declare(ACME, max_lifetime=30 * DAY)
     rotated = await authority.rotate(None, made.facts.key_id)
     assert rotated.successor.facts.key.expire_time == START + 30 * DAY

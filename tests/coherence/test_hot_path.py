@@ -176,14 +176,13 @@ async def test_memory_is_bounded_and_keeps_what_was_asked_last(watched: WatchedS
     authority = Authority(watched, FrozenClock(), capacity=3)
     await authority.start()
     keys = [await authority.make(scopes=["vps:read"]) for _ in range(5)]
-    for key in (*keys, keys[2]):
+    for key in (*keys, keys[2], keys[0]):
         await authority.check(key)
     assert len(authority.cache) == 3
     before = watched.snapshots
-    await authority.make()
-    for key in (keys[2], keys[3], keys[4]):
+    for key in (keys[4], keys[2], keys[0]):
         await authority.check(key)
     assert watched.snapshots == before
-    await authority.check(keys[0])
+    await authority.check(keys[3])
     assert watched.snapshots == before + 1
     assert len(authority.cache) == 3

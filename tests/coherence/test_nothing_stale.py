@@ -224,6 +224,9 @@ async def test_a_lost_creation_and_a_lost_declaration_are_seen_as_well(
     with pytest.raises(StoreUnavailable):
         await authority.declare(ACME, scopes=EXTRA)
     assert await reason(authority, made, "extra") is Reason.OK
+    # The next mutation leaves a gap, which nobody will ever fill.
+    await authority.make()
+    assert authority.cache.revision == await authority.revision()
     watched.lose_next_commit(Loss.ANSWER)
     with pytest.raises(StoreUnavailable):
         await authority.make(request_id="r")
@@ -231,18 +234,36 @@ async def test_a_lost_creation_and_a_lost_declaration_are_seen_as_well(
         await authority.make(request_id="r")
 
 
+@pytest.mark.parametrize("wanted", [{}, {"keyspace": "system", "bound_keyspaces": ["acme"]}])
 async def test_a_load_under_way_while_a_commit_is_lost_is_thrown_away(
-    authority: Authority, watched: WatchedStore
+    authority: Authority, watched: WatchedStore, wanted: dict[str, Any]
 ) -> None:
-    made = await authority.make(scopes=["vps:read"])
+    """Threats 2 and 4 together: what was read before is put back into the emptied memory."""
+    made = await authority.make(**wanted)
     gate = watched.hold_next_snapshot()
-    check = asyncio.ensure_future(reason(authority, made))
+    check = asyncio.ensure_future(authority.check(made))
     await gate.arrival()
     watched.lose_next_commit(Loss.ANSWER)
     with pytest.raises(StoreUnavailable):
         await authority.revoke(None, made.facts.key_id)
     gate.open()
-    assert await check is Reason.KEY_REVOKED
+    assert (await check).reason is Reason.KEY_REVOKED
+    assert (await authority.check(made)).reason is Reason.KEY_REVOKED
+
+
+async def test_keyspaces_read_while_a_declaration_is_lost_are_thrown_away(
+    authority: Authority, watched: WatchedStore
+) -> None:
+    made = await authority.make(scopes=["*"])
+    authority.cache.clear()
+    gate = watched.hold_next_snapshot()
+    check = asyncio.ensure_future(reason(authority, made, "extra"))
+    await gate.arrival()
+    watched.lose_next_commit(Loss.ANSWER)
+    with pytest.raises(StoreUnavailable):
+        await authority.declare(ACME, scopes=EXTRA)
+    gate.open()
+    assert await check is Reason.OK
 
 
 async def test_whoever_gives_up_waiting_for_a_mutation_does_not_keep_it_from_its_fence(

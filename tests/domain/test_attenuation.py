@@ -160,6 +160,24 @@ def test_scopes_within(
     assert refusal(maker, make_key(granted_scopes=wanted)) == (None if allowed else "scopes")
 
 
+def test_a_wildcard_must_be_within_the_makers_cap_for_all_time() -> None:
+    """Today the cap takes nothing of "vps:*" away; the next scope below it, it would."""
+    maker = make_key(granted_scopes=("vps:*",), key_type="capped")
+    wanted = make_key(granted_scopes=("vps:*",), key_type="open")
+    for cap, expected in ((["vps:read"], "scopes"), (["vps:*"], None), (["*"], None)):
+        assert refusal(compile_facts([maker], keyspace_of({"vps:read": []}, cap)), wanted) == (
+            expected
+        )
+
+
+def test_a_makers_measure_is_not_softened_by_the_new_keys_own_cap() -> None:
+    """The cap leaves "b:y" of the grant for now. What "a:x" comes to imply, or what the cap
+    comes to allow, the maker would not hold."""
+    keyspace = keyspace_of({"a:x": ["b:y"], "b:y": []}, ["b:*"])
+    maker = compile_facts([make_key(granted_scopes=("b:y",), key_type="open")], keyspace)
+    assert refusal(maker, make_key(granted_scopes=("a:x",), key_type="capped")) == "scopes"
+
+
 def test_a_wildcard_must_be_held_by_the_whole_line() -> None:
     child, parent = make_key(granted_scopes=("*",)), make_key(granted_scopes=("vps:*",))
     assert refusal(made_by(child, parent), make_key(granted_scopes=("*",))) == "scopes"
