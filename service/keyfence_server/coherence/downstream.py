@@ -8,6 +8,7 @@ its own time, and comes back with an empty memory.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,7 @@ from keyfence_server.coherence.progress import Progress
 
 MAX_QUEUED: Final = 10_000
 NEVER: Final = float("inf")
+EVERYTHING: Final = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,8 @@ class DownstreamHub:
 
     def open(self, holder_id: str) -> HolderStream:
         """Takes in a holder that remembers nothing and has given up all earlier leases."""
-        self._grantor.forget(holder_id)
         stream = HolderStream(self, self._grantor.join(holder_id))
         self._streams.add(stream)
-        self.progress.announce()
         return stream
 
     def close(self, stream: HolderStream) -> None:
@@ -122,6 +122,7 @@ class DownstreamHub:
         self.close_all()
         self.epoch = epoch
         self._grantor.restart(head)
+        self.progress.announce()
 
     def close_all(self) -> None:
         """Ends every stream, from this side."""
@@ -130,12 +131,15 @@ class DownstreamHub:
 
     def take_renewal(self, stream: HolderStream, nonce: int, applied: int) -> None:
         """See `HolderStream.renew`."""
-        self._grantor.acknowledge(stream.holder, applied)
+        if stream not in self._streams:
+            # What comes after the end may be about revisions that there are no more.
+            return
+        if self._grantor.acknowledge(stream.holder, applied):
+            self.progress.announce()
         if nonce:
             now = self._clock.now()
             granted = self._grantor.renew(stream.holder, now, self._own_lease_ends() - now)
             stream.put(LeaseToSend(nonce, granted, self.epoch))
-        self.progress.announce()
 
     def settled(self) -> int:
         """The revision that this process may acknowledge for all who are downstream of it."""
@@ -148,6 +152,12 @@ class DownstreamHub:
         ends = self._grantor.settles_by(revision)
         when = ends if ends > self._clock.now() else NEVER
         return asyncio.ensure_future(wait_until(self._clock, moved, when))
+
+    async def wait_lost(self) -> None:
+        """Returns when every lease that was granted here has run out. Called when no more
+        are granted."""
+        while (ends := self._grantor.settles_by(EVERYTHING)) > self._clock.now():
+            await self._clock.sleep_until(ends)
 
     async def wait_settled(self, revision: int) -> None:
         """Returns when nobody downstream can answer from before the revision any more: by

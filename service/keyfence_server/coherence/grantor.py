@@ -28,12 +28,18 @@ class Downstream:
             are downstream of it, have applied every change.
         lease_ends: when its lease has run out for certain, by the grantor's clock.
         renewed_at: when it last asked for a lease.
+        former: what the grantor knows it as from before, on streams that have ended or
+            are about to. Leases of that time may be alive: not the holder's own, which it
+            gave up, but those that it had granted to others in its turn.
     """
 
-    __slots__ = ("acknowledged", "holder_id", "lease_ends", "renewed_at")
+    __slots__ = ("acknowledged", "former", "holder_id", "lease_ends", "renewed_at")
 
-    def __init__(self, holder_id: str, acknowledged: int) -> None:
+    def __init__(
+        self, holder_id: str, acknowledged: int, former: tuple[Downstream, ...] = ()
+    ) -> None:
         self.holder_id: Final = holder_id
+        self.former = former
         self.acknowledged = acknowledged
         self.lease_ends = NEVER_GRANTED
         self.renewed_at = NEVER_GRANTED
@@ -72,15 +78,27 @@ class Grantor:
         self._head = max(self._head, head)
 
     def join(self, holder_id: str) -> Downstream:
-        """Takes in a holder that remembers nothing, so that nothing is owed by it yet."""
-        holder = Downstream(holder_id, self._head)
+        """Takes in a holder that remembers nothing, so that nothing is owed by it yet, save
+        what its former selves owe."""
+        known = (*self._holders, *self._gone)
+        former = tuple(one for one in known if one.holder_id == holder_id)
+        for one in former:
+            one.former = ()
+        holder = Downstream(holder_id, self._head, former)
         self._holders.add(holder)
         return holder
 
-    def acknowledge(self, holder: Downstream, applied: int) -> None:
-        """Takes note of what a holder says that it has applied. Never backwards, and never
-        beyond what there is: a holder cannot know of more than it was told."""
-        holder.acknowledged = max(holder.acknowledged, min(applied, self._head))
+    def acknowledge(self, holder: Downstream, applied: int) -> bool:
+        """Takes note of what a holder says that it, and everyone downstream of it, has
+        applied. Never backwards, and never beyond what there is: a holder cannot know of
+        more than it was told. Says whether that was news."""
+        applied = min(applied, self._head)
+        moved = False
+        for one in (holder, *holder.former):
+            if one.acknowledged < applied:
+                one.acknowledged = applied
+                moved = True
+        return moved
 
     def renew(self, holder: Downstream, now: float, remaining: float) -> Granted:
         """Grants a lease.
@@ -112,11 +130,6 @@ class Grantor:
         if holder in self._holders:
             self._holders.discard(holder)
             self._gone.add(holder)
-
-    def forget(self, holder_id: str) -> None:
-        """The holder of this id has come back and says that it has given up all earlier
-        leases: what was owed by its former self is not any more."""
-        self._gone = {gone for gone in self._gone if gone.holder_id != holder_id}
 
     def settled(self, now: float) -> int:
         """The revision that the grantor may acknowledge upstream: nobody downstream can

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Final
 
 import structlog
@@ -24,6 +25,7 @@ from keyfence_server.coherence.ports import (
     BootClock,
     Committed,
     Feed,
+    News,
     Register,
     RegisteredProcess,
     Standing,
@@ -65,14 +67,13 @@ class Replica:
         self._lease = lease
         self._terms = terms
         self._clock = clock
-        self._epoch: str | None = None
+        self._epoch = ""
+        self._registrations = 0
+        self._unsettled_since: float | None = None
         self._acknowledged_by: dict[str, int] = {}
         self._silent_since: dict[tuple[str, int], float] = {}
         self._catching_up = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
-        self.acknowledgements_count_from = float("-inf")
-        """Until then, by this process's clock, no acknowledgement shortens a fence: the
-        store has failed over, and what was acknowledged to its former self means nothing."""
         self.progress = Progress()
 
     async def start(self) -> None:
@@ -82,7 +83,11 @@ class Replica:
             self._tasks.append(asyncio.create_task(self._forever(loop), name=loop.__name__))
 
     async def stop(self) -> None:
-        """Gives up the lease, and then the place on the register."""
+        """Gives up the lease, and then the place on the register: last, and not before the
+        leases that were granted from here have run out, since no fence asks after them
+        any more from then on."""
+        self._hub.close_all()
+        await self._hub.wait_lost()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -91,6 +96,15 @@ class Replica:
             await self._register.leave(self.process_id)
         except StoreUnavailable:
             _log.warning("left_without_saying_so", process_id=self.process_id)
+
+    @property
+    def applied(self) -> int:
+        """The revision up to which this process has applied every change."""
+        return self._ledger.applied
+
+    def may_trust(self, standing: Standing) -> bool:
+        """Whether acknowledgements count where the store stands now."""
+        return standing.is_settled and standing.epoch == self._epoch
 
     def acknowledged_by(self, process: RegisteredProcess) -> int:
         """The revision up to which another process has acknowledged, as far as is known."""
@@ -104,20 +118,37 @@ class Replica:
     async def catch_up(self) -> None:
         """Reads what is missing from the change log. Raises `StoreUnavailable`."""
         async with self._catching_up:
-            more = True
-            while more:
+            limit = _PAGE
+            while True:
+                registration, after = self._registrations, self._ledger.applied
                 async with self._store.snapshot() as snapshot:
-                    found = await snapshot.list_changes(after=self._ledger.applied, limit=_PAGE)
+                    found = await snapshot.list_changes(after=after, limit=limit)
+                if registration != self._registrations:
+                    # The reading may be of an epoch that has ended meanwhile.
+                    continue
+                revisions = {revision for revision, _ in found}
+                if len(found) >= limit and len(revisions) == 1:
+                    # There may be more of it, and half a revision must not pass for one.
+                    limit *= 2
+                    continue
                 for revision, group in itertools.groupby(found, key=lambda one: one[0]):
                     self.take(revision, [change for _, change in group])
-                more = len(found) >= _PAGE
+                if snapshot.revision <= self._ledger.applied or not found:
+                    return
 
     async def _join(self) -> None:
+        """Registers anew, with an empty memory."""
         self._lease.abandon()
         nonce = self._lease.request(self._clock.now())
-        self._granted(
-            nonce, await self._register.join(self.process_id, self._display_name), self._terms
-        )
+        standing = await self._register.join(self.process_id, self._display_name)
+        self._registrations += 1
+        if self._epoch not in ("", standing.epoch):
+            _log.warning("store_failed_over", before=self._epoch, after=standing.epoch)
+        if self._epoch != standing.epoch:
+            self._acknowledged_by.clear()
+            self._unsettled_since = None
+        self._epoch = standing.epoch
+        self._granted(nonce, standing)
 
     async def _renew(self) -> None:
         """Renews for ever: the lease is counted from before the renewal was sent."""
@@ -127,30 +158,39 @@ class Replica:
             await self._clock.sleep_until(next_at)
             nonce = self._lease.request(self._clock.now())
             try:
-                standing = await self._register.renew(self.process_id, self._hub.settled())
+                standing = await self._register.renew(
+                    self.process_id, self._hub.settled(), self._epoch
+                )
             except StruckOff:
                 _log.warning("struck_off", process_id=self.process_id)
                 await self._join()
+                await self.catch_up()
                 continue
-            self._granted(nonce, standing, self._terms)
+            self._granted(nonce, standing)
             if standing.head > self._ledger.applied:
                 await self.catch_up()
 
-    def _granted(self, nonce: int, standing: Standing, terms: LeaseTerms) -> None:
-        must_forget = self._lease.grant(nonce, terms.length, standing.head, standing.epoch)
+    def _granted(self, nonce: int, standing: Standing) -> None:
+        must_forget = self._lease.grant(nonce, self._terms.length, standing.head, standing.epoch)
         if must_forget:
             # Nothing is awaited between the grant and this, so nothing is answered either.
             self._ledger.restart(standing.head, standing.epoch)
-        if self._epoch not in (None, standing.epoch):
-            _log.warning("store_failed_over", before=self._epoch, after=standing.epoch)
-            self.acknowledgements_count_from = self._clock.now() + terms.wait
-            self._acknowledged_by.clear()
-        self._epoch = standing.epoch
+        if standing.is_settled:
+            self._unsettled_since = None
+        elif self._unsettled_since is None:
+            self._unsettled_since = self._clock.now()
 
     async def _follow(self) -> None:
         """Takes in the news. Where some may be missing, it reads the change log."""
-        async for news in self._feed.listen():
+        async with aclosing(self._feed.listen()) as all_news:
+            await self._take_in(all_news)
+
+    async def _take_in(self, all_news: AsyncIterator[News]) -> None:
+        async for news in all_news:
             match news:
+                case Acknowledged(epoch=epoch) | Committed(epoch=epoch) if epoch != self._epoch:
+                    # The revisions of another epoch are others.
+                    pass
                 case Acknowledged():
                     known = self._acknowledged_by.get(news.process_id, 0)
                     self._acknowledged_by[news.process_id] = max(known, news.revision)
@@ -164,22 +204,23 @@ class Replica:
 
     async def _acknowledge(self) -> None:
         """Tells the others how far this process, and all downstream of it, have come."""
-        told = 0
+        told = (self._registrations, 0)
         while True:
             moved = self._hub.moved_or_run_out(self._ledger.applied)
-            settled = self._hub.settled()
-            if settled > told:
+            registration, settled = self._registrations, self._hub.settled()
+            if registration != told[0] or settled > told[1]:
                 moved.cancel()
-                await self._feed.acknowledge(self.process_id, settled)
-                told = settled
+                await self._feed.acknowledge(self.process_id, settled, self._epoch)
+                told = (registration, settled)
             else:
                 await moved
 
     async def _watch(self) -> None:
         """Strikes off processes whose counter has stood still for a whole W."""
         while True:
-            now = self._clock.now()
             processes = await self._register.list_processes()
+            # Not from before the question: a renewal can have come in while it was asked.
+            now = self._clock.now()
             seen = {(one.process_id, one.renewals) for one in processes}
             self._silent_since = {
                 one: since for one, since in self._silent_since.items() if one in seen
@@ -190,7 +231,14 @@ class Replica:
                     if await self._register.strike_off(*one):
                         _log.warning("process_struck_off", process_id=one[0])
                     self.progress.announce()
+            await self._settle_epoch()
             await self._clock.sleep_until(now + self._terms.renewal_interval)
+
+    async def _settle_epoch(self) -> None:
+        """Says when every lease from before the store's present epoch has run out."""
+        since, epoch = self._unsettled_since, self._epoch
+        if since is not None and self._clock.now() - since >= self._terms.wait:
+            await self._register.settle(epoch)
 
     async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Keeps a loop going when the store fails it. The lease runs out by itself."""

@@ -20,10 +20,11 @@ class SoleHolder:
     def __init__(self, ledger: Ledger, hub: DownstreamHub) -> None:
         self._ledger = ledger
         self._hub = hub
-        self._lost_track = False
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> None:
         """Applies the mutation here, and waits for everyone downstream."""
+        # Mutations come one after the other, so a revision that is missing will not be
+        # announced any more: its commit took effect and its answer was lost.
         self._find_track_at(revision - 1)
         self._ledger.take(revision, changes)
         await self._hub.wait_settled(revision)
@@ -35,13 +36,11 @@ class SoleHolder:
 
     async def forget_everything(self) -> None:
         """A commit may have taken effect without our learning of it."""
-        self._lost_track = True
         self._ledger.restart(self._ledger.applied, self._hub.epoch)
 
     def _find_track_at(self, revision: int) -> None:
         """Goes on from a revision that the store is known to have reached. Some before it
         may never be announced, but what is loaded from here on is new enough to do
         without them."""
-        if self._lost_track and revision > self._ledger.applied:
+        if revision > self._ledger.applied:
             self._ledger.restart(revision, self._hub.epoch)
-            self._lost_track = False

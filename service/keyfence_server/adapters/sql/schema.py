@@ -155,3 +155,10 @@ processes: Final = Table(
     CheckConstraint("acknowledged >= 0", name="acknowledged"),
     comment="The server processes that may answer from memory. docs/fence.md explains it.",
 )
+
+settled_epochs: Final = Table(
+    "settled_epochs",
+    metadata,
+    Column("epoch", ExactText, primary_key=True),
+    comment="Timelines before which no lease is alive any more. docs/fence.md explains it.",
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import closing
 from typing import Final
 
@@ -30,7 +30,7 @@ class SqliteFeed:
     def __init__(self, url: str) -> None:
         self._path = parse_database_url(url).path
 
-    async def listen(self) -> AsyncIterator[News]:
+    async def listen(self) -> AsyncGenerator[News, None]:
         """See the port."""
         known: dict[str, int] = {}
         revision = -1
@@ -47,7 +47,7 @@ class SqliteFeed:
                             yield Interrupted()
                         for process_id, position in acknowledged.items():
                             if known.get(process_id) != position:
-                                yield Acknowledged(process_id, position)
+                                yield Acknowledged(process_id, position, epoch="")
                         known = acknowledged
                 except sqlite3.Error as error:
                     raise StoreUnavailable(
@@ -55,7 +55,7 @@ class SqliteFeed:
                     ) from None
                 await asyncio.sleep(_POLL_SECONDS)
 
-    async def acknowledge(self, process_id: str, revision: int) -> None:
+    async def acknowledge(self, process_id: str, revision: int, epoch: str) -> None:
         """See the port. The file must be written, and that may have to wait for a turn, so
         it is done in a thread."""
         await asyncio.to_thread(self._acknowledge, process_id, revision)

@@ -23,6 +23,12 @@ class _Grant:
     head: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    sent: float
+    applied: int
+
+
 class HolderLease:
     """What a holder has been granted, and how far it has applied changes.
 
@@ -34,7 +40,7 @@ class HolderLease:
 
     def __init__(self) -> None:
         self._next_nonce = 1
-        self._pending: OrderedDict[int, float] = OrderedDict()
+        self._pending: OrderedDict[int, _Request] = OrderedDict()
         self._grants: list[_Grant] = []
         self._applied: int | None = None
         self._epoch: str | None = None
@@ -75,7 +81,7 @@ class HolderLease:
         """
         nonce = self._next_nonce
         self._next_nonce += 1
-        self._pending[nonce] = now
+        self._pending[nonce] = _Request(now, self.applied)
         if len(self._pending) > _MAX_PENDING:
             self._pending.popitem(last=False)
         return nonce
@@ -91,19 +97,20 @@ class HolderLease:
         Returns:
             Whether the holder must forget everything that it remembers, now, before it
             answers anything: this is the first grant, or one of another epoch, or of a
-            head that lies behind what was applied.
+            head that lies behind what had been applied when it was asked for. What was
+            applied since says nothing: the grant may have been overtaken by a change.
         """
-        sent = self._pending.pop(nonce, None)
-        if sent is None:
+        request = self._pending.pop(nonce, None)
+        if request is None:
             return False
-        must_forget = self._applied is None or epoch != self._epoch or head < self._applied
+        must_forget = self._applied is None or epoch != self._epoch or head < request.applied
         if must_forget:
             # With an empty memory every change up to the head is as good as applied.
             self._grants.clear()
             self._until = float("-inf")
             self._applied = head
             self._epoch = epoch
-        self._grants.append(_Grant(sent + ttl, head))
+        self._grants.append(_Grant(request.sent + ttl, head))
         self._settle()
         return must_forget
 

@@ -23,6 +23,8 @@ FIRST_BACKOFF_SECONDS: Final = 0.1
 LAST_BACKOFF_SECONDS: Final = 5.0
 _RENEWALS_PER_LEASE: Final = 3
 _FIRST_INTERVAL_SECONDS: Final = 0.5
+# Intervals without an answer to any renewal, after which the stream is given up.
+_PATIENCE: Final = 4
 
 
 class Clock(Protocol):
@@ -101,6 +103,7 @@ class HolderSession:
         self._random = random_source or random.SystemRandom()
         self._on_broken = on_broken
         self._interval = _FIRST_INTERVAL_SECONDS
+        self._heard_at = float("-inf")
         self._backoff = FIRST_BACKOFF_SECONDS
 
     async def run(self) -> None:
@@ -111,6 +114,8 @@ class HolderSession:
                     await self._follow_one()
                 except StreamBroken as broken:
                     self._on_broken(str(broken))
+                except Exception as error:  # noqa: BLE001 - else the lease would be lost for good
+                    self._on_broken(type(error).__name__)
                 await self._pause()
         finally:
             self._forget()
@@ -127,14 +132,21 @@ class HolderSession:
         raise StreamBroken("the grantor has ended the stream")
 
     async def _follow(self, stream: Stream) -> None:
-        await stream.send(messages.SyncRequest(hello=self._hello))
+        self._heard_at = self._clock.now()
         tasks = [
             asyncio.ensure_future(work)
-            for work in (self._renew(stream), self._acknowledge(stream), self._receive(stream))
+            for work in (
+                self._renew(stream),
+                self._acknowledge(stream),
+                self._receive(stream),
+                self._require_answers(),
+            )
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
+                if task.cancelled():
+                    raise StreamBroken("the stream was let go of")
                 if task.done():
                     task.result()
         finally:
@@ -142,7 +154,15 @@ class HolderSession:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _require_answers(self) -> None:
+        """A connection can be dead for minutes before anyone says so."""
+        while (until := self._heard_at + _PATIENCE * self._interval) > self._clock.now():
+            await self._clock.sleep_until(until)
+        raise StreamBroken("the grantor does not answer")
+
     async def _renew(self, stream: Stream) -> None:
+        # Nothing goes before this: there is nothing to acknowledge until a lease is granted.
+        await stream.send(messages.SyncRequest(hello=self._hello))
         while True:
             sent_at = self._clock.now()
             nonce = self._lease.request(sent_at)
@@ -155,6 +175,7 @@ class HolderSession:
             moved = self._listener.moved()
             acknowledged = self._listener.acknowledged()
             if acknowledged > told:
+                moved.cancel()
                 told = acknowledged
                 await stream.send(self._renewal(0))
             else:
@@ -176,6 +197,7 @@ class HolderSession:
                 self._take_changes(message.changes)
 
     def _take_lease(self, lease: messages.Lease) -> None:
+        self._heard_at = self._clock.now()
         ttl = lease.ttl.seconds + lease.ttl.nanos / 1e9
         if ttl <= 0:
             return

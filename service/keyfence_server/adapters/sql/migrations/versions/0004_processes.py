@@ -27,3 +27,14 @@ def upgrade() -> None:
         sa.CheckConstraint("acknowledged >= 0", name=op.f("ck_processes_acknowledged")),
         comment="The server processes that may answer from memory. docs/fence.md explains it.",
     )
+    op.create_table(
+        "settled_epochs",
+        sa.Column("epoch", TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("epoch", name="pk_settled_epochs"),
+        comment="Timelines before which no lease is alive any more. docs/fence.md explains it.",
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        # Nobody had a lease before there was a register.
+        op.execute(
+            "INSERT INTO settled_epochs SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+        )
