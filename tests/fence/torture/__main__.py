@@ -54,8 +54,8 @@ def _catch(name: str, seed: int, seconds: float, runs: int) -> bool:
         if found:
             first = min(found, key=lambda violation: violation.probe.returned)
             _say(
-                f"{name:26} caught after {probes + outcome.verdict.before_first} probes (seed {one}; "
-                f"{len(found)} violations in {outcome.verdict.total} probes of that run, at "
+                f"{name:26} caught after {probes + outcome.verdict.before_first} probes (seed "
+                f"{one}; {len(found)} violations in {outcome.verdict.total} probes of that run, at "
                 f"{', '.join(sorted({outcome.holders[v.probe.holder] for v in found}))}); "
                 f"first: {first}",
             )

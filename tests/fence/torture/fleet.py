@@ -202,10 +202,9 @@ class _Builder:
     def _server(self, number: int, postgres: PostgresServer, database: str) -> Member:
         behind = self._directory / f"pg{number}"
         behind.mkdir()
-        there = postgres.url(database).partition("?host=")
-        self._link(
-            f"server{number}-database", f"{behind}/.s.PGSQL.5432", f"{there[2]}/.s.PGSQL.5432"
-        )
+        url, _, there = postgres.url(database).partition("?host=")
+        socket = ".s.PGSQL.5432"
+        self._link(f"server{number}-database", f"{behind}/{socket}", f"{there}/{socket}")
         return self._keyfence(
             f"server{number}",
             {
