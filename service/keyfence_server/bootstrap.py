@@ -7,15 +7,16 @@ lock, a socket or a connection, is taken here in order, and let go in the opposi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from keyfence_server.adapters.clock import SystemClock
+from keyfence.v1.replication_service_pb2 import HOLDER_KIND_SIDECAR
+from keyfence_server.adapters.clock import SystemBootClock, SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
 from keyfence_server.adapters.sql import (
     InvalidDatabaseUrl,
@@ -23,26 +24,35 @@ from keyfence_server.adapters.sql import (
     StoreOptions,
     open_store,
 )
-from keyfence_server.adapters.sql.sole_process import AnotherProcess, SoleProcess
+from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.adapters.upstream.store import PresentedDigests
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Callers
 from keyfence_server.application.checks import Checks
 from keyfence_server.application.create_key import CreateKey
 from keyfence_server.application.first_start import FirstStart
 from keyfence_server.application.mutations import Mutations
-from keyfence_server.application.ports import Clock, Store, StoreUnavailable
-from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.ports import Clock, StoreUnavailable
+from keyfence_server.application.presented_keys import Digests, PresentedKeys
 from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.ports import Register
 from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.secrets import Peppers, Plaintext
+from keyfence_server.domain.secrets import Plaintext
+from keyfence_server.membership import (
+    Conversions,
+    Membership,
+    alone,
+    among_others,
+    downstream_of,
+)
 from keyfence_server.provisioning import (
     ROOT_KEY_FILE,
     CannotStart,
@@ -56,20 +66,25 @@ from keyfence_server.provisioning import (
 from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
+from keyfence_server.rpc.convert.replication import (
+    changes_from,
+    keyspaces_from,
+    lineage_from,
+)
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.keys import KeyService
 from keyfence_server.rpc.keyspaces import KeyspaceService
 from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
 from keyfence_server.rpc.pipeline import Pipeline, Service
+from keyfence_server.rpc.replication import ReplicationService
 from keyfence_server.rpc.server import CannotListen, RpcServer
 from keyfence_server.rpc.stats import RpcStats
-from keyfence_server.rpc.status import SHUTTING_DOWN, STORE_UNAVAILABLE
+from keyfence_server.rpc.status import SHUTTING_DOWN
 from keyfence_server.rpc.tracing import Tracing
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
 from keyfence_server.telemetry.metrics import MetricsServer, Sources
 
 _REASONS_NOT_TO_START = (
-    AnotherProcess,
     CannotListen,
     DomainError,
     InvalidDatabaseUrl,
@@ -95,27 +110,26 @@ class FirstStartReport:
     keyspaces: tuple[Keyspace, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """The use cases' common ground."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Back:
+    """What stands behind the RPCs: an authority with its store, or another Keyfence.
 
-    settings: Settings
-    clock: Clock
-    peppers: Peppers
-    store: Store
-    cache: FactCache
-    mutations: Mutations
-    rpc_stats: RpcStats
+    Attributes:
+        membership: what this process may do from memory.
+        digests: by what keys are looked up.
+        own_services: what it serves besides checks and replication.
+        register: of the processes on the store, if there is one.
+        mutations: those under way, where there can be any.
+        first_start: what to do when the process may answer, before it does.
+    """
+
+    membership: Membership
+    digests: Digests
     store_stats: StoreStats
-
-    def presented_keys(self) -> PresentedKeys:
-        """Looks up keys by their plaintext."""
-        return PresentedKeys(self.cache, self.peppers)
-
-    async def follow_from_now(self) -> None:
-        """Forgets what is in memory, and goes on from the store's revision."""
-        async with self.store.snapshot() as snapshot:
-            self.cache.start_at(snapshot.revision)
+    own_services: list[Service] = field(default_factory=list)
+    register: Register | None = None
+    mutations: Mutations | None = None
+    first_start: Callable[[], Awaitable[FirstStartReport | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +151,8 @@ class RunningServer:
     _gate: Gate
     _health: Health
     _reflection: Reflection | None
-    _mutations: Mutations
+    _mutations: Mutations | None
+    _hub: DownstreamHub
     _resources: AsyncExitStack
 
     def say_not_serving(self) -> None:
@@ -156,9 +171,12 @@ class RunningServer:
         self._health.close()
         if self._reflection is not None:
             self._reflection.close()
+        # Holders go elsewhere at once, instead of holding this process up.
+        self._hub.close_all()
         await self._server.stop(grace_seconds)
-        # A mutation whose caller is gone is finished all the same.
-        await self._mutations.finish()
+        if self._mutations is not None:
+            # A mutation whose caller is gone is finished all the same.
+            await self._mutations.finish()
         await self._resources.aclose()
 
     async def wait(self) -> None:
@@ -184,18 +202,18 @@ async def start(
 async def _start(
     settings: Settings, clock: Clock, tracing: Tracing | None, resources: AsyncExitStack
 ) -> RunningServer:
-    given_root = given_root_credential(settings)
-    authority = await _open_authority(settings, clock, resources)
-    services = _services(authority)
+    back = await (_open_sidecar if settings.upstream else _open_authority)(
+        settings, clock, resources
+    )
+    rpc_stats = RpcStats()
+    presented = PresentedKeys(back.membership.source, back.digests)
+    services = _services(back, presented, clock, rpc_stats)
     names = [service.descriptor.full_name for service in services]
     gate = Gate(settings.max_concurrent_calls)
     health = Health(names)
     reflection = Reflection([*names, HEALTH]) if settings.serves_reflection() else None
-    if embedded_database(settings) is None:
-        await _become_sole_process(authority, gate, health, resources)
-    await authority.follow_from_now()
-    callers = Callers(authority.presented_keys(), clock)
-    pipeline = Pipeline(callers, gate, authority.rpc_stats, tracing)
+    await back.membership.start(resources)
+    pipeline = Pipeline(Callers(presented, clock), gate, rpc_stats, tracing)
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
         {
@@ -206,10 +224,10 @@ async def _start(
         settings.limits(),
     )
     addresses = _listen(server, settings, certificate, resources)
-    metrics_port = _serve_metrics(authority, gate, health, resources)
+    metrics_port = _serve_metrics(settings, back, rpc_stats, gate, health, resources)
     # A start that is refused for its sockets or its certificate is not the first one yet:
     # the one that succeeds says what to do with the credential.
-    first_start = await _start_first(authority, given_root)
+    first_start = await back.first_start() if back.first_start is not None else None
     await server.start()
     health.set_serving(True)
     return RunningServer(
@@ -221,12 +239,14 @@ async def _start(
         _gate=gate,
         _health=health,
         _reflection=reflection,
-        _mutations=authority.mutations,
+        _mutations=back.mutations,
+        _hub=back.membership.hub,
         _resources=resources.pop_all(),
     )
 
 
-async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExitStack) -> Authority:
+async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExitStack) -> Back:
+    given_root = given_root_credential(settings)
     database = embedded_database(settings)
     if database is not None:
         resources.callback(lock_database(settings, database).release)
@@ -239,72 +259,98 @@ async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExit
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )
-    return Authority(
-        settings=settings,
-        clock=clock,
-        peppers=peppers,
-        store=store,
-        cache=cache,
-        mutations=Mutations(store, SoleHolder(cache), clock),
-        rpc_stats=RpcStats(),
+    membership = (
+        alone(cache, store, settings.lease_terms())
+        if database is not None
+        else among_others(settings, cache, store, opened, settings.lease_terms())
+    )
+    mutations = Mutations(store, membership.fence, clock)
+    apply_keyspace = ApplyKeyspace(store, mutations, clock)
+    first_start = FirstStart(mutations, peppers, clock)
+
+    async def start_first() -> FirstStartReport | None:
+        return await _start_first(settings, cache, first_start, apply_keyspace, given_root)
+
+    return Back(
+        membership=membership,
+        digests=peppers,
         store_stats=store_stats,
+        own_services=[
+            KeyService(
+                CreateKey(mutations, peppers, clock),
+                ReadKeys(store),
+                UpdateKey(mutations, clock),
+                RotateKey(mutations, peppers, clock),
+                RevokeKey(mutations, clock),
+            ).service(),
+            KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock)).service(),
+        ],
+        register=membership.register,
+        mutations=mutations,
+        first_start=start_first,
     )
 
 
-def _services(authority: Authority) -> list[Service]:
-    store, cache, clock = authority.store, authority.cache, authority.clock
-    mutations, peppers = authority.mutations, authority.peppers
-    checks = Checks(cache, authority.presented_keys(), clock)
+async def _open_sidecar(settings: Settings, _clock: Clock, resources: AsyncExitStack) -> Back:
+    upstream = Upstream(
+        settings.upstream_targets(),
+        token=settings.upstream_credential(),
+        tls=settings.upstream_tls(),
+        insecure_plaintext=settings.upstream_insecure_plaintext,
+    )
+    resources.push_async_callback(upstream.close)
+
+    def broken(why: str) -> None:
+        _log.warning("not in step with the server upstream", target=upstream.target, why=why)
+
+    return Back(
+        membership=downstream_of(
+            upstream,
+            (settings.cache_keys, settings.cache_unknown_keys),
+            settings.lease_terms(),
+            Conversions(lineage_from, keyspaces_from, changes_from),
+            kind=HOLDER_KIND_SIDECAR,
+            on_broken=broken,
+        ),
+        digests=PresentedDigests(),
+        store_stats=StoreStats(),
+    )
+
+
+def _services(
+    back: Back, presented: PresentedKeys, clock: Clock, rpc_stats: RpcStats
+) -> list[Service]:
+    source = back.membership.source
+    checks = Checks(source, presented, clock)
     return [
-        AuthorizationService(checks, cache, authority.rpc_stats.verdicts).service(),
-        KeyService(
-            CreateKey(mutations, peppers, clock),
-            ReadKeys(store),
-            UpdateKey(mutations, clock),
-            RotateKey(mutations, peppers, clock),
-            RevokeKey(mutations, clock),
-        ).service(),
-        KeyspaceService(
-            ApplyKeyspace(store, mutations, clock), ReadKeyspaces(store, clock)
+        AuthorizationService(checks, source, rpc_stats.verdicts).service(),
+        *back.own_services,
+        ReplicationService(
+            back.membership.hub,
+            source,
+            presented,
+            back.register,
+            SystemBootClock(),
+            grantor_id=back.membership.process_id,
         ).service(),
     ]
 
 
-async def _become_sole_process(
-    authority: Authority, gate: Gate, health: Health, resources: AsyncExitStack
-) -> None:
-    def lost() -> None:
-        _log.error("the database is lost: nothing is answered until it is back")
-        gate.shut(STORE_UNAVAILABLE)
-        health.set_serving(False)
-        authority.cache.clear()
-
-    async def regained() -> None:
-        await authority.follow_from_now()
-        gate.open(after=STORE_UNAVAILABLE)
-        health.set_serving(True)
-        _log.info("the database is back")
-
-    alone = SoleProcess(authority.settings.store_url(), on_lost=lost, on_regained=regained)
-    await alone.acquire()
-    resources.push_async_callback(alone.release)
-    _run_in_background(alone.keep(), resources)
-
-
 async def _start_first(
-    authority: Authority, given_root: Plaintext | None
+    settings: Settings,
+    cache: FactCache,
+    first_start: FirstStart,
+    apply_keyspace: ApplyKeyspace,
+    given_root: Plaintext | None,
 ) -> FirstStartReport | None:
     """Makes the first credential and applies the first keyspaces, if nothing is there yet."""
     # Revision 1 is the first credential. A first start that was cut off behind it is
     # taken up again.
-    if authority.cache.revision > 1:
+    if cache.revision > 1:
         return None
-    settings, mutations = authority.settings, authority.mutations
     declarations = first_keyspaces(settings)
-    if authority.cache.revision == 0:
-        first_start = FirstStart(mutations, authority.peppers, authority.clock)
+    if cache.revision == 0:
         await first_start.make_root(given_root or make_root_credential(settings))
-    apply_keyspace = ApplyKeyspace(authority.store, mutations, authority.clock)
     applied = [await apply_keyspace.apply_unasked(declaration) for declaration in declarations]
     return FirstStartReport(
         root_key_file=None if given_root else settings.data_dir / ROOT_KEY_FILE,
@@ -342,15 +388,20 @@ def _listen(
 
 
 def _serve_metrics(
-    authority: Authority, gate: Gate, health: Health, resources: AsyncExitStack
+    settings: Settings,
+    back: Back,
+    rpc_stats: RpcStats,
+    gate: Gate,
+    health: Health,
+    resources: AsyncExitStack,
 ) -> int | None:
-    text = authority.settings.metrics_listen
+    text = settings.metrics_listen
     if text is None:
         return None
     sources = Sources(
-        rpc=authority.rpc_stats,
-        store=authority.store_stats,
-        cache=authority.cache,
+        rpc=rpc_stats,
+        store=back.store_stats,
+        cache=back.membership.cache,
         calls_under_way=lambda: gate.under_way,
         is_serving=lambda: health.is_serving,
     )

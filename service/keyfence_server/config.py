@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import random
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -19,6 +20,8 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from keyfence import Tls
+from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.rpc.addresses import (
     ListenAddress,
     TcpAddress,
@@ -79,6 +82,15 @@ class Settings(BaseSettings):
         pepper_file: a file with such lines, instead of `pepper`.
         bootstrap_keyspaces: files of keyspaces, separated by commas, that are applied at
             the first start and never again.
+        upstream: servers to answer for, separated by commas, in gRPC's syntax. Set: this
+            process is a sidecar, and has no store.
+        upstream_token: the sidecar's own credential.
+        upstream_token_file: the file that holds it, instead; read again when it changes.
+        upstream_ca_file: PEM, whom to trust upstream. Not set: the usual authorities.
+        upstream_cert_file: PEM, the sidecar's certificate, for mutual TLS upstream.
+        upstream_key_file: PEM, the certificate's private key.
+        upstream_insecure_plaintext: go upstream without TLS over a network. Every key
+            that is presented here then crosses it in the clear.
         tls_cert_file: PEM, the server's certificate and those that issued it.
         tls_key_file: PEM, the certificate's private key.
         tls_client_ca_file: PEM. Set: clients need a certificate from one of these
@@ -127,6 +139,14 @@ class Settings(BaseSettings):
     pepper_file: Path | None = None
     bootstrap_keyspaces: Annotated[tuple[Path, ...], NoDecode] = ()
 
+    upstream: str | None = None
+    upstream_token: SecretStr | None = None
+    upstream_token_file: Path | None = None
+    upstream_ca_file: Path | None = None
+    upstream_cert_file: Path | None = None
+    upstream_key_file: Path | None = None
+    upstream_insecure_plaintext: bool = False
+
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_client_ca_file: Path | None = None
@@ -150,6 +170,8 @@ class Settings(BaseSettings):
     cache_keys: int = Field(default=100_000, ge=1, le=100_000_000)
     cache_unknown_keys: int = Field(default=10_000, ge=1, le=100_000_000)
     database_connections: int = Field(default=10, ge=2, le=1_000)
+    lease_seconds: float = Field(default=2.0, ge=0.1, le=60)
+    clock_drift: float = Field(default=0.01, ge=0, le=0.2)
     drain_seconds: float = Field(default=20, ge=0, le=3_600)
     drain_delay_seconds: float = Field(default=0, ge=0, le=3_600)
     log_format: LogFormat = LogFormat.AUTO
@@ -232,6 +254,33 @@ class Settings(BaseSettings):
         if self.tls_cert_file is None or self.tls_key_file is None:
             return None
         return CertificateFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
+
+    def upstream_targets(self) -> list[str]:
+        """The servers upstream, in an order of this process's own: so that not every
+        sidecar goes to the same one."""
+        targets = [one.strip() for one in (self.upstream or "").split(",") if one.strip()]
+        random.SystemRandom().shuffle(targets)
+        return targets
+
+    def upstream_credential(self) -> str | Path | None:
+        """The sidecar's own credential, or the file that holds it."""
+        if self.upstream_token is not None:
+            return self.upstream_token.get_secret_value()
+        return self.upstream_token_file
+
+    def upstream_tls(self) -> Tls | None:
+        """How to do TLS upstream; None for the default."""
+        if self.upstream_ca_file is None and self.upstream_cert_file is None:
+            return None
+        return Tls(
+            ca_file=self.upstream_ca_file,
+            certificate_file=self.upstream_cert_file,
+            key_file=self.upstream_key_file,
+        )
+
+    def lease_terms(self) -> LeaseTerms:
+        """The lengths of time that the fence rests on."""
+        return LeaseTerms(length=self.lease_seconds, drift=self.clock_drift)
 
     def limits(self) -> Limits:
         """What one client may ask of the server."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from keyfence_server.adapters.clock import SystemBootClock
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Caller, Callers
@@ -24,8 +25,12 @@ from keyfence_server.application.read_keyspaces import ReadKeyspaces
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotatedKey, RotateKey, Rotation
 from keyfence_server.application.update_key import KeyUpdate, UpdateKey
+from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.grantor import Grantor
+from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.declarations import (
     EnvironmentDeclaration,
     FormatDeclaration,
@@ -93,8 +98,11 @@ class Authority:
         self.store = store
         self.clock = clock
         self.cache = FactCache(store, **cache)
+        self.hub = DownstreamHub(Grantor(LeaseTerms()), SystemBootClock(), lambda: float("inf"))
+        self.ledger = Ledger(self.cache, self.hub)
+        self.fence = fence or SoleHolder(self.ledger, self.hub)
         peppers = Peppers(PEPPERS)
-        self.mutations = Mutations(store, fence or SoleHolder(self.cache), clock)
+        self.mutations = Mutations(store, self.fence, clock)
         presented = PresentedKeys(self.cache, peppers)
         self.callers = Callers(presented, clock)
         self.checks = Checks(self.cache, presented, clock)
@@ -110,7 +118,7 @@ class Authority:
     async def start(self) -> None:
         """Reads where the store is, as a server does at its start, and identifies the root."""
         async with self.store.snapshot() as snapshot:
-            self.cache.start_at(snapshot.revision)
+            self.ledger.restart(snapshot.revision, epoch="")
         self.root = await self.callers.identify(ROOT.reveal())
 
     async def make(self, by: Caller | None = None, **wanted: Any) -> MadeKey:

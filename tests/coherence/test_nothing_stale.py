@@ -14,7 +14,9 @@ from application.authority import ACME, ROOT, Authority
 from coherence.watched_store import Gate, Loss, WatchedStore, until
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
+from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.domain.declarations import PresetDeclaration, ScopeDeclaration
 from keyfence_server.domain.keys import KeyState
@@ -287,8 +289,8 @@ async def test_whoever_gives_up_waiting_for_a_mutation_does_not_keep_it_from_its
 class HeldFence(SoleHolder):
     """A fence that takes its time, as one does that has other holders to wait for."""
 
-    def __init__(self, cache: FactCache, gate: Gate) -> None:
-        super().__init__(cache)
+    def __init__(self, ledger: Ledger, hub: DownstreamHub, gate: Gate) -> None:
+        super().__init__(ledger, hub)
         self._gate = gate
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> None:
@@ -296,7 +298,7 @@ class HeldFence(SoleHolder):
         await super().wait(revision, changes)
 
     async def settle(self, revision: int) -> None:
-        if revision > self._cache.revision:
+        if revision > self._ledger.applied:
             await self._gate.pass_through()
             await super().settle(revision)
 
@@ -312,7 +314,7 @@ async def test_what_finds_nothing_left_to_do_waits_for_what_it_found(
     gate = Gate()
     slow = Authority(watched, authority.clock)
     slow.cache = authority.cache
-    slow.mutations._fence = HeldFence(authority.cache, gate)
+    slow.mutations._fence = HeldFence(authority.ledger, authority.hub, gate)
     slow.root = authority.root
 
     def mutate() -> asyncio.Future[object]:

@@ -31,7 +31,7 @@ from keyfence_server.application.ports import StoreUnavailable
 from support.catalogue import describe
 
 IMPATIENT = StoreOptions(lock_timeout=timedelta(seconds=0.2))
-HEAD = "0001"
+HEAD = "0004"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

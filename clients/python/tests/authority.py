@@ -27,6 +27,7 @@ from keyfence.v1 import (
     keyspace_service_pb2,
     principal_pb2,
     reason_pb2,
+    replication_service_pb2,
 )
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -163,7 +164,12 @@ class Authority:
 
 
 def _request_types() -> dict[str, Any]:
-    modules = (authorization_service_pb2, key_service_pb2, keyspace_service_pb2)
+    modules = (
+        authorization_service_pb2,
+        key_service_pb2,
+        keyspace_service_pb2,
+        replication_service_pb2,
+    )
     return {
         rpc.name: getattr(module, f"{rpc.name}Request")
         for rpc in _rpcs.ALL

@@ -57,12 +57,17 @@ async def test_an_update_is_never_sent_twice(call: Caller, authority: Authority)
     assert len(authority.attempts) == 1
 
 
+# What the cache asks: it is tested where a server answers it.
+REPLICATION = ("FetchFacts", "FetchKeyspaces", "ListReplicas")
+
+
 async def test_the_policy_covers_every_rpc_but_updates() -> None:
     (config,) = json.loads(_connection.service_config())["methodConfig"]
     assert {name["method"] for name in config["name"]} == {
         *REPEATED,
         "ListKeys",
         "ListKeyspaces",
+        *REPLICATION,
     }
 
 

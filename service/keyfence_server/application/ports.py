@@ -98,20 +98,12 @@ class KeyFilter:
     parent_key_id: KeyId | None = None
 
 
-class Snapshot(Protocol):
-    """A consistent reading of the store: all its answers are of one revision."""
+class FactSnapshot(Protocol):
+    """What a cache of facts reads: from a store, or from another Keyfence."""
 
     @property
     def revision(self) -> int:
-        """The revision that this snapshot shows. 0 before the first mutation."""
-        ...
-
-    async def find_key(self, key_id: KeyId) -> Key | None:
-        """The key with this id."""
-        ...
-
-    async def find_lineage(self, key_id: KeyId) -> Lineage | None:
-        """The key with this id, and the keys that it was delegated from, in order."""
+        """The revision that this reading shows at least. 0 before the first mutation."""
         ...
 
     async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
@@ -119,6 +111,30 @@ class Snapshot(Protocol):
 
         A digest matches by its value and its pepper version together.
         """
+        ...
+
+    async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
+        """At most `limit` keyspaces with a name above `after`, in the order of their names."""
+        ...
+
+
+class FactStore(Protocol):
+    """Where a cache of facts loads them from."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[FactSnapshot]:
+        """Opens a reading. Raises `StoreUnavailable`."""
+        ...
+
+
+class Snapshot(FactSnapshot, Protocol):
+    """A consistent reading of the store: all its answers are of one revision."""
+
+    async def find_key(self, key_id: KeyId) -> Key | None:
+        """The key with this id."""
+        ...
+
+    async def find_lineage(self, key_id: KeyId) -> Lineage | None:
+        """The key with this id, and the keys that it was delegated from, in order."""
         ...
 
     async def ancestors(self, keys: Collection[Key]) -> Mapping[KeyId, Lineage]:
@@ -142,10 +158,6 @@ class Snapshot(Protocol):
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace with this name. Never the built-in one."""
-        ...
-
-    async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
-        """At most `limit` keyspaces with a name above `after`, in the order of their names."""
         ...
 
     async def find_request(self, caller: KeyId, request_id: str) -> KeyId | None:
@@ -279,6 +291,10 @@ class FactSource(Protocol):
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too. Raises `StoreUnavailable`."""
+        ...
+
+    async def list_keyspaces(self) -> Sequence[Keyspace]:
+        """Every keyspace, the built-in one too. Raises `StoreUnavailable`."""
         ...
 
     async def recogniser(self) -> Recogniser:

@@ -7,19 +7,34 @@ looks like a key is asked of the store.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from keyfence_server.application.ports import FactSource
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import MAX_KEY_LENGTH
-from keyfence_server.domain.secrets import Peppers
+from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.verdicts import Reason
+
+
+class Digests(Protocol):
+    """By what keys are looked up. A server has its `Peppers`."""
+
+    def digest(self, text: str) -> Digest:
+        """What memory knows a plaintext by."""
+        ...
+
+    def candidates(self, text: str) -> Sequence[Digest]:
+        """What a plaintext may be kept under, that first by which memory knows it."""
+        ...
 
 
 class PresentedKeys:
     """Looks up keys by their plaintext."""
 
-    def __init__(self, source: FactSource, peppers: Peppers) -> None:
+    def __init__(self, source: FactSource, digests: Digests) -> None:
         self._source = source
-        self._peppers = peppers
+        self._digests = digests
 
     async def find(self, text: str) -> KeyFacts | Reason:
         """What is known of the presented key, or why nothing is.
@@ -31,12 +46,12 @@ class PresentedKeys:
             return Reason.CREDENTIAL_MISSING
         if len(text) > MAX_KEY_LENGTH or not text.isascii():
             return Reason.CREDENTIAL_MALFORMED
-        facts = self._source.recall(self._peppers.digest(text).value)
+        facts = self._source.recall(self._digests.digest(text).value)
         if facts is not None:
             return facts
         if not await self.keyspaces_of(text):
             return Reason.CREDENTIAL_MALFORMED
-        return await self._source.find_facts(self._peppers.candidates(text)) or Reason.KEY_UNKNOWN
+        return await self._source.find_facts(self._digests.candidates(text)) or Reason.KEY_UNKNOWN
 
     async def keyspaces_of(self, text: str) -> frozenset[str]:
         """The keyspaces whose keys look like this text."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failure_from
@@ -58,7 +58,7 @@ def open_client(options: ConnectionOptions, *, token: str | Path | None) -> Iter
     # The SDK costs a tenth of a second, which help and completion need not pay.
     from keyfence import Client, KeyfenceError
 
-    timeouts = {}
+    timeouts: dict[str, Any] = {}
     if options.timeout_seconds is not None:
         timeouts["timeout_seconds"] = options.timeout_seconds
         timeouts["check_timeout_seconds"] = options.timeout_seconds

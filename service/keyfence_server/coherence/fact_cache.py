@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from keyfence_server.application.ports import Change, ChangeKind, Store, StoreUnavailable
+from keyfence_server.application.ports import Change, ChangeKind, FactStore, StoreUnavailable
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keys import KeyId, Lineage
@@ -88,7 +88,7 @@ class FactCache:
     """
 
     def __init__(
-        self, store: Store, *, capacity: int = 100_000, unknown_capacity: int = 10_000
+        self, store: FactStore, *, capacity: int = 100_000, unknown_capacity: int = 10_000
     ) -> None:
         self._store = store
         self._capacity = capacity
@@ -163,6 +163,12 @@ class FactCache:
             await self.recogniser()
             keyspace = self._keyspaces.get(name)
         return keyspace
+
+    async def list_keyspaces(self) -> Sequence[Keyspace]:
+        """Every keyspace, the built-in one too."""
+        while self._recogniser is None:
+            await self.recogniser()
+        return tuple(self._keyspaces.values())
 
     async def recogniser(self) -> Recogniser:
         """Tells which keyspaces' keys a text could be. With it, all keyspaces are known."""

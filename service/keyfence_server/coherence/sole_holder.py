@@ -1,8 +1,8 @@
-"""The fence of a process that is the only holder there is.
+"""The fence of a process that is the only one on its store.
 
-It holds the lock that makes it the only one, so nobody else answers from memory, and
-a mutation holds everywhere once it is applied to this process's own cache. There is
-nobody to wait for, and no lease to renew.
+It holds the lock that makes it the only one, so it needs no lease of its own, and
+nobody else grants any: a mutation holds everywhere once it is applied to this process's
+own memory and to everyone downstream of it.
 """
 
 from __future__ import annotations
@@ -10,27 +10,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keyfence_server.application.ports import Change
-from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.ledger import Ledger
 
 
 class SoleHolder:
     """Implements the port `Fence` for a single process."""
 
-    def __init__(self, cache: FactCache) -> None:
-        self._cache = cache
+    def __init__(self, ledger: Ledger, hub: DownstreamHub) -> None:
+        self._ledger = ledger
+        self._hub = hub
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> None:
-        """Applies the mutation to the cache. After that nobody answers from before it."""
+        """Applies the mutation here, and waits for everyone downstream."""
         # Mutations come one after the other, so a revision that is missing will not be
         # announced any more: its commit took effect and its answer was lost.
-        await self.settle(revision - 1)
-        self._cache.apply(revision, changes)
+        self._find_track_at(revision - 1)
+        self._ledger.take(revision, changes)
+        await self._hub.wait_settled(revision)
 
     async def settle(self, revision: int) -> None:
-        """Starts the cache anew, if it has not seen the revision."""
-        if revision > self._cache.revision:
-            self._cache.start_at(revision)
+        """Waits until everything up to the revision is applied, here and downstream."""
+        self._find_track_at(revision)
+        await self._hub.wait_settled(revision)
 
     async def forget_everything(self) -> None:
-        """Empties the cache: a commit may have taken effect without our learning of it."""
-        self._cache.clear()
+        """A commit may have taken effect without our learning of it."""
+        self._ledger.restart(self._ledger.applied, self._hub.epoch)
+
+    def _find_track_at(self, revision: int) -> None:
+        """Goes on from a revision that the store is known to have reached. Some before it
+        may never be announced, but what is loaded from here on is new enough to do
+        without them."""
+        if revision > self._ledger.applied:
+            self._ledger.restart(revision, self._hub.epoch)

@@ -45,10 +45,19 @@ _DECLARATION: Final = KeyspaceDeclaration(
             description="Apply keyspaces",
             implies=("keyspaces:read",),
         ),
+        ScopeDeclaration(
+            name="replication:sync",
+            description="Answer from memory: for sidecars, and for caches in SDKs",
+            implies=("keys:check",),
+        ),
+        ScopeDeclaration(name="replication:read", description="List who answers from memory"),
     ),
     presets=(
         PresetDeclaration(name="admin", display_name="Everything", scopes=("*",)),
         PresetDeclaration(name="checker", display_name="Checks only", scopes=("keys:check",)),
+        PresetDeclaration(
+            name="sidecar", display_name="Checks from memory", scopes=("replication:sync",)
+        ),
         PresetDeclaration(
             name="key-manager", display_name="Checks, and manages keys", scopes=("keys:*",)
         ),

@@ -12,8 +12,8 @@ the server from starting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final, NoReturn
 
@@ -41,6 +41,9 @@ Metadata = Iterable[tuple[str, str | bytes]]
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Caller], Awaitable[Message]]
 RawHandler = Callable[[bytes, Context], Awaitable[bytes]]
+Reidentify = Callable[[], Awaitable[None]]
+StreamHandler = Callable[[AsyncIterator[Any], Caller, Reidentify], AsyncIterator[Message]]
+RawStreamHandler = Callable[[AsyncIterator[bytes], Context], AsyncIterator[bytes]]
 
 _BEARER: Final = "bearer "
 _ALERTS_PER_SECOND: Final = 10
@@ -73,10 +76,13 @@ class Service:
 
     Attributes:
         handlers: by the RPC's name.
+        stream_handlers: those of RPCs that stream both ways, likewise. They are given
+            what raises `Unauthenticated` when the caller's credential passes no more.
     """
 
     descriptor: ServiceDescriptor
     handlers: Mapping[str, Handler]
+    stream_handlers: Mapping[str, StreamHandler] = field(default_factory=dict)
 
 
 def read_requirement(method: MethodDescriptor) -> Requirement:
@@ -123,21 +129,68 @@ class Pipeline:
             LookupError: an RPC has no handler.
         """
         return {
-            f"/{service.descriptor.full_name}/{method.name}": grpc.unary_unary_rpc_method_handler(
-                self._wrap(method, service.handlers[method.name])
-            )
+            f"/{service.descriptor.full_name}/{method.name}": self._handler_of(service, method)
             for service in services
             for method in service.descriptor.methods
         }
 
-    def _wrap(self, method: MethodDescriptor, handler: Handler) -> RawHandler:
-        if method.client_streaming or method.server_streaming:
-            raise UndeclaredAccess(f"{method.full_name} streams, which this pipeline does not")
-        name = f"/{method.containing_service.full_name}/{method.name}"
+    def _handler_of(
+        self, service: Service, method: MethodDescriptor
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        name = f"/{service.descriptor.full_name}/{method.name}"
         stats = self._stats.methods.setdefault(name, MethodStats())
         failures = _Failures(name, stats, self._alerts)
-        run = self._run(name, method, handler, stats, failures)
-        return self._tracing.traced(name, run) if self._tracing is not None else run
+        if method.client_streaming and method.server_streaming:
+            handler = service.stream_handlers[method.name]
+            return grpc.stream_stream_rpc_method_handler(
+                self._run_stream(name, method, handler, stats, failures)
+            )
+        if method.client_streaming or method.server_streaming:
+            raise UndeclaredAccess(f"{name} streams one way, which this pipeline does not")
+        run = self._run(name, method, service.handlers[method.name], stats, failures)
+        return grpc.unary_unary_rpc_method_handler(
+            self._tracing.traced(name, run) if self._tracing is not None else run
+        )
+
+    def _run_stream(
+        self,
+        name: str,
+        method: MethodDescriptor,
+        handler: StreamHandler,
+        stats: MethodStats,
+        failures: _Failures,
+    ) -> RawStreamHandler:
+        """Streams live long, so they are not among the calls under way: whoever handles
+        them bounds them."""
+        authorize = _authorizer(read_requirement(method), name)
+        decode = message_factory.GetMessageClass(method.input_type).FromString
+        gate = self._gate
+
+        async def decoded(raw: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+            async for one in raw:
+                yield decode(one)
+
+        async def run(raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            started = perf_counter()
+            await failures.refuse(context, gate.refusal, started)
+            metadata = context.invocation_metadata() or ()
+
+            async def identify() -> Caller:
+                caller = await self._callers.identify(credential_in(metadata))
+                authorize(caller)
+                return caller
+
+            async def reidentify() -> None:
+                await identify()
+
+            try:
+                async for response in handler(decoded(raw), await identify(), reidentify):
+                    yield response.SerializeToString()
+            except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
+                await failures.answer(context, error, started)
+            stats.succeeded.add(perf_counter() - started)
+
+        return run
 
     def _run(
         self,

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import key_service_pb2 as keys
 from keyfence.v1 import keyspace_service_pb2 as keyspaces
+from keyfence.v1 import replication_service_pb2 as replication
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -67,6 +68,7 @@ def _rpc(
 
 _AUTHORIZATION: Final = authorization.DESCRIPTOR.services_by_name["AuthorizationService"]
 _KEYS: Final = keys.DESCRIPTOR.services_by_name["KeyService"]
+_REPLICATION: Final = replication.DESCRIPTOR.services_by_name["ReplicationService"]
 _KEYSPACES: Final = keyspaces.DESCRIPTOR.services_by_name["KeyspaceService"]
 
 AUTHENTICATE: Final = _rpc(
@@ -108,6 +110,21 @@ LIST_KEYSPACES: Final = _rpc(
 EXPLAIN_SCOPE: Final = _rpc(
     _KEYSPACES, "ExplainScope", keyspaces.ExplainScopeRequest, keyspaces.ExplainScopeResponse
 )
+FETCH_FACTS: Final = _rpc(
+    _REPLICATION, "FetchFacts", replication.FetchFactsRequest, replication.FetchFactsResponse
+)
+FETCH_KEYSPACES: Final = _rpc(
+    _REPLICATION,
+    "FetchKeyspaces",
+    replication.FetchKeyspacesRequest,
+    replication.FetchKeyspacesResponse,
+)
+LIST_REPLICAS: Final = _rpc(
+    _REPLICATION,
+    "ListReplicas",
+    replication.ListReplicasRequest,
+    replication.ListReplicasResponse,
+)
 
 ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     AUTHENTICATE,
@@ -124,4 +141,7 @@ ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     GET_KEYSPACE,
     LIST_KEYSPACES,
     EXPLAIN_SCOPE,
+    FETCH_FACTS,
+    FETCH_KEYSPACES,
+    LIST_REPLICAS,
 )  # type: ignore[assignment]

@@ -142,3 +142,23 @@ requests: Final = Table(
     Index(None, "time"),
     comment="What creating requests made, for a day, so that a repetition is recognised.",
 )
+
+processes: Final = Table(
+    "processes",
+    metadata,
+    Column("process_id", ExactText, primary_key=True),
+    Column("display_name", ExactText, nullable=False),
+    Column("renewals", BigInteger, nullable=False),
+    Column("acknowledged", BigInteger, nullable=False),
+    Column("join_time", UtcTime, nullable=False),
+    CheckConstraint("renewals >= 0", name="renewals"),
+    CheckConstraint("acknowledged >= 0", name="acknowledged"),
+    comment="The server processes that may answer from memory. docs/fence.md explains it.",
+)
+
+settled_epochs: Final = Table(
+    "settled_epochs",
+    metadata,
+    Column("epoch", ExactText, primary_key=True),
+    comment="Timelines before which no lease is alive any more. docs/fence.md explains it.",
+)

@@ -17,6 +17,7 @@ from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_engines
 from keyfence_server.adapters.sql.errors import StoreFault, translated
 from keyfence_server.adapters.sql.reading import SqlSnapshot
+from keyfence_server.adapters.sql.register import SqlRegister
 from keyfence_server.adapters.sql.schema import head
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.adapters.sql.writing import SqlTransaction
@@ -81,6 +82,10 @@ class SqlStore:
                 yield SqlTransaction(connection, revision)
         finally:
             self._turn.release()
+
+    def register(self) -> SqlRegister:
+        """The register of the processes on this store."""
+        return SqlRegister(self._engines)
 
     async def ping(self) -> None:
         """See the port."""

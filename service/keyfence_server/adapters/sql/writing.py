@@ -14,6 +14,7 @@ from sqlalchemy.sql.dml import UpdateBase
 
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.errors import StoreFault
+from keyfence_server.adapters.sql.postgresql_feed import announce
 from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.adapters.sql.records import (
     changes_to_rows,
@@ -97,6 +98,7 @@ class SqlTransaction(SqlSnapshot):
         await self._execute(insert(changes), changes_to_rows(made, self._revision))
         await self._touch_one(insert(audit_events).values(event_to_row(event, self._revision)))
         with self._step():
+            await announce(self._connection, self._revision, made)
             await self._connection.commit()
         self._state = _State.ENDED
         return self._revision

@@ -23,7 +23,7 @@ _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
     KeyState.DISABLED: key_service_pb2.KEY_STATE_DISABLED,
     KeyState.REVOKED: key_service_pb2.KEY_STATE_REVOKED,
 }
-_STATES: Final[Mapping[int, KeyState]] = {number: state for state, number in _STATE_NUMBERS.items()}
+STATES: Final[Mapping[int, KeyState]] = {number: state for state, number in _STATE_NUMBERS.items()}
 
 
 def key_of(facts: KeyFacts) -> key_service_pb2.Key:
@@ -120,7 +120,7 @@ def state_from(number: int, path: str) -> KeyState | None:
     """The state of this number; None where none is given."""
     if number == key_service_pb2.KEY_STATE_UNSPECIFIED:
         return None
-    state = _STATES.get(number)
+    state = STATES.get(number)
     if state is None:
         raise InvalidInput.field(path, "is none of the states that there are")
     return state

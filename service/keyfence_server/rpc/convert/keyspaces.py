@@ -32,7 +32,7 @@ def declaration_from(message: keyspace_pb2.Keyspace) -> KeyspaceDeclaration:
         name=message.name,
         display_name=message.display_name,
         description=message.description,
-        format=_format_from(message.format) if message.HasField("format") else DEFAULT_FORMAT,
+        format=format_from(message.format) if message.HasField("format") else DEFAULT_FORMAT,
         scopes=tuple(
             ScopeDeclaration(
                 name=scope.name, description=scope.description, implies=tuple(scope.implies)
@@ -127,7 +127,8 @@ def scope_report_of(report: ScopeReport) -> keyspace_service_pb2.ExplainScopeRes
     )
 
 
-def _format_from(message: keyspace_pb2.KeyFormat) -> FormatDeclaration:
+def format_from(message: keyspace_pb2.KeyFormat) -> FormatDeclaration:
+    """How keys look."""
     return FormatDeclaration(
         template=message.template,
         alphabet=message.body.alphabet,

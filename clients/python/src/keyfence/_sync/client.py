@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -23,15 +23,19 @@ from keyfence._connection import (
     Tls,
     checked_timeout,
 )
+from keyfence._holder.cached import Cache, CacheStatus, LocalChecks
 from keyfence._rpcs import Request, Response, Rpc
 from keyfence._sync.listing import Listing
 from keyfence._sync.transport import Transport
 from keyfence._tokens import Token
 from keyfence._unchanged import UNCHANGED, Unchanged
+from keyfence.errors import CallFailed
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import key_service_pb2 as keys
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import keyspace_service_pb2 as keyspaces
+
+_BEFORE_AND_AFTER_FILLING: Final = 2
 
 
 class Client:
@@ -54,6 +58,8 @@ class Client:
             and every key. For networks that encrypt by themselves, such as a mesh.
         check_timeout_seconds: the deadline of checks that name none.
         timeout_seconds: the deadline of other calls that name none.
+        cache: answer checks on known keys from memory, under a lease: what the server
+            has revoked is never accepted, and what is not known is asked of it.
 
     Raises:
         ConfigurationError: the arguments do not make a connection.
@@ -68,6 +74,7 @@ class Client:
         insecure_plaintext: bool = False,
         check_timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
         timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+        cache: Cache | None = None,
     ) -> None:
         self._connection = Connection.resolve(
             target,
@@ -79,6 +86,7 @@ class Client:
             environment=os.environ,
         )
         self._transport = Transport(self._connection)
+        self._local = None if cache is None else LocalChecks(self._connection, cache)
 
     def __repr__(self) -> str:
         security = "plaintext" if self._connection.tls is None else "tls"
@@ -97,7 +105,13 @@ class Client:
 
     def close(self) -> None:
         """Ends the connection and the calls under way. Closing twice is fine."""
+        if self._local is not None:
+            self._local.close()
         self._transport.close()
+
+    def cache_status(self) -> CacheStatus | None:
+        """How the cache is doing; None if the client has none."""
+        return None if self._local is None else self._local.status()
 
     # --- checks ----------------------------------------------------------------------
 
@@ -120,6 +134,15 @@ class Client:
             at_least_revision: answer from no older a state than this, for example the
                 revision of a mutation.
         """
+        if self._local is not None:
+            for _ in range(_BEFORE_AND_AFTER_FILLING):
+                answer = self._local.authenticate(
+                    api_key, keyspace, client_address, at_least_revision
+                )
+                if answer is not None:
+                    return answer
+                if not self._fill(api_key, timeout_seconds):
+                    break
         request = authorization.AuthenticateRequest(
             api_key=_convert.presented(api_key),
             keyspace=keyspace or "",
@@ -150,6 +173,15 @@ class Client:
         Raises:
             UnknownScope: the keyspace registers no such scope.
         """
+        if self._local is not None and not explain:
+            for _ in range(_BEFORE_AND_AFTER_FILLING):
+                answer = self._local.check_scope(
+                    api_key, required_scopes, keyspace, client_address, at_least_revision
+                )
+                if answer is not None:
+                    return answer
+                if not self._fill(api_key, timeout_seconds):
+                    break
         check = results.ScopeCheck(
             api_key=api_key,
             required_scopes=required_scopes,
@@ -460,6 +492,25 @@ class Client:
         return _convert.explained_scope(self._call(_rpcs.EXPLAIN_SCOPE, request, timeout_seconds))
 
     # --- sending ---------------------------------------------------------------------
+
+    def _fill(self, api_key: str, timeout_seconds: float | None) -> bool:
+        """Fetches what is known of a key into the cache. Says whether that may help."""
+        local = self._local
+        api_key = _convert.presented(api_key)
+        fill = local.begin_fill(api_key) if local is not None else None
+        if local is None or fill is None:
+            return False
+        try:
+            response = self._check(
+                _rpcs.FETCH_FACTS, local.fill_request(fill, api_key), timeout_seconds, (api_key,)
+            )
+        except BaseException as error:
+            local.drop_fill(fill)
+            if not isinstance(error, CallFailed):
+                raise
+            return False
+        local.end_fill(fill, api_key, response)
+        return True
 
     def _check(
         self,

@@ -1,0 +1,1 @@
+"""The holder's side of the fence: docs/fence.md explains it."""

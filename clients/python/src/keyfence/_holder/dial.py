@@ -1,0 +1,105 @@
+"""Connections of a holder to its grantors, one at a time.
+
+The stream that keeps the lease and the questions that fill memory go to the same
+server, so that what is asked is never behind what was told. When a server goes away,
+the next one is tried, and until it is reached the old connection stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+
+from keyfence._connection import Connection
+from keyfence._holder.session import GrpcStream, StreamBroken
+from keyfence._rpcs import Request, Response, Rpc
+from keyfence._tokens import checked_token
+from keyfence.v1 import replication_service_pb2 as messages
+
+_CONNECT_SECONDS: Final = 2.0
+_SYNC: Final = "/keyfence.v1.ReplicationService/Sync"
+_STREAM_ERRORS: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, ValueError)
+
+
+class Dialer:
+    """Opens streams and sends questions, from one event loop.
+
+    Args:
+        connections: to servers that stand for one another; at least one.
+    """
+
+    def __init__(self, connections: Sequence[Connection]) -> None:
+        self._connections = connections
+        self._next = 0
+        self._current: tuple[Connection, grpc.aio.Channel] | None = None
+
+    @property
+    def target(self) -> str:
+        """The server that is talked to now, or that is tried first."""
+        return (self._current[0] if self._current else self._connections[0]).target
+
+    async def open_stream(self) -> GrpcStream:
+        """A new `Sync` call, to the next server that can be reached. Raises `StreamBroken`."""
+        connection = self._connections[self._next % len(self._connections)]
+        self._next += 1
+        channel = _channel(connection)
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await channel.channel_ready()
+            metadata = await _credential(connection)
+        except BaseException as error:
+            await channel.close()
+            if isinstance(error, TimeoutError):
+                raise StreamBroken(f"{connection.target} cannot be reached") from None
+            raise
+        before, self._current = self._current, (connection, channel)
+        if before is not None:
+            await before[1].close()
+        call = channel.stream_stream(
+            _SYNC,
+            request_serializer=messages.SyncRequest.SerializeToString,
+            response_deserializer=messages.SyncResponse.FromString,
+        )(metadata=metadata)
+        return GrpcStream(call, _STREAM_ERRORS)
+
+    async def ask(
+        self, rpc: Rpc[Request, Response], request: Request, timeout_seconds: float
+    ) -> Response:
+        """Sends a question. Raises `grpc.aio.AioRpcError`, `grpc.aio.UsageError`."""
+        if self._current is None:
+            # Nobody was reached yet. The first one may be, by the time of the call.
+            self._current = (self._connections[0], _channel(self._connections[0]))
+        connection, channel = self._current
+        call: Any = channel.unary_unary(
+            rpc.path, request_serializer=rpc.serialize, response_deserializer=rpc.deserialize
+        )
+        response: Response = await call(
+            request, timeout=timeout_seconds, metadata=await _credential(connection)
+        )
+        return response
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        current, self._current = self._current, None
+        if current is not None:
+            await current[1].close()
+
+
+def _channel(connection: Connection) -> grpc.aio.Channel:
+    # A channel of its own: a stream that lives long should not share the fate of calls.
+    options = [*connection.options(), ("grpc.use_local_subchannel_pool", 1)]
+    if connection.tls is None:
+        return grpc.aio.insecure_channel(connection.target, options=options)
+    return grpc.aio.secure_channel(connection.target, connection.tls.credentials(), options=options)
+
+
+async def _credential(connection: Connection) -> tuple[tuple[str, str], ...]:
+    if connection.token is None:
+        return ()
+    token = connection.token()
+    text = await token if inspect.isawaitable(token) else token
+    return (("authorization", f"Bearer {checked_token(text)}"),)

@@ -1,0 +1,303 @@
+"""What an SDK's cache remembers of keys, and how it answers from that.
+
+Facts and never decisions: whether a key passes is worked out at every check, from the
+time, the address and the scopes asked for. A key is found by a keyed digest that is of
+this process alone, so that no plaintext stays in memory longer than its call.
+
+Reading takes no lock: an entry is found or it is not. Writing does, because changes
+come from the thread of the session and facts from whichever thread asked for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final, TypeAlias
+
+from keyfence import _convert, results
+from keyfence.v1 import key_service_pb2, keyspace_pb2, principal_pb2, replication_service_pb2
+
+_DIGEST_SIZE: Final = 16
+_NEVER: Final = float("inf")
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """What is known of a key.
+
+    Attributes:
+        key_ids: the key's and those that it was delegated from.
+        expires_at: seconds since the epoch.
+        standing: why the key does not pass, whatever the time and address; None if it may.
+        allow_lists: each of which must have the caller's address.
+        revision: the facts show at least this one.
+    """
+
+    key_ids: tuple[str, ...]
+    keyspace: str
+    expires_at: float
+    standing: results.Reason | None
+    allow_lists: tuple[tuple[object, ...], ...]
+    scopes: frozenset[str]
+    principal: results.Principal
+    yes: results.CheckResult
+    authenticated: results.Authentication
+
+
+@dataclass(slots=True, eq=False)
+class Fill:
+    """Facts on their way into memory, and what has changed since they were asked for."""
+
+    started_at: int
+    changed: list[tuple[int, str]] = field(default_factory=list)
+    is_void: bool = False
+
+
+class Memory:
+    """Remembers at most `capacity` keys, those that were asked for last."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._secret = secrets.token_bytes(32)
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._digests_by_key: dict[str, set[bytes]] = {}
+        self._scopes_by_keyspace: dict[str, frozenset[str]] = {}
+        self._fills: set[Fill] = set()
+        self._applied = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def applied(self) -> int:
+        """The revision up to which every change has been applied."""
+        return self._applied
+
+    def digest(self, api_key: str) -> bytes:
+        """Under which a key is remembered here."""
+        return hashlib.blake2b(
+            api_key.encode("utf-8", "replace"), digest_size=_DIGEST_SIZE, key=self._secret
+        ).digest()
+
+    def find(self, digest: bytes) -> Entry | None:
+        """What is known of the key."""
+        return self._entries.get(digest)
+
+    def registers(self, keyspace: str, scopes: Iterable[str]) -> bool:
+        """Whether the keyspace is known to register all of the scopes."""
+        registered = self._scopes_by_keyspace.get(keyspace)
+        return registered is not None and registered.issuperset(scopes)
+
+    # --- filling ---------------------------------------------------------------------
+
+    def begin_fill(self) -> Fill:
+        """Called before facts are asked for. Every fill must be ended or dropped."""
+        with self._lock:
+            fill = Fill(self._applied)
+            self._fills.add(fill)
+            return fill
+
+    def drop_fill(self, fill: Fill) -> None:
+        """The facts did not come."""
+        with self._lock:
+            self._fills.discard(fill)
+
+    def end_fill(
+        self, fill: Fill, digest: bytes, response: replication_service_pb2.FetchFactsResponse
+    ) -> None:
+        """Remembers facts, unless something has changed that they may not show."""
+        entry = _entry(response) if response.lineage else None
+        with self._lock:
+            self._fills.discard(fill)
+            if entry is None or self._is_overtaken(fill, response.revision, entry):
+                return
+            self._entries[digest] = entry
+            for key_id in entry.key_ids:
+                self._digests_by_key.setdefault(key_id, set()).add(digest)
+            while len(self._entries) > self._capacity:
+                self._drop(next(iter(self._entries)))
+
+    def end_keyspaces_fill(
+        self, fill: Fill, revision: int, keyspaces: Sequence[keyspace_pb2.Keyspace]
+    ) -> bool:
+        """Remembers which scopes are registered. Says whether that is still so."""
+        found = {keyspace.name: _registered(keyspace) for keyspace in keyspaces}
+        with self._lock:
+            self._fills.discard(fill)
+            if fill.is_void or revision < fill.started_at or fill.changed:
+                return False
+            self._scopes_by_keyspace = found
+            return True
+
+    @staticmethod
+    def _is_overtaken(fill: Fill, revision: int, entry: Entry) -> bool:
+        touched = {*entry.key_ids, entry.keyspace}
+        return (
+            fill.is_void
+            or revision < fill.started_at
+            or any(at > revision and subject in touched for at, subject in fill.changed)
+        )
+
+    # --- forgetting ------------------------------------------------------------------
+
+    def apply(self, revision: int, changes: replication_service_pb2.RevisionChanges) -> bool:
+        """Forgets what a revision changed. Says whether a keyspace was among it."""
+        any_keyspace = False
+        with self._lock:
+            for change in changes.changes:
+                subject = change.key_id or change.keyspace
+                for fill in self._fills:
+                    fill.changed.append((revision, subject))
+                if change.keyspace:
+                    any_keyspace = True
+                    self._scopes_by_keyspace.pop(change.keyspace, None)
+                    self._drop_all(
+                        digest
+                        for digest, entry in self._entries.items()
+                        if entry.keyspace == change.keyspace
+                    )
+                else:
+                    self._drop_all(self._digests_by_key.get(change.key_id, ()))
+            self._applied = revision
+        return any_keyspace
+
+    def forget_everything(self, head: int) -> None:
+        """Starts anew, from this revision on."""
+        with self._lock:
+            self._entries.clear()
+            self._digests_by_key.clear()
+            self._scopes_by_keyspace.clear()
+            for fill in self._fills:
+                fill.is_void = True
+            self._applied = head
+
+    def _drop_all(self, digests: Iterable[bytes]) -> None:
+        for digest in tuple(digests):
+            self._drop(digest)
+
+    def _drop(self, digest: bytes) -> None:
+        entry = self._entries.pop(digest)
+        for key_id in entry.key_ids:
+            left = self._digests_by_key[key_id]
+            left.discard(digest)
+            if not left:
+                del self._digests_by_key[key_id]
+
+
+def reason_of(entry: Entry, client_address: str | None) -> results.Reason | None:
+    """Why the key does not pass, scopes aside; None if it does.
+
+    Raises:
+        ValueError: the address is none.
+    """
+    if entry.standing is results.Reason.KEY_REVOKED:
+        return entry.standing
+    if time.time() >= entry.expires_at:
+        return results.Reason.KEY_EXPIRED
+    if entry.standing is not None:
+        return entry.standing
+    if entry.allow_lists and not _is_allowed(entry, client_address):
+        return results.Reason.ADDRESS_NOT_ALLOWED
+    return None
+
+
+def _is_allowed(entry: Entry, client_address: str | None) -> bool:
+    if not client_address:
+        return False
+    address = _address(client_address)
+    return all(
+        any(address in network for network in networks)  # type: ignore[operator]
+        for networks in entry.allow_lists
+    )
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> Address:
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+_STANDINGS: Final[Mapping[int, results.Reason]] = {
+    key_service_pb2.KEY_STATE_REVOKED: results.Reason.KEY_REVOKED,
+    key_service_pb2.KEY_STATE_DISABLED: results.Reason.KEY_DISABLED,
+}
+
+
+def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None:
+    key = response.lineage[0]
+    if key.state != key_service_pb2.KEY_STATE_ACTIVE and key.state not in _STANDINGS:
+        # A state of a later version: let the server answer.
+        return None
+    expiries = [
+        one.expire_time.ToNanoseconds() / 1e9
+        for one in response.lineage
+        if one.HasField("expire_time")
+    ]
+    principal = _convert.principal(_principal(key))
+    return Entry(
+        key_ids=tuple(one.key_id for one in response.lineage),
+        keyspace=key.keyspace,
+        expires_at=min(expiries, default=_NEVER),
+        standing=_STANDINGS.get(key.state),
+        allow_lists=tuple(
+            tuple(ip_network(text) for text in one.allowed_addresses)
+            for one in response.lineage
+            if one.allowed_addresses
+        ),
+        scopes=frozenset(key.effective_scopes),
+        principal=principal,
+        yes=results.CheckResult(
+            allowed=True,
+            reason=results.Reason.OK,
+            missing_scopes=(),
+            principal=principal,
+            revision=response.revision,
+            explanation=None,
+        ),
+        authenticated=results.Authentication(
+            authenticated=True,
+            reason=results.Reason.OK,
+            principal=principal,
+            revision=response.revision,
+        ),
+    )
+
+
+def _principal(key: key_service_pb2.Key) -> principal_pb2.Principal:
+    principal = principal_pb2.Principal(
+        key_id=key.key_id,
+        account_id=key.account_id,
+        keyspace=key.keyspace,
+        key_type=key.key_type,
+        environment=key.environment,
+        display_name=key.display_name,
+        granted_scopes=key.granted_scopes,
+        effective_scopes=key.effective_scopes,
+        display_prefix=key.display_prefix,
+        parent_key_id=key.parent_key_id,
+        labels=key.labels,
+        bound_keyspaces=key.bound_keyspaces,
+    )
+    if key.HasField("expire_time"):
+        principal.expire_time.CopyFrom(key.expire_time)
+    return principal
+
+
+def _registered(keyspace: keyspace_pb2.Keyspace) -> frozenset[str]:
+    levels = (
+        f"{resource.name}:{level.name}"
+        for resource in keyspace.resources
+        for level in resource.levels
+    )
+    return frozenset({*(scope.name for scope in keyspace.scopes), *levels})

@@ -1,0 +1,261 @@
+"""A holder's stream to its grantor: renewals up, leases and changes down.
+
+It keeps the lease and tells a listener what to forget. It does not know what the
+listener remembers, nor how the stream comes to be: a function opens it, so that tests
+and simulations can put their own in its place.
+
+When the stream breaks, the lease that was granted goes on until it runs out, or until
+another grantor is reached. Before that one hears from this holder, the lease is given up
+and everything is forgotten, so that it need not wait for what this holder was before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from keyfence._holder.lease import HolderLease
+from keyfence.v1 import replication_service_pb2 as messages
+
+FIRST_BACKOFF_SECONDS: Final = 0.1
+LAST_BACKOFF_SECONDS: Final = 5.0
+_RENEWALS_PER_LEASE: Final = 3
+_FIRST_INTERVAL_SECONDS: Final = 0.5
+# Intervals without an answer to any renewal, after which the stream is given up.
+_PATIENCE: Final = 4
+
+
+class Clock(Protocol):
+    """A clock that goes on while the machine sleeps."""
+
+    def now(self) -> float:
+        """Seconds since some moment in the past."""
+        ...
+
+    async def sleep_until(self, when: float) -> None:
+        """Returns when the clock shows `when`, or a little later."""
+        ...
+
+
+class Listener(Protocol):
+    """Whoever remembers things under the lease."""
+
+    def forget_everything(self, head: int, epoch: str) -> None:
+        """Nothing that was remembered or is being loaded counts any more. From `head` on,
+        changes follow one another."""
+        ...
+
+    def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
+        """The next revision: what it changed must be forgotten before this returns."""
+        ...
+
+    def acknowledged(self) -> int:
+        """The revision that is applied here and at everyone downstream."""
+        ...
+
+    def moved(self) -> asyncio.Future[None]:
+        """Done when `acknowledged` may have moved on. Asked for before looking."""
+        ...
+
+
+class Stream(Protocol):
+    """The two directions of a `Sync` call. Nothing was sent on it yet when it is made, but
+    somebody is there to hear it."""
+
+    async def send(self, request: messages.SyncRequest) -> None:
+        """Sends a message. Raises `StreamBroken`."""
+        ...
+
+    def messages(self) -> AsyncIterator[messages.SyncResponse]:
+        """What comes, until the stream ends. Raises `StreamBroken`."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the stream."""
+        ...
+
+
+class StreamBroken(Exception):
+    """The stream has ended: it, or another, may be opened again."""
+
+
+class HolderSession:
+    """Keeps a holder in step with its grantor, over one stream after another."""
+
+    def __init__(
+        self,
+        open_stream: Callable[[], Awaitable[Stream]],
+        hello: messages.Hello,
+        lease: HolderLease,
+        listener: Listener,
+        clock: Clock,
+        *,
+        random_source: random.Random | None = None,
+        on_broken: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._open_stream = open_stream
+        self._hello = hello
+        self._lease = lease
+        self._listener = listener
+        self._clock = clock
+        self._random = random_source or random.SystemRandom()
+        self._on_broken = on_broken
+        self._interval = _FIRST_INTERVAL_SECONDS
+        self._heard_at = float("-inf")
+        self._backoff = FIRST_BACKOFF_SECONDS
+
+    async def run(self) -> None:
+        """Stays in step for ever. Ends only by being cancelled, and gives up the lease then."""
+        try:
+            while True:
+                try:
+                    await self._follow_one()
+                except StreamBroken as broken:
+                    self._on_broken(str(broken))
+                except Exception as error:  # noqa: BLE001 - else the lease would be lost for good
+                    self._on_broken(type(error).__name__)
+                await self._pause()
+        finally:
+            self._forget()
+
+    async def _follow_one(self) -> None:
+        # While no grantor can be reached, the lease that there is goes on counting.
+        stream = await self._open_stream()
+        try:
+            # Given up before the grantor hears of us again, who then need not wait for it.
+            self._forget()
+            await self._follow(stream)
+        finally:
+            stream.close()
+        raise StreamBroken("the grantor has ended the stream")
+
+    async def _follow(self, stream: Stream) -> None:
+        self._heard_at = self._clock.now()
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (
+                self._renew(stream),
+                self._acknowledge(stream),
+                self._receive(stream),
+                self._require_answers(),
+            )
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.cancelled():
+                    raise StreamBroken("the stream was let go of")
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _require_answers(self) -> None:
+        """A connection can be dead for minutes before anyone says so."""
+        while (until := self._heard_at + _PATIENCE * self._interval) > self._clock.now():
+            await self._clock.sleep_until(until)
+        raise StreamBroken("the grantor does not answer")
+
+    async def _renew(self, stream: Stream) -> None:
+        # Nothing goes before this: there is nothing to acknowledge until a lease is granted.
+        await stream.send(messages.SyncRequest(hello=self._hello))
+        while True:
+            sent_at = self._clock.now()
+            nonce = self._lease.request(sent_at)
+            await stream.send(self._renewal(nonce))
+            await self._clock.sleep_until(sent_at + self._interval)
+
+    async def _acknowledge(self, stream: Stream) -> None:
+        told = 0
+        while True:
+            moved = self._listener.moved()
+            acknowledged = self._listener.acknowledged()
+            if acknowledged > told:
+                moved.cancel()
+                told = acknowledged
+                await stream.send(self._renewal(0))
+            else:
+                await moved
+
+    def _renewal(self, nonce: int) -> messages.SyncRequest:
+        return messages.SyncRequest(
+            renew=messages.Renew(
+                nonce=nonce,
+                applied_revision=self._listener.acknowledged() if self._lease.has_started else 0,
+            )
+        )
+
+    async def _receive(self, stream: Stream) -> None:
+        async for message in stream.messages():
+            if message.HasField("lease"):
+                self._take_lease(message.lease)
+            elif message.HasField("changes"):
+                self._take_changes(message.changes)
+
+    def _take_lease(self, lease: messages.Lease) -> None:
+        self._heard_at = self._clock.now()
+        ttl = lease.ttl.seconds + lease.ttl.nanos / 1e9
+        if ttl <= 0:
+            return
+        # Nothing is awaited in here, so nobody answers between the grant and the forgetting.
+        if self._lease.grant(lease.nonce, ttl, lease.head_revision, lease.epoch):
+            self._listener.forget_everything(lease.head_revision, lease.epoch)
+        self._interval = ttl / _RENEWALS_PER_LEASE
+        self._backoff = FIRST_BACKOFF_SECONDS
+
+    def _take_changes(self, changes: messages.RevisionChanges) -> None:
+        if not self._lease.has_started or changes.revision <= self._lease.applied:
+            # Before the first lease there is nothing to forget, and its head has them all.
+            return
+        if changes.revision != self._lease.applied + 1:
+            raise StreamBroken(
+                f"revision {changes.revision} came after {self._lease.applied}: some are missing"
+            )
+        self._listener.apply(changes.revision, changes)
+        self._lease.advance_to(changes.revision)
+
+    def _forget(self) -> None:
+        self._lease.abandon()
+        self._listener.forget_everything(0, "")
+
+    async def _pause(self) -> None:
+        """Waits a little longer each time, and never as long as the others do."""
+        seconds = self._backoff * self._random.uniform(0.5, 1.0)
+        self._backoff = min(LAST_BACKOFF_SECONDS, self._backoff * 2)
+        await self._clock.sleep_until(self._clock.now() + seconds)
+
+
+class GrpcStream:
+    """A `Sync` call of `grpc.aio`."""
+
+    def __init__(self, call: Any, broken_by: tuple[type[BaseException], ...]) -> None:
+        self._call = call
+        self._broken_by = broken_by
+
+    async def send(self, request: messages.SyncRequest) -> None:
+        """See `Stream`."""
+        try:
+            await self._call.write(request)
+        except self._broken_by as error:
+            raise StreamBroken(_why(error)) from None
+
+    async def messages(self) -> AsyncIterator[messages.SyncResponse]:
+        """See `Stream`."""
+        try:
+            async for message in self._call:
+                yield message
+        except self._broken_by as error:
+            raise StreamBroken(_why(error)) from None
+
+    def close(self) -> None:
+        """See `Stream`."""
+        self._call.cancel()
+
+
+def _why(error: BaseException) -> str:
+    code = getattr(error, "code", None)
+    return f"{code().name}" if callable(code) else type(error).__name__

@@ -1,0 +1,157 @@
+"""Quick news between the processes on a PostgreSQL database, by LISTEN and NOTIFY.
+
+A revision is announced by the transaction that makes it, so the news goes out with the
+commit, and its changes go along where they fit. An acknowledgement is a notification
+and nothing else: nobody relies on its being kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from keyfence_server.adapters.sql.timeline import TIMELINE
+from keyfence_server.adapters.sql.urls import parse_database_url
+from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
+from keyfence_server.coherence.ports import Acknowledged, Committed, Interrupted, News
+
+_CHANNEL: Final = "keyfence_news"
+_NOTIFY: Final = text("SELECT pg_notify(:channel, :payload)")
+# PostgreSQL takes payloads of fewer than 8000 bytes.
+_MAX_PAYLOAD: Final = 7900
+_TIMEOUT: Final = 5.0
+_SIGN_OF_LIFE: Final = 1.0
+_CONNECTION_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+async def announce(connection: AsyncConnection, revision: int, changes: Sequence[Change]) -> None:
+    """Has the transaction announce its revision when it commits. On SQLite it does nothing:
+    there the change of the file is the news."""
+    if connection.dialect.name != "postgresql":
+        return
+    payload = _write_committed(revision, changes)
+    await connection.execute(_NOTIFY, {"channel": _CHANNEL, "payload": payload})
+
+
+class PostgresqlFeed:
+    """Keeps the port `Feed`, on a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._address = parse_database_url(url).for_asyncpg()
+        self._connection: asyncpg.Connection | None = None
+        # Only one question can be asked on a connection at a time.
+        self._asking = asyncio.Lock()
+
+    async def listen(self) -> AsyncGenerator[News, None]:
+        """See the port. Raises `StoreUnavailable` when it is cut off."""
+        news: asyncio.Queue[News | None] = asyncio.Queue()
+        connection = await self._connect(news)
+        try:
+            yield Interrupted()
+            while True:
+                try:
+                    async with asyncio.timeout(_SIGN_OF_LIFE):
+                        one = await news.get()
+                except TimeoutError:
+                    await self._require_alive(connection)
+                    continue
+                if one is None:
+                    raise StoreUnavailable("the database has closed the connection for news")
+                yield one
+        finally:
+            if self._connection is connection:
+                self._connection = None
+            connection.terminate()
+
+    async def acknowledge(self, process_id: str, revision: int, epoch: str) -> None:
+        """See the port."""
+        connection = self._connection
+        if connection is None:
+            # The next renewal says it too.
+            return
+        payload = json.dumps({"a": process_id, "r": revision, "e": epoch})
+        try:
+            async with self._asking:
+                await connection.execute("SELECT pg_notify($1, $2)", _CHANNEL, payload)
+        except _CONNECTION_ERRORS as error:
+            raise StoreUnavailable(
+                f"the database does not answer: {type(error).__name__}"
+            ) from None
+
+    async def _connect(self, news: asyncio.Queue[News | None]) -> asyncpg.Connection:
+        connection: asyncpg.Connection | None = None
+        try:
+            connection = await asyncpg.connect(
+                self._address,
+                timeout=_TIMEOUT,
+                command_timeout=_TIMEOUT,
+                # Nothing that is said on this connection has to outlive a crash.
+                server_settings={"synchronous_commit": "off", "application_name": "keyfence news"},
+            )
+            connection.add_termination_listener(lambda _: news.put_nowait(None))
+            # A connection does not outlive the timeline that it began on.
+            epoch = str(await connection.fetchval(TIMELINE))
+            await connection.add_listener(
+                _CHANNEL, lambda *said: news.put_nowait(_read(str(said[-1]), epoch))
+            )
+        except (*_CONNECTION_ERRORS, ValueError) as error:
+            if connection is not None:
+                connection.terminate()
+            raise StoreUnavailable(
+                f"the database does not answer: {type(error).__name__}"
+            ) from None
+        self._connection = connection
+        return connection
+
+    async def _require_alive(self, connection: asyncpg.Connection) -> None:
+        try:
+            async with self._asking:
+                await connection.execute("SELECT 1", timeout=_SIGN_OF_LIFE)
+        except _CONNECTION_ERRORS as error:
+            raise StoreUnavailable(
+                f"the database does not answer: {type(error).__name__}"
+            ) from None
+
+
+def _write_committed(revision: int, changes: Sequence[Change]) -> str:
+    whole = json.dumps(
+        {
+            "r": revision,
+            "c": [[one.kind.value, one.subject, one.keyspace, one.created] for one in changes],
+        },
+        separators=(",", ":"),
+    )
+    return whole if len(whole.encode()) <= _MAX_PAYLOAD else json.dumps({"r": revision})
+
+
+def _read(payload: str, epoch: str) -> News:
+    """Reads a notification that came on a connection of this epoch.
+
+    Others may notify on the channel too: what cannot be read is taken as a reason to look
+    at the change log.
+    """
+    try:
+        said: dict[str, Any] = json.loads(payload)
+        revision = int(said["r"])
+        if "a" in said:
+            # Whoever acknowledges may not know yet of the epoch that it says it in.
+            return Acknowledged(str(said["a"]), revision, str(said["e"]))
+        changes = said.get("c")
+        if not changes:
+            return Committed(revision, None, epoch)
+        return Committed(
+            revision,
+            tuple(
+                Change(ChangeKind(kind), str(subject), str(keyspace), created is True)
+                for kind, subject, keyspace, created in changes
+            ),
+            epoch,
+        )
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return Interrupted()

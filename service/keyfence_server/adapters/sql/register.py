@@ -1,0 +1,137 @@
+"""The register of server processes, in the store that they stand on.
+
+Everything here is durable before it counts: a renewal that a crash of the database
+undid could let a process be struck off while its lease still lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from secrets import randbelow
+from typing import Final
+
+from sqlalchemy import ColumnElement, case, delete, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from keyfence_server.adapters.sql.completion import to_completion
+from keyfence_server.adapters.sql.engines import Engines
+from keyfence_server.adapters.sql.errors import translated
+from keyfence_server.adapters.sql.schema import head, processes, settled_epochs
+from keyfence_server.adapters.sql.timeline import TIMELINE
+from keyfence_server.coherence.ports import RegisteredProcess, Roll, Standing, StruckOff
+
+_MOST_RENEWALS_AT_FIRST: Final = 1 << 40
+
+
+class SqlRegister:
+    """Keeps the port `Register` on a SQL database."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+
+    async def join(self, process_id: str, display_name: str) -> Standing:
+        """See the port."""
+        row = {
+            "process_id": process_id,
+            "display_name": display_name,
+            "renewals": randbelow(_MOST_RENEWALS_AT_FIRST),
+            "acknowledged": 0,
+            "join_time": datetime.now(UTC),
+        }
+        async with self._transaction() as connection:
+            # The lock comes first: a mutation in flight is waited for, and is in the head
+            # that is read; one that begins later finds the row.
+            await connection.execute(select(head.c.revision).with_for_update(read=True))
+            standing = await self._standing(connection)
+            await connection.execute(delete(processes).where(processes.c.process_id == process_id))
+            await connection.execute(insert(processes).values(row))
+            await connection.commit()
+        return standing
+
+    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
+        """See the port."""
+        known = processes.c.acknowledged
+        async with self._transaction() as connection:
+            # The connection ends with the timeline, so this holds until the commit.
+            standing = await self._standing(connection)
+            if standing.epoch != epoch:
+                raise StruckOff(process_id)
+            renewed = await connection.execute(
+                update(processes)
+                .where(processes.c.process_id == process_id)
+                .values(
+                    renewals=processes.c.renewals + 1,
+                    acknowledged=case((known > acknowledged, known), else_=acknowledged),
+                )
+            )
+            if renewed.rowcount != 1:
+                raise StruckOff(process_id)
+            await connection.commit()
+        return standing
+
+    async def leave(self, process_id: str) -> None:
+        """See the port."""
+        async with self._transaction() as connection:
+            await connection.execute(delete(processes).where(processes.c.process_id == process_id))
+            await connection.commit()
+
+    async def list_processes(self) -> list[RegisteredProcess]:
+        """See the port."""
+        with translated():
+            async with self._engines.reading.connect() as connection:
+                return await _everyone(connection)
+
+    async def read_roll(self) -> Roll:
+        """See the port."""
+        with translated():
+            async with self._engines.reading.connect() as connection:
+                standing = await self._standing(connection)
+                return Roll(standing, tuple(await _everyone(connection)))
+
+    async def settle(self, epoch: str) -> None:
+        """See the port."""
+        async with self._transaction() as connection:
+            known = await connection.execute(select(settled_epochs).where(_of(epoch)))
+            if known.first() is None:
+                await connection.execute(insert(settled_epochs).values(epoch=epoch))
+                await connection.commit()
+
+    async def strike_off(self, process_id: str, renewals: int) -> bool:
+        """See the port."""
+        async with self._transaction() as connection:
+            struck = await connection.execute(
+                delete(processes).where(
+                    processes.c.process_id == process_id, processes.c.renewals == renewals
+                )
+            )
+            await connection.commit()
+        return struck.rowcount == 1
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        with translated():
+            connection = await self._engines.writing.connect()
+            try:
+                yield connection
+            finally:
+                await to_completion(connection.close())
+
+    async def _standing(self, connection: AsyncConnection) -> Standing:
+        revision = (await connection.execute(select(head.c.revision))).scalar_one()
+        if self._engines.embedded:
+            # Nothing fails over, and nothing is lost.
+            return Standing(revision, epoch="", is_settled=True)
+        epoch = (await connection.execute(text(TIMELINE))).scalar_one()
+        settled = await connection.execute(select(settled_epochs).where(_of(epoch)))
+        return Standing(revision, epoch, is_settled=settled.first() is not None)
+
+
+def _of(epoch: str) -> ColumnElement[bool]:
+    return settled_epochs.c.epoch == epoch
+
+
+async def _everyone(connection: AsyncConnection) -> list[RegisteredProcess]:
+    rows = await connection.execute(select(processes).order_by(processes.c.process_id))
+    return [RegisteredProcess(**row) for row in rows.mappings()]

@@ -1,0 +1,1 @@
+"""Another Keyfence in the place of the store: what makes a server a sidecar."""

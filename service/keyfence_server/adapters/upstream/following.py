@@ -1,0 +1,41 @@
+"""Takes in what the grantor upstream says, and answers for everyone downstream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.application.ports import Change
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.ledger import Ledger
+
+ChangesFrom = Callable[[messages.RevisionChanges], Sequence[Change]]
+
+
+class Following:
+    """The session's listener: the ledger of a sidecar."""
+
+    def __init__(
+        self, ledger: Ledger, hub: DownstreamHub, changes_from: ChangesFrom, own_id: str
+    ) -> None:
+        self._ledger = ledger
+        self._hub = hub
+        self._changes_from = changes_from
+        self._own_id = own_id
+
+    def forget_everything(self, head: int, epoch: str) -> None:
+        """See `Listener`."""
+        self._ledger.restart(head, f"{self._own_id}/{epoch}")
+
+    def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
+        """See `Listener`."""
+        self._ledger.take(revision, self._changes_from(changes))
+
+    def acknowledged(self) -> int:
+        """See `Listener`."""
+        return self._hub.settled()
+
+    def moved(self) -> asyncio.Future[None]:
+        """See `Listener`."""
+        return self._hub.moved_or_run_out(self._ledger.applied)

@@ -1,0 +1,134 @@
+"""The port `FactStore`, answered by another Keyfence.
+
+A key is asked for by its plaintext, as it was presented: this process knows no pepper,
+and keeps a key under a digest of its own, made with a secret that it draws when it
+starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from keyfence.v1 import key_service_pb2, keyspace_pb2
+from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.application.ports import FactSnapshot, StoreUnavailable
+from keyfence_server.domain.keys import Lineage
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.secrets import Digest, Plaintext
+
+_OWN_SECRET = 1
+
+LineageFrom = Callable[[Iterable[key_service_pb2.Key], Digest], Lineage]
+KeyspacesFrom = Callable[[Iterable[keyspace_pb2.Keyspace]], list[Keyspace]]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PresentedDigest(Digest):
+    """A digest that still has the plaintext with it, to ask upstream with."""
+
+    plaintext: Plaintext = field(compare=False)
+
+
+class PresentedDigests:
+    """Makes digests under a secret of this process alone."""
+
+    def __init__(self) -> None:
+        self._keyed = hmac.new(secrets.token_bytes(32), digestmod=hashlib.sha256)
+
+    def digest(self, text: str) -> Digest:
+        """What memory knows a plaintext by."""
+        mac = self._keyed.copy()
+        mac.update(text.encode())
+        return Digest(mac.digest(), _OWN_SECRET)
+
+    def candidates(self, text: str) -> tuple[Digest, ...]:
+        """What to ask for a key by."""
+        return (PresentedDigest(self.digest(text).value, _OWN_SECRET, Plaintext(text)),)
+
+
+class UpstreamStore:
+    """Keeps the port `FactStore`.
+
+    Args:
+        applied: the revision up to which this process has applied every change: nothing
+            older is taken.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        applied: Callable[[], int],
+        lineage_from: LineageFrom,
+        keyspaces_from: KeyspacesFrom,
+    ) -> None:
+        self._upstream = upstream
+        self._applied = applied
+        self._lineage_from = lineage_from
+        self._keyspaces_from = keyspaces_from
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[FactSnapshot]:
+        """See the port."""
+        yield UpstreamSnapshot(
+            self._upstream, self._applied(), self._lineage_from, self._keyspaces_from
+        )
+
+
+class UpstreamSnapshot:
+    """Keeps the port `FactSnapshot`: each answer is at least as new as the revision."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        revision: int,
+        lineage_from: LineageFrom,
+        keyspaces_from: KeyspacesFrom,
+    ) -> None:
+        self._upstream = upstream
+        self._revision = revision
+        self._lineage_from = lineage_from
+        self._keyspaces_from = keyspaces_from
+
+    @property
+    def revision(self) -> int:
+        """See the port."""
+        return self._revision
+
+    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
+        """See the port."""
+        presented = candidates[0]
+        if not isinstance(presented, PresentedDigest):
+            raise TypeError("upstream is asked by plaintexts; these are digests")
+        response = await self._upstream.fetch_facts(
+            messages.FetchFactsRequest(
+                api_key=presented.plaintext.reveal(), at_least_revision=self._revision
+            )
+        )
+        self._require_new(response.revision)
+        if not response.lineage:
+            return None
+        own = Digest(presented.value, presented.pepper_version)
+        return self._lineage_from(response.lineage, own)
+
+    async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
+        """See the port. They all come at once, so there is one page."""
+        if after is not None:
+            return []
+        response = await self._upstream.fetch_keyspaces(
+            messages.FetchKeyspacesRequest(at_least_revision=self._revision)
+        )
+        self._require_new(response.revision)
+        return sorted(self._keyspaces_from(response.keyspaces), key=lambda one: one.name)
+
+    def _require_new(self, revision: int) -> None:
+        if revision < self._revision:
+            raise StoreUnavailable(
+                f"the server upstream answered from revision {revision}, which is older than "
+                f"{self._revision}"
+            )

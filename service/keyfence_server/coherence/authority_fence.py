@@ -1,0 +1,118 @@
+"""The fence among several processes on a store.
+
+A mutation holds everywhere when every registered process has acknowledged it, for itself
+and for everyone downstream of it, or when W has passed since the commit returned, by
+this process's own clock: by then every lease from before the commit has run out, whoever
+held it (rule I4). Acknowledgements only make it quick, and only on a timeline of the
+store on which they can be trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from keyfence_server.application.ports import Change, StoreUnavailable
+from keyfence_server.coherence.downstream import DownstreamHub, wait_until
+from keyfence_server.coherence.ports import BootClock, Register, RegisteredProcess, Roll
+from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.terms import LeaseTerms
+
+_RETRY_SECONDS: Final = 0.1
+
+_log = structlog.get_logger("keyfence.coherence")
+
+
+class AuthorityFence:
+    """Implements the port `Fence` for one of several processes."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        register: Register,
+        hub: DownstreamHub,
+        terms: LeaseTerms,
+        clock: BootClock,
+    ) -> None:
+        self._replica = replica
+        self._register = register
+        self._hub = hub
+        self._terms = terms
+        self._clock = clock
+
+    async def wait(self, revision: int, changes: Sequence[Change]) -> None:
+        """Returns when no holder answers from before the revision any more, after W at the
+        latest."""
+        # This process too learns of the changes from the feed or the change log: what the
+        # store has lost in a failover meanwhile must not be taken for a part of it.
+        everyone_has_lost = self._clock.now() + self._terms.wait
+        settled = asyncio.ensure_future(self._settled(revision))
+        timer = asyncio.ensure_future(self._clock.sleep_until(everyone_has_lost))
+        try:
+            await asyncio.wait((settled, timer), return_when=asyncio.FIRST_COMPLETED)
+            if settled.done() and settled.exception() is not None:
+                # What went wrong says nothing about the others, so they are waited out.
+                _log.error("fence_by_time_only", revision=revision, exc_info=settled.exception())
+                await timer
+            elif settled.done() and not settled.result():
+                await timer
+        finally:
+            timer.cancel()
+            settled.cancel()
+
+    async def settle(self, revision: int) -> None:
+        """Returns when everything up to the revision holds everywhere. Whoever committed
+        it may have fallen before its fence was up, so nothing is assumed of when that
+        was: W counts from now."""
+        await self.wait(revision, ())
+
+    async def forget_everything(self) -> None:
+        """A commit may have taken effect without our learning of it. The change log says
+        so before the next lease counts; until then the present lease is as good as ever,
+        since nobody was told that the mutation holds."""
+
+    async def _settled(self, revision: int) -> bool:
+        """Returns when everyone has acknowledged, here and elsewhere; False if no
+        acknowledgement counts now."""
+        owing: set[str] | None = None
+        while owing is None or owing:
+            # Read after the commit. Who has registered since was given a head that is as
+            # new, and who is gone from the register has lost or given up its lease.
+            roll = await self._read_roll()
+            if not self._replica.may_trust(roll.standing):
+                return False
+            others = [
+                one
+                for one in roll.processes
+                if one.process_id != self._replica.process_id
+                and (owing is None or one.process_id in owing)
+            ]
+            owing = await self._wait_for(others, revision)
+        if self._replica.applied < revision:
+            with suppress(StoreUnavailable):
+                await self._replica.catch_up()
+        await self._hub.wait_settled(revision)
+        return True
+
+    async def _wait_for(self, others: list[RegisteredProcess], revision: int) -> set[str]:
+        """Waits for news of the others' acknowledgements. Returns who still owes one when the
+        register must be read again, in case the news was lost."""
+        look_again_at = self._clock.now() + self._terms.renewal_interval
+        while True:
+            moved = self._replica.progress.wait()
+            others = [one for one in others if self._replica.acknowledged_by(one) < revision]
+            if not others or self._clock.now() >= look_again_at:
+                moved.cancel()
+                return {one.process_id for one in others}
+            await wait_until(self._clock, moved, look_again_at)
+
+    async def _read_roll(self) -> Roll:
+        while True:
+            try:
+                return await self._register.read_roll()
+            except StoreUnavailable:
+                await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)

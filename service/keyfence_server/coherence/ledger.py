@@ -1,0 +1,46 @@
+"""Applies revisions: to this process's own memory first, then to everyone downstream.
+
+News of revisions comes from several sides at once (this process's own mutations, the
+feed, the change log) and in any order. What is stale is forgotten at once; what is sent
+downstream goes in order and without gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keyfence_server.application.ports import Change
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.fact_cache import FactCache
+
+
+class Ledger:
+    """How far this process, and those downstream of it, have come."""
+
+    def __init__(self, cache: FactCache, hub: DownstreamHub) -> None:
+        self._cache = cache
+        self._hub = hub
+        self._waiting: dict[int, tuple[Change, ...]] = {}
+        self._sent = 0
+
+    @property
+    def applied(self) -> int:
+        """The revision up to which every change is applied here and sent on."""
+        return self._sent
+
+    def take(self, revision: int, changes: Sequence[Change]) -> None:
+        """Applies a revision, once, whenever it comes."""
+        if revision <= self._sent or revision in self._waiting:
+            return
+        self._waiting[revision] = tuple(changes)
+        self._cache.apply(revision, changes)
+        while (following := self._waiting.pop(self._sent + 1, None)) is not None:
+            self._sent += 1
+            self._hub.push(self._sent, following)
+
+    def restart(self, head: int, epoch: str) -> None:
+        """Forgets everything, and goes on from this head."""
+        self._waiting.clear()
+        self._sent = head
+        self._cache.start_at(head)
+        self._hub.restart(head, epoch)

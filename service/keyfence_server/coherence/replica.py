@@ -1,0 +1,252 @@
+"""One server process among several on a store: a holder whose grantor is the store.
+
+It registers, renews every third of a lease, follows the changes, and acknowledges what
+it and everyone downstream of it have applied. It watches the register for processes
+that have fallen silent. What it may do from memory is decided by its lease alone: the
+feed makes things fast, and nothing worse happens when it stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Final
+
+import structlog
+
+from keyfence._holder.lease import HolderLease
+from keyfence_server.application.ports import Change, Store, StoreUnavailable
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.ledger import Ledger
+from keyfence_server.coherence.ports import (
+    Acknowledged,
+    BootClock,
+    Committed,
+    Feed,
+    News,
+    Register,
+    RegisteredProcess,
+    Standing,
+    StruckOff,
+)
+from keyfence_server.coherence.progress import Progress
+from keyfence_server.coherence.terms import LeaseTerms
+
+_PAGE: Final = 1000
+_RETRY_SECONDS: Final = 0.1
+
+_log = structlog.get_logger("keyfence.coherence")
+
+
+class Replica:
+    """This process's place among the others."""
+
+    def __init__(
+        self,
+        process_id: str,
+        display_name: str,
+        *,
+        store: Store,
+        register: Register,
+        feed: Feed,
+        ledger: Ledger,
+        hub: DownstreamHub,
+        lease: HolderLease,
+        terms: LeaseTerms,
+        clock: BootClock,
+    ) -> None:
+        self.process_id: Final = process_id
+        self._display_name = display_name
+        self._store = store
+        self._register = register
+        self._feed = feed
+        self._ledger = ledger
+        self._hub = hub
+        self._lease = lease
+        self._terms = terms
+        self._clock = clock
+        self._epoch = ""
+        self._registrations = 0
+        self._unsettled_since: float | None = None
+        self._acknowledged_by: dict[str, int] = {}
+        self._silent_since: dict[tuple[str, int], float] = {}
+        self._catching_up = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.progress = Progress()
+
+    async def start(self) -> None:
+        """Registers, and begins to follow. Raises `StoreUnavailable`."""
+        await self._join()
+        for loop in (self._renew, self._follow, self._acknowledge, self._watch):
+            self._tasks.append(asyncio.create_task(self._forever(loop), name=loop.__name__))
+
+    async def stop(self) -> None:
+        """Gives up the lease, and then the place on the register: last, and not before the
+        leases that were granted from here have run out, since no fence asks after them
+        any more from then on."""
+        self._hub.close_all()
+        await self._hub.wait_lost()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._lease.abandon()
+        try:
+            await self._register.leave(self.process_id)
+        except StoreUnavailable:
+            _log.warning("left_without_saying_so", process_id=self.process_id)
+
+    @property
+    def applied(self) -> int:
+        """The revision up to which this process has applied every change."""
+        return self._ledger.applied
+
+    def may_trust(self, standing: Standing) -> bool:
+        """Whether acknowledgements count where the store stands now."""
+        return standing.is_settled and standing.epoch == self._epoch
+
+    def acknowledged_by(self, process: RegisteredProcess) -> int:
+        """The revision up to which another process has acknowledged, as far as is known."""
+        return max(process.acknowledged, self._acknowledged_by.get(process.process_id, 0))
+
+    def take(self, revision: int, changes: Sequence[Change]) -> None:
+        """Applies a revision that this process has learnt of."""
+        self._ledger.take(revision, changes)
+        self._lease.advance_to(self._ledger.applied)
+
+    async def catch_up(self) -> None:
+        """Reads what is missing from the change log. Raises `StoreUnavailable`."""
+        async with self._catching_up:
+            limit = _PAGE
+            while True:
+                registration, after = self._registrations, self._ledger.applied
+                async with self._store.snapshot() as snapshot:
+                    found = await snapshot.list_changes(after=after, limit=limit)
+                if registration != self._registrations:
+                    # The reading may be of an epoch that has ended meanwhile.
+                    continue
+                revisions = {revision for revision, _ in found}
+                if len(found) >= limit and len(revisions) == 1:
+                    # There may be more of it, and half a revision must not pass for one.
+                    limit *= 2
+                    continue
+                for revision, group in itertools.groupby(found, key=lambda one: one[0]):
+                    self.take(revision, [change for _, change in group])
+                if snapshot.revision <= self._ledger.applied or not found:
+                    return
+
+    async def _join(self) -> None:
+        """Registers anew, with an empty memory."""
+        self._lease.abandon()
+        nonce = self._lease.request(self._clock.now())
+        standing = await self._register.join(self.process_id, self._display_name)
+        self._registrations += 1
+        if self._epoch not in ("", standing.epoch):
+            _log.warning("store_failed_over", before=self._epoch, after=standing.epoch)
+        if self._epoch != standing.epoch:
+            self._acknowledged_by.clear()
+            self._unsettled_since = None
+        self._epoch = standing.epoch
+        self._granted(nonce, standing)
+
+    async def _renew(self) -> None:
+        """Renews for ever: the lease is counted from before the renewal was sent."""
+        next_at = self._clock.now()
+        while True:
+            next_at = max(next_at + self._terms.renewal_interval, self._clock.now())
+            await self._clock.sleep_until(next_at)
+            nonce = self._lease.request(self._clock.now())
+            try:
+                standing = await self._register.renew(
+                    self.process_id, self._hub.settled(), self._epoch
+                )
+            except StruckOff:
+                _log.warning("struck_off", process_id=self.process_id)
+                await self._join()
+                await self.catch_up()
+                continue
+            self._granted(nonce, standing)
+            if standing.head > self._ledger.applied:
+                await self.catch_up()
+
+    def _granted(self, nonce: int, standing: Standing) -> None:
+        must_forget = self._lease.grant(nonce, self._terms.length, standing.head, standing.epoch)
+        if must_forget:
+            # Nothing is awaited between the grant and this, so nothing is answered either.
+            self._ledger.restart(standing.head, standing.epoch)
+        if standing.is_settled:
+            self._unsettled_since = None
+        elif self._unsettled_since is None:
+            self._unsettled_since = self._clock.now()
+
+    async def _follow(self) -> None:
+        """Takes in the news. Where some may be missing, it reads the change log."""
+        async with aclosing(self._feed.listen()) as all_news:
+            await self._take_in(all_news)
+
+    async def _take_in(self, all_news: AsyncIterator[News]) -> None:
+        async for news in all_news:
+            match news:
+                case Acknowledged(epoch=epoch) | Committed(epoch=epoch) if epoch != self._epoch:
+                    # The revisions of another epoch are others.
+                    pass
+                case Acknowledged():
+                    known = self._acknowledged_by.get(news.process_id, 0)
+                    self._acknowledged_by[news.process_id] = max(known, news.revision)
+                    self.progress.announce()
+                case Committed(changes=changes) if changes is not None:
+                    self.take(news.revision, changes)
+                    if self._ledger.applied < news.revision:
+                        await self.catch_up()
+                case _:
+                    await self.catch_up()
+
+    async def _acknowledge(self) -> None:
+        """Tells the others how far this process, and all downstream of it, have come."""
+        told = (self._registrations, 0)
+        while True:
+            moved = self._hub.moved_or_run_out(self._ledger.applied)
+            registration, settled = self._registrations, self._hub.settled()
+            if registration != told[0] or settled > told[1]:
+                moved.cancel()
+                await self._feed.acknowledge(self.process_id, settled, self._epoch)
+                told = (registration, settled)
+            else:
+                await moved
+
+    async def _watch(self) -> None:
+        """Strikes off processes whose counter has stood still for a whole W."""
+        while True:
+            processes = await self._register.list_processes()
+            # Not from before the question: a renewal can have come in while it was asked.
+            now = self._clock.now()
+            seen = {(one.process_id, one.renewals) for one in processes}
+            self._silent_since = {
+                one: since for one, since in self._silent_since.items() if one in seen
+            }
+            for one in seen:
+                since = self._silent_since.setdefault(one, now)
+                if now - since >= self._terms.wait and one[0] != self.process_id:
+                    if await self._register.strike_off(*one):
+                        _log.warning("process_struck_off", process_id=one[0])
+                    self.progress.announce()
+            await self._settle_epoch()
+            await self._clock.sleep_until(now + self._terms.renewal_interval)
+
+    async def _settle_epoch(self) -> None:
+        """Says when every lease from before the store's present epoch has run out."""
+        since, epoch = self._unsettled_since, self._epoch
+        if since is not None and self._clock.now() - since >= self._terms.wait:
+            await self._register.settle(epoch)
+
+    async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Keeps a loop going when the store fails it. The lease runs out by itself."""
+        while True:
+            try:
+                await loop()
+            except StoreUnavailable as error:
+                _log.warning("store_unavailable", loop=loop.__name__, error=str(error))
+            except Exception:  # noqa: BLE001 - a loop that ends would end the lease for good
+                _log.exception("loop_failed", loop=loop.__name__)
+            await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)

@@ -1,0 +1,40 @@
+"""The lengths of time that the fence rests on, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """How long leases last, and how far clocks may drift.
+
+    Attributes:
+        length: L, in seconds.
+        drift: ρ: a clock shows between (1−ρ) and (1+ρ) seconds in a second.
+        slack: δ, in seconds: for what a process may be late by between reading its clock
+            and acting on it.
+    """
+
+    length: float = 2.0
+    drift: float = 0.01
+    slack: float = 0.05
+
+    @property
+    def wait(self) -> float:
+        """W = L(1+ρ)/(1−ρ)+δ: after so long by the waiter's clock, every lease that was
+        granted before the wait began has run out by its holder's."""
+        return self.margin(self.length) + self.slack
+
+    def margin(self, ttl: float) -> float:
+        """How long a lease of `ttl` can last, as seen by its grantor's clock."""
+        return ttl * (1 + self.drift) / (1 - self.drift)
+
+    def nested(self, remaining: float) -> float:
+        """The longest lease to give away when one's own lasts `remaining` more (rule I6)."""
+        return max(0.0, min(self.length, remaining * (1 - self.drift) / (1 + self.drift)))
+
+    @property
+    def renewal_interval(self) -> float:
+        """L/3: two renewals may be lost before a lease is."""
+        return self.length / 3

@@ -1,0 +1,213 @@
+"""This process's place among those that answer from memory, put together.
+
+A process that has the embedded database to itself needs no lease. One of several, on
+PostgreSQL or as one of the workers on a SQLite file, is a holder with the store as its
+grantor. Either way it grants leases to the sidecars and SDKs downstream of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from keyfence._holder.lease import HolderLease
+from keyfence._holder.session import HolderSession
+from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.adapters.clock import SystemBootClock
+from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed
+from keyfence_server.adapters.sql.sqlite_feed import SqliteFeed
+from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.adapters.upstream.following import ChangesFrom, Following
+from keyfence_server.adapters.upstream.store import KeyspacesFrom, LineageFrom, UpstreamStore
+from keyfence_server.application.ports import FactSource, Fence, Store
+from keyfence_server.coherence.authority_fence import AuthorityFence
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.grantor import Grantor
+from keyfence_server.coherence.leased_facts import LeasedFacts
+from keyfence_server.coherence.ledger import Ledger
+from keyfence_server.coherence.ports import Feed, Register
+from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.config import Settings
+
+FOREVER = float("inf")
+
+
+class Registered(Protocol):
+    """A store that keeps a register of processes."""
+
+    def register(self) -> Register:
+        """The register."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """What this process may do from memory.
+
+    Attributes:
+        process_id: drawn at random when the process starts.
+        source: answers about keys, from memory where that is allowed.
+        cache: its memory, for the metrics.
+        hub: the holders downstream of this process.
+        start: begins to follow the store. Nothing may be answered before it returns.
+        is_live: whether this process may answer from memory at this moment.
+    """
+
+    process_id: str
+    source: FactSource
+    cache: FactCache
+    hub: DownstreamHub
+    start: Callable[[AsyncExitStack], Awaitable[None]]
+    is_live: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityMembership(Membership):
+    """That of a process on the store, which also mutates.
+
+    Attributes:
+        fence: knows when a mutation holds everywhere.
+        register: of the processes on the store; None where there can be no others.
+    """
+
+    fence: Fence
+    register: Register | None
+
+
+def alone(cache: FactCache, store: Store, terms: LeaseTerms) -> AuthorityMembership:
+    """The membership of a process that has the database to itself."""
+    hub = DownstreamHub(Grantor(terms), SystemBootClock(), lambda: FOREVER)
+    ledger = Ledger(cache, hub)
+    # Holders downstream must not take this process for the one before it.
+    process_id = _new_process_id()
+
+    async def start(_: AsyncExitStack) -> None:
+        async with store.snapshot() as snapshot:
+            ledger.restart(snapshot.revision, process_id)
+
+    return AuthorityMembership(
+        process_id=process_id,
+        source=cache,
+        cache=cache,
+        fence=SoleHolder(ledger, hub),
+        hub=hub,
+        register=None,
+        start=start,
+        is_live=lambda: True,
+    )
+
+
+def among_others(
+    settings: Settings, cache: FactCache, store: Store, opened: Registered, terms: LeaseTerms
+) -> AuthorityMembership:
+    """The membership of one of several processes on a store."""
+    clock = SystemBootClock()
+    lease = HolderLease()
+    hub = DownstreamHub(Grantor(terms), clock, lambda: lease.until)
+    register = opened.register()
+    process_id = _new_process_id()
+    replica = Replica(
+        process_id,
+        _display_name(),
+        store=store,
+        register=register,
+        feed=_feed(settings),
+        ledger=Ledger(cache, hub),
+        hub=hub,
+        lease=lease,
+        terms=terms,
+        clock=clock,
+    )
+
+    async def start(resources: AsyncExitStack) -> None:
+        await replica.start()
+        resources.push_async_callback(replica.stop)
+
+    return AuthorityMembership(
+        process_id=process_id,
+        source=LeasedFacts(cache, lease, store, clock),
+        cache=cache,
+        fence=AuthorityFence(replica, register, hub, terms, clock),
+        hub=hub,
+        register=register,
+        start=start,
+        is_live=lambda: lease.is_live(clock.now()),
+    )
+
+
+def downstream_of(
+    upstream: Upstream,
+    cache_sizes: tuple[int, int],
+    terms: LeaseTerms,
+    convert: Conversions,
+    *,
+    kind: messages.HolderKind.ValueType,
+    on_broken: Callable[[str], None],
+) -> Membership:
+    """The membership of a sidecar, whose grantor is a server upstream."""
+    clock = SystemBootClock()
+    lease = HolderLease()
+    hub = DownstreamHub(Grantor(terms), clock, lambda: lease.until)
+    store = UpstreamStore(
+        upstream, lambda: lease.applied, convert.lineage_from, convert.keyspaces_from
+    )
+    cache = FactCache(store, capacity=cache_sizes[0], unknown_capacity=cache_sizes[1])
+    process_id = f"sdc_{secrets.token_hex(16)}"
+    session = HolderSession(
+        upstream.open_stream,
+        messages.Hello(holder_id=process_id, kind=kind, display_name=_display_name()),
+        lease,
+        Following(Ledger(cache, hub), hub, convert.changes_from, process_id),
+        clock,
+        on_broken=on_broken,
+    )
+
+    async def start(resources: AsyncExitStack) -> None:
+        task = asyncio.create_task(session.run())
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        resources.push_async_callback(end)
+
+    return Membership(
+        process_id=process_id,
+        source=LeasedFacts(cache, lease, store, clock),
+        cache=cache,
+        hub=hub,
+        start=start,
+        is_live=lambda: lease.is_live(clock.now()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Conversions:
+    """From messages to what they mean. The adapter upstream does not know the converters,
+    which belong to the RPCs, so it is given them."""
+
+    lineage_from: LineageFrom
+    keyspaces_from: KeyspacesFrom
+    changes_from: ChangesFrom
+
+
+def _display_name() -> str:
+    return f"{os.getpid()} on {socket.gethostname()}"[:63]
+
+
+def _feed(settings: Settings) -> Feed:
+    url = settings.store_url()
+    return SqliteFeed(url) if url.startswith("sqlite") else PostgresqlFeed(url)
+
+
+def _new_process_id() -> str:
+    return f"srv_{secrets.token_hex(12)}"

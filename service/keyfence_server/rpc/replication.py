@@ -1,0 +1,253 @@
+"""`keyfence.v1.ReplicationService`: leases, changes and facts for the holders downstream."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.checks import RevisionNotReached
+from keyfence_server.application.ports import Change, ChangeKind, FactSource
+from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.coherence.downstream import (
+    ChangesToSend,
+    DownstreamHub,
+    HolderStream,
+    LeaseToSend,
+    StreamEnded,
+)
+from keyfence_server.coherence.ports import BootClock, Register
+from keyfence_server.domain.errors import DomainError, InvalidInput
+from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.keyspaces import SYSTEM
+from keyfence_server.domain.verdicts import Reason
+from keyfence_server.rpc.convert.keys import key_of
+from keyfence_server.rpc.convert.keyspaces import keyspace_of
+from keyfence_server.rpc.convert.times import timestamp_of
+from keyfence_server.rpc.pipeline import Reidentify, Service
+
+_HOLDER_ID_LENGTH: Final = range(16, 65)
+MAX_HOLDERS: Final = 10_000
+
+
+class ReplicationService:
+    """Serves the holders downstream of this process.
+
+    Args:
+        grantor_id: this process, as it is called in the list of replicas.
+    """
+
+    def __init__(
+        self,
+        hub: DownstreamHub,
+        source: FactSource,
+        presented: PresentedKeys,
+        register: Register | None,
+        clock: BootClock,
+        *,
+        grantor_id: str,
+    ) -> None:
+        self._hub = hub
+        self._source = source
+        self._presented = presented
+        self._register = register
+        self._clock = clock
+        self._grantor_id = grantor_id
+        self._holders: dict[HolderStream, messages.Hello] = {}
+
+    def service(self) -> Service:
+        """The service and its handlers."""
+        return Service(
+            messages.DESCRIPTOR.services_by_name["ReplicationService"],
+            {
+                "FetchFacts": self.fetch_facts,
+                "FetchKeyspaces": self.fetch_keyspaces,
+                "ListReplicas": self.list_replicas,
+            },
+            {"Sync": self.sync},
+        )
+
+    async def sync(
+        self,
+        requests: AsyncIterator[messages.SyncRequest],
+        caller: Caller,
+        reidentify: Reidentify,
+    ) -> AsyncIterator[messages.SyncResponse]:
+        """Keeps one holder in step until it goes, or until its credential does."""
+        hello = await _hello(requests)
+        if len(self._holders) >= MAX_HOLDERS:
+            raise DomainError(
+                f"{MAX_HOLDERS} holders are connected already; connect to another server",
+                reason="LIMIT_REACHED",
+                limit="holders",
+            )
+        # A holder's id counts together with its credential, so that nobody can speak for
+        # the holder of another.
+        stream = self._hub.open(f"{caller.key_id}/{hello.holder_id}")
+        self._holders[stream] = hello
+        reading = asyncio.create_task(_take_renewals(stream, requests, reidentify))
+        try:
+            while True:
+                sending = asyncio.ensure_future(stream.next_message())
+                try:
+                    await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
+                    if reading.done():
+                        # It ends with the holder's end of the stream, or with a fault.
+                        reading.result()
+                        return
+                    yield _response(sending.result())
+                finally:
+                    sending.cancel()
+        except StreamEnded:
+            return
+        finally:
+            reading.cancel()
+            stream.close()
+            del self._holders[stream]
+
+    async def fetch_facts(
+        self, request: messages.FetchFactsRequest, caller: Caller
+    ) -> messages.FetchFactsResponse:
+        """What is known of a presented key."""
+        revision = self._require_revision(request.at_least_revision)
+        found = await self._presented.find(request.api_key)
+        if isinstance(found, Reason):
+            return messages.FetchFactsResponse(
+                revision=revision,
+                well_formed=found is not Reason.CREDENTIAL_MALFORMED,
+            )
+        # A holder checks its own callers too, so it may know of an operator credential
+        # that somebody presented to it; of other keys it may know as any caller may.
+        if found.key.keyspace != SYSTEM and not caller.reaches(found.key.keyspace):
+            looks_like = await self._presented.keyspaces_of(request.api_key)
+            return messages.FetchFactsResponse(
+                revision=revision, well_formed=any(map(caller.reaches, looks_like))
+            )
+        return messages.FetchFactsResponse(
+            lineage=[key_of(facts) for facts in _each_with_its_ancestors(found)],
+            revision=revision,
+            well_formed=True,
+        )
+
+    async def fetch_keyspaces(
+        self, request: messages.FetchKeyspacesRequest, caller: Caller
+    ) -> messages.FetchKeyspacesResponse:
+        """The keyspaces that the holder may answer for."""
+        revision = self._require_revision(request.at_least_revision)
+        keyspaces = await self._source.list_keyspaces()
+        return messages.FetchKeyspacesResponse(
+            keyspaces=[
+                keyspace_of(keyspace)
+                for keyspace in keyspaces
+                if keyspace.name != SYSTEM and caller.reaches(keyspace.name)
+            ],
+            revision=revision,
+        )
+
+    async def list_replicas(
+        self, _request: messages.ListReplicasRequest, _caller: Caller
+    ) -> messages.ListReplicasResponse:
+        """Who answers from memory: the processes on the store, and this one's holders."""
+        replicas = []
+        if self._register is not None:
+            replicas = [
+                messages.Replica(
+                    holder_id=process.process_id,
+                    kind=messages.HOLDER_KIND_SERVER,
+                    display_name=process.display_name,
+                    applied_revision=process.acknowledged,
+                    join_time=timestamp_of(process.join_time),
+                )
+                for process in await self._register.list_processes()
+            ]
+        now = self._clock.now()
+        replicas += [
+            messages.Replica(
+                holder_id=hashlib.sha256(hello.holder_id.encode()).hexdigest()[:16],
+                kind=hello.kind,
+                display_name=hello.display_name[:63],
+                grantor_id=self._grantor_id,
+                applied_revision=stream.holder.acknowledged,
+                lease_age=_duration(max(0.0, now - stream.holder.renewed_at)),
+            )
+            for stream, hello in self._holders.items()
+        ]
+        return messages.ListReplicasResponse(replicas=replicas, head_revision=self._source.revision)
+
+    def _require_revision(self, at_least: int) -> int:
+        # Read before anything is looked up: what is found is at least as new.
+        revision = self._source.revision
+        if at_least > revision:
+            raise RevisionNotReached(
+                f"this server has not seen revision {at_least} yet, only {revision}; try again",
+                revision=str(revision),
+            )
+        return revision
+
+
+async def _hello(requests: AsyncIterator[messages.SyncRequest]) -> messages.Hello:
+    async for request in requests:
+        hello = request.hello
+        if request.WhichOneof("message") != "hello":
+            break
+        if len(hello.holder_id) not in _HOLDER_ID_LENGTH or not hello.holder_id.isprintable():
+            raise InvalidInput.field("hello.holder_id", "16 to 64 printable characters")
+        return hello
+    raise InvalidInput.field("hello", "the first message of the stream must say hello")
+
+
+async def _take_renewals(
+    stream: HolderStream, requests: AsyncIterator[messages.SyncRequest], reidentify: Reidentify
+) -> None:
+    async for request in requests:
+        if request.WhichOneof("message") != "renew":
+            raise InvalidInput.field("renew", "only the first message of the stream is not this")
+        if request.renew.nonce:
+            # A holder whose credential is revoked gets no more leases.
+            await reidentify()
+        stream.renew(request.renew.nonce, request.renew.applied_revision)
+
+
+def _response(message: LeaseToSend | ChangesToSend) -> messages.SyncResponse:
+    if isinstance(message, LeaseToSend):
+        return messages.SyncResponse(
+            lease=messages.Lease(
+                nonce=message.nonce,
+                ttl=_duration(message.granted.ttl),
+                head_revision=message.granted.head,
+                epoch=message.epoch,
+            )
+        )
+    return messages.SyncResponse(
+        changes=messages.RevisionChanges(
+            revision=message.revision, changes=[_change(one) for one in message.changes]
+        )
+    )
+
+
+def _change(change: Change) -> messages.SubjectChange:
+    if change.kind is ChangeKind.KEYSPACE:
+        return messages.SubjectChange(keyspace=change.subject, created=change.created)
+    return messages.SubjectChange(key_id=change.subject, created=change.created)
+
+
+def _each_with_its_ancestors(facts: KeyFacts) -> list[KeyFacts]:
+    """The facts of a key and of each that it was delegated from."""
+    lineage = facts.lineage
+    return [
+        facts,
+        *(compile_facts(lineage[start:], facts.keyspace) for start in range(1, len(lineage))),
+    ]
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    # Rounded down: a lease may not be longer than it was granted for.
+    duration.FromTimedelta(timedelta(microseconds=int(min(seconds, 1e6) * 1e6)))
+    return duration

@@ -1,0 +1,272 @@
+"""Builds with one guard missing each, to show that the torture would notice.
+
+    python -m fence.torture.broken NAME serve
+
+It patches the product's classes in a process of its own, and then starts the command. The
+product knows nothing of it: there is no switch in there that could be left on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from keyfence._holder.cached import LocalChecks
+from keyfence._holder.lease import HolderLease
+from keyfence._holder.memory import Memory
+from keyfence_server.adapters.upstream.following import Following
+from keyfence_server.application.mutations import Mutations
+from keyfence_server.application.ports import ChangeKind
+from keyfence_server.coherence import fact_cache, leased_facts, ledger
+from keyfence_server.coherence.authority_fence import AuthorityFence
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.terms import LeaseTerms
+
+_LATE_SECONDS: Final = 0.25
+
+
+def _lease_never_expires() -> None:
+    """I2: what was granted once is good for ever."""
+    until = HolderLease.until
+
+    def endless(self: Any) -> float:
+        granted: float = until.fget(self)  # type: ignore[attr-defined]
+        return granted if granted == float("-inf") else float("inf")
+
+    _put(HolderLease, "until", property(endless))
+    _put(HolderLease, "is_live", lambda self, now: now < self.until)
+
+
+def _counted_from_receipt() -> None:
+    """I2: a lease is counted from when it comes, and not from when it was asked for."""
+    grant = HolderLease.grant
+
+    def late(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+        if nonce in self._pending:
+            self._pending[nonce] = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return grant(self, nonce, ttl, head, epoch)
+
+    _put(HolderLease, "grant", late)
+
+
+def _head_is_ignored() -> None:
+    """I2: a grant counts before everything up to its head is applied."""
+    grant = HolderLease.grant
+
+    def blind(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+        return grant(self, nonce, ttl, min(head, self._applied or head), epoch)
+
+    _put(HolderLease, "grant", blind)
+
+
+def _acknowledges_first() -> None:
+    """I3: a change is acknowledged, and applied a moment later."""
+    take = ledger.Ledger.take
+
+    def late(self: Any, revision: int, changes: Any) -> None:
+        cache = self._cache
+        self._cache = _Later(cache)
+        try:
+            take(self, revision, changes)
+        finally:
+            self._cache = cache
+
+    _put(ledger.Ledger, "take", late)
+
+
+class _Later:
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def apply(self, revision: int, changes: Any) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(_LATE_SECONDS, self._cache.apply, revision, changes)
+
+
+def _does_not_wait_downstream() -> None:
+    """I3: a holder acknowledges for itself, whatever those downstream of it have applied."""
+    _put(DownstreamHub, "settled", lambda self: self._grantor.head)
+
+
+def _fence_returns_at_once() -> None:
+    """I4: OK as soon as it is committed."""
+
+    async def wait(self: Any, revision: int, changes: Any) -> None:
+        if changes:
+            self._replica.take(revision, changes)
+
+    _put(AuthorityFence, "wait", wait)
+
+
+def _fence_forgets_the_others() -> None:
+    """I4: the register is not read."""
+
+    async def nobody(_self: Any) -> list[Any]:
+        return []
+
+    _put(AuthorityFence, "_other_processes", nobody)
+
+
+def _waits_too_short() -> None:
+    """I4: W is a third of what it must be."""
+    _put(LeaseTerms, "wait", property(lambda self: self.length / 3))
+
+
+def _repeated_is_not_fenced() -> None:
+    """I4: a mutation that was done already is taken to hold already."""
+
+    async def settle(_self: Any, _revision: int) -> None:
+        return
+
+    _put(AuthorityFence, "settle", settle)
+
+
+def _fence_before_commit() -> None:
+    """I1: first the fence, then the commit."""
+
+    async def carry_out(self: Any, work: Any) -> Any:
+        from keyfence_server.application.mutations import Done  # noqa: PLC0415
+
+        async with self._store.transaction() as transaction:
+            effect = await work(transaction)
+            found_at = transaction.revision - 1
+            if not effect.changes:
+                return Done(effect.value, found_at)
+            self._fence._replica._ledger._cache.apply(found_at, effect.changes)
+            return Done(effect.value, await self._commit(transaction, effect))
+
+    _put(Mutations, "_carry_out", carry_out)
+
+
+def _fills_are_kept() -> None:
+    """I5: what is loaded is kept, though it may be older than what was applied meanwhile."""
+    _put(fact_cache._Load, "is_overtaken", lambda _self, _concerns: False)
+    _put(Memory, "_is_overtaken", staticmethod(lambda _fill, _revision, _entry: False))
+
+
+def _joins_loads() -> None:
+    """I5: without a lease, checks share the loads that are under way."""
+    _put(leased_facts.LeasedFacts, "_memory", lambda self: self._cache)
+
+
+def _outlives_its_grantor() -> None:
+    """I6: a holder grants leases that last longer than its own."""
+    _put(LeaseTerms, "nested", lambda self, _remaining: self.length)
+
+
+def _remembers_decisions() -> None:
+    """I7: what was decided for one scope is answered for another."""
+    check = LocalChecks.check_scope
+
+    def remembered(self: Any, api_key: str, required: Any, *rest: Any) -> Any:
+        decided = self.__dict__.setdefault("decided", {})
+        entry = self._memory.find(self._memory.digest(api_key))
+        if entry is not None and entry in decided:
+            return replace(decided[entry])
+        answer = check(self, api_key, required, *rest)
+        if entry is not None and answer is not None:
+            decided[entry] = answer
+        return answer
+
+    _put(LocalChecks, "check_scope", remembered)
+
+
+def _keyspaces_are_not_applied() -> None:
+    """A kind of change that somebody forgot."""
+    apply = fact_cache.FactCache.apply
+
+    def forgetful(self: Any, revision: int, changes: Any) -> None:
+        apply(self, revision, [one for one in changes if one.kind is not ChangeKind.KEYSPACE])
+
+    _put(fact_cache.FactCache, "apply", forgetful)
+
+
+def _sidecar_does_not_apply() -> None:
+    """A sidecar that passes changes on, and goes on answering as before."""
+
+    def deaf(self: Any, revision: int, _changes: Any) -> None:
+        self._ledger.take(revision, [])
+
+    _put(Following, "apply", deaf)
+
+
+def _sdk_does_not_apply() -> None:
+    """A client's cache that acknowledges, and goes on answering as before."""
+
+    def deaf(self: Any, revision: int, _changes: Any) -> bool:
+        self._applied = revision
+        return False
+
+    _put(Memory, "apply", deaf)
+
+
+def _gone_is_forgotten() -> None:
+    """I3: a holder whose stream has ended is no longer waited for, whatever its lease."""
+    from keyfence_server.coherence.grantor import Grantor  # noqa: PLC0415
+
+    _put(Grantor, "leave", lambda self, holder: self._holders.discard(holder))
+
+
+def _feed_alone() -> None:
+    """I2: a process that has lost the register goes on, and trusts that the news come."""
+
+    async def never(self: Any) -> None:
+        while True:
+            nonce = self._lease.request(self._clock.now())
+            self._lease.grant(nonce, self._terms.length, self._ledger.applied, self._epoch or "")
+            await asyncio.sleep(self._terms.renewal_interval)
+
+    _put(Replica, "_renew", never)
+
+
+BUILDS: Final[dict[str, Callable[[], None]]] = {
+    "lease-never-expires": _lease_never_expires,
+    "counted-from-receipt": _counted_from_receipt,
+    "head-is-ignored": _head_is_ignored,
+    "acknowledges-first": _acknowledges_first,
+    "does-not-wait-downstream": _does_not_wait_downstream,
+    "gone-is-forgotten": _gone_is_forgotten,
+    "fence-returns-at-once": _fence_returns_at_once,
+    "fence-forgets-the-others": _fence_forgets_the_others,
+    "waits-too-short": _waits_too_short,
+    "repeated-is-not-fenced": _repeated_is_not_fenced,
+    "fence-before-commit": _fence_before_commit,
+    "fills-are-kept": _fills_are_kept,
+    "joins-loads": _joins_loads,
+    "outlives-its-grantor": _outlives_its_grantor,
+    "remembers-decisions": _remembers_decisions,
+    "keyspaces-are-not-applied": _keyspaces_are_not_applied,
+    "sidecar-does-not-apply": _sidecar_does_not_apply,
+    "sdk-does-not-apply": _sdk_does_not_apply,
+    "renews-by-itself": _feed_alone,
+}
+
+
+def break_this_process(name: str | None) -> None:
+    """Takes a guard out of this process. None: of none."""
+    if name is not None:
+        BUILDS[name]()
+
+
+def _put(owner: Any, name: str, what: Any) -> None:
+    if not hasattr(owner, name):
+        raise AttributeError(f"{owner.__name__}.{name} is no more: this build breaks nothing")
+    setattr(owner, name, what)
+
+
+def main() -> None:
+    """Runs the command, broken."""
+    from keyfence_server.cli import main as command  # noqa: PLC0415
+
+    name = sys.argv.pop(1)
+    break_this_process(name)
+    command()
+
+
+if __name__ == "__main__":
+    main()

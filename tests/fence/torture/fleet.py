@@ -1,0 +1,329 @@
+"""Everything that runs: a database, servers, sidecars, clients, and proxies between them.
+
+    clients ──links──> servers ──links──> PostgreSQL
+       └─────links──> sidecar ──links──> servers
+
+Every process is a real one, started by its real command, on Unix sockets in a directory
+that is removed at the end. The links are `proxy`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from fence.torture.proxy import Mode
+from fence.torture.writer import declaration
+from keyfence import Client
+from keyfence_server.adapters.sql import upgrade
+from keyfence_server.application.first_start import new_root_credential
+from support.postgres import PostgresServer
+from support.served import COMMAND, environment_without_settings
+
+SERVERS: Final = 3
+_START_SECONDS: Final = 60
+_STOP_SECONDS: Final = 15
+_PEPPER: Final = "1:" + "A" * 44
+
+
+@dataclass
+class Member:
+    """A process that may be killed, stopped and started again."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it. It may take a while until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    @property
+    def has_ended_by_itself(self) -> bool:
+        """Whether it is gone though nobody has killed it."""
+        return self.process is not None and self.process.poll() is not None
+
+    def end(self) -> None:
+        """Lets it stop in order; if it does not, ends it."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        if self.process is not None:
+            try:
+                self.process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@dataclass
+class Fleet:
+    """What runs, and where to get at it.
+
+    Attributes:
+        holders: what the numbers of holders in the records mean.
+        links: those that can be broken, by name.
+        servers, sidecars, clients: the processes that can be.
+    """
+
+    directory: Path
+    postgres: PostgresServer
+    servers: list[Member]
+    sidecars: list[Member]
+    clients: list[Member]
+    writer: Member
+    links: list[str]
+    holders: list[str]
+    _proxy: subprocess.Popen[bytes]
+    records: list[Path] = field(default_factory=list)
+
+    def set_link(self, name: str, mode: Mode, seconds: float = 0.0) -> None:
+        """Breaks a link, or heals it."""
+        assert self._proxy.stdin is not None
+        self._proxy.stdin.write(f"{name} {mode} {seconds}\n".encode())
+        self._proxy.stdin.flush()
+
+    @property
+    def history(self) -> Path:
+        """What the writer has done."""
+        return self.directory / "history"
+
+    def members(self) -> list[Member]:
+        """All processes that this harness has started, the database's and proxy's apart."""
+        return [self.writer, *self.clients, *self.sidecars, *self.servers]
+
+
+@contextlib.contextmanager
+def running_fleet(seed: int, *, lease_seconds: float, broken: str | None) -> Iterator[Fleet]:
+    """A fleet, from its first start to its end."""
+    with ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="kf-"))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory.chmod(0o755)
+        postgres = PostgresServer()
+        stack.callback(postgres.close)
+        postgres.start()
+        database = postgres.create_database()
+        asyncio.run(upgrade(postgres.url(database)))
+        builder = _Builder(directory, seed, lease_seconds, broken)
+        fleet = builder.build(postgres, database)
+        stack.callback(_end_proxy, fleet._proxy)
+        for member in (*fleet.servers, *fleet.sidecars):
+            stack.callback(member.end)
+            member.start()
+            _wait_until_reachable(member, builder.sockets[member.name])
+        with Client(builder.sockets["server0"], token=builder.token) as client:
+            client.apply_keyspace(declaration(implies=False))
+        for member in (*fleet.clients, fleet.writer):
+            stack.callback(member.end)
+            member.start()
+        yield fleet
+
+
+class _Builder:
+    def __init__(
+        self, directory: Path, seed: int, lease_seconds: float, broken: str | None
+    ) -> None:
+        self.token = new_root_credential().reveal()
+        self.sockets: dict[str, str] = {}
+        self._directory = directory
+        self._seed = seed
+        self._broken = broken
+        self._lease_seconds = lease_seconds
+        self._links: dict[str, list[str]] = {}
+        self._holders: list[str] = []
+        (directory / "keys").touch()
+
+    def build(self, postgres: PostgresServer, database: str) -> Fleet:
+        servers = [self._server(number, postgres, database) for number in range(SERVERS)]
+        sidecars = [self._sidecar(servers)]
+        clients = [
+            self._client(
+                "async",
+                ("cache", "server0", True),
+                ("cache", "sidecar", True),
+                ("calls", "server0", False),
+                ("calls", "server1", False),
+                ("calls", "server2", False),
+            ),
+            self._client(
+                "threads",
+                ("threads", "server1", True),
+                ("threads", "sidecar", True),
+                ("calls", "sidecar", False),
+            ),
+        ]
+        return Fleet(
+            directory=self._directory,
+            postgres=postgres,
+            servers=servers,
+            sidecars=sidecars,
+            clients=clients,
+            writer=self._writer(servers),
+            links=list(self._links),
+            holders=self._holders,
+            _proxy=self._proxy(),
+            records=[self._directory / f"{client.name}.records" for client in clients],
+        )
+
+    def _server(self, number: int, postgres: PostgresServer, database: str) -> Member:
+        behind = self._directory / f"pg{number}"
+        behind.mkdir()
+        url, _, there = postgres.url(database).partition("?host=")
+        socket = ".s.PGSQL.5432"
+        self._link(f"server{number}-database", f"{behind}/{socket}", f"{there}/{socket}")
+        return self._keyfence(
+            f"server{number}",
+            {
+                "KEYFENCE_DATABASE_URL": f"{url}?host={behind}",
+                "KEYFENCE_PEPPER": _PEPPER,
+                "KEYFENCE_ROOT_KEY": self.token,
+            },
+        )
+
+    def _sidecar(self, servers: Sequence[Member]) -> Member:
+        upstream = [self._linked("sidecar", server.name) for server in servers]
+        return self._keyfence(
+            "sidecar",
+            {"KEYFENCE_UPSTREAM": ",".join(upstream), "KEYFENCE_UPSTREAM_TOKEN": self.token},
+        )
+
+    def _keyfence(self, name: str, settings: dict[str, str]) -> Member:
+        self.sockets[name] = f"unix:{self._directory / name}.sock"
+        command = (
+            (*COMMAND, "serve")
+            if self._broken is None
+            else (sys.executable, "-m", "fence.torture.broken", self._broken, "serve")
+        )
+        return self._member(
+            name,
+            command,
+            {
+                "KEYFENCE_LISTEN": self.sockets[name],
+                "KEYFENCE_DATA_DIR": str(self._directory / f"{name}.data"),
+                "KEYFENCE_LEASE_SECONDS": str(self._lease_seconds),
+                "KEYFENCE_LOG_LEVEL": "warning",
+                **settings,
+            },
+        )
+
+    def _client(self, name: str, *asked: tuple[str, str, bool]) -> Member:
+        config = {
+            "token": self.token,
+            "seed": self._seed,
+            "broken": self._broken,
+            "keys": str(self._directory / "keys"),
+            "records": str(self._directory / f"{name}.records"),
+            "asked": [self._ask(name, *one) for one in asked],
+        }
+        return self._script(name, "fence.torture.prober", config)
+
+    def _ask(self, client: str, kind: str, whom: str, through_link: bool) -> dict[str, Any]:
+        number = len(self._holders)
+        self._holders.append(f"{kind} at {whom}")
+        cached = kind != "calls"
+        return {
+            "number": number,
+            "kind": kind,
+            "target": self._linked(client, whom) if through_link else self.sockets[whom],
+            "burst": 40 if cached else 3,
+            "pause": 0.02 if cached else 0.05,
+        }
+
+    def _writer(self, servers: Sequence[Member]) -> Member:
+        config = {
+            "token": self.token,
+            "seed": self._seed,
+            "keys": str(self._directory / "keys"),
+            "history": str(self._directory / "history"),
+            "targets": [self.sockets[server.name] for server in servers],
+        }
+        return self._script("writer", "fence.torture.writer", config)
+
+    def _script(self, name: str, module: str, config: dict[str, Any]) -> Member:
+        path = self._directory / f"{name}.json"
+        path.write_text(json.dumps(config))
+        return self._member(name, (sys.executable, "-m", module, str(path)), {})
+
+    def _member(self, name: str, command: Sequence[str], settings: dict[str, str]) -> Member:
+        environment = environment_without_settings(
+            {**settings, "PYTHONPATH": os.pathsep.join(sys.path), "GRPC_VERBOSITY": "NONE"}
+        )
+        return Member(name, command, environment, self._directory / f"{name}.log")
+
+    def _linked(self, client: str, server: str) -> str:
+        listen = f"{self._directory / client}-{server}"
+        self._link(f"{client}-{server}", listen, self.sockets[server].removeprefix("unix:"))
+        return f"unix:{listen}"
+
+    def _link(self, name: str, listen: str, connect: str) -> None:
+        self._links[name] = [listen, connect]
+
+    def _proxy(self) -> subprocess.Popen[bytes]:
+        path = self._directory / "links.json"
+        path.write_text(json.dumps(self._links))
+        proxy = subprocess.Popen(
+            [sys.executable, "-m", "fence.torture.proxy", str(path)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert proxy.stdout is not None
+        if proxy.stdout.readline() != b"ready\n":
+            raise RuntimeError("the proxy did not start")
+        return proxy
+
+
+def _end_proxy(proxy: subprocess.Popen[bytes]) -> None:
+    for pipe in (proxy.stdin, proxy.stdout):
+        assert pipe is not None
+        pipe.close()
+    try:
+        proxy.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        proxy.kill()
+        proxy.wait()
+
+
+def _wait_until_reachable(member: Member, target: str) -> None:
+    until = time.monotonic() + _START_SECONDS
+    with grpc.insecure_channel(target) as channel:
+        ready = grpc.channel_ready_future(channel)
+        while time.monotonic() < until and not member.has_ended_by_itself:
+            with contextlib.suppress(grpc.FutureTimeoutError):
+                ready.result(timeout=0.5)
+                return
+    raise RuntimeError(f"{member.name} did not start:\n{member.log.read_text()[-3000:]}")

@@ -1,0 +1,163 @@
+"""A process that asks: through caches of its own, and by calls.
+
+    python -m fence.torture.prober CONFIG.json
+
+It learns of keys from a file to which the writer appends them, and writes down each probe
+with the times at which it began and returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fence.torture.broken import break_this_process
+from fence.torture.history import Answer, Question, now_ns, pack
+from keyfence import AsyncClient, Cache, Client, KeyfenceError
+
+SCOPES: Final = {Question.READ: "vps:read", Question.WRITE: "vps:write"}
+_QUESTIONS: Final = tuple(Question)
+_RECENT: Final = 40
+_FLUSH_SECONDS: Final = 0.1
+_CHECK_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One holder to ask.
+
+    Attributes:
+        number: of the holder, in the records.
+        kind: "cache" and "threads" ask through a cache, "calls" do not.
+        burst: probes in a row, before `pause` seconds.
+    """
+
+    number: int
+    kind: str
+    target: str
+    burst: int
+    pause: float
+
+
+class Prober:
+    """Asks about the keys that were made last."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._token: str = config["token"]
+        self._asked = [Asked(**one) for one in config["asked"]]
+        self._keys_file = Path(config["keys"]).open(encoding="ascii")  # noqa: SIM115
+        self._records = Path(config["records"]).open("wb")  # noqa: SIM115
+        self._keys: deque[tuple[int, str]] = deque(maxlen=_RECENT)
+        self._random = random.Random(config["seed"])
+        self._stopping = threading.Event()
+
+    async def run(self) -> None:
+        """Asks until it is told to stop."""
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        tasks = [asyncio.create_task(self._learn())]
+        threads = []
+        for one in self._asked:
+            if one.kind == "threads":
+                threads.append(threading.Thread(target=self._ask_in_thread, args=(one,)))
+            else:
+                tasks.append(asyncio.create_task(self._ask(one)))
+        for thread in threads:
+            thread.start()
+        await stop.wait()
+        self._stopping.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for thread in threads:
+            thread.join()
+        self._records.close()
+
+    async def _learn(self) -> None:
+        partial = ""
+        flushed_at = 0.0
+        while True:
+            *lines, partial = (partial + self._keys_file.read()).split("\n")
+            for line in lines:
+                number, api_key = line.split()
+                self._keys.append((int(number), api_key))
+            if time.monotonic() - flushed_at > _FLUSH_SECONDS:
+                self._records.flush()
+                flushed_at = time.monotonic()
+            await asyncio.sleep(0.002)
+
+    def _choose(self) -> tuple[int, str, Question] | None:
+        if not self._keys:
+            return None
+        number, api_key = self._random.choice(self._keys)
+        return number, api_key, self._random.choice(_QUESTIONS)
+
+    async def _ask(self, asked: Asked) -> None:
+        cache = Cache() if asked.kind == "cache" else None
+        async with AsyncClient(
+            asked.target, token=self._token, cache=cache, check_timeout_seconds=_CHECK_SECONDS
+        ) as client:
+            while True:
+                for _ in range(asked.burst):
+                    chosen = self._choose()
+                    if chosen is not None:
+                        await self._probe(client, asked.number, *chosen)
+                await asyncio.sleep(asked.pause)
+
+    async def _probe(
+        self, client: AsyncClient, holder: int, number: int, api_key: str, question: Question
+    ) -> None:
+        began = now_ns()
+        try:
+            if question is Question.WHOSE:
+                passed = (await client.authenticate(api_key, keyspace="torture")).authenticated
+            else:
+                passed = (await client.check_scope(api_key, SCOPES[question])).allowed
+            answer = Answer.ACCEPTED if passed else Answer.REFUSED
+        except KeyfenceError:
+            answer = Answer.NONE
+        self._records.write(pack(began, now_ns(), number, holder, question, answer))
+
+    def _ask_in_thread(self, asked: Asked) -> None:
+        with Client(
+            asked.target, token=self._token, cache=Cache(), check_timeout_seconds=_CHECK_SECONDS
+        ) as client:
+            while not self._stopping.wait(asked.pause):
+                for _ in range(asked.burst):
+                    chosen = self._choose()
+                    if chosen is not None:
+                        self._probe_in_thread(client, asked.number, *chosen)
+
+    def _probe_in_thread(
+        self, client: Client, holder: int, number: int, api_key: str, question: Question
+    ) -> None:
+        began = now_ns()
+        try:
+            if question is Question.WHOSE:
+                passed = client.authenticate(api_key, keyspace="torture").authenticated
+            else:
+                passed = client.check_scope(api_key, SCOPES[question]).allowed
+            answer = Answer.ACCEPTED if passed else Answer.REFUSED
+        except KeyfenceError:
+            answer = Answer.NONE
+        self._records.write(pack(began, now_ns(), number, holder, question, answer))
+
+
+def main() -> None:
+    """Asks until it is told to stop."""
+    config: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
+    break_this_process(config["broken"])
+    asyncio.run(Prober(config).run())
+
+
+if __name__ == "__main__":
+    main()

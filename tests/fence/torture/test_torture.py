@@ -1,0 +1,28 @@
+"""Real servers, sidecars and clients under faults: a short form of `make torture`."""
+
+from __future__ import annotations
+
+import pytest
+
+from fence.torture.history import Answer
+from fence.torture.run import torture
+
+pytestmark = [pytest.mark.slow, pytest.mark.postgres]
+
+
+def test_nothing_stale_is_answered_whatever_is_killed_stopped_or_cut_off() -> None:
+    """Each guard's absence shows in a longer run: `python -m fence.torture --every-broken`."""
+    outcome = torture(seed=7, seconds=25)
+    verdict = outcome.verdict
+    assert not verdict.violations, "\n".join(map(str, verdict.violations[:10]))
+    assert verdict.mutations > 50
+    assert outcome.faults.total() > 10
+    for number, name in enumerate(outcome.holders):
+        for answer in (Answer.ACCEPTED, Answer.REFUSED):
+            assert verdict.probes[number, answer] > 10, f"{name} was hardly asked"
+
+
+@pytest.mark.parametrize("broken", ["fence-returns-at-once", "sdk-does-not-apply"])
+def test_the_torture_notices_a_broken_build(broken: str) -> None:
+    outcome = torture(seed=1, seconds=8, broken=broken, with_faults=False)
+    assert any(one.is_stale_accept for one in outcome.verdict.violations)
