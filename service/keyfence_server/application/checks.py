@@ -18,6 +18,7 @@ from keyfence_server.domain.errors import DomainError, InvalidInput, NotFound, U
 from keyfence_server.domain.explanations import ScopeExplanation, explain
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.scopes import is_wildcard
 from keyfence_server.domain.verdicts import Reason
 
@@ -60,6 +61,7 @@ class Verdict:
         facts: the key's, if the asking service may know of it.
         missing_scopes: those asked for that the key lacks, in the order asked.
         explanation: if it was asked for and the key is known.
+        rate_limit: where the key's limit stands, if it has one.
     """
 
     reason: Reason
@@ -67,6 +69,7 @@ class Verdict:
     facts: KeyFacts | None = None
     missing_scopes: tuple[str, ...] = ()
     explanation: ScopeExplanation | None = None
+    rate_limit: RateLimitStatus | None = None
 
 
 class Checks:

@@ -51,6 +51,7 @@ CODE_BY_REASON: Final[Mapping[str, grpc.StatusCode]] = {
     "KEYSPACE_IS_BUILT_IN": grpc.StatusCode.FAILED_PRECONDITION,
     "METHOD_UNKNOWN": grpc.StatusCode.UNIMPLEMENTED,
     "LAST_OPERATOR": grpc.StatusCode.FAILED_PRECONDITION,
+    "RATE_LIMITS_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
 }
 """The status code of every reason of `keyfence.v1.ErrorReason`, as its comments say."""
 

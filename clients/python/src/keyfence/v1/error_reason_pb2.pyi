@@ -170,6 +170,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"reason": "KEY_IS_ROTATED", "domain": "keyfence",
               "metadata": {"key_id": "key_01j...", "successor_key_id": "key_01j..."}}
     """
+    ERROR_REASON_RATE_LIMITS_UNAVAILABLE: _ErrorReason.ValueType  # 50
+    """UNAVAILABLE. The counter of rate limits that the servers share cannot be reached,
+    and this server is set to answer no check of a limited key without it. Try again.
+
+    Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of error statuses. New values may be added; clients treat one that
@@ -319,5 +325,11 @@ ERROR_REASON_KEY_IS_ROTATED: ErrorReason.ValueType  # 25
 
 Example: {"reason": "KEY_IS_ROTATED", "domain": "keyfence",
           "metadata": {"key_id": "key_01j...", "successor_key_id": "key_01j..."}}
+"""
+ERROR_REASON_RATE_LIMITS_UNAVAILABLE: ErrorReason.ValueType  # 50
+"""UNAVAILABLE. The counter of rate limits that the servers share cannot be reached,
+and this server is set to answer no check of a limited key without it. Try again.
+
+Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from keyfence.v1 import rate_limit_pb2 as _rate_limit_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -43,6 +44,7 @@ class Keyspace(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     PREVIOUS_FORMATS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name: 1 to 63 lower-case letters, digits and hyphens, starting with a letter."""
     display_name: _builtins.str
@@ -95,6 +97,10 @@ class Keyspace(_message.Message):
     def previous_formats(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyFormat]:
         """Formats that the keyspace had before. Keys made with them still work. Output only."""
 
+    @_builtins.property
+    def limits(self) -> Global___Limits:
+        """How often keys may be used, where nobody has said otherwise of a key."""
+
     def __init__(
         self,
         *,
@@ -113,10 +119,11 @@ class Keyspace(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         previous_formats: _abc.Iterable[Global___KeyFormat] | None = ...,
+        limits: Global___Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "defaults", b"defaults", "format", b"format", "max_lifetime", b"max_lifetime", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "defaults", b"defaults", "format", b"format", "limits", b"limits", "max_lifetime", b"max_lifetime", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "defaults", b"defaults", "description", b"description", "display_name", b"display_name", "environments", b"environments", "format", b"format", "key_types", b"key_types", "max_lifetime", b"max_lifetime", "name", b"name", "presets", b"presets", "previous_formats", b"previous_formats", "resources", b"resources", "revision", b"revision", "scopes", b"scopes", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "defaults", b"defaults", "description", b"description", "display_name", b"display_name", "environments", b"environments", "format", b"format", "key_types", b"key_types", "limits", b"limits", "max_lifetime", b"max_lifetime", "name", b"name", "presets", b"presets", "previous_formats", b"previous_formats", "resources", b"resources", "revision", b"revision", "scopes", b"scopes", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,3 +453,33 @@ class KeyDefaults(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyDefaults: _TypeAlias = KeyDefaults  # noqa: Y015
+
+@_typing.final
+class Limits(_message.Message):
+    """How often keys may be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PER_KEY_FIELD_NUMBER: _builtins.int
+    PER_ACCOUNT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def per_key(self) -> _rate_limit_pb2.RateLimit:
+        """What each key may do that has no limit of its own. Not set: as much as it likes."""
+
+    @_builtins.property
+    def per_account(self) -> _rate_limit_pb2.RateLimit:
+        """What all keys of an account together may do. Not set: as much as they like."""
+
+    def __init__(
+        self,
+        *,
+        per_key: _rate_limit_pb2.RateLimit | None = ...,
+        per_account: _rate_limit_pb2.RateLimit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["per_account", b"per_account", "per_key", b"per_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_account", b"per_account", "per_key", b"per_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limits: _TypeAlias = Limits  # noqa: Y015
