@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-from keyfence_server.domain.documents import parse_duration
+from keyfence_server.domain.document_fields import parse_duration
 
 
 def duration(text: str) -> timedelta:
