@@ -47,11 +47,11 @@ from keyfence_server.provisioning import (
     ROOT_KEY_FILE,
     CannotStart,
     embedded_database,
+    first_keyspaces,
     given_root_credential,
     lock_database,
     make_root_credential,
     provide_peppers,
-    read_keyspace_file,
 )
 from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.authorization import AuthorizationService
@@ -298,7 +298,7 @@ async def _start_first(
     if authority.cache.revision > 1:
         return None
     settings, mutations = authority.settings, authority.mutations
-    declarations = [read_keyspace_file(path) for path in settings.bootstrap_keyspaces]
+    declarations = first_keyspaces(settings)
     if authority.cache.revision == 0:
         first_start = FirstStart(mutations, authority.peppers, authority.clock)
         await first_start.make_root(given_root or make_root_credential(settings))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-import yaml
 
 from keyfence_server.adapters.files.lock import AlreadyLocked, FileLock
 from keyfence_server.adapters.files.peppers import generate_pepper, parse_peppers
@@ -19,12 +18,12 @@ from keyfence_server.adapters.files.private import (
     is_readable_by_others,
     make_private_directory,
 )
+from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile, read_keyspace_file
 from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl, parse_database_url
 from keyfence_server.application.first_start import new_root_credential, read_root_credential
 from keyfence_server.config import Settings
 from keyfence_server.domain.declarations import KeyspaceDeclaration
-from keyfence_server.domain.documents import declaration_from_document
-from keyfence_server.domain.errors import InvalidDeclaration, InvalidInput
+from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.secrets import Peppers, Plaintext
 
 ROOT_KEY_FILE: Final = "root.key"
@@ -147,18 +146,20 @@ def make_root_credential(settings: Settings) -> Plaintext:
     return credential
 
 
-def read_keyspace_file(path: Path) -> KeyspaceDeclaration:
-    """A keyspace that is to be applied at the first start.
+def first_keyspaces(settings: Settings) -> list[KeyspaceDeclaration]:
+    """The keyspaces that are to be applied at the first start.
 
     Raises:
-        CannotStart: the file cannot be read, or is not a keyspace.
+        CannotStart: a file cannot be read, or is not a keyspace; every fault is shown at
+            its line.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return declaration_from_document(document)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, InvalidDeclaration) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES: {path}: {reason}") from None
+        return [read_keyspace_file(path).declaration for path in settings.bootstrap_keyspaces]
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+        raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES: {reason}") from None
+    except InvalidKeyspaceFile as error:
+        raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES:\n{error}") from None
 
 
 def _read_secret(path: Path) -> str:

@@ -17,7 +17,7 @@ from keyfence.results import Authentication, Reason
 from keyfence_server.cli import app as command
 from keyfence_server.cli import times
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
-from keyfence_server.cli.output import plain, timestamp
+from keyfence_server.cli.output import plain, print_fields, print_table, timestamp
 
 NOBODY = "127.0.0.1:1"
 """A target at which nothing listens."""
@@ -293,3 +293,24 @@ def test_results_become_json_types_with_the_names_of_the_api() -> None:
         "revision": 7,
     }
     assert timestamp(datetime(2030, 1, 2, 3, 4, 5, 600, UTC)) == "2030-01-02T03:04:05.000600Z"
+
+
+def test_what_others_wrote_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hostile = "a\x1b[2Jb\x9b31mc\nd\u202ee"
+    print_fields({"name": hostile})
+    print_table(["NAME"], [[hostile]])
+    shown = capsys.readouterr().out
+    assert shown.count(r"a\x1b[2Jb\x9b31mc\nd\u202ee") == 2
+    assert not any(character in shown for character in "\x1b\x9b\u202e")
+
+
+def test_colours_are_for_terminals_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    print_table(["NAME"], [["a"]])
+    print_fields({"name": "a"})
+    command.run(["--help"])
+    assert "\x1b" not in capsys.readouterr().out

@@ -30,6 +30,9 @@ from keyfence_server.domain.keyspaces import (
 
 MAX_AFFECTED_KEYS: Final = 1000
 _BATCH: Final = 500
+_DECIDES_SCOPES: Final = frozenset({"scopes", "resources", "key_types"})
+"""The parts of a declaration that keys' effective scopes follow from. Where no other part
+differs, no key need be read, and no other mutation has to wait for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,8 @@ class ApplyKeyspace:
         if diff.is_empty:
             return before, after, diff
         await _require_unused(snapshot, before, after)
+        if not _DECIDES_SCOPES.intersection(diff.changed_fields):
+            return before, after, diff
         count, affected = await self._affected_keys(snapshot, before, after)
         return before, after, replace(diff, affected_keys=affected, affected_key_count=count)
 

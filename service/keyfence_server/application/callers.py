@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from keyfence_server.application.ports import Clock, Snapshot
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.domain.addresses import parse_address
-from keyfence_server.domain.errors import DomainError, Forbidden, NotFound, Unauthenticated
+from keyfence_server.domain.errors import (
+    DomainError,
+    ExceedsMaker,
+    Forbidden,
+    NotFound,
+    Unauthenticated,
+)
 from keyfence_server.domain.facts import KeyFacts, compile_facts
-from keyfence_server.domain.keys import Key, KeyId
+from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.domain.verdicts import Reason
@@ -81,6 +87,29 @@ class Caller:
             )
         return found
 
+    def is_delegated_in(self, keyspace: str) -> bool:
+        """Whether the credential is a delegated key of this keyspace."""
+        key = self.facts.key
+        return key.parent_key_id is not None and key.keyspace == keyspace
+
+    def require_hold(self, lineage: Lineage) -> None:
+        """Makes sure that a delegated key changes itself alone and what hangs on it.
+
+        It could otherwise take over a key that stays when it is taken back: replace the
+        one that it was delegated from, for example, and keep the successor.
+
+        Raises:
+            ExceedsMaker: the key is not in the caller's line.
+        """
+        if not self.is_delegated_in(lineage[0].keyspace):
+            return
+        if all(key.key_id != self.key_id for key in lineage):
+            raise ExceedsMaker(
+                f"{self.key_id} was delegated, so it manages only keys that were delegated from "
+                f"it, and {lineage[0].key_id} was not",
+                exceeds="parent_key_id",
+            )
+
     def require_scope(self, scope: str, *, method: str = "") -> None:
         """Makes sure that an operator holds a scope of the keyspace `system`.
 
@@ -100,18 +129,20 @@ class Caller:
 
     def require_key_management(self, scope: str, *, method: str = "") -> None:
         """Makes sure that the caller may manage keys: an operator by the scope, an
-        account's key by its type. Raises `Forbidden`."""
+        account's key by its type and by the types of those that it was delegated from.
+        Raises `Forbidden`."""
         if self.is_operator:
             self.require_scope(scope, method=method)
             return
-        key = self.facts.key
-        kind = self.facts.keyspace.find_key_type(key.key_type)
-        if kind is None or not kind.manages_keys:
-            raise Forbidden(
-                f'a key of type "{key.key_type}" may not manage keys',
-                reason="KEY_TYPE_MAY_NOT_MANAGE",
-                key_type=key.key_type,
-            )
+        for key in self.facts.lineage:
+            kind = self.facts.keyspace.find_key_type(key.key_type)
+            if kind is None or not kind.manages_keys:
+                raise Forbidden(
+                    f'a key of type "{key.key_type}" may not manage keys, nor may one that was '
+                    "delegated from it",
+                    reason="KEY_TYPE_MAY_NOT_MANAGE",
+                    key_type=key.key_type,
+                )
 
 
 class Callers:

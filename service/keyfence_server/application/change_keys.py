@@ -15,12 +15,14 @@ from keyfence_server.domain.verdicts import Reason
 
 
 async def get_for_change(transaction: Transaction, caller: Caller, key_id: str) -> KeyFacts:
-    """The key that a caller wants to change. Raises `Forbidden`, `NotFound`."""
+    """The key that a caller wants to change. Raises `Forbidden`, `ExceedsMaker`,
+    `NotFound`."""
     caller.require_key_management("keys:write")
     lineage = await transaction.find_lineage(KeyId(key_id))
     key = caller.require_key(key_id, lineage[0] if lineage else None)
-    keyspace = await get_keyspace(transaction, key.keyspace)
-    return compile_facts(lineage or (key,), keyspace)
+    lineage = lineage or (key,)
+    caller.require_hold(lineage)
+    return compile_facts(lineage, await get_keyspace(transaction, key.keyspace))
 
 
 async def require_an_administrator(transaction: Transaction, keyspace: str, clock: Clock) -> None:

@@ -123,10 +123,14 @@ class CreateKey:
     async def _parent(
         transaction: Transaction, maker: Caller, keyspace: Keyspace, wanted: NewKey
     ) -> KeyFacts | None:
-        if not wanted.parent_key_id:
+        parent_key_id = wanted.parent_key_id
+        if not parent_key_id and maker.is_delegated_in(keyspace.name):
+            # What a delegated key makes must not outlive what it was delegated from.
+            parent_key_id = maker.key_id
+        if not parent_key_id:
             return None
-        lineage = await transaction.find_lineage(KeyId(wanted.parent_key_id))
-        parent = maker.require_key(wanted.parent_key_id, lineage[0] if lineage else None)
+        lineage = await transaction.find_lineage(KeyId(parent_key_id))
+        parent = maker.require_key(parent_key_id, lineage[0] if lineage else None)
         if lineage is None or parent.keyspace != keyspace.name:
             raise InvalidInput.field("parent_key_id", "the parent is a key of another keyspace")
         if maker.is_operator and parent.account_id != wanted.account_id:
@@ -140,6 +144,7 @@ class CreateKey:
             )
         for key in lineage:
             key.require_not_revoked()
+        maker.require_hold(lineage)
         return compile_facts(lineage, keyspace)
 
     def _mint(
@@ -156,6 +161,7 @@ class CreateKey:
             wanted.expire_time,
             default=keyspace.declaration.defaults.lifetime,
             keyspace=keyspace,
+            create_time=now,
             now=now,
         )
         addresses = read_addresses(wanted.allowed_addresses)

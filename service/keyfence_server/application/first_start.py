@@ -1,15 +1,21 @@
 """What the server does of itself, once: making the first operator credential.
 
 There is no default credential. The first one is drawn at random, or given by
-whoever sets the server up, and it is made in an empty store only: a store that has
-ever had a credential never gets another one this way.
+whoever sets the server up, and it is made in a store without credentials only: one
+that has ever had a credential never gets another one this way.
 """
 
 from __future__ import annotations
 
 from keyfence_server.application.audit import key_event
 from keyfence_server.application.mutations import Effect, Mutations
-from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.application.ports import (
+    Change,
+    ChangeKind,
+    Clock,
+    KeyFilter,
+    Transaction,
+)
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.identifiers import new_key_id
@@ -58,7 +64,9 @@ class FirstStart:
         """
 
         async def work(transaction: Transaction) -> Effect[bool]:
-            if transaction.revision > 1:
+            # Revoked ones too: what has had an operator once is not open to the next comer.
+            any_credential = KeyFilter(keyspace=SYSTEM)
+            if await transaction.list_keys(any_credential, after=None, limit=1):
                 return Effect(False)
             now = self._clock.now()
             key = Key(

@@ -147,19 +147,29 @@ def read_bound_keyspaces(names: Sequence[str], keyspace: str) -> tuple[str, ...]
 
 
 def read_expire_time(
-    asked: datetime | None, *, default: timedelta | None, keyspace: Keyspace, now: datetime
+    asked: datetime | None,
+    *,
+    default: timedelta | None,
+    keyspace: Keyspace,
+    create_time: datetime,
+    now: datetime,
 ) -> datetime | None:
-    """When a key is to expire: as asked, or after the default, within the keyspace's limit."""
+    """When a key is to expire: as asked, or after the default, within the keyspace's limit.
+
+    A life is counted from the key's creation, so that it cannot be drawn out for ever.
+    """
     longest = keyspace.declaration.max_lifetime
     if asked is None:
         lifetime = default or longest
-        return now + lifetime if lifetime else None
+        if lifetime is None:
+            return None
+        asked = create_time + lifetime
     if asked <= now:
         raise InvalidInput.field("expire_time", "is in the past")
-    if longest is not None and asked > now + longest:
+    if longest is not None and asked > create_time + longest:
         raise InvalidInput.field(
             "expire_time",
             f'keys of keyspace "{keyspace.name}" live for at most {longest}: give a time up to '
-            f"{(now + longest).isoformat(timespec='seconds')}",
+            f"{(create_time + longest).isoformat(timespec='seconds')}",
         )
     return asked

@@ -1,8 +1,9 @@
 """The one gate for everything that changes anything.
 
 A mutation is a transaction, and then a fence: it is acknowledged when it is durable
-and when no cache anywhere answers from before it. Nothing else in Keyfence opens a
-transaction, so nothing can change a key and forget to say so.
+and when no cache anywhere answers from before it. So is one that finds nothing left to
+do, since what it found may have been done a moment ago. Nothing else in Keyfence opens
+a transaction, so nothing can change a key and forget to say so.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from keyfence_server.application.ports import (
     Clock,
     Fence,
     Store,
-    StoreUnavailable,
     Transaction,
 )
 
@@ -96,19 +96,30 @@ class Mutations:
         return await asyncio.shield(task)
 
     async def _carry_out(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
-        async with self._store.transaction() as transaction:
-            effect = await work(transaction)
-            if not effect.changes:
-                return Done(effect.value, transaction.revision - 1)
-            if effect.event is None:
-                raise TypeError("a mutation without an audit event")
-            try:
-                revision = await transaction.commit(effect.changes, effect.event)
-            except StoreUnavailable:
-                await self._fence.forget_everything()
-                raise
-        await self._fence.wait(revision, effect.changes)
-        return Done(effect.value, revision)
+        committed: int | None = None
+        try:
+            async with self._store.transaction() as transaction:
+                effect = await work(transaction)
+                found_at = transaction.revision - 1
+                if effect.changes:
+                    committed = await self._commit(transaction, effect)
+        finally:
+            # Also if the store failed behind the commit: what is durable must hold.
+            if committed is not None:
+                await self._fence.wait(committed, effect.changes)
+        if committed is None:
+            await self._fence.settle(found_at)
+        return Done(effect.value, committed or found_at)
+
+    async def _commit(self, transaction: Transaction, effect: Effect[T]) -> int:
+        if effect.event is None:
+            raise TypeError("a mutation without an audit event")
+        try:
+            return await transaction.commit(effect.changes, effect.event)
+        except BaseException:
+            # Whatever went wrong, the commit may have taken effect.
+            await self._fence.forget_everything()
+            raise
 
     async def finish(self) -> None:
         """Waits for the mutations that are under way. Called when the server drains."""

@@ -235,7 +235,17 @@ class Fence(Protocol):
         """Returns when no holder answers from before `revision` any more.
 
         Called after every commit, once, in a task that nobody cancels. Until it has
-        returned the mutation is not acknowledged to its caller.
+        returned the mutation is not acknowledged to its caller. The head is not locked any
+        more: fences of several mutations may be waited for at once, in any order.
+        """
+        ...
+
+    async def settle(self, revision: int) -> None:
+        """Returns when everything up to `revision` holds everywhere.
+
+        Called for an answer that changed nothing because it found things to be so
+        already: the mutation that made them so may still be waiting for its fence, or
+        may never have got that far.
         """
         ...
 

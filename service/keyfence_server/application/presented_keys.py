@@ -29,7 +29,7 @@ class PresentedKeys:
         """
         if not text:
             return Reason.CREDENTIAL_MISSING
-        if len(text) > MAX_KEY_LENGTH:
+        if len(text) > MAX_KEY_LENGTH or not text.isascii():
             return Reason.CREDENTIAL_MALFORMED
         facts = self._source.recall(self._peppers.digest(text).value)
         if facts is not None:

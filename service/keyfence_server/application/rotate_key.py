@@ -114,15 +114,6 @@ class RotateKey:
         old = before.key
         form = before.keyspace.forms[old.key_type, old.environment]
         plaintext = form.mint()
-        expire_time = old.expire_time
-        if rotation.expire_time is not None:
-            expire_time = read_expire_time(
-                rotation.expire_time, default=None, keyspace=before.keyspace, now=now
-            )
-        elif old.is_expired(now):
-            raise InvalidInput.field(
-                "expire_time", "the old key has expired; say when its successor is to"
-            )
         successor = replace(
             old,
             key_id=new_key_id(now),
@@ -130,11 +121,26 @@ class RotateKey:
             display_prefix=form.display_prefix(plaintext),
             create_time=now,
             update_time=now,
-            expire_time=expire_time,
+            expire_time=_successor_expire_time(before, rotation, now),
             rotated_from_key_id=old.key_id,
             created_by_key_id=maker.key_id,
         )
         return successor, plaintext
+
+
+def _successor_expire_time(before: KeyFacts, rotation: Rotation, now: datetime) -> datetime | None:
+    """As asked; else when the old key was to, unless the keyspace's limit comes first."""
+    old = before.key
+    if rotation.expire_time is None and old.is_expired(now):
+        raise InvalidInput.field(
+            "expire_time", "the old key has expired; say when its successor is to"
+        )
+    latest = read_expire_time(
+        rotation.expire_time, default=None, keyspace=before.keyspace, create_time=now, now=now
+    )
+    if rotation.expire_time is not None or old.expire_time is None:
+        return latest
+    return min(old.expire_time, latest) if latest else old.expire_time
 
 
 def _require_rotatable(before: KeyFacts) -> None:

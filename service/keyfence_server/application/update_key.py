@@ -89,9 +89,10 @@ class UpdateKey:
             key = _SETTERS[name](key, update, before.keyspace, now)
         if key == replace(before.key, update_time=now):
             return Effect(before)
-        # A key that changes itself is measured by what it was before.
-        for measure in measures_of(maker, key.keyspace):
-            require_within(measure, key)
+        if _may_widen(update):
+            # A key that changes itself is measured by what it was before.
+            for measure in measures_of(maker, key.keyspace):
+                require_within(measure, key)
         await transaction.update_key(key)
         await require_an_administrator(transaction, key.keyspace, self._clock)
         stored = replace(key, revision=transaction.revision)
@@ -100,6 +101,15 @@ class UpdateKey:
             (Change(ChangeKind.KEY, key.key_id, key.keyspace),),
             key_event("key.update", maker, key, fields=sorted(update.fields)),
         )
+
+
+def _may_widen(update: KeyUpdate) -> bool:
+    """Whether the key could come to do more. A name does not, and to disable a key must be
+    open to whoever may revoke it."""
+    harmless = {"display_name", "labels"}
+    if update.state is KeyState.DISABLED:
+        harmless.add("state")
+    return not harmless.issuperset(update.fields)
 
 
 def _set_display_name(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
@@ -121,7 +131,13 @@ def _set_state(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
 
 
 def _set_expire_time(key: Key, update: KeyUpdate, keyspace: Keyspace, now: datetime) -> Key:
-    expire_time = read_expire_time(update.expire_time, default=None, keyspace=keyspace, now=now)
+    expire_time = read_expire_time(
+        update.expire_time,
+        default=None,
+        keyspace=keyspace,
+        create_time=key.create_time,
+        now=now,
+    )
     return key.edited(now, expire_time=expire_time)
 
 

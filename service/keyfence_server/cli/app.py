@@ -16,13 +16,13 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
+from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile
+from keyfence_server.adapters.keyspace_files.source_text import printable
 from keyfence_server.cli import checks, keys, keyspaces, scopes, server
 from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.keyspace_files import InvalidKeyspaceFile
 from keyfence_server.cli.output import note, stdout_to_nowhere
-from keyfence_server.cli.source_text import printable
 
 PROGRAM: Final = "keyfence"
 _MOST_FAULTS: Final = 100
@@ -36,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
+app.command()(server.serve)
+app.command()(server.migrate)
 app.command()(server.health)
 app.command()(server.root_key)
 app.add_typer(keyspaces.app, name="keyspaces")
@@ -145,10 +147,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _complain(error.message, error.code)
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever was to read the answer has gone: it must not count as one.
+    except OSError as error:
+        # Files that cannot be read are failures by now, so this is standard output: an
+        # answer that nobody could read must not count as one.
         stdout_to_nowhere()
-        return ExitCode.OUTPUT_LOST
+        return _complain(f"the answer could not be written: {error.strerror}", ExitCode.OUTPUT_LOST)
     except SystemExit as error:
         return _end_of_library(error)
     except Exception as error:  # noqa: BLE001 - the last stop before a traceback

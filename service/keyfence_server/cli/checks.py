@@ -164,19 +164,16 @@ def _print_explanation(explanation: ScopeExplanation, missing: tuple[str, ...]) 
     for held in explanation.held:
         path = f" {arrow()} ".join(held.path)
         if held.granted != held.path[0]:
-            path = f"{held.granted} covers {path}"
-        print_styled((f"{held.scope}: ", "bold"), (f"held, because {_granted(path)}", ""))
+            path = f"{held.granted}, which covers {path}"
+        print_styled((f"{held.scope}: ", "bold"), (f"held, because granted {path}", ""))
     capped = {one.scope: one.capped_by for one in explanation.capped}
     for scope in missing:
-        why = f"taken away by {capped[scope]}" if scope in capped else "not granted"
+        kept_away = f"kept away by {capped.get(scope)}, whatever is granted"
+        why = kept_away if scope in capped else "not granted"
         print_styled((f"{scope}: ", "bold"), (f"missing, {why}", ""))
     if explanation.sufficient_grants:
         grants = ", ".join(explanation.sufficient_grants)
-        print_styled(("It would do to grant ", ""), (grants, "bold"), (".", ""))
-
-
-def _granted(path: str) -> str:
-    return f"granted {path}"
+        print_styled(("A grant of ", ""), (grants, "bold"), (" would do.", ""))
 
 
 def _described(principal: Principal) -> dict[str, str]:

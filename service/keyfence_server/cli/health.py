@@ -10,7 +10,8 @@ import os
 import grpc
 from grpc_health.v1 import health_pb2
 
-from keyfence.connection import Connection
+# Health is asked over the connection that the client would use: one rule for TLS.
+from keyfence._connection import Connection
 from keyfence_server.cli.connection import ConnectionOptions, tls_of
 
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from keyfence_server.adapters.keyspace_files import (
+    MAX_FILE_SIZE,
+    InvalidKeyspaceFile,
+    KeyspaceFile,
+    parse_keyspace_file,
+    read_keyspace_file,
+    write_keyspace_document,
+)
+from keyfence_server.adapters.keyspace_files.source_text import Fault
 from keyfence_server.cli.completion import complete_keyspace
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.keyspace_files import (
-    STANDARD_INPUT,
-    InvalidKeyspaceFile,
-    KeyspaceFile,
-    read_keyspace_file,
-    write_keyspace_document,
-)
 from keyfence_server.cli.output import (
     LAST_REVISION,
     Output,
@@ -34,7 +38,6 @@ from keyfence_server.cli.output import (
     say_json,
     timestamp,
 )
-from keyfence_server.cli.source_text import Fault
 from keyfence_server.domain.documents import declaration_to_document
 from keyfence_server.domain.errors import Problem
 
@@ -44,6 +47,10 @@ if TYPE_CHECKING:
     from keyfence import Client
     from keyfence.v1.keyspace_pb2 import Keyspace
     from keyfence.v1.keyspace_service_pb2 import ApplyKeyspaceResponse, KeyspaceDiff
+
+_STANDARD_INPUT: Final = "-"
+_LISTED: Final = frozenset({"scopes", "resources"})
+"""Fields whose changes show in the scopes, which are listed one by one."""
 
 app = typer.Typer(help="Declare key systems, and see what is declared.", no_args_is_help=True)
 
@@ -156,13 +163,13 @@ def get(
 
 def _read_all(names: Sequence[str]) -> list[KeyspaceFile]:
     """Every file, or the faults of all of them."""
-    if list(names).count(STANDARD_INPUT) > 1:
+    if list(names).count(_STANDARD_INPUT) > 1:
         raise typer.BadParameter("standard input can be read once")
     files: list[KeyspaceFile] = []
     faults: list[Fault] = []
     for name in names:
         try:
-            files.append(read_keyspace_file(name))
+            files.append(_read(name))
         except InvalidKeyspaceFile as error:
             faults += error.faults
         except OSError as error:
@@ -176,6 +183,12 @@ def _read_all(names: Sequence[str]) -> list[KeyspaceFile]:
             twice = f"{first} and {file.source.name} declare the same keyspace"
             raise Failure(f'{twice}, "{file.declaration.name}"', ExitCode.WRONG_INPUT)
     return files
+
+
+def _read(name: str) -> KeyspaceFile:
+    if name == _STANDARD_INPUT:
+        return parse_keyspace_file(sys.stdin.buffer.read(MAX_FILE_SIZE + 1), name="<stdin>")
+    return read_keyspace_file(Path(name))
 
 
 def _apply(
@@ -223,17 +236,23 @@ def _print_answer(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> None:
     ):
         for scope in names:
             print_styled((f"  {sign} {scope}", style))
-    if diff.changed_fields:
-        print_styled((f"  ~ {', '.join(diff.changed_fields)}", "yellow"))
-    _print_affected_keys(diff)
+    other = [field for field in diff.changed_fields if not (field in _LISTED and _lists(diff))]
+    if other:
+        print_styled((f"  ~ {', '.join(other)}", "yellow"))
+    _print_affected_keys(diff, dry_run=dry_run)
 
 
-def _print_affected_keys(diff: KeyspaceDiff) -> None:
+def _lists(diff: KeyspaceDiff) -> bool:
+    return bool(diff.added_scopes or diff.removed_scopes or diff.changed_scopes)
+
+
+def _print_affected_keys(diff: KeyspaceDiff, *, dry_run: bool) -> None:
     if not diff.affected_key_count:
         print_styled(("  No key gains or loses a scope.", "dim"))
         return
     count = diff.affected_key_count
-    print_styled((f"  {'1 key' if count == 1 else f'{count} keys'} would hold other scopes:", ""))
+    keys, holds = ("1 key", "holds") if count == 1 else (f"{count} keys", "hold")
+    print_styled((f"  {keys} {'would hold' if dry_run else holds} other scopes:", ""))
     print_table(
         ("KEY", "NAME", "ACCOUNT", "GAINS", "LOSES"),
         (
@@ -253,14 +272,7 @@ def _print_affected_keys(diff: KeyspaceDiff) -> None:
 
 
 def _changes(diff: KeyspaceDiff) -> bool:
-    return bool(
-        diff.created
-        or diff.added_scopes
-        or diff.removed_scopes
-        or diff.changed_scopes
-        or diff.changed_fields
-        or diff.affected_key_count
-    )
+    return bool(diff.created or diff.changed_fields or _lists(diff) or diff.affected_key_count)
 
 
 def _answer_document(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> dict[str, object]:

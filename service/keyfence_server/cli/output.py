@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from keyfence_server.cli.source_text import printable
+from keyfence_server.adapters.keyspace_files.source_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

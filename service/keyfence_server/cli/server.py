@@ -2,16 +2,148 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+import asyncio
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from keyfence_server.cli.connection import connection_options
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import failure_from
+from keyfence_server.cli.failures import Failure, failure_from
 from keyfence_server.cli.output import QuietOption, note, say
 
+if TYPE_CHECKING:
+    from keyfence_server.config import Settings
+
 _PATIENCE_SECONDS: Final = 3.0
+
+
+def _setting(name: str, metavar: str, text: str) -> Any:
+    """An option that is the setting of the same name, and says so in its help."""
+    return typer.Option(envvar=f"KEYFENCE_{name}", metavar=metavar, help=text)
+
+
+def serve(
+    listen: Annotated[
+        str | None, _setting("LISTEN", "ADDRESS", "Where to listen: HOST:PORT or unix:/PATH.")
+    ] = None,
+    data_dir: Annotated[
+        str | None, _setting("DATA_DIR", "PATH", "Where the embedded database and secrets are.")
+    ] = None,
+    bootstrap_keyspaces: Annotated[
+        str | None,
+        _setting("BOOTSTRAP_KEYSPACES", "FILES", "Keyspace files to apply at the first start."),
+    ] = None,
+    tls_cert_file: Annotated[
+        str | None, _setting("TLS_CERT_FILE", "PATH", "PEM, the certificate and its issuers.")
+    ] = None,
+    tls_key_file: Annotated[
+        str | None, _setting("TLS_KEY_FILE", "PATH", "PEM, the certificate's private key.")
+    ] = None,
+    tls_client_ca_file: Annotated[
+        str | None,
+        _setting("TLS_CLIENT_CA_FILE", "PATH", "PEM, who may issue certificates of clients."),
+    ] = None,
+    metrics_listen: Annotated[
+        str | None, _setting("METRICS_LISTEN", "HOST:PORT", "Where to serve metrics.")
+    ] = None,
+    reflection: Annotated[
+        str | None, _setting("REFLECTION", "auto|on|off", "Whether to tell the API to anyone.")
+    ] = None,
+    log_format: Annotated[
+        str | None, _setting("LOG_FORMAT", "auto|json|console", "How log lines look.")
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        _setting("LOG_LEVEL", "debug|info|warning|error", "What is worth a line."),
+    ] = None,
+    insecure_plaintext: Annotated[
+        str | None,
+        _setting("INSECURE_PLAINTEXT", "true|false", "Serve a network without TLS, all the same."),
+    ] = None,
+) -> None:
+    """Run a server, until it is told to stop.
+
+    Each option is a setting, and wins over the environment's variable of that name. The
+    other settings, and all that hold a secret, are variables alone: the arguments of a
+    process can be read by every user of its machine.
+    """
+    _override(
+        listen=listen,
+        data_dir=data_dir,
+        bootstrap_keyspaces=bootstrap_keyspaces,
+        tls_cert_file=tls_cert_file,
+        tls_key_file=tls_key_file,
+        tls_client_ca_file=tls_client_ca_file,
+        metrics_listen=metrics_listen,
+        reflection=reflection,
+        log_format=log_format,
+        log_level=log_level,
+        insecure_plaintext=insecure_plaintext,
+    )
+    settings = _load_settings()
+    from keyfence_server.process import run
+    from keyfence_server.provisioning import CannotStart
+
+    try:
+        run(settings)
+    except CannotStart as error:
+        raise Failure(f"cannot start: {error}", ExitCode.CONFLICT) from None
+
+
+def migrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; end with 5 if there is work to do.")
+    ] = False,
+) -> None:
+    """Bring the database's tables up to date with this program.
+
+    The database is that of KEYFENCE_DATABASE_URL, or the file in KEYFENCE_DATA_DIR. A
+    server does this for its embedded database by itself, and never for a PostgreSQL one,
+    which other servers may be using. It is safe to run twice, and beside running servers.
+    """
+    from keyfence_server.adapters.sql import (
+        InvalidDatabaseUrl,
+        SchemaMismatch,
+        require_current,
+        upgrade,
+    )
+    from keyfence_server.application.ports import StoreUnavailable
+
+    url = _load_settings().store_url()
+    try:
+        if check:
+            asyncio.run(require_current(url))
+            say("The database is up to date.")
+            return
+        before, after = asyncio.run(upgrade(url))
+    except InvalidDatabaseUrl as error:
+        raise Failure(f"KEYFENCE_DATABASE_URL: {error}", ExitCode.WRONG_INPUT) from None
+    except SchemaMismatch as error:
+        raise Failure(str(error), ExitCode.CONFLICT) from None
+    except StoreUnavailable as error:
+        raise Failure(str(error), ExitCode.UNAVAILABLE) from None
+    if before == after:
+        say(f"The database is up to date, at schema {after}.")
+    else:
+        say(f"The database went from {before or 'nothing'} to schema {after}.")
+
+
+def _override(**settings: str | None) -> None:
+    """Puts options where the settings are read from. The process ends with this command."""
+    for name, value in settings.items():
+        if value is not None:
+            os.environ[f"KEYFENCE_{name.upper()}"] = value
+
+
+def _load_settings() -> Settings:
+    from keyfence_server.config import InvalidSettings, load_settings
+
+    try:
+        return load_settings()
+    except InvalidSettings as error:
+        raise Failure("\n".join(error.problems), ExitCode.WRONG_INPUT) from None
 
 
 def health(

@@ -56,7 +56,8 @@ class _Load:
     """A reading of the store under way, and the changes that were applied meanwhile.
 
     Attributes:
-        started_at: the cache's revision when the reading began.
+        started_at: the highest revision that the cache had applied when the reading
+            began. An older reading might bring back what that revision did away with.
         revision: the one that the reading shows.
     """
 
@@ -144,7 +145,8 @@ class FactCache:
             return None
         self.counts.misses += 1
         task = self._key_tasks.get(name)
-        if task is None:
+        # A load that is over is not joined: what it found was dropped, or would be in memory.
+        if task is None or task.done():
             task = asyncio.create_task(self._load_key(candidates))
             self._key_tasks[name] = task
             task.add_done_callback(functools.partial(self._end_of_key_task, name))
@@ -155,15 +157,18 @@ class FactCache:
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too."""
-        if name != SYSTEM:
+        keyspace = self._keyspaces.get(name)
+        while keyspace is None and self._recogniser is None:
+            # Again, if the keyspace changes between the end of the load and our turn.
             await self.recogniser()
-        return self._keyspaces.get(name)
+            keyspace = self._keyspaces.get(name)
+        return keyspace
 
     async def recogniser(self) -> Recogniser:
         """Tells which keyspaces' keys a text could be. With it, all keyspaces are known."""
         if self._recogniser is not None:
             return self._recogniser
-        if self._keyspaces_task is None:
+        if self._keyspaces_task is None or self._keyspaces_task.done():
             self._keyspaces_task = asyncio.create_task(self._load_keyspaces())
             self._keyspaces_task.add_done_callback(self._end_of_keyspaces_task)
         return await asyncio.shield(self._keyspaces_task)
@@ -191,7 +196,8 @@ class FactCache:
                 self._unknown.clear()
             for load in self._loads:
                 load.applied_meanwhile.append((revision, change))
-        self._ahead.add(revision)
+        if revision > self._revision:
+            self._ahead.add(revision)
         while self._revision + 1 in self._ahead:
             self._revision += 1
             self._ahead.discard(self._revision)
@@ -231,7 +237,8 @@ class FactCache:
         raise StoreUnavailable("keyspaces change faster than they can be read")
 
     def _end_of_keyspaces_task(self, task: asyncio.Task[Recogniser]) -> None:
-        self._keyspaces_task = None
+        if self._keyspaces_task is task:
+            self._keyspaces_task = None
         _retrieve(task)
 
     async def _load_key(self, candidates: Sequence[Digest]) -> KeyFacts | None:
@@ -262,7 +269,7 @@ class FactCache:
 
     @contextmanager
     def _load(self) -> Iterator[_Load]:
-        load = _Load(started_at=self._revision)
+        load = _Load(started_at=max(self._ahead, default=self._revision))
         self._loads.add(load)
         self.counts.store_loads += 1
         try:

@@ -18,18 +18,19 @@ class SoleHolder:
 
     def __init__(self, cache: FactCache) -> None:
         self._cache = cache
-        self._lost_track = False
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> None:
         """Applies the mutation to the cache. After that nobody answers from before it."""
-        if self._lost_track:
-            # Some revisions before this one may never be announced. What is loaded from
-            # here on is new enough to do without them.
-            self._lost_track = False
-            self._cache.start_at(revision)
+        # Mutations come one after the other, so a revision that is missing will not be
+        # announced any more: its commit took effect and its answer was lost.
+        await self.settle(revision - 1)
         self._cache.apply(revision, changes)
+
+    async def settle(self, revision: int) -> None:
+        """Starts the cache anew, if it has not seen the revision."""
+        if revision > self._cache.revision:
+            self._cache.start_at(revision)
 
     async def forget_everything(self) -> None:
         """Empties the cache: a commit may have taken effect without our learning of it."""
-        self._lost_track = True
         self._cache.clear()

@@ -15,13 +15,18 @@ from typing import Final
 HEADER: Final = "x-request-id"
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
+# A key in the wrong header would be kept for good. UUIDs, ULIDs and the like do not
+# have a prefix with an underscore; keys do.
+_LIKE_A_KEY: Final = re.compile(r"_[A-Za-z0-9_]{20}")
 
 
 def request_id_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     """The caller's request id, if it brought a plain one; otherwise a new one."""
     for name, value in metadata:
-        if name == HEADER and isinstance(value, str) and _PLAIN.fullmatch(value):
-            return value
+        if name == HEADER and isinstance(value, str):
+            if _PLAIN.fullmatch(value) and not _LIKE_A_KEY.search(value):
+                return value
+            break
     return new_request_id()
 
 

@@ -52,6 +52,7 @@ CODE_BY_REASON: Final[Mapping[str, grpc.StatusCode]] = {
     "METHOD_UNKNOWN": grpc.StatusCode.UNIMPLEMENTED,
     "LAST_OPERATOR": grpc.StatusCode.FAILED_PRECONDITION,
     "RATE_LIMITS_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "KEY_IS_ROTATED": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """The status code of every reason of `keyfence.v1.ErrorReason`, as its comments say."""
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyfence_server.cli.source_text import Fault, Source, Span
-from keyfence_server.cli.yaml_source import MAX_DEPTH, YamlFaults, parse_yaml
+from keyfence_server.adapters.keyspace_files.source_text import Fault, Source, Span
+from keyfence_server.adapters.keyspace_files.yaml_source import MAX_DEPTH, YamlFaults, parse_yaml
 
 
 def read(text: str) -> object:

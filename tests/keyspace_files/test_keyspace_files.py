@@ -10,11 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyfence_server.cli.keyspace_files import (
+from keyfence_server.adapters.keyspace_files import (
     MAX_FILE_SIZE,
     InvalidKeyspaceFile,
     KeyspaceFile,
-    keyspace_file_from,
+    parse_keyspace_file,
     write_keyspace_document,
 )
 from keyfence_server.domain.declarations import (
@@ -31,7 +31,7 @@ HEAD = "keyspace: acme\n"
 
 
 def read(text: str) -> KeyspaceFile:
-    return keyspace_file_from(textwrap.dedent(text).encode(), name="acme.yaml")
+    return parse_keyspace_file(textwrap.dedent(text).encode(), name="acme.yaml")
 
 
 def faults_in(text: str) -> list[str]:
@@ -207,18 +207,18 @@ def test_what_a_server_says_about_nothing_in_the_file_is_said_with_its_path() ->
 
 def test_a_file_that_is_not_utf_8_is_refused_at_the_first_bad_byte() -> None:
     with pytest.raises(InvalidKeyspaceFile) as caught:
-        keyspace_file_from(b"keyspace: acme\ndisplay_name: \xff\n", name="acme.yaml")
+        parse_keyspace_file(b"keyspace: acme\ndisplay_name: \xff\n", name="acme.yaml")
     assert "acme.yaml:2:15: the text is not UTF-8" in str(caught.value)
 
 
 def test_a_byte_order_mark_does_no_harm() -> None:
-    file = keyspace_file_from(b"\xef\xbb\xbfkeyspace: acme\n", name="acme.yaml")
+    file = parse_keyspace_file(b"\xef\xbb\xbfkeyspace: acme\n", name="acme.yaml")
     assert file.declaration.name == "acme"
 
 
 def test_a_huge_file_is_refused_unread() -> None:
     with pytest.raises(InvalidKeyspaceFile, match="at most 2 MiB"):
-        keyspace_file_from(b"#" * (MAX_FILE_SIZE + 1), name="huge.yaml")
+        parse_keyspace_file(b"#" * (MAX_FILE_SIZE + 1), name="huge.yaml")
 
 
 PEOPLE_WRITE = st.text(max_size=40)
@@ -264,7 +264,7 @@ def declarations(draw: st.DrawFn) -> KeyspaceDeclaration:
 @given(declarations())
 def test_what_is_written_reads_as_the_same_declaration(declaration: KeyspaceDeclaration) -> None:
     written = write_keyspace_document(declaration)
-    assert keyspace_file_from(written.encode(), name="acme.yaml").declaration == declaration
+    assert parse_keyspace_file(written.encode(), name="acme.yaml").declaration == declaration
 
 
 @given(declarations())
@@ -272,7 +272,7 @@ def test_what_is_written_means_the_same_to_any_other_reader_of_yaml(
     declaration: KeyspaceDeclaration,
 ) -> None:
     written = write_keyspace_document(declaration)
-    ours = keyspace_file_from(written.encode(), name="acme.yaml").root.data
+    ours = parse_keyspace_file(written.encode(), name="acme.yaml").root.data
     assert yaml.safe_load(written) == ours
 
 
@@ -280,7 +280,7 @@ def test_what_is_written_means_the_same_to_any_other_reader_of_yaml(
     "path", sorted((Path(__file__).parents[2] / "examples" / "keyspaces").glob("*.yaml")), ids=str
 )
 def test_every_example_reads_and_can_be_written_and_read_again(path: Path) -> None:
-    declaration = keyspace_file_from(path.read_bytes(), name=path.name).declaration
+    declaration = parse_keyspace_file(path.read_bytes(), name=path.name).declaration
     assert declaration.name == path.stem
     written = write_keyspace_document(declaration)
-    assert keyspace_file_from(written.encode(), name="again").declaration == declaration
+    assert parse_keyspace_file(written.encode(), name="again").declaration == declaration

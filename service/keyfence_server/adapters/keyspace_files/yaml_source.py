@@ -23,7 +23,7 @@ from yaml.reader import Reader, ReaderError
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
-from keyfence_server.cli.source_text import Fault, Source, Span
+from keyfence_server.adapters.keyspace_files.source_text import Fault, Source, Span
 
 MAX_DEPTH: Final = 16
 

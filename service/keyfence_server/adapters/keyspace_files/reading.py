@@ -1,0 +1,86 @@
+"""Reading a file: from bytes to a keyspace that is sound, or to every fault in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from keyfence_server.adapters.keyspace_files.places import fault_at
+from keyfence_server.adapters.keyspace_files.source_text import Fault, Source, in_order
+from keyfence_server.adapters.keyspace_files.yaml_source import Part, YamlFaults, parse_yaml
+from keyfence_server.domain.declarations import KeyspaceDeclaration
+from keyfence_server.domain.documents import declaration_from_document
+from keyfence_server.domain.errors import InvalidDeclaration, Problem
+from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
+
+MAX_FILE_SIZE: Final = 2 * 1024 * 1024
+
+
+class InvalidKeyspaceFile(Exception):
+    """A file says something that cannot be. `faults` names every place, in order."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults: Sequence[Fault] = in_order(faults)
+        super().__init__("\n".join(fault.render() for fault in self.faults))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyspaceFile:
+    """A file whose declaration is sound as far as can be told without a server."""
+
+    source: Source
+    root: Part
+    keyspace: Keyspace
+
+    @property
+    def declaration(self) -> KeyspaceDeclaration:
+        """What the file says."""
+        return self.keyspace.declaration
+
+    def faults(self, problems: Iterable[Problem]) -> InvalidKeyspaceFile:
+        """What the server, or the domain, found wrong, at its place in the file."""
+        return InvalidKeyspaceFile(fault_at(self.source, self.root, p) for p in problems)
+
+
+def read_keyspace_file(path: Path) -> KeyspaceFile:
+    """Reads a file.
+
+    Raises:
+        OSError: it cannot be read.
+        InvalidKeyspaceFile: it can, and says something that cannot be.
+    """
+    with path.open("rb") as file:
+        return parse_keyspace_file(file.read(MAX_FILE_SIZE + 1), name=str(path))
+
+
+def parse_keyspace_file(content: bytes, *, name: str) -> KeyspaceFile:
+    """Reads what is in a file, or came from elsewhere, such as standard input.
+
+    Args:
+        content: of more than `MAX_FILE_SIZE` bytes, it is refused unread.
+        name: what to call the file in faults.
+
+    Raises:
+        InvalidKeyspaceFile: it says something that cannot be.
+    """
+    if len(content) > MAX_FILE_SIZE:
+        raise InvalidKeyspaceFile(
+            [Fault(Source(name, ""), None, f"a file has at most {MAX_FILE_SIZE // 2**20} MiB")]
+        )
+    try:
+        source = Source(name, content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        before = Source(name, content[: error.start].decode(errors="replace"))
+        place = before.span_at(len(before.text))
+        raise InvalidKeyspaceFile([Fault(before, place, "the text is not UTF-8")]) from None
+    try:
+        root = parse_yaml(source)
+    except YamlFaults as error:
+        raise InvalidKeyspaceFile(error.faults) from None
+    try:
+        keyspace = compile_keyspace(declaration_from_document(root.data))
+    except InvalidDeclaration as error:
+        raise InvalidKeyspaceFile(fault_at(source, root, p) for p in error.problems) from None
+    return KeyspaceFile(source, root, keyspace)

@@ -1,0 +1,442 @@
+"""The command against a real server: every subcommand, every exit code, every form of output."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyfence_server.cli import app as command
+from keyfence_server.cli.exits import ExitCode
+from support.served import COMMAND, Served
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "keyspaces"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """Standard output, read as JSON."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command as an operator, against the server of this session."""
+    monkeypatch.setenv("KEYFENCE_TARGET", served.target)
+    monkeypatch.setenv("KEYFENCE_TOKEN", served.root_key)
+
+    def run_command(*arguments: str, stdin: str = "", token: str | None = None) -> Ended:
+        if token is not None:
+            monkeypatch.setenv("KEYFENCE_TOKEN", token)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        code = command.run(arguments)
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run_command
+
+
+@pytest.fixture
+def keyspace(run: Run, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A keyspace of the test's own, declared as the demo is."""
+    name = f"t{abs(hash(request.node.nodeid)) % 10**12}"
+    text = (EXAMPLES / "demo.yaml").read_text().replace("keyspace: demo", f"keyspace: {name}")
+    file = tmp_path / "keyspace.yaml"
+    file.write_text(text)
+    assert run("keyspaces", "apply", "-f", str(file)).code == ExitCode.OK
+    return name
+
+
+def words(line: str) -> list[str]:
+    """The arguments of a line as the shell would take it apart."""
+    return shlex.split(line)
+
+
+def make_key(run: Run, keyspace: str, *arguments: str) -> tuple[str, str]:
+    """A new key: its id and its plaintext."""
+    made = run("keys", "create", "-k", keyspace, "-a", "acct_1", *arguments, "-o", "json").json()
+    return made["key"]["key_id"], made["api_key"]
+
+
+# --- the commands of the first start, word for word -----------------------------------
+
+
+def test_the_pasted_commands_create_deny_explain_and_revoke(run: Run) -> None:
+    run("keyspaces", "apply", "-f", str(EXAMPLES / "demo.yaml"))
+    created = run(*words("keys create --keyspace demo --account acct_1 --scope vps:write"))
+    assert created.code == ExitCode.OK
+    api_key = created.out.splitlines()[0]
+    assert api_key.startswith("demo_live_sk_")
+    key_id = next(word for word in created.out.split() if word.startswith("key_"))
+
+    denied = run("check", api_key, *words("--keyspace demo --scope vps:create --explain"))
+    assert denied.code == ExitCode.DENIED
+    assert "denied: the key lacks vps:create  (SCOPE_MISSING)" in denied.out
+    assert "A grant of vps:create would do." in denied.out
+
+    allowed = run("check", api_key, *words("--keyspace demo --scope vps:read --explain"))
+    assert allowed.code == ExitCode.OK
+    assert "allowed: the key holds vps:read" in allowed.out
+    assert "vps:read: held, because granted vps:write → vps:read" in allowed.out
+
+    revoked = run("keys", "revoke", key_id)
+    assert revoked.code == ExitCode.OK
+    assert f"Revoked {key_id} at revision" in revoked.out
+    after = run("check", api_key, *words("--keyspace demo --scope vps:read"))
+    assert after.code == ExitCode.DENIED
+    assert "KEY_REVOKED" in after.out
+
+    whoami = run("whoami")
+    assert whoami.code == ExitCode.OK
+    assert "keyspaces:write" in whoami.out
+
+
+# --- check ----------------------------------------------------------------------------
+
+
+def test_check_reads_the_key_from_standard_input(run: Run, keyspace: str) -> None:
+    _, api_key = make_key(run, keyspace, "-s", "vps:read")
+    assert run("check", "-", "-k", keyspace, "-s", "vps:read", stdin=f"{api_key}\n").code == 0
+    assert run("check", "-", "-k", keyspace, "-s", "vps:read", stdin="").code == ExitCode.DENIED
+
+
+def test_check_without_a_scope_asks_whether_the_key_is_good(run: Run, keyspace: str) -> None:
+    _, api_key = make_key(run, keyspace)
+    good = run("check", api_key, "-k", keyspace)
+    assert (good.code, good.out.splitlines()[0]) == (ExitCode.OK, "✓ the key is good")
+    assert run("check", api_key[:-1], "-k", keyspace).code == ExitCode.DENIED
+
+
+def test_quiet_check_says_it_with_the_exit_code_alone(run: Run, keyspace: str) -> None:
+    _, api_key = make_key(run, keyspace, "-s", "vps:read")
+    assert run("check", api_key, "-k", keyspace, "-s", "vps:read", "-q") == Ended(0, "", "")
+    assert run("check", api_key, "-k", keyspace, "-s", "vps:write", "-q") == Ended(1, "", "")
+
+
+def test_json_of_a_denial_has_the_whole_answer(run: Run, keyspace: str) -> None:
+    key_id, api_key = make_key(run, keyspace, "-s", "vps:read")
+    scopes = ["-s", "vps:read", "-s", "vps:create", "-s", "vps:write"]
+    denied = run("check", api_key, "-k", keyspace, *scopes, "--explain", "-o", "json")
+    assert denied.code == ExitCode.DENIED
+    answer = denied.json()
+    assert answer["allowed"] is False
+    assert answer["reason"] == "SCOPE_MISSING"
+    assert answer["missing_scopes"] == ["vps:create", "vps:write"]
+    assert answer["principal"]["key_id"] == key_id
+    assert answer["explanation"]["sufficient_grants"] == ["vps:create"]
+    assert answer["explanation"]["held"] == [
+        {"scope": "vps:read", "granted": "vps:read", "path": ["vps:read"]}
+    ]
+
+
+def test_a_cap_is_named_as_what_takes_the_scope_away(run: Run, keyspace: str) -> None:
+    _, api_key = make_key(run, keyspace, "-t", "publishable", "-s", "vps:read")
+    denied = run("check", api_key, "-k", keyspace, "-s", "vps:write", "--explain")
+    assert denied.code == ExitCode.DENIED
+    told = "vps:write: missing, kept away by key_type:publishable, whatever is granted"
+    assert told in denied.out
+    assert "would do" not in denied.out
+
+
+def test_an_unknown_scope_is_no_denial(run: Run, keyspace: str) -> None:
+    _, api_key = make_key(run, keyspace, "-s", "vps:read")
+    asked = run("check", api_key, "-k", keyspace, "-s", "vps:reed")
+    assert asked.code == ExitCode.WRONG_INPUT
+    assert "vps:read" in asked.err
+    assert asked.out == ""
+
+
+def test_an_unknown_keyspace_is_no_denial(run: Run) -> None:
+    assert run("check", "key", "-k", "nowhere", "-s", "a").code == ExitCode.NOT_FOUND
+
+
+def test_a_credential_that_may_not_ask_is_no_denial(run: Run, keyspace: str) -> None:
+    _, api_key = make_key(run, keyspace, "-s", "vps:read")
+    asked = run("check", api_key, "-k", keyspace, "-s", "vps:read", token=api_key)
+    assert asked.code == ExitCode.NOT_PERMITTED
+    bad = run("check", api_key, "-k", keyspace, "-s", "vps:read", token="nonsense")
+    assert bad.code == ExitCode.NOT_PERMITTED
+
+
+def test_whoami_works_for_an_accounts_key(run: Run, keyspace: str) -> None:
+    key_id, api_key = make_key(run, keyspace, "-s", "vps:write", "-n", "Mine")
+    shown = run("whoami", "-o", "json", token=api_key).json()["principal"]
+    assert shown["key_id"] == key_id
+    assert shown["display_name"] == "Mine"
+    assert shown["effective_scopes"] == ["vps:read", "vps:write"]
+
+
+# --- keys -----------------------------------------------------------------------------
+
+
+def test_quiet_create_prints_the_plaintext_and_nothing_else(run: Run, keyspace: str) -> None:
+    made = run("keys", "create", "-k", keyspace, "-a", "a", "-q")
+    assert made.code == ExitCode.OK
+    assert made.err == ""
+    assert run("check", made.out.strip(), "-k", keyspace).code == ExitCode.OK
+
+
+def test_create_takes_all_that_a_key_can_have(run: Run, keyspace: str) -> None:
+    arguments = (
+        "-n Backup -s vps:read -p backup-script -t secret -e test --expires-in 90d "
+        "--allow-address 10.0.0.0/8 --label team=ops --label env=ci"
+    )
+    created = run("keys", "create", "-k", keyspace, "-a", "a", *arguments.split(), "-o", "json")
+    key = created.json()["key"]
+    assert key["display_name"] == "Backup"
+    assert key["granted_scopes"] == ["backups:write", "vps:read"]
+    assert key["effective_scopes"] == ["backups:read", "backups:write", "vps:read"]
+    assert (key["key_type"], key["environment"], key["preset"]) == (
+        "secret",
+        "test",
+        "backup-script",
+    )
+    assert key["allowed_addresses"] == ["10.0.0.0/8"]
+    assert key["labels"] == {"env": "ci", "team": "ops"}
+    assert key["expire_time"].endswith("Z")
+
+
+def test_a_wrong_field_is_named_and_ends_with_2(run: Run, keyspace: str) -> None:
+    wrong = run("keys", "create", "-k", keyspace, "-a", "a", "-t", "private")
+    assert wrong.code == ExitCode.WRONG_INPUT
+    assert "key_type: " in wrong.err
+
+
+def test_a_repeated_request_makes_no_second_key(run: Run, keyspace: str) -> None:
+    arguments = ["keys", "create", "-k", keyspace, "-a", "a", "--request-id", f"r-{keyspace}"]
+    assert run(*arguments).code == ExitCode.OK
+    assert run(*arguments).code == ExitCode.CONFLICT
+    assert len(run("keys", "list", "-k", keyspace, "-q").out.split()) == 1
+
+
+def test_list_filters_limits_and_says_that_there_is_more(run: Run, keyspace: str) -> None:
+    ids = [make_key(run, keyspace)[0] for _ in range(3)]
+    run("keys", "create", "-k", keyspace, "-a", "other", "-q")
+    run("keys", "revoke", ids[0])
+    listed = run("keys", "list", "-k", keyspace, "-a", "acct_1", "-q")
+    assert listed.out.split() == ids
+    active = run("keys", "list", "-k", keyspace, "-a", "acct_1", "--state", "active", "-q")
+    assert active.out.split() == ids[1:]
+    first = run("keys", "list", "-k", keyspace, "--limit", "2", "-q")
+    assert first.out.split() == ids[:2]
+    assert "more than 2" in first.err
+    table = run("keys", "list", "-k", keyspace)
+    assert table.out.splitlines()[0].split()[0] == "KEY"
+    assert len(table.out.splitlines()) == 5
+    assert len(run("keys", "list", "-k", keyspace, "-o", "json").json()["keys"]) == 4
+
+
+def test_get_shows_the_record_and_ends_with_3_where_there_is_none(run: Run, keyspace: str) -> None:
+    key_id, api_key = make_key(run, keyspace, "-s", "vps:write")
+    shown = run("keys", "get", key_id)
+    assert key_id in shown.out
+    assert "vps:read, vps:write" in shown.out
+    assert api_key not in shown.out
+    assert run("keys", "get", "key_00000000000000000000000000").code == ExitCode.NOT_FOUND
+
+
+def test_update_changes_what_is_named_alone(run: Run, keyspace: str) -> None:
+    key_id, api_key = make_key(run, keyspace, "-s", "vps:write", "-n", "Old", "--label", "a=b")
+    renamed = run("keys", "update", key_id, "--name", "New", "-o", "json").json()
+    assert renamed["display_name"] == "New"
+    assert renamed["granted_scopes"] == ["vps:write"]
+    assert renamed["labels"] == {"a": "b"}
+
+    assert run("keys", "update", key_id, "--disable").code == ExitCode.OK
+    assert "KEY_DISABLED" in run("check", api_key, "-k", keyspace).out
+    assert run("keys", "update", key_id, "--enable").code == ExitCode.OK
+    assert run("check", api_key, "-k", keyspace).code == ExitCode.OK
+
+    cleared = run(
+        "keys", "update", key_id, "--clear", "labels", "--scope", "vps:read", "-o", "json"
+    ).json()
+    assert cleared["labels"] == {}
+    assert cleared["granted_scopes"] == ["vps:read"]
+    stale = run("keys", "update", key_id, "--name", "Late", "--if-revision", "1")
+    assert stale.code == ExitCode.CONFLICT
+
+
+def test_rotate_hands_over_a_successor(run: Run, keyspace: str) -> None:
+    key_id, old = make_key(run, keyspace, "-s", "vps:read")
+    new = run("keys", "rotate", key_id, "--overlap", "1h", "-q").out.strip()
+    assert run("check", old, "-k", keyspace, "-s", "vps:read").code == ExitCode.OK
+    assert run("check", new, "-k", keyspace, "-s", "vps:read").code == ExitCode.OK
+
+
+def test_revoke_takes_several_and_is_final(run: Run, keyspace: str) -> None:
+    made = [make_key(run, keyspace) for _ in range(2)]
+    assert run("keys", "revoke", *(key_id for key_id, _ in made)).out.count("Revoked") == 2
+    for key_id, api_key in made:
+        assert run("check", api_key, "-k", keyspace).code == ExitCode.DENIED
+        assert run("keys", "update", key_id, "--enable").code == ExitCode.CONFLICT
+        assert run("keys", "revoke", key_id).code == ExitCode.OK
+
+
+def test_a_key_that_cannot_be_printed_is_named_for_revocation(served: Served, run: Run) -> None:
+    run("keyspaces", "apply", "-f", str(EXAMPLES / "demo.yaml"))
+    program = [*COMMAND, *words("keys create -k demo -a a")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            program, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=served.env()
+        )
+    assert done.returncode == ExitCode.OUTPUT_LOST
+    key_id = next(word for word in done.stderr.split() if word.startswith("key_"))
+    assert f"keyfence keys revoke {key_id}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run("keys", "get", key_id).code == ExitCode.OK
+
+
+def test_an_allow_that_nobody_could_read_is_not_0(served: Served, run: Run, keyspace: str) -> None:
+    _, api_key = make_key(run, keyspace, "-s", "vps:read")
+    program = [*COMMAND, "check", api_key, "-k", keyspace]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            program, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=served.env()
+        )
+    assert done.returncode == ExitCode.OUTPUT_LOST
+    assert "Traceback" not in done.stderr
+
+
+# --- keyspaces and scopes ---------------------------------------------------------------
+
+
+def test_apply_says_what_is_new_what_is_unchanged_and_what_changes(
+    run: Run, keyspace: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "keyspace.yaml"
+    key_id, api_key = make_key(run, keyspace, "-s", "vps:*", "-n", "Deployer")
+    assert f"{keyspace}: unchanged" in run("keyspaces", "apply", "-f", str(file)).out
+
+    changed = file.read_text().replace("  billing:read: See invoices\n", "  vps:resize: Resize\n")
+    file.write_text(changed.replace('["vps:*", billing:read]', '["vps:*"]'))
+    dry = run("keyspaces", "apply", "-f", str(file), "--dry-run")
+    assert dry.code == ExitCode.OK
+    lines = [line.strip() for line in dry.out.splitlines()]
+    assert lines[0] == f"{keyspace}: would change"
+    assert {"+ vps:resize", "- billing:read", "~ support"} <= set(lines)
+    assert "1 key would hold other scopes:" in dry.out
+    (row,) = [line for line in lines if line.startswith(key_id)]
+    assert "Deployer" in row
+    assert row.endswith("vps:resize")
+    assert "dry run" in dry.err
+    assert run("check", api_key, "-k", keyspace, "-s", "vps:resize").code == ExitCode.WRONG_INPUT
+
+    applied = run("keyspaces", "apply", "-f", str(file), "-o", "json").json()["applied"]
+    assert applied[0]["changed"] is True
+    assert applied[0]["diff"]["added_scopes"] == ["vps:resize"]
+    assert applied[0]["diff"]["affected_keys"][0]["gained_scopes"] == ["vps:resize"]
+    assert run("check", api_key, "-k", keyspace, "-s", "vps:resize").code == ExitCode.OK
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_what_get_writes_applies_cleanly_and_changes_nothing(run: Run, file: Path) -> None:
+    assert run("keyspaces", "apply", "-f", str(file)).code == ExitCode.OK
+    written = run("keyspaces", "get", file.stem, "--output", "yaml")
+    assert written.code == ExitCode.OK
+    again = run("keyspaces", "apply", "-f", "-", stdin=written.out)
+    assert again.code == ExitCode.OK
+    assert f"{file.stem}: unchanged" in again.out
+
+
+def test_get_and_list_show_keyspaces(run: Run, keyspace: str) -> None:
+    table = run("keyspaces", "get", keyspace).out
+    assert "vps:create" in table
+    assert "demo_{environment}_{type}_{body}{checksum}" in table
+    document = run("keyspaces", "get", keyspace, "-o", "json").json()
+    assert document["declaration"]["keyspace"] == keyspace
+    assert document["revision"] > 0
+    names = [one["name"] for one in run("keyspaces", "list", "-o", "json").json()["keyspaces"]]
+    assert keyspace in names
+    assert keyspace in run("keyspaces", "list").out
+    assert run("keyspaces", "get", "nowhere").code == ExitCode.NOT_FOUND
+
+
+def test_what_the_server_refuses_is_said(run: Run, keyspace: str, tmp_path: Path) -> None:
+    make_key(run, keyspace, "-t", "publishable")
+    file = tmp_path / "keyspace.yaml"
+    file.write_text(f"keyspace: {keyspace}\nkey_types:\n  secret: {{}}\n")
+    refused = run("keyspaces", "apply", "-f", str(file))
+    assert refused.code == ExitCode.CONFLICT
+    assert "publishable" in refused.err
+    built_in = tmp_path / "system.yaml"
+    built_in.write_text("keyspace: system\n")
+    assert run("keyspaces", "apply", "-f", str(built_in)).code == ExitCode.CONFLICT
+
+
+def test_a_refused_file_keeps_the_others_from_being_applied(run: Run, tmp_path: Path) -> None:
+    good = tmp_path / "good.yaml"
+    good.write_text("keyspace: never-applied\n")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("keyspace: system\n")
+    refused = run("keyspaces", "apply", "-f", str(good), "-f", str(bad))
+    assert refused.code == ExitCode.CONFLICT
+    assert run("keyspaces", "get", "never-applied").code == ExitCode.NOT_FOUND
+
+
+def test_scopes_explain_shows_both_directions(run: Run, keyspace: str) -> None:
+    make_key(run, keyspace, "-s", "vps:create")
+    shown = run("scopes", "explain", "vps:write", "-k", keyspace)
+    assert shown.code == ExitCode.OK
+    assert "vps:write → vps:read" in shown.out
+    assert "vps:create → vps:write" in shown.out
+    assert "publishable" in shown.out
+    document = run("scopes", "explain", "vps:write", "-k", keyspace, "-o", "json").json()
+    assert document["active_key_count"] == 1
+    assert document["presets"] == ["full-access"]
+    assert run("scopes", "explain", "vps:wrte", "-k", keyspace).code == ExitCode.WRONG_INPUT
+
+
+# --- the rest ---------------------------------------------------------------------------
+
+
+def test_health_of_a_server_is_0_and_needs_no_credential(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KEYFENCE_TOKEN")
+    assert run("health").code == ExitCode.OK
+    assert run("health", "--service", "no.such.Service").code == ExitCode.DENIED
+
+
+def test_what_others_wrote_is_not_taken_for_markup(run: Run, keyspace: str) -> None:
+    key_id, _ = make_key(run, keyspace, "-n", "[red]mine[/red]")
+    assert "[red]mine[/red]" in run("keys", "get", key_id).out
+    assert "[red]mine[/red]" in run("keys", "list", "-k", keyspace).out
+
+
+def test_completion_offers_what_the_server_has(served: Served, run: Run, keyspace: str) -> None:
+    def complete(words: str) -> list[str]:
+        completion = {
+            "_KEYFENCE_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        }
+        done = subprocess.run(
+            COMMAND,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=served.env(completion),
+        )
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    assert complete(f"keyfence keys list --keyspace {keyspace[:6]}") == [keyspace]
+    scopes = complete(f"keyfence keys create --keyspace {keyspace} --scope vps:c")
+    assert scopes == ["vps:create"]

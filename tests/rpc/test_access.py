@@ -1,0 +1,203 @@
+"""Who may call what: as the descriptors say, for every RPC that there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2
+from google.protobuf.descriptor import MethodDescriptor
+
+from keyfence.v1 import keyspace_pb2, options_pb2
+from keyfence_server.domain.system import SYSTEM_KEYSPACE
+from keyfence_server.rpc.pipeline import UndeclaredAccess, read_requirement
+from support.serving import METHODS, Refusal, Served, path_of
+
+SCOPED = [name for name, method in METHODS.items() if read_requirement(method).scope]
+FOR_OPERATORS = [name for name in SCOPED if not read_requirement(METHODS[name]).admits_accounts]
+
+
+def required_scope(name: str) -> str:
+    scope = read_requirement(METHODS[name]).scope
+    assert scope is not None
+    return scope
+
+
+async def outcome(served: Served, name: str, **arguments: Any) -> Refusal | None:
+    """How a call with an empty request ends; None if it succeeds."""
+    try:
+        await served.client.call(name, **arguments)
+    except grpc.aio.AioRpcError as error:
+        return Refusal.of(error)
+    return None
+
+
+def test_the_table_is_the_whole_api() -> None:
+    """What is tested here is all that there is."""
+    assert len(METHODS) == 14
+    assert set(SCOPED) == set(METHODS) - {"WhoAmI"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_rpc_says_who_may_call_it(name: str) -> None:
+    requirement = read_requirement(METHODS[name])
+    assert requirement.scope in SYSTEM_KEYSPACE.catalog or name == "WhoAmI"
+
+
+@pytest.mark.parametrize("scope", [None, "keys:reed"])
+def test_an_rpc_that_declares_nothing_sensible_keeps_the_server_from_starting(
+    scope: str | None,
+) -> None:
+    with pytest.raises(UndeclaredAccess):
+        read_requirement(method_requiring(scope))
+
+
+def method_requiring(scope: str | None) -> MethodDescriptor:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="undeclared.proto",
+        package="undeclared",
+        syntax="proto3",
+        dependency=["keyfence/v1/options.proto", "google/protobuf/empty.proto"],
+    )
+    service = file.service.add(name="Service")
+    method = service.method.add(
+        name="Method", input_type=".google.protobuf.Empty", output_type=".google.protobuf.Empty"
+    )
+    if scope is not None:
+        method.options.Extensions[options_pb2.required_scope] = scope
+    pool = descriptor_pool.DescriptorPool()
+    for known in (
+        descriptor_pb2.DESCRIPTOR,
+        empty_pb2.DESCRIPTOR,
+        options_pb2.DESCRIPTOR,
+    ):
+        pool.AddSerializedFile(known.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    found: MethodDescriptor = pool.FindMethodByName("undeclared.Service.Method")
+    return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_no_rpc_answers_without_a_credential(served: Served, name: str) -> None:
+    refusal = await served.client.refusal(name, credential=None)
+    assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
+    assert refusal.reason == "CREDENTIAL_REQUIRED"
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_no_rpc_says_why_a_credential_is_not_accepted(served: Served, name: str) -> None:
+    """A malformed, an unknown and a revoked credential get the same answer."""
+    made = await served.client.call(
+        "CreateKey",
+        keyspace="system",
+        account_id="operators",
+        scopes=["*"],
+        bound_keyspaces=["*"],
+    )
+    await served.client.call("RevokeKey", key_id=made.key.key_id)
+    key = SYSTEM_KEYSPACE.forms["operator", SYSTEM_KEYSPACE.default_environment].mint()
+    refusals = [
+        await served.client.refusal(name, credential=credential)
+        for credential in ("hunter2", key.reveal(), made.api_key)
+    ]
+    assert {refusal.reason for refusal in refusals} == {"CREDENTIAL_REJECTED"}
+    assert {refusal.code for refusal in refusals} == {grpc.StatusCode.UNAUTHENTICATED}
+    assert len({(refusal.message, str(refusal.metadata)) for refusal in refusals}) == 1
+
+
+@pytest.mark.parametrize("name", SCOPED)
+async def test_all_other_scopes_together_are_not_enough(served: Served, name: str) -> None:
+    scope = required_scope(name)
+    wanted = SYSTEM_KEYSPACE.catalog.required_mask([scope])
+    others = [
+        other
+        for other in SYSTEM_KEYSPACE.catalog.names
+        if not SYSTEM_KEYSPACE.catalog.mask([other]) & wanted
+    ]
+    refusal = await served.client.refusal(
+        name, credential=await served.client.make_operator(*others)
+    )
+    assert refusal.code is grpc.StatusCode.PERMISSION_DENIED
+    assert refusal.reason == "SCOPE_REQUIRED"
+    assert refusal.metadata == {"required_scope": scope, "method": path_of(METHODS[name])}
+
+
+@pytest.mark.parametrize("name", SCOPED)
+async def test_the_required_scope_is_enough(served: Served, name: str) -> None:
+    """It opens the RPC. What the request then lacks is another matter."""
+    credential = await served.client.make_operator(required_scope(name))
+    refusal = await outcome(served, name, credential=credential)
+    assert refusal is None or refusal.reason not in {
+        "CREDENTIAL_REQUIRED",
+        "CREDENTIAL_REJECTED",
+        "SCOPE_REQUIRED",
+    }
+
+
+@pytest.mark.parametrize("name", FOR_OPERATORS)
+async def test_an_account_s_scopes_do_not_open_an_operator_s_rpc(served: Served, name: str) -> None:
+    """Not even where they have the same names: keyspaces do not share them."""
+    scopes = [keyspace_pb2.Scope(name=one) for one in SYSTEM_KEYSPACE.catalog.names]
+    await served.client.apply("lookalike", scopes=scopes)
+    key = await served.client.make_key("lookalike", scopes=["*"])
+    refusal = await served.client.refusal(name, credential=key.api_key)
+    assert refusal.reason == "SCOPE_REQUIRED"
+
+
+async def test_an_account_s_key_manages_its_own_account_s_keys(served: Served) -> None:
+    mine = await served.client.make_key(scopes=["vps:write"])
+    theirs = await served.client.make_key(account="acct_2")
+    made = await served.client.call("CreateKey", scopes=["vps:read"], credential=mine.api_key)
+    assert made.key.account_id == "acct_1"
+    refusal = await served.client.refusal(
+        "GetKey", key_id=theirs.key.key_id, credential=mine.api_key
+    )
+    assert refusal.reason == "KEY_NOT_FOUND"
+
+
+async def test_whoever_has_a_credential_may_ask_about_it(served: Served) -> None:
+    key = await served.client.make_key(scopes=["vps:write"])
+    answer = await served.client.call("WhoAmI", credential=key.api_key)
+    assert answer.principal.key_id == key.key.key_id
+    assert list(answer.principal.effective_scopes) == ["vps:read", "vps:write"]
+
+
+async def test_two_credentials_are_none(served: Served) -> None:
+    """Neither the same one twice nor a good one behind a bad one."""
+    good = ("authorization", f"Bearer {served.client.root}")
+    for other in (good, ("authorization", "Bearer hunter2"), ("authorization", "")):
+        for order in ([good, other], [other, good]):
+            refusal = await served.client.refusal("WhoAmI", credential=None, metadata=order)
+            assert refusal.reason == "CREDENTIAL_REJECTED"
+
+
+async def test_the_scheme_is_bearer_in_any_case(served: Served) -> None:
+    for scheme in ("bearer", "BEARER"):
+        sent = [("authorization", f"{scheme} {served.client.root}")]
+        await served.client.call("WhoAmI", credential=None, metadata=sent)
+    sent = [("authorization", f"Basic {served.client.root}")]
+    refusal = await served.client.refusal("WhoAmI", credential=None, metadata=sent)
+    assert refusal.reason == "CREDENTIAL_REQUIRED"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/keyfence.v1.KeyService/DeleteEverything",
+        "/keyfence.v1.KeyService/",
+        "/keyfence.v1.KeyService//CreateKey",
+        "/keyfence.v1.KeyService/CreateKey/",
+        "/keyfence.v1.keyservice/CreateKey",
+        "/keyfence.v1.KeyService/../AuthorizationService/WhoAmI",
+        "/keyfence.v1.AuthorizationService%2FWhoAmI",
+        "keyfence.v1.AuthorizationService/WhoAmI",
+        "/",
+    ],
+)
+async def test_what_is_no_rpc_is_refused(served: Served, path: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await served.client.call_raw(path, b"")
+    refusal = Refusal.of(caught.value)
+    assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
+    assert refusal.reason == "METHOD_UNKNOWN"

@@ -1,0 +1,198 @@
+"""Noise on every RPC: never a fault of ours, never a yes, nothing secret in any sink."""
+
+from __future__ import annotations
+
+import io
+import random
+import sqlite3
+import string
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import pytest
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from keyfence_server.rpc.tracing import SpanPerCall
+from support.serving import METHODS, Served, path_of
+
+OPEN: Final = (
+    "/grpc.health.v1.Health/Check",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+FAULTS: Final = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
+# A body that a key of the keyspace `demo` could have, and that nobody has.
+CANARY: Final = "Canary0Canary1Canary2Canary3Cana"
+
+
+async def outcome(served: Served, path: str, raw: bytes) -> grpc.StatusCode:
+    """The code that a call with these bytes ends with."""
+    sent = (("authorization", f"Bearer {served.client.root}"),)
+    call: Any = (
+        served.client.channel.stream_unary(path)(iter([raw]), metadata=sent, timeout=10)
+        if "Reflection" in path
+        else served.client.channel.unary_unary(path)(raw, metadata=sent, timeout=10)
+    )
+    code: grpc.StatusCode = await call.code()
+    return code
+
+
+class Noise:
+    """Random messages, whose texts are often such as the fields could be about."""
+
+    def __init__(self, seed: int, texts: list[str]) -> None:
+        self._random = random.Random(seed)
+        self._texts = texts
+
+    def message(self, descriptor: Descriptor, depth: int = 0) -> Message:
+        made = message_factory.GetMessageClass(descriptor)()
+        for field in descriptor.fields:
+            if self._random.random() < 0.3 + depth * 0.15:
+                continue
+            self._fill(made, field, depth)
+        return made
+
+    def _fill(self, made: Message, field: FieldDescriptor, depth: int) -> None:
+        kind = field.message_type
+        if kind is not None and kind.GetOptions().map_entry:
+            getattr(made, field.name).update({self._text(): self._text()})
+        elif kind is not None and depth < 3:
+            inner = self.message(kind, depth + 1)
+            if field.is_repeated:
+                getattr(made, field.name).append(inner)
+            else:
+                getattr(made, field.name).CopyFrom(inner)
+        elif kind is None:
+            value = self._scalar(field)
+            if field.is_repeated:
+                getattr(made, field.name).extend([value] * self._random.choice([1, 1, 2, 300]))
+            else:
+                setattr(made, field.name, value)
+
+    def _scalar(self, field: FieldDescriptor) -> object:
+        if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            return self._text()
+        if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+            return self._random.random() < 0.5
+        bits = 63 if field.cpp_type == FieldDescriptor.CPPTYPE_INT64 else 31
+        edge = 2**bits
+        return self._random.choice([0, 1, -1, 7, 100, 10_000, edge - 1, -edge])
+
+    def _text(self) -> str:
+        if self._random.random() < 0.7:
+            return self._random.choice(self._texts)
+        letters = string.printable + "é\u202e\U0001f511\x00"
+        return "".join(self._random.choices(letters, k=self._random.choice([1, 10, 600])))
+
+
+@pytest.mark.parametrize("path", [*map(path_of, METHODS.values()), *OPEN])
+async def test_random_bytes_are_never_a_fault_of_ours(served: Served, path: str) -> None:
+    noise = random.Random(path)
+    codes = set()
+    for size in [0, 1, 2, 3, 5, 8, 13, 100, 5_000] * 8:
+        codes.add(await outcome(served, path, noise.randbytes(size)))
+    assert not codes & FAULTS
+    assert grpc.StatusCode.INVALID_ARGUMENT in codes
+
+
+async def test_health_s_stream_refuses_what_is_no_message(served: Served) -> None:
+    call = served.client.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff", timeout=10)
+    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_random_messages_are_never_a_fault_of_ours(
+    served: Served, name: str, log: io.StringIO
+) -> None:
+    key = await served.client.make_key(scopes=["vps:write"])
+    made_up = f"kf_live_{CANARY}000000"
+    noise = Noise(
+        seed=sum(map(ord, name)),
+        texts=["demo", "system", "vps:read", "vps:*", "*", "live", "secret", "granted_scopes",
+               "state", key.key.key_id, made_up, "192.0.2.1", "::1", "", "a", "1e9"],
+    )  # fmt: skip
+    codes = set()
+    for _ in range(120):
+        request = noise.message(METHODS[name].input_type)
+        try:
+            answer = await served.client.call(name, request)
+        except grpc.aio.AioRpcError as error:
+            codes.add(error.code())
+        else:
+            codes.add(grpc.StatusCode.OK)
+            assert not getattr(answer, "allowed", False)
+            assert not getattr(answer, "authenticated", False)
+    assert not codes & FAULTS
+    assert CANARY not in log.getvalue()
+
+
+async def test_a_key_shows_in_no_sink(
+    serve: Any, log: io.StringIO, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Logs, metrics, traces and the database's files are searched for the real secrets."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    served = await serve(
+        metrics_listen="127.0.0.1:0", tracing=SpanPerCall(provider.get_tracer("tests"))
+    )
+    client = served.client
+    await client.apply()
+    made = await client.make_key(scopes=["vps:write"])
+    rotated = await client.call("RotateKey", key_id=made.key.key_id)
+    secrets = [made.api_key, rotated.api_key, client.root]
+    for secret in secrets:
+        await client.call("Authenticate", api_key=secret)
+        scope = "keys:read" if secret == client.root else "vps:read"
+        await client.call("CheckScope", api_key=secret, required_scopes=[scope])
+        # In every place where it does not belong.
+        for misplaced in (
+            {"rpc": "GetKey", "key_id": secret},
+            {"rpc": "RevokeKey", "key_id": secret},
+            {"rpc": "GetKeyspace", "name": secret},
+            {"rpc": "CheckScope", "api_key": secret, "required_scopes": [secret]},
+            {"rpc": "Authenticate", "api_key": secret, "keyspace": secret},
+            {"rpc": "Authenticate", "api_key": secret, "client_address": secret},
+        ):
+            await client.refusal(misplaced.pop("rpc"), **misplaced)
+        await client.refusal("WhoAmI", credential=secret[:-1])
+        misplaced_id = [("x-request-id", secret)]
+        await client.refusal("WhoAmI", credential=None, metadata=misplaced_id)
+        await client.call("RevokeKey", key_id=rotated.key.key_id, metadata=misplaced_id)
+    metrics = read_metrics(served)
+    await served.server.stop()
+    output = capfd.readouterr()
+    text = "".join(
+        [
+            log.getvalue(),
+            metrics,
+            output.out,
+            output.err,
+            *(span.to_json() for span in spans.get_finished_spans()),
+        ]
+    )
+    assert len(spans.get_finished_spans()) > 20
+    # The body without its shown start and its checksum, and the whole in the database.
+    for secret in secrets:
+        assert secret[-20:] not in text
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("keyfence.db*"))
+    assert made.key.key_id.encode() in stored
+    assert not [secret for secret in secrets if secret.encode() in stored]
+    with sqlite3.connect(tmp_path / "data" / "keyfence.db") as database:
+        dump = "\n".join(database.iterdump())
+    database.close()
+    assert not [secret for secret in secrets if secret in dump]
+
+
+def read_metrics(served: Served) -> str:
+    url = f"http://127.0.0.1:{served.server.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as response:
+        text: str = response.read().decode()
+    return text

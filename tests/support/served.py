@@ -1,0 +1,88 @@
+"""`keyfence serve` as a process of its own, for tests that need nothing of its inside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+_START_SECONDS: Final = 30
+_STOP_SECONDS: Final = 30
+
+COMMAND: Final = (sys.executable, "-m", "keyfence_server.cli")
+"""The command, wherever its script is."""
+
+
+def environment_without_settings(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment without anything that Keyfence would read, and then `more`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KEYFENCE_")}
+    return {**kept, **(more or {})}
+
+
+class Served:
+    """A server on a Unix socket, from its first start to `stop`.
+
+    Args:
+        directory: an empty one of its own.
+        more: settings besides the address and the data directory.
+    """
+
+    def __init__(self, directory: Path, more: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.target = f"unix:{directory / 'keyfence.sock'}"
+        self._settings = {
+            "KEYFENCE_LISTEN": self.target,
+            "KEYFENCE_DATA_DIR": str(directory / "data"),
+            **(more or {}),
+        }
+        self._output = directory / "output"
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*COMMAND, "serve"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment_without_settings(self._settings),
+                cwd=directory,
+            )
+        self._wait_until_reachable()
+
+    @property
+    def root_key(self) -> str:
+        """The first credential."""
+        return (self.directory / "data" / "root.key").read_text().strip()
+
+    @property
+    def output(self) -> str:
+        """What the process has written to the terminal so far."""
+        return self._output.read_text()
+
+    def env(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of an operator of this server."""
+        operator = {"KEYFENCE_TARGET": self.target, "KEYFENCE_TOKEN": self.root_key}
+        return environment_without_settings({**operator, **(more or {})})
+
+    def stop(self) -> int:
+        """Tells the server to stop as an operator would, and returns its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    def _wait_until_reachable(self) -> None:
+        with grpc.insecure_channel(self.target) as channel:
+            try:
+                grpc.channel_ready_future(channel).result(timeout=_START_SECONDS)
+            except grpc.FutureTimeoutError:
+                self.stop()
+                raise AssertionError(f"the server did not start:\n{self.output}") from None

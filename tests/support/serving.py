@@ -1,0 +1,203 @@
+"""A real server in the test's own process, and calls to it over a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from keyfence.v1 import (
+    authorization_service_pb2,
+    key_service_pb2,
+    keyspace_pb2,
+    keyspace_service_pb2,
+)
+from keyfence_server.application.ports import Clock
+from keyfence_server.bootstrap import RunningServer, start
+from keyfence_server.config import Settings
+from keyfence_server.rpc.addresses import TcpAddress
+from keyfence_server.rpc.tracing import Tracing
+
+ROOT: Final = object()
+"""Stands for the first operator credential where a call takes a credential."""
+
+METHODS: Final[Mapping[str, MethodDescriptor]] = {
+    method.name: method
+    for file in (authorization_service_pb2, key_service_pb2, keyspace_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+"""Every RPC of `keyfence.v1`, by its name."""
+
+
+def path_of(method: MethodDescriptor) -> str:
+    """The RPC's full name as gRPC has it."""
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error status, taken apart."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: Mapping[str, str]
+    violations: Sequence[tuple[str, str]]
+    request_id: str
+
+    @classmethod
+    def of(cls, error: grpc.aio.AioRpcError) -> Refusal:
+        """Takes an error apart, and makes sure that it has one ErrorInfo of Keyfence."""
+        trailing = dict(error.trailing_metadata() or ())
+        status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+        assert status.code == error.code().value[0]
+        info = error_details_pb2.ErrorInfo()
+        request = error_details_pb2.BadRequest()
+        infos = [detail for detail in status.details if detail.Unpack(info)]
+        assert len(infos) == 1
+        assert info.domain == "keyfence"
+        for detail in status.details:
+            detail.Unpack(request)
+        return cls(
+            code=error.code(),
+            reason=info.reason,
+            message=status.message,
+            metadata=dict(info.metadata),
+            violations=[(one.field, one.description) for one in request.field_violations],
+            request_id=str(trailing.get("x-request-id", "")),
+        )
+
+
+class Client:
+    """Calls RPCs by their names."""
+
+    def __init__(self, channel: grpc.aio.Channel, root: str) -> None:
+        self.channel = channel
+        self.root = root
+
+    async def call(
+        self,
+        rpc: str,
+        request: Message | None = None,
+        /,
+        *,
+        credential: object = ROOT,
+        metadata: Sequence[tuple[str, str]] = (),
+        timeout: float = 10,
+        **fields: Any,
+    ) -> Any:
+        """Calls an RPC with a message, or with the message that has these fields."""
+        method = METHODS[rpc]
+        if request is None:
+            request = message_factory.GetMessageClass(method.input_type)(**fields)
+        raw = await self.call_raw(
+            path_of(method),
+            request.SerializeToString(),
+            credential=credential,
+            metadata=metadata,
+            timeout=timeout,
+        )
+        return message_factory.GetMessageClass(method.output_type).FromString(raw)
+
+    async def call_raw(
+        self,
+        path: str,
+        request: bytes,
+        *,
+        credential: object = ROOT,
+        metadata: Sequence[tuple[str, str]] = (),
+        timeout: float = 10,
+    ) -> bytes:
+        """Calls an RPC with these bytes."""
+        sent = list(metadata)
+        if credential is not None:
+            token = self.root if credential is ROOT else credential
+            sent.append(("authorization", f"Bearer {token}"))
+        answer: bytes = await self.channel.unary_unary(path)(
+            request, metadata=tuple(sent), timeout=timeout
+        )
+        return answer
+
+    async def refusal(
+        self, rpc: str, request: Message | None = None, /, **arguments: Any
+    ) -> Refusal:
+        """Calls an RPC that must fail, and tells how it did."""
+        try:
+            answer = await self.call(rpc, request, **arguments)
+        except grpc.aio.AioRpcError as error:
+            return Refusal.of(error)
+        raise AssertionError(f"{rpc} answered {answer}")
+
+    async def make_key(self, keyspace: str = "demo", account: str = "acct_1", **fields: Any) -> Any:
+        """Makes a key, and answers with the whole response."""
+        return await self.call("CreateKey", keyspace=keyspace, account_id=account, **fields)
+
+    async def make_operator(self, *scopes: str, bound: Sequence[str] = ("*",)) -> str:
+        """Makes an operator credential."""
+        made = await self.call(
+            "CreateKey",
+            keyspace="system",
+            account_id="operators",
+            scopes=scopes,
+            bound_keyspaces=bound,
+        )
+        plaintext: str = made.api_key
+        return plaintext
+
+    async def apply(self, name: str = "demo", **fields: Any) -> Any:
+        """Applies a keyspace: by default one with vps:create → vps:write → vps:read."""
+        scopes = [
+            keyspace_pb2.Scope(name="vps:read"),
+            keyspace_pb2.Scope(name="vps:write", implies=["vps:read"]),
+            keyspace_pb2.Scope(name="vps:create", implies=["vps:write"]),
+        ]
+        keyspace = keyspace_pb2.Keyspace(name=name, **{"scopes": scopes, **fields})
+        return await self.call("ApplyKeyspace", keyspace=keyspace)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server and a client of it."""
+
+    server: RunningServer
+    client: Client
+    data_dir: Path
+
+    @property
+    def port(self) -> int:
+        """The port of the first address."""
+        address = self.server.addresses[0]
+        assert isinstance(address, TcpAddress)
+        return address.port
+
+
+def settings_for(data_dir: Path, **fields: Any) -> Settings:
+    """Settings of a server for tests: on loopback, at a port that the kernel chooses."""
+    return Settings(**{"listen": "127.0.0.1:0", "data_dir": data_dir, **fields})
+
+
+async def start_for_test(
+    data_dir: Path,
+    *,
+    clock: Clock | None = None,
+    tracing: Tracing | None = None,
+    channel_options: Sequence[tuple[str, Any]] = (),
+    **fields: Any,
+) -> Served:
+    """Starts a server, and connects to the first of its addresses without TLS."""
+    settings = settings_for(data_dir, **fields)
+    server = await start(settings, clock=clock, tracing=tracing)
+    channel = grpc.aio.insecure_channel(
+        str(server.addresses[0]), options=[("grpc.enable_retries", 0), *channel_options]
+    )
+    root_key = data_dir / "root.key"
+    root = root_key.read_text().strip() if root_key.exists() else ""
+    return Served(server, Client(channel, root), data_dir)

@@ -1,0 +1,183 @@
+"""What holds for the keys of each of the five systems, whatever its page says besides."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+
+import keyfence
+from keyfence.results import KeyState, Reason
+from support.clock import FrozenClock
+from support.systems import SYSTEMS, Authority
+
+pytestmark = pytest.mark.parametrize("name", SYSTEMS)
+
+FORMS = {
+    # quicksrv: "Keys look like qsk_live_ followed by a random string", 24 in its examples.
+    "quicksrv": r"qsk_live_[0-9A-Za-z]{24}",
+    # Sitequest: "the prefix sq_live_ followed by a 64-character hex string".
+    "sitequest": r"sq_live_[0-9a-f]{64}",
+    # QuantumSafe: "qs_pub_live_pk_xyz9...", with "test or live".
+    "quantumsafe": r"qs_pub_test_pk_[0-9A-Za-z]{32}",
+    # Supascale: "supascale_xxxxxxxxxxxxxxxxxxxxxxxxxxxx".
+    "supascale": r"supascale_[0-9A-Za-z]{28}",
+    # Xquik: "the complete API key including the xq_ prefix".
+    "xquik": r"xq_[0-9A-Za-z]{32}",
+}
+
+SHOWN = {
+    "quicksrv": len("qsk_live_a1b2c3"),
+    "sitequest": len("sq_live_") + 6,
+    "quantumsafe": len("qs_pub_live_pk_xyz9"),
+    "supascale": len("supascale_") + 6,
+    "xquik": len("xq_a1b2") + 1,  # "First 8 characters", of which the page's example has 7
+}
+
+
+async def test_keys_look_as_the_page_says_and_no_two_are_alike(
+    name: str, authority: Authority
+) -> None:
+    await authority.apply(name)
+    made = [await authority.operator.create_key(keyspace=name, account_id="a") for _ in range(5)]
+    plaintexts = {one.api_key for one in made}
+    assert len(plaintexts) == 5
+    assert all(re.fullmatch(FORMS[name], text) for text in plaintexts)
+
+
+async def test_a_listing_shows_the_start_of_the_key_and_no_more(
+    name: str, authority: Authority
+) -> None:
+    await authority.apply(name)
+    made = await authority.operator.create_key(keyspace=name, account_id="a")
+    (listed,) = [key async for key in authority.operator.list_keys(keyspace=name)]
+    assert listed.display_prefix == made.api_key[: SHOWN[name]]
+
+
+async def test_a_key_without_a_name_is_called_default(name: str, authority: Authority) -> None:
+    await authority.apply(name)
+    unnamed = await authority.operator.create_key(keyspace=name, account_id="a")
+    named = await authority.operator.create_key(
+        keyspace=name, account_id="a", display_name="Production Backend"
+    )
+    assert unnamed.key.display_name == "Default"
+    assert named.key.display_name == "Production Backend"
+
+
+async def test_a_revoked_key_is_refused_from_then_on_and_for_good(
+    name: str, authority: Authority
+) -> None:
+    await authority.apply(name)
+    made = await authority.operator.create_key(keyspace=name, account_id="a")
+    bystander = await authority.operator.create_key(keyspace=name, account_id="a")
+    assert await authority.reason(made.api_key, name) is Reason.OK
+
+    await authority.operator.revoke_key(made.key.key_id)
+
+    assert await authority.reason(made.api_key, name) is Reason.KEY_REVOKED
+    assert await authority.reason(bystander.api_key, name) is Reason.OK
+    again = await authority.operator.revoke_key(made.key.key_id)
+    assert again.key.state is KeyState.REVOKED
+    with pytest.raises(keyfence.FailedPrecondition):
+        await authority.operator.update_key(made.key.key_id, state=KeyState.ACTIVE)
+
+
+async def test_a_key_ends_at_its_expiry_to_the_moment(
+    name: str, authority: Authority, clock: FrozenClock
+) -> None:
+    await authority.apply(name)
+    end = clock.now() + timedelta(days=30)
+    made = await authority.operator.create_key(keyspace=name, account_id="a", expire_time=end)
+    assert made.key.expire_time == end
+
+    clock.set(end - timedelta(microseconds=1))
+    assert await authority.reason(made.api_key, name) is Reason.OK
+    clock.set(end)
+    assert await authority.reason(made.api_key, name) is Reason.KEY_EXPIRED
+
+
+async def test_a_key_without_an_expiry_does_not_end_by_itself(
+    name: str, authority: Authority, clock: FrozenClock
+) -> None:
+    await authority.apply(name)
+    made = await authority.operator.create_key(keyspace=name, account_id="a")
+    assert made.key.expire_time is None
+    clock.advance(timedelta(days=3650))
+    assert await authority.reason(made.api_key, name) is Reason.OK
+
+
+async def test_a_key_can_ask_who_it_is_itself(name: str, authority: Authority) -> None:
+    await authority.apply(name)
+    made = await authority.operator.create_key(
+        keyspace=name, account_id="acct_7", display_name="CI/CD Pipeline"
+    )
+    async with authority.client(made.api_key) as holder:
+        identity = await holder.who_am_i()
+    assert identity.principal.key_id == made.key.key_id
+    assert identity.principal.account_id == "acct_7"
+    assert identity.principal.keyspace == name
+    assert identity.principal.display_name == "CI/CD Pipeline"
+    assert identity.principal.display_prefix == made.key.display_prefix
+
+
+async def test_what_is_no_key_is_told_from_a_key_that_nobody_made(
+    name: str, authority: Authority
+) -> None:
+    await authority.apply(name)
+    made = await authority.operator.create_key(keyspace=name, account_id="a")
+    last = "0" if made.api_key[-1] != "0" else "1"
+    assert await authority.reason("", name) is Reason.CREDENTIAL_MISSING
+    assert await authority.reason(made.api_key[:-1], name) is Reason.CREDENTIAL_MALFORMED
+    assert await authority.reason(made.api_key + "0", name) is Reason.CREDENTIAL_MALFORMED
+    assert await authority.reason(made.api_key.upper(), name) is Reason.CREDENTIAL_MALFORMED
+    assert await authority.reason(made.api_key[:-1] + last, name) is Reason.KEY_UNKNOWN
+
+
+async def test_keys_of_one_system_are_nothing_in_another(name: str, authority: Authority) -> None:
+    for each in SYSTEMS:
+        await authority.apply(each)
+    made = await authority.operator.create_key(keyspace=name, account_id="a")
+    for other in SYSTEMS:
+        reason = await authority.reason(made.api_key, other)
+        assert (reason is Reason.OK) == (other == name)
+    assert await authority.reason(made.api_key, None) is Reason.OK
+
+
+async def test_the_plaintext_is_shown_once_and_kept_nowhere(
+    name: str, authority: Authority
+) -> None:
+    """If the guard were missing, some file, log line, answer or error would hold a body."""
+    await authority.apply(name)
+    operator = authority.operator
+    created = await operator.create_key(keyspace=name, account_id="a", request_id="once")
+    rotated = await operator.rotate_key(created.key.key_id, overlap=timedelta(hours=1))
+    refused = await operator.create_key(keyspace=name, account_id="a")
+    await operator.revoke_key(refused.key.key_id, comment="lost")
+    plaintexts = [one.api_key for one in (created, rotated, refused)]
+
+    said: list[object] = [created.key, rotated.key, rotated.previous_key]
+    for plaintext in plaintexts:
+        said.append(await operator.authenticate(plaintext, keyspace=name))
+        async with authority.client(plaintext) as holder:
+            said.append(await _answer_or_error(holder))
+    said += [key async for key in operator.list_keys(keyspace=name)]
+    said.append(await operator.get_key(created.key.key_id))
+    with pytest.raises(keyfence.RequestAlreadyDone) as caught:
+        await operator.create_key(keyspace=name, account_id="a", request_id="once")
+    said += [str(caught.value), caught.value.metadata]
+
+    kept = await authority.stop_and_read_everything()
+    assert created.key.key_id.encode() in kept, "the search would find nothing anyway"
+    for plaintext in plaintexts:
+        shown = SHOWN[name]
+        assert plaintext[shown:] not in repr(said)
+        assert plaintext.encode() not in kept
+        assert plaintext[shown:].encode() not in kept
+
+
+async def _answer_or_error(holder: keyfence.AsyncClient) -> object:
+    try:
+        return await holder.who_am_i()
+    except keyfence.Unauthenticated as error:
+        return str(error)
