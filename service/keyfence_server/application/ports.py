@@ -15,11 +15,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from keyfence_server.domain.accounts import Account, AccountId, AccountState, PasswordHash
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.secrets import Digest, Plaintext
+from keyfence_server.domain.sessions import Session, SessionFacts, SessionId
 
 
 class StoreUnavailable(Exception):
@@ -44,6 +46,8 @@ class ChangeKind(Enum):
 
     KEY = "key"
     KEYSPACE = "keyspace"
+    ACCOUNT = "account"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class Change:
     """That something is no longer as it was: all that a cache needs to forget it.
 
     Attributes:
-        subject: the key's id, or the keyspace's name.
+        subject: the key's, account's or session's id, or the keyspace's name. A change of
+            an account concerns all its keys and sessions as well.
         keyspace: the keyspace that the subject is in, or is.
         created: whether the subject was not there before, so that a cache which
             remembers absence must forget that.
@@ -96,6 +101,14 @@ class KeyFilter:
     account_id: str | None = None
     state: KeyState | None = None
     parent_key_id: KeyId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFilter:
+    """Which accounts to list. None means any."""
+
+    keyspace: str
+    state: AccountState | None = None
 
 
 class Snapshot(Protocol):
@@ -152,6 +165,24 @@ class Snapshot(Protocol):
         """The key that the caller's request of this id made."""
         ...
 
+    async def find_account(self, account_id: AccountId) -> Account | None:
+        """The registered account with this id."""
+        ...
+
+    async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
+        """The account of this keyspace whose address has this identity."""
+        ...
+
+    async def list_accounts(
+        self, which: AccountFilter, *, after: AccountId | None, limit: int
+    ) -> list[Account]:
+        """At most `limit` accounts with an id above `after`, in the order of their ids."""
+        ...
+
+    async def find_session(self, session_id: SessionId) -> Session | None:
+        """The session with this id. One that is past its time may be forgotten."""
+        ...
+
     async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
         """At most `limit` changes with a revision above `after`, in order of revision and
         of position inside it; never a part of a revision's changes alone, unless
@@ -184,6 +215,39 @@ class Transaction(Snapshot, Protocol):
 
     async def put_keyspace(self, keyspace: Keyspace) -> None:
         """Adds or replaces the keyspace of that name, stamped with this revision."""
+        ...
+
+    async def insert_account(self, account: Account) -> None:
+        """Adds an account, stamped with this revision. Its id must be new, and its address
+        in its keyspace."""
+        ...
+
+    async def update_account(self, account: Account) -> None:
+        """Replaces the record with the account's id, stamped with this revision.
+
+        Exactly one row is touched, or nothing is and an error is raised. So is an error
+        if another account of the keyspace has its address.
+        """
+        ...
+
+    async def insert_session(self, session: Session) -> None:
+        """Adds a session, stamped with this revision. Its id must be new, and its account
+        there. Also forgets, at its leisure, sessions that were past their time a day
+        before this one began."""
+        ...
+
+    async def update_session(self, session: Session) -> None:
+        """Replaces the record with the session's id, stamped with this revision.
+
+        Exactly one row is touched, or nothing is and an error is raised.
+        """
+        ...
+
+    async def end_sessions(
+        self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
+    ) -> int:
+        """Ends every session of the account that has not ended and is not past its time,
+        save for one; stamps them with this revision, and tells how many they were."""
         ...
 
     async def insert_request(
@@ -277,10 +341,69 @@ class FactSource(Protocol):
         """The key kept under any of these digests. Raises `StoreUnavailable`."""
         ...
 
+    async def find_session(self, session_id: SessionId) -> SessionFacts | None:
+        """The session with this id, from memory where that is allowed. Raises
+        `StoreUnavailable`."""
+        ...
+
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too. Raises `StoreUnavailable`."""
         ...
 
     async def recogniser(self) -> Recogniser:
         """Tells which keyspaces' keys a text could be. Raises `StoreUnavailable`."""
+        ...
+
+
+class TooBusy(Exception):
+    """More passwords are waiting to be hashed than may wait. Nothing was done."""
+
+
+class PasswordHashes(Protocol):
+    """Hashes passwords, slowly on purpose, and apart from everything that must not wait."""
+
+    async def hash(self, password: Plaintext) -> PasswordHash:
+        """What to keep of a password. Raises `TooBusy`."""
+        ...
+
+    async def verify(self, password: Plaintext, kept: PasswordHash | None) -> bool:
+        """Whether this is the password that was kept. Raises `TooBusy`.
+
+        Args:
+            kept: None: there is none, which takes the same work to find out.
+        """
+        ...
+
+    def is_outdated(self, kept: PasswordHash) -> bool:
+        """Whether the password would be kept in another way today."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClaims:
+    """What a session's token says. Its signature was good; nothing else is checked yet.
+
+    Attributes:
+        expires_at: seconds since the epoch, whole.
+    """
+
+    session_id: SessionId
+    account_id: AccountId
+    keyspace: str
+    expires_at: int
+
+
+class SessionTokens(Protocol):
+    """Signs sessions, and reads what it has signed."""
+
+    def sign(self, session: Session) -> Plaintext:
+        """The token for the session's holder."""
+        ...
+
+    def looks_like_one(self, text: str) -> bool:
+        """Whether a text has the form of a token, which no key can have."""
+        ...
+
+    def read(self, text: str) -> SessionClaims | None:
+        """What a token says; None if it was not signed here, in every respect."""
         ...

@@ -131,7 +131,9 @@ class Key(_message.Message):
     rotated_to_key_id: _builtins.str
     """The key that replaced this one. Empty: none."""
     created_by_key_id: _builtins.str
-    """The key that made this one: an operator's, or one of the account's own."""
+    """The credential that made this one: an operator's key, or one of the account's own,
+    or a session of the account ("ses_...").
+    """
     last_used_address: _builtins.str
     """Where the key was presented from then, as far as the service said. Output only."""
     use_count: _builtins.int
