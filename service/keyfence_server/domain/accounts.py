@@ -14,16 +14,22 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, NewType
 
+from keyfence_server.domain.declarations import AccountsDeclaration
+from keyfence_server.domain.errors import Problem
 from keyfence_server.domain.secrets import Plaintext
 
 AccountId = NewType("AccountId", str)
 
 MAX_EMAIL: Final = 254
 MAX_PASSWORD_BYTES: Final = 1024
+SHORTEST_MINIMUM: Final = 8
+LONGEST_MINIMUM: Final = 128
+SHORTEST_SESSION: Final = timedelta(minutes=1)
+LONGEST_SESSION: Final = timedelta(days=90)
 PLAN_RULE: Final = "up to 63 lower-case letters, digits, '-' and '_'"
 
 _PLAN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -74,6 +80,23 @@ def parse_email(text: str) -> Email:
 def is_plan(text: str) -> bool:
     """Whether a text can name a plan. The empty one names none."""
     return not text or _PLAN.fullmatch(text) is not None
+
+
+def accounts_problems(declared: AccountsDeclaration) -> list[Problem]:
+    """Everything that is wrong with a declaration of accounts, its scopes aside."""
+    problems = []
+    if not SHORTEST_MINIMUM <= declared.password_min_length <= LONGEST_MINIMUM:
+        problems.append(
+            Problem("accounts.password_min_length", f"from {SHORTEST_MINIMUM} to {LONGEST_MINIMUM}")
+        )
+    lifetime = declared.session_lifetime
+    if not SHORTEST_SESSION <= lifetime <= LONGEST_SESSION:
+        problems.append(Problem("accounts.session_lifetime", "from a minute to 90 days"))
+    elif lifetime.microseconds:
+        problems.append(Problem("accounts.session_lifetime", "must be whole seconds"))
+    if not is_plan(declared.default_plan):
+        problems.append(Problem("accounts.default_plan", PLAN_RULE))
+    return problems
 
 
 def normalized_password(password: Plaintext) -> Plaintext:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,25 @@ class KeyDefaults:
     lifetime: timedelta | None = None
 
 
+class Registration(Enum):
+    """Who may register accounts."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountsDeclaration:
+    """The accounts that people can have. An empty `grantable_scopes` caps nothing."""
+
+    registration: Registration = Registration.CLOSED
+    password_min_length: int = 12
+    session_lifetime: timedelta = timedelta(hours=24)
+    default_plan: str = ""
+    grantable_scopes: tuple[str, ...] = ()
+
+
+DEFAULT_ACCOUNTS = AccountsDeclaration()
 DEFAULT_KEY_TYPES = (KeyTypeDeclaration(name="secret", manages_keys=True),)
 DEFAULT_ENVIRONMENTS = (EnvironmentDeclaration(name="live"),)
 
@@ -113,3 +133,4 @@ class KeyspaceDeclaration:
     environments: tuple[EnvironmentDeclaration, ...] = DEFAULT_ENVIRONMENTS
     defaults: KeyDefaults = field(default_factory=KeyDefaults)
     max_lifetime: timedelta | None = None
+    accounts: AccountsDeclaration | None = None

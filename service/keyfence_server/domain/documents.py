@@ -12,9 +12,11 @@ Reading what was written gives the same declaration again.
 from __future__ import annotations
 
 from keyfence_server.domain.declarations import (
+    DEFAULT_ACCOUNTS,
     DEFAULT_ENVIRONMENTS,
     DEFAULT_FORMAT,
     DEFAULT_KEY_TYPES,
+    AccountsDeclaration,
     EnvironmentDeclaration,
     FormatDeclaration,
     KeyDefaults,
@@ -22,6 +24,7 @@ from keyfence_server.domain.declarations import (
     KeyTypeDeclaration,
     LevelDeclaration,
     PresetDeclaration,
+    Registration,
     ResourceDeclaration,
     ScopeDeclaration,
 )
@@ -54,6 +57,7 @@ def declaration_from_document(document: object) -> KeyspaceDeclaration:
         environments=root.named("environments", _read_environment) or DEFAULT_ENVIRONMENTS,
         defaults=_read_defaults(root.mapping("defaults")),
         max_lifetime=root.duration("max_lifetime"),
+        accounts=_read_accounts(root.mapping("accounts")) if root.has("accounts") else None,
     )
     root.finish()
     if problems:
@@ -88,6 +92,7 @@ def declaration_to_document(declaration: KeyspaceDeclaration) -> Document:
             },
             "defaults": _defaults_document(declaration.defaults),
             "max_lifetime": format_duration(declaration.max_lifetime),
+            "accounts": _accounts_document(declaration.accounts),
         }
     )
 
@@ -181,6 +186,22 @@ def _read_defaults(at: Fields) -> KeyDefaults:
     return read
 
 
+def _read_accounts(at: Fields) -> AccountsDeclaration:
+    name = at.text("registration") or DEFAULT_ACCOUNTS.registration.value
+    choices = {one.value: one for one in Registration}
+    if name not in choices:
+        at.complain("registration", f"{' or '.join(choices)} is needed here")
+    read = AccountsDeclaration(
+        registration=choices.get(name, DEFAULT_ACCOUNTS.registration),
+        password_min_length=at.integer("password_min_length", DEFAULT_ACCOUNTS.password_min_length),
+        session_lifetime=at.duration("session_lifetime") or DEFAULT_ACCOUNTS.session_lifetime,
+        default_plan=at.text("default_plan"),
+        grantable_scopes=at.texts("grantable_scopes"),
+    )
+    at.finish()
+    return read
+
+
 def _scope_document(scope: ScopeDeclaration) -> object:
     if not scope.implies:
         return scope.description
@@ -203,6 +224,20 @@ def _key_type_document(kind: KeyTypeDeclaration) -> Document:
             "marker": kind.marker,
             "scope_cap": list(kind.scope_cap),
             "manages_keys": kind.manages_keys,
+        }
+    )
+
+
+def _accounts_document(declared: AccountsDeclaration | None) -> Document:
+    if declared is None:
+        return {}
+    return without_empty(
+        {
+            "registration": declared.registration.value,
+            "password_min_length": declared.password_min_length,
+            "session_lifetime": format_duration(declared.session_lifetime),
+            "default_plan": declared.default_plan,
+            "grantable_scopes": list(declared.grantable_scopes),
         }
     )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
+from keyfence_server.domain.accounts import accounts_problems
 from keyfence_server.domain.catalog import ScopeCatalog
 from keyfence_server.domain.declarations import (
     EnvironmentDeclaration,
@@ -138,6 +139,7 @@ def compile_keyspace(
         *_marked_problems("key_types", declaration.key_types),
         *_marked_problems("environments", declaration.environments),
         *_lifetime_problems(declaration),
+        *(accounts_problems(declaration.accounts) if declaration.accounts else ()),
     ]
     catalog = _catalog(declaration, problems)
     problems += _format_reference_problems(declaration)
@@ -330,6 +332,8 @@ def _scope_reference_problems(
         **{f"presets[{preset.name}].scopes": preset.scopes for preset in declaration.presets},
         **{f"key_types[{kind.name}].scope_cap": kind.scope_cap for kind in declaration.key_types},
     }
+    if declaration.accounts is not None:
+        lists["accounts.grantable_scopes"] = declaration.accounts.grantable_scopes
     unknown = (
         Problem(f"{path}[{index}]", catalog.describe_unknown(pattern))
         for path, patterns in lists.items()

@@ -45,12 +45,23 @@ _DECLARATION: Final = KeyspaceDeclaration(
             description="Apply keyspaces",
             implies=("keyspaces:read",),
         ),
+        ScopeDeclaration(name="accounts:read", description="Read and list accounts"),
+        ScopeDeclaration(
+            name="accounts:write",
+            description="Register, change, disable and log out accounts",
+            implies=("accounts:read",),
+        ),
     ),
     presets=(
         PresetDeclaration(name="admin", display_name="Everything", scopes=("*",)),
         PresetDeclaration(name="checker", display_name="Checks only", scopes=("keys:check",)),
         PresetDeclaration(
             name="key-manager", display_name="Checks, and manages keys", scopes=("keys:*",)
+        ),
+        PresetDeclaration(
+            name="account-manager",
+            display_name="Manages accounts and their keys",
+            scopes=("accounts:*", "keys:read", "keys:write"),
         ),
         PresetDeclaration(
             name="auditor", display_name="Reads", scopes=("keys:read", "keyspaces:read")
