@@ -16,18 +16,20 @@ from keyfence_server.application.key_inputs import (
     read_expire_time,
     read_grants,
     read_labels,
+    read_rate_limit,
     read_request_id,
     require_grants_within_type,
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
 from keyfence_server.application.read_keyspaces import get_keyspace
-from keyfence_server.domain.attenuation import require_within
+from keyfence_server.domain.attenuation import inherited_rate, require_within
 from keyfence_server.domain.errors import AlreadyDone, InvalidInput, Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.identifiers import new_key_id
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Peppers, Plaintext
 
 
@@ -48,6 +50,7 @@ class NewKey:
     labels: Mapping[str, str] = field(default_factory=dict)
     parent_key_id: str = ""
     bound_keyspaces: Sequence[str] = ()
+    rate_limit: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,9 @@ class CreateKey:
             labels=read_labels(wanted.labels),
             parent_key_id=parent.key_id if parent else None,
             created_by_key_id=maker.key_id,
+            rate_limit=(
+                read_rate_limit(wanted.rate_limit, keyspace) or inherited_rate(above, keyspace)
+            ),
         )
         return key, plaintext
 

@@ -23,6 +23,7 @@ from keyfence_server.domain.declarations import (
     KeyspaceDeclaration,
     KeyTypeDeclaration,
     LevelDeclaration,
+    LimitsDeclaration,
     PresetDeclaration,
     Registration,
     ResourceDeclaration,
@@ -35,6 +36,8 @@ from keyfence_server.domain.document_fields import (
     without_empty,
 )
 from keyfence_server.domain.errors import InvalidDeclaration, Problem
+from keyfence_server.domain.http_documents import http_to_document, read_http
+from keyfence_server.domain.limits import Rate, parse_rate
 
 
 def declaration_from_document(document: object) -> KeyspaceDeclaration:
@@ -58,6 +61,8 @@ def declaration_from_document(document: object) -> KeyspaceDeclaration:
         defaults=_read_defaults(root.mapping("defaults")),
         max_lifetime=root.duration("max_lifetime"),
         accounts=_read_accounts(root.mapping("accounts")) if root.has("accounts") else None,
+        http=read_http(root.mapping("http")),
+        limits=_read_limits(root.mapping("limits")),
     )
     root.finish()
     if problems:
@@ -93,6 +98,8 @@ def declaration_to_document(declaration: KeyspaceDeclaration) -> Document:
             "defaults": _defaults_document(declaration.defaults),
             "max_lifetime": format_duration(declaration.max_lifetime),
             "accounts": _accounts_document(declaration.accounts),
+            "http": http_to_document(declaration.http),
+            "limits": _limits_document(declaration.limits),
         }
     )
 
@@ -186,6 +193,22 @@ def _read_defaults(at: Fields) -> KeyDefaults:
     return read
 
 
+def _read_limits(at: Fields) -> LimitsDeclaration:
+    read = LimitsDeclaration(
+        per_key=_read_rate(at, "per_key"), per_account=_read_rate(at, "per_account")
+    )
+    at.finish()
+    return read
+
+
+def _read_rate(at: Fields, name: str) -> Rate | None:
+    text = at.text(name)
+    rate = parse_rate(text)
+    if text and rate is None:
+        at.complain(name, f'"{text[:50]}" is no rate; write one like 60/minute or 100/10s')
+    return rate
+
+
 def _read_accounts(at: Fields) -> AccountsDeclaration:
     name = at.text("registration") or DEFAULT_ACCOUNTS.registration.value
     choices = {one.value: one for one in Registration}
@@ -224,6 +247,15 @@ def _key_type_document(kind: KeyTypeDeclaration) -> Document:
             "marker": kind.marker,
             "scope_cap": list(kind.scope_cap),
             "manages_keys": kind.manages_keys,
+        }
+    )
+
+
+def _limits_document(limits: LimitsDeclaration) -> Document:
+    return without_empty(
+        {
+            "per_key": str(limits.per_key or ""),
+            "per_account": str(limits.per_account or ""),
         }
     )
 

@@ -15,6 +15,7 @@ from typing import Final
 from keyfence_server.domain.addresses import Address, Network, is_within, parse_network
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.limits import Limit, Rate, Subject
 from keyfence_server.domain.system import ALL_KEYSPACES
 from keyfence_server.domain.verdicts import Reason
 
@@ -33,6 +34,9 @@ class KeyFacts:
         expires_at: when the first of the lineage expires, in seconds since the epoch;
             infinity for never.
         allow_lists: the address lists of the lineage; all of them must be met.
+        limits: the rate limits that the key is under: its own, those of the keys that it
+            was delegated from, whose allowance it spends, and its account's. Most often
+            none.
     """
 
     lineage: Lineage
@@ -42,6 +46,7 @@ class KeyFacts:
     state: KeyState
     allow_lists: tuple[tuple[Network, ...], ...]
     effective_scopes: tuple[str, ...] = field(repr=False)
+    limits: tuple[Limit, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -101,9 +106,30 @@ def compile_facts(lineage: Lineage, keyspace: Keyspace) -> KeyFacts:
             if key.allowed_addresses
         ),
         effective_scopes=keyspace.catalog.names_in(effective),
+        limits=_limits(lineage, keyspace),
     )
 
 
 def own_mask(key: Key, keyspace: Keyspace) -> int:
     """What a key would hold by itself: its grants, closed, within its type's cap."""
     return keyspace.catalog.mask(key.granted_scopes) & keyspace.cap_mask(key.key_type)
+
+
+def own_rate(key: Key, keyspace: Keyspace) -> Rate | None:
+    """How often a key may be used by itself; None for as often as it likes."""
+    return key.rate_limit or keyspace.declaration.limits.per_key
+
+
+def _limits(lineage: Lineage, keyspace: Keyspace) -> tuple[Limit, ...]:
+    limits = [
+        Limit(Subject.KEY, f"{key.key_id}/{rate.seconds}", rate)
+        for key in lineage
+        if (rate := own_rate(key, keyspace)) is not None
+    ]
+    rate = keyspace.declaration.limits.per_account
+    if rate is not None:
+        # The window is part of the name: where it changes, a count of the old one says
+        # nothing any more.
+        name = f"{keyspace.name}/{lineage[0].account_id}/{rate.seconds}"
+        limits.append(Limit(Subject.ACCOUNT, name, rate))
+    return tuple(limits)

@@ -30,6 +30,8 @@ from keyfence_server.domain.formats import (
     compile_form,
     format_problems,
 )
+from keyfence_server.domain.http_answers import HttpRules, compile_http, http_problems
+from keyfence_server.domain.limits import rate_problem
 from keyfence_server.domain.scopes import NAME_RULE, is_scope_name, is_scope_part
 
 MAX_SCOPES: Final = 10_000
@@ -59,6 +61,7 @@ class Keyspace:
         catalog: its scopes, compiled.
         forms: how keys look, by key type and environment.
         recognised_forms: those and all earlier ones.
+        http: how it speaks HTTP at the edge, compiled.
     """
 
     declaration: KeyspaceDeclaration
@@ -69,6 +72,7 @@ class Keyspace:
     catalog: ScopeCatalog = field(compare=False, repr=False)
     forms: Mapping[tuple[str, str], KeyForm] = field(compare=False, repr=False)
     recognised_forms: frozenset[KeyForm] = field(compare=False, repr=False)
+    http: HttpRules = field(compare=False, repr=False)
     _caps: Mapping[str, int] = field(compare=False, repr=False)
 
     @property
@@ -139,7 +143,9 @@ def compile_keyspace(
         *_marked_problems("key_types", declaration.key_types),
         *_marked_problems("environments", declaration.environments),
         *_lifetime_problems(declaration),
+        *http_problems(declaration.http),
         *(accounts_problems(declaration.accounts) if declaration.accounts else ()),
+        *_limits_problems(declaration),
     ]
     catalog = _catalog(declaration, problems)
     problems += _format_reference_problems(declaration)
@@ -164,6 +170,7 @@ def compile_keyspace(
         catalog=catalog,
         forms=forms,
         recognised_forms=frozenset(forms.values()) | earlier,
+        http=compile_http(declaration.http, declaration.name),
         _caps={
             key_type.name: catalog.mask(key_type.scope_cap) if key_type.scope_cap else everything
             for key_type in declaration.key_types
@@ -396,3 +403,13 @@ def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     if longest and default and default > longest:
         problems.append(Problem("defaults.lifetime", "is longer than max_lifetime"))
     return problems
+
+
+def _limits_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    limits = declaration.limits
+    rates = {"limits.per_key": limits.per_key, "limits.per_account": limits.per_account}
+    return [
+        Problem(path, problem)
+        for path, rate in rates.items()
+        if rate is not None and (problem := rate_problem(rate)) is not None
+    ]

@@ -18,7 +18,7 @@ MAX_COST: Final = 1_000_000
 DEFAULT_COST: Final = 1
 
 _RATE: Final = re.compile(
-    r"([0-9]{1,10}) ?/ ?(?:([1-9][0-9]{0,9}) ?)?(second|minute|hour|day|s|m|h|d)s?"
+    r"([0-9]{1,10}) ?/ ?(?:([1-9][0-9]{0,6}) ?)?(second|minute|hour|day|s|m|h|d)s?"
 )
 _SIZES: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _UNITS: Final = _SIZES | {unit[0]: size for unit, size in _SIZES.items()}

@@ -16,6 +16,8 @@ from keyfence_server.application.update_key import KeyUpdate
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.limits import Rate
+from keyfence_server.rpc.convert.limits import rate_from, rate_of
 from keyfence_server.rpc.convert.times import duration_from, time_from, timestamp_of
 
 _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
@@ -53,6 +55,7 @@ def key_of(facts: KeyFacts) -> key_service_pb2.Key:
         created_by_key_id=key.created_by_key_id or "",
         labels=key.labels,
         bound_keyspaces=key.bound_keyspaces,
+        rate_limit=rate_of(key.rate_limit),
     )
 
 
@@ -72,6 +75,7 @@ def new_key_from(request: key_service_pb2.CreateKeyRequest) -> NewKey:
         labels=dict(request.labels),
         parent_key_id=request.parent_key_id,
         bound_keyspaces=tuple(request.bound_keyspaces),
+        rate_limit=_rate_limit(request),
     )
 
 
@@ -89,6 +93,7 @@ def update_from(request: key_service_pb2.UpdateKeyRequest) -> KeyUpdate:
         expire_time=_expire_time(key, "expire_time") if "expire_time" in fields else None,
         allowed_addresses=tuple(key.allowed_addresses),
         labels=dict(key.labels),
+        rate_limit=_rate_limit(key) if "rate_limit" in fields else None,
         if_revision=request.if_revision,
     )
 
@@ -134,3 +139,7 @@ def _expire_time(
 ) -> datetime | None:
     time: Timestamp = message.expire_time
     return time_from(time, path) if message.HasField("expire_time") else None
+
+
+def _rate_limit(message: key_service_pb2.CreateKeyRequest | key_service_pb2.Key) -> Rate | None:
+    return rate_from(message.rate_limit, "rate_limit") if message.HasField("rate_limit") else None

@@ -29,6 +29,8 @@ from keyfence_server.domain.declarations import (
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.rpc.convert.checks import path_of
+from keyfence_server.rpc.convert.http_answers import http_from, http_of
+from keyfence_server.rpc.convert.limits import limits_from, limits_of
 from keyfence_server.rpc.convert.times import duration_from, duration_of, timestamp_of
 
 _REGISTRATION_NUMBERS: Final[Mapping[Registration, keyspace_pb2.Registration.ValueType]] = {
@@ -69,7 +71,9 @@ def declaration_from(message: keyspace_pb2.Keyspace) -> KeyspaceDeclaration:
         or DEFAULT_ENVIRONMENTS,
         defaults=_defaults_from(message.defaults),
         max_lifetime=_lifetime(message, "max_lifetime"),
+        http=http_from(message.http),
         accounts=_accounts_from(message.accounts) if message.HasField("accounts") else None,
+        limits=limits_from(message.limits),
     )
 
 
@@ -106,6 +110,8 @@ def keyspace_of(keyspace: Keyspace) -> keyspace_pb2.Keyspace:
         update_time=timestamp_of(keyspace.update_time),
         previous_formats=map(_format_of, keyspace.previous_formats),
         accounts=_accounts_of(declaration.accounts),
+        http=http_of(declaration.http),
+        limits=limits_of(declaration.limits),
     )
 
 
