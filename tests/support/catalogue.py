@@ -37,11 +37,14 @@ def describe(connection: Connection) -> dict[str, str]:
     """Every table, column, constraint and index by name, with its definition in full.
 
     SQLite gives the text of each table's definition, columns and constraints in it,
-    so it is cut at the commas and sorted: their order has no meaning.
+    so it is cut at the commas and sorted: their order has no meaning. Nor have the quotes
+    that it puts around the name of a table that was made anew by a migration.
     """
     if connection.dialect.name == "postgresql":
         return dict(connection.exec_driver_sql(_POSTGRESQL).all())
     return {
-        name: "\n".join(sorted(line.strip(" \t\n,()") for line in (sql or "").splitlines()))
+        name: "\n".join(
+            sorted(line.strip(" \t\n,()") for line in (sql or "").replace('"', "").splitlines())
+        )
         for name, sql in connection.exec_driver_sql(_SQLITE)
     }

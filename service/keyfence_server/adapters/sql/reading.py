@@ -12,12 +12,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keyfence_server.adapters.sql import queries
 from keyfence_server.adapters.sql.errors import StoreFault, translated
-from keyfence_server.adapters.sql.records import row_to_change, row_to_key, row_to_keyspace
-from keyfence_server.adapters.sql.schema import changes, keys, keyspaces, requests
-from keyfence_server.application.ports import Change, KeyFilter
+from keyfence_server.adapters.sql.records import (
+    row_to_account,
+    row_to_change,
+    row_to_key,
+    row_to_keyspace,
+    row_to_session,
+)
+from keyfence_server.adapters.sql.schema import (
+    accounts,
+    changes,
+    keys,
+    keyspaces,
+    requests,
+    sessions,
+)
+from keyfence_server.application.ports import AccountFilter, Change, KeyFilter
+from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import Session, SessionId
 
 _BATCH: Final = 500
 # Both databases stop at about 32,000 parameters in a statement.
@@ -130,6 +145,45 @@ class SqlSnapshot:
             )
         )
         return KeyId(rows[0]["key_id"]) if rows else None
+
+    async def find_account(self, account_id: AccountId) -> Account | None:
+        """See the port."""
+        if _is_nowhere(account_id):
+            return None
+        rows = await self._rows(select(accounts).where(accounts.c.account_id == account_id))
+        return row_to_account(rows[0]) if rows else None
+
+    async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
+        """See the port."""
+        if _is_nowhere(keyspace, identity):
+            return None
+        rows = await self._rows(
+            select(accounts).where(
+                accounts.c.keyspace == keyspace, accounts.c.email_identity == identity
+            )
+        )
+        return row_to_account(rows[0]) if rows else None
+
+    async def list_accounts(
+        self, which: AccountFilter, *, after: AccountId | None, limit: int
+    ) -> list[Account]:
+        """See the port."""
+        if _is_nowhere(which.keyspace):
+            return []
+        query = select(accounts).where(accounts.c.keyspace == which.keyspace)
+        if which.state is not None:
+            query = query.where(accounts.c.state == which.state.value)
+        if after is not None:
+            query = query.where(accounts.c.account_id > _comparable(after))
+        rows = await self._rows(query.order_by(accounts.c.account_id).limit(limit))
+        return [row_to_account(row) for row in rows]
+
+    async def find_session(self, session_id: SessionId) -> Session | None:
+        """See the port."""
+        if _is_nowhere(session_id):
+            return None
+        rows = await self._rows(select(sessions).where(sessions.c.session_id == session_id))
+        return row_to_session(rows[0]) if rows else None
 
     async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
         """See the port."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
+from keyfence_server.domain.accounts import Account, AccountState, Email, PasswordHash
 from keyfence_server.application.ports import AuditEvent, Change, ChangeKind
 from keyfence_server.domain.documents import (
     declaration_from_document,
@@ -17,6 +18,7 @@ from keyfence_server.domain.documents import (
 from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import Session
 
 _PLAIN: Final = (
     "key_id",
@@ -86,6 +88,63 @@ def row_to_keyspace(row: RowMapping) -> Keyspace:
         create_time=row["create_time"],
         update_time=row["update_time"],
     )
+
+
+_OF_ACCOUNT: Final = (
+    "account_id",
+    "keyspace",
+    "display_name",
+    "plan",
+    "create_time",
+    "update_time",
+    "disable_time",
+)
+
+
+def account_to_row(account: Account, revision: int) -> dict[str, object]:
+    """The account's row, stamped with the revision."""
+    return {
+        **{name: getattr(account, name) for name in _OF_ACCOUNT},
+        "email": account.email.text,
+        "email_identity": account.email.identity,
+        "password_hash": account.password.text,
+        "pepper_version": account.password.pepper_version,
+        "labels": dict(account.labels),
+        "state": account.state.value,
+        "revision": revision,
+    }
+
+
+def row_to_account(row: RowMapping) -> Account:
+    """The account that was stored."""
+    return Account(
+        **{name: row[name] for name in _OF_ACCOUNT},
+        email=Email(row["email"]),
+        password=PasswordHash(row["password_hash"], row["pepper_version"]),
+        labels=row["labels"],
+        state=AccountState(row["state"]),
+        revision=row["revision"],
+    )
+
+
+_OF_SESSION: Final = (
+    "session_id",
+    "account_id",
+    "keyspace",
+    "create_time",
+    "expire_time",
+    "end_time",
+)
+
+
+def session_to_row(session: Session, revision: int) -> dict[str, object]:
+    """The session's row, stamped with the revision."""
+    return {**{name: getattr(session, name) for name in _OF_SESSION}, "revision": revision}
+
+
+def row_to_session(row: RowMapping) -> Session:
+    """The session that was stored."""
+    return Session(**{name: row[name] for name in _OF_SESSION}, revision=row["revision"])
 
 
 def changes_to_rows(changes: list[Change], revision: int) -> list[dict[str, object]]:

@@ -108,7 +108,7 @@ changes: Final = Table(
     Column("subject", ExactText, nullable=False),
     Column("keyspace", ExactText, nullable=False),
     Column("created", Boolean, nullable=False),
-    CheckConstraint("kind IN ('key', 'keyspace')", name="kind"),
+    CheckConstraint("kind IN ('key', 'keyspace', 'account', 'session')", name="kind"),
     CheckConstraint("revision >= 1", name="revision"),
     CheckConstraint("position >= 0", name="position"),
     comment="What each mutation changed: what caches must forget.",
@@ -130,6 +130,48 @@ audit_events: Final = Table(
     CheckConstraint("revision >= 1", name="revision"),
     UniqueConstraint("revision"),
     comment="Who did what: one event for each mutation.",
+)
+
+accounts: Final = Table(
+    "accounts",
+    metadata,
+    Column("account_id", ExactText, primary_key=True),
+    Column("keyspace", ExactText, nullable=False),
+    Column("email", ExactText, nullable=False),
+    Column("email_identity", ExactText, nullable=False),
+    Column("display_name", ExactText, nullable=False),
+    Column("password_hash", ExactText, nullable=False),
+    Column("pepper_version", Integer, nullable=False),
+    Column("plan", ExactText, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("state", ExactText, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Column("update_time", UtcTime, nullable=False),
+    Column("disable_time", UtcTime),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("state IN ('active', 'disabled')", name="state"),
+    CheckConstraint("(state = 'disabled') = (disable_time IS NOT NULL)", name="disable_time"),
+    CheckConstraint("pepper_version >= 0", name="pepper_version"),
+    CheckConstraint("revision >= 1", name="revision"),
+    Index(None, "keyspace", "email_identity", unique=True),
+    Index(None, "keyspace", "account_id"),
+    comment="The registered accounts. Their passwords are hashed, under a pepper.",
+)
+
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("session_id", ExactText, primary_key=True),
+    Column("account_id", ExactText, ForeignKey("accounts.account_id"), nullable=False),
+    Column("keyspace", ExactText, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Column("expire_time", UtcTime, nullable=False),
+    Column("end_time", UtcTime),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("revision >= 1", name="revision"),
+    Index(None, "account_id"),
+    Index(None, "expire_time"),
+    comment="The accounts' sessions. The tokens of their holders point here.",
 )
 
 requests: Final = Table(

@@ -16,20 +16,33 @@ from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.adapters.sql.records import (
+    account_to_row,
     changes_to_rows,
     event_to_row,
     key_to_row,
     keyspace_to_row,
+    session_to_row,
 )
-from keyfence_server.adapters.sql.schema import audit_events, changes, keys, keyspaces, requests
+from keyfence_server.adapters.sql.schema import (
+    accounts,
+    audit_events,
+    changes,
+    keys,
+    keyspaces,
+    requests,
+    sessions,
+)
 from keyfence_server.application.ports import AuditEvent, Change
+from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.sessions import Session, SessionId
 
 _REQUESTS_REMEMBERED: Final = timedelta(hours=24)
 # A day's requests must not all be forgotten by the one mutation that comes after a
 # quiet day. Each remembers one and forgets up to this many, so the table does not grow.
 _FORGOTTEN_AT_ONCE: Final = 100
+_SESSIONS_REMEMBERED: Final = timedelta(days=1)
 
 
 class _State(Enum):
@@ -69,6 +82,48 @@ class SqlTransaction(SqlSnapshot):
             await self._touch_one(update(keyspaces).where(keyspaces.c.name == name).values(row))
         else:
             await self._touch_one(insert(keyspaces).values(row))
+
+    async def insert_account(self, account: Account) -> None:
+        """See the port."""
+        await self._touch_one(insert(accounts).values(account_to_row(account, self._revision)))
+
+    async def update_account(self, account: Account) -> None:
+        """See the port."""
+        row = account_to_row(account, self._revision)
+        await self._touch_one(
+            update(accounts).where(accounts.c.account_id == row.pop("account_id")).values(row)
+        )
+
+    async def insert_session(self, session: Session) -> None:
+        """See the port."""
+        forgettable = (
+            select(sessions.c.session_id)
+            .where(sessions.c.expire_time < session.create_time - _SESSIONS_REMEMBERED)
+            .limit(_FORGOTTEN_AT_ONCE)
+        )
+        await self._execute(delete(sessions).where(sessions.c.session_id.in_(forgettable)))
+        await self._touch_one(insert(sessions).values(session_to_row(session, self._revision)))
+
+    async def update_session(self, session: Session) -> None:
+        """See the port."""
+        row = session_to_row(session, self._revision)
+        await self._touch_one(
+            update(sessions).where(sessions.c.session_id == row.pop("session_id")).values(row)
+        )
+
+    async def end_sessions(
+        self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
+    ) -> int:
+        """See the port."""
+        statement = update(sessions).where(
+            sessions.c.account_id == account_id,
+            sessions.c.end_time.is_(None),
+            sessions.c.expire_time > time,
+        )
+        if but is not None:
+            statement = statement.where(sessions.c.session_id != but)
+        ended = await self._execute(statement.values(end_time=time, revision=self._revision))
+        return int(ended.rowcount)
 
     async def insert_request(
         self, caller: KeyId, request_id: str, key_id: KeyId, time: datetime
