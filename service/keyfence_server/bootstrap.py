@@ -17,6 +17,8 @@ import structlog
 
 from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
+from keyfence_server.adapters.rate_limits.memory import MemoryCounter
+from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
 from keyfence_server.adapters.sql import (
     InvalidDatabaseUrl,
     SchemaMismatch,
@@ -32,6 +34,7 @@ from keyfence_server.application.first_start import FirstStart
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Clock, Store, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.rate_limits import RateLimits
 from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
 from keyfence_server.application.revoke_key import RevokeKey
@@ -56,6 +59,7 @@ from keyfence_server.provisioning import (
 from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
+from keyfence_server.rpc.envoy.service import EnvoyAuthorization
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.keys import KeyService
 from keyfence_server.rpc.keyspaces import KeyspaceService
@@ -105,6 +109,7 @@ class Authority:
     store: Store
     cache: FactCache
     mutations: Mutations
+    rate_limits: RateLimits
     rpc_stats: RpcStats
     store_stats: StoreStats
 
@@ -244,17 +249,31 @@ async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExit
         store=store,
         cache=cache,
         mutations=Mutations(store, SoleHolder(cache), clock),
+        rate_limits=_open_rate_limits(settings, clock, resources),
         rpc_stats=RpcStats(),
         store_stats=store_stats,
     )
 
 
+def _open_rate_limits(settings: Settings, clock: Clock, resources: AsyncExitStack) -> RateLimits:
+    shared = None
+    if settings.rate_limit_url is not None:
+        url = settings.rate_limit_url.get_secret_value()
+        try:
+            shared = RedisCounter(url, settings.rate_limit_timeout_seconds)
+        except InvalidCounterUrl as error:
+            raise CannotStart(f"KEYFENCE_RATE_LIMIT_URL: {error}") from None
+        resources.push_async_callback(shared.close)
+    return RateLimits(clock, MemoryCounter(clock), shared, settings.rate_limit_on_failure)
+
+
 def _services(authority: Authority) -> list[Service]:
     store, cache, clock = authority.store, authority.cache, authority.clock
     mutations, peppers = authority.mutations, authority.peppers
-    checks = Checks(cache, authority.presented_keys(), clock)
+    checks = Checks(cache, authority.presented_keys(), clock, authority.rate_limits)
     return [
         AuthorizationService(checks, cache, authority.rpc_stats.verdicts).service(),
+        EnvoyAuthorization(checks, cache, authority.rpc_stats.verdicts, clock).service(),
         KeyService(
             CreateKey(mutations, peppers, clock),
             ReadKeys(store),
@@ -349,6 +368,7 @@ def _serve_metrics(
         rpc=authority.rpc_stats,
         store=authority.store_stats,
         cache=authority.cache,
+        rate_limits=authority.rate_limits.stats,
         calls_under_way=lambda: gate.under_way,
         is_serving=lambda: health.is_serving,
     )

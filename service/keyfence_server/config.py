@@ -19,6 +19,7 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from keyfence_server.application.rate_limits import OnFailure
 from keyfence_server.rpc.addresses import (
     ListenAddress,
     TcpAddress,
@@ -103,6 +104,12 @@ class Settings(BaseSettings):
         cache_keys: how many keys to remember.
         cache_unknown_keys: how many keys that do not exist to remember.
         database_connections: the most connections to the database.
+        rate_limit_url: the Redis in which servers count together what keys use of their
+            rate limits: "redis://…", "rediss://…" or "redis+unix:///path". Not set: this
+            server counts by itself.
+        rate_limit_on_failure: what becomes of checks of limited keys while that Redis is
+            away: "local", "allow" or "deny".
+        rate_limit_timeout_seconds: how long a check waits for it.
         drain_seconds: what calls under way have left once the server is told to stop.
         drain_delay_seconds: how long the server says beforehand that it will stop, and
             goes on serving, so that load balancers can look elsewhere.
@@ -150,6 +157,9 @@ class Settings(BaseSettings):
     cache_keys: int = Field(default=100_000, ge=1, le=100_000_000)
     cache_unknown_keys: int = Field(default=10_000, ge=1, le=100_000_000)
     database_connections: int = Field(default=10, ge=2, le=1_000)
+    rate_limit_url: SecretStr | None = None
+    rate_limit_on_failure: OnFailure = OnFailure.LOCAL
+    rate_limit_timeout_seconds: Seconds = 0.25
     drain_seconds: float = Field(default=20, ge=0, le=3_600)
     drain_delay_seconds: float = Field(default=0, ge=0, le=3_600)
     log_format: LogFormat = LogFormat.AUTO
@@ -278,7 +288,10 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 def _name_problems(environment: Mapping[str, str]) -> list[str]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    secrets = {PREFIX + name for name in ("ROOT_KEY", "PEPPER", "PEPPER_FILE", "DATABASE_URL")}
+    secrets = {
+        PREFIX + name
+        for name in ("ROOT_KEY", "PEPPER", "PEPPER_FILE", "DATABASE_URL", "RATE_LIMIT_URL")
+    }
     doors = {PREFIX + name for name in ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE")}
     problems = []
     for name, value in sorted(environment.items()):

@@ -7,18 +7,19 @@ explanation that nobody asked for. Both are decided anew at every call, from fac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import Clock, FactSource
 from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.rate_limits import RateLimits, read_cost
 from keyfence_server.domain.addresses import Address, parse_address
 from keyfence_server.domain.errors import DomainError, InvalidInput, NotFound, UnknownScope
 from keyfence_server.domain.explanations import ScopeExplanation, explain
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.limits import RateLimitStatus
+from keyfence_server.domain.limits import DEFAULT_COST, RateLimitStatus
 from keyfence_server.domain.scopes import is_wildcard
 from keyfence_server.domain.verdicts import Reason
 
@@ -40,12 +41,14 @@ class Question:
         keyspace: which keyspace it must belong to; empty for any that the caller reaches.
         client_address: where it was presented from; empty for unknown.
         at_least_revision: the revision that the answer must reflect; 0 for any.
+        cost: what the check counts for against the key's rate limits.
     """
 
     api_key: str
     keyspace: str = ""
     client_address: str = ""
     at_least_revision: int = 0
+    cost: int = DEFAULT_COST
 
     def __repr__(self) -> str:
         return f"Question(api_key redacted, keyspace={self.keyspace!r})"
@@ -75,10 +78,17 @@ class Verdict:
 class Checks:
     """Answers whose key it is, and whether it may do a thing."""
 
-    def __init__(self, source: FactSource, presented: PresentedKeys, clock: Clock) -> None:
+    def __init__(
+        self,
+        source: FactSource,
+        presented: PresentedKeys,
+        clock: Clock,
+        rate_limits: RateLimits,
+    ) -> None:
         self._source = source
         self._presented = presented
         self._clock = clock
+        self._rate_limits = rate_limits
 
     async def authenticate(self, caller: Caller, question: Question) -> Verdict:
         """Whose key it is.
@@ -86,11 +96,15 @@ class Checks:
         Raises:
             InvalidInput: the address is none.
             Forbidden, NotFound: the keyspace is not for this caller, or there is none.
-            RevisionNotReached, StoreUnavailable: this server cannot answer now.
+            RevisionNotReached, StoreUnavailable, RateLimitsUnavailable: this server cannot
+                answer now.
         """
         await self._require_keyspace(caller, question)
         reason, facts, revision = await self._decide(caller, question)
-        return Verdict(reason, revision, facts)
+        verdict = Verdict(reason, revision, facts)
+        if facts is None or not facts.limits:
+            return verdict
+        return await self._counted(verdict, facts, question.cost)
 
     async def check_scope(
         self,
@@ -105,9 +119,25 @@ class Checks:
         Raises:
             UnknownScope: a scope is not registered: a fault of the asking service,
                 and never a yes.
-            InvalidInput, Forbidden, NotFound, RevisionNotReached, StoreUnavailable: as
-                for `authenticate`.
+            InvalidInput, Forbidden, NotFound, RevisionNotReached, StoreUnavailable,
+                RateLimitsUnavailable: as for `authenticate`.
         """
+        verdict = await self._scope_verdict(
+            caller, question, required_scopes, with_explanation=with_explanation
+        )
+        facts = verdict.facts
+        if facts is None or not facts.limits:
+            return verdict
+        return await self._counted(verdict, facts, question.cost)
+
+    async def _scope_verdict(
+        self,
+        caller: Caller,
+        question: Question,
+        required_scopes: Sequence[str],
+        *,
+        with_explanation: bool,
+    ) -> Verdict:
         _require_scope_count(required_scopes)
         keyspace = await self._require_keyspace(caller, question)
         if keyspace is not None:
@@ -126,6 +156,16 @@ class Checks:
         in_order = tuple(scope for scope in dict.fromkeys(required_scopes) if scope in lacking)
         return Verdict(Reason.SCOPE_MISSING, revision, facts, in_order, explanation)
 
+    async def _counted(self, verdict: Verdict, facts: KeyFacts, cost: int) -> Verdict:
+        """The verdict of a limited key, with its limit: only what would pass counts."""
+        if verdict.reason is Reason.OK:
+            passes, status = await self._rate_limits.take(facts.limits, cost)
+            reason = Reason.OK if passes else Reason.RATE_LIMITED
+            return replace(verdict, reason=reason, rate_limit=status)
+        if verdict.reason is Reason.SCOPE_MISSING:
+            return replace(verdict, rate_limit=await self._rate_limits.look(facts.limits))
+        return verdict
+
     async def _require_keyspace(self, caller: Caller, question: Question) -> Keyspace | None:
         if not question.keyspace:
             return None
@@ -139,6 +179,7 @@ class Checks:
         self, caller: Caller, question: Question
     ) -> tuple[Reason, KeyFacts | None, int]:
         address = _address(question.client_address)
+        read_cost(question.cost)
         # Read first: what is found afterwards is at least as new.
         revision = self._source.revision
         if question.at_least_revision > revision:

@@ -26,6 +26,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from keyfence.v1 import reason_pb2
+from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.rpc.stats import LATENCY_BOUNDS, Latencies, RpcStats
 from keyfence_server.telemetry.measured_store import StoreStats
@@ -38,6 +39,7 @@ class Sources:
     rpc: RpcStats
     store: StoreStats
     cache: FactCache
+    rate_limits: RateLimitStats
     calls_under_way: Callable[[], int]
     is_serving: Callable[[], bool]
 
@@ -63,6 +65,7 @@ class KeyfenceCollector(Collector):
         yield from self._of_calls()
         yield from self._of_cache()
         yield from self._of_store()
+        yield from self._of_rate_limits()
 
     def _of_calls(self) -> Iterator[Metric]:
         sources = self._sources
@@ -132,6 +135,24 @@ class KeyfenceCollector(Collector):
             "keyfence_store_in_use",
             "Snapshots and transactions that are open now.",
             value=stats.in_use,
+        )
+
+    def _of_rate_limits(self) -> Iterator[Metric]:
+        stats = self._sources.rate_limits
+        yield GaugeMetricFamily(
+            "keyfence_rate_limit_counter_away",
+            "Whether the counter that servers share cannot be reached: 1 or 0.",
+            value=int(stats.is_away),
+        )
+        yield CounterMetricFamily(
+            "keyfence_rate_limit_counter_failures",
+            "How often the counter that servers share failed when it was asked.",
+            value=stats.failures,
+        )
+        yield CounterMetricFamily(
+            "keyfence_rate_limit_checks_without_counter",
+            "Checks of limited keys that were decided without the counter that servers share.",
+            value=stats.without_counter,
         )
 
 

@@ -15,7 +15,9 @@ from keyfence_server.application.checks import Question, Verdict
 from keyfence_server.domain.catalog import ScopePath
 from keyfence_server.domain.explanations import ScopeExplanation
 from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.limits import DEFAULT_COST
 from keyfence_server.domain.verdicts import Reason
+from keyfence_server.rpc.convert.limits import status_of
 from keyfence_server.rpc.convert.times import timestamp_of
 
 REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
@@ -31,7 +33,11 @@ def question_from(
 ) -> Question:
     """What is asked about which key."""
     return Question(
-        request.api_key, request.keyspace, request.client_address, request.at_least_revision
+        request.api_key,
+        request.keyspace,
+        request.client_address,
+        request.at_least_revision,
+        request.cost if request.HasField("cost") else DEFAULT_COST,
     )
 
 
@@ -112,6 +118,7 @@ def check_response(
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
         explanation=explanation_of(verdict.explanation),
+        rate_limit=status_of(verdict.rate_limit),
     )
 
 
@@ -125,4 +132,5 @@ def authenticate_response(
         reason=REASON_NUMBERS[verdict.reason],
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
+        rate_limit=status_of(verdict.rate_limit),
     )
