@@ -19,6 +19,7 @@ from keyfence_server.domain.declarations import (
     HttpDeclaration,
 )
 from keyfence_server.domain.errors import Problem
+from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.text_templates import (
     InvalidTemplate,
     JsonTemplate,
@@ -92,7 +93,7 @@ class Denial:
     Attributes:
         request_id: empty if there is none.
         time: now, as RFC 3339 writes it.
-        limit, remaining, reset, retry_after: of the rate limit, if the key has one.
+        rate_limit: where the key's limit stands, if it has one.
     """
 
     reason: Reason
@@ -100,10 +101,7 @@ class Denial:
     missing_scopes: Sequence[str] = ()
     request_id: str = ""
     time: str = ""
-    limit: int | None = None
-    remaining: int | None = None
-    reset: int | None = None
-    retry_after: int | None = None
+    rate_limit: RateLimitStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +145,7 @@ class HttpRules:
     def answer(self, denial: Denial) -> HttpAnswer:
         """What the end user gets to see."""
         parts = self._answers[denial.reason]
+        limit = denial.rate_limit
         values: dict[str, Value] = {
             "keyspace": self._keyspace,
             "scheme": "Bearer" if self.credentials.bearer else "ApiKey",
@@ -156,32 +155,36 @@ class HttpRules:
             "required_scopes": denial.required_scopes,
             "request_id": denial.request_id,
             "time": denial.time,
-            "limit": denial.limit,
-            "remaining": denial.remaining,
-            "reset": denial.reset,
-            "retry_after": denial.retry_after,
+            "limit": limit.limit.rate.requests if limit else None,
+            "remaining": limit.remaining if limit else None,
+            "reset": limit.reset_at if limit else None,
+            "retry_after": limit.retry_after if limit else None,
         }
         values["message"] = parts.message.render(values)
         headers = [
             ("content-type", self.declaration.content_type),
             # The answer is for this credential and this moment.
             ("cache-control", "no-store"),
-            *self.limit_headers(denial.limit, denial.remaining, denial.reset),
+            *self.limit_headers(limit),
         ]
         challenge = parts.challenge.render(values, separator=" ")
         if challenge:
             headers.append(("www-authenticate", challenge))
-        if denial.retry_after is not None:
-            headers.append(("retry-after", str(denial.retry_after)))
+        if limit is not None and limit.retry_after is not None:
+            headers.append(("retry-after", str(limit.retry_after)))
         return HttpAnswer(parts.status, tuple(headers), parts.body.render(values))
 
-    def limit_headers(
-        self, limit: int | None, remaining: int | None, reset: int | None
-    ) -> list[tuple[str, str]]:
+    def limit_headers(self, status: RateLimitStatus | None) -> list[tuple[str, str]]:
         """The headers that say where a rate limit stands; none where there is none."""
+        if status is None:
+            return []
         names = self.declaration.rate_limit_headers
-        named = ((names.limit, limit), (names.remaining, remaining), (names.reset, reset))
-        return [(name, str(value)) for name, value in named if name and value is not None]
+        named = (
+            (names.limit, status.limit.rate.requests),
+            (names.remaining, status.remaining),
+            (names.reset, status.reset_at),
+        )
+        return [(name, str(value)) for name, value in named if name]
 
 
 def compile_http(declaration: HttpDeclaration, keyspace: str) -> HttpRules:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final, NoReturn
 
@@ -71,10 +71,12 @@ class Service:
 
     Attributes:
         handlers: by the RPC's name.
+        requirements: of RPCs whose descriptor is not ours to say so in, by name.
     """
 
     descriptor: ServiceDescriptor
     handlers: Mapping[str, Handler]
+    requirements: Mapping[str, Requirement] = field(default_factory=dict)
 
 
 def read_requirement(method: MethodDescriptor) -> Requirement:
@@ -122,19 +124,25 @@ class Pipeline:
         """
         return {
             f"/{service.descriptor.full_name}/{method.name}": grpc.unary_unary_rpc_method_handler(
-                self._wrap(method, service.handlers[method.name])
+                self._wrap(
+                    method,
+                    service.handlers[method.name],
+                    service.requirements.get(method.name) or read_requirement(method),
+                )
             )
             for service in services
             for method in service.descriptor.methods
         }
 
-    def _wrap(self, method: MethodDescriptor, handler: Handler) -> RawHandler:
+    def _wrap(
+        self, method: MethodDescriptor, handler: Handler, requirement: Requirement
+    ) -> RawHandler:
         if method.client_streaming or method.server_streaming:
             raise UndeclaredAccess(f"{method.full_name} streams, which this pipeline does not")
         name = f"/{method.containing_service.full_name}/{method.name}"
         stats = self._stats.methods.setdefault(name, MethodStats())
         failures = _Failures(name, stats, self._alerts)
-        run = self._run(name, method, handler, stats, failures)
+        run = self._run(name, method, handler, requirement, stats, failures)
         return self._tracing.traced(name, run) if self._tracing is not None else run
 
     def _run(
@@ -142,10 +150,10 @@ class Pipeline:
         name: str,
         method: MethodDescriptor,
         handler: Handler,
+        requirement: Requirement,
         stats: MethodStats,
         failures: _Failures,
     ) -> RawHandler:
-        requirement = read_requirement(method)
         authorize = _authorizer(requirement, name)
         # A mutation is told its request id in any case, is audited and logged under it.
         # Anything else gets one when it fails: making and sending it costs a check more
