@@ -178,6 +178,6 @@ def _metadata(reason: Reason, facts: KeyFacts | None) -> Any:
 def _set(options: Any, name: str, value: str) -> None:
     option = options.add()
     option.header.key = name
-    # As bytes, since a cookie may hold any.
-    option.header.raw_value = value.encode("latin-1", "replace")
+    # Envoy does not look at `raw_value` here, so what is no UTF-8 cannot be sent on.
+    option.header.value = value.encode("utf-8", "replace").decode()
     option.append_action = _OVERWRITE

@@ -54,7 +54,7 @@ def headers_of(http: Any) -> Headers:
         return [
             (
                 one.key.lower(),
-                one.raw_value.decode("latin-1") if one.raw_value else one.value,
+                one.raw_value.decode("utf-8", "replace") if one.raw_value else one.value,
             )
             for one in raw
         ]
