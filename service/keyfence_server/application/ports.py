@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from keyfence_server.domain.accounts import Account, AccountId, AccountState, PasswordHash
 from keyfence_server.domain.facts import KeyFacts
@@ -22,6 +22,10 @@ from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest, Plaintext
 from keyfence_server.domain.sessions import Session, SessionFacts, SessionId
+
+
+CredentialId: TypeAlias = KeyId | SessionId
+"""What a caller is known by."""
 
 
 class StoreUnavailable(Exception):
@@ -74,10 +78,12 @@ class AuditEvent:
 
     Attributes:
         action: "key.create", "key.update", "key.rotate", "key.revoke",
-            "keyspace.apply".
-        actor_key_id: the credential that asked for it; None at first start, when the
-            server makes the first credential itself.
-        subject: the key's id, or the keyspace's name.
+            "keyspace.apply", "account.register", "account.update", "account.disable",
+            "account.enable", "account.log_in", "account.log_out".
+        actor_key_id: the credential that asked for it, a key or a session; None where none
+            was needed: when the server makes the first credential itself, and where
+            anybody may register or log in.
+        subject: the key's, account's or session's id, or the keyspace's name.
         request_id: of the RPC, as in the log.
         details: what a reader would ask next, never a secret.
     """
@@ -85,7 +91,7 @@ class AuditEvent:
     event_id: str
     time: datetime
     action: str
-    actor_key_id: KeyId | None
+    actor_key_id: CredentialId | None
     keyspace: str
     account_id: str | None
     subject: str
@@ -161,7 +167,7 @@ class Snapshot(Protocol):
         """At most `limit` keyspaces with a name above `after`, in the order of their names."""
         ...
 
-    async def find_request(self, caller: KeyId, request_id: str) -> KeyId | None:
+    async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
         """The key that the caller's request of this id made."""
         ...
 
@@ -251,7 +257,7 @@ class Transaction(Snapshot, Protocol):
         ...
 
     async def insert_request(
-        self, caller: KeyId, request_id: str, key_id: KeyId, time: datetime
+        self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
     ) -> None:
         """Remembers what a request made. Also forgets, at its leisure, requests that are
         older than 24 hours before `time`."""
@@ -355,19 +361,15 @@ class FactSource(Protocol):
         ...
 
 
-class TooBusy(Exception):
-    """More passwords are waiting to be hashed than may wait. Nothing was done."""
-
-
 class PasswordHashes(Protocol):
     """Hashes passwords, slowly on purpose, and apart from everything that must not wait."""
 
     async def hash(self, password: Plaintext) -> PasswordHash:
-        """What to keep of a password. Raises `TooBusy`."""
+        """What to keep of a password. Raises `Overloaded`."""
         ...
 
     async def verify(self, password: Plaintext, kept: PasswordHash | None) -> bool:
-        """Whether this is the password that was kept. Raises `TooBusy`.
+        """Whether this is the password that was kept. Raises `Overloaded`.
 
         Args:
             kept: None: there is none, which takes the same work to find out.

@@ -61,7 +61,7 @@ class ReadKeys:
         limit = read_page_size(listing.page_size)
         question = (
             "keys",
-            caller.key_id,
+            caller.credential_id or "",
             which.keyspace,
             which.account_id or "",
             which.state.value if which.state else "",
@@ -81,13 +81,13 @@ class ReadKeys:
     @staticmethod
     def _filter(caller: Caller, listing: Listing) -> KeyFilter:
         keyspace, account_id = listing.keyspace, listing.account_id
-        if not caller.is_operator:
+        own = caller.own
+        if own is not None:
             # Whose keys are listed comes from the credential, whatever the request says.
-            own = caller.facts.key
             keyspace, account_id = keyspace or own.keyspace, account_id or own.account_id
             if account_id != own.account_id:
                 raise InvalidInput.field(
-                    "account_id", "an account's key lists the keys of its own account alone"
+                    "account_id", "an account's credential lists the keys of its own account alone"
                 )
         if not keyspace:
             raise InvalidInput.field("keyspace", "name the keyspace whose keys to list")

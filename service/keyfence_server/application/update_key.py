@@ -10,7 +10,7 @@ from typing import Final
 from keyfence_server.application.audit import key_event
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.change_keys import get_for_change, require_an_administrator
-from keyfence_server.application.create_key import measures_of
+from keyfence_server.application.create_key import require_may_make
 from keyfence_server.application.key_inputs import (
     read_addresses,
     read_display_name,
@@ -22,7 +22,6 @@ from keyfence_server.application.key_inputs import (
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
-from keyfence_server.domain.attenuation import require_within
 from keyfence_server.domain.errors import Conflict, InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keys import Key, KeyState
@@ -94,8 +93,7 @@ class UpdateKey:
             return Effect(before)
         if _may_widen(update):
             # A key that changes itself is measured by what it was before.
-            for measure in measures_of(maker, key.keyspace):
-                require_within(measure, key)
+            require_may_make(maker, key)
         await transaction.update_key(key)
         await require_an_administrator(transaction, key.keyspace, self._clock)
         stored = replace(key, revision=transaction.revision)

@@ -34,6 +34,39 @@ def require_within(maker: KeyFacts, key: Key) -> None:
     _require_rate_within(maker, key)
 
 
+def require_grantable(keyspace: Keyspace, key: Key) -> None:
+    """Makes sure that a key can do nothing that accounts may not give to their keys by
+    themselves, in a session: no more than the keyspace lets them grant, no oftener than
+    it lets any key be used.
+
+    Raises:
+        ExceedsMaker: naming the respect: "scopes" or "rate_limit".
+    """
+    declared = keyspace.declaration.accounts
+    grantable = declared.grantable_scopes if declared is not None else ()
+    for granted in key.granted_scopes if grantable else ():
+        if not any(covers(pattern, granted) for pattern in grantable) and not _is_implied(
+            granted, grantable, keyspace
+        ):
+            raise ExceedsMaker(
+                f'accounts of keyspace "{keyspace.name}" cannot grant "{granted}" themselves; '
+                f"they can grant {', '.join(grantable[:5])}",
+                exceeds="scopes",
+            )
+    rate, default = key.rate_limit, keyspace.declaration.limits.per_key
+    if rate is not None and default is not None and not rate.is_within(default):
+        raise ExceedsMaker(
+            f"a key that is made in a session can have a limit of {default} at most",
+            exceeds="rate_limit",
+        )
+
+
+def _is_implied(granted: str, grantable: Sequence[str], keyspace: Keyspace) -> bool:
+    """Whether a registered scope comes with those that may be granted."""
+    catalog = keyspace.catalog
+    return granted in catalog and not catalog.mask([granted]) & ~catalog.mask(grantable)
+
+
 def _require_scopes_within(maker: KeyFacts, key: Key) -> None:
     catalog = maker.keyspace.catalog
     # The key's own cap is left out of account: it may be lifted one day.

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
+from keyfence_server.domain.accounts import Account, AccountState
 from keyfence_server.domain.addresses import Address, Network, is_within, parse_network
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
@@ -37,6 +38,8 @@ class KeyFacts:
         limits: the rate limits that the key is under: its own, those of the keys that it
             was delegated from, whose allowance it spends, and its account's. Most often
             none.
+        account_state: whether the key's owner works, if that is a registered account.
+            None: it is not, or nobody has looked, since nothing was to be decided.
     """
 
     lineage: Lineage
@@ -47,6 +50,7 @@ class KeyFacts:
     allow_lists: tuple[tuple[Network, ...], ...]
     effective_scopes: tuple[str, ...] = field(repr=False)
     limits: tuple[Limit, ...] = ()
+    account_state: AccountState | None = None
 
     @property
     def key(self) -> Key:
@@ -71,6 +75,8 @@ class KeyFacts:
             return Reason.KEY_EXPIRED
         if self.state is KeyState.DISABLED:
             return Reason.KEY_DISABLED
+        if self.account_state is AccountState.DISABLED:
+            return Reason.ACCOUNT_DISABLED
         for networks in self.allow_lists:
             if address is None or not is_within(address, networks):
                 return Reason.ADDRESS_NOT_ALLOWED
@@ -87,8 +93,13 @@ def _is_bound(key: Key, keyspace: str) -> bool:
     return keyspace in bound or (ALL_KEYSPACES in bound and keyspace != SYSTEM)
 
 
-def compile_facts(lineage: Lineage, keyspace: Keyspace) -> KeyFacts:
-    """Works out what follows from a key's records and its keyspace's declaration."""
+def compile_facts(lineage: Lineage, keyspace: Keyspace, account: Account | None = None) -> KeyFacts:
+    """Works out what follows from a key's records and its keyspace's declaration.
+
+    Args:
+        account: the registered account with the id of the key's owner. Whoever decides
+            by the facts must have looked for it. One of another keyspace is a namesake.
+    """
     effective = -1
     for key in lineage:
         effective &= own_mask(key, keyspace)
@@ -107,6 +118,9 @@ def compile_facts(lineage: Lineage, keyspace: Keyspace) -> KeyFacts:
         ),
         effective_scopes=keyspace.catalog.names_in(effective),
         limits=_limits(lineage, keyspace),
+        account_state=(
+            account.state if account is not None and account.keyspace == keyspace.name else None
+        ),
     )
 
 

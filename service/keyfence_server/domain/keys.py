@@ -17,6 +17,7 @@ from typing import Final, NewType
 from keyfence_server.domain.errors import Precondition
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import SessionId
 
 KeyId = NewType("KeyId", str)
 
@@ -42,6 +43,7 @@ class Key:
         bound_keyspaces: for operator credentials: the keyspaces they may act on, "*"
             for all but `system`. Empty for every other key.
         expire_time: None means never, by time.
+        created_by_key_id: the credential that made it: a key, or a session.
         rate_limit: the key's own; None: what its keyspace says.
         revision: the revision at which this record was written.
     """
@@ -67,7 +69,7 @@ class Key:
     parent_key_id: KeyId | None = None
     rotated_from_key_id: KeyId | None = None
     rotated_to_key_id: KeyId | None = None
-    created_by_key_id: KeyId | None = None
+    created_by_key_id: KeyId | SessionId | None = None
     rate_limit: Rate | None = None
     revision: int = 0
 

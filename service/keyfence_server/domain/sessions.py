@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NewType
 
-from keyfence_server.domain.accounts import Account, AccountId
+from keyfence_server.domain.accounts import AccountId, AccountState
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.verdicts import Reason
 
@@ -41,11 +41,17 @@ class Session:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionFacts:
-    """A session, its account and its keyspace: what caches keep of it, and no decision."""
+    """What caches keep of a session, and no decision: the record, whether its account
+    works, and its keyspace as it was when the facts were put together."""
 
     session: Session
-    account: Account
+    account_state: AccountState
     keyspace: Keyspace
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session's id."""
+        return self.session.session_id
 
     def reason_at(self, now: float) -> Reason:
         """Why the session passes or does not, in the order of precedence.
@@ -59,6 +65,9 @@ class SessionFacts:
             return Reason.KEY_REVOKED
         if now >= self.session.expire_time.timestamp():
             return Reason.KEY_EXPIRED
-        if self.account.is_disabled:
+        if self.keyspace.declaration.accounts is None:
+            # The keyspace has no accounts any more. They may come back, and so may this.
+            return Reason.KEY_DISABLED
+        if self.account_state is AccountState.DISABLED:
             return Reason.ACCOUNT_DISABLED
         return Reason.OK

@@ -27,7 +27,7 @@ from keyfence_server.adapters.sql.schema import (
     requests,
     sessions,
 )
-from keyfence_server.application.ports import AccountFilter, Change, KeyFilter
+from keyfence_server.application.ports import AccountFilter, Change, CredentialId, KeyFilter
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
@@ -135,7 +135,7 @@ class SqlSnapshot:
             query = query.where(keyspaces.c.name > _comparable(after))
         return [row_to_keyspace(row) for row in await self._rows(query)]
 
-    async def find_request(self, caller: KeyId, request_id: str) -> KeyId | None:
+    async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
         """See the port."""
         if _is_nowhere(caller, request_id):
             return None

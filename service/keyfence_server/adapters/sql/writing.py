@@ -32,7 +32,7 @@ from keyfence_server.adapters.sql.schema import (
     requests,
     sessions,
 )
-from keyfence_server.application.ports import AuditEvent, Change
+from keyfence_server.application.ports import AuditEvent, Change, CredentialId
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.keyspaces import Keyspace
@@ -126,7 +126,7 @@ class SqlTransaction(SqlSnapshot):
         return int(ended.rowcount)
 
     async def insert_request(
-        self, caller: KeyId, request_id: str, key_id: KeyId, time: datetime
+        self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
     ) -> None:
         """See the port."""
         identity = (requests.c.caller_key_id, requests.c.request_id)

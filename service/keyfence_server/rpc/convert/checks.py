@@ -11,6 +11,7 @@ from keyfence.v1 import (
     principal_pb2,
     reason_pb2,
 )
+from keyfence_server.application.callers import AccountKey, AccountSession, Caller, Operator
 from keyfence_server.application.checks import Question, Verdict
 from keyfence_server.domain.catalog import ScopePath
 from keyfence_server.domain.explanations import ScopeExplanation
@@ -83,6 +84,21 @@ def _principal(facts: KeyFacts) -> principal_pb2.Principal:
         labels=key.labels,
         bound_keyspaces=key.bound_keyspaces,
     )
+
+
+def principal_of(caller: Caller, principals: Principals) -> principal_pb2.Principal | None:
+    """Who a caller is; None for nobody."""
+    if isinstance(caller, AccountSession):
+        session = caller.facts.session
+        return principal_pb2.Principal(
+            session_id=session.session_id,
+            account_id=session.account_id,
+            keyspace=session.keyspace,
+            expire_time=timestamp_of(session.expire_time),
+        )
+    if isinstance(caller, Operator | AccountKey):
+        return principals.of(caller.facts)
+    return None
 
 
 def explanation_of(

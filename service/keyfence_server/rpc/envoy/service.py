@@ -37,7 +37,7 @@ from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
 from keyfence_server.rpc.status import failure_of
 
 # Envoy's descriptor cannot say what our RPCs say of themselves.
-_REQUIREMENT: Final = Requirement(scope="keys:check", admits_accounts=False, has_side_effects=False)
+_REQUIREMENT: Final = Requirement(scope="keys:check", has_side_effects=False)
 _UNAVAILABLE: Final = 503
 _MISCONFIGURED: Final = 500
 _ALERTS_PER_SECOND: Final = 5
