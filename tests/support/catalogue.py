@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from sqlalchemy import Connection
@@ -10,6 +11,8 @@ _SQLITE: Final = """
 SELECT type || ' ' || name, sql FROM sqlite_master
 WHERE name NOT LIKE 'sqlite_%' AND name <> 'alembic_version'
 """
+# A line's end, or what stands before a column that was added to the table later.
+_BETWEEN: Final = re.compile(r"\n|, (?=[a-z_]+ [A-Z])")
 _POSTGRESQL: Final = """
 WITH ours AS (
     SELECT oid, relname FROM pg_class
@@ -44,7 +47,9 @@ def describe(connection: Connection) -> dict[str, str]:
         return dict(connection.exec_driver_sql(_POSTGRESQL).all())
     return {
         name: "\n".join(
-            sorted(line.strip(" \t\n,()") for line in (sql or "").replace('"', "").splitlines())
+            sorted(
+                line.strip(" \t\n,()") for line in _BETWEEN.split((sql or "").replace('"', ""))
+            )
         )
         for name, sql in connection.exec_driver_sql(_SQLITE)
     }

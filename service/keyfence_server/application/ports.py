@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from typing import Protocol, TypeAlias
 
@@ -22,7 +22,6 @@ from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest, Plaintext
 from keyfence_server.domain.sessions import Session, SessionFacts, SessionId
-
 
 CredentialId: TypeAlias = KeyId | SessionId
 """What a caller is known by."""
@@ -97,6 +96,78 @@ class AuditEvent:
     subject: str
     request_id: str | None
     details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent:
+    """An event and its place in the chain of all of them.
+
+    Attributes:
+        sequence: 1 for the first event, and so on without gaps.
+        revision: of the mutation that it tells of; None if it tells of none.
+        hash: of the event and of the hash of the one before, as `audit_chain` says.
+    """
+
+    sequence: int
+    revision: int | None
+    event: AuditEvent
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChainEnd:
+    """How many events there are, and the hash of the last one."""
+
+    count: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events to list. None means any.
+
+    Attributes:
+        action_prefix: what the action begins with, such as "key." or "key.revoke".
+        start_time: not before this.
+        end_time: before this.
+        but_keyspace: none of this keyspace.
+    """
+
+    keyspaces: frozenset[str] | None = None
+    but_keyspace: str | None = None
+    account_id: str | None = None
+    subject: str | None = None
+    actor_key_id: str | None = None
+    action_prefix: str | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """How a key has been used.
+
+    Attributes:
+        last_used_address: where the key was presented from then; empty for unknown.
+        count: how often, in all.
+    """
+
+    last_used_time: datetime
+    last_used_address: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseToAdd:
+    """That a key was used so often since somebody last said so.
+
+    Attributes:
+        day: on which day, in UTC.
+    """
+
+    key_id: KeyId
+    day: date
+    use: KeyUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +258,34 @@ class Snapshot(Protocol):
 
     async def find_session(self, session_id: SessionId) -> Session | None:
         """The session with this id. One that is past its time may be forgotten."""
+        ...
+
+    async def list_events(
+        self,
+        which: EventFilter,
+        *,
+        after: int | None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[RecordedEvent]:
+        """At most `limit` audit events in the order of their sequence: those above `after`,
+        or, the newest first, those below it. None for `after` begins at the end."""
+        ...
+
+    async def end_of_events(self) -> ChainEnd:
+        """Where the chain of audit events ends, as the store remembers it apart from them."""
+        ...
+
+    async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
+        """How these keys have been used, as far as it is written down; what was never
+        used is left out."""
+        ...
+
+    async def list_use_days(
+        self, key_id: KeyId, *, first: date, last: date
+    ) -> list[tuple[date, int]]:
+        """How often a key was used on each of these days, in order, without those on which
+        it was not."""
         ...
 
     async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
@@ -287,6 +386,29 @@ class Store(Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Opens a mutation, once every other has ended. Raises `StoreUnavailable`."""
+        ...
+
+    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        """Adds to what is known of keys' uses, all of it or nothing.
+
+        It is no mutation: nothing that caches keep is touched, and there is no revision.
+        A time or address that is older than what is known already changes neither.
+
+        Args:
+            uses: at most one for each key and day.
+            forget_before: what was counted for earlier days is forgotten.
+
+        Raises:
+            StoreUnavailable: nothing was added, or it is not known whether it was.
+        """
+        ...
+
+    async def append_events(self, events: Sequence[AuditEvent]) -> None:
+        """Adds audit events that tell of no mutation to the chain, all of them or none.
+
+        Raises:
+            StoreUnavailable: nothing was added, or it is not known whether it was.
+        """
         ...
 
     async def ping(self) -> None:

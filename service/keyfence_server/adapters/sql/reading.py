@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from itertools import takewhile
 from typing import Any, Final
 
@@ -15,19 +16,33 @@ from keyfence_server.adapters.sql.errors import StoreFault, translated
 from keyfence_server.adapters.sql.records import (
     row_to_account,
     row_to_change,
+    row_to_event,
     row_to_key,
     row_to_keyspace,
     row_to_session,
 )
 from keyfence_server.adapters.sql.schema import (
     accounts,
+    audit_events,
+    audit_head,
     changes,
+    key_use_days,
+    key_uses,
     keys,
     keyspaces,
     requests,
     sessions,
 )
-from keyfence_server.application.ports import AccountFilter, Change, CredentialId, KeyFilter
+from keyfence_server.application.ports import (
+    AccountFilter,
+    ChainEnd,
+    Change,
+    CredentialId,
+    EventFilter,
+    KeyFilter,
+    KeyUse,
+    RecordedEvent,
+)
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
@@ -184,6 +199,60 @@ class SqlSnapshot:
             return None
         rows = await self._rows(select(sessions).where(sessions.c.session_id == session_id))
         return row_to_session(rows[0]) if rows else None
+
+    async def list_events(
+        self,
+        which: EventFilter,
+        *,
+        after: int | None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[RecordedEvent]:
+        """See the port."""
+        sequence = audit_events.c.sequence
+        query = select(audit_events).where(*queries.telling(which)).limit(limit)
+        if after is not None:
+            query = query.where(sequence < after if newest_first else sequence > after)
+        query = query.order_by(sequence.desc() if newest_first else sequence)
+        texts = (which.account_id, which.subject, which.actor_key_id, which.action_prefix)
+        if _is_nowhere(*texts, *(which.keyspaces or ())):
+            return []
+        return [row_to_event(row) for row in await self._rows(query)]
+
+    async def end_of_events(self) -> ChainEnd:
+        """See the port."""
+        rows = await self._rows(select(audit_head))
+        if not rows:
+            raise StoreFault("the chain of audit events has lost its head")
+        return ChainEnd(rows[0]["event_count"], rows[0]["hash"])
+
+    async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
+        """See the port."""
+        found = {}
+        ids = [one for one in key_ids if not _is_nowhere(one)]
+        for start in range(0, len(ids), _MOST_IDS):
+            some = ids[start : start + _MOST_IDS]
+            for row in await self._rows(select(key_uses).where(key_uses.c.key_id.in_(some))):
+                found[KeyId(row["key_id"])] = KeyUse(
+                    row["last_used_time"], row["last_used_address"], row["use_count"]
+                )
+        return found
+
+    async def list_use_days(
+        self, key_id: KeyId, *, first: date, last: date
+    ) -> list[tuple[date, int]]:
+        """See the port."""
+        if _is_nowhere(key_id):
+            return []
+        day = key_use_days.c.day
+        query = (
+            select(key_use_days)
+            .where(key_use_days.c.key_id == key_id)
+            .where(day >= first.isoformat(), day <= last.isoformat())
+            .order_by(day)
+        )
+        rows = await self._rows(query)
+        return [(date.fromisoformat(row["day"]), row["use_count"]) for row in rows]
 
     async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
         """See the port."""

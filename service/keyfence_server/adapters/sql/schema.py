@@ -87,6 +87,7 @@ keys: Final = Table(
     Column("rotated_to_key_id", ExactText),
     Column("created_by_key_id", ExactText),
     Column("revision", BigInteger, nullable=False),
+    Column("rate_limit", ExactText),
     CheckConstraint("state IN ('active', 'disabled', 'revoked')", name="state"),
     CheckConstraint("(state = 'revoked') = (revoke_time IS NOT NULL)", name="revoke_time"),
     CheckConstraint("length(digest) = 32", name="digest"),
@@ -117,8 +118,10 @@ changes: Final = Table(
 audit_events: Final = Table(
     "audit_events",
     metadata,
-    Column("event_id", ExactText, primary_key=True),
-    Column("revision", BigInteger, nullable=False),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", ExactText, nullable=False),
+    # What is no mutation, such as attempts that failed, has none.
+    Column("revision", BigInteger),
     Column("time", UtcTime, nullable=False),
     Column("action", ExactText, nullable=False),
     Column("actor_key_id", ExactText),
@@ -127,9 +130,50 @@ audit_events: Final = Table(
     Column("subject", ExactText, nullable=False),
     Column("request_id", ExactText),
     Column("details", JSON, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    CheckConstraint("sequence >= 1", name="sequence"),
     CheckConstraint("revision >= 1", name="revision"),
+    CheckConstraint("length(hash) = 32", name="hash"),
+    UniqueConstraint("event_id"),
     UniqueConstraint("revision"),
-    comment="Who did what: one event for each mutation.",
+    Index(None, "keyspace", "sequence"),
+    Index(None, "subject", "sequence"),
+    Index(None, "actor_key_id", "sequence"),
+    comment="Who did what, each event with a hash of itself and of the one before.",
+)
+
+audit_head: Final = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("event_count", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    CheckConstraint("id = 1", name="single_row"),
+    CheckConstraint("event_count >= 0", name="event_count"),
+    CheckConstraint("length(hash) = 32", name="hash"),
+    comment="How many audit events there are, and the last one's hash: a cut shows by it.",
+)
+
+key_uses: Final = Table(
+    "key_uses",
+    metadata,
+    Column("key_id", ExactText, primary_key=True),
+    Column("last_used_time", UtcTime, nullable=False),
+    Column("last_used_address", ExactText, nullable=False),
+    Column("use_count", BigInteger, nullable=False),
+    CheckConstraint("use_count >= 1", name="use_count"),
+    comment="How keys are used. Written behind, apart from the keys' records.",
+)
+
+key_use_days: Final = Table(
+    "key_use_days",
+    metadata,
+    Column("key_id", ExactText, primary_key=True),
+    Column("day", ExactText, primary_key=True),
+    Column("use_count", BigInteger, nullable=False),
+    CheckConstraint("use_count >= 1", name="use_count"),
+    Index(None, "day"),
+    comment="How often keys were used, by day (UTC).",
 )
 
 accounts: Final = Table(

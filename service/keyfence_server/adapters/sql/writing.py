@@ -12,20 +12,19 @@ from sqlalchemy import CursorResult, delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import UpdateBase
 
+from keyfence_server.adapters.sql.bookkeeping import append_to_chain
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.adapters.sql.records import (
     account_to_row,
     changes_to_rows,
-    event_to_row,
     key_to_row,
     keyspace_to_row,
     session_to_row,
 )
 from keyfence_server.adapters.sql.schema import (
     accounts,
-    audit_events,
     changes,
     keys,
     keyspaces,
@@ -150,7 +149,8 @@ class SqlTransaction(SqlSnapshot):
 
     async def _commit(self, made: list[Change], event: AuditEvent) -> int:
         await self._execute(insert(changes), changes_to_rows(made, self._revision))
-        await self._touch_one(insert(audit_events).values(event_to_row(event, self._revision)))
+        with self._step():
+            await append_to_chain(self._connection, [event], revision=self._revision)
         with self._step():
             await self._connection.commit()
         self._state = _State.ENDED
