@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import pytest
 
 from support.edge.authority import Authority
+from support.edge.configuration import edge_config
 from support.edge.envoy import Envoy
+from support.edge.sites import ROUTES, Site
 from support.edge.upstream import Upstream
 from support.systems import SYSTEMS
+
+
+class StartEnvoy(Protocol):
+    """Starts an Envoy that ends with the package."""
+
+    def __call__(self, config: dict[str, Any], token: str = "") -> Envoy: ...
 
 
 @pytest.fixture(scope="package")
@@ -40,15 +49,49 @@ def upstream(shared_upstream: Upstream) -> Upstream:
 
 
 @pytest.fixture(scope="package")
-def start_envoy() -> Iterator[type[Envoy]]:
+def start_envoy() -> Iterator[StartEnvoy]:
     """Starts Envoys that end with the package."""
     started: list[Envoy] = []
 
-    def start(*arguments: object, **named: object) -> Envoy:
-        envoy = Envoy(*arguments, **named)
+    def start(config: dict[str, Any], token: str = "") -> Envoy:
+        envoy = Envoy(config, {"KEYFENCE_EDGE_TOKEN": token})
         started.append(envoy)
         return envoy
 
     yield start
     for one in started:
         one.stop()
+
+
+@pytest.fixture(scope="package")
+def shared_sites(
+    authority: Authority, shared_upstream: Upstream, start_envoy: StartEnvoy
+) -> Callable[[str], Site]:
+    """The edge of a system, started when it is first asked for."""
+    sites: dict[str, Site] = {}
+
+    def site_of(name: str) -> Site:
+        if name not in sites:
+            config = edge_config(
+                keyfence_port=authority.port,
+                upstream_port=shared_upstream.port,
+                keyspace=name,
+                routes=ROUTES[name],
+            )
+            envoy = start_envoy(config, authority.edge_token(name))
+            sites[name] = Site(name, authority, envoy, shared_upstream)
+        return sites[name]
+
+    return site_of
+
+
+@pytest.fixture
+def site_of(shared_sites: Callable[[str], Site], upstream: Upstream) -> Callable[[str], Site]:
+    """The edge of a system, with nothing arrived behind it yet."""
+    return shared_sites
+
+
+@pytest.fixture(params=SYSTEMS)
+def site(request: pytest.FixtureRequest, site_of: Callable[[str], Site]) -> Site:
+    """The edge of each of the five systems."""
+    return site_of(request.param)

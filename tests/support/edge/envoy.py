@@ -45,6 +45,7 @@ class Envoy:
                     *("--concurrency", "1"),
                     *("--log-level", "warning"),
                     *("--drain-time-s", "1"),
+                    *("--file-flush-interval-msec", "50"),
                     "--disable-hot-restart",
                 ],
                 stdin=subprocess.DEVNULL,
@@ -68,6 +69,13 @@ class Envoy:
     def output(self) -> str:
         """What Envoy has written so far, its access log among it."""
         return self._output.read_text()
+
+    def wait_for_output(self, text: str) -> None:
+        """Returns once Envoy has written this: its access log is flushed now and then."""
+        deadline = time.monotonic() + _START_SECONDS
+        while text not in self.output:
+            assert time.monotonic() < deadline, f"{text} is not in Envoy's output"
+            time.sleep(0.02)
 
     def admin(self, path: str) -> Any:
         """What the admin interface answers, as JSON."""

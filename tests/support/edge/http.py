@@ -60,15 +60,18 @@ def bearer(api_key: str) -> tuple[str, str]:
     return ("Authorization", f"Bearer {api_key}")
 
 
-def send_raw(port: int, raw: bytes, *, timeout: float = 5) -> bytes:
-    """Sends bytes, and returns all that comes back until the connection ends or is silent."""
+def send_raw(port: int, raw: bytes, *, silence: float = 5) -> bytes:
+    """Sends bytes, and returns all that comes back until the connection ends or is silent.
+
+    Args:
+        silence: how many seconds without a byte are the end.
+    """
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
-        connection.sendall(raw)
-        connection.shutdown(socket.SHUT_WR)
+    with socket.create_connection(("127.0.0.1", port), timeout=silence) as connection:
         try:
+            connection.sendall(raw)
             while chunk := connection.recv(65_536):
                 received += chunk
-        except (ConnectionResetError, TimeoutError):
+        except (ConnectionError, TimeoutError):
             pass
     return received
