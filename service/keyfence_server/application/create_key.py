@@ -23,6 +23,7 @@ from keyfence_server.application.key_inputs import (
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
 from keyfence_server.application.read_keyspaces import get_keyspace
+from keyfence_server.domain.accounts import AccountId
 from keyfence_server.domain.attenuation import inherited_rate, require_within
 from keyfence_server.domain.errors import AlreadyDone, InvalidInput, Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
@@ -95,6 +96,7 @@ class CreateKey:
         parent = await self._parent(transaction, maker, keyspace, wanted)
         key, plaintext = self._mint(maker, keyspace, parent, wanted)
         require_may_make(maker, key, parent)
+        await _require_owner_works(transaction, key)
         await transaction.insert_key(key)
         await remember_request(transaction, maker, request_id, key)
         stored = replace(key, revision=transaction.revision)
@@ -213,6 +215,17 @@ class CreateKey:
             )
         require_grants_within_type("preset", preset.scopes, keyspace, key_type)
         return tuple(sorted({*grants, *preset.scopes})), preset.name
+
+
+async def _require_owner_works(transaction: Transaction, key: Key) -> None:
+    """Refuses a key that would not work. An owner who is not registered always does."""
+    owner = await transaction.find_account(AccountId(key.account_id))
+    if owner is not None and owner.keyspace == key.keyspace and owner.is_disabled:
+        raise Precondition(
+            f"the account {owner.account_id} is disabled; enable it first",
+            reason="ACCOUNT_IS_DISABLED",
+            account_id=owner.account_id,
+        )
 
 
 def measures_of(maker: Caller, keyspace: str, parent: KeyFacts | None = None) -> list[KeyFacts]:

@@ -9,7 +9,7 @@ collation that folds or trims.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
@@ -486,12 +486,17 @@ class FactSource(Protocol):
 class PasswordHashes(Protocol):
     """Hashes passwords, slowly on purpose, and apart from everything that must not wait."""
 
+    def turn(self) -> AbstractContextManager[None]:
+        """A place among those whose passwords are hashed, for as long as it is held. There
+        are not many. Raises `Overloaded` when all are taken."""
+        ...
+
     async def hash(self, password: Plaintext) -> PasswordHash:
-        """What to keep of a password. Raises `Overloaded`."""
+        """What to keep of a password. To be called in a turn."""
         ...
 
     async def verify(self, password: Plaintext, kept: PasswordHash | None) -> bool:
-        """Whether this is the password that was kept. Raises `Overloaded`.
+        """Whether this is the password that was kept. To be called in a turn.
 
         Args:
             kept: None: there is none, which takes the same work to find out.
