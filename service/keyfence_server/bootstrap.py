@@ -35,11 +35,13 @@ from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Clock, Store, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.rate_limits import RateLimits
+from keyfence_server.application.read_audit import ReadAudit
 from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.config import Settings
@@ -57,6 +59,7 @@ from keyfence_server.provisioning import (
     provide_peppers,
 )
 from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
+from keyfence_server.rpc.audit import AuditService
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
 from keyfence_server.rpc.envoy.service import EnvoyAuthorization
@@ -112,6 +115,7 @@ class Authority:
     rate_limits: RateLimits
     rpc_stats: RpcStats
     store_stats: StoreStats
+    write_behind: WriteBehind
 
     def presented_keys(self) -> PresentedKeys:
         """Looks up keys by their plaintext."""
@@ -200,7 +204,8 @@ async def _start(
         await _become_sole_process(authority, gate, health, resources)
     await authority.follow_from_now()
     first_start = await _start_first(authority, given_root)
-    callers = Callers(authority.presented_keys(), clock)
+    _write_behind(authority, resources)
+    callers = Callers(authority.presented_keys(), clock, notes=authority.write_behind)
     pipeline = Pipeline(callers, gate, authority.rpc_stats, tracing)
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
@@ -252,6 +257,7 @@ async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExit
         rate_limits=_open_rate_limits(settings, clock, resources),
         rpc_stats=RpcStats(),
         store_stats=store_stats,
+        write_behind=WriteBehind(store, clock, days_kept=settings.usage_days),
     )
 
 
@@ -270,13 +276,19 @@ def _open_rate_limits(settings: Settings, clock: Clock, resources: AsyncExitStac
 def _services(authority: Authority) -> list[Service]:
     store, cache, clock = authority.store, authority.cache, authority.clock
     mutations, peppers = authority.mutations, authority.peppers
-    checks = Checks(cache, authority.presented_keys(), clock, authority.rate_limits)
+    checks = Checks(
+        cache,
+        authority.presented_keys(),
+        clock,
+        authority.rate_limits,
+        authority.write_behind,
+    )
     return [
         AuthorizationService(checks, cache, authority.rpc_stats.verdicts).service(),
         EnvoyAuthorization(checks, cache, authority.rpc_stats.verdicts, clock).service(),
         KeyService(
             CreateKey(mutations, peppers, clock),
-            ReadKeys(store),
+            ReadKeys(store, clock),
             UpdateKey(mutations, clock),
             RotateKey(mutations, peppers, clock),
             RevokeKey(mutations, clock),
@@ -284,6 +296,7 @@ def _services(authority: Authority) -> list[Service]:
         KeyspaceService(
             ApplyKeyspace(store, mutations, clock), ReadKeyspaces(store, clock)
         ).service(),
+        AuditService(ReadAudit(store)).service(),
     ]
 
 
@@ -369,6 +382,7 @@ def _serve_metrics(
         store=authority.store_stats,
         cache=authority.cache,
         rate_limits=authority.rate_limits.stats,
+        write_behind=authority.write_behind,
         calls_under_way=lambda: gate.under_way,
         is_serving=lambda: health.is_serving,
     )
@@ -379,6 +393,13 @@ def _serve_metrics(
         raise CannotStart(f"KEYFENCE_METRICS_LISTEN: {text}: {error.strerror}") from None
     resources.callback(server.close)
     return server.port
+
+
+def _write_behind(authority: Authority, resources: AsyncExitStack) -> None:
+    write_behind = authority.write_behind
+    # What is noted until the last call has ended is written down before the store is let go.
+    resources.push_async_callback(write_behind.flush, finally_=True)
+    _run_in_background(write_behind.keep(authority.settings.usage_flush_seconds), resources)
 
 
 def _run_in_background(work: Coroutine[Any, Any, None], resources: AsyncExitStack) -> None:

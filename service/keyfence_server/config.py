@@ -36,6 +36,8 @@ DATABASE_FILE: Final = "keyfence.db"
 _OF_CLIENTS: Final = frozenset(
     PREFIX + name for name in ("TARGET", "TOKEN", "TOKEN_FILE", "CA_FILE", "TRACEBACK")
 )
+# `keyfence gateway` looks through its own.
+_OF_GATEWAY: Final = f"{PREFIX}GATEWAY_"
 # Kubernetes sets these for a Service that is called "keyfence", in every container.
 _OF_KUBERNETES: Final = re.compile(r"KEYFENCE_(SERVICE_(HOST|PORT)|PORT)(_[A-Z0-9_]+)?")
 
@@ -110,6 +112,9 @@ class Settings(BaseSettings):
         rate_limit_on_failure: what becomes of checks of limited keys while that Redis is
             away: "local", "allow" or "deny".
         rate_limit_timeout_seconds: how long a check waits for it.
+        usage_flush_seconds: how often to write down how keys were used and which attempts
+            failed. What was noted since is lost if the process is killed.
+        usage_days: for how many days to keep how often each key was used on each of them.
         drain_seconds: what calls under way have left once the server is told to stop.
         drain_delay_seconds: how long the server says beforehand that it will stop, and
             goes on serving, so that load balancers can look elsewhere.
@@ -160,6 +165,8 @@ class Settings(BaseSettings):
     rate_limit_url: SecretStr | None = None
     rate_limit_on_failure: OnFailure = OnFailure.LOCAL
     rate_limit_timeout_seconds: Seconds = 0.25
+    usage_flush_seconds: float = Field(default=5, gt=0, le=60)
+    usage_days: int = Field(default=400, ge=1, le=36_500)
     drain_seconds: float = Field(default=20, ge=0, le=3_600)
     drain_delay_seconds: float = Field(default=0, ge=0, le=3_600)
     log_format: LogFormat = LogFormat.AUTO
@@ -297,7 +304,7 @@ def _name_problems(environment: Mapping[str, str]) -> list[str]:
     for name, value in sorted(environment.items()):
         if not name.upper().startswith(PREFIX) or name in _OF_CLIENTS:
             continue
-        if _OF_KUBERNETES.fullmatch(name):
+        if _OF_KUBERNETES.fullmatch(name) or name.upper().startswith(_OF_GATEWAY):
             continue
         if name.upper() not in known:
             nearest = difflib.get_close_matches(name.upper(), known, n=1)

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple, NoReturn
 from keyfence_server.application.ports import Clock, CredentialId, Snapshot
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.presented_sessions import PresentedSessions
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.addresses import parse_address
 from keyfence_server.domain.attenuation import require_grantable
@@ -373,6 +374,7 @@ class Callers:
 
     Args:
         sessions: None: there are none, and no token of one is accepted.
+        notes: where it is noted which credentials are used, and which are denied.
     """
 
     def __init__(
@@ -380,7 +382,9 @@ class Callers:
         presented: PresentedKeys,
         clock: Clock,
         sessions: PresentedSessions | None = None,
+        notes: WriteBehind | None = None,
     ) -> None:
+        self._notes = notes
         self._presented = presented
         self._clock = clock
         self._sessions = sessions
@@ -407,8 +411,38 @@ class Callers:
             return caller_with_session(session, self._clock, request_id=request_id, peer=peer)
         found = await self._presented.find(credential)
         if not isinstance(found, KeyFacts):
+            await self._note_denied(found, credential, None, request_id, peer)
             raise _rejection(found)
-        return caller_with_key(found, self._clock, request_id=request_id, peer=peer)
+        try:
+            caller = caller_with_key(found, self._clock, request_id=request_id, peer=peer)
+        except Unauthenticated as rejection:
+            await self._note_denied(Reason[rejection.cause], credential, found, request_id, peer)
+            raise
+        if self._notes is not None:
+            self._notes.called(found.key_id, peer)
+        return caller
+
+    async def _note_denied(
+        self,
+        reason: Reason,
+        credential: str,
+        facts: KeyFacts | None,
+        request_id: str | None,
+        peer: Callable[[], str],
+    ) -> None:
+        if self._notes is None:
+            return
+        # An attempt at Keyfence's own door: for operators, whatever key it was made with.
+        keyspace = facts.key.keyspace if facts else SYSTEM
+        prefix = "" if facts else await self._presented.display_prefix_of(credential, SYSTEM)
+        self._notes.denied(
+            reason,
+            keyspace,
+            facts=facts,
+            display_prefix=prefix,
+            address=peer(),
+            request_id=request_id,
+        )
 
 
 def _rejection(reason: Reason) -> DomainError:

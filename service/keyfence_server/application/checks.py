@@ -14,6 +14,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import Clock, FactSource
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.rate_limits import RateLimits, read_cost
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.domain.addresses import Address, parse_address
 from keyfence_server.domain.errors import DomainError, InvalidInput, NotFound, UnknownScope
 from keyfence_server.domain.explanations import ScopeExplanation, explain
@@ -24,6 +25,8 @@ from keyfence_server.domain.scopes import is_wildcard
 from keyfence_server.domain.verdicts import Reason
 
 MAX_REQUIRED_SCOPES: Final = 64
+
+_OF_UNKNOWN_KEYS: Final = (Reason.KEY_UNKNOWN, Reason.CREDENTIAL_MALFORMED)
 
 
 class RevisionNotReached(DomainError):
@@ -42,6 +45,7 @@ class Question:
         client_address: where it was presented from; empty for unknown.
         at_least_revision: the revision that the answer must reflect; 0 for any.
         cost: what the check counts for against the key's rate limits.
+        request_id: of the request that the key came with; empty for that of the call.
     """
 
     api_key: str
@@ -49,6 +53,7 @@ class Question:
     client_address: str = ""
     at_least_revision: int = 0
     cost: int = DEFAULT_COST
+    request_id: str = ""
 
     def __repr__(self) -> str:
         return f"Question(api_key redacted, keyspace={self.keyspace!r})"
@@ -84,11 +89,13 @@ class Checks:
         presented: PresentedKeys,
         clock: Clock,
         rate_limits: RateLimits,
+        notes: WriteBehind,
     ) -> None:
         self._source = source
         self._presented = presented
         self._clock = clock
         self._rate_limits = rate_limits
+        self._notes = notes
 
     async def authenticate(self, caller: Caller, question: Question) -> Verdict:
         """Whose key it is.
@@ -102,9 +109,10 @@ class Checks:
         await self._require_keyspace(caller, question)
         reason, facts, revision = await self._decide(caller, question)
         verdict = Verdict(reason, revision, facts)
-        if facts is None or not facts.limits:
-            return verdict
-        return await self._counted(verdict, facts, question.cost)
+        if facts is not None and facts.limits:
+            verdict = await self._counted(verdict, facts, question.cost)
+        await self._note(caller, question, verdict)
+        return verdict
 
     async def check_scope(
         self,
@@ -126,9 +134,10 @@ class Checks:
             caller, question, required_scopes, with_explanation=with_explanation
         )
         facts = verdict.facts
-        if facts is None or not facts.limits:
-            return verdict
-        return await self._counted(verdict, facts, question.cost)
+        if facts is not None and facts.limits:
+            verdict = await self._counted(verdict, facts, question.cost)
+        await self._note(caller, question, verdict)
+        return verdict
 
     async def _scope_verdict(
         self,
@@ -165,6 +174,33 @@ class Checks:
         if verdict.reason is Reason.SCOPE_MISSING:
             return replace(verdict, rate_limit=await self._rate_limits.look(facts.limits))
         return verdict
+
+    async def _note(self, caller: Caller, question: Question, verdict: Verdict) -> None:
+        facts = verdict.facts
+        if verdict.reason is Reason.OK and facts is not None:
+            self._notes.used(facts.key_id, question.client_address)
+            return
+        keyspace, display_prefix = question.keyspace, ""
+        if facts is not None:
+            keyspace = facts.key.keyspace
+        elif verdict.reason in _OF_UNKNOWN_KEYS:
+            keyspace, display_prefix = await self._looks(caller, question)
+        self._notes.denied(
+            verdict.reason,
+            keyspace,
+            facts=facts,
+            display_prefix=display_prefix,
+            address=question.client_address,
+            request_id=question.request_id or caller.request_id,
+        )
+
+    async def _looks(self, caller: Caller, question: Question) -> tuple[str, str]:
+        """The keyspace of an unknown key and what may be shown of it, as far as the asking
+        service may know: empty for unknown."""
+        alike = filter(caller.reaches, await self._presented.keyspaces_of(question.api_key))
+        keyspace = question.keyspace or min(alike, default="")
+        prefix = await self._presented.display_prefix_of(question.api_key, keyspace)
+        return keyspace, prefix
 
     async def _require_keyspace(self, caller: Caller, question: Question) -> Keyspace | None:
         if not question.keyspace:

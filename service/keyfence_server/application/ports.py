@@ -130,6 +130,7 @@ class EventFilter:
         action_prefix: what the action begins with, such as "key." or "key.revoke".
         start_time: not before this.
         end_time: before this.
+        after_sequence: behind this place in the chain.
         but_keyspace: none of this keyspace.
     """
 
@@ -141,6 +142,7 @@ class EventFilter:
     action_prefix: str | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
+    after_sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ _DECLARATION: Final = KeyspaceDeclaration(
             description="Register, change, disable and log out accounts",
             implies=("accounts:read",),
         ),
+        ScopeDeclaration(name="audit:read", description="Read and verify the audit log"),
     ),
     presets=(
         PresetDeclaration(name="admin", display_name="Everything", scopes=("*",)),
@@ -64,7 +65,9 @@ _DECLARATION: Final = KeyspaceDeclaration(
             scopes=("accounts:*", "keys:read", "keys:write"),
         ),
         PresetDeclaration(
-            name="auditor", display_name="Reads", scopes=("keys:read", "keyspaces:read")
+            name="auditor",
+            display_name="Reads",
+            scopes=("audit:read", "keys:read", "keyspaces:read"),
         ),
     ),
     key_types=(KeyTypeDeclaration(name="operator"),),

@@ -186,6 +186,7 @@ class Pipeline:
 
         async def run(raw: bytes, context: Context) -> bytes:
             caller: Caller
+            request_id: str | None
             started = perf_counter()
             if gate.refusal is not None or gate.under_way >= gate.limit:
                 await failures.refuse(context, gate.why_not(), started)
@@ -196,10 +197,11 @@ class Pipeline:
                 def peer() -> str:
                     return address_of(context.peer(), metadata)
 
-                request_id = None
                 if mutates:
                     request_id = request_ids.request_id_of(metadata)
                     context.set_trailing_metadata(((request_ids.HEADER, request_id),))
+                else:
+                    request_id = request_ids.find_request_id(metadata)
                 if is_open and (scope is None or not carries_credential(metadata)):
                     caller = Anonymous(request_id=request_id, peer=peer)
                 else:

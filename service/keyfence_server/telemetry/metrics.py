@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from keyfence.v1 import reason_pb2
 from keyfence_server.application.rate_limits import RateLimitStats
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.rpc.stats import LATENCY_BOUNDS, Latencies, RpcStats
 from keyfence_server.telemetry.measured_store import StoreStats
@@ -40,6 +41,7 @@ class Sources:
     store: StoreStats
     cache: FactCache
     rate_limits: RateLimitStats
+    write_behind: WriteBehind
     calls_under_way: Callable[[], int]
     is_serving: Callable[[], bool]
 
@@ -66,6 +68,7 @@ class KeyfenceCollector(Collector):
         yield from self._of_cache()
         yield from self._of_store()
         yield from self._of_rate_limits()
+        yield from self._of_write_behind()
 
     def _of_calls(self) -> Iterator[Metric]:
         sources = self._sources
@@ -125,6 +128,7 @@ class KeyfenceCollector(Collector):
         )
         _add(seconds, ["snapshot"], stats.snapshots)
         _add(seconds, ["transaction"], stats.transactions)
+        _add(seconds, ["bookkeeping"], stats.bookkeeping)
         yield seconds
         yield CounterMetricFamily(
             "keyfence_store_unavailable",
@@ -153,6 +157,29 @@ class KeyfenceCollector(Collector):
             "keyfence_rate_limit_checks_without_counter",
             "Checks of limited keys that were decided without the counter that servers share.",
             value=stats.without_counter,
+        )
+
+    def _of_write_behind(self) -> Iterator[Metric]:
+        notes = self._sources.write_behind
+        yield CounterMetricFamily(
+            "keyfence_failed_attempts",
+            "Checks and credentials that were denied, however they were put together.",
+            value=notes.attempts.noted,
+        )
+        yield GaugeMetricFamily(
+            "keyfence_write_behind_notes",
+            "Keys' uses and kinds of failed attempts that are not written down yet.",
+            value=len(notes),
+        )
+        yield CounterMetricFamily(
+            "keyfence_write_behind_failures",
+            "How often notes could not be written down and were kept.",
+            value=notes.failures,
+        )
+        yield CounterMetricFamily(
+            "keyfence_write_behind_left_out",
+            "Uses and events that were given up, since the store was away for too long.",
+            value=notes.uses.left_out + notes.events_left_out,
         )
 
 

@@ -30,16 +30,35 @@ _BATCH: Final = 1_000
 async def append_to_chain(
     connection: AsyncConnection, events: Sequence[AuditEvent], *, revision: int | None = None
 ) -> None:
-    """Adds events to the chain, in a transaction that somebody else commits."""
+    """Adds events to the chain, in a transaction that somebody else commits.
+
+    Those that are in it already, because an earlier try was carried out after all, are
+    not added again.
+    """
     head = (await connection.execute(select(audit_head).with_for_update())).mappings().first()
     if head is None:
         raise StoreFault("the chain of audit events has lost its head")
+    if revision is None:
+        events = await _not_yet_in(connection, events)
+        if not events:
+            return
     recorded = list(chained(ChainEnd(head["event_count"], head["hash"]), events, revision=revision))
     rows = [event_to_row(one) for one in recorded]
     for start in range(0, len(rows), _BATCH):
         await connection.execute(insert(audit_events), rows[start : start + _BATCH])
     last = recorded[-1]
     await connection.execute(update(audit_head).values(event_count=last.sequence, hash=last.hash))
+
+
+async def _not_yet_in(
+    connection: AsyncConnection, events: Sequence[AuditEvent]
+) -> Sequence[AuditEvent]:
+    present: set[str] = set()
+    for start in range(0, len(events), _BATCH):
+        ids = [event.event_id for event in events[start : start + _BATCH]]
+        query = select(audit_events.c.event_id).where(audit_events.c.event_id.in_(ids))
+        present |= set((await connection.execute(query)).scalars())
+    return [event for event in events if event.event_id not in present]
 
 
 async def add_uses(

@@ -109,6 +109,8 @@ def telling(which: EventFilter) -> list[ColumnElement[bool]]:
         conditions.append(func.substr(events.action, 1, len(prefix)) == prefix)
     if which.start_time is not None:
         conditions.append(events.time >= which.start_time)
+    if which.after_sequence is not None:
+        conditions.append(events.sequence > which.after_sequence)
     if which.end_time is not None:
         conditions.append(events.time < which.end_time)
     return conditions

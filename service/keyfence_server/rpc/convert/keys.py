@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import key_service_pb2
 from keyfence_server.application.create_key import NewKey
-from keyfence_server.application.read_keys import Listing
+from keyfence_server.application.read_keys import FoundKey, Listing
 from keyfence_server.application.rotate_key import Rotation
 from keyfence_server.application.update_key import KeyUpdate
 from keyfence_server.domain.errors import InvalidInput
@@ -28,8 +28,18 @@ _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
 _STATES: Final[Mapping[int, KeyState]] = {number: state for state, number in _STATE_NUMBERS.items()}
 
 
+def found_key_of(found: FoundKey) -> key_service_pb2.Key:
+    """A key's record, with how the key was used."""
+    message = key_of(found.facts)
+    if found.use is not None:
+        message.last_used_time.FromDatetime(found.use.last_used_time)
+        message.last_used_address = found.use.last_used_address
+        message.use_count = found.use.count
+    return message
+
+
 def key_of(facts: KeyFacts) -> key_service_pb2.Key:
-    """A key's record."""
+    """A key's record, as a mutation has left it."""
     key = facts.key
     return key_service_pb2.Key(
         key_id=key.key_id,

@@ -185,7 +185,8 @@ class Key(_message.Message):
     @_builtins.property
     def last_used_time(self) -> _timestamp_pb2.Timestamp:
         """When a check of the key last passed. Not set: never yet. What is known of a key's
-        use is written behind, so it may be late by the server's flush interval. Output only.
+        use is written behind, so it may be late by the server's flush interval. It is in the
+        answers of `GetKey` and `ListKeys` alone. Output only.
         """
 
     def __init__(
@@ -688,3 +689,83 @@ class RevokeKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeKeyResponse: _TypeAlias = RevokeKeyResponse  # noqa: Y015
+
+@_typing.final
+class GetKeyUsageRequest(_message.Message):
+    """The request of `GetKeyUsage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    FIRST_DAY_FIELD_NUMBER: _builtins.int
+    LAST_DAY_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key."""
+    first_day: _builtins.str
+    """The first day, in UTC, as "2026-01-31". Empty: 30 days before the last."""
+    last_day: _builtins.str
+    """The last day. Empty: today. At most 400 days behind the first."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        first_day: _builtins.str = ...,
+        last_day: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_day", b"first_day", "key_id", b"key_id", "last_day", b"last_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyUsageRequest: _TypeAlias = GetKeyUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetKeyUsageResponse(_message.Message):
+    """The response of `GetKeyUsage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyUsageDay]:
+        """The days on which the key was used, in order."""
+
+    def __init__(
+        self,
+        *,
+        days: _abc.Iterable[Global___KeyUsageDay] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyUsageResponse: _TypeAlias = GetKeyUsageResponse  # noqa: Y015
+
+@_typing.final
+class KeyUsageDay(_message.Message):
+    """How often a key was used on a day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    USE_COUNT_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """The day, in UTC, as "2026-01-31"."""
+    use_count: _builtins.int
+    """How many checks of the key passed. Late by the server's flush interval."""
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        use_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "use_count", b"use_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyUsageDay: _TypeAlias = KeyUsageDay  # noqa: Y015
