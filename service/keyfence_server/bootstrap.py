@@ -17,8 +17,10 @@ import structlog
 
 from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
+from keyfence_server.adapters.passwords import Argon2Passwords
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
+from keyfence_server.adapters.session_tokens import JwtSessionTokens
 from keyfence_server.adapters.sql import (
     InvalidDatabaseUrl,
     SchemaMismatch,
@@ -30,16 +32,24 @@ from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Callers
 from keyfence_server.application.checks import Checks
 from keyfence_server.application.create_key import CreateKey
+from keyfence_server.application.disable_account import DisableAccount
 from keyfence_server.application.first_start import FirstStart
+from keyfence_server.application.log_in import LogIn
+from keyfence_server.application.log_in_attempts import LogInAttempts
+from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Clock, Store, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
-from keyfence_server.application.rate_limits import RateLimits
+from keyfence_server.application.presented_sessions import PresentedSessions
+from keyfence_server.application.rate_limits import OnFailure, RateCounter, RateLimits
+from keyfence_server.application.read_accounts import ReadAccounts
 from keyfence_server.application.read_audit import ReadAudit
 from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
+from keyfence_server.application.register_account import RegisterAccount
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
+from keyfence_server.application.update_account import UpdateAccount
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
@@ -57,7 +67,9 @@ from keyfence_server.provisioning import (
     lock_database,
     make_root_credential,
     provide_peppers,
+    provide_session_keys,
 )
+from keyfence_server.rpc.accounts import AccountService
 from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.audit import AuditService
 from keyfence_server.rpc.authorization import AuthorizationService
@@ -113,13 +125,20 @@ class Authority:
     cache: FactCache
     mutations: Mutations
     rate_limits: RateLimits
+    attempt_limits: RateLimits
     rpc_stats: RpcStats
     store_stats: StoreStats
     write_behind: WriteBehind
+    passwords: Argon2Passwords
+    tokens: JwtSessionTokens | None
 
     def presented_keys(self) -> PresentedKeys:
         """Looks up keys by their plaintext."""
         return PresentedKeys(self.cache, self.peppers)
+
+    def presented_sessions(self) -> PresentedSessions | None:
+        """Looks up sessions by their tokens, where there can be any."""
+        return PresentedSessions(self.cache, self.tokens) if self.tokens is not None else None
 
     async def follow_from_now(self) -> None:
         """Forgets what is in memory, and goes on from the store's revision."""
@@ -205,8 +224,13 @@ async def _start(
     await authority.follow_from_now()
     first_start = await _start_first(authority, given_root)
     _write_behind(authority, resources)
-    callers = Callers(authority.presented_keys(), clock, notes=authority.write_behind)
-    pipeline = Pipeline(callers, gate, authority.rpc_stats, tracing)
+    callers = Callers(
+        authority.presented_keys(),
+        clock,
+        authority.presented_sessions(),
+        notes=authority.write_behind,
+    )
+    pipeline = Pipeline(callers, gate, authority.rpc_stats, tracing, settings.origins())
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
         {
@@ -239,6 +263,14 @@ async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExit
     if database is not None:
         resources.callback(lock_database(settings, database).release)
     peppers = provide_peppers(settings, database)
+    session_keys = provide_session_keys(settings, database)
+    passwords = Argon2Passwords(
+        peppers,
+        memory_mib=settings.password_memory_mib,
+        passes=settings.password_passes,
+        workers=settings.password_workers,
+    )
+    resources.callback(passwords.close)
     store_stats = StoreStats()
     options = StoreOptions(pool_size=settings.database_connections)
     opened = await open_store(settings.store_url(), options=options)
@@ -247,6 +279,7 @@ async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExit
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )
+    counter = _open_shared_counter(settings, resources)
     return Authority(
         settings=settings,
         clock=clock,
@@ -254,23 +287,29 @@ async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExit
         store=store,
         cache=cache,
         mutations=Mutations(store, SoleHolder(cache), clock),
-        rate_limits=_open_rate_limits(settings, clock, resources),
+        rate_limits=RateLimits(
+            clock, MemoryCounter(clock), counter, settings.rate_limit_on_failure
+        ),
+        # Passwords are never tried unthrottled, whatever the setting says of keys.
+        attempt_limits=RateLimits(clock, MemoryCounter(clock), counter, OnFailure.LOCAL),
         rpc_stats=RpcStats(),
         store_stats=store_stats,
         write_behind=WriteBehind(store, clock, days_kept=settings.usage_days),
+        passwords=passwords,
+        tokens=JwtSessionTokens(session_keys) if session_keys is not None else None,
     )
 
 
-def _open_rate_limits(settings: Settings, clock: Clock, resources: AsyncExitStack) -> RateLimits:
-    shared = None
-    if settings.rate_limit_url is not None:
-        url = settings.rate_limit_url.get_secret_value()
-        try:
-            shared = RedisCounter(url, settings.rate_limit_timeout_seconds)
-        except InvalidCounterUrl as error:
-            raise CannotStart(f"KEYFENCE_RATE_LIMIT_URL: {error}") from None
-        resources.push_async_callback(shared.close)
-    return RateLimits(clock, MemoryCounter(clock), shared, settings.rate_limit_on_failure)
+def _open_shared_counter(settings: Settings, resources: AsyncExitStack) -> RateCounter | None:
+    if settings.rate_limit_url is None:
+        return None
+    url = settings.rate_limit_url.get_secret_value()
+    try:
+        shared = RedisCounter(url, settings.rate_limit_timeout_seconds)
+    except InvalidCounterUrl as error:
+        raise CannotStart(f"KEYFENCE_RATE_LIMIT_URL: {error}") from None
+    resources.push_async_callback(shared.close)
+    return shared
 
 
 def _services(authority: Authority) -> list[Service]:
@@ -297,7 +336,22 @@ def _services(authority: Authority) -> list[Service]:
             ApplyKeyspace(store, mutations, clock), ReadKeyspaces(store, clock)
         ).service(),
         AuditService(ReadAudit(store)).service(),
+        _account_service(authority).service(),
     ]
+
+
+def _account_service(authority: Authority) -> AccountService:
+    store, cache, clock = authority.store, authority.cache, authority.clock
+    mutations, passwords = authority.mutations, authority.passwords
+    attempts = LogInAttempts(authority.attempt_limits, clock)
+    return AccountService(
+        RegisterAccount(cache, mutations, passwords, attempts, clock),
+        LogIn(store, cache, mutations, passwords, attempts, authority.tokens, clock),
+        LogOut(mutations, clock),
+        ReadAccounts(store),
+        UpdateAccount(store, mutations, passwords, attempts, clock),
+        DisableAccount(mutations, clock),
+    )
 
 
 async def _become_sole_process(

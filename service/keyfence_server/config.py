@@ -20,6 +20,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyfence_server.application.rate_limits import OnFailure
+from keyfence_server.adapters.passwords import MEMORY_MIB, PASSES, WORKERS
 from keyfence_server.rpc.addresses import (
     ListenAddress,
     TcpAddress,
@@ -27,6 +28,7 @@ from keyfence_server.rpc.addresses import (
     parse_addresses,
 )
 from keyfence_server.rpc.certificates import CertificateFiles
+from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.server import Limits
 from keyfence_server.telemetry.logs import LogFormat, LogLevel
 
@@ -80,6 +82,16 @@ class Settings(BaseSettings):
             written to `root.key` in `data_dir`.
         pepper: peppers, a line for each: "1:BASE64" of at least 32 bytes.
         pepper_file: a file with such lines, instead of `pepper`.
+        session_key: keys that sign sessions, a line for each: "1:BASE64" of 32 bytes. Not
+            set: with an embedded database, a file in `data_dir`; with PostgreSQL nobody can
+            log in.
+        session_key_file: a file with such lines, instead of `session_key`.
+        password_memory_mib: what hashing a password takes, for so long.
+        password_passes: and how often it goes over that. A password that was hashed with
+            less is hashed anew when its owner next logs in.
+        password_workers: how many passwords are hashed at once.
+        trusted_proxies: networks whose `x-forwarded-for` counts, separated by commas;
+            "unix" for whoever connects over a Unix socket.
         bootstrap_keyspaces: files of keyspaces, separated by commas, that are applied at
             the first start and never again.
         tls_cert_file: PEM, the server's certificate and those that issued it.
@@ -137,6 +149,12 @@ class Settings(BaseSettings):
     root_key: SecretStr | None = None
     pepper: SecretStr | None = None
     pepper_file: Path | None = None
+    session_key: SecretStr | None = None
+    session_key_file: Path | None = None
+    password_memory_mib: int = Field(default=MEMORY_MIB, ge=8, le=4096)
+    password_passes: int = Field(default=PASSES, ge=1, le=100)
+    password_workers: int = Field(default=WORKERS, ge=1, le=64)
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     bootstrap_keyspaces: Annotated[tuple[Path, ...], NoDecode] = ()
 
     tls_cert_file: Path | None = None
@@ -172,11 +190,22 @@ class Settings(BaseSettings):
     log_format: LogFormat = LogFormat.AUTO
     log_level: LogLevel = LogLevel.INFO
 
-    @field_validator("bootstrap_keyspaces", mode="before")
+    @field_validator("bootstrap_keyspaces", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_trusted_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            Origins.trusting(value)
+        except ValueError:
+            raise ValueError(
+                'must be addresses and networks, such as 10.0.0.0/8, or "unix"'
+            ) from None
         return value
 
     @field_validator("listen")
@@ -203,6 +232,8 @@ class Settings(BaseSettings):
     def _check_together(self) -> Settings:
         if self.pepper is not None and self.pepper_file is not None:
             raise ValueError("KEYFENCE_PEPPER and KEYFENCE_PEPPER_FILE: set one of them")
+        if self.session_key is not None and self.session_key_file is not None:
+            raise ValueError("KEYFENCE_SESSION_KEY and KEYFENCE_SESSION_KEY_FILE: set one of them")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("KEYFENCE_TLS_CERT_FILE and KEYFENCE_TLS_KEY_FILE go together")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
@@ -243,6 +274,10 @@ class Settings(BaseSettings):
                 for address in self.addresses()
             )
         return self.reflection is Reflection.ON
+
+    def origins(self) -> Origins:
+        """Whose word counts on where a call came from."""
+        return Origins.trusting(self.trusted_proxies)
 
     def certificate_files(self) -> CertificateFiles | None:
         """Where the certificate is; None for plaintext."""
@@ -297,7 +332,15 @@ def _name_problems(environment: Mapping[str, str]) -> list[str]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     secrets = {
         PREFIX + name
-        for name in ("ROOT_KEY", "PEPPER", "PEPPER_FILE", "DATABASE_URL", "RATE_LIMIT_URL")
+        for name in (
+            "ROOT_KEY",
+            "PEPPER",
+            "PEPPER_FILE",
+            "SESSION_KEY",
+            "SESSION_KEY_FILE",
+            "DATABASE_URL",
+            "RATE_LIMIT_URL",
+        )
     }
     doors = {PREFIX + name for name in ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE")}
     problems = []

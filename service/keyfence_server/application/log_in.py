@@ -55,7 +55,7 @@ class LogIn:
         mutations: Mutations,
         hashes: PasswordHashes,
         attempts: LogInAttempts,
-        tokens: SessionTokens,
+        tokens: SessionTokens | None,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -75,10 +75,11 @@ class LogIn:
             InvalidInput: the address or the password cannot be any account's.
             NotFound: there is no such keyspace with accounts.
             Unauthenticated: no account has this address and this password.
-            Precondition: the account is disabled.
+            Precondition: the account is disabled, or sessions cannot be signed.
             Throttled, Overloaded: not now.
         """
         await get_accounts_keyspace(self._source, keyspace)
+        tokens = self._require_tokens()
         address = read_email("email", email)
         given = read_password("password", password)
         account, renewed = await self._prove(caller, keyspace, address, given)
@@ -87,9 +88,20 @@ class LogIn:
             current = await transaction.find_account(account.account_id)
             if current is None or current.password != account.password:
                 raise _failed()
-            return await self._begin(transaction, caller, current, renewed)
+            effect = await self._begin(transaction, caller, current, renewed)
+            session, owner = effect.value
+            logged_in = LoggedIn(session, owner, tokens.sign(session))
+            return Effect(logged_in, effect.changes, effect.event)
 
         return await self._mutations.run(caller, work)
+
+    def _require_tokens(self) -> SessionTokens:
+        if self._tokens is None:
+            raise Precondition(
+                "the server was given no key to sign sessions with: set KEYFENCE_SESSION_KEY_FILE",
+                reason="SESSIONS_NOT_SET_UP",
+            )
+        return self._tokens
 
     async def _prove(
         self, caller: Caller, keyspace: str, email: Email, password: Plaintext
@@ -117,7 +129,7 @@ class LogIn:
         caller: Caller,
         account: Account,
         renewed: PasswordHash | None,
-    ) -> Effect[LoggedIn]:
+    ) -> Effect[tuple[Session, Account]]:
         _require_enabled(account)
         _, declared = await get_accounts_keyspace(transaction, account.keyspace)
         now = self._clock.now()
@@ -135,11 +147,7 @@ class LogIn:
             await transaction.update_account(account)
             changes.append(Change(ChangeKind.ACCOUNT, account.account_id, account.keyspace))
         return Effect(
-            LoggedIn(
-                replace(session, revision=transaction.revision),
-                account,
-                self._tokens.sign(session),
-            ),
+            (replace(session, revision=transaction.revision), account),
             tuple(changes),
             account_event(
                 "account.log_in",

@@ -112,7 +112,8 @@ class AccountServiceServicer:
         which takes the same work.
 
         Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-        (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+        (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+        `SESSIONS_NOT_SET_UP`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,7 +55,8 @@ class AccountServiceStub:
     which takes the same work.
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-    (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+    (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+    `SESSIONS_NOT_SET_UP`.
     """
     LogOut: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.LogOutRequest, _account_service_pb2.LogOutResponse]
     """Ends the session that makes the call, or all sessions of an account. Once this has
@@ -123,7 +124,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     which takes the same work.
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-    (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+    (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+    `SESSIONS_NOT_SET_UP`.
     """
     LogOut: _aio.UnaryUnaryMultiCallable[_account_service_pb2.LogOutRequest, _account_service_pb2.LogOutResponse]  # type: ignore[assignment]
     """Ends the session that makes the call, or all sessions of an account. Once this has
@@ -200,7 +202,8 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         which takes the same work.
 
         Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-        (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+        (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+        `SESSIONS_NOT_SET_UP`.
         """
 
     @_abc_1.abstractmethod

@@ -213,6 +213,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Example: {"reason": "PASSWORD_REJECTED", "domain": "keyfence"}
     """
+    ERROR_REASON_SESSIONS_NOT_SET_UP: _ErrorReason.ValueType  # 48
+    """FAILED_PRECONDITION. The server was given no key to sign sessions with, which with
+    PostgreSQL it must be.
+
+    Example: {"reason": "SESSIONS_NOT_SET_UP", "domain": "keyfence"}
+    """
     ERROR_REASON_RATE_LIMITS_UNAVAILABLE: _ErrorReason.ValueType  # 50
     """UNAVAILABLE. The counter of rate limits that the servers share cannot be reached,
     and this server is set to answer no check of a limited key without it. Try again.
@@ -411,6 +417,12 @@ ERROR_REASON_PASSWORD_REJECTED: ErrorReason.ValueType  # 47
 """PERMISSION_DENIED. The current password, which the change needs, is missing or wrong.
 
 Example: {"reason": "PASSWORD_REJECTED", "domain": "keyfence"}
+"""
+ERROR_REASON_SESSIONS_NOT_SET_UP: ErrorReason.ValueType  # 48
+"""FAILED_PRECONDITION. The server was given no key to sign sessions with, which with
+PostgreSQL it must be.
+
+Example: {"reason": "SESSIONS_NOT_SET_UP", "domain": "keyfence"}
 """
 ERROR_REASON_RATE_LIMITS_UNAVAILABLE: ErrorReason.ValueType  # 50
 """UNAVAILABLE. The counter of rate limits that the servers share cannot be reached,
