@@ -15,6 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
+from keyfence.v1 import audit_service_pb2 as audit
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import key_service_pb2 as keys
 from keyfence.v1 import keyspace_service_pb2 as keyspaces
@@ -67,6 +68,7 @@ def _rpc(
 
 _AUTHORIZATION: Final = authorization.DESCRIPTOR.services_by_name["AuthorizationService"]
 _KEYS: Final = keys.DESCRIPTOR.services_by_name["KeyService"]
+_AUDIT: Final = audit.DESCRIPTOR.services_by_name["AuditService"]
 _KEYSPACES: Final = keyspaces.DESCRIPTOR.services_by_name["KeyspaceService"]
 
 AUTHENTICATE: Final = _rpc(
@@ -92,6 +94,7 @@ WHO_AM_I: Final = _rpc(
 )
 CREATE_KEY: Final = _rpc(_KEYS, "CreateKey", keys.CreateKeyRequest, keys.CreateKeyResponse)
 GET_KEY: Final = _rpc(_KEYS, "GetKey", keys.GetKeyRequest, keys.GetKeyResponse)
+GET_KEY_USAGE: Final = _rpc(_KEYS, "GetKeyUsage", keys.GetKeyUsageRequest, keys.GetKeyUsageResponse)
 LIST_KEYS: Final = _rpc(_KEYS, "ListKeys", keys.ListKeysRequest, keys.ListKeysResponse)
 UPDATE_KEY: Final = _rpc(_KEYS, "UpdateKey", keys.UpdateKeyRequest, keys.UpdateKeyResponse)
 ROTATE_KEY: Final = _rpc(_KEYS, "RotateKey", keys.RotateKeyRequest, keys.RotateKeyResponse)
@@ -108,6 +111,12 @@ LIST_KEYSPACES: Final = _rpc(
 EXPLAIN_SCOPE: Final = _rpc(
     _KEYSPACES, "ExplainScope", keyspaces.ExplainScopeRequest, keyspaces.ExplainScopeResponse
 )
+LIST_AUDIT_EVENTS: Final = _rpc(
+    _AUDIT, "ListAuditEvents", audit.ListAuditEventsRequest, audit.ListAuditEventsResponse
+)
+VERIFY_AUDIT_EVENTS: Final = _rpc(
+    _AUDIT, "VerifyAuditEvents", audit.VerifyAuditEventsRequest, audit.VerifyAuditEventsResponse
+)
 
 ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     AUTHENTICATE,
@@ -116,6 +125,7 @@ ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     WHO_AM_I,
     CREATE_KEY,
     GET_KEY,
+    GET_KEY_USAGE,
     LIST_KEYS,
     UPDATE_KEY,
     ROTATE_KEY,
@@ -124,4 +134,6 @@ ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     GET_KEYSPACE,
     LIST_KEYSPACES,
     EXPLAIN_SCOPE,
+    LIST_AUDIT_EVENTS,
+    VERIFY_AUDIT_EVENTS,
 )  # type: ignore[assignment]
