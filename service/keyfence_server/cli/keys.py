@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -24,14 +24,16 @@ from keyfence_server.cli.output import (
     note,
     print_fields,
     print_table,
+    rate_text,
     say,
     say_json,
     stdout_to_nowhere,
 )
-from keyfence_server.cli.times import duration, expiry, point_in_time
+from keyfence_server.cli.times import duration, expiry, point_in_time, rate
+from keyfence_server.domain.limits import Rate
 
 if TYPE_CHECKING:
-    from keyfence.results import CreatedKey, Key, RotatedKey
+    from keyfence.results import CreatedKey, Key, RateLimit, RotatedKey
 
 app = typer.Typer(help="Make keys and take them back.", no_args_is_help=True)
 
@@ -108,6 +110,14 @@ LabelsOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="NAME=VALUE", help="May be repeated."),
 ]
+RateLimitOption = Annotated[
+    Rate | None,
+    typer.Option(
+        parser=rate,
+        metavar="RATE",
+        help="How often the key may be used: 60/minute, 100/10s. Without it: as the keyspace says.",
+    ),
+]
 RequestIdOption = Annotated[
     str | None,
     typer.Option(
@@ -131,6 +141,7 @@ class Clearable(StrEnum):
     EXPIRY = "expiry"
     ADDRESSES = "addresses"
     LABELS = "labels"
+    RATE_LIMIT = "rate-limit"
 
 
 @app.command()
@@ -176,6 +187,7 @@ def create(
             help="In keyspace system: a keyspace that the credential may act on, or '*'.",
         ),
     ] = None,
+    rate_limit: RateLimitOption = None,
     request_id: RequestIdOption = None,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
@@ -199,6 +211,7 @@ def create(
             labels=_labels(label or ()),
             parent_key_id=parent,
             bound_keyspaces=bind or (),
+            rate_limit=_limit(rate_limit),
             request_id=request_id,
         )
     _hand_over(created, output=output, quiet=quiet)
@@ -259,6 +272,25 @@ def get(context: typer.Context, key_id: KeyIdArgument, output: OutputOption = Ou
 
 
 @app.command()
+def usage(
+    context: typer.Context,
+    key_id: KeyIdArgument,
+    days: Annotated[int, typer.Option(min=1, max=400, help="For how many days back.")] = 30,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show on which days a key was used, and how often."""
+    first_day = datetime.now(UTC).date() - timedelta(days=days - 1)
+    with connect(context) as client:
+        used = client.get_key_usage(key_id, first_day=first_day)
+    if output is Output.JSON:
+        say_json({"days": used})
+    elif not used:
+        note("Not used on any of these days.")
+    else:
+        print_table(("DAY", "USES"), ((day.day.isoformat(), str(day.use_count)) for day in used))
+
+
+@app.command()
 def update(
     context: typer.Context,
     key_id: KeyIdArgument,
@@ -279,10 +311,12 @@ def update(
     expires_at: ExpiresAtOption = None,
     allow_address: AddressesOption = None,
     label: LabelsOption = None,
+    rate_limit: RateLimitOption = None,
     clear: Annotated[
         list[Clearable] | None,
         typer.Option(
-            metavar="scopes|expiry|addresses|labels", help="What to empty. May be repeated."
+            metavar="scopes|expiry|addresses|labels|rate-limit",
+            help="What to empty. May be repeated.",
         ),
     ] = None,
     if_revision: Annotated[
@@ -309,6 +343,7 @@ def update(
             "expire_time": expiry(expires_in, expires_at),
             "allowed_addresses": allow_address or None,
             "labels": _labels(label) if label else None,
+            "rate_limit": _limit(rate_limit),
         }.items()
         if value is not None
     }
@@ -329,6 +364,7 @@ _NOTHING: Final[dict[Clearable, tuple[str, object]]] = {
     Clearable.EXPIRY: ("expire_time", None),
     Clearable.ADDRESSES: ("allowed_addresses", ()),
     Clearable.LABELS: ("labels", {}),
+    Clearable.RATE_LIMIT: ("rate_limit", None),
 }
 
 
@@ -432,6 +468,8 @@ def _described(key: Key) -> dict[str, str]:
         "works from": ", ".join(key.allowed_addresses),
         "acts on": ", ".join(key.bound_keyspaces),
         "labels": ", ".join(f"{name}={value}" for name, value in sorted(key.labels.items())),
+        "rate limit": rate_text(key.rate_limit),
+        "last used": _last_used(key),
         "delegated from": key.parent_key_id,
         "replaces": key.rotated_from_key_id,
         "replaced by": key.rotated_to_key_id,
@@ -442,9 +480,37 @@ def _described(key: Key) -> dict[str, str]:
     }
 
 
+def _last_used(key: Key) -> str:
+    """When, where and how often; nothing where that is not known or never was."""
+    if key.last_used_time is None:
+        return ""
+    where = f" from {key.last_used_address}" if key.last_used_address else ""
+    times = "once" if key.use_count == 1 else f"{key.use_count} times in all"
+    return f"{moment(key.last_used_time)}{where}, {times}"
+
+
+def _limit(rate: Rate | None) -> RateLimit | None:
+    from keyfence.results import RateLimit
+
+    return RateLimit(rate.requests, rate.window) if rate is not None else None
+
+
+_COLUMNS: Final = (
+    "KEY",
+    "LOOKS LIKE",
+    "NAME",
+    "ACCOUNT",
+    "TYPE",
+    "STATE",
+    "GRANTED",
+    "EXPIRES",
+    "LAST USED",
+)
+
+
 def _print_keys(keys: Iterable[Key]) -> None:
     print_table(
-        ("KEY", "LOOKS LIKE", "NAME", "ACCOUNT", "TYPE", "STATE", "GRANTED", "EXPIRES"),
+        _COLUMNS,
         (
             (
                 key.key_id,
@@ -455,6 +521,7 @@ def _print_keys(keys: Iterable[Key]) -> None:
                 key.state.lower(),
                 ", ".join(key.granted_scopes),
                 moment(key.expire_time, absent="never"),
+                moment(key.last_used_time),
             )
             for key in keys
         ),
