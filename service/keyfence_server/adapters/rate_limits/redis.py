@@ -19,7 +19,7 @@ from keyfence_server.application.rate_limits import CounterUnavailable, Window
 from keyfence_server.domain.limits import Limit
 
 _PREFIX: Final = "keyfence"
-_MAX_CONNECTIONS: Final = 100
+_MAX_CONNECTIONS: Final = 32
 
 
 class InvalidCounterUrl(Exception):
@@ -48,17 +48,24 @@ class RedisCounter:
         if not url.startswith(("redis://", "rediss://", "redis+unix://")):
             raise InvalidCounterUrl("the URL must begin with redis://, rediss:// or redis+unix://")
         try:
+            # One that waits for a connection, within the timeout: more checks at once than
+            # there are connections must not look like a Redis that is away.
+            make_pool: Any = redis.asyncio.BlockingConnectionPool.from_url
+            self._pool = make_pool(
+                url.replace("redis+unix://", "unix://"),
+                max_connections=_MAX_CONNECTIONS,
+                timeout=timeout_seconds,
+                socket_connect_timeout=timeout_seconds,
+                socket_timeout=timeout_seconds,
+            )
             self._storage = RedisStorage(
                 f"async+{url}",
                 implementation="redispy",
                 key_prefix=_PREFIX,
-                max_connections=_MAX_CONNECTIONS,
-                socket_connect_timeout=timeout_seconds,
-                socket_timeout=timeout_seconds,
+                connection_pool=self._pool,
             )
         except ValueError:
             raise InvalidCounterUrl("the URL cannot be read") from None
-        self._client: Any = self._storage.bridge.get_connection()  # type: ignore[attr-defined]
         self._timeout_seconds = timeout_seconds
         self._faults = (redis.asyncio.RedisError, OSError, TimeoutError)
 
@@ -87,7 +94,7 @@ class RedisCounter:
 
     async def close(self) -> None:
         """See the port."""
-        await self._client.aclose()
+        await self._pool.aclose()
 
     async def _look(self, limits: Sequence[Limit]) -> list[Window]:
         return [
