@@ -19,8 +19,8 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from keyfence_server.application.rate_limits import OnFailure
 from keyfence_server.adapters.passwords import MEMORY_MIB, PASSES, WORKERS
+from keyfence_server.application.rate_limits import OnFailure
 from keyfence_server.rpc.addresses import (
     ListenAddress,
     TcpAddress,

@@ -13,17 +13,17 @@ import structlog
 
 from keyfence_server.adapters.files.lock import AlreadyLocked, FileLock
 from keyfence_server.adapters.files.peppers import generate_pepper, parse_peppers
-from keyfence_server.adapters.files.versioned_secrets import (
-    generate_versioned_secret,
-    parse_versioned_secrets,
-)
-from keyfence_server.adapters.session_tokens import SEED_SIZE, SessionKeys
 from keyfence_server.adapters.files.private import (
     create_private_file,
     is_readable_by_others,
     make_private_directory,
 )
+from keyfence_server.adapters.files.versioned_secrets import (
+    generate_versioned_secret,
+    parse_versioned_secrets,
+)
 from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile, read_keyspace_file
+from keyfence_server.adapters.session_tokens import SEED_SIZE, SessionKeys
 from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl, parse_database_url
 from keyfence_server.application.first_start import new_root_credential, read_root_credential
 from keyfence_server.config import Settings

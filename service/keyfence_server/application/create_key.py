@@ -29,7 +29,7 @@ from keyfence_server.domain.errors import AlreadyDone, InvalidInput, Preconditio
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.identifiers import new_key_id
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId
-from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Peppers, Plaintext
 
