@@ -1,11 +1,10 @@
 """The `RateCounter` port in Redis (or Valkey), for several servers; `limits` does the counting.
 
 A window is one number under one name, counted up and given its end in one step of
-Redis, so that no two servers count past each other. A check under one limit that
-costs one, which is nearly every check, is counted at once: if it is the one too many,
-the number is above what is allowed by checks that were stopped, and means the same.
-Any other check looks first. Two of those that look at the same moment may then find that
-they do not both fit; the one that comes later is stopped, and has been counted.
+Redis, so that no two servers count past each other. A check counts under one limit after
+the other; at the first that is then above what it allows it is stopped, and gives back
+what it has counted. Between the two another check may see too little left, and be
+stopped by it; none ever sees too much.
 """
 
 from __future__ import annotations
@@ -77,20 +76,21 @@ class RedisCounter:
     async def take(self, limits: Sequence[Limit], cost: int) -> tuple[int | None, list[Window]]:
         """See the port."""
         async with self._translated():
-            if len(limits) > 1 or cost > 1:
+            if cost > 1:
+                # What takes much at once would stop others for no good by trying.
                 windows = await self._look(limits)
                 stopped_by = _too_small(limits, windows, cost)
                 if stopped_by is not None:
                     return stopped_by, windows
-            windows = [
-                Window(used, ends_at)
-                for used, ends_at in zip(
-                    await asyncio.gather(*(self._count(limit, cost) for limit in limits)),
-                    await asyncio.gather(*map(self._ends_at, limits)),
-                    strict=True,
-                )
-            ]
-            return _too_small(limits, windows, 0), windows
+            used = []
+            for index, limit in enumerate(limits):
+                used.append(await self._count(limit, cost))
+                if used[-1] > limit.rate.requests:
+                    for counted in limits[: index + 1]:
+                        await self._count(counted, -cost)
+                    return index, await self._look(limits)
+            ends = await asyncio.gather(*map(self._ends_at, limits))
+            return None, list(map(Window, used, ends))
 
     async def close(self) -> None:
         """See the port."""
