@@ -624,6 +624,21 @@ class MutatingContract(_Suite):
             assert snapshot.revision == 0
             assert await snapshot.find_key(key.key_id) is None
 
+    async def test_a_refused_row_spoils_its_transaction_even_if_the_error_is_caught(
+        self, store: Store
+    ) -> None:
+        first, second = make_key(), make_key()
+        await insert_keys(store, first)
+        async with store.transaction() as transaction:
+            await transaction.insert_key(second)
+            with pytest.raises(RuntimeError):
+                await transaction.insert_key(first)
+            with pytest.raises(RuntimeError):
+                await transaction.commit([key_change(second)], make_event(second.key_id))
+        async with store.snapshot() as snapshot:
+            assert snapshot.revision == 1
+            assert await snapshot.find_key(second.key_id) is None
+
     async def test_a_transaction_is_over_once_committed(self, store: Store) -> None:
         key = make_key()
         async with store.transaction() as transaction:

@@ -222,7 +222,6 @@ async def _start(
     if embedded_database(settings) is None:
         await _become_sole_process(authority, gate, health, resources)
     await authority.follow_from_now()
-    first_start = await _start_first(authority, given_root)
     _write_behind(authority, resources)
     callers = Callers(
         authority.presented_keys(),
@@ -242,6 +241,9 @@ async def _start(
     )
     addresses = _listen(server, settings, certificate, resources)
     metrics_port = _serve_metrics(authority, gate, health, resources)
+    # A start that is refused for its sockets or its certificate is not the first one yet:
+    # the one that succeeds says what to do with the credential.
+    first_start = await _start_first(authority, given_root)
     await server.start()
     health.set_serving(True)
     return RunningServer(

@@ -350,8 +350,9 @@ def _name_problems(environment: Mapping[str, str]) -> list[str]:
         if _OF_KUBERNETES.fullmatch(name) or name.upper().startswith(_OF_GATEWAY):
             continue
         if name.upper() not in known:
-            nearest = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            rests = [one.removeprefix(PREFIX) for one in known]
+            nearest = difflib.get_close_matches(name.upper().removeprefix(PREFIX), rests, n=1)
+            hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ""
             problems.append(f"{name}: there is no such setting{hint}")
         elif not value and name.upper() in secrets | doors:
             problems.append(f"{name}: is set, but empty; unset it, or give it a value")

@@ -88,7 +88,8 @@ def welcome(address: ListenAddress, root_key_file: Path | None, example: Example
         ]
     if str(address) != _DEFAULT_TARGET:
         lines.append(f"  export KEYFENCE_TARGET={shlex.quote(_target(address))}")
-    lines += [f"  {command}" for command in _commands(_program(), example)]
+    first, program = _program()
+    lines += [f"  {command}" for command in [*first, *_commands(program, example)]]
     return "\n".join([*lines, ""])
 
 
@@ -112,13 +113,18 @@ def _target(address: ListenAddress) -> str:
     return str(address)
 
 
-def _program() -> str:
-    """How to call the command from where the server was started."""
+def _program() -> tuple[list[str], str]:
+    """How to call the command from another shell in the directory that the server was
+    started in: what to do there first, if anything, and the command."""
     found = shutil.which(_PROGRAM)
     beside = Path(sys.executable).parent / _PROGRAM
-    if not beside.exists() or (found is not None and Path(found) == beside):
-        return _PROGRAM
+    if not beside.exists():
+        return [], _PROGRAM
     try:
-        return shlex.quote(str(beside.relative_to(Path.cwd())))
+        below = str(beside.parent.absolute().relative_to(Path.cwd()))
     except ValueError:
-        return shlex.quote(str(beside))
+        below = ""
+    # That it is on our PATH says nothing of the other shell's: `make run` puts it there.
+    if below and below == shlex.quote(below):
+        return [f'export PATH="$PWD/{below}:$PATH"'], _PROGRAM
+    return [], _PROGRAM if found is not None and Path(found) == beside else shlex.quote(str(beside))

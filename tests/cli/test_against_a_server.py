@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import subprocess
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +56,9 @@ def run(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture
-def keyspace(run: Run, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def keyspace(run: Run, tmp_path: Path) -> str:
     """A keyspace of the test's own, declared as the demo is."""
-    name = f"t{abs(hash(request.node.nodeid)) % 10**12}"
+    name = f"t{uuid.uuid4().hex}"
     text = (EXAMPLES / "demo.yaml").read_text().replace("keyspace: demo", f"keyspace: {name}")
     file = tmp_path / "keyspace.yaml"
     file.write_text(text)
@@ -314,6 +316,34 @@ def test_an_allow_that_nobody_could_read_is_not_0(served: Served, run: Run, keys
     assert "Traceback" not in done.stderr
 
 
+def test_a_reader_that_has_seen_enough_gets_no_complaint(served: Served, keyspace: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [*COMMAND, "keyspaces", "get", keyspace, "-o", "json"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=served.env(),
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (ExitCode.OUTPUT_LOST, "")
+
+
+def test_nothing_is_made_where_nothing_can_be_printed(served: Served, run: Run) -> None:
+    run("keyspaces", "apply", "-f", str(EXAMPLES / "demo.yaml"))
+    before = run("keys", "list", "-k", "demo", "--limit", "0", "-q").out
+    line = shlex.join([*COMMAND, *words("keys create -k demo -a a")])
+    done = subprocess.run(
+        ["sh", "-c", f"{line} >&-"], capture_output=True, text=True, check=False, env=served.env()
+    )
+    assert done.returncode == ExitCode.OUTPUT_LOST
+    assert run("keys", "list", "-k", "demo", "--limit", "0", "-q").out == before
+
+
 # --- keyspaces and scopes ---------------------------------------------------------------
 
 
@@ -437,6 +467,22 @@ def test_completion_offers_what_the_server_has(served: Served, run: Run, keyspac
         assert done.stderr == ""
         return done.stdout.split()
 
-    assert complete(f"keyfence keys list --keyspace {keyspace[:6]}") == [keyspace]
+    assert complete(f"keyfence keys list --keyspace {keyspace[:20]}") == [keyspace]
     scopes = complete(f"keyfence keys create --keyspace {keyspace} --scope vps:c")
     assert scopes == ["vps:create"]
+
+
+def test_a_terminal_without_unicode_loses_no_answer(
+    served: Served, run: Run, keyspace: str
+) -> None:
+    _, api_key = make_key(run, keyspace, "-s", "vps:write", "-n", "Größe")
+    done = subprocess.run(
+        [*COMMAND, "check", api_key, "-k", keyspace, "-s", "vps:read", "--explain"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=served.env({"PYTHONIOENCODING": "ascii"}),
+    )
+    assert done.returncode == ExitCode.OK
+    assert "vps:write -> vps:read" in done.stdout
+    assert r"Gr\xf6\xdfe" in done.stdout

@@ -11,6 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from keyfence.v1 import keyspace_pb2, options_pb2
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
+from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.pipeline import UndeclaredAccess, read_requirement
 from support.serving import METHODS, Refusal, Served, path_of
 
@@ -179,6 +180,44 @@ async def test_the_scheme_is_bearer_in_any_case(served: Served) -> None:
     sent = [("authorization", f"Basic {served.client.root}")]
     refusal = await served.client.refusal("WhoAmI", credential=None, metadata=sent)
     assert refusal.reason == "CREDENTIAL_REQUIRED"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_let_in"), [("127.0.0.0/8", True), ("::1", True), ("192.0.2.0/24", False)]
+)
+async def test_a_credential_with_an_allow_list_calls_from_there_alone(
+    serve: Any, allowed: str, *, is_let_in: bool
+) -> None:
+    """Whether it only reads or also changes something."""
+    served = await serve(listen="[::1]:0" if ":" in allowed else "127.0.0.1:0")
+    await served.client.apply()
+    made = await served.client.call(
+        "CreateKey",
+        keyspace="system",
+        account_id="operators",
+        scopes=["*"],
+        bound_keyspaces=["*"],
+        allowed_addresses=[allowed],
+    )
+    for name, fields in (("WhoAmI", {}), ("CreateKey", {"keyspace": "demo", "account_id": "a"})):
+        refusal = await outcome(served, name, credential=made.api_key, **fields)
+        assert (refusal is None) == is_let_in
+        assert refusal is None or refusal.reason == "CREDENTIAL_REJECTED"
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.1:4711", "192.0.2.1"),
+        ("ipv6:%5B2001:db8::1%5D:4711", "2001:db8::1"),
+        ("ipv6:[::1]:4711", "::1"),
+        ("unix:/run/s", ""),
+        ("unix:", ""),
+        ("", ""),
+    ],
+)
+def test_where_a_call_came_from(peer: str, address: str) -> None:
+    assert Origins().address_of(peer, ()) == address
 
 
 @pytest.mark.parametrize(

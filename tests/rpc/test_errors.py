@@ -296,7 +296,7 @@ async def test_a_mutation_answers_with_its_request_id(served: Served) -> None:
 
 async def test_errors_stay_small_however_much_is_wrong(served: Served) -> None:
     """They travel as metadata, of which clients take 8 KiB by default."""
-    scopes = [keyspace_pb2.Scope(name=f"Bad scope {n} “–é" * 10) for n in range(5_000)]
+    scopes = [keyspace_pb2.Scope(name=f"Bad scope {n} “é" * 10) for n in range(5_000)]
     refusal = await served.client.refusal(
         "ApplyKeyspace", keyspace=keyspace_pb2.Keyspace(name="x" * 5_000, scopes=scopes)
     )

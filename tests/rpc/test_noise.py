@@ -6,7 +6,6 @@ import io
 import random
 import sqlite3
 import string
-import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from keyfence_server.rpc.tracing import SpanPerCall
-from support.serving import METHODS, Served, path_of
+from support.serving import METHODS, Served, path_of, read_metrics
 
 OPEN: Final = (
     "/grpc.health.v1.Health/Check",
@@ -189,10 +188,3 @@ async def test_a_key_shows_in_no_sink(
         dump = "\n".join(database.iterdump())
     database.close()
     assert not [secret for secret in secrets if secret in dump]
-
-
-def read_metrics(served: Served) -> str:
-    url = f"http://127.0.0.1:{served.server.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=5) as response:
-        text: str = response.read().decode()
-    return text

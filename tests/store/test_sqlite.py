@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sqlite3
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Select
+from sqlalchemy.dialects import sqlite
 
-from keyfence_server.adapters.sql import StoreOptions, open_store
+from keyfence_server.adapters.sql import StoreOptions, open_store, queries
 from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.urls import parse_database_url
-from keyfence_server.application.ports import Store, StoreUnavailable
+from keyfence_server.application.ports import KeyFilter, Store, StoreUnavailable
+from keyfence_server.domain.keys import KeyState
 from store_contract import Harness, StoreContract
 from support.builders import KEYSPACE, insert_keys, make_key
 
@@ -132,6 +136,38 @@ async def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
     path.write_bytes(b"canary, and not a database" * 1000)
     with pytest.raises(StoreUnavailable, match="not a database"):
         await open_store(f"sqlite:///{path}")
+
+
+async def test_more_readers_than_connections_wait_for_a_while_only(sqlite_url: str) -> None:
+    options = StoreOptions(pool_size=1, connect_timeout=timedelta(seconds=0.1))
+    store = await open_store(sqlite_url, options=options)
+    async with store.snapshot():
+        with pytest.raises(StoreUnavailable):
+            await store.ping()
+    await store.ping()
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        queries.lineage_of_id(),
+        queries.lineage_of_digest(1),
+        queries.lineage_of_digest(3),
+        queries.page_of_keys(KeyFilter(keyspace="k"), after="a", limit=9),
+        queries.page_of_keys(KeyFilter(keyspace="k", account_id="a"), after="a", limit=9),
+        queries.page_of_keys(KeyFilter(keyspace="k", state=KeyState.ACTIVE), after=None, limit=9),
+    ],
+)
+async def test_no_look_up_reads_every_key(sqlite_url: str, query: Select[Any]) -> None:
+    await (await open_store(sqlite_url)).close()
+    compiled = query.compile(dialect=sqlite.dialect())
+    with contextlib.closing(sqlite3.connect(parse_database_url(sqlite_url).path)) as connection:
+        values = [None] * len(compiled.params)
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled}", values).fetchall()
+    steps = [step for *_, step in plan]
+    assert any(step.startswith("SEARCH keys USING INDEX") for step in steps)
+    assert not any(step.startswith("SCAN keys") for step in steps)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ that user cannot reach the installed ones.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -15,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -36,15 +38,15 @@ class PostgresServer:
     """A PostgreSQL server of our own.
 
     Args:
-        durable: whether what is committed survives the server's being killed together
-            with the machine. Ordinary tests do without, which is quicker.
+        durable: whether it waits for the disk at every commit, as servers do. Ordinary
+            tests do without, which is quicker.
+        parent: where its files are, in a directory of their own. The path must be short:
+            that of a socket has a limit of about a hundred bytes.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, parent: Path | None = None) -> None:
         self._user = _unprivileged_user()
-        # Short, and not below a test's own directory: a socket's path has a limit of
-        # about a hundred bytes.
-        self._root = Path(tempfile.mkdtemp(prefix="keyfence-pg-"))
+        self._root = Path(tempfile.mkdtemp(prefix="keyfence-pg-", dir=parent))
         self._data = self._root / "data"
         self._settings = (*_SMALL, *_CALM, *(() if durable else _QUICK))
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,13 +87,15 @@ class PostgresServer:
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """Ends the server as a power cut would, by `kill -9` of the postmaster.
-
-        Its children notice and end too; until then no new server could start.
-        """
+        """Ends the server as a power cut would: `kill -9` of the postmaster, then of what is
+        left of it, since its children would take their time to notice."""
         children = psutil.Process(self.pid).children()
         self._end(signal.SIGKILL)
-        psutil.wait_procs(children, timeout=_START_SECONDS)
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        while any(_is_alive(child) for child in children):
+            time.sleep(0.001)
 
     def close(self) -> None:
         """Stops the server and removes its files."""
@@ -186,6 +190,14 @@ class PostgresServer:
                 there = self._root / folder.relative_to(package.parent)
                 shutil.copytree(folder, there, symlinks=True)
         return self._root / _WHEEL / _INSTALLATION / "bin"
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # Whoever inherits orphans may take long to bury them.
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _installed_package() -> Path:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -41,16 +42,18 @@ class Served:
             "KEYFENCE_DATA_DIR": str(directory / "data"),
             **(more or {}),
         }
-        self._output = directory / "output"
-        with self._output.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*COMMAND, "serve"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment_without_settings(self._settings),
-                cwd=directory,
-            )
+        self._said = b""
+        self._has_said = threading.Condition()
+        self._process = subprocess.Popen(
+            [*COMMAND, "serve"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment_without_settings(self._settings),
+            cwd=directory,
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._wait_until_reachable()
 
     @property
@@ -61,7 +64,14 @@ class Served:
     @property
     def output(self) -> str:
         """What the process has written to the terminal so far."""
-        return self._output.read_text()
+        return self._said.decode()
+
+    def wait_for(self, text: str) -> str:
+        """Waits until the process has written this, and returns all that it has written."""
+        with self._has_said:
+            found = self._has_said.wait_for(lambda: text in self.output, _START_SECONDS)
+        assert found, f"the server did not say {text!r}:\n{self.output}"
+        return self.output
 
     def env(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of an operator of this server."""
@@ -78,6 +88,18 @@ class Served:
             self._process.kill()
             self._process.wait()
             raise
+        finally:
+            self._listener.join()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        # Whole writes, not lines: what is said at once is there at once.
+        while chunk := os.read(self._process.stdout.fileno(), 65_536):
+            with self._has_said:
+                self._said += chunk
+                self._has_said.notify_all()
 
     def _wait_until_reachable(self) -> None:
         with grpc.insecure_channel(self.target) as channel:

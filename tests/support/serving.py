@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +37,13 @@ METHODS: Final[Mapping[str, MethodDescriptor]] = {
     for method in service.methods
 }
 """Every RPC of `keyfence.v1`, by its name."""
+
+
+async def until(condition: Callable[[], bool], *, patience_seconds: float = 10) -> None:
+    """Lets the others of the event loop go on until a condition holds."""
+    async with asyncio.timeout(patience_seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0)
 
 
 def path_of(method: MethodDescriptor) -> str:
@@ -80,7 +89,8 @@ class Client:
     """Calls RPCs by their names."""
 
     def __init__(self, channel: grpc.aio.Channel, root: str) -> None:
-        self.channel = channel
+        # Without a serializer a channel's calls take bytes, which its types do not know.
+        self.channel: Any = channel
         self.root = root
 
     async def call(
@@ -91,7 +101,7 @@ class Client:
         *,
         credential: object = ROOT,
         metadata: Sequence[tuple[str, str]] = (),
-        timeout: float = 10,
+        deadline_seconds: float = 10,
         **fields: Any,
     ) -> Any:
         """Calls an RPC with a message, or with the message that has these fields."""
@@ -103,7 +113,7 @@ class Client:
             request.SerializeToString(),
             credential=credential,
             metadata=metadata,
-            timeout=timeout,
+            deadline_seconds=deadline_seconds,
         )
         return message_factory.GetMessageClass(method.output_type).FromString(raw)
 
@@ -114,7 +124,7 @@ class Client:
         *,
         credential: object = ROOT,
         metadata: Sequence[tuple[str, str]] = (),
-        timeout: float = 10,
+        deadline_seconds: float = 10,
     ) -> bytes:
         """Calls an RPC with these bytes."""
         sent = list(metadata)
@@ -122,7 +132,7 @@ class Client:
             token = self.root if credential is ROOT else credential
             sent.append(("authorization", f"Bearer {token}"))
         answer: bytes = await self.channel.unary_unary(path)(
-            request, metadata=tuple(sent), timeout=timeout
+            request, metadata=tuple(sent), timeout=deadline_seconds
         )
         return answer
 
@@ -177,6 +187,14 @@ class Served:
         address = self.server.addresses[0]
         assert isinstance(address, TcpAddress)
         return address.port
+
+
+def read_metrics(served: Served) -> str:
+    """The metrics, as Prometheus reads them."""
+    url = f"http://127.0.0.1:{served.server.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as response:
+        text: str = response.read().decode()
+    return text
 
 
 def settings_for(data_dir: Path, **fields: Any) -> Settings:

@@ -67,15 +67,16 @@ class Authority:
                 assert answer.missing_scopes == (scope,)
 
     async def stop_and_read_everything(self) -> bytes:
-        """Every byte that the server leaves behind: its files, and its log.
-
-        The credential of the first start is in a file on purpose, and no key of a system.
-        """
+        """Every byte that the server leaves behind: its files, while it runs and afterwards,
+        and its log."""
+        running = self._files()
         await self.close()
-        files = [path for path in sorted(self._data_dir.rglob("*")) if path.is_file()]
-        assert files
-        contents = [path.read_bytes() for path in files]
-        return b"\n".join([*contents, self._log.getvalue().encode()])
+        return b"\n".join([*running, *self._files(), self._log.getvalue().encode()])
+
+    def _files(self) -> list[bytes]:
+        paths = [path for path in sorted(self._data_dir.rglob("*")) if path.is_file()]
+        assert paths
+        return [path.read_bytes() for path in paths]
 
     async def close(self) -> None:
         """Stops the server. Stopping it twice is fine."""

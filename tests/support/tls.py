@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -85,8 +85,8 @@ def _certificate(
     *,
     ca: bool,
 ) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
+    now = datetime.now(UTC)
+    day = timedelta(days=1)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

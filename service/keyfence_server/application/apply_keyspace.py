@@ -20,7 +20,7 @@ from keyfence_server.application.ports import (
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.domain.errors import Conflict, Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
-from keyfence_server.domain.keys import Key
+from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.keyspaces import (
     SYSTEM,
     Keyspace,
@@ -189,7 +189,7 @@ class ApplyKeyspace:
         for batch in _batches(candidates):
             for lineage in (await snapshot.ancestors(batch)).values():
                 was = compile_facts(lineage, before)
-                if was.expires_at <= now:
+                if was.state is KeyState.REVOKED or was.expires_at <= now:
                     continue
                 change = _scope_change(was, compile_facts(lineage, after))
                 if change.gained_scopes or change.lost_scopes:

@@ -22,7 +22,7 @@ from keyfence_server.cli import audit, checks, gateway, keys, keyspaces, scopes,
 from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.output import note, stdout_to_nowhere
+from keyfence_server.cli.output import note, spell_out_what_cannot_be_shown, stdout_to_nowhere
 
 PROGRAM: Final = "keyfence"
 _MOST_FAULTS: Final = 100
@@ -138,6 +138,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns how it ends. Expected failures print no traceback."""
     if any(not _is_text(argument) for argument in arguments or sys.argv[1:]):
         return _complain("the command line is not UTF-8", ExitCode.WRONG_INPUT)
+    if sys.stdout is None:
+        # A plaintext with nowhere to go would be lost for good.
+        return _complain("standard output is closed", ExitCode.OUTPUT_LOST)
+    spell_out_what_cannot_be_shown()
     try:
         code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
@@ -153,6 +157,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Files that cannot be read are failures by now, so this is standard output: an
         # answer that nobody could read must not count as one.
         stdout_to_nowhere()
+        if isinstance(error, BrokenPipeError):
+            # Its reader has seen enough, as in `keyfence keys list | head`.
+            return ExitCode.OUTPUT_LOST
         return _complain(f"the answer could not be written: {error.strerror}", ExitCode.OUTPUT_LOST)
     except SystemExit as error:
         return _end_of_library(error)

@@ -11,6 +11,7 @@ import typer
 from keyfence_server.cli.completion import complete_keyspace, complete_scope
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.output import (
     LAST_REVISION,
     Output,
@@ -148,6 +149,8 @@ def whoami(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
 
 def _read_key() -> str:
+    if sys.stdin is None:
+        raise Failure("standard input is closed", ExitCode.WRONG_INPUT)
     if sys.stdin.isatty():
         return getpass.getpass("API key: ").strip()
     return sys.stdin.buffer.readline(_MAX_KEY_SIZE).decode(errors="replace").strip()

@@ -13,27 +13,22 @@ import typer
 
 from keyfence_server.cli.completion import complete_keyspace, complete_scope
 from keyfence_server.cli.connection import connect
-from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.key_output import hand_over, print_key, print_keys
 from keyfence_server.cli.output import (
     LAST_REVISION,
     Output,
     OutputOption,
     QuietOption,
-    moment,
     note,
-    print_fields,
     print_table,
-    rate_text,
     say,
     say_json,
-    stdout_to_nowhere,
 )
 from keyfence_server.cli.times import duration, expiry, point_in_time, rate
 from keyfence_server.domain.limits import Rate
 
 if TYPE_CHECKING:
-    from keyfence.results import CreatedKey, Key, RateLimit, RotatedKey
+    from keyfence.results import RateLimit
 
 app = typer.Typer(help="Make keys and take them back.", no_args_is_help=True)
 
@@ -214,7 +209,7 @@ def create(
             rate_limit=_limit(rate_limit),
             request_id=request_id,
         )
-    _hand_over(created, output=output, quiet=quiet)
+    hand_over(created, output=output, quiet=quiet)
 
 
 @app.command(name="list")
@@ -258,7 +253,7 @@ def list_keys(
     elif not keys:
         note("No keys.")
     else:
-        _print_keys(keys)
+        print_keys(keys)
     if more:
         note(f"There are more than {limit} keys; --limit 0 lists them all.")
 
@@ -268,7 +263,7 @@ def get(context: typer.Context, key_id: KeyIdArgument, output: OutputOption = Ou
     """Show a key's record."""
     with connect(context) as client:
         key = client.get_key(key_id)
-    _print_key(key, output)
+    print_key(key, output)
 
 
 @app.command()
@@ -356,7 +351,7 @@ def update(
         raise typer.BadParameter("say what to change, for example --name or --disable")
     with connect(context) as client:
         changed = client.update_key(key_id, if_revision=if_revision, **changes)  # type: ignore[arg-type]
-    _print_key(changed.key, output)
+    print_key(changed.key, output)
 
 
 _NOTHING: Final[dict[Clearable, tuple[str, object]]] = {
@@ -397,7 +392,7 @@ def rotate(
             expire_time=expiry(expires_in, expires_at),
             request_id=request_id,
         )
-    _hand_over(rotated, output=output, quiet=quiet)
+    hand_over(rotated, output=output, quiet=quiet)
 
 
 @app.command()
@@ -425,104 +420,7 @@ def revoke(
         say_json(revoked[0] if len(revoked) == 1 else revoked)
 
 
-def _hand_over(made: CreatedKey | RotatedKey, *, output: Output, quiet: bool) -> None:
-    """Prints a new key. If that fails, its plaintext is lost, and its maker must know."""
-    try:
-        if output is Output.JSON:
-            say_json(made)
-        elif quiet:
-            say(made.api_key)
-        else:
-            say(made.api_key)
-            note("This is the only time that the key is shown. Keep it safe.\n")
-            print_fields(_described(made.key))
-    except OSError:
-        stdout_to_nowhere()
-        raise Failure(
-            f"The key {made.key.key_id} was made, but it could not be printed and is lost. "
-            f"Run `keyfence keys revoke {made.key.key_id}` and make another.",
-            ExitCode.OUTPUT_LOST,
-        ) from None
-
-
-def _print_key(key: Key, output: Output) -> None:
-    if output is Output.JSON:
-        say_json(key)
-    else:
-        print_fields(_described(key))
-
-
-def _described(key: Key) -> dict[str, str]:
-    return {
-        "key": key.key_id,
-        "name": key.display_name,
-        "looks like": f"{key.display_prefix}…",
-        "keyspace": key.keyspace,
-        "account": key.account_id,
-        "type": f"{key.key_type}, {key.environment}",
-        "state": key.state.lower(),
-        "granted": ", ".join(key.granted_scopes) or "nothing",
-        "holds": ", ".join(key.effective_scopes) or "nothing",
-        "from preset": key.preset,
-        "expires": moment(key.expire_time, absent="never"),
-        "works from": ", ".join(key.allowed_addresses),
-        "acts on": ", ".join(key.bound_keyspaces),
-        "labels": ", ".join(f"{name}={value}" for name, value in sorted(key.labels.items())),
-        "rate limit": rate_text(key.rate_limit),
-        "last used": _last_used(key),
-        "delegated from": key.parent_key_id,
-        "replaces": key.rotated_from_key_id,
-        "replaced by": key.rotated_to_key_id,
-        "made": moment(key.create_time),
-        "changed": moment(key.update_time) if key.update_time != key.create_time else "",
-        "revoked": moment(key.revoke_time),
-        "revision": str(key.revision),
-    }
-
-
-def _last_used(key: Key) -> str:
-    """When, where and how often; nothing where that is not known or never was."""
-    if key.last_used_time is None:
-        return ""
-    where = f" from {key.last_used_address}" if key.last_used_address else ""
-    times = "once" if key.use_count == 1 else f"{key.use_count} times in all"
-    return f"{moment(key.last_used_time)}{where}, {times}"
-
-
 def _limit(rate: Rate | None) -> RateLimit | None:
     from keyfence.results import RateLimit
 
     return RateLimit(rate.requests, rate.window) if rate is not None else None
-
-
-_COLUMNS: Final = (
-    "KEY",
-    "LOOKS LIKE",
-    "NAME",
-    "ACCOUNT",
-    "TYPE",
-    "STATE",
-    "GRANTED",
-    "EXPIRES",
-    "LAST USED",
-)
-
-
-def _print_keys(keys: Iterable[Key]) -> None:
-    print_table(
-        _COLUMNS,
-        (
-            (
-                key.key_id,
-                f"{key.display_prefix}…",
-                key.display_name,
-                key.account_id,
-                f"{key.key_type}, {key.environment}",
-                key.state.lower(),
-                ", ".join(key.granted_scopes),
-                moment(key.expire_time, absent="never"),
-                moment(key.last_used_time),
-            )
-            for key in keys
-        ),
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -25,32 +24,29 @@ from keyfence_server.cli.completion import complete_keyspace
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.keyspace_output import (
+    applied_document,
+    count_scopes,
+    keyspace_document,
+    print_applied,
+    print_keyspace,
+)
 from keyfence_server.cli.output import (
     LAST_REVISION,
     Output,
     OutputOption,
     note,
-    plain,
-    print_fields,
-    print_styled,
     print_table,
     say,
     say_json,
-    timestamp,
 )
-from keyfence_server.domain.documents import declaration_to_document
 from keyfence_server.domain.errors import Problem
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from keyfence import Client
-    from keyfence.v1.keyspace_pb2 import Keyspace
-    from keyfence.v1.keyspace_service_pb2 import ApplyKeyspaceResponse, KeyspaceDiff
+    from keyfence.v1.keyspace_service_pb2 import ApplyKeyspaceResponse
 
 _STANDARD_INPUT: Final = "-"
-_LISTED: Final = frozenset({"scopes", "resources"})
-"""Fields whose changes show in the scopes, which are listed one by one."""
 
 app = typer.Typer(help="Declare key systems, and see what is declared.", no_args_is_help=True)
 
@@ -102,9 +98,9 @@ def apply(
             answer = _apply(client, file, dry_run=dry_run, if_revision=if_revision)
             answers.append(answer)
             if output is Output.TABLE:
-                _print_answer(answer, dry_run=dry_run)
+                print_applied(answer, dry_run=dry_run)
     if output is Output.JSON:
-        say_json({"applied": [_answer_document(answer, dry_run=dry_run) for answer in answers]})
+        say_json({"applied": [applied_document(answer, dry_run=dry_run) for answer in answers]})
     elif dry_run:
         note("This was a dry run: nothing was changed.")
 
@@ -115,7 +111,7 @@ def list_keyspaces(context: typer.Context, output: OutputOption = Output.TABLE) 
     with connect(context) as client:
         keyspaces = list(client.list_keyspaces())
     if output is Output.JSON:
-        say_json({"keyspaces": [_keyspace_document(keyspace) for keyspace in keyspaces]})
+        say_json({"keyspaces": [keyspace_document(keyspace) for keyspace in keyspaces]})
     elif not keyspaces:
         note("No keyspaces. `keyfence keyspaces apply -f FILE` makes one.")
     else:
@@ -125,7 +121,7 @@ def list_keyspaces(context: typer.Context, output: OutputOption = Output.TABLE) 
                 (
                     keyspace.name,
                     keyspace.display_name,
-                    str(_count_scopes(keyspace)),
+                    str(count_scopes(keyspace)),
                     ", ".join(preset.name for preset in keyspace.presets),
                     keyspace.format.template,
                     str(keyspace.revision),
@@ -156,9 +152,9 @@ def get(
     if output is KeyspaceOutput.YAML:
         say(write_keyspace_document(declaration_from(found)).rstrip("\n"))
     elif output is KeyspaceOutput.JSON:
-        say_json(_keyspace_document(found))
+        say_json(keyspace_document(found))
     else:
-        _print_keyspace(found)
+        print_keyspace(found)
 
 
 def _read_all(names: Sequence[str]) -> list[KeyspaceFile]:
@@ -215,147 +211,3 @@ def _violations_at_their_lines(file: KeyspaceFile) -> Iterator[None]:
             raise
         problems = (Problem(one.field, one.description) for one in error.violations)
         raise file.faults(problems) from None
-
-
-def _print_answer(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> None:
-    diff, name = answer.diff, answer.keyspace.name
-    if diff.created:
-        scopes = _count_scopes(answer.keyspace)
-        what = "would be created" if dry_run else f"created at revision {answer.revision}"
-        print_styled((name, "bold"), (f": {what}, with {scopes} scopes", ""))
-        return
-    if not _changes(diff):
-        print_styled((name, "bold"), (f": unchanged at revision {answer.revision}", ""))
-        return
-    what = "would change" if dry_run else f"changed at revision {answer.revision}"
-    print_styled((name, "bold"), (f": {what}", ""))
-    for sign, style, names in (
-        ("+", "green", diff.added_scopes),
-        ("-", "red", diff.removed_scopes),
-        ("~", "yellow", diff.changed_scopes),
-    ):
-        for scope in names:
-            print_styled((f"  {sign} {scope}", style))
-    other = [field for field in diff.changed_fields if not (field in _LISTED and _lists(diff))]
-    if other:
-        print_styled((f"  ~ {', '.join(other)}", "yellow"))
-    _print_affected_keys(diff, dry_run=dry_run)
-
-
-def _lists(diff: KeyspaceDiff) -> bool:
-    return bool(diff.added_scopes or diff.removed_scopes or diff.changed_scopes)
-
-
-def _print_affected_keys(diff: KeyspaceDiff, *, dry_run: bool) -> None:
-    if not diff.affected_key_count:
-        print_styled(("  No key gains or loses a scope.", "dim"))
-        return
-    count = diff.affected_key_count
-    keys, holds = ("1 key", "holds") if count == 1 else (f"{count} keys", "hold")
-    print_styled((f"  {keys} {'would hold' if dry_run else holds} other scopes:", ""))
-    print_table(
-        ("KEY", "NAME", "ACCOUNT", "GAINS", "LOSES"),
-        (
-            (
-                change.key_id,
-                change.display_name,
-                change.account_id,
-                ", ".join(change.gained_scopes),
-                ", ".join(change.lost_scopes),
-            )
-            for change in diff.affected_keys
-        ),
-    )
-    unnamed = count - len(diff.affected_keys)
-    if unnamed:
-        print_styled((f"  … and {unnamed} more.", ""))
-
-
-def _changes(diff: KeyspaceDiff) -> bool:
-    return bool(diff.created or diff.changed_fields or _lists(diff) or diff.affected_key_count)
-
-
-def _answer_document(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> dict[str, object]:
-    diff = answer.diff
-    return {
-        "keyspace": answer.keyspace.name,
-        "dry_run": dry_run,
-        "changed": _changes(diff),
-        "revision": answer.revision,
-        "diff": {
-            "created": diff.created,
-            "added_scopes": plain(diff.added_scopes),
-            "removed_scopes": plain(diff.removed_scopes),
-            "changed_scopes": plain(diff.changed_scopes),
-            "changed_fields": plain(diff.changed_fields),
-            "affected_key_count": diff.affected_key_count,
-            "affected_keys": [
-                {
-                    "key_id": change.key_id,
-                    "account_id": change.account_id,
-                    "display_name": change.display_name,
-                    "gained_scopes": plain(change.gained_scopes),
-                    "lost_scopes": plain(change.lost_scopes),
-                }
-                for change in diff.affected_keys
-            ],
-        },
-    }
-
-
-def _keyspace_document(keyspace: Keyspace) -> dict[str, object]:
-    """What the server knows of a keyspace: its file's content, and its history beside it."""
-    from keyfence_server.rpc.convert.keyspaces import declaration_from
-
-    return {
-        "name": keyspace.name,
-        "declaration": declaration_to_document(declaration_from(keyspace)),
-        "revision": keyspace.revision,
-        "create_time": _time(keyspace.create_time),
-        "update_time": _time(keyspace.update_time),
-    }
-
-
-def _time(message: Timestamp) -> str | None:
-    if not message.seconds and not message.nanos:
-        return None
-    return timestamp(message.ToDatetime(tzinfo=UTC))
-
-
-def _print_keyspace(keyspace: Keyspace) -> None:
-    body = keyspace.format.body
-    print_fields(
-        {
-            "keyspace": keyspace.name,
-            "name": keyspace.display_name,
-            "description": keyspace.description,
-            "keys look like": keyspace.format.template,
-            "body": f"{body.length} characters of {body.alphabet}, {body.shown} of them shown",
-            "key types": ", ".join(kind.name for kind in keyspace.key_types),
-            "environments": ", ".join(one.name for one in keyspace.environments),
-            "revision": str(keyspace.revision),
-        }
-    )
-    rows = [(scope.name, ", ".join(scope.implies), scope.description) for scope in keyspace.scopes]
-    for resource in keyspace.resources:
-        weaker = ""
-        for level in resource.levels:
-            name = f"{resource.name}:{level.name}"
-            rows.append((name, weaker, level.description))
-            weaker = name
-    if rows:
-        say("")
-        print_table(("SCOPE", "IMPLIES", "ALLOWS"), rows)
-    if keyspace.presets:
-        say("")
-        print_table(
-            ("PRESET", "NAME", "SCOPES"),
-            (
-                (preset.name, preset.display_name, ", ".join(preset.scopes))
-                for preset in keyspace.presets
-            ),
-        )
-
-
-def _count_scopes(keyspace: Keyspace) -> int:
-    return len(keyspace.scopes) + sum(len(resource.levels) for resource in keyspace.resources)

@@ -11,8 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -49,13 +51,19 @@ QuietOption = Annotated[
 ]
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console that has colours on a terminal alone, and none with NO_COLOR."""
+def console() -> Console:
+    """Standard output, in colours on a terminal alone, and in none with NO_COLOR."""
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _WIDE
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    width = None if sys.stdout.isatty() else _WIDE
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+
+
+def spell_out_what_cannot_be_shown() -> None:
+    """Has standard output write what its encoding lacks in ASCII: an answer must not be
+    lost because of somebody's display name."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
@@ -66,7 +74,9 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """Writes a line for people to standard error, out of the way of scripts."""
-    sys.stderr.write(f"{text}\n")
+    # Somebody may have closed it, which is no reason to fail.
+    with suppress(OSError, AttributeError):
+        sys.stderr.write(f"{text}\n")
 
 
 def say_json(value: object) -> None:
@@ -114,6 +124,11 @@ def rate_text(limit: RateLimit | None) -> str:
     return str(Rate(limit.requests, limit.window)) if limit is not None else ""
 
 
+def moment_in_short(time: datetime | None, *, absent: str = "") -> str:
+    """A time for a column whose heading says that it is in UTC, to the minute."""
+    return absent if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
 def arrow() -> str:
     """An arrow that standard output can show."""
     return "→" if _can_show("→") else "->"
@@ -143,15 +158,21 @@ def print_fields(fields: Mapping[str, str]) -> None:
             out.print(_dim(f"{name:<{width}}  ").append(printable(value), style="default"))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table with a heading."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, unbroken: int = 1
+) -> None:
+    """Prints a table with a heading.
+
+    Args:
+        unbroken: how many of the first columns are never broken over lines, because they
+            are there to be copied.
+    """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):
-        # The first column identifies the row: it is never broken in two.
-        table.add_column(column, no_wrap=index == 0, overflow="fold")
+        table.add_column(column, no_wrap=index < unbroken, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     out = console()

@@ -69,6 +69,9 @@ def serve(
     other settings, and all that hold a secret, are variables alone: the arguments of a
     process can be read by every user of its machine.
     """
+    # gRPC's core writes to the standard error by itself, past every redaction. It looks at
+    # this when it is imported, which the settings do.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _override(
         listen=listen,
         data_dir=data_dir,

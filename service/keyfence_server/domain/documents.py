@@ -52,7 +52,7 @@ def declaration_from_document(document: object) -> KeyspaceDeclaration:
         name=root.text("keyspace", required=True),
         display_name=root.text("display_name"),
         description=root.text("description"),
-        format=_read_format(root.mapping("format")) if root.has("format") else DEFAULT_FORMAT,
+        format=_read_format(root.mapping("format")),
         scopes=root.named("scopes", _read_scope),
         resources=root.named("resources", _read_resource),
         presets=root.named("presets", _read_preset),

@@ -10,12 +10,12 @@ from keyfence_server.application.checks import Checks, Verdict
 from keyfence_server.application.ports import FactSource, StoreUnavailable
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.rpc.convert.checks import (
-    REASON_NUMBERS,
     Principals,
     authenticate_response,
     check_response,
     principal_of,
     question_from,
+    reason_of,
 )
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
@@ -103,4 +103,4 @@ class AuthorizationService:
     def _count(self, verdict: Verdict) -> None:
         facts = verdict.facts
         keyspace = facts.key.keyspace if facts is not None else NO_KEYSPACE
-        self._verdicts.add(keyspace, REASON_NUMBERS[verdict.reason])
+        self._verdicts.add(keyspace, reason_of(verdict.reason))

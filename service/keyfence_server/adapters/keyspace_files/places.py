@@ -77,11 +77,28 @@ class _Step:
 def _steps(part: Part, path: str) -> Iterator[_Step]:
     """The steps that the start of the path could mean here, the longest first: a name may
     itself hold what looks like the end of a step."""
-    by_length = sorted(part.entries, key=lambda entry: -len(entry.name))
-    named = [(entry.name, entry.value, entry.name_span) for entry in by_length]
-    listed = [(str(item.data), item, item.span) for item in part.items]
-    indexed = [(str(index), item, item.span) for index, item in enumerate(part.items)]
-    for name, leads_to, span in (*named, *indexed, *listed):
-        for written in (f".{name}", f"[{name}]"):
-            if path == written or path.startswith((f"{written}.", f"{written}[")):
-                yield _Step(len(written), leads_to, span)
+    for end in _ends_of_names(path):
+        name = path[1:end]
+        length = end + 1 if path[0] == "[" else end
+        if (entry := part.entries.get(name)) is not None:
+            yield _Step(length, entry.value, entry.name_span)
+        elif name.isascii() and name.isdigit() and int(name) < len(part.items):
+            item = part.items[int(name)]
+            yield _Step(length, item, item.span)
+        else:
+            for item in part.items:
+                if item.data == name:
+                    yield _Step(length, item, item.span)
+
+
+def _ends_of_names(path: str) -> Iterator[int]:
+    """Where the name that the path starts with could end, the last place first."""
+    for end in range(len(path), 0, -1):
+        if path[0] == "[":
+            if path[end - 1] == "]" and path[end : end + 1] in _NEXT_STEP:
+                yield end - 1
+        elif path[end : end + 1] in _NEXT_STEP:
+            yield end
+
+
+_NEXT_STEP: Final = ("", ".", "[")

@@ -12,8 +12,8 @@ It knows nothing of keyspaces.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
@@ -47,9 +47,8 @@ class YamlFaults(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One name of a mapping and what it holds."""
+    """What stands under a name of a mapping, and where the name stands."""
 
-    name: str
     name_span: Span
     value: Part
 
@@ -61,13 +60,13 @@ class Part:
     Attributes:
         data: the part as plain data.
         span: where it starts, and how far it goes on that line.
-        entries: of a mapping, in the order written.
+        entries: of a mapping, by name, in the order written.
         items: of a list.
     """
 
     data: object
     span: Span
-    entries: tuple[Entry, ...] = ()
+    entries: Mapping[str, Entry] = field(default_factory=dict)
     items: tuple[Part, ...] = ()
 
 
@@ -138,8 +137,8 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
 
 def _part(source: Source, node: yaml.Node, duplicates: list[Fault]) -> Part:
     if isinstance(node, yaml.MappingNode):
-        entries = tuple(_entries(source, node, duplicates))
-        data = {entry.name: entry.value.data for entry in entries}
+        entries = dict(_entries(source, node, duplicates))
+        data = {name: entry.value.data for name, entry in entries.items()}
         return Part(data, _span(source, node), entries=entries)
     if isinstance(node, yaml.SequenceNode):
         items = tuple(_part(source, item, duplicates) for item in node.value)
@@ -147,7 +146,9 @@ def _part(source: Source, node: yaml.Node, duplicates: list[Fault]) -> Part:
     return Part(_scalar(node), _span(source, node))
 
 
-def _entries(source: Source, node: yaml.MappingNode, duplicates: list[Fault]) -> Iterator[Entry]:
+def _entries(
+    source: Source, node: yaml.MappingNode, duplicates: list[Fault]
+) -> Iterator[tuple[str, Entry]]:
     seen: dict[str, Span] = {}
     for key, value in node.value:
         span = _span(source, key)
@@ -155,13 +156,13 @@ def _entries(source: Source, node: yaml.MappingNode, duplicates: list[Fault]) ->
             duplicates.append(Fault(source, span, "a name must be text, not a list or mapping"))
             continue
         name = str(key.value)
-        entry = Entry(name, span, _part(source, value, duplicates))
+        entry = Entry(span, _part(source, value, duplicates))
         if name in seen:
             message = f'"{name}" stands here for the second time; first on line {seen[name].line}'
             duplicates.append(Fault(source, span, message))
             continue
         seen[name] = span
-        yield entry
+        yield name, entry
 
 
 def _scalar(node: yaml.Node) -> object:

@@ -73,16 +73,18 @@ def _lineage(condition: ColumnElement[bool]) -> Select[Any]:
     return select(line).order_by(line.c.depth)
 
 
-def matching(which: KeyFilter) -> list[ColumnElement[bool]]:
-    """The key passes the filter."""
-    conditions = [keys.c.keyspace == which.keyspace]
+def page_of_keys(which: KeyFilter, *, after: str | None, limit: int) -> Select[Any]:
+    """The keys that pass the filter, from the first above `after` on."""
+    query = select(keys).where(keys.c.keyspace == which.keyspace)
     if which.account_id is not None:
-        conditions.append(keys.c.account_id == which.account_id)
+        query = query.where(keys.c.account_id == which.account_id)
     if which.state is not None:
-        conditions.append(keys.c.state == which.state.value)
+        query = query.where(keys.c.state == which.state.value)
     if which.parent_key_id is not None:
-        conditions.append(keys.c.parent_key_id == which.parent_key_id)
-    return conditions
+        query = query.where(keys.c.parent_key_id == which.parent_key_id)
+    if after is not None:
+        query = query.where(keys.c.key_id > after)
+    return query.order_by(keys.c.key_id).limit(limit)
 
 
 def not_revoked(keyspace: str) -> list[ColumnElement[bool]]:

@@ -105,9 +105,9 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(which.keyspace, which.account_id, which.parent_key_id):
             return []
-        query = select(keys).where(*queries.matching(which)).order_by(keys.c.key_id).limit(limit)
-        if after is not None:
-            query = query.where(keys.c.key_id > _comparable(after))
+        query = queries.page_of_keys(
+            which, after=None if after is None else _comparable(after), limit=limit
+        )
         return [row_to_key(row) for row in await self._rows(query)]
 
     async def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:

@@ -25,7 +25,13 @@ REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
     reason: reason_pb2.Reason.Value(f"REASON_{reason.name}") for reason in Reason
 }
 
+_OK: Final = reason_pb2.REASON_OK
 _MAX_PRINCIPALS: Final = 10_000
+
+
+def reason_of(reason: Reason) -> reason_pb2.Reason.ValueType:
+    """The number of a reason. The most frequent one is not looked up: enums hash slowly."""
+    return _OK if reason is Reason.OK else REASON_NUMBERS[reason]
 
 
 def question_from(
@@ -129,7 +135,7 @@ def check_response(
     facts = verdict.facts
     return authorization_service_pb2.CheckScopeResponse(
         allowed=verdict.reason is Reason.OK,
-        reason=REASON_NUMBERS[verdict.reason],
+        reason=reason_of(verdict.reason),
         missing_scopes=verdict.missing_scopes,
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
@@ -145,7 +151,7 @@ def authenticate_response(
     facts = verdict.facts
     return authorization_service_pb2.AuthenticateResponse(
         authenticated=verdict.reason is Reason.OK,
-        reason=REASON_NUMBERS[verdict.reason],
+        reason=reason_of(verdict.reason),
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
         rate_limit=status_of(verdict.rate_limit),

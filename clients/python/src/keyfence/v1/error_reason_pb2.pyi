@@ -53,7 +53,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_EXCEEDS_MAKER: _ErrorReason.ValueType  # 5
     """PERMISSION_DENIED. The key to be made or changed would have a scope, a lifetime,
-    an address or a keyspace that its maker does not have.
+    an address or a keyspace that its maker does not have, or would leave its maker's
+    line of delegation. `exceeds` is "scopes", "expire_time", "allowed_addresses",
+    "bound_keyspaces" or "parent_key_id".
 
     Example: {"reason": "EXCEEDS_MAKER", "domain": "keyfence", "metadata": {"exceeds": "scopes"}}
     """
@@ -159,8 +161,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"reason": "METHOD_UNKNOWN", "domain": "keyfence"}
     """
     ERROR_REASON_LAST_OPERATOR: _ErrorReason.ValueType  # 24
-    """FAILED_PRECONDITION. The change would leave no operator credential that can manage
-    credentials: nobody could get in any more.
+    """FAILED_PRECONDITION. The change would leave no operator credential that holds "*" and
+    is bound to "*" and "system": whatever is lost then could never be granted again.
 
     Example: {"reason": "LAST_OPERATOR", "domain": "keyfence", "metadata": {"key_id": "key_01j..."}}
     """
@@ -258,7 +260,9 @@ Example: {"reason": "KEYSPACE_NOT_BOUND", "domain": "keyfence", "metadata": {"ke
 """
 ERROR_REASON_EXCEEDS_MAKER: ErrorReason.ValueType  # 5
 """PERMISSION_DENIED. The key to be made or changed would have a scope, a lifetime,
-an address or a keyspace that its maker does not have.
+an address or a keyspace that its maker does not have, or would leave its maker's
+line of delegation. `exceeds` is "scopes", "expire_time", "allowed_addresses",
+"bound_keyspaces" or "parent_key_id".
 
 Example: {"reason": "EXCEEDS_MAKER", "domain": "keyfence", "metadata": {"exceeds": "scopes"}}
 """
@@ -364,8 +368,8 @@ ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 23
 Example: {"reason": "METHOD_UNKNOWN", "domain": "keyfence"}
 """
 ERROR_REASON_LAST_OPERATOR: ErrorReason.ValueType  # 24
-"""FAILED_PRECONDITION. The change would leave no operator credential that can manage
-credentials: nobody could get in any more.
+"""FAILED_PRECONDITION. The change would leave no operator credential that holds "*" and
+is bound to "*" and "system": whatever is lost then could never be granted again.
 
 Example: {"reason": "LAST_OPERATOR", "domain": "keyfence", "metadata": {"key_id": "key_01j..."}}
 """

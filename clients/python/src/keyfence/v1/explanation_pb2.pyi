@@ -37,9 +37,7 @@ class ScopeExplanation(_message.Message):
 
     @_builtins.property
     def capped(self) -> _containers.RepeatedCompositeFieldContainer[Global___CappedScope]:
-        """One for each required scope that was granted or implied, but taken away again by
-        a cap.
-        """
+        """One for each required scope that a cap takes away, or would take away if it were granted."""
 
     def __init__(
         self,

@@ -671,7 +671,9 @@ class RevokeKeyResponse(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision at which the key was revoked."""
+    """The revision from which on nothing accepts the key. For a key that was revoked before,
+    the newest one; the record says when.
+    """
     @_builtins.property
     def key(self) -> Global___Key:
         """The record as it is now."""

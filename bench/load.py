@@ -1,0 +1,70 @@
+"""A client that keeps some calls in flight, and what they took."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from dataclasses import dataclass
+
+import grpc
+
+from bench.processes import ServerProcess
+
+# Nothing is encoded or decoded here, so that only the servers' work differs.
+Send = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call to repeat: its method's full name and its request, encoded."""
+
+    method: str
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round of calls took.
+
+    Attributes:
+        cpu_microseconds: of the server's processor time, a call.
+        calls_per_second: with so many in flight as there were.
+        median_microseconds: from sending a call to having its answer, at the client.
+    """
+
+    cpu_microseconds: float
+    calls_per_second: float
+    median_microseconds: float
+
+
+async def run_round(server: ServerProcess, call: Call, *, calls: int, in_flight: int) -> Round:
+    """Sends the calls, and says what they took. Every call must be answered with OK."""
+    metadata = [("authorization", f"Bearer {server.token}")] if server.token else None
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        send: Send = channel.unary_unary(call.method)
+        await asyncio.gather(*(send(call.request, metadata=metadata) for _ in range(in_flight)))
+        waits: list[float] = []
+
+        async def one_after_the_other() -> None:
+            for _ in range(calls // in_flight):
+                sent = time.perf_counter()
+                await send(call.request, metadata=metadata)
+                waits.append(time.perf_counter() - sent)
+
+        cpu, began = server.cpu_seconds(), time.perf_counter()
+        await asyncio.gather(*(one_after_the_other() for _ in range(in_flight)))
+        seconds, used = time.perf_counter() - began, server.cpu_seconds() - cpu
+    return Round(
+        cpu_microseconds=used / len(waits) * 1e6,
+        calls_per_second=len(waits) / seconds,
+        median_microseconds=statistics.median(waits) * 1e6,
+    )
+
+
+async def answer_to(server: ServerProcess, call: Call) -> bytes:
+    """The answer to one call."""
+    metadata = [("authorization", f"Bearer {server.token}")] if server.token else None
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        send: Send = channel.unary_unary(call.method)
+        return await send(call.request, metadata=metadata)

@@ -1,0 +1,113 @@
+"""Server processes to measure, and what they have used of the processor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+import psutil
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A server in a process of its own.
+
+    Attributes:
+        target: where it listens.
+        token: what its callers must show; empty for nothing.
+    """
+
+    name: str
+    target: str
+    token: str
+    process: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """What the process has used of the processor so far, in seconds."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
+@contextmanager
+def keyfence() -> Iterator[ServerProcess]:
+    """The real server, by its real command, on an embedded store with the demo's keyspace."""
+    with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
+        socket = Path(directory) / "keyfence.sock"
+        environment = {
+            **_environment(),
+            "KEYFENCE_LISTEN": f"unix:{socket}",
+            "KEYFENCE_DATA_DIR": str(Path(directory) / "data"),
+            "KEYFENCE_BOOTSTRAP_KEYSPACES": str(ROOT / "examples/keyspaces/demo.yaml"),
+            "KEYFENCE_LOG_LEVEL": "warning",
+        }
+        command = [sys.executable, "-m", "keyfence_server", "serve"]
+        with _running(command, environment, f"unix:{socket}") as process:
+            token = (Path(directory) / "data" / "root.key").read_text().strip()
+            yield ServerProcess("keyfence", f"unix:{socket}", token, process)
+
+
+@contextmanager
+def empty_echo(answer_bytes: int) -> Iterator[ServerProcess]:
+    """A `grpc.aio` server whose handler returns a constant of the given length."""
+    with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
+        target = f"unix:{Path(directory) / 'echo.sock'}"
+        command = [sys.executable, "-m", "bench.echo", target, str(answer_bytes)]
+        with _running(command, _environment(), target) as process:
+            yield ServerProcess("empty echo", target, "", process)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("KEYFENCE_")}
+
+
+@contextmanager
+def _running(
+    command: list[str], environment: dict[str, str], target: str
+) -> Iterator[psutil.Process]:
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait_until_it_answers(child, target)
+            yield psutil.Process(child.pid)
+        except BaseException:
+            output.seek(0)
+            sys.stderr.write(output.read().decode(errors="replace")[-4000:])
+            raise
+        finally:
+            child.send_signal(signal.SIGTERM)
+            try:
+                child.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _wait_until_it_answers(child: subprocess.Popen[bytes], target: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    with grpc.insecure_channel(target) as channel:
+        ready = grpc.channel_ready_future(channel)
+        while time.monotonic() < deadline:
+            if child.poll() is not None:
+                raise RuntimeError(f"{child.args!r} ended with {child.returncode}")
+            try:
+                ready.result(timeout=0.2)
+            except grpc.FutureTimeoutError:
+                continue
+            return
+    raise RuntimeError(f"{child.args!r} did not answer within {_START_SECONDS} s")

@@ -1,0 +1,124 @@
+"""How keys are shown, and how a new one is handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.output import (
+    Output,
+    moment,
+    moment_in_short,
+    note,
+    print_fields,
+    print_table,
+    rate_text,
+    say,
+    say_json,
+    stdout_to_nowhere,
+)
+
+if TYPE_CHECKING:
+    from keyfence.results import CreatedKey, Key, RotatedKey
+
+
+def hand_over(made: CreatedKey | RotatedKey, *, output: Output, quiet: bool) -> None:
+    """Prints a new key. If that fails, its plaintext is lost, and its maker must know."""
+    try:
+        if output is Output.JSON:
+            say_json(made)
+        elif quiet:
+            say(made.api_key)
+        else:
+            say(made.api_key)
+            note("This is the only time that the key is shown. Keep it safe.\n")
+            print_fields(_described(made.key))
+    except OSError:
+        stdout_to_nowhere()
+        raise Failure(
+            f"The key {made.key.key_id} was made, but it could not be printed and is lost. "
+            f"Run `keyfence keys revoke {made.key.key_id}` and make another.",
+            ExitCode.OUTPUT_LOST,
+        ) from None
+
+
+def print_key(key: Key, output: Output) -> None:
+    """Prints a key's record."""
+    if output is Output.JSON:
+        say_json(key)
+    else:
+        print_fields(_described(key))
+
+
+def _described(key: Key) -> dict[str, str]:
+    return {
+        "key": key.key_id,
+        "name": key.display_name,
+        "looks like": f"{key.display_prefix}…",
+        "keyspace": key.keyspace,
+        "account": key.account_id,
+        "type": f"{key.key_type}, {key.environment}",
+        "state": key.state.lower(),
+        "granted": ", ".join(key.granted_scopes) or "nothing",
+        "holds": ", ".join(key.effective_scopes) or "nothing",
+        "from preset": key.preset,
+        "expires": moment(key.expire_time, absent="never"),
+        "works from": ", ".join(key.allowed_addresses),
+        "acts on": ", ".join(key.bound_keyspaces),
+        "labels": ", ".join(f"{name}={value}" for name, value in sorted(key.labels.items())),
+        "rate limit": rate_text(key.rate_limit),
+        "last used": _last_used(key),
+        "delegated from": key.parent_key_id,
+        "replaces": key.rotated_from_key_id,
+        "replaced by": key.rotated_to_key_id,
+        "made": moment(key.create_time),
+        "changed": moment(key.update_time) if key.update_time != key.create_time else "",
+        "revoked": moment(key.revoke_time),
+        "revision": str(key.revision),
+    }
+
+
+def _last_used(key: Key) -> str:
+    """When, where and how often; nothing where that is not known or never was."""
+    if key.last_used_time is None:
+        return ""
+    where = f" from {key.last_used_address}" if key.last_used_address else ""
+    times = "once" if key.use_count == 1 else f"{key.use_count} times in all"
+    return f"{moment(key.last_used_time)}{where}, {times}"
+
+
+_COLUMNS: Final = (
+    "KEY",
+    "LOOKS LIKE",
+    "NAME",
+    "ACCOUNT",
+    "TYPE",
+    "STATE",
+    "GRANTED",
+    "EXPIRES (UTC)",
+    "USED (UTC)",
+)
+
+
+def print_keys(keys: Iterable[Key]) -> None:
+    """Prints a line for each key."""
+    print_table(
+        _COLUMNS,
+        (
+            (
+                key.key_id,
+                f"{key.display_prefix}…",
+                key.display_name,
+                key.account_id,
+                f"{key.key_type}, {key.environment}",
+                key.state.lower(),
+                ", ".join(key.granted_scopes),
+                moment_in_short(key.expire_time, absent="never"),
+                moment_in_short(key.last_used_time),
+            )
+            for key in keys
+        ),
+        unbroken=2,
+    )

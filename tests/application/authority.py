@@ -1,0 +1,203 @@
+"""The use cases of one process over a real store, wired as the server wires them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from keyfence_server.adapters.sql import open_store
+from keyfence_server.application.apply_keyspace import ApplyKeyspace
+from keyfence_server.application.callers import Caller, Callers
+from keyfence_server.application.checks import Checks, Question, Verdict
+from keyfence_server.application.create_key import CreateKey, MadeKey, NewKey
+from keyfence_server.application.first_start import FirstStart, new_root_credential
+from keyfence_server.application.mutations import Mutations
+from keyfence_server.application.ports import Fence, Store
+from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.read_keys import ReadKeys
+from keyfence_server.application.read_keyspaces import ReadKeyspaces
+from keyfence_server.application.revoke_key import RevokeKey
+from keyfence_server.application.rotate_key import RotatedKey, RotateKey, Rotation
+from keyfence_server.application.update_key import KeyUpdate, UpdateKey
+from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.domain.declarations import (
+    EnvironmentDeclaration,
+    FormatDeclaration,
+    KeyspaceDeclaration,
+    KeyTypeDeclaration,
+    LevelDeclaration,
+    PresetDeclaration,
+    ResourceDeclaration,
+    ScopeDeclaration,
+)
+from keyfence_server.domain.errors import DomainError
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.keys import Key, KeyId
+from keyfence_server.domain.secrets import Peppers, Plaintext
+from support.clock import FrozenClock
+
+ROOT: Final = new_root_credential()
+PEPPERS: Final = {1: b"a pepper for tests, of 32 bytes or more"}
+
+ACME: Final = KeyspaceDeclaration(
+    name="acme",
+    format=FormatDeclaration(
+        template="ac_{type}_{environment}_{body}{checksum}", alphabet="base62", length=24, shown=6
+    ),
+    scopes=(
+        ScopeDeclaration(name="vps:read"),
+        ScopeDeclaration(name="vps:write", implies=("vps:read",)),
+        ScopeDeclaration(name="vps:create", implies=("vps:write",)),
+        ScopeDeclaration(name="dns:read"),
+    ),
+    resources=(
+        ResourceDeclaration(
+            name="projects",
+            levels=(LevelDeclaration(name="read"), LevelDeclaration(name="write")),
+        ),
+    ),
+    presets=(
+        PresetDeclaration(name="full", scopes=("*",)),
+        PresetDeclaration(name="read-only", scopes=("dns:read", "vps:read")),
+    ),
+    key_types=(
+        KeyTypeDeclaration(name="secret", marker="sec", manages_keys=True),
+        KeyTypeDeclaration(name="publishable", marker="pub", scope_cap=("vps:read",)),
+    ),
+    environments=(EnvironmentDeclaration(name="live"), EnvironmentDeclaration(name="test")),
+)
+OTHER: Final = KeyspaceDeclaration(
+    name="other",
+    scopes=(ScopeDeclaration(name="vps:read"), ScopeDeclaration(name="keys:write")),
+)
+
+
+class Authority:
+    """One process: a store, a cache, a fence and every use case.
+
+    Attributes:
+        root: the first operator, after `start`.
+    """
+
+    root: Caller
+
+    def __init__(
+        self, store: Store, clock: FrozenClock, *, fence: Fence | None = None, **cache: int
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.cache = FactCache(store, **cache)
+        peppers = Peppers(PEPPERS)
+        self.mutations = Mutations(store, fence or SoleHolder(self.cache), clock)
+        presented = PresentedKeys(self.cache, peppers)
+        self.callers = Callers(presented, clock)
+        self.checks = Checks(self.cache, presented, clock)
+        self.first_start = FirstStart(self.mutations, peppers, clock)
+        self.create_key = CreateKey(self.mutations, peppers, clock)
+        self.update_key = UpdateKey(self.mutations, clock)
+        self.rotate_key = RotateKey(self.mutations, peppers, clock)
+        self.revoke_key = RevokeKey(self.mutations, clock)
+        self.apply_keyspace = ApplyKeyspace(store, self.mutations, clock)
+        self.read_keys = ReadKeys(store)
+        self.read_keyspaces = ReadKeyspaces(store, clock)
+
+    async def start(self) -> None:
+        """Reads where the store is, as a server does at its start, and identifies the root."""
+        async with self.store.snapshot() as snapshot:
+            self.cache.start_at(snapshot.revision)
+        self.root = await self.callers.identify(ROOT.reveal())
+
+    async def make(self, by: Caller | None = None, **wanted: Any) -> MadeKey:
+        """Makes a key: by root, of account "anna" in "acme", unless something else is said."""
+        if by is None or by.is_operator:
+            wanted = {"keyspace": "acme", "account_id": "anna", **wanted}
+        return (await self.create_key.create(by or self.root, NewKey(**wanted))).value
+
+    async def operator(self, *bound: str, **wanted: Any) -> Caller:
+        """An operator with every scope of `system`, bound to these keyspaces alone."""
+        made = await self.make(
+            **{
+                "keyspace": "system",
+                "account_id": "operators",
+                "preset": "" if "scopes" in wanted else "admin",
+                "bound_keyspaces": bound,
+                **wanted,
+            }
+        )
+        return await self.acting(made)
+
+    async def acting(self, made: MadeKey) -> Caller:
+        """The caller who presents this key."""
+        return await self.callers.identify(made.plaintext.reveal())
+
+    async def update(self, by: Caller | None, key_id: str, **fields: Any) -> KeyFacts:
+        """Changes the fields of a key."""
+        update = KeyUpdate(key_id=key_id, fields=set(fields) - {"if_revision"}, **fields)
+        return (await self.update_key.update(by or self.root, update)).value
+
+    async def rotate(self, by: Caller | None, key_id: str, **how: Any) -> RotatedKey:
+        """Rotates a key."""
+        return (await self.rotate_key.rotate(by or self.root, Rotation(key_id=key_id, **how))).value
+
+    async def revoke(self, by: Caller | None, key_id: str) -> KeyFacts:
+        """Revokes a key."""
+        return (await self.revoke_key.revoke(by or self.root, key_id)).value
+
+    async def declare(self, declaration: KeyspaceDeclaration, **fields: Any) -> None:
+        """Applies a declaration, with some fields changed."""
+        await self.apply_keyspace.apply(self.root, replace(declaration, **fields))
+
+    async def check(
+        self,
+        key: MadeKey | Plaintext | str,
+        *scopes: str,
+        by: Caller | None = None,
+        **question: Any,
+    ) -> Verdict:
+        """Checks scopes, or authenticates where none is named."""
+        text = key.plaintext if isinstance(key, MadeKey) else key
+        asked = Question(text.reveal() if isinstance(text, Plaintext) else text, **question)
+        if not scopes:
+            return await self.checks.authenticate(by or self.root, asked)
+        return await self.checks.check_scope(by or self.root, asked, scopes)
+
+    async def stored(self, key_id: str) -> Key:
+        """A key's record, straight from the store."""
+        async with self.store.snapshot() as snapshot:
+            key = await snapshot.find_key(KeyId(key_id))
+        assert key is not None
+        return key
+
+    async def revision(self) -> int:
+        """The store's revision."""
+        async with self.store.snapshot() as snapshot:
+            return snapshot.revision
+
+
+async def found(path: Path) -> None:
+    """Makes a store with the root credential and both keyspaces, to make copies of."""
+    store = await open_store(f"sqlite:///{path}")
+    authority = Authority(store, FrozenClock())
+    await authority.first_start.make_root(ROOT)
+    await authority.start()
+    await authority.declare(ACME)
+    await authority.declare(OTHER)
+    await store.close()
+
+
+@contextmanager
+def refused(reason: str, field: str | None = None, **metadata: str) -> Iterator[None]:
+    """Expects a refusal: its reason, the field that is wrong, and what programs are told."""
+    with pytest.raises(DomainError) as caught:
+        yield
+    error = caught.value
+    assert error.reason == reason, error
+    assert metadata.items() <= error.metadata.items(), error.metadata
+    if field is not None:
+        assert [problem.path for problem in getattr(error, "problems", ())] == [field], error

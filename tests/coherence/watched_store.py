@@ -1,0 +1,156 @@
+"""The real store behind a port of its own, at which a test can count, hold up and lose things."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Any, cast
+
+from keyfence_server.application.ports import (
+    AuditEvent,
+    Change,
+    Snapshot,
+    Store,
+    StoreUnavailable,
+    Transaction,
+)
+
+
+class Gate:
+    """Where somebody waits until the test lets them go on."""
+
+    def __init__(self) -> None:
+        self._arrived = asyncio.Event()
+        self._open = asyncio.Event()
+
+    async def pass_through(self) -> None:
+        """Arrives, and waits to be let through."""
+        self._arrived.set()
+        await self._open.wait()
+
+    async def arrival(self) -> None:
+        """Waits until somebody stands at the gate."""
+        await self._arrived.wait()
+
+    def open(self) -> None:
+        """Lets everybody through."""
+        self._open.set()
+
+
+class Loss(Enum):
+    """How the next commit goes wrong."""
+
+    ANSWER = "it takes effect, and its answer is lost"
+    COMMIT = "it takes no effect"
+    CONNECTION = "it takes effect and is answered, and then the connection breaks"
+
+
+class WatchedStore:
+    """Keeps the `Store` port by passing everything on to a real store.
+
+    Attributes:
+        snapshots: how many were asked for.
+        transactions: how many were asked for.
+        ended: how many of these have let go of the store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._gates: deque[Gate] = deque()
+        self._lagging: deque[Snapshot] = deque()
+        self._failures: deque[BaseException] = deque()
+        self._losses: deque[tuple[Loss, BaseException]] = deque()
+        self.snapshots = 0
+        self.transactions = 0
+        self.ended = 0
+
+    def hold_next_snapshot(self) -> Gate:
+        """The next snapshot is opened, and then held up before anything is read from it."""
+        gate = Gate()
+        self._gates.append(gate)
+        return gate
+
+    def fail_next_snapshot(self, error: BaseException) -> None:
+        """The next snapshot cannot be opened."""
+        self._failures.append(error)
+
+    def lose_next_commit(self, loss: Loss, error: BaseException | None = None) -> None:
+        """The next commit goes wrong."""
+        self._losses.append((loss, error or StoreUnavailable("the connection is gone")))
+
+    @asynccontextmanager
+    async def lagging(self, times: int = 1) -> AsyncIterator[None]:
+        """The next so many snapshots show the store as it is now, like those of a replica."""
+        async with self._store.snapshot() as snapshot:
+            self._lagging.extend([snapshot] * times)
+            yield
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """See the port."""
+        self.snapshots += 1
+        if self._failures:
+            raise self._failures.popleft()
+        if self._lagging:
+            yield self._lagging.popleft()
+            return
+        async with self._store.snapshot() as snapshot:
+            if self._gates:
+                await self._gates.popleft().pass_through()
+            yield snapshot
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """See the port."""
+        self.transactions += 1
+        async with self._store.transaction() as transaction:
+            watched = _WatchedTransaction(transaction, self._losses)
+            yield cast("Transaction", watched)
+        self.ended += 1
+        if watched.breaks_with is not None:
+            raise watched.breaks_with
+
+    async def ping(self) -> None:
+        """See the port."""
+        await self._store.ping()
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._store.close()
+
+
+class _WatchedTransaction:
+    """Passes everything on, save for a commit that is to go wrong."""
+
+    def __init__(self, transaction: Transaction, losses: deque[tuple[Loss, BaseException]]) -> None:
+        self._transaction = transaction
+        self._losses = losses
+        self.breaks_with: BaseException | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transaction, name)
+
+    async def commit(self, changes: Sequence[Change], event: AuditEvent) -> int:
+        """See the port."""
+        if not self._losses:
+            return await self._transaction.commit(changes, event)
+        loss, error = self._losses.popleft()
+        if loss is Loss.COMMIT:
+            raise error
+        revision = await self._transaction.commit(changes, event)
+        if loss is Loss.ANSWER:
+            raise error
+        self.breaks_with = error
+        return revision
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Lets the loop turn, and time stand still, until something has happened."""
+    for _ in range(10_000):
+        if happened():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not happen")

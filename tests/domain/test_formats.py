@@ -1,0 +1,245 @@
+"""How keys look: minting and recognising, checksums, entropy and what is shown."""
+
+from __future__ import annotations
+
+import math
+import string
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.declarations import KEY_CHARACTERS, alphabets, declarations, enough_length
+from domain.graphs import brief
+from keyfence_server.domain.declarations import (
+    DEFAULT_FORMAT,
+    EnvironmentDeclaration,
+    FormatDeclaration,
+    KeyspaceDeclaration,
+    KeyTypeDeclaration,
+)
+from keyfence_server.domain.errors import InvalidDeclaration
+from keyfence_server.domain.formats import (
+    ALPHABETS,
+    MAX_KEY_LENGTH,
+    MINIMUM_ENTROPY_BITS,
+    Recogniser,
+    checksum,
+    compile_form,
+)
+from keyfence_server.domain.keyspaces import compile_keyspace, formats_to_remember
+
+BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+DEFAULT_FORM = compile_form(
+    DEFAULT_FORMAT, key_type="secret", type_marker="secret", environment_marker="live"
+)
+
+
+def with_format(**fields: Any) -> KeyspaceDeclaration:
+    return KeyspaceDeclaration(name="acme", format=replace(DEFAULT_FORMAT, **fields))
+
+
+def problems_of(declaration: KeyspaceDeclaration) -> dict[str, str]:
+    with pytest.raises(InvalidDeclaration) as caught:
+        compile_keyspace(declaration)
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+@brief
+@given(declarations())
+def test_what_is_minted_is_recognised_and_shows_at_most_eight_characters_of_its_body(
+    declaration: KeyspaceDeclaration,
+) -> None:
+    keyspace = compile_keyspace(declaration)
+    recogniser = Recogniser({keyspace.name: keyspace.recognised_forms, "other": ()})
+    for form in keyspace.forms.values():
+        plaintext = form.mint()
+        text = plaintext.reveal()
+        assert len(text) == form.total_length() <= MAX_KEY_LENGTH
+        assert recogniser.keyspaces_of(text) == {keyspace.name}
+        shown = form.display_prefix(plaintext)
+        assert text.startswith(shown)
+        assert len(shown) - len(form.prefix) == declaration.format.shown <= 8
+        for wrong in (text[:-1], text + "0", text + "\n", " " + text, text[1:], text + "é", ""):
+            assert wrong == text or keyspace.name not in Recogniser(
+                {keyspace.name: [form]}
+            ).keyspaces_of(wrong)
+
+
+@brief
+@given(declarations())
+def test_a_key_is_the_template_with_its_markers(declaration: KeyspaceDeclaration) -> None:
+    keyspace = compile_keyspace(declaration)
+    form_of = declaration.format
+    for kind in declaration.key_types:
+        for place in declaration.environments:
+            template = form_of.templates_by_key_type.get(kind.name, form_of.template)
+            prefix = template.split("{body}")[0]
+            prefix = prefix.replace("{type}", kind.marker or kind.name)
+            prefix = prefix.replace("{environment}", place.marker or place.name)
+            form = keyspace.forms[kind.name, place.name]
+            assert form.prefix == prefix
+            assert form.has_checksum == template.endswith("{checksum}")
+            body = form.mint().reveal()[len(prefix) :][: form.length]
+            assert set(body) <= set(ALPHABETS.get(form_of.alphabet, form_of.alphabet))
+
+
+@brief
+@given(st.text(BASE62, min_size=32, max_size=32), st.data())
+def test_a_single_wrong_character_is_told_by_the_checksum(body: str, data: st.DataObject) -> None:
+    """Without it, every mistyped key would be asked of the store."""
+    text = f"kf_live_{body}"
+    key = text + checksum(text)
+    recogniser = Recogniser({"acme": [DEFAULT_FORM]})
+    assert recogniser.keyspaces_of(key) == {"acme"}
+    place = data.draw(st.integers(0, len(key) - 1))
+    other = data.draw(st.sampled_from(KEY_CHARACTERS).filter(lambda one: one != key[place]))
+    assert recogniser.keyspaces_of(key[:place] + other + key[place + 1 :]) == frozenset()
+
+
+def test_no_mutation_of_one_character_passes_for_a_key() -> None:
+    key = DEFAULT_FORM.mint().reveal()
+    recogniser = Recogniser({"acme": [DEFAULT_FORM]})
+    passed = [
+        (place, other)
+        for place in range(len(key))
+        for other in KEY_CHARACTERS
+        if other != key[place] and recogniser.keyspaces_of(key[:place] + other + key[place + 1 :])
+    ]
+    assert passed == []
+
+
+def test_the_checksum_is_the_common_crc32_in_six_base62_digits() -> None:
+    """The published check value of CRC-32/ISO-HDLC, so that scanners in any language agree."""
+    digits = checksum("123456789")
+    assert len(digits) == 6
+    number = 0
+    for digit in digits:
+        number = number * 62 + BASE62.index(digit)
+    assert number == 0xCBF43926
+    assert checksum("") == "000000"
+
+
+@brief
+@given(alphabets, st.integers(1, 140))
+def test_less_than_128_bits_are_refused_and_the_named_length_is_enough(
+    alphabet: str, length: int
+) -> None:
+    declaration = with_format(alphabet=alphabet, length=length, shown=0)
+    bits = length * math.log2(len(ALPHABETS.get(alphabet, alphabet)))
+    if bits >= MINIMUM_ENTROPY_BITS:
+        compile_keyspace(declaration)
+        return
+    message = problems_of(declaration)["format.body.length"]
+    needed = int(message.rpartition(" ")[2])
+    assert needed == enough_length(alphabet)
+    compile_keyspace(with_format(alphabet=alphabet, length=needed, shown=0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"template": ""}, "format.template"),
+        ({"template": "kf_live"}, "format.template"),
+        ({"template": "{body}"}, "format.template"),
+        ({"template": "{type}{environment}{body}"}, "format.template"),
+        ({"template": "kf_{body}{body}"}, "format.template"),
+        ({"template": "kf_{checksum}{body}"}, "format.template"),
+        ({"template": "kf_{body}_{checksum}"}, "format.template"),
+        ({"template": "kf_{body}{checksum}{checksum}"}, "format.template"),
+        ({"template": "kf_{body}_x"}, "format.template"),
+        ({"template": "kf {body}"}, "format.template"),
+        ({"template": "kf_{Body}"}, "format.template"),
+        ({"template": "kf_{env}_{body}"}, "format.template"),
+        ({"template": "kf_{}{body}"}, "format.template"),
+        ({"template": "kf_{{body}}"}, "format.template"),
+        ({"template": "ключ_{body}"}, "format.template"),
+        ({"template": "k" * 65 + "{body}"}, "format.template"),
+        ({"alphabet": ""}, "format.body.alphabet"),
+        ({"alphabet": "a"}, "format.body.alphabet"),
+        ({"alphabet": "abca"}, "format.body.alphabet"),
+        ({"alphabet": "ab$"}, "format.body.alphabet"),
+        ({"alphabet": "äöü"}, "format.body.alphabet"),
+        ({"length": 0}, "format.body.length"),
+        ({"length": -1}, "format.body.length"),
+        ({"length": 257}, "format.body.length"),
+        ({"length": 21}, "format.body.length"),
+        ({"shown": 9}, "format.body.shown"),
+        ({"shown": -1}, "format.body.shown"),
+        ({"templates_by_key_type": {"other": "kf_{body}"}}, "format.templates[other]"),
+        ({"templates_by_key_type": {"secret": "{body}"}}, "format.templates[secret]"),
+    ],
+)
+def test_a_format_that_cannot_work_is_refused_at_its_place(
+    fields: dict[str, Any], path: str
+) -> None:
+    assert path in problems_of(with_format(**fields))
+
+
+def test_keys_too_long_to_be_looked_at_are_refused_when_the_keyspace_is_applied() -> None:
+    """Such keys would be made and paid for, and then be malformed at every check."""
+    declaration = KeyspaceDeclaration(
+        name="acme",
+        format=FormatDeclaration(
+            template="k" + "{type}" * 8 + "{body}", alphabet="base62", length=256, shown=0
+        ),
+        key_types=(KeyTypeDeclaration(name="t" * 63),),
+    )
+    assert "at most 512" in problems_of(declaration)["format.template"]
+
+
+def test_one_text_can_look_like_keys_of_several_keyspaces() -> None:
+    recogniser = Recogniser({"one": [DEFAULT_FORM], "two": [DEFAULT_FORM, DEFAULT_FORM]})
+    assert recogniser.keyspaces_of(DEFAULT_FORM.mint().reveal()) == {"one", "two"}
+
+
+def test_a_prefix_that_another_one_begins_with_hides_neither() -> None:
+    short = replace(DEFAULT_FORM, prefix="kf_", length=37)
+    recogniser = Recogniser({"short": [short], "long": [DEFAULT_FORM]})
+    assert "short" in recogniser.keyspaces_of(short.mint().reveal())
+    assert "long" in recogniser.keyspaces_of(DEFAULT_FORM.mint().reveal())
+
+
+@brief
+@given(declarations(), declarations())
+def test_what_keys_looked_like_is_remembered_until_it_is_the_format_again(
+    first: KeyspaceDeclaration, second: KeyspaceDeclaration
+) -> None:
+    """Forgetting a format would lock out every key that was made with it."""
+    before = compile_keyspace(first)
+    second = replace(second, name=first.name)
+    after = compile_keyspace(
+        second, previous_formats=formats_to_remember(before, compile_keyspace(second))
+    )
+    assert after.recognised_forms >= before.recognised_forms
+    again = compile_keyspace(first, previous_formats=formats_to_remember(after, before))
+    assert again.recognised_forms == after.recognised_forms
+    assert len(again.previous_formats) == len(after.recognised_forms - {*before.forms.values()})
+
+
+def test_a_format_that_changes_for_ever_is_refused_in_the_end() -> None:
+    keyspace = compile_keyspace(with_format(template="k0_{body}"))
+    for number in range(1, 101):
+        wanted = compile_keyspace(with_format(template=f"k{number}_{{body}}"))
+        keyspace = compile_keyspace(
+            wanted.declaration, previous_formats=formats_to_remember(keyspace, wanted)
+        )
+    assert len(keyspace.previous_formats) == 100
+    one_too_many = compile_keyspace(with_format(template="new_{body}"))
+    with pytest.raises(InvalidDeclaration) as caught:
+        formats_to_remember(keyspace, one_too_many)
+    assert caught.value.problems[0].path == "format"
+
+
+def test_markers_stand_in_for_long_names() -> None:
+    keyspace = compile_keyspace(
+        KeyspaceDeclaration(
+            name="qs",
+            format=replace(DEFAULT_FORMAT, template="qs_{type}_{environment}_{body}"),
+            key_types=(KeyTypeDeclaration(name="secret", marker="sec"),),
+            environments=(EnvironmentDeclaration(name="live"), EnvironmentDeclaration(name="test")),
+        )
+    )
+    assert {form.prefix for form in keyspace.forms.values()} == {"qs_sec_live_", "qs_sec_test_"}

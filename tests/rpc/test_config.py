@@ -1,0 +1,178 @@
+"""Settings: what is wrong is refused, and secrets are not repeated."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from keyfence_server.config import InvalidSettings, Reflection, Settings, load_settings
+from keyfence_server.rpc.addresses import parse_address, parse_addresses
+
+CANARY = "hunter2hunter2hunter2"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("KEYFENCE_"):
+            monkeypatch.delenv(name)
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> tuple[str, ...]:
+    """What is said against these variables."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings()
+    return caught.value.problems
+
+
+def test_without_any_variable_it_serves_on_loopback_and_nothing_else() -> None:
+    settings = load_settings()
+    assert settings.listen == "127.0.0.1:50051"
+    assert settings.data_dir == Path(".keyfence")
+    assert settings.metrics_listen is None
+    assert not settings.insecure_plaintext
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was meant to do something: perhaps to ask clients for certificates."""
+    said = problems(monkeypatch, KEYFENCE_TLS_CLIENTCA_FILE="/x", KEYFENCE_QQQQQQ="1")
+    assert said[0] == "KEYFENCE_QQQQQQ: there is no such setting"
+    assert said[1].endswith("no such setting; did you mean KEYFENCE_TLS_CLIENT_CA_FILE?")
+
+
+def test_variables_of_clients_and_of_kubernetes_are_no_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kubernetes sets such variables in every container, for a Service of this name."""
+    for name in (
+        "KEYFENCE_TARGET",
+        "KEYFENCE_TOKEN",
+        "KEYFENCE_SERVICE_HOST",
+        "KEYFENCE_SERVICE_PORT_GRPC",
+        "KEYFENCE_PORT",
+        "KEYFENCE_PORT_50051_TCP_ADDR",
+    ):
+        monkeypatch.setenv(name, "x")
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KEYFENCE_ROOT_KEY",
+        "KEYFENCE_PEPPER",
+        "KEYFENCE_DATABASE_URL",
+        "KEYFENCE_TLS_CLIENT_CA_FILE",
+    ],
+)
+def test_a_secret_or_a_door_that_is_empty_is_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert problems(monkeypatch, **{name: ""}) == (
+        f"{name}: is set, but empty; unset it, or give it a value",
+    )
+
+
+def test_no_problem_repeats_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save for addresses, which are not secret and easier to mend when one sees them."""
+    names = [
+        f"KEYFENCE_{name.upper()}"
+        for name, field in Settings.model_fields.items()
+        if not name.endswith("listen")
+    ]
+    said = problems(monkeypatch, **dict.fromkeys(names, CANARY))
+    assert len(said) > 10
+    assert CANARY not in " ".join(said)
+
+
+def test_no_setting_shows_a_secret() -> None:
+    settings = Settings(
+        root_key=SecretStr(CANARY),
+        pepper=SecretStr(CANARY),
+        database_url=SecretStr(f"postgresql://a:{CANARY}@h/d"),
+    )
+    assert CANARY not in repr(settings)
+    assert CANARY not in str(settings.model_dump())
+    assert settings.store_url() == f"postgresql://a:{CANARY}@h/d"
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.0.0.1:1,10.0.0.1:1"])
+def test_plaintext_for_other_machines_is_refused_unless_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, listen: str
+) -> None:
+    (said,) = problems(monkeypatch, KEYFENCE_LISTEN=listen)
+    assert "KEYFENCE_INSECURE_PLAINTEXT=true" in said
+    monkeypatch.setenv("KEYFENCE_INSECURE_PLAINTEXT", "true")
+    assert load_settings().exposed_in_plaintext()
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "unix:/tmp/s", "localhost:1"])
+def test_plaintext_for_this_machine_alone_is_fine(
+    monkeypatch: pytest.MonkeyPatch, listen: str
+) -> None:
+    monkeypatch.setenv("KEYFENCE_LISTEN", listen)
+    settings = load_settings()
+    assert settings.exposed_in_plaintext() == ()
+    assert settings.serves_reflection()
+
+
+def test_reflection_is_for_this_machine_unless_asked_for() -> None:
+    exposed = Settings(listen="0.0.0.0:1", insecure_plaintext=True)
+    assert not exposed.serves_reflection()
+    assert Settings(
+        listen="0.0.0.0:1", insecure_plaintext=True, reflection=Reflection.ON
+    ).serves_reflection()
+    assert not Settings(reflection=Reflection.OFF).serves_reflection()
+
+
+@pytest.mark.parametrize(
+    ("variables", "part"),
+    [
+        ({"TLS_CERT_FILE": "/c"}, "go together"),
+        ({"TLS_CLIENT_CA_FILE": "/c"}, "needs KEYFENCE_TLS_CERT_FILE"),
+        ({"PEPPER": "1:x", "PEPPER_FILE": "/p"}, "set one of them"),
+        ({"UNIX_SOCKET_MODE": "0666"}, "KEYFENCE_UNIX_SOCKET_MODE"),
+        ({"METRICS_LISTEN": "unix:/m"}, "KEYFENCE_METRICS_LISTEN"),
+        ({"MAX_CONCURRENT_CALLS": "0"}, "KEYFENCE_MAX_CONCURRENT_CALLS"),
+        ({"DRAIN_SECONDS": "-1"}, "KEYFENCE_DRAIN_SECONDS"),
+        ({"LISTEN": "keyfence.example:443"}, "not an IP address"),
+        ({"LISTEN": "50051"}, "HOST:PORT"),
+        ({"LISTEN": ","}, "at least one address"),
+        ({"LISTEN": "127.0.0.1:1,127.0.0.1:1"}, "twice"),
+        ({"LISTEN": "unix:relative"}, 'must start with "/"'),
+        ({"LISTEN": "unix:/" + "x" * 120}, "at most 107 bytes"),
+        ({"LISTEN": "127.0.0.1:70000"}, "HOST:PORT"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], part: str
+) -> None:
+    named = {f"KEYFENCE_{name}": value for name, value in variables.items()}
+    assert part in " ".join(problems(monkeypatch, **named))
+
+
+def test_addresses_are_written_as_they_are_read() -> None:
+    for text in ("127.0.0.1:50051", "[::1]:50051", "unix:/run/keyfence.sock"):
+        assert str(parse_address(text)) == text
+    assert str(parse_address("localhost:1")) == "127.0.0.1:1"
+    assert str(parse_address("unix:///run/s")) == "unix:/run/s"
+    assert len(parse_addresses("127.0.0.1:0, 127.0.0.1:0")) == 2
+
+
+def test_several_files_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYFENCE_BOOTSTRAP_KEYSPACES", "a.yaml, b.yaml")
+    assert load_settings().bootstrap_keyspaces == (Path("a.yaml"), Path("b.yaml"))
+    monkeypatch.setenv("KEYFENCE_BOOTSTRAP_KEYSPACES", "")
+    assert load_settings().bootstrap_keyspaces == ()
+
+
+def test_a_strange_directory_still_makes_a_url(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "a b%20?#")
+    assert settings.store_url().endswith("a%20b%2520%3F%23/keyfence.db")
