@@ -45,7 +45,7 @@ class Question:
         client_address: where it was presented from; empty for unknown.
         at_least_revision: the revision that the answer must reflect; 0 for any.
         cost: what the check counts for against the key's rate limits.
-        request_id: of the request that the key came with; empty for that of the call.
+        request_id: of the request that the key came with; None for that of the call.
     """
 
     api_key: str
@@ -53,7 +53,7 @@ class Question:
     client_address: str = ""
     at_least_revision: int = 0
     cost: int = DEFAULT_COST
-    request_id: str = ""
+    request_id: str | None = None
 
     def __repr__(self) -> str:
         return f"Question(api_key redacted, keyspace={self.keyspace!r})"
@@ -136,6 +136,20 @@ class Checks:
         facts = verdict.facts
         if facts is not None and facts.limits:
             verdict = await self._counted(verdict, facts, question.cost)
+        await self._note(caller, question, verdict)
+        return verdict
+
+    async def refuse_unread(self, caller: Caller, question: Question) -> Verdict:
+        """The verdict on a credential that could not be made out, as when there were two.
+
+        Args:
+            question: with an empty `api_key`.
+
+        Raises:
+            Forbidden, NotFound: as for `authenticate`.
+        """
+        await self._require_keyspace(caller, question)
+        verdict = Verdict(Reason.CREDENTIAL_MALFORMED, self._source.revision)
         await self._note(caller, question, verdict)
         return verdict
 
