@@ -154,9 +154,7 @@ def test_methods(quicksrv: Site) -> None:
 
 
 @pytest.mark.parametrize("name", [*OVERRIDES, *REWRITES])
-def test_headers_that_would_change_method_or_path_do_not_arrive(
-    quicksrv: Site, name: str
-) -> None:
+def test_headers_that_would_change_method_or_path_do_not_arrive(quicksrv: Site, name: str) -> None:
     key = quicksrv.key("vps:read")
     value = "DELETE" if name in OVERRIDES else "/api/v1/billing"
 

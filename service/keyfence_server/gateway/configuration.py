@@ -25,6 +25,13 @@ _MUTATION: Final = "envoy.filters.http.header_mutation"
 _CSRF: Final = "envoy.filters.http.csrf"
 _CORS: Final = "envoy.filters.http.cors"
 
+_UNTRANSCODED: Final = {
+    _TRANSCODER: {
+        "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
+        "disabled": True,
+    }
+}
+
 SERVICES: Final = (
     "keyfence.v1.AccountService",
     "keyfence.v1.AuditService",
@@ -129,7 +136,11 @@ def _http_filters(settings: GatewaySettings) -> list[Config]:
     if settings.cors_origins:
         filters.append(_filter(_CORS, "cors.v3.Cors"))
     if settings.cookie is not None:
-        filters += [_csrf(), _cookie_reader(settings.cookie)]
+        # Asked of the routes that go by the cookie, and of no others.
+        filters += [
+            _filter(_CSRF, "csrf.v3.CsrfPolicy", filter_enabled=_share(0)),
+            _cookie_reader(settings.cookie),
+        ]
     return [
         *filters,
         _filter(_MUTATION, "header_mutation.v3.HeaderMutation"),
@@ -168,9 +179,14 @@ def _routes(settings: GatewaySettings) -> Config:
                 "match": {"path": "/openapi.json", "headers": [_method("GET")]},
                 "direct_response": {"status": 200, "body": {"inline_string": openapi}},
                 "response_headers_to_add": [_header("content-type", "application/json")],
+                "typed_per_filter_config": _UNTRANSCODED,
             },
             *(route for path in _offered_paths() for route in _credential_routes(path, settings)),
-            {"match": {"prefix": "/"}, "direct_response": {"status": 404}},
+            {
+                "match": {"prefix": "/"},
+                "direct_response": {"status": 404},
+                "typed_per_filter_config": _UNTRANSCODED,
+            },
         ],
     }
     if settings.cors_origins:
@@ -220,9 +236,11 @@ def _credential_routes(path: Config, settings: GatewaySettings) -> list[Config]:
             "@type": f"{_FILTERS}.header_mutation.v3.HeaderMutationPerRoute",
             "mutations": {"request_mutations": [{"append": _header("authorization", value)}]},
         }
-        route = {**_to_keyfence(path), "typed_per_filter_config": {_MUTATION: mutation}}
-        route["match"] = {**path, "headers": [places[name]]}
-        routes.append(route)
+        policies = {_MUTATION: mutation}
+        if name == "cookie":
+            policies[_CSRF] = _csrf_policy()
+        match = {**path, "headers": [places[name]]}
+        routes.append({**_to_keyfence(match), "typed_per_filter_config": policies})
     return [*routes, _to_keyfence(path)]
 
 
@@ -250,14 +268,10 @@ def _cookie_reader(cookie: str) -> Config:
     )
 
 
-def _csrf() -> Config:
+def _csrf_policy() -> Config:
     """Refuses what changes something and comes from a page of another origin: browsers
     send cookies along with such requests unasked."""
-    return _filter(
-        _CSRF,
-        "csrf.v3.CsrfPolicy",
-        filter_enabled={"default_value": {"numerator": 100, "denominator": "HUNDRED"}},
-    )
+    return {"@type": f"{_FILTERS}.csrf.v3.CsrfPolicy", "filter_enabled": _share(100)}
 
 
 def _cors_policy(settings: GatewaySettings) -> Config:
@@ -336,6 +350,10 @@ def _header(name: str, value: str) -> Config:
         "header": {"key": name, "value": value},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
+
+
+def _share(percent: int) -> Config:
+    return {"default_value": {"numerator": percent, "denominator": "HUNDRED"}}
 
 
 def _method(verb: str) -> Config:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from keyfence import Client
+from keyfence.results import AuditEvent
 from keyfence_server.bootstrap import RunningServer, start
 from keyfence_server.rpc.addresses import TcpAddress
 from support.serving import settings_for
@@ -41,7 +43,9 @@ class Authority:
         self._thread.start()
         try:
             self.server: RunningServer = self._run(
-                start(settings_for(data_dir, **settings), clock=self.clock)
+                start(
+                    settings_for(data_dir, usage_flush_seconds=0.05, **settings), clock=self.clock
+                )
             )
         except BaseException:
             self._end_loop()
@@ -49,7 +53,8 @@ class Authority:
         address = self.server.addresses[0]
         assert isinstance(address, TcpAddress)
         self.port = address.port
-        self.operator = self.client((data_dir / "root.key").read_text().strip())
+        self.root_key = (data_dir / "root.key").read_text().strip()
+        self.operator = self.client(self.root_key)
 
     def client(self, token: str) -> Client:
         """A client that presents this credential."""
@@ -72,6 +77,16 @@ class Authority:
             keyspace=keyspace, account_id="acct_1", scopes=scopes, **fields
         ).api_key
 
+    def denials_of(self, key_id: str, count: int) -> list[AuditEvent]:
+        """The denied attempts with a key, once so many are written down."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            found = list(self.operator.list_audit_events(action_prefix="check.", subject=key_id))
+            if len(found) >= count:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"{key_id}: fewer than {count} denials in the audit log")
+
     def stop(self) -> None:
         """Ends the server as if its machine were gone. May be called twice."""
         if self._thread.is_alive():
@@ -86,5 +101,3 @@ class Authority:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-

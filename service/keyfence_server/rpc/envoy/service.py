@@ -23,7 +23,6 @@ from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.checks import REASON_NUMBERS
 from keyfence_server.rpc.envoy.answers import Admissions, broken, denial
 from keyfence_server.rpc.envoy.requests import (
-    Headers,
     claimed_identity,
     client_address_of,
     headers_of,
@@ -95,16 +94,17 @@ class EnvoyAuthorization:
             route.keyspace,
             client_address_of(attributes),
             cost=route.cost,
+            request_id=find_request_id(headers),
         )
         if presented.is_ambiguous:
-            verdict = Verdict(Reason.CREDENTIAL_MALFORMED, self._source.revision)
+            verdict = await self._checks.refuse_unread(caller, question)
         elif route.required_scopes:
             verdict = await self._checks.check_scope(caller, question, route.required_scopes)
         else:
             verdict = await self._checks.authenticate(caller, question)
         self._count(verdict)
         if verdict.reason is not Reason.OK or verdict.facts is None:
-            return self._deny(verdict, route, keyspace.http, headers)
+            return self._deny(verdict, route, keyspace.http, question.request_id or "")
         claimed = claimed_identity(headers)
         limits = keyspace.http.limit_headers(verdict.rate_limit)
         if not claimed and presented.cookies_left is None and not limits:
@@ -116,14 +116,14 @@ class EnvoyAuthorization:
             response_headers=limits,
         )
 
-    def _deny(self, verdict: Verdict, route: Route, rules: HttpRules, headers: Headers) -> Any:
+    def _deny(self, verdict: Verdict, route: Route, rules: HttpRules, request_id: str) -> Any:
         now = datetime.fromtimestamp(int(self._clock.timestamp()), UTC)
         answer = rules.answer(
             Denial(
                 reason=verdict.reason,
                 required_scopes=route.required_scopes,
                 missing_scopes=verdict.missing_scopes,
-                request_id=find_request_id(headers) or "",
+                request_id=request_id,
                 time=now.isoformat().replace("+00:00", "Z"),
                 rate_limit=verdict.rate_limit,
             )
