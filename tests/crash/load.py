@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -89,7 +90,7 @@ async def _mutate_for_ever(
 ) -> None:
     while True:
         request_id = f"req-{chance.getrandbits(64):x}"
-        asking = Caller(caller.facts, request_id)
+        asking = replace(caller, request_id=request_id)
         if len(usable) < 5 or chance.random() < 0.4:
             wanted = NewKey(
                 keyspace=KEYSPACE, account_id="acme", scopes=["vps:read"], request_id=request_id

@@ -81,6 +81,7 @@ class Fields:
 
     def has(self, name: str) -> bool:
         """Whether the field is there."""
+        self._known.append(name)
         return name in self._fields
 
     def text(self, name: str, *, required: bool = False) -> str:
@@ -202,7 +203,7 @@ class Fields:
                 self._complain(self._at(str(name)[:100]), f"there is no such field; {hint}")
 
     def _choices(self) -> str:
-        return ", ".join(self._known)
+        return ", ".join(dict.fromkeys(self._known))
 
     def _take(self, name: str) -> object:
         self._known.append(name)
