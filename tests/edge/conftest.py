@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from support.edge.authority import Authority
 from support.edge.configuration import edge_config
-from support.edge.envoy import Envoy
+from support.edge.envoy import Envoy, StartEnvoy
 from support.edge.sites import ROUTES, Site
 from support.edge.upstream import Upstream
 from support.systems import SYSTEMS
-
-
-class StartEnvoy(Protocol):
-    """Starts an Envoy that ends with the package."""
-
-    def __call__(self, config: dict[str, Any], token: str = "") -> Envoy: ...
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,7 @@ import pytest
 
 from support.edge.authority import Authority
 from support.edge.configuration import Route, edge_config, ext_authz
-from support.edge.envoy import Envoy
+from support.edge.envoy import Envoy, StartEnvoy
 from support.edge.http import Answer, bearer, send
 from support.edge.upstream import Upstream
 
@@ -21,7 +21,8 @@ DENIALS = {400, 401, 403, 404, 429}
 def silent_port() -> Iterator[int]:
     """Somebody who takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening.getsockname()[1]
+        port: int = listening.getsockname()[1]
+        yield port
 
 
 def get(envoy: Envoy, api_key: str, path: str = "/api/v1/instances") -> Answer:
@@ -29,7 +30,7 @@ def get(envoy: Envoy, api_key: str, path: str = "/api/v1/instances") -> Answer:
 
 
 def test_with_the_authority_away_every_request_gets_a_503(
-    tmp_path: Path, upstream: Upstream, start_envoy
+    tmp_path: Path, upstream: Upstream, start_envoy: StartEnvoy
 ) -> None:
     authority = Authority(tmp_path / "data")
     try:
@@ -50,7 +51,7 @@ def test_with_the_authority_away_every_request_gets_a_503(
 
 
 def test_an_authority_that_is_silent_is_as_good_as_none(
-    upstream: Upstream, start_envoy, silent_port: int
+    upstream: Upstream, start_envoy: StartEnvoy, silent_port: int
 ) -> None:
     """A process that is stopped still has its connections open."""
     config = edge_config(keyfence_port=silent_port, upstream_port=upstream.port)
@@ -61,7 +62,7 @@ def test_an_authority_that_is_silent_is_as_good_as_none(
 
 
 def test_an_edge_whose_own_credential_does_not_pass_lets_nobody_through(
-    authority: Authority, upstream: Upstream, start_envoy
+    authority: Authority, upstream: Upstream, start_envoy: StartEnvoy
 ) -> None:
     """Its callers' keys are not at fault, and must not be told so."""
     key = authority.make_key("quicksrv", "vps:read")
@@ -100,7 +101,7 @@ def test_an_edge_whose_own_credential_does_not_pass_lets_nobody_through(
     ids=str,
 )
 def test_a_route_that_does_not_say_what_it_needs_lets_nobody_through(
-    authority: Authority, upstream: Upstream, start_envoy, extensions: dict[str, str]
+    authority: Authority, upstream: Upstream, start_envoy: StartEnvoy, extensions: dict[str, str]
 ) -> None:
     """A typing error in a route must not open it, nor look like a fault of its callers."""
     everything = authority.make_key("quicksrv", "*")
@@ -126,7 +127,7 @@ def test_a_route_that_does_not_say_what_it_needs_lets_nobody_through(
 
 
 def test_without_a_keyspace_there_is_no_check(
-    authority: Authority, upstream: Upstream, start_envoy
+    authority: Authority, upstream: Upstream, start_envoy: StartEnvoy
 ) -> None:
     """A credential that may ask about several keyspaces must not find the key in any of them."""
     key = authority.make_key("quicksrv", "vps:read")
@@ -145,7 +146,7 @@ def test_without_a_keyspace_there_is_no_check(
 
 
 def test_duplicate_headers_are_refused_even_where_envoy_joins_them(
-    authority: Authority, upstream: Upstream, start_envoy
+    authority: Authority, upstream: Upstream, start_envoy: StartEnvoy
 ) -> None:
     """Without `encode_raw_headers`, Keyfence sees one header with a comma in it."""
     key, other = (authority.make_key("quicksrv", "vps:read") for _ in range(2))

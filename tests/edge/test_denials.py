@@ -33,7 +33,7 @@ def test_nobody_can_tell_why_a_credential_does_not_pass(site: Site) -> None:
     site.revoke(revoked)
     operator = authority.operator
     for key, change in ((disabled, "disable"), (expiring, "expire")):
-        key_id = operator.authenticate(key, keyspace=site.name).principal.key_id
+        key_id = authority.key_id_of(key, site.name)
         if change == "disable":
             operator.update_key(key_id, state=KeyState.DISABLED)
         else:
@@ -78,7 +78,7 @@ def test_the_access_log_tells_the_operator_what_the_answer_does_not(
     """The verdict goes out as dynamic metadata, and the key itself does not."""
     quicksrv = site_of("quicksrv")
     key = quicksrv.usual_key()
-    principal = quicksrv.authority.operator.authenticate(key, keyspace="quicksrv").principal
+    key_id = quicksrv.authority.key_id_of(key, "quicksrv")
     quicksrv.usual([bearer(key)])
     quicksrv.with_key(key, "POST", "/api/v1/instances")
     quicksrv.revoke(key)
@@ -86,7 +86,7 @@ def test_the_access_log_tells_the_operator_what_the_answer_does_not(
 
     lines = _lines_of(quicksrv, answer.header("x-request-id"))
 
-    about_key = [line for line in lines if line["key_id"] == principal.key_id]
+    about_key = [line for line in lines if line["key_id"] == key_id]
     assert [(line["status"], line["reason"]) for line in about_key] == [
         (200, "OK"),
         (403, "SCOPE_MISSING"),
@@ -96,7 +96,7 @@ def test_the_access_log_tells_the_operator_what_the_answer_does_not(
     assert key not in quicksrv.envoy.output
 
 
-def _lines_of(site: Site, last_request_id: str | None) -> list[dict]:
+def _lines_of(site: Site, last_request_id: str | None) -> list[dict[str, object]]:
     """The access log up to this request. Envoy writes it a moment behind."""
     assert last_request_id is not None
     site.envoy.wait_for_output(last_request_id)

@@ -225,7 +225,7 @@ def test_every_documented_path_is_there(gateway: Gateway, authority: Authority) 
     assert ("POST", "/v1/keys") in operations
     for method, path in operations:
         concrete = path.replace("{", "x").replace("}", "")
-        body = {} if method in {"POST", "PUT", "PATCH"} else None
+        body: object = {} if method in {"POST", "PUT", "PATCH"} else None
         answer = gateway.call(method, concrete, body)
         assert answer.status in {400, 401, 404}, (method, path, answer.status)
         details = answer.json()["details"]

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -252,7 +253,7 @@ def xquik_session(authority: Authority, gateway: Gateway) -> str:
 
 
 class TestQuantumSafe:
-    def make(self, gateway: Gateway, token: str, kind: str, environment: str) -> dict:
+    def make(self, gateway: Gateway, token: str, kind: str, environment: str) -> Any:
         answer = gateway.call(
             "POST",
             "/v1/keys",
@@ -408,7 +409,7 @@ class TestXquik:
         site = site_of("xquik")
         for overlap, still_there in ((None, 401), ("600s", 200)):
             key = site.key()
-            key_id = site.authority.operator.authenticate(key, keyspace="xquik").principal.key_id
+            key_id = site.authority.key_id_of(key, "xquik")
             body = {"overlap": overlap} if overlap else {}
 
             rotated = gateway.call("POST", f"/v1/keys/{key_id}:rotate", body, token=key).json()
@@ -468,9 +469,8 @@ class TestSupascale:
 
     def test_failed_attempts_are_in_the_activity_log(self, site_of: SiteOf) -> None:
         site = site_of("supascale")
-        operator = site.authority.operator
         key = site.key("projects:read")
-        key_id = operator.authenticate(key, keyspace="supascale").principal.key_id
+        key_id = site.authority.key_id_of(key, "supascale")
         lacking = site.with_key(key, "POST", "/api/v1/projects")
         site.revoke(key)
         revoked = site.with_key(key, "GET", "/api/v1/projects")

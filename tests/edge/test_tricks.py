@@ -175,8 +175,10 @@ FRAMES = {
         "{smuggled}",
     ),
     "obscure coding": (
-        "GET /api/v1/instances HTTP/1.1\nHost: x\nTransfer-Encoding: xchunked\n"
-        "Content-Length: 4{key}",
+        (
+            "GET /api/v1/instances HTTP/1.1\nHost: x\nTransfer-Encoding: xchunked\n"
+            "Content-Length: 4{key}"
+        ),
         "0\r\n\r\n{smuggled}",
     ),
     "coding with a space": (
@@ -204,13 +206,17 @@ FRAMES = {
         "{smuggled}",
     ),
     "hop by hop": (
-        "GET /api/v1/instances HTTP/1.1\nHost: x\n"
-        "Connection: close, x-keyfence-key-id, authorization{key}",
+        (
+            "GET /api/v1/instances HTTP/1.1\nHost: x\n"
+            "Connection: close, x-keyfence-key-id, authorization{key}"
+        ),
         "",
     ),
     "upgrade to HTTP/2": (
-        "GET /api/v1/instances HTTP/1.1\nHost: x\nConnection: Upgrade, HTTP2-Settings\n"
-        "Upgrade: h2c\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA{key}",
+        (
+            "GET /api/v1/instances HTTP/1.1\nHost: x\nConnection: Upgrade, HTTP2-Settings\n"
+            "Upgrade: h2c\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA{key}"
+        ),
         "",
     ),
 }

@@ -77,6 +77,12 @@ class Authority:
             keyspace=keyspace, account_id="acct_1", scopes=scopes, **fields
         ).api_key
 
+    def key_id_of(self, api_key: str, keyspace: str) -> str:
+        """The id of a key, known by its plaintext."""
+        principal = self.operator.authenticate(api_key, keyspace=keyspace).principal
+        assert principal is not None
+        return principal.key_id
+
     def denials_of(self, key_id: str, count: int) -> list[AuditEvent]:
         """The denied attempts with a key, once so many are written down."""
         deadline = time.monotonic() + 20

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from keyfence_server.gateway.binary import envoy_binary
 
@@ -120,6 +120,14 @@ class Envoy:
         return {
             one["name"]: one["local_address"]["socket_address"]["port_value"] for one in listeners
         }
+
+
+class StartEnvoy(Protocol):
+    """Starts an Envoy that somebody else ends."""
+
+    def __call__(self, config: dict[str, Any], token: str = "") -> Envoy:
+        """An Envoy with this configuration and this credential."""
+        ...
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -82,9 +82,7 @@ class Site:
 
     def revoke(self, api_key: str) -> None:
         """Revokes a key, known by its plaintext."""
-        found = self.authority.operator.authenticate(api_key, keyspace=self.name)
-        assert found.principal is not None
-        self.authority.operator.revoke_key(found.principal.key_id)
+        self.authority.operator.revoke_key(self.authority.key_id_of(api_key, self.name))
 
 
 def essential(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

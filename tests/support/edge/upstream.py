@@ -82,6 +82,7 @@ class Upstream:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = answer
-
+        # The base class looks for a method by each verb's name.
+        for verb in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
+            setattr(Handler, f"do_{verb}", Handler.answer)
         return Handler
