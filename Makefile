@@ -117,16 +117,18 @@ audit: $(VENV)/.dev ## look for known vulnerabilities in what the server runs on
 ## Generating
 
 .PHONY: generate
-generate: build/stubs ## generate the stubs from the protos, and the sync client from the async one
+generate: build/stubs ## generate stubs and REST from the protos, and the sync client from the async one
 	rm -f $(STUBS)/*_pb2*.py $(STUBS)/*_pb2*.pyi
 	cp build/stubs/keyfence/v1/* $(STUBS)/
 	$(BIN)/python clients/python/tools/generate_sync.py
+	$(BIN)/python -m tools.generate_rest
 
 .PHONY: check-generated
 check-generated: build/stubs ## fail if what is generated differs from what it is generated from
 	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ build/stubs/keyfence/v1 $(STUBS) \
 	|| { echo "The stubs differ from the protos. Run: make generate"; exit 1; }
 	$(BIN)/python clients/python/tools/generate_sync.py --check
+	$(BIN)/python -m tools.generate_rest --check
 
 .PHONY: build/stubs
 build/stubs: $(VENV)/.protos $(BUF)

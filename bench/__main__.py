@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import checks, scopes
+from bench import checks, edge, scopes
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
         print("A smoke run: the numbers mean nothing.")
     scopes.measure(rounds=2 if smoke else 11)
     checks.measure(rounds=2 if smoke else 11, calls=160 if smoke else 8_000)
+    edge.measure(rounds=2 if smoke else 11, requests=160 if smoke else 8_000)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def keyfence() -> Iterator[ServerProcess]:
             "KEYFENCE_LOG_LEVEL": "warning",
         }
         command = [sys.executable, "-m", "keyfence_server", "serve"]
-        with _running(command, environment, f"unix:{socket}") as process:
+        with running(command, environment, lambda: _answers(f"unix:{socket}")) as process:
             token = (Path(directory) / "data" / "root.key").read_text().strip()
             yield ServerProcess("keyfence", f"unix:{socket}", token, process)
 
@@ -66,7 +66,7 @@ def empty_echo(answer_bytes: int) -> Iterator[ServerProcess]:
     with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
         target = f"unix:{Path(directory) / 'echo.sock'}"
         command = [sys.executable, "-m", "bench.echo", target, str(answer_bytes)]
-        with _running(command, _environment(), target) as process:
+        with running(command, _environment(), lambda: _answers(target)) as process:
             yield ServerProcess("empty echo", target, "", process)
 
 
@@ -75,15 +75,16 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _running(
-    command: list[str], environment: dict[str, str], target: str
+def running(
+    command: list[str], environment: dict[str, str], is_ready: Callable[[], bool]
 ) -> Iterator[psutil.Process]:
+    """A process, from when it is ready until the end of the block."""
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            _wait_until_it_answers(child, target)
+            _wait_until_ready(child, is_ready)
             yield psutil.Process(child.pid)
         except BaseException:
             output.seek(0)
@@ -98,16 +99,21 @@ def _running(
                 child.wait()
 
 
-def _wait_until_it_answers(child: subprocess.Popen[bytes], target: str) -> None:
+def _wait_until_ready(child: subprocess.Popen[bytes], is_ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    with grpc.insecure_channel(target) as channel:
-        ready = grpc.channel_ready_future(channel)
-        while time.monotonic() < deadline:
-            if child.poll() is not None:
-                raise RuntimeError(f"{child.args!r} ended with {child.returncode}")
-            try:
-                ready.result(timeout=0.2)
-            except grpc.FutureTimeoutError:
-                continue
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            raise RuntimeError(f"{child.args!r} ended with {child.returncode}")
+        if is_ready():
             return
+        time.sleep(0.02)
     raise RuntimeError(f"{child.args!r} did not answer within {_START_SECONDS} s")
+
+
+def _answers(target: str) -> bool:
+    with grpc.insecure_channel(target) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=0.2)
+        except grpc.FutureTimeoutError:
+            return False
+    return True

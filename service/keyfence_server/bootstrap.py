@@ -7,73 +7,34 @@ lock, a socket or a connection, is taken here in order, and let go in the opposi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from keyfence.v1.replication_service_pb2 import HOLDER_KIND_SIDECAR
 from keyfence_server.adapters.clock import SystemBootClock, SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
-from keyfence_server.adapters.sql import (
-    InvalidDatabaseUrl,
-    SchemaMismatch,
-    StoreOptions,
-    open_store,
-)
-from keyfence_server.adapters.upstream.channels import Upstream
-from keyfence_server.adapters.upstream.store import PresentedDigests
-from keyfence_server.application.apply_keyspace import ApplyKeyspace
+from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch
 from keyfence_server.application.callers import Callers
 from keyfence_server.application.checks import Checks
-from keyfence_server.application.create_key import CreateKey
-from keyfence_server.application.first_start import FirstStart
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Clock, StoreUnavailable
-from keyfence_server.application.presented_keys import Digests, PresentedKeys
-from keyfence_server.application.read_keys import ReadKeys
-from keyfence_server.application.read_keyspaces import ReadKeyspaces
-from keyfence_server.application.revoke_key import RevokeKey
-from keyfence_server.application.rotate_key import RotateKey
-from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.backs import Back, FirstStartReport
+from keyfence_server.backs.authority import open_authority
+from keyfence_server.backs.sidecar import open_sidecar
 from keyfence_server.coherence.downstream import DownstreamHub
-from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.ports import Register
 from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
-from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.secrets import Plaintext
-from keyfence_server.membership import (
-    Conversions,
-    Membership,
-    alone,
-    among_others,
-    downstream_of,
-)
-from keyfence_server.provisioning import (
-    ROOT_KEY_FILE,
-    CannotStart,
-    embedded_database,
-    first_keyspaces,
-    given_root_credential,
-    lock_database,
-    make_root_credential,
-    provide_peppers,
-)
+from keyfence_server.provisioning import CannotStart
 from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
-from keyfence_server.rpc.convert.replication import (
-    changes_from,
-    keyspaces_from,
-    lineage_from,
-)
+from keyfence_server.rpc.envoy.service import EnvoyAuthorization
 from keyfence_server.rpc.gate import Gate
-from keyfence_server.rpc.keys import KeyService
-from keyfence_server.rpc.keyspaces import KeyspaceService
 from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
 from keyfence_server.rpc.pipeline import Pipeline, Service
 from keyfence_server.rpc.replication import ReplicationService
@@ -81,7 +42,6 @@ from keyfence_server.rpc.server import CannotListen, RpcServer
 from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import SHUTTING_DOWN
 from keyfence_server.rpc.tracing import Tracing
-from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
 from keyfence_server.telemetry.metrics import MetricsServer, Sources
 
 _REASONS_NOT_TO_START = (
@@ -95,41 +55,6 @@ _REASONS_NOT_TO_START = (
 )
 
 _log = structlog.get_logger("keyfence")
-
-
-@dataclass(frozen=True, slots=True)
-class FirstStartReport:
-    """What the first start has done.
-
-    Attributes:
-        root_key_file: where the first credential is; None if it was given.
-        keyspaces: those that were applied.
-    """
-
-    root_key_file: Path | None
-    keyspaces: tuple[Keyspace, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Back:
-    """What stands behind the RPCs: an authority with its store, or another Keyfence.
-
-    Attributes:
-        membership: what this process may do from memory.
-        digests: by what keys are looked up.
-        own_services: what it serves besides checks and replication.
-        register: of the processes on the store, if there is one.
-        mutations: those under way, where there can be any.
-        first_start: what to do when the process may answer, before it does.
-    """
-
-    membership: Membership
-    digests: Digests
-    store_stats: StoreStats
-    own_services: list[Service] = field(default_factory=list)
-    register: Register | None = None
-    mutations: Mutations | None = None
-    first_start: Callable[[], Awaitable[FirstStartReport | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,9 +127,7 @@ async def start(
 async def _start(
     settings: Settings, clock: Clock, tracing: Tracing | None, resources: AsyncExitStack
 ) -> RunningServer:
-    back = await (_open_sidecar if settings.upstream else _open_authority)(
-        settings, clock, resources
-    )
+    back = await (open_sidecar if settings.upstream else open_authority)(settings, clock, resources)
     rpc_stats = RpcStats()
     presented = PresentedKeys(back.membership.source, back.digests)
     services = _services(back, presented, clock, rpc_stats)
@@ -213,7 +136,9 @@ async def _start(
     health = Health(names)
     reflection = Reflection([*names, HEALTH]) if settings.serves_reflection() else None
     await back.membership.start(resources)
-    pipeline = Pipeline(Callers(presented, clock), gate, rpc_stats, tracing)
+    _write_behind(back.notes, settings.usage_flush_seconds, resources)
+    callers = Callers(presented, clock, back.sessions, notes=back.notes)
+    pipeline = Pipeline(callers, gate, rpc_stats, tracing, settings.origins())
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
         {
@@ -245,117 +170,25 @@ async def _start(
     )
 
 
-async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExitStack) -> Back:
-    given_root = given_root_credential(settings)
-    database = embedded_database(settings)
-    if database is not None:
-        resources.callback(lock_database(settings, database).release)
-    peppers = provide_peppers(settings, database)
-    store_stats = StoreStats()
-    options = StoreOptions(pool_size=settings.database_connections)
-    opened = await open_store(settings.store_url(), options=options)
-    resources.push_async_callback(opened.close)
-    store = MeasuredStore(opened, store_stats)
-    cache = FactCache(
-        store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
-    )
-    membership = (
-        alone(cache, store, settings.lease_terms())
-        if database is not None
-        else among_others(settings, cache, store, opened, settings.lease_terms())
-    )
-    mutations = Mutations(store, membership.fence, clock)
-    apply_keyspace = ApplyKeyspace(store, mutations, clock)
-    first_start = FirstStart(mutations, peppers, clock)
-
-    async def start_first() -> FirstStartReport | None:
-        return await _start_first(settings, cache, first_start, apply_keyspace, given_root)
-
-    return Back(
-        membership=membership,
-        digests=peppers,
-        store_stats=store_stats,
-        own_services=[
-            KeyService(
-                CreateKey(mutations, peppers, clock),
-                ReadKeys(store),
-                UpdateKey(mutations, clock),
-                RotateKey(mutations, peppers, clock),
-                RevokeKey(mutations, clock),
-            ).service(),
-            KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock)).service(),
-        ],
-        register=membership.register,
-        mutations=mutations,
-        first_start=start_first,
-    )
-
-
-async def _open_sidecar(settings: Settings, _clock: Clock, resources: AsyncExitStack) -> Back:
-    upstream = Upstream(
-        settings.upstream_targets(),
-        token=settings.upstream_credential(),
-        tls=settings.upstream_tls(),
-        insecure_plaintext=settings.upstream_insecure_plaintext,
-    )
-    resources.push_async_callback(upstream.close)
-
-    def broken(why: str) -> None:
-        _log.warning("not in step with the server upstream", target=upstream.target, why=why)
-
-    return Back(
-        membership=downstream_of(
-            upstream,
-            (settings.cache_keys, settings.cache_unknown_keys),
-            settings.lease_terms(),
-            Conversions(lineage_from, keyspaces_from, changes_from),
-            kind=HOLDER_KIND_SIDECAR,
-            on_broken=broken,
-        ),
-        digests=PresentedDigests(),
-        store_stats=StoreStats(),
-    )
-
-
 def _services(
     back: Back, presented: PresentedKeys, clock: Clock, rpc_stats: RpcStats
 ) -> list[Service]:
-    source = back.membership.source
-    checks = Checks(source, presented, clock)
+    source, verdicts = back.membership.source, rpc_stats.verdicts
+    checks = Checks(source, presented, clock, back.counting, back.notes)
     return [
-        AuthorizationService(checks, source, rpc_stats.verdicts).service(),
-        *back.own_services,
+        AuthorizationService(checks, source, verdicts).service(),
+        EnvoyAuthorization(checks, source, verdicts, clock).service(),
         ReplicationService(
             back.membership.hub,
             source,
             presented,
             back.register,
             SystemBootClock(),
+            back.notes,
             grantor_id=back.membership.process_id,
         ).service(),
+        *back.own_services,
     ]
-
-
-async def _start_first(
-    settings: Settings,
-    cache: FactCache,
-    first_start: FirstStart,
-    apply_keyspace: ApplyKeyspace,
-    given_root: Plaintext | None,
-) -> FirstStartReport | None:
-    """Makes the first credential and applies the first keyspaces, if nothing is there yet."""
-    # Revision 1 is the first credential. A first start that was cut off behind it is
-    # taken up again.
-    if cache.revision > 1:
-        return None
-    declarations = first_keyspaces(settings)
-    if cache.revision == 0:
-        await first_start.make_root(given_root or make_root_credential(settings))
-    applied = [await apply_keyspace.apply_unasked(declaration) for declaration in declarations]
-    return FirstStartReport(
-        root_key_file=None if given_root else settings.data_dir / ROOT_KEY_FILE,
-        keyspaces=tuple(done.value.keyspace for done in applied),
-    )
 
 
 def _follow_certificate(settings: Settings, resources: AsyncExitStack) -> ServerCertificate | None:
@@ -402,6 +235,8 @@ def _serve_metrics(
         rpc=rpc_stats,
         store=back.store_stats,
         cache=back.membership.cache,
+        rate_limits=back.rate_limit_stats,
+        write_behind=back.notes,
         calls_under_way=lambda: gate.under_way,
         is_serving=lambda: health.is_serving,
     )
@@ -412,6 +247,12 @@ def _serve_metrics(
         raise CannotStart(f"KEYFENCE_METRICS_LISTEN: {text}: {error.strerror}") from None
     resources.callback(server.close)
     return server.port
+
+
+def _write_behind(notes: WriteBehind, interval_seconds: float, resources: AsyncExitStack) -> None:
+    # What is noted until the last call has ended is written down before the store is let go.
+    resources.push_async_callback(notes.flush, finally_=True)
+    _run_in_background(notes.keep(interval_seconds), resources)
 
 
 def _run_in_background(work: Coroutine[Any, Any, None], resources: AsyncExitStack) -> None:

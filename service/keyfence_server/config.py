@@ -21,6 +21,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyfence import Tls
+from keyfence_server.adapters.passwords import MEMORY_MIB, PASSES, WORKERS
+from keyfence_server.application.rate_limits import OnFailure
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.rpc.addresses import (
     ListenAddress,
@@ -29,6 +31,7 @@ from keyfence_server.rpc.addresses import (
     parse_addresses,
 )
 from keyfence_server.rpc.certificates import CertificateFiles
+from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.server import Limits
 from keyfence_server.telemetry.logs import LogFormat, LogLevel
 
@@ -38,6 +41,8 @@ DATABASE_FILE: Final = "keyfence.db"
 _OF_CLIENTS: Final = frozenset(
     PREFIX + name for name in ("TARGET", "TOKEN", "TOKEN_FILE", "CA_FILE", "TRACEBACK")
 )
+# `keyfence gateway` looks through its own.
+_OF_GATEWAY: Final = f"{PREFIX}GATEWAY_"
 # Kubernetes sets these for a Service that is called "keyfence", in every container.
 _OF_KUBERNETES: Final = re.compile(r"KEYFENCE_(SERVICE_(HOST|PORT)|PORT)(_[A-Z0-9_]+)?")
 
@@ -80,6 +85,16 @@ class Settings(BaseSettings):
             written to `root.key` in `data_dir`.
         pepper: peppers, a line for each: "1:BASE64" of at least 32 bytes.
         pepper_file: a file with such lines, instead of `pepper`.
+        session_key: keys that sign sessions, a line for each: "1:BASE64" of 32 bytes. Not
+            set: with an embedded database, a file in `data_dir`; with PostgreSQL nobody can
+            log in.
+        session_key_file: a file with such lines, instead of `session_key`.
+        password_memory_mib: what hashing a password takes, for so long.
+        password_passes: and how often it goes over that. A password that was hashed with
+            less is hashed anew when its owner next logs in.
+        password_workers: how many passwords are hashed at once.
+        trusted_proxies: networks whose `x-forwarded-for` counts, separated by commas;
+            "unix" for whoever connects over a Unix socket.
         bootstrap_keyspaces: files of keyspaces, separated by commas, that are applied at
             the first start and never again.
         upstream: servers to answer for, separated by commas, in gRPC's syntax. Set: this
@@ -115,6 +130,15 @@ class Settings(BaseSettings):
         cache_keys: how many keys to remember.
         cache_unknown_keys: how many keys that do not exist to remember.
         database_connections: the most connections to the database.
+        rate_limit_url: the Redis in which servers count together what keys use of their
+            rate limits: "redis://…", "rediss://…" or "redis+unix:///path". Not set: this
+            server counts by itself.
+        rate_limit_on_failure: what becomes of checks of limited keys while that Redis is
+            away: "local", "allow" or "deny".
+        rate_limit_timeout_seconds: how long a check waits for it.
+        usage_flush_seconds: how often to write down how keys were used and which attempts
+            failed. What was noted since is lost if the process is killed.
+        usage_days: for how many days to keep how often each key was used on each of them.
         drain_seconds: what calls under way have left once the server is told to stop.
         drain_delay_seconds: how long the server says beforehand that it will stop, and
             goes on serving, so that load balancers can look elsewhere.
@@ -137,6 +161,12 @@ class Settings(BaseSettings):
     root_key: SecretStr | None = None
     pepper: SecretStr | None = None
     pepper_file: Path | None = None
+    session_key: SecretStr | None = None
+    session_key_file: Path | None = None
+    password_memory_mib: int = Field(default=MEMORY_MIB, ge=8, le=4096)
+    password_passes: int = Field(default=PASSES, ge=1, le=100)
+    password_workers: int = Field(default=WORKERS, ge=1, le=64)
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     bootstrap_keyspaces: Annotated[tuple[Path, ...], NoDecode] = ()
 
     upstream: str | None = None
@@ -172,16 +202,32 @@ class Settings(BaseSettings):
     database_connections: int = Field(default=10, ge=2, le=1_000)
     lease_seconds: float = Field(default=2.0, ge=0.1, le=60)
     clock_drift: float = Field(default=0.01, ge=0, le=0.2)
+    rate_limit_url: SecretStr | None = None
+    rate_limit_on_failure: OnFailure = OnFailure.LOCAL
+    rate_limit_timeout_seconds: Seconds = 0.25
+    usage_flush_seconds: float = Field(default=5, gt=0, le=60)
+    usage_days: int = Field(default=400, ge=1, le=36_500)
     drain_seconds: float = Field(default=20, ge=0, le=3_600)
     drain_delay_seconds: float = Field(default=0, ge=0, le=3_600)
     log_format: LogFormat = LogFormat.AUTO
     log_level: LogLevel = LogLevel.INFO
 
-    @field_validator("bootstrap_keyspaces", mode="before")
+    @field_validator("bootstrap_keyspaces", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_trusted_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            Origins.trusting(value)
+        except ValueError:
+            raise ValueError(
+                'must be addresses and networks, such as 10.0.0.0/8, or "unix"'
+            ) from None
         return value
 
     @field_validator("listen")
@@ -208,6 +254,8 @@ class Settings(BaseSettings):
     def _check_together(self) -> Settings:
         if self.pepper is not None and self.pepper_file is not None:
             raise ValueError("KEYFENCE_PEPPER and KEYFENCE_PEPPER_FILE: set one of them")
+        if self.session_key is not None and self.session_key_file is not None:
+            raise ValueError("KEYFENCE_SESSION_KEY and KEYFENCE_SESSION_KEY_FILE: set one of them")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("KEYFENCE_TLS_CERT_FILE and KEYFENCE_TLS_KEY_FILE go together")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
@@ -248,6 +296,10 @@ class Settings(BaseSettings):
                 for address in self.addresses()
             )
         return self.reflection is Reflection.ON
+
+    def origins(self) -> Origins:
+        """Whose word counts on where a call came from."""
+        return Origins.trusting(self.trusted_proxies)
 
     def certificate_files(self) -> CertificateFiles | None:
         """Where the certificate is; None for plaintext."""
@@ -327,13 +379,24 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 def _name_problems(environment: Mapping[str, str]) -> list[str]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    secrets = {PREFIX + name for name in ("ROOT_KEY", "PEPPER", "PEPPER_FILE", "DATABASE_URL")}
+    secrets = {
+        PREFIX + name
+        for name in (
+            "ROOT_KEY",
+            "PEPPER",
+            "PEPPER_FILE",
+            "SESSION_KEY",
+            "SESSION_KEY_FILE",
+            "DATABASE_URL",
+            "RATE_LIMIT_URL",
+        )
+    }
     doors = {PREFIX + name for name in ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE")}
     problems = []
     for name, value in sorted(environment.items()):
         if not name.upper().startswith(PREFIX) or name in _OF_CLIENTS:
             continue
-        if _OF_KUBERNETES.fullmatch(name):
+        if _OF_KUBERNETES.fullmatch(name) or name.upper().startswith(_OF_GATEWAY):
             continue
         if name.upper() not in known:
             rests = [one.removeprefix(PREFIX) for one in known]

@@ -18,7 +18,12 @@ from keyfence_server.adapters.files.private import (
     is_readable_by_others,
     make_private_directory,
 )
+from keyfence_server.adapters.files.versioned_secrets import (
+    generate_versioned_secret,
+    parse_versioned_secrets,
+)
 from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile, read_keyspace_file
+from keyfence_server.adapters.session_tokens import SEED_SIZE, SessionKeys
 from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl, parse_database_url
 from keyfence_server.application.first_start import new_root_credential, read_root_credential
 from keyfence_server.config import Settings
@@ -28,6 +33,7 @@ from keyfence_server.domain.secrets import Peppers, Plaintext
 
 ROOT_KEY_FILE: Final = "root.key"
 PEPPER_FILE: Final = "pepper"
+SESSION_KEY_FILE: Final = "session.key"
 LOCK_FILE: Final = "lock"
 _MAKE_A_PEPPER: Final = 'make one with: echo "1:$(openssl rand -base64 32)"'
 
@@ -104,6 +110,39 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
         return parse_peppers(_read_secret(path))
     except ValueError as error:
         raise CannotStart(f"{path}: {error}") from None
+
+
+def provide_session_keys(settings: Settings, database: Path | None) -> SessionKeys | None:
+    """The keys that sign sessions, or for an embedded database those in its directory, which
+    are made where there are none: to lose them ends the sessions, and nothing else.
+
+    Returns:
+        None: none were given, and other servers could not know one that was made here.
+
+    Raises:
+        CannotStart: they are malformed.
+    """
+    try:
+        if settings.session_key is not None:
+            return _session_keys(settings.session_key.get_secret_value())
+        if settings.session_key_file is not None:
+            return _session_keys(_read_secret(settings.session_key_file))
+    except ValueError as error:
+        suffix = "" if settings.session_key is not None else "_FILE"
+        raise CannotStart(f"KEYFENCE_SESSION_KEY{suffix}: {error}; {_MAKE_A_PEPPER}") from None
+    if database is None:
+        return None
+    path = settings.data_dir / SESSION_KEY_FILE
+    if not path.exists():
+        create_private_file(path, generate_versioned_secret(SEED_SIZE))
+    try:
+        return _session_keys(_read_secret(path))
+    except ValueError as error:
+        raise CannotStart(f"{path}: {error}") from None
+
+
+def _session_keys(text: str) -> SessionKeys:
+    return SessionKeys(parse_versioned_secrets(text))
 
 
 def given_root_credential(settings: Settings) -> Plaintext | None:

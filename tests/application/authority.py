@@ -11,20 +11,24 @@ from typing import Any, Final
 import pytest
 
 from keyfence_server.adapters.clock import SystemBootClock
+from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
-from keyfence_server.application.callers import Caller, Callers
-from keyfence_server.application.checks import Checks, Question, Verdict
+from keyfence_server.application.callers import AccountKey, Caller, Callers, Operator
+from keyfence_server.application.checks import Checks, CountedHere, Question, Verdict
 from keyfence_server.application.create_key import CreateKey, MadeKey, NewKey
 from keyfence_server.application.first_start import FirstStart, new_root_credential
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Fence, Store
 from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.rate_limits import RateLimits
+from keyfence_server.application.read_audit import ReadAudit
 from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotatedKey, RotateKey, Rotation
 from keyfence_server.application.update_key import KeyUpdate, UpdateKey
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
@@ -90,7 +94,7 @@ class Authority:
         root: the first operator, after `start`.
     """
 
-    root: Caller
+    root: Operator
 
     def __init__(
         self, store: Store, clock: FrozenClock, *, fence: Fence | None = None, **cache: int
@@ -104,22 +108,29 @@ class Authority:
         peppers = Peppers(PEPPERS)
         self.mutations = Mutations(store, self.fence, clock)
         presented = PresentedKeys(self.cache, peppers)
-        self.callers = Callers(presented, clock)
-        self.checks = Checks(self.cache, presented, clock)
+        self.notes = WriteBehind(store, clock, days_kept=400)
+        self.rate_limits = RateLimits(clock, MemoryCounter(clock))
+        self.callers = Callers(presented, clock, notes=self.notes)
+        self.checks = Checks(
+            self.cache, presented, clock, CountedHere(self.rate_limits), self.notes
+        )
         self.first_start = FirstStart(self.mutations, peppers, clock)
         self.create_key = CreateKey(self.mutations, peppers, clock)
         self.update_key = UpdateKey(self.mutations, clock)
         self.rotate_key = RotateKey(self.mutations, peppers, clock)
         self.revoke_key = RevokeKey(self.mutations, clock)
         self.apply_keyspace = ApplyKeyspace(store, self.mutations, clock)
-        self.read_keys = ReadKeys(store)
+        self.read_keys = ReadKeys(store, clock)
+        self.read_audit = ReadAudit(store)
         self.read_keyspaces = ReadKeyspaces(store, clock)
 
     async def start(self) -> None:
         """Reads where the store is, as a server does at its start, and identifies the root."""
         async with self.store.snapshot() as snapshot:
             self.ledger.restart(snapshot.revision, epoch="")
-        self.root = await self.callers.identify(ROOT.reveal())
+        root = await self.callers.identify(ROOT.reveal())
+        assert isinstance(root, Operator)
+        self.root = root
 
     async def make(self, by: Caller | None = None, **wanted: Any) -> MadeKey:
         """Makes a key: by root, of account "anna" in "acme", unless something else is said."""
@@ -127,7 +138,7 @@ class Authority:
             wanted = {"keyspace": "acme", "account_id": "anna", **wanted}
         return (await self.create_key.create(by or self.root, NewKey(**wanted))).value
 
-    async def operator(self, *bound: str, **wanted: Any) -> Caller:
+    async def operator(self, *bound: str, **wanted: Any) -> Operator:
         """An operator with every scope of `system`, bound to these keyspaces alone."""
         made = await self.make(
             **{
@@ -138,11 +149,15 @@ class Authority:
                 **wanted,
             }
         )
-        return await self.acting(made)
+        caller = await self.acting(made)
+        assert isinstance(caller, Operator)
+        return caller
 
-    async def acting(self, made: MadeKey) -> Caller:
+    async def acting(self, made: MadeKey) -> Operator | AccountKey:
         """The caller who presents this key."""
-        return await self.callers.identify(made.plaintext.reveal())
+        caller = await self.callers.identify(made.plaintext.reveal())
+        assert isinstance(caller, Operator | AccountKey)
+        return caller
 
     async def update(self, by: Caller | None, key_id: str, **fields: Any) -> KeyFacts:
         """Changes the fields of a key."""

@@ -211,7 +211,7 @@ async def test_a_key_makes_nothing_that_exceeds_it(
 ) -> None:
     """Threat 13: a leaked narrow key would otherwise mint itself a broad one."""
     made = await authority.make(**own)
-    maker = await authority.callers.identify(made.plaintext.reveal(), peer="10.0.0.1")
+    maker = await authority.callers.identify(made.plaintext.reveal(), peer=lambda: "10.0.0.1")
     with refused("EXCEEDS_MAKER", exceeds=exceeds):
         await authority.make(by=maker, **wanted)
 
@@ -222,7 +222,7 @@ async def test_what_is_not_said_comes_from_the_maker_and_not_from_beyond_it(
     made = await authority.make(
         scopes=["*"], expire_time=START + DAY, allowed_addresses=["10.0.0.0/8"]
     )
-    maker = await authority.callers.identify(made.plaintext.reveal(), peer="10.0.0.1")
+    maker = await authority.callers.identify(made.plaintext.reveal(), peer=lambda: "10.0.0.1")
     key = (await authority.make(by=maker)).facts.key
     assert key.expire_time == START + DAY
     assert key.allowed_addresses == ("10.0.0.0/8",)

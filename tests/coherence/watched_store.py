@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import date
 from enum import Enum
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from keyfence_server.application.ports import (
     Store,
     StoreUnavailable,
     Transaction,
+    UseToAdd,
 )
 
 
@@ -112,6 +114,14 @@ class WatchedStore:
         self.ended += 1
         if watched.breaks_with is not None:
             raise watched.breaks_with
+
+    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        """See the port."""
+        await self._store.add_uses(uses, forget_before=forget_before)
+
+    async def append_events(self, events: Sequence[AuditEvent]) -> None:
+        """See the port."""
+        await self._store.append_events(events)
 
     async def ping(self) -> None:
         """See the port."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -21,9 +22,10 @@ from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey, Rotation
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.keys import KeyId, KeyState
 from keyfence_server.domain.secrets import Peppers
+from keyfence_server.membership import alone
 from support.builders import KEYSPACE, make_keyspace, put_keyspaces
 
 _PEPPERS: Final = Peppers({1: bytes(32)})
@@ -39,7 +41,7 @@ class _Authority:
     def __init__(self, store: SqlStore) -> None:
         clock = SystemClock()
         cache = FactCache(store)
-        mutations = Mutations(store, SoleHolder(cache), clock)
+        mutations = Mutations(store, alone(cache, store, LeaseTerms()).fence, clock)
         self.first_start = FirstStart(mutations, _PEPPERS, clock)
         self.callers = Callers(PresentedKeys(cache, _PEPPERS), clock)
         self.create = CreateKey(mutations, _PEPPERS, clock)
@@ -89,7 +91,7 @@ async def _mutate_for_ever(
 ) -> None:
     while True:
         request_id = f"req-{chance.getrandbits(64):x}"
-        asking = Caller(caller.facts, request_id)
+        asking = replace(caller, request_id=request_id)
         if len(usable) < 5 or chance.random() < 0.4:
             wanted = NewKey(
                 keyspace=KEYSPACE, account_id="acme", scopes=["vps:read"], request_id=request_id

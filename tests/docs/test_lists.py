@@ -20,7 +20,10 @@ from keyfence.v1 import (
     options_pb2,
     reason_pb2,
 )
+from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.sql.schema import metadata
+from keyfence_server.application.rate_limits import RateLimitStats
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.config import PREFIX, Settings
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
@@ -64,6 +67,8 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
             rpc=stats,
             store=StoreStats(),
             cache=FactCache(unused),
+            rate_limits=RateLimitStats(),
+            write_behind=WriteBehind(unused, SystemClock(), days_kept=1),
             calls_under_way=lambda: 0,
             is_serving=lambda: True,
         )

@@ -20,13 +20,12 @@ from keyfence_server.domain.declarations import (
     ResourceDeclaration,
     ScopeDeclaration,
 )
+from keyfence_server.domain.document_fields import format_duration, parse_duration
 from keyfence_server.domain.documents import (
     declaration_from_document,
     declaration_to_document,
-    format_duration,
     format_from_document,
     format_to_document,
-    parse_duration,
 )
 from keyfence_server.domain.errors import InvalidDeclaration
 from keyfence_server.domain.keyspaces import compile_keyspace

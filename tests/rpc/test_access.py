@@ -11,7 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from keyfence.v1 import keyspace_pb2, options_pb2
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
-from keyfence_server.rpc.peers import peer_address
+from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.pipeline import UndeclaredAccess, read_requirement
 from support.serving import METHODS, Refusal, Served, path_of
 
@@ -217,7 +217,7 @@ async def test_a_credential_with_an_allow_list_calls_from_there_alone(
     ],
 )
 def test_where_a_call_came_from(peer: str, address: str) -> None:
-    assert peer_address(peer) == address
+    assert Origins().address_of(peer, ()) == address
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,9 @@ async def unknown_method(served: Served) -> Refusal:
 
 
 async def a_fault_of_ours(served: Served) -> Refusal:
-    clock = served.server._mutations._clock
+    mutations = served.server._mutations
+    assert mutations is not None
+    clock = mutations._clock
     assert isinstance(clock, ClockThatBreaks)
     clock.broken = True
     try:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -20,6 +21,7 @@ from keyfence_server.adapters.sql import (
     SchemaMismatch,
     StoreOptions,
     current_revision,
+    migrations,
     open_store,
     require_current,
     upgrade,
@@ -31,7 +33,7 @@ from keyfence_server.application.ports import StoreUnavailable
 from support.catalogue import describe
 
 IMPATIENT = StoreOptions(lock_timeout=timedelta(seconds=0.2))
-HEAD = "0004"
+HEAD = max(path.name[:4] for path in (Path(migrations.__path__[0]) / "versions").glob("0*.py"))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

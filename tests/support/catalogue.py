@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from sqlalchemy import Connection
@@ -10,6 +11,8 @@ _SQLITE: Final = """
 SELECT type || ' ' || name, sql FROM sqlite_master
 WHERE name NOT LIKE 'sqlite_%' AND name <> 'alembic_version'
 """
+# A line's end, or what stands before a column that was added to the table later.
+_BETWEEN: Final = re.compile(r"\n|, (?=[a-z_]+ [A-Z])")
 _POSTGRESQL: Final = """
 WITH ours AS (
     SELECT oid, relname FROM pg_class
@@ -37,11 +40,14 @@ def describe(connection: Connection) -> dict[str, str]:
     """Every table, column, constraint and index by name, with its definition in full.
 
     SQLite gives the text of each table's definition, columns and constraints in it,
-    so it is cut at the commas and sorted: their order has no meaning.
+    so it is cut at the commas and sorted: their order has no meaning. Nor have the quotes
+    that it puts around the name of a table that was made anew by a migration.
     """
     if connection.dialect.name == "postgresql":
         return dict(connection.exec_driver_sql(_POSTGRESQL).all())
     return {
-        name: "\n".join(sorted(line.strip(" \t\n,()") for line in (sql or "").splitlines()))
+        name: "\n".join(
+            sorted(line.strip(" \t\n,()") for line in _BETWEEN.split((sql or "").replace('"', "")))
+        )
         for name, sql in connection.exec_driver_sql(_SQLITE)
     }

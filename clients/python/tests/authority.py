@@ -21,6 +21,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from keyfence import _rpcs
 from keyfence.v1 import (
+    audit_service_pb2,
     authorization_service_pb2,
     key_service_pb2,
     keyspace_pb2,
@@ -165,6 +166,7 @@ class Authority:
 
 def _request_types() -> dict[str, Any]:
     modules = (
+        audit_service_pb2,
         authorization_service_pb2,
         key_service_pb2,
         keyspace_service_pb2,
@@ -201,6 +203,21 @@ def a_key(**fields: Any) -> key_service_pb2.Key:
             "state": key_service_pb2.KEY_STATE_ACTIVE,
             "create_time": timestamp(NOON),
             "revision": 7,
+            **fields,
+        }
+    )
+
+
+def an_event(**fields: Any) -> audit_service_pb2.AuditEvent:
+    return audit_service_pb2.AuditEvent(
+        **{
+            "event_id": "evt_1",
+            "time": timestamp(NOON),
+            "action": "key.create",
+            "keyspace": "demo",
+            "subject": "key_1",
+            "sequence": 9,
+            "hash": bytes(32),
             **fields,
         }
     )
@@ -253,6 +270,16 @@ def usual(method: str, request: Any) -> Message:
             )
         case "GetKey":
             return key_service_pb2.GetKeyResponse(key=a_key(key_id=request.key_id))
+        case "GetKeyUsage":
+            return key_service_pb2.GetKeyUsageResponse(
+                days=[key_service_pb2.KeyUsageDay(day="2030-01-01", use_count=3)]
+            )
+        case "ListAuditEvents":
+            return audit_service_pb2.ListAuditEventsResponse(events=[an_event()])
+        case "VerifyAuditEvents":
+            return audit_service_pb2.VerifyAuditEventsResponse(
+                sequence=9, hash=bytes(32), complete=True
+            )
         case "ListKeys":
             return key_service_pb2.ListKeysResponse(keys=[a_key()])
         case "UpdateKey":

@@ -31,6 +31,8 @@ REPEATED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "WhoAmI": ("who_am_i", ()),
     "CreateKey": ("create_key", ()),
     "GetKey": ("get_key", ("key_1",)),
+    "GetKeyUsage": ("get_key_usage", ("key_1",)),
+    "VerifyAuditEvents": ("verify_audit_events", ()),
     "RotateKey": ("rotate_key", ("key_1",)),
     "RevokeKey": ("revoke_key", ("key_1",)),
     "ApplyKeyspace": ("apply_keyspace", (keyspace_pb2.Keyspace(name="demo"),)),
@@ -65,6 +67,7 @@ async def test_the_policy_covers_every_rpc_but_updates() -> None:
     (config,) = json.loads(_connection.service_config())["methodConfig"]
     assert {name["method"] for name in config["name"]} == {
         *REPEATED,
+        "ListAuditEvents",
         "ListKeys",
         "ListKeyspaces",
         *REPLICATION,

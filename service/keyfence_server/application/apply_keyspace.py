@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from keyfence_server.application.audit import keyspace_event
-from keyfence_server.application.callers import Caller, reread
+from keyfence_server.application.callers import Caller
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import (
     Change,
@@ -111,7 +111,7 @@ class ApplyKeyspace:
         """What `apply` would do, without doing it. Raises as `apply`."""
         wanted = compile_keyspace(declaration)
         async with self._store.snapshot() as snapshot:
-            _require_may_apply(await reread(caller, snapshot, self._clock), declaration.name)
+            _require_may_apply(await caller.reread(snapshot, self._clock), declaration.name)
             before, after, diff = await self._compare(snapshot, wanted, if_revision)
             return Done(
                 AppliedKeyspace(before if diff.is_empty and before else after, diff),

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import AuditEvent
+from keyfence_server.domain.accounts import Account
 from keyfence_server.domain.identifiers import new_event_id
 from keyfence_server.domain.keys import Key
 
@@ -16,10 +17,36 @@ def key_event(action: str, caller: Caller | None, key: Key, **details: object) -
         event_id=new_event_id(key.update_time),
         time=key.update_time,
         action=action,
-        actor_key_id=caller.key_id if caller else None,
+        actor_key_id=caller.credential_id if caller else None,
         keyspace=key.keyspace,
         account_id=key.account_id,
         subject=key.key_id,
+        request_id=caller.request_id if caller else None,
+        details=details,
+    )
+
+
+def account_event(
+    action: str,
+    caller: Caller | None,
+    account: Account,
+    time: datetime,
+    subject: str = "",
+    /,
+    **details: object,
+) -> AuditEvent:
+    """The event of something that was done to an account, or to a session of it.
+
+    Its address is not in it: that is the account's to change, and the log's to keep.
+    """
+    return AuditEvent(
+        event_id=new_event_id(time),
+        time=time,
+        action=action,
+        actor_key_id=caller.credential_id if caller else None,
+        keyspace=account.keyspace,
+        account_id=account.account_id,
+        subject=subject or account.account_id,
         request_id=caller.request_id if caller else None,
         details=details,
     )
@@ -33,7 +60,7 @@ def keyspace_event(
         event_id=new_event_id(time),
         time=time,
         action="keyspace.apply",
-        actor_key_id=caller.key_id if caller else None,
+        actor_key_id=caller.credential_id if caller else None,
         keyspace=keyspace,
         account_id=None,
         subject=keyspace,

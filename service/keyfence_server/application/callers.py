@@ -1,17 +1,32 @@
 """Who is asking: the credential that came with a call, and how far it reaches.
 
-A caller is either an operator, whose credential is a key of the keyspace `system`
-bound to the keyspaces it may act on, or an account, whose key acts on that account
-alone. Who the caller is comes from the credential and from nothing in the request.
+There are four kinds of callers, and a class for each:
+
+- an `Operator`, whose credential is a key of the keyspace `system` bound to the
+  keyspaces it may act on;
+- an `AccountKey`, a key of any other keyspace, which acts on its own account's keys
+  within what it may do itself;
+- an `AccountSession`, in which somebody has logged in to an account; it acts on that
+  account and on its keys;
+- an `Anonymous` caller, who has sent no credential, for the few calls that need none.
+
+Who the caller is comes from the credential and from nothing in the request.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple, NoReturn
 
-from keyfence_server.application.ports import Clock, Snapshot
+from keyfence_server.application.ports import Clock, CredentialId, Snapshot
 from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.presented_sessions import PresentedSessions
+from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.addresses import parse_address
+from keyfence_server.domain.attenuation import require_grantable
 from keyfence_server.domain.errors import (
     DomainError,
     ExceedsMaker,
@@ -19,48 +34,67 @@ from keyfence_server.domain.errors import (
     NotFound,
     Unauthenticated,
 )
-from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.facts import KeyFacts, compile_facts, state_of_owner
 from keyfence_server.domain.keys import Key, KeyId, Lineage
-from keyfence_server.domain.keyspaces import SYSTEM
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.sessions import SessionFacts, SessionId
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.domain.verdicts import Reason
 
-_REJECTED = (
+_REJECTED: Final = (
     "the credential of this call is not accepted: it is mistyped, unknown, expired, disabled or "
     "revoked; the server's log says which"
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Caller:
-    """Whoever sent a call, known by their credential.
+def nowhere() -> str:
+    """Where a call came from that came from no address, as over a Unix socket."""
+    return ""
+
+
+class Owner(NamedTuple):
+    """An account, which is known inside its keyspace alone."""
+
+    keyspace: str
+    account_id: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Caller(ABC):
+    """Whoever sent a call.
 
     Attributes:
-        facts: the credential's.
         request_id: of the call, for the audit log.
-        peer: the address that the call came from, as the transport knows it; empty for
-            none, as on a Unix socket. Behind a proxy it is the proxy's.
+        peer: says which address the call came from, as far as that is known; empty for
+            none. Finding out has its cost, so it is asked only where something depends
+            on it.
     """
 
-    facts: KeyFacts
     request_id: str | None = None
-    peer: str = ""
+    peer: Callable[[], str] = nowhere
 
     @property
-    def key_id(self) -> KeyId:
-        """The credential's id."""
-        return self.facts.key_id
+    @abstractmethod
+    def credential_id(self) -> CredentialId | None:
+        """What the credential is known by; None for none."""
+
+    @property
+    def own(self) -> Owner | None:
+        """The one account that the caller acts on; None for callers who have none."""
+        return None
 
     @property
     def is_operator(self) -> bool:
         """Whether the credential is an operator's, and not an account's."""
-        return self.facts.keyspace is SYSTEM_KEYSPACE
+        return False
 
+    @abstractmethod
     def reaches(self, keyspace: str) -> bool:
         """Whether the caller may know of anything in the keyspace."""
-        if self.is_operator:
-            return self.facts.acts_on(keyspace)
-        return keyspace == self.facts.key.keyspace
+
+    @abstractmethod
+    async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
+        """The caller as the store knows it now. Raises `Unauthenticated`."""
 
     def require_reach(self, keyspace: str) -> None:
         """Raises `Forbidden` unless the caller may act on the keyspace."""
@@ -71,15 +105,14 @@ class Caller:
                 keyspace=keyspace,
             )
 
-    def may_know(self, key: Key) -> bool:
-        """Whether the caller may know of the key: others get to hear that there is none."""
-        return self.reaches(key.keyspace) and (
-            self.is_operator or key.account_id == self.facts.key.account_id
-        )
+    def may_know(self, owner: Owner) -> bool:
+        """Whether the caller may know of what this account has, and of the account: to
+        others it is not there."""
+        return self.reaches(owner.keyspace) and self.own in (None, owner)
 
     def require_key(self, key_id: str, found: Key | None) -> Key:
         """The key, if there is one and the caller may know of it. Raises `NotFound`."""
-        if found is None or not self.may_know(found):
+        if found is None or not self.may_know(Owner(found.keyspace, found.account_id)):
             raise NotFound(
                 f"there is no key {key_id[:64]!r} that this credential may see",
                 reason="KEY_NOT_FOUND",
@@ -87,10 +120,50 @@ class Caller:
             )
         return found
 
-    def is_delegated_in(self, keyspace: str) -> bool:
-        """Whether the credential is a delegated key of this keyspace."""
-        key = self.facts.key
-        return key.parent_key_id is not None and key.keyspace == keyspace
+    def require_account(self, account_id: str, found: Account | None) -> Account:
+        """The account, if there is one and the caller may know of it. Raises `NotFound`."""
+        if found is None or not self.may_know(Owner(found.keyspace, found.account_id)):
+            raise NotFound(
+                f"there is no registered account {account_id[:64]!r} that this credential may see",
+                reason="ACCOUNT_NOT_FOUND",
+                account_id=account_id[:64],
+            )
+        return found
+
+    def require_scope(self, scope: str, *, method: str = "") -> None:
+        """Makes sure that an operator holds a scope of the keyspace `system`.
+
+        Raises:
+            Forbidden: the credential lacks it, or is not an operator's.
+        """
+        raise Forbidden(
+            f'this call needs an operator credential with the scope "{scope}"',
+            reason="SCOPE_REQUIRED",
+            required_scope=scope,
+            **({"method": method} if method else {}),
+        )
+
+    def require_key_management(self, scope: str, *, method: str = "") -> None:
+        """Makes sure that the caller may manage keys, an operator by the scope. Raises
+        `Forbidden`."""
+        self.require_scope(scope, method=method)
+
+    def require_account_management(self, scope: str, *, method: str = "") -> None:
+        """Makes sure that the caller may manage accounts, an operator by the scope. Raises
+        `Forbidden`."""
+        self.require_scope(scope, method=method)
+
+    def measures(self, keyspace: str) -> Sequence[KeyFacts]:
+        """The keys that a key of this keyspace must stay within, if the caller makes it."""
+        return ()
+
+    def require_grantable(self, key: Key) -> None:  # noqa: B027 - most keep to nothing more
+        """Makes sure that the caller may make a key like this, besides its `measures`.
+        Raises `ExceedsMaker`."""
+
+    def delegated_in(self, keyspace: str) -> KeyId | None:
+        """The credential's id, if it is a delegated key of this keyspace."""
+        return None
 
     def require_hold(self, lineage: Lineage) -> None:
         """Makes sure that a delegated key changes itself alone and what hangs on it.
@@ -101,39 +174,88 @@ class Caller:
         Raises:
             ExceedsMaker: the key is not in the caller's line.
         """
-        if not self.is_delegated_in(lineage[0].keyspace):
-            return
-        if all(key.key_id != self.key_id for key in lineage):
+        delegated = self.delegated_in(lineage[0].keyspace)
+        if delegated is not None and all(key.key_id != delegated for key in lineage):
             raise ExceedsMaker(
-                f"{self.key_id} was delegated, so it manages only keys that were delegated from "
+                f"{delegated} was delegated, so it manages only keys that were delegated from "
                 f"it, and {lineage[0].key_id} was not",
                 exceeds="parent_key_id",
             )
 
-    def require_scope(self, scope: str, *, method: str = "") -> None:
-        """Makes sure that an operator holds a scope of the keyspace `system`.
 
-        Raises:
-            Forbidden: the credential lacks it, or is not an operator's.
-        """
-        if self.is_operator:
-            wanted = SYSTEM_KEYSPACE.catalog.required_mask([scope])
-            if self.facts.effective & wanted:
-                return
-        raise Forbidden(
-            f'this call needs an operator credential with the scope "{scope}"',
-            reason="SCOPE_REQUIRED",
-            required_scope=scope,
-            **({"method": method} if method else {}),
-        )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Key(Caller):
+    """Whoever has presented a key."""
+
+    facts: KeyFacts
+
+    @property
+    def key_id(self) -> KeyId:
+        """The key's id."""
+        return self.facts.key_id
+
+    @property
+    def credential_id(self) -> KeyId:
+        """The key's id."""
+        return self.facts.key_id
+
+    def delegated_in(self, keyspace: str) -> KeyId | None:
+        """See `Caller`."""
+        key = self.facts.key
+        return key.key_id if key.parent_key_id is not None and key.keyspace == keyspace else None
+
+    async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
+        """See `Caller`."""
+        lineage = await snapshot.find_lineage(self.key_id)
+        keyspace = await _find_keyspace(snapshot, lineage[0].keyspace) if lineage else None
+        if lineage is None or keyspace is None:
+            raise _rejection(Reason.KEY_UNKNOWN)
+        account = await snapshot.find_account(AccountId(lineage[0].account_id))
+        facts = compile_facts(lineage, keyspace, state_of_owner(lineage[0], account))
+        return caller_with_key(facts, clock, request_id=self.request_id, peer=self.peer)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operator(_Key):
+    """Whoever has presented an operator credential."""
+
+    @property
+    def is_operator(self) -> bool:
+        """See `Caller`."""
+        return True
+
+    def reaches(self, keyspace: str) -> bool:
+        """See `Caller`. As far as the credential is bound."""
+        return self.facts.acts_on(keyspace)
+
+    def require_scope(self, scope: str, *, method: str = "") -> None:
+        """See `Caller`."""
+        if not self.facts.effective & SYSTEM_KEYSPACE.catalog.required_mask([scope]):
+            Caller.require_scope(self, scope, method=method)
+
+    def measures(self, keyspace: str) -> Sequence[KeyFacts]:
+        """See `Caller`. An operator's scopes speak of Keyfence, and not of what the keys of
+        other keyspaces protect."""
+        return (self.facts,) if keyspace == SYSTEM else ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AccountKey(_Key):
+    """Whoever has presented an account's key."""
+
+    @property
+    def own(self) -> Owner:
+        """See `Caller`."""
+        key = self.facts.key
+        return Owner(key.keyspace, key.account_id)
+
+    def reaches(self, keyspace: str) -> bool:
+        """See `Caller`."""
+        return keyspace == self.facts.key.keyspace
 
     def require_key_management(self, scope: str, *, method: str = "") -> None:
-        """Makes sure that the caller may manage keys: an operator by the scope, an
-        account's key by its type and by the types of those that it was delegated from.
-        Raises `Forbidden`."""
-        if self.is_operator:
-            self.require_scope(scope, method=method)
-            return
+        """See `Caller`. By the key's type and by the types of those that it was delegated
+        from."""
         for key in self.facts.lineage:
             kind = self.facts.keyspace.find_key_type(key.key_type)
             if kind is None or not kind.manages_keys:
@@ -144,43 +266,183 @@ class Caller:
                     key_type=key.key_type,
                 )
 
+    def require_account_management(self, scope: str, *, method: str = "") -> NoReturn:
+        """See `Caller`. A key is for programs; who may change a password is a person."""
+        raise Forbidden(
+            "a key does not manage its account; log in, and call with the session's token",
+            reason="SESSION_REQUIRED",
+        )
+
+    def measures(self, keyspace: str) -> Sequence[KeyFacts]:
+        """See `Caller`."""
+        return (self.facts,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AccountSession(Caller):
+    """Whoever has presented the token of a session."""
+
+    facts: SessionFacts
+
+    @property
+    def credential_id(self) -> SessionId:
+        """The session's id."""
+        return self.facts.session_id
+
+    @property
+    def own(self) -> Owner:
+        """See `Caller`."""
+        session = self.facts.session
+        return Owner(session.keyspace, session.account_id)
+
+    def reaches(self, keyspace: str) -> bool:
+        """See `Caller`."""
+        return keyspace == self.facts.session.keyspace
+
+    def require_key_management(self, scope: str, *, method: str = "") -> None:
+        """See `Caller`. It is what sessions are for."""
+
+    def require_account_management(self, scope: str, *, method: str = "") -> None:
+        """See `Caller`. It is what sessions are for."""
+
+    def require_grantable(self, key: Key) -> None:
+        """See `Caller`. The measure is the keyspace: what its accounts may grant."""
+        require_grantable(self.facts.keyspace, key)
+
+    async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
+        """See `Caller`."""
+        session = await snapshot.find_session(self.facts.session_id)
+        account = await snapshot.find_account(self.facts.session.account_id)
+        keyspace = await _find_keyspace(snapshot, self.facts.session.keyspace)
+        if session is None or account is None or keyspace is None:
+            raise _rejection(Reason.KEY_UNKNOWN)
+        facts = SessionFacts(session, account.state, keyspace)
+        return caller_with_session(facts, clock, request_id=self.request_id, peer=self.peer)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Anonymous(Caller):
+    """Whoever has sent no credential."""
+
+    @property
+    def credential_id(self) -> None:
+        """None."""
+        return
+
+    def reaches(self, keyspace: str) -> bool:
+        """Nothing."""
+        return False
+
+    def may_know(self, owner: Owner) -> bool:
+        """Of nobody."""
+        return False
+
+    async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
+        """The same caller: there is nothing to be read."""
+        return self
+
+
+def caller_with_key(
+    facts: KeyFacts, clock: Clock, *, request_id: str | None, peer: Callable[[], str]
+) -> Operator | AccountKey:
+    """Whoever has presented this key. Raises `Unauthenticated` if it does not pass."""
+    address = None
+    if facts.allow_lists:
+        try:
+            address = parse_address(peer())
+        except ValueError:
+            address = None
+    reason = facts.reason_at(clock.timestamp(), address)
+    if reason is not Reason.OK:
+        raise _rejection(reason)
+    kind = Operator if facts.keyspace is SYSTEM_KEYSPACE else AccountKey
+    return kind(facts, request_id=request_id, peer=peer)
+
+
+def caller_with_session(
+    facts: SessionFacts, clock: Clock, *, request_id: str | None, peer: Callable[[], str]
+) -> AccountSession:
+    """Whoever is in this session. Raises `Unauthenticated` if it does not pass."""
+    reason = facts.reason_at(clock.timestamp())
+    if reason is not Reason.OK:
+        raise _rejection(reason)
+    return AccountSession(facts, request_id=request_id, peer=peer)
+
 
 class Callers:
-    """Finds out who sent a call."""
+    """Finds out who sent a call.
 
-    def __init__(self, presented: PresentedKeys, clock: Clock) -> None:
+    Args:
+        sessions: None: there are none, and no token of one is accepted.
+        notes: where it is noted which credentials are used, and which are denied.
+    """
+
+    def __init__(
+        self,
+        presented: PresentedKeys,
+        clock: Clock,
+        sessions: PresentedSessions | None = None,
+        notes: WriteBehind | None = None,
+    ) -> None:
+        self._notes = notes
         self._presented = presented
         self._clock = clock
+        self._sessions = sessions
 
     async def identify(
-        self, credential: str, *, request_id: str | None = None, peer: str = ""
+        self,
+        credential: str,
+        *,
+        request_id: str | None = None,
+        peer: Callable[[], str] = nowhere,
     ) -> Caller:
         """The caller who presented this credential; empty stands for none.
 
         Args:
-            peer: the address that the call came from, for credentials with an allow-list.
+            peer: says which address the call came from.
 
         Raises:
             Unauthenticated: it is missing, or does not pass.
         """
+        if self._sessions is not None and self._sessions.looks_like_one(credential):
+            session = await self._sessions.find(credential)
+            if session is None:
+                raise _rejection(Reason.KEY_UNKNOWN)
+            return caller_with_session(session, self._clock, request_id=request_id, peer=peer)
         found = await self._presented.find(credential)
         if not isinstance(found, KeyFacts):
+            await self._note_denied(found, credential, None, request_id, peer)
             raise _rejection(found)
-        reason = _standing(found, self._clock, peer)
-        if reason is not Reason.OK:
-            raise _rejection(reason)
-        return Caller(found, request_id, peer)
-
-
-def _standing(facts: KeyFacts, clock: Clock, peer: str) -> Reason:
-    # The peer's address is worked out only where something depends on it.
-    address = None
-    if facts.allow_lists and peer:
         try:
-            address = parse_address(peer)
-        except ValueError:
-            address = None
-    return facts.reason_at(clock.timestamp(), address)
+            caller = caller_with_key(found, self._clock, request_id=request_id, peer=peer)
+        except Unauthenticated as rejection:
+            await self._note_denied(Reason[rejection.cause], credential, found, request_id, peer)
+            raise
+        if self._notes is not None:
+            self._notes.called(found.key_id, peer)
+        return caller
+
+    async def _note_denied(
+        self,
+        reason: Reason,
+        credential: str,
+        facts: KeyFacts | None,
+        request_id: str | None,
+        peer: Callable[[], str],
+    ) -> None:
+        if self._notes is None:
+            return
+        # An attempt at Keyfence's own door: for operators, whatever key it was made with.
+        keyspace = facts.key.keyspace if facts else SYSTEM
+        prefix = "" if facts else await self._presented.display_prefix_of(credential, SYSTEM)
+        self._notes.denied(
+            reason,
+            keyspace,
+            facts=facts,
+            display_prefix=prefix,
+            address=peer(),
+            request_id=request_id,
+        )
 
 
 def _rejection(reason: Reason) -> DomainError:
@@ -193,21 +455,5 @@ def _rejection(reason: Reason) -> DomainError:
     return Unauthenticated(_REJECTED, cause=reason.name)
 
 
-async def reread(caller: Caller, snapshot: Snapshot, clock: Clock) -> Caller:
-    """The caller as the store knows it now, for whatever must not rest on a cache.
-
-    Raises:
-        Unauthenticated: the credential does not pass any more.
-    """
-    lineage = await snapshot.find_lineage(caller.key_id)
-    if lineage is None:
-        raise _rejection(Reason.KEY_UNKNOWN)
-    name = lineage[0].keyspace
-    keyspace = SYSTEM_KEYSPACE if name == SYSTEM else await snapshot.find_keyspace(name)
-    if keyspace is None:
-        raise _rejection(Reason.KEY_UNKNOWN)
-    facts = compile_facts(lineage, keyspace)
-    reason = _standing(facts, clock, caller.peer)
-    if reason is not Reason.OK:
-        raise _rejection(reason)
-    return Caller(facts, caller.request_id, caller.peer)
+async def _find_keyspace(snapshot: Snapshot, name: str) -> Keyspace | None:
+    return SYSTEM_KEYSPACE if name == SYSTEM else await snapshot.find_keyspace(name)

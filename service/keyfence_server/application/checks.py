@@ -7,21 +7,26 @@ explanation that nobody asked for. Both are decided anew at every call, from fac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import Clock, FactSource
 from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.rate_limits import RateLimits, read_cost
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.domain.addresses import Address, parse_address
 from keyfence_server.domain.errors import DomainError, InvalidInput, NotFound, UnknownScope
 from keyfence_server.domain.explanations import ScopeExplanation, explain
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.limits import DEFAULT_COST, RateLimitStatus
 from keyfence_server.domain.scopes import is_wildcard
 from keyfence_server.domain.verdicts import Reason
 
 MAX_REQUIRED_SCOPES: Final = 64
+
+_OF_UNKNOWN_KEYS: Final = (Reason.KEY_UNKNOWN, Reason.CREDENTIAL_MALFORMED)
 
 
 class RevisionNotReached(DomainError):
@@ -39,12 +44,16 @@ class Question:
         keyspace: which keyspace it must belong to; empty for any that the caller reaches.
         client_address: where it was presented from; empty for unknown.
         at_least_revision: the revision that the answer must reflect; 0 for any.
+        cost: what the check counts for against the key's rate limits.
+        request_id: of the request that the key came with; None for that of the call.
     """
 
     api_key: str
     keyspace: str = ""
     client_address: str = ""
     at_least_revision: int = 0
+    cost: int = DEFAULT_COST
+    request_id: str | None = None
 
     def __repr__(self) -> str:
         return f"Question(api_key redacted, keyspace={self.keyspace!r})"
@@ -60,6 +69,7 @@ class Verdict:
         facts: the key's, if the asking service may know of it.
         missing_scopes: those asked for that the key lacks, in the order asked.
         explanation: if it was asked for and the key is known.
+        rate_limit: where the key's limit stands, if it has one.
     """
 
     reason: Reason
@@ -67,15 +77,61 @@ class Verdict:
     facts: KeyFacts | None = None
     missing_scopes: tuple[str, ...] = ()
     explanation: ScopeExplanation | None = None
+    rate_limit: RateLimitStatus | None = None
+
+
+class Counting(Protocol):
+    """Counts the checks of keys that have a rate limit, in one place for all of them."""
+
+    @property
+    def notes_uses(self) -> bool:
+        """Whether counting a check also notes that the key was used."""
+        ...
+
+    async def counted(self, verdict: Verdict, facts: KeyFacts, question: Question) -> Verdict:
+        """The verdict of a limited key, with its limit: only what would pass counts.
+
+        Raises:
+            RateLimitsUnavailable, StoreUnavailable: it cannot be counted now.
+        """
+        ...
+
+
+class CountedHere:
+    """Counts by this server's own limits."""
+
+    notes_uses = False
+
+    def __init__(self, rate_limits: RateLimits) -> None:
+        self._rate_limits = rate_limits
+
+    async def counted(self, verdict: Verdict, facts: KeyFacts, question: Question) -> Verdict:
+        """See `Counting`."""
+        if verdict.reason is Reason.OK:
+            passes, status = await self._rate_limits.take(facts.limits, question.cost)
+            reason = Reason.OK if passes else Reason.RATE_LIMITED
+            return replace(verdict, reason=reason, rate_limit=status)
+        if verdict.reason is Reason.SCOPE_MISSING:
+            return replace(verdict, rate_limit=await self._rate_limits.look(facts.limits))
+        return verdict
 
 
 class Checks:
     """Answers whose key it is, and whether it may do a thing."""
 
-    def __init__(self, source: FactSource, presented: PresentedKeys, clock: Clock) -> None:
+    def __init__(
+        self,
+        source: FactSource,
+        presented: PresentedKeys,
+        clock: Clock,
+        counting: Counting,
+        notes: WriteBehind,
+    ) -> None:
         self._source = source
         self._presented = presented
         self._clock = clock
+        self._counting = counting
+        self._notes = notes
 
     async def authenticate(self, caller: Caller, question: Question) -> Verdict:
         """Whose key it is.
@@ -83,11 +139,16 @@ class Checks:
         Raises:
             InvalidInput: the address is none.
             Forbidden, NotFound: the keyspace is not for this caller, or there is none.
-            RevisionNotReached, StoreUnavailable: this server cannot answer now.
+            RevisionNotReached, StoreUnavailable, RateLimitsUnavailable: this server cannot
+                answer now.
         """
         await self._require_keyspace(caller, question)
         reason, facts, revision = await self._decide(caller, question)
-        return Verdict(reason, revision, facts)
+        verdict = Verdict(reason, revision, facts)
+        if facts is not None and facts.limits:
+            verdict = await self._counting.counted(verdict, facts, question)
+        await self._note(caller, question, verdict)
+        return verdict
 
     async def check_scope(
         self,
@@ -102,9 +163,40 @@ class Checks:
         Raises:
             UnknownScope: a scope is not registered: a fault of the asking service,
                 and never a yes.
-            InvalidInput, Forbidden, NotFound, RevisionNotReached, StoreUnavailable: as
-                for `authenticate`.
+            InvalidInput, Forbidden, NotFound, RevisionNotReached, StoreUnavailable,
+                RateLimitsUnavailable: as for `authenticate`.
         """
+        verdict = await self._scope_verdict(
+            caller, question, required_scopes, with_explanation=with_explanation
+        )
+        facts = verdict.facts
+        if facts is not None and facts.limits:
+            verdict = await self._counting.counted(verdict, facts, question)
+        await self._note(caller, question, verdict)
+        return verdict
+
+    async def refuse_unread(self, caller: Caller, question: Question) -> Verdict:
+        """The verdict on a credential that could not be made out, as when there were two.
+
+        Args:
+            question: with an empty `api_key`.
+
+        Raises:
+            Forbidden, NotFound: as for `authenticate`.
+        """
+        await self._require_keyspace(caller, question)
+        verdict = Verdict(Reason.CREDENTIAL_MALFORMED, self._source.revision)
+        await self._note(caller, question, verdict)
+        return verdict
+
+    async def _scope_verdict(
+        self,
+        caller: Caller,
+        question: Question,
+        required_scopes: Sequence[str],
+        *,
+        with_explanation: bool,
+    ) -> Verdict:
         _require_scope_count(required_scopes)
         keyspace = await self._require_keyspace(caller, question)
         if keyspace is not None:
@@ -123,6 +215,35 @@ class Checks:
         in_order = tuple(scope for scope in dict.fromkeys(required_scopes) if scope in lacking)
         return Verdict(Reason.SCOPE_MISSING, revision, facts, in_order, explanation)
 
+    async def _note(self, caller: Caller, question: Question, verdict: Verdict) -> None:
+        facts = verdict.facts
+        if verdict.reason is Reason.OK and facts is not None:
+            if facts.limits and self._counting.notes_uses:
+                return
+            self._notes.used(facts.key_id, question.client_address)
+            return
+        keyspace, display_prefix = question.keyspace, ""
+        if facts is not None:
+            keyspace = facts.key.keyspace
+        elif verdict.reason in _OF_UNKNOWN_KEYS:
+            keyspace, display_prefix = await self._looks(caller, question)
+        self._notes.denied(
+            verdict.reason,
+            keyspace,
+            facts=facts,
+            display_prefix=display_prefix,
+            address=question.client_address,
+            request_id=question.request_id or caller.request_id,
+        )
+
+    async def _looks(self, caller: Caller, question: Question) -> tuple[str, str]:
+        """The keyspace of an unknown key and what may be shown of it, as far as the asking
+        service may know: empty for unknown."""
+        alike = filter(caller.reaches, await self._presented.keyspaces_of(question.api_key))
+        keyspace = question.keyspace or min(alike, default="")
+        prefix = await self._presented.display_prefix_of(question.api_key, keyspace)
+        return keyspace, prefix
+
     async def _require_keyspace(self, caller: Caller, question: Question) -> Keyspace | None:
         if not question.keyspace:
             return None
@@ -136,6 +257,7 @@ class Checks:
         self, caller: Caller, question: Question
     ) -> tuple[Reason, KeyFacts | None, int]:
         address = _address(question.client_address)
+        read_cost(question.cost)
         # Read first: what is found afterwards is at least as new.
         revision = self._source.revision
         if question.at_least_revision > revision:

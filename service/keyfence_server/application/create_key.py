@@ -16,18 +16,21 @@ from keyfence_server.application.key_inputs import (
     read_expire_time,
     read_grants,
     read_labels,
+    read_rate_limit,
     read_request_id,
     require_grants_within_type,
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
 from keyfence_server.application.read_keyspaces import get_keyspace
-from keyfence_server.domain.attenuation import require_within
+from keyfence_server.domain.accounts import AccountId
+from keyfence_server.domain.attenuation import inherited_rate, require_within
 from keyfence_server.domain.errors import AlreadyDone, InvalidInput, Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.identifiers import new_key_id
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId
-from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Peppers, Plaintext
 
 
@@ -48,6 +51,7 @@ class NewKey:
     labels: Mapping[str, str] = field(default_factory=dict)
     parent_key_id: str = ""
     bound_keyspaces: Sequence[str] = ()
+    rate_limit: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,10 @@ class CreateKey:
         await require_new_request(transaction, maker, request_id)
         parent = await self._parent(transaction, maker, keyspace, wanted)
         key, plaintext = self._mint(maker, keyspace, parent, wanted)
-        for above in measures_of(maker, keyspace.name, parent):
-            require_within(above, key)
+        require_may_make(maker, key, parent)
+        await _require_owner_works(transaction, key)
         await transaction.insert_key(key)
-        if request_id:
-            await transaction.insert_request(maker.key_id, request_id, key.key_id, key.create_time)
+        await remember_request(transaction, maker, request_id, key)
         stored = replace(key, revision=transaction.revision)
         facts = compile_facts((stored, *(parent.lineage if parent else ())), keyspace)
         return Effect(
@@ -107,12 +110,11 @@ class CreateKey:
     @staticmethod
     async def _keyspace_for(transaction: Transaction, maker: Caller, wanted: NewKey) -> Keyspace:
         name = wanted.keyspace
-        if not maker.is_operator:
-            own = maker.facts.key
-            name = name or own.keyspace
-            if wanted.account_id not in ("", own.account_id):
+        if maker.own is not None:
+            name = name or maker.own.keyspace
+            if wanted.account_id not in ("", maker.own.account_id):
                 raise InvalidInput.field(
-                    "account_id", "an account's key makes keys of its own account alone"
+                    "account_id", "an account's credential makes keys of its own account alone"
                 )
         elif not name:
             raise InvalidInput.field("keyspace", "name the keyspace that the key is for")
@@ -123,10 +125,8 @@ class CreateKey:
     async def _parent(
         transaction: Transaction, maker: Caller, keyspace: Keyspace, wanted: NewKey
     ) -> KeyFacts | None:
-        parent_key_id = wanted.parent_key_id
-        if not parent_key_id and maker.is_delegated_in(keyspace.name):
-            # What a delegated key makes must not outlive what it was delegated from.
-            parent_key_id = maker.key_id
+        # What a delegated key makes must not outlive what it was delegated from.
+        parent_key_id = wanted.parent_key_id or maker.delegated_in(keyspace.name)
         if not parent_key_id:
             return None
         lineage = await transaction.find_lineage(KeyId(parent_key_id))
@@ -171,7 +171,7 @@ class CreateKey:
             key_id=new_key_id(now),
             keyspace=keyspace.name,
             account_id=read_account_id(
-                wanted.account_id if maker.is_operator else maker.facts.key.account_id
+                maker.own.account_id if maker.own is not None else wanted.account_id
             ),
             display_name=read_display_name(
                 "display_name", wanted.display_name or keyspace.default_display_name
@@ -189,7 +189,10 @@ class CreateKey:
             bound_keyspaces=read_bound_keyspaces(wanted.bound_keyspaces, keyspace.name),
             labels=read_labels(wanted.labels),
             parent_key_id=parent.key_id if parent else None,
-            created_by_key_id=maker.key_id,
+            created_by_key_id=maker.credential_id,
+            rate_limit=(
+                read_rate_limit(wanted.rate_limit, keyspace) or inherited_rate(above, keyspace)
+            ),
         )
         return key, plaintext
 
@@ -214,23 +217,48 @@ class CreateKey:
         return tuple(sorted({*grants, *preset.scopes})), preset.name
 
 
-def measures_of(maker: Caller, keyspace: str, parent: KeyFacts | None = None) -> list[KeyFacts]:
-    """The keys that a new or changed key must stay within.
+async def _require_owner_works(transaction: Transaction, key: Key) -> None:
+    """Refuses a key that would not work. An owner who is not registered always does."""
+    owner = await transaction.find_account(AccountId(key.account_id))
+    if owner is not None and owner.keyspace == key.keyspace and owner.is_disabled:
+        raise Precondition(
+            f"the account {owner.account_id} is disabled; enable it first",
+            reason="ACCOUNT_IS_DISABLED",
+            account_id=owner.account_id,
+        )
 
-    An operator is the measure for other operator credentials only: its scopes speak of
-    Keyfence, and not of what the keys of other keyspaces protect.
-    """
-    measures = [] if maker.is_operator and keyspace != SYSTEM else [maker.facts]
+
+def measures_of(maker: Caller, keyspace: str, parent: KeyFacts | None = None) -> list[KeyFacts]:
+    """The keys that a new or changed key must stay within."""
+    measures = [*maker.measures(keyspace)]
     return [*measures, parent] if parent else measures
+
+
+def require_may_make(maker: Caller, key: Key, parent: KeyFacts | None = None) -> None:
+    """Makes sure that a new or changed key stays within all that it must. Raises
+    `ExceedsMaker`."""
+    for measure in measures_of(maker, key.keyspace, parent):
+        require_within(measure, key)
+    maker.require_grantable(key)
+
+
+async def remember_request(
+    transaction: Transaction, maker: Caller, request_id: str | None, made: Key
+) -> None:
+    """Remembers what a request has made, if it has an id and its maker can be known again."""
+    if request_id is not None and maker.credential_id is not None:
+        await transaction.insert_request(
+            maker.credential_id, request_id, made.key_id, made.create_time
+        )
 
 
 async def require_new_request(
     transaction: Transaction, maker: Caller, request_id: str | None
 ) -> None:
     """Refuses what was carried out before. Raises `AlreadyDone`."""
-    if request_id is None:
+    if request_id is None or maker.credential_id is None:
         return
-    made = await transaction.find_request(maker.key_id, request_id)
+    made = await transaction.find_request(maker.credential_id, request_id)
     if made is not None:
         raise AlreadyDone(
             f"this request has already made the key {made}, and its plaintext was in that answer "

@@ -11,6 +11,7 @@ from typing import Final
 from keyfence_server.domain.addresses import canonical_networks, parse_network
 from keyfence_server.domain.errors import InvalidInput, Problem, UnknownScope
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.limits import Rate, rate_problem
 from keyfence_server.domain.scopes import is_wildcard
 from keyfence_server.domain.system import ALL_KEYSPACES
 
@@ -173,3 +174,17 @@ def read_expire_time(
             f"{(create_time + longest).isoformat(timespec='seconds')}",
         )
     return asked
+
+
+def read_rate_limit(rate: Rate | None, keyspace: Keyspace) -> Rate | None:
+    """A key's own rate limit; None for what its keyspace says."""
+    if rate is None:
+        return None
+    if keyspace.name == SYSTEM:
+        raise InvalidInput.field(
+            "rate_limit", f'is for keys that are checked; those of keyspace "{SYSTEM}" ask'
+        )
+    problem = rate_problem(rate)
+    if problem is not None:
+        raise InvalidInput.field("rate_limit", problem)
+    return rate

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from keyfence_server.application.callers import Caller, reread
+from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import (
     AuditEvent,
     Change,
@@ -82,7 +82,7 @@ class Mutations:
         """
 
         async def as_reread(transaction: Transaction) -> Effect[T]:
-            return await work(transaction, await reread(caller, transaction, self._clock))
+            return await work(transaction, await caller.reread(transaction, self._clock))
 
         return await self.run_unasked(as_reread)
 

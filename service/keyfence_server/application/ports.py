@@ -9,17 +9,22 @@ collation that folds or trims.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from keyfence_server.domain.accounts import Account, AccountId, AccountState, PasswordHash
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.secrets import Digest, Plaintext
+from keyfence_server.domain.sessions import Session, SessionFacts, SessionId
+
+CredentialId: TypeAlias = KeyId | SessionId
+"""What a caller is known by."""
 
 
 class StoreUnavailable(Exception):
@@ -44,6 +49,8 @@ class ChangeKind(Enum):
 
     KEY = "key"
     KEYSPACE = "keyspace"
+    ACCOUNT = "account"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,8 @@ class Change:
     """That something is no longer as it was: all that a cache needs to forget it.
 
     Attributes:
-        subject: the key's id, or the keyspace's name.
+        subject: the key's, account's or session's id, or the keyspace's name. A change of
+            an account concerns all its keys and sessions as well.
         keyspace: the keyspace that the subject is in, or is.
         created: whether the subject was not there before, so that a cache which
             remembers absence must forget that.
@@ -69,10 +77,12 @@ class AuditEvent:
 
     Attributes:
         action: "key.create", "key.update", "key.rotate", "key.revoke",
-            "keyspace.apply".
-        actor_key_id: the credential that asked for it; None at first start, when the
-            server makes the first credential itself.
-        subject: the key's id, or the keyspace's name.
+            "keyspace.apply", "account.register", "account.update", "account.disable",
+            "account.enable", "account.log_in", "account.log_out".
+        actor_key_id: the credential that asked for it, a key or a session; None where none
+            was needed: when the server makes the first credential itself, and where
+            anybody may register or log in.
+        subject: the key's, account's or session's id, or the keyspace's name.
         request_id: of the RPC, as in the log.
         details: what a reader would ask next, never a secret.
     """
@@ -80,12 +90,86 @@ class AuditEvent:
     event_id: str
     time: datetime
     action: str
-    actor_key_id: KeyId | None
+    actor_key_id: CredentialId | None
     keyspace: str
     account_id: str | None
     subject: str
     request_id: str | None
     details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent:
+    """An event and its place in the chain of all of them.
+
+    Attributes:
+        sequence: 1 for the first event, and so on without gaps.
+        revision: of the mutation that it tells of; None if it tells of none.
+        hash: of the event and of the hash of the one before, as `audit_chain` says.
+    """
+
+    sequence: int
+    revision: int | None
+    event: AuditEvent
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChainEnd:
+    """How many events there are, and the hash of the last one."""
+
+    count: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events to list. None means any.
+
+    Attributes:
+        action_prefix: what the action begins with, such as "key." or "key.revoke".
+        start_time: not before this.
+        end_time: before this.
+        after_sequence: behind this place in the chain.
+        but_keyspace: none of this keyspace.
+    """
+
+    keyspaces: frozenset[str] | None = None
+    but_keyspace: str | None = None
+    account_id: str | None = None
+    subject: str | None = None
+    actor_key_id: str | None = None
+    action_prefix: str | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    after_sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """How a key has been used.
+
+    Attributes:
+        last_used_address: where the key was presented from then; empty for unknown.
+        count: how often, in all.
+    """
+
+    last_used_time: datetime
+    last_used_address: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseToAdd:
+    """That a key was used so often since somebody last said so.
+
+    Attributes:
+        day: on which day, in UTC.
+    """
+
+    key_id: KeyId
+    day: date
+    use: KeyUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +180,14 @@ class KeyFilter:
     account_id: str | None = None
     state: KeyState | None = None
     parent_key_id: KeyId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFilter:
+    """Which accounts to list. None means any."""
+
+    keyspace: str
+    state: AccountState | None = None
 
 
 class FactSnapshot(Protocol):
@@ -115,6 +207,18 @@ class FactSnapshot(Protocol):
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
         """At most `limit` keyspaces with a name above `after`, in the order of their names."""
+        ...
+
+    async def find_owner_state(self, key: Key) -> AccountState | None:
+        """Whether the key's owner works, if that is a registered account of its keyspace."""
+        ...
+
+    async def find_session(self, session_id: SessionId) -> Session | None:
+        """The session with this id."""
+        ...
+
+    async def find_account(self, account_id: AccountId) -> Account | None:
+        """The registered account with this id."""
         ...
 
 
@@ -160,8 +264,46 @@ class Snapshot(FactSnapshot, Protocol):
         """The keyspace with this name. Never the built-in one."""
         ...
 
-    async def find_request(self, caller: KeyId, request_id: str) -> KeyId | None:
+    async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
         """The key that the caller's request of this id made."""
+        ...
+
+    async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
+        """The account of this keyspace whose address has this identity."""
+        ...
+
+    async def list_accounts(
+        self, which: AccountFilter, *, after: AccountId | None, limit: int
+    ) -> list[Account]:
+        """At most `limit` accounts with an id above `after`, in the order of their ids."""
+        ...
+
+    async def list_events(
+        self,
+        which: EventFilter,
+        *,
+        after: int | None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[RecordedEvent]:
+        """At most `limit` audit events in the order of their sequence: those above `after`,
+        or, the newest first, those below it. None for `after` begins at the end."""
+        ...
+
+    async def end_of_events(self) -> ChainEnd:
+        """Where the chain of audit events ends, as the store remembers it apart from them."""
+        ...
+
+    async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
+        """How these keys have been used, as far as it is written down; what was never
+        used is left out."""
+        ...
+
+    async def list_use_days(
+        self, key_id: KeyId, *, first: date, last: date
+    ) -> list[tuple[date, int]]:
+        """How often a key was used on each of these days, in order, without those on which
+        it was not."""
         ...
 
     async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
@@ -198,8 +340,41 @@ class Transaction(Snapshot, Protocol):
         """Adds or replaces the keyspace of that name, stamped with this revision."""
         ...
 
+    async def insert_account(self, account: Account) -> None:
+        """Adds an account, stamped with this revision. Its id must be new, and its address
+        in its keyspace."""
+        ...
+
+    async def update_account(self, account: Account) -> None:
+        """Replaces the record with the account's id, stamped with this revision.
+
+        Exactly one row is touched, or nothing is and an error is raised. So is an error
+        if another account of the keyspace has its address.
+        """
+        ...
+
+    async def insert_session(self, session: Session) -> None:
+        """Adds a session, stamped with this revision. Its id must be new, and its account
+        there. Also forgets, at its leisure, sessions that were past their time a day
+        before this one began."""
+        ...
+
+    async def update_session(self, session: Session) -> None:
+        """Replaces the record with the session's id, stamped with this revision.
+
+        Exactly one row is touched, or nothing is and an error is raised.
+        """
+        ...
+
+    async def end_sessions(
+        self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
+    ) -> int:
+        """Ends every session of the account that has not ended and is not past its time,
+        save for one; stamps them with this revision, and tells how many they were."""
+        ...
+
     async def insert_request(
-        self, caller: KeyId, request_id: str, key_id: KeyId, time: datetime
+        self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
     ) -> None:
         """Remembers what a request made. Also forgets, at its leisure, requests that are
         older than 24 hours before `time`."""
@@ -220,7 +395,34 @@ class Transaction(Snapshot, Protocol):
         ...
 
 
-class Store(Protocol):
+class NoteStore(Protocol):
+    """Where what was noted in passing is written down."""
+
+    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        """Adds to what is known of keys' uses, all of it or nothing.
+
+        It is no mutation: nothing that caches keep is touched, and there is no revision.
+        A time or address that is older than what is known already changes neither.
+
+        Args:
+            uses: at most one for each key and day.
+            forget_before: what was counted for earlier days is forgotten.
+
+        Raises:
+            StoreUnavailable: nothing was added, or it is not known whether it was.
+        """
+        ...
+
+    async def append_events(self, events: Sequence[AuditEvent]) -> None:
+        """Adds audit events that tell of no mutation to the chain, all of them or none.
+
+        Raises:
+            StoreUnavailable: nothing was added, or it is not known whether it was.
+        """
+        ...
+
+
+class Store(NoteStore, Protocol):
     """Where the truth is kept."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
@@ -289,6 +491,11 @@ class FactSource(Protocol):
         """The key kept under any of these digests. Raises `StoreUnavailable`."""
         ...
 
+    async def find_session(self, session_id: SessionId) -> SessionFacts | None:
+        """The session with this id, from memory where that is allowed. Raises
+        `StoreUnavailable`."""
+        ...
+
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too. Raises `StoreUnavailable`."""
         ...
@@ -299,4 +506,59 @@ class FactSource(Protocol):
 
     async def recogniser(self) -> Recogniser:
         """Tells which keyspaces' keys a text could be. Raises `StoreUnavailable`."""
+        ...
+
+
+class PasswordHashes(Protocol):
+    """Hashes passwords, slowly on purpose, and apart from everything that must not wait."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """A place among those whose passwords are hashed, for as long as it is held. There
+        are not many. Raises `Overloaded` when all are taken."""
+        ...
+
+    async def hash(self, password: Plaintext) -> PasswordHash:
+        """What to keep of a password. To be called in a turn."""
+        ...
+
+    async def verify(self, password: Plaintext, kept: PasswordHash | None) -> bool:
+        """Whether this is the password that was kept. To be called in a turn.
+
+        Args:
+            kept: None: there is none, which takes the same work to find out.
+        """
+        ...
+
+    def is_outdated(self, kept: PasswordHash) -> bool:
+        """Whether the password would be kept in another way today."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClaims:
+    """What a session's token says. Its signature was good; nothing else is checked yet.
+
+    Attributes:
+        expires_at: seconds since the epoch, whole.
+    """
+
+    session_id: SessionId
+    account_id: AccountId
+    keyspace: str
+    expires_at: int
+
+
+class SessionTokens(Protocol):
+    """Signs sessions, and reads what it has signed."""
+
+    def sign(self, session: Session) -> Plaintext:
+        """The token for the session's holder."""
+        ...
+
+    def looks_like_one(self, text: str) -> bool:
+        """Whether a text has the form of a token, which no key can have."""
+        ...
+
+    def read(self, text: str) -> SessionClaims | None:
+        """What a token says; None if it was not signed here, in every respect."""
         ...

@@ -53,6 +53,10 @@ class PresentedKeys:
             return Reason.CREDENTIAL_MALFORMED
         return await self._source.find_facts(self._digests.candidates(text)) or Reason.KEY_UNKNOWN
 
+    async def display_prefix_of(self, text: str, keyspace: str) -> str:
+        """What may be shown of a text that looks like a key of this keyspace, else nothing."""
+        return (await self._source.recogniser()).display_prefix_of(text, keyspace)
+
     async def keyspaces_of(self, text: str) -> frozenset[str]:
         """The keyspaces whose keys look like this text."""
         return (await self._source.recogniser()).keyspaces_of(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
+from typing import Final
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.pages import (
@@ -11,11 +13,15 @@ from keyfence_server.application.pages import (
     read_page_token,
     write_page_token,
 )
-from keyfence_server.application.ports import KeyFilter, Store
+from keyfence_server.application.ports import Clock, KeyFilter, KeyUse, Store
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keys import KeyId, KeyState
+
+MAX_USE_DAYS: Final = 400
+
+_DAYS_BY_DEFAULT: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,22 +36,56 @@ class Listing:
     parent_key_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key's record, and how the key has been used as far as it is written down."""
+
+    facts: KeyFacts
+    use: KeyUse | None
+
+
 class ReadKeys:
     """Answers questions about keys' records, from the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
 
-    async def get(self, caller: Caller, key_id: str) -> KeyFacts:
+    async def get(self, caller: Caller, key_id: str) -> FoundKey:
         """A key's record. Raises `NotFound`, also for what the caller may not know of."""
         caller.require_key_management("keys:read")
         async with self._store.snapshot() as snapshot:
             lineage = await snapshot.find_lineage(KeyId(key_id))
             key = caller.require_key(key_id, lineage[0] if lineage else None)
             keyspace = await get_keyspace(snapshot, key.keyspace)
-        return compile_facts(lineage or (key,), keyspace)
+            uses = await snapshot.find_uses([key.key_id])
+        return FoundKey(compile_facts(lineage or (key,), keyspace), uses.get(key.key_id))
 
-    async def list(self, caller: Caller, listing: Listing) -> Page[KeyFacts]:
+    async def use_days(
+        self, caller: Caller, key_id: str, *, first: str, last: str
+    ) -> list[tuple[date, int]]:
+        """How often a key was used on each day on which it was.
+
+        Args:
+            first: a day like "2026-01-31", in UTC; empty for 30 days before the last.
+            last: the same; empty for today.
+
+        Raises:
+            InvalidInput: a day is none, or they are too far apart.
+            NotFound: there is no such key for this caller.
+        """
+        caller.require_key_management("keys:read")
+        until = _day("last_day", last) or self._clock.now().date()
+        since = _day("first_day", first) or date.fromordinal(
+            max(1, until.toordinal() - _DAYS_BY_DEFAULT)
+        )
+        if not 0 <= (until - since).days <= MAX_USE_DAYS:
+            raise InvalidInput.field("last_day", f"from first_day to {MAX_USE_DAYS} days behind it")
+        async with self._store.snapshot() as snapshot:
+            key = caller.require_key(key_id, await snapshot.find_key(KeyId(key_id)))
+            return await snapshot.list_use_days(key.key_id, first=since, last=until)
+
+    async def list(self, caller: Caller, listing: Listing) -> Page[FoundKey]:
         """Keys' records, in the order of their ids.
 
         A filter by state goes by the keys' own: a key whose parent was revoked is listed
@@ -61,7 +101,7 @@ class ReadKeys:
         limit = read_page_size(listing.page_size)
         question = (
             "keys",
-            caller.key_id,
+            caller.credential_id or "",
             which.keyspace,
             which.account_id or "",
             which.state.value if which.state else "",
@@ -74,20 +114,24 @@ class ReadKeys:
                 which, after=KeyId(after) if after else None, limit=limit + 1
             )
             lineages = await snapshot.ancestors(keys[:limit])
-        items = tuple(compile_facts(lineages[key.key_id], keyspace) for key in keys[:limit])
+            uses = await snapshot.find_uses([key.key_id for key in keys[:limit]])
+        items = tuple(
+            FoundKey(compile_facts(lineages[key.key_id], keyspace), uses.get(key.key_id))
+            for key in keys[:limit]
+        )
         more = len(keys) > limit
-        return Page(items, write_page_token(items[-1].key_id, *question) if more else "")
+        return Page(items, write_page_token(keys[limit - 1].key_id, *question) if more else "")
 
     @staticmethod
     def _filter(caller: Caller, listing: Listing) -> KeyFilter:
         keyspace, account_id = listing.keyspace, listing.account_id
-        if not caller.is_operator:
+        own = caller.own
+        if own is not None:
             # Whose keys are listed comes from the credential, whatever the request says.
-            own = caller.facts.key
             keyspace, account_id = keyspace or own.keyspace, account_id or own.account_id
             if account_id != own.account_id:
                 raise InvalidInput.field(
-                    "account_id", "an account's key lists the keys of its own account alone"
+                    "account_id", "an account's credential lists the keys of its own account alone"
                 )
         if not keyspace:
             raise InvalidInput.field("keyspace", "name the keyspace whose keys to list")
@@ -97,3 +141,12 @@ class ReadKeys:
             state=listing.state,
             parent_key_id=KeyId(listing.parent_key_id) if listing.parent_key_id else None,
         )
+
+
+def _day(path: str, text: str) -> date | None:
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput.field(path, "is no day like 2026-01-31") from None

@@ -13,7 +13,8 @@ from keyfence_server.application.pages import (
     read_page_token,
     write_page_token,
 )
-from keyfence_server.application.ports import Clock, Snapshot, Store
+from keyfence_server.application.ports import AccountFilter, Clock, Snapshot, Store
+from keyfence_server.domain.accounts import AccountId, AccountState
 from keyfence_server.domain.catalog import ScopePath
 from keyfence_server.domain.errors import UnknownScope
 from keyfence_server.domain.facts import compile_facts
@@ -22,6 +23,7 @@ from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.domain.verdicts import Reason
 
 _TOKEN_KIND: Final = "keyspaces"
+_BATCH: Final = 500
 
 
 async def get_keyspace(snapshot: Snapshot, name: str) -> Keyspace:
@@ -73,7 +75,8 @@ class ReadKeyspaces:
             InvalidInput: the page's size or token is wrong.
         """
         limit = read_page_size(page_size)
-        after = read_page_token(page_token, _TOKEN_KIND, caller.key_id)
+        question = (_TOKEN_KIND, caller.credential_id or "")
+        after = read_page_token(page_token, *question)
         found: list[Keyspace] = []
         async with self._store.snapshot() as snapshot:
             # A page is filled from as many reads as it takes: what the caller does not
@@ -86,7 +89,7 @@ class ReadKeyspaces:
                 after = batch[-1].name
         items = tuple(found[:limit])
         more = len(found) > limit
-        token = write_page_token(items[-1].name, _TOKEN_KIND, caller.key_id) if more else ""
+        token = write_page_token(items[-1].name, *question) if more else ""
         return Page(items, token)
 
     async def explain_scope(self, caller: Caller, name: str, scope: str) -> ScopeReport:
@@ -121,10 +124,11 @@ class ReadKeyspaces:
     async def _count_holders(self, snapshot: Snapshot, keyspace: Keyspace, wanted: int) -> int:
         now = self._clock.timestamp()
         holders = 0
+        disabled = await _disabled_accounts(snapshot, keyspace.name)
         candidates = [
             key
             async for key in snapshot.iterate_keys(keyspace.name)
-            if keyspace.catalog.mask(key.granted_scopes) & wanted
+            if key.account_id not in disabled and keyspace.catalog.mask(key.granted_scopes) & wanted
         ]
         for lineage in (await snapshot.ancestors(candidates)).values():
             facts = compile_facts(lineage, keyspace)
@@ -132,6 +136,16 @@ class ReadKeyspaces:
             if facts.effective & wanted and standing in (Reason.OK, Reason.ADDRESS_NOT_ALLOWED):
                 holders += 1
         return holders
+
+
+async def _disabled_accounts(snapshot: Snapshot, keyspace: str) -> frozenset[str]:
+    which = AccountFilter(keyspace, AccountState.DISABLED)
+    found: set[str] = set()
+    after: AccountId | None = None
+    while page := await snapshot.list_accounts(which, after=after, limit=_BATCH):
+        found |= {account.account_id for account in page}
+        after = page[-1].account_id
+    return frozenset(found)
 
 
 def describe_scope(keyspace: Keyspace, scope: str) -> str:

@@ -9,11 +9,15 @@ from typing import Final
 from keyfence_server.application.audit import key_event
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.change_keys import get_for_change, require_an_administrator
-from keyfence_server.application.create_key import MadeKey, measures_of, require_new_request
+from keyfence_server.application.create_key import (
+    MadeKey,
+    remember_request,
+    require_may_make,
+    require_new_request,
+)
 from keyfence_server.application.key_inputs import read_expire_time, read_request_id
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
-from keyfence_server.domain.attenuation import require_within
 from keyfence_server.domain.errors import InvalidInput, Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.identifiers import new_key_id
@@ -78,13 +82,11 @@ class RotateKey:
         _require_rotatable(before)
         now = self._clock.now()
         successor, plaintext = self._successor(maker, before, rotation, now)
-        for measure in measures_of(maker, successor.keyspace):
-            require_within(measure, successor)
+        require_may_make(maker, successor)
         previous = _retired(before.key, successor, rotation.overlap, now)
         await transaction.insert_key(successor)
         await transaction.update_key(previous)
-        if request_id:
-            await transaction.insert_request(maker.key_id, request_id, successor.key_id, now)
+        await remember_request(transaction, maker, request_id, successor)
         await require_an_administrator(transaction, successor.keyspace, self._clock)
         revision = transaction.revision
         above = before.lineage[1:]
@@ -123,7 +125,7 @@ class RotateKey:
             update_time=now,
             expire_time=_successor_expire_time(before, rotation, now),
             rotated_from_key_id=old.key_id,
-            created_by_key_id=maker.key_id,
+            created_by_key_id=maker.credential_id,
         )
         return successor, plaintext
 

@@ -10,22 +10,23 @@ from typing import Final
 from keyfence_server.application.audit import key_event
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.change_keys import get_for_change, require_an_administrator
-from keyfence_server.application.create_key import measures_of
+from keyfence_server.application.create_key import require_may_make
 from keyfence_server.application.key_inputs import (
     read_addresses,
     read_display_name,
     read_expire_time,
     read_grants,
     read_labels,
+    read_rate_limit,
     require_grants_within_type,
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
-from keyfence_server.domain.attenuation import require_within
 from keyfence_server.domain.errors import Conflict, InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.limits import Rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class KeyUpdate:
     expire_time: datetime | None = None
     allowed_addresses: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    rate_limit: Rate | None = None
     if_revision: int = 0
 
 
@@ -91,8 +93,7 @@ class UpdateKey:
             return Effect(before)
         if _may_widen(update):
             # A key that changes itself is measured by what it was before.
-            for measure in measures_of(maker, key.keyspace):
-                require_within(measure, key)
+            require_may_make(maker, key)
         await transaction.update_key(key)
         await require_an_administrator(transaction, key.keyspace, self._clock)
         stored = replace(key, revision=transaction.revision)
@@ -149,6 +150,10 @@ def _set_labels(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
     return key.edited(now, labels=read_labels(update.labels))
 
 
+def _set_rate_limit(key: Key, update: KeyUpdate, keyspace: Keyspace, now: datetime) -> Key:
+    return key.edited(now, rate_limit=read_rate_limit(update.rate_limit, keyspace))
+
+
 _SETTERS: Final[Mapping[str, Callable[[Key, KeyUpdate, Keyspace, datetime], Key]]] = {
     "display_name": _set_display_name,
     "granted_scopes": _set_granted_scopes,
@@ -156,4 +161,5 @@ _SETTERS: Final[Mapping[str, Callable[[Key, KeyUpdate, Keyspace, datetime], Key]
     "expire_time": _set_expire_time,
     "allowed_addresses": _set_allowed_addresses,
     "labels": _set_labels,
+    "rate_limit": _set_rate_limit,
 }

@@ -24,9 +24,16 @@ from keyfence_server.cli.output import (
     print_styled,
     say_json,
 )
+from keyfence_server.domain.limits import Rate
 
 if TYPE_CHECKING:
-    from keyfence.results import Authentication, CheckResult, Principal, ScopeExplanation
+    from keyfence.results import (
+        Authentication,
+        CheckResult,
+        Principal,
+        RateLimitStatus,
+        ScopeExplanation,
+    )
 
 _STANDARD_INPUT: Final = "-"
 _MAX_KEY_SIZE: Final = 4096
@@ -87,6 +94,10 @@ def check(
             min=0, max=LAST_REVISION, help="Answer from no older a state than this revision."
         ),
     ] = 0,
+    cost: Annotated[
+        int,
+        typer.Option(min=0, max=1_000_000, help="What it counts for against the key's rate limit."),
+    ] = 1,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
 ) -> None:
@@ -109,6 +120,7 @@ def check(
                 client_address=address,
                 at_least_revision=at_least_revision,
                 explain=explain,
+                cost=cost,
             )
         else:
             answer = client.authenticate(
@@ -116,6 +128,7 @@ def check(
                 keyspace=keyspace,
                 client_address=address,
                 at_least_revision=at_least_revision,
+                cost=cost,
             )
     if output is Output.JSON:
         say_json(answer)
@@ -157,9 +170,22 @@ def _print_answer(answer: CheckResult | Authentication, scopes: list[str]) -> No
         said = f"{mark(False)}denied: {why}" if why else f"{mark(False)}denied"
         print_styled((said, "bold red"), (f"  ({answer.reason})", "dim"))
     if answer.principal:
-        print_fields(_described(answer.principal))
+        print_fields(_described(answer.principal) | _limited(answer.rate_limit))
     if isinstance(answer, CheckResult) and answer.explanation:
         _print_explanation(answer.explanation, missing)
+
+
+def _limited(status: RateLimitStatus | None) -> dict[str, str]:
+    if status is None:
+        return {}
+    rate = str(Rate(status.limit, status.window))
+    whose = " of the account" if status.subject == "ACCOUNT" else ""
+    uncertain = {"LOCAL": ", by this server's own count", "NONE": ", not counted for now"}
+    left = f"{status.remaining} of {rate}{whose} left, whole at {moment(status.reset_time)}"
+    return {
+        "rate limit": left + uncertain.get(status.count, ""),
+        "try again in": f"{status.retry_after.total_seconds():.0f}s" if status.retry_after else "",
+    }
 
 
 def _print_explanation(explanation: ScopeExplanation, missing: tuple[str, ...]) -> None:

@@ -15,7 +15,8 @@ class ExitCode(IntEnum):
 
     OK = 0
     DENIED = 1
-    """`check`: the key may not. `health`: the server does not serve."""
+    """`check`: the key may not. `health`: the server does not serve. `audit verify`: the
+    log was changed."""
     WRONG_INPUT = 2
     """The command line, a file or a field is wrong. Nothing was changed."""
     NOT_FOUND = 3
@@ -36,7 +37,7 @@ EXIT_CODES_HELP: Final = """\
 **Exit codes**
 
 - 0: done; `check`: the key is good and holds every scope
-- 1: `check`: denied; `health`: not serving
+- 1: `check`: denied; `health`: not serving; `audit verify`: changed
 - 2: the command line, a file or a field is wrong
 - 3: there is no such key or keyspace
 - 4: the credential is missing, not accepted, or not allowed to do this

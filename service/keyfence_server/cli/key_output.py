@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
@@ -14,6 +14,7 @@ from keyfence_server.cli.output import (
     note,
     print_fields,
     print_table,
+    rate_text,
     say,
     say_json,
     stdout_to_nowhere,
@@ -67,6 +68,8 @@ def _described(key: Key) -> dict[str, str]:
         "works from": ", ".join(key.allowed_addresses),
         "acts on": ", ".join(key.bound_keyspaces),
         "labels": ", ".join(f"{name}={value}" for name, value in sorted(key.labels.items())),
+        "rate limit": rate_text(key.rate_limit),
+        "last used": _last_used(key),
         "delegated from": key.parent_key_id,
         "replaces": key.rotated_from_key_id,
         "replaced by": key.rotated_to_key_id,
@@ -77,10 +80,32 @@ def _described(key: Key) -> dict[str, str]:
     }
 
 
+def _last_used(key: Key) -> str:
+    """When, where and how often; nothing where that is not known or never was."""
+    if key.last_used_time is None:
+        return ""
+    where = f" from {key.last_used_address}" if key.last_used_address else ""
+    times = "once" if key.use_count == 1 else f"{key.use_count} times in all"
+    return f"{moment(key.last_used_time)}{where}, {times}"
+
+
+_COLUMNS: Final = (
+    "KEY",
+    "LOOKS LIKE",
+    "NAME",
+    "ACCOUNT",
+    "TYPE",
+    "STATE",
+    "GRANTED",
+    "EXPIRES (UTC)",
+    "USED (UTC)",
+)
+
+
 def print_keys(keys: Iterable[Key]) -> None:
     """Prints a line for each key."""
     print_table(
-        ("KEY", "LOOKS LIKE", "NAME", "ACCOUNT", "TYPE", "STATE", "GRANTED", "EXPIRES (UTC)"),
+        _COLUMNS,
         (
             (
                 key.key_id,
@@ -91,6 +116,7 @@ def print_keys(keys: Iterable[Key]) -> None:
                 key.state.lower(),
                 ", ".join(key.granted_scopes),
                 moment_in_short(key.expire_time, absent="never"),
+                moment_in_short(key.last_used_time),
             )
             for key in keys
         ),

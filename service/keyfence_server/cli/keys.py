@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -20,10 +20,15 @@ from keyfence_server.cli.output import (
     OutputOption,
     QuietOption,
     note,
+    print_table,
     say,
     say_json,
 )
-from keyfence_server.cli.times import duration, expiry, point_in_time
+from keyfence_server.cli.times import duration, expiry, point_in_time, rate
+from keyfence_server.domain.limits import Rate
+
+if TYPE_CHECKING:
+    from keyfence.results import RateLimit
 
 app = typer.Typer(help="Make keys and take them back.", no_args_is_help=True)
 
@@ -100,6 +105,14 @@ LabelsOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="NAME=VALUE", help="May be repeated."),
 ]
+RateLimitOption = Annotated[
+    Rate | None,
+    typer.Option(
+        parser=rate,
+        metavar="RATE",
+        help="How often the key may be used: 60/minute, 100/10s. Without it: as the keyspace says.",
+    ),
+]
 RequestIdOption = Annotated[
     str | None,
     typer.Option(
@@ -123,6 +136,7 @@ class Clearable(StrEnum):
     EXPIRY = "expiry"
     ADDRESSES = "addresses"
     LABELS = "labels"
+    RATE_LIMIT = "rate-limit"
 
 
 @app.command()
@@ -168,6 +182,7 @@ def create(
             help="In keyspace system: a keyspace that the credential may act on, or '*'.",
         ),
     ] = None,
+    rate_limit: RateLimitOption = None,
     request_id: RequestIdOption = None,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
@@ -191,6 +206,7 @@ def create(
             labels=_labels(label or ()),
             parent_key_id=parent,
             bound_keyspaces=bind or (),
+            rate_limit=_limit(rate_limit),
             request_id=request_id,
         )
     hand_over(created, output=output, quiet=quiet)
@@ -251,6 +267,25 @@ def get(context: typer.Context, key_id: KeyIdArgument, output: OutputOption = Ou
 
 
 @app.command()
+def usage(
+    context: typer.Context,
+    key_id: KeyIdArgument,
+    days: Annotated[int, typer.Option(min=1, max=400, help="For how many days back.")] = 30,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show on which days a key was used, and how often."""
+    first_day = datetime.now(UTC).date() - timedelta(days=days - 1)
+    with connect(context) as client:
+        used = client.get_key_usage(key_id, first_day=first_day)
+    if output is Output.JSON:
+        say_json({"days": used})
+    elif not used:
+        note("Not used on any of these days.")
+    else:
+        print_table(("DAY", "USES"), ((day.day.isoformat(), str(day.use_count)) for day in used))
+
+
+@app.command()
 def update(
     context: typer.Context,
     key_id: KeyIdArgument,
@@ -271,10 +306,12 @@ def update(
     expires_at: ExpiresAtOption = None,
     allow_address: AddressesOption = None,
     label: LabelsOption = None,
+    rate_limit: RateLimitOption = None,
     clear: Annotated[
         list[Clearable] | None,
         typer.Option(
-            metavar="scopes|expiry|addresses|labels", help="What to empty. May be repeated."
+            metavar="scopes|expiry|addresses|labels|rate-limit",
+            help="What to empty. May be repeated.",
         ),
     ] = None,
     if_revision: Annotated[
@@ -301,6 +338,7 @@ def update(
             "expire_time": expiry(expires_in, expires_at),
             "allowed_addresses": allow_address or None,
             "labels": _labels(label) if label else None,
+            "rate_limit": _limit(rate_limit),
         }.items()
         if value is not None
     }
@@ -321,6 +359,7 @@ _NOTHING: Final[dict[Clearable, tuple[str, object]]] = {
     Clearable.EXPIRY: ("expire_time", None),
     Clearable.ADDRESSES: ("allowed_addresses", ()),
     Clearable.LABELS: ("labels", {}),
+    Clearable.RATE_LIMIT: ("rate_limit", None),
 }
 
 
@@ -379,3 +418,9 @@ def revoke(
                 say(f"Revoked {changed.key.key_id} at revision {changed.revision}.")
     if output is Output.JSON:
         say_json(revoked[0] if len(revoked) == 1 else revoked)
+
+
+def _limit(rate: Rate | None) -> RateLimit | None:
+    from keyfence.results import RateLimit
+
+    return RateLimit(rate.requests, rate.window) if rate is not None else None

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated, Final
@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from keyfence_server.adapters.keyspace_files.source_text import printable
+from keyfence_server.domain.limits import Rate
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+    from keyfence.results import RateLimit
 
 LAST_REVISION: Final = 2**63 - 1
 """The greatest that a revision can be."""
@@ -82,12 +85,19 @@ def say_json(value: object) -> None:
 
 
 def plain(value: object) -> object:
-    """A result of the SDK as JSON types: fields under their names, times in RFC 3339, what
-    is not set as null."""
+    """A result of the SDK as JSON types: fields under their names, times in RFC 3339,
+    durations in seconds, bytes in hexadecimal, what is not set as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, datetime):
         return timestamp(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+        return int(seconds) if seconds.is_integer() else seconds
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, Mapping):
@@ -107,6 +117,11 @@ def moment(time: datetime | None, *, absent: str = "") -> str:
     if time is None:
         return absent
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def rate_text(limit: RateLimit | None) -> str:
+    """A rate as people write it; nothing for none."""
+    return str(Rate(limit.requests, limit.window)) if limit is not None else ""
 
 
 def moment_in_short(time: datetime | None, *, absent: str = "") -> str:

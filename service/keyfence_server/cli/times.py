@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-from keyfence_server.domain.documents import parse_duration
+from keyfence_server.domain.document_fields import parse_duration
+from keyfence_server.domain.limits import Rate, parse_rate, rate_problem
 
 
 def duration(text: str) -> timedelta:
@@ -31,6 +32,28 @@ def point_in_time(text: str) -> datetime:
             "with its offset from UTC"
         )
     return parsed.astimezone(UTC)
+
+
+def since(text: str) -> datetime:
+    """A time, or how long ago it was, like "15m"."""
+    ago = parse_duration(text)
+    if ago is None:
+        return point_in_time(text)
+    try:
+        return datetime.now(UTC) - ago
+    except OverflowError:
+        raise typer.BadParameter(f'"{text}" ago was before the calendar') from None
+
+
+def rate(text: str) -> Rate:
+    """A rate like "60/minute" or "100/10s"."""
+    parsed = parse_rate(text)
+    problem = rate_problem(parsed) if parsed is not None else None
+    if parsed is None or problem is not None:
+        raise typer.BadParameter(
+            problem or f'"{text}" is no rate; write one like 60/minute, 1000/hour or 100/10s'
+        )
+    return parsed
 
 
 def expiry(expires_in: timedelta | None, expires_at: datetime | None) -> datetime | None:

@@ -5,9 +5,9 @@ address. What makes it safe:
 
 - An entry counts only with the keyspace that it was compiled with: when a keyspace
   changes, all its entries are void at once.
-- A change drops every entry whose lineage it touches, and is remembered by the loads
-  that are under way: one that read the store before the change is thrown away and
-  done again.
+- A change drops every entry whose lineage it touches; a change of an account, every
+  entry of a key or session of that account. It is remembered by the loads that are
+  under way: one that read the store before the change is thrown away and done again.
 - A load that fails, or that is cancelled, leaves nothing behind.
 - Digests that belong to no key are remembered too, in a room of their own, so that a
   flood of made-up keys neither reaches the store again nor displaces good ones. The
@@ -25,15 +25,24 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
-from keyfence_server.application.ports import Change, ChangeKind, FactStore, StoreUnavailable
+from keyfence_server.application.ports import (
+    Change,
+    ChangeKind,
+    FactStore,
+    StoreUnavailable,
+)
+from keyfence_server.coherence.session_room import SessionRoom, concerns_session
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keys import KeyId, Lineage
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import SessionFacts, SessionId
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
+
+T = TypeVar("T")
 
 _KEYSPACE_PAGE: Final = 200
 _MAX_ATTEMPTS: Final = 16
@@ -83,7 +92,7 @@ class FactCache:
 
     Args:
         store: where the truth is.
-        capacity: the most keys to remember.
+        capacity: the most keys to remember, and the most sessions.
         unknown_capacity: the most digests of no key to remember.
     """
 
@@ -95,11 +104,15 @@ class FactCache:
         self._unknown_capacity = unknown_capacity
         self._entries: OrderedDict[bytes, KeyFacts] = OrderedDict()
         self._digests_by_key: dict[KeyId, set[bytes]] = {}
+        # Of registered accounts alone: no change can be about any other.
+        self._digests_by_account: dict[str, set[bytes]] = {}
+        self._sessions = SessionRoom(capacity)
         self._unknown: OrderedDict[bytes, None] = OrderedDict()
         self._keyspaces: dict[str, Keyspace] = {SYSTEM: SYSTEM_KEYSPACE}
         self._recogniser: Recogniser | None = None
         self._loads: set[_Load] = set()
         self._key_tasks: dict[bytes, asyncio.Task[KeyFacts | None]] = {}
+        self._session_tasks: dict[SessionId, asyncio.Task[SessionFacts | None]] = {}
         self._keyspaces_task: asyncio.Task[Recogniser] | None = None
         self._revision = 0
         self._ahead: set[int] = set()
@@ -155,6 +168,18 @@ class FactCache:
         # Whoever gives up waiting does not end the load for the others.
         return await asyncio.shield(task)
 
+    async def find_session(self, session_id: SessionId) -> SessionFacts | None:
+        """The session with this id, loaded if need be."""
+        facts = self._sessions.recall(session_id)
+        if facts is not None and self._is_current(facts.keyspace):
+            return facts
+        task = self._session_tasks.get(session_id)
+        if task is None or task.done():
+            task = asyncio.create_task(self._load_session(session_id))
+            self._session_tasks[session_id] = task
+            task.add_done_callback(functools.partial(self._end_of_session_task, session_id))
+        return await asyncio.shield(task)
+
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too."""
         keyspace = self._keyspaces.get(name)
@@ -192,14 +217,7 @@ class FactCache:
         Revisions may come in any order: `revision` moves on when there is no gap.
         """
         for change in changes:
-            if change.kind is ChangeKind.KEYSPACE:
-                self._keyspaces.pop(change.subject, None)
-                self._recogniser = None
-            else:
-                for digest in tuple(self._digests_by_key.get(KeyId(change.subject), ())):
-                    self._drop(digest)
-            if change.created:
-                self._unknown.clear()
+            self._forget(change)
             for load in self._loads:
                 load.applied_meanwhile.append((revision, change))
         if revision > self._revision:
@@ -208,10 +226,26 @@ class FactCache:
             self._revision += 1
             self._ahead.discard(self._revision)
 
+    def _forget(self, change: Change) -> None:
+        self._sessions.forget(change)
+        if change.kind is ChangeKind.KEYSPACE:
+            self._keyspaces.pop(change.subject, None)
+            self._recogniser = None
+        elif change.kind is ChangeKind.KEY:
+            for digest in tuple(self._digests_by_key.get(KeyId(change.subject), ())):
+                self._drop(digest)
+        elif change.kind is ChangeKind.ACCOUNT:
+            for digest in tuple(self._digests_by_account.get(change.subject, ())):
+                self._drop(digest)
+        if change.created and change.kind in (ChangeKind.KEY, ChangeKind.KEYSPACE):
+            self._unknown.clear()
+
     def clear(self) -> None:
         """Forgets everything, the loads that are under way included."""
         self._entries.clear()
         self._digests_by_key.clear()
+        self._digests_by_account.clear()
+        self._sessions.clear()
         self._unknown.clear()
         self._keyspaces = {SYSTEM: SYSTEM_KEYSPACE}
         self._recogniser = None
@@ -255,6 +289,7 @@ class FactCache:
                 async with self._store.snapshot() as snapshot:
                     load.revision = snapshot.revision
                     lineage = await snapshot.find_lineage_by_digest(candidates)
+                    owner_state = await snapshot.find_owner_state(lineage[0]) if lineage else None
             if load.is_overtaken(functools.partial(_concerns, lineage)):
                 self.counts.discarded_fills += 1
                 continue
@@ -263,10 +298,38 @@ class FactCache:
                 return None
             keyspace = self._keyspaces.get(lineage[0].keyspace)
             if keyspace is not None:
-                facts = compile_facts(lineage, keyspace)
+                facts = compile_facts(lineage, keyspace, owner_state)
                 self._remember(name, facts)
                 return facts
         raise StoreUnavailable("the key changes faster than it can be read")
+
+    async def _load_session(self, session_id: SessionId) -> SessionFacts | None:
+        for _ in range(_MAX_ATTEMPTS):
+            await self.recogniser()
+            with self._load() as load:
+                async with self._store.snapshot() as snapshot:
+                    load.revision = snapshot.revision
+                    session = await snapshot.find_session(session_id)
+                    account = await snapshot.find_account(session.account_id) if session else None
+            if load.is_overtaken(functools.partial(concerns_session, session)):
+                self.counts.discarded_fills += 1
+                continue
+            if session is None or account is None:
+                # Not remembered: only what was signed here is asked for, so this is rare.
+                return None
+            keyspace = self._keyspaces.get(session.keyspace)
+            if keyspace is not None:
+                facts = SessionFacts(session, account.state, keyspace)
+                self._sessions.remember(facts)
+                return facts
+        raise StoreUnavailable("the session changes faster than it can be read")
+
+    def _end_of_session_task(
+        self, session_id: SessionId, task: asyncio.Task[SessionFacts | None]
+    ) -> None:
+        if self._session_tasks.get(session_id) is task:
+            del self._session_tasks[session_id]
+        _retrieve(task)
 
     def _end_of_key_task(self, name: bytes, task: asyncio.Task[KeyFacts | None]) -> None:
         if self._key_tasks.get(name) is task:
@@ -290,6 +353,8 @@ class FactCache:
         self._entries[digest] = facts
         for key in facts.lineage:
             self._digests_by_key.setdefault(key.key_id, set()).add(digest)
+        if facts.account_state is not None:
+            self._digests_by_account.setdefault(facts.key.account_id, set()).add(digest)
         while len(self._entries) > self._capacity:
             self._drop(next(iter(self._entries)))
 
@@ -301,17 +366,25 @@ class FactCache:
     def _drop(self, digest: bytes) -> None:
         facts = self._entries.pop(digest)
         for key in facts.lineage:
-            digests = self._digests_by_key[key.key_id]
-            digests.discard(digest)
-            if not digests:
-                del self._digests_by_key[key.key_id]
+            _take_out(self._digests_by_key, key.key_id, digest)
+        if facts.account_state is not None:
+            _take_out(self._digests_by_account, facts.key.account_id, digest)
 
 
 def _concerns(lineage: Lineage | None, change: Change) -> bool:
     """Whether a change touches what was found; of nothing found, whether it may have made it."""
     if lineage is None:
-        return change.created
+        return change.created and change.kind is ChangeKind.KEY
+    if change.kind is ChangeKind.ACCOUNT:
+        return lineage[0].account_id == change.subject
     return any(key.key_id == change.subject for key in lineage)
+
+
+def _take_out(index: dict[T, set[bytes]], subject: T, digest: bytes) -> None:
+    digests = index[subject]
+    digests.discard(digest)
+    if not digests:
+        del index[subject]
 
 
 def _retrieve(task: asyncio.Task[object]) -> None:

@@ -12,6 +12,7 @@ from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import SessionFacts, SessionId
 
 
 class LeasedFacts:
@@ -44,6 +45,10 @@ class LeasedFacts:
     async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
         """The key kept under any of these digests."""
         return await self._memory().find_facts(candidates)
+
+    async def find_session(self, session_id: SessionId) -> SessionFacts | None:
+        """The session with this id."""
+        return await self._memory().find_session(session_id)
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too."""

@@ -8,11 +8,14 @@ it, since whatever is registered under it later would come to the new key too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from keyfence_server.domain.addresses import are_within, parse_network
 from keyfence_server.domain.errors import ExceedsMaker
-from keyfence_server.domain.facts import NEVER, KeyFacts
+from keyfence_server.domain.facts import NEVER, KeyFacts, own_rate
 from keyfence_server.domain.keys import Key
-from keyfence_server.domain.keyspaces import SYSTEM
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.scopes import EVERYTHING, covers
 from keyfence_server.domain.system import ALL_KEYSPACES
 
@@ -21,13 +24,47 @@ def require_within(maker: KeyFacts, key: Key) -> None:
     """Makes sure that a key of the maker's own keyspace can do nothing its maker cannot.
 
     Raises:
-        ExceedsMaker: naming the respect: "scopes", "expire_time", "allowed_addresses"
-            or "bound_keyspaces".
+        ExceedsMaker: naming the respect: "scopes", "expire_time", "allowed_addresses",
+            "bound_keyspaces" or "rate_limit".
     """
     _require_scopes_within(maker, key)
     _require_lifetime_within(maker, key)
     _require_addresses_within(maker, key)
     _require_keyspaces_within(maker, key)
+    _require_rate_within(maker, key)
+
+
+def require_grantable(keyspace: Keyspace, key: Key) -> None:
+    """Makes sure that a key can do nothing that accounts may not give to their keys by
+    themselves, in a session: no more than the keyspace lets them grant, no oftener than
+    it lets any key be used.
+
+    Raises:
+        ExceedsMaker: naming the respect: "scopes" or "rate_limit".
+    """
+    declared = keyspace.declaration.accounts
+    grantable = declared.grantable_scopes if declared is not None else ()
+    for granted in key.granted_scopes if grantable else ():
+        if not any(covers(pattern, granted) for pattern in grantable) and not _is_implied(
+            granted, grantable, keyspace
+        ):
+            raise ExceedsMaker(
+                f'accounts of keyspace "{keyspace.name}" cannot grant "{granted}" themselves; '
+                f"they can grant {', '.join(grantable[:5])}",
+                exceeds="scopes",
+            )
+    rate, default = key.rate_limit, keyspace.declaration.limits.per_key
+    if rate is not None and default is not None and not rate.is_within(default):
+        raise ExceedsMaker(
+            f"a key that is made in a session can have a limit of {default} at most",
+            exceeds="rate_limit",
+        )
+
+
+def _is_implied(granted: str, grantable: Sequence[str], keyspace: Keyspace) -> bool:
+    """Whether a registered scope comes with those that may be granted."""
+    catalog = keyspace.catalog
+    return granted in catalog and not catalog.mask([granted]) & ~catalog.mask(grantable)
 
 
 def _require_scopes_within(maker: KeyFacts, key: Key) -> None:
@@ -96,6 +133,33 @@ def _require_keyspaces_within(maker: KeyFacts, key: Key) -> None:
                 f"{maker.key_id} is not bound to {where}, so it cannot bind another key to it",
                 exceeds="bound_keyspaces",
             )
+
+
+def _require_rate_within(maker: KeyFacts, key: Key) -> None:
+    rate = own_rate(key, maker.keyspace)
+    for above in rates_of(maker):
+        if rate is None or not rate.is_within(above):
+            raise ExceedsMaker(
+                f"{maker.key_id} may be used {above} at most; the key that it makes needs a "
+                "rate_limit that allows no more in any such time",
+                exceeds="rate_limit",
+            )
+
+
+def rates_of(maker: KeyFacts) -> list[Rate]:
+    """What a maker's own line is limited to."""
+    rates = (own_rate(key, maker.keyspace) for key in maker.lineage)
+    return [rate for rate in rates if rate is not None]
+
+
+def inherited_rate(above: Sequence[KeyFacts], keyspace: Keyspace) -> Rate | None:
+    """The limit of a key whose maker asks for none: the keyspace's, if that is within all
+    that is above; otherwise the strictest of those. None for the keyspace's."""
+    rates = [rate for maker in above for rate in rates_of(maker)]
+    default = keyspace.declaration.limits.per_key
+    if default is not None and all(map(default.is_within, rates)):
+        return None
+    return min(rates, key=lambda rate: rate.requests / rate.seconds, default=None)
 
 
 def is_administrator(facts: KeyFacts) -> bool:

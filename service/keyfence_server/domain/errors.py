@@ -11,6 +11,8 @@ The tree:
     ├── AlreadyDone             a request that was carried out before
     ├── Forbidden               the maker may not make or change this
     │   └── ExceedsMaker
+    ├── Throttled               too often in too short a time
+    ├── Overloaded              more at once than the server takes
     ├── Conflict                the record has moved on
     └── Precondition            the record is in the wrong state
 
@@ -119,7 +121,7 @@ class NotFound(DomainError):
 
 
 class AlreadyDone(DomainError):
-    """The request was carried out before."""
+    """The request was carried out before, or what it would make is there."""
 
     reason = "REQUEST_ALREADY_DONE"
 
@@ -135,6 +137,25 @@ class ExceedsMaker(Forbidden):
 
     def __init__(self, message: str, *, exceeds: str) -> None:
         super().__init__(message, exceeds=exceeds)
+
+
+class Throttled(DomainError):
+    """Something was tried too often. Seconds are whole, and at least 1."""
+
+    reason = "TOO_MANY_ATTEMPTS"
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message, retry_after_seconds=str(retry_after_seconds))
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Overloaded(DomainError):
+    """The server has as much of this to do as it takes on. Nothing was done."""
+
+    reason = "LIMIT_REACHED"
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message, limit=limit)
 
 
 class Conflict(DomainError):

@@ -12,9 +12,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
+from keyfence_server.domain.accounts import Account, AccountState
 from keyfence_server.domain.addresses import Address, Network, is_within, parse_network
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.limits import Limit, Rate, Subject
 from keyfence_server.domain.system import ALL_KEYSPACES
 from keyfence_server.domain.verdicts import Reason
 
@@ -33,6 +35,11 @@ class KeyFacts:
         expires_at: when the first of the lineage expires, in seconds since the epoch;
             infinity for never.
         allow_lists: the address lists of the lineage; all of them must be met.
+        limits: the rate limits that the key is under: its own, those of the keys that it
+            was delegated from, whose allowance it spends, and its account's. Most often
+            none.
+        account_state: whether the key's owner works, if that is a registered account.
+            None: it is not, or nobody has looked, since nothing was to be decided.
     """
 
     lineage: Lineage
@@ -42,6 +49,8 @@ class KeyFacts:
     state: KeyState
     allow_lists: tuple[tuple[Network, ...], ...]
     effective_scopes: tuple[str, ...] = field(repr=False)
+    limits: tuple[Limit, ...] = ()
+    account_state: AccountState | None = None
 
     @property
     def key(self) -> Key:
@@ -66,6 +75,8 @@ class KeyFacts:
             return Reason.KEY_EXPIRED
         if self.state is KeyState.DISABLED:
             return Reason.KEY_DISABLED
+        if self.account_state is AccountState.DISABLED:
+            return Reason.ACCOUNT_DISABLED
         for networks in self.allow_lists:
             if address is None or not is_within(address, networks):
                 return Reason.ADDRESS_NOT_ALLOWED
@@ -82,8 +93,15 @@ def _is_bound(key: Key, keyspace: str) -> bool:
     return keyspace in bound or (ALL_KEYSPACES in bound and keyspace != SYSTEM)
 
 
-def compile_facts(lineage: Lineage, keyspace: Keyspace) -> KeyFacts:
-    """Works out what follows from a key's records and its keyspace's declaration."""
+def compile_facts(
+    lineage: Lineage, keyspace: Keyspace, owner_state: AccountState | None = None
+) -> KeyFacts:
+    """Works out what follows from a key's records and its keyspace's declaration.
+
+    Args:
+        owner_state: whether the key's owner works, if that is a registered account.
+            Whoever decides by the facts must have looked for it; see `state_of_owner`.
+    """
     effective = -1
     for key in lineage:
         effective &= own_mask(key, keyspace)
@@ -101,9 +119,37 @@ def compile_facts(lineage: Lineage, keyspace: Keyspace) -> KeyFacts:
             if key.allowed_addresses
         ),
         effective_scopes=keyspace.catalog.names_in(effective),
+        limits=_limits(lineage, keyspace),
+        account_state=owner_state,
     )
+
+
+def state_of_owner(key: Key, account: Account | None) -> AccountState | None:
+    """Whether a key's owner works, given the registered account with its id, if there is one.
+    One of another keyspace is a namesake."""
+    return account.state if account is not None and account.keyspace == key.keyspace else None
 
 
 def own_mask(key: Key, keyspace: Keyspace) -> int:
     """What a key would hold by itself: its grants, closed, within its type's cap."""
     return keyspace.catalog.mask(key.granted_scopes) & keyspace.cap_mask(key.key_type)
+
+
+def own_rate(key: Key, keyspace: Keyspace) -> Rate | None:
+    """How often a key may be used by itself; None for as often as it likes."""
+    return key.rate_limit or keyspace.declaration.limits.per_key
+
+
+def _limits(lineage: Lineage, keyspace: Keyspace) -> tuple[Limit, ...]:
+    limits = [
+        Limit(Subject.KEY, f"{key.key_id}/{rate.seconds}", rate)
+        for key in lineage
+        if (rate := own_rate(key, keyspace)) is not None
+    ]
+    rate = keyspace.declaration.limits.per_account
+    if rate is not None:
+        # The window is part of the name: where it changes, a count of the old one says
+        # nothing any more.
+        name = f"{keyspace.name}/{lineage[0].account_id}/{rate.seconds}"
+        limits.append(Limit(Subject.ACCOUNT, name, rate))
+    return tuple(limits)

@@ -210,6 +210,17 @@ class Recogniser:
             if self._fits(text, form, body)
         )
 
+    def display_prefix_of(self, text: str, keyspace: str) -> str:
+        """What may be shown of a text that looks like a key of this keyspace; empty for any
+        other text."""
+        if len(text) > MAX_KEY_LENGTH or not text.isascii():
+            return ""
+        for prefix_length in self._prefix_lengths:
+            for name, form, body in self._by_prefix.get(text[:prefix_length], ()):
+                if name == keyspace and self._fits(text, form, body):
+                    return form.display_prefix(Plaintext(text))
+        return ""
+
     @staticmethod
     def _fits(text: str, form: KeyForm, body: re.Pattern[str]) -> bool:
         body_end = len(form.prefix) + form.length

@@ -1,4 +1,4 @@
-"""Ids of keys and events: 48 bits of time, 80 bits of chance, in lower-case base32.
+"""Ids of all that has one: 48 bits of time, 80 bits of chance, in lower-case base32.
 
 Ids made later sort later, to the millisecond, so that a listing by id is a listing
 by age, and an index on ids grows at its end. The layout is that of a ULID
@@ -12,7 +12,9 @@ import secrets
 from datetime import datetime
 from typing import Final
 
+from keyfence_server.domain.accounts import AccountId
 from keyfence_server.domain.keys import KeyId
+from keyfence_server.domain.sessions import SessionId
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH: Final = 26
@@ -22,6 +24,16 @@ _RANDOM_BITS: Final = 80
 def new_key_id(now: datetime) -> KeyId:
     """A new key's id, for example "key_01jd2k7v9x4m8r5t6w3y1z0abc"."""
     return KeyId("key_" + _sortable(now))
+
+
+def new_account_id(now: datetime) -> AccountId:
+    """A registered account's id, for example "usr_01jd2k7v9x4m8r5t6w3y1z0abc"."""
+    return AccountId("usr_" + _sortable(now))
+
+
+def new_session_id(now: datetime) -> SessionId:
+    """A new session's id, for example "ses_01jd2k7v9x4m8r5t6w3y1z0abc"."""
+    return SessionId("ses_" + _sortable(now))
 
 
 def new_event_id(now: datetime) -> str:

@@ -15,7 +15,9 @@ from enum import Enum
 from typing import Final, NewType
 
 from keyfence_server.domain.errors import Precondition
+from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import SessionId
 
 KeyId = NewType("KeyId", str)
 
@@ -41,6 +43,8 @@ class Key:
         bound_keyspaces: for operator credentials: the keyspaces they may act on, "*"
             for all but `system`. Empty for every other key.
         expire_time: None means never, by time.
+        created_by_key_id: the credential that made it: a key, or a session.
+        rate_limit: the key's own; None: what its keyspace says.
         revision: the revision at which this record was written.
     """
 
@@ -65,7 +69,8 @@ class Key:
     parent_key_id: KeyId | None = None
     rotated_from_key_id: KeyId | None = None
     rotated_to_key_id: KeyId | None = None
-    created_by_key_id: KeyId | None = None
+    created_by_key_id: KeyId | SessionId | None = None
+    rate_limit: Rate | None = None
     revision: int = 0
 
     def is_expired(self, now: datetime) -> bool:

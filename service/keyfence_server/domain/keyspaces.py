@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
+from keyfence_server.domain.accounts import accounts_problems
 from keyfence_server.domain.catalog import ScopeCatalog
 from keyfence_server.domain.declarations import (
     EnvironmentDeclaration,
@@ -29,6 +30,8 @@ from keyfence_server.domain.formats import (
     compile_form,
     format_problems,
 )
+from keyfence_server.domain.http_answers import HttpRules, compile_http, http_problems
+from keyfence_server.domain.limits import rate_problem
 from keyfence_server.domain.scopes import NAME_RULE, is_scope_name, is_scope_part
 
 MAX_SCOPES: Final = 10_000
@@ -58,6 +61,7 @@ class Keyspace:
         catalog: its scopes, compiled.
         forms: how keys look, by key type and environment.
         recognised_forms: those and all earlier ones.
+        http: how it speaks HTTP at the edge, compiled.
     """
 
     declaration: KeyspaceDeclaration
@@ -68,6 +72,7 @@ class Keyspace:
     catalog: ScopeCatalog = field(compare=False, repr=False)
     forms: Mapping[tuple[str, str], KeyForm] = field(compare=False, repr=False)
     recognised_forms: frozenset[KeyForm] = field(compare=False, repr=False)
+    http: HttpRules = field(compare=False, repr=False)
     _caps: Mapping[str, int] = field(compare=False, repr=False)
 
     @property
@@ -138,6 +143,9 @@ def compile_keyspace(
         *_marked_problems("key_types", declaration.key_types),
         *_marked_problems("environments", declaration.environments),
         *_lifetime_problems(declaration),
+        *http_problems(declaration.http),
+        *(accounts_problems(declaration.accounts) if declaration.accounts else ()),
+        *_limits_problems(declaration),
     ]
     catalog = _catalog(declaration, problems)
     problems += _format_reference_problems(declaration)
@@ -162,6 +170,7 @@ def compile_keyspace(
         catalog=catalog,
         forms=forms,
         recognised_forms=frozenset(forms.values()) | earlier,
+        http=compile_http(declaration.http, declaration.name),
         _caps={
             key_type.name: catalog.mask(key_type.scope_cap) if key_type.scope_cap else everything
             for key_type in declaration.key_types
@@ -330,6 +339,8 @@ def _scope_reference_problems(
         **{f"presets[{preset.name}].scopes": preset.scopes for preset in declaration.presets},
         **{f"key_types[{kind.name}].scope_cap": kind.scope_cap for kind in declaration.key_types},
     }
+    if declaration.accounts is not None:
+        lists["accounts.grantable_scopes"] = declaration.accounts.grantable_scopes
     unknown = (
         Problem(f"{path}[{index}]", catalog.describe_unknown(pattern))
         for path, patterns in lists.items()
@@ -392,3 +403,13 @@ def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     if longest and default and default > longest:
         problems.append(Problem("defaults.lifetime", "is longer than max_lifetime"))
     return problems
+
+
+def _limits_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    limits = declaration.limits
+    rates = {"limits.per_key": limits.per_key, "limits.per_account": limits.per_account}
+    return [
+        Problem(path, problem)
+        for path, rate in rates.items()
+        if rate is not None and (problem := rate_problem(rate)) is not None
+    ]

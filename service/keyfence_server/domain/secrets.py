@@ -103,6 +103,13 @@ class Peppers:
         """The digest of a plaintext under the newest pepper."""
         return self._under(*self._newest_first[0], text)
 
+    def digest_under(self, version: int, text: str) -> Digest | None:
+        """The digest of a text under the pepper of this version; None if there is none."""
+        for known, keyed in self._newest_first:
+            if known == version:
+                return self._under(known, keyed, text)
+        return None
+
     def candidates(self, text: str) -> tuple[Digest, ...]:
         """The digests that a plaintext may be kept under, the newest pepper's first."""
         return tuple(self._under(version, keyed, text) for version, keyed in self._newest_first)

@@ -51,6 +51,13 @@ _DECLARATION: Final = KeyspaceDeclaration(
             implies=("keys:check",),
         ),
         ScopeDeclaration(name="replication:read", description="List who answers from memory"),
+        ScopeDeclaration(name="accounts:read", description="Read and list accounts"),
+        ScopeDeclaration(
+            name="accounts:write",
+            description="Register, change, disable and log out accounts",
+            implies=("accounts:read",),
+        ),
+        ScopeDeclaration(name="audit:read", description="Read and verify the audit log"),
     ),
     presets=(
         PresetDeclaration(name="admin", display_name="Everything", scopes=("*",)),
@@ -62,7 +69,14 @@ _DECLARATION: Final = KeyspaceDeclaration(
             name="key-manager", display_name="Checks, and manages keys", scopes=("keys:*",)
         ),
         PresetDeclaration(
-            name="auditor", display_name="Reads", scopes=("keys:read", "keyspaces:read")
+            name="account-manager",
+            display_name="Manages accounts and their keys",
+            scopes=("accounts:*", "keys:read", "keys:write"),
+        ),
+        PresetDeclaration(
+            name="auditor",
+            display_name="Reads",
+            scopes=("audit:read", "keys:read", "keyspaces:read"),
         ),
     ),
     key_types=(KeyTypeDeclaration(name="operator"),),

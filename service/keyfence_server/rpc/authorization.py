@@ -13,6 +13,7 @@ from keyfence_server.rpc.convert.checks import (
     Principals,
     authenticate_response,
     check_response,
+    principal_of,
     question_from,
     reason_of,
 )
@@ -80,7 +81,7 @@ class AuthorizationService:
     ) -> messages.WhoAmIResponse:
         """Who the caller is."""
         return messages.WhoAmIResponse(
-            principal=self._principals.of(caller.facts), revision=self._source.revision
+            principal=principal_of(caller, self._principals), revision=self._source.revision
         )
 
     async def _one_of_batch(

@@ -10,6 +10,7 @@ from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.rpc.convert.keys import (
+    found_key_of,
     key_of,
     listing_from,
     new_key_from,
@@ -43,6 +44,7 @@ class KeyService:
             {
                 "CreateKey": self.create_key,
                 "GetKey": self.get_key,
+                "GetKeyUsage": self.get_key_usage,
                 "ListKeys": self.list_keys,
                 "UpdateKey": self.update_key,
                 "RotateKey": self.rotate_key,
@@ -66,7 +68,18 @@ class KeyService:
     ) -> messages.GetKeyResponse:
         """Reads a key's record."""
         return messages.GetKeyResponse(
-            key=key_of(await self._read_keys.get(caller, request.key_id))
+            key=found_key_of(await self._read_keys.get(caller, request.key_id))
+        )
+
+    async def get_key_usage(
+        self, request: messages.GetKeyUsageRequest, caller: Caller
+    ) -> messages.GetKeyUsageResponse:
+        """How often a key was used on each day."""
+        days = await self._read_keys.use_days(
+            caller, request.key_id, first=request.first_day, last=request.last_day
+        )
+        return messages.GetKeyUsageResponse(
+            days=(messages.KeyUsageDay(day=day.isoformat(), use_count=count) for day, count in days)
         )
 
     async def list_keys(
@@ -75,7 +88,7 @@ class KeyService:
         """Lists keys."""
         page = await self._read_keys.list(caller, listing_from(request))
         return messages.ListKeysResponse(
-            keys=map(key_of, page.items), next_page_token=page.next_page_token
+            keys=map(found_key_of, page.items), next_page_token=page.next_page_token
         )
 
     async def update_key(

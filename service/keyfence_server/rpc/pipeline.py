@@ -24,15 +24,14 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from keyfence.v1 import options_pb2
-from keyfence_server.application.callers import Caller, Callers
+from keyfence_server.application.callers import Anonymous, Caller, Callers, Operator
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
-from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc import request_ids
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.log_limit import LogLimit
-from keyfence_server.rpc.peers import peer_address
+from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.stats import MethodStats, RpcStats
 from keyfence_server.rpc.status import UNDECODABLE, Failure, failure_of, internal_failure
 from keyfence_server.rpc.tracing import Tracing
@@ -45,6 +44,7 @@ Reidentify = Callable[[], Awaitable[None]]
 StreamHandler = Callable[[AsyncIterator[Any], Caller, Reidentify], AsyncIterator[Message]]
 RawStreamHandler = Callable[[AsyncIterator[bytes], Context], AsyncIterator[bytes]]
 
+_ACCESS_WITHOUT_SCOPE: Final = (options_pb2.ACCESS_ANY_CREDENTIAL, options_pb2.ACCESS_PUBLIC)
 _BEARER: Final = "bearer "
 _ALERTS_PER_SECOND: Final = 10
 
@@ -61,13 +61,23 @@ class Requirement:
 
     Attributes:
         scope: the scope of keyspace `system` that an operator needs; None for none.
-        admits_accounts: whether an account's own credential may call, too.
         has_side_effects: whether the call changes anything.
+        access: who may call besides, as `keyfence.v1.Access` has it.
     """
 
     scope: str | None
-    admits_accounts: bool
     has_side_effects: bool
+    access: int = options_pb2.ACCESS_UNSPECIFIED
+
+    @property
+    def admits_accounts(self) -> bool:
+        """Whether an account's own credential may call, too."""
+        return self.access != options_pb2.ACCESS_UNSPECIFIED
+
+    @property
+    def needs_credential(self) -> bool:
+        """Whether a call without a credential is refused."""
+        return self.access != options_pb2.ACCESS_PUBLIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +88,13 @@ class Service:
         handlers: by the RPC's name.
         stream_handlers: those of RPCs that stream both ways, likewise. They are given
             what raises `Unauthenticated` when the caller's credential passes no more.
+        requirements: of RPCs whose descriptor is not ours to say so in, by name.
     """
 
     descriptor: ServiceDescriptor
     handlers: Mapping[str, Handler]
     stream_handlers: Mapping[str, StreamHandler] = field(default_factory=dict)
+    requirements: Mapping[str, Requirement] = field(default_factory=dict)
 
 
 def read_requirement(method: MethodDescriptor) -> Requirement:
@@ -94,16 +106,16 @@ def read_requirement(method: MethodDescriptor) -> Requirement:
     options = method.GetOptions()
     scope = options.Extensions[options_pb2.required_scope] or None
     access = options.Extensions[options_pb2.access]
-    if scope is None and access != options_pb2.ACCESS_ANY_CREDENTIAL:
+    if scope is None and access not in _ACCESS_WITHOUT_SCOPE:
         raise UndeclaredAccess(f"{method.full_name} declares neither a scope nor open access")
     if scope is not None and scope not in SYSTEM_KEYSPACE.catalog:
         raise UndeclaredAccess(f'{method.full_name} requires "{scope}", which is not registered')
     return Requirement(
         scope=scope,
-        admits_accounts=access != options_pb2.ACCESS_UNSPECIFIED,
         has_side_effects=(
             options.idempotency_level != descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
         ),
+        access=access,
     )
 
 
@@ -111,9 +123,15 @@ class Pipeline:
     """Makes handlers for gRPC out of handlers that know nothing of it."""
 
     def __init__(
-        self, callers: Callers, gate: Gate, stats: RpcStats, tracing: Tracing | None = None
+        self,
+        callers: Callers,
+        gate: Gate,
+        stats: RpcStats,
+        tracing: Tracing | None = None,
+        origins: Origins | None = None,
     ) -> None:
         self._callers = callers
+        self._origins = origins or Origins()
         self._gate = gate
         self._stats = stats
         self._tracing = tracing
@@ -140,14 +158,16 @@ class Pipeline:
         name = f"/{service.descriptor.full_name}/{method.name}"
         stats = self._stats.methods.setdefault(name, MethodStats())
         failures = _Failures(name, stats, self._alerts)
+        requirement = service.requirements.get(method.name) or read_requirement(method)
         if method.client_streaming and method.server_streaming:
-            handler = service.stream_handlers[method.name]
+            stream_handler = service.stream_handlers[method.name]
             return grpc.stream_stream_rpc_method_handler(
-                self._run_stream(name, method, handler, stats, failures)
+                self._run_stream(name, method, stream_handler, requirement, stats, failures)
             )
         if method.client_streaming or method.server_streaming:
             raise UndeclaredAccess(f"{name} streams one way, which this pipeline does not")
-        run = self._run(name, method, service.handlers[method.name], stats, failures)
+        handler = service.handlers[method.name]
+        run = self._run(name, method, handler, requirement, stats, failures)
         return grpc.unary_unary_rpc_method_handler(
             self._tracing.traced(name, run) if self._tracing is not None else run
         )
@@ -157,12 +177,13 @@ class Pipeline:
         name: str,
         method: MethodDescriptor,
         handler: StreamHandler,
+        requirement: Requirement,
         stats: MethodStats,
         failures: _Failures,
     ) -> RawStreamHandler:
         """Streams live long, so they are not among the calls under way: whoever handles
         them bounds them."""
-        authorize = _authorizer(read_requirement(method), name)
+        authorize = _authorizer(requirement, name)
         decode = message_factory.GetMessageClass(method.input_type).FromString
         gate = self._gate
 
@@ -197,10 +218,10 @@ class Pipeline:
         name: str,
         method: MethodDescriptor,
         handler: Handler,
+        requirement: Requirement,
         stats: MethodStats,
         failures: _Failures,
     ) -> RawHandler:
-        requirement = read_requirement(method)
         authorize = _authorizer(requirement, name)
         # A mutation is told its request id in any case, is audited and logged under it.
         # Anything else gets one when it fails: making and sending it costs a check more
@@ -208,28 +229,33 @@ class Pipeline:
         mutates = requirement.has_side_effects
         decode = message_factory.GetMessageClass(method.input_type).FromString
         identify = self._callers.identify
+        is_open, scope = not requirement.needs_credential, requirement.scope
+        address_of = self._origins.address_of
         gate = self._gate
         succeeded = stats.succeeded
 
         async def run(raw: bytes, context: Context) -> bytes:
+            caller: Caller
+            request_id: str | None
             started = perf_counter()
             if gate.refusal is not None or gate.under_way >= gate.limit:
                 await failures.refuse(context, gate.why_not(), started)
             gate.under_way += 1
             try:
                 metadata = context.invocation_metadata() or ()
-                request_id = None
+
+                def peer() -> str:
+                    return address_of(context.peer(), metadata)
+
                 if mutates:
                     request_id = request_ids.request_id_of(metadata)
                     context.set_trailing_metadata(((request_ids.HEADER, request_id),))
-                credential = credential_in(metadata)
-                try:
-                    caller = await identify(credential, request_id=request_id)
-                except Unauthenticated as error:
-                    # Few credentials have an allow-list. Only they pay for the peer's address.
-                    if error.cause != Reason.ADDRESS_NOT_ALLOWED.name:
-                        raise
-                    peer = peer_address(context.peer())
+                else:
+                    request_id = request_ids.find_request_id(metadata)
+                if is_open and (scope is None or not carries_credential(metadata)):
+                    caller = Anonymous(request_id=request_id, peer=peer)
+                else:
+                    credential = credential_in(metadata)
                     caller = await identify(credential, request_id=request_id, peer=peer)
                 authorize(caller)
                 response = await handler(decode(raw), caller)
@@ -248,12 +274,17 @@ class Pipeline:
                     "done",
                     method=name,
                     request_id=request_id,
-                    caller_key_id=caller.key_id,
+                    caller_key_id=caller.credential_id,
                     seconds=round(seconds, 6),
                 )
             return answer
 
         return run
+
+
+def carries_credential(metadata: Metadata) -> bool:
+    """Whether a call says who sends it, be it rightly or not."""
+    return any(name == "authorization" for name, _ in metadata)
 
 
 def credential_in(metadata: Metadata) -> str:
@@ -280,15 +311,17 @@ def credential_in(metadata: Metadata) -> str:
 def _authorizer(requirement: Requirement, name: str) -> Callable[[Caller], None]:
     """What raises `Forbidden` for a caller that may not call the RPC."""
     scope = requirement.scope
-    if scope is None:
+    if scope is None or not requirement.needs_credential:
         return lambda _: None
-    if requirement.admits_accounts:
+    if requirement.access == options_pb2.ACCESS_OPERATOR_OR_ACCOUNT:
         return lambda caller: caller.require_key_management(scope, method=name)
+    if requirement.access == options_pb2.ACCESS_OPERATOR_OR_SESSION:
+        return lambda caller: caller.require_account_management(scope, method=name)
     wanted = SYSTEM_KEYSPACE.catalog.required_mask([scope])
 
     def authorize(caller: Caller) -> None:
         # The common case in a few instructions; the slow way finds out what to say.
-        if not (caller.facts.keyspace is SYSTEM_KEYSPACE and caller.facts.effective & wanted):
+        if not (type(caller) is Operator and caller.facts.effective & wanted):
             caller.require_scope(scope, method=name)
 
     return authorize

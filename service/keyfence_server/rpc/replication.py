@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -15,6 +15,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import RevisionNotReached
 from keyfence_server.application.ports import Change, ChangeKind, FactSource
 from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.downstream import (
     ChangesToSend,
     DownstreamHub,
@@ -23,17 +24,27 @@ from keyfence_server.coherence.downstream import (
     StreamEnded,
 )
 from keyfence_server.coherence.ports import BootClock, Register
+from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.keys import key_of
 from keyfence_server.rpc.convert.keyspaces import keyspace_of
+from keyfence_server.rpc.convert.replication import uses_from
 from keyfence_server.rpc.convert.times import timestamp_of
 from keyfence_server.rpc.pipeline import Reidentify, Service
 
 _HOLDER_ID_LENGTH: Final = range(16, 65)
 MAX_HOLDERS: Final = 10_000
+MAX_REPORTED_USES: Final = 10_000
+
+_FIELDS: Final[Mapping[ChangeKind, str]] = {
+    ChangeKind.KEY: "key_id",
+    ChangeKind.KEYSPACE: "keyspace",
+    ChangeKind.ACCOUNT: "account_id",
+    ChangeKind.SESSION: "session_id",
+}
 
 
 class ReplicationService:
@@ -50,6 +61,7 @@ class ReplicationService:
         presented: PresentedKeys,
         register: Register | None,
         clock: BootClock,
+        notes: WriteBehind,
         *,
         grantor_id: str,
     ) -> None:
@@ -58,6 +70,7 @@ class ReplicationService:
         self._presented = presented
         self._register = register
         self._clock = clock
+        self._notes = notes
         self._grantor_id = grantor_id
         self._holders: dict[HolderStream, messages.Hello] = {}
 
@@ -68,6 +81,7 @@ class ReplicationService:
             {
                 "FetchFacts": self.fetch_facts,
                 "FetchKeyspaces": self.fetch_keyspaces,
+                "ReportUses": self.report_uses,
                 "ListReplicas": self.list_replicas,
             },
             {"Sync": self.sync},
@@ -89,7 +103,7 @@ class ReplicationService:
             )
         # A holder's id counts together with its credential, so that nobody can speak for
         # the holder of another.
-        stream = self._hub.open(f"{caller.key_id}/{hello.holder_id}")
+        stream = self._hub.open(f"{caller.credential_id}/{hello.holder_id}")
         self._holders[stream] = hello
         reading = asyncio.create_task(_take_renewals(stream, requests, reidentify))
         try:
@@ -133,6 +147,8 @@ class ReplicationService:
             lineage=[key_of(facts) for facts in _each_with_its_ancestors(found)],
             revision=revision,
             well_formed=True,
+            account_disabled=found.account_state is AccountState.DISABLED,
+            is_counted=bool(found.limits),
         )
 
     async def fetch_keyspaces(
@@ -149,6 +165,15 @@ class ReplicationService:
             ],
             revision=revision,
         )
+
+    async def report_uses(
+        self, request: messages.ReportUsesRequest, _caller: Caller
+    ) -> messages.ReportUsesResponse:
+        """Notes uses that a holder has answered for."""
+        if len(request.uses) > MAX_REPORTED_USES:
+            raise InvalidInput.field("uses", f"at most {MAX_REPORTED_USES} in a report")
+        self._notes.uses.put_back(uses_from(request.uses))
+        return messages.ReportUsesResponse()
 
     async def list_replicas(
         self, _request: messages.ListReplicasRequest, _caller: Caller
@@ -232,9 +257,8 @@ def _response(message: LeaseToSend | ChangesToSend) -> messages.SyncResponse:
 
 
 def _change(change: Change) -> messages.SubjectChange:
-    if change.kind is ChangeKind.KEYSPACE:
-        return messages.SubjectChange(keyspace=change.subject, created=change.created)
-    return messages.SubjectChange(key_id=change.subject, created=change.created)
+    field = _FIELDS[change.kind]
+    return messages.SubjectChange(**{field: change.subject}, created=change.created)
 
 
 def _each_with_its_ancestors(facts: KeyFacts) -> list[KeyFacts]:

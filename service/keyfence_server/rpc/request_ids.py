@@ -20,14 +20,18 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
 _LIKE_A_KEY: Final = re.compile(r"_[A-Za-z0-9_]{20}")
 
 
-def request_id_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The caller's request id, if it brought a plain one; otherwise a new one."""
+def find_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+    """The caller's request id, if it brought a plain one."""
     for name, value in metadata:
         if name == HEADER and isinstance(value, str):
-            if _PLAIN.fullmatch(value) and not _LIKE_A_KEY.search(value):
-                return value
-            break
-    return new_request_id()
+            is_plain = _PLAIN.fullmatch(value) and not _LIKE_A_KEY.search(value)
+            return value if is_plain else None
+    return None
+
+
+def request_id_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """The caller's request id, if it brought a plain one; otherwise a new one."""
+    return find_request_id(metadata) or new_request_id()
 
 
 def new_request_id() -> str:

@@ -51,6 +51,16 @@ CODE_BY_REASON: Final[Mapping[str, grpc.StatusCode]] = {
     "KEYSPACE_IS_BUILT_IN": grpc.StatusCode.FAILED_PRECONDITION,
     "METHOD_UNKNOWN": grpc.StatusCode.UNIMPLEMENTED,
     "LAST_OPERATOR": grpc.StatusCode.FAILED_PRECONDITION,
+    "REGISTRATION_CLOSED": grpc.StatusCode.PERMISSION_DENIED,
+    "EMAIL_TAKEN": grpc.StatusCode.ALREADY_EXISTS,
+    "LOG_IN_FAILED": grpc.StatusCode.UNAUTHENTICATED,
+    "ACCOUNT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "ACCOUNT_IS_DISABLED": grpc.StatusCode.FAILED_PRECONDITION,
+    "TOO_MANY_ATTEMPTS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "SESSION_REQUIRED": grpc.StatusCode.PERMISSION_DENIED,
+    "PASSWORD_REJECTED": grpc.StatusCode.PERMISSION_DENIED,
+    "SESSIONS_NOT_SET_UP": grpc.StatusCode.FAILED_PRECONDITION,
+    "RATE_LIMITS_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "KEY_IS_ROTATED": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """The status code of every reason of `keyfence.v1.ErrorReason`, as its comments say."""

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import date
 from time import perf_counter
 
-from keyfence_server.application.ports import Snapshot, Store, StoreUnavailable, Transaction
+from keyfence_server.application.ports import (
+    AuditEvent,
+    Snapshot,
+    Store,
+    StoreUnavailable,
+    Transaction,
+    UseToAdd,
+)
 from keyfence_server.rpc.stats import Latencies
 
 
@@ -16,15 +24,17 @@ class StoreStats:
     Attributes:
         snapshots: how long snapshots were held.
         transactions: how long transactions took, the wait for their turn included.
+        bookkeeping: how long it took to write down what is no mutation.
         unavailable: how often the store did not answer.
         in_use: how many snapshots and transactions are open now.
     """
 
-    __slots__ = ("in_use", "snapshots", "transactions", "unavailable")
+    __slots__ = ("bookkeeping", "in_use", "snapshots", "transactions", "unavailable")
 
     def __init__(self) -> None:
         self.snapshots = Latencies()
         self.transactions = Latencies()
+        self.bookkeeping = Latencies()
         self.unavailable = 0
         self.in_use = 0
 
@@ -50,6 +60,16 @@ class MeasuredStore:
             self._store.transaction() as transaction,
         ):
             yield transaction
+
+    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        """See the port."""
+        async with self._measured(self._stats.bookkeeping):
+            await self._store.add_uses(uses, forget_before=forget_before)
+
+    async def append_events(self, events: Sequence[AuditEvent]) -> None:
+        """See the port."""
+        async with self._measured(self._stats.bookkeeping):
+            await self._store.append_events(events)
 
     async def ping(self) -> None:
         """See the port."""

@@ -26,6 +26,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from keyfence.v1 import reason_pb2
+from keyfence_server.application.rate_limits import RateLimitStats
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.rpc.stats import LATENCY_BOUNDS, Latencies, RpcStats
 from keyfence_server.telemetry.measured_store import StoreStats
@@ -38,6 +40,8 @@ class Sources:
     rpc: RpcStats
     store: StoreStats
     cache: FactCache
+    rate_limits: RateLimitStats
+    write_behind: WriteBehind
     calls_under_way: Callable[[], int]
     is_serving: Callable[[], bool]
 
@@ -63,6 +67,8 @@ class KeyfenceCollector(Collector):
         yield from self._of_calls()
         yield from self._of_cache()
         yield from self._of_store()
+        yield from self._of_rate_limits()
+        yield from self._of_write_behind()
 
     def _of_calls(self) -> Iterator[Metric]:
         sources = self._sources
@@ -122,6 +128,7 @@ class KeyfenceCollector(Collector):
         )
         _add(seconds, ["snapshot"], stats.snapshots)
         _add(seconds, ["transaction"], stats.transactions)
+        _add(seconds, ["bookkeeping"], stats.bookkeeping)
         yield seconds
         yield CounterMetricFamily(
             "keyfence_store_unavailable",
@@ -132,6 +139,47 @@ class KeyfenceCollector(Collector):
             "keyfence_store_in_use",
             "Snapshots and transactions that are open now.",
             value=stats.in_use,
+        )
+
+    def _of_rate_limits(self) -> Iterator[Metric]:
+        stats = self._sources.rate_limits
+        yield GaugeMetricFamily(
+            "keyfence_rate_limit_counter_away",
+            "Whether the counter that servers share cannot be reached: 1 or 0.",
+            value=int(stats.is_away),
+        )
+        yield CounterMetricFamily(
+            "keyfence_rate_limit_counter_failures",
+            "How often the counter that servers share failed when it was asked.",
+            value=stats.failures,
+        )
+        yield CounterMetricFamily(
+            "keyfence_rate_limit_checks_without_counter",
+            "Checks of limited keys that were decided without the counter that servers share.",
+            value=stats.without_counter,
+        )
+
+    def _of_write_behind(self) -> Iterator[Metric]:
+        notes = self._sources.write_behind
+        yield CounterMetricFamily(
+            "keyfence_failed_attempts",
+            "Checks and credentials that were denied, however they were put together.",
+            value=notes.attempts.noted,
+        )
+        yield GaugeMetricFamily(
+            "keyfence_write_behind_notes",
+            "Keys' uses and kinds of failed attempts that are not written down yet.",
+            value=len(notes),
+        )
+        yield CounterMetricFamily(
+            "keyfence_write_behind_failures",
+            "How often notes could not be written down and were kept.",
+            value=notes.failures,
+        )
+        yield CounterMetricFamily(
+            "keyfence_write_behind_left_out",
+            "Uses and events that were given up, since the store was away for too long.",
+            value=notes.uses.left_out + notes.events_left_out,
         )
 
 

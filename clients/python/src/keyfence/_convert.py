@@ -8,28 +8,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence import results
 from keyfence._failures import error_from_check
 from keyfence.errors import InternalError
-from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import (
+    audit_service_pb2,
     explanation_pb2,
     key_service_pb2,
     keyspace_service_pb2,
     principal_pb2,
+    rate_limit_pb2,
     reason_pb2,
 )
+from keyfence.v1 import authorization_service_pb2 as authorization
 
 _REASONS: Final[Mapping[int, results.Reason]] = {
     number: results.Reason(name.removeprefix("REASON_"))
     for name, number in reason_pb2.Reason.items()
     if name.removeprefix("REASON_") in results.Reason.__members__
+}
+_SUBJECTS: Final[Mapping[int, results.RateLimitSubject]] = {
+    rate_limit_pb2.RATE_LIMIT_SUBJECT_KEY: results.RateLimitSubject.KEY,
+    rate_limit_pb2.RATE_LIMIT_SUBJECT_ACCOUNT: results.RateLimitSubject.ACCOUNT,
+}
+_COUNTS: Final[Mapping[int, results.RateLimitCount]] = {
+    rate_limit_pb2.RATE_LIMIT_COUNT_WHOLE: results.RateLimitCount.WHOLE,
+    rate_limit_pb2.RATE_LIMIT_COUNT_LOCAL: results.RateLimitCount.LOCAL,
+    rate_limit_pb2.RATE_LIMIT_COUNT_NONE: results.RateLimitCount.NONE,
 }
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _STATES: Final[Mapping[int, results.KeyState]] = {
@@ -103,7 +115,16 @@ def check_request(check: results.ScopeCheck) -> authorization.CheckScopeRequest:
         client_address=check.client_address or "",
         at_least_revision=check.at_least_revision,
         explain=check.explain,
+        # One is what the server takes where nothing is said.
+        cost=check.cost if check.cost != 1 else None,
     )
+
+
+def rate_limit(value: results.RateLimit | None) -> rate_limit_pb2.RateLimit | None:
+    """The limit as a message."""
+    if value is None:
+        return None
+    return rate_limit_pb2.RateLimit(requests=value.requests, window=duration(value.window))
 
 
 # --- from messages -------------------------------------------------------------------
@@ -136,6 +157,23 @@ def principal(message: principal_pb2.Principal) -> results.Principal:
     )
 
 
+def _rate_limit(message: rate_limit_pb2.RateLimit) -> results.RateLimit:
+    return results.RateLimit(message.requests, message.window.ToTimedelta())
+
+
+def _rate_limit_status(message: rate_limit_pb2.RateLimitStatus) -> results.RateLimitStatus:
+    has_retry_after = message.HasField("retry_after")
+    return results.RateLimitStatus(
+        limit=message.limit,
+        remaining=message.remaining,
+        reset_time=_time(message.reset_time),
+        retry_after=message.retry_after.ToTimedelta() if has_retry_after else None,
+        window=message.window.ToTimedelta(),
+        subject=_SUBJECTS.get(message.subject, results.RateLimitSubject.UNRECOGNIZED),
+        count=_COUNTS.get(message.count, results.RateLimitCount.UNRECOGNIZED),
+    )
+
+
 def authentication(message: authorization.AuthenticateResponse) -> results.Authentication:
     """The answer to `Authenticate`."""
     reason = _reason(message.reason)
@@ -144,6 +182,9 @@ def authentication(message: authorization.AuthenticateResponse) -> results.Authe
         reason=reason,
         principal=principal(message.principal) if message.HasField("principal") else None,
         revision=message.revision,
+        rate_limit=(
+            _rate_limit_status(message.rate_limit) if message.HasField("rate_limit") else None
+        ),
     )
 
 
@@ -158,6 +199,9 @@ def check_result(message: authorization.CheckScopeResponse) -> results.CheckResu
         revision=message.revision,
         explanation=(
             _explanation(message.explanation) if message.HasField("explanation") else None
+        ),
+        rate_limit=(
+            _rate_limit_status(message.rate_limit) if message.HasField("rate_limit") else None
         ),
     )
 
@@ -241,6 +285,33 @@ def key(message: key_service_pb2.Key) -> results.Key:
         created_by_key_id=message.created_by_key_id,
         labels=dict(message.labels),
         bound_keyspaces=tuple(message.bound_keyspaces),
+        rate_limit=_rate_limit(message.rate_limit) if message.HasField("rate_limit") else None,
+        last_used_time=time("last_used_time"),
+        last_used_address=message.last_used_address,
+        use_count=message.use_count,
+    )
+
+
+def usage_day(message: key_service_pb2.KeyUsageDay) -> results.KeyUsageDay:
+    """How often a key was used on a day."""
+    return results.KeyUsageDay(date.fromisoformat(message.day), message.use_count)
+
+
+def audit_event(message: audit_service_pb2.AuditEvent) -> results.AuditEvent:
+    """That somebody did something."""
+    return results.AuditEvent(
+        event_id=message.event_id,
+        time=_time(message.time),
+        action=message.action,
+        keyspace=message.keyspace,
+        account_id=message.account_id,
+        subject=message.subject,
+        actor_id=message.actor_id,
+        request_id=message.request_id,
+        details=json_format.MessageToDict(message.details),
+        sequence=message.sequence,
+        revision=message.revision,
+        hash=message.hash,
     )
 
 

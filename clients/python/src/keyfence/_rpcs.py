@@ -15,6 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
+from keyfence.v1 import audit_service_pb2 as audit
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import key_service_pb2 as keys
 from keyfence.v1 import keyspace_service_pb2 as keyspaces
@@ -69,6 +70,7 @@ def _rpc(
 _AUTHORIZATION: Final = authorization.DESCRIPTOR.services_by_name["AuthorizationService"]
 _KEYS: Final = keys.DESCRIPTOR.services_by_name["KeyService"]
 _REPLICATION: Final = replication.DESCRIPTOR.services_by_name["ReplicationService"]
+_AUDIT: Final = audit.DESCRIPTOR.services_by_name["AuditService"]
 _KEYSPACES: Final = keyspaces.DESCRIPTOR.services_by_name["KeyspaceService"]
 
 AUTHENTICATE: Final = _rpc(
@@ -94,6 +96,7 @@ WHO_AM_I: Final = _rpc(
 )
 CREATE_KEY: Final = _rpc(_KEYS, "CreateKey", keys.CreateKeyRequest, keys.CreateKeyResponse)
 GET_KEY: Final = _rpc(_KEYS, "GetKey", keys.GetKeyRequest, keys.GetKeyResponse)
+GET_KEY_USAGE: Final = _rpc(_KEYS, "GetKeyUsage", keys.GetKeyUsageRequest, keys.GetKeyUsageResponse)
 LIST_KEYS: Final = _rpc(_KEYS, "ListKeys", keys.ListKeysRequest, keys.ListKeysResponse)
 UPDATE_KEY: Final = _rpc(_KEYS, "UpdateKey", keys.UpdateKeyRequest, keys.UpdateKeyResponse)
 ROTATE_KEY: Final = _rpc(_KEYS, "RotateKey", keys.RotateKeyRequest, keys.RotateKeyResponse)
@@ -119,11 +122,20 @@ FETCH_KEYSPACES: Final = _rpc(
     replication.FetchKeyspacesRequest,
     replication.FetchKeyspacesResponse,
 )
+REPORT_USES: Final = _rpc(
+    _REPLICATION, "ReportUses", replication.ReportUsesRequest, replication.ReportUsesResponse
+)
 LIST_REPLICAS: Final = _rpc(
     _REPLICATION,
     "ListReplicas",
     replication.ListReplicasRequest,
     replication.ListReplicasResponse,
+)
+LIST_AUDIT_EVENTS: Final = _rpc(
+    _AUDIT, "ListAuditEvents", audit.ListAuditEventsRequest, audit.ListAuditEventsResponse
+)
+VERIFY_AUDIT_EVENTS: Final = _rpc(
+    _AUDIT, "VerifyAuditEvents", audit.VerifyAuditEventsRequest, audit.VerifyAuditEventsResponse
 )
 
 ALL: Final[tuple[Rpc[Message, Message], ...]] = (
@@ -133,6 +145,7 @@ ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     WHO_AM_I,
     CREATE_KEY,
     GET_KEY,
+    GET_KEY_USAGE,
     LIST_KEYS,
     UPDATE_KEY,
     ROTATE_KEY,
@@ -143,5 +156,8 @@ ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     EXPLAIN_SCOPE,
     FETCH_FACTS,
     FETCH_KEYSPACES,
+    REPORT_USES,
     LIST_REPLICAS,
+    LIST_AUDIT_EVENTS,
+    VERIFY_AUDIT_EVENTS,
 )  # type: ignore[assignment]

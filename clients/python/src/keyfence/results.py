@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
@@ -69,6 +69,47 @@ class Principal:
     bound_keyspaces: tuple[str, ...]
 
 
+class RateLimitSubject(StrEnum):
+    """Whose uses count together. See `keyfence.v1.RateLimitSubject`."""
+
+    UNRECOGNIZED = "UNRECOGNIZED"
+    """A subject that this version of the library does not know."""
+    KEY = "KEY"
+    ACCOUNT = "ACCOUNT"
+
+
+class RateLimitCount(StrEnum):
+    """What a rate limit's numbers rest on. See `keyfence.v1.RateLimitCount`."""
+
+    UNRECOGNIZED = "UNRECOGNIZED"
+    """Something that this version of the library does not know."""
+    WHOLE = "WHOLE"
+    LOCAL = "LOCAL"
+    NONE = "NONE"
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """So many requests in so long a time, for example `RateLimit(60, timedelta(minutes=1))`."""
+
+    requests: int
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitStatus:
+    """Where a key's rate limit stands. The fields are those of
+    `keyfence.v1.RateLimitStatus`."""
+
+    limit: int
+    remaining: int
+    reset_time: datetime
+    retry_after: timedelta | None
+    window: timedelta
+    subject: RateLimitSubject
+    count: RateLimitCount
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication:
     """Whether a key is good. True as a condition exactly if it is.
@@ -79,12 +120,14 @@ class Authentication:
         principal: whose key it is. Set also for a known key that is not good: look at
             `authenticated` first.
         revision: the revision that the answer reflects at least.
+        rate_limit: where the key's rate limit stands, if it has one.
     """
 
     authenticated: bool
     reason: Reason
     principal: Principal | None
     revision: int
+    rate_limit: RateLimitStatus | None = None
 
     def __bool__(self) -> bool:
         return self.authenticated
@@ -133,6 +176,7 @@ class CheckResult:
         principal: as in `Authentication`.
         revision: the revision that the answer reflects at least.
         explanation: why, at length, if that was asked for and the key is known.
+        rate_limit: where the key's rate limit stands, if it has one.
     """
 
     allowed: bool
@@ -141,6 +185,7 @@ class CheckResult:
     principal: Principal | None
     revision: int
     explanation: ScopeExplanation | None
+    rate_limit: RateLimitStatus | None = None
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -175,7 +220,7 @@ class ScopeCheck:
     Attributes:
         api_key: the key that a caller presented.
         required_scopes: the scopes that are needed, all of them.
-        keyspace, client_address, at_least_revision, explain: as in `check_scope`.
+        keyspace, client_address, at_least_revision, explain, cost: as in `check_scope`.
     """
 
     api_key: str = field(repr=False)
@@ -184,6 +229,7 @@ class ScopeCheck:
     client_address: str | None = None
     at_least_revision: int = 0
     explain: bool = False
+    cost: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +275,55 @@ class Key:
     created_by_key_id: str
     labels: Mapping[str, str] = field(hash=False)
     bound_keyspaces: tuple[str, ...]
+    rate_limit: RateLimit | None = None
+    last_used_time: datetime | None = None
+    last_used_address: str = ""
+    use_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUsageDay:
+    """How often a key was used on a day, in UTC."""
+
+    day: date
+    use_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """That somebody did something, or tried to. The fields are those of
+    `keyfence.v1.AuditEvent`."""
+
+    event_id: str
+    time: datetime
+    action: str
+    keyspace: str
+    account_id: str
+    subject: str
+    actor_id: str
+    request_id: str
+    details: Mapping[str, object] = field(hash=False)
+    sequence: int
+    revision: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditVerification:
+    """How far the chain of audit events holds.
+
+    Attributes:
+        sequence: the last event up to which it does.
+        hash: that event's. Noted elsewhere, it shows later whether anything up to it was
+            changed.
+        complete: whether that is the end of the chain.
+        problem: what is wrong with the event behind it. Empty: nothing.
+    """
+
+    sequence: int
+    hash: bytes
+    complete: bool
+    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

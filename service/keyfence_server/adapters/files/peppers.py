@@ -1,42 +1,23 @@
-"""Peppers as text: a line for each, `VERSION:BASE64`.
-
-A new pepper is added with a higher version, above or below the old ones, and makes
-the digests from then on; the old ones stay for the keys made under them.
-"""
+"""Peppers as text. See `versioned_secrets`."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import secrets
-
+from keyfence_server.adapters.files.versioned_secrets import (
+    generate_versioned_secret,
+    parse_versioned_secrets,
+)
 from keyfence_server.domain.secrets import MINIMUM_PEPPER_SIZE, Peppers
 
 
 def parse_peppers(text: str) -> Peppers:
-    """Reads peppers from lines. Empty lines and lines that start with `#` say nothing.
+    """Reads peppers from lines.
 
     Raises:
         ValueError: with the line's number, and nothing of what it says.
     """
-    by_version: dict[int, bytes] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        entry = line.strip()
-        if not entry or entry.startswith("#"):
-            continue
-        version, separator, encoded = entry.partition(":")
-        if not separator or not (version.isascii() and version.isdigit()):
-            raise ValueError(f"line {number}: not of the form VERSION:BASE64, for example 1:…")
-        if int(version) in by_version:
-            raise ValueError(f"line {number}: version {int(version)} is there twice")
-        try:
-            by_version[int(version)] = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
-            raise ValueError(f"line {number}: what follows the colon is not base64") from None
-    return Peppers(by_version)
+    return Peppers(parse_versioned_secrets(text))
 
 
 def generate_pepper() -> str:
     """A new first pepper, as text."""
-    encoded = base64.b64encode(secrets.token_bytes(MINIMUM_PEPPER_SIZE)).decode()
-    return f"1:{encoded}\n"
+    return generate_versioned_secret(MINIMUM_PEPPER_SIZE)

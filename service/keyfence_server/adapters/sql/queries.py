@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, literal_column, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal_column, or_, select
 
-from keyfence_server.adapters.sql.schema import keys
-from keyfence_server.application.ports import KeyFilter
+from keyfence_server.adapters.sql.schema import audit_events, keys
+from keyfence_server.application.ports import EventFilter, KeyFilter
 from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
 from keyfence_server.domain.secrets import Digest
 
@@ -90,3 +90,29 @@ def page_of_keys(which: KeyFilter, *, after: str | None, limit: int) -> Select[A
 def not_revoked(keyspace: str) -> list[ColumnElement[bool]]:
     """The key is of this keyspace and not revoked."""
     return [keys.c.keyspace == keyspace, keys.c.state != KeyState.REVOKED.value]
+
+
+def telling(which: EventFilter) -> list[ColumnElement[bool]]:
+    """The audit event passes the filter."""
+    events = audit_events.c
+    conditions: list[ColumnElement[bool]] = []
+    if which.keyspaces is not None:
+        conditions.append(events.keyspace.in_(sorted(which.keyspaces)))
+    if which.but_keyspace is not None:
+        conditions.append(events.keyspace != which.but_keyspace)
+    if which.account_id is not None:
+        conditions.append(events.account_id == which.account_id)
+    if which.subject is not None:
+        conditions.append(events.subject == which.subject)
+    if which.actor_key_id is not None:
+        conditions.append(events.actor_key_id == which.actor_key_id)
+    if which.action_prefix is not None:
+        prefix = which.action_prefix
+        conditions.append(func.substr(events.action, 1, len(prefix)) == prefix)
+    if which.start_time is not None:
+        conditions.append(events.time >= which.start_time)
+    if which.after_sequence is not None:
+        conditions.append(events.sequence > which.after_sequence)
+    if which.end_time is not None:
+        conditions.append(events.time < which.end_time)
+    return conditions

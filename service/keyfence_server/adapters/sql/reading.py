@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from itertools import takewhile
 from typing import Any, Final
 
@@ -12,12 +13,42 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keyfence_server.adapters.sql import queries
 from keyfence_server.adapters.sql.errors import StoreFault, translated
-from keyfence_server.adapters.sql.records import row_to_change, row_to_key, row_to_keyspace
-from keyfence_server.adapters.sql.schema import changes, keys, keyspaces, requests
-from keyfence_server.application.ports import Change, KeyFilter
+from keyfence_server.adapters.sql.records import (
+    row_to_account,
+    row_to_change,
+    row_to_event,
+    row_to_key,
+    row_to_keyspace,
+    row_to_session,
+)
+from keyfence_server.adapters.sql.schema import (
+    accounts,
+    audit_events,
+    audit_head,
+    changes,
+    key_use_days,
+    key_uses,
+    keys,
+    keyspaces,
+    requests,
+    sessions,
+)
+from keyfence_server.application.ports import (
+    AccountFilter,
+    ChainEnd,
+    Change,
+    CredentialId,
+    EventFilter,
+    KeyFilter,
+    KeyUse,
+    RecordedEvent,
+)
+from keyfence_server.domain.accounts import Account, AccountId, AccountState
+from keyfence_server.domain.facts import state_of_owner
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import Session, SessionId
 
 _BATCH: Final = 500
 # Both databases stop at about 32,000 parameters in a statement.
@@ -120,7 +151,7 @@ class SqlSnapshot:
             query = query.where(keyspaces.c.name > _comparable(after))
         return [row_to_keyspace(row) for row in await self._rows(query)]
 
-    async def find_request(self, caller: KeyId, request_id: str) -> KeyId | None:
+    async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
         """See the port."""
         if _is_nowhere(caller, request_id):
             return None
@@ -130,6 +161,103 @@ class SqlSnapshot:
             )
         )
         return KeyId(rows[0]["key_id"]) if rows else None
+
+    async def find_owner_state(self, key: Key) -> AccountState | None:
+        """See the port."""
+        return state_of_owner(key, await self.find_account(AccountId(key.account_id)))
+
+    async def find_account(self, account_id: AccountId) -> Account | None:
+        """See the port."""
+        if _is_nowhere(account_id):
+            return None
+        rows = await self._rows(select(accounts).where(accounts.c.account_id == account_id))
+        return row_to_account(rows[0]) if rows else None
+
+    async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
+        """See the port."""
+        if _is_nowhere(keyspace, identity):
+            return None
+        rows = await self._rows(
+            select(accounts).where(
+                accounts.c.keyspace == keyspace, accounts.c.email_identity == identity
+            )
+        )
+        return row_to_account(rows[0]) if rows else None
+
+    async def list_accounts(
+        self, which: AccountFilter, *, after: AccountId | None, limit: int
+    ) -> list[Account]:
+        """See the port."""
+        if _is_nowhere(which.keyspace):
+            return []
+        query = select(accounts).where(accounts.c.keyspace == which.keyspace)
+        if which.state is not None:
+            query = query.where(accounts.c.state == which.state.value)
+        if after is not None:
+            query = query.where(accounts.c.account_id > _comparable(after))
+        rows = await self._rows(query.order_by(accounts.c.account_id).limit(limit))
+        return [row_to_account(row) for row in rows]
+
+    async def find_session(self, session_id: SessionId) -> Session | None:
+        """See the port."""
+        if _is_nowhere(session_id):
+            return None
+        rows = await self._rows(select(sessions).where(sessions.c.session_id == session_id))
+        return row_to_session(rows[0]) if rows else None
+
+    async def list_events(
+        self,
+        which: EventFilter,
+        *,
+        after: int | None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[RecordedEvent]:
+        """See the port."""
+        sequence = audit_events.c.sequence
+        query = select(audit_events).where(*queries.telling(which)).limit(limit)
+        if after is not None:
+            query = query.where(sequence < after if newest_first else sequence > after)
+        query = query.order_by(sequence.desc() if newest_first else sequence)
+        texts = (which.account_id, which.subject, which.actor_key_id, which.action_prefix)
+        if _is_nowhere(*texts, *(which.keyspaces or ())):
+            return []
+        return [row_to_event(row) for row in await self._rows(query)]
+
+    async def end_of_events(self) -> ChainEnd:
+        """See the port."""
+        rows = await self._rows(select(audit_head))
+        if not rows:
+            raise StoreFault("the chain of audit events has lost its head")
+        return ChainEnd(rows[0]["event_count"], rows[0]["hash"])
+
+    async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
+        """See the port."""
+        found = {}
+        ids = [one for one in key_ids if not _is_nowhere(one)]
+        for start in range(0, len(ids), _MOST_IDS):
+            some = ids[start : start + _MOST_IDS]
+            for row in await self._rows(select(key_uses).where(key_uses.c.key_id.in_(some))):
+                found[KeyId(row["key_id"])] = KeyUse(
+                    row["last_used_time"], row["last_used_address"], row["use_count"]
+                )
+        return found
+
+    async def list_use_days(
+        self, key_id: KeyId, *, first: date, last: date
+    ) -> list[tuple[date, int]]:
+        """See the port."""
+        if _is_nowhere(key_id):
+            return []
+        day = key_use_days.c.day
+        query = (
+            select(key_use_days)
+            .where(key_use_days.c.key_id == key_id)
+            .where(day >= first.isoformat(), day <= last.isoformat())
+            .order_by(day)
+        )
+        rows = await self._rows(query)
+        return [(date.fromisoformat(row["day"]), row["use_count"]) for row in rows]
 
     async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
         """See the port."""

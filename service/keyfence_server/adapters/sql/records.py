@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
-from keyfence_server.application.ports import AuditEvent, Change, ChangeKind
+from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, RecordedEvent
+from keyfence_server.domain.accounts import Account, AccountState, Email, PasswordHash
 from keyfence_server.domain.documents import (
     declaration_from_document,
     declaration_to_document,
@@ -16,7 +16,9 @@ from keyfence_server.domain.documents import (
 )
 from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
+from keyfence_server.domain.limits import Rate, parse_rate
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import Session
 
 _PLAIN: Final = (
     "key_id",
@@ -36,6 +38,16 @@ _PLAIN: Final = (
     "rotated_to_key_id",
     "created_by_key_id",
 )
+_OF_EVENTS: Final = (
+    "event_id",
+    "time",
+    "action",
+    "actor_key_id",
+    "keyspace",
+    "account_id",
+    "subject",
+    "request_id",
+)
 _LISTS: Final = ("granted_scopes", "allowed_addresses", "bound_keyspaces")
 
 
@@ -49,6 +61,7 @@ def key_to_row(key: Key, revision: int) -> dict[str, object]:
         "pepper_version": key.digest.pepper_version,
         "state": key.state.value,
         "revision": revision,
+        "rate_limit": str(key.rate_limit) if key.rate_limit is not None else None,
     }
 
 
@@ -62,7 +75,18 @@ def row_to_key(row: RowMapping) -> Key:
         digest=Digest(row["digest"], row["pepper_version"]),
         state=KeyState(row["state"]),
         revision=row["revision"],
+        rate_limit=_rate(row["rate_limit"]),
     )
+
+
+def _rate(text: str | None) -> Rate | None:
+    if text is None:
+        return None
+    rate = parse_rate(text)
+    if rate is None:
+        # To read it as none would lift the limit.
+        raise ValueError("a key's rate limit cannot be read")
+    return rate
 
 
 def keyspace_to_row(keyspace: Keyspace, revision: int) -> dict[str, object]:
@@ -86,6 +110,63 @@ def row_to_keyspace(row: RowMapping) -> Keyspace:
         create_time=row["create_time"],
         update_time=row["update_time"],
     )
+
+
+_OF_ACCOUNT: Final = (
+    "account_id",
+    "keyspace",
+    "display_name",
+    "plan",
+    "create_time",
+    "update_time",
+    "disable_time",
+)
+
+
+def account_to_row(account: Account, revision: int) -> dict[str, object]:
+    """The account's row, stamped with the revision."""
+    return {
+        **{name: getattr(account, name) for name in _OF_ACCOUNT},
+        "email": account.email.text,
+        "email_identity": account.email.identity,
+        "password_hash": account.password.text,
+        "pepper_version": account.password.pepper_version,
+        "labels": dict(account.labels),
+        "state": account.state.value,
+        "revision": revision,
+    }
+
+
+def row_to_account(row: RowMapping) -> Account:
+    """The account that was stored."""
+    return Account(
+        **{name: row[name] for name in _OF_ACCOUNT},
+        email=Email(row["email"]),
+        password=PasswordHash(row["password_hash"], row["pepper_version"]),
+        labels=row["labels"],
+        state=AccountState(row["state"]),
+        revision=row["revision"],
+    )
+
+
+_OF_SESSION: Final = (
+    "session_id",
+    "account_id",
+    "keyspace",
+    "create_time",
+    "expire_time",
+    "end_time",
+)
+
+
+def session_to_row(session: Session, revision: int) -> dict[str, object]:
+    """The session's row, stamped with the revision."""
+    return {**{name: getattr(session, name) for name in _OF_SESSION}, "revision": revision}
+
+
+def row_to_session(row: RowMapping) -> Session:
+    """The session that was stored."""
+    return Session(**{name: row[name] for name in _OF_SESSION}, revision=row["revision"])
 
 
 def changes_to_rows(changes: list[Change], revision: int) -> list[dict[str, object]]:
@@ -113,17 +194,24 @@ def row_to_change(row: RowMapping) -> tuple[int, Change]:
     )
 
 
-def event_to_row(event: AuditEvent, revision: int) -> Mapping[str, Any]:
-    """The row of the event that tells of this revision."""
+def event_to_row(recorded: RecordedEvent) -> dict[str, object]:
+    """The event's row, with its place in the chain."""
+    event = recorded.event
     return {
-        "event_id": event.event_id,
-        "revision": revision,
-        "time": event.time,
-        "action": event.action,
-        "actor_key_id": event.actor_key_id,
-        "keyspace": event.keyspace,
-        "account_id": event.account_id,
-        "subject": event.subject,
-        "request_id": event.request_id,
+        "sequence": recorded.sequence,
+        "revision": recorded.revision,
+        "hash": recorded.hash,
         "details": dict(event.details),
+        **{name: getattr(event, name) for name in _OF_EVENTS},
     }
+
+
+def row_to_event(row: RowMapping) -> RecordedEvent:
+    """The event that was stored."""
+    fields: dict[str, Any] = {name: row[name] for name in _OF_EVENTS}
+    return RecordedEvent(
+        sequence=row["sequence"],
+        revision=row["revision"],
+        event=AuditEvent(**fields, details=row["details"]),
+        hash=row["hash"],
+    )

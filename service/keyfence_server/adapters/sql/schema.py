@@ -87,6 +87,7 @@ keys: Final = Table(
     Column("rotated_to_key_id", ExactText),
     Column("created_by_key_id", ExactText),
     Column("revision", BigInteger, nullable=False),
+    Column("rate_limit", ExactText),
     CheckConstraint("state IN ('active', 'disabled', 'revoked')", name="state"),
     CheckConstraint("(state = 'revoked') = (revoke_time IS NOT NULL)", name="revoke_time"),
     CheckConstraint("length(digest) = 32", name="digest"),
@@ -108,7 +109,7 @@ changes: Final = Table(
     Column("subject", ExactText, nullable=False),
     Column("keyspace", ExactText, nullable=False),
     Column("created", Boolean, nullable=False),
-    CheckConstraint("kind IN ('key', 'keyspace')", name="kind"),
+    CheckConstraint("kind IN ('key', 'keyspace', 'account', 'session')", name="kind"),
     CheckConstraint("revision >= 1", name="revision"),
     CheckConstraint("position >= 0", name="position"),
     comment="What each mutation changed: what caches must forget.",
@@ -117,8 +118,10 @@ changes: Final = Table(
 audit_events: Final = Table(
     "audit_events",
     metadata,
-    Column("event_id", ExactText, primary_key=True),
-    Column("revision", BigInteger, nullable=False),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", ExactText, nullable=False),
+    # What is no mutation, such as attempts that failed, has none.
+    Column("revision", BigInteger),
     Column("time", UtcTime, nullable=False),
     Column("action", ExactText, nullable=False),
     Column("actor_key_id", ExactText),
@@ -127,9 +130,92 @@ audit_events: Final = Table(
     Column("subject", ExactText, nullable=False),
     Column("request_id", ExactText),
     Column("details", JSON, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    CheckConstraint("sequence >= 1", name="sequence"),
     CheckConstraint("revision >= 1", name="revision"),
+    CheckConstraint("length(hash) = 32", name="hash"),
+    UniqueConstraint("event_id"),
     UniqueConstraint("revision"),
-    comment="Who did what: one event for each mutation.",
+    Index(None, "keyspace", "sequence"),
+    Index(None, "subject", "sequence"),
+    Index(None, "actor_key_id", "sequence"),
+    comment="Who did what, each event with a hash of itself and of the one before.",
+)
+
+audit_head: Final = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("event_count", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    CheckConstraint("id = 1", name="single_row"),
+    CheckConstraint("event_count >= 0", name="event_count"),
+    CheckConstraint("length(hash) = 32", name="hash"),
+    comment="How many audit events there are, and the last one's hash: a cut shows by it.",
+)
+
+key_uses: Final = Table(
+    "key_uses",
+    metadata,
+    Column("key_id", ExactText, primary_key=True),
+    Column("last_used_time", UtcTime, nullable=False),
+    Column("last_used_address", ExactText, nullable=False),
+    Column("use_count", BigInteger, nullable=False),
+    CheckConstraint("use_count >= 1", name="use_count"),
+    comment="How keys are used. Written behind, apart from the keys' records.",
+)
+
+key_use_days: Final = Table(
+    "key_use_days",
+    metadata,
+    Column("key_id", ExactText, primary_key=True),
+    Column("day", ExactText, primary_key=True),
+    Column("use_count", BigInteger, nullable=False),
+    CheckConstraint("use_count >= 1", name="use_count"),
+    Index(None, "day"),
+    comment="How often keys were used, by day (UTC).",
+)
+
+accounts: Final = Table(
+    "accounts",
+    metadata,
+    Column("account_id", ExactText, primary_key=True),
+    Column("keyspace", ExactText, nullable=False),
+    Column("email", ExactText, nullable=False),
+    Column("email_identity", ExactText, nullable=False),
+    Column("display_name", ExactText, nullable=False),
+    Column("password_hash", ExactText, nullable=False),
+    Column("pepper_version", Integer, nullable=False),
+    Column("plan", ExactText, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("state", ExactText, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Column("update_time", UtcTime, nullable=False),
+    Column("disable_time", UtcTime),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("state IN ('active', 'disabled')", name="state"),
+    CheckConstraint("(state = 'disabled') = (disable_time IS NOT NULL)", name="disable_time"),
+    CheckConstraint("pepper_version >= 0", name="pepper_version"),
+    CheckConstraint("revision >= 1", name="revision"),
+    Index(None, "keyspace", "email_identity", unique=True),
+    Index(None, "keyspace", "account_id"),
+    comment="The registered accounts. Their passwords are hashed, under a pepper.",
+)
+
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("session_id", ExactText, primary_key=True),
+    Column("account_id", ExactText, ForeignKey("accounts.account_id"), nullable=False),
+    Column("keyspace", ExactText, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Column("expire_time", UtcTime, nullable=False),
+    Column("end_time", UtcTime),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("revision >= 1", name="revision"),
+    Index(None, "account_id"),
+    Index(None, "expire_time"),
+    comment="The accounts' sessions. The tokens of their holders point here.",
 )
 
 requests: Final = Table(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Final
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql import Executable
 
-from keyfence_server.adapters.sql import migrations
+from keyfence_server.adapters.sql import bookkeeping, migrations
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_engines
 from keyfence_server.adapters.sql.errors import StoreFault, translated
@@ -21,7 +21,13 @@ from keyfence_server.adapters.sql.register import SqlRegister
 from keyfence_server.adapters.sql.schema import head
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.adapters.sql.writing import SqlTransaction
-from keyfence_server.application.ports import Snapshot, StoreUnavailable, Transaction
+from keyfence_server.application.ports import (
+    AuditEvent,
+    Snapshot,
+    StoreUnavailable,
+    Transaction,
+    UseToAdd,
+)
 
 _READ_HEAD: Final = select(head.c.revision)
 # The lock comes with the first statement, so the order of revisions is the order of
@@ -87,6 +93,20 @@ class SqlStore:
         """The register of the processes on this store."""
         return SqlRegister(self._engines)
 
+    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        """See the port. Once begun it is carried through."""
+        if uses:
+            await to_completion(
+                self._bookkeep(
+                    lambda on: bookkeeping.add_uses(on, uses, forget_before=forget_before)
+                )
+            )
+
+    async def append_events(self, events: Sequence[AuditEvent]) -> None:
+        """See the port. Once begun it is carried through."""
+        if events:
+            await to_completion(self._bookkeep(lambda on: bookkeeping.append_to_chain(on, events)))
+
     async def ping(self) -> None:
         """See the port."""
         async with self.snapshot():
@@ -95,6 +115,15 @@ class SqlStore:
     async def close(self) -> None:
         """See the port."""
         await to_completion(self._engines.dispose())
+
+    async def _bookkeep(self, write: Callable[[AsyncConnection], Awaitable[None]]) -> None:
+        await self._take_turn()
+        try:
+            with translated():
+                async with self._engines.writing.begin() as connection:
+                    await write(connection)
+        finally:
+            self._turn.release()
 
     async def _take_turn(self) -> None:
         try:

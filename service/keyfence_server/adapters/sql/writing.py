@@ -12,25 +12,37 @@ from sqlalchemy import CursorResult, delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import UpdateBase
 
+from keyfence_server.adapters.sql.bookkeeping import append_to_chain
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.postgresql_feed import announce
 from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.adapters.sql.records import (
+    account_to_row,
     changes_to_rows,
-    event_to_row,
     key_to_row,
     keyspace_to_row,
+    session_to_row,
 )
-from keyfence_server.adapters.sql.schema import audit_events, changes, keys, keyspaces, requests
-from keyfence_server.application.ports import AuditEvent, Change
+from keyfence_server.adapters.sql.schema import (
+    accounts,
+    changes,
+    keys,
+    keyspaces,
+    requests,
+    sessions,
+)
+from keyfence_server.application.ports import AuditEvent, Change, CredentialId
+from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.sessions import Session, SessionId
 
 _REQUESTS_REMEMBERED: Final = timedelta(hours=24)
 # A day's requests must not all be forgotten by the one mutation that comes after a
 # quiet day. Each remembers one and forgets up to this many, so the table does not grow.
 _FORGOTTEN_AT_ONCE: Final = 100
+_SESSIONS_REMEMBERED: Final = timedelta(days=1)
 
 
 class _State(Enum):
@@ -71,8 +83,50 @@ class SqlTransaction(SqlSnapshot):
         else:
             await self._touch_one(insert(keyspaces).values(row))
 
+    async def insert_account(self, account: Account) -> None:
+        """See the port."""
+        await self._touch_one(insert(accounts).values(account_to_row(account, self._revision)))
+
+    async def update_account(self, account: Account) -> None:
+        """See the port."""
+        row = account_to_row(account, self._revision)
+        await self._touch_one(
+            update(accounts).where(accounts.c.account_id == row.pop("account_id")).values(row)
+        )
+
+    async def insert_session(self, session: Session) -> None:
+        """See the port."""
+        forgettable = (
+            select(sessions.c.session_id)
+            .where(sessions.c.expire_time < session.create_time - _SESSIONS_REMEMBERED)
+            .limit(_FORGOTTEN_AT_ONCE)
+        )
+        await self._execute(delete(sessions).where(sessions.c.session_id.in_(forgettable)))
+        await self._touch_one(insert(sessions).values(session_to_row(session, self._revision)))
+
+    async def update_session(self, session: Session) -> None:
+        """See the port."""
+        row = session_to_row(session, self._revision)
+        await self._touch_one(
+            update(sessions).where(sessions.c.session_id == row.pop("session_id")).values(row)
+        )
+
+    async def end_sessions(
+        self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
+    ) -> int:
+        """See the port."""
+        statement = update(sessions).where(
+            sessions.c.account_id == account_id,
+            sessions.c.end_time.is_(None),
+            sessions.c.expire_time > time,
+        )
+        if but is not None:
+            statement = statement.where(sessions.c.session_id != but)
+        ended = await self._execute(statement.values(end_time=time, revision=self._revision))
+        return int(ended.rowcount)
+
     async def insert_request(
-        self, caller: KeyId, request_id: str, key_id: KeyId, time: datetime
+        self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
     ) -> None:
         """See the port."""
         identity = (requests.c.caller_key_id, requests.c.request_id)
@@ -96,7 +150,8 @@ class SqlTransaction(SqlSnapshot):
 
     async def _commit(self, made: list[Change], event: AuditEvent) -> int:
         await self._execute(insert(changes), changes_to_rows(made, self._revision))
-        await self._touch_one(insert(audit_events).values(event_to_row(event, self._revision)))
+        with self._step():
+            await append_to_chain(self._connection, [event], revision=self._revision)
         with self._step():
             await announce(self._connection, self._revision, made)
             await self._connection.commit()

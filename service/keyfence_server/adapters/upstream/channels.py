@@ -13,6 +13,7 @@ from keyfence._connection import Connection
 from keyfence._holder.dial import Dialer
 from keyfence._holder.session import GrpcStream
 from keyfence._rpcs import Request, Response, Rpc
+from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.ports import StoreUnavailable
 
@@ -59,9 +60,7 @@ class Upstream:
         """A new `Sync` call. Raises `StreamBroken`."""
         return await self._dialer.open_stream()
 
-    async def fetch_facts(
-        self, request: messages.FetchFactsRequest
-    ) -> messages.FetchFactsResponse:
+    async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """Raises `StoreUnavailable`."""
         return await self._ask(_rpcs.FETCH_FACTS, request)
 
@@ -70,6 +69,16 @@ class Upstream:
     ) -> messages.FetchKeyspacesResponse:
         """Raises `StoreUnavailable`."""
         return await self._ask(_rpcs.FETCH_KEYSPACES, request)
+
+    async def authenticate(
+        self, request: authorization.AuthenticateRequest
+    ) -> authorization.AuthenticateResponse:
+        """Raises `StoreUnavailable`."""
+        return await self._ask(_rpcs.AUTHENTICATE, request)
+
+    async def report_uses(self, request: messages.ReportUsesRequest) -> None:
+        """Raises `StoreUnavailable`."""
+        await self._ask(_rpcs.REPORT_USES, request)
 
     async def close(self) -> None:
         """Ends the connection."""

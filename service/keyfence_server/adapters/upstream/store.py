@@ -18,9 +18,11 @@ from keyfence.v1 import key_service_pb2, keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.application.ports import FactSnapshot, StoreUnavailable
-from keyfence_server.domain.keys import Lineage
+from keyfence_server.domain.accounts import Account, AccountId, AccountState
+from keyfence_server.domain.keys import Key, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest, Plaintext
+from keyfence_server.domain.sessions import Session, SessionId
 
 _OWN_SECRET = 1
 
@@ -94,6 +96,7 @@ class UpstreamSnapshot:
         self._revision = revision
         self._lineage_from = lineage_from
         self._keyspaces_from = keyspaces_from
+        self._owner_is_disabled = False
 
     @property
     def revision(self) -> int:
@@ -111,10 +114,26 @@ class UpstreamSnapshot:
             )
         )
         self._require_new(response.revision)
+        self._owner_is_disabled = response.account_disabled
         if not response.lineage:
             return None
         own = Digest(presented.value, presented.pepper_version)
         return self._lineage_from(response.lineage, own)
+
+    async def find_owner_state(self, key: Key) -> AccountState | None:
+        """See the port: as it came with the key."""
+        del key
+        return AccountState.DISABLED if self._owner_is_disabled else None
+
+    async def find_session(self, session_id: SessionId) -> Session | None:
+        """See the port. Sessions are for management, which a sidecar does not do."""
+        del session_id
+        return None
+
+    async def find_account(self, account_id: AccountId) -> Account | None:
+        """See the port. Likewise."""
+        del account_id
+        return None
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
         """See the port. They all come at once, so there is one page."""

@@ -11,11 +11,14 @@ from keyfence.v1 import (
     principal_pb2,
     reason_pb2,
 )
+from keyfence_server.application.callers import AccountKey, AccountSession, Caller, Operator
 from keyfence_server.application.checks import Question, Verdict
 from keyfence_server.domain.catalog import ScopePath
 from keyfence_server.domain.explanations import ScopeExplanation
 from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.limits import DEFAULT_COST
 from keyfence_server.domain.verdicts import Reason
+from keyfence_server.rpc.convert.limits import status_of
 from keyfence_server.rpc.convert.times import timestamp_of
 
 REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
@@ -37,7 +40,11 @@ def question_from(
 ) -> Question:
     """What is asked about which key."""
     return Question(
-        request.api_key, request.keyspace, request.client_address, request.at_least_revision
+        request.api_key,
+        request.keyspace,
+        request.client_address,
+        request.at_least_revision,
+        request.cost if request.HasField("cost") else DEFAULT_COST,
     )
 
 
@@ -85,6 +92,21 @@ def _principal(facts: KeyFacts) -> principal_pb2.Principal:
     )
 
 
+def principal_of(caller: Caller, principals: Principals) -> principal_pb2.Principal | None:
+    """Who a caller is; None for nobody."""
+    if isinstance(caller, AccountSession):
+        session = caller.facts.session
+        return principal_pb2.Principal(
+            session_id=session.session_id,
+            account_id=session.account_id,
+            keyspace=session.keyspace,
+            expire_time=timestamp_of(session.expire_time),
+        )
+    if isinstance(caller, Operator | AccountKey):
+        return principals.of(caller.facts)
+    return None
+
+
 def explanation_of(
     explanation: ScopeExplanation | None,
 ) -> explanation_pb2.ScopeExplanation | None:
@@ -118,6 +140,7 @@ def check_response(
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
         explanation=explanation_of(verdict.explanation),
+        rate_limit=status_of(verdict.rate_limit),
     )
 
 
@@ -131,4 +154,5 @@ def authenticate_response(
         reason=reason_of(verdict.reason),
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
+        rate_limit=status_of(verdict.rate_limit),
     )

@@ -10,12 +10,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import key_service_pb2
 from keyfence_server.application.create_key import NewKey
-from keyfence_server.application.read_keys import Listing
+from keyfence_server.application.read_keys import FoundKey, Listing
 from keyfence_server.application.rotate_key import Rotation
 from keyfence_server.application.update_key import KeyUpdate
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.limits import Rate
+from keyfence_server.rpc.convert.limits import rate_from, rate_of
 from keyfence_server.rpc.convert.times import duration_from, time_from, timestamp_of
 
 _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
@@ -26,8 +28,18 @@ _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
 STATES: Final[Mapping[int, KeyState]] = {number: state for state, number in _STATE_NUMBERS.items()}
 
 
+def found_key_of(found: FoundKey) -> key_service_pb2.Key:
+    """A key's record, with how the key was used."""
+    message = key_of(found.facts)
+    if found.use is not None:
+        message.last_used_time.FromDatetime(found.use.last_used_time)
+        message.last_used_address = found.use.last_used_address
+        message.use_count = found.use.count
+    return message
+
+
 def key_of(facts: KeyFacts) -> key_service_pb2.Key:
-    """A key's record."""
+    """A key's record, as a mutation has left it."""
     key = facts.key
     return key_service_pb2.Key(
         key_id=key.key_id,
@@ -53,6 +65,7 @@ def key_of(facts: KeyFacts) -> key_service_pb2.Key:
         created_by_key_id=key.created_by_key_id or "",
         labels=key.labels,
         bound_keyspaces=key.bound_keyspaces,
+        rate_limit=rate_of(key.rate_limit),
     )
 
 
@@ -72,6 +85,7 @@ def new_key_from(request: key_service_pb2.CreateKeyRequest) -> NewKey:
         labels=dict(request.labels),
         parent_key_id=request.parent_key_id,
         bound_keyspaces=tuple(request.bound_keyspaces),
+        rate_limit=_rate_limit(request),
     )
 
 
@@ -89,6 +103,7 @@ def update_from(request: key_service_pb2.UpdateKeyRequest) -> KeyUpdate:
         expire_time=_expire_time(key, "expire_time") if "expire_time" in fields else None,
         allowed_addresses=tuple(key.allowed_addresses),
         labels=dict(key.labels),
+        rate_limit=_rate_limit(key) if "rate_limit" in fields else None,
         if_revision=request.if_revision,
     )
 
@@ -134,3 +149,7 @@ def _expire_time(
 ) -> datetime | None:
     time: Timestamp = message.expire_time
     return time_from(time, path) if message.HasField("expire_time") else None
+
+
+def _rate_limit(message: key_service_pb2.CreateKeyRequest | key_service_pb2.Key) -> Rate | None:
+    return rate_from(message.rate_limit, "rate_limit") if message.HasField("rate_limit") else None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
 from keyfence.v1 import keyspace_pb2, keyspace_service_pb2
 from keyfence_server.application.apply_keyspace import KeyspaceDiff
 from keyfence_server.application.read_keyspaces import ScopeReport
 from keyfence_server.domain.declarations import (
+    DEFAULT_ACCOUNTS,
     DEFAULT_ENVIRONMENTS,
     DEFAULT_FORMAT,
     DEFAULT_KEY_TYPES,
+    AccountsDeclaration,
     EnvironmentDeclaration,
     FormatDeclaration,
     KeyDefaults,
@@ -18,12 +22,25 @@ from keyfence_server.domain.declarations import (
     KeyTypeDeclaration,
     LevelDeclaration,
     PresetDeclaration,
+    Registration,
     ResourceDeclaration,
     ScopeDeclaration,
 )
+from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.rpc.convert.checks import path_of
+from keyfence_server.rpc.convert.http_answers import http_from, http_of
+from keyfence_server.rpc.convert.limits import limits_from, limits_of
 from keyfence_server.rpc.convert.times import duration_from, duration_of, timestamp_of
+
+_REGISTRATION_NUMBERS: Final[Mapping[Registration, keyspace_pb2.Registration.ValueType]] = {
+    Registration.CLOSED: keyspace_pb2.REGISTRATION_CLOSED,
+    Registration.OPEN: keyspace_pb2.REGISTRATION_OPEN,
+}
+_REGISTRATIONS: Final[Mapping[int, Registration]] = {
+    keyspace_pb2.REGISTRATION_UNSPECIFIED: Registration.CLOSED,
+    **{number: registration for registration, number in _REGISTRATION_NUMBERS.items()},
+}
 
 
 def declaration_from(message: keyspace_pb2.Keyspace) -> KeyspaceDeclaration:
@@ -54,6 +71,9 @@ def declaration_from(message: keyspace_pb2.Keyspace) -> KeyspaceDeclaration:
         or DEFAULT_ENVIRONMENTS,
         defaults=_defaults_from(message.defaults),
         max_lifetime=_lifetime(message, "max_lifetime"),
+        http=http_from(message.http),
+        accounts=_accounts_from(message.accounts) if message.HasField("accounts") else None,
+        limits=limits_from(message.limits),
     )
 
 
@@ -89,6 +109,9 @@ def keyspace_of(keyspace: Keyspace) -> keyspace_pb2.Keyspace:
         create_time=timestamp_of(keyspace.create_time),
         update_time=timestamp_of(keyspace.update_time),
         previous_formats=map(_format_of, keyspace.previous_formats),
+        accounts=_accounts_of(declaration.accounts),
+        http=http_of(declaration.http),
+        limits=limits_of(declaration.limits),
     )
 
 
@@ -207,6 +230,35 @@ def _defaults_of(declared: KeyDefaults) -> keyspace_pb2.KeyDefaults:
         environment=declared.environment,
         preset=declared.preset,
         lifetime=duration_of(declared.lifetime),
+    )
+
+
+def _accounts_from(message: keyspace_pb2.Accounts) -> AccountsDeclaration:
+    registration = _REGISTRATIONS.get(message.registration)
+    if registration is None:
+        raise InvalidInput.field("accounts.registration", "is none of those that there are")
+    return AccountsDeclaration(
+        registration=registration,
+        password_min_length=message.password_min_length or DEFAULT_ACCOUNTS.password_min_length,
+        session_lifetime=(
+            duration_from(message.session_lifetime, "accounts.session_lifetime")
+            if message.HasField("session_lifetime")
+            else DEFAULT_ACCOUNTS.session_lifetime
+        ),
+        default_plan=message.default_plan,
+        grantable_scopes=tuple(message.grantable_scopes),
+    )
+
+
+def _accounts_of(declared: AccountsDeclaration | None) -> keyspace_pb2.Accounts | None:
+    if declared is None:
+        return None
+    return keyspace_pb2.Accounts(
+        registration=_REGISTRATION_NUMBERS[declared.registration],
+        password_min_length=declared.password_min_length,
+        session_lifetime=duration_of(declared.session_lifetime),
+        default_plan=declared.default_plan,
+        grantable_scopes=declared.grantable_scopes,
     )
 
 

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Final, Literal
 
-from keyfence.v1 import key_service_pb2, keyspace_pb2, replication_service_pb2
-from keyfence_server.application.ports import Change, ChangeKind
+from keyfence.v1 import (
+    authorization_service_pb2,
+    key_service_pb2,
+    keyspace_pb2,
+    replication_service_pb2,
+)
+from keyfence_server.application.ports import Change, ChangeKind, KeyUse, UseToAdd
+from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
+from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.verdicts import Reason
+from keyfence_server.rpc.convert.checks import REASON_NUMBERS
 from keyfence_server.rpc.convert.keys import STATES
 from keyfence_server.rpc.convert.keyspaces import declaration_from, format_from
-from keyfence_server.rpc.convert.times import time_from
+from keyfence_server.rpc.convert.limits import status_from
+from keyfence_server.rpc.convert.times import time_from, timestamp_of
+
+_KINDS: Final[Mapping[str, ChangeKind]] = {
+    "key_id": ChangeKind.KEY,
+    "keyspace": ChangeKind.KEYSPACE,
+    "account_id": ChangeKind.ACCOUNT,
+    "session_id": ChangeKind.SESSION,
+}
+_REASONS: Final[Mapping[int, Reason]] = {n: reason for reason, n in REASON_NUMBERS.items()}
 
 
 def lineage_from(messages: Iterable[key_service_pb2.Key], digest: Digest) -> Lineage:
@@ -36,16 +54,56 @@ def keyspaces_from(messages: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
 
 
 def changes_from(message: replication_service_pb2.RevisionChanges) -> list[Change]:
-    """What a revision changed. Caches go by subjects, so a key's keyspace is left out."""
-    return [
-        Change(
-            ChangeKind.KEYSPACE if one.keyspace else ChangeKind.KEY,
-            one.keyspace or one.key_id,
-            one.keyspace,
-            created=one.created,
+    """What a revision changed. Caches go by subjects, so whose keyspace it is in is left out."""
+    changes = []
+    for one in message.changes:
+        field = one.WhichOneof("subject")
+        if field is not None:
+            subject = getattr(one, field)
+            changes.append(Change(_KINDS[field], subject, one.keyspace, created=one.created))
+    return changes
+
+
+def counted_from(
+    message: authorization_service_pb2.AuthenticateResponse,
+) -> tuple[Reason, RateLimitStatus | None]:
+    """What counting a check upstream came to."""
+    return _REASONS[message.reason], (
+        status_from(message.rate_limit) if message.HasField("rate_limit") else None
+    )
+
+
+def uses_of(uses: Sequence[UseToAdd]) -> replication_service_pb2.ReportUsesRequest:
+    """Uses, to be reported."""
+    return replication_service_pb2.ReportUsesRequest(
+        uses=[
+            replication_service_pb2.ReportedUse(
+                key_id=one.key_id,
+                day=one.day.isoformat(),
+                last_used_time=timestamp_of(one.use.last_used_time),
+                last_used_address=one.use.last_used_address,
+                count=one.use.count,
+            )
+            for one in uses
+        ]
+    )
+
+
+def uses_from(messages: Iterable[replication_service_pb2.ReportedUse]) -> list[UseToAdd]:
+    """Uses that were reported. Raises `InvalidInput`."""
+    uses = []
+    for index, one in enumerate(messages):
+        try:
+            day = date.fromisoformat(one.day)
+        except ValueError:
+            raise InvalidInput.field(f"uses[{index}].day", "is no day like 2026-01-31") from None
+        last = time_from(one.last_used_time, f"uses[{index}].last_used_time")
+        if not 0 < one.count < 2**53 or len(one.last_used_address) > 64:
+            raise InvalidInput.field(f"uses[{index}]", "has a count or an address that cannot be")
+        uses.append(
+            UseToAdd(KeyId(one.key_id), day, KeyUse(last, one.last_used_address, one.count))
         )
-        for one in message.changes
-    ]
+    return uses
 
 
 def _key_from(message: key_service_pb2.Key, digest: Digest) -> Key:

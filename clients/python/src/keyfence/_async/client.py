@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
@@ -29,6 +29,7 @@ from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import AsyncToken
 from keyfence._unchanged import UNCHANGED, Unchanged
 from keyfence.errors import CallFailed
+from keyfence.v1 import audit_service_pb2 as audit
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import key_service_pb2 as keys
 from keyfence.v1 import keyspace_pb2
@@ -121,6 +122,7 @@ class AsyncClient:
         keyspace: str | None = None,
         client_address: str | None = None,
         at_least_revision: int = 0,
+        cost: int = 1,
         timeout_seconds: float | None = None,
     ) -> results.Authentication:
         """Asks whose key it is. A key that is not good is an answer, and not an error.
@@ -132,6 +134,8 @@ class AsyncClient:
             client_address: where the key was presented from, for keys with an allow-list.
             at_least_revision: answer from no older a state than this, for example the
                 revision of a mutation.
+            cost: what it counts for against the key's rate limits. Zero: for nothing, and
+                no limit stops it.
         """
         if self._local is not None:
             for _ in range(_BEFORE_AND_AFTER_FILLING):
@@ -147,6 +151,7 @@ class AsyncClient:
             keyspace=keyspace or "",
             client_address=client_address or "",
             at_least_revision=at_least_revision,
+            cost=cost if cost != 1 else None,
         )
         return _convert.authentication(
             await self._check(_rpcs.AUTHENTICATE, request, timeout_seconds, (api_key,))
@@ -160,12 +165,14 @@ class AsyncClient:
         client_address: str | None = None,
         at_least_revision: int = 0,
         explain: bool = False,
+        cost: int = 1,
         timeout_seconds: float | None = None,
     ) -> results.CheckResult:
         """Asks whether the key may do what needs all of the scopes.
 
         Args:
-            api_key, keyspace, client_address, at_least_revision: as in `authenticate`.
+            api_key, keyspace, client_address, at_least_revision, cost: as in
+                `authenticate`.
             required_scopes: one or more registered scopes.
             explain: whether to say which grants led to the answer.
 
@@ -188,6 +195,7 @@ class AsyncClient:
             client_address=client_address,
             at_least_revision=at_least_revision,
             explain=explain,
+            cost=cost,
         )
         request = _convert.check_request(check)
         return _convert.check_result(
@@ -235,6 +243,7 @@ class AsyncClient:
         labels: Mapping[str, str] | None = None,
         parent_key_id: str | None = None,
         bound_keyspaces: Iterable[str] = (),
+        rate_limit: results.RateLimit | None = None,
         request_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> results.CreatedKey:
@@ -250,6 +259,7 @@ class AsyncClient:
             allowed_addresses: the only addresses, single or CIDR, that it works from.
             parent_key_id: the key to delegate from.
             bound_keyspaces: for operator credentials, where they may act.
+            rate_limit: the key's own. None: what the keyspace says.
             request_id: at most one key is made for it. None: a new one. It makes
                 repeating the call harmless, and the client repeats it by itself.
 
@@ -270,6 +280,7 @@ class AsyncClient:
             labels=labels or {},
             parent_key_id=parent_key_id or "",
             bound_keyspaces=_convert.texts("bound_keyspaces", bound_keyspaces),
+            rate_limit=_convert.rate_limit(rate_limit),
         )
         response = await self._call(_rpcs.CREATE_KEY, request, timeout_seconds)
         return results.CreatedKey(
@@ -284,6 +295,28 @@ class AsyncClient:
         """
         request = keys.GetKeyRequest(key_id=key_id)
         return _convert.key((await self._call(_rpcs.GET_KEY, request, timeout_seconds)).key)
+
+    async def get_key_usage(
+        self,
+        key_id: str,
+        *,
+        first_day: date | None = None,
+        last_day: date | None = None,
+        timeout_seconds: float | None = None,
+    ) -> tuple[results.KeyUsageDay, ...]:
+        """Asks how often a key was used on each day, those without use left out.
+
+        Args:
+            first_day: None: 30 days before the last.
+            last_day: None: today.
+        """
+        request = keys.GetKeyUsageRequest(
+            key_id=key_id,
+            first_day=first_day.isoformat() if first_day is not None else "",
+            last_day=last_day.isoformat() if last_day is not None else "",
+        )
+        response = await self._call(_rpcs.GET_KEY_USAGE, request, timeout_seconds)
+        return tuple(map(_convert.usage_day, response.days))
 
     def list_keys(
         self,
@@ -333,6 +366,7 @@ class AsyncClient:
         expire_time: datetime | Unchanged | None = UNCHANGED,
         allowed_addresses: Iterable[str] | Unchanged = UNCHANGED,
         labels: Mapping[str, str] | Unchanged = UNCHANGED,
+        rate_limit: results.RateLimit | Unchanged | None = UNCHANGED,
         if_revision: int = 0,
         timeout_seconds: float | None = None,
     ) -> results.ChangedKey:
@@ -344,6 +378,7 @@ class AsyncClient:
         Args:
             state: active or disabled.
             expire_time: None: never, by time.
+            rate_limit: None: what the keyspace says.
             if_revision: change it only if the record's revision is still this one.
                 Zero: in any case.
 
@@ -372,6 +407,11 @@ class AsyncClient:
         if labels is not UNCHANGED:
             record.labels.update(labels)
             paths.append("labels")
+        if rate_limit is not UNCHANGED:
+            limit = _convert.rate_limit(rate_limit)
+            if limit is not None:
+                record.rate_limit.CopyFrom(limit)
+            paths.append("rate_limit")
         request = keys.UpdateKeyRequest(
             key=record, update_mask=FieldMask(paths=paths), if_revision=if_revision
         )
@@ -490,6 +530,82 @@ class AsyncClient:
         request = keyspaces.ExplainScopeRequest(keyspace=keyspace, scope=scope)
         return _convert.explained_scope(
             await self._call(_rpcs.EXPLAIN_SCOPE, request, timeout_seconds)
+        )
+
+    # --- audit log -------------------------------------------------------------------
+
+    def list_audit_events(
+        self,
+        *,
+        keyspace: str | None = None,
+        account_id: str | None = None,
+        subject: str | None = None,
+        actor_id: str | None = None,
+        action_prefix: str | None = None,
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        newest_first: bool = False,
+        after_sequence: int = 0,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout_seconds: float | None = None,
+    ) -> AsyncListing[results.AuditEvent]:
+        """Lists audit events, the oldest first unless asked otherwise. See `list_keys`.
+
+        Args:
+            keyspace: None: every one that the token is bound to.
+            account_id, subject, actor_id, action_prefix: only events that fit.
+            start_time, end_time: only events from the one on, and before the other. Aware.
+            after_sequence: only events behind this one. To follow the log, ask again with
+                the last `sequence` that was seen.
+        """
+
+        async def fetch(token: str) -> results.Page[results.AuditEvent]:
+            request = audit.ListAuditEventsRequest(
+                keyspace=keyspace or "",
+                account_id=account_id or "",
+                subject=subject or "",
+                actor_id=actor_id or "",
+                action_prefix=action_prefix or "",
+                start_time=_convert.timestamp("start_time", start_time),
+                end_time=_convert.timestamp("end_time", end_time),
+                newest_first=newest_first,
+                after_sequence=after_sequence,
+                page_size=page_size,
+                page_token=token,
+            )
+            response = await self._call(_rpcs.LIST_AUDIT_EVENTS, request, timeout_seconds)
+            return results.Page(
+                tuple(map(_convert.audit_event, response.events)), response.next_page_token
+            )
+
+        return AsyncListing(fetch, page_token)
+
+    async def verify_audit_events(
+        self,
+        *,
+        after_sequence: int = 0,
+        after_hash: bytes = b"",
+        max_events: int = 0,
+        timeout_seconds: float | None = None,
+    ) -> results.AuditVerification:
+        """Goes along a part of the chain of audit events, and says how far it holds.
+
+        Args:
+            after_sequence, after_hash: behind which event to begin, and its hash. Zero: at
+                the first one.
+            max_events: how many to go along. Zero: as many as there can be in one call. If
+                the result is not `complete` and has no `problem`, go on from there.
+        """
+        request = audit.VerifyAuditEventsRequest(
+            after_sequence=after_sequence, after_hash=after_hash, max_events=max_events
+        )
+        response = await self._call(_rpcs.VERIFY_AUDIT_EVENTS, request, timeout_seconds)
+        return results.AuditVerification(
+            sequence=response.sequence,
+            hash=response.hash,
+            complete=response.complete and not response.problem,
+            problem=response.problem,
         )
 
     # --- sending ---------------------------------------------------------------------

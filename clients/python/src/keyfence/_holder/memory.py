@@ -116,7 +116,9 @@ class Memory:
         self, fill: Fill, digest: bytes, response: replication_service_pb2.FetchFactsResponse
     ) -> None:
         """Remembers facts, unless something has changed that they may not show."""
-        entry = _entry(response) if response.lineage else None
+        # What is counted is counted in one place, so it is never answered from here.
+        known = response.lineage and not response.is_counted
+        entry = _entry(response) if known else None
         with self._lock:
             self._fills.discard(fill)
             if entry is None or self._is_overtaken(fill, response.revision, entry):
@@ -141,7 +143,7 @@ class Memory:
 
     @staticmethod
     def _is_overtaken(fill: Fill, revision: int, entry: Entry) -> bool:
-        touched = {*entry.key_ids, entry.keyspace}
+        touched = {*entry.key_ids, entry.keyspace, entry.principal.account_id}
         return (
             fill.is_void
             or revision < fill.started_at
@@ -155,7 +157,9 @@ class Memory:
         any_keyspace = False
         with self._lock:
             for change in changes.changes:
-                subject = change.key_id or change.keyspace
+                subject = change.key_id or change.keyspace or change.account_id
+                if not subject:
+                    continue
                 for fill in self._fills:
                     fill.changed.append((revision, subject))
                 if change.keyspace:
@@ -165,6 +169,12 @@ class Memory:
                         digest
                         for digest, entry in self._entries.items()
                         if entry.keyspace == change.keyspace
+                    )
+                elif change.account_id:
+                    self._drop_all(
+                        digest
+                        for digest, entry in self._entries.items()
+                        if entry.principal.account_id == change.account_id
                     )
                 else:
                     self._drop_all(self._digests_by_key.get(change.key_id, ()))
@@ -249,7 +259,7 @@ def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None
         key_ids=tuple(one.key_id for one in response.lineage),
         keyspace=key.keyspace,
         expires_at=min(expiries, default=_NEVER),
-        standing=_STANDINGS.get(key.state),
+        standing=_standing(response),
         allow_lists=tuple(
             tuple(ip_network(text) for text in one.allowed_addresses)
             for one in response.lineage
@@ -272,6 +282,13 @@ def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None
             revision=response.revision,
         ),
     )
+
+
+def _standing(response: replication_service_pb2.FetchFactsResponse) -> results.Reason | None:
+    standing = _STANDINGS.get(response.lineage[0].state)
+    if standing is None and response.account_disabled:
+        return results.Reason.ACCOUNT_DISABLED
+    return standing
 
 
 def _principal(key: key_service_pb2.Key) -> principal_pb2.Principal:

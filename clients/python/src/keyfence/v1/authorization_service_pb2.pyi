@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from keyfence.v1 import explanation_pb2 as _explanation_pb2
 from keyfence.v1 import principal_pb2 as _principal_pb2
+from keyfence.v1 import rate_limit_pb2 as _rate_limit_pb2
 from keyfence.v1 import reason_pb2 as _reason_pb2
 import builtins as _builtins
 import sys
@@ -31,6 +32,7 @@ class AuthenticateRequest(_message.Message):
     KEYSPACE_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     """The key that a caller presented, in plaintext and without "Bearer".
     At most 512 bytes; what is longer is malformed.
@@ -47,6 +49,11 @@ class AuthenticateRequest(_message.Message):
     """Answer from no older a state than this revision, for example the one that a
     `RevokeKey` answered with. Zero: the server's current one.
     """
+    cost: _builtins.int
+    """What the check counts for against the rate limits of the key and its account: 0 to
+    1000000. Not set: 1. With 0 nothing is counted and no limit stops the check. Only
+    a check that passes counts, and it counts once.
+    """
     def __init__(
         self,
         *,
@@ -54,12 +61,15 @@ class AuthenticateRequest(_message.Message):
         keyspace: _builtins.str = ...,
         client_address: _builtins.str = ...,
         at_least_revision: _builtins.int = ...,
+        cost: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "at_least_revision", b"at_least_revision", "client_address", b"client_address", "keyspace", b"keyspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "api_key", b"api_key", "at_least_revision", b"at_least_revision", "client_address", b"client_address", "cost", b"cost", "keyspace", b"keyspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___AuthenticateRequest: _TypeAlias = AuthenticateRequest  # noqa: Y015
 
@@ -73,6 +83,7 @@ class AuthenticateResponse(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_FIELD_NUMBER: _builtins.int
     authenticated: _builtins.bool
     """Whether the key is good."""
     reason: _reason_pb2.Reason.ValueType
@@ -85,6 +96,10 @@ class AuthenticateResponse(_message.Message):
         used from an address that is not allowed, so that the service can log whose it was.
         """
 
+    @_builtins.property
+    def rate_limit(self) -> _rate_limit_pb2.RateLimitStatus:
+        """Where the key's rate limit stands. Set if it has one and is good, or is stopped by it."""
+
     def __init__(
         self,
         *,
@@ -92,10 +107,11 @@ class AuthenticateResponse(_message.Message):
         reason: _reason_pb2.Reason.ValueType = ...,
         principal: _principal_pb2.Principal | None = ...,
         revision: _builtins.int = ...,
+        rate_limit: _rate_limit_pb2.RateLimitStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "rate_limit", b"rate_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "principal", b"principal", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "principal", b"principal", "rate_limit", b"rate_limit", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -113,6 +129,7 @@ class CheckScopeRequest(_message.Message):
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     """As in `AuthenticateRequest`."""
     keyspace: _builtins.str
@@ -123,6 +140,8 @@ class CheckScopeRequest(_message.Message):
     """As in `AuthenticateRequest`."""
     explain: _builtins.bool
     """Whether to say which grants and implications led to the answer."""
+    cost: _builtins.int
+    """As in `AuthenticateRequest`."""
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The scopes that are needed, all of them: 1 to 64 registered names, no wildcards."""
@@ -136,12 +155,15 @@ class CheckScopeRequest(_message.Message):
         client_address: _builtins.str = ...,
         at_least_revision: _builtins.int = ...,
         explain: _builtins.bool = ...,
+        cost: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "at_least_revision", b"at_least_revision", "client_address", b"client_address", "explain", b"explain", "keyspace", b"keyspace", "required_scopes", b"required_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "api_key", b"api_key", "at_least_revision", b"at_least_revision", "client_address", b"client_address", "cost", b"cost", "explain", b"explain", "keyspace", b"keyspace", "required_scopes", b"required_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___CheckScopeRequest: _TypeAlias = CheckScopeRequest  # noqa: Y015
 
@@ -157,6 +179,7 @@ class CheckScopeResponse(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether the key is good and holds every required scope."""
     reason: _reason_pb2.Reason.ValueType
@@ -177,6 +200,12 @@ class CheckScopeResponse(_message.Message):
     def explanation(self) -> _explanation_pb2.ScopeExplanation:
         """Why, at length. Set if `explain` was, and the key is known."""
 
+    @_builtins.property
+    def rate_limit(self) -> _rate_limit_pb2.RateLimitStatus:
+        """As in `AuthenticateResponse`. Set with `REASON_SCOPE_MISSING`, too, as it stands:
+        such a check is not counted.
+        """
+
     def __init__(
         self,
         *,
@@ -186,10 +215,11 @@ class CheckScopeResponse(_message.Message):
         principal: _principal_pb2.Principal | None = ...,
         revision: _builtins.int = ...,
         explanation: _explanation_pb2.ScopeExplanation | None = ...,
+        rate_limit: _rate_limit_pb2.RateLimitStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "principal", b"principal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "principal", b"principal", "rate_limit", b"rate_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "explanation", b"explanation", "missing_scopes", b"missing_scopes", "principal", b"principal", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "explanation", b"explanation", "missing_scopes", b"missing_scopes", "principal", b"principal", "rate_limit", b"rate_limit", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -172,6 +172,61 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"reason": "KEY_IS_ROTATED", "domain": "keyfence",
               "metadata": {"key_id": "key_01j...", "successor_key_id": "key_01j..."}}
     """
+    ERROR_REASON_REGISTRATION_CLOSED: _ErrorReason.ValueType  # 40
+    """PERMISSION_DENIED. The keyspace lets operators alone register accounts.
+
+    Example: {"reason": "REGISTRATION_CLOSED", "domain": "keyfence", "metadata": {"keyspace": "acme"}}
+    """
+    ERROR_REASON_EMAIL_TAKEN: _ErrorReason.ValueType  # 41
+    """ALREADY_EXISTS. Another account of the keyspace has this e-mail address.
+
+    Example: {"reason": "EMAIL_TAKEN", "domain": "keyfence"}
+    """
+    ERROR_REASON_LOG_IN_FAILED: _ErrorReason.ValueType  # 42
+    """UNAUTHENTICATED. No account has this e-mail address and this password.
+
+    Example: {"reason": "LOG_IN_FAILED", "domain": "keyfence"}
+    """
+    ERROR_REASON_ACCOUNT_NOT_FOUND: _ErrorReason.ValueType  # 43
+    """NOT_FOUND. There is no such registered account, or the caller may not know of it.
+
+    Example: {"reason": "ACCOUNT_NOT_FOUND", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
+    """
+    ERROR_REASON_ACCOUNT_IS_DISABLED: _ErrorReason.ValueType  # 44
+    """FAILED_PRECONDITION. The account is disabled. Told to operators, and to whoever has
+    given the account's password.
+
+    Example: {"reason": "ACCOUNT_IS_DISABLED", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
+    """
+    ERROR_REASON_TOO_MANY_ATTEMPTS: _ErrorReason.ValueType  # 45
+    """RESOURCE_EXHAUSTED. Too many passwords were tried, or accounts registered, from this
+    address. Try again after so many seconds.
+
+    Example: {"reason": "TOO_MANY_ATTEMPTS", "domain": "keyfence", "metadata": {"retry_after_seconds": "540"}}
+    """
+    ERROR_REASON_SESSION_REQUIRED: _ErrorReason.ValueType  # 46
+    """PERMISSION_DENIED. Accounts are managed by operators and by the account's own
+    sessions; a key was presented.
+
+    Example: {"reason": "SESSION_REQUIRED", "domain": "keyfence"}
+    """
+    ERROR_REASON_PASSWORD_REJECTED: _ErrorReason.ValueType  # 47
+    """PERMISSION_DENIED. The current password, which the change needs, is missing or wrong.
+
+    Example: {"reason": "PASSWORD_REJECTED", "domain": "keyfence"}
+    """
+    ERROR_REASON_SESSIONS_NOT_SET_UP: _ErrorReason.ValueType  # 48
+    """FAILED_PRECONDITION. The server was given no key to sign sessions with, which with
+    PostgreSQL it must be.
+
+    Example: {"reason": "SESSIONS_NOT_SET_UP", "domain": "keyfence"}
+    """
+    ERROR_REASON_RATE_LIMITS_UNAVAILABLE: _ErrorReason.ValueType  # 50
+    """UNAVAILABLE. The counter of rate limits that the servers share cannot be reached,
+    and this server is set to answer no check of a limited key without it. Try again.
+
+    Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of error statuses. New values may be added; clients treat one that
@@ -323,5 +378,60 @@ ERROR_REASON_KEY_IS_ROTATED: ErrorReason.ValueType  # 25
 
 Example: {"reason": "KEY_IS_ROTATED", "domain": "keyfence",
           "metadata": {"key_id": "key_01j...", "successor_key_id": "key_01j..."}}
+"""
+ERROR_REASON_REGISTRATION_CLOSED: ErrorReason.ValueType  # 40
+"""PERMISSION_DENIED. The keyspace lets operators alone register accounts.
+
+Example: {"reason": "REGISTRATION_CLOSED", "domain": "keyfence", "metadata": {"keyspace": "acme"}}
+"""
+ERROR_REASON_EMAIL_TAKEN: ErrorReason.ValueType  # 41
+"""ALREADY_EXISTS. Another account of the keyspace has this e-mail address.
+
+Example: {"reason": "EMAIL_TAKEN", "domain": "keyfence"}
+"""
+ERROR_REASON_LOG_IN_FAILED: ErrorReason.ValueType  # 42
+"""UNAUTHENTICATED. No account has this e-mail address and this password.
+
+Example: {"reason": "LOG_IN_FAILED", "domain": "keyfence"}
+"""
+ERROR_REASON_ACCOUNT_NOT_FOUND: ErrorReason.ValueType  # 43
+"""NOT_FOUND. There is no such registered account, or the caller may not know of it.
+
+Example: {"reason": "ACCOUNT_NOT_FOUND", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
+"""
+ERROR_REASON_ACCOUNT_IS_DISABLED: ErrorReason.ValueType  # 44
+"""FAILED_PRECONDITION. The account is disabled. Told to operators, and to whoever has
+given the account's password.
+
+Example: {"reason": "ACCOUNT_IS_DISABLED", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
+"""
+ERROR_REASON_TOO_MANY_ATTEMPTS: ErrorReason.ValueType  # 45
+"""RESOURCE_EXHAUSTED. Too many passwords were tried, or accounts registered, from this
+address. Try again after so many seconds.
+
+Example: {"reason": "TOO_MANY_ATTEMPTS", "domain": "keyfence", "metadata": {"retry_after_seconds": "540"}}
+"""
+ERROR_REASON_SESSION_REQUIRED: ErrorReason.ValueType  # 46
+"""PERMISSION_DENIED. Accounts are managed by operators and by the account's own
+sessions; a key was presented.
+
+Example: {"reason": "SESSION_REQUIRED", "domain": "keyfence"}
+"""
+ERROR_REASON_PASSWORD_REJECTED: ErrorReason.ValueType  # 47
+"""PERMISSION_DENIED. The current password, which the change needs, is missing or wrong.
+
+Example: {"reason": "PASSWORD_REJECTED", "domain": "keyfence"}
+"""
+ERROR_REASON_SESSIONS_NOT_SET_UP: ErrorReason.ValueType  # 48
+"""FAILED_PRECONDITION. The server was given no key to sign sessions with, which with
+PostgreSQL it must be.
+
+Example: {"reason": "SESSIONS_NOT_SET_UP", "domain": "keyfence"}
+"""
+ERROR_REASON_RATE_LIMITS_UNAVAILABLE: ErrorReason.ValueType  # 50
+"""UNAVAILABLE. The counter of rate limits that the servers share cannot be reached,
+and this server is set to answer no check of a limited key without it. Try again.
+
+Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

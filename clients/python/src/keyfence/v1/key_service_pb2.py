@@ -26,9 +26,10 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from keyfence.v1 import options_pb2 as keyfence_dot_v1_dot_options__pb2
+from keyfence.v1 import rate_limit_pb2 as keyfence_dot_v1_dot_rate__limit__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeyfence/v1/key_service.proto\x12\x0bkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19keyfence/v1/options.proto\"\xf5\x07\n\x03Key\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1a\n\x08keyspace\x18\x02 \x01(\tR\x08keyspace\x12\x1d\n\naccount_id\x18\x03 \x01(\tR\taccountId\x12!\n\x0c\x64isplay_name\x18\x04 \x01(\tR\x0b\x64isplayName\x12%\n\x0egranted_scopes\x18\x05 \x03(\tR\rgrantedScopes\x12)\n\x10\x65\x66\x66\x65\x63tive_scopes\x18\x06 \x03(\tR\x0f\x65\x66\x66\x65\x63tiveScopes\x12+\n\x05state\x18\x07 \x01(\x0e\x32\x15.keyfence.v1.KeyStateR\x05state\x12;\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x19\n\x08key_type\x18\t \x01(\tR\x07keyType\x12 \n\x0b\x65nvironment\x18\n \x01(\tR\x0b\x65nvironment\x12%\n\x0e\x64isplay_prefix\x18\x0b \x01(\tR\rdisplayPrefix\x12\x16\n\x06preset\x18\x0c \x01(\tR\x06preset\x12;\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12;\n\x0brevoke_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12\x1a\n\x08revision\x18\x10 \x01(\x03R\x08revision\x12+\n\x11\x61llowed_addresses\x18\x11 \x03(\tR\x10\x61llowedAddresses\x12\"\n\rparent_key_id\x18\x12 \x01(\tR\x0bparentKeyId\x12-\n\x13rotated_from_key_id\x18\x13 \x01(\tR\x10rotatedFromKeyId\x12)\n\x11rotated_to_key_id\x18\x14 \x01(\tR\x0erotatedToKeyId\x12)\n\x11\x63reated_by_key_id\x18\x15 \x01(\tR\x0e\x63reatedByKeyId\x12\x34\n\x06labels\x18\x16 \x03(\x0b\x32\x1c.keyfence.v1.Key.LabelsEntryR\x06labels\x12\'\n\x0f\x62ound_keyspaces\x18\x17 \x03(\tR\x0e\x62oundKeyspaces\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xb1\x04\n\x10\x43reateKeyRequest\x12\x1a\n\x08keyspace\x18\x01 \x01(\tR\x08keyspace\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\x12\x16\n\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x16\n\x06preset\x18\x05 \x01(\tR\x06preset\x12\x19\n\x08key_type\x18\x06 \x01(\tR\x07keyType\x12 \n\x0b\x65nvironment\x18\x07 \x01(\tR\x0b\x65nvironment\x12;\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x1d\n\nrequest_id\x18\t \x01(\tR\trequestId\x12+\n\x11\x61llowed_addresses\x18\n \x03(\tR\x10\x61llowedAddresses\x12\x41\n\x06labels\x18\x0b \x03(\x0b\x32).keyfence.v1.CreateKeyRequest.LabelsEntryR\x06labels\x12\"\n\rparent_key_id\x18\x0c \x01(\tR\x0bparentKeyId\x12\'\n\x0f\x62ound_keyspaces\x18\r \x03(\tR\x0e\x62oundKeyspaces\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"q\n\x11\x43reateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12\x1c\n\x07\x61pi_key\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\"&\n\rGetKeyRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\"4\n\x0eGetKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\"\xd9\x01\n\x0fListKeysRequest\x12\x1a\n\x08keyspace\x18\x01 \x01(\tR\x08keyspace\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x15.keyfence.v1.KeyStateR\x05state\x12\"\n\rparent_key_id\x18\x06 \x01(\tR\x0bparentKeyId\"`\n\x10ListKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x10.keyfence.v1.KeyR\x04keys\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x94\x01\n\x10UpdateKeyRequest\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\x12\x1f\n\x0bif_revision\x18\x03 \x01(\x03R\nifRevision\"S\n\x11UpdateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\"\xba\x01\n\x10RotateKeyRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x33\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07overlap\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x1d\n\nrequest_id\x18\x04 \x01(\tR\trequestId\"\xa6\x01\n\x11RotateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12\x1c\n\x07\x61pi_key\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12\x33\n\x0cprevious_key\x18\x03 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x0bpreviousKey\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revision\"C\n\x10RevokeKeyRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x18\n\x07\x63omment\x18\x02 \x01(\tR\x07\x63omment\"S\n\x11RevokeKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision*j\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_STATE_ACTIVE\x10\x01\x12\x16\n\x12KEY_STATE_DISABLED\x10\x02\x12\x15\n\x11KEY_STATE_REVOKED\x10\x03\x32\xc7\x04\n\nKeyService\x12^\n\tCreateKey\x12\x1d.keyfence.v1.CreateKeyRequest\x1a\x1e.keyfence.v1.CreateKeyResponse\"\x12\xaa\x9f\x19\nkeys:write\xb0\x9f\x19\x02\x12W\n\x06GetKey\x12\x1a.keyfence.v1.GetKeyRequest\x1a\x1b.keyfence.v1.GetKeyResponse\"\x14\x90\x02\x01\xaa\x9f\x19\tkeys:read\xb0\x9f\x19\x02\x12]\n\x08ListKeys\x12\x1c.keyfence.v1.ListKeysRequest\x1a\x1d.keyfence.v1.ListKeysResponse\"\x14\x90\x02\x01\xaa\x9f\x19\tkeys:read\xb0\x9f\x19\x02\x12^\n\tUpdateKey\x12\x1d.keyfence.v1.UpdateKeyRequest\x1a\x1e.keyfence.v1.UpdateKeyResponse\"\x12\xaa\x9f\x19\nkeys:write\xb0\x9f\x19\x02\x12^\n\tRotateKey\x12\x1d.keyfence.v1.RotateKeyRequest\x1a\x1e.keyfence.v1.RotateKeyResponse\"\x12\xaa\x9f\x19\nkeys:write\xb0\x9f\x19\x02\x12\x61\n\tRevokeKey\x12\x1d.keyfence.v1.RevokeKeyRequest\x1a\x1e.keyfence.v1.RevokeKeyResponse\"\x15\x90\x02\x02\xaa\x9f\x19\nkeys:write\xb0\x9f\x19\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeyfence/v1/key_service.proto\x12\x0bkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19keyfence/v1/options.proto\x1a\x1ckeyfence/v1/rate_limit.proto\"\xb7\t\n\x03Key\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1a\n\x08keyspace\x18\x02 \x01(\tR\x08keyspace\x12\x1d\n\naccount_id\x18\x03 \x01(\tR\taccountId\x12!\n\x0c\x64isplay_name\x18\x04 \x01(\tR\x0b\x64isplayName\x12%\n\x0egranted_scopes\x18\x05 \x03(\tR\rgrantedScopes\x12)\n\x10\x65\x66\x66\x65\x63tive_scopes\x18\x06 \x03(\tR\x0f\x65\x66\x66\x65\x63tiveScopes\x12+\n\x05state\x18\x07 \x01(\x0e\x32\x15.keyfence.v1.KeyStateR\x05state\x12;\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x19\n\x08key_type\x18\t \x01(\tR\x07keyType\x12 \n\x0b\x65nvironment\x18\n \x01(\tR\x0b\x65nvironment\x12%\n\x0e\x64isplay_prefix\x18\x0b \x01(\tR\rdisplayPrefix\x12\x16\n\x06preset\x18\x0c \x01(\tR\x06preset\x12;\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12;\n\x0brevoke_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12\x1a\n\x08revision\x18\x10 \x01(\x03R\x08revision\x12+\n\x11\x61llowed_addresses\x18\x11 \x03(\tR\x10\x61llowedAddresses\x12\"\n\rparent_key_id\x18\x12 \x01(\tR\x0bparentKeyId\x12-\n\x13rotated_from_key_id\x18\x13 \x01(\tR\x10rotatedFromKeyId\x12)\n\x11rotated_to_key_id\x18\x14 \x01(\tR\x0erotatedToKeyId\x12)\n\x11\x63reated_by_key_id\x18\x15 \x01(\tR\x0e\x63reatedByKeyId\x12\x34\n\x06labels\x18\x16 \x03(\x0b\x32\x1c.keyfence.v1.Key.LabelsEntryR\x06labels\x12\'\n\x0f\x62ound_keyspaces\x18\x17 \x03(\tR\x0e\x62oundKeyspaces\x12\x35\n\nrate_limit\x18\x18 \x01(\x0b\x32\x16.keyfence.v1.RateLimitR\trateLimit\x12@\n\x0elast_used_time\x18\x19 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastUsedTime\x12*\n\x11last_used_address\x18\x1a \x01(\tR\x0flastUsedAddress\x12\x1b\n\tuse_count\x18\x1b \x01(\x03R\x08useCount\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xe8\x04\n\x10\x43reateKeyRequest\x12\x1a\n\x08keyspace\x18\x01 \x01(\tR\x08keyspace\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\x12\x16\n\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x16\n\x06preset\x18\x05 \x01(\tR\x06preset\x12\x19\n\x08key_type\x18\x06 \x01(\tR\x07keyType\x12 \n\x0b\x65nvironment\x18\x07 \x01(\tR\x0b\x65nvironment\x12;\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x1d\n\nrequest_id\x18\t \x01(\tR\trequestId\x12+\n\x11\x61llowed_addresses\x18\n \x03(\tR\x10\x61llowedAddresses\x12\x41\n\x06labels\x18\x0b \x03(\x0b\x32).keyfence.v1.CreateKeyRequest.LabelsEntryR\x06labels\x12\"\n\rparent_key_id\x18\x0c \x01(\tR\x0bparentKeyId\x12\'\n\x0f\x62ound_keyspaces\x18\r \x03(\tR\x0e\x62oundKeyspaces\x12\x35\n\nrate_limit\x18\x0e \x01(\x0b\x32\x16.keyfence.v1.RateLimitR\trateLimit\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"q\n\x11\x43reateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12\x1c\n\x07\x61pi_key\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\"&\n\rGetKeyRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\"4\n\x0eGetKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\"\xd9\x01\n\x0fListKeysRequest\x12\x1a\n\x08keyspace\x18\x01 \x01(\tR\x08keyspace\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x15.keyfence.v1.KeyStateR\x05state\x12\"\n\rparent_key_id\x18\x06 \x01(\tR\x0bparentKeyId\"`\n\x10ListKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x10.keyfence.v1.KeyR\x04keys\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x94\x01\n\x10UpdateKeyRequest\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\x12\x1f\n\x0bif_revision\x18\x03 \x01(\x03R\nifRevision\"S\n\x11UpdateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\"\xba\x01\n\x10RotateKeyRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x33\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07overlap\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x1d\n\nrequest_id\x18\x04 \x01(\tR\trequestId\"\xa6\x01\n\x11RotateKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12\x1c\n\x07\x61pi_key\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12\x33\n\x0cprevious_key\x18\x03 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x0bpreviousKey\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revision\"C\n\x10RevokeKeyRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x18\n\x07\x63omment\x18\x02 \x01(\tR\x07\x63omment\"S\n\x11RevokeKeyResponse\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x10.keyfence.v1.KeyR\x03key\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\"c\n\x12GetKeyUsageRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1b\n\tfirst_day\x18\x02 \x01(\tR\x08\x66irstDay\x12\x19\n\x08last_day\x18\x03 \x01(\tR\x07lastDay\"C\n\x13GetKeyUsageResponse\x12,\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x18.keyfence.v1.KeyUsageDayR\x04\x64\x61ys\"<\n\x0bKeyUsageDay\x12\x10\n\x03\x64\x61y\x18\x01 \x01(\tR\x03\x64\x61y\x12\x1b\n\tuse_count\x18\x02 \x01(\x03R\x08useCount*j\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_STATE_ACTIVE\x10\x01\x12\x16\n\x12KEY_STATE_DISABLED\x10\x02\x12\x15\n\x11KEY_STATE_REVOKED\x10\x03\x32\xaf\x05\n\nKeyService\x12^\n\tCreateKey\x12\x1d.keyfence.v1.CreateKeyRequest\x1a\x1e.keyfence.v1.CreateKeyResponse\"\x12\xaa\x9f\x19\nkeys:write\xb0\x9f\x19\x02\x12W\n\x06GetKey\x12\x1a.keyfence.v1.GetKeyRequest\x1a\x1b.keyfence.v1.GetKeyResponse\"\x14\x90\x02\x01\xaa\x9f\x19\tkeys:read\xb0\x9f\x19\x02\x12]\n\x08ListKeys\x12\x1c.keyfence.v1.ListKeysRequest\x1a\x1d.keyfence.v1.ListKeysResponse\"\x14\x90\x02\x01\xaa\x9f\x19\tkeys:read\xb0\x9f\x19\x02\x12^\n\tUpdateKey\x12\x1d.keyfence.v1.UpdateKeyRequest\x1a\x1e.keyfence.v1.UpdateKeyResponse\"\x12\xaa\x9f\x19\nkeys:write\xb0\x9f\x19\x02\x12\x66\n\x0bGetKeyUsage\x12\x1f.keyfence.v1.GetKeyUsageRequest\x1a .keyfence.v1.GetKeyUsageResponse\"\x14\x90\x02\x01\xaa\x9f\x19\tkeys:read\xb0\x9f\x19\x02\x12^\n\tRotateKey\x12\x1d.keyfence.v1.RotateKeyRequest\x1a\x1e.keyfence.v1.RotateKeyResponse\"\x12\xaa\x9f\x19\nkeys:write\xb0\x9f\x19\x02\x12\x61\n\tRevokeKey\x12\x1d.keyfence.v1.RevokeKeyRequest\x1a\x1e.keyfence.v1.RevokeKeyResponse\"\x15\x90\x02\x02\xaa\x9f\x19\nkeys:write\xb0\x9f\x19\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,42 +52,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYSERVICE'].methods_by_name['ListKeys']._serialized_options = b'\220\002\001\252\237\031\tkeys:read\260\237\031\002'
   _globals['_KEYSERVICE'].methods_by_name['UpdateKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['UpdateKey']._serialized_options = b'\252\237\031\nkeys:write\260\237\031\002'
+  _globals['_KEYSERVICE'].methods_by_name['GetKeyUsage']._loaded_options = None
+  _globals['_KEYSERVICE'].methods_by_name['GetKeyUsage']._serialized_options = b'\220\002\001\252\237\031\tkeys:read\260\237\031\002'
   _globals['_KEYSERVICE'].methods_by_name['RotateKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['RotateKey']._serialized_options = b'\252\237\031\nkeys:write\260\237\031\002'
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._serialized_options = b'\220\002\002\252\237\031\nkeys:write\260\237\031\002'
-  _globals['_KEYSTATE']._serialized_start=3027
-  _globals['_KEYSTATE']._serialized_end=3133
-  _globals['_KEY']._serialized_start=173
-  _globals['_KEY']._serialized_end=1186
-  _globals['_KEY_LABELSENTRY']._serialized_start=1129
-  _globals['_KEY_LABELSENTRY']._serialized_end=1186
-  _globals['_CREATEKEYREQUEST']._serialized_start=1189
-  _globals['_CREATEKEYREQUEST']._serialized_end=1750
-  _globals['_CREATEKEYREQUEST_LABELSENTRY']._serialized_start=1129
-  _globals['_CREATEKEYREQUEST_LABELSENTRY']._serialized_end=1186
-  _globals['_CREATEKEYRESPONSE']._serialized_start=1752
-  _globals['_CREATEKEYRESPONSE']._serialized_end=1865
-  _globals['_GETKEYREQUEST']._serialized_start=1867
-  _globals['_GETKEYREQUEST']._serialized_end=1905
-  _globals['_GETKEYRESPONSE']._serialized_start=1907
-  _globals['_GETKEYRESPONSE']._serialized_end=1959
-  _globals['_LISTKEYSREQUEST']._serialized_start=1962
-  _globals['_LISTKEYSREQUEST']._serialized_end=2179
-  _globals['_LISTKEYSRESPONSE']._serialized_start=2181
-  _globals['_LISTKEYSRESPONSE']._serialized_end=2277
-  _globals['_UPDATEKEYREQUEST']._serialized_start=2280
-  _globals['_UPDATEKEYREQUEST']._serialized_end=2428
-  _globals['_UPDATEKEYRESPONSE']._serialized_start=2430
-  _globals['_UPDATEKEYRESPONSE']._serialized_end=2513
-  _globals['_ROTATEKEYREQUEST']._serialized_start=2516
-  _globals['_ROTATEKEYREQUEST']._serialized_end=2702
-  _globals['_ROTATEKEYRESPONSE']._serialized_start=2705
-  _globals['_ROTATEKEYRESPONSE']._serialized_end=2871
-  _globals['_REVOKEKEYREQUEST']._serialized_start=2873
-  _globals['_REVOKEKEYREQUEST']._serialized_end=2940
-  _globals['_REVOKEKEYRESPONSE']._serialized_start=2942
-  _globals['_REVOKEKEYRESPONSE']._serialized_end=3025
-  _globals['_KEYSERVICE']._serialized_start=3136
-  _globals['_KEYSERVICE']._serialized_end=3719
+  _globals['_KEYSTATE']._serialized_start=3538
+  _globals['_KEYSTATE']._serialized_end=3644
+  _globals['_KEY']._serialized_start=203
+  _globals['_KEY']._serialized_end=1410
+  _globals['_KEY_LABELSENTRY']._serialized_start=1353
+  _globals['_KEY_LABELSENTRY']._serialized_end=1410
+  _globals['_CREATEKEYREQUEST']._serialized_start=1413
+  _globals['_CREATEKEYREQUEST']._serialized_end=2029
+  _globals['_CREATEKEYREQUEST_LABELSENTRY']._serialized_start=1353
+  _globals['_CREATEKEYREQUEST_LABELSENTRY']._serialized_end=1410
+  _globals['_CREATEKEYRESPONSE']._serialized_start=2031
+  _globals['_CREATEKEYRESPONSE']._serialized_end=2144
+  _globals['_GETKEYREQUEST']._serialized_start=2146
+  _globals['_GETKEYREQUEST']._serialized_end=2184
+  _globals['_GETKEYRESPONSE']._serialized_start=2186
+  _globals['_GETKEYRESPONSE']._serialized_end=2238
+  _globals['_LISTKEYSREQUEST']._serialized_start=2241
+  _globals['_LISTKEYSREQUEST']._serialized_end=2458
+  _globals['_LISTKEYSRESPONSE']._serialized_start=2460
+  _globals['_LISTKEYSRESPONSE']._serialized_end=2556
+  _globals['_UPDATEKEYREQUEST']._serialized_start=2559
+  _globals['_UPDATEKEYREQUEST']._serialized_end=2707
+  _globals['_UPDATEKEYRESPONSE']._serialized_start=2709
+  _globals['_UPDATEKEYRESPONSE']._serialized_end=2792
+  _globals['_ROTATEKEYREQUEST']._serialized_start=2795
+  _globals['_ROTATEKEYREQUEST']._serialized_end=2981
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=2984
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=3150
+  _globals['_REVOKEKEYREQUEST']._serialized_start=3152
+  _globals['_REVOKEKEYREQUEST']._serialized_end=3219
+  _globals['_REVOKEKEYRESPONSE']._serialized_start=3221
+  _globals['_REVOKEKEYRESPONSE']._serialized_end=3304
+  _globals['_GETKEYUSAGEREQUEST']._serialized_start=3306
+  _globals['_GETKEYUSAGEREQUEST']._serialized_end=3405
+  _globals['_GETKEYUSAGERESPONSE']._serialized_start=3407
+  _globals['_GETKEYUSAGERESPONSE']._serialized_end=3474
+  _globals['_KEYUSAGEDAY']._serialized_start=3476
+  _globals['_KEYUSAGEDAY']._serialized_end=3536
+  _globals['_KEYSERVICE']._serialized_start=3647
+  _globals['_KEYSERVICE']._serialized_end=4334
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from keyfence.v1 import rate_limit_pb2 as _rate_limit_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -99,6 +100,10 @@ class Key(_message.Message):
     CREATED_BY_KEY_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     BOUND_KEYSPACES_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_FIELD_NUMBER: _builtins.int
+    LAST_USED_TIME_FIELD_NUMBER: _builtins.int
+    LAST_USED_ADDRESS_FIELD_NUMBER: _builtins.int
+    USE_COUNT_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The id, made by Keyfence, for example "key_01jd2k7v9x4m8r5t6w3y1z0abc"."""
     keyspace: _builtins.str
@@ -126,7 +131,13 @@ class Key(_message.Message):
     rotated_to_key_id: _builtins.str
     """The key that replaced this one. Empty: none."""
     created_by_key_id: _builtins.str
-    """The key that made this one: an operator's, or one of the account's own."""
+    """The credential that made this one: an operator's key, or one of the account's own,
+    or a session of the account ("ses_...").
+    """
+    last_used_address: _builtins.str
+    """Where the key was presented from then, as far as the service said. Output only."""
+    use_count: _builtins.int
+    """How many checks of the key have passed. Output only."""
     @_builtins.property
     def granted_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The granted scopes, wildcards included, as they were granted."""
@@ -167,6 +178,17 @@ class Key(_message.Message):
         "*" stands for every keyspace but `system`.
         """
 
+    @_builtins.property
+    def rate_limit(self) -> _rate_limit_pb2.RateLimit:
+        """The key's own rate limit. Not set: what its keyspace says."""
+
+    @_builtins.property
+    def last_used_time(self) -> _timestamp_pb2.Timestamp:
+        """When a check of the key last passed. Not set: never yet. What is known of a key's
+        use is written behind, so it may be late by the server's flush interval. It is in the
+        answers of `GetKey` and `ListKeys` alone. Output only.
+        """
+
     def __init__(
         self,
         *,
@@ -193,10 +215,14 @@ class Key(_message.Message):
         created_by_key_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         bound_keyspaces: _abc.Iterable[_builtins.str] | None = ...,
+        rate_limit: _rate_limit_pb2.RateLimit | None = ...,
+        last_used_time: _timestamp_pb2.Timestamp | None = ...,
+        last_used_address: _builtins.str = ...,
+        use_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_used_time", b"last_used_time", "rate_limit", b"rate_limit", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "allowed_addresses", b"allowed_addresses", "bound_keyspaces", b"bound_keyspaces", "create_time", b"create_time", "created_by_key_id", b"created_by_key_id", "display_name", b"display_name", "display_prefix", b"display_prefix", "effective_scopes", b"effective_scopes", "environment", b"environment", "expire_time", b"expire_time", "granted_scopes", b"granted_scopes", "key_id", b"key_id", "key_type", b"key_type", "keyspace", b"keyspace", "labels", b"labels", "parent_key_id", b"parent_key_id", "preset", b"preset", "revision", b"revision", "revoke_time", b"revoke_time", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "allowed_addresses", b"allowed_addresses", "bound_keyspaces", b"bound_keyspaces", "create_time", b"create_time", "created_by_key_id", b"created_by_key_id", "display_name", b"display_name", "display_prefix", b"display_prefix", "effective_scopes", b"effective_scopes", "environment", b"environment", "expire_time", b"expire_time", "granted_scopes", b"granted_scopes", "key_id", b"key_id", "key_type", b"key_type", "keyspace", b"keyspace", "labels", b"labels", "last_used_address", b"last_used_address", "last_used_time", b"last_used_time", "parent_key_id", b"parent_key_id", "preset", b"preset", "rate_limit", b"rate_limit", "revision", b"revision", "revoke_time", b"revoke_time", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "state", b"state", "update_time", b"update_time", "use_count", b"use_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -241,6 +267,7 @@ class CreateKeyRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     PARENT_KEY_ID_FIELD_NUMBER: _builtins.int
     BOUND_KEYSPACES_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_FIELD_NUMBER: _builtins.int
     keyspace: _builtins.str
     """The keyspace. May be empty when an account's key is the caller: its own."""
     account_id: _builtins.str
@@ -287,6 +314,12 @@ class CreateKeyRequest(_message.Message):
     def bound_keyspaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in `Key`. Needed in keyspace `system`, refused elsewhere."""
 
+    @_builtins.property
+    def rate_limit(self) -> _rate_limit_pb2.RateLimit:
+        """As in `Key`. A key that is made by a key can have none that allows more than its
+        maker's, and gets its maker's where the keyspace's would.
+        """
+
     def __init__(
         self,
         *,
@@ -303,10 +336,11 @@ class CreateKeyRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         parent_key_id: _builtins.str = ...,
         bound_keyspaces: _abc.Iterable[_builtins.str] | None = ...,
+        rate_limit: _rate_limit_pb2.RateLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "rate_limit", b"rate_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "allowed_addresses", b"allowed_addresses", "bound_keyspaces", b"bound_keyspaces", "display_name", b"display_name", "environment", b"environment", "expire_time", b"expire_time", "key_type", b"key_type", "keyspace", b"keyspace", "labels", b"labels", "parent_key_id", b"parent_key_id", "preset", b"preset", "request_id", b"request_id", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "allowed_addresses", b"allowed_addresses", "bound_keyspaces", b"bound_keyspaces", "display_name", b"display_name", "environment", b"environment", "expire_time", b"expire_time", "key_type", b"key_type", "keyspace", b"keyspace", "labels", b"labels", "parent_key_id", b"parent_key_id", "preset", b"preset", "rate_limit", b"rate_limit", "request_id", b"request_id", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,7 +512,7 @@ class UpdateKeyRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """What to change, of: `display_name`, `granted_scopes`, `state` (active or disabled),
-        `expire_time`, `allowed_addresses`, `labels`. Must not be empty.
+        `expire_time`, `allowed_addresses`, `labels`, `rate_limit`. Must not be empty.
         """
 
     def __init__(
@@ -657,3 +691,83 @@ class RevokeKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeKeyResponse: _TypeAlias = RevokeKeyResponse  # noqa: Y015
+
+@_typing.final
+class GetKeyUsageRequest(_message.Message):
+    """The request of `GetKeyUsage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    FIRST_DAY_FIELD_NUMBER: _builtins.int
+    LAST_DAY_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key."""
+    first_day: _builtins.str
+    """The first day, in UTC, as "2026-01-31". Empty: 30 days before the last."""
+    last_day: _builtins.str
+    """The last day. Empty: today. At most 400 days behind the first."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        first_day: _builtins.str = ...,
+        last_day: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_day", b"first_day", "key_id", b"key_id", "last_day", b"last_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyUsageRequest: _TypeAlias = GetKeyUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetKeyUsageResponse(_message.Message):
+    """The response of `GetKeyUsage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyUsageDay]:
+        """The days on which the key was used, in order."""
+
+    def __init__(
+        self,
+        *,
+        days: _abc.Iterable[Global___KeyUsageDay] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyUsageResponse: _TypeAlias = GetKeyUsageResponse  # noqa: Y015
+
+@_typing.final
+class KeyUsageDay(_message.Message):
+    """How often a key was used on a day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    USE_COUNT_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """The day, in UTC, as "2026-01-31"."""
+    use_count: _builtins.int
+    """How many checks of the key passed. Late by the server's flush interval."""
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        use_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "use_count", b"use_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyUsageDay: _TypeAlias = KeyUsageDay  # noqa: Y015

@@ -57,6 +57,11 @@ class KeyServiceStub:
                 request_serializer=keyfence_dot_v1_dot_key__service__pb2.UpdateKeyRequest.SerializeToString,
                 response_deserializer=keyfence_dot_v1_dot_key__service__pb2.UpdateKeyResponse.FromString,
                 _registered_method=True)
+        self.GetKeyUsage = channel.unary_unary(
+                '/keyfence.v1.KeyService/GetKeyUsage',
+                request_serializer=keyfence_dot_v1_dot_key__service__pb2.GetKeyUsageRequest.SerializeToString,
+                response_deserializer=keyfence_dot_v1_dot_key__service__pb2.GetKeyUsageResponse.FromString,
+                _registered_method=True)
         self.RotateKey = channel.unary_unary(
                 '/keyfence.v1.KeyService/RotateKey',
                 request_serializer=keyfence_dot_v1_dot_key__service__pb2.RotateKeyRequest.SerializeToString,
@@ -113,6 +118,15 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetKeyUsage(self, request, context):
+        """Says how often a key was used on each day.
+
+        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateKey(self, request, context):
         """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
@@ -155,6 +169,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.UpdateKey,
                     request_deserializer=keyfence_dot_v1_dot_key__service__pb2.UpdateKeyRequest.FromString,
                     response_serializer=keyfence_dot_v1_dot_key__service__pb2.UpdateKeyResponse.SerializeToString,
+            ),
+            'GetKeyUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKeyUsage,
+                    request_deserializer=keyfence_dot_v1_dot_key__service__pb2.GetKeyUsageRequest.FromString,
+                    response_serializer=keyfence_dot_v1_dot_key__service__pb2.GetKeyUsageResponse.SerializeToString,
             ),
             'RotateKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RotateKey,
@@ -278,6 +297,33 @@ class KeyService:
             '/keyfence.v1.KeyService/UpdateKey',
             keyfence_dot_v1_dot_key__service__pb2.UpdateKeyRequest.SerializeToString,
             keyfence_dot_v1_dot_key__service__pb2.UpdateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKeyUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyfence.v1.KeyService/GetKeyUsage',
+            keyfence_dot_v1_dot_key__service__pb2.GetKeyUsageRequest.SerializeToString,
+            keyfence_dot_v1_dot_key__service__pb2.GetKeyUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,11 @@ class KeyServiceStub:
     Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
     `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`.
     """
+    GetKeyUsage: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyUsageRequest, _key_service_pb2.GetKeyUsageResponse]
+    """Says how often a key was used on each day.
+
+    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`.
+    """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
     """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
@@ -100,6 +105,11 @@ class KeyServiceAsyncStub(KeyServiceStub):
 
     Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
     `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`.
+    """
+    GetKeyUsage: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyUsageRequest, _key_service_pb2.GetKeyUsageResponse]  # type: ignore[assignment]
+    """Says how often a key was used on each day.
+
+    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Makes a successor with the same grants, and lets the old key live for `overlap`.
@@ -164,6 +174,17 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
         `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetKeyUsage(
+        self,
+        request: _key_service_pb2.GetKeyUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.GetKeyUsageResponse, _abc.Awaitable[_key_service_pb2.GetKeyUsageResponse]]:
+        """Says how often a key was used on each day.
+
+        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`.
         """
 
     @_abc_1.abstractmethod

@@ -24,9 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from keyfence.v1 import http_answers_pb2 as keyfence_dot_v1_dot_http__answers__pb2
+from keyfence.v1 import rate_limit_pb2 as keyfence_dot_v1_dot_rate__limit__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akeyfence/v1/keyspace.proto\x12\x0bkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x05\n\x08Keyspace\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12.\n\x06\x66ormat\x18\x04 \x01(\x0b\x32\x16.keyfence.v1.KeyFormatR\x06\x66ormat\x12*\n\x06scopes\x18\x05 \x03(\x0b\x32\x12.keyfence.v1.ScopeR\x06scopes\x12\x33\n\tresources\x18\x06 \x03(\x0b\x32\x15.keyfence.v1.ResourceR\tresources\x12-\n\x07presets\x18\x07 \x03(\x0b\x32\x13.keyfence.v1.PresetR\x07presets\x12\x31\n\tkey_types\x18\x08 \x03(\x0b\x32\x14.keyfence.v1.KeyTypeR\x08keyTypes\x12<\n\x0c\x65nvironments\x18\t \x03(\x0b\x32\x18.keyfence.v1.EnvironmentR\x0c\x65nvironments\x12\x34\n\x08\x64\x65\x66\x61ults\x18\n \x01(\x0b\x32\x18.keyfence.v1.KeyDefaultsR\x08\x64\x65\x66\x61ults\x12<\n\x0cmax_lifetime\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bmaxLifetime\x12\x1a\n\x08revision\x18\x0c \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x41\n\x10previous_formats\x18\x0f \x03(\x0b\x32\x16.keyfence.v1.KeyFormatR\x0fpreviousFormats\"\xfb\x01\n\tKeyFormat\x12\x1a\n\x08template\x18\x01 \x01(\tR\x08template\x12(\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.keyfence.v1.KeyBodyR\x04\x62ody\x12\x61\n\x15templates_by_key_type\x18\x03 \x03(\x0b\x32..keyfence.v1.KeyFormat.TemplatesByKeyTypeEntryR\x12templatesByKeyType\x1a\x45\n\x17TemplatesByKeyTypeEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"S\n\x07KeyBody\x12\x1a\n\x08\x61lphabet\x18\x01 \x01(\tR\x08\x61lphabet\x12\x16\n\x06length\x18\x02 \x01(\x05R\x06length\x12\x14\n\x05shown\x18\x03 \x01(\x05R\x05shown\"W\n\x05Scope\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x18\n\x07implies\x18\x03 \x03(\tR\x07implies\"m\n\x08Resource\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12*\n\x06levels\x18\x03 \x03(\x0b\x32\x12.keyfence.v1.LevelR\x06levels\"=\n\x05Level\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\"W\n\x06Preset\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12\x16\n\x06scopes\x18\x03 \x03(\tR\x06scopes\"\x97\x01\n\x07KeyType\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06marker\x18\x03 \x01(\tR\x06marker\x12\x1b\n\tscope_cap\x18\x04 \x03(\tR\x08scopeCap\x12!\n\x0cmanages_keys\x18\x05 \x01(\x08R\x0bmanagesKeys\"[\n\x0b\x45nvironment\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06marker\x18\x03 \x01(\tR\x06marker\"\xbc\x01\n\x0bKeyDefaults\x12!\n\x0c\x64isplay_name\x18\x01 \x01(\tR\x0b\x64isplayName\x12\x19\n\x08key_type\x18\x02 \x01(\tR\x07keyType\x12 \n\x0b\x65nvironment\x18\x03 \x01(\tR\x0b\x65nvironment\x12\x16\n\x06preset\x18\x04 \x01(\tR\x06preset\x12\x35\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08lifetimeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akeyfence/v1/keyspace.proto\x12\x0bkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekeyfence/v1/http_answers.proto\x1a\x1ckeyfence/v1/rate_limit.proto\"\xef\x06\n\x08Keyspace\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12.\n\x06\x66ormat\x18\x04 \x01(\x0b\x32\x16.keyfence.v1.KeyFormatR\x06\x66ormat\x12*\n\x06scopes\x18\x05 \x03(\x0b\x32\x12.keyfence.v1.ScopeR\x06scopes\x12\x33\n\tresources\x18\x06 \x03(\x0b\x32\x15.keyfence.v1.ResourceR\tresources\x12-\n\x07presets\x18\x07 \x03(\x0b\x32\x13.keyfence.v1.PresetR\x07presets\x12\x31\n\tkey_types\x18\x08 \x03(\x0b\x32\x14.keyfence.v1.KeyTypeR\x08keyTypes\x12<\n\x0c\x65nvironments\x18\t \x03(\x0b\x32\x18.keyfence.v1.EnvironmentR\x0c\x65nvironments\x12\x34\n\x08\x64\x65\x66\x61ults\x18\n \x01(\x0b\x32\x18.keyfence.v1.KeyDefaultsR\x08\x64\x65\x66\x61ults\x12<\n\x0cmax_lifetime\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bmaxLifetime\x12\x1a\n\x08revision\x18\x0c \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x41\n\x10previous_formats\x18\x0f \x03(\x0b\x32\x16.keyfence.v1.KeyFormatR\x0fpreviousFormats\x12,\n\x04http\x18\x10 \x01(\x0b\x32\x18.keyfence.v1.HttpAnswersR\x04http\x12\x31\n\x08\x61\x63\x63ounts\x18\x11 \x01(\x0b\x32\x15.keyfence.v1.AccountsR\x08\x61\x63\x63ounts\x12+\n\x06limits\x18\x12 \x01(\x0b\x32\x13.keyfence.v1.LimitsR\x06limits\"\xfb\x01\n\tKeyFormat\x12\x1a\n\x08template\x18\x01 \x01(\tR\x08template\x12(\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.keyfence.v1.KeyBodyR\x04\x62ody\x12\x61\n\x15templates_by_key_type\x18\x03 \x03(\x0b\x32..keyfence.v1.KeyFormat.TemplatesByKeyTypeEntryR\x12templatesByKeyType\x1a\x45\n\x17TemplatesByKeyTypeEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"S\n\x07KeyBody\x12\x1a\n\x08\x61lphabet\x18\x01 \x01(\tR\x08\x61lphabet\x12\x16\n\x06length\x18\x02 \x01(\x05R\x06length\x12\x14\n\x05shown\x18\x03 \x01(\x05R\x05shown\"W\n\x05Scope\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x18\n\x07implies\x18\x03 \x03(\tR\x07implies\"m\n\x08Resource\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12*\n\x06levels\x18\x03 \x03(\x0b\x32\x12.keyfence.v1.LevelR\x06levels\"=\n\x05Level\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\"W\n\x06Preset\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12\x16\n\x06scopes\x18\x03 \x03(\tR\x06scopes\"\x97\x01\n\x07KeyType\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06marker\x18\x03 \x01(\tR\x06marker\x12\x1b\n\tscope_cap\x18\x04 \x03(\tR\x08scopeCap\x12!\n\x0cmanages_keys\x18\x05 \x01(\x08R\x0bmanagesKeys\"[\n\x0b\x45nvironment\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06marker\x18\x03 \x01(\tR\x06marker\"\xbc\x01\n\x0bKeyDefaults\x12!\n\x0c\x64isplay_name\x18\x01 \x01(\tR\x0b\x64isplayName\x12\x19\n\x08key_type\x18\x02 \x01(\tR\x07keyType\x12 \n\x0b\x65nvironment\x18\x03 \x01(\tR\x0b\x65nvironment\x12\x16\n\x06preset\x18\x04 \x01(\tR\x06preset\x12\x35\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08lifetime\"r\n\x06Limits\x12/\n\x07per_key\x18\x01 \x01(\x0b\x32\x16.keyfence.v1.RateLimitR\x06perKey\x12\x37\n\x0bper_account\x18\x02 \x01(\x0b\x32\x16.keyfence.v1.RateLimitR\nperAccount\"\x8d\x02\n\x08\x41\x63\x63ounts\x12=\n\x0cregistration\x18\x01 \x01(\x0e\x32\x19.keyfence.v1.RegistrationR\x0cregistration\x12.\n\x13password_min_length\x18\x02 \x01(\x05R\x11passwordMinLength\x12\x44\n\x10session_lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0fsessionLifetime\x12!\n\x0c\x64\x65\x66\x61ult_plan\x18\x04 \x01(\tR\x0b\x64\x65\x66\x61ultPlan\x12)\n\x10grantable_scopes\x18\x05 \x03(\tR\x0fgrantableScopes*\\\n\x0cRegistration\x12\x1c\n\x18REGISTRATION_UNSPECIFIED\x10\x00\x12\x17\n\x13REGISTRATION_CLOSED\x10\x01\x12\x15\n\x11REGISTRATION_OPEN\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,26 +37,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_KEYFORMAT_TEMPLATESBYKEYTYPEENTRY']._loaded_options = None
   _globals['_KEYFORMAT_TEMPLATESBYKEYTYPEENTRY']._serialized_options = b'8\001'
-  _globals['_KEYSPACE']._serialized_start=109
-  _globals['_KEYSPACE']._serialized_end=846
-  _globals['_KEYFORMAT']._serialized_start=849
-  _globals['_KEYFORMAT']._serialized_end=1100
-  _globals['_KEYFORMAT_TEMPLATESBYKEYTYPEENTRY']._serialized_start=1031
-  _globals['_KEYFORMAT_TEMPLATESBYKEYTYPEENTRY']._serialized_end=1100
-  _globals['_KEYBODY']._serialized_start=1102
-  _globals['_KEYBODY']._serialized_end=1185
-  _globals['_SCOPE']._serialized_start=1187
-  _globals['_SCOPE']._serialized_end=1274
-  _globals['_RESOURCE']._serialized_start=1276
-  _globals['_RESOURCE']._serialized_end=1385
-  _globals['_LEVEL']._serialized_start=1387
-  _globals['_LEVEL']._serialized_end=1448
-  _globals['_PRESET']._serialized_start=1450
-  _globals['_PRESET']._serialized_end=1537
-  _globals['_KEYTYPE']._serialized_start=1540
-  _globals['_KEYTYPE']._serialized_end=1691
-  _globals['_ENVIRONMENT']._serialized_start=1693
-  _globals['_ENVIRONMENT']._serialized_end=1784
-  _globals['_KEYDEFAULTS']._serialized_start=1787
-  _globals['_KEYDEFAULTS']._serialized_end=1975
+  _globals['_REGISTRATION']._serialized_start=2569
+  _globals['_REGISTRATION']._serialized_end=2661
+  _globals['_KEYSPACE']._serialized_start=171
+  _globals['_KEYSPACE']._serialized_end=1050
+  _globals['_KEYFORMAT']._serialized_start=1053
+  _globals['_KEYFORMAT']._serialized_end=1304
+  _globals['_KEYFORMAT_TEMPLATESBYKEYTYPEENTRY']._serialized_start=1235
+  _globals['_KEYFORMAT_TEMPLATESBYKEYTYPEENTRY']._serialized_end=1304
+  _globals['_KEYBODY']._serialized_start=1306
+  _globals['_KEYBODY']._serialized_end=1389
+  _globals['_SCOPE']._serialized_start=1391
+  _globals['_SCOPE']._serialized_end=1478
+  _globals['_RESOURCE']._serialized_start=1480
+  _globals['_RESOURCE']._serialized_end=1589
+  _globals['_LEVEL']._serialized_start=1591
+  _globals['_LEVEL']._serialized_end=1652
+  _globals['_PRESET']._serialized_start=1654
+  _globals['_PRESET']._serialized_end=1741
+  _globals['_KEYTYPE']._serialized_start=1744
+  _globals['_KEYTYPE']._serialized_end=1895
+  _globals['_ENVIRONMENT']._serialized_start=1897
+  _globals['_ENVIRONMENT']._serialized_end=1988
+  _globals['_KEYDEFAULTS']._serialized_start=1991
+  _globals['_KEYDEFAULTS']._serialized_end=2179
+  _globals['_LIMITS']._serialized_start=2181
+  _globals['_LIMITS']._serialized_end=2295
+  _globals['_ACCOUNTS']._serialized_start=2298
+  _globals['_ACCOUNTS']._serialized_end=2567
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,9 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from keyfence.v1 import http_answers_pb2 as _http_answers_pb2
+from keyfence.v1 import rate_limit_pb2 as _rate_limit_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +22,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Registration:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RegistrationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Registration.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REGISTRATION_UNSPECIFIED: _Registration.ValueType  # 0
+    """Closed."""
+    REGISTRATION_CLOSED: _Registration.ValueType  # 1
+    """Operators alone."""
+    REGISTRATION_OPEN: _Registration.ValueType  # 2
+    """Anybody."""
+
+class Registration(_Registration, metaclass=_RegistrationEnumTypeWrapper):
+    """Who may register accounts."""
+
+REGISTRATION_UNSPECIFIED: Registration.ValueType  # 0
+"""Closed."""
+REGISTRATION_CLOSED: Registration.ValueType  # 1
+"""Operators alone."""
+REGISTRATION_OPEN: Registration.ValueType  # 2
+"""Anybody."""
+Global___Registration: _TypeAlias = Registration  # noqa: Y015
 
 @_typing.final
 class Keyspace(_message.Message):
@@ -43,6 +70,9 @@ class Keyspace(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     PREVIOUS_FORMATS_FIELD_NUMBER: _builtins.int
+    HTTP_FIELD_NUMBER: _builtins.int
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name: 1 to 63 lower-case letters, digits and hyphens, starting with a letter."""
     display_name: _builtins.str
@@ -95,6 +125,18 @@ class Keyspace(_message.Message):
     def previous_formats(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyFormat]:
         """Formats that the keyspace had before. Keys made with them still work. Output only."""
 
+    @_builtins.property
+    def http(self) -> _http_answers_pb2.HttpAnswers:
+        """What callers of the product's HTTP API send and get. Not set: as RFC 6750 has it."""
+
+    @_builtins.property
+    def accounts(self) -> Global___Accounts:
+        """The accounts that people can have. Not set: none can be registered."""
+
+    @_builtins.property
+    def limits(self) -> Global___Limits:
+        """How often keys may be used, where nobody has said otherwise of a key."""
+
     def __init__(
         self,
         *,
@@ -113,10 +155,13 @@ class Keyspace(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         previous_formats: _abc.Iterable[Global___KeyFormat] | None = ...,
+        http: _http_answers_pb2.HttpAnswers | None = ...,
+        accounts: Global___Accounts | None = ...,
+        limits: Global___Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "defaults", b"defaults", "format", b"format", "max_lifetime", b"max_lifetime", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "create_time", b"create_time", "defaults", b"defaults", "format", b"format", "http", b"http", "limits", b"limits", "max_lifetime", b"max_lifetime", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "defaults", b"defaults", "description", b"description", "display_name", b"display_name", "environments", b"environments", "format", b"format", "key_types", b"key_types", "max_lifetime", b"max_lifetime", "name", b"name", "presets", b"presets", "previous_formats", b"previous_formats", "resources", b"resources", "revision", b"revision", "scopes", b"scopes", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "create_time", b"create_time", "defaults", b"defaults", "description", b"description", "display_name", b"display_name", "environments", b"environments", "format", b"format", "http", b"http", "key_types", b"key_types", "limits", b"limits", "max_lifetime", b"max_lifetime", "name", b"name", "presets", b"presets", "previous_formats", b"previous_formats", "resources", b"resources", "revision", b"revision", "scopes", b"scopes", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,3 +491,77 @@ class KeyDefaults(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyDefaults: _TypeAlias = KeyDefaults  # noqa: Y015
+
+@_typing.final
+class Limits(_message.Message):
+    """How often keys may be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PER_KEY_FIELD_NUMBER: _builtins.int
+    PER_ACCOUNT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def per_key(self) -> _rate_limit_pb2.RateLimit:
+        """What each key may do that has no limit of its own. Not set: as much as it likes."""
+
+    @_builtins.property
+    def per_account(self) -> _rate_limit_pb2.RateLimit:
+        """What all keys of an account together may do. Not set: as much as they like."""
+
+    def __init__(
+        self,
+        *,
+        per_key: _rate_limit_pb2.RateLimit | None = ...,
+        per_account: _rate_limit_pb2.RateLimit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["per_account", b"per_account", "per_key", b"per_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_account", b"per_account", "per_key", b"per_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limits: _TypeAlias = Limits  # noqa: Y015
+
+@_typing.final
+class Accounts(_message.Message):
+    """The accounts that people can have in a keyspace, with an e-mail address and a password."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGISTRATION_FIELD_NUMBER: _builtins.int
+    PASSWORD_MIN_LENGTH_FIELD_NUMBER: _builtins.int
+    SESSION_LIFETIME_FIELD_NUMBER: _builtins.int
+    DEFAULT_PLAN_FIELD_NUMBER: _builtins.int
+    GRANTABLE_SCOPES_FIELD_NUMBER: _builtins.int
+    registration: Global___Registration.ValueType
+    """Who may register. Unspecified: closed."""
+    password_min_length: _builtins.int
+    """The fewest characters of a password: 8 to 128. Zero: 12."""
+    default_plan: _builtins.str
+    """The plan of an account whose maker does not say, as in `Account`."""
+    @_builtins.property
+    def session_lifetime(self) -> _duration_pb2.Duration:
+        """How long a session lasts: a minute to 90 days. Not set: 24 hours."""
+
+    @_builtins.property
+    def grantable_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The most that a session may grant to its account's keys: scopes or wildcards. Empty:
+        everything. What a key may grant is measured by the key itself.
+        """
+
+    def __init__(
+        self,
+        *,
+        registration: Global___Registration.ValueType = ...,
+        password_min_length: _builtins.int = ...,
+        session_lifetime: _duration_pb2.Duration | None = ...,
+        default_plan: _builtins.str = ...,
+        grantable_scopes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session_lifetime", b"session_lifetime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_plan", b"default_plan", "grantable_scopes", b"grantable_scopes", "password_min_length", b"password_min_length", "registration", b"registration", "session_lifetime", b"session_lifetime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Accounts: _TypeAlias = Accounts  # noqa: Y015

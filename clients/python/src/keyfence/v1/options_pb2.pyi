@@ -35,7 +35,18 @@ class _AccessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Access.ValueTy
     """Any credential that authenticates may call the RPC; it learns of itself alone."""
     ACCESS_OPERATOR_OR_ACCOUNT: _Access.ValueType  # 2
     """Besides operators with `required_scope`, an account's own credential may
-    call the RPC. It acts on its own account alone.
+    call the RPC: a session, or a key of a type that manages keys. It acts on its own
+    account alone.
+    """
+    ACCESS_OPERATOR_OR_SESSION: _Access.ValueType  # 3
+    """Besides operators with `required_scope`, an account's session may call the RPC, but
+    none of its keys. It acts on its own account alone.
+    """
+    ACCESS_PUBLIC: _Access.ValueType  # 4
+    """Anybody may call the RPC, without a credential. If it names a scope as well, a
+    credential that comes with the call must be accepted, and the scope is what an
+    operator needs where the RPC is not open to everybody; if it names none, no
+    credential is looked at.
     """
 
 class Access(_Access, metaclass=_AccessEnumTypeWrapper):
@@ -49,7 +60,18 @@ ACCESS_ANY_CREDENTIAL: Access.ValueType  # 1
 """Any credential that authenticates may call the RPC; it learns of itself alone."""
 ACCESS_OPERATOR_OR_ACCOUNT: Access.ValueType  # 2
 """Besides operators with `required_scope`, an account's own credential may
-call the RPC. It acts on its own account alone.
+call the RPC: a session, or a key of a type that manages keys. It acts on its own
+account alone.
+"""
+ACCESS_OPERATOR_OR_SESSION: Access.ValueType  # 3
+"""Besides operators with `required_scope`, an account's session may call the RPC, but
+none of its keys. It acts on its own account alone.
+"""
+ACCESS_PUBLIC: Access.ValueType  # 4
+"""Anybody may call the RPC, without a credential. If it names a scope as well, a
+credential that comes with the call must be accepted, and the scope is what an
+operator needs where the RPC is not open to everybody; if it names none, no
+credential is looked at.
 """
 Global___Access: _TypeAlias = Access  # noqa: Y015
 

@@ -251,11 +251,17 @@ class SubjectChange(_message.Message):
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     KEYSPACE_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The key."""
     keyspace: _builtins.str
     """The keyspace."""
+    account_id: _builtins.str
+    """The account: what is known of its keys and sessions."""
+    session_id: _builtins.str
+    """The session."""
     created: _builtins.bool
     """Whether it was not there before: what is remembered as unknown must be forgotten."""
     def __init__(
@@ -263,13 +269,15 @@ class SubjectChange(_message.Message):
         *,
         key_id: _builtins.str = ...,
         keyspace: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
         created: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "keyspace", b"keyspace", "subject", b"subject"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "key_id", b"key_id", "keyspace", b"keyspace", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "key_id", b"key_id", "keyspace", b"keyspace", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "created", b"created", "key_id", b"key_id", "keyspace", b"keyspace", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["key_id", "keyspace"]  # noqa: Y015
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["key_id", "keyspace", "account_id", "session_id"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
 
@@ -310,10 +318,18 @@ class FetchFactsResponse(_message.Message):
     LINEAGE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     WELL_FORMED_FIELD_NUMBER: _builtins.int
+    ACCOUNT_DISABLED_FIELD_NUMBER: _builtins.int
+    IS_COUNTED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision that the answer reflects at least."""
     well_formed: _builtins.bool
     """Whether a text like this could be a key at all."""
+    account_disabled: _builtins.bool
+    """Whether the key's owner is a registered account that is disabled."""
+    is_counted: _builtins.bool
+    """Whether checks of the key count against a rate limit. They are not answered from
+    memory, but sent to the grantor, so that all of them are counted in one place.
+    """
     @_builtins.property
     def lineage(self) -> _containers.RepeatedCompositeFieldContainer[_key_service_pb2.Key]:
         """The key and those it was delegated from, the key first. Empty: there is none that
@@ -326,10 +342,12 @@ class FetchFactsResponse(_message.Message):
         lineage: _abc.Iterable[_key_service_pb2.Key] | None = ...,
         revision: _builtins.int = ...,
         well_formed: _builtins.bool = ...,
+        account_disabled: _builtins.bool = ...,
+        is_counted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "revision", b"revision", "well_formed", b"well_formed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_disabled", b"account_disabled", "is_counted", b"is_counted", "lineage", b"lineage", "revision", b"revision", "well_formed", b"well_formed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -384,6 +402,87 @@ class FetchKeyspacesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchKeyspacesResponse: _TypeAlias = FetchKeyspacesResponse  # noqa: Y015
+
+@_typing.final
+class ReportUsesRequest(_message.Message):
+    """The request of `ReportUses`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportedUse]:
+        """At most 10000, one for each key and day."""
+
+    def __init__(
+        self,
+        *,
+        uses: _abc.Iterable[Global___ReportedUse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportUsesRequest: _TypeAlias = ReportUsesRequest  # noqa: Y015
+
+@_typing.final
+class ReportedUse(_message.Message):
+    """How a key was used on a day, since the holder last said so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    LAST_USED_TIME_FIELD_NUMBER: _builtins.int
+    LAST_USED_ADDRESS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key."""
+    day: _builtins.str
+    """The day, in UTC, for example "2026-01-31"."""
+    last_used_address: _builtins.str
+    """Where it was presented from then. Empty: unknown."""
+    count: _builtins.int
+    """How often."""
+    @_builtins.property
+    def last_used_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last used."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        day: _builtins.str = ...,
+        last_used_time: _timestamp_pb2.Timestamp | None = ...,
+        last_used_address: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_used_time", b"last_used_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "day", b"day", "key_id", b"key_id", "last_used_address", b"last_used_address", "last_used_time", b"last_used_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportedUse: _TypeAlias = ReportedUse  # noqa: Y015
+
+@_typing.final
+class ReportUsesResponse(_message.Message):
+    """The response of `ReportUses`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportUsesResponse: _TypeAlias = ReportUsesResponse  # noqa: Y015
 
 @_typing.final
 class ListReplicasRequest(_message.Message):

@@ -52,6 +52,11 @@ class ReplicationServiceStub:
                 request_serializer=keyfence_dot_v1_dot_replication__service__pb2.FetchKeyspacesRequest.SerializeToString,
                 response_deserializer=keyfence_dot_v1_dot_replication__service__pb2.FetchKeyspacesResponse.FromString,
                 _registered_method=True)
+        self.ReportUses = channel.unary_unary(
+                '/keyfence.v1.ReplicationService/ReportUses',
+                request_serializer=keyfence_dot_v1_dot_replication__service__pb2.ReportUsesRequest.SerializeToString,
+                response_deserializer=keyfence_dot_v1_dot_replication__service__pb2.ReportUsesResponse.FromString,
+                _registered_method=True)
         self.ListReplicas = channel.unary_unary(
                 '/keyfence.v1.ReplicationService/ListReplicas',
                 request_serializer=keyfence_dot_v1_dot_replication__service__pb2.ListReplicasRequest.SerializeToString,
@@ -92,6 +97,15 @@ class ReplicationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportUses(self, request, context):
+        """Takes in how keys were used in checks that the holder has answered.
+
+        Errors: `INVALID_FIELD`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListReplicas(self, request, context):
         """Lists who answers from memory, and how far behind each of them is.
 
@@ -118,6 +132,11 @@ def add_ReplicationServiceServicer_to_server(servicer, server):
                     servicer.FetchKeyspaces,
                     request_deserializer=keyfence_dot_v1_dot_replication__service__pb2.FetchKeyspacesRequest.FromString,
                     response_serializer=keyfence_dot_v1_dot_replication__service__pb2.FetchKeyspacesResponse.SerializeToString,
+            ),
+            'ReportUses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportUses,
+                    request_deserializer=keyfence_dot_v1_dot_replication__service__pb2.ReportUsesRequest.FromString,
+                    response_serializer=keyfence_dot_v1_dot_replication__service__pb2.ReportUsesResponse.SerializeToString,
             ),
             'ListReplicas': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReplicas,
@@ -209,6 +228,33 @@ class ReplicationService:
             '/keyfence.v1.ReplicationService/FetchKeyspaces',
             keyfence_dot_v1_dot_replication__service__pb2.FetchKeyspacesRequest.SerializeToString,
             keyfence_dot_v1_dot_replication__service__pb2.FetchKeyspacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportUses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyfence.v1.ReplicationService/ReportUses',
+            keyfence_dot_v1_dot_replication__service__pb2.ReportUsesRequest.SerializeToString,
+            keyfence_dot_v1_dot_replication__service__pb2.ReportUsesResponse.FromString,
             options,
             channel_credentials,
             insecure,

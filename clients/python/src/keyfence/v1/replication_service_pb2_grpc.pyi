@@ -51,6 +51,11 @@ class ReplicationServiceStub:
 
     Errors: `REVISION_NOT_REACHED`, `STORE_UNAVAILABLE`.
     """
+    ReportUses: _grpc.UnaryUnaryMultiCallable[_replication_service_pb2.ReportUsesRequest, _replication_service_pb2.ReportUsesResponse]
+    """Takes in how keys were used in checks that the holder has answered.
+
+    Errors: `INVALID_FIELD`.
+    """
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_replication_service_pb2.ListReplicasRequest, _replication_service_pb2.ListReplicasResponse]
     """Lists who answers from memory, and how far behind each of them is.
 
@@ -79,6 +84,11 @@ class ReplicationServiceAsyncStub(ReplicationServiceStub):
     """Loads the keyspaces that the caller's credential is bound to, whole.
 
     Errors: `REVISION_NOT_REACHED`, `STORE_UNAVAILABLE`.
+    """
+    ReportUses: _aio.UnaryUnaryMultiCallable[_replication_service_pb2.ReportUsesRequest, _replication_service_pb2.ReportUsesResponse]  # type: ignore[assignment]
+    """Takes in how keys were used in checks that the holder has answered.
+
+    Errors: `INVALID_FIELD`.
     """
     ListReplicas: _aio.UnaryUnaryMultiCallable[_replication_service_pb2.ListReplicasRequest, _replication_service_pb2.ListReplicasResponse]  # type: ignore[assignment]
     """Lists who answers from memory, and how far behind each of them is.
@@ -123,6 +133,17 @@ class ReplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Loads the keyspaces that the caller's credential is bound to, whole.
 
         Errors: `REVISION_NOT_REACHED`, `STORE_UNAVAILABLE`.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportUses(
+        self,
+        request: _replication_service_pb2.ReportUsesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replication_service_pb2.ReportUsesResponse, _abc.Awaitable[_replication_service_pb2.ReportUsesResponse]]:
+        """Takes in how keys were used in checks that the holder has answered.
+
+        Errors: `INVALID_FIELD`.
         """
 
     @_abc_1.abstractmethod

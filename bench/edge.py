@@ -1,0 +1,173 @@
+"""A request through Envoy and Keyfence against one through Envoy and an empty server.
+
+Both Envoys have the configuration of deploy/envoy, but for addresses, and answer by
+themselves what is let through. What differs is who says that it may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import yaml
+
+import keyfence as sdk
+from bench.processes import ROOT, ServerProcess, empty_echo, keyfence, running
+from keyfence_server.gateway.binary import envoy_binary
+
+IN_FLIGHT: Final = 16
+_EXAMPLE: Final = ROOT / "deploy" / "envoy" / "envoy.yaml"
+_PATH: Final = "/api/v1/instances"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An Envoy and who it asks."""
+
+    envoy: psutil.Process
+    port: int
+    asked: ServerProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round of requests took: processor time in microseconds a request."""
+
+    envoy: float
+    asked: float
+    together: float
+    requests_per_second: float
+
+
+def measure(*, rounds: int, requests: int) -> None:
+    """Prints the processor time a request of both, and the ratios."""
+    with ExitStack() as stack:
+        ours = stack.enter_context(keyfence())
+        with sdk.Client(ours.target, token=ours.token) as client:
+            made = client.create_key(keyspace="demo", account_id="bench", scopes=["vps:write"])
+        edges = [
+            stack.enter_context(_edge(asked))
+            for asked in (ours, stack.enter_context(empty_echo(0)))
+        ]
+        took: tuple[list[Round], list[Round]] = ([], [])
+        for number in range(rounds + 1):
+            for edge, results in zip(edges, took, strict=True):
+                one = asyncio.run(_run_round(edge, made.api_key, requests))
+                if number:  # the first round warms up
+                    results.append(one)
+    _report(*took)
+
+
+@contextmanager
+def _edge(asked: ServerProcess) -> Iterator[Edge]:
+    with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
+        admin = Path(directory) / "admin.address"
+        config = Path(directory) / "envoy.json"
+        config.write_text(json.dumps(_config(asked.target)))
+        command = [
+            *(str(envoy_binary()), "--config-path", str(config), "--log-level", "error"),
+            *("--concurrency", "1", "--disable-hot-restart"),
+            *("--admin-address-path", str(admin)),
+        ]
+        environment = {**os.environ, "KEYFENCE_EDGE_TOKEN": asked.token}
+        with running(command, environment, lambda: _port_of(admin) is not None) as process:
+            port = _port_of(admin)
+            if port is None:
+                raise RuntimeError("Envoy does not say where it listens")
+            yield Edge(process, port, asked)
+
+
+def _config(target: str) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(_EXAMPLE.read_text())
+    listener = config["static_resources"]["listeners"][0]
+    listener["address"]["socket_address"]["port_value"] = 0
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    # Writing to a file that nobody reads is not what is measured.
+    del manager["access_log"]
+    host = manager["route_config"]["virtual_hosts"][0]
+    settings = host["typed_per_filter_config"]["envoy.filters.http.ext_authz"]["check_settings"]
+    settings["context_extensions"]["keyspace"] = "demo"
+    for route in host["routes"]:
+        if "route" in route:
+            del route["route"]
+            route["direct_response"] = {"status": 200}
+    for cluster in config["static_resources"]["clusters"]:
+        if cluster["name"] == "keyfence":
+            endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+            endpoint["address"] = {"pipe": {"path": target.removeprefix("unix:")}}
+    config["admin"] = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}}
+    return config
+
+
+def _port_of(admin: Path) -> int | None:
+    """Where the edge listens; None until it does."""
+    try:
+        address = admin.read_text().strip()
+        if not address:
+            return None
+        with urllib.request.urlopen(f"http://{address}/listeners?format=json", timeout=5) as got:
+            listeners = json.load(got).get("listener_statuses", [])
+    except OSError:
+        return None
+    return next((one["local_address"]["socket_address"]["port_value"] for one in listeners), None)
+
+
+async def _run_round(edge: Edge, api_key: str, requests: int) -> Round:
+    request = (
+        f"GET {_PATH} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {api_key}\r\n\r\n".encode()
+    )
+    before = _cpu(edge)
+    began = time.perf_counter()
+    await asyncio.gather(
+        *(_client(edge.port, request, requests // IN_FLIGHT) for _ in range(IN_FLIGHT))
+    )
+    seconds = time.perf_counter() - began
+    after = _cpu(edge)
+    count = requests // IN_FLIGHT * IN_FLIGHT
+    envoy, asked = ((b - a) / count * 1e6 for a, b in zip(before, after, strict=True))
+    return Round(envoy, asked, envoy + asked, count / seconds)
+
+
+async def _client(port: int, request: bytes, requests: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(requests):
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(head.decode("latin-1"))
+    writer.close()
+    await writer.wait_closed()
+
+
+def _cpu(edge: Edge) -> tuple[float, float]:
+    times = edge.envoy.cpu_times()
+    return float(times.user + times.system), edge.asked.cpu_seconds()
+
+
+def _report(ours: Sequence[Round], floor: Sequence[Round]) -> None:
+    print(f"\nThe edge: {len(ours)} rounds in turn, {IN_FLIGHT} requests in flight")
+    print(f"{'':28}{'keyfence':>12}{'empty':>12}{'ratio':>8}{'from':>8}{'to':>8}")
+    for title, field in (
+        ("both CPU, µs a request", "together"),
+        ("Envoy's CPU, µs a request", "envoy"),
+        ("server's CPU, µs a request", "asked"),
+        ("requests a second", "requests_per_second"),
+    ):
+        a = [getattr(one, field) for one in ours]
+        b = [getattr(one, field) for one in floor]
+        ratios = [x / y for x, y in zip(a, b, strict=True)]
+        print(
+            f"{title:28}{statistics.median(a):12.1f}{statistics.median(b):12.1f}"
+            f"{statistics.median(ratios):8.2f}{min(ratios):8.2f}{max(ratios):8.2f}"
+        )

@@ -1,0 +1,123 @@
+"""Password hashing by argon2id, in threads of its own.
+
+A hash takes a core for a tenth of a second and 64 MiB, on purpose. Three things keep
+that from the rest of the server, whoever floods it with log-ins: the threads are few,
+they yield to every other thread (on Linux a thread has a priority of its own), and so
+few calls may wait for them that what waits is answered soon.
+
+What is hashed is not the password but its digest under a pepper. So a stolen database
+lets nobody try passwords, long ones cost no more than short ones, and the pepper's
+version tells which to renew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+
+import argon2
+
+from keyfence_server.domain.accounts import PasswordHash
+from keyfence_server.domain.errors import Overloaded
+from keyfence_server.domain.secrets import Peppers, Plaintext
+
+MEMORY_MIB: Final = 64
+PASSES: Final = 3
+WORKERS: Final = 1
+
+_WAITING: Final = 32
+_NICENESS: Final = 10
+# No key has a NUL, so no password's digest can be a key's.
+_KIND: Final = "password\0"
+
+
+class Argon2Passwords:
+    """Keeps the `PasswordHashes` port.
+
+    Args:
+        memory_mib: that a hash takes. With `passes`, the second choice of RFC 9106, but
+            on one core, so that a log-in never takes more.
+        workers: how many hashes are made at once.
+        waiting: the most calls that may be in a turn.
+    """
+
+    def __init__(
+        self,
+        peppers: Peppers,
+        *,
+        memory_mib: int = MEMORY_MIB,
+        passes: int = PASSES,
+        workers: int = WORKERS,
+        waiting: int = _WAITING,
+    ) -> None:
+        self._peppers = peppers
+        self._hasher = argon2.PasswordHasher(
+            time_cost=passes,
+            memory_cost=memory_mib * 1024,
+            parallelism=1,
+            type=argon2.Type.ID,
+        )
+        self._threads = ThreadPoolExecutor(workers, "passwords", initializer=_yield_to_others)
+        self._places = waiting
+        # Of no password: nothing that anybody can send has an empty digest.
+        self._nobodys = PasswordHash(self._hasher.hash(b""), 0)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """See the port."""
+        if self._places == 0:
+            raise Overloaded(
+                "too many passwords are being checked already; try again in a few seconds",
+                limit="passwords",
+            )
+        self._places -= 1
+        try:
+            yield
+        finally:
+            self._places += 1
+
+    async def hash(self, password: Plaintext) -> PasswordHash:
+        """See the port."""
+        digest = self._peppers.digest(_KIND + password.reveal())
+        loop = asyncio.get_running_loop()
+        text = await loop.run_in_executor(self._threads, self._hasher.hash, digest.value)
+        return PasswordHash(text, digest.pepper_version)
+
+    async def verify(self, password: Plaintext, kept: PasswordHash | None) -> bool:
+        """See the port."""
+        kept = kept or self._nobodys
+        digest = self._peppers.digest_under(kept.pepper_version, _KIND + password.reveal())
+        if digest is None:
+            # Of nobody, or kept under a pepper that is gone: the same work, and a no.
+            kept, digest = self._nobodys, self._peppers.digest(_KIND + password.reveal())
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._matches, kept.text, digest.value)
+
+    def is_outdated(self, kept: PasswordHash) -> bool:
+        """See the port."""
+        return (
+            kept.pepper_version != self._peppers.current_version
+            or self._hasher.check_needs_rehash(kept.text)
+        )
+
+    def close(self) -> None:
+        """Lets the threads go, without waiting for what they are at."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _matches(self, kept: str, digest: bytes) -> bool:
+        try:
+            return self._hasher.verify(kept, digest)
+        except argon2.exceptions.VerifyMismatchError:
+            return False
+
+
+def _yield_to_others() -> None:
+    # Elsewhere the priority would be that of the whole process.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,0 +1,135 @@
+"""Writing what is no mutation: keys' uses, and the chain of audit events.
+
+None of it locks the head, so that it neither waits for mutations nor takes a revision.
+The chain has a head of its own; a mutation locks that one last, so there is no order in
+which two could wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, Final
+
+from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from keyfence_server.adapters.sql.errors import StoreFault
+from keyfence_server.adapters.sql.records import event_to_row
+from keyfence_server.adapters.sql.schema import audit_events, audit_head, key_use_days, key_uses
+from keyfence_server.application.audit_chain import chained
+from keyfence_server.application.ports import AuditEvent, ChainEnd, KeyUse, UseToAdd
+from keyfence_server.domain.keys import KeyId
+
+_BATCH: Final = 1_000
+"""Rows in a statement: both databases stop at about 32,000 parameters."""
+
+
+async def append_to_chain(
+    connection: AsyncConnection, events: Sequence[AuditEvent], *, revision: int | None = None
+) -> None:
+    """Adds events to the chain, in a transaction that somebody else commits.
+
+    Those that are in it already, because an earlier try was carried out after all, are
+    not added again.
+    """
+    head = (await connection.execute(select(audit_head).with_for_update())).mappings().first()
+    if head is None:
+        raise StoreFault("the chain of audit events has lost its head")
+    if revision is None:
+        events = await _not_yet_in(connection, events)
+        if not events:
+            return
+    recorded = list(chained(ChainEnd(head["event_count"], head["hash"]), events, revision=revision))
+    rows = [event_to_row(one) for one in recorded]
+    for start in range(0, len(rows), _BATCH):
+        await connection.execute(insert(audit_events), rows[start : start + _BATCH])
+    last = recorded[-1]
+    await connection.execute(update(audit_head).values(event_count=last.sequence, hash=last.hash))
+
+
+async def _not_yet_in(
+    connection: AsyncConnection, events: Sequence[AuditEvent]
+) -> Sequence[AuditEvent]:
+    present: set[str] = set()
+    for start in range(0, len(events), _BATCH):
+        ids = [event.event_id for event in events[start : start + _BATCH]]
+        query = select(audit_events.c.event_id).where(audit_events.c.event_id.in_(ids))
+        present |= set((await connection.execute(query)).scalars())
+    return [event for event in events if event.event_id not in present]
+
+
+async def add_uses(
+    connection: AsyncConnection, uses: Sequence[UseToAdd], *, forget_before: date
+) -> None:
+    """Adds uses, in a transaction that somebody else commits."""
+    # In one order everywhere, so that two servers cannot wait for each other.
+    totals = [
+        {
+            "key_id": key_id,
+            "last_used_time": use.last_used_time,
+            "last_used_address": use.last_used_address,
+            "use_count": use.count,
+        }
+        for key_id, use in sorted(_by_key(uses).items())
+    ]
+    days: Counter[tuple[str, str]] = Counter()
+    for one in uses:
+        days[one.key_id, one.day.isoformat()] += one.use.count
+    by_day = [
+        {"key_id": key_id, "day": day, "use_count": count}
+        for (key_id, day), count in sorted(days.items())
+    ]
+    for start in range(0, len(totals), _BATCH):
+        await connection.execute(_add_totals(connection), totals[start : start + _BATCH])
+    for start in range(0, len(by_day), _BATCH):
+        await connection.execute(_add_days(connection), by_day[start : start + _BATCH])
+    await connection.execute(
+        delete(key_use_days).where(key_use_days.c.day < forget_before.isoformat())
+    )
+
+
+def _by_key(uses: Sequence[UseToAdd]) -> dict[KeyId, KeyUse]:
+    by_key: dict[KeyId, KeyUse] = {}
+    for one in uses:
+        known = by_key.get(one.key_id)
+        if known is None:
+            by_key[one.key_id] = one.use
+            continue
+        last = max(known, one.use, key=lambda use: use.last_used_time)
+        count = known.count + one.use.count
+        by_key[one.key_id] = KeyUse(last.last_used_time, last.last_used_address, count)
+    return by_key
+
+
+def _insert(connection: AsyncConnection, table: Any) -> Any:
+    """An INSERT that knows ON CONFLICT, which both databases write alike."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def _add_totals(connection: AsyncConnection) -> Any:
+    statement = _insert(connection, key_uses)
+    new = statement.excluded
+    is_newer = new.last_used_time > key_uses.c.last_used_time
+    return statement.on_conflict_do_update(
+        index_elements=[key_uses.c.key_id],
+        set_={
+            "use_count": key_uses.c.use_count + new.use_count,
+            "last_used_address": case(
+                (is_newer, new.last_used_address), else_=key_uses.c.last_used_address
+            ),
+            "last_used_time": case((is_newer, new.last_used_time), else_=key_uses.c.last_used_time),
+        },
+    )
+
+
+def _add_days(connection: AsyncConnection) -> Any:
+    statement = _insert(connection, key_use_days)
+    return statement.on_conflict_do_update(
+        index_elements=[key_use_days.c.key_id, key_use_days.c.day],
+        set_={"use_count": key_use_days.c.use_count + statement.excluded.use_count},
+    )

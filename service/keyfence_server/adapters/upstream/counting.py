@@ -1,0 +1,45 @@
+"""Rate limits of a sidecar: every check of a limited key is counted upstream, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from keyfence.v1 import authorization_service_pb2 as messages
+from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.application.checks import Question, Verdict
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.limits import RateLimitStatus
+from keyfence_server.domain.verdicts import Reason
+
+CountedFrom = Callable[[messages.AuthenticateResponse], tuple[Reason, RateLimitStatus | None]]
+
+
+class CountedUpstream:
+    """Keeps the port `Counting` by asking upstream whose key it is, which counts."""
+
+    notes_uses = True
+
+    def __init__(self, upstream: Upstream, counted_from: CountedFrom) -> None:
+        self._upstream = upstream
+        self._counted_from = counted_from
+
+    async def counted(self, verdict: Verdict, facts: KeyFacts, question: Question) -> Verdict:
+        """See `Counting`."""
+        if verdict.reason not in (Reason.OK, Reason.SCOPE_MISSING):
+            return verdict
+        response = await self._upstream.authenticate(
+            messages.AuthenticateRequest(
+                api_key=question.api_key,
+                keyspace=facts.key.keyspace,
+                client_address=question.client_address,
+                # A check that lacks a scope is not counted; it only learns where the limit is.
+                cost=question.cost if verdict.reason is Reason.OK else 0,
+                at_least_revision=verdict.revision,
+            )
+        )
+        reason, status = self._counted_from(response)
+        if verdict.reason is Reason.SCOPE_MISSING and reason is Reason.OK:
+            reason = Reason.SCOPE_MISSING
+        missing = verdict.missing_scopes if reason is Reason.SCOPE_MISSING else ()
+        return replace(verdict, reason=reason, missing_scopes=missing, rate_limit=status)

@@ -1,0 +1,89 @@
+"""Reads what somebody wants an account to be, and says what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from keyfence_server.application.key_inputs import has_control_characters, read_display_name
+from keyfence_server.application.ports import FactSource, Snapshot
+from keyfence_server.domain.accounts import (
+    PLAN_RULE,
+    Email,
+    is_plan,
+    normalized_password,
+    parse_email,
+    password_problem,
+)
+from keyfence_server.domain.declarations import AccountsDeclaration
+from keyfence_server.domain.errors import InvalidInput, NotFound
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.secrets import Plaintext
+
+MAX_COMMENT: Final = 200
+
+
+def read_email(path: str, text: str) -> Email:
+    """An e-mail address."""
+    try:
+        return parse_email(text)
+    except ValueError as error:
+        raise InvalidInput.field(path, str(error)) from None
+
+
+def read_password(path: str, password: Plaintext) -> Plaintext:
+    """A password that somebody has, whatever it is, as long as it can be looked at."""
+    if not password.reveal():
+        raise InvalidInput.field(path, "is missing")
+    try:
+        return normalized_password(password)
+    except ValueError as error:
+        raise InvalidInput.field(path, str(error)) from None
+
+
+def read_new_password(
+    path: str, password: Plaintext, declared: AccountsDeclaration, email: Email
+) -> Plaintext:
+    """A password that somebody chooses."""
+    normalized = read_password(path, password)
+    problem = password_problem(normalized, min_length=declared.password_min_length, email=email)
+    if problem:
+        raise InvalidInput.field(path, problem)
+    return normalized
+
+
+def read_account_display_name(path: str, text: str) -> str:
+    """What people call an account, if they call it anything."""
+    return read_display_name(path, text) if text else ""
+
+
+def read_plan(path: str, text: str) -> str:
+    """A plan; empty for none."""
+    if not is_plan(text):
+        raise InvalidInput.field(path, PLAN_RULE)
+    return text
+
+
+def read_comment(text: str) -> str:
+    """Why something was done, for the audit log."""
+    if len(text) > MAX_COMMENT or has_control_characters(text):
+        raise InvalidInput.field("comment", f"at most {MAX_COMMENT} characters, none of control")
+    return text
+
+
+async def get_accounts_keyspace(
+    source: FactSource | Snapshot, name: str
+) -> tuple[Keyspace, AccountsDeclaration]:
+    """The keyspace, and what it says of accounts.
+
+    Raises:
+        NotFound: there is none that has accounts. Strangers may ask, and do not learn
+            whether there is one that has none.
+    """
+    keyspace = await source.find_keyspace(name)
+    if keyspace is None or keyspace.declaration.accounts is None:
+        raise NotFound(
+            f'there is no keyspace "{name[:64]}" that has accounts',
+            reason="KEYSPACE_NOT_FOUND",
+            keyspace=name[:64],
+        )
+    return keyspace, keyspace.declaration.accounts

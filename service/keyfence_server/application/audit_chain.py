@@ -1,0 +1,94 @@
+"""The chain that the audit events make: each holds on to the one before it.
+
+An event's hash is SHA-256 over the hash of the event before it (32 zero bytes before the
+first) and the event itself, written in one way only: a JSON object with its names in
+order, without blanks, in ASCII; what is empty is left out; times are in UTC, in ISO 8601
+with microseconds. So whoever edits, removes, adds or reorders an event has to make every
+later one anew, and then the last hash is another one: it shows for as long as somebody
+has kept an earlier one elsewhere.
+
+What is left out where it is empty lets later versions add fields without making the
+hashes of old events wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from keyfence_server.application.ports import AuditEvent, ChainEnd, RecordedEvent
+
+BEFORE_THE_FIRST: Final = ChainEnd(0, bytes(32))
+
+
+def chained(
+    end: ChainEnd, events: Iterable[AuditEvent], *, revision: int | None = None
+) -> Iterator[RecordedEvent]:
+    """The events with their places behind the end of a chain."""
+    sequence, digest = end.count, end.hash
+    for event in events:
+        sequence += 1
+        digest = hash_of(digest, sequence, revision, event)
+        yield RecordedEvent(sequence=sequence, revision=revision, event=event, hash=digest)
+
+
+def hash_of(previous: bytes, sequence: int, revision: int | None, event: AuditEvent) -> bytes:
+    """The hash of an event at a place in the chain."""
+    fields = {
+        "sequence": sequence,
+        "revision": revision,
+        "event_id": event.event_id,
+        "time": _text_of(event.time),
+        "action": event.action,
+        "actor_key_id": event.actor_key_id,
+        "keyspace": event.keyspace,
+        "account_id": event.account_id,
+        "subject": event.subject,
+        "request_id": event.request_id,
+        "details": event.details,
+    }
+    present = {name: value for name, value in fields.items() if value not in (None, "", {})}
+    text = json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(previous + text.encode("ascii")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a chain is not what it was.
+
+    Attributes:
+        sequence: the place at which it shows.
+        problem: what shows, for people.
+    """
+
+    sequence: int
+    problem: str
+
+
+def follow(end: ChainEnd, events: Iterable[RecordedEvent]) -> tuple[ChainEnd, Break | None]:
+    """Goes along the chain from a place in it.
+
+    Returns:
+        How far the chain holds, and what is wrong behind that, if anything is.
+    """
+    for recorded in events:
+        expected = end.count + 1
+        if recorded.sequence != expected:
+            missing = f"events {expected} to {recorded.sequence - 1} are missing"
+            return end, Break(expected, missing)
+        digest = hash_of(end.hash, recorded.sequence, recorded.revision, recorded.event)
+        if digest != recorded.hash:
+            return end, Break(
+                recorded.sequence,
+                f"event {recorded.sequence} is not as it was written, or not where it was",
+            )
+        end = ChainEnd(expected, digest)
+    return end, None
+
+
+def _text_of(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="microseconds")

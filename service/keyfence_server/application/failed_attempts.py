@@ -1,0 +1,139 @@
+"""Attempts that failed: who tried to use what, and was denied.
+
+Anyone can cause them, and as many as they like. So they are put together: those of one
+minute that are alike in keyspace, reason, key and address are one event with a count. Of
+different ones only so many a minute are told apart; the others are counted together by
+keyspace and reason. Nobody can fill the memory or the audit log with them, and none goes
+uncounted.
+
+A text that looks like a key of a keyspace is known by its display prefix, as keys are.
+Of any other text nothing is kept: it may be a password that was put in the wrong place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from keyfence_server.application.ports import AuditEvent, Clock
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.identifiers import new_event_id
+from keyfence_server.domain.verdicts import Reason
+
+ACTION: Final = "check.denied"
+
+_SECONDS_A_MINUTE: Final = 60
+
+
+class _Kind(NamedTuple):
+    """What attempts are put together by."""
+
+    minute: int
+    keyspace: str
+    reason: Reason
+    account_id: str
+    subject: str
+    address: str
+
+
+@dataclass(slots=True)
+class _Tally:
+    """How many attempts of a kind there were, and when.
+
+    Attributes:
+        request_id: of the first one.
+    """
+
+    count: int
+    first: float
+    last: float
+    request_id: str | None
+
+
+class FailedAttempts:
+    """What is noted of attempts that failed and not written down yet.
+
+    Args:
+        most_kinds: how many kinds of attempts to tell apart in a minute.
+
+    Attributes:
+        noted: how many attempts there were in all.
+    """
+
+    def __init__(self, clock: Clock, *, most_kinds: int = 1_000) -> None:
+        self._clock = clock
+        self._most_kinds = most_kinds
+        self._tallies: dict[_Kind, _Tally] = {}
+        self._minute = 0
+        self._kinds = 0
+        self.noted = 0
+
+    def __len__(self) -> int:
+        return len(self._tallies)
+
+    def note(
+        self,
+        reason: Reason,
+        keyspace: str,
+        facts: KeyFacts | None,
+        display_prefix: str,
+        address: str,
+        request_id: str | None,
+    ) -> None:
+        """Notes an attempt.
+
+        Args:
+            keyspace: the one that it was about; empty for unknown.
+            facts: the key's, if it is known.
+            display_prefix: what may be shown of an unknown key; empty for nothing.
+            request_id: of the request that it was made in, if that had one.
+        """
+        self.noted += 1
+        now = self._clock.timestamp()
+        minute = int(now // _SECONDS_A_MINUTE)
+        if minute != self._minute:
+            self._minute, self._kinds = minute, 0
+        account_id = facts.key.account_id if facts else ""
+        subject = facts.key_id if facts else display_prefix
+        kind = _Kind(minute, keyspace, reason, account_id, subject, address)
+        tally = self._tallies.get(kind)
+        if tally is None and self._kinds >= self._most_kinds:
+            kind = _Kind(minute, keyspace, reason, "", "", "")
+            tally = self._tallies.get(kind)
+        if tally is None:
+            self._kinds += 1
+            self._tallies[kind] = _Tally(1, now, now, request_id)
+        else:
+            tally.count += 1
+            tally.last = now
+
+    def take(self, *, unfinished: bool = False) -> list[AuditEvent]:
+        """The events of the minutes that are over, to be written down.
+
+        Args:
+            unfinished: of this minute, too.
+        """
+        minute = int(self._clock.timestamp() // _SECONDS_A_MINUTE)
+        due = [kind for kind in self._tallies if unfinished or kind.minute != minute]
+        return [_event(kind, self._tallies.pop(kind)) for kind in due]
+
+
+def _event(kind: _Kind, tally: _Tally) -> AuditEvent:
+    last = datetime.fromtimestamp(tally.last, UTC)
+    details: dict[str, object] = {"reason": kind.reason.name, "count": tally.count}
+    if kind.address:
+        details["address"] = kind.address
+    if tally.count > 1:
+        details["first_time"] = datetime.fromtimestamp(tally.first, UTC).isoformat()
+    return AuditEvent(
+        event_id=new_event_id(last),
+        time=last,
+        action=ACTION,
+        actor_key_id=None,
+        keyspace=kind.keyspace,
+        account_id=kind.account_id or None,
+        subject=kind.subject,
+        request_id=tally.request_id,
+        details=details,
+    )

@@ -1,0 +1,177 @@
+"""Logging in: from an e-mail address and a password to a session.
+
+An address that no account has and a password that is wrong cannot be told apart, by
+the answer or by the work that is done for it. The password is checked before the
+transaction, since it takes long; so the transaction makes sure that it is still the
+account's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from keyfence_server.application.account_inputs import (
+    get_accounts_keyspace,
+    read_email,
+    read_password,
+)
+from keyfence_server.application.audit import account_event
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.log_in_attempts import LogInAttempts
+from keyfence_server.application.mutations import Done, Effect, Mutations
+from keyfence_server.application.ports import (
+    Change,
+    ChangeKind,
+    Clock,
+    FactSource,
+    PasswordHashes,
+    SessionTokens,
+    Store,
+    Transaction,
+)
+from keyfence_server.domain.accounts import Account, Email, PasswordHash
+from keyfence_server.domain.errors import DomainError, Precondition, Unauthenticated
+from keyfence_server.domain.identifiers import new_session_id
+from keyfence_server.domain.secrets import Plaintext
+from keyfence_server.domain.sessions import Session
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """A session that has begun, and the only copy of its token."""
+
+    session: Session
+    account: Account
+    token: Plaintext
+
+
+class LogIn:
+    """Begins sessions."""
+
+    def __init__(
+        self,
+        store: Store,
+        source: FactSource,
+        mutations: Mutations,
+        hashes: PasswordHashes,
+        attempts: LogInAttempts,
+        tokens: SessionTokens | None,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._mutations = mutations
+        self._hashes = hashes
+        self._attempts = attempts
+        self._tokens = tokens
+        self._clock = clock
+
+    async def log_in(
+        self, caller: Caller, keyspace: str, email: str, password: Plaintext
+    ) -> Done[LoggedIn]:
+        """Begins a session of the account with this address, if this is its password.
+
+        Raises:
+            InvalidInput: the address or the password cannot be any account's.
+            NotFound: there is no such keyspace with accounts.
+            Unauthenticated: no account has this address and this password.
+            Precondition: the account is disabled, or sessions cannot be signed.
+            Throttled, Overloaded: not now.
+        """
+        await get_accounts_keyspace(self._source, keyspace)
+        tokens = self._require_tokens()
+        address = read_email("email", email)
+        given = read_password("password", password)
+        account, renewed = await self._prove(caller, keyspace, address, given)
+
+        async def work(transaction: Transaction, _: Caller) -> Effect[LoggedIn]:
+            current = await transaction.find_account(account.account_id)
+            if current is None or current.password != account.password:
+                raise _failed()
+            effect = await self._begin(transaction, caller, current, renewed)
+            session, owner = effect.value
+            logged_in = LoggedIn(session, owner, tokens.sign(session))
+            return Effect(logged_in, effect.changes, effect.event)
+
+        return await self._mutations.run(caller, work)
+
+    def _require_tokens(self) -> SessionTokens:
+        if self._tokens is None:
+            raise Precondition(
+                "the server was given no key to sign sessions with: set KEYFENCE_SESSION_KEY_FILE",
+                reason="SESSIONS_NOT_SET_UP",
+            )
+        return self._tokens
+
+    async def _prove(
+        self, caller: Caller, keyspace: str, email: Email, password: Plaintext
+    ) -> tuple[Account, PasswordHash | None]:
+        """The account whose password this is; and how to keep that from now on, if it was
+        kept in another way so far."""
+        with self._hashes.turn():
+            async with self._attempts.of_password(
+                keyspace, email.identity, caller.peer()
+            ) as attempt:
+                async with self._store.snapshot() as snapshot:
+                    account = await snapshot.find_account_by_email(keyspace, email.identity)
+                kept = account.password if account is not None else None
+                matches = await self._hashes.verify(password, kept)
+                if account is None or not matches:
+                    raise _failed()
+                attempt.succeed()
+            _require_enabled(account)
+            outdated = self._hashes.is_outdated(account.password)
+            return account, await self._hashes.hash(password) if outdated else None
+
+    async def _begin(
+        self,
+        transaction: Transaction,
+        caller: Caller,
+        account: Account,
+        renewed: PasswordHash | None,
+    ) -> Effect[tuple[Session, Account]]:
+        _require_enabled(account)
+        _, declared = await get_accounts_keyspace(transaction, account.keyspace)
+        now = self._clock.now()
+        session = Session(
+            session_id=new_session_id(now),
+            account_id=account.account_id,
+            keyspace=account.keyspace,
+            create_time=now,
+            expire_time=now + declared.session_lifetime,
+        )
+        changes = [Change(ChangeKind.SESSION, session.session_id, session.keyspace, created=True)]
+        await transaction.insert_session(session)
+        if renewed is not None:
+            account = replace(account, password=renewed, revision=transaction.revision)
+            await transaction.update_account(account)
+            changes.append(Change(ChangeKind.ACCOUNT, account.account_id, account.keyspace))
+        return Effect(
+            (replace(session, revision=transaction.revision), account),
+            tuple(changes),
+            account_event(
+                "account.log_in",
+                caller,
+                account,
+                now,
+                session.session_id,
+                address=caller.peer(),
+            ),
+        )
+
+
+def _failed() -> DomainError:
+    return Unauthenticated(
+        "no account has this e-mail address and this password",
+        reason="LOG_IN_FAILED",
+        cause="LOG_IN_FAILED",
+    )
+
+
+def _require_enabled(account: Account) -> None:
+    if account.is_disabled:
+        raise Precondition(
+            "the account is disabled",
+            reason="ACCOUNT_IS_DISABLED",
+            account_id=account.account_id,
+        )

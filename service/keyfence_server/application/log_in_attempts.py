@@ -1,0 +1,141 @@
+"""Throttles what is tried from an address, without giving anybody a way to lock others out.
+
+What counts is what an address did: the passwords that it got wrong, for one account
+and for all together, and the accounts that it registered. A log-in that succeeds costs
+nothing. Nothing is counted against an account alone, whoever tries it, since then
+anybody could keep its owner from logging in by failing often enough.
+
+A password that is being checked counts as wrong until it turns out to be right, so
+that many sent at once get no more tries than one after the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from ipaddress import IPv6Address, IPv6Network
+from typing import Final
+
+from keyfence_server.application.ports import Clock
+from keyfence_server.application.rate_limits import RateLimits
+from keyfence_server.domain.addresses import Address, parse_address
+from keyfence_server.domain.errors import Throttled
+from keyfence_server.domain.limits import Limit, Rate, Subject
+
+PER_ACCOUNT_AND_ADDRESS: Final = Rate(10, timedelta(minutes=15))
+PER_ADDRESS: Final = Rate(100, timedelta(minutes=15))
+REGISTRATIONS_PER_ADDRESS: Final = Rate(20, timedelta(hours=1))
+
+# A network of IPv6 is what one customer has; all of its addresses are one client's.
+_IPV6_PREFIX: Final = 64
+
+
+class LogInAttempts:
+    """Counts failed log-ins, and registrations.
+
+    Args:
+        limits: counts. What is counted here shares nothing with the limits of keys.
+    """
+
+    def __init__(self, limits: RateLimits, clock: Clock) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._under_way: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def of_password(
+        self, keyspace: str, identity: str, address: str
+    ) -> AsyncIterator[PasswordAttempt]:
+        """Around the checking of a password. Unless it is told that the password was
+        right, the attempt counts.
+
+        Args:
+            identity: what the account is tried by: an e-mail address's identity.
+            address: where from; empty for unknown.
+
+        Raises:
+            Throttled: too many have failed.
+        """
+        limits = _password_limits(keyspace, identity, _network_of(address))
+        await self._require_room(limits)
+        names = [limit.name for limit in limits]
+        self._under_way.update(names)
+        attempt = PasswordAttempt()
+        try:
+            yield attempt
+        finally:
+            if not attempt.succeeded:
+                await self._limits.take(limits, 1)
+            self._under_way.subtract(names)
+            # What has come to nothing must not stay: names come from strangers.
+            for name in names:
+                if not self._under_way[name]:
+                    del self._under_way[name]
+
+    async def count_registration(self, keyspace: str, address: str) -> None:
+        """Counts an account that somebody wants to register. Raises `Throttled`."""
+        network = _network_of(address)
+        if network is None:
+            return
+        limit = Limit(Subject.ACCOUNT, f"register/{keyspace}/{network}", REGISTRATIONS_PER_ADDRESS)
+        passed, status = await self._limits.take([limit], 1)
+        if not passed:
+            raise self._throttled(status.reset_at)
+
+    async def _require_room(self, limits: Sequence[Limit]) -> None:
+        for limit in limits:
+            status = await self._limits.look([limit])
+            if status.remaining <= self._under_way[limit.name]:
+                raise self._throttled(status.reset_at)
+
+    def _throttled(self, reset_at: int) -> Throttled:
+        seconds = max(1, reset_at - int(self._clock.timestamp()))
+        return Throttled(
+            f"too many attempts from this address; try again in {seconds} seconds",
+            retry_after_seconds=seconds,
+        )
+
+
+class PasswordAttempt:
+    """A password that is being checked."""
+
+    def __init__(self) -> None:
+        self.succeeded = False
+
+    def succeed(self) -> None:
+        """Tells that the password was right: the attempt does not count."""
+        self.succeeded = True
+
+
+def _password_limits(keyspace: str, identity: str, network: str | None) -> list[Limit]:
+    # The counter may be shared and seen by others, who need not see addresses of people.
+    name = hashlib.sha256(f"{keyspace}\0{identity}".encode()).hexdigest()[:32]
+    limits = [
+        Limit(Subject.ACCOUNT, f"password/{name}/{network or 'unknown'}", PER_ACCOUNT_AND_ADDRESS)
+    ]
+    if network is not None:
+        limits.append(Limit(Subject.ACCOUNT, f"passwords/{keyspace}/{network}", PER_ADDRESS))
+    return limits
+
+
+def _network_of(address: str) -> str | None:
+    """Whose address it is, as far as addresses tell; None where it tells nothing.
+
+    A loopback address is that of a proxy on this machine, and so of all who come by it.
+    """
+    parsed = _parsed(address)
+    if parsed is None or parsed.is_loopback:
+        return None
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Network((parsed, _IPV6_PREFIX), strict=False))
+    return str(parsed)
+
+
+def _parsed(address: str) -> Address | None:
+    try:
+        return parse_address(address)
+    except ValueError:
+        return None

@@ -1,0 +1,196 @@
+"""Reading the audit log, and finding out whether it is what was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, Break, follow
+from keyfence_server.application.callers import Caller, Operator
+from keyfence_server.application.pages import (
+    Page,
+    read_page_size,
+    read_page_token,
+    write_page_token,
+)
+from keyfence_server.application.ports import (
+    ChainEnd,
+    EventFilter,
+    RecordedEvent,
+    Snapshot,
+    Store,
+)
+from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.keyspaces import SYSTEM
+from keyfence_server.domain.system import ALL_KEYSPACES
+
+MAX_EVENTS: Final = 10_000
+
+_HASH_BYTES: Final = 32
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditListing:
+    """Which events to list. Fields and defaults as in `ListAuditEventsRequest`."""
+
+    keyspace: str = ""
+    account_id: str = ""
+    subject: str = ""
+    actor_id: str = ""
+    action_prefix: str = ""
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    page_size: int = 0
+    page_token: str = ""
+    newest_first: bool = False
+    after_sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """How far the chain holds.
+
+    Attributes:
+        end: the last event up to which it does.
+        is_complete: whether that is the end of the chain.
+        problem: what is wrong with the event behind it, for people; empty for nothing.
+    """
+
+    end: ChainEnd
+    is_complete: bool
+    problem: str = ""
+
+
+class ReadAudit:
+    """Answers questions about what was done, from the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def list(self, caller: Caller, listing: AuditListing) -> Page[RecordedEvent]:
+        """Events of what the caller may know of, in the order of the chain.
+
+        Raises:
+            InvalidInput: the page's size or token, or another field, is wrong.
+            Forbidden: the keyspace is not for this caller.
+        """
+        caller.require_key_management("audit:read")
+        which = _filter(caller, listing)
+        if which.keyspaces is None:
+            which = _within_reach(caller, which)
+        limit = read_page_size(listing.page_size)
+        question = (
+            "audit",
+            caller.credential_id or "",
+            *(str(value) for value in _fields(listing)),
+        )
+        token = read_page_token(listing.page_token, *question)
+        after = _place(token) if token else None
+        async with self._store.snapshot() as snapshot:
+            events = await snapshot.list_events(
+                which, after=after, limit=limit + 1, newest_first=listing.newest_first
+            )
+        more = len(events) > limit
+        items = tuple(events[:limit])
+        return Page(items, write_page_token(str(items[-1].sequence), *question) if more else "")
+
+    async def verify(self, after: ChainEnd, max_events: int) -> Verified:
+        """Goes along the chain from a place in it.
+
+        Args:
+            after: where to begin, and the hash that the event there is known to have.
+            max_events: 0 for the most that there can be.
+
+        Raises:
+            InvalidInput: a field is wrong.
+        """
+        if after.count < 0 or not 0 <= max_events <= MAX_EVENTS:
+            raise InvalidInput.field("max_events", f"1 to {MAX_EVENTS} events, from the first on")
+        if after.count == 0:
+            after = BEFORE_THE_FIRST
+        elif len(after.hash) != _HASH_BYTES:
+            raise InvalidInput.field("after_hash", "is the 32 bytes of that event's hash")
+        async with self._store.snapshot() as snapshot:
+            return await _verified(snapshot, after, max_events or MAX_EVENTS)
+
+
+async def _verified(snapshot: Snapshot, end: ChainEnd, left: int) -> Verified:
+    head = await snapshot.end_of_events()
+    fault: Break | None = None
+    while left:
+        events = await snapshot.list_events(EventFilter(), after=end.count, limit=min(left, _BATCH))
+        if not events:
+            return _at_the_end(end, head)
+        left -= len(events)
+        end, fault = follow(end, events)
+        if fault is not None:
+            return Verified(end, is_complete=False, problem=fault.problem)
+    if end.count >= head.count:
+        return _at_the_end(end, head)
+    return Verified(end, is_complete=False)
+
+
+def _at_the_end(end: ChainEnd, head: ChainEnd) -> Verified:
+    if end == head:
+        return Verified(end, is_complete=True)
+    if end.count < head.count:
+        problem = f"events {end.count + 1} to {head.count} are missing at the end"
+    elif end.count > head.count:
+        problem = f"there are events behind {head.count}, which was the last"
+    else:
+        problem = f"event {end.count} is not the one that was written last"
+    return Verified(end, is_complete=False, problem=problem)
+
+
+def _place(token: str) -> int:
+    try:
+        return int(token)
+    except ValueError:
+        raise InvalidInput.field("page_token", "is not of this listing") from None
+
+
+def _fields(listing: AuditListing) -> tuple[object, ...]:
+    """What must stay as it is from page to page."""
+    alone = replace(listing, page_size=0, page_token="")
+    return tuple(getattr(alone, name) for name in AuditListing.__slots__)
+
+
+def _filter(caller: Caller, listing: AuditListing) -> EventFilter:
+    keyspace, account_id = listing.keyspace, listing.account_id
+    if listing.after_sequence < 0:
+        raise InvalidInput.field("after_sequence", "is the sequence of an event, or nothing")
+    own = caller.own
+    if own is not None:
+        # Whose events are listed comes from the credential, whatever the request says.
+        keyspace, account_id = keyspace or own.keyspace, account_id or own.account_id
+        if account_id != own.account_id:
+            raise InvalidInput.field("account_id", "an account sees its own events alone")
+    if keyspace:
+        caller.require_reach(keyspace)
+    return EventFilter(
+        keyspaces=frozenset({keyspace}) if keyspace else None,
+        account_id=account_id or None,
+        subject=listing.subject or None,
+        actor_key_id=listing.actor_id or None,
+        action_prefix=listing.action_prefix or None,
+        start_time=listing.start_time,
+        end_time=listing.end_time,
+        after_sequence=listing.after_sequence or None,
+    )
+
+
+def _within_reach(caller: Caller, which: EventFilter) -> EventFilter:
+    """The filter, with the keyspaces that an operator's credential is bound to, and so is
+    every one that it was delegated from."""
+    if not isinstance(caller, Operator):
+        raise TypeError("only operators see more than one account's events")
+    facts = caller.facts
+    sees_system = facts.acts_on(SYSTEM)
+    named = [set(key.bound_keyspaces) for key in facts.lineage]
+    explicit = [names for names in named if ALL_KEYSPACES not in names]
+    if not explicit:
+        return replace(which, but_keyspace=None if sees_system else SYSTEM)
+    names = set.intersection(*explicit) - {SYSTEM}
+    return replace(which, keyspaces=frozenset(names | ({SYSTEM} if sees_system else set())))

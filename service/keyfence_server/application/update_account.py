@@ -1,0 +1,226 @@
+"""Changing an account: its name, its address, its password, its plan.
+
+Whoever has got hold of a session must not get hold of the account with it: a session
+changes the address and the password only with the password as it is. Checking and
+hashing take long, so they come before the transaction, which makes sure that nothing
+has changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from keyfence_server.application.account_inputs import (
+    get_accounts_keyspace,
+    read_account_display_name,
+    read_email,
+    read_new_password,
+    read_password,
+    read_plan,
+)
+from keyfence_server.application.audit import account_event
+from keyfence_server.application.callers import AccountSession, Caller
+from keyfence_server.application.key_inputs import read_labels
+from keyfence_server.application.log_in_attempts import LogInAttempts
+from keyfence_server.application.mutations import Done, Effect, Mutations
+from keyfence_server.application.ports import (
+    Change,
+    ChangeKind,
+    Clock,
+    PasswordHashes,
+    Store,
+    Transaction,
+)
+from keyfence_server.application.read_accounts import get_for_caller
+from keyfence_server.application.register_account import require_email_is_free
+from keyfence_server.domain.accounts import Account, PasswordHash
+from keyfence_server.domain.declarations import AccountsDeclaration
+from keyfence_server.domain.errors import Conflict, Forbidden, InvalidInput
+from keyfence_server.domain.secrets import Plaintext
+
+_NOTHING: Final = Plaintext("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountUpdate:
+    """How an account should become. Only the fields that `fields` names count, and
+    `new_password`, if it is not empty."""
+
+    account_id: str = ""
+    fields: Collection[str] = ()
+    email: str = ""
+    display_name: str = ""
+    plan: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    new_password: Plaintext = _NOTHING
+    current_password: Plaintext = _NOTHING
+    if_revision: int = 0
+
+    @property
+    def sets_password(self) -> bool:
+        """Whether there is a new password."""
+        return bool(self.new_password.reveal())
+
+
+class UpdateAccount:
+    """Changes accounts."""
+
+    def __init__(
+        self,
+        store: Store,
+        mutations: Mutations,
+        hashes: PasswordHashes,
+        attempts: LogInAttempts,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._mutations = mutations
+        self._hashes = hashes
+        self._attempts = attempts
+        self._clock = clock
+
+    async def update(self, caller: Caller, update: AccountUpdate) -> Done[Account]:
+        """Changes what the update names and nothing else.
+
+        Raises:
+            InvalidInput: a field cannot be changed, or not to that.
+            Forbidden: the caller may not change it, or has not proved to be the owner.
+            NotFound: there is no such account for this caller.
+            AlreadyDone: another account has the address.
+            Conflict: the account has changed meanwhile.
+            Throttled, Overloaded: not now.
+        """
+        caller.require_account_management("accounts:write")
+        _require_changeable(caller, update)
+        async with self._store.snapshot() as snapshot:
+            account = await get_for_caller(snapshot, caller, update.account_id)
+            _, declared = await get_accounts_keyspace(snapshot, account.keyspace)
+        password = await self._prove_and_hash(caller, account, update, declared)
+
+        async def work(transaction: Transaction, asking: Caller) -> Effect[Account]:
+            asking.require_account_management("accounts:write")
+            before = await get_for_caller(transaction, asking, update.account_id)
+            _require_unchanged(before, account, update)
+            return await self._update(transaction, asking, before, update, password)
+
+        return await self._mutations.run(caller, work)
+
+    async def _prove_and_hash(
+        self,
+        caller: Caller,
+        account: Account,
+        update: AccountUpdate,
+        declared: AccountsDeclaration,
+    ) -> PasswordHash | None:
+        """The new password's hash, if there is one, once the caller may set it."""
+        chosen = None
+        if update.sets_password:
+            email = account.email
+            if "email" in update.fields:
+                email = read_email("account.email", update.email)
+            chosen = read_new_password("new_password", update.new_password, declared, email)
+        must_prove = caller.own is not None and (chosen is not None or "email" in update.fields)
+        if chosen is None and not must_prove:
+            return None
+        with self._hashes.turn():
+            if must_prove:
+                await self._prove(caller, account, update.current_password)
+            return await self._hashes.hash(chosen) if chosen is not None else None
+
+    async def _prove(self, caller: Caller, account: Account, password: Plaintext) -> None:
+        rejected = Forbidden(
+            "to change the e-mail address or the password, give the account's current password",
+            reason="PASSWORD_REJECTED",
+        )
+        if not password.reveal():
+            raise rejected
+        given = read_password("current_password", password)
+        async with self._attempts.of_password(
+            account.keyspace, account.email.identity, caller.peer()
+        ) as attempt:
+            if not await self._hashes.verify(given, account.password):
+                raise rejected
+            attempt.succeed()
+
+    async def _update(
+        self,
+        transaction: Transaction,
+        caller: Caller,
+        before: Account,
+        update: AccountUpdate,
+        password: PasswordHash | None,
+    ) -> Effect[Account]:
+        account = before
+        for name in sorted(update.fields):
+            account = _SETTERS[name](account, update)
+        if password is not None:
+            account = replace(account, password=password)
+        if account == before:
+            return Effect(before)
+        now = self._clock.now()
+        account = replace(account, update_time=now)
+        await require_email_is_free(transaction, account)
+        await transaction.update_account(account)
+        if password is not None:
+            # Whoever knew the old one must not stay in.
+            own = caller.credential_id if isinstance(caller, AccountSession) else None
+            await transaction.end_sessions(account.account_id, now, but=own)
+        changed = sorted({*update.fields, *(["password"] if password else [])})
+        return Effect(
+            replace(account, revision=transaction.revision),
+            (Change(ChangeKind.ACCOUNT, account.account_id, account.keyspace),),
+            account_event("account.update", caller, account, now, fields=changed),
+        )
+
+
+def _require_changeable(caller: Caller, update: AccountUpdate) -> None:
+    unknown = sorted(set(update.fields) - _SETTERS.keys())
+    if unknown or not (update.fields or update.sets_password):
+        raise InvalidInput.field(
+            "update_mask",
+            (f"{unknown[0][:64]!r} cannot be changed; " if unknown else "name what to change; ")
+            + f"possible: {', '.join(sorted(_SETTERS))}",
+        )
+    if not caller.is_operator and not _OWNERS.issuperset(update.fields):
+        raise InvalidInput.field(
+            "update_mask", f"an account changes its {' and '.join(sorted(_OWNERS))} alone"
+        )
+
+
+def _require_unchanged(now: Account, then: Account, update: AccountUpdate) -> None:
+    """Makes sure that what was decided before the transaction still counts."""
+    moved_on = update.if_revision not in (0, now.revision)
+    if moved_on or now.password != then.password:
+        raise Conflict(
+            f"the account is at revision {now.revision} by now; read it again and decide again",
+            revision=str(now.revision),
+        )
+
+
+def _set_email(account: Account, update: AccountUpdate) -> Account:
+    return replace(account, email=read_email("account.email", update.email))
+
+
+def _set_display_name(account: Account, update: AccountUpdate) -> Account:
+    name = read_account_display_name("account.display_name", update.display_name)
+    return replace(account, display_name=name)
+
+
+def _set_plan(account: Account, update: AccountUpdate) -> Account:
+    return replace(account, plan=read_plan("account.plan", update.plan))
+
+
+def _set_labels(account: Account, update: AccountUpdate) -> Account:
+    return replace(account, labels=read_labels(update.labels))
+
+
+_SETTERS: Final[Mapping[str, Callable[[Account, AccountUpdate], Account]]] = {
+    "email": _set_email,
+    "display_name": _set_display_name,
+    "plan": _set_plan,
+    "labels": _set_labels,
+}
+# The rest is for the product to decide, which may rest decisions of its own on it.
+_OWNERS: Final = frozenset({"email", "display_name"})

@@ -1,0 +1,191 @@
+"""An authority: a server process on a store."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from keyfence_server.adapters.passwords import Argon2Passwords
+from keyfence_server.adapters.rate_limits.memory import MemoryCounter
+from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
+from keyfence_server.adapters.session_tokens import JwtSessionTokens
+from keyfence_server.adapters.sql import StoreOptions, open_store
+from keyfence_server.application.apply_keyspace import ApplyKeyspace
+from keyfence_server.application.checks import CountedHere
+from keyfence_server.application.create_key import CreateKey
+from keyfence_server.application.disable_account import DisableAccount
+from keyfence_server.application.first_start import FirstStart
+from keyfence_server.application.log_in import LogIn
+from keyfence_server.application.log_in_attempts import LogInAttempts
+from keyfence_server.application.log_out import LogOut
+from keyfence_server.application.mutations import Mutations
+from keyfence_server.application.ports import Clock, Store
+from keyfence_server.application.presented_sessions import PresentedSessions
+from keyfence_server.application.rate_limits import OnFailure, RateCounter, RateLimits
+from keyfence_server.application.read_accounts import ReadAccounts
+from keyfence_server.application.read_audit import ReadAudit
+from keyfence_server.application.read_keys import ReadKeys
+from keyfence_server.application.read_keyspaces import ReadKeyspaces
+from keyfence_server.application.register_account import RegisterAccount
+from keyfence_server.application.revoke_key import RevokeKey
+from keyfence_server.application.rotate_key import RotateKey
+from keyfence_server.application.update_account import UpdateAccount
+from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.backs import Back, FirstStartReport
+from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.config import Settings
+from keyfence_server.domain.secrets import Peppers, Plaintext
+from keyfence_server.membership import AuthorityMembership, alone, among_others
+from keyfence_server.provisioning import (
+    ROOT_KEY_FILE,
+    CannotStart,
+    embedded_database,
+    first_keyspaces,
+    given_root_credential,
+    lock_database,
+    make_root_credential,
+    provide_peppers,
+    provide_session_keys,
+)
+from keyfence_server.rpc.accounts import AccountService
+from keyfence_server.rpc.audit import AuditService
+from keyfence_server.rpc.keys import KeyService
+from keyfence_server.rpc.keyspaces import KeyspaceService
+from keyfence_server.rpc.pipeline import Service
+from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
+
+
+async def open_authority(settings: Settings, clock: Clock, resources: AsyncExitStack) -> Back:
+    """Opens the store and puts the use cases on it."""
+    given_root = given_root_credential(settings)
+    database = embedded_database(settings)
+    if database is not None:
+        resources.callback(lock_database(settings, database).release)
+    peppers = provide_peppers(settings, database)
+    session_keys = provide_session_keys(settings, database)
+    tokens = JwtSessionTokens(session_keys) if session_keys is not None else None
+    passwords = Argon2Passwords(
+        peppers,
+        memory_mib=settings.password_memory_mib,
+        passes=settings.password_passes,
+        workers=settings.password_workers,
+    )
+    resources.callback(passwords.close)
+    store_stats = StoreStats()
+    options = StoreOptions(pool_size=settings.database_connections)
+    opened = await open_store(settings.store_url(), options=options)
+    resources.push_async_callback(opened.close)
+    store = MeasuredStore(opened, store_stats)
+    cache = FactCache(
+        store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
+    )
+    membership = (
+        alone(cache, store, settings.lease_terms())
+        if database is not None
+        else among_others(settings, cache, store, opened, settings.lease_terms())
+    )
+    mutations = Mutations(store, membership.fence, clock)
+    counter = _open_shared_counter(settings, resources)
+    rate_limits = RateLimits(clock, MemoryCounter(clock), counter, settings.rate_limit_on_failure)
+    # Passwords are never tried unthrottled, whatever the setting says of keys.
+    attempts = LogInAttempts(
+        RateLimits(clock, MemoryCounter(clock), counter, OnFailure.LOCAL), clock
+    )
+
+    async def first_start() -> FirstStartReport | None:
+        return await _start_first(
+            settings, membership, FirstStart(mutations, peppers, clock), apply_keyspace, given_root
+        )
+
+    apply_keyspace = ApplyKeyspace(store, mutations, clock)
+    return Back(
+        membership=membership,
+        digests=peppers,
+        counting=CountedHere(rate_limits),
+        rate_limit_stats=rate_limits.stats,
+        notes=WriteBehind(store, clock, days_kept=settings.usage_days),
+        store_stats=store_stats,
+        own_services=[
+            *_key_services(store, mutations, apply_keyspace, peppers, clock),
+            _account_service(store, membership, mutations, passwords, attempts, tokens, clock),
+        ],
+        sessions=PresentedSessions(membership.source, tokens) if tokens is not None else None,
+        register=membership.register,
+        mutations=mutations,
+        first_start=first_start,
+    )
+
+
+def _key_services(
+    store: Store,
+    mutations: Mutations,
+    apply_keyspace: ApplyKeyspace,
+    peppers: Peppers,
+    clock: Clock,
+) -> list[Service]:
+    return [
+        KeyService(
+            CreateKey(mutations, peppers, clock),
+            ReadKeys(store, clock),
+            UpdateKey(mutations, clock),
+            RotateKey(mutations, peppers, clock),
+            RevokeKey(mutations, clock),
+        ).service(),
+        KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock)).service(),
+        AuditService(ReadAudit(store)).service(),
+    ]
+
+
+def _account_service(
+    store: Store,
+    membership: AuthorityMembership,
+    mutations: Mutations,
+    passwords: Argon2Passwords,
+    attempts: LogInAttempts,
+    tokens: JwtSessionTokens | None,
+    clock: Clock,
+) -> Service:
+    source = membership.source
+    return AccountService(
+        RegisterAccount(source, mutations, passwords, attempts, clock),
+        LogIn(store, source, mutations, passwords, attempts, tokens, clock),
+        LogOut(mutations, clock),
+        ReadAccounts(store),
+        UpdateAccount(store, mutations, passwords, attempts, clock),
+        DisableAccount(mutations, clock),
+    ).service()
+
+
+def _open_shared_counter(settings: Settings, resources: AsyncExitStack) -> RateCounter | None:
+    if settings.rate_limit_url is None:
+        return None
+    url = settings.rate_limit_url.get_secret_value()
+    try:
+        shared = RedisCounter(url, settings.rate_limit_timeout_seconds)
+    except InvalidCounterUrl as error:
+        raise CannotStart(f"KEYFENCE_RATE_LIMIT_URL: {error}") from None
+    resources.push_async_callback(shared.close)
+    return shared
+
+
+async def _start_first(
+    settings: Settings,
+    membership: AuthorityMembership,
+    first_start: FirstStart,
+    apply_keyspace: ApplyKeyspace,
+    given_root: Plaintext | None,
+) -> FirstStartReport | None:
+    """Makes the first credential and applies the first keyspaces, if nothing is there yet."""
+    # Revision 1 is the first credential. A first start that was cut off behind it is
+    # taken up again.
+    revision = membership.source.revision
+    if revision > 1:
+        return None
+    declarations = first_keyspaces(settings)
+    if revision == 0:
+        await first_start.make_root(given_root or make_root_credential(settings))
+    applied = [await apply_keyspace.apply_unasked(declaration) for declaration in declarations]
+    return FirstStartReport(
+        root_key_file=None if given_root else settings.data_dir / ROOT_KEY_FILE,
+        keyspaces=tuple(done.value.keyspace for done in applied),
+    )

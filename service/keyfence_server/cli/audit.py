@@ -1,0 +1,254 @@
+"""`keyfence audit`: who did what, and whether the log still says so."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from keyfence_server.cli.completion import complete_keyspace
+from keyfence_server.cli.connection import connect
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.output import (
+    Output,
+    OutputOption,
+    QuietOption,
+    mark,
+    moment,
+    note,
+    plain,
+    print_styled,
+    print_table,
+    say,
+    say_json,
+)
+from keyfence_server.cli.times import since
+
+if TYPE_CHECKING:
+    from keyfence import Client
+    from keyfence.results import AuditEvent, AuditVerification
+
+app = typer.Typer(
+    help="Read the audit log, and find out whether it is whole.", no_args_is_help=True
+)
+
+_ANCHOR: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{64})")
+_PAGE: Final = 1_000
+_MOST_IN_A_CALL: Final = 10_000
+
+
+class Anchor(tuple[int, bytes]):
+    """An event's sequence and its hash, as somebody has noted them."""
+
+    __slots__ = ()
+
+
+def _anchor(text: str) -> Anchor:
+    found = _ANCHOR.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter("write an anchor as SEQUENCE:HASH, as `audit verify` prints it")
+    return Anchor((int(found[1]), bytes.fromhex(found[2])))
+
+
+@app.command(name="list")
+def list_events(
+    context: typer.Context,
+    keyspace: Annotated[
+        str,
+        typer.Option(
+            "--keyspace",
+            "-k",
+            metavar="NAME",
+            autocompletion=complete_keyspace,
+            help="Only events of this keyspace.",
+        ),
+    ] = "",
+    account: Annotated[
+        str, typer.Option("--account", "-a", metavar="ID", help="Only events of this account.")
+    ] = "",
+    subject: Annotated[
+        str,
+        typer.Option(metavar="ID", help="Only what was done to this key, account or keyspace."),
+    ] = "",
+    actor: Annotated[
+        str, typer.Option(metavar="ID", help="Only what this credential has done.")
+    ] = "",
+    action: Annotated[
+        str,
+        typer.Option(metavar="PREFIX", help="Only actions that begin so: key., check.denied, …"),
+    ] = "",
+    start: Annotated[
+        datetime | None,
+        typer.Option(
+            "--since", parser=since, metavar="TIME", help="From then on: 15m ago, or a time."
+        ),
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option("--until", parser=since, metavar="TIME", help="Before then.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="The last so many. 0: all of them.")] = 50,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="With --follow: how often to ask.")
+    ] = 2.0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the last audit events, in the order in which things happened.
+
+    With --follow and --output json each event is one line of JSON.
+    """
+    which = {
+        "keyspace": keyspace or None,
+        "account_id": account or None,
+        "subject": subject or None,
+        "actor_id": actor or None,
+        "action_prefix": action or None,
+        "start_time": start,
+        "end_time": end,
+    }
+    with connect(context) as client:
+        events = _last(client, which, limit)
+        if not follow:
+            _print_events(events, output)
+            return
+        for event in itertools.chain(events, _following(client, which, events, interval)):
+            _print_line(event, output)
+
+
+def _last(client: Client, which: Mapping[str, object], limit: int) -> list[AuditEvent]:
+    newest_first = client.list_audit_events(
+        newest_first=True,
+        page_size=min(limit, _PAGE) if limit else _PAGE,
+        **which,  # type: ignore[arg-type]
+    )
+    events = list(itertools.islice(newest_first, limit or None))
+    events.reverse()
+    return events
+
+
+def _following(
+    client: Client, which: Mapping[str, object], events: list[AuditEvent], interval: float
+) -> Iterator[AuditEvent]:
+    seen = events[-1].sequence if events else 0
+    while True:
+        time.sleep(interval)
+        for event in client.list_audit_events(after_sequence=seen, page_size=_PAGE, **which):  # type: ignore[arg-type]
+            seen = event.sequence
+            yield event
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    anchor: Annotated[
+        list[Anchor] | None,
+        typer.Option(
+            parser=_anchor,
+            metavar="SEQUENCE:HASH",
+            help="What this command printed earlier, kept somewhere else. May be repeated.",
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Go along the chain of all audit events, and say whether it holds.
+
+    Exit code 0 means that it does; 1 means that an event was edited, removed or moved, or
+    that the log was cut off. Whoever can write to the database could make the whole chain
+    anew: that shows by an anchor alone, noted earlier and kept elsewhere.
+
+    With --quiet the anchor of today is all that is printed.
+    """
+    with connect(context) as client:
+        verified = _verified(client, sorted(anchor or ()))
+    if output is Output.JSON:
+        say_json(verified)
+    elif verified.problem:
+        print_styled((f"{mark(False)}the audit log was changed: {verified.problem}", "bold red"))
+    elif quiet:
+        say(_written(verified))
+    else:
+        print_styled((f"{mark(True)}the audit log holds: {verified.sequence} events", "bold green"))
+        if verified.sequence:
+            note("Keep this anchor where the server cannot write:")
+            say(_written(verified))
+    if verified.problem:
+        raise typer.Exit(ExitCode.DENIED)
+
+
+def _verified(client: Client, anchors: list[Anchor]) -> AuditVerification:
+    """Goes along the whole chain, and stops at each anchor on the way to compare."""
+    from keyfence.results import AuditVerification
+
+    sequence, digest = 0, b""
+    while True:
+        stop = anchors[0][0] - sequence if anchors else _MOST_IN_A_CALL
+        verified = client.verify_audit_events(
+            after_sequence=sequence,
+            after_hash=digest,
+            max_events=min(stop, _MOST_IN_A_CALL),
+        )
+        sequence, digest = verified.sequence, verified.hash
+        problem = verified.problem
+        while anchors and not problem and sequence == anchors[0][0]:
+            if digest != anchors.pop(0)[1]:
+                problem = f"event {sequence} is not the one that was noted"
+        if not problem and anchors and verified.complete:
+            problem = f"there is no event {anchors[0][0]} any more, which was noted"
+        if problem or verified.complete:
+            return AuditVerification(
+                sequence=sequence, hash=digest, complete=not problem, problem=problem
+            )
+
+
+def _written(verified: AuditVerification) -> str:
+    return f"{verified.sequence}:{verified.hash.hex()}"
+
+
+_COLUMNS: Final = ("#", "TIME", "ACTION", "KEYSPACE", "SUBJECT", "BY", "DETAILS")
+
+
+def _print_events(events: Iterable[AuditEvent], output: Output) -> None:
+    events = list(events)
+    if output is Output.JSON:
+        say_json({"events": events})
+    elif not events:
+        note("No events.")
+    else:
+        print_table(_COLUMNS, map(_row, events))
+
+
+def _print_line(event: AuditEvent, output: Output) -> None:
+    if output is Output.JSON:
+        say(json.dumps(plain(event)))
+    else:
+        print_styled(("  ".join(cell for cell in _row(event) if cell), ""))
+
+
+def _row(event: AuditEvent) -> tuple[str, ...]:
+    details = ", ".join(f"{name}={_short(value)}" for name, value in event.details.items() if value)
+    return (
+        str(event.sequence),
+        moment(event.time.astimezone(UTC)),
+        event.action,
+        event.keyspace,
+        event.subject,
+        event.actor_id,
+        details,
+    )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list):
+        return "+".join(map(str, value))
+    return str(value)

@@ -1,0 +1,47 @@
+"""`keyfence gateway`: REST, gRPC-Web and OpenAPI, by Envoy."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.output import say
+
+
+def gateway(
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config",
+            help="Print Envoy's configuration as JSON and end, for an Envoy that you run yourself.",
+        ),
+    ] = False,
+) -> None:
+    """Serve the API over REST and gRPC-Web, in front of a server.
+
+    It is Envoy, from the extra `keyfence-server[gateway]`, with a configuration made from the
+    settings and checked before it starts. Every setting is a variable: KEYFENCE_GATEWAY_LISTEN,
+    KEYFENCE_GATEWAY_TARGET and so on; docs/gateway.md has them all. The gateway holds no
+    credential. Callers send their own, and the server decides.
+    """
+    from keyfence_server.gateway.binary import NoEnvoy
+    from keyfence_server.gateway.configuration import gateway_config
+    from keyfence_server.gateway.process import CannotStartGateway, run_gateway
+    from keyfence_server.gateway.settings import InvalidGatewaySettings, load_gateway_settings
+
+    try:
+        settings = load_gateway_settings()
+        if print_config:
+            say(json.dumps(gateway_config(settings), indent=2))
+            return
+        code = run_gateway(settings)
+    except InvalidGatewaySettings as error:
+        raise Failure("\n".join(error.problems), ExitCode.WRONG_INPUT) from None
+    except (NoEnvoy, CannotStartGateway) as error:
+        raise Failure(str(error), ExitCode.CONFLICT) from None
+    if code:
+        raise typer.Exit(code)

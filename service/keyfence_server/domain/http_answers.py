@@ -1,0 +1,327 @@
+"""How a keyspace speaks HTTP: what it answers to whom it does not let through.
+
+What an end user can learn from an answer is the declaration's choice. By default it is
+little: every credential that does not pass gets the same answer, whether it is missing,
+made up, expired or revoked, so that nobody can find out which keys there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from keyfence_server.domain.declarations import (
+    DEFAULT_CONTENT_TYPE,
+    AnswerDeclaration,
+    CredentialsDeclaration,
+    HttpDeclaration,
+)
+from keyfence_server.domain.errors import Problem
+from keyfence_server.domain.limits import RateLimitStatus
+from keyfence_server.domain.text_templates import (
+    InvalidTemplate,
+    JsonTemplate,
+    TextTemplate,
+    Value,
+    parse_json,
+    parse_text,
+)
+from keyfence_server.domain.verdicts import Reason
+
+PLAIN_TEXT: Final = "text/plain"
+CONTENT_TYPES: Final = (DEFAULT_CONTENT_TYPE, "application/problem+json", PLAIN_TEXT)
+
+UNAUTHENTICATED: Final = "unauthenticated"
+"""The cause that stands for every credential that does not pass."""
+
+_OTHER_CAUSES: Final = (Reason.SCOPE_MISSING, Reason.RATE_LIMITED)
+_DENIALS: Final = tuple(reason for reason in Reason if reason is not Reason.OK)
+
+# The words are those of RFC 6750, section 3.1. The challenge of a 401 names no error:
+# it would tell a missing credential from a wrong one.
+_DEFAULTS: Final[Mapping[str, AnswerDeclaration]] = {
+    UNAUTHENTICATED: AnswerDeclaration(
+        cause=UNAUTHENTICATED,
+        status=401,
+        code="invalid_token",
+        message="The credential is missing or not valid",
+        www_authenticate='{scheme} realm="{keyspace}"',
+    ),
+    "scope_missing": AnswerDeclaration(
+        cause="scope_missing",
+        status=403,
+        code="insufficient_scope",
+        message="The credential does not allow this",
+        www_authenticate='{scheme} realm="{keyspace}", error="insufficient_scope"',
+    ),
+    "rate_limited": AnswerDeclaration(
+        cause="rate_limited", status=429, code="rate_limited", message="Too many requests"
+    ),
+}
+
+# What Envoy can answer with, of 400 to 499.
+_STATUSES: Final = frozenset({*range(400, 418), 421, 422, 423, 424, 426, 428, 429, 431})
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]{0,500}")
+
+_IN_MESSAGES: Final = frozenset(
+    {"keyspace", "missing_scopes", "required_scopes", "limit", "remaining", "reset", "retry_after"}
+)
+_IN_BODIES: Final = _IN_MESSAGES | {"message", "code", "status", "request_id", "time"}
+_IN_CHALLENGES: Final = frozenset(
+    {"keyspace", "code", "missing_scopes", "required_scopes", "scheme"}
+)
+
+# Headers that mean something to proxies and HTTP itself, or to Keyfence.
+_TAKEN_HEADERS: Final = frozenset(
+    {"authorization", "connection", "content-length", "content-type", "cookie", "host", "te"}
+    | {"keep-alive", "proxy-authorization", "set-cookie", "trailer", "transfer-encoding", "upgrade"}
+    | {"expect", "forwarded", "x-forwarded-for", "x-request-id", "www-authenticate", "retry-after"}
+)
+_MAX_HEADERS: Final = 4
+_MAX_MESSAGE: Final = 500
+_MAX_BODY: Final = 4_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denial:
+    """What an answer can speak of.
+
+    Attributes:
+        request_id: empty if there is none.
+        time: now, as RFC 3339 writes it.
+        rate_limit: where the key's limit stands, if it has one.
+    """
+
+    reason: Reason
+    required_scopes: Sequence[str] = ()
+    missing_scopes: Sequence[str] = ()
+    request_id: str = ""
+    time: str = ""
+    rate_limit: RateLimitStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer, ready to be sent."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One answer's parts, compiled."""
+
+    status: int
+    code: str
+    message: TextTemplate
+    body: JsonTemplate | TextTemplate
+    challenge: TextTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRules:
+    """A keyspace's HTTP, compiled.
+
+    Attributes:
+        header_names: those that credentials are accepted in, in lower case.
+    """
+
+    declaration: HttpDeclaration
+    header_names: tuple[str, ...]
+    _keyspace: str
+    _answers: Mapping[Reason, _Answer] = field(repr=False)
+
+    @property
+    def credentials(self) -> CredentialsDeclaration:
+        """Where credentials are accepted."""
+        return self.declaration.credentials
+
+    def answer(self, denial: Denial) -> HttpAnswer:
+        """What the end user gets to see."""
+        parts = self._answers[denial.reason]
+        limit = denial.rate_limit
+        values: dict[str, Value] = {
+            "keyspace": self._keyspace,
+            "scheme": "Bearer" if self.credentials.bearer else "ApiKey",
+            "code": parts.code,
+            "status": parts.status,
+            "missing_scopes": denial.missing_scopes,
+            "required_scopes": denial.required_scopes,
+            "request_id": denial.request_id,
+            "time": denial.time,
+            "limit": limit.limit.rate.requests if limit else None,
+            "remaining": limit.remaining if limit else None,
+            "reset": limit.reset_at if limit else None,
+            "retry_after": limit.retry_after if limit else None,
+        }
+        values["message"] = parts.message.render(values)
+        headers = [
+            ("content-type", self.declaration.content_type),
+            # The answer is for this credential and this moment.
+            ("cache-control", "no-store"),
+            *self.limit_headers(limit),
+        ]
+        challenge = parts.challenge.render(values, separator=" ")
+        if challenge:
+            headers.append(("www-authenticate", challenge))
+        if limit is not None and limit.retry_after is not None:
+            headers.append(("retry-after", str(limit.retry_after)))
+        return HttpAnswer(parts.status, tuple(headers), parts.body.render(values))
+
+    def limit_headers(self, status: RateLimitStatus | None) -> list[tuple[str, str]]:
+        """The headers that say where a rate limit stands; none where there is none."""
+        if status is None:
+            return []
+        names = self.declaration.rate_limit_headers
+        named = (
+            (names.limit, status.limit.rate.requests),
+            (names.remaining, status.remaining),
+            (names.reset, status.reset_at),
+        )
+        return [(name, str(value)) for name, value in named if name]
+
+
+def compile_http(declaration: HttpDeclaration, keyspace: str) -> HttpRules:
+    """Makes a declaration without problems ready."""
+    answers: dict[Reason, _Answer] = {}
+    for reason in _DENIALS:
+        one = _resolved(declaration, reason)
+        answers[reason] = _Answer(
+            status=one.status,
+            code=one.code,
+            message=parse_text(one.message),
+            body=_parse_body(one.body or declaration.body, declaration.content_type),
+            challenge=parse_text(one.www_authenticate),
+        )
+    headers = tuple(name.lower() for name in declaration.credentials.headers)
+    return HttpRules(declaration, headers, keyspace, answers)
+
+
+def http_problems(declaration: HttpDeclaration) -> list[Problem]:
+    """Everything that is wrong with a declaration, by path."""
+    problems = _credentials_problems(declaration.credentials)
+    if declaration.content_type not in CONTENT_TYPES:
+        problems.append(Problem("http.content_type", f"must be one of {', '.join(CONTENT_TYPES)}"))
+    problems += _body_problems("http.body", declaration.body, declaration.content_type)
+    names = declaration.rate_limit_headers
+    problems += _header_problems("http.rate_limit_headers.limit", names.limit)
+    problems += _header_problems("http.rate_limit_headers.remaining", names.remaining)
+    problems += _header_problems("http.rate_limit_headers.reset", names.reset)
+    given = [name.lower() for name in (names.limit, names.remaining, names.reset) if name]
+    if len(set(given)) != len(given):
+        problems.append(Problem("http.rate_limit_headers", "a header's name stands in it twice"))
+    seen: set[str] = set()
+    for one in declaration.answers:
+        path = f"http.answers[{one.cause[:64]}]"
+        if one.cause in seen:
+            problems.append(Problem(path, "is declared twice"))
+        seen.add(one.cause)
+        problems += _answer_problems(path, one, declaration.content_type)
+    return problems
+
+
+def _general_cause(reason: Reason) -> str:
+    return reason.name.lower() if reason in _OTHER_CAUSES else UNAUTHENTICATED
+
+
+def _resolved(declaration: HttpDeclaration, reason: Reason) -> AnswerDeclaration:
+    """The answer for a reason: its own words, then those of the cause behind it, then ours."""
+    declared = {one.cause: one for one in declaration.answers}
+    general = _general_cause(reason)
+    resolved = _DEFAULTS[general]
+    for cause in dict.fromkeys((general, reason.name.lower())):
+        if (one := declared.get(cause)) is not None:
+            resolved = replace(
+                resolved,
+                status=one.status or resolved.status,
+                code=one.code or resolved.code,
+                message=one.message or resolved.message,
+                body=one.body or resolved.body,
+                www_authenticate=one.www_authenticate or resolved.www_authenticate,
+            )
+    return resolved
+
+
+def _parse_body(text: str, content_type: str) -> JsonTemplate | TextTemplate:
+    return parse_text(text) if content_type == PLAIN_TEXT else parse_json(text)
+
+
+def _credentials_problems(credentials: CredentialsDeclaration) -> list[Problem]:
+    path = "http.credentials"
+    problems = []
+    if not (credentials.bearer or credentials.headers or credentials.cookie):
+        problems.append(Problem(path, "a credential must be accepted somewhere"))
+    if len(credentials.headers) > _MAX_HEADERS:
+        problems.append(Problem(f"{path}.headers", f"at most {_MAX_HEADERS} headers"))
+    for index, name in enumerate(credentials.headers):
+        problems += _header_problems(f"{path}.headers[{index}]", name)
+    if len({name.lower() for name in credentials.headers}) != len(credentials.headers):
+        problems.append(Problem(f"{path}.headers", "a header's name stands in it twice"))
+    if credentials.cookie and not _TOKEN.fullmatch(credentials.cookie):
+        problems.append(Problem(f"{path}.cookie", "is no name of a cookie"))
+    return problems
+
+
+def _header_problems(path: str, name: str) -> Iterable[Problem]:
+    if not name:
+        return
+    # Programs behind the edge may take an underscore for a hyphen, and one name for two.
+    if not _TOKEN.fullmatch(name) or "_" in name:
+        yield Problem(path, f'"{name[:64]}" is no name of a header')
+    elif name.lower() in _TAKEN_HEADERS or name.lower().startswith(("x-keyfence-", "x-envoy-")):
+        yield Problem(path, f'"{name}" has a meaning of its own; choose another header')
+
+
+def _answer_problems(path: str, one: AnswerDeclaration, content_type: str) -> Iterable[Problem]:
+    causes = (UNAUTHENTICATED, *(reason.name.lower() for reason in _DENIALS))
+    if one.cause not in causes:
+        yield Problem(path, f"there is no such cause; known: {', '.join(causes)}")
+    if one.status and one.status not in _STATUSES:
+        yield Problem(f"{path}.status", "is no status code of 400 to 499 that Envoy can send")
+    if one.code and not _CODE.fullmatch(one.code):
+        yield Problem(f"{path}.code", "1 to 64 letters, digits and '._-'")
+    if len(one.message) > _MAX_MESSAGE:
+        yield Problem(f"{path}.message", f"at most {_MAX_MESSAGE} characters")
+    else:
+        yield from _text_problems(f"{path}.message", one.message, _IN_MESSAGES)
+    if not _HEADER_TEXT.fullmatch(one.www_authenticate):
+        yield Problem(f"{path}.www_authenticate", "at most 500 characters, all of printable ASCII")
+    else:
+        yield from _text_problems(f"{path}.www_authenticate", one.www_authenticate, _IN_CHALLENGES)
+    if one.body:
+        yield from _body_problems(f"{path}.body", one.body, content_type)
+
+
+def _text_problems(path: str, text: str, known: frozenset[str]) -> Iterable[Problem]:
+    try:
+        names = parse_text(text).names
+    except InvalidTemplate as error:
+        yield Problem(path, str(error))
+        return
+    yield from _name_problems(path, names, known)
+
+
+def _body_problems(path: str, text: str, content_type: str) -> Iterable[Problem]:
+    if len(text) > _MAX_BODY:
+        yield Problem(path, f"at most {_MAX_BODY} characters")
+        return
+    try:
+        names = _parse_body(text, content_type).names
+    except InvalidTemplate as error:
+        yield Problem(path, str(error))
+        return
+    yield from _name_problems(path, names, _IN_BODIES)
+
+
+def _name_problems(path: str, names: frozenset[str], known: frozenset[str]) -> Iterable[Problem]:
+    for name in sorted(names - known):
+        yield Problem(
+            path,
+            f'there is no placeholder "{{{name[:64]}}}" here; known: {", ".join(sorted(known))}',
+        )

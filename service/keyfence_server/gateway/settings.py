@@ -1,0 +1,207 @@
+"""The gateway's settings, by environment: each is `KEYFENCE_GATEWAY_` and a name from here.
+
+As with the server's, one that is misspelt or malformed keeps the gateway from starting.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from keyfence_server.rpc.addresses import TcpAddress, UnixAddress, parse_address
+
+PREFIX: Final = "KEYFENCE_GATEWAY_"
+
+_HOST_PORT: Final = re.compile(
+    r"(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})"
+)
+_COOKIE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|\*")
+
+
+class InvalidGatewaySettings(Exception):
+    """The gateway cannot start with these settings.
+
+    Attributes:
+        problems: each names its variable and what is wrong.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class LogLevel(StrEnum):
+    """How much Envoy writes of itself. More would show headers, and credentials in them."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class GatewaySettings(BaseSettings):
+    """Everything that can be set.
+
+    Attributes:
+        listen: "127.0.0.1:8080", "[::]:8443". Port 0 lets the kernel choose.
+        target: Keyfence: HOST:PORT, or unix:/PATH.
+        target_ca_file: PEM. Set: the target is spoken to with TLS, and its certificate
+            must come from one of these authorities.
+        target_name: the name in the target's certificate. Not set: its host.
+        tls_cert_file, tls_key_file: PEM, what the gateway itself serves with.
+        insecure_plaintext: serve without TLS where others than this machine can listen in.
+        cookie: a cookie that may carry the credential, for browsers with a session.
+            Requests that carry it must come from the gateway's own origin.
+        cors_origins: origins whose pages may call, separated by commas; "*" for all. None
+            by default.
+        trusted_proxies: how many proxies stand before the gateway, and say in
+            `X-Forwarded-For` where a request came from.
+        max_request_bytes: the largest body.
+        log_level: "info", "warning" or "error".
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+    )
+
+    listen: str = "127.0.0.1:8080"
+    target: str = "127.0.0.1:50051"
+    target_ca_file: Path | None = None
+    target_name: str | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    insecure_plaintext: bool = False
+    cookie: str | None = None
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
+    max_request_bytes: int = Field(default=1024 * 1024, ge=1_024, le=64 * 1024 * 1024)
+    log_level: LogLevel = LogLevel.WARNING
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError('an origin is like https://app.example.com, or "*" for all')
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        if value.startswith("unix:"):
+            raise ValueError("must be HOST:PORT, for example 127.0.0.1:8080")
+        parse_address(value)
+        return value
+
+    @field_validator("target")
+    @classmethod
+    def _check_target(cls, value: str) -> str:
+        if value.startswith("unix:"):
+            parse_address(value)
+        elif (found := _HOST_PORT.fullmatch(value)) is None or not 0 < int(found["port"]) < 65_536:
+            raise ValueError("must be HOST:PORT or unix:/PATH, for example 127.0.0.1:50051")
+        return value
+
+    @field_validator("cookie")
+    @classmethod
+    def _check_cookie(cls, value: str | None) -> str | None:
+        if value is not None and not _COOKIE.fullmatch(value):
+            raise ValueError("must be a cookie's name: letters, digits and '._-'")
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> GatewaySettings:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError(f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE go together")
+        exposed = not self.listen_address.is_loopback
+        if exposed and self.tls_cert_file is None and not self.insecure_plaintext:
+            raise ValueError(
+                f"{PREFIX}LISTEN: {self.listen} can be reached from other machines, and without "
+                f"TLS every credential would cross the network in the clear. Set "
+                f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE, or listen on 127.0.0.1. If "
+                f"something else encrypts, set {PREFIX}INSECURE_PLAINTEXT=true"
+            )
+        if self.cookie is not None and self.cors_origins:
+            raise ValueError(
+                f"{PREFIX}COOKIE and {PREFIX}CORS_ORIGINS exclude each other: pages of other "
+                "origins must not act with somebody's cookie"
+            )
+        return self
+
+    @property
+    def listen_address(self) -> TcpAddress:
+        """Where to listen."""
+        address = parse_address(self.listen)
+        if not isinstance(address, TcpAddress):
+            raise TypeError(self.listen)
+        return address
+
+    @property
+    def target_address(self) -> tuple[str, int] | UnixAddress:
+        """Where Keyfence is: a host and a port, or a socket."""
+        if self.target.startswith("unix:"):
+            address = parse_address(self.target)
+            if isinstance(address, UnixAddress):
+                return address
+        host, _, port = self.target.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def load_gateway_settings(environment: Mapping[str, str] | None = None) -> GatewaySettings:
+    """Reads the settings from the process's environment.
+
+    Args:
+        environment: the variables to look through for misspelt ones; by default those of
+            the process. Values are always the process's.
+
+    Raises:
+        InvalidGatewaySettings: with every problem.
+    """
+    problems = list(_name_problems(os.environ if environment is None else environment))
+    try:
+        settings = GatewaySettings()
+    except ValidationError as error:
+        problems += [_describe(one) for one in error.errors(include_input=False, include_url=False)]
+        raise InvalidGatewaySettings(*problems) from None
+    if problems:
+        raise InvalidGatewaySettings(*problems)
+    return settings
+
+
+def _name_problems(environment: Mapping[str, str]) -> list[str]:
+    known = {PREFIX + name.upper() for name in GatewaySettings.model_fields}
+    problems = []
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            nearest = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            problems.append(f"{name}: there is no such setting{hint}")
+    return problems
+
+
+def _describe(error: Mapping[str, object]) -> str:
+    location = error["loc"]
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if isinstance(location, tuple) and location:
+        return f"{PREFIX}{str(location[0]).upper()}: {message}"
+    return message

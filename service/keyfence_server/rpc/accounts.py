@@ -1,0 +1,136 @@
+"""`keyfence.v1.AccountService`: who owns keys, and the sessions in which they manage them."""
+
+from __future__ import annotations
+
+from keyfence.v1 import account_service_pb2 as messages
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.disable_account import DisableAccount
+from keyfence_server.application.log_in import LogIn
+from keyfence_server.application.log_out import LogOut
+from keyfence_server.application.read_accounts import ReadAccounts
+from keyfence_server.application.register_account import RegisterAccount
+from keyfence_server.application.update_account import UpdateAccount
+from keyfence_server.domain.secrets import Plaintext
+from keyfence_server.rpc.convert.accounts import (
+    account_listing_from,
+    account_of,
+    account_update_from,
+    new_account_from,
+    session_of,
+)
+from keyfence_server.rpc.pipeline import Service
+
+
+class AccountService:
+    """Asks the use cases of accounts."""
+
+    def __init__(
+        self,
+        register_account: RegisterAccount,
+        log_in: LogIn,
+        log_out: LogOut,
+        read_accounts: ReadAccounts,
+        update_account: UpdateAccount,
+        disable_account: DisableAccount,
+    ) -> None:
+        self._register_account = register_account
+        self._log_in = log_in
+        self._log_out = log_out
+        self._read_accounts = read_accounts
+        self._update_account = update_account
+        self._disable_account = disable_account
+
+    def service(self) -> Service:
+        """The service and its handlers."""
+        return Service(
+            messages.DESCRIPTOR.services_by_name["AccountService"],
+            {
+                "RegisterAccount": self.register_account,
+                "LogIn": self.log_in,
+                "LogOut": self.log_out,
+                "GetAccount": self.get_account,
+                "ListAccounts": self.list_accounts,
+                "UpdateAccount": self.update_account,
+                "DisableAccount": self.disable_account,
+                "EnableAccount": self.enable_account,
+            },
+        )
+
+    async def register_account(
+        self, request: messages.RegisterAccountRequest, caller: Caller
+    ) -> messages.RegisterAccountResponse:
+        """Makes an account."""
+        done = await self._register_account.register(caller, new_account_from(request))
+        return messages.RegisterAccountResponse(
+            account=account_of(done.value), revision=done.revision
+        )
+
+    async def log_in(
+        self, request: messages.LogInRequest, caller: Caller
+    ) -> messages.LogInResponse:
+        """Begins a session."""
+        done = await self._log_in.log_in(
+            caller, request.keyspace, request.email, Plaintext(request.password)
+        )
+        return messages.LogInResponse(
+            session_token=done.value.token.reveal(),
+            session=session_of(done.value.session),
+            account=account_of(done.value.account),
+            revision=done.revision,
+        )
+
+    async def log_out(
+        self, request: messages.LogOutRequest, caller: Caller
+    ) -> messages.LogOutResponse:
+        """Ends sessions."""
+        done = await self._log_out.log_out(
+            caller, request.account_id, all_sessions=request.all_sessions
+        )
+        return messages.LogOutResponse(revision=done.revision)
+
+    async def get_account(
+        self, request: messages.GetAccountRequest, caller: Caller
+    ) -> messages.GetAccountResponse:
+        """Reads an account."""
+        account = await self._read_accounts.get(caller, request.account_id)
+        return messages.GetAccountResponse(account=account_of(account))
+
+    async def list_accounts(
+        self, request: messages.ListAccountsRequest, caller: Caller
+    ) -> messages.ListAccountsResponse:
+        """Lists accounts."""
+        page = await self._read_accounts.list(caller, account_listing_from(request))
+        return messages.ListAccountsResponse(
+            accounts=map(account_of, page.items), next_page_token=page.next_page_token
+        )
+
+    async def update_account(
+        self, request: messages.UpdateAccountRequest, caller: Caller
+    ) -> messages.UpdateAccountResponse:
+        """Changes an account."""
+        done = await self._update_account.update(caller, account_update_from(request))
+        return messages.UpdateAccountResponse(
+            account=account_of(done.value), revision=done.revision
+        )
+
+    async def disable_account(
+        self, request: messages.DisableAccountRequest, caller: Caller
+    ) -> messages.DisableAccountResponse:
+        """Stops an account."""
+        done = await self._disable_account.disable(
+            caller, request.account_id, comment=request.comment
+        )
+        return messages.DisableAccountResponse(
+            account=account_of(done.value), revision=done.revision
+        )
+
+    async def enable_account(
+        self, request: messages.EnableAccountRequest, caller: Caller
+    ) -> messages.EnableAccountResponse:
+        """Lets an account work again."""
+        done = await self._disable_account.enable(
+            caller, request.account_id, comment=request.comment
+        )
+        return messages.EnableAccountResponse(
+            account=account_of(done.value), revision=done.revision
+        )

@@ -1,0 +1,96 @@
+"""Accounts and sessions, and what is wanted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from keyfence.v1 import account_service_pb2
+from keyfence_server.application.read_accounts import AccountListing
+from keyfence_server.application.register_account import NewAccount
+from keyfence_server.application.update_account import AccountUpdate
+from keyfence_server.domain.accounts import Account, AccountState
+from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.secrets import Plaintext
+from keyfence_server.domain.sessions import Session
+from keyfence_server.rpc.convert.times import timestamp_of
+
+_STATE_NUMBERS: Final[Mapping[AccountState, account_service_pb2.AccountState.ValueType]] = {
+    AccountState.ACTIVE: account_service_pb2.ACCOUNT_STATE_ACTIVE,
+    AccountState.DISABLED: account_service_pb2.ACCOUNT_STATE_DISABLED,
+}
+_STATES: Final[Mapping[int, AccountState]] = {
+    number: state for state, number in _STATE_NUMBERS.items()
+}
+
+
+def account_of(account: Account) -> account_service_pb2.Account:
+    """An account's record."""
+    return account_service_pb2.Account(
+        account_id=account.account_id,
+        keyspace=account.keyspace,
+        email=account.email.text,
+        display_name=account.display_name,
+        plan=account.plan,
+        state=_STATE_NUMBERS[account.state],
+        labels=account.labels,
+        create_time=timestamp_of(account.create_time),
+        update_time=timestamp_of(account.update_time),
+        disable_time=timestamp_of(account.disable_time),
+        revision=account.revision,
+    )
+
+
+def session_of(session: Session) -> account_service_pb2.Session:
+    """A session's record."""
+    return account_service_pb2.Session(
+        session_id=session.session_id,
+        account_id=session.account_id,
+        keyspace=session.keyspace,
+        create_time=timestamp_of(session.create_time),
+        expire_time=timestamp_of(session.expire_time),
+    )
+
+
+def new_account_from(request: account_service_pb2.RegisterAccountRequest) -> NewAccount:
+    """What a new account should be."""
+    return NewAccount(
+        keyspace=request.keyspace,
+        email=request.email,
+        password=Plaintext(request.password),
+        display_name=request.display_name,
+        plan=request.plan,
+        labels=dict(request.labels),
+    )
+
+
+def account_update_from(request: account_service_pb2.UpdateAccountRequest) -> AccountUpdate:
+    """How an account should become."""
+    account = request.account
+    return AccountUpdate(
+        account_id=account.account_id,
+        fields=frozenset(request.update_mask.paths),
+        email=account.email,
+        display_name=account.display_name,
+        plan=account.plan,
+        labels=dict(account.labels),
+        new_password=Plaintext(request.new_password),
+        current_password=Plaintext(request.current_password),
+        if_revision=request.if_revision,
+    )
+
+
+def account_listing_from(request: account_service_pb2.ListAccountsRequest) -> AccountListing:
+    """Which accounts to list."""
+    state = None
+    if request.state != account_service_pb2.ACCOUNT_STATE_UNSPECIFIED:
+        state = _STATES.get(request.state)
+        if state is None:
+            raise InvalidInput.field("state", "is none of the states that there are")
+    return AccountListing(
+        keyspace=request.keyspace,
+        page_size=request.page_size,
+        page_token=request.page_token,
+        state=state,
+        email=request.email,
+    )

@@ -1,0 +1,183 @@
+"""What Envoy is told: to let the request through, to deny it, or that we are at a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from envoy.config.core.v3 import base_pb2
+from envoy.service.auth.v3 import external_auth_pb2
+from google.protobuf import struct_pb2
+from google.rpc import code_pb2
+
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.http_answers import HttpAnswer, HttpRules
+from keyfence_server.domain.verdicts import Reason
+from keyfence_server.rpc.envoy.requests import IDENTITY_PREFIX
+
+# The generated modules come without types.
+CheckResponse: Any = external_auth_pb2.CheckResponse
+_HeaderValueOption: Any = base_pb2.HeaderValueOption
+_Struct: Any = struct_pb2.Struct
+
+_OVERWRITE: Final = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+# Servers refuse headers that are too long, and a list that was cut off would be a lie.
+_MAX_SCOPES_BYTES: Final = 4_096
+_MAX_CACHED: Final = 10_000
+
+_CODES: Final = {
+    Reason.SCOPE_MISSING: code_pb2.PERMISSION_DENIED,
+    Reason.RATE_LIMITED: code_pb2.RESOURCE_EXHAUSTED,
+}
+
+_BROKEN_BODY: Final = (
+    '{"error": "temporarily_unavailable", "error_description": "The request could not be checked"}'
+)
+
+
+class Admissions:
+    """What goes on to the upstream with a request of a key: made once for each facts
+    object and not for each request."""
+
+    __slots__ = ("_messages",)
+
+    def __init__(self) -> None:
+        self._messages: dict[KeyFacts, Any] = {}
+
+    def of(self, facts: KeyFacts) -> Any:
+        """The answer that lets a request through. It is shared, and not to be changed."""
+        message = self._messages.get(facts)
+        if message is None:
+            if len(self._messages) >= _MAX_CACHED:
+                self._messages.clear()
+            message = self._messages[facts] = _admission(facts)
+        return message
+
+    def adapted(
+        self,
+        facts: KeyFacts,
+        *,
+        claimed: Sequence[str],
+        cookies_left: str | None,
+        response_headers: Iterable[tuple[str, str]],
+    ) -> Any:
+        """The same for one request alone.
+
+        Args:
+            claimed: the identity headers that the client sent, to be stripped.
+            cookies_left: the new header `Cookie`; empty to remove it, None to leave it.
+            response_headers: to be added to the upstream's answer.
+        """
+        message = CheckResponse()
+        message.CopyFrom(self.of(facts))
+        ok = message.ok_response
+        ours = {option.header.key for option in ok.headers}
+        # Envoy removes after it has set, so what is set is stripped by being overwritten.
+        ok.headers_to_remove.extend(name for name in claimed if name not in ours)
+        if cookies_left:
+            _set(ok.headers, "cookie", cookies_left)
+        elif cookies_left is not None:
+            ok.headers_to_remove.append("cookie")
+        for name, value in response_headers:
+            _set(ok.response_headers_to_add, name, value)
+        return message
+
+
+def denial(answer: HttpAnswer, reason: Reason, facts: KeyFacts | None) -> Any:
+    """The answer that denies a request, with what its sender gets to see."""
+    message = CheckResponse()
+    message.status.code = _CODES.get(reason, code_pb2.UNAUTHENTICATED)
+    denied = message.denied_response
+    denied.status.code = answer.status
+    denied.body = answer.body
+    for name, value in answer.headers:
+        _set(denied.headers, name, value)
+    message.dynamic_metadata.CopyFrom(_metadata(reason, facts))
+    return message
+
+
+def broken(code: int, status: int, reason: str) -> Any:
+    """The answer that says that nothing was decided. Its sender must not get through, and
+    must not think that the credential is at fault.
+
+    Args:
+        code: of gRPC.
+        status: of HTTP.
+        reason: the name of an `ErrorReason`, for Envoy's access log.
+    """
+    message = CheckResponse()
+    message.status.code = code
+    error = message.error_response
+    error.status.code = status
+    error.body = _BROKEN_BODY
+    _set(error.headers, "content-type", "application/json")
+    _set(error.headers, "cache-control", "no-store")
+    message.dynamic_metadata.update({"allowed": False, "error": reason})
+    return message
+
+
+def _admission(facts: KeyFacts) -> Any:
+    message = CheckResponse()
+    message.status.code = code_pb2.OK
+    ok = message.ok_response
+    for name, value in _identity(facts):
+        _set(ok.headers, IDENTITY_PREFIX + name, value)
+    ok.headers_to_remove.extend(_without_identity(facts))
+    ok.headers_to_remove.extend(_credential_headers(facts.keyspace.http))
+    message.dynamic_metadata.CopyFrom(_metadata(Reason.OK, facts))
+    return message
+
+
+def _identity(facts: KeyFacts) -> list[tuple[str, str]]:
+    """What the upstream is told of the caller. Nothing here was chosen by a key's holder."""
+    key = facts.key
+    named = [
+        ("key-id", key.key_id),
+        ("account-id", key.account_id),
+        ("keyspace", key.keyspace),
+        ("key-type", key.key_type),
+        ("environment", key.environment),
+        ("scopes", _scopes(facts)),
+    ]
+    return [(name, value) for name, value in named if value]
+
+
+def _without_identity(facts: KeyFacts) -> list[str]:
+    present = {name for name, _ in _identity(facts)}
+    return [IDENTITY_PREFIX + name for name in ("account-id", "scopes") if name not in present]
+
+
+def _scopes(facts: KeyFacts) -> str:
+    text = " ".join(facts.effective_scopes)
+    return text if len(text) <= _MAX_SCOPES_BYTES else ""
+
+
+def _credential_headers(rules: HttpRules) -> list[str]:
+    bearer = ["authorization"] if rules.credentials.bearer else []
+    return [*bearer, *rules.header_names]
+
+
+def _metadata(reason: Reason, facts: KeyFacts | None) -> Any:
+    about: dict[str, object] = {"allowed": reason is Reason.OK, "reason": reason.name}
+    if facts is not None:
+        key = facts.key
+        about |= {
+            "key_id": key.key_id,
+            "account_id": key.account_id,
+            "keyspace": key.keyspace,
+            "key_type": key.key_type,
+            "environment": key.environment,
+            "scopes": list(facts.effective_scopes),
+        }
+    metadata = _Struct()
+    metadata.update(about)
+    return metadata
+
+
+def _set(options: Any, name: str, value: str) -> None:
+    option = options.add()
+    option.header.key = name
+    # Envoy does not look at `raw_value` here, so what is no UTF-8 cannot be sent on.
+    option.header.value = value.encode("utf-8", "replace").decode()
+    option.append_action = _OVERWRITE

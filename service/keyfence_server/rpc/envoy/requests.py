@@ -1,0 +1,126 @@
+"""What a request brings along: its headers, its credential, its address.
+
+Where several programs look at one request, each may see another credential in it. So a
+request has one credential or it has none: two that differ, or one header twice, count as
+none at all. And what was looked at here is taken off, so that nothing behind the edge
+can look at it again and find something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from keyfence_server.domain.declarations import CredentialsDeclaration
+from keyfence_server.domain.http_answers import HttpRules
+
+IDENTITY_PREFIX: Final = "x-keyfence-"
+
+_AUTHORIZATION: Final = "authorization"
+_COOKIE: Final = "cookie"
+_BEARER: Final = "bearer "
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """The credential of a request.
+
+    Attributes:
+        credential: empty for none.
+        is_ambiguous: there is more than one, or one that cannot be read.
+        cookies_left: what stays of the header `Cookie` without the credential; None if
+            nothing was taken out of it.
+    """
+
+    credential: str
+    is_ambiguous: bool = False
+    cookies_left: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Presented(credential redacted, is_ambiguous={self.is_ambiguous})"
+
+
+def headers_of(http: Any) -> Headers:
+    """The headers of an `AttributeContext.HttpRequest`, names in lower case, in order.
+
+    Envoy sends them one by one if `encode_raw_headers` is set. If not, it has joined
+    those of one name with commas, and what it had joined cannot be told.
+    """
+    raw = http.header_map.headers
+    if raw:
+        return [
+            (
+                one.key.lower(),
+                one.raw_value.decode("utf-8", "replace") if one.raw_value else one.value,
+            )
+            for one in raw
+        ]
+    return [(name.lower(), value) for name, value in http.headers.items()]
+
+
+def presented_in(headers: Headers, rules: HttpRules) -> Presented:
+    """The credential that a request presents, in the places that the keyspace accepts."""
+    accepted = rules.credentials
+    found: list[str] = []
+    ambiguous = False
+    for place in (*((_AUTHORIZATION,) if accepted.bearer else ()), *rules.header_names):
+        values = [value for name, value in headers if name == place]
+        if len(values) > 1 or any("," in value for value in values):
+            ambiguous = True
+        for value in values:
+            if place != _AUTHORIZATION:
+                found.append(value)
+            elif value[: len(_BEARER)].lower() == _BEARER:
+                found.append(value[len(_BEARER) :].strip(" "))
+            elif value:
+                ambiguous = True
+    cookies_left = None
+    if accepted.cookie:
+        in_cookies, cookies_left = _take_cookie(headers, accepted)
+        ambiguous = ambiguous or len(in_cookies) > 1
+        found += in_cookies
+    credentials = {one for one in found if one}
+    if ambiguous or len(credentials) > 1:
+        return Presented("", is_ambiguous=True, cookies_left=cookies_left)
+    return Presented(next(iter(credentials), ""), cookies_left=cookies_left)
+
+
+def claimed_identity(headers: Headers) -> list[str]:
+    """The names of headers by which the client says who it is, as only the edge may.
+
+    Programs that take an underscore for a hyphen would see them as ours.
+    """
+    return sorted(
+        {name for name, _ in headers if name.replace("_", "-").startswith(IDENTITY_PREFIX)}
+    )
+
+
+def client_address_of(attributes: Any) -> str:
+    """Where the request came from, as Envoy has worked it out; empty for unknown."""
+    address: str = attributes.source.address.socket_address.address
+    return address
+
+
+def _take_cookie(
+    headers: Headers, accepted: CredentialsDeclaration
+) -> tuple[list[str], str | None]:
+    taken: list[str] = []
+    left: list[str] = []
+    for pair in _cookies(headers):
+        name, separator, value = pair.partition("=")
+        if separator and name.strip() == accepted.cookie:
+            taken.append(value.strip().strip('"'))
+        else:
+            left.append(pair)
+    return taken, "; ".join(left) if taken else None
+
+
+def _cookies(headers: Headers) -> Iterable[str]:
+    for name, value in headers:
+        if name == _COOKIE:
+            for pair in value.split(";"):
+                if stripped := pair.strip():
+                    yield stripped

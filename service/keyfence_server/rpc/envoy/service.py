@@ -1,0 +1,142 @@
+"""`envoy.service.auth.v3.Authorization/Check`: may this HTTP request go on?
+
+Envoy is a caller like any other: it needs an operator credential with `keys:check`,
+bound to the keyspace that its route names. What it is told is one of three things: let
+it through, deny it with this answer, or nothing could be decided.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from envoy.service.auth.v3 import external_auth_pb2
+from google.rpc import code_pb2
+
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.checks import Checks, Question, Verdict, no_keyspace
+from keyfence_server.application.ports import Clock, FactSource, StoreUnavailable
+from keyfence_server.domain.errors import DomainError
+from keyfence_server.domain.http_answers import Denial, HttpRules
+from keyfence_server.domain.verdicts import Reason
+from keyfence_server.rpc.convert.checks import REASON_NUMBERS
+from keyfence_server.rpc.envoy.answers import Admissions, broken, denial
+from keyfence_server.rpc.envoy.requests import (
+    claimed_identity,
+    client_address_of,
+    headers_of,
+    presented_in,
+)
+from keyfence_server.rpc.envoy.routes import Route, UnusableRoute, read_route
+from keyfence_server.rpc.log_limit import LogLimit
+from keyfence_server.rpc.pipeline import Requirement, Service
+from keyfence_server.rpc.request_ids import find_request_id
+from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
+from keyfence_server.rpc.status import failure_of
+
+# Envoy's descriptor cannot say what our RPCs say of themselves.
+_REQUIREMENT: Final = Requirement(scope="keys:check", has_side_effects=False)
+_UNAVAILABLE: Final = 503
+_MISCONFIGURED: Final = 500
+_ALERTS_PER_SECOND: Final = 5
+
+_log = structlog.get_logger("keyfence.edge")
+
+
+class EnvoyAuthorization:
+    """Answers Envoy."""
+
+    def __init__(
+        self, checks: Checks, source: FactSource, verdicts: VerdictStats, clock: Clock
+    ) -> None:
+        self._checks = checks
+        self._source = source
+        self._verdicts = verdicts
+        self._clock = clock
+        self._admissions = Admissions()
+        self._alerts = LogLimit(_ALERTS_PER_SECOND)
+
+    def service(self) -> Service:
+        """The service and its handlers."""
+        return Service(
+            external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"],
+            {"Check": self.check},
+            requirements={"Check": _REQUIREMENT},
+        )
+
+    async def check(self, request: Any, caller: Caller) -> Any:
+        """What becomes of the request that Envoy asks about."""
+        attributes = request.attributes
+        extensions = attributes.context_extensions
+        try:
+            route = read_route(extensions)
+            return await self._decide(caller, route, attributes)
+        except UnusableRoute as error:
+            self._alert("ROUTE_UNUSABLE", str(error), extensions)
+            return broken(code_pb2.FAILED_PRECONDITION, _MISCONFIGURED, "ROUTE_UNUSABLE")
+        except (DomainError, StoreUnavailable) as error:
+            failure = failure_of(error)
+            code = failure.code.value[0]
+            status = _UNAVAILABLE if code == code_pb2.UNAVAILABLE else _MISCONFIGURED
+            self._alert(failure.reason, "", extensions)
+            return broken(code, status, failure.reason)
+
+    async def _decide(self, caller: Caller, route: Route, attributes: Any) -> Any:
+        caller.require_reach(route.keyspace)
+        keyspace = await self._source.find_keyspace(route.keyspace)
+        if keyspace is None:
+            raise no_keyspace(route.keyspace)
+        headers = headers_of(attributes.request.http)
+        presented = presented_in(headers, keyspace.http)
+        question = Question(
+            presented.credential,
+            route.keyspace,
+            client_address_of(attributes),
+            cost=route.cost,
+            request_id=find_request_id(headers),
+        )
+        if presented.is_ambiguous:
+            verdict = await self._checks.refuse_unread(caller, question)
+        elif route.required_scopes:
+            verdict = await self._checks.check_scope(caller, question, route.required_scopes)
+        else:
+            verdict = await self._checks.authenticate(caller, question)
+        self._count(verdict)
+        if verdict.reason is not Reason.OK or verdict.facts is None:
+            return self._deny(verdict, route, keyspace.http, question.request_id or "")
+        claimed = claimed_identity(headers)
+        limits = keyspace.http.limit_headers(verdict.rate_limit)
+        if not claimed and presented.cookies_left is None and not limits:
+            return self._admissions.of(verdict.facts)
+        return self._admissions.adapted(
+            verdict.facts,
+            claimed=claimed,
+            cookies_left=presented.cookies_left,
+            response_headers=limits,
+        )
+
+    def _deny(self, verdict: Verdict, route: Route, rules: HttpRules, request_id: str) -> Any:
+        now = datetime.fromtimestamp(int(self._clock.timestamp()), UTC)
+        answer = rules.answer(
+            Denial(
+                reason=verdict.reason,
+                required_scopes=route.required_scopes,
+                missing_scopes=verdict.missing_scopes,
+                request_id=request_id,
+                time=now.isoformat().replace("+00:00", "Z"),
+                rate_limit=verdict.rate_limit,
+            )
+        )
+        return denial(answer, verdict.reason, verdict.facts)
+
+    def _count(self, verdict: Verdict) -> None:
+        facts = verdict.facts
+        keyspace = facts.key.keyspace if facts is not None else NO_KEYSPACE
+        self._verdicts.add(keyspace, REASON_NUMBERS[verdict.reason])
+
+    def _alert(self, reason: str, message: str, extensions: Any) -> None:
+        # The route is the operator's own words, and what has to be mended.
+        if self._alerts.admits():
+            route = {name[:64]: value[:200] for name, value in list(extensions.items())[:8]}
+            _log.warning("a route lets nobody through", reason=reason, message=message, route=route)

@@ -1,0 +1,91 @@
+"""Where a call came from: the peer's address, or what a proxy that is trusted says of it.
+
+Anybody can send an `x-forwarded-for`. So it counts only from a peer that the server
+was told to trust, and only as far from its end as trusted proxies have written it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from keyfence_server.domain.addresses import (
+    Address,
+    Network,
+    is_within,
+    parse_address,
+    parse_network,
+)
+
+HEADER: Final = "x-forwarded-for"
+UNIX: Final = "unix"
+
+_TCP_PEER: Final = re.compile(r"ipv[46]:(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:]+)):[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Finds out where calls came from.
+
+    Attributes:
+        trusted_networks: the proxies whose word counts.
+        trusts_unix: whether that of whoever connects over a Unix socket does.
+    """
+
+    trusted_networks: Sequence[Network] = ()
+    trusts_unix: bool = False
+
+    @classmethod
+    def trusting(cls, proxies: Iterable[str]) -> Origins:
+        """Trusts these networks and addresses; "unix" stands for the Unix sockets.
+
+        Raises:
+            ValueError: one of them is none.
+        """
+        named = tuple(proxies)
+        networks = tuple(parse_network(text) for text in named if text != UNIX)
+        return cls(networks, UNIX in named)
+
+    def address_of(self, peer: str, metadata: Iterable[tuple[str, str | bytes]]) -> str:
+        """The address that a call came from; empty where there is none.
+
+        Args:
+            peer: in gRPC's words, for example "ipv4:192.0.2.1:50123" or "unix:".
+        """
+        address = _address_in(peer)
+        if not self._trusts(address):
+            return str(address) if address is not None else ""
+        for text in reversed(_forwarded(metadata)):
+            try:
+                address = parse_address(text)
+            except ValueError:
+                # Nothing before it can be told from what a client made up.
+                break
+            if not self._trusts(address):
+                break
+        return str(address) if address is not None else ""
+
+    def _trusts(self, address: Address | None) -> bool:
+        if address is None:
+            return self.trusts_unix
+        return is_within(address, self.trusted_networks)
+
+
+def _address_in(peer: str) -> Address | None:
+    found = _TCP_PEER.fullmatch(unquote(peer))
+    if found is None:
+        return None
+    # A link-local peer comes with the zone of our own interface.
+    text = (found["six"] or found["four"]).partition("%")[0]
+    try:
+        return parse_address(text)
+    except ValueError:
+        return None
+
+
+def _forwarded(metadata: Iterable[tuple[str, str | bytes]]) -> list[str]:
+    lines = [value for name, value in metadata if name == HEADER and isinstance(value, str)]
+    return [part.strip() for line in lines for part in line.split(",")]

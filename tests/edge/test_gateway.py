@@ -1,0 +1,296 @@
+"""REST, gRPC-Web and OpenAPI through `keyfence gateway`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from openapi_spec_validator import validate
+
+from keyfence.v1 import authorization_service_pb2
+from support.edge.authority import Authority
+from support.edge.gateway import Gateway
+from support.edge.http import bearer
+from support.served import COMMAND, environment_without_settings
+
+CORS = ("Origin", "https://app.example.com")
+
+
+@pytest.fixture(scope="module")
+def gateway(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway as by default, but for a cookie that carries sessions."""
+    running = Gateway(
+        tmp_path_factory.mktemp("gateway"),
+        authority.port,
+        {"KEYFENCE_GATEWAY_COOKIE": "session_token"},
+    )
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def account_key(authority: Authority) -> str:
+    """A key that may manage its account's keys."""
+    return authority.make_key("xquik")
+
+
+def test_whoami_tells_the_bearer_of_any_key_about_itself(
+    gateway: Gateway, authority: Authority
+) -> None:
+    key = authority.make_key("quicksrv", "vps:create")
+
+    for headers in ([bearer(key)], [("X-API-Key", key)]):
+        answer = gateway.send("GET", "/v1/whoami", headers)
+
+        assert answer.status == 200
+        principal = answer.json()["principal"]
+        assert principal["keyspace"] == "quicksrv"
+        assert principal["effectiveScopes"] == ["vps:create", "vps:read", "vps:write"]
+        assert "apiKey" not in json.dumps(answer.json())
+
+
+def test_keys_are_made_listed_rotated_and_revoked_over_rest(
+    gateway: Gateway, authority: Authority, account_key: str
+) -> None:
+    made = gateway.call("POST", "/v1/keys", {"displayName": "Production"}, token=account_key).json()
+    key_id = made["key"]["keyId"]
+
+    got = gateway.call("GET", f"/v1/keys/{key_id}", token=account_key).json()["key"]
+    listed = gateway.call("GET", "/v1/keys?pageSize=1000", token=account_key).json()["keys"]
+    rotated = gateway.call("POST", f"/v1/keys/{key_id}:rotate", {}, token=account_key).json()
+    successor = rotated["key"]["keyId"]
+    renamed = gateway.call(
+        "PATCH",
+        f"/v1/keys/{successor}",
+        {"key": {"displayName": "Renamed"}, "updateMask": "displayName"},
+        token=account_key,
+    ).json()
+    revoked = gateway.call("DELETE", f"/v1/keys/{successor}", token=account_key)
+
+    assert made["apiKey"].startswith("xq_")
+    assert got["displayName"] == "Production"
+    assert key_id in [one["keyId"] for one in listed]
+    assert made["apiKey"] not in json.dumps(listed)
+    assert renamed["key"]["displayName"] == "Renamed"
+    assert revoked.json()["key"]["state"] == "KEY_STATE_REVOKED"
+    assert gateway.call("GET", "/v1/whoami", token=rotated["apiKey"]).status == 401
+
+
+def test_errors_are_a_status_with_a_reason(gateway: Gateway, account_key: str) -> None:
+    answer = gateway.call("GET", "/v1/keys/key_01jd2k7v9x4m8r5t6w3y1z0abc", token=account_key)
+
+    assert answer.status == 404
+    body = answer.json()
+    (detail,) = body["details"]
+    assert body["code"] == 5
+    assert detail["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+    assert (detail["domain"], detail["reason"]) == ("keyfence", "KEY_NOT_FOUND")
+
+
+def test_a_field_that_is_wrong_is_named(gateway: Gateway, account_key: str) -> None:
+    answer = gateway.call("POST", "/v1/keys", {"displayName": "x" * 201}, token=account_key)
+
+    assert answer.status == 400
+    assert "display_name" in answer.body.decode()
+
+
+def test_without_a_good_credential_there_is_nothing(gateway: Gateway, authority: Authority) -> None:
+    publishable = authority.make_key("quantumsafe", key_type="publishable")
+
+    assert gateway.call("GET", "/v1/whoami").status == 401
+    assert gateway.call("GET", "/v1/whoami", token="kf_made_up").status == 401
+    assert gateway.call("GET", "/v1/keys", token=publishable).status == 403
+    assert gateway.call("GET", "/v1/keyspaces", token=publishable).status == 403
+
+
+def test_who_you_are_is_not_taken_from_the_body(
+    gateway: Gateway, authority: Authority, account_key: str
+) -> None:
+    """An account's key that names another account or keyspace gets nothing there."""
+    other = authority.operator.create_key(keyspace="xquik", account_id="acct_other")
+
+    for body in (
+        {"accountId": "acct_other"},
+        {"keyspace": "quicksrv"},
+        {"keyspace": "system", "accountId": "operators", "scopes": ["keys:write"]},
+        {"parentKeyId": other.key.key_id},
+    ):
+        answer = gateway.call("POST", "/v1/keys", body, token=account_key)
+        assert answer.status in {400, 403, 404}, body
+        assert "apiKey" not in answer.json()
+    assert gateway.call("DELETE", f"/v1/keys/{other.key.key_id}", token=account_key).status == 404
+
+
+def test_two_credentials_are_refused(gateway: Gateway, account_key: str) -> None:
+    for headers in (
+        [bearer(account_key), ("X-API-Key", account_key)],
+        [bearer(account_key), ("Cookie", f"session_token={account_key}")],
+        [("X-API-Key", account_key), ("Cookie", f"a=b; session_token={account_key}")],
+    ):
+        assert gateway.send("GET", "/v1/whoami", headers).status == 400, headers
+    twice = gateway.send("GET", "/v1/whoami", [bearer(account_key), bearer(account_key)])
+    assert twice.status == 401
+
+
+def test_a_cookie_carries_a_credential_from_the_own_origin_alone(
+    gateway: Gateway, account_key: str
+) -> None:
+    """Browsers send cookies along with requests that pages of other origins make."""
+    cookie = ("Cookie", f"theme=dark; session_token={account_key}")
+    create = {"displayName": "From a page"}
+    own = ("Origin", f"http://127.0.0.1:{gateway.port}")
+    foreign = ("Origin", "https://evil.example.com")
+
+    assert gateway.send("GET", "/v1/whoami", [cookie]).status == 200
+    assert gateway.call("POST", "/v1/keys", create, headers=[cookie, own]).status == 200
+    assert gateway.call("POST", "/v1/keys", create, headers=[cookie, foreign]).status == 403
+    assert gateway.call("POST", "/v1/keys", create, headers=[cookie]).status == 403
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/v2/keys",
+        "/v1",
+        "/v1/unknown",
+        "/v1/keys/a/b/c",
+        "/envoy.service.auth.v3.Authorization/Check",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.health.v1.Health/Check",
+        "/keyfence.v1.ReplicationService/Sync",
+        "/stats",
+        "/config_dump",
+        "/quitquitquit",
+    ],
+)
+def test_what_is_not_offered_is_not_there(gateway: Gateway, account_key: str, path: str) -> None:
+    for method in ("GET", "POST"):
+        assert gateway.call(method, path, token=account_key).status in {404, 400}, method
+
+
+def test_unknown_query_parameters_are_refused(gateway: Gateway, account_key: str) -> None:
+    """A filter that is misspelt would otherwise list everything."""
+    assert gateway.call("GET", "/v1/keys?stat=revoked", token=account_key).status == 400
+
+
+def test_grpc_web_reaches_the_same_rpcs(gateway: Gateway, account_key: str) -> None:
+    answer = gateway.send(
+        "POST",
+        "/keyfence.v1.AuthorizationService/WhoAmI",
+        [bearer(account_key), ("content-type", "application/grpc-web+proto"), ("x-grpc-web", "1")],
+        b"\x00\x00\x00\x00\x00",
+    )
+
+    assert answer.status == 200
+    frames = _frames(answer.body)
+    message = authorization_service_pb2.WhoAmIResponse.FromString(frames[0][1])
+    assert message.principal.keyspace == "xquik"
+    assert frames[-1][0] & 0x80
+    assert b"grpc-status:0" in frames[-1][1]
+
+
+def _frames(raw: bytes) -> list[tuple[int, bytes]]:
+    """The frames of a gRPC-Web answer: their flags and contents."""
+    frames = []
+    while raw:
+        length = int.from_bytes(raw[1:5], "big")
+        frames.append((raw[0], raw[5 : 5 + length]))
+        raw = raw[5 + length :]
+    return frames
+
+
+def test_the_openapi_document_is_served_and_valid(gateway: Gateway) -> None:
+    answer = gateway.send("GET", "/openapi.json")
+
+    assert answer.status == 200
+    assert answer.header("content-type") == "application/json"
+    document = answer.json()
+    assert document["openapi"] == "3.1.0"
+    validate(document)
+
+
+def test_every_documented_path_is_there(gateway: Gateway, authority: Authority) -> None:
+    """Each operation reaches Keyfence, which misses a credential or a field."""
+    document = json.loads(
+        files("keyfence_server.gateway").joinpath("openapi.json").read_text(encoding="utf-8")
+    )
+    operations = [
+        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+    ]
+    assert ("POST", "/v1/keys") in operations
+    for method, path in operations:
+        concrete = path.replace("{", "x").replace("}", "")
+        body: object = {} if method in {"POST", "PUT", "PATCH"} else None
+        answer = gateway.call(method, concrete, body)
+        assert answer.status in {400, 401, 404}, (method, path, answer.status)
+        details = answer.json()["details"]
+        assert details[0]["domain"] == "keyfence", (method, path)
+
+
+def test_request_ids_go_through_and_come_back(gateway: Gateway, account_key: str) -> None:
+    answer = gateway.call(
+        "POST", "/v1/keys", {}, token=account_key, headers=[("x-request-id", "req-of-the-client-7")]
+    )
+
+    assert answer.header("x-request-id") == "req-of-the-client-7"
+
+
+def test_pages_of_other_origins_may_not_call_unless_it_is_said(
+    gateway: Gateway, authority: Authority, account_key: str, tmp_path: Path
+) -> None:
+    preflight = [
+        CORS,
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "authorization"),
+    ]
+    closed = gateway.send("OPTIONS", "/v1/keys", preflight)
+    assert closed.header("access-control-allow-origin") is None
+    opened = Gateway(
+        tmp_path, authority.port, {"KEYFENCE_GATEWAY_CORS_ORIGINS": "https://app.example.com"}
+    )
+    try:
+        allowed = opened.send("OPTIONS", "/v1/keys", preflight)
+        called = opened.call("GET", "/v1/whoami", token=account_key, headers=[CORS])
+        other = opened.call(
+            "GET", "/v1/whoami", token=account_key, headers=[("Origin", "https://evil.example.com")]
+        )
+    finally:
+        opened.stop()
+
+    assert allowed.status == 200
+    assert allowed.header("access-control-allow-origin") == "https://app.example.com"
+    assert allowed.header("access-control-allow-credentials") is None
+    assert called.header("access-control-allow-origin") == "https://app.example.com"
+    assert other.header("access-control-allow-origin") is None
+
+
+def test_it_stops_when_told_and_says_why_it_cannot_start(
+    authority: Authority, gateway: Gateway, tmp_path: Path
+) -> None:
+    running = Gateway(tmp_path, authority.port)
+    assert running.stop() == 0
+
+    for settings, reason in (
+        ({"KEYFENCE_GATEWAY_LISTN": "127.0.0.1:0"}, "did you mean KEYFENCE_GATEWAY_LISTEN"),
+        ({"KEYFENCE_GATEWAY_LISTEN": "0.0.0.0:0"}, "KEYFENCE_GATEWAY_TLS_CERT_FILE"),
+        ({"KEYFENCE_GATEWAY_LISTEN": f"127.0.0.1:{gateway.port}"}, "Envoy ended before it served"),
+        (
+            {"KEYFENCE_GATEWAY_COOKIE": "a", "KEYFENCE_GATEWAY_CORS_ORIGINS": "https://a.b"},
+            "exclude each other",
+        ),
+    ):
+        ended = subprocess.run(
+            [*COMMAND, "gateway"],
+            env=environment_without_settings(settings),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert ended.returncode != 0
+        assert reason in ended.stderr, ended.stderr

@@ -1,0 +1,109 @@
+"""The configuration that people copy, with the addresses of a test and a system's routes.
+
+What a test runs is deploy/envoy/envoy.yaml: every filter, limit and refusal in it. Only
+where the parties listen is changed, and which routes there are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+_FILE: Final = Path(__file__).parents[3] / "deploy" / "envoy" / "envoy.yaml"
+_FILTER: Final = "envoy.filters.http.ext_authz"
+_PER_ROUTE: Final = (
+    "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
+)
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route to the upstream.
+
+    Attributes:
+        path: itself and all beneath it.
+        scopes: what it needs; None: any good credential.
+        extensions: what its `context_extensions` say, if not just the scopes.
+    """
+
+    method: str
+    path: str
+    scopes: str | None = None
+    extensions: dict[str, str] | None = None
+
+
+def example_config() -> Config:
+    """The file as it stands."""
+    config: Config = yaml.safe_load(_FILE.read_text())
+    return copy.deepcopy(config)
+
+
+def edge_config(
+    *,
+    keyfence_port: int,
+    upstream_port: int,
+    keyspace: str | None = None,
+    routes: Sequence[Route] | None = None,
+) -> Config:
+    """The file for these addresses, and with these routes instead of its own."""
+    config = example_config()
+    listener = config["static_resources"]["listeners"][0]
+    listener["address"]["socket_address"]["port_value"] = 0
+    ports = {"upstream": upstream_port, "keyfence": keyfence_port}
+    for cluster in config["static_resources"]["clusters"]:
+        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        endpoint["address"]["socket_address"]["port_value"] = ports[cluster["name"]]
+    host = virtual_host(config)
+    if keyspace is not None:
+        settings = host["typed_per_filter_config"][_FILTER]["check_settings"]
+        settings["context_extensions"]["keyspace"] = keyspace
+    if routes is not None:
+        first, *_, last = host["routes"]
+        host["routes"] = [first, *map(_route, routes), last]
+    return config
+
+
+def connection_manager(config: Config) -> Config:
+    """What the file says of HTTP."""
+    chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
+    manager: Config = chain["filters"][0]["typed_config"]
+    return manager
+
+
+def virtual_host(config: Config) -> Config:
+    """The one virtual host, with its routes."""
+    host: Config = connection_manager(config)["route_config"]["virtual_hosts"][0]
+    return host
+
+
+def ext_authz(config: Config) -> Config:
+    """What the file says of Keyfence."""
+    authz: Config = connection_manager(config)["http_filters"][0]["typed_config"]
+    return authz
+
+
+def _route(route: Route) -> Config:
+    extensions = route.extensions
+    if extensions is None:
+        extensions = (
+            {"authenticate_only": "true"}
+            if route.scopes is None
+            else {"required_scopes": route.scopes}
+        )
+    return {
+        "match": {
+            "path_separated_prefix": route.path,
+            "headers": [{"name": ":method", "string_match": {"exact": route.method}}],
+        },
+        "route": {"cluster": "upstream"},
+        "typed_per_filter_config": {
+            _FILTER: {"@type": _PER_ROUTE, "check_settings": {"context_extensions": extensions}}
+        },
+    }

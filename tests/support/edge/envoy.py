@@ -1,0 +1,141 @@
+"""Envoy itself, out of its wheel, as a process of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from keyfence_server.gateway.binary import envoy_binary
+
+_START_SECONDS: Final = 20
+_STOP_SECONDS: Final = 10
+
+
+class Envoy:
+    """An Envoy with this configuration, its admin interface on a Unix socket.
+
+    Args:
+        config: the bootstrap configuration; listeners may have port 0.
+        env: variables besides those of this process.
+    """
+
+    def __init__(self, config: Mapping[str, Any], env: Mapping[str, str] | None = None) -> None:
+        # A socket's path must be short, and pytest's directories are not.
+        self._directory = tempfile.TemporaryDirectory(prefix="keyfence-envoy-")
+        directory = Path(self._directory.name)
+        self._admin = directory / "admin.sock"
+        self._output = directory / "output"
+        admin = {"address": {"pipe": {"path": str(self._admin), "mode": 0o600}}}
+        path = directory / "envoy.json"
+        path.write_text(json.dumps({**config, "admin": admin}))
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [
+                    str(envoy_binary()),
+                    *("--config-path", str(path)),
+                    *("--concurrency", "1"),
+                    *("--log-level", "warning"),
+                    *("--drain-time-s", "1"),
+                    *("--file-flush-interval-msec", "50"),
+                    "--disable-hot-restart",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+            )
+        try:
+            self._wait_until_ready()
+            self.ports = self._listening_ports()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """What Envoy has written so far, its access log among it."""
+        return self._output.read_text()
+
+    def wait_for_output(self, text: str) -> None:
+        """Returns once Envoy has written this: its access log is flushed now and then."""
+        deadline = time.monotonic() + _START_SECONDS
+        while text not in self.output:
+            assert time.monotonic() < deadline, f"{text} is not in Envoy's output"
+            time.sleep(0.02)
+
+    def admin(self, path: str) -> Any:
+        """What the admin interface answers, as JSON."""
+        connection = _UnixConnection(self._admin)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            assert response.status == 200, response.status
+            return json.loads(response.read())
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """Ends the process."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._directory.cleanup()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, f"Envoy did not start:\n{self.output}"
+            connection = _UnixConnection(self._admin)
+            try:
+                connection.request("GET", "/ready")
+                if connection.getresponse().read().strip() == b"LIVE":
+                    return
+            except OSError:
+                pass
+            finally:
+                connection.close()
+            time.sleep(0.01)
+        raise AssertionError(f"Envoy did not become ready:\n{self.output}")
+
+    def _listening_ports(self) -> dict[str, int]:
+        listeners = self.admin("/listeners?format=json")["listener_statuses"]
+        return {
+            one["name"]: one["local_address"]["socket_address"]["port_value"] for one in listeners
+        }
+
+
+class StartEnvoy(Protocol):
+    """Starts an Envoy that somebody else ends."""
+
+    def __call__(self, config: dict[str, Any], token: str = "") -> Envoy:
+        """An Envoy with this configuration and this credential."""
+        ...
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("admin", timeout=5)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
