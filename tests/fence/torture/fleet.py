@@ -72,6 +72,7 @@ class Member:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            self.process = None
 
     @property
     def has_ended_by_itself(self) -> bool:

@@ -18,6 +18,7 @@ from fence.torture.proxy import Mode
 
 LEASES: Final = (0.5, 1.0, 2.0)
 _WARM_UP_SECONDS: Final = 3.0
+_SUPERVISOR_SECONDS: Final = 0.5
 _BROKEN_MODES: Final = tuple(mode for mode in Mode if mode is not Mode.WHOLE)
 
 
@@ -30,7 +31,6 @@ class Outcome:
     holders: list[str]
     verdict: Verdict
     faults: Counter[str] = field(default_factory=Counter)
-    ended_by_themselves: list[str] = field(default_factory=list)
 
 
 def torture(
@@ -47,14 +47,17 @@ def torture(
                 faults.go_on(now)
             time.sleep(0.02)
         faults.heal_all()
-        ended = [one.name for one in fleet.members() if one.has_ended_by_itself]
-        logs = {one.name: one.log.read_text()[-2000:] for one in fleet.members()}
+        _require_running(fleet)
         for member in (*fleet.clients, fleet.writer):
             member.end()
         verdict = _judge(fleet)
-        if ended:
-            raise RuntimeError("\n".join(f"{name} ended:\n{logs[name]}" for name in ended))
-        return Outcome(seed, lease_seconds, fleet.holders, verdict, faults.counts, ended)
+        return Outcome(seed, lease_seconds, fleet.holders, verdict, faults.counts)
+
+
+def _require_running(fleet: Fleet) -> None:
+    for member in (*fleet.clients, fleet.writer):
+        if member.has_ended_by_itself:
+            raise RuntimeError(f"{member.name} ended:\n{member.log.read_text()[-2000:]}")
 
 
 def _judge(fleet: Fleet) -> Verdict:
@@ -80,6 +83,10 @@ class _Faults:
         """Does what is due."""
         while self._healings and self._healings[0][0] <= now:
             heapq.heappop(self._healings)[2]()
+        for member in (*self._fleet.servers, *self._fleet.sidecars):
+            # One that could not reach its database when it started, for example.
+            if member.has_ended_by_itself and self._claim(member.name, "started again"):
+                self._heal(member.name, now + _SUPERVISOR_SECONDS, member.start)
         if now >= self._next_at:
             self._next_at = now + self._random.uniform(0.1, 1.6)
             self._draw(now)
