@@ -48,7 +48,7 @@ def _counted_from_receipt() -> None:
 
     def late(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
         if nonce in self._pending:
-            self._pending[nonce] = time.clock_gettime(time.CLOCK_BOOTTIME)
+            ttl += time.clock_gettime(time.CLOCK_BOOTTIME) - self._pending[nonce].sent
         return grant(self, nonce, ttl, head, epoch)
 
     _put(HolderLease, "grant", late)
