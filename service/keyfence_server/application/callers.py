@@ -31,7 +31,7 @@ _REJECTED = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen, making one would cost three times as much
 class Caller:
     """Whoever sent a call, known by their credential.
 
@@ -151,6 +151,15 @@ class Callers:
     def __init__(self, presented: PresentedKeys, clock: Clock) -> None:
         self._presented = presented
         self._clock = clock
+
+    def recall(self, credential: str) -> Caller | None:
+        """The caller, if memory alone can tell that the credential passes: the fast way for
+        calls that are neither audited nor answered with a request id. None: `identify` finds
+        out, or finds out what to say."""
+        facts = self._presented.recall(credential)
+        if facts is None or not facts.is_plain or self._clock.timestamp() >= facts.expires_at:
+            return None
+        return Caller(facts)
 
     async def identify(
         self, credential: str, *, request_id: str | None = None, peer: str = ""

@@ -123,7 +123,8 @@ class FactCache:
         facts = self._entries.get(digest)
         if facts is None:
             return None
-        if not self._is_current(facts.keyspace):
+        keyspace = facts.keyspace
+        if self._keyspaces.get(keyspace.name) is not keyspace:
             self._drop(digest)
             return None
         self._entries.move_to_end(digest)
@@ -282,9 +283,6 @@ class FactCache:
             yield load
         finally:
             self._loads.discard(load)
-
-    def _is_current(self, keyspace: Keyspace) -> bool:
-        return self._keyspaces.get(keyspace.name) is keyspace
 
     def _remember(self, digest: bytes, facts: KeyFacts) -> None:
         self._entries[digest] = facts

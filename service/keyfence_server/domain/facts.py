@@ -33,6 +33,9 @@ class KeyFacts:
         expires_at: when the first of the lineage expires, in seconds since the epoch;
             infinity for never.
         allow_lists: the address lists of the lineage; all of them must be met.
+        key: the key itself.
+        is_plain: whether only time can keep the key from passing: it works, and it works
+            from anywhere.
     """
 
     lineage: Lineage
@@ -42,11 +45,25 @@ class KeyFacts:
     state: KeyState
     allow_lists: tuple[tuple[Network, ...], ...]
     effective_scopes: tuple[str, ...] = field(repr=False)
+    key: Key = field(init=False, repr=False)
+    is_plain: bool = field(init=False, repr=False)
+    _acts_on_named: frozenset[str] = field(init=False, repr=False)
+    _acts_on_all: bool = field(init=False, repr=False)
 
-    @property
-    def key(self) -> Key:
-        """The key itself."""
-        return self.lineage[0]
+    def __post_init__(self) -> None:
+        # Worked out here once, since every check asks for them.
+        everywhere = all(ALL_KEYSPACES in key.bound_keyspaces for key in self.lineage)
+        named = {name for key in self.lineage for name in key.bound_keyspaces}
+        worked_out = {
+            "key": self.lineage[0],
+            "is_plain": self.state is KeyState.ACTIVE and not self.allow_lists,
+            "_acts_on_all": everywhere,
+            "_acts_on_named": frozenset(
+                name for name in named if all(_is_bound(key, name) for key in self.lineage)
+            ),
+        }
+        for name, value in worked_out.items():
+            object.__setattr__(self, name, value)
 
     @property
     def key_id(self) -> KeyId:
@@ -74,7 +91,7 @@ class KeyFacts:
     def acts_on(self, keyspace: str) -> bool:
         """Whether this operator credential is bound to the keyspace, and so is every one
         that it was delegated from. Never, for a credential bound to nothing."""
-        return all(_is_bound(key, keyspace) for key in self.lineage)
+        return keyspace in self._acts_on_named or (self._acts_on_all and keyspace != SYSTEM)
 
 
 def _is_bound(key: Key, keyspace: str) -> bool:

@@ -59,9 +59,7 @@ class Upstream:
         """A new `Sync` call. Raises `StreamBroken`."""
         return await self._dialer.open_stream()
 
-    async def fetch_facts(
-        self, request: messages.FetchFactsRequest
-    ) -> messages.FetchFactsResponse:
+    async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """Raises `StoreUnavailable`."""
         return await self._ask(_rpcs.FETCH_FACTS, request)
 
