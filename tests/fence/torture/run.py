@@ -114,13 +114,13 @@ class _Faults:
         # Around the lease, where it matters most, and sometimes much longer.
         if self._random.random() < 0.2:
             return self._random.uniform(2.0, 6.0)
-        return self._random.uniform(0.1, 2.5 * self._lease_seconds)
+        return self._random.uniform(0.1, 4 * self._lease_seconds)
 
     def _break_link(self, name: str, now: float) -> None:
         mode = self._random.choice(_BROKEN_MODES)
         if not self._claim(name, f"link {mode}"):
             return
-        self._fleet.set_link(name, mode, self._random.uniform(0.05, 1.2 * self._lease_seconds))
+        self._fleet.set_link(name, mode, self._random.uniform(0.02, 2.0 * self._lease_seconds))
         self._heal(name, now + self._duration(), lambda: self._fleet.set_link(name, Mode.WHOLE))
 
     def _stop(self, member: Member, now: float) -> None:
