@@ -47,15 +47,15 @@ def keyfence() -> Iterator[ServerProcess]:
     """The real server, by its real command, on an embedded store with the demo's keyspace."""
     with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
         socket = Path(directory) / "keyfence.sock"
-        environment = {
-            **_environment(),
+        settings = {
+            **environment(),
             "KEYFENCE_LISTEN": f"unix:{socket}",
             "KEYFENCE_DATA_DIR": str(Path(directory) / "data"),
             "KEYFENCE_BOOTSTRAP_KEYSPACES": str(ROOT / "examples/keyspaces/demo.yaml"),
             "KEYFENCE_LOG_LEVEL": "warning",
         }
         command = [sys.executable, "-m", "keyfence_server", "serve"]
-        with _running(command, environment, f"unix:{socket}") as process:
+        with running(command, settings, f"unix:{socket}") as process:
             token = (Path(directory) / "data" / "root.key").read_text().strip()
             yield ServerProcess("keyfence", f"unix:{socket}", token, process)
 
@@ -66,21 +66,21 @@ def empty_echo(answer_bytes: int) -> Iterator[ServerProcess]:
     with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
         target = f"unix:{Path(directory) / 'echo.sock'}"
         command = [sys.executable, "-m", "bench.echo", target, str(answer_bytes)]
-        with _running(command, _environment(), target) as process:
+        with running(command, environment(), target) as process:
             yield ServerProcess("empty echo", target, "", process)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The environment without anything that Keyfence would read."""
     return {name: value for name, value in os.environ.items() if not name.startswith("KEYFENCE_")}
 
 
 @contextmanager
-def _running(
-    command: list[str], environment: dict[str, str], target: str
-) -> Iterator[psutil.Process]:
+def running(command: list[str], variables: dict[str, str], target: str) -> Iterator[psutil.Process]:
+    """A process, from when it can be reached until it has stopped."""
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             _wait_until_it_answers(child, target)
