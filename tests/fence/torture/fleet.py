@@ -260,8 +260,8 @@ class _Builder:
             "number": number,
             "kind": kind,
             "target": self._linked(client, whom) if through_link else self.sockets[whom],
-            "burst": 40 if cached else 3,
-            "pause": 0.02 if cached else 0.05,
+            "burst": 40 if cached else 1,
+            "pause": 0.02 if cached else 0.1,
         }
 
     def _writer(self, servers: Sequence[Member]) -> Member:

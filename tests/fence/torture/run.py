@@ -8,16 +8,18 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from fence.torture.broken import BUILDS, Build
 from fence.torture.fleet import Fleet, Member, running_fleet
 from fence.torture.history import Mutation, Verdict, check, read_probes
 from fence.torture.proxy import Mode
 
 LEASES: Final = (0.5, 1.0, 2.0)
 _WARM_UP_SECONDS: Final = 3.0
+_FOCUS: Final = 0.75
 _SUPERVISOR_SECONDS: Final = 0.5
 _BROKEN_MODES: Final = tuple(mode for mode in Mode if mode is not Mode.WHOLE)
 
@@ -39,7 +41,8 @@ def torture(
     """Runs a fleet for so long, faults included."""
     lease_seconds = random.Random(seed).choice(LEASES)
     with running_fleet(seed, lease_seconds=lease_seconds, broken=broken) as fleet:
-        faults = _Faults(fleet, random.Random(seed), lease_seconds)
+        build = BUILDS[broken] if broken else None
+        faults = _Faults(fleet, random.Random(seed), lease_seconds, build)
         until = time.monotonic() + seconds
         time.sleep(min(_WARM_UP_SECONDS, seconds))
         while (now := time.monotonic()) < until:
@@ -69,8 +72,11 @@ def _judge(fleet: Fleet) -> Verdict:
 class _Faults:
     """Draws faults, one after another and some at once, and heals each in its time."""
 
-    def __init__(self, fleet: Fleet, chance: random.Random, lease_seconds: float) -> None:
+    def __init__(
+        self, fleet: Fleet, chance: random.Random, lease_seconds: float, build: Build | None
+    ) -> None:
         self._fleet = fleet
+        self._build = build
         self._random = chance
         self._lease_seconds = lease_seconds
         self._next_at = 0.0
@@ -97,12 +103,16 @@ class _Faults:
             heapq.heappop(self._healings)[2]()
 
     def _draw(self, now: float) -> None:
-        fleet = self._fleet
+        fleet, build = self._fleet, self._build
+        if build is not None and build.modes and self._random.random() < _FOCUS:
+            links = [link for link in fleet.links if build.links in link]
+            self._break_link(self._random.choice(links), build.modes, now)
+            return
         kind = self._random.choices(
             ("link", "stop", "kill", "database stopped", "database killed"), (12, 6, 3, 0.5, 0.5)
         )[0]
         if kind == "link":
-            self._break_link(self._random.choice(fleet.links), now)
+            self._break_link(self._random.choice(fleet.links), _BROKEN_MODES, now)
         elif kind == "stop":
             self._stop(self._random.choice([*fleet.servers, *fleet.sidecars, *fleet.clients]), now)
         elif kind == "kill":
@@ -116,8 +126,8 @@ class _Faults:
             return self._random.uniform(2.0, 6.0)
         return self._random.uniform(0.1, 4 * self._lease_seconds)
 
-    def _break_link(self, name: str, now: float) -> None:
-        mode = self._random.choice(_BROKEN_MODES)
+    def _break_link(self, name: str, modes: Sequence[Mode], now: float) -> None:
+        mode = self._random.choice(modes)
         if not self._claim(name, f"link {mode}"):
             return
         self._fleet.set_link(name, mode, self._random.uniform(0.02, 2.0 * self._lease_seconds))
