@@ -56,8 +56,12 @@ test-all: $(VENV)/.dev ## run every test
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.dev ## measure the server's CPU per call against an empty echo
-	$(BIN)/python -m bench $(ARGS)
+bench: $(VENV)/.dev ## measure checks against an empty echo, and the fence against its floor
+	PYTHONPATH=tests:. $(BIN)/python -m bench $(ARGS)
+
+.PHONY: torture
+torture: $(VENV)/.dev ## torture real servers, sidecars and clients, for a million probes
+	PYTHONPATH=tests:. $(BIN)/python -m fence.torture --probes 1000000 $(ARGS)
 
 ## Checking it
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from bench import checks, edge, scopes
+from bench import checks, edge, fence, scopes
 
 
 def main() -> None:
@@ -13,12 +14,21 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="a few calls only: shows that it works, no more"
     )
-    smoke = parser.parse_args().smoke
-    if smoke:
+    parser.add_argument("--only", choices=["checks", "edge", "fence"], help="one part of it")
+    parser.add_argument(
+        "--plot", type=Path, help="draw what the length of the lease trades, into this file"
+    )
+    asked = parser.parse_args()
+    if asked.smoke:
         print("A smoke run: the numbers mean nothing.")
-    scopes.measure(rounds=2 if smoke else 11)
-    checks.measure(rounds=2 if smoke else 11, calls=160 if smoke else 8_000)
-    edge.measure(rounds=2 if smoke else 11, requests=160 if smoke else 8_000)
+    smoke = asked.smoke
+    if asked.only in (None, "checks"):
+        scopes.measure(rounds=2 if smoke else 11)
+        checks.measure(rounds=2 if smoke else 11, calls=160 if smoke else 8_000)
+    if asked.only in (None, "edge"):
+        edge.measure(rounds=2 if smoke else 11, requests=160 if smoke else 8_000)
+    if asked.only in (None, "fence"):
+        fence.measure(rounds=10 if smoke else 300, plot=asked.plot)
 
 
 if __name__ == "__main__":

@@ -47,15 +47,15 @@ def keyfence() -> Iterator[ServerProcess]:
     """The real server, by its real command, on an embedded store with the demo's keyspace."""
     with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
         socket = Path(directory) / "keyfence.sock"
-        environment = {
-            **_environment(),
+        settings = {
+            **environment(),
             "KEYFENCE_LISTEN": f"unix:{socket}",
             "KEYFENCE_DATA_DIR": str(Path(directory) / "data"),
             "KEYFENCE_BOOTSTRAP_KEYSPACES": str(ROOT / "examples/keyspaces/demo.yaml"),
             "KEYFENCE_LOG_LEVEL": "warning",
         }
         command = [sys.executable, "-m", "keyfence_server", "serve"]
-        with running(command, environment, lambda: _answers(f"unix:{socket}")) as process:
+        with running(command, settings, lambda: _answers(f"unix:{socket}")) as process:
             token = (Path(directory) / "data" / "root.key").read_text().strip()
             yield ServerProcess("keyfence", f"unix:{socket}", token, process)
 
@@ -66,22 +66,23 @@ def empty_echo(answer_bytes: int) -> Iterator[ServerProcess]:
     with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
         target = f"unix:{Path(directory) / 'echo.sock'}"
         command = [sys.executable, "-m", "bench.echo", target, str(answer_bytes)]
-        with running(command, _environment(), lambda: _answers(target)) as process:
+        with running(command, environment(), lambda: _answers(target)) as process:
             yield ServerProcess("empty echo", target, "", process)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The environment without anything that Keyfence would read."""
     return {name: value for name, value in os.environ.items() if not name.startswith("KEYFENCE_")}
 
 
 @contextmanager
 def running(
-    command: list[str], environment: dict[str, str], is_ready: Callable[[], bool]
+    command: list[str], variables: dict[str, str], is_ready: Callable[[], bool]
 ) -> Iterator[psutil.Process]:
     """A process, from when it is ready until the end of the block."""
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             _wait_until_ready(child, is_ready)
@@ -108,6 +109,11 @@ def _wait_until_ready(child: subprocess.Popen[bytes], is_ready: Callable[[], boo
             return
         time.sleep(0.02)
     raise RuntimeError(f"{child.args!r} did not answer within {_START_SECONDS} s")
+
+
+def until_answering(target: str) -> Callable[[], bool]:
+    """Whether a server can be reached there, to be asked until it can."""
+    return lambda: _answers(target)
 
 
 def _answers(target: str) -> bool:

@@ -389,6 +389,18 @@ class Callers:
         self._clock = clock
         self._sessions = sessions
 
+    def recall(self, credential: str, peer: Callable[[], str] = nowhere) -> Caller | None:
+        """The caller, if memory alone can tell that the credential passes: the fast way for
+        calls that are neither audited nor answered with a request id. None: `identify` finds
+        out, or finds out what to say."""
+        facts = self._presented.recall(credential)
+        if facts is None or not facts.is_plain or self._clock.timestamp() >= facts.expires_at:
+            return None
+        if self._notes is not None:
+            self._notes.called(facts.key_id, peer)
+        kind = Operator if facts.keyspace is SYSTEM_KEYSPACE else AccountKey
+        return kind(facts, peer=peer)
+
     async def identify(
         self,
         credential: str,

@@ -7,7 +7,7 @@ looks like a key is asked of the store.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from keyfence_server.application.ports import FactSource
@@ -20,8 +20,9 @@ from keyfence_server.domain.verdicts import Reason
 class Digests(Protocol):
     """By what keys are looked up. A server has its `Peppers`."""
 
-    def digest(self, text: str) -> Digest:
-        """What memory knows a plaintext by."""
+    @property
+    def name(self) -> Callable[[str], bytes]:
+        """Gives what memory knows a plaintext by."""
         ...
 
     def candidates(self, text: str) -> Sequence[Digest]:
@@ -35,6 +36,14 @@ class PresentedKeys:
     def __init__(self, source: FactSource, digests: Digests) -> None:
         self._source = source
         self._digests = digests
+        self._name = digests.name
+        self._recall = source.recall
+
+    def recall(self, text: str) -> KeyFacts | None:
+        """What memory holds of the presented key; None if `find` has to look it up."""
+        if len(text) > MAX_KEY_LENGTH or not text.isascii():
+            return None
+        return self._recall(self._name(text))
 
     async def find(self, text: str) -> KeyFacts | Reason:
         """What is known of the presented key, or why nothing is.
@@ -46,7 +55,7 @@ class PresentedKeys:
             return Reason.CREDENTIAL_MISSING
         if len(text) > MAX_KEY_LENGTH or not text.isascii():
             return Reason.CREDENTIAL_MALFORMED
-        facts = self._source.recall(self._digests.digest(text).value)
+        facts = self._recall(self._name(text))
         if facts is not None:
             return facts
         if not await self.keyspaces_of(text):

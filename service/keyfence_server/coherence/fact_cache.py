@@ -136,7 +136,8 @@ class FactCache:
         facts = self._entries.get(digest)
         if facts is None:
             return None
-        if not self._is_current(facts.keyspace):
+        keyspace = facts.keyspace
+        if self._keyspaces.get(keyspace.name) is not keyspace:
             self._drop(digest)
             return None
         self._entries.move_to_end(digest)
@@ -171,7 +172,7 @@ class FactCache:
     async def find_session(self, session_id: SessionId) -> SessionFacts | None:
         """The session with this id, loaded if need be."""
         facts = self._sessions.recall(session_id)
-        if facts is not None and self._is_current(facts.keyspace):
+        if facts is not None and self._keyspaces.get(facts.keyspace.name) is facts.keyspace:
             return facts
         task = self._session_tasks.get(session_id)
         if task is None or task.done():
@@ -345,9 +346,6 @@ class FactCache:
             yield load
         finally:
             self._loads.discard(load)
-
-    def _is_current(self, keyspace: Keyspace) -> bool:
-        return self._keyspaces.get(keyspace.name) is keyspace
 
     def _remember(self, digest: bytes, facts: KeyFacts) -> None:
         self._entries[digest] = facts

@@ -40,6 +40,9 @@ class KeyFacts:
             none.
         account_state: whether the key's owner works, if that is a registered account.
             None: it is not, or nobody has looked, since nothing was to be decided.
+        key: the key itself.
+        is_plain: whether only time can keep the key from passing: it works, from anywhere,
+            and without limit.
     """
 
     lineage: Lineage
@@ -51,11 +54,30 @@ class KeyFacts:
     effective_scopes: tuple[str, ...] = field(repr=False)
     limits: tuple[Limit, ...] = ()
     account_state: AccountState | None = None
+    key: Key = field(init=False, repr=False)
+    is_plain: bool = field(init=False, repr=False)
+    _acts_on_named: frozenset[str] = field(init=False, repr=False)
+    _acts_on_all: bool = field(init=False, repr=False)
 
-    @property
-    def key(self) -> Key:
-        """The key itself."""
-        return self.lineage[0]
+    def __post_init__(self) -> None:
+        # Worked out here once, since every check asks for them.
+        everywhere = all(ALL_KEYSPACES in key.bound_keyspaces for key in self.lineage)
+        named = {name for key in self.lineage for name in key.bound_keyspaces}
+        worked_out = {
+            "key": self.lineage[0],
+            "is_plain": (
+                self.state is KeyState.ACTIVE
+                and self.account_state is not AccountState.DISABLED
+                and not self.allow_lists
+                and not self.limits
+            ),
+            "_acts_on_all": everywhere,
+            "_acts_on_named": frozenset(
+                name for name in named if all(_is_bound(key, name) for key in self.lineage)
+            ),
+        }
+        for name, value in worked_out.items():
+            object.__setattr__(self, name, value)
 
     @property
     def key_id(self) -> KeyId:
@@ -85,7 +107,7 @@ class KeyFacts:
     def acts_on(self, keyspace: str) -> bool:
         """Whether this operator credential is bound to the keyspace, and so is every one
         that it was delegated from. Never, for a credential bound to nothing."""
-        return all(_is_bound(key, keyspace) for key in self.lineage)
+        return keyspace in self._acts_on_named or (self._acts_on_all and keyspace != SYSTEM)
 
 
 def _is_bound(key: Key, keyspace: str) -> bool:

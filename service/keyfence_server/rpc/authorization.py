@@ -6,11 +6,13 @@ from typing import Final
 
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.checks import Checks, Verdict
+from keyfence_server.application.checks import MAX_REQUIRED_SCOPES, Checks, Verdict
 from keyfence_server.application.ports import FactSource, StoreUnavailable
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.rpc.convert.checks import (
+    OK,
     Principals,
+    YesAnswers,
     authenticate_response,
     check_response,
     principal_of,
@@ -32,6 +34,12 @@ class AuthorizationService:
         self._source = source
         self._verdicts = verdicts
         self._principals = Principals()
+        self._authenticated = YesAnswers(
+            messages.AuthenticateResponse(authenticated=True, reason=OK), self._principals
+        )
+        self._allowed = YesAnswers(
+            messages.CheckScopeResponse(allowed=True, reason=OK), self._principals
+        )
 
     def service(self) -> Service:
         """The service and its handlers."""
@@ -43,7 +51,48 @@ class AuthorizationService:
                 "BatchCheckScope": self.batch_check_scope,
                 "WhoAmI": self.who_am_i,
             },
+            from_memory={
+                "Authenticate": self.authenticate_from_memory,
+                "CheckScope": self.check_scope_from_memory,
+            },
         )
+
+    def authenticate_from_memory(
+        self, request: messages.AuthenticateRequest, caller: Caller
+    ) -> bytes | None:
+        """The answer to `Authenticate` where memory alone can say yes, encoded."""
+        revision = self._source.revision
+        if (
+            request.client_address
+            or request.HasField("cost")
+            or request.at_least_revision > revision
+        ):
+            return None
+        facts = self._checks.yes_from_memory(caller, request.api_key, request.keyspace)
+        if facts is None:
+            return None
+        self._verdicts.add(facts.key.keyspace, OK)
+        return self._authenticated.encoded(facts, revision)
+
+    def check_scope_from_memory(
+        self, request: messages.CheckScopeRequest, caller: Caller
+    ) -> bytes | None:
+        """The answer to `CheckScope` where memory alone can say yes, encoded."""
+        revision = self._source.revision
+        scopes = request.required_scopes
+        if (
+            request.client_address
+            or request.HasField("cost")
+            or request.explain
+            or request.at_least_revision > revision
+            or not 1 <= len(scopes) <= MAX_REQUIRED_SCOPES
+        ):
+            return None
+        facts = self._checks.yes_from_memory(caller, request.api_key, request.keyspace, scopes)
+        if facts is None:
+            return None
+        self._verdicts.add(facts.key.keyspace, OK)
+        return self._allowed.encoded(facts, revision)
 
     async def authenticate(
         self, request: messages.AuthenticateRequest, caller: Caller

@@ -29,8 +29,11 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.every_broken or asked.broken:
         builds = BUILDS if asked.every_broken else [asked.broken]
-        caught = [_catch(name, asked.seed, asked.seconds, asked.runs) for name in builds]
-        return 0 if all(caught) else 1
+        missed = [
+            name for name in builds if not _catch(name, asked.seed, asked.seconds, asked.runs)
+        ]
+        _say(f"not caught: {', '.join(missed) or 'none'}")
+        return 1 if missed else 0
     return _torture(asked.seed, asked.seconds, asked.probes)
 
 
@@ -49,7 +52,11 @@ def _torture(seed: int, seconds: float, probes: int) -> int:
 def _catch(name: str, seed: int, seconds: float, runs: int) -> bool:
     probes = 0
     for one in range(seed, seed + runs):
-        outcome = torture(one, seconds, broken=name)
+        try:
+            outcome = torture(one, seconds, broken=name)
+        except RuntimeError as error:
+            _say(f"{name:26} did not run: {error}")
+            return False
         found = outcome.verdict.violations
         if found:
             first = min(found, key=lambda violation: violation.probe.returned)

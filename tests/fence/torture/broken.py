@@ -12,9 +12,10 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from fence.torture.proxy import Mode
 from keyfence._holder.cached import LocalChecks
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.memory import Memory
@@ -48,7 +49,7 @@ def _counted_from_receipt() -> None:
 
     def late(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
         if nonce in self._pending:
-            self._pending[nonce] = time.clock_gettime(time.CLOCK_BOOTTIME)
+            ttl += time.clock_gettime(time.CLOCK_BOOTTIME) - self._pending[nonce].sent
         return grant(self, nonce, ttl, head, epoch)
 
     _put(HolderLease, "grant", late)
@@ -212,7 +213,7 @@ def _gone_is_forgotten() -> None:
     _put(Grantor, "leave", lambda self, holder: self._holders.discard(holder))
 
 
-def _feed_alone() -> None:
+def _renews_by_itself() -> None:
     """I2: a process that has lost the register goes on, and trusts that the news come."""
 
     async def never(self: Any) -> None:
@@ -224,33 +225,48 @@ def _feed_alone() -> None:
     _put(Replica, "_renew", never)
 
 
-BUILDS: Final[dict[str, Callable[[], None]]] = {
-    "lease-never-expires": _lease_never_expires,
-    "counted-from-receipt": _counted_from_receipt,
-    "head-is-ignored": _head_is_ignored,
-    "acknowledges-first": _acknowledges_first,
-    "does-not-wait-downstream": _does_not_wait_downstream,
-    "gone-is-forgotten": _gone_is_forgotten,
-    "fence-returns-at-once": _fence_returns_at_once,
-    "fence-forgets-the-others": _fence_forgets_the_others,
-    "waits-too-short": _waits_too_short,
-    "repeated-is-not-fenced": _repeated_is_not_fenced,
-    "fence-before-commit": _fence_before_commit,
-    "fills-are-kept": _fills_are_kept,
-    "joins-loads": _joins_loads,
-    "outlives-its-grantor": _outlives_its_grantor,
-    "remembers-decisions": _remembers_decisions,
-    "keyspaces-are-not-applied": _keyspaces_are_not_applied,
-    "sidecar-does-not-apply": _sidecar_does_not_apply,
-    "sdk-does-not-apply": _sdk_does_not_apply,
-    "renews-by-itself": _feed_alone,
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How to take the guard out, and where its absence shows soonest.
+
+    Attributes:
+        modes: the faults of links that most of the run's faults are drawn from; none: it
+            shows without any.
+        links: the part of a link's name that says which.
+    """
+
+    take_out: Callable[[], None]
+    modes: tuple[Mode, ...] = ()
+    links: str = ""
+
+
+BUILDS: Final[dict[str, Build]] = {
+    "lease-never-expires": Build(_lease_never_expires, (Mode.BLACKHOLE,)),
+    "counted-from-receipt": Build(_counted_from_receipt, (Mode.SLOW,), "-s"),
+    "head-is-ignored": Build(_head_is_ignored, (Mode.JITTER,), "database"),
+    "renews-by-itself": Build(_renews_by_itself, (Mode.BLACKHOLE,), "database"),
+    "acknowledges-first": Build(_acknowledges_first),
+    "does-not-wait-downstream": Build(_does_not_wait_downstream, (Mode.SLOW, Mode.DEAF), "-s"),
+    "gone-is-forgotten": Build(_gone_is_forgotten, (Mode.CUT,), "-s"),
+    "fence-returns-at-once": Build(_fence_returns_at_once),
+    "fence-forgets-the-others": Build(_fence_forgets_the_others),
+    "waits-too-short": Build(_waits_too_short, (Mode.BLACKHOLE, Mode.DEAF)),
+    "repeated-is-not-fenced": Build(_repeated_is_not_fenced, (Mode.BLACKHOLE, Mode.DEAF)),
+    "fence-before-commit": Build(_fence_before_commit),
+    "fills-are-kept": Build(_fills_are_kept, (Mode.JITTER, Mode.SLOW)),
+    "joins-loads": Build(_joins_loads, (Mode.DEAF,), "database"),
+    "outlives-its-grantor": Build(_outlives_its_grantor, (Mode.BLACKHOLE,), "database"),
+    "remembers-decisions": Build(_remembers_decisions),
+    "keyspaces-are-not-applied": Build(_keyspaces_are_not_applied),
+    "sidecar-does-not-apply": Build(_sidecar_does_not_apply),
+    "sdk-does-not-apply": Build(_sdk_does_not_apply),
 }
 
 
 def break_this_process(name: str | None) -> None:
     """Takes a guard out of this process. None: of none."""
     if name is not None:
-        BUILDS[name]()
+        BUILDS[name].take_out()
 
 
 def _put(owner: Any, name: str, what: Any) -> None:

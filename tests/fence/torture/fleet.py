@@ -72,6 +72,7 @@ class Member:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            self.process = None
 
     @property
     def has_ended_by_itself(self) -> bool:
@@ -259,8 +260,8 @@ class _Builder:
             "number": number,
             "kind": kind,
             "target": self._linked(client, whom) if through_link else self.sockets[whom],
-            "burst": 40 if cached else 3,
-            "pause": 0.02 if cached else 0.05,
+            "burst": 40 if cached else 1,
+            "pause": 0.02 if cached else 0.1,
         }
 
     def _writer(self, servers: Sequence[Member]) -> Member:

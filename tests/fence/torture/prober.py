@@ -27,6 +27,8 @@ from keyfence import AsyncClient, Cache, Client, KeyfenceError
 SCOPES: Final = {Question.READ: "vps:read", Question.WRITE: "vps:write"}
 _QUESTIONS: Final = tuple(Question)
 _RECENT: Final = 40
+_NEWEST: Final = 6
+_CALLS_AT_ONCE: Final = 6
 _FLUSH_SECONDS: Final = 0.1
 _CHECK_SECONDS: Final = 2.0
 
@@ -70,7 +72,8 @@ class Prober:
             if one.kind == "threads":
                 threads.append(threading.Thread(target=self._ask_in_thread, args=(one,)))
             else:
-                tasks.append(asyncio.create_task(self._ask(one)))
+                at_once = 1 if one.kind == "cache" else _CALLS_AT_ONCE
+                tasks += [asyncio.create_task(self._ask(one)) for _ in range(at_once)]
         for thread in threads:
             thread.start()
         await stop.wait()
@@ -98,7 +101,10 @@ class Prober:
     def _choose(self) -> tuple[int, str, Question] | None:
         if not self._keys:
             return None
-        number, api_key = self._random.choice(self._keys)
+        # Those that were made last are changed most.
+        newest = min(_NEWEST, len(self._keys))
+        at = self._random.randrange(newest if self._random.random() < 0.5 else len(self._keys))
+        number, api_key = self._keys[-1 - at]
         return number, api_key, self._random.choice(_QUESTIONS)
 
     async def _ask(self, asked: Asked) -> None:

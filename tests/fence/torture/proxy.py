@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _CHUNK: Final = 65_536
+_MAX_ON_THE_WAY: Final = 1_000
 
 
 class Mode(StrEnum):
@@ -94,16 +95,44 @@ class Link:
     async def _carry(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, stopped_by: Mode
     ) -> None:
+        on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MAX_ON_THE_WAY)
+        await _first_of(self._take(source, on_the_way), self._deliver(on_the_way, sink, stopped_by))
+
+    async def _take(
+        self, source: asyncio.StreamReader, on_the_way: asyncio.Queue[tuple[float, bytes]]
+    ) -> None:
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             while chunk := await source.read(_CHUNK):
-                if self.mode is Mode.SLOW:
-                    await asyncio.sleep(self.seconds)
-                elif self.mode is Mode.JITTER:
-                    await asyncio.sleep(random.uniform(0, self.seconds))
+                await on_the_way.put((loop.time() + self._latency(), chunk))
+        await on_the_way.join()
+
+    def _latency(self) -> float:
+        match self.mode:
+            case Mode.SLOW:
+                return self.seconds
+            case Mode.JITTER:
+                return random.uniform(0, self.seconds)
+            case _:
+                return 0.0
+
+    async def _deliver(
+        self,
+        on_the_way: asyncio.Queue[tuple[float, bytes]],
+        sink: asyncio.StreamWriter,
+        stopped_by: Mode,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while True:
+                due, chunk = await on_the_way.get()
+                # In order, so what is behind a late piece is late, too.
+                await asyncio.sleep(max(0.0, due - loop.time()))
                 while self.mode in (Mode.BLACKHOLE, stopped_by):
                     await self.changed.wait()
                 sink.write(chunk)
                 await sink.drain()
+                on_the_way.task_done()
 
 
 async def _first_of(*works: Coroutine[Any, Any, None]) -> None:

@@ -8,16 +8,19 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from fence.torture.broken import BUILDS, Build
 from fence.torture.fleet import Fleet, Member, running_fleet
 from fence.torture.history import Mutation, Verdict, check, read_probes
 from fence.torture.proxy import Mode
 
 LEASES: Final = (0.5, 1.0, 2.0)
 _WARM_UP_SECONDS: Final = 3.0
+_FOCUS: Final = 0.75
+_SUPERVISOR_SECONDS: Final = 0.5
 _BROKEN_MODES: Final = tuple(mode for mode in Mode if mode is not Mode.WHOLE)
 
 
@@ -30,7 +33,6 @@ class Outcome:
     holders: list[str]
     verdict: Verdict
     faults: Counter[str] = field(default_factory=Counter)
-    ended_by_themselves: list[str] = field(default_factory=list)
 
 
 def torture(
@@ -39,7 +41,8 @@ def torture(
     """Runs a fleet for so long, faults included."""
     lease_seconds = random.Random(seed).choice(LEASES)
     with running_fleet(seed, lease_seconds=lease_seconds, broken=broken) as fleet:
-        faults = _Faults(fleet, random.Random(seed), lease_seconds)
+        build = BUILDS[broken] if broken else None
+        faults = _Faults(fleet, random.Random(seed), lease_seconds, build)
         until = time.monotonic() + seconds
         time.sleep(min(_WARM_UP_SECONDS, seconds))
         while (now := time.monotonic()) < until:
@@ -47,14 +50,17 @@ def torture(
                 faults.go_on(now)
             time.sleep(0.02)
         faults.heal_all()
-        ended = [one.name for one in fleet.members() if one.has_ended_by_itself]
-        logs = {one.name: one.log.read_text()[-2000:] for one in fleet.members()}
+        _require_running(fleet)
         for member in (*fleet.clients, fleet.writer):
             member.end()
         verdict = _judge(fleet)
-        if ended:
-            raise RuntimeError("\n".join(f"{name} ended:\n{logs[name]}" for name in ended))
-        return Outcome(seed, lease_seconds, fleet.holders, verdict, faults.counts, ended)
+        return Outcome(seed, lease_seconds, fleet.holders, verdict, faults.counts)
+
+
+def _require_running(fleet: Fleet) -> None:
+    for member in (*fleet.clients, fleet.writer):
+        if member.has_ended_by_itself:
+            raise RuntimeError(f"{member.name} ended:\n{member.log.read_text()[-2000:]}")
 
 
 def _judge(fleet: Fleet) -> Verdict:
@@ -66,8 +72,11 @@ def _judge(fleet: Fleet) -> Verdict:
 class _Faults:
     """Draws faults, one after another and some at once, and heals each in its time."""
 
-    def __init__(self, fleet: Fleet, chance: random.Random, lease_seconds: float) -> None:
+    def __init__(
+        self, fleet: Fleet, chance: random.Random, lease_seconds: float, build: Build | None
+    ) -> None:
         self._fleet = fleet
+        self._build = build
         self._random = chance
         self._lease_seconds = lease_seconds
         self._next_at = 0.0
@@ -80,6 +89,10 @@ class _Faults:
         """Does what is due."""
         while self._healings and self._healings[0][0] <= now:
             heapq.heappop(self._healings)[2]()
+        for member in (*self._fleet.servers, *self._fleet.sidecars):
+            # One that could not reach its database when it started, for example.
+            if member.has_ended_by_itself and self._claim(member.name, "started again"):
+                self._heal(member.name, now + _SUPERVISOR_SECONDS, member.start)
         if now >= self._next_at:
             self._next_at = now + self._random.uniform(0.1, 1.6)
             self._draw(now)
@@ -90,12 +103,16 @@ class _Faults:
             heapq.heappop(self._healings)[2]()
 
     def _draw(self, now: float) -> None:
-        fleet = self._fleet
+        fleet, build = self._fleet, self._build
+        if build is not None and build.modes and self._random.random() < _FOCUS:
+            links = [link for link in fleet.links if build.links in link]
+            self._break_link(self._random.choice(links), build.modes, now)
+            return
         kind = self._random.choices(
             ("link", "stop", "kill", "database stopped", "database killed"), (12, 6, 3, 0.5, 0.5)
         )[0]
         if kind == "link":
-            self._break_link(self._random.choice(fleet.links), now)
+            self._break_link(self._random.choice(fleet.links), _BROKEN_MODES, now)
         elif kind == "stop":
             self._stop(self._random.choice([*fleet.servers, *fleet.sidecars, *fleet.clients]), now)
         elif kind == "kill":
@@ -107,13 +124,13 @@ class _Faults:
         # Around the lease, where it matters most, and sometimes much longer.
         if self._random.random() < 0.2:
             return self._random.uniform(2.0, 6.0)
-        return self._random.uniform(0.1, 2.5 * self._lease_seconds)
+        return self._random.uniform(0.1, 4 * self._lease_seconds)
 
-    def _break_link(self, name: str, now: float) -> None:
-        mode = self._random.choice(_BROKEN_MODES)
+    def _break_link(self, name: str, modes: Sequence[Mode], now: float) -> None:
+        mode = self._random.choice(modes)
         if not self._claim(name, f"link {mode}"):
             return
-        self._fleet.set_link(name, mode, self._random.uniform(0.05, 1.2 * self._lease_seconds))
+        self._fleet.set_link(name, mode, self._random.uniform(0.02, 2.0 * self._lease_seconds))
         self._heal(name, now + self._duration(), lambda: self._fleet.set_link(name, Mode.WHOLE))
 
     def _stop(self, member: Member, now: float) -> None:

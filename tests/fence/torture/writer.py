@@ -52,6 +52,10 @@ class Writer:
     def _anywhere(self) -> AsyncClient:
         return self._random.choice(self._clients)
 
+    def _patience(self) -> float:
+        # Sometimes too little, so that what was committed is repeated before its fence is up.
+        return _ATTEMPT_SECONDS if self._random.random() < 0.7 else self._random.uniform(0.02, 0.5)
+
     async def _mutate(
         self, subject: int, state: State, attempt: Callable[[], Awaitable[None]]
     ) -> None:
@@ -115,7 +119,7 @@ class Writer:
                     granted_scopes=_scopes(state),
                     state=KeyState.ACTIVE if state.passes else KeyState.DISABLED,
                     if_revision=revision,
-                    timeout_seconds=_ATTEMPT_SECONDS,
+                    timeout_seconds=self._patience(),
                 )
             except RevisionChanged:
                 # An attempt whose answer was lost has made it: again, for its fence.
@@ -129,7 +133,7 @@ class Writer:
 
     async def _revoke(self, number: int, key_id: str) -> None:
         async def attempt() -> None:
-            await self._anywhere().revoke_key(key_id, timeout_seconds=_ATTEMPT_SECONDS)
+            await self._anywhere().revoke_key(key_id, timeout_seconds=self._patience())
 
         await self._mutate(number, State(passes=False), attempt)
 
@@ -143,7 +147,7 @@ class Writer:
                 answer = await client.apply_keyspace(
                     declaration(implies=implies),
                     if_revision=revision,
-                    timeout_seconds=_ATTEMPT_SECONDS,
+                    timeout_seconds=self._patience(),
                 )
             except RevisionChanged:
                 found = await client.get_keyspace("torture", timeout_seconds=_ATTEMPT_SECONDS)

@@ -7,8 +7,6 @@ starts.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +19,7 @@ from keyfence_server.application.ports import FactSnapshot, StoreUnavailable
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keys import Key, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.secrets import Digest, Plaintext
+from keyfence_server.domain.secrets import Digest, KeyedHash, Plaintext
 from keyfence_server.domain.sessions import Session, SessionId
 
 _OWN_SECRET = 1
@@ -41,17 +39,15 @@ class PresentedDigests:
     """Makes digests under a secret of this process alone."""
 
     def __init__(self) -> None:
-        self._keyed = hmac.new(secrets.token_bytes(32), digestmod=hashlib.sha256)
+        self._keyed = KeyedHash(secrets.token_bytes(32))
 
-    def digest(self, text: str) -> Digest:
+    def name(self, text: str) -> bytes:
         """What memory knows a plaintext by."""
-        mac = self._keyed.copy()
-        mac.update(text.encode())
-        return Digest(mac.digest(), _OWN_SECRET)
+        return self._keyed.of(text)
 
     def candidates(self, text: str) -> tuple[Digest, ...]:
         """What to ask for a key by."""
-        return (PresentedDigest(self.digest(text).value, _OWN_SECRET, Plaintext(text)),)
+        return (PresentedDigest(self.name(text), _OWN_SECRET, Plaintext(text)),)
 
 
 class UpstreamStore:

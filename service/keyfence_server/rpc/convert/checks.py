@@ -25,13 +25,16 @@ REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
     reason: reason_pb2.Reason.Value(f"REASON_{reason.name}") for reason in Reason
 }
 
-_OK: Final = reason_pb2.REASON_OK
+OK: Final = reason_pb2.REASON_OK
 _MAX_PRINCIPALS: Final = 10_000
+Answer = (
+    authorization_service_pb2.AuthenticateResponse | authorization_service_pb2.CheckScopeResponse
+)
 
 
 def reason_of(reason: Reason) -> reason_pb2.Reason.ValueType:
     """The number of a reason. The most frequent one is not looked up: enums hash slowly."""
-    return _OK if reason is Reason.OK else REASON_NUMBERS[reason]
+    return OK if reason is Reason.OK else REASON_NUMBERS[reason]
 
 
 def question_from(
@@ -69,6 +72,35 @@ class Principals:
                 self._messages.clear()
             message = self._messages[facts] = _principal(facts)
         return message
+
+
+class YesAnswers:
+    """Answers of one type that say yes, encoded.
+
+    An encoded message goes on with whatever fields are put behind it, so the principal,
+    which took half of the time, is encoded once for each facts object.
+
+    Args:
+        yes: the answer, but for whose key it is and as of when.
+    """
+
+    __slots__ = ("_answer", "_principals", "_tails", "_yes")
+
+    def __init__(self, yes: Answer, principals: Principals) -> None:
+        self._answer = type(yes)
+        self._yes = yes.SerializeToString()
+        self._principals = principals
+        self._tails: dict[KeyFacts, bytes] = {}
+
+    def encoded(self, facts: KeyFacts, revision: int) -> bytes:
+        """The answer about this key."""
+        tail = self._tails.get(facts)
+        if tail is None:
+            if len(self._tails) >= _MAX_PRINCIPALS:
+                self._tails.clear()
+            answer = self._answer(principal=self._principals.of(facts))
+            tail = self._tails[facts] = answer.SerializeToString()
+        return self._yes + tail + self._answer(revision=revision).SerializeToString()
 
 
 def _principal(facts: KeyFacts) -> principal_pb2.Principal:

@@ -1,0 +1,186 @@
+"""What memory alone answers is what the long way answers, and it is never asked in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import shutil
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from application.authority import ACME, ROOT, Authority, found
+from keyfence.v1 import authorization_service_pb2 as messages
+from keyfence_server.adapters.sql import open_store
+from keyfence_server.application.callers import AccountKey, Caller, Operator
+from keyfence_server.domain.declarations import ScopeDeclaration
+from keyfence_server.domain.errors import DomainError
+from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.secrets import KeyedHash
+from keyfence_server.rpc.authorization import AuthorizationService
+from keyfence_server.rpc.stats import VerdictStats
+from support.clock import START, FrozenClock
+
+SCOPES = ("vps:read", "vps:write", "dns:read", "projects:read", "vps:reed", "*")
+
+
+@pytest.fixture(scope="module")
+def founded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the root credential and the keyspaces, to make copies of."""
+    path = tmp_path_factory.mktemp("founded") / "store.db"
+    asyncio.run(found(path))
+    return path
+
+
+@pytest.fixture
+async def authority(
+    founded_database: Path, tmp_path: Path, clock: FrozenClock
+) -> AsyncIterator[Authority]:
+    """A started authority with a store of its own."""
+    path = tmp_path / "store.db"
+    shutil.copy(founded_database, path)
+    store = await open_store(f"sqlite:///{path}")
+    authority = Authority(store, clock)
+    await authority.start()
+    yield authority
+    await authority.mutations.finish()
+    await store.close()
+
+
+def service_of(authority: Authority) -> AuthorizationService:
+    return AuthorizationService(authority.checks, authority.cache, VerdictStats())
+
+
+async def all_callers(authority: Authority) -> list[Caller]:
+    """Operators of every reach, and an account."""
+    return [
+        authority.root,
+        await authority.operator("acme"),
+        await authority.operator("other"),
+        await authority.acting(await authority.make(scopes=["*"])),
+    ]
+
+
+async def all_keys(authority: Authority) -> list[str]:
+    """Keys of every fate, and what is none."""
+    kinds: list[dict[str, Any]] = [
+        {"scopes": ["vps:write"]},
+        {"scopes": ["*"]},
+        {"scopes": ["vps:read"], "key_type": "publishable"},
+        {"scopes": ["vps:write"], "allowed_addresses": ["10.0.0.0/8"]},
+        {"scopes": ["vps:write"], "expire_time": START + timedelta(seconds=30)},
+        {"scopes": ["vps:read"], "keyspace": "other"},
+    ]
+    made = [await authority.make(**kind) for kind in kinds]
+    revoked, disabled, above = [await authority.make(scopes=["*"]) for _ in range(3)]
+    below = await authority.make(scopes=["vps:read"], parent_key_id=above.facts.key_id)
+    await authority.update(None, above.facts.key_id, state=KeyState.DISABLED)
+    await authority.update(None, disabled.facts.key_id, state=KeyState.DISABLED)
+    await authority.revoke(None, revoked.facts.key_id)
+    texts = [one.plaintext.reveal() for one in (*made, revoked, disabled, above, below)]
+    return [*texts, "", "no key", "ключ", "x" * 5_000, ROOT.reveal()]
+
+
+@pytest.fixture
+async def callers(authority: Authority) -> list[Caller]:
+    return await all_callers(authority)
+
+
+@pytest.fixture
+async def keys(authority: Authority) -> list[str]:
+    keys = await all_keys(authority)
+    for text in keys:
+        await authority.check(text)
+    return keys
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    scopes=st.lists(st.sampled_from(SCOPES), max_size=3),
+    keyspace=st.sampled_from(["", "acme", "other", "system", "none"]),
+    address=st.sampled_from(["", "10.0.0.1", "11.0.0.1", "nowhere"]),
+    behind=st.integers(-1, 1),
+    seconds=st.sampled_from([0, 30, 31]),
+)
+async def test_memory_says_yes_only_where_the_long_way_says_the_same(
+    authority: Authority,
+    callers: list[Caller],
+    keys: list[str],
+    scopes: list[str],
+    keyspace: str,
+    address: str,
+    behind: int,
+    seconds: int,
+) -> None:
+    """The fast way is a second place that decides. Whatever it answers, the first one must
+    answer too, to the byte that a client sees; and a plain yes must not be left to it."""
+    service = service_of(authority)
+    authority.clock.set(START + timedelta(seconds=seconds))
+    for caller in callers:
+        for text in keys:
+            asked: dict[str, Any] = {
+                "api_key": text,
+                "keyspace": keyspace,
+                "client_address": address,
+                "at_least_revision": authority.cache.revision + behind,
+            }
+            check = messages.CheckScopeRequest(required_scopes=scopes, **asked)
+            fast = service.check_scope_from_memory(check, caller)
+            slow: messages.CheckScopeResponse | None
+            try:
+                slow = await service.check_scope(check, caller)
+            except DomainError:
+                slow = None
+            if fast is not None:
+                assert messages.CheckScopeResponse.FromString(fast) == slow
+            elif slow is not None and not address:
+                assert not slow.allowed
+            authenticate = messages.AuthenticateRequest(**asked)
+            quick = service.authenticate_from_memory(authenticate, caller)
+            if quick is not None:
+                long = await service.authenticate(authenticate, caller)
+                assert messages.AuthenticateResponse.FromString(quick) == long
+
+
+async def test_memory_alone_knows_no_caller_whom_the_long_way_refuses(
+    authority: Authority, keys: list[str]
+) -> None:
+    for text in keys:
+        known = authority.callers.recall(text)
+        try:
+            caller = await authority.callers.identify(text)
+        except DomainError:
+            assert known is None
+        else:
+            assert known is not None
+            assert isinstance(known, Operator | AccountKey)
+            assert isinstance(caller, Operator | AccountKey)
+            assert known.facts is caller.facts
+
+
+async def test_a_keyspace_that_changes_is_not_answered_for_from_memory(
+    authority: Authority,
+) -> None:
+    """Rows are dropped when they are asked for the next time, and not all at once."""
+    made = await authority.make(scopes=["vps:write"])
+    await authority.check(made, "vps:read")
+    text = made.plaintext.reveal()
+    assert authority.checks.yes_from_memory(authority.root, text, "acme", ["vps:read"])
+    await authority.declare(
+        ACME, scopes=(*ACME.scopes[:1], ScopeDeclaration(name="vps:write"), *ACME.scopes[2:])
+    )
+    assert not authority.checks.yes_from_memory(authority.root, text, "acme", ["vps:read"])
+    assert not authority.checks.yes_from_memory(authority.root, text, "acme", ["vps:read"])
+
+
+@given(secret=st.binary(max_size=200), text=st.text(max_size=100))
+def test_a_keyed_hash_is_the_hmac_of_the_standard_library(secret: bytes, text: str) -> None:
+    """Keys that were digested otherwise would all be unknown."""
+    assert KeyedHash(secret).of(text) == hmac.digest(secret, text.encode(), "sha256")
