@@ -12,17 +12,21 @@ import traceback
 import unicodedata
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Protocol
 
 import pytest
 
+from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, follow
 from keyfence_server.application.ports import (
     Change,
     ChangeKind,
+    EventFilter,
     KeyFilter,
+    KeyUse,
     Store,
     StoreUnavailable,
+    UseToAdd,
 )
 from keyfence_server.domain.declarations import (
     EnvironmentDeclaration,
@@ -708,6 +712,260 @@ class MutatingContract(_Suite):
             assert await snapshot.find_request(caller, "new") == key.key_id
 
 
+class AuditContract(_Suite):
+    """The chain of audit events."""
+
+    async def test_an_empty_chain_ends_before_its_first_event(self, store: Store) -> None:
+        async with store.snapshot() as snapshot:
+            assert await snapshot.end_of_events() == BEFORE_THE_FIRST
+            assert await snapshot.list_events(EventFilter(), after=None, limit=10) == []
+
+    async def test_events_come_back_as_they_were_written_in_one_chain(self, store: Store) -> None:
+        """Those of mutations and others alike."""
+        key = make_key()
+        told = make_event(
+            key.key_id,
+            time=START + timedelta(microseconds=1),
+            actor_key_id=KeyId("key_op"),
+            request_id="req-1",
+            details={"scopes": ["a", HOSTILE[0]], "n": 1, "deep": {"none": None}, "f": 0.1},
+        )
+        attempts = [
+            make_event("", keyspace="", account_id=None, details={"count": n}) for n in (1, 2)
+        ]
+        async with store.transaction() as transaction:
+            await transaction.insert_key(key)
+            await transaction.commit([key_change(key, created=True)], told)
+        await store.append_events(attempts)
+        await insert_keys(store, make_key())
+        async with store.snapshot() as snapshot:
+            events = await snapshot.list_events(EventFilter(), after=None, limit=10)
+            end = await snapshot.end_of_events()
+        assert [one.event for one in events[:3]] == [told, *attempts]
+        assert [(one.sequence, one.revision) for one in events] == [
+            (1, 1),
+            (2, None),
+            (3, None),
+            (4, 2),
+        ]
+        assert follow(BEFORE_THE_FIRST, events) == (end, None)
+        assert end.count == 4
+
+    async def test_what_is_undone_leaves_no_gap_in_the_chain(self, store: Store) -> None:
+        await insert_keys(store, make_key())
+        async with store.transaction() as transaction:
+            await transaction.insert_key(make_key())
+        await insert_keys(store, make_key())
+        async with store.snapshot() as snapshot:
+            events = await snapshot.list_events(EventFilter(), after=None, limit=10)
+            assert follow(BEFORE_THE_FIRST, events) == (await snapshot.end_of_events(), None)
+
+    async def test_events_of_no_mutation_take_no_revision(self, store: Store) -> None:
+        await insert_keys(store, make_key())
+        await store.append_events([make_event("a")])
+        async with store.snapshot() as snapshot:
+            assert snapshot.revision == 1
+            assert len(await snapshot.list_changes(after=0, limit=10)) == 1
+        assert await insert_keys(store, make_key()) == 2
+
+    async def test_appending_the_same_events_again_adds_only_what_is_missing(
+        self, store: Store
+    ) -> None:
+        """Whoever does not know whether it was done may do it again."""
+        events = [make_event(str(number)) for number in range(3)]
+        await store.append_events(events[:2])
+        await store.append_events(events)
+        await store.append_events(events)
+        async with store.snapshot() as snapshot:
+            found = await snapshot.list_events(EventFilter(), after=None, limit=10)
+            assert [one.event for one in found] == events
+            assert follow(BEFORE_THE_FIRST, found) == (await snapshot.end_of_events(), None)
+
+    async def test_events_are_found_by_every_filter(self, store: Store) -> None:
+        def at(minute: int) -> datetime:
+            return START + timedelta(minutes=minute)
+
+        events = [
+            make_event("a", keyspace="one", account_id="x", action="key.create", time=at(0)),
+            make_event("b", keyspace="two", account_id="x", action="key.revoke", time=at(1)),
+            make_event("a", keyspace="two", account_id=None, action="keys", time=at(2)),
+            make_event("c", keyspace="", actor_key_id=KeyId("key_op"), action="a%", time=at(3)),
+        ]
+        await store.append_events(events)
+        cases: list[tuple[dict[str, Any], list[int]]] = [
+            ({}, [1, 2, 3, 4]),
+            ({"keyspaces": frozenset({"two"})}, [2, 3]),
+            ({"keyspaces": frozenset({"one", ""})}, [1, 4]),
+            ({"keyspaces": frozenset()}, []),
+            ({"but_keyspace": "two"}, [1, 4]),
+            ({"account_id": "x"}, [1, 2]),
+            ({"subject": "a"}, [1, 3]),
+            ({"actor_key_id": "key_op"}, [4]),
+            ({"action_prefix": "key."}, [1, 2]),
+            ({"action_prefix": "key"}, [1, 2, 3]),
+            ({"action_prefix": "%"}, []),
+            ({"action_prefix": "a%"}, [4]),
+            ({"action_prefix": "KEY"}, []),
+            ({"start_time": at(1)}, [2, 3, 4]),
+            ({"end_time": at(1)}, [1]),
+            ({"start_time": at(1), "end_time": at(3)}, [2, 3]),
+            ({"after_sequence": 2}, [3, 4]),
+            ({"subject": "a", "keyspaces": frozenset({"one"})}, [1]),
+            ({"subject": "a\0"}, []),
+        ]
+        async with store.snapshot() as snapshot:
+            for fields, expected in cases:
+                which = EventFilter(**fields)
+                up = await snapshot.list_events(which, after=None, limit=10)
+                down = await snapshot.list_events(which, after=None, limit=10, newest_first=True)
+                assert [one.sequence for one in up] == expected, fields
+                assert [one.sequence for one in down] == expected[::-1], fields
+
+    async def test_events_are_paged_both_ways(self, store: Store) -> None:
+        await store.append_events([make_event(str(number)) for number in range(5)])
+        async with store.snapshot() as snapshot:
+            up = await snapshot.list_events(EventFilter(), after=2, limit=2)
+            down = await snapshot.list_events(EventFilter(), after=4, limit=2, newest_first=True)
+        assert [one.sequence for one in up] == [3, 4]
+        assert [one.sequence for one in down] == [3, 2]
+
+    async def test_mutations_and_other_events_at_once_make_one_chain(
+        self, harness: Harness, store: Store
+    ) -> None:
+        """Two stores on one database are what two processes are."""
+        stores = [store, await harness.open()]
+
+        async def mutate(number: int) -> None:
+            await insert_keys(stores[number % 2], make_key())
+
+        async def append(number: int) -> None:
+            await stores[number % 2].append_events([make_event("x"), make_event("y")])
+
+        await asyncio.gather(*(work(number) for number in range(8) for work in (mutate, append)))
+        async with store.snapshot() as snapshot:
+            events = await snapshot.list_events(EventFilter(), after=None, limit=100)
+            assert follow(BEFORE_THE_FIRST, events) == (await snapshot.end_of_events(), None)
+        assert len(events) == 24
+        assert [one.revision for one in events if one.revision] == list(range(1, 9))
+
+
+class UsesContract(_Suite):
+    """How keys are used."""
+
+    async def test_what_was_never_used_is_left_out(self, store: Store) -> None:
+        async with store.snapshot() as snapshot:
+            assert await snapshot.find_uses([KeyId("key_1"), KeyId("a\0b")]) == {}
+            assert await snapshot.find_uses([]) == {}
+            days = await snapshot.list_use_days(KeyId("key_1"), first=TODAY, last=TODAY)
+            assert days == []
+
+    async def test_uses_add_up_by_key_and_by_day(self, store: Store) -> None:
+        await add_uses(store, a_use("k1", count=2), a_use("k2", count=1))
+        await add_uses(
+            store,
+            a_use("k1", count=3, day=TODAY, minute=1),
+            a_use("k1", count=5, day=TODAY + timedelta(days=1), minute=2),
+        )
+        async with store.snapshot() as snapshot:
+            uses = await snapshot.find_uses([KeyId("k1"), KeyId("k2"), KeyId("k3")])
+            assert {key_id: use.count for key_id, use in uses.items()} == {"k1": 10, "k2": 1}
+            assert uses[KeyId("k1")].last_used_time == START + timedelta(minutes=2)
+            days = await snapshot.list_use_days(
+                KeyId("k1"), first=TODAY, last=TODAY + timedelta(days=9)
+            )
+            assert days == [(TODAY, 5), (TODAY + timedelta(days=1), 5)]
+            assert await snapshot.list_use_days(KeyId("k1"), first=TODAY, last=TODAY) == days[:1]
+
+    async def test_a_last_use_moves_only_forward(self, store: Store) -> None:
+        """Whatever the order in which several servers write down what they know."""
+        await add_uses(store, a_use("k", minute=5, address="192.0.2.5"))
+        await add_uses(store, a_use("k", minute=3, address="192.0.2.3"))
+        async with store.snapshot() as snapshot:
+            use = (await snapshot.find_uses([KeyId("k")]))[KeyId("k")]
+        assert use == KeyUse(START + timedelta(minutes=5), "192.0.2.5", 2)
+
+    async def test_days_that_are_to_be_forgotten_are(self, store: Store) -> None:
+        await add_uses(store, a_use("k", day=TODAY - timedelta(days=1)), a_use("k", day=TODAY))
+        await store.add_uses([a_use("k", day=TODAY)], forget_before=TODAY)
+        async with store.snapshot() as snapshot:
+            days = await snapshot.list_use_days(
+                KeyId("k"), first=TODAY - timedelta(days=9), last=TODAY
+            )
+            assert days == [(TODAY, 2)]
+            assert (await snapshot.find_uses([KeyId("k")]))[KeyId("k")].count == 3
+
+    async def test_a_use_touches_nothing_else(self, harness: Harness, store: Store) -> None:
+        """No record, no revision, no change that a cache would have to know of."""
+        key = make_key()
+        await insert_keys(store, key)
+        tables = ("keys", "head", "changes", "audit_events", "audit_head")
+        before = [await harness.query(f"SELECT * FROM {table}") for table in tables]
+        await add_uses(store, a_use(key.key_id))
+        assert [await harness.query(f"SELECT * FROM {table}") for table in tables] == before
+
+    async def test_a_use_and_an_edit_at_once_lose_neither(
+        self, harness: Harness, store: Store
+    ) -> None:
+        key = make_key(display_name="0")
+        await insert_keys(store, key)
+        other = await harness.open()
+
+        async def edit(number: int) -> None:
+            await update_keys(store, replace(key, display_name=str(number)))
+
+        async def use(number: int) -> None:
+            await add_uses(other, a_use(key.key_id, minute=number))
+
+        await asyncio.gather(*(work(number) for number in range(1, 21) for work in (edit, use)))
+        async with store.snapshot() as snapshot:
+            found = await snapshot.find_key(key.key_id)
+            use_ = (await snapshot.find_uses([key.key_id]))[key.key_id]
+        assert found is not None
+        assert (found.display_name, found.revision) == ("20", 21)
+        assert (use_.count, use_.last_used_time) == (20, START + timedelta(minutes=20))
+
+    async def test_nothing_is_written_down_while_the_store_is_away(
+        self, harness: Harness, store: Store
+    ) -> None:
+        await add_uses(store, a_use("k"))
+        await harness.take_away()
+        with pytest.raises(StoreUnavailable):
+            await add_uses(store, a_use("k"))
+        with pytest.raises(StoreUnavailable):
+            await store.append_events([make_event("x")])
+        await harness.give_back()
+        await _until_available(store)
+        async with store.snapshot() as snapshot:
+            assert (await snapshot.find_uses([KeyId("k")]))[KeyId("k")].count == 1
+            assert (await snapshot.end_of_events()).count == 0
+
+
+TODAY = START.date()
+
+
+def a_use(
+    key_id: str, *, count: int = 1, day: date = TODAY, minute: int = 0, address: str = ""
+) -> UseToAdd:
+    """That a key was used on a day, last at some minute behind `START`."""
+    return UseToAdd(KeyId(key_id), day, KeyUse(START + timedelta(minutes=minute), address, count))
+
+
+async def add_uses(store: Store, *uses: UseToAdd) -> None:
+    """Writes uses down and forgets none."""
+    await store.add_uses(uses, forget_before=date(2000, 1, 1))
+
+
+async def _until_available(store: Store) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await add_uses(store, a_use("other"))
+            except StoreUnavailable:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
 class ConcurrencyContract(_Suite):
     """Several at once, in this process and in others."""
 
@@ -1000,6 +1258,8 @@ class StoreContract(
     LineageContract,
     ListingContract,
     MutatingContract,
+    AuditContract,
+    UsesContract,
     ConcurrencyContract,
     CancellationContract,
     AvailabilityContract,

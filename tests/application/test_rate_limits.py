@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -71,7 +72,7 @@ async def test_only_what_passes_counts(authority: Authority) -> None:
     """Whatever a check was denied for, it uses up nothing; so does one that was stopped."""
     await limited(authority)
     key = await authority.make(scopes=["vps:read"], allowed_addresses=["192.0.2.1"])
-    here = {"client_address": "192.0.2.1"}
+    here: dict[str, Any] = {"client_address": "192.0.2.1"}
     for _ in range(5):
         assert (await authority.check(key, client_address="192.0.2.2")).reason is (
             Reason.ADDRESS_NOT_ALLOWED

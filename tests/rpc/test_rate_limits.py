@@ -6,6 +6,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import (
     authorization_service_pb2,
@@ -41,7 +42,7 @@ async def test_every_answer_says_where_the_limit_stands(
         assert answer.rate_limit == rate_limit_pb2.RateLimitStatus(
             limit=3,
             remaining=left,
-            reset_time={"seconds": reset},
+            reset_time=Timestamp(seconds=reset),
             window=MINUTE,
             subject=rate_limit_pb2.RATE_LIMIT_SUBJECT_KEY,
             count=rate_limit_pb2.RATE_LIMIT_COUNT_WHOLE,
