@@ -11,9 +11,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from keyfence.v1 import keyspace_pb2
 from keyfence_server.adapters.sql.sole_process import _LOCK
 from keyfence_server.provisioning import CannotStart
-from support.serving import Served
+from support.serving import PASSWORD, Served
 
 pytestmark = pytest.mark.postgres
 
@@ -65,6 +66,32 @@ async def test_the_database_is_free_when_the_first_has_stopped(
     await served.server.stop()
     again = await serve(database_url=postgres_url, pepper=PEPPER, data_dir=tmp_path / "data")
     await again.client.call("WhoAmI")
+
+
+async def test_without_a_key_to_sign_sessions_nobody_logs_in(
+    served: Served, serve: Any, postgres_url: str, tmp_path: Path
+) -> None:
+    """A key that one server makes for itself is none that another one could verify by. So
+    one must be given, and what needs none goes on without."""
+    accounts = keyspace_pb2.Accounts(registration=keyspace_pb2.REGISTRATION_OPEN)
+    await served.client.apply(accounts=accounts)
+    account = await served.client.register()
+    log_in = {"keyspace": "demo", "email": account.email, "password": PASSWORD}
+    refusal = await served.client.refusal("LogIn", credential=None, **log_in)
+    assert (refusal.reason, refusal.code) == (
+        "SESSIONS_NOT_SET_UP",
+        grpc.StatusCode.FAILED_PRECONDITION,
+    )
+    assert not (served.data_dir / "session.key").exists()
+    await served.server.stop()
+    again = await serve(
+        database_url=postgres_url,
+        pepper=PEPPER,
+        session_key="1:" + "B" * 43 + "=",
+        data_dir=tmp_path / "data",
+    )
+    me = await again.client.call("WhoAmI", credential=await again.client.log_in())
+    assert me.principal.account_id == account.account_id
 
 
 class Usurper:
