@@ -78,7 +78,7 @@ VARIABLES
     \* Whoever mutates
     fence,      \* the mutation for which it is waiting
     watch,      \* what is left of W for a registration whose counter stands still
-    settling,   \* what is left of W since it saw a new timeline
+    settling,   \* what is left of W since it saw the timeline
     \* The promise, and the bounds
     fenced,     \* for each fact the greatest mutation that has returned OK
     made, crashes, failovers
@@ -101,8 +101,8 @@ Left(units, gone) == Max(0, units - gone)
 MaxOf(S) == CHOOSE x \in S : \A y \in S : y <= x
 MinOf(S) == CHOOSE x \in S : \A y \in S : x <= y
 
-(* A length on one clock, made long enough that it covers that length on    *)
-(* any other clock: times (1+rho)/(1-rho), rounded up.                      *)
+(* A length on one clock, made long enough to cover it on any other clock:   *)
+(* times (1+rho)/(1-rho), rounded up.                                        *)
 WithMargin(units) == (units * Fast + Slow - 1) \div Slow
 
 W == IF Guard("I4-drift") THEN WithMargin(L) ELSE L
@@ -141,7 +141,8 @@ Init ==
     /\ slot = [s \in Holders |-> w(1, 0)]
     /\ base = [h \in Answering |-> 1]
     /\ applied = [h \in Answering |-> w(0, Never)]
-    /\ cache = [h \in Answering |-> [f \in Facts |-> IF Warm /\ h \in Loading THEN 0 ELSE Absent]]
+    /\ cache = [h \in Answering |-> [f \in Facts |->
+                    IF Warm /\ h \in Loading THEN 0 ELSE Absent]]
     /\ decision = [h \in Answering |-> Absent]
     /\ load = [h \in Answering |-> NoLoad]
     /\ lease = [h \in Answering |-> w(L, 0)]
@@ -169,7 +170,7 @@ Age(m, units) ==
 (* for it, and take an acknowledgement that a fresh renewal repeats.         *)
 Useless(m) == m.kind \in {"renew", "lease"} /\ m.left = 0
 
-(* Whose clock matters now: nobody looks at any other.                      *)
+(* Those whose clock matters now: nobody looks at any other.                 *)
 Counting ==
     {h \in Answering : lease[h] > 0 \/ \E m \in net[h] : m.left > 0}
     \cup {g \in Granting : \E h \in Nested : granted[g][h] > 0}
@@ -328,8 +329,8 @@ TakeRenewal(h) ==
                 /\ watch' = IF Guard("I4-counter")
                             THEN [x \in Watching |-> [watch[x] EXCEPT ![h][m.slot] = WholeW]]
                             ELSE watch
-                /\ Answered(h, m, {Message("lease", "store", m.left, HeadRevision,
-                                           IF Guard("I4-timeline") THEN timeline ELSE m.tl, m.slot)})
+                /\ LET tl == IF Guard("I4-timeline") THEN timeline ELSE m.tl IN
+                   Answered(h, m, {Message("lease", "store", m.left, HeadRevision, tl, m.slot)})
            ELSE /\ Answered(h, m, {Message("refused", "store", 0, 0, 0, m.slot)})
                 /\ UNCHANGED <<row, watch>>
         /\ UNCHANGED <<log, timeline, settled, copy, deposed, used, slot, base, applied, cache,
@@ -354,8 +355,7 @@ TakeRenewalDownstream(g, h) ==
         /\ LET ttl == IF Guard("I6") THEN lease[g] ELSE L
                left == IF Guard("I2-sent") THEN ttl - (L - m.left) ELSE ttl
                mine == IF m.tl = base[g] THEN m.rev ELSE 0
-           IN /\ granted' = [granted EXCEPT ![g][h] =
-                                Max(@, Granted(ttl))]
+           IN /\ granted' = [granted EXCEPT ![g][h] = Max(@, Granted(ttl))]
               /\ heard' = [heard EXCEPT ![g][h] = mine]
               /\ Answered(h, m, IF left > 0
                                 THEN {Message("lease", g, left, applied[g], base[g], 0)} ELSE {})
@@ -469,16 +469,18 @@ Leave(h) ==
                    bounds>>
 
 (* I4: a registration whose counter stands still for a whole W, on the clock *)
-(* of the process that watches it, is struck off.                            *)
+(* of the process that watches it, is struck off. A watch begins when the    *)
+(* counter moves, which is the earliest that a process can see its new value.*)
 StrikeOff(m, s, i) ==
     /\ row[s][i] # Gone /\ watch[m][s][i] = 0
     /\ row' = [row EXCEPT ![s][i] = Gone]
-    /\ UNCHANGED watch
-    /\ UNCHANGED <<log, timeline, settled, copy, deposed, used, holder, grantor, fence,
-                   settling, fenced, bounds>>
+    /\ UNCHANGED <<log, timeline, settled, copy, deposed, used, holder, grantor, mutator,
+                   fenced, bounds>>
 
 -----------------------------------------------------------------------------
-(* Mutations. The caller of an earlier one may have given up waiting.        *)
+(* Mutations. W begins with the commit itself, which is the earliest that a  *)
+(* process can know of it. The caller of an earlier mutation may have given  *)
+(* up waiting.                                                               *)
 
 Waiting(m) == fence[m].rev > 0 /\ fence[m].id > 0
 
@@ -625,7 +627,7 @@ LoseWrites ==
                    bounds>>
 
 (* Acknowledgements count again when W has passed since a process saw the    *)
-(* new timeline.                                                             *)
+(* new timeline, which at the earliest is when it began.                     *)
 Settle(m) ==
     /\ settled # timeline /\ settling[m] = 0
     /\ settled' = timeline

@@ -15,6 +15,7 @@ import argparse
 import concurrent.futures
 import hashlib
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,7 @@ class Judgement:
 
     @property
     def as_wanted(self) -> bool:
+        """Whether a scene held, or anything else was refuted."""
         if self.run.kind is Kind.SCENE:
             return self.status == HOLDS and "No error has been found" in self.output
         return self.status in (SAFETY_VIOLATED, LIVENESS_VIOLATED)
@@ -96,6 +98,7 @@ class Judgement:
         return re.findall(r"^State \d+: <(\w+)", self.output, re.MULTILINE)[1:]
 
     def line(self) -> str:
+        """The judgement, to be printed."""
         if self.run.kind is Kind.SCENE:
             found = f"{self.states:>9,} states, depth {self.depth:>2}"
         else:
@@ -125,7 +128,8 @@ def planned_runs(plan: Mapping[str, Mapping[str, object]], *, long: bool) -> lis
         together = dict(common)
         for layer in layers:
             own = layer.get("bounds", {})
-            assert isinstance(own, dict)
+            if not isinstance(own, dict):
+                raise SystemExit(f"model.toml: bounds are a table, not {own!r}")
             if unknown := own.keys() - common.keys():
                 raise SystemExit(f"model.toml: unknown bounds {sorted(unknown)}")
             together.update(own)
@@ -179,7 +183,9 @@ def carry_out(run: Run, *, workers: int, heap: str, limit: float) -> Judgement:
     command += ["-workers", str(workers), "-metadir", str(place / "states"), "Fence.tla"]
     started = time.monotonic()
     try:
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(
+            command, cwd=place, capture_output=True, text=True, timeout=limit, check=False
+        )
         status, output = done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired:
         status, output = -1, f"not finished after {limit:.0f} s"
@@ -198,8 +204,15 @@ def carry_out(run: Run, *, workers: int, heap: str, limit: float) -> Judgement:
     )
 
 
+def say(line: str) -> None:
+    """Prints a line at once, since the next may be minutes away."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Runs what was asked for. Returns the exit status: 0 if all is as it must be."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", help="only these scenes, variants and witnesses")
     parser.add_argument("--long", action="store_true", help="the larger bounds as well")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a core each")
@@ -228,12 +241,16 @@ def main() -> int:
         for future in concurrent.futures.as_completed(under_way):
             judgement = future.result()
             failed += not judgement.as_wanted
-            print(judgement.line(), flush=True)
+            say(judgement.line())
             if chosen.steps and judgement.steps:
-                print("     " + " > ".join(judgement.steps), flush=True)
+                say("     " + " > ".join(judgement.steps))
             if not judgement.as_wanted:
-                print(f"     see spec/.runs/{judgement.run.kind.value}-{judgement.run.name}/")
-    print(f"{len(runs)} runs, {failed} failed, {time.monotonic() - started:.0f} s")
+                say(f"     see spec/.runs/{judgement.run.kind.value}-{judgement.run.name}/")
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    say(
+        f"{len(runs)} runs, {failed} failed, {time.monotonic() - started:.0f} s, "
+        f"{children.ru_utime + children.ru_stime:.0f} s of processor time"
+    )
     return 1 if failed else 0
 
 

@@ -1,0 +1,187 @@
+"""What the documentation lists is what the code has: nothing is missing, nothing made up."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from docs.pages import ROOT, code, read, rows, section
+from keyfence.v1 import (
+    authorization_service_pb2,
+    error_reason_pb2,
+    key_service_pb2,
+    keyspace_service_pb2,
+    options_pb2,
+    reason_pb2,
+)
+from keyfence_server.adapters.sql.schema import metadata
+from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.config import PREFIX, Settings
+from keyfence_server.domain.system import SYSTEM_KEYSPACE
+from keyfence_server.rpc.stats import RpcStats
+from keyfence_server.rpc.status import CODE_BY_REASON
+from keyfence_server.telemetry.measured_store import StoreStats
+from keyfence_server.telemetry.metrics import KeyfenceCollector, Sources
+
+OPERATIONS = read("docs/operations.md")
+SECURITY = read("docs/security.md")
+ERRORS = read("docs/errors.md")
+
+
+def shown(default: Any) -> str:
+    """A setting's default, as the page writes it."""
+    if default is None or default == ():
+        return "none"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    assert not isinstance(default, SecretStr)
+    return f"`{default}`"
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    listed = {row[0]: row[1] for row in rows(section(OPERATIONS, "## Settings"))}
+    fields = Settings.model_fields
+    assert listed == {
+        f"`{PREFIX}{name.upper()}`": shown(field.default) for name, field in fields.items()
+    }
+
+
+class Nothing:
+    """Stands where a collector would ask a store, which it does not."""
+
+
+def test_every_metric_is_listed_with_its_type_and_labels() -> None:
+    stats = RpcStats()
+    unused: Any = Nothing()
+    collector = KeyfenceCollector(
+        Sources(
+            rpc=stats,
+            store=StoreStats(),
+            cache=FactCache(unused),
+            calls_under_way=lambda: 0,
+            is_serving=lambda: True,
+        )
+    )
+    listed = {
+        code(row[0])[0]: (row[1], tuple(code(row[2])))
+        for row in rows(section(OPERATIONS, "## Metrics"))
+    }
+    exposed = {
+        metric.name + ("_total" if metric.type == "counter" else ""): (
+            metric.type,
+            tuple(getattr(metric, "_labelnames", ())),
+        )
+        for metric in collector.collect()
+    }
+    assert listed == exposed
+
+
+def test_every_reason_of_a_check_is_listed_in_its_order() -> None:
+    listed = [code(row[0])[0] for row in rows(section(ERRORS, "## Reasons of a check"))]
+    assert listed == [
+        value.name.removeprefix("REASON_")
+        for value in reason_pb2.Reason.DESCRIPTOR.values
+        if value.number
+    ]
+
+
+def test_every_error_is_listed_with_its_status_and_advice() -> None:
+    listed = {code(row[0])[0]: row for row in rows(section(ERRORS, "## Errors"))}
+    assert list(listed) == [
+        value.name.removeprefix("ERROR_REASON_")
+        for value in error_reason_pb2.ErrorReason.DESCRIPTOR.values
+        if value.number
+    ]
+    for reason, row in listed.items():
+        assert code(row[1]) == [CODE_BY_REASON[reason].name]
+        assert all(row)
+
+
+def test_every_rpc_is_listed_with_the_scope_that_it_declares() -> None:
+    listed = [(code(row[1])[0], row[2]) for row in rows(read("docs/api.md")) if len(row) == 4]
+    declared = []
+    for file in (authorization_service_pb2, key_service_pb2, keyspace_service_pb2):
+        for service in file.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                scope = method.GetOptions().Extensions[options_pb2.required_scope]
+                declared.append((method.name, f"`{scope}`" if scope else "any credential"))
+    assert listed == declared
+
+
+def test_every_scope_and_preset_of_operators_is_listed() -> None:
+    operators = section(SECURITY, "## Operator credentials")
+    assert [code(row[0])[0] for row in rows(operators)][:5] == list(SYSTEM_KEYSPACE.catalog.names)
+    for preset in SYSTEM_KEYSPACE.declaration.presets:
+        scopes = ", ".join(f"`{scope}`" for scope in preset.scopes)
+        assert f"`{preset.name}` ({scopes})" in operators
+
+
+def test_every_table_of_the_database_is_listed() -> None:
+    stored = section(read("docs/architecture.md"), "## What is stored")
+    assert {code(row[0])[0] for row in rows(stored)} == set(metadata.tables)
+
+
+def names_of_tests(path: Path) -> set[str]:
+    """The tests in a file, as pytest names them. Those of a base class count as its file's."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return set(_tests_in(tree, ""))
+
+
+def _tests_in(scope: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
+    for node in scope.body:
+        if isinstance(node, ast.ClassDef):
+            yield from _tests_in(node, f"{prefix}::{node.name}")
+            if not node.name.startswith("Test"):
+                yield from _tests_in(node, prefix)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{prefix}::{node.name}"
+
+
+def test_every_test_that_security_rests_on_exists() -> None:
+    table = SECURITY.partition("## What must not happen")[2]
+    cited = [test for row in rows(table) for test in code(row[2])]
+    assert len(cited) > 40
+    for test in cited:
+        path, separator, name = test.partition("::")
+        assert separator, test
+        assert f"::{name}" in names_of_tests(ROOT / path), test
+    assert all(code(row[2]) for row in rows(table))
+
+
+def messages_of_the_code() -> str:
+    """The code's texts in one, those that are written in several pieces put together."""
+    files = [*(ROOT / "service").rglob("*.py"), *(ROOT / "clients/python/src").rglob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    joined = re.sub(r'"\s*\n\s*f?"', "", text)
+    # A text may begin in one kind of quotation marks and go on in the other.
+    return re.sub(r"['\"]\s*\n\s*f?['\"]", "", joined).replace("`", "")
+
+
+def troubles() -> Iterator[str]:
+    for row in rows(section(OPERATIONS, "## When something is wrong")):
+        yield code(row[0])[0]
+    for row in rows(section(OPERATIONS, "## Logs")):
+        yield from code(row[0])
+
+
+def test_every_message_that_operations_explains_is_one_of_the_code() -> None:
+    said = re.sub(r"\{[^{}]*\}", "{}", messages_of_the_code())
+    missing = [message for message in troubles() if message not in said]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["docs/README.md", "README.md"])
+def test_an_index_leaves_no_page_out(name: str) -> None:
+    text = read(name)
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        if page.name != "README.md":
+            assert f"{page.name}" in text, page.name
+    if name.startswith("docs"):
+        for page in sorted((ROOT / "docs" / "decisions").glob("*.md")):
+            assert f"decisions/{page.name}" in text
