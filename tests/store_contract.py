@@ -12,18 +12,24 @@ import traceback
 import unicodedata
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Protocol
 
 import pytest
 
+from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, follow
 from keyfence_server.application.ports import (
+    AccountFilter,
     Change,
     ChangeKind,
+    EventFilter,
     KeyFilter,
+    KeyUse,
     Store,
     StoreUnavailable,
+    UseToAdd,
 )
+from keyfence_server.domain.accounts import AccountId, AccountState, Email, PasswordHash
 from keyfence_server.domain.declarations import (
     EnvironmentDeclaration,
     FormatDeclaration,
@@ -35,15 +41,22 @@ from keyfence_server.domain.declarations import (
 )
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId, KeyState
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import SessionId
 from support.builders import (
     KEYSPACE,
+    account_change,
     digest_of,
+    insert_accounts,
     insert_keys,
+    insert_sessions,
     key_change,
+    make_account,
     make_event,
     make_key,
     make_keyspace,
+    make_session,
     put_keyspaces,
+    update_accounts,
     update_keys,
 )
 from support.clock import START
@@ -708,6 +721,422 @@ class MutatingContract(_Suite):
             assert await snapshot.find_request(caller, "new") == key.key_id
 
 
+class AuditContract(_Suite):
+    """The chain of audit events."""
+
+    async def test_an_empty_chain_ends_before_its_first_event(self, store: Store) -> None:
+        async with store.snapshot() as snapshot:
+            assert await snapshot.end_of_events() == BEFORE_THE_FIRST
+            assert await snapshot.list_events(EventFilter(), after=None, limit=10) == []
+
+    async def test_events_come_back_as_they_were_written_in_one_chain(self, store: Store) -> None:
+        """Those of mutations and others alike."""
+        key = make_key()
+        told = make_event(
+            key.key_id,
+            time=START + timedelta(microseconds=1),
+            actor_key_id=KeyId("key_op"),
+            request_id="req-1",
+            details={"scopes": ["a", HOSTILE[0]], "n": 1, "deep": {"none": None}, "f": 0.1},
+        )
+        attempts = [
+            make_event("", keyspace="", account_id=None, details={"count": n}) for n in (1, 2)
+        ]
+        async with store.transaction() as transaction:
+            await transaction.insert_key(key)
+            await transaction.commit([key_change(key, created=True)], told)
+        await store.append_events(attempts)
+        await insert_keys(store, make_key())
+        async with store.snapshot() as snapshot:
+            events = await snapshot.list_events(EventFilter(), after=None, limit=10)
+            end = await snapshot.end_of_events()
+        assert [one.event for one in events[:3]] == [told, *attempts]
+        assert [(one.sequence, one.revision) for one in events] == [
+            (1, 1),
+            (2, None),
+            (3, None),
+            (4, 2),
+        ]
+        assert follow(BEFORE_THE_FIRST, events) == (end, None)
+        assert end.count == 4
+
+    async def test_what_is_undone_leaves_no_gap_in_the_chain(self, store: Store) -> None:
+        await insert_keys(store, make_key())
+        async with store.transaction() as transaction:
+            await transaction.insert_key(make_key())
+        await insert_keys(store, make_key())
+        async with store.snapshot() as snapshot:
+            events = await snapshot.list_events(EventFilter(), after=None, limit=10)
+            assert follow(BEFORE_THE_FIRST, events) == (await snapshot.end_of_events(), None)
+
+    async def test_events_of_no_mutation_take_no_revision(self, store: Store) -> None:
+        await insert_keys(store, make_key())
+        await store.append_events([make_event("a")])
+        async with store.snapshot() as snapshot:
+            assert snapshot.revision == 1
+            assert len(await snapshot.list_changes(after=0, limit=10)) == 1
+        assert await insert_keys(store, make_key()) == 2
+
+    async def test_appending_the_same_events_again_adds_only_what_is_missing(
+        self, store: Store
+    ) -> None:
+        """Whoever does not know whether it was done may do it again."""
+        events = [make_event(str(number)) for number in range(3)]
+        await store.append_events(events[:2])
+        await store.append_events(events)
+        await store.append_events(events)
+        async with store.snapshot() as snapshot:
+            found = await snapshot.list_events(EventFilter(), after=None, limit=10)
+            assert [one.event for one in found] == events
+            assert follow(BEFORE_THE_FIRST, found) == (await snapshot.end_of_events(), None)
+
+    async def test_events_are_found_by_every_filter(self, store: Store) -> None:
+        def at(minute: int) -> datetime:
+            return START + timedelta(minutes=minute)
+
+        events = [
+            make_event("a", keyspace="one", account_id="x", action="key.create", time=at(0)),
+            make_event("b", keyspace="two", account_id="x", action="key.revoke", time=at(1)),
+            make_event("a", keyspace="two", account_id=None, action="keys", time=at(2)),
+            make_event("c", keyspace="", actor_key_id=KeyId("key_op"), action="a%", time=at(3)),
+        ]
+        await store.append_events(events)
+        cases: list[tuple[dict[str, Any], list[int]]] = [
+            ({}, [1, 2, 3, 4]),
+            ({"keyspaces": frozenset({"two"})}, [2, 3]),
+            ({"keyspaces": frozenset({"one", ""})}, [1, 4]),
+            ({"keyspaces": frozenset()}, []),
+            ({"but_keyspace": "two"}, [1, 4]),
+            ({"account_id": "x"}, [1, 2]),
+            ({"subject": "a"}, [1, 3]),
+            ({"actor_key_id": "key_op"}, [4]),
+            ({"action_prefix": "key."}, [1, 2]),
+            ({"action_prefix": "key"}, [1, 2, 3]),
+            ({"action_prefix": "%"}, []),
+            ({"action_prefix": "a%"}, [4]),
+            ({"action_prefix": "KEY"}, []),
+            ({"start_time": at(1)}, [2, 3, 4]),
+            ({"end_time": at(1)}, [1]),
+            ({"start_time": at(1), "end_time": at(3)}, [2, 3]),
+            ({"after_sequence": 2}, [3, 4]),
+            ({"subject": "a", "keyspaces": frozenset({"one"})}, [1]),
+            ({"subject": "a\0"}, []),
+        ]
+        async with store.snapshot() as snapshot:
+            for fields, expected in cases:
+                which = EventFilter(**fields)
+                up = await snapshot.list_events(which, after=None, limit=10)
+                down = await snapshot.list_events(which, after=None, limit=10, newest_first=True)
+                assert [one.sequence for one in up] == expected, fields
+                assert [one.sequence for one in down] == expected[::-1], fields
+
+    async def test_events_are_paged_both_ways(self, store: Store) -> None:
+        await store.append_events([make_event(str(number)) for number in range(5)])
+        async with store.snapshot() as snapshot:
+            up = await snapshot.list_events(EventFilter(), after=2, limit=2)
+            down = await snapshot.list_events(EventFilter(), after=4, limit=2, newest_first=True)
+        assert [one.sequence for one in up] == [3, 4]
+        assert [one.sequence for one in down] == [3, 2]
+
+    async def test_mutations_and_other_events_at_once_make_one_chain(
+        self, harness: Harness, store: Store
+    ) -> None:
+        """Two stores on one database are what two processes are."""
+        stores = [store, await harness.open()]
+
+        async def mutate(number: int) -> None:
+            await insert_keys(stores[number % 2], make_key())
+
+        async def append(number: int) -> None:
+            await stores[number % 2].append_events([make_event("x"), make_event("y")])
+
+        await asyncio.gather(*(work(number) for number in range(8) for work in (mutate, append)))
+        async with store.snapshot() as snapshot:
+            events = await snapshot.list_events(EventFilter(), after=None, limit=100)
+            assert follow(BEFORE_THE_FIRST, events) == (await snapshot.end_of_events(), None)
+        assert len(events) == 24
+        assert [one.revision for one in events if one.revision] == list(range(1, 9))
+
+
+class UsesContract(_Suite):
+    """How keys are used."""
+
+    async def test_what_was_never_used_is_left_out(self, store: Store) -> None:
+        async with store.snapshot() as snapshot:
+            assert await snapshot.find_uses([KeyId("key_1"), KeyId("a\0b")]) == {}
+            assert await snapshot.find_uses([]) == {}
+            days = await snapshot.list_use_days(KeyId("key_1"), first=TODAY, last=TODAY)
+            assert days == []
+
+    async def test_uses_add_up_by_key_and_by_day(self, store: Store) -> None:
+        await add_uses(store, a_use("k1", count=2), a_use("k2", count=1))
+        await add_uses(
+            store,
+            a_use("k1", count=3, day=TODAY, minute=1),
+            a_use("k1", count=5, day=TODAY + timedelta(days=1), minute=2),
+        )
+        async with store.snapshot() as snapshot:
+            uses = await snapshot.find_uses([KeyId("k1"), KeyId("k2"), KeyId("k3")])
+            assert {key_id: use.count for key_id, use in uses.items()} == {"k1": 10, "k2": 1}
+            assert uses[KeyId("k1")].last_used_time == START + timedelta(minutes=2)
+            days = await snapshot.list_use_days(
+                KeyId("k1"), first=TODAY, last=TODAY + timedelta(days=9)
+            )
+            assert days == [(TODAY, 5), (TODAY + timedelta(days=1), 5)]
+            assert await snapshot.list_use_days(KeyId("k1"), first=TODAY, last=TODAY) == days[:1]
+
+    async def test_a_last_use_moves_only_forward(self, store: Store) -> None:
+        """Whatever the order in which several servers write down what they know."""
+        await add_uses(store, a_use("k", minute=5, address="192.0.2.5"))
+        await add_uses(store, a_use("k", minute=3, address="192.0.2.3"))
+        async with store.snapshot() as snapshot:
+            use = (await snapshot.find_uses([KeyId("k")]))[KeyId("k")]
+        assert use == KeyUse(START + timedelta(minutes=5), "192.0.2.5", 2)
+
+    async def test_days_that_are_to_be_forgotten_are(self, store: Store) -> None:
+        await add_uses(store, a_use("k", day=TODAY - timedelta(days=1)), a_use("k", day=TODAY))
+        await store.add_uses([a_use("k", day=TODAY)], forget_before=TODAY)
+        async with store.snapshot() as snapshot:
+            days = await snapshot.list_use_days(
+                KeyId("k"), first=TODAY - timedelta(days=9), last=TODAY
+            )
+            assert days == [(TODAY, 2)]
+            assert (await snapshot.find_uses([KeyId("k")]))[KeyId("k")].count == 3
+
+    async def test_a_use_touches_nothing_else(self, harness: Harness, store: Store) -> None:
+        """No record, no revision, no change that a cache would have to know of."""
+        key = make_key()
+        await insert_keys(store, key)
+        tables = ("keys", "head", "changes", "audit_events", "audit_head")
+        before = [await harness.query(f"SELECT * FROM {table}") for table in tables]
+        await add_uses(store, a_use(key.key_id))
+        assert [await harness.query(f"SELECT * FROM {table}") for table in tables] == before
+
+    async def test_a_use_and_an_edit_at_once_lose_neither(
+        self, harness: Harness, store: Store
+    ) -> None:
+        key = make_key(display_name="0")
+        await insert_keys(store, key)
+        other = await harness.open()
+
+        async def edit(number: int) -> None:
+            await update_keys(store, replace(key, display_name=str(number)))
+
+        async def use(number: int) -> None:
+            await add_uses(other, a_use(key.key_id, minute=number))
+
+        await asyncio.gather(*(work(number) for number in range(1, 21) for work in (edit, use)))
+        async with store.snapshot() as snapshot:
+            found = await snapshot.find_key(key.key_id)
+            use_ = (await snapshot.find_uses([key.key_id]))[key.key_id]
+        assert found is not None
+        assert (found.display_name, found.revision) == ("20", 21)
+        assert (use_.count, use_.last_used_time) == (20, START + timedelta(minutes=20))
+
+    async def test_nothing_is_written_down_while_the_store_is_away(
+        self, harness: Harness, store: Store
+    ) -> None:
+        await add_uses(store, a_use("k"))
+        await harness.take_away()
+        with pytest.raises(StoreUnavailable):
+            await add_uses(store, a_use("k"))
+        with pytest.raises(StoreUnavailable):
+            await store.append_events([make_event("x")])
+        await harness.give_back()
+        await _until_available(store)
+        async with store.snapshot() as snapshot:
+            assert (await snapshot.find_uses([KeyId("k")]))[KeyId("k")].count == 1
+            assert (await snapshot.end_of_events()).count == 0
+
+
+TODAY = START.date()
+
+
+def a_use(
+    key_id: str, *, count: int = 1, day: date = TODAY, minute: int = 0, address: str = ""
+) -> UseToAdd:
+    """That a key was used on a day, last at some minute behind `START`."""
+    return UseToAdd(KeyId(key_id), day, KeyUse(START + timedelta(minutes=minute), address, count))
+
+
+async def add_uses(store: Store, *uses: UseToAdd) -> None:
+    """Writes uses down and forgets none."""
+    await store.add_uses(uses, forget_before=date(2000, 1, 1))
+
+
+async def _until_available(store: Store) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await add_uses(store, a_use("other"))
+            except StoreUnavailable:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+class AccountsContract(_Suite):
+    """Accounts and their sessions."""
+
+    async def test_an_account_comes_back_as_it_went_in(self, store: Store) -> None:
+        plain = make_account()
+        full = make_account(
+            email=Email("Anna.O'Neill+1@Example.COM"),
+            display_name=HOSTILE[0],
+            password=PasswordHash("$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA", 7),
+            state=AccountState.DISABLED,
+            create_time=START,
+            update_time=START + timedelta(microseconds=1),
+            disable_time=START + timedelta(seconds=2),
+            plan="pro",
+            labels={"z": HOSTILE[5], "a": ""},
+        )
+        await insert_accounts(store, plain, full)
+        async with store.snapshot() as snapshot:
+            for account in (plain, full):
+                stored = replace(account, revision=1)
+                assert await snapshot.find_account(account.account_id) == stored
+                by_email = snapshot.find_account_by_email(KEYSPACE, account.email.identity)
+                assert await by_email == stored
+            assert await snapshot.find_account(AccountId("usr_0")) is None
+            assert await snapshot.find_account(AccountId("usr\0")) is None
+            assert await snapshot.find_account_by_email("other", plain.email.identity) is None
+            assert await snapshot.find_account_by_email(KEYSPACE, "\0") is None
+
+    @pytest.mark.parametrize("text", HOSTILE)
+    async def test_an_address_that_looks_like_sql_is_only_text(
+        self, store: Store, text: str
+    ) -> None:
+        await insert_accounts(store, make_account())
+        async with store.snapshot() as snapshot:
+            assert await snapshot.find_account_by_email(KEYSPACE, text) is None
+            assert await snapshot.find_account_by_email(text, "a@example.com") is None
+            assert await snapshot.find_session(SessionId(text)) is None
+
+    async def test_a_keyspace_has_one_account_for_an_address(self, store: Store) -> None:
+        first = make_account(email=Email("a@example.com"))
+        second = make_account(email=Email("b@example.com"))
+        elsewhere = make_account(email=Email("A@example.com"), keyspace="other")
+        await insert_accounts(store, first, second, elsewhere)
+        for twin in (
+            make_account(email=Email("A@example.com")),
+            make_account(first.account_id),
+        ):
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is
+                await insert_accounts(store, twin)
+            assert "argon2id" not in _everything_about(caught.value)
+        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is
+            await update_accounts(store, replace(second, email=Email("A@example.com")))
+        async with store.snapshot() as snapshot:
+            assert snapshot.revision == 1
+            found = await snapshot.find_account_by_email(KEYSPACE, "b@example.com")
+            assert found == replace(second, revision=1)
+
+    async def test_accounts_are_listed_by_state_and_in_pages(self, store: Store) -> None:
+        disabled = {"state": AccountState.DISABLED, "disable_time": START}
+        accounts = [make_account(f"usr_{n}", **(disabled if n % 3 == 0 else {})) for n in range(7)]
+        await insert_accounts(store, *accounts, make_account("usr_x", keyspace="other"))
+        async with store.snapshot() as snapshot:
+            for state in (None, *AccountState):
+                which = AccountFilter(KEYSPACE, state)
+                wanted = [one.account_id for one in accounts if state in (None, one.state)]
+                found: list[str] = []
+                after: AccountId | None = None
+                while page := await snapshot.list_accounts(which, after=after, limit=2):
+                    found += [one.account_id for one in page]
+                    after = page[-1].account_id
+                assert found == wanted
+            nowhere = AccountFilter("a\0b")
+            assert await snapshot.list_accounts(nowhere, after=None, limit=9) == []
+
+    async def test_updating_an_account_touches_it_alone(self, store: Store) -> None:
+        account, bystander = make_account(), make_account()
+        await insert_accounts(store, account, bystander)
+        changed = replace(account, plan="pro", email=Email("new@example.com"))
+        await update_accounts(store, changed)
+        async with store.snapshot() as snapshot:
+            found = await snapshot.find_account(account.account_id)
+            assert found == replace(changed, revision=2)
+            untouched = await snapshot.find_account(bystander.account_id)
+            assert untouched == replace(bystander, revision=1)
+            old = await snapshot.find_account_by_email(KEYSPACE, account.email.identity)
+            assert old is None
+        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is
+            await update_accounts(store, make_account())
+
+    async def test_a_session_comes_back_as_it_went_in(self, store: Store) -> None:
+        account = make_account()
+        await insert_accounts(store, account)
+        session = make_session(account, expire_time=START + timedelta(microseconds=1))
+        ended = make_session(account, end_time=START)
+        await insert_sessions(store, session, ended)
+        async with store.snapshot() as snapshot:
+            for one in (session, ended):
+                assert await snapshot.find_session(one.session_id) == replace(one, revision=2)
+            assert await snapshot.find_session(SessionId("ses_0")) is None
+        async with store.transaction() as transaction:
+            await transaction.update_session(replace(session, end_time=START))
+            await transaction.commit(
+                [Change(ChangeKind.SESSION, session.session_id, KEYSPACE)], make_event("s")
+            )
+        async with store.snapshot() as snapshot:
+            found = await snapshot.find_session(session.session_id)
+            assert found == replace(session, end_time=START, revision=3)
+            untouched = await snapshot.find_session(ended.session_id)
+            assert untouched == replace(ended, revision=2)
+
+    async def test_a_session_needs_an_account(self, store: Store) -> None:
+        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is
+            await insert_sessions(store, make_session(make_account()))
+        assert await _revision(store) == 0
+
+    async def test_ending_sessions_ends_those_of_the_account_that_are_open(
+        self, store: Store
+    ) -> None:
+        account, bystander = make_account(), make_account()
+        await insert_accounts(store, account, bystander)
+        now = START + timedelta(minutes=30)
+        opened = [make_session(account) for _ in range(3)]
+        others = [
+            make_session(account, end_time=START),
+            make_session(account, expire_time=now),
+            make_session(bystander),
+        ]
+        await insert_sessions(store, *opened, *others)
+        async with store.transaction() as transaction:
+            ended = await transaction.end_sessions(
+                account.account_id, now, but=opened[0].session_id
+            )
+            assert ended == 2
+            assert await transaction.end_sessions(AccountId("usr_0"), now) == 0
+            await transaction.commit([account_change(account)], make_event(account.account_id))
+        async with store.snapshot() as snapshot:
+            for one in opened[1:]:
+                found = await snapshot.find_session(one.session_id)
+                assert found == replace(one, end_time=now, revision=3)
+            for one in (opened[0], *others):
+                assert await snapshot.find_session(one.session_id) == replace(one, revision=2)
+
+    async def test_sessions_are_forgotten_a_day_after_their_time_and_not_before(
+        self, store: Store
+    ) -> None:
+        account = make_account()
+        await insert_accounts(store, account)
+        old = make_session(account)
+        kept = make_session(account, expire_time=old.expire_time + timedelta(microseconds=1))
+        await insert_sessions(store, old, kept)
+        day_after = kept.expire_time + timedelta(days=1)
+        await insert_sessions(
+            store,
+            make_session(
+                account, create_time=day_after, expire_time=day_after + timedelta(hours=1)
+            ),
+        )
+        async with store.snapshot() as snapshot:
+            assert await snapshot.find_session(old.session_id) is None
+            assert await snapshot.find_session(kept.session_id) is not None
+
+
 class ConcurrencyContract(_Suite):
     """Several at once, in this process and in others."""
 
@@ -1000,6 +1429,9 @@ class StoreContract(
     LineageContract,
     ListingContract,
     MutatingContract,
+    AuditContract,
+    UsesContract,
+    AccountsContract,
     ConcurrencyContract,
     CancellationContract,
     AvailabilityContract,

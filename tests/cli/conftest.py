@@ -15,6 +15,8 @@ from support.served import Served
 def served() -> Iterator[Served]:
     """A running server. Its directory's path is short, as those of sockets must be."""
     with TemporaryDirectory(prefix="kf") as directory:
-        server = Served(Path(directory))
+        # Passwords that are hashed in no time: what that is worth is tested elsewhere.
+        hashing = {"KEYFENCE_PASSWORD_MEMORY_MIB": "8", "KEYFENCE_PASSWORD_PASSES": "1"}
+        server = Served(Path(directory), hashing)
         yield server
         server.stop()

@@ -17,10 +17,10 @@ from support.systems import SYSTEMS
 
 @pytest.fixture(scope="package")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
-    """A server with all five systems as their files declare them."""
+    """A server with all five systems, and the demo, as their files declare them."""
     running = Authority(tmp_path_factory.mktemp("authority") / "data")
     try:
-        for name in SYSTEMS:
+        for name in (*SYSTEMS, "demo"):
             running.apply(name)
         yield running
     finally:

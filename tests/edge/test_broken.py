@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from keyfence import Client
 from support.edge.authority import Authority
 from support.edge.configuration import Route, edge_config, ext_authz
 from support.edge.envoy import Envoy, StartEnvoy
 from support.edge.http import Answer, bearer, send
 from support.edge.upstream import Upstream
+from support.served import Served
 
-DENIALS = {400, 401, 403, 404, 429}
+EXAMPLES = Path(__file__).parents[2] / "examples" / "keyspaces"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,40 @@ def test_an_authority_that_is_silent_is_as_good_as_none(
 
     assert get(envoy, "qsk_live_whatever").status == 503
     assert upstream.take() == []
+
+
+def test_a_stopped_authority_lets_nobody_through_and_goes_on_when_it_does(
+    upstream: Upstream, start_envoy: StartEnvoy
+) -> None:
+    """The process and its connections are there, as on a machine that is suspended."""
+    with tempfile.TemporaryDirectory(prefix="keyfence-") as name:
+        served = Served(
+            Path(name),
+            {"KEYFENCE_BOOTSTRAP_KEYSPACES": str(EXAMPLES / "quicksrv.yaml")},
+        )
+        try:
+            with Client(served.target, token=served.root_key) as operator:
+                key = operator.create_key(
+                    keyspace="quicksrv", account_id="acct_1", scopes=["vps:read"]
+                ).api_key
+            config = edge_config(
+                keyfence_socket=Path(served.target.removeprefix("unix:")),
+                upstream_port=upstream.port,
+            )
+            envoy = start_envoy(config, served.root_key)
+            assert get(envoy, key).status == 200
+            upstream.take()
+
+            os.kill(served.pid, signal.SIGSTOP)
+            try:
+                assert get(envoy, key).status == 503
+                assert upstream.take() == []
+            finally:
+                os.kill(served.pid, signal.SIGCONT)
+
+            assert get(envoy, key).status == 200
+        finally:
+            served.stop()
 
 
 def test_an_edge_whose_own_credential_does_not_pass_lets_nobody_through(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -123,6 +125,48 @@ def test_who_you_are_is_not_taken_from_the_body(
         assert answer.status in {400, 403, 404}, body
         assert "apiKey" not in answer.json()
     assert gateway.call("DELETE", f"/v1/keys/{other.key.key_id}", token=account_key).status == 404
+
+
+def test_a_key_makes_no_key_that_exceeds_it(gateway: Gateway, authority: Authority) -> None:
+    maker = authority.make_key(
+        "demo", "vps:read", expire_time=authority.clock.now() + timedelta(days=1)
+    )
+    later = (authority.clock.now() + timedelta(days=2)).isoformat()
+
+    for more in (
+        {"scopes": ["vps:write"]},
+        {"scopes": ["*"]},
+        {"scopes": ["vps:*"]},
+        {"scopes": ["vps:read"], "expireTime": later},
+        {"preset": "full-access"},
+    ):
+        answer = gateway.call("POST", "/v1/keys", more, token=maker)
+        assert answer.status == 403, more
+        assert answer.json()["details"][0]["reason"] == "EXCEEDS_MAKER", more
+    assert gateway.call("POST", "/v1/keys", {"scopes": ["vps:read"]}, token=maker).status == 200
+
+
+def test_a_session_with_another_algorithm_or_signature_is_none(
+    gateway: Gateway, authority: Authority
+) -> None:
+    account = {"keyspace": "xquik", "email": "b@example.com", "password": "correct horse b"}
+    gateway.call("POST", "/v1/accounts:register", account, token=authority.root_key)
+    token = gateway.call("POST", "/v1/accounts:logIn", account).json()["sessionToken"]
+    assert gateway.call("GET", "/v1/account", token=token).status == 200
+    header, claims, signature = token.split(".")
+
+    def encoded(data: dict[str, str]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(data).encode()).rstrip(b"=").decode()
+
+    for forged in (
+        f"{encoded({'alg': 'none', 'typ': 'JWT'})}.{claims}.",
+        f"{encoded({'alg': 'none', 'typ': 'JWT'})}.{claims}.{signature}",
+        f"{encoded({'alg': 'HS256', 'typ': 'JWT'})}.{claims}.{signature}",
+        f"{header}.{claims}.",
+        f"{header}.{claims}.{signature[:-4]}AAAA",
+        f"{header}.{claims[:-2]}.{signature}",
+    ):
+        assert gateway.call("GET", "/v1/account", token=forged).status == 401, forged
 
 
 def test_two_credentials_are_refused(gateway: Gateway, account_key: str) -> None:

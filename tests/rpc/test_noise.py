@@ -76,6 +76,8 @@ class Noise:
                 setattr(made, field.name, value)
 
     def _scalar(self, field: FieldDescriptor) -> object:
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            return self._text().encode()
         if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
             return self._text()
         if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import grpc
 import pytest
 
+from keyfence.v1 import keyspace_pb2
 from keyfence_server.provisioning import CannotStart
-from support.serving import Served
+from support.serving import PASSWORD, Served
 
 pytestmark = pytest.mark.postgres
 
@@ -56,6 +58,32 @@ async def test_what_one_server_revokes_no_other_accepts(served: Served, other: S
         await served.client.call("RevokeKey", key_id=made.key.key_id)
         answer = await other.client.call("Authenticate", api_key=made.api_key)
         assert not answer.authenticated
+
+
+async def test_without_a_key_to_sign_sessions_nobody_logs_in(
+    served: Served, serve: Any, postgres_url: str, tmp_path: Path
+) -> None:
+    """A key that one server makes for itself is none that another one could verify by. So
+    one must be given, and what needs none goes on without."""
+    accounts = keyspace_pb2.Accounts(registration=keyspace_pb2.REGISTRATION_OPEN)
+    await served.client.apply(accounts=accounts)
+    account = await served.client.register()
+    log_in = {"keyspace": "demo", "email": account.email, "password": PASSWORD}
+    refusal = await served.client.refusal("LogIn", credential=None, **log_in)
+    assert (refusal.reason, refusal.code) == (
+        "SESSIONS_NOT_SET_UP",
+        grpc.StatusCode.FAILED_PRECONDITION,
+    )
+    assert not (served.data_dir / "session.key").exists()
+    await served.server.stop()
+    again = await serve(
+        database_url=postgres_url,
+        pepper=PEPPER,
+        session_key="1:" + "B" * 43 + "=",
+        data_dir=tmp_path / "data",
+    )
+    me = await again.client.call("WhoAmI", credential=await again.client.log_in())
+    assert me.principal.account_id == account.account_id
 
 
 async def test_a_key_works_everywhere_at_once(served: Served, other: Served) -> None:

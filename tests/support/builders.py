@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, Store
+from keyfence_server.domain.accounts import Account, AccountId, Email, PasswordHash
 from keyfence_server.domain.declarations import KeyspaceDeclaration, ScopeDeclaration
 from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import Session, SessionId
 from support.clock import START
 
 KEYSPACE: Final = "demo"
@@ -70,6 +72,74 @@ def make_event(subject: str, **fields: Any) -> AuditEvent:
 def key_change(key: Key, *, created: bool = False) -> Change:
     """That this key is no longer as it was."""
     return Change(ChangeKind.KEY, key.key_id, key.keyspace, created=created)
+
+
+def make_account(account_id: str | None = None, **fields: Any) -> Account:
+    """An active account with a new id and address if none are given."""
+    number = next(_numbers)
+    identity = f"usr_{number:026d}" if account_id is None else account_id
+    defaults: dict[str, Any] = {
+        "keyspace": KEYSPACE,
+        "email": Email(f"a{number}@example.com"),
+        "display_name": "",
+        "password": PasswordHash("$argon2id$", 1),
+        "create_time": START,
+        "update_time": START,
+    }
+    return Account(account_id=AccountId(identity), **{**defaults, **fields})
+
+
+def make_session(account: Account, session_id: str | None = None, **fields: Any) -> Session:
+    """A session of the account that lasts an hour, with a new id if none is given."""
+    identity = f"ses_{next(_numbers):026d}" if session_id is None else session_id
+    defaults: dict[str, Any] = {
+        "account_id": account.account_id,
+        "keyspace": account.keyspace,
+        "create_time": START,
+        "expire_time": START + timedelta(hours=1),
+    }
+    return Session(session_id=SessionId(identity), **{**defaults, **fields})
+
+
+async def insert_accounts(store: Store, *accounts: Account) -> int:
+    """Puts accounts into the store by one mutation, and tells its revision."""
+    async with store.transaction() as transaction:
+        for account in accounts:
+            await transaction.insert_account(account)
+        return await transaction.commit(
+            [account_change(account, created=True) for account in accounts],
+            make_event(accounts[0].account_id, action="account.register"),
+        )
+
+
+async def update_accounts(store: Store, *accounts: Account) -> int:
+    """Replaces accounts in the store by one mutation, and tells its revision."""
+    async with store.transaction() as transaction:
+        for account in accounts:
+            await transaction.update_account(account)
+        return await transaction.commit(
+            [account_change(account) for account in accounts],
+            make_event(accounts[0].account_id, action="account.update"),
+        )
+
+
+async def insert_sessions(store: Store, *sessions: Session) -> int:
+    """Puts sessions into the store by one mutation, and tells its revision."""
+    async with store.transaction() as transaction:
+        for session in sessions:
+            await transaction.insert_session(session)
+        return await transaction.commit(
+            [
+                Change(ChangeKind.SESSION, one.session_id, one.keyspace, created=True)
+                for one in sessions
+            ],
+            make_event(sessions[0].session_id, action="account.log_in"),
+        )
+
+
+def account_change(account: Account, *, created: bool = False) -> Change:
+    """That this account is no longer as it was."""
+    return Change(ChangeKind.ACCOUNT, account.account_id, account.keyspace, created=created)
 
 
 async def insert_keys(store: Store, *keys: Key) -> int:

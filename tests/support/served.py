@@ -62,6 +62,11 @@ class Served:
         return (self.directory / "data" / "root.key").read_text().strip()
 
     @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """What the process has written to the terminal so far."""
         return self._said.decode()

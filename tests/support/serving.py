@@ -16,6 +16,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from keyfence.v1 import (
+    account_service_pb2,
+    audit_service_pb2,
     authorization_service_pb2,
     key_service_pb2,
     keyspace_pb2,
@@ -30,9 +32,18 @@ from keyfence_server.rpc.tracing import Tracing
 ROOT: Final = object()
 """Stands for the first operator credential where a call takes a credential."""
 
+PASSWORD: Final = "correct horse battery"
+"""Of the accounts that tests register."""
+
 METHODS: Final[Mapping[str, MethodDescriptor]] = {
     method.name: method
-    for file in (authorization_service_pb2, key_service_pb2, keyspace_service_pb2)
+    for file in (
+        account_service_pb2,
+        audit_service_pb2,
+        authorization_service_pb2,
+        key_service_pb2,
+        keyspace_service_pb2,
+    )
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -162,6 +173,19 @@ class Client:
         plaintext: str = made.api_key
         return plaintext
 
+    async def register(self, email: str = "anna@example.com", **fields: Any) -> Any:
+        """Registers an account as anybody may, with the password `PASSWORD`, and answers
+        with its record."""
+        wanted = {"keyspace": "demo", "email": email, "password": PASSWORD, **fields}
+        answer = await self.call("RegisterAccount", credential=None, **wanted)
+        return answer.account
+
+    async def log_in(self, email: str = "anna@example.com", **fields: Any) -> str:
+        """Logs in to an account that `register` made, and answers with the token."""
+        wanted = {"keyspace": "demo", "email": email, "password": PASSWORD, **fields}
+        token: str = (await self.call("LogIn", credential=None, **wanted)).session_token
+        return token
+
     async def apply(self, name: str = "demo", **fields: Any) -> Any:
         """Applies a keyspace: by default one with vps:create → vps:write → vps:read."""
         scopes = [
@@ -198,8 +222,10 @@ def read_metrics(served: Served) -> str:
 
 
 def settings_for(data_dir: Path, **fields: Any) -> Settings:
-    """Settings of a server for tests: on loopback, at a port that the kernel chooses."""
-    return Settings(**{"listen": "127.0.0.1:0", "data_dir": data_dir, **fields})
+    """Settings of a server for tests: on loopback, at a port that the kernel chooses, with
+    passwords that are hashed in no time."""
+    defaults = {"listen": "127.0.0.1:0", "password_memory_mib": 8, "password_passes": 1}
+    return Settings(**{**defaults, "data_dir": data_dir, **fields})
 
 
 async def start_for_test(

@@ -21,6 +21,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from keyfence import _rpcs
 from keyfence.v1 import (
+    account_service_pb2,
     audit_service_pb2,
     authorization_service_pb2,
     key_service_pb2,
@@ -166,6 +167,7 @@ class Authority:
 
 def _request_types() -> dict[str, Any]:
     modules = (
+        account_service_pb2,
         audit_service_pb2,
         authorization_service_pb2,
         key_service_pb2,
@@ -201,6 +203,20 @@ def a_key(**fields: Any) -> key_service_pb2.Key:
             "key_id": "key_1",
             "keyspace": "demo",
             "state": key_service_pb2.KEY_STATE_ACTIVE,
+            "create_time": timestamp(NOON),
+            "revision": 7,
+            **fields,
+        }
+    )
+
+
+def an_account(**fields: Any) -> account_service_pb2.Account:
+    return account_service_pb2.Account(
+        **{
+            "account_id": "usr_1",
+            "keyspace": "demo",
+            "email": "anna@example.com",
+            "state": account_service_pb2.ACCOUNT_STATE_ACTIVE,
             "create_time": timestamp(NOON),
             "revision": 7,
             **fields,
@@ -295,6 +311,12 @@ def usual(method: str, request: Any) -> Message:
             return key_service_pb2.RevokeKeyResponse(
                 key=a_key(state=key_service_pb2.KEY_STATE_REVOKED), revision=8
             )
+        case "GetAccount":
+            return account_service_pb2.GetAccountResponse(account=an_account())
+        case "DisableAccount":
+            return account_service_pb2.DisableAccountResponse(account=an_account(), revision=8)
+        case "EnableAccount":
+            return account_service_pb2.EnableAccountResponse(account=an_account(), revision=8)
         case "ApplyKeyspace":
             return keyspace_service_pb2.ApplyKeyspaceResponse(
                 keyspace=request.keyspace,

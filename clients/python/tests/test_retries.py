@@ -38,6 +38,9 @@ REPEATED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "ApplyKeyspace": ("apply_keyspace", (keyspace_pb2.Keyspace(name="demo"),)),
     "GetKeyspace": ("get_keyspace", ("demo",)),
     "ExplainScope": ("explain_scope", ("demo", "a:b")),
+    "GetAccount": ("get_account", ("usr_1",)),
+    "DisableAccount": ("disable_account", ("usr_1",)),
+    "EnableAccount": ("enable_account", ("usr_1",)),
 }
 
 
@@ -67,6 +70,7 @@ async def test_the_policy_covers_every_rpc_but_updates() -> None:
     (config,) = json.loads(_connection.service_config())["methodConfig"]
     assert {name["method"] for name in config["name"]} == {
         *REPEATED,
+        "ListAccounts",
         "ListAuditEvents",
         "ListKeys",
         "ListKeyspaces",

@@ -73,7 +73,14 @@ def test_both_listings_have_the_same_members() -> None:
 
 
 def test_every_rpc_of_the_api_has_a_method() -> None:
-    for service in (_rpcs._AUDIT, _rpcs._AUTHORIZATION, _rpcs._KEYS, _rpcs._KEYSPACES):
+    services = (
+        _rpcs._ACCOUNTS,
+        _rpcs._AUDIT,
+        _rpcs._AUTHORIZATION,
+        _rpcs._KEYS,
+        _rpcs._KEYSPACES,
+    )
+    for service in services:
         for method in service.methods:
             words = "".join(f"_{c.lower()}" if c.isupper() else c for c in method.name).lstrip("_")
             assert hasattr(Client, words), method.name

@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 
 from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile
 from keyfence_server.adapters.keyspace_files.source_text import printable
-from keyfence_server.cli import audit, checks, gateway, keys, keyspaces, scopes, server
+from keyfence_server.cli import accounts, audit, checks, gateway, keys, keyspaces, scopes, server
 from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
@@ -46,6 +46,7 @@ app.add_typer(keys.app, name="keys")
 app.command()(checks.check)
 app.command()(checks.whoami)
 app.add_typer(scopes.app, name="scopes")
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(audit.app, name="audit")
 
 

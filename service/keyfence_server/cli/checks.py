@@ -139,7 +139,7 @@ def check(
 
 
 def whoami(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """Show whose credential this is. Any key will do: an operator's or an account's."""
+    """Show whose credential this is. Any will do: an operator's, an account's key or session."""
     with connect(context) as client:
         identity = client.who_am_i()
     if output is Output.JSON:
@@ -206,6 +206,13 @@ def _print_explanation(explanation: ScopeExplanation, missing: tuple[str, ...]) 
 
 
 def _described(principal: Principal) -> dict[str, str]:
+    if principal.session_id:
+        return {
+            "session": principal.session_id,
+            "account": principal.account_id,
+            "keyspace": principal.keyspace,
+            "expires": moment(principal.expire_time),
+        }
     return {
         "key": principal.key_id,
         "name": principal.display_name,

@@ -46,7 +46,8 @@ def _key_id(text: str) -> str:
     return text
 
 
-def _labels(texts: Iterable[str]) -> dict[str, str]:
+def read_labels(texts: Iterable[str]) -> dict[str, str]:
+    """Labels as they are given on the command line."""
     labels = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -203,7 +204,7 @@ def create(
             environment=environment,
             expire_time=expiry(expires_in, expires_at),
             allowed_addresses=allow_address or (),
-            labels=_labels(label or ()),
+            labels=read_labels(label or ()),
             parent_key_id=parent,
             bound_keyspaces=bind or (),
             rate_limit=_limit(rate_limit),
@@ -337,7 +338,7 @@ def update(
             "state": None if enabled is None else KeyState.ACTIVE if enabled else KeyState.DISABLED,
             "expire_time": expiry(expires_in, expires_at),
             "allowed_addresses": allow_address or None,
-            "labels": _labels(label) if label else None,
+            "labels": read_labels(label) if label else None,
             "rate_limit": _limit(rate_limit),
         }.items()
         if value is not None

@@ -47,7 +47,8 @@ def example_config() -> Config:
 
 def edge_config(
     *,
-    keyfence_port: int,
+    keyfence_port: int | None = None,
+    keyfence_socket: Path | None = None,
     upstream_port: int,
     keyspace: str | None = None,
     routes: Sequence[Route] | None = None,
@@ -56,10 +57,17 @@ def edge_config(
     config = example_config()
     listener = config["static_resources"]["listeners"][0]
     listener["address"]["socket_address"]["port_value"] = 0
-    ports = {"upstream": upstream_port, "keyfence": keyfence_port}
+    addresses: dict[str, Config] = {
+        "upstream": _address(upstream_port),
+        "keyfence": (
+            _address(keyfence_port)
+            if keyfence_port is not None
+            else {"pipe": {"path": str(keyfence_socket)}}
+        ),
+    }
     for cluster in config["static_resources"]["clusters"]:
         endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-        endpoint["address"]["socket_address"]["port_value"] = ports[cluster["name"]]
+        endpoint["address"] = addresses[cluster["name"]]
     host = virtual_host(config)
     if keyspace is not None:
         settings = host["typed_per_filter_config"][_FILTER]["check_settings"]
@@ -87,6 +95,10 @@ def ext_authz(config: Config) -> Config:
     """What the file says of Keyfence."""
     authz: Config = connection_manager(config)["http_filters"][0]["typed_config"]
     return authz
+
+
+def _address(port: int) -> Config:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
 def _route(route: Route) -> Config:

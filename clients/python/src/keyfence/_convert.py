@@ -19,6 +19,7 @@ from keyfence import results
 from keyfence._failures import error_from_check
 from keyfence.errors import InternalError
 from keyfence.v1 import (
+    account_service_pb2,
     audit_service_pb2,
     explanation_pb2,
     key_service_pb2,
@@ -154,6 +155,60 @@ def principal(message: principal_pb2.Principal) -> results.Principal:
         parent_key_id=message.parent_key_id,
         labels=dict(message.labels),
         bound_keyspaces=tuple(message.bound_keyspaces),
+        session_id=message.session_id,
+    )
+
+
+_ACCOUNT_STATES: Final[Mapping[int, results.AccountState]] = {
+    account_service_pb2.ACCOUNT_STATE_ACTIVE: results.AccountState.ACTIVE,
+    account_service_pb2.ACCOUNT_STATE_DISABLED: results.AccountState.DISABLED,
+}
+
+
+def account_state_number(
+    state: results.AccountState | None,
+) -> account_service_pb2.AccountState.ValueType:
+    """The state of a filter. None: any."""
+    if state is None:
+        return account_service_pb2.ACCOUNT_STATE_UNSPECIFIED
+    for number, known in _ACCOUNT_STATES.items():
+        if known is state:
+            return account_service_pb2.AccountState.ValueType(number)
+    raise ValueError(f"{state!r} is not a state that can be asked for")
+
+
+def account(message: account_service_pb2.Account) -> results.Account:
+    """An account's record."""
+    has_disable_time = message.HasField("disable_time")
+    return results.Account(
+        account_id=message.account_id,
+        keyspace=message.keyspace,
+        email=message.email,
+        display_name=message.display_name,
+        plan=message.plan,
+        state=_ACCOUNT_STATES.get(message.state, results.AccountState.UNRECOGNIZED),
+        labels=dict(message.labels),
+        create_time=_time(message.create_time) if message.HasField("create_time") else None,
+        update_time=_time(message.update_time) if message.HasField("update_time") else None,
+        disable_time=_time(message.disable_time) if has_disable_time else None,
+        revision=message.revision,
+    )
+
+
+def logged_in(message: account_service_pb2.LogInResponse) -> results.LoggedIn:
+    """A session that has begun."""
+    session = message.session
+    return results.LoggedIn(
+        session_token=message.session_token,
+        session=results.Session(
+            session_id=session.session_id,
+            account_id=session.account_id,
+            keyspace=session.keyspace,
+            create_time=_time(session.create_time) if session.HasField("create_time") else None,
+            expire_time=_time(session.expire_time) if session.HasField("expire_time") else None,
+        ),
+        account=account(message.account),
+        revision=message.revision,
     )
 
 

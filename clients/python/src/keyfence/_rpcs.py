@@ -15,6 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
+from keyfence.v1 import account_service_pb2 as accounts
 from keyfence.v1 import audit_service_pb2 as audit
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import key_service_pb2 as keys
@@ -70,6 +71,7 @@ def _rpc(
 _AUTHORIZATION: Final = authorization.DESCRIPTOR.services_by_name["AuthorizationService"]
 _KEYS: Final = keys.DESCRIPTOR.services_by_name["KeyService"]
 _REPLICATION: Final = replication.DESCRIPTOR.services_by_name["ReplicationService"]
+_ACCOUNTS: Final = accounts.DESCRIPTOR.services_by_name["AccountService"]
 _AUDIT: Final = audit.DESCRIPTOR.services_by_name["AuditService"]
 _KEYSPACES: Final = keyspaces.DESCRIPTOR.services_by_name["KeyspaceService"]
 
@@ -138,6 +140,27 @@ VERIFY_AUDIT_EVENTS: Final = _rpc(
     _AUDIT, "VerifyAuditEvents", audit.VerifyAuditEventsRequest, audit.VerifyAuditEventsResponse
 )
 
+REGISTER_ACCOUNT: Final = _rpc(
+    _ACCOUNTS, "RegisterAccount", accounts.RegisterAccountRequest, accounts.RegisterAccountResponse
+)
+LOG_IN: Final = _rpc(_ACCOUNTS, "LogIn", accounts.LogInRequest, accounts.LogInResponse)
+LOG_OUT: Final = _rpc(_ACCOUNTS, "LogOut", accounts.LogOutRequest, accounts.LogOutResponse)
+GET_ACCOUNT: Final = _rpc(
+    _ACCOUNTS, "GetAccount", accounts.GetAccountRequest, accounts.GetAccountResponse
+)
+LIST_ACCOUNTS: Final = _rpc(
+    _ACCOUNTS, "ListAccounts", accounts.ListAccountsRequest, accounts.ListAccountsResponse
+)
+UPDATE_ACCOUNT: Final = _rpc(
+    _ACCOUNTS, "UpdateAccount", accounts.UpdateAccountRequest, accounts.UpdateAccountResponse
+)
+DISABLE_ACCOUNT: Final = _rpc(
+    _ACCOUNTS, "DisableAccount", accounts.DisableAccountRequest, accounts.DisableAccountResponse
+)
+ENABLE_ACCOUNT: Final = _rpc(
+    _ACCOUNTS, "EnableAccount", accounts.EnableAccountRequest, accounts.EnableAccountResponse
+)
+
 ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     AUTHENTICATE,
     CHECK_SCOPE,
@@ -160,4 +183,12 @@ ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     LIST_REPLICAS,
     LIST_AUDIT_EVENTS,
     VERIFY_AUDIT_EVENTS,
+    REGISTER_ACCOUNT,
+    LOG_IN,
+    LOG_OUT,
+    GET_ACCOUNT,
+    LIST_ACCOUNTS,
+    UPDATE_ACCOUNT,
+    DISABLE_ACCOUNT,
+    ENABLE_ACCOUNT,
 )  # type: ignore[assignment]

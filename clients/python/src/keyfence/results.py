@@ -50,9 +50,18 @@ class KeyState(StrEnum):
     REVOKED = "REVOKED"
 
 
+class AccountState(StrEnum):
+    """Whether an account works."""
+
+    UNRECOGNIZED = "UNRECOGNIZED"
+    """A state that this version of the library does not know."""
+    ACTIVE = "ACTIVE"
+    DISABLED = "DISABLED"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Whose key it is. The fields are those of `keyfence.v1.Principal`."""
+    """Whose key or session it is. The fields are those of `keyfence.v1.Principal`."""
 
     key_id: str
     account_id: str
@@ -67,6 +76,7 @@ class Principal:
     parent_key_id: str
     labels: Mapping[str, str] = field(hash=False)
     bound_keyspaces: tuple[str, ...]
+    session_id: str = ""
 
 
 class RateLimitSubject(StrEnum):
@@ -395,3 +405,62 @@ class Page(Generic[Item]):
 
     items: tuple[Item, ...]
     next_page_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A registered account. The fields are those of `keyfence.v1.Account`."""
+
+    account_id: str
+    keyspace: str
+    email: str
+    display_name: str
+    plan: str
+    state: AccountState
+    labels: Mapping[str, str] = field(hash=False)
+    create_time: datetime | None
+    update_time: datetime | None
+    disable_time: datetime | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedAccount:
+    """An account that was registered, updated, disabled or enabled.
+
+    Attributes:
+        account: the record as it is now.
+        revision: the revision of the mutation.
+    """
+
+    account: Account
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session. The fields are those of `keyfence.v1.Session`."""
+
+    session_id: str
+    account_id: str
+    keyspace: str
+    create_time: datetime | None
+    expire_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedIn:
+    """A session that has begun, with its token. Its `repr` does not show the token.
+
+    Attributes:
+        session_token: what a client of the session is made with, as its `token`. It cannot
+            be had again.
+        session: the record.
+        account: whose session it is.
+        revision: the revision of the mutation.
+    """
+
+    session_token: str = field(repr=False)
+    session: Session
+    account: Account
+    revision: int

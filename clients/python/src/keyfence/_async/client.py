@@ -29,6 +29,7 @@ from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import AsyncToken
 from keyfence._unchanged import UNCHANGED, Unchanged
 from keyfence.errors import CallFailed
+from keyfence.v1 import account_service_pb2 as accounts
 from keyfence.v1 import audit_service_pb2 as audit
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import key_service_pb2 as keys
@@ -466,6 +467,211 @@ class AsyncClient:
         response = await self._call(_rpcs.REVOKE_KEY, request, timeout_seconds)
         return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
 
+    # --- accounts --------------------------------------------------------------------
+
+    async def register_account(
+        self,
+        keyspace: str,
+        email: str,
+        password: str,
+        *,
+        display_name: str | None = None,
+        plan: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> results.ChangedAccount:
+        """Makes an account. Needs a token only where the keyspace's registration is closed.
+
+        Args:
+            plan, labels: for operators. None: the keyspace's default plan.
+
+        Raises:
+            AlreadyExists: another account has the address.
+            ResourceExhausted: too many were registered from here. `metadata` says when to
+                come back.
+        """
+        request = accounts.RegisterAccountRequest(
+            keyspace=keyspace,
+            email=email,
+            password=password,
+            display_name=display_name or "",
+            plan=plan or "",
+            labels=labels or {},
+        )
+        response = await self._call(_rpcs.REGISTER_ACCOUNT, request, timeout_seconds, (password,))
+        return results.ChangedAccount(
+            account=_convert.account(response.account), revision=response.revision
+        )
+
+    async def log_in(
+        self,
+        keyspace: str,
+        email: str,
+        password: str,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> results.LoggedIn:
+        """Begins a session. What manages the account is another client, with the session's
+        token. Needs no token itself.
+
+        Raises:
+            Unauthenticated: no account has this address and this password.
+            FailedPrecondition: the account is disabled.
+            ResourceExhausted: too many have failed from here. `metadata` says when to come
+                back.
+        """
+        request = accounts.LogInRequest(keyspace=keyspace, email=email, password=password)
+        return _convert.logged_in(
+            await self._call(_rpcs.LOG_IN, request, timeout_seconds, (password,))
+        )
+
+    async def log_out(
+        self,
+        account_id: str | None = None,
+        *,
+        all_sessions: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> int:
+        """Ends the session whose token the client has, or all sessions of an account.
+
+        When this returns, nothing anywhere accepts them.
+
+        Args:
+            account_id: None: the session's own account.
+            all_sessions: operators must say so.
+
+        Returns:
+            The revision of the mutation.
+        """
+        request = accounts.LogOutRequest(account_id=account_id or "", all_sessions=all_sessions)
+        return (await self._call(_rpcs.LOG_OUT, request, timeout_seconds)).revision
+
+    async def get_account(
+        self, account_id: str | None = None, *, timeout_seconds: float | None = None
+    ) -> results.Account:
+        """Reads an account. None: that of the session whose token the client has.
+
+        Raises:
+            NotFound: there is none, or the token may not know of it.
+        """
+        request = accounts.GetAccountRequest(account_id=account_id or "")
+        response = await self._call(_rpcs.GET_ACCOUNT, request, timeout_seconds)
+        return _convert.account(response.account)
+
+    def list_accounts(
+        self,
+        keyspace: str,
+        *,
+        state: results.AccountState | None = None,
+        email: str | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout_seconds: float | None = None,
+    ) -> AsyncListing[results.Account]:
+        """Lists accounts, oldest first. See `list_keys`.
+
+        Args:
+            state, email: only accounts that fit.
+        """
+
+        async def fetch(token: str) -> results.Page[results.Account]:
+            request = accounts.ListAccountsRequest(
+                keyspace=keyspace,
+                page_size=page_size,
+                page_token=token,
+                state=_convert.account_state_number(state),
+                email=email or "",
+            )
+            response = await self._call(_rpcs.LIST_ACCOUNTS, request, timeout_seconds)
+            return results.Page(
+                tuple(_convert.account(message) for message in response.accounts),
+                response.next_page_token,
+            )
+
+        return AsyncListing(fetch, page_token)
+
+    async def update_account(
+        self,
+        account_id: str | None = None,
+        *,
+        email: str | Unchanged = UNCHANGED,
+        display_name: str | Unchanged = UNCHANGED,
+        plan: str | Unchanged = UNCHANGED,
+        labels: Mapping[str, str] | Unchanged = UNCHANGED,
+        new_password: str | None = None,
+        current_password: str | None = None,
+        if_revision: int = 0,
+        timeout_seconds: float | None = None,
+    ) -> results.ChangedAccount:
+        """Changes what is given of an account, and nothing else. See `update_key`.
+
+        Args:
+            account_id: None: that of the session whose token the client has.
+            plan, labels: for operators.
+            new_password: ends all sessions of the account but the one that asks.
+            current_password: what a session needs to change the address or the password.
+
+        Raises:
+            PermissionDenied: the current password is missing or wrong.
+            AlreadyExists: another account has the address.
+        """
+        record = accounts.Account(account_id=account_id or "")
+        paths = []
+        if email is not UNCHANGED:
+            record.email = email
+            paths.append("email")
+        if display_name is not UNCHANGED:
+            record.display_name = display_name
+            paths.append("display_name")
+        if plan is not UNCHANGED:
+            record.plan = plan
+            paths.append("plan")
+        if labels is not UNCHANGED:
+            record.labels.update(labels)
+            paths.append("labels")
+        request = accounts.UpdateAccountRequest(
+            account=record,
+            update_mask=FieldMask(paths=paths),
+            if_revision=if_revision,
+            new_password=new_password or "",
+            current_password=current_password or "",
+        )
+        secrets = tuple(one for one in (new_password, current_password) if one)
+        response = await self._call(_rpcs.UPDATE_ACCOUNT, request, timeout_seconds, secrets)
+        return results.ChangedAccount(
+            account=_convert.account(response.account), revision=response.revision
+        )
+
+    async def disable_account(
+        self, account_id: str, *, comment: str | None = None, timeout_seconds: float | None = None
+    ) -> results.ChangedAccount:
+        """Stops an account's keys and ends its sessions.
+
+        When this returns, nothing anywhere accepts any of them.
+
+        Args:
+            comment: why, for the audit log.
+        """
+        request = accounts.DisableAccountRequest(account_id=account_id, comment=comment or "")
+        response = await self._call(_rpcs.DISABLE_ACCOUNT, request, timeout_seconds)
+        return results.ChangedAccount(
+            account=_convert.account(response.account), revision=response.revision
+        )
+
+    async def enable_account(
+        self, account_id: str, *, comment: str | None = None, timeout_seconds: float | None = None
+    ) -> results.ChangedAccount:
+        """Lets a disabled account and its keys work again. Its sessions do not come back.
+
+        Args:
+            comment: why, for the audit log.
+        """
+        request = accounts.EnableAccountRequest(account_id=account_id, comment=comment or "")
+        response = await self._call(_rpcs.ENABLE_ACCOUNT, request, timeout_seconds)
+        return results.ChangedAccount(
+            account=_convert.account(response.account), revision=response.revision
+        )
+
     # --- keyspaces -------------------------------------------------------------------
 
     async def apply_keyspace(
@@ -641,11 +847,15 @@ class AsyncClient:
         return await self._send(rpc, request, timeout_seconds, secrets)
 
     async def _call(
-        self, rpc: Rpc[Request, Response], request: Request, timeout_seconds: float | None
+        self,
+        rpc: Rpc[Request, Response],
+        request: Request,
+        timeout_seconds: float | None,
+        secrets: tuple[str, ...] = (),
     ) -> Response:
         if timeout_seconds is None:
             timeout_seconds = self._connection.timeout_seconds
-        return await self._send(rpc, request, timeout_seconds, ())
+        return await self._send(rpc, request, timeout_seconds, secrets)
 
     async def _send(
         self,

@@ -1,0 +1,327 @@
+"""`keyfence accounts`: who owns keys, and the sessions in which they manage them.
+
+Passwords are asked for on a terminal, or read from standard input, a line each. They
+are never arguments, which the shell's history and the list of processes would show.
+"""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from keyfence_server.cli.completion import complete_keyspace
+from keyfence_server.cli.connection import connect, connection_options, open_client
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.keys import LabelsOption, read_labels
+from keyfence_server.cli.output import (
+    Output,
+    OutputOption,
+    QuietOption,
+    moment,
+    moment_in_short,
+    note,
+    print_fields,
+    print_table,
+    say,
+    say_json,
+    stdout_to_nowhere,
+)
+
+if TYPE_CHECKING:
+    from keyfence.results import Account, LoggedIn
+
+app = typer.Typer(help="Register accounts, log in and out, stop accounts.", no_args_is_help=True)
+
+_MAX_PASSWORD_SIZE: Final = 4_096
+_OWN: Final = "The account's id. Without it: the account of the session in KEYFENCE_TOKEN."
+
+KeyspaceOption = Annotated[
+    str,
+    typer.Option(
+        "--keyspace",
+        "-k",
+        metavar="NAME",
+        autocompletion=complete_keyspace,
+        help="The keyspace of the account.",
+    ),
+]
+EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address.")]
+AccountArgument = Annotated[
+    str, typer.Argument(metavar="ACCOUNT_ID", help="The account's id, for example usr_01j….")
+]
+OwnAccountArgument = Annotated[str | None, typer.Argument(metavar="ACCOUNT_ID", help=_OWN)]
+NameOption = Annotated[
+    str | None, typer.Option("--name", "-n", metavar="TEXT", help="What people call the account.")
+]
+PlanOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The plan. For operators to choose.")
+]
+CommentOption = Annotated[
+    str | None, typer.Option("--comment", metavar="TEXT", help="Why, for the audit log.")
+]
+
+
+@app.command()
+def register(
+    context: typer.Context,
+    email: EmailArgument,
+    keyspace: KeyspaceOption,
+    name: NameOption = None,
+    plan: PlanOption = None,
+    label: LabelsOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Register an account. Its password is asked for, or the first line of standard input.
+
+    Where the keyspace's registration is open, no credential is needed.
+    """
+    password = _read_new_password()
+    options = connection_options(context)
+    with open_client(options, token=options.token_file) as client:
+        done = client.register_account(
+            keyspace,
+            email,
+            password,
+            display_name=name,
+            plan=plan,
+            labels=read_labels(label or ()),
+        )
+    _print_account(done.account, output)
+
+
+@app.command()
+def login(
+    context: typer.Context,
+    email: EmailArgument,
+    keyspace: KeyspaceOption,
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Log in, and print the session's token, which is a credential for KEYFENCE_TOKEN.
+
+    No credential is needed. The password is asked for, or the first line of standard
+    input.
+    """
+    password = _read_password("Password")
+    options = connection_options(context)
+    with open_client(options, token=options.token_file) as client:
+        done = client.log_in(keyspace, email, password)
+    _hand_over(done, output=output, quiet=quiet)
+
+
+@app.command()
+def logout(
+    context: typer.Context,
+    account_id: OwnAccountArgument = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All sessions of the account. Operators must say so.")
+    ] = False,
+) -> None:
+    """End the session in KEYFENCE_TOKEN, or all sessions of an account."""
+    with connect(context) as client:
+        revision = client.log_out(account_id, all_sessions=every)
+    note(f"Logged out at revision {revision}.")
+
+
+@app.command()
+def get(
+    context: typer.Context,
+    account_id: OwnAccountArgument = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show an account."""
+    with connect(context) as client:
+        account = client.get_account(account_id)
+    _print_account(account, output)
+
+
+@app.command(name="list")
+def list_accounts(
+    context: typer.Context,
+    keyspace: KeyspaceOption,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled accounts.")] = False,
+    email: Annotated[
+        str | None, typer.Option(metavar="EMAIL", help="Only the account with this address.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many. 0: all.")] = 100,
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """List accounts, oldest first."""
+    from keyfence import AccountState
+
+    with connect(context) as client:
+        listing = client.list_accounts(
+            keyspace, state=AccountState.DISABLED if disabled else None, email=email
+        )
+        found = list(itertools.islice(listing, limit or None))
+    if output is Output.JSON:
+        say_json({"accounts": found})
+    elif quiet:
+        for account in found:
+            say(account.account_id)
+    elif found:
+        _print_accounts(found)
+    else:
+        note("No accounts.")
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    account_id: OwnAccountArgument = None,
+    email: Annotated[
+        str | None, typer.Option(metavar="EMAIL", help="The new e-mail address.")
+    ] = None,
+    name: NameOption = None,
+    plan: PlanOption = None,
+    label: LabelsOption = None,
+    password: Annotated[
+        bool, typer.Option("--password", help="Ask for a new password, after the current one.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Change what is given of an account, and nothing else.
+
+    A session must give the current password to change the address or the password: the
+    first line of standard input, where that is no terminal. An operator, who names the
+    account, gives only the new one.
+    """
+    changes: dict[str, Any] = {
+        field: value
+        for field, value in {
+            "email": email,
+            "display_name": name,
+            "plan": plan,
+            "labels": read_labels(label) if label else None,
+        }.items()
+        if value is not None
+    }
+    if not changes and not password:
+        raise typer.BadParameter("say what to change")
+    if account_id is None and (password or email is not None):
+        changes["current_password"] = _read_password("Current password")
+    if password:
+        changes["new_password"] = _read_new_password("New password")
+    with connect(context) as client:
+        done = client.update_account(account_id, **changes)
+    _print_account(done.account, output)
+
+
+@app.command()
+def disable(
+    context: typer.Context,
+    account_id: AccountArgument,
+    comment: CommentOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Stop an account: its keys do not work, and its sessions are over."""
+    with connect(context) as client:
+        done = client.disable_account(account_id, comment=comment)
+    if output is Output.JSON:
+        say_json(done)
+    else:
+        say(f"Disabled {done.account.account_id} at revision {done.revision}.")
+
+
+@app.command()
+def enable(
+    context: typer.Context,
+    account_id: AccountArgument,
+    comment: CommentOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Let a disabled account and its keys work again."""
+    with connect(context) as client:
+        done = client.enable_account(account_id, comment=comment)
+    if output is Output.JSON:
+        say_json(done)
+    else:
+        say(f"Enabled {done.account.account_id} at revision {done.revision}.")
+
+
+def _read_password(prompt: str) -> str:
+    if sys.stdin is None:
+        raise Failure("standard input is closed", ExitCode.WRONG_INPUT)
+    if sys.stdin.isatty():
+        return getpass.getpass(f"{prompt}: ")
+    line = sys.stdin.buffer.readline(_MAX_PASSWORD_SIZE)
+    try:
+        password = line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise Failure("the password is not UTF-8", ExitCode.WRONG_INPUT) from None
+    if not password:
+        raise Failure(f"{prompt.lower()}: nothing on standard input", ExitCode.WRONG_INPUT)
+    return password
+
+
+def _read_new_password(prompt: str = "Password") -> str:
+    password = _read_password(prompt)
+    if sys.stdin.isatty() and getpass.getpass(f"{prompt} again: ") != password:
+        raise Failure("the two passwords differ", ExitCode.WRONG_INPUT)
+    return password
+
+
+def _hand_over(done: LoggedIn, *, output: Output, quiet: bool) -> None:
+    """Prints a session's token. If that fails, the token is lost."""
+    try:
+        if output is Output.JSON:
+            say_json(done)
+        else:
+            say(done.session_token)
+            if not quiet:
+                note(f"A session of {done.account.account_id}, until it is logged out or")
+                note(f"{moment(done.session.expire_time)}.")
+    except OSError:
+        stdout_to_nowhere()
+        raise Failure(
+            "You are logged in, but the session's token could not be printed and is lost. Log in "
+            "again.",
+            ExitCode.OUTPUT_LOST,
+        ) from None
+
+
+def _print_account(account: Account, output: Output) -> None:
+    if output is Output.JSON:
+        say_json(account)
+        return
+    labels = ", ".join(f"{name}={value}" for name, value in sorted(account.labels.items()))
+    print_fields(
+        {
+            "account": account.account_id,
+            "e-mail": account.email,
+            "name": account.display_name,
+            "keyspace": account.keyspace,
+            "plan": account.plan,
+            "state": account.state.lower(),
+            "labels": labels,
+            "registered": moment(account.create_time),
+            "changed": moment(account.update_time),
+            "disabled": moment(account.disable_time),
+            "revision": str(account.revision),
+        }
+    )
+
+
+def _print_accounts(accounts: Iterable[Account]) -> None:
+    print_table(
+        ("ACCOUNT", "E-MAIL", "NAME", "PLAN", "STATE", "REGISTERED (UTC)"),
+        (
+            (
+                account.account_id,
+                account.email,
+                account.display_name,
+                account.plan,
+                account.state.lower(),
+                moment_in_short(account.create_time),
+            )
+            for account in accounts
+        ),
+        unbroken=2,
+    )
