@@ -148,7 +148,7 @@ async def test_a_page_token_is_for_its_own_listing(authority: Authority) -> None
         with refused("INVALID_FIELD", "page_token"):
             await authority.read_audit.list(
                 authority.root,
-                AuditListing(page_token=token, **fields),  # type: ignore[arg-type]
+                AuditListing(page_token=token, **fields),
             )
     other = await authority.operator("*", "system")
     with refused("INVALID_FIELD", "page_token"):

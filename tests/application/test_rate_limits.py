@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from application.authority import ACME, Authority, refused
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
-from keyfence_server.application.checks import Verdict
+from keyfence_server.application.checks import CountedHere, Verdict
 from keyfence_server.application.rate_limits import RateLimits, Window
 from keyfence_server.domain.declarations import LimitsDeclaration
 from keyfence_server.domain.limits import Limit, Rate, RateLimitStatus, Subject
@@ -311,7 +311,8 @@ class Forbidden:
 
 
 async def test_keys_without_a_limit_never_ask_the_counter(authority: Authority) -> None:
-    authority.checks._rate_limits = RateLimits(authority.clock, Forbidden(), Forbidden())
+    forbidden = RateLimits(authority.clock, Forbidden(), Forbidden())
+    authority.checks._counting = CountedHere(forbidden)
     key = await authority.make(scopes=["vps:read"])
     for verdict in (
         await authority.check(key),
