@@ -185,26 +185,39 @@ class RunningServer:
 
 
 async def start(
-    settings: Settings, *, clock: Clock | None = None, tracing: Tracing | None = None
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    tracing: Tracing | None = None,
+    is_worker: bool = False,
 ) -> RunningServer:
     """Starts a server.
+
+    Args:
+        is_worker: whether this is one of several processes, whose parent holds the lock
+            on the data directory.
 
     Raises:
         CannotStart: with the reason and what to do. Nothing is held any more.
     """
     async with AsyncExitStack() as resources:
         try:
-            return await _start(settings, clock or SystemClock(), tracing, resources)
+            return await _start(settings, clock or SystemClock(), tracing, is_worker, resources)
         except _REASONS_NOT_TO_START as reason:
             raise CannotStart(str(reason)) from None
 
 
 async def _start(
-    settings: Settings, clock: Clock, tracing: Tracing | None, resources: AsyncExitStack
+    settings: Settings,
+    clock: Clock,
+    tracing: Tracing | None,
+    is_worker: bool,
+    resources: AsyncExitStack,
 ) -> RunningServer:
-    back = await (_open_sidecar if settings.upstream else _open_authority)(
-        settings, clock, resources
-    )
+    if settings.upstream:
+        back = await _open_sidecar(settings, resources)
+    else:
+        back = await _open_authority(settings, clock, is_worker, resources)
     rpc_stats = RpcStats()
     presented = PresentedKeys(back.membership.source, back.digests)
     services = _services(back, presented, clock, rpc_stats)
@@ -245,10 +258,13 @@ async def _start(
     )
 
 
-async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExitStack) -> Back:
+async def _open_authority(
+    settings: Settings, clock: Clock, is_worker: bool, resources: AsyncExitStack
+) -> Back:
     given_root = given_root_credential(settings)
     database = embedded_database(settings)
-    if database is not None:
+    is_alone = database is not None and not is_worker
+    if database is not None and is_alone:
         resources.callback(lock_database(settings, database).release)
     peppers = provide_peppers(settings, database)
     store_stats = StoreStats()
@@ -261,7 +277,7 @@ async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExit
     )
     membership = (
         alone(cache, store, settings.lease_terms())
-        if database is not None
+        if is_alone
         else among_others(settings, cache, store, opened, settings.lease_terms())
     )
     mutations = Mutations(store, membership.fence, clock)
@@ -291,7 +307,7 @@ async def _open_authority(settings: Settings, clock: Clock, resources: AsyncExit
     )
 
 
-async def _open_sidecar(settings: Settings, _clock: Clock, resources: AsyncExitStack) -> Back:
+async def _open_sidecar(settings: Settings, resources: AsyncExitStack) -> Back:
     upstream = Upstream(
         settings.upstream_targets(),
         token=settings.upstream_credential(),
