@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -40,7 +37,9 @@ from bench.cluster import (
 from bench.fan_out import GO
 from bench.fence_plot import Point, draw
 from bench.holders import holding, replying
-from bench.processes import ROOT, ServerProcess
+from bench.processes import ServerProcess
+from fence.torture.links import Links
+from fence.torture.proxy import Mode
 from keyfence import AsyncClient, Cache, Client
 from keyfence_server.coherence.terms import LeaseTerms
 
@@ -238,27 +237,8 @@ def _cut_off(target: str) -> Iterator[tuple[str, Callable[[], None]]]:
     """A way to a server through a proxy, and how to have nothing get through any more."""
     with tempfile.TemporaryDirectory(prefix="kfb-") as directory:
         through = f"{directory}/link"
-        links = Path(directory) / "links.json"
-        links.write_text(f'{{"link": ["{through}", "{target.removeprefix("unix:")}"]}}')
-        proxy = subprocess.Popen(
-            [sys.executable, "-m", "fence.torture.proxy", str(links)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        with proxy:
-            assert proxy.stdin is not None
-            assert proxy.stdout is not None
-            orders = proxy.stdin
-            proxy.stdout.readline()
-
-            def cut() -> None:
-                orders.write(b"link blackhole 0\n")
-                orders.flush()
-
-            yield f"unix:{through}", cut
-            proxy.kill()
+        with Links({"link": (through, target.removeprefix("unix:"))}) as links:
+            yield f"unix:{through}", lambda: links.set("link", Mode.BLACKHOLE)
 
 
 # --- what it saves -----------------------------------------------------------------------

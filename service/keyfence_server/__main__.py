@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from keyfence_server.config import InvalidSettings, load_settings
-from keyfence_server.process import run
 from keyfence_server.provisioning import CannotStart
+from keyfence_server.workers import run
 
 
 def main() -> int:

@@ -110,24 +110,39 @@ class RunningServer:
 
 
 async def start(
-    settings: Settings, *, clock: Clock | None = None, tracing: Tracing | None = None
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    tracing: Tracing | None = None,
+    is_worker: bool = False,
 ) -> RunningServer:
     """Starts a server.
+
+    Args:
+        is_worker: whether this is one of several processes, whose parent holds the lock
+            on the data directory.
 
     Raises:
         CannotStart: with the reason and what to do. Nothing is held any more.
     """
     async with AsyncExitStack() as resources:
         try:
-            return await _start(settings, clock or SystemClock(), tracing, resources)
+            return await _start(settings, clock or SystemClock(), tracing, is_worker, resources)
         except _REASONS_NOT_TO_START as reason:
             raise CannotStart(str(reason)) from None
 
 
 async def _start(
-    settings: Settings, clock: Clock, tracing: Tracing | None, resources: AsyncExitStack
+    settings: Settings,
+    clock: Clock,
+    tracing: Tracing | None,
+    is_worker: bool,
+    resources: AsyncExitStack,
 ) -> RunningServer:
-    back = await (open_sidecar if settings.upstream else open_authority)(settings, clock, resources)
+    if settings.upstream:
+        back = await open_sidecar(settings, clock, resources)
+    else:
+        back = await open_authority(settings, clock, is_worker, resources)
     rpc_stats = RpcStats()
     presented = PresentedKeys(back.membership.source, back.digests)
     services = _services(back, presented, clock, rpc_stats)

@@ -27,6 +27,7 @@ from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.rpc.addresses import (
     ListenAddress,
     TcpAddress,
+    UnixAddress,
     parse_address,
     parse_addresses,
 )
@@ -37,6 +38,7 @@ from keyfence_server.telemetry.logs import LogFormat, LogLevel
 
 PREFIX: Final = "KEYFENCE_"
 DATABASE_FILE: Final = "keyfence.db"
+MAX_PORT: Final = 65_535
 
 _OF_CLIENTS: Final = frozenset(
     PREFIX + name for name in ("TARGET", "TOKEN", "TOKEN_FILE", "CA_FILE", "TRACEBACK")
@@ -78,6 +80,7 @@ class Settings(BaseSettings):
     Attributes:
         listen: addresses, separated by commas: "127.0.0.1:50051", "[::]:50051",
             "unix:/run/keyfence/keyfence.sock".
+        workers: how many processes serve, on one port of this host.
         data_dir: where the embedded database, the pepper, the first credential and the
             lock are.
         database_url: "postgresql://…", or "sqlite:///…". Not set: a file in `data_dir`.
@@ -116,7 +119,9 @@ class Settings(BaseSettings):
             in the clear.
         unix_socket_mode: "0600", or "0660" for the group, too.
         reflection: whether to serve server reflection: "auto", "on" or "off".
-        metrics_listen: where to serve metrics to Prometheus. Not set: nowhere.
+        metrics_listen: where to serve metrics to Prometheus. Not set: nowhere. With
+            several workers, the first serves its own there, and each of the others on
+            the port after the one before.
         max_concurrent_calls: calls under way, of all clients together.
         max_connections: of all clients together.
         max_streams_per_connection: calls that one connection may have open.
@@ -156,6 +161,7 @@ class Settings(BaseSettings):
     )
 
     listen: str = "127.0.0.1:50051"
+    workers: int = Field(default=1, ge=1, le=256)
     data_dir: Path = Path(".keyfence")
     database_url: SecretStr | None = None
     root_key: SecretStr | None = None
@@ -260,6 +266,7 @@ class Settings(BaseSettings):
             raise ValueError("KEYFENCE_TLS_CERT_FILE and KEYFENCE_TLS_KEY_FILE go together")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
             raise ValueError("KEYFENCE_TLS_CLIENT_CA_FILE needs KEYFENCE_TLS_CERT_FILE")
+        self._check_workers()
         exposed = [
             str(address)
             for address in self.addresses()
@@ -274,9 +281,34 @@ class Settings(BaseSettings):
             )
         return self
 
+    def _check_workers(self) -> None:
+        if self.workers == 1:
+            return
+        own = [str(one) for one in self.addresses() if isinstance(one, UnixAddress)]
+        if own:
+            raise ValueError(
+                f"KEYFENCE_LISTEN: several workers cannot share {own[0]}, since a Unix socket "
+                "belongs to one process. Listen on 127.0.0.1:PORT, or set KEYFENCE_WORKERS=1"
+            )
+        metrics = self.metrics_address()
+        if metrics is not None and metrics.port and metrics.port + self.workers - 1 > MAX_PORT:
+            raise ValueError(
+                "KEYFENCE_METRICS_LISTEN: each worker takes a port of its own from there on, "
+                "and there are not so many left"
+            )
+
     def addresses(self) -> tuple[ListenAddress, ...]:
         """Where to listen."""
         return parse_addresses(self.listen)
+
+    def tcp_addresses(self) -> tuple[TcpAddress, ...]:
+        """Where to listen, Unix sockets aside."""
+        return tuple(one for one in self.addresses() if isinstance(one, TcpAddress))
+
+    def metrics_address(self) -> TcpAddress | None:
+        """Where to serve metrics; None for nowhere."""
+        address = parse_address(self.metrics_listen) if self.metrics_listen is not None else None
+        return address if isinstance(address, TcpAddress) else None
 
     def exposed_in_plaintext(self) -> tuple[ListenAddress, ...]:
         """The addresses where others than this machine could listen in."""
@@ -347,6 +379,7 @@ class Settings(BaseSettings):
             connection_age_grace_seconds=self.max_connection_age_grace_seconds,
             handshake_seconds=self.handshake_seconds,
             ping_interval_seconds=self.min_ping_interval_seconds,
+            shares_port=self.workers > 1,
         )
 
     def store_url(self) -> str:

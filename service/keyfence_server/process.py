@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 import uvloop
@@ -26,32 +28,74 @@ def run(settings: Settings) -> None:
     Raises:
         CannotStart: with the reason and what to do.
     """
-    configure_logs(settings.log_format, settings.log_level)
+    _run(settings, _Started())
+
+
+def run_worker(
+    settings: Settings,
+    *,
+    number: int,
+    ready: Callable[[], None],
+    watch_parent: Callable[[Callable[[], None]], None],
+) -> None:
+    """Serves as one of several processes, until a signal says to stop or the parent is gone.
+
+    Args:
+        ready: called when the worker serves.
+        watch_parent: calls back when the parent is gone.
+
+    Raises:
+        CannotStart: with the reason and what to do.
+    """
+    _run(settings, _Started(number, ready, watch_parent))
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """How this process was started: by itself, or as a worker."""
+
+    number: int | None = None
+    ready: Callable[[], None] = lambda: None
+    watch_parent: Callable[[Callable[[], None]], None] = lambda _: None
+
+
+def _keep_grpc_quiet() -> None:
     # gRPC's core writes to the standard error by itself, past every redaction.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if os.environ.get("GRPC_TRACE"):
         _log.warning("GRPC_TRACE is set: gRPC writes credentials and keys to the standard error")
+
+
+def _run(settings: Settings, started: _Started) -> None:
+    configure_logs(settings.log_format, settings.log_level)
+    if started.number is not None:
+        structlog.contextvars.bind_contextvars(worker=started.number)
+    _keep_grpc_quiet()
     traces = configure_tracing()
     try:
-        uvloop.run(_serve(settings, traces.calls))
+        uvloop.run(_serve(settings, traces.calls, started))
     finally:
         traces.close()
 
 
-async def _serve(settings: Settings, tracing: SpanPerCall | None) -> None:
+async def _serve(settings: Settings, tracing: SpanPerCall | None, started: _Started) -> None:
     loop = asyncio.get_running_loop()
     log_uncaught_in(loop)
     signals: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number.name)
-    server = await start(settings, tracing=tracing)
+    started.watch_parent(lambda: signals.put_nowait("the parent is gone"))
+    server = await start(settings, tracing=tracing, is_worker=started.number is not None)
     for address in server.addresses:
         _log.info("serving", address=str(address))
+    if server.metrics_port is not None:
+        _log.info("serving metrics", port=server.metrics_port)
     if server.first_start is not None:
         report = server.first_start
         example = find_example(report.keyspaces)
         sys.stdout.write(welcome(server.addresses[0], report.root_key_file, example))
         sys.stdout.flush()
+    started.ready()
     await _until_stopped(server, settings, signals)
     _log.info("stopped")
 

@@ -55,11 +55,18 @@ from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
 
 
-async def open_authority(settings: Settings, clock: Clock, resources: AsyncExitStack) -> Back:
-    """Opens the store and puts the use cases on it."""
+async def open_authority(
+    settings: Settings, clock: Clock, is_worker: bool, resources: AsyncExitStack
+) -> Back:
+    """Opens the store and puts the use cases on it.
+
+    Args:
+        is_worker: whether this is one of several workers, whose parent holds the lock.
+    """
     given_root = given_root_credential(settings)
     database = embedded_database(settings)
-    if database is not None:
+    is_alone = database is not None and not is_worker
+    if database is not None and is_alone:
         resources.callback(lock_database(settings, database).release)
     peppers = provide_peppers(settings, database)
     session_keys = provide_session_keys(settings, database)
@@ -81,7 +88,7 @@ async def open_authority(settings: Settings, clock: Clock, resources: AsyncExitS
     )
     membership = (
         alone(cache, store, settings.lease_terms())
-        if database is not None
+        if is_alone
         else among_others(settings, cache, store, opened, settings.lease_terms())
     )
     mutations = Mutations(store, membership.fence, clock)

@@ -28,6 +28,9 @@ def serve(
     listen: Annotated[
         str | None, _setting("LISTEN", "ADDRESS", "Where to listen: HOST:PORT or unix:/PATH.")
     ] = None,
+    workers: Annotated[
+        str | None, _setting("WORKERS", "N", "How many processes serve, on one port of this host.")
+    ] = None,
     data_dir: Annotated[
         str | None, _setting("DATA_DIR", "PATH", "Where the embedded database and secrets are.")
     ] = None,
@@ -74,6 +77,7 @@ def serve(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _override(
         listen=listen,
+        workers=workers,
         data_dir=data_dir,
         bootstrap_keyspaces=bootstrap_keyspaces,
         tls_cert_file=tls_cert_file,
@@ -86,8 +90,8 @@ def serve(
         insecure_plaintext=insecure_plaintext,
     )
     settings = _load_settings()
-    from keyfence_server.process import run
     from keyfence_server.provisioning import CannotStart
+    from keyfence_server.workers import run
 
     try:
         run(settings)

@@ -89,7 +89,7 @@ class DownstreamHub:
         self._grantor = grantor
         self._clock = clock
         self._own_lease_ends = own_lease_ends
-        self._streams: set[HolderStream] = set()
+        self._streams: dict[HolderStream, None] = {}
         self.epoch = ""
         self.progress = Progress()
 
@@ -101,12 +101,12 @@ class DownstreamHub:
     def open(self, holder_id: str) -> HolderStream:
         """Takes in a holder that remembers nothing and has given up all earlier leases."""
         stream = HolderStream(self, self._grantor.join(holder_id))
-        self._streams.add(stream)
+        self._streams[stream] = None
         return stream
 
     def close(self, stream: HolderStream) -> None:
         """Lets a holder go. Its lease may last a little longer."""
-        self._streams.discard(stream)
+        self._streams.pop(stream, None)
         self._grantor.leave(stream.holder)
 
     def push(self, revision: int, changes: Sequence[Change]) -> None:

@@ -58,8 +58,9 @@ class Grantor:
 
     def __init__(self, terms: LeaseTerms) -> None:
         self._terms = terms
-        self._holders: set[Downstream] = set()
-        self._gone: set[Downstream] = set()
+        # In order, so that what follows from it can be told again.
+        self._holders: dict[Downstream, None] = {}
+        self._gone: dict[Downstream, None] = {}
         self._head = 0
 
     @property
@@ -85,7 +86,7 @@ class Grantor:
         for one in former:
             one.former = ()
         holder = Downstream(holder_id, self._head, former)
-        self._holders.add(holder)
+        self._holders[holder] = None
         return holder
 
     def acknowledge(self, holder: Downstream, applied: int) -> bool:
@@ -128,13 +129,13 @@ class Grantor:
     def leave(self, holder: Downstream) -> None:
         """The stream is gone. The holder may still answer until its lease runs out."""
         if holder in self._holders:
-            self._holders.discard(holder)
-            self._gone.add(holder)
+            del self._holders[holder]
+            self._gone[holder] = None
 
     def settled(self, now: float) -> int:
         """The revision that the grantor may acknowledge upstream: nobody downstream can
         still answer from before it (rule I3)."""
-        self._gone = {holder for holder in self._gone if now < holder.lease_ends}
+        self._gone = {one: None for one in self._gone if now < one.lease_ends}
         owed = [
             holder.acknowledged
             for holder in (*self._holders, *self._gone)

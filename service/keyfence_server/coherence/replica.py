@@ -221,7 +221,7 @@ class Replica:
             processes = await self._register.list_processes()
             # Not from before the question: a renewal can have come in while it was asked.
             now = self._clock.now()
-            seen = {(one.process_id, one.renewals) for one in processes}
+            seen = dict.fromkeys((one.process_id, one.renewals) for one in processes)
             self._silent_since = {
                 one: since for one, since in self._silent_since.items() if one in seen
             }

@@ -51,6 +51,8 @@ class Limits:
             many, the connection is closed.
         keepalive_seconds: the server pings a silent connection after so long.
         keepalive_timeout_seconds: and closes it if nothing comes back for so long.
+        shares_port: whether others may listen on the same port: only for workers of one
+            server, whose parent has claimed it.
     """
 
     concurrent_calls: int = 1_000
@@ -65,12 +67,13 @@ class Limits:
     ping_interval_seconds: float = 10
     keepalive_seconds: float = 60
     keepalive_timeout_seconds: float = 20
+    shares_port: bool = False
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The limits in gRPC's words."""
         return [
             # A second server on the port would get a share of the calls, silently.
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(self.shares_port)),
             ("grpc.max_allowed_incoming_connections", self.connections),
             ("grpc.max_concurrent_streams", self.streams_per_connection),
             # On, it counts streams that have ended but are not tidied up yet, and refuses

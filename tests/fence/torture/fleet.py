@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import grpc
 
+from fence.torture.links import Links
 from fence.torture.proxy import Mode
 from fence.torture.writer import declaration
 from keyfence import Client
@@ -108,14 +109,12 @@ class Fleet:
     writer: Member
     links: list[str]
     holders: list[str]
-    _proxy: subprocess.Popen[bytes]
+    _proxy: Links
     records: list[Path] = field(default_factory=list)
 
     def set_link(self, name: str, mode: Mode, seconds: float = 0.0) -> None:
         """Breaks a link, or heals it."""
-        assert self._proxy.stdin is not None
-        self._proxy.stdin.write(f"{name} {mode} {seconds}\n".encode())
-        self._proxy.stdin.flush()
+        self._proxy.set(name, mode, seconds)
 
     @property
     def history(self) -> Path:
@@ -141,7 +140,7 @@ def running_fleet(seed: int, *, lease_seconds: float, broken: str | None) -> Ite
         asyncio.run(upgrade(postgres.url(database)))
         builder = _Builder(directory, seed, lease_seconds, broken)
         fleet = builder.build(postgres, database)
-        stack.callback(_end_proxy, fleet._proxy)
+        stack.callback(fleet._proxy.close)
         for member in (*fleet.servers, *fleet.sidecars):
             stack.callback(member.end)
             member.start()
@@ -164,7 +163,7 @@ class _Builder:
         self._seed = seed
         self._broken = broken
         self._lease_seconds = lease_seconds
-        self._links: dict[str, list[str]] = {}
+        self._links: dict[str, tuple[str, str]] = {}
         self._holders: list[str] = []
         (directory / "keys").touch()
 
@@ -196,7 +195,7 @@ class _Builder:
             writer=self._writer(servers),
             links=list(self._links),
             holders=self._holders,
-            _proxy=self._proxy(),
+            _proxy=Links(self._links),
             records=[self._directory / f"{client.name}.records" for client in clients],
         )
 
@@ -291,32 +290,7 @@ class _Builder:
         return f"unix:{listen}"
 
     def _link(self, name: str, listen: str, connect: str) -> None:
-        self._links[name] = [listen, connect]
-
-    def _proxy(self) -> subprocess.Popen[bytes]:
-        path = self._directory / "links.json"
-        path.write_text(json.dumps(self._links))
-        proxy = subprocess.Popen(
-            [sys.executable, "-m", "fence.torture.proxy", str(path)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert proxy.stdout is not None
-        if proxy.stdout.readline() != b"ready\n":
-            raise RuntimeError("the proxy did not start")
-        return proxy
-
-
-def _end_proxy(proxy: subprocess.Popen[bytes]) -> None:
-    for pipe in (proxy.stdin, proxy.stdout):
-        assert pipe is not None
-        pipe.close()
-    try:
-        proxy.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        proxy.kill()
-        proxy.wait()
+        self._links[name] = (listen, connect)
 
 
 def _wait_until_reachable(member: Member, target: str) -> None:

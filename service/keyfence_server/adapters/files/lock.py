@@ -47,6 +47,11 @@ class FileLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
+    @property
+    def descriptor(self) -> int:
+        """The open file. Whoever inherits it holds the lock too, until they have all gone."""
+        return self._descriptor
+
     def release(self) -> None:
         """Lets the lock go. The file stays: taking it away could take another's lock away."""
         os.close(self._descriptor)

@@ -77,9 +77,16 @@ class Dialer:
         call: Any = channel.unary_unary(
             rpc.path, request_serializer=rpc.serialize, response_deserializer=rpc.deserialize
         )
-        response: Response = await call(
-            request, timeout=timeout_seconds, metadata=await _credential(connection)
-        )
+        metadata = await _credential(connection)
+        try:
+            response: Response = await call(request, timeout=timeout_seconds, metadata=metadata)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody has cancelled the caller: the connection was given up for another one,
+            # and gRPC says that in the same way.
+            raise grpc.aio.UsageError("the connection was given up") from None
         return response
 
     async def close(self) -> None:

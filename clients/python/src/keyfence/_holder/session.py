@@ -23,8 +23,11 @@ FIRST_BACKOFF_SECONDS: Final = 0.1
 LAST_BACKOFF_SECONDS: Final = 5.0
 _RENEWALS_PER_LEASE: Final = 3
 _FIRST_INTERVAL_SECONDS: Final = 0.5
-# Intervals without an answer to any renewal, after which the stream is given up.
-_PATIENCE: Final = 4
+# What is left of a lease can be very little, and asking without a pause brings no more.
+_SHORTEST_INTERVAL_SECONDS: Final = 0.1
+# Without an answer to any renewal, the stream is given up after so many intervals.
+_PATIENCE: Final = 3
+_LEAST_PATIENCE_SECONDS: Final = 1.0
 
 
 class Clock(Protocol):
@@ -156,7 +159,10 @@ class HolderSession:
 
     async def _require_answers(self) -> None:
         """A connection can be dead for minutes before anyone says so."""
-        while (until := self._heard_at + _PATIENCE * self._interval) > self._clock.now():
+        while True:
+            patience = max(_LEAST_PATIENCE_SECONDS, _PATIENCE * self._interval)
+            if (until := self._heard_at + patience) <= self._clock.now():
+                break
             await self._clock.sleep_until(until)
         raise StreamBroken("the grantor does not answer")
 
@@ -204,7 +210,7 @@ class HolderSession:
         # Nothing is awaited in here, so nobody answers between the grant and the forgetting.
         if self._lease.grant(lease.nonce, ttl, lease.head_revision, lease.epoch):
             self._listener.forget_everything(lease.head_revision, lease.epoch)
-        self._interval = ttl / _RENEWALS_PER_LEASE
+        self._interval = max(_SHORTEST_INTERVAL_SECONDS, ttl / _RENEWALS_PER_LEASE)
         self._backoff = FIRST_BACKOFF_SECONDS
 
     def _take_changes(self, changes: messages.RevisionChanges) -> None:

@@ -1,0 +1,254 @@
+"""What goes down the streams to holders, and what comes back up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from keyfence._holder.lease import HolderLease
+from keyfence._holder.session import HolderSession, StreamBroken
+from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.application.ports import Change, ChangeKind
+from keyfence_server.coherence.downstream import (
+    MAX_QUEUED,
+    ChangesToSend,
+    DownstreamHub,
+    LeaseToSend,
+    StreamEnded,
+)
+from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.grantor import Grantor
+from keyfence_server.coherence.ledger import Ledger
+from keyfence_server.coherence.terms import LeaseTerms
+from simulation.loop import DriftingClock, SimulatedLoop
+
+CHANGE = Change(ChangeKind.KEY, "key_1", "acme")
+
+
+class Hand:
+    """A clock that a test moves by hand. Whoever sleeps is woken by the move."""
+
+    def __init__(self) -> None:
+        self._now = 100.0
+        self._moved = asyncio.Event()
+
+    def now(self) -> float:
+        return self._now
+
+    async def sleep_until(self, when: float) -> None:
+        while self._now < when:
+            await self._moved.wait()
+
+    async def move(self, seconds: float) -> None:
+        self._now += seconds
+        self._moved.set()
+        self._moved = asyncio.Event()
+        await turn()
+
+
+async def turn() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock() -> Hand:
+    return Hand()
+
+
+@pytest.fixture
+def hub(clock: Hand) -> DownstreamHub:
+    terms = LeaseTerms(length=2.0, drift=0.0, slack=0.0)
+    hub = DownstreamHub(Grantor(terms), clock, lambda: float("inf"))
+    hub.restart(5, "epoch")
+    return hub
+
+
+async def test_leases_and_changes_come_in_the_order_in_which_they_were_made(
+    hub: DownstreamHub,
+) -> None:
+    stream = hub.open("a")
+    hub.push(6, [CHANGE])
+    stream.renew(1, 0)
+    hub.push(7, [CHANGE])
+    got = [await stream.next_message() for _ in range(3)]
+    assert [type(one) for one in got] == [ChangesToSend, LeaseToSend, ChangesToSend]
+    assert isinstance(got[1], LeaseToSend)
+    assert (got[1].granted.head, got[1].epoch) == (6, "epoch")
+
+
+async def test_a_fence_waits_for_acknowledgements(hub: DownstreamHub) -> None:
+    stream = hub.open("a")
+    stream.renew(1, 5)
+    hub.push(6, [CHANGE])
+    waiting = asyncio.ensure_future(hub.wait_settled(6))
+    await turn()
+    assert not waiting.done()
+    stream.renew(0, 6)
+    await waiting
+
+
+async def test_a_fence_waits_no_longer_than_the_lease(hub: DownstreamHub, clock: Hand) -> None:
+    hub.open("a").renew(1, 5)
+    hub.push(6, [CHANGE])
+    waiting = asyncio.ensure_future(hub.wait_settled(6))
+    await turn()
+    await clock.move(1.9)
+    assert not waiting.done()
+    await clock.move(0.2)
+    await waiting
+
+
+async def test_what_comes_after_the_end_of_a_stream_counts_for_nothing(
+    hub: DownstreamHub, clock: Hand
+) -> None:
+    """An acknowledgement of a history that is gone would pass for one of the new one."""
+    stream = hub.open("a")
+    stream.renew(1, 5)
+    hub.push(6, [CHANGE])
+    hub.restart(6, "another")
+    stream.renew(2, 6)
+    assert hub.settled() == -1
+    await clock.move(2.1)
+    assert hub.settled() == 6
+
+
+async def test_a_holder_that_is_too_slow_is_cut_off(hub: DownstreamHub) -> None:
+    stream = hub.open("a")
+    for revision in range(6, 6 + MAX_QUEUED + 1):
+        hub.push(revision, [CHANGE])
+    assert not hub.grantor.holders
+    for _ in range(MAX_QUEUED):
+        await stream.next_message()
+    with pytest.raises(StreamEnded):
+        await stream.next_message()
+
+
+async def test_the_leases_of_a_server_that_leaves_are_waited_out(
+    hub: DownstreamHub, clock: Hand
+) -> None:
+    hub.open("a").renew(1, 5)
+    hub.close_all()
+    waiting = asyncio.ensure_future(hub.wait_lost())
+    await clock.move(1.9)
+    assert not waiting.done()
+    await clock.move(0.2)
+    await waiting
+
+
+async def test_revisions_go_downstream_in_order_and_once_however_they_come(
+    hub: DownstreamHub,
+) -> None:
+    ledger = Ledger(FactCache(None), hub)  # type: ignore[arg-type]
+    ledger.restart(5, "epoch")
+    stream = hub.open("a")
+    for revision in (7, 8, 7, 6, 6, 5):
+        ledger.take(revision, [CHANGE])
+    assert ledger.applied == 8
+    got = [await stream.next_message() for _ in range(3)]
+    assert [one.revision for one in got if isinstance(one, ChangesToSend)] == [6, 7, 8]
+    hub.close_all()
+    with pytest.raises(StreamEnded):
+        await stream.next_message()
+
+
+# The holder's session, in time that is made up.
+
+
+class Grantors:
+    """What a session meets, one after the other: a stream, or an error in its place."""
+
+    def __init__(self, loop: SimulatedLoop, *kinds: str) -> None:
+        self._loop = loop
+        self._kinds = list(kinds)
+        self.opened = 0
+        self.renewals = 0
+
+    async def open_stream(self) -> ScriptedStream:
+        self.opened += 1
+        kind = self._kinds.pop(0) if len(self._kinds) > 1 else self._kinds[0]
+        if kind == "error":
+            raise OSError("the file of the token is gone")
+        return ScriptedStream(self, kind)
+
+
+class ScriptedStream:
+    """Answers renewals as its kind does."""
+
+    def __init__(self, grantors: Grantors, kind: str) -> None:
+        self._grantors = grantors
+        self._kind = kind
+        self._answers: asyncio.Queue[messages.SyncResponse] = asyncio.Queue()
+
+    async def send(self, request: messages.SyncRequest) -> None:
+        if self._kind == "stuck":
+            await asyncio.Event().wait()
+        if not request.renew.nonce or self._kind == "silent":
+            return
+        self._grantors.renewals += 1
+        lease = messages.Lease(nonce=request.renew.nonce, head_revision=5, epoch="e")
+        lease.ttl.nanos = 1_000 if self._kind == "short" else 900_000_000
+        self._answers.put_nowait(messages.SyncResponse(lease=lease))
+
+    async def messages(self) -> AsyncIterator[messages.SyncResponse]:
+        if self._kind == "broken":
+            raise StreamBroken("broken")
+        while True:
+            yield await self._answers.get()
+
+    def close(self) -> None:
+        pass
+
+
+class Remembering:
+    """A listener with nothing to forget."""
+
+    def forget_everything(self, head: int, epoch: str) -> None:
+        pass
+
+    def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
+        pass
+
+    def acknowledged(self) -> int:
+        return 0
+
+    def moved(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+
+def follow(*kinds: str, seconds: float) -> tuple[Grantors, bool]:
+    """Lets a session run for a time. Tells what it met, and whether its lease is live."""
+    loop = SimulatedLoop(random.Random(1))
+    clock = DriftingClock(loop, 0.0, random.Random(1))
+    grantors, lease = Grantors(loop, *kinds), HolderLease()
+    session = HolderSession(grantors.open_stream, messages.Hello(), lease, Remembering(), clock)
+
+    async def run() -> bool:
+        task = asyncio.ensure_future(session.run())
+        await asyncio.sleep(seconds)
+        assert not task.done()
+        return lease.is_live(clock.now())
+
+    try:
+        return grantors, loop.run(run())
+    finally:
+        loop.end()
+
+
+@pytest.mark.parametrize("trouble", ["error", "silent", "stuck", "broken"])
+def test_whatever_becomes_of_a_stream_another_is_tried(trouble: str) -> None:
+    """A session that ends, or waits for an answer that does not come, is a cache that never
+    answers again."""
+    grantors, is_live = follow(trouble, trouble, "good", seconds=6)
+    assert grantors.opened == 3
+    assert is_live
+
+
+def test_a_lease_of_next_to_nothing_is_not_renewed_without_a_pause() -> None:
+    """A grantor that is about to lose its own lease has only that much to give."""
+    grantors, _ = follow("short", seconds=6)
+    assert grantors.renewals <= 61
+    assert grantors.opened == 1

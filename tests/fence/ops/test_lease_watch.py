@@ -1,0 +1,71 @@
+"""Health follows the lease, with patience both ways."""
+
+from __future__ import annotations
+
+from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.lease_watch import LeaseWatch
+
+TERMS = LeaseTerms(length=3.0)
+
+
+class Stage:
+    """A lease and a clock that the test moves, and what health was told."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.live = False
+        self.said: list[bool] = []
+        self.watch = LeaseWatch(lambda: self.live, self.said.append, TERMS, self)
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep_until(self, when: float) -> None:
+        self.time = when
+
+    def pass_time(self, seconds: float, *, live: bool) -> None:
+        self.live = live
+        self.watch.look()
+        self.time += seconds
+        self.watch.look()
+
+
+def test_the_first_lease_counts_at_once() -> None:
+    stage = Stage()
+    stage.pass_time(50, live=False)
+    assert stage.said == []
+    stage.pass_time(0, live=True)
+    assert stage.said == [True]
+    assert stage.watch.losses == 0
+
+
+def test_health_does_not_flap_with_a_lease_that_is_late() -> None:
+    """Every client would otherwise be sent elsewhere, where the same renewal is late."""
+    stage = Stage()
+    stage.pass_time(0, live=True)
+    for _ in range(5):
+        stage.pass_time(2.9, live=False)
+        stage.pass_time(0.5, live=True)
+    assert stage.said == [True]
+    assert stage.watch.losses == 5
+    assert 14 < stage.watch.seconds_without < 15
+
+
+def test_health_tells_of_a_lease_that_stays_away_and_of_one_that_is_back() -> None:
+    stage = Stage()
+    stage.pass_time(0, live=True)
+    stage.pass_time(3.0, live=False)
+    assert stage.said == [True, False]
+    stage.pass_time(0.9, live=True)
+    assert stage.said == [True, False]
+    stage.pass_time(0.1, live=True)
+    assert stage.said == [True, False, True]
+
+
+def test_a_server_that_stops_is_not_said_to_serve_again() -> None:
+    stage = Stage()
+    stage.pass_time(0, live=True)
+    stage.watch.end()
+    stage.pass_time(10, live=False)
+    stage.pass_time(10, live=True)
+    assert stage.said == [True]

@@ -1,0 +1,243 @@
+"""Bugs put into the protocol on purpose, one at a time, to show that the stories find them.
+
+Each takes one guard away, in a subclass that the simulation alone uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from keyfence._holder.lease import HolderLease
+from keyfence._holder.memory import Memory
+from keyfence_server.application.ports import Change, StoreUnavailable
+from keyfence_server.coherence.authority_fence import AuthorityFence
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.fact_cache import FactCache, _Load
+from keyfence_server.coherence.grantor import Downstream, Grantor
+from keyfence_server.coherence.leased_facts import LeasedFacts
+from keyfence_server.coherence.ledger import Ledger
+from keyfence_server.coherence.ports import Roll, Standing
+from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.domain.facts import KeyFacts
+from simulation.database import SimulatedRegister
+from simulation.loop import here
+from simulation.topology import Parts
+
+
+class CountsFromReceipt(HolderLease):
+    def grant(self, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+        request = self._pending.get(nonce)
+        late = here().clock.now() - request.sent if request is not None else 0.0
+        return super().grant(nonce, ttl + late, head, epoch)
+
+
+class IgnoresTheHead(HolderLease):
+    def grant(self, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+        known = head if self._applied is None else min(head, self._applied)
+        return super().grant(nonce, ttl, known, epoch)
+
+
+class NeverRunsOut(LeasedFacts):
+    def recall(self, digest: bytes) -> KeyFacts | None:
+        return self._cache.recall(digest)
+
+
+class JoinsLoads(LeasedFacts):
+    def _memory(self) -> FactCache:
+        return self._cache
+
+
+class AcknowledgesFirst(Ledger):
+    def take(self, revision: int, changes: Sequence[Change]) -> None:
+        cache = self._cache
+        self._cache = _Later(cache)  # type: ignore[assignment]
+        super().take(revision, changes)
+        self._cache = cache
+
+
+class _Later:
+    def __init__(self, cache: FactCache) -> None:
+        self._cache = cache
+
+    def apply(self, revision: int, changes: Sequence[Change]) -> None:
+        asyncio.get_running_loop().call_later(0.05, self._cache.apply, revision, changes)
+
+
+class AcknowledgesForItselfAlone(DownstreamHub):
+    def settled(self) -> int:
+        return self.grantor.head
+
+
+class ForgetsDebts(Grantor):
+    def join(self, holder_id: str) -> Downstream:
+        self._gone = {one: None for one in self._gone if one.holder_id != holder_id}
+        return super().join(holder_id)
+
+
+class ForgetsTheGone(Grantor):
+    def leave(self, holder: Downstream) -> None:
+        self._holders.pop(holder, None)
+
+
+class WithoutDrift(LeaseTerms):
+    @property
+    def wait(self) -> float:
+        return self.length
+
+
+class OutlivesItsGrantor(LeaseTerms):
+    def nested(self, remaining: float) -> float:
+        return self.length if remaining > 0 else 0.0
+
+
+class StrikesOffEarly(Replica):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        terms = self._terms
+        self._terms = _Impatient(terms.length, terms.drift, terms.slack)
+
+
+class _Impatient(LeaseTerms):
+    @property
+    def wait(self) -> float:
+        return self.length / 3
+
+
+class LeavesAtOnce(Replica):
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._lease.abandon()
+        await self._register.leave(self.process_id)
+
+
+class ComesBackWithItsMemory(Replica):
+    async def _join(self) -> None:
+        nonce = self._lease.request(self._clock.now())
+        standing = await self._register.join(self.process_id, self._display_name)
+        self._epoch = standing.epoch
+        if not self._lease.has_started:
+            self._granted(nonce, standing)
+            return
+        self._lease.grant(nonce, self._terms.length, self._lease.applied, standing.epoch)
+
+
+class KeepsOldFills(FactCache):
+    @contextmanager
+    def _load(self) -> Iterator[_Load]:
+        with super()._load() as load:
+            yield load
+            load.started_at, load.is_void = load.revision, False
+            load.applied_meanwhile.clear()
+
+
+class KeepsDecisions(FactCache):
+    def recall(self, digest: bytes) -> KeyFacts | None:
+        return self._entries.get(digest)
+
+
+class KeepsOldFillsInTheSdk(Memory):
+    _is_overtaken = staticmethod(lambda fill, revision, entry: False)
+
+
+class RegistersWithoutTheLock(SimulatedRegister):
+    async def join(self, process_id: str, display_name: str) -> Standing:
+        standing = await self._database.ask(self._process, self.standing)
+        await self._database.ask(self._process, lambda: self.insert(process_id))
+        return standing
+
+
+class IgnoresTheEpoch(SimulatedRegister):
+    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
+        standing = await super().renew(process_id, acknowledged, self._database.epoch)
+        return Standing(standing.head, epoch, standing.is_settled)
+
+
+class NeverUnsettled(SimulatedRegister):
+    def standing(self) -> Standing:
+        standing = super().standing()
+        return Standing(standing.head, standing.epoch, is_settled=True)
+
+
+class TakesSilenceForConsent(AuthorityFence):
+    async def _read_roll(self) -> Roll:
+        try:
+            return await self._register.read_roll()
+        except StoreUnavailable:
+            standing = Standing(0, self._replica._epoch, is_settled=True)
+            return Roll(standing, ())
+
+
+class RepeatsWithoutFence(AuthorityFence):
+    async def settle(self, revision: int) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A guard that is missing."""
+
+    says: str
+    parts: Callable[[], Parts]
+
+
+BUGS: Final[dict[str, Bug]] = {
+    "I2-lease": Bug("memory answers without a lease", lambda: Parts(facts=NeverRunsOut)),
+    "I2-sent": Bug("a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt)),
+    "I2-head": Bug(
+        "a grant counts before everything up to its head is applied",
+        lambda: Parts(lease=IgnoresTheHead),
+    ),
+    "I3-own": Bug(
+        "a change is acknowledged before it is applied", lambda: Parts(ledger=AcknowledgesFirst)
+    ),
+    "I3-downstream": Bug(
+        "a process acknowledges for itself alone", lambda: Parts(hub=AcknowledgesForItselfAlone)
+    ),
+    "I3-stream": Bug(
+        "a holder is forgotten when its stream ends", lambda: Parts(grantor=ForgetsTheGone)
+    ),
+    "I3-back": Bug(
+        "a holder that comes back owes nothing for those downstream of it",
+        lambda: Parts(grantor=ForgetsDebts),
+    ),
+    "I3-leave": Bug(
+        "a server leaves the register before the leases that it granted have run out",
+        lambda: Parts(replica=LeavesAtOnce),
+    ),
+    "I4-drift": Bug("W has no margin for drift", lambda: Parts(terms=WithoutDrift)),
+    "I4-whole": Bug("strike-off after L/3", lambda: Parts(replica=StrikesOffEarly)),
+    "I4-lock": Bug(
+        "registering does not lock the head", lambda: Parts(register=RegistersWithoutTheLock)
+    ),
+    "I4-empty": Bug(
+        "a process that was struck off comes back with its memory",
+        lambda: Parts(replica=ComesBackWithItsMemory),
+    ),
+    "I4-repeat": Bug("a repetition is not fenced", lambda: Parts(fence=RepeatsWithoutFence)),
+    "I4-register": Bug(
+        "a register that cannot be read is taken to be empty",
+        lambda: Parts(fence=TakesSilenceForConsent),
+    ),
+    "I4-timeline": Bug(
+        "renewals and acknowledgements count on any timeline",
+        lambda: Parts(register=IgnoresTheEpoch),
+    ),
+    "I4-settle": Bug(
+        "acknowledgements shorten W at once after a failover",
+        lambda: Parts(register=NeverUnsettled),
+    ),
+    "I5-discard": Bug("fills are not held against changes", lambda: Parts(cache=KeepsOldFills)),
+    "I5-sdk": Bug(
+        "fills of the SDK are not held against changes",
+        lambda: Parts(memory=KeepsOldFillsInTheSdk),
+    ),
+    "I5-join": Bug("loads are joined without a lease", lambda: Parts(facts=JoinsLoads)),
+    "I6": Bug("a nested lease outlives its grantor's", lambda: Parts(terms=OutlivesItsGrantor)),
+    "I7": Bug("what was decided by an old keyspace is kept", lambda: Parts(cache=KeepsDecisions)),
+}

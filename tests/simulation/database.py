@@ -1,0 +1,476 @@
+"""A database in memory that keeps what SQL promises, and that can be away, lag and fail over.
+
+One transaction at a time holds the head; a commit is whole and gets the next revision;
+a snapshot shows one moment; a registration waits for the head. Whatever is asked of it
+crosses a network: the question or the answer can be lost, and then nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar, cast
+
+from keyfence_server.application.ports import AuditEvent, Change, StoreUnavailable
+from keyfence_server.coherence.ports import (
+    Acknowledged,
+    Committed,
+    Interrupted,
+    News,
+    RegisteredProcess,
+    Roll,
+    Standing,
+    StruckOff,
+)
+from keyfence_server.domain.keys import Key, KeyId, Lineage
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.secrets import Digest
+from simulation.loop import Process, SimulatedLoop
+from support.clock import START
+
+T = TypeVar("T")
+
+_TIMEOUT: Final = 1.0
+_LOCK_TIMEOUT: Final = 2.0
+_IDLE_TIMEOUT: Final = 1.5
+_SIGN_OF_LIFE: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that is durable, as of one moment. Never changed, only replaced."""
+
+    revision: int
+    keys: dict[KeyId, Key]
+    keyspaces: dict[str, Keyspace]
+    changes: tuple[tuple[int, Change], ...]
+    processes: dict[str, RegisteredProcess]
+    settled: frozenset[str]
+
+
+@dataclass(eq=False)
+class Record:
+    """A commit: what the checker holds answers against."""
+
+    revision: int
+    timeline: int
+    contents: Contents
+    time: float
+    lost: bool = False
+
+
+class Database:
+    """The server."""
+
+    def __init__(self, loop: SimulatedLoop, source: random.Random, contents: Contents) -> None:
+        self._loop = loop
+        self._random = source
+        self._lock_holder: SimulatedTransaction | None = None
+        self._lock_queue: deque[asyncio.Future[None]] = deque()
+        self.contents = contents
+        self.timeline = 1
+        self.available = True
+        self.unreachable: set[Process] = set()
+        self.listeners: dict[SimulatedFeed, None] = {}
+        self.written: list[tuple[float, Contents, Record | None]] = []
+        self.records = [Record(contents.revision, 1, contents, loop.time())]
+        # Faults, in the likelihood of each question meeting one.
+        self.loses_questions = 0.0
+        self.loses_answers = 0.0
+        self.loses_news = 0.0
+        self.slowest = 0.02
+        self.lag = 0.0
+
+    @property
+    def epoch(self) -> str:
+        return str(self.timeline)
+
+    def write(self, contents: Contents, record: Record | None = None) -> None:
+        """Makes a change durable."""
+        self.contents = contents
+        self.written.append((self._loop.time(), contents, record))
+        if record is not None:
+            self.records.append(record)
+
+    def delay(self) -> float:
+        return self._random.expovariate(1) * 0.002 + (
+            self._random.random() * self.slowest if self._random.random() < 0.1 else 0.0
+        )
+
+    def reaches(self, process: Process) -> bool:
+        return self.available and process not in self.unreachable
+
+    async def ask(self, process: Process, act: Callable[[], T]) -> T:
+        """Has something done here, at one moment, for a process far away."""
+        timeline = self.timeline
+        lost = self._random.random()
+        await asyncio.sleep(self.delay())
+        if lost < self.loses_questions or not self.reaches(process) or timeline != self.timeline:
+            await asyncio.sleep(self._random.uniform(0.01, _TIMEOUT))
+            raise StoreUnavailable("the question was lost")
+        answer = act()
+        await asyncio.sleep(self.delay())
+        if (
+            lost < self.loses_questions + self.loses_answers
+            or not self.reaches(process)
+            or timeline != self.timeline
+        ):
+            await asyncio.sleep(self._random.uniform(0.01, _TIMEOUT))
+            raise StoreUnavailable("the answer was lost")
+        return answer
+
+    # --- the head's lock ------------------------------------------------------------------
+
+    async def lock(self, transaction: SimulatedTransaction) -> None:
+        try:
+            async with asyncio.timeout(_LOCK_TIMEOUT):
+                while self._lock_holder is not None:
+                    turn: asyncio.Future[None] = self._loop.create_future()
+                    self._lock_queue.append(turn)
+                    await turn
+        except TimeoutError:
+            raise StoreUnavailable("the head is locked") from None
+        self._lock_holder = transaction
+        # The database takes the lock away from whoever says nothing any more.
+        self._loop.call_later(
+            _IDLE_TIMEOUT, self.unlock, transaction, context=self._loop.world.context
+        )
+
+    def is_locked_by(self, transaction: SimulatedTransaction) -> bool:
+        return self._lock_holder is transaction
+
+    def unlock(self, transaction: SimulatedTransaction) -> None:
+        if self._lock_holder is transaction:
+            self._lock_holder = None
+            while self._lock_queue:
+                turn = self._lock_queue.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+
+    # --- failing over ---------------------------------------------------------------------
+
+    def fail_over(self, lost_writes: int) -> None:
+        """Goes on as another server, which may lack the last writes."""
+        self.timeline += 1
+        if self._lock_holder is not None:
+            self.unlock(self._lock_holder)
+        for _ in range(min(lost_writes, len(self.written) - 1)):
+            record = self.written.pop()[2]
+            if record is not None:
+                record.lost = True
+        if self.written:
+            self.contents = self.written[-1][1]
+        for feed in tuple(self.listeners):
+            feed.cut_off()
+        self.listeners.clear()
+
+    def tell(self, news: Committed | Acknowledged) -> None:
+        """Notifies everyone who listens, of each in its own time and in order."""
+        for feed in tuple(self.listeners):
+            feed.hear(news)
+
+
+class SimulatedStore:
+    """The port `Store`, as one process sees it."""
+
+    def __init__(self, database: Database, process: Process, *, lags: bool = False) -> None:
+        self._database = database
+        self._process = process
+        self._lags = lags
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[SimulatedSnapshot]:
+        """See the port."""
+        database = self._database
+
+        def read() -> Contents:
+            if self._lags and database.written and database._random.random() < database.lag:
+                return database._random.choice(database.written[-4:])[1]
+            return database.contents
+
+        contents = await database.ask(self._process, read)
+        yield SimulatedSnapshot(database, self._process, contents)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SimulatedTransaction]:
+        """See the port."""
+        database = self._database
+        transaction = SimulatedTransaction(database, self._process, database.contents)
+        await database.ask(self._process, lambda: None)
+        await database.lock(transaction)
+        try:
+            transaction.contents = await database.ask(self._process, lambda: database.contents)
+            if not database.is_locked_by(transaction):
+                raise StoreUnavailable("the lock was taken away")
+            transaction.found = transaction.contents
+            yield transaction
+            # Giving the connection back takes its time, too.
+            await asyncio.sleep(database.delay())
+        finally:
+            database.unlock(transaction)
+
+    async def ping(self) -> None:
+        """See the port."""
+
+    async def close(self) -> None:
+        """See the port."""
+
+
+class SimulatedSnapshot:
+    """The part of the port `Snapshot` that is asked here."""
+
+    def __init__(self, database: Database, process: Process, contents: Contents) -> None:
+        self._database = database
+        self._process = process
+        self.contents = contents
+
+    @property
+    def revision(self) -> int:
+        return self.contents.revision
+
+    async def find_key(self, key_id: KeyId) -> Key | None:
+        return await self._read(lambda: self.contents.keys.get(key_id))
+
+    async def find_lineage(self, key_id: KeyId) -> Lineage | None:
+        return await self._read(lambda: self._line(self.contents.keys.get(key_id)))
+
+    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
+        def find() -> Lineage | None:
+            values = {one.value for one in candidates}
+            found = (key for key in self.contents.keys.values() if key.digest.value in values)
+            return self._line(next(found, None))
+
+        return await self._read(find)
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        return await self._read(lambda: self.contents.keyspaces.get(name))
+
+    async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
+        if after is not None:
+            return []
+        return await self._read(lambda: list(self.contents.keyspaces.values()))
+
+    async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
+        found = [one for one in self.contents.changes if one[0] > after]
+        if len(found) > limit:
+            cut = found[limit][0]
+            found = [one for one in found[:limit] if one[0] < cut] or found[:limit]
+        return await self._read(lambda: found)
+
+    async def _read(self, look: Callable[[], T]) -> T:
+        return await self._database.ask(self._process, look)
+
+    def _line(self, key: Key | None) -> Lineage | None:
+        if key is None:
+            return None
+        line = [key]
+        while (parent := line[-1].parent_key_id) is not None:
+            line.append(self.contents.keys[parent])
+        return line
+
+
+class SimulatedTransaction(SimulatedSnapshot):
+    """The part of the port `Transaction` that is asked here."""
+
+    def __init__(self, database: Database, process: Process, contents: Contents) -> None:
+        super().__init__(database, process, contents)
+        self.found = contents
+
+    @property
+    def revision(self) -> int:
+        return self.found.revision + 1
+
+    async def insert_key(self, key: Key) -> None:
+        await self.update_key(key)
+
+    async def update_key(self, key: Key) -> None:
+        stamped = replace(key, revision=self.revision)
+        self.contents = replace(self.contents, keys={**self.contents.keys, key.key_id: stamped})
+
+    async def put_keyspace(self, keyspace: Keyspace) -> None:
+        stamped = replace(keyspace, revision=self.revision)
+        self.contents = replace(
+            self.contents, keyspaces={**self.contents.keyspaces, keyspace.name: stamped}
+        )
+
+    async def commit(self, changes: Sequence[Change], event: AuditEvent) -> int:
+        """See the port."""
+        return await self._database.ask(self._process, lambda: self._commit(tuple(changes)))
+
+    def _commit(self, changes: tuple[Change, ...]) -> int:
+        database = self._database
+        if not database.is_locked_by(self):
+            raise StoreUnavailable("the lock was taken away")
+        revision = self.revision
+        contents = replace(
+            database.contents,
+            revision=revision,
+            keys=self.contents.keys,
+            keyspaces=self.contents.keyspaces,
+            changes=(*database.contents.changes, *((revision, one) for one in changes)),
+        )
+        now = database._loop.time()
+        database.write(contents, Record(revision, database.timeline, contents, now))
+        database.unlock(self)
+        database.tell(Committed(revision, changes, database.epoch))
+        return revision
+
+
+class SimulatedRegister:
+    """The port `Register`, as one process sees it."""
+
+    def __init__(self, database: Database, process: Process) -> None:
+        self._database = database
+        self._process = process
+
+    async def join(self, process_id: str, display_name: str) -> Standing:
+        """See the port."""
+        database = self._database
+        lock = cast("SimulatedTransaction", object())
+        await database.ask(self._process, lambda: None)
+        await database.lock(lock)
+        try:
+            return await database.ask(self._process, lambda: self._join(process_id, lock))
+        finally:
+            database.unlock(lock)
+
+    def _join(self, process_id: str, lock: SimulatedTransaction) -> Standing:
+        if not self._database.is_locked_by(lock):
+            raise StoreUnavailable("the lock was taken away")
+        return self.insert(process_id)
+
+    def insert(self, process_id: str) -> Standing:
+        renewals = self._database._random.randrange(1 << 40)
+        self._put(RegisteredProcess(process_id, "", renewals, 0, START))
+        return self.standing()
+
+    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
+        """See the port."""
+        return await self._database.ask(
+            self._process, lambda: self._renew(process_id, acknowledged, epoch)
+        )
+
+    def _renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
+        row = self._database.contents.processes.get(process_id)
+        if row is None or epoch != self._database.epoch:
+            raise StruckOff(process_id)
+        self._put(
+            replace(
+                row,
+                renewals=row.renewals + 1,
+                acknowledged=max(row.acknowledged, acknowledged),
+            )
+        )
+        return self.standing()
+
+    async def leave(self, process_id: str) -> None:
+        """See the port."""
+        await self._database.ask(self._process, lambda: self._remove(process_id))
+
+    async def list_processes(self) -> list[RegisteredProcess]:
+        """See the port."""
+        return list((await self.read_roll()).processes)
+
+    async def read_roll(self) -> Roll:
+        """See the port."""
+        return await self._database.ask(
+            self._process,
+            lambda: Roll(self.standing(), tuple(self._database.contents.processes.values())),
+        )
+
+    async def settle(self, epoch: str) -> None:
+        """See the port."""
+
+        def write() -> None:
+            contents = self._database.contents
+            self._database.write(replace(contents, settled=contents.settled | {epoch}))
+
+        await self._database.ask(self._process, write)
+
+    async def strike_off(self, process_id: str, renewals: int) -> bool:
+        """See the port."""
+
+        def strike() -> bool:
+            row = self._database.contents.processes.get(process_id)
+            if row is None or row.renewals != renewals:
+                return False
+            self._remove(process_id)
+            return True
+
+        return await self._database.ask(self._process, strike)
+
+    def standing(self) -> Standing:
+        contents, epoch = self._database.contents, self._database.epoch
+        return Standing(contents.revision, epoch, epoch in contents.settled)
+
+    def _put(self, row: RegisteredProcess) -> None:
+        contents = self._database.contents
+        self._database.write(
+            replace(contents, processes={**contents.processes, row.process_id: row})
+        )
+
+    def _remove(self, process_id: str) -> None:
+        contents = self._database.contents
+        left = {name: row for name, row in contents.processes.items() if name != process_id}
+        self._database.write(replace(contents, processes=left))
+
+
+class SimulatedFeed:
+    """The port `Feed`: news in order, some of it lost, late or twice."""
+
+    def __init__(self, database: Database, process: Process) -> None:
+        self._database = database
+        self._process = process
+        self._queue: asyncio.Queue[News | None] = asyncio.Queue()
+        self._arrives_at = 0.0
+
+    def hear(self, news: News | None) -> None:
+        database = self._database
+        if news is not None and database._random.random() < database.loses_news:
+            return
+        loop = database._loop
+        self._arrives_at = max(self._arrives_at, loop.time() + database.delay())
+        queue = self._queue
+        for _ in range(2 if database._random.random() < database.loses_news else 1):
+            loop.call_at(self._arrives_at, queue.put_nowait, news, context=self._process.context)
+
+    def cut_off(self) -> None:
+        self.hear(None)
+
+    async def listen(self) -> AsyncGenerator[News, None]:
+        """See the port."""
+        database = self._database
+        self._queue = asyncio.Queue()
+
+        def begin() -> None:
+            database.listeners[self] = None
+
+        await database.ask(self._process, begin)
+        try:
+            yield Interrupted()
+            while True:
+                try:
+                    async with asyncio.timeout(_SIGN_OF_LIFE):
+                        news = await self._queue.get()
+                except TimeoutError:
+                    await database.ask(self._process, lambda: None)
+                    if self not in database.listeners:
+                        raise StoreUnavailable("cut off") from None
+                    continue
+                if news is None:
+                    raise StoreUnavailable("cut off")
+                yield news
+        finally:
+            database.listeners.pop(self, None)
+
+    async def acknowledge(self, process_id: str, revision: int, epoch: str) -> None:
+        """See the port."""
+        database = self._database
+        if self in database.listeners:
+            await database.ask(
+                self._process, lambda: database.tell(Acknowledged(process_id, revision, epoch))
+            )

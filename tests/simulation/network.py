@@ -1,0 +1,151 @@
+"""Connections between processes: messages keep their order on one, and each can be slow,
+break, or fall silent without saying so."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from keyfence._holder.session import StreamBroken
+from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.application.ports import StoreUnavailable
+from simulation.loop import Process, SimulatedLoop
+
+T = TypeVar("T")
+
+_TIMEOUT: Final = 1.0
+_BROKEN: Final = object()
+
+
+class Network:
+    """All connections there are."""
+
+    def __init__(self, loop: SimulatedLoop, source: random.Random) -> None:
+        self.loop = loop
+        self.random = source
+        self.slowest = 0.02
+        self.breaks = 0.0
+        self.falls_silent = 0.0
+        self.severed: set[tuple[Process, Process]] = set()
+        self.connections: list[Connection] = []
+
+    def delay(self) -> float:
+        return self.random.expovariate(1) * 0.001 + (
+            self.random.random() * self.slowest if self.random.random() < 0.1 else 0.0
+        )
+
+    def reaches(self, one: Process, other: Process) -> bool:
+        return not other.dead and not {(one, other), (other, one)} & self.severed
+
+    async def ask(self, client: Process, server: Process, handle: Callable[[], Awaitable[T]]) -> T:
+        """A question and its answer. Raises `StoreUnavailable` if either is lost."""
+        loop = self.loop
+        answer: asyncio.Future[T] = loop.create_future()
+
+        async def serve() -> None:
+            try:
+                found = await handle()
+            except Exception as error:  # noqa: BLE001 - the other side learns that it failed
+                back = StoreUnavailable(type(error).__name__)
+                self._later(client, lambda: answer.done() or answer.set_exception(back), server)
+            else:
+                self._later(client, lambda: answer.done() or answer.set_result(found), server)
+
+        self._later(server, lambda: server.start(serve()), client)
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                return await answer
+        except TimeoutError:
+            raise StoreUnavailable("no answer") from None
+
+    def _later(self, to: Process, work: Callable[[], object], sender: Process) -> None:
+        if self.reaches(sender, to):
+            self.loop.call_later(self.delay(), work, context=to.context)
+
+
+class Connection:
+    """One `Sync` call: the holder's end is this object, the grantor's is a task."""
+
+    def __init__(self, network: Network, client: Process, server: Process) -> None:
+        self._network = network
+        self.client = client
+        self.server = server
+        self._up: asyncio.Queue[Any] = asyncio.Queue()
+        self._down: asyncio.Queue[Any] = asyncio.Queue()
+        self._arrives: dict[Process, float] = {}
+        self._handler: asyncio.Task[None] | None = None
+        self.silent = False
+        self.broken = False
+        network.connections.append(self)
+
+    def accept(
+        self,
+        serve: Callable[
+            [AsyncIterator[messages.SyncRequest]], AsyncIterator[messages.SyncResponse]
+        ],
+    ) -> None:
+        """The grantor's side begins."""
+
+        async def handle() -> None:
+            try:
+                async for response in serve(self._requests()):
+                    self._carry(self.client, self._down, response)
+            finally:
+                self._carry(self.client, self._down, _BROKEN)
+
+        self._handler = self.server.start(handle())
+
+    async def _requests(self) -> AsyncIterator[messages.SyncRequest]:
+        while (request := await self._up.get()) is not _BROKEN:
+            yield request
+
+    async def send(self, request: messages.SyncRequest) -> None:
+        """See `Stream`."""
+        if self.broken:
+            raise StreamBroken("broken")
+        self._carry(self.server, self._up, request)
+
+    async def messages(self) -> AsyncIterator[messages.SyncResponse]:
+        """See `Stream`."""
+        while (response := await self._down.get()) is not _BROKEN:
+            yield response
+        raise StreamBroken("broken")
+
+    def close(self) -> None:
+        """See `Stream`: the grantor's side is told, and ends."""
+        self.broken = True
+        network = self._network
+        if not self.silent and network.reaches(self.client, self.server):
+            network.loop.call_later(network.delay(), self._end, context=self.server.context)
+        if self in network.connections:
+            network.connections.remove(self)
+
+    def _end(self) -> None:
+        if self._handler is not None:
+            self._handler.cancel()
+
+    def reset(self) -> None:
+        """Breaks, and both sides are told."""
+        for end in (self.client, self.server):
+            self._carry(end, self._down if end is self.client else self._up, _BROKEN)
+
+    def reset_client(self) -> None:
+        """The grantor is gone, and the holder is told."""
+        self._down.put_nowait(_BROKEN)
+
+    def _carry(self, to: Process, queue: asyncio.Queue[Any], message: Any) -> None:
+        network = self._network
+        sender = self.server if to is self.client else self.client
+        if network.random.random() < network.falls_silent:
+            self.silent = True
+        if self.silent or not network.reaches(sender, to):
+            # What is lost on the way loses all that comes after it, too.
+            self.silent = True
+            return
+        when = max(self._arrives.get(to, 0.0), network.loop.time() + network.delay())
+        self._arrives[to] = when
+        network.loop.call_at(when, queue.put_nowait, message, context=to.context)
+        if message is not _BROKEN and network.random.random() < network.breaks:
+            self.reset()

@@ -1,0 +1,379 @@
+"""Server processes, sidecars and SDK memories, put together as the server and the SDK do it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from keyfence._holder.lease import HolderLease
+from keyfence._holder.memory import Memory, reason_of
+from keyfence._holder.session import HolderSession, StreamBroken
+from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.adapters.upstream.following import Following
+from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.mutations import Mutations
+from keyfence_server.application.ports import FactSource, StoreUnavailable
+from keyfence_server.application.presented_keys import Digests, PresentedKeys
+from keyfence_server.application.revoke_key import RevokeKey
+from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.coherence.authority_fence import AuthorityFence
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.grantor import Grantor
+from keyfence_server.coherence.leased_facts import LeasedFacts
+from keyfence_server.coherence.ledger import Ledger
+from keyfence_server.coherence.ports import BootClock, Register
+from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.verdicts import Reason
+from keyfence_server.rpc.convert.replication import changes_from, keyspaces_from, lineage_from
+from keyfence_server.rpc.replication import ReplicationService
+from simulation.database import Database, SimulatedFeed, SimulatedRegister, SimulatedStore
+from simulation.loop import DriftingClock, Process, SimulatedLoop
+from simulation.network import Connection, Network
+from support.clock import FrozenClock
+
+CONNECT_SECONDS: Final = 0.5
+SCOPE: Final = "vps:read"
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """What the processes are made of. A seeded bug puts another class in the place of one."""
+
+    lease: type[HolderLease] = HolderLease
+    session: type[HolderSession] = HolderSession
+    memory: type[Memory] = Memory
+    grantor: type[Grantor] = Grantor
+    hub: type[DownstreamHub] = DownstreamHub
+    cache: type[FactCache] = FactCache
+    facts: type[LeasedFacts] = LeasedFacts
+    ledger: type[Ledger] = Ledger
+    replica: type[Replica] = Replica
+    fence: type[AuthorityFence] = AuthorityFence
+    terms: type[LeaseTerms] = LeaseTerms
+    register: type[SimulatedRegister] = SimulatedRegister
+
+
+@dataclass(kw_only=True)
+class World:
+    """What everybody shares."""
+
+    loop: SimulatedLoop
+    random: random.Random
+    database: Database
+    network: Network
+    parts: Parts
+    terms: LeaseTerms
+    operator: Caller
+    peppers: Digests
+    reads_lag: bool = False
+
+    def clock(self, name: str) -> DriftingClock:
+        """A clock for a process."""
+        source = random.Random(f"{name} {self.random.random()}")
+        return DriftingClock(self.loop, self.terms.drift, source)
+
+
+class Grants:
+    """A process that grants leases downstream."""
+
+    process: Process
+    hub: DownstreamHub
+    source: FactSource
+    presented: PresentedKeys
+    service: ReplicationService
+    is_up: bool = False
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def offer(self, register: Register | None, clock: BootClock, name: str) -> None:
+        """Begins to serve those downstream."""
+        self.service = ReplicationService(
+            self.hub, self.source, self.presented, register, clock, grantor_id=name
+        )
+        self.is_up = True
+
+    def sync(
+        self, requests: AsyncIterator[messages.SyncRequest]
+    ) -> AsyncIterator[messages.SyncResponse]:
+        """One holder's stream."""
+
+        async def reidentify() -> None:
+            """Operators are nobody's subject here."""
+
+        return self.service.sync(requests, self.world.operator, reidentify)
+
+    async def fetch(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
+        """Facts for those downstream."""
+        return await self.service.fetch_facts(request, self.world.operator)
+
+    async def fetch_all_keyspaces(
+        self, request: messages.FetchKeyspacesRequest
+    ) -> messages.FetchKeyspacesResponse:
+        """Keyspaces for those downstream."""
+        return await self.service.fetch_keyspaces(request, self.world.operator)
+
+    async def check(self, text: str) -> bool:
+        """Whether a key may, as this process sees it."""
+        found = await self.presented.find(text)
+        return isinstance(found, KeyFacts) and _may(found)
+
+
+def _may(facts: KeyFacts) -> bool:
+    return facts.reason_at(0.0, None) is Reason.OK and SCOPE in facts.effective_scopes
+
+
+class Server(Grants):
+    """A server process on the database."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world)
+        self.process = world.loop.process(name)
+        self.process.context.run(self._make, name)
+
+    def _make(self, name: str) -> None:
+        world, parts = self.world, self.world.parts
+        clock = self.clock = self.process.clock = world.clock(name)
+        store = SimulatedStore(world.database, self.process)
+        self.lease = parts.lease()
+        self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
+        self.cache = parts.cache(
+            SimulatedStore(world.database, self.process, lags=world.reads_lag),
+            capacity=3,
+            unknown_capacity=2,
+        )
+        self.register = parts.register(world.database, self.process)
+        self.replica = parts.replica(
+            name,
+            name,
+            store=store,
+            register=self.register,
+            feed=SimulatedFeed(world.database, self.process),
+            ledger=parts.ledger(self.cache, self.hub),
+            hub=self.hub,
+            lease=self.lease,
+            terms=world.terms,
+            clock=clock,
+        )
+        self.fence = parts.fence(self.replica, self.register, self.hub, world.terms, clock)
+        self.mutations = Mutations(store, self.fence, FrozenClock())
+        self.revoke = RevokeKey(self.mutations, FrozenClock())
+        self.update = UpdateKey(self.mutations, FrozenClock())
+        self.source = parts.facts(self.cache, self.lease, store, clock)
+        self.presented = PresentedKeys(self.source, world.peppers)
+
+    def start(self) -> None:
+        """Starts it, again and again if the database is away."""
+        self.process.start(self._start())
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                await self.replica.start()
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(0.1)
+        self.offer(self.register, self.clock, self.process.name)
+
+    async def stop(self) -> None:
+        """Ends it in order."""
+        self.is_up = False
+        self.hub.close_all()
+        await self.mutations.finish()
+        await self.replica.stop()
+        self.process.kill()
+
+
+class Holder:
+    """What a sidecar and an SDK have in common: a session with one grantor after another."""
+
+    def __init__(
+        self, world: World, process: Process, grantors: Callable[[], Sequence[Grants]]
+    ) -> None:
+        self.world = world
+        self._process = process
+        self._grantors = grantors
+        self._next = 0
+        self._generation = 0
+        self.grantor: Grants | None = None
+
+    async def open_stream(self) -> Connection:
+        """Raises `StreamBroken`."""
+        grantors = self._grantors()
+        grantor = grantors[self._next % len(grantors)]
+        self._next += 1
+        network = self.world.network
+        await asyncio.sleep(network.delay())
+        connected: asyncio.Future[Connection] = self.world.loop.create_future()
+
+        def accept() -> None:
+            if not grantor.is_up:
+                return
+            connection = Connection(network, self._process, grantor.process)
+            connection.accept(grantor.sync)
+            self.world.loop.call_later(
+                network.delay(),
+                lambda: connected.done() or connected.set_result(connection),
+                context=self._process.context,
+            )
+
+        if network.reaches(self._process, grantor.process):
+            self.world.loop.call_later(network.delay(), accept, context=grantor.process.context)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await connected
+        except TimeoutError:
+            raise StreamBroken("cannot be reached") from None
+        self.grantor = grantor
+        self._generation += 1
+        return connection
+
+    async def ask(self, question: str, *arguments: Any) -> Any:
+        """Asks the server of the stream. Raises `StoreUnavailable`."""
+        grantor, generation = self.grantor, self._generation
+        if grantor is None:
+            raise StoreUnavailable("nobody was reached yet")
+        answer = await self.world.network.ask(
+            self._process, grantor.process, partial(getattr(grantor, question), *arguments)
+        )
+        if generation != self._generation:
+            raise StoreUnavailable("the connection was given up")
+        return answer
+
+
+class Sidecar(Grants):
+    """A server with another one in the place of the database."""
+
+    def __init__(self, world: World, name: str, grantors: Callable[[], Sequence[Grants]]) -> None:
+        super().__init__(world)
+        self.process = world.loop.process(name)
+        self.process.context.run(self._make, name, grantors)
+
+    def _make(self, name: str, grantors: Callable[[], Sequence[Grants]]) -> None:
+        world, parts = self.world, self.world.parts
+        clock = self.clock = self.process.clock = world.clock(name)
+        self._holder = Holder(world, self.process, grantors)
+        self.lease = parts.lease()
+        self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
+        store = UpstreamStore(
+            self,  # type: ignore[arg-type]
+            lambda: self.lease.applied,
+            lineage_from,
+            keyspaces_from,
+        )
+        self.cache = parts.cache(store, capacity=3, unknown_capacity=2)
+        self.session = parts.session(
+            self._holder.open_stream,
+            messages.Hello(holder_id=name.ljust(16, "-"), kind=messages.HOLDER_KIND_SIDECAR),
+            self.lease,
+            Following(parts.ledger(self.cache, self.hub), self.hub, changes_from, name),
+            clock,
+            random_source=random.Random(f"{name} {world.random.random()}"),
+        )
+        self.source = parts.facts(self.cache, self.lease, store, clock)
+        self.presented = PresentedKeys(self.source, PresentedDigests())
+        self.offer(None, clock, name)
+
+    def start(self) -> None:
+        """Starts it."""
+        self.process.start(self.session.run())
+
+    # What `UpstreamStore` asks of `Upstream`.
+
+    async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
+        """See `Upstream`."""
+        response: messages.FetchFactsResponse = await self._holder.ask("fetch", request)
+        return response
+
+    async def fetch_keyspaces(
+        self, request: messages.FetchKeyspacesRequest
+    ) -> messages.FetchKeyspacesResponse:
+        """See `Upstream`."""
+        response: messages.FetchKeyspacesResponse = await self._holder.ask(
+            "fetch_all_keyspaces", request
+        )
+        return response
+
+
+class Sdk:
+    """The memory inside an application: what it does not know it asks of its grantor."""
+
+    def __init__(self, world: World, name: str, grantors: Callable[[], Sequence[Grants]]) -> None:
+        self.world = world
+        self.process = world.loop.process(name)
+        self.process.context.run(self._make, name, grantors)
+
+    def _make(self, name: str, grantors: Callable[[], Sequence[Grants]]) -> None:
+        world, parts = self.world, self.world.parts
+        self.clock = self.process.clock = world.clock(name)
+        self._holder = Holder(world, self.process, grantors)
+        self.memory = parts.memory(3)
+        self.lease = parts.lease()
+        self._moved: asyncio.Future[None] | None = None
+        self.session = parts.session(
+            self._holder.open_stream,
+            messages.Hello(holder_id=name.ljust(16, "-"), kind=messages.HOLDER_KIND_SDK),
+            self.lease,
+            self,
+            self.clock,
+            random_source=random.Random(f"{name} {world.random.random()}"),
+        )
+
+    def start(self) -> None:
+        """Starts it."""
+        self.process.start(self.session.run())
+
+    async def check(self, text: str) -> bool:
+        """Whether a key may."""
+        if self.lease.is_live(self.clock.now()):
+            entry = self.memory.find(self.memory.digest(text))
+            if entry is not None:
+                return reason_of(entry, None) is None and SCOPE in entry.scopes
+            self.process.start(self._fill(text))
+        answer: bool = await self._holder.ask("check", text)
+        return answer
+
+    async def _fill(self, text: str) -> None:
+        fill = self.memory.begin_fill()
+        request = messages.FetchFactsRequest(api_key=text, at_least_revision=fill.started_at)
+        try:
+            response = await self._holder.ask("fetch", request)
+        except StoreUnavailable:
+            self.memory.drop_fill(fill)
+        else:
+            self.memory.end_fill(fill, self.memory.digest(text), response)
+
+    # The session's listener, as `LocalChecks` is one.
+
+    def forget_everything(self, head: int, _epoch: str) -> None:
+        """See `Listener`."""
+        self.memory.forget_everything(head)
+        self._announce()
+
+    def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
+        """See `Listener`."""
+        self.memory.apply(revision, changes)
+        self._announce()
+
+    def acknowledged(self) -> int:
+        """See `Listener`."""
+        return self.memory.applied
+
+    def moved(self) -> asyncio.Future[None]:
+        """See `Listener`."""
+        if self._moved is None:
+            self._moved = self.world.loop.create_future()
+        return asyncio.shield(self._moved)
+
+    def _announce(self) -> None:
+        moved, self._moved = self._moved, None
+        if moved is not None and not moved.done():
+            moved.set_result(None)
