@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from docs.pages import ROOT, code, read, rows, section
 from keyfence.v1 import (
+    audit_service_pb2,
     authorization_service_pb2,
     error_reason_pb2,
     key_service_pb2,
@@ -21,6 +22,8 @@ from keyfence.v1 import (
     reason_pb2,
 )
 from keyfence_server.adapters.sql.schema import metadata
+from keyfence_server.application.rate_limits import RateLimitStats
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.config import PREFIX, Settings
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
@@ -28,6 +31,7 @@ from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import CODE_BY_REASON
 from keyfence_server.telemetry.measured_store import StoreStats
 from keyfence_server.telemetry.metrics import KeyfenceCollector, Sources
+from support.clock import FrozenClock
 
 OPERATIONS = read("docs/operations.md")
 SECURITY = read("docs/security.md")
@@ -64,6 +68,8 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
             rpc=stats,
             store=StoreStats(),
             cache=FactCache(unused),
+            rate_limits=RateLimitStats(),
+            write_behind=WriteBehind(unused, FrozenClock(), days_kept=1),
             calls_under_way=lambda: 0,
             is_serving=lambda: True,
         )
@@ -106,7 +112,12 @@ def test_every_error_is_listed_with_its_status_and_advice() -> None:
 def test_every_rpc_is_listed_with_the_scope_that_it_declares() -> None:
     listed = [(code(row[1])[0], row[2]) for row in rows(read("docs/api.md")) if len(row) == 4]
     declared = []
-    for file in (authorization_service_pb2, key_service_pb2, keyspace_service_pb2):
+    for file in (
+        authorization_service_pb2,
+        key_service_pb2,
+        keyspace_service_pb2,
+        audit_service_pb2,
+    ):
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 scope = method.GetOptions().Extensions[options_pb2.required_scope]
