@@ -47,9 +47,7 @@ def describe(connection: Connection) -> dict[str, str]:
         return dict(connection.exec_driver_sql(_POSTGRESQL).all())
     return {
         name: "\n".join(
-            sorted(
-                line.strip(" \t\n,()") for line in _BETWEEN.split((sql or "").replace('"', ""))
-            )
+            sorted(line.strip(" \t\n,()") for line in _BETWEEN.split((sql or "").replace('"', "")))
         )
         for name, sql in connection.exec_driver_sql(_SQLITE)
     }
