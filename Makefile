@@ -94,6 +94,18 @@ lint-docker: $(VENV)/.dev
 lint-house: $(VENV)/.dev
 	$(BIN)/python tools/check_house.py
 
+# The model checker is a Java program. Where there is no Java or Maven to fetch and run it,
+# it is skipped, and in CI that is an error.
+.PHONY: model
+model: ## have the model checker judge the fence (ARGS=--long: at larger bounds)
+ifneq ($(and $(shell command -v java),$(shell command -v mvn)),)
+	$(PYTHON) spec/check.py $(ARGS)
+else ifdef CI
+	$(error the model needs java and mvn, which CI must have)
+else
+	@echo "SKIPPED: the model was not checked, since there is no java or no mvn."
+endif
+
 .PHONY: format
 format: $(VENV)/.dev $(VENV)/.protos $(BUF) ## format Python and protos
 	$(BIN)/ruff check --fix-only .
