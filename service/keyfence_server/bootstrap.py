@@ -348,7 +348,16 @@ def _account_service(authority: Authority) -> AccountService:
     attempts = LogInAttempts(authority.attempt_limits, clock)
     return AccountService(
         RegisterAccount(cache, mutations, passwords, attempts, clock),
-        LogIn(store, cache, mutations, passwords, attempts, authority.tokens, clock),
+        LogIn(
+            store,
+            cache,
+            mutations,
+            passwords,
+            attempts,
+            authority.tokens,
+            clock,
+            authority.write_behind,
+        ),
         LogOut(mutations, clock),
         ReadAccounts(store),
         UpdateAccount(store, mutations, passwords, attempts, clock),
