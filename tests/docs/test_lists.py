@@ -13,6 +13,8 @@ from pydantic import SecretStr
 
 from docs.pages import ROOT, code, read, rows, section
 from keyfence.v1 import (
+    account_service_pb2,
+    audit_service_pb2,
     authorization_service_pb2,
     error_reason_pb2,
     key_service_pb2,
@@ -20,7 +22,6 @@ from keyfence.v1 import (
     options_pb2,
     reason_pb2,
 )
-from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.sql.schema import metadata
 from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
@@ -31,6 +32,7 @@ from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import CODE_BY_REASON
 from keyfence_server.telemetry.measured_store import StoreStats
 from keyfence_server.telemetry.metrics import KeyfenceCollector, Sources
+from support.clock import FrozenClock
 
 OPERATIONS = read("docs/operations.md")
 SECURITY = read("docs/security.md")
@@ -68,7 +70,7 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
             store=StoreStats(),
             cache=FactCache(unused),
             rate_limits=RateLimitStats(),
-            write_behind=WriteBehind(unused, SystemClock(), days_kept=1),
+            write_behind=WriteBehind(unused, FrozenClock(), days_kept=1),
             calls_under_way=lambda: 0,
             is_serving=lambda: True,
         )
@@ -111,17 +113,26 @@ def test_every_error_is_listed_with_its_status_and_advice() -> None:
 def test_every_rpc_is_listed_with_the_scope_that_it_declares() -> None:
     listed = [(code(row[1])[0], row[2]) for row in rows(read("docs/api.md")) if len(row) == 4]
     declared = []
-    for file in (authorization_service_pb2, key_service_pb2, keyspace_service_pb2):
+    for file in (
+        authorization_service_pb2,
+        key_service_pb2,
+        keyspace_service_pb2,
+        audit_service_pb2,
+        account_service_pb2,
+    ):
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 scope = method.GetOptions().Extensions[options_pb2.required_scope]
-                declared.append((method.name, f"`{scope}`" if scope else "any credential"))
+                access = method.GetOptions().Extensions[options_pb2.access]
+                instead = "none" if access == options_pb2.ACCESS_PUBLIC else "any credential"
+                declared.append((method.name, f"`{scope}`" if scope else instead))
     assert listed == declared
 
 
 def test_every_scope_and_preset_of_operators_is_listed() -> None:
     operators = section(SECURITY, "## Operator credentials")
-    assert [code(row[0])[0] for row in rows(operators)][:5] == list(SYSTEM_KEYSPACE.catalog.names)
+    names = list(SYSTEM_KEYSPACE.catalog.names)
+    assert [code(row[0])[0] for row in rows(operators)][: len(names)] == names
     for preset in SYSTEM_KEYSPACE.declaration.presets:
         scopes = ", ".join(f"`{scope}`" for scope in preset.scopes)
         assert f"`{preset.name}` ({scopes})" in operators

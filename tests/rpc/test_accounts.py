@@ -688,6 +688,22 @@ class TestSecrecy:
         token = METHODS["LogIn"].output_type.fields_by_name["session_token"]
         assert token.GetOptions().debug_redact
 
+    async def test_failed_log_ins_are_in_the_audit_log_put_together(
+        self, serve: Any, served: Served
+    ) -> None:
+        account = await served.client.register()
+        for _ in range(3):
+            await log_in_refusal(served, account.email, "wrong")
+        await log_in_refusal(served, "canary@example.com", "wrong")
+        await served.server.stop()
+        again = await serve(data_dir=served.data_dir)
+        page = await again.client.call("ListAuditEvents", action_prefix="account.log_in_denied")
+        assert {event.account_id: event.details["count"] for event in page.events} == {
+            account.account_id: 3,
+            "": 1,
+        }
+        assert "canary" not in str(page)
+
     async def test_what_was_done_is_in_the_audit_log(self, served: Served) -> None:
         account = await served.client.register()
         token = await served.client.log_in()

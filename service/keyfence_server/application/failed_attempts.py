@@ -22,6 +22,7 @@ from keyfence_server.domain.identifiers import new_event_id
 from keyfence_server.domain.verdicts import Reason
 
 ACTION: Final = "check.denied"
+LOG_IN_ACTION: Final = "account.log_in_denied"
 
 _SECONDS_A_MINUTE: Final = 60
 
@@ -31,7 +32,8 @@ class _Kind(NamedTuple):
 
     minute: int
     keyspace: str
-    reason: Reason
+    action: str
+    reason: str
     account_id: str
     subject: str
     address: str
@@ -89,17 +91,41 @@ class FailedAttempts:
             display_prefix: what may be shown of an unknown key; empty for nothing.
             request_id: of the request that it was made in, if that had one.
         """
+        account_id = facts.key.account_id if facts else ""
+        subject = facts.key_id if facts else display_prefix
+        self._count(ACTION, keyspace, reason.name, account_id, subject, address, request_id)
+
+    def note_log_in(
+        self, reason: str, keyspace: str, account_id: str, address: str, request_id: str | None
+    ) -> None:
+        """Notes somebody who could not log in.
+
+        Args:
+            reason: the error that they got.
+            account_id: empty, if no account has the address that they gave. The address
+                itself is not kept: it may be a password that was put in the wrong place.
+        """
+        self._count(LOG_IN_ACTION, keyspace, reason, account_id, account_id, address, request_id)
+
+    def _count(
+        self,
+        action: str,
+        keyspace: str,
+        reason: str,
+        account_id: str,
+        subject: str,
+        address: str,
+        request_id: str | None,
+    ) -> None:
         self.noted += 1
         now = self._clock.timestamp()
         minute = int(now // _SECONDS_A_MINUTE)
         if minute != self._minute:
             self._minute, self._kinds = minute, 0
-        account_id = facts.key.account_id if facts else ""
-        subject = facts.key_id if facts else display_prefix
-        kind = _Kind(minute, keyspace, reason, account_id, subject, address)
+        kind = _Kind(minute, keyspace, action, reason, account_id, subject, address)
         tally = self._tallies.get(kind)
         if tally is None and self._kinds >= self._most_kinds:
-            kind = _Kind(minute, keyspace, reason, "", "", "")
+            kind = _Kind(minute, keyspace, action, reason, "", "", "")
             tally = self._tallies.get(kind)
         if tally is None:
             self._kinds += 1
@@ -121,7 +147,7 @@ class FailedAttempts:
 
 def _event(kind: _Kind, tally: _Tally) -> AuditEvent:
     last = datetime.fromtimestamp(tally.last, UTC)
-    details: dict[str, object] = {"reason": kind.reason.name, "count": tally.count}
+    details: dict[str, object] = {"reason": kind.reason, "count": tally.count}
     if kind.address:
         details["address"] = kind.address
     if tally.count > 1:
@@ -129,7 +155,7 @@ def _event(kind: _Kind, tally: _Tally) -> AuditEvent:
     return AuditEvent(
         event_id=new_event_id(last),
         time=last,
-        action=ACTION,
+        action=kind.action,
         actor_key_id=None,
         keyspace=kind.keyspace,
         account_id=kind.account_id or None,

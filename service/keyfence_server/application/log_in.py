@@ -29,8 +29,9 @@ from keyfence_server.application.ports import (
     Store,
     Transaction,
 )
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.domain.accounts import Account, Email, PasswordHash
-from keyfence_server.domain.errors import DomainError, Precondition, Unauthenticated
+from keyfence_server.domain.errors import DomainError, Precondition, Throttled, Unauthenticated
 from keyfence_server.domain.identifiers import new_session_id
 from keyfence_server.domain.secrets import Plaintext
 from keyfence_server.domain.sessions import Session
@@ -57,7 +58,9 @@ class LogIn:
         attempts: LogInAttempts,
         tokens: SessionTokens | None,
         clock: Clock,
+        notes: WriteBehind | None = None,
     ) -> None:
+        self._notes = notes
         self._store = store
         self._source = source
         self._mutations = mutations
@@ -82,7 +85,11 @@ class LogIn:
         tokens = self._require_tokens()
         address = read_email("email", email)
         given = read_password("password", password)
-        account, renewed = await self._prove(caller, keyspace, address, given)
+        try:
+            account, renewed = await self._prove(caller, keyspace, address, given)
+        except Throttled as error:
+            self._note(caller, error.reason, keyspace, None)
+            raise
 
         async def work(transaction: Transaction, _: Caller) -> Effect[LoggedIn]:
             current = await transaction.find_account(account.account_id)
@@ -117,11 +124,24 @@ class LogIn:
                 kept = account.password if account is not None else None
                 matches = await self._hashes.verify(password, kept)
                 if account is None or not matches:
+                    self._note(caller, "LOG_IN_FAILED", keyspace, account)
                     raise _failed()
                 attempt.succeed()
+            if account.is_disabled:
+                self._note(caller, "ACCOUNT_IS_DISABLED", keyspace, account)
             _require_enabled(account)
             outdated = self._hashes.is_outdated(account.password)
             return account, await self._hashes.hash(password) if outdated else None
+
+    def _note(self, caller: Caller, reason: str, keyspace: str, account: Account | None) -> None:
+        if self._notes is not None:
+            self._notes.log_in_denied(
+                reason,
+                keyspace,
+                account_id=account.account_id if account is not None else "",
+                address=caller.peer(),
+                request_id=caller.request_id,
+            )
 
     async def _begin(
         self,

@@ -73,6 +73,18 @@ class WriteBehind:
         if reason is not Reason.CREDENTIAL_MISSING:
             self.attempts.note(reason, keyspace, facts, display_prefix, address, request_id)
 
+    def log_in_denied(
+        self,
+        reason: str,
+        keyspace: str,
+        *,
+        account_id: str = "",
+        address: str = "",
+        request_id: str | None = None,
+    ) -> None:
+        """Notes somebody who could not log in."""
+        self.attempts.note_log_in(reason, keyspace, account_id, address, request_id)
+
     async def keep(self, interval_seconds: float) -> None:
         """Writes down at every interval, until it is cancelled."""
         while True:

@@ -105,16 +105,26 @@ async def open_authority(
         )
 
     apply_keyspace = ApplyKeyspace(store, mutations, clock)
+    notes = WriteBehind(store, clock, days_kept=settings.usage_days)
     return Back(
         membership=membership,
         digests=peppers,
         counting=CountedHere(rate_limits),
         rate_limit_stats=rate_limits.stats,
-        notes=WriteBehind(store, clock, days_kept=settings.usage_days),
+        notes=notes,
         store_stats=store_stats,
         own_services=[
             *_key_services(store, mutations, apply_keyspace, peppers, clock),
-            _account_service(store, membership, mutations, passwords, attempts, tokens, clock),
+            AccountService(
+                RegisterAccount(membership.source, mutations, passwords, attempts, clock),
+                LogIn(
+                    store, membership.source, mutations, passwords, attempts, tokens, clock, notes
+                ),
+                LogOut(mutations, clock),
+                ReadAccounts(store),
+                UpdateAccount(store, mutations, passwords, attempts, clock),
+                DisableAccount(mutations, clock),
+            ).service(),
         ],
         sessions=PresentedSessions(membership.source, tokens) if tokens is not None else None,
         register=membership.register,
@@ -141,26 +151,6 @@ def _key_services(
         KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock)).service(),
         AuditService(ReadAudit(store)).service(),
     ]
-
-
-def _account_service(
-    store: Store,
-    membership: AuthorityMembership,
-    mutations: Mutations,
-    passwords: Argon2Passwords,
-    attempts: LogInAttempts,
-    tokens: JwtSessionTokens | None,
-    clock: Clock,
-) -> Service:
-    source = membership.source
-    return AccountService(
-        RegisterAccount(source, mutations, passwords, attempts, clock),
-        LogIn(store, source, mutations, passwords, attempts, tokens, clock),
-        LogOut(mutations, clock),
-        ReadAccounts(store),
-        UpdateAccount(store, mutations, passwords, attempts, clock),
-        DisableAccount(mutations, clock),
-    ).service()
 
 
 def _open_shared_counter(settings: Settings, resources: AsyncExitStack) -> RateCounter | None:

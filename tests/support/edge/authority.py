@@ -84,7 +84,9 @@ class Authority:
         return principal.key_id
 
     def denials_of(self, key_id: str, count: int) -> list[AuditEvent]:
-        """The denied attempts with a key, once so many are written down."""
+        """The denied attempts with a key, once so many are written down, which is when their
+        minute is over."""
+        self.clock.advance(timedelta(minutes=1))
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             found = list(self.operator.list_audit_events(action_prefix="check.", subject=key_id))
