@@ -254,6 +254,7 @@ class Pipeline:
                 def peer() -> str:
                     return address_of(context.peer(), metadata)
 
+                request_id: str | None = None
                 if mutates:
                     request_id = request_ids.request_id_of(metadata)
                     context.set_trailing_metadata(((request_ids.HEADER, request_id),))
@@ -267,7 +268,8 @@ class Pipeline:
                     if recalled is not None:
                         caller = recalled
                     else:
-                        request_id = request_id or request_ids.find_request_id(metadata)
+                        if not mutates:
+                            request_id = request_ids.find_request_id(metadata)
                         caller = await identify(credential, request_id=request_id, peer=peer)
                 authorize(caller)
                 request = decode(raw)
