@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import signal
 import sys
 import time
 
@@ -29,6 +30,8 @@ def main() -> int:
     )
     parser.add_argument("--every-broken", action="store_true", help="each in turn")
     asked = parser.parse_args()
+    # So that whoever ends this ends what it has started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if asked.every_broken or asked.broken:
         builds = BUILDS if asked.every_broken else asked.broken
         missed = [
