@@ -113,20 +113,19 @@ def _does_not_wait_downstream() -> None:
 def _fence_returns_at_once() -> None:
     """I4: OK as soon as it is committed."""
 
-    async def wait(self: Any, revision: int, changes: Any) -> None:
-        if changes:
-            self._replica.take(revision, changes)
+    async def wait(_self: Any, _revision: int, _changes: Any) -> None:
+        return
 
     _put(AuthorityFence, "wait", wait)
 
 
 def _fence_forgets_the_others() -> None:
-    """I4: the register is not read."""
+    """I4: nobody else's acknowledgement is waited for."""
 
-    async def nobody(_self: Any) -> list[Any]:
-        return []
+    async def nobody(_self: Any, _others: Any, _revision: int) -> set[str]:
+        return set()
 
-    _put(AuthorityFence, "_other_processes", nobody)
+    _put(AuthorityFence, "_wait_for", nobody)
 
 
 def _waits_too_short() -> None:
@@ -154,7 +153,7 @@ def _fence_before_commit() -> None:
             found_at = transaction.revision - 1
             if not effect.changes:
                 return Done(effect.value, found_at)
-            self._fence._replica._ledger._cache.apply(found_at, effect.changes)
+            await self._fence.wait(found_at, effect.changes)
             return Done(effect.value, await self._commit(transaction, effect))
 
     _put(Mutations, "_carry_out", carry_out)
