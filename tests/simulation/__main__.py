@@ -44,7 +44,7 @@ def main() -> int:
                 break
         checks += story.answers
         mutations += story.mutations
-        if seed % 1000 == 999:
+        if (seed + 1 - arguments.first) % 100 == 0:
             print(f"{seed + 1 - arguments.first} seeds, {violations} violations", flush=True)
     print(
         f"{arguments.seeds} seeds in {time.monotonic() - began:.0f} s: {checks} checks answered, "
