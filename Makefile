@@ -12,6 +12,8 @@ BUF    ?= node_modules/.bin/buf
 STUBS  := clients/python/src/keyfence/v1
 # More arguments for pytest or the benchmark: make test ARGS="-k rotate"
 ARGS   ?=
+SEEDS  ?= 2000
+FIRST  ?= 0
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -54,6 +56,10 @@ test-slow: $(VENV)/.dev ## run the slow tests alone
 .PHONY: test-all
 test-all: $(VENV)/.dev ## run every test
 	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: simulate
+simulate: $(VENV)/.dev ## tell many stories of trouble to the coherence code (SEEDS=100000, FIRST=0)
+	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## measure checks against an empty echo, and the fence against its floor

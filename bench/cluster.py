@@ -141,7 +141,7 @@ def holder_process(
     try:
         child.stdin.write(f"{token}\n".encode())
         child.stdin.flush()
-        if child.stdout.readline() != b"holding\n":
+        if not child.stdout.readline():
             raise RuntimeError("the holders did not all get a lease")
         yield child
     finally:
@@ -149,3 +149,12 @@ def holder_process(
         child.wait()
         child.stdin.close()
         child.stdout.close()
+
+
+def leases_had(holders: subprocess.Popen[bytes]) -> int:
+    """How many leases the holders of a process have had so far."""
+    assert holders.stdin is not None
+    assert holders.stdout is not None
+    holders.stdin.write(b"\n")
+    holders.stdin.flush()
+    return int(holders.stdout.readline())

@@ -1,6 +1,9 @@
 """Holders that remember nothing: `Sync` streams that renew, and acknowledge at once.
 
-    python -m bench.holders TARGET COUNT LEASE_SECONDS    (the token on the standard input)
+    python -m bench.holders TARGET COUNT LEASE_SECONDS
+
+The standard input has the token. When all have a lease, and at each line from then on, the
+process writes how many leases they have had.
 
 As little as a client can do, so that what is measured is the server.
 """
@@ -33,6 +36,7 @@ class Holder:
         self._interval = lease_seconds / 3
         self._applied = 0
         self.has_lease = asyncio.Event()
+        self.leases = 0
 
     async def run(self) -> None:
         """Renews and acknowledges until it is cancelled, or the stream ends."""
@@ -46,6 +50,7 @@ class Holder:
                 if message.HasField("lease"):
                     self._applied = max(self._applied, message.lease.head_revision)
                     self.has_lease.set()
+                    self.leases += 1
                 else:
                     self._applied = message.changes.revision
                     await self._say(0)
@@ -67,7 +72,9 @@ class Holder:
 
 
 @asynccontextmanager
-async def holding(target: str, token: str, count: int, lease_seconds: float) -> AsyncIterator[None]:
+async def holding(
+    target: str, token: str, count: int, lease_seconds: float
+) -> AsyncIterator[list[Holder]]:
     """So many holders of a server, from when the last of them has a lease."""
     channels = [
         grpc.aio.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
@@ -90,7 +97,7 @@ async def holding(target: str, token: str, count: int, lease_seconds: float) -> 
         async with asyncio.timeout(60):
             for holder in holders:
                 await holder.has_lease.wait()
-        yield
+        yield holders
     finally:
         await _end(tasks, channels)
 
@@ -126,10 +133,11 @@ async def _end(tasks: list[asyncio.Task[None]], channels: list[grpc.aio.Channel]
 async def _main() -> None:
     target, count, lease_seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     token = sys.stdin.readline().strip()
-    async with holding(target, token, count, lease_seconds):
-        sys.stdout.write("holding\n")
-        sys.stdout.flush()
-        await asyncio.Event().wait()
+    async with holding(target, token, count, lease_seconds) as holders:
+        while True:
+            sys.stdout.write(f"{sum(one.leases for one in holders)}\n")
+            sys.stdout.flush()
+            await asyncio.to_thread(sys.stdin.readline)
 
 
 if __name__ == "__main__":

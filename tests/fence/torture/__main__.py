@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import signal
 import sys
 import time
 
@@ -24,11 +25,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="of each run")
     parser.add_argument("--probes", type=int, default=0, help="go on until there are so many")
     parser.add_argument("--runs", type=int, default=4, help="with --broken: give up after so many")
-    parser.add_argument("--broken", choices=BUILDS, help="take a guard out: must be caught")
+    parser.add_argument(
+        "--broken", choices=BUILDS, nargs="+", help="take a guard out, in turn: must be caught"
+    )
     parser.add_argument("--every-broken", action="store_true", help="each in turn")
     asked = parser.parse_args()
+    # So that whoever ends this ends what it has started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if asked.every_broken or asked.broken:
-        builds = BUILDS if asked.every_broken else [asked.broken]
+        builds = BUILDS if asked.every_broken else asked.broken
         missed = [
             name for name in builds if not _catch(name, asked.seed, asked.seconds, asked.runs)
         ]

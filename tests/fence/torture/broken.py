@@ -113,20 +113,19 @@ def _does_not_wait_downstream() -> None:
 def _fence_returns_at_once() -> None:
     """I4: OK as soon as it is committed."""
 
-    async def wait(self: Any, revision: int, changes: Any) -> None:
-        if changes:
-            self._replica.take(revision, changes)
+    async def wait(_self: Any, _revision: int, _changes: Any) -> None:
+        return
 
     _put(AuthorityFence, "wait", wait)
 
 
 def _fence_forgets_the_others() -> None:
-    """I4: the register is not read."""
+    """I4: nobody else's acknowledgement is waited for."""
 
-    async def nobody(_self: Any) -> list[Any]:
-        return []
+    async def nobody(_self: Any, _others: Any, _revision: int) -> set[str]:
+        return set()
 
-    _put(AuthorityFence, "_other_processes", nobody)
+    _put(AuthorityFence, "_wait_for", nobody)
 
 
 def _waits_too_short() -> None:
@@ -154,7 +153,7 @@ def _fence_before_commit() -> None:
             found_at = transaction.revision - 1
             if not effect.changes:
                 return Done(effect.value, found_at)
-            self._fence._replica._ledger._cache.apply(found_at, effect.changes)
+            await self._fence.wait(found_at, effect.changes)
             return Done(effect.value, await self._commit(transaction, effect))
 
     _put(Mutations, "_carry_out", carry_out)
@@ -264,11 +263,11 @@ BUILDS: Final[dict[str, Build]] = {
     "acknowledges-first": Build(_acknowledges_first),
     "does-not-wait-downstream": Build(_does_not_wait_downstream, (Mode.SLOW, Mode.DEAF), "-s"),
     "gone-is-forgotten": Build(_gone_is_forgotten, (Mode.CUT,), "-s"),
-    "fence-returns-at-once": Build(_fence_returns_at_once),
-    "fence-forgets-the-others": Build(_fence_forgets_the_others),
+    "fence-returns-at-once": Build(_fence_returns_at_once, (Mode.BLACKHOLE, Mode.DEAF)),
+    "fence-forgets-the-others": Build(_fence_forgets_the_others, (Mode.BLACKHOLE, Mode.DEAF)),
     "waits-too-short": Build(_waits_too_short, (Mode.BLACKHOLE, Mode.DEAF)),
     "repeated-is-not-fenced": Build(_repeated_is_not_fenced, (Mode.BLACKHOLE, Mode.DEAF)),
-    "fence-before-commit": Build(_fence_before_commit),
+    "fence-before-commit": Build(_fence_before_commit, (Mode.BLACKHOLE, Mode.DEAF)),
     "fills-are-kept": Build(_fills_are_kept, (Mode.JITTER, Mode.SLOW)),
     "joins-loads": Build(_joins_loads, (Mode.DEAF,), "database"),
     "outlives-its-grantor": Build(_outlives_its_grantor, (Mode.BLACKHOLE,), "database"),

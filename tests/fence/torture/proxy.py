@@ -83,10 +83,12 @@ class Link:
             if self.mode is Mode.CUT:
                 writer.transport.abort()
         self.writers |= {writer, back}
+        # Cancelled is only who is still there when the proxy ends.
         try:
-            await _first_of(
-                self._carry(reader, back, Mode.MUTE), self._carry(there, writer, Mode.DEAF)
-            )
+            with contextlib.suppress(asyncio.CancelledError):
+                await _first_of(
+                    self._carry(reader, back, Mode.MUTE), self._carry(there, writer, Mode.DEAF)
+                )
         finally:
             self.writers -= {writer, back}
             writer.close()

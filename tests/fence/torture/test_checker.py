@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fence.torture import broken
 from fence.torture.history import (
     KEYSPACE,
     NEVER,
@@ -110,3 +111,19 @@ def test_records_survive_being_written_and_a_writer_that_was_killed(tmp_path: Pa
     assert list(read_probes(kept)) == [probe, probe]
     mutation = MADE_AND_REVOKED[1]
     assert Mutation.from_line(mutation.to_line()) == mutation
+
+
+@pytest.mark.parametrize("name", broken.BUILDS)
+def test_every_broken_build_takes_out_something_that_is_there(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guard that was renamed would be missed by its build, which then breaks nothing."""
+    taken_out: list[str] = []
+
+    def look(owner: type, attribute: str, _what: object) -> None:
+        assert hasattr(owner, attribute), f"{owner.__name__}.{attribute}"
+        taken_out.append(attribute)
+
+    monkeypatch.setattr(broken, "_put", look)
+    broken.BUILDS[name].take_out()
+    assert taken_out

@@ -22,7 +22,7 @@ def test_nothing_stale_is_answered_whatever_is_killed_stopped_or_cut_off() -> No
             assert verdict.probes[number, answer] > 10, f"{name} was hardly asked"
 
 
-@pytest.mark.parametrize("broken", ["fence-returns-at-once", "sdk-does-not-apply"])
+@pytest.mark.parametrize("broken", ["sidecar-does-not-apply", "sdk-does-not-apply"])
 def test_the_torture_notices_a_broken_build(broken: str) -> None:
     outcome = torture(seed=1, seconds=8, broken=broken, with_faults=False)
     assert any(one.is_stale_accept for one in outcome.verdict.violations)

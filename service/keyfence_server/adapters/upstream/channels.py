@@ -11,13 +11,15 @@ import grpc
 from keyfence import Tls, _rpcs
 from keyfence._connection import Connection
 from keyfence._holder.dial import Dialer
-from keyfence._holder.session import GrpcStream
+from keyfence._holder.session import GrpcStream, StreamBroken
 from keyfence._rpcs import Request, Response, Rpc
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.ports import StoreUnavailable
 
-_CALL_SECONDS: Final = 2.0
+# Half of what clients wait for a check, so that they hear why they get none.
+_CALL_SECONDS: Final = 1.0
+_SILENCE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class Upstream:
@@ -51,6 +53,10 @@ class Upstream:
             ]
         )
 
+        self._is_reachable = True
+        self._is_silent = False
+        self._is_trying = False
+
     @property
     def target(self) -> str:
         """The server that is talked to now."""
@@ -58,7 +64,14 @@ class Upstream:
 
     async def open_stream(self) -> GrpcStream:
         """A new `Sync` call. Raises `StreamBroken`."""
-        return await self._dialer.open_stream()
+        try:
+            stream = await self._dialer.open_stream()
+        except StreamBroken:
+            self._is_reachable = False
+            raise
+        self._is_reachable = True
+        self._is_silent = False
+        return stream
 
     async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """Raises `StoreUnavailable`."""
@@ -85,11 +98,26 @@ class Upstream:
         await self._dialer.close()
 
     async def _ask(self, rpc: Rpc[Request, Response], request: Request) -> Response:
+        # Whoever keeps the stream goes on trying, and says when there is somebody again.
+        if not self._is_reachable:
+            raise StoreUnavailable("no server upstream can be reached")
+        # While nobody answers, one question at a time finds out whether that is still so.
+        # All others would wait for their whole deadline to learn the same.
+        if self._is_silent and self._is_trying:
+            raise StoreUnavailable("the server upstream did not answer the last question")
+        self._is_trying = True
         try:
-            return await self._dialer.ask(rpc, request, _CALL_SECONDS)
+            response = await self._dialer.ask(rpc, request, _CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
             # What the other side says is not repeated: it may quote the request.
             reason = error.code().name
+            self._is_silent = error.code() in _SILENCE
         except grpc.aio.UsageError:
             reason = "the connection was closed"
+            self._is_silent = True
+        else:
+            self._is_silent = False
+            return response
+        finally:
+            self._is_trying = False
         raise StoreUnavailable(f"the server upstream does not answer: {reason}")

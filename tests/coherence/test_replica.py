@@ -1,0 +1,176 @@
+"""One server process among several, over a database and a feed that are made up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from keyfence_server.application.ports import Change, ChangeKind
+from keyfence_server.coherence import replica as module
+from simulation.database import Database, Record
+from simulation.loop import SimulatedLoop
+from simulation.network import Network
+from simulation.story import _OPERATOR, _PEPPERS, _at_first
+from simulation.topology import Parts, Server, World
+
+
+class Stage:
+    """A database, and server processes that a test starts."""
+
+    def __init__(self) -> None:
+        self.loop = SimulatedLoop(random.Random(1))
+        self.database = Database(self.loop, random.Random(1), _at_first())
+        parts = Parts()
+        self.world = World(
+            loop=self.loop,
+            random=random.Random(1),
+            database=self.database,
+            network=Network(self.loop, random.Random(1)),
+            parts=parts,
+            terms=parts.terms(length=2.0, drift=0.0, slack=0.0),
+            operator=_OPERATOR,
+            peppers=_PEPPERS,
+        )
+
+    def server(self, name: str = "server") -> Server:
+        server = Server(self.world, name)
+        server.start()
+        return server
+
+    def commit(self, *changes: Change) -> int:
+        """A mutation of a process that is gone, of which nobody is told."""
+        before = self.database.contents
+        revision = before.revision + 1
+        after = replace(
+            before,
+            revision=revision,
+            changes=(*before.changes, *((revision, one) for one in changes)),
+        )
+        self.database.write(after, Record(revision, 1, after, self.loop.time()))
+        return revision
+
+
+def played(play: Callable[[Stage], Awaitable[None]]) -> None:
+    stage = Stage()
+    try:
+        stage.loop.run(play(stage))
+    finally:
+        stage.loop.end()
+
+
+def keys(count: int) -> list[Change]:
+    return [Change(ChangeKind.KEY, f"key_{number}", "acme") for number in range(count)]
+
+
+def test_half_a_revision_does_not_pass_for_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revision of more changes than fit on a page comes in parts. Taken for whole, its
+    other changes would never be applied."""
+    monkeypatch.setattr(module, "_PAGE", 4)
+
+    async def play(stage: Stage) -> None:
+        server = stage.server()
+        await asyncio.sleep(0.2)
+        applied: list[tuple[int, int]] = []
+        take = server.replica.take
+
+        def noting(revision: int, changes: Any) -> None:
+            applied.append((revision, len(changes)))
+            take(revision, changes)
+
+        server.replica.take = noting  # type: ignore[method-assign]
+        for count in (3, 9, 2, 2, 3):
+            stage.commit(*keys(count))
+        await server.process.start(server.replica.catch_up())
+        assert applied == [(1, 3), (2, 9), (3, 2), (4, 2), (5, 3)]
+        assert server.replica.applied == 5
+
+    played(play)
+
+
+def test_silence_counts_from_when_it_was_seen() -> None:
+    """I4: the register takes its time to answer, once. A renewal that came in meanwhile was
+    made later than the question, and its lease lives a whole W from there."""
+
+    async def play(stage: Stage) -> None:
+        watching, silent = stage.server("watching"), stage.server("silent")
+        await asyncio.sleep(0.2)
+        ask = stage.database.ask
+
+        async def slow(process: Any, act: Any) -> Any:
+            if process is watching.process and "read_roll" in repr(act) and len(renewals) < 5:
+                await asyncio.sleep(1.5)
+            return await ask(process, act)
+
+        renewals: dict[int, float] = {}
+        stage.database.ask = slow  # type: ignore[method-assign]
+        while stage.loop.time() < 1010:
+            row = stage.database.contents.processes.get("silent")
+            if row is None:
+                break
+            renewals.setdefault(row.renewals, stage.loop.time())
+            if len(renewals) == 5:
+                silent.process.pause()
+            await asyncio.sleep(0.01)
+        assert stage.loop.time() - list(renewals.values())[-1] >= stage.world.terms.wait
+
+    played(play)
+
+
+def test_whoever_leaves_waits_for_the_leases_that_it_granted() -> None:
+    """I3: off the register it is asked no more, so nobody would wait for those behind it."""
+
+    async def play(stage: Stage) -> None:
+        server = stage.server()
+        await asyncio.sleep(0.2)
+        server.hub.open("holder").renew(1, 0)
+        leaving = server.process.start(server.stop())
+        await asyncio.sleep(1.5)
+        assert "server" in stage.database.contents.processes
+        await asyncio.sleep(1.0)
+        assert "server" not in stage.database.contents.processes
+        assert not leaving.cancelled()
+
+    played(play)
+
+
+def test_on_a_new_timeline_only_time_ends_a_fence_until_w_has_passed() -> None:
+    """I4: the register may have lost a process that still answers from memory."""
+
+    async def play(stage: Stage) -> None:
+        server = stage.server()
+        await asyncio.sleep(1.0)
+        stage.database.fail_over(0)
+
+        async def fence() -> float:
+            began = stage.loop.time()
+            await server.process.start(server.fence.wait(stage.commit(*keys(1)), keys(1)))
+            return stage.loop.time() - began
+
+        assert await fence() >= 1.9
+        await asyncio.sleep(3)
+        assert await fence() < 0.5
+
+    played(play)
+
+
+def test_news_of_another_timeline_is_not_taken_in() -> None:
+    """Its revisions are others, and would take the places of those that are to come."""
+
+    async def play(stage: Stage) -> None:
+        from keyfence_server.coherence.ports import Acknowledged, Committed  # noqa: PLC0415
+
+        server = stage.server()
+        await asyncio.sleep(0.2)
+        for feed in stage.database.listeners:
+            feed.hear(Committed(1, tuple(keys(1)), "another"))
+            feed.hear(Acknowledged("somebody", 7, "another"))
+        await asyncio.sleep(0.2)
+        assert server.replica.applied == 0
+        assert server.replica._acknowledged_by == {}
+
+    played(play)

@@ -1,0 +1,168 @@
+"""`keyfence sidecar`: beside an application, through outages short and long."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import pytest
+
+from keyfence import Client, Unavailable
+from support.served import COMMAND, Served, environment_without_settings
+
+EXAMPLES: Final = Path(__file__).parents[3] / "examples" / "keyspaces"
+LEASE_SECONDS: Final = 6.0
+PATIENCE_SECONDS: Final = 60
+SETTINGS: Final = {
+    "KEYFENCE_BOOTSTRAP_KEYSPACES": str(EXAMPLES / "demo.yaml"),
+    "KEYFENCE_LEASE_SECONDS": str(LEASE_SECONDS),
+}
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="kf") as name:
+        yield Path(name)
+
+
+@contextmanager
+def sidecar_of(server: Served) -> Iterator[str]:
+    """A sidecar on a Unix socket, and its target."""
+    target = f"unix:{server.directory}/sidecar.sock"
+    settings = {
+        "KEYFENCE_UPSTREAM": server.target,
+        "KEYFENCE_UPSTREAM_TOKEN": server.root_key,
+        "KEYFENCE_LISTEN": target,
+        "KEYFENCE_LEASE_SECONDS": str(LEASE_SECONDS),
+    }
+    log = (server.directory / "sidecar.log").open("wb")
+    with log:
+        process = subprocess.Popen(
+            [*COMMAND, "sidecar"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=server.directory,
+            env=environment_without_settings(settings),
+        )
+        try:
+            until(lambda: health(target) == 0, "the sidecar does not serve")
+            yield target
+        finally:
+            process.terminate()
+            assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def health(target: str) -> int:
+    """The exit code of `keyfence health`."""
+    return subprocess.run(
+        [*COMMAND, "--target", target, "health", "--quiet"],
+        capture_output=True,
+        check=False,
+        env=environment_without_settings(),
+        timeout=PATIENCE_SECONDS,
+    ).returncode
+
+
+def until(holds: object, complaint: str) -> None:
+    assert callable(holds)
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < give_up, complaint
+
+
+def is_unavailable(client: Client, api_key: str) -> bool:
+    try:
+        client.authenticate(api_key)
+    except Unavailable:
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_an_outage_is_invisible_for_a_lease_and_fails_closed_after_it(directory: Path) -> None:
+    """Threats 1, 19 and 25: nothing is answered from a memory that nobody vouches for,
+    nobody waits for what cannot come, and nothing is to be done by hand afterwards."""
+    server = Served(directory, SETTINGS)
+    try:
+        with (
+            sidecar_of(server) as target,
+            Client(target, token=server.root_key) as client,
+            Client(server.target, token=server.root_key) as operator,
+        ):
+            made = operator.create_key(keyspace="demo", account_id="a", scopes=["vps:read"])
+            assert client.authenticate(made.api_key)
+            listed = [one.kind.value for one in operator.list_replicas().items]
+            assert listed == ["sidecar"]
+            gone = operator.create_key(keyspace="demo", account_id="a", scopes=["vps:read"])
+            assert client.authenticate(gone.api_key)
+            operator.revoke_key(gone.key.key_id)
+            assert not client.authenticate(gone.api_key)
+
+            server.stop()
+            stopped = time.monotonic()
+            # Two thirds of a lease are certain: renewals come every third.
+            while time.monotonic() < stopped + LEASE_SECONDS / 2:
+                assert client.authenticate(made.api_key)
+            until(lambda: is_unavailable(client, made.api_key), "it goes on without a lease")
+            assert time.monotonic() - stopped < LEASE_SECONDS + 10
+            began = time.monotonic()
+            for _ in range(5):
+                assert is_unavailable(client, made.api_key)
+            assert time.monotonic() - began < 5, "each check waits for what cannot come"
+            until(lambda: health(target) == 1, "health does not tell of the lease")
+
+            server = Served(directory, SETTINGS)
+            until(lambda: not is_unavailable(client, made.api_key), "it does not heal")
+            assert client.authenticate(made.api_key)
+            assert not client.authenticate(gone.api_key)
+            until(lambda: health(target) == 0, "health does not tell of the new lease")
+            log = (directory / "sidecar.log").read_text()
+            assert "the lease has run out" in log
+            assert "the lease is back" in log
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KEYFENCE_DATABASE_URL", "postgresql://localhost/x"),
+        ("KEYFENCE_BOOTSTRAP_KEYSPACES", "demo.yaml"),
+        ("KEYFENCE_PEPPER", "1:AAAA"),
+        ("KEYFENCE_ROOT_KEY", "kfop_x"),
+        ("KEYFENCE_WORKERS", "2"),
+    ],
+)
+def test_what_makes_no_sense_for_a_sidecar_is_refused_by_name(
+    directory: Path, name: str, value: str
+) -> None:
+    """Whoever sets it believes that it does something."""
+    ended = refusal(directory, "sidecar", KEYFENCE_UPSTREAM="127.0.0.1:1", **{name: value})
+    assert name in ended
+    assert "a sidecar has no store" in ended
+
+
+def test_a_sidecar_of_nobody_and_a_server_with_an_upstream_are_refused(directory: Path) -> None:
+    assert "KEYFENCE_UPSTREAM or --upstream" in refusal(directory, "sidecar")
+    serving = refusal(directory, "serve", KEYFENCE_UPSTREAM="127.0.0.1:1")
+    assert "KEYFENCE_UPSTREAM is for `keyfence sidecar`" in serving
+
+
+def refusal(directory: Path, command: str, **settings: str) -> str:
+    ended = subprocess.run(
+        [*COMMAND, command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        timeout=PATIENCE_SECONDS,
+        env=environment_without_settings({"KEYFENCE_LISTEN": "127.0.0.1:0", **settings}),
+    )
+    assert ended.returncode == 2, ended
+    return ended.stderr
