@@ -254,7 +254,7 @@ class Pipeline:
                 def peer() -> str:
                     return address_of(context.peer(), metadata)
 
-                request_id: str | None = None
+                request_id = None
                 if mutates:
                     request_id = request_ids.request_id_of(metadata)
                     context.set_trailing_metadata(((request_ids.HEADER, request_id),))
