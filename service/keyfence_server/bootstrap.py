@@ -46,6 +46,7 @@ from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Plaintext
+from keyfence_server.lease_watch import LeaseWatch
 from keyfence_server.membership import (
     Conversions,
     Membership,
@@ -81,6 +82,7 @@ from keyfence_server.rpc.server import CannotListen, RpcServer
 from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import SHUTTING_DOWN
 from keyfence_server.rpc.tracing import Tracing
+from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredFence
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
 from keyfence_server.telemetry.metrics import MetricsServer, Sources
 
@@ -126,6 +128,7 @@ class Back:
     membership: Membership
     digests: Digests
     store_stats: StoreStats
+    fence_stats: FenceStats
     own_services: list[Service] = field(default_factory=list)
     register: Register | None = None
     mutations: Mutations | None = None
@@ -150,6 +153,7 @@ class RunningServer:
     _server: RpcServer
     _gate: Gate
     _health: Health
+    _watch: LeaseWatch
     _reflection: Reflection | None
     _mutations: Mutations | None
     _hub: DownstreamHub
@@ -157,6 +161,7 @@ class RunningServer:
 
     def say_not_serving(self) -> None:
         """Has health say that the server does not serve, though it goes on doing so."""
+        self._watch.end()
         self._health.set_serving(False)
 
     async def stop(self, grace_seconds: float | None = None) -> None:
@@ -168,6 +173,7 @@ class RunningServer:
             grace_seconds: how long the calls have; None for not at all.
         """
         self._gate.shut(SHUTTING_DOWN)
+        self._watch.end()
         self._health.close()
         if self._reflection is not None:
             self._reflection.close()
@@ -237,12 +243,16 @@ async def _start(
         settings.limits(),
     )
     addresses = _listen(server, settings, certificate, resources)
-    metrics_port = _serve_metrics(settings, back, rpc_stats, gate, health, resources)
+    watch = LeaseWatch(
+        back.membership.is_live, health.set_serving, settings.lease_terms(), SystemBootClock()
+    )
+    metrics_port = _serve_metrics(settings, back, watch, rpc_stats, gate, health, resources)
     # A start that is refused for its sockets or its certificate is not the first one yet:
     # the one that succeeds says what to do with the credential.
     first_start = await back.first_start() if back.first_start is not None else None
     await server.start()
-    health.set_serving(True)
+    watch.look()
+    _run_in_background(watch.run(), resources)
     return RunningServer(
         addresses=addresses,
         metrics_port=metrics_port,
@@ -251,6 +261,7 @@ async def _start(
         _server=server,
         _gate=gate,
         _health=health,
+        _watch=watch,
         _reflection=reflection,
         _mutations=back.mutations,
         _hub=back.membership.hub,
@@ -268,6 +279,7 @@ async def _open_authority(
         resources.callback(lock_database(settings, database).release)
     peppers = provide_peppers(settings, database)
     store_stats = StoreStats()
+    fence_stats = FenceStats()
     options = StoreOptions(pool_size=settings.database_connections)
     opened = await open_store(settings.store_url(), options=options)
     resources.push_async_callback(opened.close)
@@ -278,9 +290,10 @@ async def _open_authority(
     membership = (
         alone(cache, store, settings.lease_terms())
         if is_alone
-        else among_others(settings, cache, store, opened, settings.lease_terms())
+        else among_others(settings, cache, store, opened, settings.lease_terms(), fence_stats)
     )
-    mutations = Mutations(store, membership.fence, clock)
+    fence = MeasuredFence(membership.fence, fence_stats, settings.lease_terms())
+    mutations = Mutations(store, fence, clock)
     apply_keyspace = ApplyKeyspace(store, mutations, clock)
     first_start = FirstStart(mutations, peppers, clock)
 
@@ -291,6 +304,7 @@ async def _open_authority(
         membership=membership,
         digests=peppers,
         store_stats=store_stats,
+        fence_stats=fence_stats,
         own_services=[
             KeyService(
                 CreateKey(mutations, peppers, clock),
@@ -330,6 +344,7 @@ async def _open_sidecar(settings: Settings, resources: AsyncExitStack) -> Back:
         ),
         digests=PresentedDigests(),
         store_stats=StoreStats(),
+        fence_stats=FenceStats(),
     )
 
 
@@ -406,6 +421,7 @@ def _listen(
 def _serve_metrics(
     settings: Settings,
     back: Back,
+    watch: LeaseWatch,
     rpc_stats: RpcStats,
     gate: Gate,
     health: Health,
@@ -420,6 +436,11 @@ def _serve_metrics(
         cache=back.membership.cache,
         calls_under_way=lambda: gate.under_way,
         is_serving=lambda: health.is_serving,
+        fence=back.fence_stats,
+        holders=lambda: len(back.membership.hub.grantor.holders),
+        lease_left=back.membership.lease_left,
+        lease_losses=lambda: watch.losses,
+        seconds_without_lease=lambda: watch.seconds_without,
     )
     host, _, port = text.rpartition(":")
     try:

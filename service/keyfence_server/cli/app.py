@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 
 from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile
 from keyfence_server.adapters.keyspace_files.source_text import printable
-from keyfence_server.cli import checks, keys, keyspaces, scopes, server
+from keyfence_server.cli import checks, keys, keyspaces, replicas, scopes, server
 from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
@@ -37,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 app.command()(server.serve)
+app.command()(server.sidecar)
 app.command()(server.migrate)
 app.command()(server.health)
 app.command()(server.root_key)
@@ -45,6 +46,7 @@ app.add_typer(keys.app, name="keys")
 app.command()(checks.check)
 app.command()(checks.whoami)
 app.add_typer(scopes.app, name="scopes")
+app.command()(replicas.replicas)
 
 
 def _print_version(wanted: bool) -> None:

@@ -25,7 +25,13 @@ from keyfence.v1 import (
     principal_pb2,
     reason_pb2,
 )
+from keyfence.v1 import replication_service_pb2 as replication
 
+_HOLDER_KINDS: Final = {
+    replication.HOLDER_KIND_SERVER: results.HolderKind.SERVER,
+    replication.HOLDER_KIND_SIDECAR: results.HolderKind.SIDECAR,
+    replication.HOLDER_KIND_SDK: results.HolderKind.SDK,
+}
 _REASONS: Final[Mapping[int, results.Reason]] = {
     number: results.Reason(name.removeprefix("REASON_"))
     for name, number in reason_pb2.Reason.items()
@@ -133,6 +139,25 @@ def principal(message: principal_pb2.Principal) -> results.Principal:
         parent_key_id=message.parent_key_id,
         labels=dict(message.labels),
         bound_keyspaces=tuple(message.bound_keyspaces),
+    )
+
+
+def replicas(message: replication.ListReplicasResponse) -> results.Replicas:
+    """The answer to `ListReplicas`."""
+    return results.Replicas(
+        items=tuple(map(_replica, message.replicas)), head_revision=message.head_revision
+    )
+
+
+def _replica(message: replication.Replica) -> results.Replica:
+    return results.Replica(
+        holder_id=message.holder_id,
+        kind=_HOLDER_KINDS.get(message.kind, results.HolderKind.UNRECOGNIZED),
+        display_name=message.display_name,
+        grantor_id=message.grantor_id,
+        applied_revision=message.applied_revision,
+        lease_age=message.lease_age.ToTimedelta() if message.HasField("lease_age") else None,
+        join_time=_time(message.join_time) if message.HasField("join_time") else None,
     )
 
 
