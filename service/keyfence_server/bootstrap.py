@@ -29,6 +29,7 @@ from keyfence_server.backs.sidecar import open_sidecar
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
+from keyfence_server.lease_watch import LeaseWatch
 from keyfence_server.provisioning import CannotStart
 from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.authorization import AuthorizationService
@@ -75,6 +76,7 @@ class RunningServer:
     _server: RpcServer
     _gate: Gate
     _health: Health
+    _watch: LeaseWatch
     _reflection: Reflection | None
     _mutations: Mutations | None
     _hub: DownstreamHub
@@ -82,6 +84,7 @@ class RunningServer:
 
     def say_not_serving(self) -> None:
         """Has health say that the server does not serve, though it goes on doing so."""
+        self._watch.end()
         self._health.set_serving(False)
 
     async def stop(self, grace_seconds: float | None = None) -> None:
@@ -93,6 +96,7 @@ class RunningServer:
             grace_seconds: how long the calls have; None for not at all.
         """
         self._gate.shut(SHUTTING_DOWN)
+        self._watch.end()
         self._health.close()
         if self._reflection is not None:
             self._reflection.close()
@@ -164,12 +168,16 @@ async def _start(
         settings.limits(),
     )
     addresses = _listen(server, settings, certificate, resources)
-    metrics_port = _serve_metrics(settings, back, rpc_stats, gate, health, resources)
+    watch = LeaseWatch(
+        back.membership.is_live, health.set_serving, settings.lease_terms(), SystemBootClock()
+    )
+    metrics_port = _serve_metrics(settings, back, watch, rpc_stats, gate, health, resources)
     # A start that is refused for its sockets or its certificate is not the first one yet:
     # the one that succeeds says what to do with the credential.
     first_start = await back.first_start() if back.first_start is not None else None
     await server.start()
-    health.set_serving(True)
+    watch.look()
+    _run_in_background(watch.run(), resources)
     return RunningServer(
         addresses=addresses,
         metrics_port=metrics_port,
@@ -178,6 +186,7 @@ async def _start(
         _server=server,
         _gate=gate,
         _health=health,
+        _watch=watch,
         _reflection=reflection,
         _mutations=back.mutations,
         _hub=back.membership.hub,
@@ -238,6 +247,7 @@ def _listen(
 def _serve_metrics(
     settings: Settings,
     back: Back,
+    watch: LeaseWatch,
     rpc_stats: RpcStats,
     gate: Gate,
     health: Health,
@@ -254,6 +264,11 @@ def _serve_metrics(
         write_behind=back.notes,
         calls_under_way=lambda: gate.under_way,
         is_serving=lambda: health.is_serving,
+        fence=back.fence_stats,
+        holders=lambda: len(back.membership.hub.grantor.holders),
+        lease_left=back.membership.lease_left,
+        lease_losses=lambda: watch.losses,
+        seconds_without_lease=lambda: watch.seconds_without,
     )
     host, _, port = text.rpartition(":")
     try:

@@ -39,6 +39,13 @@ from keyfence_server.telemetry.logs import LogFormat, LogLevel
 PREFIX: Final = "KEYFENCE_"
 DATABASE_FILE: Final = "keyfence.db"
 MAX_PORT: Final = 65_535
+_OF_AUTHORITIES: Final = (
+    "database_url",
+    "bootstrap_keyspaces",
+    "pepper",
+    "pepper_file",
+    "root_key",
+)
 
 _OF_CLIENTS: Final = frozenset(
     PREFIX + name for name in ("TARGET", "TOKEN", "TOKEN_FILE", "CA_FILE", "TRACEBACK")
@@ -267,6 +274,7 @@ class Settings(BaseSettings):
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
             raise ValueError("KEYFENCE_TLS_CLIENT_CA_FILE needs KEYFENCE_TLS_CERT_FILE")
         self._check_workers()
+        self._check_sidecar()
         exposed = [
             str(address)
             for address in self.addresses()
@@ -280,6 +288,23 @@ class Settings(BaseSettings):
                 "else encrypts, set KEYFENCE_INSECURE_PLAINTEXT=true"
             )
         return self
+
+    def _check_sidecar(self) -> None:
+        if self.upstream is None:
+            return
+        given = [name for name in _OF_AUTHORITIES if getattr(self, name)]
+        if self.workers > 1:
+            given.append("workers")
+        if given:
+            names = ", ".join(PREFIX + name.upper() for name in given)
+            raise ValueError(
+                f"{names}: a sidecar has no store, no secrets of its own and one process; unset "
+                "it, or unset KEYFENCE_UPSTREAM to run a server"
+            )
+        if self.upstream_token is not None and self.upstream_token_file is not None:
+            raise ValueError(
+                "KEYFENCE_UPSTREAM_TOKEN and KEYFENCE_UPSTREAM_TOKEN_FILE: set one of them"
+            )
 
     def _check_workers(self) -> None:
         if self.workers == 1:

@@ -37,6 +37,7 @@ from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.config import Settings
+from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredRegister
 
 FOREVER = float("inf")
 
@@ -60,6 +61,7 @@ class Membership:
         hub: the holders downstream of this process.
         start: begins to follow the store. Nothing may be answered before it returns.
         is_live: whether this process may answer from memory at this moment.
+        lease_left: for how many seconds it may; infinity where it needs no lease.
     """
 
     process_id: str
@@ -68,6 +70,7 @@ class Membership:
     hub: DownstreamHub
     start: Callable[[AsyncExitStack], Awaitable[None]]
     is_live: Callable[[], bool]
+    lease_left: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +106,23 @@ def alone(cache: FactCache, store: Store, terms: LeaseTerms) -> AuthorityMembers
         register=None,
         start=start,
         is_live=lambda: True,
+        lease_left=lambda: FOREVER,
     )
 
 
 def among_others(
-    settings: Settings, cache: FactCache, store: Store, opened: Registered, terms: LeaseTerms
+    settings: Settings,
+    cache: FactCache,
+    store: Store,
+    opened: Registered,
+    terms: LeaseTerms,
+    stats: FenceStats,
 ) -> AuthorityMembership:
     """The membership of one of several processes on a store."""
     clock = SystemBootClock()
     lease = HolderLease()
     hub = DownstreamHub(Grantor(terms), clock, lambda: lease.until)
-    register = opened.register()
+    register = MeasuredRegister(opened.register(), stats)
     process_id = _new_process_id()
     replica = Replica(
         process_id,
@@ -141,6 +150,7 @@ def among_others(
         register=register,
         start=start,
         is_live=lambda: lease.is_live(clock.now()),
+        lease_left=lambda: max(0.0, lease.until - clock.now()),
     )
 
 
@@ -187,6 +197,7 @@ def downstream_of(
         hub=hub,
         start=start,
         is_live=lambda: lease.is_live(clock.now()),
+        lease_left=lambda: max(0.0, lease.until - clock.now()),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from application.authority import ACME, PEPPERS
 from keyfence_server.application.audit import key_event
-from keyfence_server.application.callers import Caller
+from keyfence_server.application.callers import Operator
 from keyfence_server.application.mutations import Done, Effect
 from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable, Transaction
 from keyfence_server.application.update_key import KeyUpdate
@@ -69,7 +69,7 @@ _ROOT: Final = make_key(
     granted_scopes=("*",),
     bound_keyspaces=("*",),
 )
-_OPERATOR: Final = Caller(compile_facts((_ROOT,), SYSTEM_KEYSPACE))
+_OPERATOR: Final = Operator(compile_facts((_ROOT,), SYSTEM_KEYSPACE))
 
 
 def _at_first() -> Contents:

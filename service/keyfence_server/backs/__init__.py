@@ -16,6 +16,7 @@ from keyfence_server.coherence.ports import Register
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.membership import Membership
 from keyfence_server.rpc.pipeline import Service
+from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
 
 
@@ -55,6 +56,7 @@ class Back:
     rate_limit_stats: RateLimitStats
     notes: WriteBehind
     store_stats: StoreStats
+    fence_stats: FenceStats
     own_services: list[Service] = field(default_factory=list)
     sessions: PresentedSessions | None = None
     register: Register | None = None

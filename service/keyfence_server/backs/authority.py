@@ -52,6 +52,7 @@ from keyfence_server.rpc.audit import AuditService
 from keyfence_server.rpc.keys import KeyService
 from keyfence_server.rpc.keyspaces import KeyspaceService
 from keyfence_server.rpc.pipeline import Service
+from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredFence
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
 
 
@@ -79,6 +80,7 @@ async def open_authority(
     )
     resources.callback(passwords.close)
     store_stats = StoreStats()
+    fence_stats = FenceStats()
     options = StoreOptions(pool_size=settings.database_connections)
     opened = await open_store(settings.store_url(), options=options)
     resources.push_async_callback(opened.close)
@@ -89,9 +91,10 @@ async def open_authority(
     membership = (
         alone(cache, store, settings.lease_terms())
         if is_alone
-        else among_others(settings, cache, store, opened, settings.lease_terms())
+        else among_others(settings, cache, store, opened, settings.lease_terms(), fence_stats)
     )
-    mutations = Mutations(store, membership.fence, clock)
+    fence = MeasuredFence(membership.fence, fence_stats, settings.lease_terms())
+    mutations = Mutations(store, fence, clock)
     counter = _open_shared_counter(settings, resources)
     rate_limits = RateLimits(clock, MemoryCounter(clock), counter, settings.rate_limit_on_failure)
     # Passwords are never tried unthrottled, whatever the setting says of keys.
@@ -113,6 +116,7 @@ async def open_authority(
         rate_limit_stats=rate_limits.stats,
         notes=notes,
         store_stats=store_stats,
+        fence_stats=fence_stats,
         own_services=[
             *_key_services(store, mutations, apply_keyspace, peppers, clock),
             AccountService(

@@ -24,6 +24,7 @@ from keyfence_server.rpc.convert.replication import (
     lineage_from,
     uses_of,
 )
+from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
 
 _log = structlog.get_logger("keyfence")
@@ -56,4 +57,5 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
         rate_limit_stats=RateLimitStats(),
         notes=WriteBehind(UpstreamNotes(upstream, uses_of), clock, days_kept=settings.usage_days),
         store_stats=StoreStats(),
+        fence_stats=FenceStats(),
     )

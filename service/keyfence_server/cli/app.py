@@ -18,7 +18,17 @@ from typer.exceptions import TyperException
 
 from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile
 from keyfence_server.adapters.keyspace_files.source_text import printable
-from keyfence_server.cli import accounts, audit, checks, gateway, keys, keyspaces, scopes, server
+from keyfence_server.cli import (
+    accounts,
+    audit,
+    checks,
+    gateway,
+    keys,
+    keyspaces,
+    replicas,
+    scopes,
+    server,
+)
 from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
@@ -37,6 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 app.command()(server.serve)
+app.command()(server.sidecar)
 app.command()(server.migrate)
 app.command()(server.health)
 app.command()(gateway.gateway)
@@ -48,6 +59,7 @@ app.command()(checks.whoami)
 app.add_typer(scopes.app, name="scopes")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(audit.app, name="audit")
+app.command()(replicas.replicas)
 
 
 def _print_version(wanted: bool) -> None:

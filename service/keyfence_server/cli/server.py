@@ -90,6 +90,15 @@ def serve(
         insecure_plaintext=insecure_plaintext,
     )
     settings = _load_settings()
+    if settings.upstream is not None:
+        raise Failure(
+            "KEYFENCE_UPSTREAM is for `keyfence sidecar`; unset it to serve from a store",
+            ExitCode.WRONG_INPUT,
+        )
+    _run(settings)
+
+
+def _run(settings: Settings) -> None:
     from keyfence_server.provisioning import CannotStart
     from keyfence_server.workers import run
 
@@ -97,6 +106,58 @@ def serve(
         run(settings)
     except CannotStart as error:
         raise Failure(f"cannot start: {error}", ExitCode.CONFLICT) from None
+
+
+def sidecar(
+    upstream: Annotated[
+        str | None,
+        _setting("UPSTREAM", "TARGETS", "Servers to answer for, separated by commas."),
+    ] = None,
+    listen: Annotated[
+        str | None, _setting("LISTEN", "ADDRESS", "Where to listen: HOST:PORT or unix:/PATH.")
+    ] = None,
+    upstream_token_file: Annotated[
+        str | None,
+        _setting("UPSTREAM_TOKEN_FILE", "PATH", "The file with the sidecar's own credential."),
+    ] = None,
+    upstream_ca_file: Annotated[
+        str | None, _setting("UPSTREAM_CA_FILE", "PATH", "PEM, whom to trust upstream.")
+    ] = None,
+    metrics_listen: Annotated[
+        str | None, _setting("METRICS_LISTEN", "HOST:PORT", "Where to serve metrics.")
+    ] = None,
+    log_format: Annotated[
+        str | None, _setting("LOG_FORMAT", "auto|json|console", "How log lines look.")
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        _setting("LOG_LEVEL", "debug|info|warning|error", "What is worth a line."),
+    ] = None,
+) -> None:
+    """Run a sidecar: it answers checks beside an application, for servers elsewhere.
+
+    It keeps what it learns in memory, under a lease from upstream, and nothing on disk. The
+    credential needs the scopes `keys:check` and `replication:sync`, and to be bound to the
+    keyspaces that are asked about. Each option is a setting, as for `keyfence serve`.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    _override(
+        upstream=upstream,
+        listen=listen,
+        upstream_token_file=upstream_token_file,
+        upstream_ca_file=upstream_ca_file,
+        metrics_listen=metrics_listen,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    settings = _load_settings()
+    if not settings.upstream_targets():
+        raise Failure(
+            "KEYFENCE_UPSTREAM or --upstream: name the servers to answer for, for example "
+            "keyfence-1:50051,keyfence-2:50051",
+            ExitCode.WRONG_INPUT,
+        )
+    _run(settings)
 
 
 def migrate(

@@ -30,6 +30,7 @@ from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.rpc.stats import LATENCY_BOUNDS, Latencies, RpcStats
+from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
 
 
@@ -44,6 +45,11 @@ class Sources:
     write_behind: WriteBehind
     calls_under_way: Callable[[], int]
     is_serving: Callable[[], bool]
+    fence: FenceStats
+    holders: Callable[[], int]
+    lease_left: Callable[[], float]
+    lease_losses: Callable[[], int]
+    seconds_without_lease: Callable[[], float]
 
 
 _CACHE_COUNTERS: Final = (
@@ -69,6 +75,8 @@ class KeyfenceCollector(Collector):
         yield from self._of_store()
         yield from self._of_rate_limits()
         yield from self._of_write_behind()
+        yield from self._of_lease()
+        yield from self._of_fence()
 
     def _of_calls(self) -> Iterator[Metric]:
         sources = self._sources
@@ -180,6 +188,60 @@ class KeyfenceCollector(Collector):
             "keyfence_write_behind_left_out",
             "Uses and events that were given up, since the store was away for too long.",
             value=notes.uses.left_out + notes.events_left_out,
+        )
+
+    def _of_lease(self) -> Iterator[Metric]:
+        sources = self._sources
+        left = sources.lease_left()
+        yield GaugeMetricFamily(
+            "keyfence_lease_live",
+            "Whether this process may answer from memory: 1 or 0.",
+            value=int(left > 0),
+        )
+        yield GaugeMetricFamily(
+            "keyfence_lease_left_seconds",
+            "For how long it may, if nothing renews its lease; infinite where it needs none.",
+            value=left,
+        )
+        yield CounterMetricFamily(
+            "keyfence_lease_losses", "How often the lease ran out.", value=sources.lease_losses()
+        )
+        yield CounterMetricFamily(
+            "keyfence_lease_lost_seconds",
+            "For how long there was none, counted when it came back.",
+            value=sources.seconds_without_lease(),
+        )
+        yield CounterMetricFamily(
+            "keyfence_lease_renewals",
+            "Renewals of the lease that the store granted.",
+            value=sources.fence.renewals,
+        )
+        yield CounterMetricFamily(
+            "keyfence_lease_failed_renewals",
+            "Renewals that the store refused or did not answer.",
+            value=sources.fence.failed_renewals,
+        )
+
+    def _of_fence(self) -> Iterator[Metric]:
+        stats = self._sources.fence
+        seconds = HistogramMetricFamily(
+            "keyfence_fence_seconds",
+            "From the commit of a mutation until nobody answers from before it, by what that "
+            "was known from: everybody's acknowledgement, or the time that leases last.",
+            labels=["by"],
+        )
+        _add(seconds, ["acknowledgements"], stats.by_acknowledgements)
+        _add(seconds, ["time"], stats.by_time)
+        yield seconds
+        yield GaugeMetricFamily(
+            "keyfence_holders",
+            "Sidecars and caches in clients that hold a lease from this process.",
+            value=self._sources.holders(),
+        )
+        yield CounterMetricFamily(
+            "keyfence_processes_struck_off",
+            "Processes on the store that this one took off the register for their silence.",
+            value=stats.struck_off,
         )
 
 

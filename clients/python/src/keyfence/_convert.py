@@ -29,7 +29,13 @@ from keyfence.v1 import (
     reason_pb2,
 )
 from keyfence.v1 import authorization_service_pb2 as authorization
+from keyfence.v1 import replication_service_pb2 as replication
 
+_HOLDER_KINDS: Final = {
+    replication.HOLDER_KIND_SERVER: results.HolderKind.SERVER,
+    replication.HOLDER_KIND_SIDECAR: results.HolderKind.SIDECAR,
+    replication.HOLDER_KIND_SDK: results.HolderKind.SDK,
+}
 _REASONS: Final[Mapping[int, results.Reason]] = {
     number: results.Reason(name.removeprefix("REASON_"))
     for name, number in reason_pb2.Reason.items()
@@ -226,6 +232,25 @@ def _rate_limit_status(message: rate_limit_pb2.RateLimitStatus) -> results.RateL
         window=message.window.ToTimedelta(),
         subject=_SUBJECTS.get(message.subject, results.RateLimitSubject.UNRECOGNIZED),
         count=_COUNTS.get(message.count, results.RateLimitCount.UNRECOGNIZED),
+    )
+
+
+def replicas(message: replication.ListReplicasResponse) -> results.Replicas:
+    """The answer to `ListReplicas`."""
+    return results.Replicas(
+        items=tuple(map(_replica, message.replicas)), head_revision=message.head_revision
+    )
+
+
+def _replica(message: replication.Replica) -> results.Replica:
+    return results.Replica(
+        holder_id=message.holder_id,
+        kind=_HOLDER_KINDS.get(message.kind, results.HolderKind.UNRECOGNIZED),
+        display_name=message.display_name,
+        grantor_id=message.grantor_id,
+        applied_revision=message.applied_revision,
+        lease_age=message.lease_age.ToTimedelta() if message.HasField("lease_age") else None,
+        join_time=_time(message.join_time) if message.HasField("join_time") else None,
     )
 
 

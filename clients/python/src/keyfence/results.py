@@ -464,3 +464,46 @@ class LoggedIn:
     session: Session
     account: Account
     revision: int
+
+
+class HolderKind(StrEnum):
+    """What answers checks from memory."""
+
+    SERVER = "server"
+    SIDECAR = "sidecar"
+    SDK = "sdk"
+    UNRECOGNIZED = "unrecognized"
+    """One that this version of the library does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """Somebody who answers checks from memory, as their grantor sees them.
+
+    Attributes:
+        grantor_id: who grants the lease; empty for the store itself.
+        applied_revision: up to where every change has been acknowledged.
+        lease_age: how long ago the lease was renewed; None where the grantor cannot tell.
+        join_time: None where the grantor cannot tell.
+    """
+
+    holder_id: str
+    kind: HolderKind
+    display_name: str
+    grantor_id: str
+    applied_revision: int
+    lease_age: timedelta | None
+    join_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """Everybody who answers checks from memory, as one server knows them.
+
+    Attributes:
+        items: each after the one that it is downstream of.
+        head_revision: the newest revision; how far somebody is behind is counted from it.
+    """
+
+    items: tuple[Replica, ...]
+    head_revision: int

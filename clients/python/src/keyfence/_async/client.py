@@ -35,6 +35,7 @@ from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import key_service_pb2 as keys
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import keyspace_service_pb2 as keyspaces
+from keyfence.v1 import replication_service_pb2 as replication
 
 _BEFORE_AND_AFTER_FILLING: Final = 2
 
@@ -318,6 +319,18 @@ class AsyncClient:
         )
         response = await self._call(_rpcs.GET_KEY_USAGE, request, timeout_seconds)
         return tuple(map(_convert.usage_day, response.days))
+
+    async def list_replicas(self, *, timeout_seconds: float | None = None) -> results.Replicas:
+        """Lists who answers checks from memory, and how far behind each of them is.
+
+        The token needs the scope `replication:read`. A server knows all the servers on its
+        store, and the sidecars and SDK caches that are connected to itself.
+
+        Raises:
+            Unavailable: the store cannot be asked.
+        """
+        request = replication.ListReplicasRequest()
+        return _convert.replicas(await self._call(_rpcs.LIST_REPLICAS, request, timeout_seconds))
 
     def list_keys(
         self,

@@ -1,0 +1,78 @@
+"""`keyfence replicas`: who answers checks from memory, and how far behind each of them is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import typer
+
+from keyfence_server.cli.connection import connect
+from keyfence_server.cli.output import (
+    Output,
+    OutputOption,
+    moment,
+    plain,
+    print_table,
+    say_json,
+)
+
+if TYPE_CHECKING:
+    from keyfence.results import Replica, Replicas
+
+_COLUMNS = ("HOLDER", "KIND", "NAME", "LEASE FROM", "RENEWED", "REVISION", "BEHIND", "JOINED")
+
+
+def replicas(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """List who answers checks from memory: servers, sidecars, caches in clients.
+
+    A server knows all servers on its store, and the sidecars and caches that are connected
+    to itself: ask each server for its own. Whoever stays behind makes revocations wait,
+    until its lease has run out. The credential needs the scope `replication:read`.
+    """
+    with connect(context) as client:
+        found = client.list_replicas()
+    if output is Output.JSON:
+        say_json(_document(found))
+        return
+    print_table(_COLUMNS, [_row(one, found.head_revision) for one in found.items])
+
+
+def _behind(one: Replica, head: int) -> int:
+    return max(0, head - one.applied_revision)
+
+
+def _row(one: Replica, head: int) -> tuple[str, ...]:
+    return (
+        one.holder_id,
+        one.kind.value,
+        one.display_name,
+        one.grantor_id or "the store",
+        _age(one.lease_age),
+        str(one.applied_revision),
+        str(_behind(one, head)),
+        moment(one.join_time),
+    )
+
+
+def _age(age: timedelta | None) -> str:
+    return "" if age is None else f"{age.total_seconds():.1f} s ago"
+
+
+def _document(found: Replicas) -> dict[str, object]:
+    return {
+        "head_revision": found.head_revision,
+        "replicas": [
+            {
+                "holder_id": one.holder_id,
+                "kind": one.kind.value,
+                "display_name": one.display_name,
+                "grantor_id": one.grantor_id,
+                "applied_revision": one.applied_revision,
+                "revisions_behind": _behind(one, found.head_revision),
+                "lease_age_seconds": one.lease_age.total_seconds() if one.lease_age else None,
+                "join_time": plain(one.join_time) if one.join_time else None,
+            }
+            for one in found.items
+        ],
+    }

@@ -1,0 +1,90 @@
+"""Says aloud when a process may no longer answer from memory, and when it may again.
+
+Health follows the lease with patience both ways: a lease that is late by a renewal is no
+reason to send every client elsewhere, and one that has just come back may go again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from keyfence_server.coherence.ports import BootClock
+from keyfence_server.coherence.terms import LeaseTerms
+
+_LOOKS_PER_RENEWAL: Final = 4
+
+_log = structlog.get_logger("keyfence")
+
+
+class LeaseWatch:
+    """Looks at the lease, and tells the logs, the metrics and health.
+
+    Health says that the process does not serve when the lease has been gone for a whole L,
+    and that it serves when it has been there for a third of one. At the start there is none
+    yet, and the first one counts at once.
+
+    Attributes:
+        losses: how often the lease has run out.
+        seconds_without: for how long there was none, in all, since the first one; up to the
+            last time that it came back.
+    """
+
+    def __init__(
+        self,
+        is_live: Callable[[], bool],
+        set_serving: Callable[[bool], None],
+        terms: LeaseTerms,
+        clock: BootClock,
+    ) -> None:
+        self._is_live = is_live
+        self._set_serving = set_serving
+        self._terms = terms
+        self._clock = clock
+        self._since = float("-inf")
+        self._was_live = False
+        self._says_serving = False
+        self._has_ended = False
+        self.losses = 0
+        self.seconds_without = 0.0
+
+    def end(self) -> None:
+        """Leaves health alone from now on: the process is about to stop."""
+        self._has_ended = True
+
+    async def run(self) -> None:
+        """Watches until it is cancelled."""
+        while True:
+            self.look()
+            pause = self._terms.renewal_interval / _LOOKS_PER_RENEWAL
+            await self._clock.sleep_until(self._clock.now() + pause)
+
+    def look(self) -> None:
+        """Looks once."""
+        now = self._clock.now()
+        live = self._is_live()
+        if live is not self._was_live:
+            self._turn(live, now)
+        patience = self._terms.renewal_interval if live else self._terms.length
+        if live is not self._says_serving and now - self._since >= patience:
+            self._say(live)
+
+    def _turn(self, live: bool, now: float) -> None:
+        if not live:
+            self.losses += 1
+            _log.warning("the lease has run out: nothing is answered from memory until it is back")
+        elif self.losses:
+            self.seconds_without += now - self._since
+            _log.info("the lease is back", seconds_without=round(now - self._since, 1))
+        else:
+            # Nobody has been told anything yet that this could contradict.
+            self._say(live)
+        self._was_live = live
+        self._since = now
+
+    def _say(self, serving: bool) -> None:
+        self._says_serving = serving
+        if not self._has_ended:
+            self._set_serving(serving)
