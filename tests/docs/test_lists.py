@@ -30,6 +30,7 @@ from keyfence_server.config import PREFIX, Settings
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import CODE_BY_REASON
+from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
 from keyfence_server.telemetry.metrics import KeyfenceCollector, Sources
 from support.clock import FrozenClock
@@ -73,6 +74,11 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
             write_behind=WriteBehind(unused, FrozenClock(), days_kept=1),
             calls_under_way=lambda: 0,
             is_serving=lambda: True,
+            fence=FenceStats(),
+            holders=lambda: 0,
+            lease_left=lambda: 1.0,
+            lease_losses=lambda: 0,
+            seconds_without_lease=lambda: 0.0,
         )
     )
     listed = {

@@ -26,9 +26,11 @@ from keyfence_server.coherence.ports import (
     Standing,
     StruckOff,
 )
+from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import Session, SessionId
 from simulation.loop import Process, SimulatedLoop
 from support.clock import START
 
@@ -245,6 +247,18 @@ class SimulatedSnapshot:
             return self._line(next(found, None))
 
         return await self._read(find)
+
+    async def find_owner_state(self, key: Key) -> AccountState | None:
+        """No account is registered here."""
+        return None
+
+    async def find_session(self, session_id: SessionId) -> Session | None:
+        """Nobody logs in here."""
+        return None
+
+    async def find_account(self, account_id: AccountId) -> Account | None:
+        """No account is registered here."""
+        return None
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         return await self._read(lambda: self.contents.keyspaces.get(name))

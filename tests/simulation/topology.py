@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from typing import Any, Final
 
@@ -17,10 +18,11 @@ from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.mutations import Mutations
-from keyfence_server.application.ports import FactSource, StoreUnavailable
+from keyfence_server.application.ports import AuditEvent, FactSource, StoreUnavailable, UseToAdd
 from keyfence_server.application.presented_keys import Digests, PresentedKeys
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
@@ -41,6 +43,16 @@ from support.clock import FrozenClock
 
 CONNECT_SECONDS: Final = 0.5
 SCOPE: Final = "vps:read"
+
+
+class NoNotes:
+    """Where nothing is written down."""
+
+    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        """Nothing."""
+
+    async def append_events(self, events: Sequence[AuditEvent]) -> None:
+        """Nothing."""
 
 
 @dataclass(kw_only=True)
@@ -99,7 +111,13 @@ class Grants:
     def offer(self, register: Register | None, clock: BootClock, name: str) -> None:
         """Begins to serve those downstream."""
         self.service = ReplicationService(
-            self.hub, self.source, self.presented, register, clock, grantor_id=name
+            self.hub,
+            self.source,
+            self.presented,
+            register,
+            clock,
+            WriteBehind(NoNotes(), FrozenClock(), days_kept=1),
+            grantor_id=name,
         )
         self.is_up = True
 
