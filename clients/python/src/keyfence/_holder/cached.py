@@ -10,6 +10,7 @@ check came in. Everything else is left to the server, whose answer is always rig
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 import secrets
@@ -329,5 +330,12 @@ def _abandon_all() -> None:
         cache.abandon_after_fork()
 
 
+def _close_all() -> None:
+    for cache in tuple(_caches):
+        cache.close()
+
+
+# gRPC's own threads must have nobody to call any more when the interpreter goes.
+atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_all)
