@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,12 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
-
 from fence.torture.links import Links
 from fence.torture.proxy import Mode
-from fence.torture.writer import declaration
-from keyfence import Client
 from keyfence_server.adapters.sql import upgrade
 from keyfence_server.application.first_start import new_root_credential
 from support.postgres import PostgresServer
@@ -145,8 +142,6 @@ def running_fleet(seed: int, *, lease_seconds: float, broken: str | None) -> Ite
             stack.callback(member.end)
             member.start()
             _wait_until_reachable(member, builder.sockets[member.name])
-        with Client(builder.sockets["server0"], token=builder.token) as client:
-            client.apply_keyspace(declaration(implies=False))
         for member in (*fleet.clients, fleet.writer):
             stack.callback(member.end)
             member.start()
@@ -203,8 +198,8 @@ class _Builder:
         behind = self._directory / f"pg{number}"
         behind.mkdir()
         url, _, there = postgres.url(database).partition("?host=")
-        socket = ".s.PGSQL.5432"
-        self._link(f"server{number}-database", f"{behind}/{socket}", f"{there}/{socket}")
+        name = ".s.PGSQL.5432"
+        self._link(f"server{number}-database", f"{behind}/{name}", f"{there}/{name}")
         return self._keyfence(
             f"server{number}",
             {
@@ -294,11 +289,11 @@ class _Builder:
 
 
 def _wait_until_reachable(member: Member, target: str) -> None:
+    # Not by gRPC: its threads do not survive that this process forks for the database.
     until = time.monotonic() + _START_SECONDS
-    with grpc.insecure_channel(target) as channel:
-        ready = grpc.channel_ready_future(channel)
-        while time.monotonic() < until and not member.has_ended_by_itself:
-            with contextlib.suppress(grpc.FutureTimeoutError):
-                ready.result(timeout=0.5)
-                return
+    while time.monotonic() < until and not member.has_ended_by_itself:
+        with socket.socket(socket.AF_UNIX) as one, contextlib.suppress(OSError):
+            one.connect(target.removeprefix("unix:"))
+            return
+        time.sleep(0.05)
     raise RuntimeError(f"{member.name} did not start:\n{member.log.read_text()[-3000:]}")
