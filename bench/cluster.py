@@ -103,7 +103,7 @@ def sidecar(upstream: ServerProcess) -> Iterator[ServerProcess]:
             "KEYFENCE_UPSTREAM_TOKEN": upstream.token,
             "KEYFENCE_LOG_LEVEL": "error",
         }
-        command = [sys.executable, "-m", "keyfence_server", "serve"]
+        command = [sys.executable, "-m", "keyfence_server.cli", "sidecar"]
         with running(command, {**environment(), **settings}, target) as process:
             yield ServerProcess("sidecar", target, upstream.token, process)
 

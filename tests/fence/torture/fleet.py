@@ -202,7 +202,9 @@ class _Builder:
         self._link(f"server{number}-database", f"{behind}/{name}", f"{there}/{name}")
         return self._keyfence(
             f"server{number}",
+            "serve",
             {
+                "KEYFENCE_DATA_DIR": str(self._directory / f"server{number}.data"),
                 "KEYFENCE_DATABASE_URL": f"{url}?host={behind}",
                 "KEYFENCE_PEPPER": _PEPPER,
                 "KEYFENCE_ROOT_KEY": self.token,
@@ -213,22 +215,22 @@ class _Builder:
         upstream = [self._linked("sidecar", server.name) for server in servers]
         return self._keyfence(
             "sidecar",
+            "sidecar",
             {"KEYFENCE_UPSTREAM": ",".join(upstream), "KEYFENCE_UPSTREAM_TOKEN": self.token},
         )
 
-    def _keyfence(self, name: str, settings: dict[str, str]) -> Member:
+    def _keyfence(self, name: str, verb: str, settings: dict[str, str]) -> Member:
         self.sockets[name] = f"unix:{self._directory / name}.sock"
         command = (
-            (*COMMAND, "serve")
+            (*COMMAND, verb)
             if self._broken is None
-            else (sys.executable, "-m", "fence.torture.broken", self._broken, "serve")
+            else (sys.executable, "-m", "fence.torture.broken", self._broken, verb)
         )
         return self._member(
             name,
             command,
             {
                 "KEYFENCE_LISTEN": self.sockets[name],
-                "KEYFENCE_DATA_DIR": str(self._directory / f"{name}.data"),
                 "KEYFENCE_LEASE_SECONDS": str(self._lease_seconds),
                 "KEYFENCE_LOG_LEVEL": "warning",
                 **settings,
