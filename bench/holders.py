@@ -37,6 +37,7 @@ class Holder:
         self._applied = 0
         self.has_lease = asyncio.Event()
         self.leases = 0
+        self._sending = asyncio.Lock()
 
     async def run(self) -> None:
         """Renews and acknowledges until it is cancelled, or the stream ends."""
@@ -68,7 +69,9 @@ class Holder:
 
     async def _say(self, nonce: int) -> None:
         renew = messages.Renew(nonce=nonce, applied_revision=self._applied)
-        await self._call.write(messages.SyncRequest(renew=renew))
+        # gRPC ends a call on which two messages are being sent at once.
+        async with self._sending:
+            await self._call.write(messages.SyncRequest(renew=renew))
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument(
         "--broken", choices=BUILDS, nargs="+", help="take a guard out, in turn: must be caught"
     )
+    parser.add_argument("--sqlite", action="store_true", help="workers on SQLite")
     parser.add_argument("--every-broken", action="store_true", help="each in turn")
     asked = parser.parse_args()
     # So that whoever ends this ends what it has started, too.
@@ -39,13 +40,13 @@ def main() -> int:
         ]
         _say(f"not caught: {', '.join(missed) or 'none'}")
         return 1 if missed else 0
-    return _torture(asked.seed, asked.seconds, asked.probes)
+    return _torture(asked.seed, asked.seconds, asked.probes, sqlite=asked.sqlite)
 
 
-def _torture(seed: int, seconds: float, probes: int) -> int:
+def _torture(seed: int, seconds: float, probes: int, *, sqlite: bool) -> int:
     verdict = Verdict()
     for one in itertools.count(seed):
-        outcome = torture(one, seconds)
+        outcome = torture(one, seconds, sqlite=sqlite)
         verdict.add(outcome.verdict)
         _report(outcome)
         _say(f"so far: {verdict.total} probes, {len(verdict.violations)} violations")

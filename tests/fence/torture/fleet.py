@@ -3,6 +3,9 @@
     clients ──links──> servers ──links──> PostgreSQL
        └─────links──> sidecar ──links──> servers
 
+On SQLite the servers are workers on one file, and the links lead to the port that they
+share, where the kernel says which of them a connection gets.
+
 Every process is a real one, started by its real command, on Unix sockets in a directory
 that is removed at the end. The links are `proxy`'s.
 """
@@ -15,6 +18,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,12 +29,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
+import psutil
 
 from fence.torture.links import Links
 from fence.torture.proxy import Mode
-from fence.torture.writer import declaration
-from keyfence import Client
 from keyfence_server.adapters.sql import upgrade
 from keyfence_server.application.first_start import new_root_credential
 from support.postgres import PostgresServer
@@ -80,8 +82,20 @@ class Member:
         """Whether it is gone though nobody has killed it."""
         return self.process is not None and self.process.poll() is not None
 
+    def children(self) -> list[psutil.Process]:
+        """The processes that it has started, the oldest first."""
+        if self.process is None or self.process.poll() is not None:
+            return []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children()
+        return []
+
     def end(self) -> None:
         """Lets it stop in order; if it does not, ends it."""
+        children = self.children()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.resume()
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         if self.process is not None:
@@ -89,6 +103,42 @@ class Member:
                 self.process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+@dataclass
+class Worker:
+    """One of the workers of a server, whose parent starts another in its place."""
+
+    name: str
+    parent: Member
+    number: int
+    _stopped: psutil.Process | None = None
+    has_ended_by_itself: bool = False
+
+    def start(self) -> None:
+        """Nothing to do: the parent has."""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal; what continues is what was stopped."""
+        if number is signal.SIGSTOP:
+            self._stopped = self._find()
+        if self._stopped is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._stopped.send_signal(number)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        worker = self._find()
+        if worker is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+
+    def _find(self) -> psutil.Process | None:
+        workers = self.parent.children()
+        return workers[self.number % len(workers)] if workers else None
 
 
 @dataclass
@@ -98,12 +148,13 @@ class Fleet:
     Attributes:
         holders: what the numbers of holders in the records mean.
         links: those that can be broken, by name.
-        servers, sidecars, clients: the processes that can be.
+        servers, sidecars, clients: the processes that can be; on SQLite the servers are
+            workers, and their parent.
     """
 
     directory: Path
-    postgres: PostgresServer
-    servers: list[Member]
+    postgres: PostgresServer | None
+    servers: list[Member | Worker]
     sidecars: list[Member]
     clients: list[Member]
     writer: Member
@@ -121,32 +172,32 @@ class Fleet:
         """What the writer has done."""
         return self.directory / "history"
 
-    def members(self) -> list[Member]:
-        """All processes that this harness has started, the database's and proxy's apart."""
-        return [self.writer, *self.clients, *self.sidecars, *self.servers]
-
 
 @contextlib.contextmanager
-def running_fleet(seed: int, *, lease_seconds: float, broken: str | None) -> Iterator[Fleet]:
+def running_fleet(
+    seed: int, *, lease_seconds: float, broken: str | None, sqlite: bool
+) -> Iterator[Fleet]:
     """A fleet, from its first start to its end."""
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="kf-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         directory.chmod(0o755)
-        postgres = PostgresServer()
-        stack.callback(postgres.close)
-        postgres.start()
-        database = postgres.create_database()
-        asyncio.run(upgrade(postgres.url(database)))
         builder = _Builder(directory, seed, lease_seconds, broken)
-        fleet = builder.build(postgres, database)
+        if sqlite:
+            fleet = builder.build(None, builder.workers())
+        else:
+            postgres = PostgresServer()
+            stack.callback(postgres.close)
+            postgres.start()
+            database = postgres.create_database()
+            asyncio.run(upgrade(postgres.url(database)))
+            fleet = builder.build(postgres, builder.servers(postgres, database))
         stack.callback(fleet._proxy.close)
         for member in (*fleet.servers, *fleet.sidecars):
-            stack.callback(member.end)
-            member.start()
-            _wait_until_reachable(member, builder.sockets[member.name])
-        with Client(builder.sockets["server0"], token=builder.token) as client:
-            client.apply_keyspace(declaration(implies=False))
+            if isinstance(member, Member):
+                stack.callback(member.end)
+                member.start()
+                _wait_until_reachable(member, builder.sockets[member.name])
         for member in (*fleet.clients, fleet.writer):
             stack.callback(member.end)
             member.start()
@@ -167,9 +218,35 @@ class _Builder:
         self._holders: list[str] = []
         (directory / "keys").touch()
 
-    def build(self, postgres: PostgresServer, database: str) -> Fleet:
-        servers = [self._server(number, postgres, database) for number in range(SERVERS)]
-        sidecars = [self._sidecar(servers)]
+    def servers(self, postgres: PostgresServer, database: str) -> list[Member | Worker]:
+        """Three servers on PostgreSQL."""
+        return [self._server(number, postgres, database) for number in range(SERVERS)]
+
+    def workers(self) -> list[Member | Worker]:
+        """Three workers on a SQLite file, and their parent."""
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{one.getsockname()[1]}"
+        parent = self._keyfence(
+            "parent",
+            "serve",
+            {
+                "KEYFENCE_LISTEN": address,
+                "KEYFENCE_DATA_DIR": str(self._directory / "data"),
+                "KEYFENCE_ROOT_KEY": self.token,
+                "KEYFENCE_WORKERS": str(SERVERS),
+            },
+        )
+        self.sockets["parent"] = address
+        for number in range(SERVERS):
+            door = str(self._directory / f"door{number}")
+            self._link(f"door{number}", door, address)
+            self.sockets[f"server{number}"] = f"unix:{door}"
+        return [*(Worker(f"worker{one}", parent, one) for one in range(SERVERS)), parent]
+
+    def build(self, postgres: PostgresServer | None, servers: list[Member | Worker]) -> Fleet:
+        """Everyone around the servers."""
+        sidecars = [self._sidecar()]
         clients = [
             self._client(
                 "async",
@@ -192,7 +269,7 @@ class _Builder:
             servers=servers,
             sidecars=sidecars,
             clients=clients,
-            writer=self._writer(servers),
+            writer=self._writer(),
             links=list(self._links),
             holders=self._holders,
             _proxy=Links(self._links),
@@ -203,37 +280,39 @@ class _Builder:
         behind = self._directory / f"pg{number}"
         behind.mkdir()
         url, _, there = postgres.url(database).partition("?host=")
-        socket = ".s.PGSQL.5432"
-        self._link(f"server{number}-database", f"{behind}/{socket}", f"{there}/{socket}")
+        name = ".s.PGSQL.5432"
+        self._link(f"server{number}-database", f"{behind}/{name}", f"{there}/{name}")
         return self._keyfence(
             f"server{number}",
+            "serve",
             {
+                "KEYFENCE_DATA_DIR": str(self._directory / f"server{number}.data"),
                 "KEYFENCE_DATABASE_URL": f"{url}?host={behind}",
                 "KEYFENCE_PEPPER": _PEPPER,
                 "KEYFENCE_ROOT_KEY": self.token,
             },
         )
 
-    def _sidecar(self, servers: Sequence[Member]) -> Member:
-        upstream = [self._linked("sidecar", server.name) for server in servers]
+    def _sidecar(self) -> Member:
+        upstream = [self._linked("sidecar", f"server{number}") for number in range(SERVERS)]
         return self._keyfence(
+            "sidecar",
             "sidecar",
             {"KEYFENCE_UPSTREAM": ",".join(upstream), "KEYFENCE_UPSTREAM_TOKEN": self.token},
         )
 
-    def _keyfence(self, name: str, settings: dict[str, str]) -> Member:
+    def _keyfence(self, name: str, verb: str, settings: dict[str, str]) -> Member:
         self.sockets[name] = f"unix:{self._directory / name}.sock"
         command = (
-            (*COMMAND, "serve")
+            (*COMMAND, verb)
             if self._broken is None
-            else (sys.executable, "-m", "fence.torture.broken", self._broken, "serve")
+            else (sys.executable, "-m", "fence.torture.broken", self._broken, verb)
         )
         return self._member(
             name,
             command,
             {
                 "KEYFENCE_LISTEN": self.sockets[name],
-                "KEYFENCE_DATA_DIR": str(self._directory / f"{name}.data"),
                 "KEYFENCE_LEASE_SECONDS": str(self._lease_seconds),
                 "KEYFENCE_LOG_LEVEL": "warning",
                 **settings,
@@ -263,13 +342,13 @@ class _Builder:
             "pause": 0.02 if cached else 0.1,
         }
 
-    def _writer(self, servers: Sequence[Member]) -> Member:
+    def _writer(self) -> Member:
         config = {
             "token": self.token,
             "seed": self._seed,
             "keys": str(self._directory / "keys"),
             "history": str(self._directory / "history"),
-            "targets": [self.sockets[server.name] for server in servers],
+            "targets": [self.sockets[f"server{number}"] for number in range(SERVERS)],
         }
         return self._script("writer", "fence.torture.writer", config)
 
@@ -294,11 +373,14 @@ class _Builder:
 
 
 def _wait_until_reachable(member: Member, target: str) -> None:
+    # Not by gRPC: its threads do not survive that this process forks for the database.
     until = time.monotonic() + _START_SECONDS
-    with grpc.insecure_channel(target) as channel:
-        ready = grpc.channel_ready_future(channel)
-        while time.monotonic() < until and not member.has_ended_by_itself:
-            with contextlib.suppress(grpc.FutureTimeoutError):
-                ready.result(timeout=0.5)
-                return
+    path = target.removeprefix("unix:")
+    host, _, port = target.rpartition(":")
+    while time.monotonic() < until and not member.has_ended_by_itself:
+        family = socket.AF_UNIX if path != target else socket.AF_INET
+        with socket.socket(family) as one, contextlib.suppress(OSError):
+            one.connect(path if path != target else (host, int(port)))
+            return
+        time.sleep(0.05)
     raise RuntimeError(f"{member.name} did not start:\n{member.log.read_text()[-3000:]}")

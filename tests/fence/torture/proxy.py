@@ -1,4 +1,4 @@
-"""A proxy that is at fault: Unix sockets whose two ends it keeps apart as it is told to.
+"""A proxy that is at fault: sockets whose two ends it keeps apart as it is told to.
 
     python -m fence.torture.proxy LINKS.json
 
@@ -72,11 +72,17 @@ class Link:
         """Listens."""
         return await asyncio.start_unix_server(self._connected, self.listen)
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.connect.startswith("/"):
+            return await asyncio.open_unix_connection(self.connect)
+        host, _, port = self.connect.rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if self.mode is Mode.CUT:
                 return
-            there, back = await asyncio.open_unix_connection(self.connect)
+            there, back = await self._connect()
         except OSError:
             return
         finally:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fence.torture.broken import BUILDS, Build
-from fence.torture.fleet import Fleet, Member, running_fleet
+from fence.torture.fleet import Fleet, Member, Worker, running_fleet
 from fence.torture.history import Mutation, Verdict, check, read_probes
 from fence.torture.proxy import Mode
 
@@ -21,6 +21,8 @@ LEASES: Final = (0.5, 1.0, 2.0)
 _WARM_UP_SECONDS: Final = 3.0
 _FOCUS: Final = 0.75
 _SUPERVISOR_SECONDS: Final = 0.5
+_KINDS: Final = ("link", "stop", "kill", "database stopped", "database killed")
+_WEIGHTS: Final = (12, 6, 3, 0.5, 0.5)
 _BROKEN_MODES: Final = tuple(mode for mode in Mode if mode is not Mode.WHOLE)
 
 
@@ -36,12 +38,17 @@ class Outcome:
 
 
 def torture(
-    seed: int, seconds: float, *, broken: str | None = None, with_faults: bool = True
+    seed: int,
+    seconds: float,
+    *,
+    broken: str | None = None,
+    with_faults: bool = True,
+    sqlite: bool = False,
 ) -> Outcome:
     """Runs a fleet for so long, faults included."""
     # Of a broken build more is seen in the same time if everything is quicker.
     lease_seconds = random.Random(seed).choice(LEASES) if broken is None else min(LEASES)
-    with running_fleet(seed, lease_seconds=lease_seconds, broken=broken) as fleet:
+    with running_fleet(seed, lease_seconds=lease_seconds, broken=broken, sqlite=sqlite) as fleet:
         build = BUILDS[broken] if broken else None
         faults = _Faults(fleet, random.Random(seed), lease_seconds, build)
         until = time.monotonic() + seconds
@@ -110,9 +117,7 @@ class _Faults:
             self._next_at = now + self._random.uniform(0.1, 0.8)
             self._break_link(self._random.choice(links), build.modes, now)
             return
-        kind = self._random.choices(
-            ("link", "stop", "kill", "database stopped", "database killed"), (12, 6, 3, 0.5, 0.5)
-        )[0]
+        kind = self._random.choices(_KINDS, _WEIGHTS)[0]
         if kind == "link":
             self._break_link(self._random.choice(fleet.links), _BROKEN_MODES, now)
         elif kind == "stop":
@@ -135,19 +140,19 @@ class _Faults:
         self._fleet.set_link(name, mode, self._random.uniform(0.02, 2.0) * self._lease_seconds)
         self._heal(name, now + self._duration(), lambda: self._fleet.set_link(name, Mode.WHOLE))
 
-    def _stop(self, member: Member, now: float) -> None:
+    def _stop(self, member: Member | Worker, now: float) -> None:
         if self._claim(member.name, "stop"):
             member.signal(signal.SIGSTOP)
             self._heal(member.name, now + self._duration(), lambda: member.signal(signal.SIGCONT))
 
-    def _kill(self, member: Member, now: float) -> None:
+    def _kill(self, member: Member | Worker, now: float) -> None:
         if self._claim(member.name, "kill"):
             member.kill()
             self._heal(member.name, now + self._random.uniform(0.0, 1.5), member.start)
 
     def _restart_database(self, kind: str, now: float) -> None:
-        if self._claim("database", kind):
-            postgres = self._fleet.postgres
+        postgres = self._fleet.postgres
+        if postgres is not None and self._claim("database", kind):
             (postgres.stop if kind == "database stopped" else postgres.kill)()
             self._heal("database", now + self._random.uniform(0.0, 2.5), postgres.start)
 

@@ -41,8 +41,9 @@ class Writer:
     async def run(self) -> None:
         """Works until it is cancelled; what is unfinished then is written down as such."""
         try:
+            revision = await self._make_keyspace()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._flip_keyspace())
+                group.create_task(self._flip_keyspace(revision))
                 for _ in range(_KEYS_AT_ONCE):
                     group.create_task(self._live())
         finally:
@@ -137,8 +138,21 @@ class Writer:
 
         await self._mutate(number, State(passes=False), attempt)
 
-    async def _flip_keyspace(self) -> None:
-        implies, revision = False, 1
+    async def _make_keyspace(self) -> int:
+        revision = 0
+
+        async def attempt() -> None:
+            nonlocal revision
+            answer = await self._anywhere().apply_keyspace(
+                declaration(implies=False), timeout_seconds=_ATTEMPT_SECONDS
+            )
+            revision = answer.keyspace.revision
+
+        await self._mutate(KEYSPACE, State(implies=False), attempt)
+        return revision
+
+    async def _flip_keyspace(self, revision: int) -> None:
+        implies = True
 
         async def attempt() -> None:
             nonlocal revision

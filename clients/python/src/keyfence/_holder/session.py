@@ -241,11 +241,14 @@ class GrpcStream:
     def __init__(self, call: Any, broken_by: tuple[type[BaseException], ...]) -> None:
         self._call = call
         self._broken_by = broken_by
+        self._sending = asyncio.Lock()
 
     async def send(self, request: messages.SyncRequest) -> None:
         """See `Stream`."""
         try:
-            await self._call.write(request)
+            # gRPC ends a call on which two messages are being sent at once.
+            async with self._sending:
+                await self._call.write(request)
         except self._broken_by as error:
             raise StreamBroken(_why(error)) from None
 
