@@ -105,13 +105,8 @@ def sidecar(upstream: ServerProcess) -> Iterator[ServerProcess]:
             "KEYFENCE_UPSTREAM_TOKEN": upstream.token,
             "KEYFENCE_LOG_LEVEL": "error",
         }
-<<<<<<< HEAD
-        command = [sys.executable, "-m", "keyfence_server", "serve"]
-        with running(command, {**environment(), **settings}, until_answering(target)) as process:
-=======
         command = [sys.executable, "-m", "keyfence_server.cli", "sidecar"]
-        with running(command, {**environment(), **settings}, target) as process:
->>>>>>> fence
+        with running(command, {**environment(), **settings}, until_answering(target)) as process:
             yield ServerProcess("sidecar", target, upstream.token, process)
 
 
