@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -54,6 +54,8 @@ _REASONS_NOT_TO_START = (
     StoreUnavailable,
     UnusableCertificate,
 )
+
+_LAST_CALLS_SECONDS: Final = 0.1
 
 _log = structlog.get_logger("keyfence")
 
@@ -102,6 +104,10 @@ class RunningServer:
             self._reflection.close()
         # Holders go elsewhere at once, instead of holding this process up.
         self._hub.close_all()
+        if grace_seconds:
+            # gRPC's core cancels calls that it has received and not handed over yet. In this
+            # moment those that are on the way are handed over, and told why they are refused.
+            await asyncio.sleep(min(grace_seconds, _LAST_CALLS_SECONDS))
         await self._server.stop(grace_seconds)
         if self._mutations is not None:
             # A mutation whose caller is gone is finished all the same.
