@@ -257,7 +257,7 @@ class Build:
 
 BUILDS: Final[dict[str, Build]] = {
     "lease-never-expires": Build(_lease_never_expires, (Mode.BLACKHOLE,)),
-    "counted-from-receipt": Build(_counted_from_receipt, (Mode.SLOW,), "-s"),
+    "counted-from-receipt": Build(_counted_from_receipt, (Mode.LATE,), "-s"),
     "head-is-ignored": Build(_head_is_ignored),
     "renews-by-itself": Build(_renews_by_itself, (Mode.BLACKHOLE,), "database"),
     "acknowledges-first": Build(_acknowledges_first),

@@ -36,6 +36,8 @@ class Mode(StrEnum):
     """What the client says does not reach the server."""
     SLOW = "slow"
     """Everything is late by the given time."""
+    LATE = "late"
+    """What the server says is late by the given time; what the client says is not."""
     JITTER = "jitter"
     """Everything is late, each piece by another time up to the given one."""
     CUT = "cut"
@@ -104,19 +106,26 @@ class Link:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, stopped_by: Mode
     ) -> None:
         on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MAX_ON_THE_WAY)
-        await _first_of(self._take(source, on_the_way), self._deliver(on_the_way, sink, stopped_by))
+        await _first_of(
+            self._take(source, on_the_way, stopped_by), self._deliver(on_the_way, sink, stopped_by)
+        )
 
     async def _take(
-        self, source: asyncio.StreamReader, on_the_way: asyncio.Queue[tuple[float, bytes]]
+        self,
+        source: asyncio.StreamReader,
+        on_the_way: asyncio.Queue[tuple[float, bytes]],
+        stopped_by: Mode,
     ) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             while chunk := await source.read(_CHUNK):
-                await on_the_way.put((loop.time() + self._latency(), chunk))
+                await on_the_way.put((loop.time() + self._latency(stopped_by), chunk))
         await on_the_way.join()
 
-    def _latency(self) -> float:
+    def _latency(self, stopped_by: Mode) -> float:
         match self.mode:
+            case Mode.LATE if stopped_by is Mode.DEAF:
+                return self.seconds
             case Mode.SLOW:
                 return self.seconds
             case Mode.JITTER:
