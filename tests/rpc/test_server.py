@@ -355,12 +355,16 @@ class TestEnd:
 
     async def test_nothing_is_left_behind(self, serve: Any, tmp_path: Path) -> None:
         path = tmp_path / "s"
+        # Other tests in this process may have servers of their own.
+        before = set(threading.enumerate())
         served = await serve(listen=f"unix:{path}", metrics_listen="127.0.0.1:0")
         await served.client.call("WhoAmI")
+        assert any("serve" in thread.name for thread in set(threading.enumerate()) - before)
         await served.client.channel.close()
         await served.server.stop()
         assert not path.exists()
-        assert [thread.name for thread in threading.enumerate() if "serve" in thread.name] == []
+        left = set(threading.enumerate()) - before
+        assert [thread.name for thread in left if "serve" in thread.name] == []
         again = await serve(listen=f"unix:{path}")
         await again.client.call("WhoAmI")
 

@@ -1,4 +1,5 @@
-"""A holder's stream: what two of its tasks say at once arrives, all of it."""
+"""A holder's stream: what two of its tasks say at once arrives, all of it, and what a holder
+has is given up for a server that lets it in alone."""
 
 from __future__ import annotations
 
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
-from keyfence._holder.session import GrpcStream
+from keyfence._connection import Connection
+from keyfence._holder.dial import LET_IN, Dialer
+from keyfence._holder.session import GrpcStream, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 
 
@@ -56,3 +60,62 @@ async def test_a_renewal_and_an_acknowledgement_may_be_sent_at_once(tmp_path: Pa
         stream.close()
     await server.stop(None)
     assert sorted(heard) == list(range(400))
+
+
+class Refusing(grpc.GenericRpcHandler):
+    """A server that is reached and lets nobody in, until it is told to."""
+
+    def __init__(self) -> None:
+        self.heard: list[messages.SyncRequest] = []
+        self.lets_in = False
+
+    def service(self, handler_call_details: Any) -> Any:
+        del handler_call_details
+        return grpc.stream_stream_rpc_method_handler(
+            self._sync,
+            request_deserializer=messages.SyncRequest.FromString,
+            response_serializer=messages.SyncResponse.SerializeToString,
+        )
+
+    async def _sync(
+        self, requests: AsyncIterator[messages.SyncRequest], context: Any
+    ) -> AsyncIterator[messages.SyncResponse]:
+        if not self.lets_in:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+        await context.send_initial_metadata(((LET_IN, "yes"),))
+        async for request in requests:
+            self.heard.append(request)
+            yield messages.SyncResponse()
+
+
+async def test_a_server_that_refuses_the_stream_hears_nothing_of_the_holder(
+    tmp_path: Path,
+) -> None:
+    """A lease is given up before a grantor hears of its holder. One that is about to stop can
+    still be reached: whoever took that for a grantor would have no lease at all."""
+    refusing = Refusing()
+    server = grpc.aio.server(handlers=[refusing])
+    server.add_insecure_port(f"unix:{tmp_path}/s")
+    await server.start()
+    connection = Connection.resolve(
+        f"unix:{tmp_path}/s",
+        token="kfop_any",
+        tls=None,
+        insecure_plaintext=False,
+        check_timeout_seconds=1,
+        timeout_seconds=1,
+        environment={},
+    )
+    dialer = Dialer([connection])
+    with pytest.raises(StreamBroken, match="refuses the stream: UNAVAILABLE"):
+        await dialer.open_stream()
+    assert refusing.heard == []
+    refusing.lets_in = True
+    stream = await dialer.open_stream()
+    await stream.send(messages.SyncRequest(hello=messages.Hello(holder_id="h" * 16)))
+    async for _ in stream.messages():
+        break
+    assert [one.hello.holder_id for one in refusing.heard] == ["h" * 16]
+    stream.close()
+    await dialer.close()
+    await server.stop(None)

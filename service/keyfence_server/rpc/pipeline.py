@@ -23,6 +23,7 @@ from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from keyfence._holder.dial import LET_IN
 from keyfence.v1 import options_pb2
 from keyfence_server.application.callers import Anonymous, Caller, Callers, Operator
 from keyfence_server.application.ports import StoreUnavailable
@@ -46,6 +47,7 @@ StreamHandler = Callable[[AsyncIterator[Any], Caller, Reidentify], AsyncIterator
 RawStreamHandler = Callable[[AsyncIterator[bytes], Context], AsyncIterator[bytes]]
 
 _ACCESS_WITHOUT_SCOPE: Final = (options_pb2.ACCESS_ANY_CREDENTIAL, options_pb2.ACCESS_PUBLIC)
+_LET_IN: Final = ((LET_IN, "yes"),)
 _BEARER: Final = "bearer "
 _ALERTS_PER_SECOND: Final = 10
 
@@ -210,7 +212,11 @@ class Pipeline:
                 await identify()
 
             try:
-                async for response in handler(decoded(raw), await identify(), reidentify):
+                caller = await identify()
+                # Whoever called may have to give something up before it says anything, and
+                # does so only for a server that has let it in.
+                await context.send_initial_metadata(_LET_IN)
+                async for response in handler(decoded(raw), caller, reidentify):
                     yield response.SerializeToString()
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, error, started)

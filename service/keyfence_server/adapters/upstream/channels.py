@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,7 @@ from keyfence_server.application.ports import StoreUnavailable
 
 # Half of what clients wait for a check, so that they hear why they get none.
 _CALL_SECONDS: Final = 1.0
+_ANSWERING: Final = float("-inf")
 _SILENCE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -54,8 +56,7 @@ class Upstream:
         )
 
         self._is_reachable = True
-        self._is_silent = False
-        self._is_trying = False
+        self._silent_until = _ANSWERING
 
     @property
     def target(self) -> str:
@@ -70,7 +71,7 @@ class Upstream:
             self._is_reachable = False
             raise
         self._is_reachable = True
-        self._is_silent = False
+        self._silent_until = _ANSWERING
         return stream
 
     async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
@@ -101,23 +102,27 @@ class Upstream:
         # Whoever keeps the stream goes on trying, and says when there is somebody again.
         if not self._is_reachable:
             raise StoreUnavailable("no server upstream can be reached")
-        # While nobody answers, one question at a time finds out whether that is still so.
-        # All others would wait for their whole deadline to learn the same.
-        if self._is_silent and self._is_trying:
+        # After a question without an answer, one at a time finds out whether that is still
+        # so. The others would wait for their whole deadline to learn the same, and so would
+        # the repetition of a check that has just waited.
+        now = time.monotonic()
+        if now < self._silent_until:
             raise StoreUnavailable("the server upstream did not answer the last question")
-        self._is_trying = True
+        if self._silent_until > _ANSWERING:
+            self._silent_until = now + _CALL_SECONDS
         try:
             response = await self._dialer.ask(rpc, request, _CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
             # What the other side says is not repeated: it may quote the request.
             reason = error.code().name
-            self._is_silent = error.code() in _SILENCE
+            self._note_silence(error.code() in _SILENCE)
         except grpc.aio.UsageError:
             reason = "the connection was closed"
-            self._is_silent = True
+            self._note_silence(True)
         else:
-            self._is_silent = False
+            self._note_silence(False)
             return response
-        finally:
-            self._is_trying = False
         raise StoreUnavailable(f"the server upstream does not answer: {reason}")
+
+    def _note_silence(self, silent: bool) -> None:
+        self._silent_until = time.monotonic() + _CALL_SECONDS if silent else _ANSWERING

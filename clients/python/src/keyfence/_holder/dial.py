@@ -22,6 +22,8 @@ from keyfence.v1 import replication_service_pb2 as messages
 
 _CONNECT_SECONDS: Final = 2.0
 _SYNC: Final = "/keyfence.v1.ReplicationService/Sync"
+LET_IN: Final = "x-keyfence-let-in"
+"""A header of the answer, which a refusal does not have."""
 _STREAM_ERRORS: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, ValueError)
 
 
@@ -43,14 +45,20 @@ class Dialer:
         return (self._current[0] if self._current else self._connections[0]).target
 
     async def open_stream(self) -> GrpcStream:
-        """A new `Sync` call, to the next server that can be reached. Raises `StreamBroken`."""
+        """A new `Sync` call, to the next server if that lets this holder in. One that can be
+        reached may still refuse it, for example while it stops. Raises `StreamBroken`."""
         connection = self._connections[self._next % len(self._connections)]
         self._next += 1
         channel = _channel(connection)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await channel.channel_ready()
-            metadata = await _credential(connection)
+                call = channel.stream_stream(
+                    _SYNC,
+                    request_serializer=messages.SyncRequest.SerializeToString,
+                    response_deserializer=messages.SyncResponse.FromString,
+                )(metadata=await _credential(connection))
+                await _let_in(call)
         except BaseException as error:
             await channel.close()
             if isinstance(error, TimeoutError):
@@ -59,11 +67,6 @@ class Dialer:
         before, self._current = self._current, (connection, channel)
         if before is not None:
             await before[1].close()
-        call = channel.stream_stream(
-            _SYNC,
-            request_serializer=messages.SyncRequest.SerializeToString,
-            response_deserializer=messages.SyncResponse.FromString,
-        )(metadata=metadata)
         return GrpcStream(call, _STREAM_ERRORS)
 
     async def ask(
@@ -94,6 +97,21 @@ class Dialer:
         current, self._current = self._current, None
         if current is not None:
             await current[1].close()
+
+
+async def _let_in(call: Any) -> None:
+    """Returns when the server has accepted the call, and raises `StreamBroken` if it has not."""
+    try:
+        answered = await call.initial_metadata()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # gRPC's way to say that the connection is gone.
+        answered = ()
+    if not any(name == LET_IN for name, _ in answered or ()):
+        code = await call.code()
+        raise StreamBroken(f"the server refuses the stream: {code.name}")
 
 
 def _channel(connection: Connection) -> grpc.aio.Channel:

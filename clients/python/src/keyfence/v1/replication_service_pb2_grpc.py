@@ -73,6 +73,10 @@ class ReplicationServiceServicer:
     def Sync(self, request_iterator, context):
         """One stream a holder, for as long as it wants to answer from memory.
 
+        A holder gives up what it holds before it says hello. So it waits for the header
+        `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
+        the holder has been refused, or not been heard.
+
         Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,6 +39,10 @@ class ReplicationServiceStub:
     Sync: _grpc.StreamStreamMultiCallable[_replication_service_pb2.SyncRequest, _replication_service_pb2.SyncResponse]
     """One stream a holder, for as long as it wants to answer from memory.
 
+    A holder gives up what it holds before it says hello. So it waits for the header
+    `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
+    the holder has been refused, or not been heard.
+
     Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
     """
     FetchFacts: _grpc.UnaryUnaryMultiCallable[_replication_service_pb2.FetchFactsRequest, _replication_service_pb2.FetchFactsResponse]
@@ -72,6 +76,10 @@ class ReplicationServiceAsyncStub(ReplicationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Sync: _aio.StreamStreamMultiCallable[_replication_service_pb2.SyncRequest, _replication_service_pb2.SyncResponse]  # type: ignore[assignment]
     """One stream a holder, for as long as it wants to answer from memory.
+
+    A holder gives up what it holds before it says hello. So it waits for the header
+    `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
+    the holder has been refused, or not been heard.
 
     Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
     """
@@ -109,6 +117,10 @@ class ReplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_replication_service_pb2.SyncResponse], _abc.AsyncIterator[_replication_service_pb2.SyncResponse]]:
         """One stream a holder, for as long as it wants to answer from memory.
+
+        A holder gives up what it holds before it says hello. So it waits for the header
+        `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
+        the holder has been refused, or not been heard.
 
         Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
         """
