@@ -27,6 +27,7 @@ from keyfence_server.backs import Back, FirstStartReport
 from keyfence_server.backs.authority import open_authority
 from keyfence_server.backs.sidecar import open_sidecar
 from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.ports import TermsDiffer
 from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.lease_watch import LeaseWatch
@@ -138,6 +139,8 @@ async def start(
     async with AsyncExitStack() as resources:
         try:
             return await _start(settings, clock or SystemClock(), tracing, is_worker, resources)
+        except TermsDiffer as reason:
+            raise CannotStart(f"KEYFENCE_LEASE_SECONDS, KEYFENCE_CLOCK_DRIFT: {reason}") from None
         except _REASONS_NOT_TO_START as reason:
             raise CannotStart(str(reason)) from None
 
@@ -216,6 +219,7 @@ def _services(
             SystemBootClock(),
             back.notes,
             grantor_id=back.membership.process_id,
+            before_granting=back.membership.before_granting,
         ).service(),
         *back.own_services,
     ]

@@ -35,6 +35,7 @@ from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Feed, Register
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.config import Settings
 from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredRegister
@@ -60,6 +61,7 @@ class Membership:
         cache: its memory, for the metrics.
         hub: the holders downstream of this process.
         start: begins to follow the store. Nothing may be answered before it returns.
+        before_granting: what is to be done before a lease is granted to anyone downstream.
         is_live: whether this process may answer from memory at this moment.
         lease_left: for how many seconds it may; infinity where it needs no lease.
     """
@@ -69,6 +71,7 @@ class Membership:
     cache: FactCache
     hub: DownstreamHub
     start: Callable[[AsyncExitStack], Awaitable[None]]
+    before_granting: Callable[[], Awaitable[None]]
     is_live: Callable[[], bool]
     lease_left: Callable[[], float]
 
@@ -86,14 +89,27 @@ class AuthorityMembership(Membership):
     register: Register | None
 
 
-def alone(cache: FactCache, store: Store, terms: LeaseTerms) -> AuthorityMembership:
+def alone(
+    cache: FactCache, store: Store, opened: Registered, terms: LeaseTerms
+) -> AuthorityMembership:
     """The membership of a process that has the database to itself."""
-    hub = DownstreamHub(Grantor(terms), SystemBootClock(), lambda: FOREVER)
+    clock = SystemBootClock()
+    hub = DownstreamHub(Grantor(terms), clock, lambda: FOREVER)
     ledger = Ledger(cache, hub)
     # Holders downstream must not take this process for the one before it.
     process_id = _new_process_id()
+    succession = Succession(
+        process_id,
+        _display_name(),
+        register=opened.register(),
+        hub=hub,
+        terms=terms,
+        clock=clock,
+    )
 
-    async def start(_: AsyncExitStack) -> None:
+    async def start(resources: AsyncExitStack) -> None:
+        await succession.start()
+        resources.push_async_callback(succession.stop)
         async with store.snapshot() as snapshot:
             ledger.restart(snapshot.revision, process_id)
 
@@ -101,10 +117,11 @@ def alone(cache: FactCache, store: Store, terms: LeaseTerms) -> AuthorityMembers
         process_id=process_id,
         source=cache,
         cache=cache,
-        fence=SoleHolder(ledger, hub),
+        fence=SoleHolder(ledger, hub, succession.outlast),
         hub=hub,
         register=None,
         start=start,
+        before_granting=succession.register,
         is_live=lambda: True,
         lease_left=lambda: FOREVER,
     )
@@ -149,6 +166,7 @@ def among_others(
         hub=hub,
         register=register,
         start=start,
+        before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),
         lease_left=lambda: max(0.0, lease.until - clock.now()),
     )
@@ -196,6 +214,7 @@ def downstream_of(
         cache=cache,
         hub=hub,
         start=start,
+        before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),
         lease_left=lambda: max(0.0, lease.until - clock.now()),
     )
@@ -209,6 +228,10 @@ class Conversions:
     lineage_from: LineageFrom
     keyspaces_from: KeyspacesFrom
     changes_from: ChangesFrom
+
+
+async def _nothing() -> None:
+    """Who is a holder itself is registered, and waited for, as long as it lives."""
 
 
 def _display_name() -> str:

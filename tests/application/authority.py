@@ -87,6 +87,10 @@ OTHER: Final = KeyspaceDeclaration(
 )
 
 
+async def nobody_before() -> None:
+    """No process was on the store before this one."""
+
+
 class Authority:
     """One process: a store, a cache, a fence and every use case.
 
@@ -104,7 +108,7 @@ class Authority:
         self.cache = FactCache(store, **cache)
         self.hub = DownstreamHub(Grantor(LeaseTerms()), SystemBootClock(), lambda: float("inf"))
         self.ledger = Ledger(self.cache, self.hub)
-        self.fence = fence or SoleHolder(self.ledger, self.hub)
+        self.fence = fence or SoleHolder(self.ledger, self.hub, nobody_before)
         peppers = Peppers(PEPPERS)
         self.mutations = Mutations(store, self.fence, clock)
         presented = PresentedKeys(self.cache, peppers)

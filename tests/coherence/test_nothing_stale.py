@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from application.authority import ACME, ROOT, Authority
+from application.authority import ACME, ROOT, Authority, nobody_before
 from coherence.watched_store import Gate, Loss, WatchedStore, until
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
@@ -290,7 +290,7 @@ class HeldFence(SoleHolder):
     """A fence that takes its time, as one does that has other holders to wait for."""
 
     def __init__(self, ledger: Ledger, hub: DownstreamHub, gate: Gate) -> None:
-        super().__init__(ledger, hub)
+        super().__init__(ledger, hub, nobody_before)
         self._gate = gate
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> None:

@@ -41,7 +41,7 @@ class _Authority:
     def __init__(self, store: SqlStore) -> None:
         clock = SystemClock()
         cache = FactCache(store)
-        mutations = Mutations(store, alone(cache, store, LeaseTerms()).fence, clock)
+        mutations = Mutations(store, alone(cache, store, store, LeaseTerms()).fence, clock)
         self.first_start = FirstStart(mutations, _PEPPERS, clock)
         self.callers = Callers(PresentedKeys(cache, _PEPPERS), clock)
         self.create = CreateKey(mutations, _PEPPERS, clock)

@@ -120,7 +120,7 @@ class LeavesAtOnce(Replica):
 class ComesBackWithItsMemory(Replica):
     async def _join(self) -> None:
         nonce = self._lease.request(self._clock.now())
-        standing = await self._register.join(self.process_id, self._display_name)
+        standing = await self._register.join(self.process_id, self._display_name, self._terms)
         self._epoch = standing.epoch
         if not self._lease.has_started:
             self._granted(nonce, standing)
@@ -147,9 +147,9 @@ class KeepsOldFillsInTheSdk(Memory):
 
 
 class RegistersWithoutTheLock(SimulatedRegister):
-    async def join(self, process_id: str, display_name: str) -> Standing:
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
         standing = await self._database.ask(self._process, self.standing)
-        await self._database.ask(self._process, lambda: self.insert(process_id))
+        await self._database.ask(self._process, lambda: self.insert(process_id, terms))
         return standing
 
 

@@ -26,6 +26,7 @@ from keyfence_server.coherence.ports import (
     Standing,
     StruckOff,
 )
+from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
@@ -341,25 +342,25 @@ class SimulatedRegister:
         self._database = database
         self._process = process
 
-    async def join(self, process_id: str, display_name: str) -> Standing:
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
         """See the port."""
         database = self._database
         lock = cast("SimulatedTransaction", object())
         await database.ask(self._process, lambda: None)
         await database.lock(lock)
         try:
-            return await database.ask(self._process, lambda: self._join(process_id, lock))
+            return await database.ask(self._process, lambda: self._join(process_id, terms, lock))
         finally:
             database.unlock(lock)
 
-    def _join(self, process_id: str, lock: SimulatedTransaction) -> Standing:
+    def _join(self, process_id: str, terms: LeaseTerms, lock: SimulatedTransaction) -> Standing:
         if not self._database.is_locked_by(lock):
             raise StoreUnavailable("the lock was taken away")
-        return self.insert(process_id)
+        return self.insert(process_id, terms)
 
-    def insert(self, process_id: str) -> Standing:
+    def insert(self, process_id: str, terms: LeaseTerms) -> Standing:
         renewals = self._database._random.randrange(1 << 40)
-        self._put(RegisteredProcess(process_id, "", renewals, 0, START))
+        self._put(RegisteredProcess(process_id, "", renewals, 0, START, terms))
         return self.standing()
 
     async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:

@@ -23,10 +23,13 @@ from keyfence_server.coherence.ports import (
     News,
     Standing,
     StruckOff,
+    TermsDiffer,
 )
+from keyfence_server.coherence.terms import LeaseTerms
 from support.builders import insert_keys, key_change, make_event, make_key
 
 SOON = 10.0
+TERMS = LeaseTerms()
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ async def epoch_of(store: SqlStore) -> str:
 async def test_a_registration_is_there_when_it_returns(store: SqlStore) -> None:
     register = store.register()
     revision = await insert_keys(store, make_key())
-    standing = await register.join("srv_a", "a")
+    standing = await register.join("srv_a", "a", TERMS)
     assert standing.head == revision
     assert standing.is_settled
     roll = await register.read_roll()
@@ -54,12 +57,28 @@ async def test_a_registration_is_there_when_it_returns(store: SqlStore) -> None:
     assert await register.list_processes() == []
 
 
+async def test_nobody_registers_under_other_terms(store: SqlStore) -> None:
+    """What is waited for in one process bounds the leases of another."""
+    register = store.register()
+    await register.join("srv_a", "a", TERMS)
+    for other in (LeaseTerms(length=5), LeaseTerms(drift=0.02)):
+        with pytest.raises(TermsDiffer, match="stop every server first") as refused:
+            await register.join("srv_b", "b", other)
+        assert [one.process_id for one in refused.value.others] == ["srv_a"]
+        assert [one.terms for one in refused.value.others] == [TERMS]
+    await register.join("srv_b", "b", TERMS)
+    await register.leave("srv_b")
+    # Its own earlier registration is replaced, so it does not stand in the way.
+    await register.join("srv_a", "a", LeaseTerms(length=5))
+    assert [one.terms.length for one in await register.list_processes()] == [5]
+
+
 async def test_registering_waits_for_a_mutation_in_flight(store: SqlStore) -> None:
     """I4: either the mutation's fence finds the newcomer, or the newcomer is given its
     revision. Here it is the second."""
     key = make_key()
     async with store.transaction() as transaction:
-        joining = asyncio.ensure_future(store.register().join("srv_a", "a"))
+        joining = asyncio.ensure_future(store.register().join("srv_a", "a", TERMS))
         await transaction.insert_key(key)
         await asyncio.wait([joining], timeout=0.2)
         assert not joining.done()
@@ -72,7 +91,7 @@ async def test_a_renewal_moves_the_counter_and_an_acknowledgement_never_goes_bac
     store: SqlStore,
 ) -> None:
     register = store.register()
-    epoch = (await register.join("srv_a", "a")).epoch
+    epoch = (await register.join("srv_a", "a", TERMS)).epoch
     (before,) = await register.list_processes()
     revision = await insert_keys(store, make_key())
     assert (await register.renew("srv_a", 5, epoch)).head == revision
@@ -88,7 +107,7 @@ async def test_a_renewal_from_another_epoch_is_refused_and_leaves_no_trace(
     """Its acknowledgement is of revisions that are lost: written down, it would pass for one
     of the revisions that take their numbers."""
     register = store.register()
-    await register.join("srv_a", "a")
+    await register.join("srv_a", "a", TERMS)
     (before,) = await register.list_processes()
     with pytest.raises(StruckOff):
         await register.renew("srv_a", 99, "another epoch")
@@ -99,19 +118,19 @@ async def test_whoever_is_struck_off_cannot_renew_and_registers_as_somebody_new(
     store: SqlStore,
 ) -> None:
     register = store.register()
-    epoch = (await register.join("srv_a", "a")).epoch
+    epoch = (await register.join("srv_a", "a", TERMS)).epoch
     (seen,) = await register.list_processes()
     assert await register.strike_off("srv_a", seen.renewals)
     with pytest.raises(StruckOff):
         await register.renew("srv_a", 0, epoch)
-    await register.join("srv_a", "a")
+    await register.join("srv_a", "a", TERMS)
     assert not await register.strike_off("srv_a", seen.renewals)
 
 
 async def test_whoever_renews_is_not_struck_off(store: SqlStore) -> None:
     """Whichever of the two comes first: the other one then knows."""
     register = store.register()
-    epoch = (await register.join("srv_a", "a")).epoch
+    epoch = (await register.join("srv_a", "a", TERMS)).epoch
     (seen,) = await register.list_processes()
 
     async def renew() -> Standing | None:
@@ -146,7 +165,7 @@ async def test_a_new_timeline_is_not_settled_until_somebody_says_so(postgres_url
     await connection.close()
     store = await open_store(postgres_url)
     try:
-        standing = await store.register().join("srv_a", "a")
+        standing = await store.register().join("srv_a", "a", TERMS)
         assert not standing.is_settled
         await store.register().settle(standing.epoch)
         assert (await store.register().renew("srv_a", 0, standing.epoch)).is_settled
@@ -190,7 +209,7 @@ async def test_a_commit_is_heard_of(store: SqlStore, feed_of: Callable[[], Feed]
 
 
 async def test_an_acknowledgement_is_heard_of(store: SqlStore, feed_of: Callable[[], Feed]) -> None:
-    epoch = (await store.register().join("srv_a", "a")).epoch
+    epoch = (await store.register().join("srv_a", "a", TERMS)).epoch
     feed = feed_of()
 
     async def act() -> None:

@@ -36,12 +36,12 @@ class Served:
 
     def __init__(self, directory: Path, more: Mapping[str, str] | None = None) -> None:
         self.directory = directory
-        self.target = f"unix:{directory / 'keyfence.sock'}"
         self._settings = {
-            "KEYFENCE_LISTEN": self.target,
+            "KEYFENCE_LISTEN": f"unix:{directory / 'keyfence.sock'}",
             "KEYFENCE_DATA_DIR": str(directory / "data"),
             **(more or {}),
         }
+        self.target = self._settings["KEYFENCE_LISTEN"]
         self._said = b""
         self._has_said = threading.Condition()
         self._process = subprocess.Popen(

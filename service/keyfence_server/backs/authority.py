@@ -89,7 +89,7 @@ async def open_authority(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )
     membership = (
-        alone(cache, store, settings.lease_terms())
+        alone(cache, store, opened, settings.lease_terms())
         if is_alone
         else among_others(settings, cache, store, opened, settings.lease_terms(), fence_stats)
     )

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from keyfence_server.application.ports import Change
+from keyfence_server.coherence.terms import LeaseTerms
 
 
 class BootClock(Protocol):
@@ -55,6 +56,7 @@ class RegisteredProcess:
             that its lease has run out. It starts at random, so that nobody takes a new
             registration for one that was seen before.
         acknowledged: the revision that it had acknowledged when it last renewed.
+        terms: those of its leases.
     """
 
     process_id: str
@@ -62,6 +64,26 @@ class RegisteredProcess:
     renewals: int
     acknowledged: int
     join_time: datetime
+    terms: LeaseTerms
+
+
+class TermsDiffer(Exception):
+    """Others are registered under other terms. What is waited for in one process bounds the
+    leases of another, so all who are registered have the same L and ρ.
+
+    Attributes:
+        others: they.
+    """
+
+    def __init__(self, own: LeaseTerms, others: Sequence[RegisteredProcess]) -> None:
+        one = others[0]
+        super().__init__(
+            "every server on a database needs the same length of leases and the same bound on "
+            f"the drift of clocks: here {own.length:g} s and {own.drift:g}, but "
+            f'"{one.display_name}" is running with {one.terms.length:g} s and '
+            f"{one.terms.drift:g}. To change them, stop every server first"
+        )
+        self.others = tuple(others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +97,15 @@ class Roll:
 class Register(Protocol):
     """The server processes on the store that may answer from memory."""
 
-    async def join(self, process_id: str, display_name: str) -> Standing:
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
         """Registers a process that remembers nothing.
 
         It takes a shared lock on the head, so that a mutation in flight either finds
         the newcomer in the register, or is in the head that the newcomer is given. An
         earlier registration of the process is replaced.
+
+        Raises:
+            TermsDiffer, StoreUnavailable
         """
         ...
 

@@ -30,6 +30,7 @@ from keyfence_server.coherence.ports import (
     RegisteredProcess,
     Standing,
     StruckOff,
+    TermsDiffer,
 )
 from keyfence_server.coherence.progress import Progress
 from keyfence_server.coherence.terms import LeaseTerms
@@ -77,8 +78,12 @@ class Replica:
         self.progress = Progress()
 
     async def start(self) -> None:
-        """Registers, and begins to follow. Raises `StoreUnavailable`."""
-        await self._join()
+        """Registers, and begins to follow. Raises `TermsDiffer`, `StoreUnavailable`."""
+        try:
+            await self._join()
+        except TermsDiffer as differ:
+            await self._outlast(differ.others)
+            await self._join()
         for loop in (self._renew, self._follow, self._acknowledge, self._watch):
             self._tasks.append(asyncio.create_task(self._forever(loop), name=loop.__name__))
 
@@ -140,7 +145,7 @@ class Replica:
         """Registers anew, with an empty memory."""
         self._lease.abandon()
         nonce = self._lease.request(self._clock.now())
-        standing = await self._register.join(self.process_id, self._display_name)
+        standing = await self._register.join(self.process_id, self._display_name, self._terms)
         self._registrations += 1
         if self._epoch not in ("", standing.epoch):
             _log.warning("store_failed_over", before=self._epoch, after=standing.epoch)
@@ -149,6 +154,14 @@ class Replica:
             self._unsettled_since = None
         self._epoch = standing.epoch
         self._granted(nonce, standing)
+
+    async def _outlast(self, others: Sequence[RegisteredProcess]) -> None:
+        """Takes off the register who is dead. Nobody else may be there to do it."""
+        terms = self._terms.outlasting(one.terms for one in others)
+        _log.info("waiting_for_others", processes=[one.process_id for one in others])
+        await self._clock.sleep_until(self._clock.now() + terms.wait)
+        for one in others:
+            await self._register.strike_off(one.process_id, one.renewals)
 
     async def _renew(self) -> None:
         """Renews for ever: the lease is counted from before the renewal was sent."""

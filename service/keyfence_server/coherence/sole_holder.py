@@ -2,12 +2,13 @@
 
 It holds the lock that makes it the only one, so it needs no lease of its own, and
 nobody else grants any: a mutation holds everywhere once it is applied to this process's
-own memory and to everyone downstream of it.
+own memory and to everyone downstream of it, and once those are lost who were downstream
+of the process that was here before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from keyfence_server.application.ports import Change
 from keyfence_server.coherence.downstream import DownstreamHub
@@ -15,11 +16,18 @@ from keyfence_server.coherence.ledger import Ledger
 
 
 class SoleHolder:
-    """Implements the port `Fence` for a single process."""
+    """Implements the port `Fence` for a single process.
 
-    def __init__(self, ledger: Ledger, hub: DownstreamHub) -> None:
+    Args:
+        outlast: returns when no lease from before this process can be alive.
+    """
+
+    def __init__(
+        self, ledger: Ledger, hub: DownstreamHub, outlast: Callable[[], Awaitable[None]]
+    ) -> None:
         self._ledger = ledger
         self._hub = hub
+        self._outlast = outlast
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> None:
         """Applies the mutation here, and waits for everyone downstream."""
@@ -28,11 +36,13 @@ class SoleHolder:
         self._find_track_at(revision - 1)
         self._ledger.take(revision, changes)
         await self._hub.wait_settled(revision)
+        await self._outlast()
 
     async def settle(self, revision: int) -> None:
         """Waits until everything up to the revision is applied, here and downstream."""
         self._find_track_at(revision)
         await self._hub.wait_settled(revision)
+        await self._outlast()
 
     async def forget_everything(self) -> None:
         """A commit may have taken effect without our learning of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -33,6 +34,19 @@ class LeaseTerms:
     def nested(self, remaining: float) -> float:
         """The longest lease to give away when one's own lasts `remaining` more (rule I6)."""
         return max(0.0, min(self.length, remaining * (1 - self.drift) / (1 + self.drift)))
+
+    def agree_with(self, others: LeaseTerms) -> bool:
+        """Whether a wait under one bounds leases under the other. Slack is not the lease's."""
+        return self.length == others.length and self.drift == others.drift
+
+    def outlasting(self, others: Iterable[LeaseTerms]) -> LeaseTerms:
+        """The terms whose W outlasts leases under these and under any of the others."""
+        every = (self, *others)
+        return LeaseTerms(
+            max(one.length for one in every),
+            max(one.drift for one in every),
+            max(one.slack for one in every),
+        )
 
     @property
     def renewal_interval(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -52,6 +52,7 @@ class ReplicationService:
 
     Args:
         grantor_id: this process, as it is called in the list of replicas.
+        before_granting: what is to be done before a lease is granted to anyone.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ReplicationService:
         notes: WriteBehind,
         *,
         grantor_id: str,
+        before_granting: Callable[[], Awaitable[None]],
     ) -> None:
         self._hub = hub
         self._source = source
@@ -72,6 +74,7 @@ class ReplicationService:
         self._clock = clock
         self._notes = notes
         self._grantor_id = grantor_id
+        self._before_granting = before_granting
         self._holders: dict[HolderStream, messages.Hello] = {}
 
     def service(self) -> Service:
@@ -101,6 +104,7 @@ class ReplicationService:
                 reason="LIMIT_REACHED",
                 limit="holders",
             )
+        await self._before_granting()
         # A holder's id counts together with its credential, so that nobody can speak for
         # the holder of another.
         stream = self._hub.open(f"{caller.credential_id}/{hello.holder_id}")

@@ -64,9 +64,9 @@ class MeasuredRegister:
         self._register = register
         self._stats = stats
 
-    async def join(self, process_id: str, display_name: str) -> Standing:
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
         """See the port."""
-        return await self._register.join(process_id, display_name)
+        return await self._register.join(process_id, display_name, terms)
 
     async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
         """See the port."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -127,6 +129,34 @@ def test_an_outage_is_invisible_for_a_lease_and_fails_closed_after_it(directory:
             log = (directory / "sidecar.log").read_text()
             assert "the lease has run out" in log
             assert "the lease is back" in log
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_a_server_that_comes_back_waits_for_whom_the_one_before_had_granted_leases(
+    directory: Path, end: signal.Signals
+) -> None:
+    """Threat 1, across a restart: the sidecar cannot reach the new server, so it cannot hear
+    of the revocation, and the new server knows nothing of the sidecar."""
+    server = Served(directory, SETTINGS)
+    try:
+        with (
+            sidecar_of(server) as target,
+            Client(target, token=server.root_key) as client,
+        ):
+            with Client(server.target, token=server.root_key) as operator:
+                made = operator.create_key(keyspace="demo", account_id="a", scopes=["vps:read"])
+            assert client.authenticate(made.api_key)
+            os.kill(server.pid, end)
+            server.stop()
+            elsewhere = f"unix:{directory / 'elsewhere.sock'}"
+            server = Served(directory, {**SETTINGS, "KEYFENCE_LISTEN": elsewhere})
+            with Client(elsewhere, token=server.root_key, timeout_seconds=60) as operator:
+                assert client.authenticate(made.api_key), "too slow to show anything"
+                operator.revoke_key(made.key.key_id)
+                assert is_unavailable(client, made.api_key), "accepted after a fenced OK"
     finally:
         server.stop()
 

@@ -20,7 +20,14 @@ from keyfence_server.adapters.sql.engines import Engines
 from keyfence_server.adapters.sql.errors import translated
 from keyfence_server.adapters.sql.schema import head, processes, settled_epochs
 from keyfence_server.adapters.sql.timeline import TIMELINE
-from keyfence_server.coherence.ports import RegisteredProcess, Roll, Standing, StruckOff
+from keyfence_server.coherence.ports import (
+    RegisteredProcess,
+    Roll,
+    Standing,
+    StruckOff,
+    TermsDiffer,
+)
+from keyfence_server.coherence.terms import LeaseTerms
 
 _MOST_RENEWALS_AT_FIRST: Final = 1 << 40
 
@@ -31,20 +38,26 @@ class SqlRegister:
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
 
-    async def join(self, process_id: str, display_name: str) -> Standing:
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
         """See the port."""
         row = {
             "process_id": process_id,
             "display_name": display_name,
             "renewals": randbelow(_MOST_RENEWALS_AT_FIRST),
             "acknowledged": 0,
+            "lease_seconds": terms.length,
+            "clock_drift": terms.drift,
             "join_time": datetime.now(UTC),
         }
         async with self._transaction() as connection:
             # The lock comes first: a mutation in flight is waited for, and is in the head
-            # that is read; one that begins later finds the row.
-            await connection.execute(select(head.c.revision).with_for_update(read=True))
+            # that is read; one that begins later finds the row. It is not shared, so that of
+            # two processes with different terms one finds the other.
+            await connection.execute(select(head.c.revision).with_for_update())
             standing = await self._standing(connection)
+            others = [one for one in await _everyone(connection) if one.process_id != process_id]
+            if differing := [one for one in others if not one.terms.agree_with(terms)]:
+                raise TermsDiffer(terms, differing)
             await connection.execute(delete(processes).where(processes.c.process_id == process_id))
             await connection.execute(insert(processes).values(row))
             await connection.commit()
@@ -134,4 +147,14 @@ def _of(epoch: str) -> ColumnElement[bool]:
 
 async def _everyone(connection: AsyncConnection) -> list[RegisteredProcess]:
     rows = await connection.execute(select(processes).order_by(processes.c.process_id))
-    return [RegisteredProcess(**row) for row in rows.mappings()]
+    return [
+        RegisteredProcess(
+            process_id=row.process_id,
+            display_name=row.display_name,
+            renewals=row.renewals,
+            acknowledged=row.acknowledged,
+            join_time=row.join_time,
+            terms=LeaseTerms(row.lease_seconds, row.clock_drift),
+        )
+        for row in rows
+    ]

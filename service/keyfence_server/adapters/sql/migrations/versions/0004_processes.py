@@ -21,6 +21,8 @@ def upgrade() -> None:
         sa.Column("display_name", TEXT, nullable=False),
         sa.Column("renewals", sa.BigInteger, nullable=False),
         sa.Column("acknowledged", sa.BigInteger, nullable=False),
+        sa.Column("lease_seconds", sa.Double, nullable=False),
+        sa.Column("clock_drift", sa.Double, nullable=False),
         sa.Column("join_time", TIME, nullable=False),
         sa.PrimaryKeyConstraint("process_id", name="pk_processes"),
         sa.CheckConstraint("renewals >= 0", name=op.f("ck_processes_renewals")),
