@@ -157,7 +157,7 @@ async def _start(
     else:
         back = await open_authority(settings, clock, is_worker, resources)
     rpc_stats = RpcStats()
-    presented = PresentedKeys(back.membership.source, back.digests)
+    presented = PresentedKeys(back.membership.source_of_checks, back.digests)
     services = _services(back, presented, clock, rpc_stats)
     names = [service.descriptor.full_name for service in services]
     gate = Gate(settings.max_concurrent_calls)
@@ -178,7 +178,12 @@ async def _start(
     )
     addresses = _listen(server, settings, certificate, resources)
     watch = LeaseWatch(
-        back.membership.is_live, health.set_serving, settings.lease_terms(), SystemBootClock()
+        back.membership.is_live,
+        back.membership.may_be_stale,
+        health.set_serving,
+        health.set_lease,
+        settings.lease_terms(),
+        SystemBootClock(),
     )
     metrics_port = _serve_metrics(settings, back, watch, rpc_stats, gate, health, resources)
     # A start that is refused for its sockets or its certificate is not the first one yet:
@@ -206,15 +211,15 @@ async def _start(
 def _services(
     back: Back, presented: PresentedKeys, clock: Clock, rpc_stats: RpcStats
 ) -> list[Service]:
-    source, verdicts = back.membership.source, rpc_stats.verdicts
+    source, verdicts = back.membership.source_of_checks, rpc_stats.verdicts
     checks = Checks(source, presented, clock, back.counting, back.notes)
     return [
         AuthorizationService(checks, source, verdicts).service(),
         EnvoyAuthorization(checks, source, verdicts, clock).service(),
         ReplicationService(
             back.membership.hub,
-            source,
-            presented,
+            back.membership.source,
+            PresentedKeys(back.membership.source, back.digests),
             back.register,
             SystemBootClock(),
             back.notes,
@@ -279,6 +284,7 @@ def _serve_metrics(
         lease_left=back.membership.lease_left,
         lease_losses=lambda: watch.losses,
         seconds_without_lease=lambda: watch.seconds_without,
+        stale_answers=back.membership.stale_answers,
     )
     host, _, port = text.rpartition(":")
     try:

@@ -12,6 +12,7 @@ import os
 import random
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -24,6 +25,7 @@ from keyfence import Tls
 from keyfence_server.adapters.passwords import MEMORY_MIB, PASSES, WORKERS
 from keyfence_server.application.rate_limits import OnFailure
 from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.domain.document_fields import parse_duration
 from keyfence_server.rpc.addresses import (
     ListenAddress,
     TcpAddress,
@@ -39,6 +41,7 @@ from keyfence_server.telemetry.logs import LogFormat, LogLevel
 PREFIX: Final = "KEYFENCE_"
 DATABASE_FILE: Final = "keyfence.db"
 MAX_PORT: Final = 65_535
+MAX_STALE: Final = timedelta(days=1)
 _OF_AUTHORITIES: Final = (
     "database_url",
     "bootstrap_keyspaces",
@@ -142,6 +145,9 @@ class Settings(BaseSettings):
         cache_keys: how many keys to remember.
         cache_unknown_keys: how many keys that do not exist to remember.
         database_connections: the most connections to the database.
+        stale_if_error: for how long after its lease has ended this process goes on answering
+            checks from memory when it cannot ask anybody: "10m". A key that was revoked in
+            that time is accepted. Not set: for no time at all.
         rate_limit_url: the Redis in which servers count together what keys use of their
             rate limits: "redis://…", "rediss://…" or "redis+unix:///path". Not set: this
             server counts by itself.
@@ -215,6 +221,7 @@ class Settings(BaseSettings):
     database_connections: int = Field(default=10, ge=2, le=1_000)
     lease_seconds: float = Field(default=2.0, ge=0.1, le=60)
     clock_drift: float = Field(default=0.01, ge=0, le=0.2)
+    stale_if_error: str = "0s"
     rate_limit_url: SecretStr | None = None
     rate_limit_on_failure: OnFailure = OnFailure.LOCAL
     rate_limit_timeout_seconds: Seconds = 0.25
@@ -254,6 +261,14 @@ class Settings(BaseSettings):
     def _check_metrics_listen(cls, value: str | None) -> str | None:
         if value is not None and not isinstance(parse_address(value), TcpAddress):
             raise ValueError("must be HOST:PORT, for example 127.0.0.1:9464")
+        return value
+
+    @field_validator("stale_if_error")
+    @classmethod
+    def _check_stale_if_error(cls, value: str) -> str:
+        duration = parse_duration(value)
+        if duration is None or duration > MAX_STALE:
+            raise ValueError("must be a duration of at most a day, such as 30s, 10m or 2h")
         return value
 
     @field_validator("unix_socket_mode")
@@ -321,6 +336,10 @@ class Settings(BaseSettings):
                 "KEYFENCE_METRICS_LISTEN: each worker takes a port of its own from there on, "
                 "and there are not so many left"
             )
+
+    def stale_if_error_seconds(self) -> float:
+        """For how long after the end of a lease memory may answer."""
+        return (parse_duration(self.stale_if_error) or timedelta()).total_seconds()
 
     def addresses(self) -> tuple[ListenAddress, ...]:
         """Where to listen."""

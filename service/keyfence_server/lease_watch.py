@@ -1,7 +1,9 @@
 """Says aloud when a process may no longer answer from memory, and when it may again.
 
 Health follows the lease with patience both ways: a lease that is late by a renewal is no
-reason to send every client elsewhere, and one that has just come back may go again.
+reason to send every client elsewhere, and one that has just come back may go again. A
+process that answers without a lease, because an operator has asked for it, says that it
+serves, and says everywhere else what its answers are worth.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.terms import LeaseTerms
 
 _LOOKS_PER_RENEWAL: Final = 4
+_WARNING_SECONDS: Final = 10.0
 
 _log = structlog.get_logger("keyfence")
 
@@ -26,6 +29,12 @@ class LeaseWatch:
     and that it serves when it has been there for a third of one. At the start there is none
     yet, and the first one counts at once.
 
+    Args:
+        is_live: whether there is a lease.
+        may_be_stale: whether checks are answered without one, if need be.
+        set_serving: tells health whether the process serves.
+        set_lease: tells health whether there is a lease.
+
     Attributes:
         losses: how often the lease has run out.
         seconds_without: for how long there was none, in all, since the first one; up to the
@@ -35,18 +44,25 @@ class LeaseWatch:
     def __init__(
         self,
         is_live: Callable[[], bool],
+        may_be_stale: Callable[[], bool],
         set_serving: Callable[[bool], None],
+        set_lease: Callable[[bool], None],
         terms: LeaseTerms,
         clock: BootClock,
     ) -> None:
         self._is_live = is_live
+        self._may_be_stale = may_be_stale
         self._set_serving = set_serving
+        self._set_lease = set_lease
         self._terms = terms
         self._clock = clock
         self._since = float("-inf")
         self._was_live = False
+        self._serves_since = float("-inf")
+        self._serves = False
         self._says_serving = False
         self._has_ended = False
+        self._warned_at: float | None = None
         self.losses = 0
         self.seconds_without = 0.0
 
@@ -67,9 +83,15 @@ class LeaseWatch:
         live = self._is_live()
         if live is not self._was_live:
             self._turn(live, now)
-        patience = self._terms.renewal_interval if live else self._terms.length
-        if live is not self._says_serving and now - self._since >= patience:
-            self._say(live)
+        stale = not live and self._may_be_stale()
+        self._warn(stale, now)
+        serves = live or stale
+        if serves is not self._serves:
+            self._serves = serves
+            self._serves_since = now
+        patience = self._terms.renewal_interval if serves else self._terms.length
+        if serves is not self._says_serving and now - self._serves_since >= patience:
+            self._say(serves)
 
     def _turn(self, live: bool, now: float) -> None:
         if not live:
@@ -81,8 +103,22 @@ class LeaseWatch:
         else:
             # Nobody has been told anything yet that this could contradict.
             self._say(live)
+        self._set_lease(live)
         self._was_live = live
         self._since = now
+
+    def _warn(self, stale: bool, now: float) -> None:
+        if stale and (self._warned_at is None or now - self._warned_at >= _WARNING_SECONDS):
+            self._warned_at = now
+            _log.error(
+                "without a lease, and as KEYFENCE_STALE_IF_ERROR has it, checks are answered from "
+                "memory all the same: a key that was revoked since is accepted",
+                seconds_without=round(now - self._since, 1),
+            )
+        elif not stale and self._warned_at is not None:
+            self._warned_at = None
+            if not self._was_live:
+                _log.error("the time of KEYFENCE_STALE_IF_ERROR is over: nothing is answered")
 
     def _say(self, serving: bool) -> None:
         self._says_serving = serving

@@ -35,6 +35,7 @@ from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Feed, Register
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.stale_if_error import StaleIfError
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.config import Settings
@@ -58,6 +59,8 @@ class Membership:
     Attributes:
         process_id: drawn at random when the process starts.
         source: answers about keys, from memory where that is allowed.
+        stale_if_error: the same, and goes on for a while when nobody else can answer. None
+            unless an operator has asked for it. It is for checks alone.
         cache: its memory, for the metrics.
         hub: the holders downstream of this process.
         start: begins to follow the store. Nothing may be answered before it returns.
@@ -74,6 +77,20 @@ class Membership:
     before_granting: Callable[[], Awaitable[None]]
     is_live: Callable[[], bool]
     lease_left: Callable[[], float]
+    stale_if_error: StaleIfError | None = None
+
+    @property
+    def source_of_checks(self) -> FactSource:
+        """What checks are answered from."""
+        return self.stale_if_error or self.source
+
+    def stale_answers(self) -> int:
+        """How many questions were answered without a lease."""
+        return self.stale_if_error.answers if self.stale_if_error is not None else 0
+
+    def may_be_stale(self) -> bool:
+        """Whether checks are answered without a lease at this moment, if need be."""
+        return self.stale_if_error is not None and self.stale_if_error.is_allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,9 +175,11 @@ def among_others(
         await replica.start()
         resources.push_async_callback(replica.stop)
 
+    source = LeasedFacts(cache, lease, store, clock)
     return AuthorityMembership(
         process_id=process_id,
-        source=LeasedFacts(cache, lease, store, clock),
+        source=source,
+        stale_if_error=_stale_if_error(settings, source, cache, lease, clock),
         cache=cache,
         fence=AuthorityFence(replica, register, hub, terms, clock),
         hub=hub,
@@ -173,8 +192,8 @@ def among_others(
 
 
 def downstream_of(
+    settings: Settings,
     upstream: Upstream,
-    cache_sizes: tuple[int, int],
     terms: LeaseTerms,
     convert: Conversions,
     *,
@@ -188,7 +207,9 @@ def downstream_of(
     store = UpstreamStore(
         upstream, lambda: lease.applied, convert.lineage_from, convert.keyspaces_from
     )
-    cache = FactCache(store, capacity=cache_sizes[0], unknown_capacity=cache_sizes[1])
+    cache = FactCache(
+        store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
+    )
     process_id = f"sdc_{secrets.token_hex(16)}"
     session = HolderSession(
         upstream.open_stream,
@@ -208,9 +229,11 @@ def downstream_of(
 
         resources.push_async_callback(end)
 
+    source = LeasedFacts(cache, lease, store, clock)
     return Membership(
         process_id=process_id,
-        source=LeasedFacts(cache, lease, store, clock),
+        source=source,
+        stale_if_error=_stale_if_error(settings, source, cache, lease, clock),
         cache=cache,
         hub=hub,
         start=start,
@@ -228,6 +251,17 @@ class Conversions:
     lineage_from: LineageFrom
     keyspaces_from: KeyspacesFrom
     changes_from: ChangesFrom
+
+
+def _stale_if_error(
+    settings: Settings,
+    source: LeasedFacts,
+    cache: FactCache,
+    lease: HolderLease,
+    clock: SystemBootClock,
+) -> StaleIfError | None:
+    seconds = settings.stale_if_error_seconds()
+    return StaleIfError(source, cache, lease, clock, seconds) if seconds else None
 
 
 async def _nothing() -> None:

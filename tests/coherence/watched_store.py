@@ -54,6 +54,7 @@ class WatchedStore:
     """Keeps the `Store` port by passing everything on to a real store.
 
     Attributes:
+        is_away: whether it cannot be reached, to be set.
         snapshots: how many were asked for.
         transactions: how many were asked for.
         ended: how many of these have let go of the store.
@@ -65,6 +66,7 @@ class WatchedStore:
         self._lagging: deque[Snapshot] = deque()
         self._failures: deque[BaseException] = deque()
         self._losses: deque[tuple[Loss, BaseException]] = deque()
+        self.is_away = False
         self.snapshots = 0
         self.transactions = 0
         self.ended = 0
@@ -94,6 +96,8 @@ class WatchedStore:
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """See the port."""
         self.snapshots += 1
+        if self.is_away:
+            raise StoreUnavailable("the store is away")
         if self._failures:
             raise self._failures.popleft()
         if self._lagging:

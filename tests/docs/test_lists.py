@@ -78,6 +78,7 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
             holders=lambda: 0,
             lease_left=lambda: 1.0,
             lease_losses=lambda: 0,
+            stale_answers=lambda: 0,
             seconds_without_lease=lambda: 0.0,
         )
     )

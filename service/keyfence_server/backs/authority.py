@@ -67,6 +67,11 @@ async def open_authority(
     given_root = given_root_credential(settings)
     database = embedded_database(settings)
     is_alone = database is not None and not is_worker
+    if is_alone and settings.stale_if_error_seconds():
+        raise CannotStart(
+            "KEYFENCE_STALE_IF_ERROR: a server that has the database to itself needs no lease, so "
+            "it has nothing to be stale without; unset it"
+        )
     if database is not None and is_alone:
         resources.callback(lock_database(settings, database).release)
     peppers = provide_peppers(settings, database)

@@ -45,8 +45,8 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
 
     return Back(
         membership=downstream_of(
+            settings,
             upstream,
-            (settings.cache_keys, settings.cache_unknown_keys),
             settings.lease_terms(),
             Conversions(lineage_from, keyspaces_from, changes_from),
             kind=HOLDER_KIND_SIDECAR,

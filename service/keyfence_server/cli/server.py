@@ -54,6 +54,15 @@ def serve(
     reflection: Annotated[
         str | None, _setting("REFLECTION", "auto|on|off", "Whether to tell the API to anyone.")
     ] = None,
+    stale_if_error: Annotated[
+        str | None,
+        _setting(
+            "STALE_IF_ERROR",
+            "DURATION",
+            "Without a lease and with nobody to ask, go on answering from memory for so long. "
+            "A key that is revoked meanwhile is accepted.",
+        ),
+    ] = None,
     log_format: Annotated[
         str | None, _setting("LOG_FORMAT", "auto|json|console", "How log lines look.")
     ] = None,
@@ -85,6 +94,7 @@ def serve(
         tls_client_ca_file=tls_client_ca_file,
         metrics_listen=metrics_listen,
         reflection=reflection,
+        stale_if_error=stale_if_error,
         log_format=log_format,
         log_level=log_level,
         insecure_plaintext=insecure_plaintext,
@@ -126,6 +136,15 @@ def sidecar(
     metrics_listen: Annotated[
         str | None, _setting("METRICS_LISTEN", "HOST:PORT", "Where to serve metrics.")
     ] = None,
+    stale_if_error: Annotated[
+        str | None,
+        _setting(
+            "STALE_IF_ERROR",
+            "DURATION",
+            "Without a lease and with nobody to ask, go on answering from memory for so long. "
+            "A key that is revoked meanwhile is accepted.",
+        ),
+    ] = None,
     log_format: Annotated[
         str | None, _setting("LOG_FORMAT", "auto|json|console", "How log lines look.")
     ] = None,
@@ -147,6 +166,7 @@ def sidecar(
         upstream_token_file=upstream_token_file,
         upstream_ca_file=upstream_ca_file,
         metrics_listen=metrics_listen,
+        stale_if_error=stale_if_error,
         log_format=log_format,
         log_level=log_level,
     )

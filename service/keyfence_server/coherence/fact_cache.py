@@ -144,6 +144,14 @@ class FactCache:
         self.counts.hits += 1
         return facts
 
+    def recall_keyspace(self, name: str) -> Keyspace | None:
+        """What memory holds of the keyspace of this name. No I/O."""
+        return self._keyspaces.get(name)
+
+    def recall_recogniser(self) -> Recogniser | None:
+        """The recogniser, if memory has every keyspace. No I/O."""
+        return self._recogniser
+
     async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
         """The key kept under any of these digests, loaded if need be.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from keyfence.v1 import authorization_service_pb2 as messages
+from keyfence_server.application import staleness
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import MAX_REQUIRED_SCOPES, Checks, Verdict
 from keyfence_server.application.ports import FactSource, StoreUnavailable
@@ -100,7 +101,7 @@ class AuthorizationService:
         """Whose key it is."""
         verdict = await self._checks.authenticate(caller, question_from(request))
         self._count(verdict)
-        return authenticate_response(verdict, self._principals)
+        return authenticate_response(verdict, self._principals, stale=staleness.is_noted())
 
     async def check_scope(
         self, request: messages.CheckScopeRequest, caller: Caller
@@ -113,7 +114,7 @@ class AuthorizationService:
             with_explanation=request.explain,
         )
         self._count(verdict)
-        return check_response(verdict, self._principals)
+        return check_response(verdict, self._principals, stale=staleness.is_noted())
 
     async def batch_check_scope(
         self, request: messages.BatchCheckScopeRequest, caller: Caller

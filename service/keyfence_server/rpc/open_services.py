@@ -21,6 +21,8 @@ from keyfence_server.rpc.status import UNDECODABLE, Failure, limit_reached
 Context = grpc.aio.ServicerContext[Any, Any]
 
 HEALTH: Final = "grpc.health.v1.Health"
+LEASE: Final = "keyfence.lease"
+"""What health is asked for to learn whether the process may answer from memory."""
 # Two names for the same messages: clients of today ask for v1 first.
 REFLECTION: Final = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
 
@@ -35,11 +37,13 @@ _TOO_MANY_STREAMS: Final = limit_reached(
 
 
 class Health:
-    """`grpc.health.v1.Health`: the server as a whole, and each service by its name."""
+    """`grpc.health.v1.Health`: the server as a whole, each service by its name, and the
+    lease."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services: Final = frozenset({"", HEALTH, *services})
         self._serving = False
+        self._has_lease = False
         self._closed = False
         self._changed = asyncio.Event()
         self._streams = 0
@@ -52,12 +56,17 @@ class Health:
     def set_serving(self, serving: bool) -> None:
         """Says from now on that the server serves, or that it does not."""
         self._serving = serving and not self._closed
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._wake()
+
+    def set_lease(self, live: bool) -> None:
+        """Says from now on that there is a lease, or that there is none."""
+        self._has_lease = live and not self._closed
+        self._wake()
 
     def close(self) -> None:
         """Says for good that the server does not serve, and ends every watch."""
         self._closed = True
+        self._has_lease = False
         self.set_serving(False)
 
     def method_handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
@@ -72,12 +81,16 @@ class Health:
             ),
         }
 
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     def _status(self, service: str) -> Any:
+        if service == LEASE:
+            return _SERVING if self._has_lease else _NOT_SERVING
         if service not in self._services:
             return _UNKNOWN
-        if self._serving:
-            return _SERVING
-        return _NOT_SERVING
+        return _SERVING if self._serving else _NOT_SERVING
 
     async def _check(self, raw: bytes, context: Context) -> health_pb2.HealthCheckResponse:
         status = self._status(await _service_asked_for(raw, context))

@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError, Message
 
 from keyfence._holder.dial import LET_IN
 from keyfence.v1 import options_pb2
+from keyfence_server.application import staleness
 from keyfence_server.application.callers import Anonymous, Caller, Callers, Operator
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
@@ -213,6 +214,7 @@ class Pipeline:
 
             try:
                 caller = await identify()
+                _require_fresh()
                 # Whoever called may have to give something up before it says anything, and
                 # does so only for a server that has let it in.
                 await context.send_initial_metadata(_LET_IN)
@@ -277,6 +279,8 @@ class Pipeline:
                         if not mutates:
                             request_id = request_ids.find_request_id(metadata)
                         caller = await identify(credential, request_id=request_id, peer=peer)
+                    if mutates:
+                        _require_fresh()
                 authorize(caller)
                 request = decode(raw)
                 answer = fast(request, caller)
@@ -309,6 +313,12 @@ class Pipeline:
 
 def _not_from_memory(_request: object, _caller: Caller) -> None:
     """Answers nothing."""
+
+
+def _require_fresh() -> None:
+    """Only checks may be answered to a caller whose credential may be revoked."""
+    if staleness.is_noted():
+        raise StoreUnavailable("the store cannot be reached to learn who calls")
 
 
 def carries_credential(metadata: Metadata) -> bool:

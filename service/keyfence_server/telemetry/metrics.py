@@ -50,6 +50,7 @@ class Sources:
     lease_left: Callable[[], float]
     lease_losses: Callable[[], int]
     seconds_without_lease: Callable[[], float]
+    stale_answers: Callable[[], int]
 
 
 _CACHE_COUNTERS: Final = (
@@ -210,6 +211,11 @@ class KeyfenceCollector(Collector):
             "keyfence_lease_lost_seconds",
             "For how long there was none, counted when it came back.",
             value=sources.seconds_without_lease(),
+        )
+        yield CounterMetricFamily(
+            "keyfence_stale_answers",
+            "Questions that were answered without a lease, as KEYFENCE_STALE_IF_ERROR has it.",
+            value=sources.stale_answers(),
         )
         yield CounterMetricFamily(
             "keyfence_lease_renewals",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.lease_watch import LeaseWatch
 
@@ -14,8 +16,17 @@ class Stage:
     def __init__(self) -> None:
         self.time = 100.0
         self.live = False
+        self.may_be_stale = False
         self.said: list[bool] = []
-        self.watch = LeaseWatch(lambda: self.live, self.said.append, TERMS, self)
+        self.said_of_lease: list[bool] = []
+        self.watch = LeaseWatch(
+            lambda: self.live,
+            lambda: self.may_be_stale,
+            self.said.append,
+            self.said_of_lease.append,
+            TERMS,
+            self,
+        )
 
     def now(self) -> float:
         return self.time
@@ -69,3 +80,22 @@ def test_a_server_that_stops_is_not_said_to_serve_again() -> None:
     stage.pass_time(10, live=False)
     stage.pass_time(10, live=True)
     assert stage.said == [True]
+
+
+def test_a_process_that_may_answer_without_a_lease_serves_and_says_that_it_has_none() -> None:
+    """Else load balancers would take away the answers that were asked for."""
+    stage = Stage()
+    stage.pass_time(0, live=True)
+    stage.may_be_stale = True
+    with structlog.testing.capture_logs() as log:
+        for _ in range(20):
+            stage.pass_time(1, live=False)
+        assert stage.said == [True]
+        assert stage.said_of_lease == [True, False]
+        stage.may_be_stale = False
+        stage.pass_time(3.0, live=False)
+        assert stage.said == [True, False]
+    errors = [line["event"] for line in log if line["log_level"] == "error"]
+    # At once, after ten seconds and after twenty.
+    assert ["accepted" in one for one in errors] == [True, True, True, False]
+    assert "is over" in errors[-1]

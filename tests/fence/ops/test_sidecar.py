@@ -6,15 +6,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
 
-from keyfence import Client, Unavailable
+from keyfence import Client, RateLimit, Unavailable
 from support.served import COMMAND, Served, environment_without_settings
 
 EXAMPLES: Final = Path(__file__).parents[3] / "examples" / "keyspaces"
@@ -33,10 +34,11 @@ def directory() -> Iterator[Path]:
 
 
 @contextmanager
-def sidecar_of(server: Served) -> Iterator[str]:
+def sidecar_of(server: Served, more: Mapping[str, str] | None = None) -> Iterator[str]:
     """A sidecar on a Unix socket, and its target."""
     target = f"unix:{server.directory}/sidecar.sock"
     settings = {
+        **(more or {}),
         "KEYFENCE_UPSTREAM": server.target,
         "KEYFENCE_UPSTREAM_TOKEN": server.root_key,
         "KEYFENCE_LISTEN": target,
@@ -60,15 +62,20 @@ def sidecar_of(server: Served) -> Iterator[str]:
             assert process.wait(PATIENCE_SECONDS) == 0
 
 
-def health(target: str) -> int:
+def health(target: str, *arguments: str) -> int:
     """The exit code of `keyfence health`."""
     return subprocess.run(
-        [*COMMAND, "--target", target, "health", "--quiet"],
+        [*COMMAND, "--target", target, "health", "--quiet", *arguments],
         capture_output=True,
         check=False,
         env=environment_without_settings(),
         timeout=PATIENCE_SECONDS,
     ).returncode
+
+
+def log_of(directory: Path) -> str:
+    """What the sidecar has logged."""
+    return (directory / "sidecar.log").read_text()
 
 
 def until(holds: object, complaint: str) -> None:
@@ -126,9 +133,52 @@ def test_an_outage_is_invisible_for_a_lease_and_fails_closed_after_it(directory:
             assert client.authenticate(made.api_key)
             assert not client.authenticate(gone.api_key)
             until(lambda: health(target) == 0, "health does not tell of the new lease")
-            log = (directory / "sidecar.log").read_text()
-            assert "the lease has run out" in log
-            assert "the lease is back" in log
+            assert "the lease has run out" in log_of(directory)
+            assert "the lease is back" in log_of(directory)
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+def test_stale_answers_are_given_where_they_were_asked_for_and_say_what_they_are(
+    directory: Path,
+) -> None:
+    server = Served(directory, SETTINGS)
+    try:
+        with (
+            sidecar_of(server, {"KEYFENCE_STALE_IF_ERROR": "1h"}) as target,
+            Client(target, token=server.root_key) as client,
+            Client(server.target, token=server.root_key) as operator,
+        ):
+            made = operator.create_key(
+                keyspace="demo",
+                account_id="a",
+                scopes=["vps:read"],
+                rate_limit=RateLimit(1000, timedelta(minutes=1)),
+            )
+            never_seen = operator.create_key(keyspace="demo", account_id="a")
+            plain = operator.create_key(keyspace="demo", account_id="a", scopes=["vps:read"])
+            for key in (made, plain):
+                fresh = client.check_scope(key.api_key, "vps:read")
+                assert fresh.allowed
+                assert not fresh.stale
+            assert health(target, "--service", "keyfence.lease") == 0
+            os.kill(server.pid, signal.SIGKILL)
+            server.stop()
+            until(lambda: client.authenticate(plain.api_key).stale, "nothing is stale")
+            for key in (made, plain):
+                stale = client.check_scope(key.api_key, "vps:read")
+                assert stale.allowed
+                assert stale.stale
+                assert client.check_scope(key.api_key, "vps:write").stale
+            assert is_unavailable(client, never_seen.api_key)
+            assert health(target) == 0
+            assert health(target, "--service", "keyfence.lease") == 1
+            assert "a key that was revoked since is accepted" in log_of(directory)
+
+            server = Served(directory, SETTINGS)
+            until(lambda: not is_unavailable(client, never_seen.api_key), "it does not heal")
+            assert not client.authenticate(plain.api_key).stale
     finally:
         server.stop()
 

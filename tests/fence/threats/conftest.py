@@ -85,13 +85,14 @@ async def assemble(tmp_path: Path) -> AsyncIterator[Assemble]:
             stack.push_async_callback(served.client.channel.close)
             return served
 
-        async def assemble(url: str) -> Together:
+        async def assemble(url: str, **more: Any) -> Together:
             root = new_root_credential().reveal()
             own = {
                 "database_url": url,
                 "pepper": PEPPER,
                 "root_key": root,
                 "lease_seconds": LEASE_SECONDS,
+                **more,
             }
             servers = {
                 "one": (await start("one", **own)).server,

@@ -77,6 +77,36 @@ async def test_25_an_answer_that_cannot_be_given_says_so(
         assert refusal.reason == "STORE_UNAVAILABLE"
 
 
+@pytest.mark.slow
+async def test_25_stale_answers_are_checks_alone(
+    assemble: Assemble, distant: DistantDatabase, tmp_path: Path
+) -> None:
+    """Whose credential may be revoked can check, where that was asked for, and change nothing:
+    neither now nor when the database is back in the middle of the call."""
+    together = await assemble(distant.url, stale_if_error="1h")
+    made = await together.here.create_key(
+        keyspace="torture", account_id="acme", scopes=["vps:write"]
+    )
+    await together.warm(made.api_key)
+    distant.go_away()
+    await asyncio.sleep(LEASE_SECONDS)
+    for whom in ("one", "two"):
+        async with grpc.aio.insecure_channel(f"unix:{tmp_path}/{whom}.sock") as channel:
+            client = Client(channel, together.root)
+            async with asyncio.timeout(20):
+                while not (await client.call("Authenticate", api_key=made.api_key)).stale:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            refusal = await client.refusal("RevokeKey", key_id=made.key.key_id)
+            assert refusal.reason == "STORE_UNAVAILABLE"
+            assert (await client.call("Authenticate", api_key=made.api_key)).authenticated
+    distant.come_back()
+    async with asyncio.timeout(30):
+        while await answer(together, "one", made.api_key) is not True:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await together.here.revoke_key(made.key.key_id)
+    assert not any((await together.answers(made.api_key)).values())
+
+
 async def test_27_no_lease_is_stretched_or_cut_by_the_wall_clock(
     together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:

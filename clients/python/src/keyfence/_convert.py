@@ -265,6 +265,7 @@ def authentication(message: authorization.AuthenticateResponse) -> results.Authe
         rate_limit=(
             _rate_limit_status(message.rate_limit) if message.HasField("rate_limit") else None
         ),
+        stale=message.stale,
     )
 
 
@@ -283,6 +284,7 @@ def check_result(message: authorization.CheckScopeResponse) -> results.CheckResu
         rate_limit=(
             _rate_limit_status(message.rate_limit) if message.HasField("rate_limit") else None
         ),
+        stale=message.stale,
     )
 
 

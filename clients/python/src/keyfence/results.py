@@ -131,6 +131,8 @@ class Authentication:
             `authenticated` first.
         revision: the revision that the answer reflects at least.
         rate_limit: where the key's rate limit stands, if it has one.
+        stale: whether the answer may be out of date: an operator has asked for such answers
+            when nothing better is to be had, and the key may have been revoked since.
     """
 
     authenticated: bool
@@ -138,6 +140,7 @@ class Authentication:
     principal: Principal | None
     revision: int
     rate_limit: RateLimitStatus | None = None
+    stale: bool = False
 
     def __bool__(self) -> bool:
         return self.authenticated
@@ -187,6 +190,8 @@ class CheckResult:
         revision: the revision that the answer reflects at least.
         explanation: why, at length, if that was asked for and the key is known.
         rate_limit: where the key's rate limit stands, if it has one.
+        stale: whether the answer may be out of date: an operator has asked for such answers
+            when nothing better is to be had, and the key may have been revoked since.
     """
 
     allowed: bool
@@ -196,6 +201,7 @@ class CheckResult:
     revision: int
     explanation: ScopeExplanation | None
     rate_limit: RateLimitStatus | None = None
+    stale: bool = False
 
     def __bool__(self) -> bool:
         return self.allowed

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.application import staleness
 from keyfence_server.application.checks import Question, Verdict
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.limits import RateLimitStatus
@@ -27,6 +28,9 @@ class CountedUpstream:
     async def counted(self, verdict: Verdict, facts: KeyFacts, question: Question) -> Verdict:
         """See `Counting`."""
         if verdict.reason not in (Reason.OK, Reason.SCOPE_MISSING):
+            return verdict
+        if staleness.is_noted():
+            # Nobody upstream can be asked, and this was asked for.
             return verdict
         response = await self._upstream.authenticate(
             messages.AuthenticateRequest(

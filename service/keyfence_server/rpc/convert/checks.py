@@ -161,7 +161,7 @@ def path_of(path: ScopePath) -> explanation_pb2.ScopePath:
 
 
 def check_response(
-    verdict: Verdict, principals: Principals
+    verdict: Verdict, principals: Principals, *, stale: bool = False
 ) -> authorization_service_pb2.CheckScopeResponse:
     """The answer to a check."""
     facts = verdict.facts
@@ -173,11 +173,12 @@ def check_response(
         revision=verdict.revision,
         explanation=explanation_of(verdict.explanation),
         rate_limit=status_of(verdict.rate_limit),
+        stale=stale,
     )
 
 
 def authenticate_response(
-    verdict: Verdict, principals: Principals
+    verdict: Verdict, principals: Principals, *, stale: bool = False
 ) -> authorization_service_pb2.AuthenticateResponse:
     """The answer to the question whose key it is."""
     facts = verdict.facts
@@ -187,4 +188,5 @@ def authenticate_response(
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
         rate_limit=status_of(verdict.rate_limit),
+        stale=stale,
     )

@@ -20,6 +20,7 @@ CheckResponse: Any = external_auth_pb2.CheckResponse
 _HeaderValueOption: Any = base_pb2.HeaderValueOption
 _Struct: Any = struct_pb2.Struct
 
+_STALE: Final = f"{IDENTITY_PREFIX}stale"
 _OVERWRITE: Final = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 # Servers refuse headers that are too long, and a list that was cut off would be a lie.
@@ -61,6 +62,7 @@ class Admissions:
         claimed: Sequence[str],
         cookies_left: str | None,
         response_headers: Iterable[tuple[str, str]],
+        stale: bool,
     ) -> Any:
         """The same for one request alone.
 
@@ -68,10 +70,14 @@ class Admissions:
             claimed: the identity headers that the client sent, to be stripped.
             cookies_left: the new header `Cookie`; empty to remove it, None to leave it.
             response_headers: to be added to the upstream's answer.
+            stale: whether the verdict may be out of date.
         """
         message = CheckResponse()
         message.CopyFrom(self.of(facts))
         ok = message.ok_response
+        if stale:
+            _set(ok.headers, _STALE, "true")
+            message.dynamic_metadata.update({"stale": True})
         ours = {option.header.key for option in ok.headers}
         # Envoy removes after it has set, so what is set is stripped by being overwritten.
         ok.headers_to_remove.extend(name for name in claimed if name not in ours)

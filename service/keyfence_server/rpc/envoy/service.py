@@ -14,6 +14,7 @@ import structlog
 from envoy.service.auth.v3 import external_auth_pb2
 from google.rpc import code_pb2
 
+from keyfence_server.application import staleness
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import Checks, Question, Verdict, no_keyspace
 from keyfence_server.application.ports import Clock, FactSource, StoreUnavailable
@@ -107,13 +108,15 @@ class EnvoyAuthorization:
             return self._deny(verdict, route, keyspace.http, question.request_id or "")
         claimed = claimed_identity(headers)
         limits = keyspace.http.limit_headers(verdict.rate_limit)
-        if not claimed and presented.cookies_left is None and not limits:
+        stale = staleness.is_noted()
+        if not claimed and presented.cookies_left is None and not limits and not stale:
             return self._admissions.of(verdict.facts)
         return self._admissions.adapted(
             verdict.facts,
             claimed=claimed,
             cookies_left=presented.cookies_left,
             response_headers=limits,
+            stale=stale,
         )
 
     def _deny(self, verdict: Verdict, route: Route, rules: HttpRules, request_id: str) -> Any:

@@ -29,7 +29,7 @@ from keyfence.v1 import rate_limit_pb2 as keyfence_dot_v1_dot_rate__limit__pb2
 from keyfence.v1 import reason_pb2 as keyfence_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'keyfence/v1/authorization_service.proto\x12\x0bkeyfence.v1\x1a\x1dkeyfence/v1/explanation.proto\x1a\x19keyfence/v1/options.proto\x1a\x1bkeyfence/v1/principal.proto\x1a\x1ckeyfence/v1/rate_limit.proto\x1a\x18keyfence/v1/reason.proto\"\xc4\x01\n\x13\x41uthenticateRequest\x12\x1c\n\x07\x61pi_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12\x1a\n\x08keyspace\x18\x02 \x01(\tR\x08keyspace\x12%\n\x0e\x63lient_address\x18\x03 \x01(\tR\rclientAddress\x12*\n\x11\x61t_least_revision\x18\x04 \x01(\x03R\x0f\x61tLeastRevision\x12\x17\n\x04\x63ost\x18\x05 \x01(\x05H\x00R\x04\x63ost\x88\x01\x01\x42\x07\n\x05_cost\"\xf8\x01\n\x14\x41uthenticateResponse\x12$\n\rauthenticated\x18\x01 \x01(\x08R\rauthenticated\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x13.keyfence.v1.ReasonR\x06reason\x12\x34\n\tprincipal\x18\x03 \x01(\x0b\x32\x16.keyfence.v1.PrincipalR\tprincipal\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revision\x12;\n\nrate_limit\x18\x05 \x01(\x0b\x32\x1c.keyfence.v1.RateLimitStatusR\trateLimit\"\x85\x02\n\x11\x43heckScopeRequest\x12\x1c\n\x07\x61pi_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12\'\n\x0frequired_scopes\x18\x02 \x03(\tR\x0erequiredScopes\x12\x1a\n\x08keyspace\x18\x03 \x01(\tR\x08keyspace\x12%\n\x0e\x63lient_address\x18\x04 \x01(\tR\rclientAddress\x12*\n\x11\x61t_least_revision\x18\x05 \x01(\x03R\x0f\x61tLeastRevision\x12\x18\n\x07\x65xplain\x18\x06 \x01(\x08R\x07\x65xplain\x12\x17\n\x04\x63ost\x18\x07 \x01(\x05H\x00R\x04\x63ost\x88\x01\x01\x42\x07\n\x05_cost\"\xd2\x02\n\x12\x43heckScopeResponse\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x13.keyfence.v1.ReasonR\x06reason\x12%\n\x0emissing_scopes\x18\x03 \x03(\tR\rmissingScopes\x12\x34\n\tprincipal\x18\x04 \x01(\x0b\x32\x16.keyfence.v1.PrincipalR\tprincipal\x12\x1a\n\x08revision\x18\x05 \x01(\x03R\x08revision\x12?\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1d.keyfence.v1.ScopeExplanationR\x0b\x65xplanation\x12;\n\nrate_limit\x18\x07 \x01(\x0b\x32\x1c.keyfence.v1.RateLimitStatusR\trateLimit\"P\n\x16\x42\x61tchCheckScopeRequest\x12\x36\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x1e.keyfence.v1.CheckScopeRequestR\x06\x63hecks\"W\n\x17\x42\x61tchCheckScopeResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32\".keyfence.v1.BatchCheckScopeResultR\x07results\"\x91\x01\n\x15\x42\x61tchCheckScopeResult\x12=\n\x08response\x18\x01 \x01(\x0b\x32\x1f.keyfence.v1.CheckScopeResponseH\x00R\x08response\x12/\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.keyfence.v1.CheckErrorH\x00R\x05\x65rrorB\x08\n\x06result\"\xd2\x01\n\nCheckError\x12\x12\n\x04\x63ode\x18\x01 \x01(\x05R\x04\x63ode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x41\n\x08metadata\x18\x04 \x03(\x0b\x32%.keyfence.v1.CheckError.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x0f\n\rWhoAmIRequest\"b\n\x0eWhoAmIResponse\x12\x34\n\tprincipal\x18\x01 \x01(\x0b\x32\x16.keyfence.v1.PrincipalR\tprincipal\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision2\x9d\x03\n\x14\x41uthorizationService\x12\x66\n\x0c\x41uthenticate\x12 .keyfence.v1.AuthenticateRequest\x1a!.keyfence.v1.AuthenticateResponse\"\x11\x90\x02\x01\xaa\x9f\x19\nkeys:check\x12`\n\nCheckScope\x12\x1e.keyfence.v1.CheckScopeRequest\x1a\x1f.keyfence.v1.CheckScopeResponse\"\x11\x90\x02\x01\xaa\x9f\x19\nkeys:check\x12o\n\x0f\x42\x61tchCheckScope\x12#.keyfence.v1.BatchCheckScopeRequest\x1a$.keyfence.v1.BatchCheckScopeResponse\"\x11\x90\x02\x01\xaa\x9f\x19\nkeys:check\x12J\n\x06WhoAmI\x12\x1a.keyfence.v1.WhoAmIRequest\x1a\x1b.keyfence.v1.WhoAmIResponse\"\x07\x90\x02\x01\xb0\x9f\x19\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'keyfence/v1/authorization_service.proto\x12\x0bkeyfence.v1\x1a\x1dkeyfence/v1/explanation.proto\x1a\x19keyfence/v1/options.proto\x1a\x1bkeyfence/v1/principal.proto\x1a\x1ckeyfence/v1/rate_limit.proto\x1a\x18keyfence/v1/reason.proto\"\xc4\x01\n\x13\x41uthenticateRequest\x12\x1c\n\x07\x61pi_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12\x1a\n\x08keyspace\x18\x02 \x01(\tR\x08keyspace\x12%\n\x0e\x63lient_address\x18\x03 \x01(\tR\rclientAddress\x12*\n\x11\x61t_least_revision\x18\x04 \x01(\x03R\x0f\x61tLeastRevision\x12\x17\n\x04\x63ost\x18\x05 \x01(\x05H\x00R\x04\x63ost\x88\x01\x01\x42\x07\n\x05_cost\"\x8e\x02\n\x14\x41uthenticateResponse\x12$\n\rauthenticated\x18\x01 \x01(\x08R\rauthenticated\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x13.keyfence.v1.ReasonR\x06reason\x12\x34\n\tprincipal\x18\x03 \x01(\x0b\x32\x16.keyfence.v1.PrincipalR\tprincipal\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revision\x12;\n\nrate_limit\x18\x05 \x01(\x0b\x32\x1c.keyfence.v1.RateLimitStatusR\trateLimit\x12\x14\n\x05stale\x18\x06 \x01(\x08R\x05stale\"\x85\x02\n\x11\x43heckScopeRequest\x12\x1c\n\x07\x61pi_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12\'\n\x0frequired_scopes\x18\x02 \x03(\tR\x0erequiredScopes\x12\x1a\n\x08keyspace\x18\x03 \x01(\tR\x08keyspace\x12%\n\x0e\x63lient_address\x18\x04 \x01(\tR\rclientAddress\x12*\n\x11\x61t_least_revision\x18\x05 \x01(\x03R\x0f\x61tLeastRevision\x12\x18\n\x07\x65xplain\x18\x06 \x01(\x08R\x07\x65xplain\x12\x17\n\x04\x63ost\x18\x07 \x01(\x05H\x00R\x04\x63ost\x88\x01\x01\x42\x07\n\x05_cost\"\xe8\x02\n\x12\x43heckScopeResponse\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x13.keyfence.v1.ReasonR\x06reason\x12%\n\x0emissing_scopes\x18\x03 \x03(\tR\rmissingScopes\x12\x34\n\tprincipal\x18\x04 \x01(\x0b\x32\x16.keyfence.v1.PrincipalR\tprincipal\x12\x1a\n\x08revision\x18\x05 \x01(\x03R\x08revision\x12?\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1d.keyfence.v1.ScopeExplanationR\x0b\x65xplanation\x12;\n\nrate_limit\x18\x07 \x01(\x0b\x32\x1c.keyfence.v1.RateLimitStatusR\trateLimit\x12\x14\n\x05stale\x18\x08 \x01(\x08R\x05stale\"P\n\x16\x42\x61tchCheckScopeRequest\x12\x36\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x1e.keyfence.v1.CheckScopeRequestR\x06\x63hecks\"W\n\x17\x42\x61tchCheckScopeResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32\".keyfence.v1.BatchCheckScopeResultR\x07results\"\x91\x01\n\x15\x42\x61tchCheckScopeResult\x12=\n\x08response\x18\x01 \x01(\x0b\x32\x1f.keyfence.v1.CheckScopeResponseH\x00R\x08response\x12/\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.keyfence.v1.CheckErrorH\x00R\x05\x65rrorB\x08\n\x06result\"\xd2\x01\n\nCheckError\x12\x12\n\x04\x63ode\x18\x01 \x01(\x05R\x04\x63ode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x41\n\x08metadata\x18\x04 \x03(\x0b\x32%.keyfence.v1.CheckError.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x0f\n\rWhoAmIRequest\"b\n\x0eWhoAmIResponse\x12\x34\n\tprincipal\x18\x01 \x01(\x0b\x32\x16.keyfence.v1.PrincipalR\tprincipal\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision2\x9d\x03\n\x14\x41uthorizationService\x12\x66\n\x0c\x41uthenticate\x12 .keyfence.v1.AuthenticateRequest\x1a!.keyfence.v1.AuthenticateResponse\"\x11\x90\x02\x01\xaa\x9f\x19\nkeys:check\x12`\n\nCheckScope\x12\x1e.keyfence.v1.CheckScopeRequest\x1a\x1f.keyfence.v1.CheckScopeResponse\"\x11\x90\x02\x01\xaa\x9f\x19\nkeys:check\x12o\n\x0f\x42\x61tchCheckScope\x12#.keyfence.v1.BatchCheckScopeRequest\x1a$.keyfence.v1.BatchCheckScopeResponse\"\x11\x90\x02\x01\xaa\x9f\x19\nkeys:check\x12J\n\x06WhoAmI\x12\x1a.keyfence.v1.WhoAmIRequest\x1a\x1b.keyfence.v1.WhoAmIResponse\"\x07\x90\x02\x01\xb0\x9f\x19\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,25 +53,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHENTICATEREQUEST']._serialized_start=200
   _globals['_AUTHENTICATEREQUEST']._serialized_end=396
   _globals['_AUTHENTICATERESPONSE']._serialized_start=399
-  _globals['_AUTHENTICATERESPONSE']._serialized_end=647
-  _globals['_CHECKSCOPEREQUEST']._serialized_start=650
-  _globals['_CHECKSCOPEREQUEST']._serialized_end=911
-  _globals['_CHECKSCOPERESPONSE']._serialized_start=914
-  _globals['_CHECKSCOPERESPONSE']._serialized_end=1252
-  _globals['_BATCHCHECKSCOPEREQUEST']._serialized_start=1254
-  _globals['_BATCHCHECKSCOPEREQUEST']._serialized_end=1334
-  _globals['_BATCHCHECKSCOPERESPONSE']._serialized_start=1336
-  _globals['_BATCHCHECKSCOPERESPONSE']._serialized_end=1423
-  _globals['_BATCHCHECKSCOPERESULT']._serialized_start=1426
-  _globals['_BATCHCHECKSCOPERESULT']._serialized_end=1571
-  _globals['_CHECKERROR']._serialized_start=1574
-  _globals['_CHECKERROR']._serialized_end=1784
-  _globals['_CHECKERROR_METADATAENTRY']._serialized_start=1725
-  _globals['_CHECKERROR_METADATAENTRY']._serialized_end=1784
-  _globals['_WHOAMIREQUEST']._serialized_start=1786
-  _globals['_WHOAMIREQUEST']._serialized_end=1801
-  _globals['_WHOAMIRESPONSE']._serialized_start=1803
-  _globals['_WHOAMIRESPONSE']._serialized_end=1901
-  _globals['_AUTHORIZATIONSERVICE']._serialized_start=1904
-  _globals['_AUTHORIZATIONSERVICE']._serialized_end=2317
+  _globals['_AUTHENTICATERESPONSE']._serialized_end=669
+  _globals['_CHECKSCOPEREQUEST']._serialized_start=672
+  _globals['_CHECKSCOPEREQUEST']._serialized_end=933
+  _globals['_CHECKSCOPERESPONSE']._serialized_start=936
+  _globals['_CHECKSCOPERESPONSE']._serialized_end=1296
+  _globals['_BATCHCHECKSCOPEREQUEST']._serialized_start=1298
+  _globals['_BATCHCHECKSCOPEREQUEST']._serialized_end=1378
+  _globals['_BATCHCHECKSCOPERESPONSE']._serialized_start=1380
+  _globals['_BATCHCHECKSCOPERESPONSE']._serialized_end=1467
+  _globals['_BATCHCHECKSCOPERESULT']._serialized_start=1470
+  _globals['_BATCHCHECKSCOPERESULT']._serialized_end=1615
+  _globals['_CHECKERROR']._serialized_start=1618
+  _globals['_CHECKERROR']._serialized_end=1828
+  _globals['_CHECKERROR_METADATAENTRY']._serialized_start=1769
+  _globals['_CHECKERROR_METADATAENTRY']._serialized_end=1828
+  _globals['_WHOAMIREQUEST']._serialized_start=1830
+  _globals['_WHOAMIREQUEST']._serialized_end=1845
+  _globals['_WHOAMIRESPONSE']._serialized_start=1847
+  _globals['_WHOAMIRESPONSE']._serialized_end=1945
+  _globals['_AUTHORIZATIONSERVICE']._serialized_start=1948
+  _globals['_AUTHORIZATIONSERVICE']._serialized_end=2361
 # @@protoc_insertion_point(module_scope)

@@ -84,12 +84,17 @@ class AuthenticateResponse(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
     authenticated: _builtins.bool
     """Whether the key is good."""
     reason: _reason_pb2.Reason.ValueType
     """Why. `REASON_OK` exactly if `authenticated`."""
     revision: _builtins.int
     """The revision that the answer reflects at least."""
+    stale: _builtins.bool
+    """Whether the answer is from a memory that may be out of date, because an operator has
+    asked for such answers (`--stale-if-error`): the key may have been revoked since.
+    """
     @_builtins.property
     def principal(self) -> _principal_pb2.Principal:
         """Whose key it is. Set also for a known key that is revoked, expired, disabled or
@@ -108,10 +113,11 @@ class AuthenticateResponse(_message.Message):
         principal: _principal_pb2.Principal | None = ...,
         revision: _builtins.int = ...,
         rate_limit: _rate_limit_pb2.RateLimitStatus | None = ...,
+        stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "rate_limit", b"rate_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "principal", b"principal", "rate_limit", b"rate_limit", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "principal", b"principal", "rate_limit", b"rate_limit", "reason", b"reason", "revision", b"revision", "stale", b"stale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,11 +186,14 @@ class CheckScopeResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether the key is good and holds every required scope."""
     reason: _reason_pb2.Reason.ValueType
     """Why. `REASON_OK` exactly if `allowed`."""
     revision: _builtins.int
+    """As in `AuthenticateResponse`."""
+    stale: _builtins.bool
     """As in `AuthenticateResponse`."""
     @_builtins.property
     def missing_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -216,10 +225,11 @@ class CheckScopeResponse(_message.Message):
         revision: _builtins.int = ...,
         explanation: _explanation_pb2.ScopeExplanation | None = ...,
         rate_limit: _rate_limit_pb2.RateLimitStatus | None = ...,
+        stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "principal", b"principal", "rate_limit", b"rate_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "explanation", b"explanation", "missing_scopes", b"missing_scopes", "principal", b"principal", "rate_limit", b"rate_limit", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "explanation", b"explanation", "missing_scopes", b"missing_scopes", "principal", b"principal", "rate_limit", b"rate_limit", "reason", b"reason", "revision", b"revision", "stale", b"stale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,114 @@
+"""Goes on answering from memory for a while after the lease, if nobody else can answer.
+
+Off unless an operator asks for it. It gives up the promise: a key that was revoked
+meanwhile is accepted, for as long as was asked for. So it does this and no more:
+
+- The store is asked first. A process that was merely suspended answers nothing stale.
+- Only what memory holds is said. What it lacks, and that something does not exist, is not.
+- Memory is what it was when the lease ended. Whoever starts anew with a grantor has
+  forgotten everything, and has nothing to say.
+- Every answer is noted as what it is (`application.staleness`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from keyfence._holder.lease import HolderLease
+from keyfence_server.application import staleness
+from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.leased_facts import LeasedFacts
+from keyfence_server.coherence.ports import BootClock
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.formats import Recogniser
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import SessionFacts, SessionId
+
+T = TypeVar("T")
+
+# Clients wait two seconds for a check, and a check can ask twice.
+_PATIENCE_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 1.0
+
+
+class StaleIfError:
+    """Implements the port `FactSource`.
+
+    Args:
+        seconds: how long after the end of the lease memory may answer.
+
+    Attributes:
+        answers: how many questions were answered so.
+    """
+
+    def __init__(
+        self,
+        leased: LeasedFacts,
+        cache: FactCache,
+        lease: HolderLease,
+        clock: BootClock,
+        seconds: float,
+    ) -> None:
+        self._leased = leased
+        self._cache = cache
+        self._lease = lease
+        self._clock = clock
+        self._seconds = seconds
+        self._silent_until = float("-inf")
+        self.answers = 0
+        self.recall: Final = leased.recall
+
+    @property
+    def revision(self) -> int:
+        """The revision that every answer reflects at least."""
+        return self._leased.revision
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether memory may answer without a lease at this moment."""
+        return self._lease.until <= self._clock.now() < self._lease.until + self._seconds
+
+    async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
+        """The key kept under any of these digests."""
+        return await self._either(
+            lambda: self._leased.find_facts(candidates),
+            lambda: self._cache.recall(candidates[0].value),
+        )
+
+    async def find_session(self, session_id: SessionId) -> SessionFacts | None:
+        """The session with this id. Sessions change things, which needs the store anyway."""
+        return await self._leased.find_session(session_id)
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """The keyspace of this name, the built-in one too."""
+        return await self._either(
+            lambda: self._leased.find_keyspace(name), lambda: self._cache.recall_keyspace(name)
+        )
+
+    async def list_keyspaces(self) -> Sequence[Keyspace]:
+        """Every keyspace, the built-in one too."""
+        return await self._leased.list_keyspaces()
+
+    async def recogniser(self) -> Recogniser:
+        """Tells which keyspaces' keys a text could be."""
+        return await self._either(self._leased.recogniser, self._cache.recall_recogniser)
+
+    async def _either(self, ask: Callable[[], Awaitable[T]], recall: Callable[[], T | None]) -> T:
+        if not self.is_allowed:
+            return await ask()
+        if self._clock.now() >= self._silent_until:
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    return await ask()
+            except (StoreUnavailable, TimeoutError):
+                self._silent_until = self._clock.now() + _PAUSE_SECONDS
+        recalled = recall()
+        if recalled is None:
+            raise StoreUnavailable("the store cannot be reached, and memory does not have it")
+        self.answers += 1
+        staleness.note()
+        return recalled
