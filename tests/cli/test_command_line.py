@@ -292,6 +292,7 @@ def test_results_become_json_types_with_the_names_of_the_api() -> None:
         "principal": None,
         "revision": 7,
         "rate_limit": None,
+        "stale": False,
     }
     assert timestamp(datetime(2030, 1, 2, 3, 4, 5, 600, UTC)) == "2030-01-02T03:04:05.000600Z"
 

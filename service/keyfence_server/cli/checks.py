@@ -169,6 +169,8 @@ def _print_answer(answer: CheckResult | Authentication, scopes: list[str]) -> No
         why = why or _MEANINGS.get(answer.reason, "")
         said = f"{mark(False)}denied: {why}" if why else f"{mark(False)}denied"
         print_styled((said, "bold red"), (f"  ({answer.reason})", "dim"))
+    if answer.stale:
+        print_styled(("out of date, maybe: answered from memory, without a lease", "bold yellow"))
     if answer.principal:
         print_fields(_described(answer.principal) | _limited(answer.rate_limit))
     if isinstance(answer, CheckResult) and answer.explanation:
