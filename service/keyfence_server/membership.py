@@ -204,9 +204,7 @@ def downstream_of(
     clock = SystemBootClock()
     lease = HolderLease()
     hub = DownstreamHub(Grantor(terms), clock, lambda: lease.until)
-    store = UpstreamStore(
-        upstream, lambda: lease.applied, convert.lineage_from, convert.keyspaces_from
-    )
+    store = UpstreamStore(upstream, lease, convert.lineage_from, convert.keyspaces_from)
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )

@@ -291,7 +291,7 @@ class Sidecar(Grants):
         self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
         store = UpstreamStore(
             self,  # type: ignore[arg-type]
-            lambda: self.lease.applied,
+            self.lease,
             lineage_from,
             keyspaces_from,
         )
@@ -379,9 +379,9 @@ class Sdk:
 
     # The session's listener, as `LocalChecks` is one.
 
-    def forget_everything(self, head: int, _epoch: str) -> None:
+    def forget_everything(self, head: int, epoch: str) -> None:
         """See `Listener`."""
-        self.memory.forget_everything(head)
+        self.memory.forget_everything(head, epoch)
         self._announce()
 
     def apply(self, revision: int, changes: messages.RevisionChanges) -> None:

@@ -13,7 +13,12 @@ from google.protobuf.duration_pb2 import Duration
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import RevisionNotReached
-from keyfence_server.application.ports import Change, ChangeKind, FactSource
+from keyfence_server.application.ports import (
+    Change,
+    ChangeKind,
+    FactSource,
+    StoreUnavailable,
+)
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.downstream import (
@@ -128,11 +133,13 @@ class ReplicationService:
         self, request: messages.FetchFactsRequest, caller: Caller
     ) -> messages.FetchFactsResponse:
         """What is known of a presented key."""
-        revision = self._require_revision(request.at_least_revision)
+        revision, epoch = self._require_revision(request.at_least_revision), self._hub.epoch
         found = await self._presented.find(request.api_key)
+        self._require_epoch(epoch)
         if isinstance(found, Reason):
             return messages.FetchFactsResponse(
                 revision=revision,
+                epoch=epoch,
                 well_formed=found is not Reason.CREDENTIAL_MALFORMED,
             )
         # A holder checks its own callers too, so it may know of an operator credential
@@ -140,11 +147,14 @@ class ReplicationService:
         if found.key.keyspace != SYSTEM and not caller.reaches(found.key.keyspace):
             looks_like = await self._presented.keyspaces_of(request.api_key)
             return messages.FetchFactsResponse(
-                revision=revision, well_formed=any(map(caller.reaches, looks_like))
+                revision=revision,
+                epoch=epoch,
+                well_formed=any(map(caller.reaches, looks_like)),
             )
         return messages.FetchFactsResponse(
             lineage=[key_of(facts) for facts in _each_with_its_ancestors(found)],
             revision=revision,
+            epoch=epoch,
             well_formed=True,
             account_disabled=found.account_state is AccountState.DISABLED,
             is_counted=bool(found.limits),
@@ -154,8 +164,9 @@ class ReplicationService:
         self, request: messages.FetchKeyspacesRequest, caller: Caller
     ) -> messages.FetchKeyspacesResponse:
         """The keyspaces that the holder may answer for."""
-        revision = self._require_revision(request.at_least_revision)
+        revision, epoch = self._require_revision(request.at_least_revision), self._hub.epoch
         keyspaces = await self._source.list_keyspaces()
+        self._require_epoch(epoch)
         return messages.FetchKeyspacesResponse(
             keyspaces=[
                 keyspace_of(keyspace)
@@ -163,6 +174,7 @@ class ReplicationService:
                 if keyspace.name != SYSTEM and caller.reaches(keyspace.name)
             ],
             revision=revision,
+            epoch=epoch,
         )
 
     async def report_uses(
@@ -213,6 +225,11 @@ class ReplicationService:
                 revision=str(revision),
             )
         return revision
+
+    def _require_epoch(self, epoch: str) -> None:
+        # What was found may be of the one or of the other.
+        if epoch != self._hub.epoch:
+            raise StoreUnavailable("the store has failed over while it was read; try again")
 
 
 async def _hello(requests: AsyncIterator[messages.SyncRequest]) -> messages.Hello:

@@ -17,6 +17,7 @@ import keyfence_server
 from fence.threats.conftest import LEASE_SECONDS, Together
 from fence.torture.writer import declaration
 from keyfence import DeadlineExceeded, KeyState
+from keyfence._holder.lease import HolderLease
 from keyfence._holder.memory import Memory
 from keyfence.v1 import key_service_pb2
 from keyfence.v1 import replication_service_pb2 as messages
@@ -41,9 +42,9 @@ async def test_1_whoever_knew_the_key_refuses_it_when_the_revocation_returns(
         assert not any((await together.answers(made.api_key)).values())
 
 
-def facts(revision: int, state: key_service_pb2.KeyState.ValueType) -> Any:
+def facts(revision: int, state: key_service_pb2.KeyState.ValueType, epoch: str = "east") -> Any:
     key = key_service_pb2.Key(key_id="key_1", keyspace="acme", state=state)
-    return messages.FetchFactsResponse(lineage=[key], revision=revision)
+    return messages.FetchFactsResponse(lineage=[key], revision=revision, epoch=epoch)
 
 
 def revoked_at(revision: int) -> messages.RevisionChanges:
@@ -54,7 +55,7 @@ def revoked_at(revision: int) -> messages.RevisionChanges:
 def test_2_what_was_read_before_a_change_is_not_put_back_behind_it() -> None:
     """Without the fill's list of changes, the old record would stay until the next one."""
     memory = Memory(10)
-    memory.forget_everything(5)
+    memory.forget_everything(5, "east")
     fill = memory.begin_fill()
     memory.apply(6, revoked_at(6))
     memory.end_fill(fill, b"digest", facts(5, key_service_pb2.KEY_STATE_ACTIVE))
@@ -68,21 +69,38 @@ def test_3_what_a_server_that_lags_behind_knows_is_not_taken() -> None:
     """Without the revision in the answer, a cache that has forgotten the key because of the
     change would fill itself from before it."""
     memory = Memory(10)
-    memory.forget_everything(5)
+    memory.forget_everything(5, "east")
     memory.apply(6, revoked_at(6))
     fill = memory.begin_fill()
     memory.end_fill(fill, b"digest", facts(5, key_service_pb2.KEY_STATE_ACTIVE))
     assert memory.find(b"digest") is None
 
 
-async def test_3_a_sidecar_takes_nothing_older_than_what_it_has_applied() -> None:
+def test_3_revisions_of_another_history_are_not_taken_for_new() -> None:
+    """After a failover that lost writes, numbers from before it are given out again: a server
+    that does not know of it yet, or knows of it already, would seem to be new enough."""
+    memory = Memory(10)
+    memory.forget_everything(5, "east")
+    fill = memory.begin_fill()
+    memory.end_fill(fill, b"digest", facts(7, key_service_pb2.KEY_STATE_ACTIVE, "west"))
+    assert memory.find(b"digest") is None
+
+
+@pytest.mark.parametrize(
+    ("revision", "epoch", "why"), [(5, "east", "older than 6"), (7, "west", "failover")]
+)
+async def test_3_a_sidecar_takes_nothing_older_than_what_it_has_applied(
+    revision: int, epoch: str, why: str
+) -> None:
     class Lagging:
         async def fetch_keyspaces(self, _: Any) -> messages.FetchKeyspacesResponse:
-            return messages.FetchKeyspacesResponse(revision=5)
+            return messages.FetchKeyspacesResponse(revision=revision, epoch=epoch)
 
-    store = UpstreamStore(Lagging(), lambda: 6, lambda *_: None, lambda _: [])  # type: ignore[arg-type]
+    lease = HolderLease()
+    lease.grant(lease.request(0.0), 2.0, 6, "east")
+    store = UpstreamStore(Lagging(), lease, lambda *_: None, lambda _: [])  # type: ignore[arg-type]
     async with store.snapshot() as snapshot:
-        with pytest.raises(StoreUnavailable, match="older than 6"):
+        with pytest.raises(StoreUnavailable, match=why):
             await snapshot.list_keyspaces(after=None, limit=10)
 
 

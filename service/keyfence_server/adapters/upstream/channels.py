@@ -56,6 +56,7 @@ class Upstream:
         )
 
         self._is_reachable = True
+        self._connections = 0
         self._silent_until = _ANSWERING
 
     @property
@@ -71,6 +72,7 @@ class Upstream:
             self._is_reachable = False
             raise
         self._is_reachable = True
+        self._connections += 1
         self._silent_until = _ANSWERING
         return stream
 
@@ -110,19 +112,20 @@ class Upstream:
             raise StoreUnavailable("the server upstream did not answer the last question")
         if self._silent_until > _ANSWERING:
             self._silent_until = now + _CALL_SECONDS
+        connection = self._connections
         try:
             response = await self._dialer.ask(rpc, request, _CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
             # What the other side says is not repeated: it may quote the request.
             reason = error.code().name
-            self._note_silence(error.code() in _SILENCE)
+            is_silent = error.code() in _SILENCE
         except grpc.aio.UsageError:
             reason = "the connection was closed"
-            self._note_silence(True)
+            is_silent = True
         else:
-            self._note_silence(False)
+            self._silent_until = _ANSWERING
             return response
+        # That a connection was given up for another one says nothing about that one.
+        if connection == self._connections:
+            self._silent_until = time.monotonic() + _CALL_SECONDS if is_silent else _ANSWERING
         raise StoreUnavailable(f"the server upstream does not answer: {reason}")
-
-    def _note_silence(self, silent: bool) -> None:
-        self._silent_until = time.monotonic() + _CALL_SECONDS if silent else _ANSWERING

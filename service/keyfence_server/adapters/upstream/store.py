@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from keyfence._holder.lease import HolderLease
 from keyfence.v1 import key_service_pb2, keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
@@ -54,19 +55,19 @@ class UpstreamStore:
     """Keeps the port `FactStore`.
 
     Args:
-        applied: the revision up to which this process has applied every change: nothing
-            older is taken.
+        lease: knows up to which revision this process has applied every change, and of
+            which epoch: nothing older is taken, and nothing of another one.
     """
 
     def __init__(
         self,
         upstream: Upstream,
-        applied: Callable[[], int],
+        lease: HolderLease,
         lineage_from: LineageFrom,
         keyspaces_from: KeyspacesFrom,
     ) -> None:
         self._upstream = upstream
-        self._applied = applied
+        self._lease = lease
         self._lineage_from = lineage_from
         self._keyspaces_from = keyspaces_from
 
@@ -74,7 +75,11 @@ class UpstreamStore:
     async def snapshot(self) -> AsyncIterator[FactSnapshot]:
         """See the port."""
         yield UpstreamSnapshot(
-            self._upstream, self._applied(), self._lineage_from, self._keyspaces_from
+            self._upstream,
+            self._lease.applied,
+            self._lease.epoch,
+            self._lineage_from,
+            self._keyspaces_from,
         )
 
 
@@ -85,11 +90,13 @@ class UpstreamSnapshot:
         self,
         upstream: Upstream,
         revision: int,
+        epoch: str | None,
         lineage_from: LineageFrom,
         keyspaces_from: KeyspacesFrom,
     ) -> None:
         self._upstream = upstream
         self._revision = revision
+        self._epoch = epoch
         self._lineage_from = lineage_from
         self._keyspaces_from = keyspaces_from
         self._owner_is_disabled = False
@@ -109,7 +116,7 @@ class UpstreamSnapshot:
                 api_key=presented.plaintext.reveal(), at_least_revision=self._revision
             )
         )
-        self._require_new(response.revision)
+        self._require_new(response.revision, response.epoch)
         self._owner_is_disabled = response.account_disabled
         if not response.lineage:
             return None
@@ -138,10 +145,12 @@ class UpstreamSnapshot:
         response = await self._upstream.fetch_keyspaces(
             messages.FetchKeyspacesRequest(at_least_revision=self._revision)
         )
-        self._require_new(response.revision)
+        self._require_new(response.revision, response.epoch)
         return sorted(self._keyspaces_from(response.keyspaces), key=lambda one: one.name)
 
-    def _require_new(self, revision: int) -> None:
+    def _require_new(self, revision: int, epoch: str) -> None:
+        if self._epoch is not None and epoch != self._epoch:
+            raise StoreUnavailable("the server upstream answered from before or after a failover")
         if revision < self._revision:
             raise StoreUnavailable(
                 f"the server upstream answered from revision {revision}, which is older than "

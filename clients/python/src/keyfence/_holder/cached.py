@@ -205,9 +205,9 @@ class LocalChecks:
 
     # --- the session's listener ------------------------------------------------------
 
-    def forget_everything(self, head: int, _epoch: str) -> None:
+    def forget_everything(self, head: int, epoch: str) -> None:
         """See `Listener`."""
-        self._memory.forget_everything(head)
+        self._memory.forget_everything(head, epoch)
         if self._keyspaces_wanted is not None and self._lease.has_started:
             self._keyspaces_wanted.set()
         self._announce()
@@ -296,7 +296,7 @@ class LocalChecks:
                 await asyncio.sleep(1)
                 wanted.set()
                 continue
-            if not self._memory.end_keyspaces_fill(fill, response.revision, response.keyspaces):
+            if not self._memory.end_keyspaces_fill(fill, response):
                 wanted.set()
 
     def close(self) -> None:

@@ -57,6 +57,11 @@ class HolderLease:
         return self._applied is not None
 
     @property
+    def epoch(self) -> str | None:
+        """Revisions of which epoch are followed; None before the first grant."""
+        return self._epoch
+
+    @property
     def until(self) -> float:
         """When the right to answer from memory ends. Compared with the clock at every check."""
         return self._until

@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -58,6 +58,7 @@ class Fill:
     """Facts on their way into memory, and what has changed since they were asked for."""
 
     started_at: int
+    epoch: str
     changed: list[tuple[int, str]] = field(default_factory=list)
     is_void: bool = False
 
@@ -73,6 +74,7 @@ class Memory:
         self._scopes_by_keyspace: dict[str, frozenset[str]] = {}
         self._fills: set[Fill] = set()
         self._applied = 0
+        self._epoch = ""
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -103,7 +105,7 @@ class Memory:
     def begin_fill(self) -> Fill:
         """Called before facts are asked for. Every fill must be ended or dropped."""
         with self._lock:
-            fill = Fill(self._applied)
+            fill = Fill(self._applied, self._epoch)
             self._fills.add(fill)
             return fill
 
@@ -121,7 +123,9 @@ class Memory:
         entry = _entry(response) if known else None
         with self._lock:
             self._fills.discard(fill)
-            if entry is None or self._is_overtaken(fill, response.revision, entry):
+            if entry is None or response.epoch != fill.epoch:
+                return
+            if self._is_overtaken(fill, response.revision, entry):
                 return
             self._entries[digest] = entry
             for key_id in entry.key_ids:
@@ -130,13 +134,15 @@ class Memory:
                 self._drop(next(iter(self._entries)))
 
     def end_keyspaces_fill(
-        self, fill: Fill, revision: int, keyspaces: Sequence[keyspace_pb2.Keyspace]
+        self, fill: Fill, response: replication_service_pb2.FetchKeyspacesResponse
     ) -> bool:
         """Remembers which scopes are registered. Says whether that is still so."""
-        found = {keyspace.name: _registered(keyspace) for keyspace in keyspaces}
+        found = {keyspace.name: _registered(keyspace) for keyspace in response.keyspaces}
         with self._lock:
             self._fills.discard(fill)
-            if fill.is_void or revision < fill.started_at or fill.changed:
+            if fill.is_void or response.epoch != fill.epoch:
+                return False
+            if response.revision < fill.started_at or fill.changed:
                 return False
             self._scopes_by_keyspace = found
             return True
@@ -181,8 +187,8 @@ class Memory:
             self._applied = revision
         return any_keyspace
 
-    def forget_everything(self, head: int) -> None:
-        """Starts anew, from this revision on."""
+    def forget_everything(self, head: int, epoch: str) -> None:
+        """Starts anew, from this revision of this epoch on."""
         with self._lock:
             self._entries.clear()
             self._digests_by_key.clear()
@@ -190,6 +196,7 @@ class Memory:
             for fill in self._fills:
                 fill.is_void = True
             self._applied = head
+            self._epoch = epoch
 
     def _drop_all(self, digests: Iterable[bytes]) -> None:
         for digest in tuple(digests):

@@ -320,6 +320,7 @@ class FetchFactsResponse(_message.Message):
     WELL_FORMED_FIELD_NUMBER: _builtins.int
     ACCOUNT_DISABLED_FIELD_NUMBER: _builtins.int
     IS_COUNTED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision that the answer reflects at least."""
     well_formed: _builtins.bool
@@ -330,6 +331,8 @@ class FetchFactsResponse(_message.Message):
     """Whether checks of the key count against a rate limit. They are not answered from
     memory, but sent to the grantor, so that all of them are counted in one place.
     """
+    epoch: _builtins.str
+    """That of the revision, as in `Lease`: a holder takes nothing of another one."""
     @_builtins.property
     def lineage(self) -> _containers.RepeatedCompositeFieldContainer[_key_service_pb2.Key]:
         """The key and those it was delegated from, the key first. Empty: there is none that
@@ -344,10 +347,11 @@ class FetchFactsResponse(_message.Message):
         well_formed: _builtins.bool = ...,
         account_disabled: _builtins.bool = ...,
         is_counted: _builtins.bool = ...,
+        epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_disabled", b"account_disabled", "is_counted", b"is_counted", "lineage", b"lineage", "revision", b"revision", "well_formed", b"well_formed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_disabled", b"account_disabled", "epoch", b"epoch", "is_counted", b"is_counted", "lineage", b"lineage", "revision", b"revision", "well_formed", b"well_formed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,8 +387,11 @@ class FetchKeyspacesResponse(_message.Message):
 
     KEYSPACES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision that the answer reflects at least."""
+    epoch: _builtins.str
+    """As in `FetchFactsResponse`."""
     @_builtins.property
     def keyspaces(self) -> _containers.RepeatedCompositeFieldContainer[_keyspace_pb2.Keyspace]:
         """The keyspaces."""
@@ -394,10 +401,11 @@ class FetchKeyspacesResponse(_message.Message):
         *,
         keyspaces: _abc.Iterable[_keyspace_pb2.Keyspace] | None = ...,
         revision: _builtins.int = ...,
+        epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keyspaces", b"keyspaces", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "keyspaces", b"keyspaces", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
