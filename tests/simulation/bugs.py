@@ -26,7 +26,7 @@ from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from simulation.database import SimulatedRegister
 from simulation.loop import here
-from simulation.story import Fate
+from simulation.fate import Fate
 from simulation.topology import Parts
 
 
@@ -149,6 +149,8 @@ class KeepsOldFillsInTheSdk(Memory):
 class RegistersWithoutTheLock(SimulatedRegister):
     async def join(self, process_id: str, display_name: str) -> Standing:
         standing = await self._database.ask(self._process, self.standing)
+        # Whatever else there is to do in the same transaction.
+        await asyncio.sleep(self._database._random.uniform(0.0, 0.05))
         await self._database.ask(self._process, lambda: self.insert(process_id))
         return standing
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any, Final
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.memory import Memory, reason_of
 from keyfence._holder.session import HolderSession, StreamBroken
+from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
@@ -33,6 +35,7 @@ from keyfence_server.coherence.ports import BootClock, Register
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.replication import changes_from, keyspaces_from, lineage_from
 from keyfence_server.rpc.replication import ReplicationService
@@ -85,12 +88,14 @@ class World:
     terms: LeaseTerms
     operator: Caller
     peppers: Digests
-    reads_lag: bool = False
+    has_steady_clocks: bool
 
     def clock(self, name: str) -> DriftingClock:
         """A clock for a process."""
         source = random.Random(f"{name} {self.random.random()}")
-        return DriftingClock(self.loop, self.terms.drift, source)
+        return DriftingClock(
+            self.loop, self.terms.drift, source, is_steady=self.has_steady_clocks
+        )
 
 
 class Grants:
@@ -147,6 +152,26 @@ class Grants:
         return isinstance(found, KeyFacts) and _may(found)
 
 
+_Compile = Callable[[Iterable[keyspace_pb2.Keyspace]], list[Keyspace]]
+_compiled: Final[dict[bytes, Keyspace]] = {}
+
+
+def _compiled_once(compile_all: _Compile) -> _Compile:
+    """Spares compiling the same few keyspaces again in every story. Each time it is
+    another object, as it is for a real sidecar."""
+
+    def compiled(found: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
+        keyspaces = []
+        for message in found:
+            text = message.SerializeToString(deterministic=True)
+            if text not in _compiled:
+                (_compiled[text],) = compile_all([message])
+            keyspaces.append(copy(_compiled[text]))
+        return keyspaces
+
+    return compiled
+
+
 def _may(facts: KeyFacts) -> bool:
     return facts.reason_at(0.0, None) is Reason.OK and SCOPE in facts.effective_scopes
 
@@ -167,7 +192,7 @@ class Server(Grants):
         self.lease = parts.lease()
         self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
         self.cache = parts.cache(
-            SimulatedStore(world.database, self.process, lags=world.reads_lag),
+            SimulatedStore(world.database, self.process, may_lag=True),
             capacity=3,
             unknown_capacity=2,
         )
@@ -232,7 +257,7 @@ class Holder:
         grantor = grantors[self._next % len(grantors)]
         self._next += 1
         network = self.world.network
-        await asyncio.sleep(network.delay())
+        await asyncio.sleep(network.delay(self._process, grantor.process))
         connected: asyncio.Future[Connection] = self.world.loop.create_future()
 
         def accept() -> None:
@@ -241,13 +266,14 @@ class Holder:
             connection = Connection(network, self._process, grantor.process)
             connection.accept(grantor.sync)
             self.world.loop.call_later(
-                network.delay(),
+                network.delay(self._process, grantor.process),
                 lambda: None if connected.done() else connected.set_result(connection),
                 context=self._process.context,
             )
 
         if network.reaches(self._process, grantor.process):
-            self.world.loop.call_later(network.delay(), accept, context=grantor.process.context)
+            takes = network.delay(self._process, grantor.process)
+            self.world.loop.call_later(takes, accept, context=grantor.process.context)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await connected
@@ -281,18 +307,18 @@ class Sidecar(Grants):
     def _make(self, name: str, grantors: Callable[[], Sequence[Grants]]) -> None:
         world, parts = self.world, self.world.parts
         clock = self.clock = self.process.clock = world.clock(name)
-        self._holder = Holder(world, self.process, grantors)
+        self.holder = Holder(world, self.process, grantors)
         self.lease = parts.lease()
         self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
         store = UpstreamStore(
             self,  # type: ignore[arg-type]
             lambda: self.lease.applied,
             lineage_from,
-            keyspaces_from,
+            _compiled_once(keyspaces_from),
         )
         self.cache = parts.cache(store, capacity=3, unknown_capacity=2)
         self.session = parts.session(
-            self._holder.open_stream,
+            self.holder.open_stream,
             messages.Hello(holder_id=name.ljust(16, "-"), kind=messages.HOLDER_KIND_SIDECAR),
             self.lease,
             Following(parts.ledger(self.cache, self.hub), self.hub, changes_from, name),
@@ -311,14 +337,14 @@ class Sidecar(Grants):
 
     async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """See `Upstream`."""
-        response: messages.FetchFactsResponse = await self._holder.ask("fetch", request)
+        response: messages.FetchFactsResponse = await self.holder.ask("fetch", request)
         return response
 
     async def fetch_keyspaces(
         self, request: messages.FetchKeyspacesRequest
     ) -> messages.FetchKeyspacesResponse:
         """See `Upstream`."""
-        response: messages.FetchKeyspacesResponse = await self._holder.ask(
+        response: messages.FetchKeyspacesResponse = await self.holder.ask(
             "fetch_all_keyspaces", request
         )
         return response
@@ -335,12 +361,12 @@ class Sdk:
     def _make(self, name: str, grantors: Callable[[], Sequence[Grants]]) -> None:
         world, parts = self.world, self.world.parts
         self.clock = self.process.clock = world.clock(name)
-        self._holder = Holder(world, self.process, grantors)
+        self.holder = Holder(world, self.process, grantors)
         self.memory = parts.memory(3)
         self.lease = parts.lease()
         self._moved: asyncio.Future[None] | None = None
         self.session = parts.session(
-            self._holder.open_stream,
+            self.holder.open_stream,
             messages.Hello(holder_id=name.ljust(16, "-"), kind=messages.HOLDER_KIND_SDK),
             self.lease,
             self,
@@ -359,14 +385,14 @@ class Sdk:
             if entry is not None:
                 return reason_of(entry, None) is None and SCOPE in entry.scopes
             self.process.start(self._fill(text))
-        answer: bool = await self._holder.ask("check", text)
+        answer: bool = await self.holder.ask("check", text)
         return answer
 
     async def _fill(self, text: str) -> None:
         fill = self.memory.begin_fill()
         request = messages.FetchFactsRequest(api_key=text, at_least_revision=fill.started_at)
         try:
-            response = await self._holder.ask("fetch", request)
+            response = await self.holder.ask("fetch", request)
         except StoreUnavailable:
             self.memory.drop_fill(fill)
         else:
