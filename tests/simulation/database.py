@@ -132,23 +132,42 @@ class Database:
         return self.available and process not in self.unreachable
 
     async def ask(self, process: Process, act: Callable[[], T]) -> T:
-        """Has something done here, at one moment, for a process far away."""
-        timeline = self.timeline
-        lost = self._random.random()
-        await asyncio.sleep(self.delay(process))
-        if lost < self.loses_questions or not self.reaches(process) or timeline != self.timeline:
-            await asyncio.sleep(self._random.uniform(0.01, _TIMEOUT))
-            raise StoreUnavailable("the question was lost")
-        answer = act()
-        await asyncio.sleep(self.delay(process))
-        if (
-            lost < self.loses_questions + self.loses_answers
-            or not self.reaches(process)
-            or timeline != self.timeline
-        ):
-            await asyncio.sleep(self._random.uniform(0.01, _TIMEOUT))
-            raise StoreUnavailable("the answer was lost")
-        return answer
+        """Has something done here, at one moment, for a process far away. What was sent is
+        done, even if nobody waits for the answer any more."""
+        loop, timeline, lost = self._loop, self.timeline, self._random.random()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def arrive() -> None:
+            if lost < self.loses_questions or is_away():
+                fail("the question was lost")
+                return
+            try:
+                found = act()
+            except (StruckOff, StoreUnavailable) as refusal:
+                send_back(_fail, answer, refusal)
+            else:
+                send_back(receive, found)
+
+        def receive(found: T) -> None:
+            if lost < self.loses_questions + self.loses_answers or is_away():
+                fail("the answer was lost")
+            else:
+                _succeed(answer, found)
+
+        def is_away() -> bool:
+            return not self.reaches(process) or timeline != self.timeline
+
+        def send_back(receive: Callable[..., None], *found: object) -> None:
+            loop.call_later(self.delay(process), receive, *found, context=process.context)
+
+        def fail(why: str) -> None:
+            # Refused at once, or not answered at all.
+            seconds = max(0.01, self._random.random() ** 3 * _TIMEOUT)
+            error = StoreUnavailable(why)
+            loop.call_later(seconds, _fail, answer, error, context=process.context)
+
+        loop.call_later(self.delay(process), arrive, context=loop.world.context)
+        return await answer
 
     # --- the head's lock ------------------------------------------------------------------
 
@@ -522,3 +541,13 @@ class SimulatedFeed:
 
 def _nobody(_what: object) -> None:
     """Listens where nobody does."""
+
+
+def _succeed(answer: asyncio.Future[T], found: T) -> None:
+    if not answer.done():
+        answer.set_result(found)
+
+
+def _fail(answer: asyncio.Future[T], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

@@ -1,14 +1,16 @@
 """Whether an answer was right.
 
 The judge knows the order in which calls began and returned, and what the database
-committed. A check must see some state that was true between the newest mutation whose
-fenced OK came before the check began, and the check's end.
+committed. A check sees a key with all that it was delegated from, and its keyspace. Each
+must be as it was at some moment between the newest mutation whose fenced OK came before
+the check began, and the check's end. It need not be the same moment for both: what changes
+while a check is under way is promised to nobody.
 """
 
 from __future__ import annotations
 
 from simulation.database import Database, Record
-from simulation.subjects import is_allowed
+from simulation.subjects import keyspace_allows, line_allows
 
 
 class Violation(AssertionError):
@@ -55,8 +57,8 @@ class Judge:
         records = self._database.records
         kept = (one.number for one in self._promised[:promises] if not one.lost)
         oldest = max(kept, default=0)
-        # The newest are the likeliest.
-        for record in reversed(records[oldest:]):
-            if is_allowed(number, record.contents) is answer:
-                return None
-        return records[oldest]
+        possible = [one.contents for one in records[oldest:]]
+        lines = {line_allows(number, contents) for contents in possible}
+        keyspaces = {keyspace_allows(contents) for contents in possible}
+        is_right = (True in lines and True in keyspaces) if answer else False in lines | keyspaces
+        return None if is_right else records[oldest]

@@ -8,7 +8,6 @@ them; which process goes next is drawn from the seed.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import random
 from asyncio import events
@@ -16,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Call:
     It stands in the place of asyncio's own handles, of which every story makes thousands.
     """
 
-    __slots__ = ("_args", "_callback", "_context", "is_cancelled", "process")
+    __slots__ = ("args", "callback", "context", "is_cancelled", "process")
 
     def __init__(
         self,
@@ -93,23 +93,15 @@ class Call:
         context: Context,
         process: Process,
     ) -> None:
-        self._callback = callback
-        self._args = args
-        self._context = context
+        self.callback = callback
+        self.args = args
+        self.context = context
         self.process = process
         self.is_cancelled = False
 
     def cancel(self) -> None:
         """Whatever it was, it will not be done."""
         self.is_cancelled = True
-
-    def run(self) -> None:
-        """Does it. A fault stays its own, as with asyncio."""
-        try:
-            self._context.run(self._callback, *self._args)
-        except Exception as error:  # noqa: BLE001 - the story says what it was
-            fault = {"message": f"fault in {self._callback!r}", "exception": error}
-            self.process.loop.call_exception_handler(fault)
 
 
 # To a type checker, a loop that lacks what is never asked of it here would be none.
@@ -172,7 +164,9 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Call:
-        call = self._call(callback, args, context)
+        if context is None:
+            context = copy_context()
+        call = Call(callback, args, context, context.get(_here, self.world))
         self._enqueue(call)
         return call
 
@@ -183,9 +177,11 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
         *args: Any,
         context: Context | None = None,
     ) -> Call:
-        call = self._call(callback, args, context)
+        if context is None:
+            context = copy_context()
+        call = Call(callback, args, context, context.get(_here, self.world))
         if not self._closed:
-            heapq.heappush(self._timers, (when, next(self._numbers), call))
+            heappush(self._timers, (when, next(self._numbers), call))
         return call
 
     def call_later(
@@ -208,13 +204,6 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
         """None outlives its process."""
 
     # --- running --------------------------------------------------------------------------
-
-    def _call(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
-    ) -> Call:
-        if context is None:
-            context = copy_context()
-        return Call(callback, args, context, context.get(_here, self.world))
 
     def _enqueue(self, call: Call) -> None:
         process = call.process
@@ -260,8 +249,12 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
             if process.paused or not ready:
                 break
             call = ready.popleft()
-            if not call.is_cancelled:
-                call.run()
+            if call.is_cancelled:
+                continue
+            try:
+                call.context.run(call.callback, *call.args)
+            except Exception as error:  # noqa: BLE001 - the story says what it was
+                self.call_exception_handler({"message": str(call.callback), "exception": error})
         if not ready:
             process.is_busy = False
             self._busy.remove(process)
@@ -269,13 +262,13 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
     def _advance(self) -> None:
         timers = self._timers
         while timers:
-            when, _, call = heapq.heappop(timers)
+            when, _, call = heappop(timers)
             if call.is_cancelled:
                 continue
             self._now = max(self._now, when)
             self._enqueue(call)
             while timers and timers[0][0] <= self._now:
-                following = heapq.heappop(timers)[2]
+                following = heappop(timers)[2]
                 if not following.is_cancelled:
                     self._enqueue(following)
             return

@@ -81,25 +81,27 @@ def at_first() -> Contents:
     )
 
 
-def is_allowed(number: int, contents: Contents) -> bool:
-    """The truth, worked out without any of the code under test."""
+def line_allows(number: int, contents: Contents) -> bool:
+    """Whether the key may, as far as it and its parent go: worked out without any of the
+    code under test."""
     key = contents.keys.get(_ALL[number].key_id)
-    if key is None or _is_narrow(contents):
+    if key is None:
         return False
     line = [key, *([contents.keys[key.parent_key_id]] if key.parent_key_id else [])]
     return state_of(line) is KeyState.ACTIVE and all(SCOPE in one.granted_scopes for one in line)
 
 
-def _is_narrow(contents: Contents) -> bool:
-    return contents.keyspaces["acme"].declaration.key_types[0].scope_cap == _CAP
+def keyspace_allows(contents: Contents) -> bool:
+    """Whether keys may, as far as their keyspace goes."""
+    return contents.keyspaces["acme"].declaration.key_types[0].scope_cap != _CAP
 
 
 def draw_mutation(source: random.Random, number: int, contents: Contents) -> tuple[str, Mutation]:
     """Something that changes what a check of this key says; now and then, something that
     may change nothing."""
-    if source.random() < 0.1 or _is_narrow(contents):
-        keyspace, name = (_WIDE, "widen") if _is_narrow(contents) else (_NARROW, "narrow")
-        return f"{name} the keyspace", _put(keyspace)
+    if source.random() < 0.1 or not keyspace_allows(contents):
+        name = "narrow" if keyspace_allows(contents) else "widen"
+        return f"{name} the keyspace", turn_keyspace(contents)
     key = contents.keys.get(_key_id(number))
     if key is None:
         return f"create {number}", lambda server: server.mutations.run_unasked(_create)
@@ -129,7 +131,7 @@ def _draw_update(source: random.Random, number: int, key: Key) -> tuple[str, Mut
 
 def turn_keyspace(contents: Contents) -> Mutation:
     """Something that everybody has to take note of."""
-    return _put(_WIDE if _is_narrow(contents) else _NARROW)
+    return _put(_NARROW if keyspace_allows(contents) else _WIDE)
 
 
 def _put(keyspace: Keyspace) -> Mutation:
