@@ -26,7 +26,6 @@ from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from simulation.database import SimulatedRegister
 from simulation.loop import here
-from simulation.fate import Fate
 from simulation.topology import Parts
 
 
@@ -183,34 +182,18 @@ class RepeatsWithoutFence(AuthorityFence):
 
 @dataclass(frozen=True)
 class Bug:
-    """A guard that is missing.
-
-    Attributes:
-        trouble: what it takes to show, which then comes in every story; the rest of each
-            story is as drawn.
-    """
+    """A guard that is missing."""
 
     says: str
     parts: Callable[[], Parts]
-    trouble: Sequence[str] = ()
-
-    def adjust(self, fate: Fate) -> None:
-        """Brings that trouble about."""
-        for kind in self.trouble:
-            fate.trouble.setdefault(kind, 1.0)
 
 
 BUGS: Final[dict[str, Bug]] = {
-    "I2-lease": Bug(
-        "memory answers without a lease", lambda: Parts(facts=NeverRunsOut), ("pause", "cut")
-    ),
-    "I2-sent": Bug(
-        "a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt), ("pause", "slow")
-    ),
+    "I2-lease": Bug("memory answers without a lease", lambda: Parts(facts=NeverRunsOut)),
+    "I2-sent": Bug("a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt)),
     "I2-head": Bug(
         "a grant counts before everything up to its head is applied",
         lambda: Parts(lease=IgnoresTheHead),
-        ("news", "slow"),
     ),
     "I3-own": Bug(
         "a change is acknowledged before it is applied", lambda: Parts(ledger=AcknowledgesFirst)
@@ -221,63 +204,47 @@ BUGS: Final[dict[str, Bug]] = {
     "I3-stream": Bug(
         "a holder is forgotten when its stream ends",
         lambda: Parts(grantor=ForgetsTheGone),
-        ("reset",),
     ),
     "I3-back": Bug(
         "a holder that comes back owes nothing for those downstream of it",
         lambda: Parts(grantor=ForgetsDebts),
-        ("reset", "slow"),
     ),
     "I3-leave": Bug(
         "a server leaves the register before the leases that it granted have run out",
         lambda: Parts(replica=LeavesAtOnce),
-        ("drain",),
     ),
-    "I4-drift": Bug(
-        "W has no margin for drift", lambda: Parts(terms=WithoutDrift), ("pause", "sever")
-    ),
-    "I4-whole": Bug(
-        "strike-off after L/3", lambda: Parts(replica=StrikesOffEarly), ("cut", "pause")
-    ),
+    "I4-drift": Bug("W has no margin for drift", lambda: Parts(terms=WithoutDrift)),
+    "I4-whole": Bug("strike-off after L/3", lambda: Parts(replica=StrikesOffEarly)),
     "I4-lock": Bug(
         "registering does not lock the head",
         lambda: Parts(register=RegistersWithoutTheLock),
-        ("kill", "slow"),
     ),
     "I4-empty": Bug(
         "a process that was struck off comes back with its memory",
         lambda: Parts(replica=ComesBackWithItsMemory),
-        ("cut", "pause"),
     ),
     "I4-repeat": Bug("a repetition is not fenced", lambda: Parts(fence=RepeatsWithoutFence)),
     "I4-register": Bug(
         "a register that cannot be read is taken to be empty",
         lambda: Parts(fence=TakesSilenceForConsent),
-        ("outage", "cut"),
     ),
     "I4-timeline": Bug(
         "renewals and acknowledgements count on any timeline",
         lambda: Parts(register=IgnoresTheEpoch),
-        ("loss",),
     ),
     "I4-settle": Bug(
         "acknowledgements shorten W at once after a failover",
         lambda: Parts(register=NeverUnsettled),
-        ("loss", "kill"),
     ),
     "I5-discard": Bug("fills are not held against changes", lambda: Parts(cache=KeepsOldFills)),
     "I5-sdk": Bug(
         "fills of the SDK are not held against changes",
         lambda: Parts(memory=KeepsOldFillsInTheSdk),
-        ("slow",),
     ),
-    "I5-join": Bug(
-        "loads are joined without a lease", lambda: Parts(facts=JoinsLoads), ("outage", "cut")
-    ),
+    "I5-join": Bug("loads are joined without a lease", lambda: Parts(facts=JoinsLoads)),
     "I6": Bug(
         "a nested lease outlives its grantor's",
         lambda: Parts(terms=OutlivesItsGrantor),
-        ("cut", "pause"),
     ),
     "I7": Bug("what was decided by an old keyspace is kept", lambda: Parts(cache=KeepsDecisions)),
 }

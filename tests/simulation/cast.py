@@ -31,15 +31,11 @@ class Cast:
         """Those that are starting, too."""
         return [*self.servers, *self.sidecars, *self.sdks]
 
-    def grantor_of(self, one: Participant) -> Grants | None:
-        """Who it has its leases from, if from somebody in the cast."""
-        return None if isinstance(one, Server) else one.holder.grantor
-
     def server_above(self, one: Participant) -> Server | None:
         """The server process that it hangs on: itself, if it is one."""
         above: Participant | None = one
         while above is not None and not isinstance(above, Server):
-            above = self.grantor_of(above)
+            above = above.grantor
         return above if above in self.servers else None
 
     # --- coming and going -----------------------------------------------------------------

@@ -39,6 +39,7 @@ class Fate:
         keys: how many are asked for and changed. The fewer, the more often the same one.
         mutators: how many callers change something at the same time.
         mutation_pause: how long each of them waits, about.
+        patience: how long each waits for an answer, before it asks for something else.
         check_pause: how long it is between checks at any moment, about. Most come around
             mutations.
         lasting: how likely it is for a message to be lost, and the like.
@@ -60,6 +61,7 @@ class Fate:
     keys: int
     mutators: int
     mutation_pause: float
+    patience: float
     check_pause: float
     lasting: dict[str, float]
     slowest: float
@@ -85,6 +87,7 @@ class Fate:
             keys=source.choice((1, 2, 5)),
             mutators=source.choice((1, 1, 2)),
             mutation_pause=source.choice((0.02, 0.1, 0.2)),
+            patience=source.choice((0.01, 0.1, 5.0)),
             check_pause=source.choice((0.05, 0.2)),
             lasting={
                 kind: source.choice(likelihoods)

@@ -37,9 +37,7 @@ class Judge:
             found: the newest commit that the mutation has found. The same number can be
                 used again after a failover, and is then another revision.
         """
-        made = [
-            one for one in self._database.records[found.number :] if one.revision == revision
-        ]
+        made = [one for one in self._database.records[found.number :] if one.revision == revision]
         self._promised += made[:1]
 
     def promises(self) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError
 from simulation.cast import Cast, Participant
-from simulation.database import Database, Record, SimulatedTransaction
+from simulation.database import Database, Record
 from simulation.fate import Fate
 from simulation.judge import Judge, Stale, Violation
 from simulation.loop import Process, SimulatedLoop
@@ -168,7 +168,7 @@ class Story:
             task = self._start_mutation(number, victim)
             if task is not None:
                 # A caller gives up at some time; the mutation goes on.
-                await asyncio.wait([task], timeout=self.random.choice((0.05, 1, 5)))
+                await asyncio.wait([task], timeout=self.fate.patience)
 
     def _plan_trouble(self, victim: Participant) -> None:
         """Has things go wrong around the next commit, for the same participant most times."""

@@ -93,9 +93,7 @@ class World:
     def clock(self, name: str) -> DriftingClock:
         """A clock for a process."""
         source = random.Random(f"{name} {self.random.random()}")
-        return DriftingClock(
-            self.loop, self.terms.drift, source, is_steady=self.has_steady_clocks
-        )
+        return DriftingClock(self.loop, self.terms.drift, source, is_steady=self.has_steady_clocks)
 
 
 class Grants:
@@ -112,6 +110,11 @@ class Grants:
 
     def __init__(self, world: World) -> None:
         self.world = world
+
+    @property
+    def grantor(self) -> Grants | None:
+        """Who it has its leases from, if that is not the database."""
+        return None
 
     def offer(self, register: Register | None, clock: BootClock, name: str) -> None:
         """Begins to serve those downstream."""
@@ -307,7 +310,7 @@ class Sidecar(Grants):
     def _make(self, name: str, grantors: Callable[[], Sequence[Grants]]) -> None:
         world, parts = self.world, self.world.parts
         clock = self.clock = self.process.clock = world.clock(name)
-        self.holder = Holder(world, self.process, grantors)
+        self._holder = Holder(world, self.process, grantors)
         self.lease = parts.lease()
         self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
         store = UpstreamStore(
@@ -318,7 +321,7 @@ class Sidecar(Grants):
         )
         self.cache = parts.cache(store, capacity=3, unknown_capacity=2)
         self.session = parts.session(
-            self.holder.open_stream,
+            self._holder.open_stream,
             messages.Hello(holder_id=name.ljust(16, "-"), kind=messages.HOLDER_KIND_SIDECAR),
             self.lease,
             Following(parts.ledger(self.cache, self.hub), self.hub, changes_from, name),
@@ -329,6 +332,11 @@ class Sidecar(Grants):
         self.presented = PresentedKeys(self.source, PresentedDigests())
         self.offer(None, clock, name)
 
+    @property
+    def grantor(self) -> Grants | None:
+        """Who it has its leases from."""
+        return self._holder.grantor
+
     def start(self) -> None:
         """Starts it."""
         self.process.start(self.session.run())
@@ -337,14 +345,14 @@ class Sidecar(Grants):
 
     async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """See `Upstream`."""
-        response: messages.FetchFactsResponse = await self.holder.ask("fetch", request)
+        response: messages.FetchFactsResponse = await self._holder.ask("fetch", request)
         return response
 
     async def fetch_keyspaces(
         self, request: messages.FetchKeyspacesRequest
     ) -> messages.FetchKeyspacesResponse:
         """See `Upstream`."""
-        response: messages.FetchKeyspacesResponse = await self.holder.ask(
+        response: messages.FetchKeyspacesResponse = await self._holder.ask(
             "fetch_all_keyspaces", request
         )
         return response
@@ -361,18 +369,23 @@ class Sdk:
     def _make(self, name: str, grantors: Callable[[], Sequence[Grants]]) -> None:
         world, parts = self.world, self.world.parts
         self.clock = self.process.clock = world.clock(name)
-        self.holder = Holder(world, self.process, grantors)
+        self._holder = Holder(world, self.process, grantors)
         self.memory = parts.memory(3)
         self.lease = parts.lease()
         self._moved: asyncio.Future[None] | None = None
         self.session = parts.session(
-            self.holder.open_stream,
+            self._holder.open_stream,
             messages.Hello(holder_id=name.ljust(16, "-"), kind=messages.HOLDER_KIND_SDK),
             self.lease,
             self,
             self.clock,
             random_source=random.Random(f"{name} {world.random.random()}"),
         )
+
+    @property
+    def grantor(self) -> Grants | None:
+        """Who it has its leases from."""
+        return self._holder.grantor
 
     def start(self) -> None:
         """Starts it."""
@@ -385,14 +398,14 @@ class Sdk:
             if entry is not None:
                 return reason_of(entry, None) is None and SCOPE in entry.scopes
             self.process.start(self._fill(text))
-        answer: bool = await self.holder.ask("check", text)
+        answer: bool = await self._holder.ask("check", text)
         return answer
 
     async def _fill(self, text: str) -> None:
         fill = self.memory.begin_fill()
         request = messages.FetchFactsRequest(api_key=text, at_least_revision=fill.started_at)
         try:
-            response = await self.holder.ask("fetch", request)
+            response = await self._holder.ask("fetch", request)
         except StoreUnavailable:
             self.memory.drop_fill(fill)
         else:

@@ -120,7 +120,7 @@ class Trouble:
 
     def _sever(self, victim: Participant) -> None:
         others = [one.process for one in self._cast.everyone() if one is not victim]
-        grantor = self._cast.grantor_of(victim)
+        grantor = victim.grantor
         if grantor is not None and self._random.random() < 0.5:
             others = [grantor.process]
         pairs = {(victim.process, other) for other in others}
