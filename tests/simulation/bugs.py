@@ -15,9 +15,9 @@ from keyfence._holder.lease import HolderLease
 from keyfence._holder.memory import Memory
 from keyfence_server.application.ports import Change, StoreUnavailable
 from keyfence_server.coherence.authority_fence import AuthorityFence
-from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.downstream import DownstreamHub, HolderStream
 from keyfence_server.coherence.fact_cache import FactCache, _Load
-from keyfence_server.coherence.grantor import Downstream, Grantor
+from keyfence_server.coherence.grantor import Downstream, Granted, Grantor
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Roll, Standing
@@ -73,15 +73,27 @@ class AcknowledgesForItselfAlone(DownstreamHub):
         return self.grantor.head
 
 
-class ForgetsDebts(Grantor):
-    def join(self, holder_id: str) -> Downstream:
-        self._gone = {one: None for one in self._gone if one.holder_id != holder_id}
-        return super().join(holder_id)
+class ForgetsDebts(DownstreamHub):
+    def open(self, holder_id: str) -> HolderStream:
+        gone = self.grantor._gone
+        for one in [one for one in gone if one.holder_id == holder_id]:
+            del gone[one]
+        stream = super().open(holder_id)
+        self.progress.announce()
+        return stream
 
 
 class ForgetsTheGone(Grantor):
     def leave(self, holder: Downstream) -> None:
         self._holders.pop(holder, None)
+
+
+class WithoutMargin(Grantor):
+    def renew(self, holder: Downstream, now: float, remaining: float) -> Granted:
+        ends = holder.lease_ends
+        granted = super().renew(holder, now, remaining)
+        holder.lease_ends = max(ends, now + granted.ttl) if granted.ttl else ends
+        return granted
 
 
 class WithoutDrift(LeaseTerms):
@@ -134,6 +146,13 @@ class KeepsOldFills(FactCache):
             yield load
             load.started_at, load.is_void = load.revision, False
             load.applied_meanwhile.clear()
+
+
+class KeepsLoadsOfBefore(FactCache):
+    def clear(self) -> None:
+        loads, self._loads = self._loads, set()
+        super().clear()
+        self._loads = loads
 
 
 class KeepsDecisions(FactCache):
@@ -201,13 +220,16 @@ BUGS: Final[dict[str, Bug]] = {
     "I3-downstream": Bug(
         "a process acknowledges for itself alone", lambda: Parts(hub=AcknowledgesForItselfAlone)
     ),
+    "I3-margin": Bug(
+        "a grantor takes a holder's clock to be its own", lambda: Parts(grantor=WithoutMargin)
+    ),
     "I3-stream": Bug(
         "a holder is forgotten when its stream ends",
         lambda: Parts(grantor=ForgetsTheGone),
     ),
     "I3-back": Bug(
         "a holder that comes back owes nothing for those downstream of it",
-        lambda: Parts(grantor=ForgetsDebts),
+        lambda: Parts(hub=ForgetsDebts),
     ),
     "I3-leave": Bug(
         "a server leaves the register before the leases that it granted have run out",
@@ -237,6 +259,10 @@ BUGS: Final[dict[str, Bug]] = {
         lambda: Parts(register=NeverUnsettled),
     ),
     "I5-discard": Bug("fills are not held against changes", lambda: Parts(cache=KeepsOldFills)),
+    "I5-reset": Bug(
+        "a load from before a holder started afresh is kept",
+        lambda: Parts(cache=KeepsLoadsOfBefore),
+    ),
     "I5-sdk": Bug(
         "fills of the SDK are not held against changes",
         lambda: Parts(memory=KeepsOldFillsInTheSdk),

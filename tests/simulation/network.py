@@ -32,6 +32,8 @@ class Network:
         self.falls_silent = 0.0
         self.severed: set[tuple[Process, Process]] = set()
         self.connections: list[Connection] = []
+        # Told to whoever tells the story.
+        self.on_connection: Callable[[Process], None] = lambda _: None
 
     def delay(self, one: Process, other: Process) -> float:
         """How long a message between two processes is on its way."""
@@ -112,6 +114,7 @@ class Connection:
                 self._carry(self.client, self._down, _BROKEN)
 
         self._handler = self.server.start(handle())
+        self._network.on_connection(self.client)
 
     async def _requests(self) -> AsyncIterator[messages.SyncRequest]:
         while (request := await self._up.get()) is not _BROKEN:

@@ -77,12 +77,14 @@ class Story:
         self.loop = SimulatedLoop(another())
         database = self.database = Database(self.loop, another(), at_first())
         database.on_lock, database.on_commit = self._note_what_is_found, self._committed
-        database.on_registration = self._registered
+        database.on_registration = self._has_come
+        network = Network(self.loop, another())
+        network.on_connection = self._connected
         self.world = World(
             loop=self.loop,
             random=another(),
             database=database,
-            network=Network(self.loop, another()),
+            network=network,
             parts=self.parts,
             terms=self.parts.terms(length=fate.length, drift=fate.drift, slack=0.02),
             operator=OPERATOR,
@@ -186,7 +188,7 @@ class Story:
     def _start_mutation(self, number: int, victim: Participant) -> asyncio.Task[None] | None:
         able = [one for one in self.cast.servers if one.is_up]
         if len(able) > 1 and victim in able and self.random.random() < 0.8:
-            able.remove(victim)  # type: ignore[arg-type]
+            able.remove(victim)
         if not able:
             return None
         name, mutation = draw_mutation(self.random, number, self.database.contents)
@@ -239,12 +241,13 @@ class Story:
     def _returned(self) -> None:
         """Those whose mutations have failed try again at once."""
         for _ in range(self.random.choice((0, 1, 2, 3))):
-            number = self.random.choice(self.keys)
-            name, mutation = draw_mutation(self.random, number, self.database.contents)
-            self._in(
-                self.random.random() * 0.05,
-                partial(self._mutate_somewhere, name, mutation, number),
-            )
+            self._mutate_soon()
+
+    def _mutate_soon(self) -> None:
+        number = self.random.choice(self.keys)
+        name, mutation = draw_mutation(self.random, number, self.database.contents)
+        act = partial(self._mutate_somewhere, name, mutation, number)
+        self._in(self.random.random() * 0.05, act)
 
     # --- checks ---------------------------------------------------------------------------
 
@@ -262,13 +265,19 @@ class Story:
                 key = number if self.random.random() < 0.8 else self.random.choice(self.keys)
                 self._in(self.random.random() * longest, partial(self._check, holder, key))
 
-    def _registered(self, process: Process) -> None:
-        """Who has come, or come back, may remember too much."""
-        for holder in self.cast.servers:
-            if holder.process is process:
-                for _ in range(3):
+    def _connected(self, process: Process) -> None:
+        """Who has come back may have left something behind."""
+        if self.random.random() < 0.3:
+            self._mutate_soon()
+        self._has_come(process)
+
+    def _has_come(self, process: Process) -> None:
+        """Who has come, or come back, may remember too much, and so may those behind it."""
+        for holder in self.cast.everyone():
+            if process in (holder.process, holder.grantor and holder.grantor.process):
+                for longest in (0.01, 0.03, 0.1):
                     check = partial(self._check, holder, self.random.choice(self.keys))
-                    self._in(self.random.random() * 0.03, check)
+                    self._in(self.random.random() * longest, check)
 
     def _check(self, holder: Participant, number: int) -> None:
         # Who has no lease has to ask for all, which is dear to simulate and shows little.
