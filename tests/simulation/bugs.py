@@ -168,7 +168,7 @@ class RegistersWithoutTheLock(SimulatedRegister):
     async def join(self, process_id: str, display_name: str) -> Standing:
         standing = await self._database.ask(self._process, self.standing)
         # Whatever else there is to do in the same transaction.
-        await asyncio.sleep(self._database._random.uniform(0.0, 0.05))
+        await asyncio.sleep(self._database._random.uniform(0.0, 0.1))
         await self._database.ask(self._process, lambda: self.insert(process_id))
         return standing
 

@@ -88,7 +88,7 @@ class Cast:
     def _let_go_of(self, process: Process, source: random.Random) -> None:
         database, network = self._world.database, self._world.network
         for feed in tuple(database.listeners):
-            if feed._process is process:
+            if feed.process is process:
                 del database.listeners[feed]
         for connection in tuple(network.connections):
             # The machine may have gone with it: then nobody is told.

@@ -483,7 +483,7 @@ class SimulatedFeed:
 
     def __init__(self, database: Database, process: Process) -> None:
         self._database = database
-        self._process = process
+        self.process = process
         self._queue: asyncio.Queue[News | None] = asyncio.Queue()
         self._arrives_at = 0.0
 
@@ -491,15 +491,15 @@ class SimulatedFeed:
         database = self._database
         if news is not None and (
             database._random.random() < database.loses_news
-            or self._process in database.deaf
-            or not database.reaches(self._process)
+            or self.process in database.deaf
+            or not database.reaches(self.process)
         ):
             return
         loop = database._loop
-        self._arrives_at = max(self._arrives_at, loop.time() + database.delay(self._process))
+        self._arrives_at = max(self._arrives_at, loop.time() + database.delay(self.process))
         queue = self._queue
         for _ in range(2 if database._random.random() < database.loses_news else 1):
-            loop.call_at(self._arrives_at, queue.put_nowait, news, context=self._process.context)
+            loop.call_at(self._arrives_at, queue.put_nowait, news, context=self.process.context)
 
     def cut_off(self) -> None:
         self.hear(None)
@@ -512,7 +512,7 @@ class SimulatedFeed:
         def begin() -> None:
             database.listeners[self] = None
 
-        await database.ask(self._process, begin)
+        await database.ask(self.process, begin)
         try:
             yield Interrupted()
             while True:
@@ -520,7 +520,7 @@ class SimulatedFeed:
                     async with asyncio.timeout(_SIGN_OF_LIFE):
                         news = await self._queue.get()
                 except TimeoutError:
-                    await database.ask(self._process, lambda: None)
+                    await database.ask(self.process, lambda: None)
                     if self not in database.listeners:
                         raise StoreUnavailable("cut off") from None
                     continue
@@ -535,7 +535,7 @@ class SimulatedFeed:
         database = self._database
         if self in database.listeners:
             await database.ask(
-                self._process, lambda: database.tell(Acknowledged(process_id, revision, epoch))
+                self.process, lambda: database.tell(Acknowledged(process_id, revision, epoch))
             )
 
 

@@ -76,10 +76,10 @@ class Fate:
         length = source.choice((0.3, 0.5, 0.8))
         kinds = source.choice((0, 1, 1, 2, 2, 3, 4))
         return cls(
-            servers=source.choice((1, 2, 2, 3)),
+            servers=source.choice((1, 1, 2, 2, 3)),
             sidecars=source.choice((0, 0, 1, 2)),
             sdks=source.choice((0, 1, 1, 2)),
-            seconds=source.uniform(3, 7) * length,
+            seconds=source.uniform(2, 5) * length,
             heals=source.random() < 0.2,
             length=length,
             drift=source.choice((0.01, 0.1, 0.25)),

@@ -192,7 +192,7 @@ class Story:
         if not able:
             return None
         name, mutation = draw_mutation(self.random, number, self.database.contents)
-        if self.random.random() < 0.15:
+        if self.random.random() < 0.25:
             # Somebody who does not know that it is done, or being done.
             again = partial(self._mutate_somewhere, f"{name} again", mutation, number)
             seconds = self.random.random() * self.fate.length / 2
@@ -344,12 +344,14 @@ class Story:
         self._raise_violation()
 
     def _is_whole(self) -> bool:
-        """Whether everyone has a lease, and every fence has ended."""
+        """Whether everyone has a lease and hears the news, and every fence has ended."""
         database = self.database
+        listening = {feed.process for feed in database.listeners}
         return (
             all(process.dead for process in self.under_way.values())
             and database.epoch in database.contents.settled
             and len(database.contents.processes) == len(self.cast.servers)
+            and all(server.process in listening for server in self.cast.servers)
             and all(_has_lease(holder) for holder in self.cast.everyone())
         )
 
