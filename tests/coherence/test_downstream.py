@@ -222,7 +222,7 @@ class Remembering:
 def follow(*kinds: str, seconds: float) -> tuple[Grantors, bool]:
     """Lets a session run for a time. Tells what it met, and whether its lease is live."""
     loop = SimulatedLoop(random.Random(1))
-    clock = DriftingClock(loop, 0.0, random.Random(1))
+    clock = DriftingClock(loop, 0.0, random.Random(1), is_steady=True)
     grantors, lease = Grantors(loop, *kinds), HolderLease()
     session = HolderSession(grantors.open_stream, messages.Hello(), lease, Remembering(), clock)
 

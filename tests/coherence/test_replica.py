@@ -12,10 +12,10 @@ import pytest
 
 from keyfence_server.application.ports import Change, ChangeKind
 from keyfence_server.coherence import replica as module
-from simulation.database import Database, Record
+from simulation.database import Database
 from simulation.loop import SimulatedLoop
 from simulation.network import Network
-from simulation.story import _OPERATOR, _PEPPERS, _at_first
+from simulation.subjects import OPERATOR, PEPPER_BOX, at_first
 from simulation.topology import Parts, Server, World
 
 
@@ -24,7 +24,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.loop = SimulatedLoop(random.Random(1))
-        self.database = Database(self.loop, random.Random(1), _at_first())
+        self.database = Database(self.loop, random.Random(1), at_first())
         parts = Parts()
         self.world = World(
             loop=self.loop,
@@ -33,8 +33,9 @@ class Stage:
             network=Network(self.loop, random.Random(1)),
             parts=parts,
             terms=parts.terms(length=2.0, drift=0.0, slack=0.0),
-            operator=_OPERATOR,
-            peppers=_PEPPERS,
+            operator=OPERATOR,
+            peppers=PEPPER_BOX,
+            has_steady_clocks=True,
         )
 
     def server(self, name: str = "server") -> Server:
@@ -51,7 +52,7 @@ class Stage:
             revision=revision,
             changes=(*before.changes, *((revision, one) for one in changes)),
         )
-        self.database.write(after, Record(revision, 1, after, self.loop.time()))
+        self.database.commit(after)
         return revision
 
 

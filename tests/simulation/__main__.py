@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 
-import structlog
-
 from simulation.bugs import BUGS
-from simulation.story import Stale, Story
+from simulation.judge import Violation
+from simulation.story import Story
+from simulation.telling import Tally, quietly, seed_that_finds
 from simulation.topology import Parts
+
+_MOST_SEEDS_FOR_A_BUG = 10_000
 
 
 def main() -> int:
@@ -20,37 +21,46 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="this one, told in full")
-    parser.add_argument("--bug", choices=sorted(BUGS), help="with this bug put in")
+    parser.add_argument("--bug", choices=sorted(BUGS), help="that one with this bug put in")
+    parser.add_argument("--bugs", action="store_true", help="which seed finds which bug")
     arguments = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    with_bug = arguments.bug is not None
-    parts = BUGS[arguments.bug].parts if with_bug else Parts
-    adjust = BUGS[arguments.bug].adjust if with_bug else None
-    if arguments.seed is not None:
-        Story(arguments.seed, parts(), log=print, adjust=adjust).tell()
-        return 0
-    began = time.monotonic()
-    checks = mutations = violations = 0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        story = Story(seed, parts(), adjust=adjust)
-        try:
-            story.tell()
-        except AssertionError as violation:
-            if with_bug and not isinstance(violation, Stale):
-                continue
-            violations += 1
-            print(f"seed {seed}: {violation}", flush=True)
-            if with_bug:
-                break
-        checks += story.answers
-        mutations += story.mutations
-        if (seed + 1 - arguments.first) % 100 == 0:
-            print(f"{seed + 1 - arguments.first} seeds, {violations} violations", flush=True)
-    print(
-        f"{arguments.seeds} seeds in {time.monotonic() - began:.0f} s: {checks} checks answered, "
-        f"{mutations} mutations fenced, {violations} violations"
-    )
-    return 1 if violations else 0
+    with quietly():
+        if arguments.bugs:
+            return _find_bugs()
+        if arguments.seed is not None:
+            parts = BUGS[arguments.bug].parts() if arguments.bug else Parts()
+            return _tell_one(arguments.seed, parts)
+        return _tell_many(range(arguments.first, arguments.first + arguments.seeds))
+
+
+def _tell_one(seed: int, parts: Parts) -> int:
+    try:
+        Story(seed, parts, log=print).tell()
+    except Violation as violation:
+        print(violation)
+        return 1
+    return 0
+
+
+def _tell_many(seeds: range) -> int:
+    tally = Tally()
+    for seed in seeds:
+        known = len(tally.violations)
+        tally.tell(seed)
+        for violation in tally.violations[known:]:
+            print(violation, flush=True)
+        if tally.seeds % 1000 == 0 or seed == seeds[-1]:
+            print(f"{tally}, {time.process_time():.0f} s of CPU", flush=True)
+    return 1 if tally.violations else 0
+
+
+def _find_bugs() -> int:
+    missed = 0
+    for name, bug in BUGS.items():
+        seed = seed_that_finds(bug, _MOST_SEEDS_FOR_A_BUG)
+        missed += seed is None
+        print(f"{name:14} {'-' if seed is None else seed + 1:>5}  {bug.says}", flush=True)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from keyfence._holder.lease import HolderLease
 from keyfence._holder.memory import Memory
 from keyfence_server.application.ports import Change, StoreUnavailable
 from keyfence_server.coherence.authority_fence import AuthorityFence
-from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.downstream import DownstreamHub, HolderStream
 from keyfence_server.coherence.fact_cache import FactCache, _Load
-from keyfence_server.coherence.grantor import Downstream, Grantor
+from keyfence_server.coherence.grantor import Downstream, Granted, Grantor
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Roll, Standing
@@ -26,7 +26,6 @@ from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from simulation.database import SimulatedRegister
 from simulation.loop import here
-from simulation.story import Fate
 from simulation.topology import Parts
 
 
@@ -74,15 +73,27 @@ class AcknowledgesForItselfAlone(DownstreamHub):
         return self.grantor.head
 
 
-class ForgetsDebts(Grantor):
-    def join(self, holder_id: str) -> Downstream:
-        self._gone = {one: None for one in self._gone if one.holder_id != holder_id}
-        return super().join(holder_id)
+class ForgetsDebts(DownstreamHub):
+    def open(self, holder_id: str) -> HolderStream:
+        gone = self.grantor._gone
+        for one in [one for one in gone if one.holder_id == holder_id]:
+            del gone[one]
+        stream = super().open(holder_id)
+        self.progress.announce()
+        return stream
 
 
 class ForgetsTheGone(Grantor):
     def leave(self, holder: Downstream) -> None:
         self._holders.pop(holder, None)
+
+
+class WithoutMargin(Grantor):
+    def renew(self, holder: Downstream, now: float, remaining: float) -> Granted:
+        ends = holder.lease_ends
+        granted = super().renew(holder, now, remaining)
+        holder.lease_ends = max(ends, now + granted.ttl) if granted.ttl else ends
+        return granted
 
 
 class WithoutDrift(LeaseTerms):
@@ -137,6 +148,13 @@ class KeepsOldFills(FactCache):
             load.applied_meanwhile.clear()
 
 
+class KeepsLoadsOfBefore(FactCache):
+    def clear(self) -> None:
+        loads, self._loads = self._loads, set()
+        super().clear()
+        self._loads = loads
+
+
 class KeepsDecisions(FactCache):
     def recall(self, digest: bytes) -> KeyFacts | None:
         return self._entries.get(digest)
@@ -149,6 +167,8 @@ class KeepsOldFillsInTheSdk(Memory):
 class RegistersWithoutTheLock(SimulatedRegister):
     async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
         standing = await self._database.ask(self._process, self.standing)
+        # Whatever else there is to do in the same transaction.
+        await asyncio.sleep(self._database._random.uniform(0.0, 0.1))
         await self._database.ask(self._process, lambda: self.insert(process_id, terms))
         return standing
 
@@ -181,34 +201,18 @@ class RepeatsWithoutFence(AuthorityFence):
 
 @dataclass(frozen=True)
 class Bug:
-    """A guard that is missing.
-
-    Attributes:
-        trouble: what it takes to show, which then comes in every story; the rest of each
-            story is as drawn.
-    """
+    """A guard that is missing."""
 
     says: str
     parts: Callable[[], Parts]
-    trouble: Sequence[str] = ()
-
-    def adjust(self, fate: Fate) -> None:
-        """Brings that trouble about."""
-        for kind in self.trouble:
-            fate.trouble.setdefault(kind, 1.0)
 
 
 BUGS: Final[dict[str, Bug]] = {
-    "I2-lease": Bug(
-        "memory answers without a lease", lambda: Parts(facts=NeverRunsOut), ("pause", "cut")
-    ),
-    "I2-sent": Bug(
-        "a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt), ("pause", "slow")
-    ),
+    "I2-lease": Bug("memory answers without a lease", lambda: Parts(facts=NeverRunsOut)),
+    "I2-sent": Bug("a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt)),
     "I2-head": Bug(
         "a grant counts before everything up to its head is applied",
         lambda: Parts(lease=IgnoresTheHead),
-        ("news", "slow"),
     ),
     "I3-own": Bug(
         "a change is acknowledged before it is applied", lambda: Parts(ledger=AcknowledgesFirst)
@@ -216,66 +220,57 @@ BUGS: Final[dict[str, Bug]] = {
     "I3-downstream": Bug(
         "a process acknowledges for itself alone", lambda: Parts(hub=AcknowledgesForItselfAlone)
     ),
+    "I3-margin": Bug(
+        "a grantor takes a holder's clock to be its own", lambda: Parts(grantor=WithoutMargin)
+    ),
     "I3-stream": Bug(
         "a holder is forgotten when its stream ends",
         lambda: Parts(grantor=ForgetsTheGone),
-        ("reset",),
     ),
     "I3-back": Bug(
         "a holder that comes back owes nothing for those downstream of it",
-        lambda: Parts(grantor=ForgetsDebts),
-        ("reset", "slow"),
+        lambda: Parts(hub=ForgetsDebts),
     ),
     "I3-leave": Bug(
         "a server leaves the register before the leases that it granted have run out",
         lambda: Parts(replica=LeavesAtOnce),
-        ("drain",),
     ),
-    "I4-drift": Bug(
-        "W has no margin for drift", lambda: Parts(terms=WithoutDrift), ("pause", "sever")
-    ),
-    "I4-whole": Bug(
-        "strike-off after L/3", lambda: Parts(replica=StrikesOffEarly), ("cut", "pause")
-    ),
+    "I4-drift": Bug("W has no margin for drift", lambda: Parts(terms=WithoutDrift)),
+    "I4-whole": Bug("strike-off after L/3", lambda: Parts(replica=StrikesOffEarly)),
     "I4-lock": Bug(
         "registering does not lock the head",
         lambda: Parts(register=RegistersWithoutTheLock),
-        ("kill", "slow"),
     ),
     "I4-empty": Bug(
         "a process that was struck off comes back with its memory",
         lambda: Parts(replica=ComesBackWithItsMemory),
-        ("cut", "pause"),
     ),
     "I4-repeat": Bug("a repetition is not fenced", lambda: Parts(fence=RepeatsWithoutFence)),
     "I4-register": Bug(
         "a register that cannot be read is taken to be empty",
         lambda: Parts(fence=TakesSilenceForConsent),
-        ("outage", "cut"),
     ),
     "I4-timeline": Bug(
         "renewals and acknowledgements count on any timeline",
         lambda: Parts(register=IgnoresTheEpoch),
-        ("loss",),
     ),
     "I4-settle": Bug(
         "acknowledgements shorten W at once after a failover",
         lambda: Parts(register=NeverUnsettled),
-        ("loss", "kill"),
     ),
     "I5-discard": Bug("fills are not held against changes", lambda: Parts(cache=KeepsOldFills)),
+    "I5-reset": Bug(
+        "a load from before a holder started afresh is kept",
+        lambda: Parts(cache=KeepsLoadsOfBefore),
+    ),
     "I5-sdk": Bug(
         "fills of the SDK are not held against changes",
         lambda: Parts(memory=KeepsOldFillsInTheSdk),
-        ("slow",),
     ),
-    "I5-join": Bug(
-        "loads are joined without a lease", lambda: Parts(facts=JoinsLoads), ("outage", "cut")
-    ),
+    "I5-join": Bug("loads are joined without a lease", lambda: Parts(facts=JoinsLoads)),
     "I6": Bug(
         "a nested lease outlives its grantor's",
         lambda: Parts(terms=OutlivesItsGrantor),
-        ("cut", "pause"),
     ),
     "I7": Bug("what was decided by an old keyspace is kept", lambda: Parts(cache=KeepsDecisions)),
 }

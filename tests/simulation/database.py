@@ -57,8 +57,13 @@ class Contents:
 
 @dataclass(eq=False)
 class Record:
-    """A commit: what the checker holds answers against."""
+    """A commit: what the judge holds answers against.
 
+    Attributes:
+        number: its place among all commits there ever were, those included that are lost.
+    """
+
+    number: int
     revision: int
     timeline: int
     contents: Contents
@@ -78,53 +83,92 @@ class Database:
         self.timeline = 1
         self.available = True
         self.unreachable: set[Process] = set()
+        self.deaf: set[Process] = set()
+        self.slow: dict[Process, float] = {}
         self.listeners: dict[SimulatedFeed, None] = {}
-        self.written: list[tuple[float, Contents, Record | None]] = []
-        self.records = [Record(contents.revision, 1, contents, loop.time())]
+        self.written: list[tuple[Contents, Record | None]] = []
+        self.records = [Record(0, contents.revision, 1, contents, loop.time())]
         # Faults, in the likelihood of each question meeting one.
         self.loses_questions = 0.0
         self.loses_answers = 0.0
         self.loses_news = 0.0
         self.slowest = 0.02
+        self.often_slow = 0.1
         self.lag = 0.0
+        # Told to whoever tells the story.
+        self.on_lock: Callable[[Record], None] = _nobody
+        self.on_commit: Callable[[Record], None] = _nobody
+        self.on_registration: Callable[[Process], None] = _nobody
 
     @property
     def epoch(self) -> str:
         return str(self.timeline)
 
-    def write(self, contents: Contents, record: Record | None = None) -> None:
+    def write(self, contents: Contents) -> None:
         """Makes a change durable."""
         self.contents = contents
-        self.written.append((self._loop.time(), contents, record))
-        if record is not None:
-            self.records.append(record)
+        self.written.append((contents, None))
 
-    def delay(self) -> float:
-        return self._random.expovariate(1) * 0.002 + (
-            self._random.random() * self.slowest if self._random.random() < 0.1 else 0.0
+    def commit(self, contents: Contents) -> None:
+        """Makes a mutation durable."""
+        record = Record(
+            len(self.records), contents.revision, self.timeline, contents, self._loop.time()
         )
+        self.contents = contents
+        self.written.append((contents, record))
+        self.records.append(record)
+        self.on_commit(record)
+
+    def delay(self, process: Process) -> float:
+        """How long a message to or from a process is on its way."""
+        random = self._random
+        seconds = random.expovariate(1) * 0.002
+        if random.random() < self.often_slow:
+            seconds += random.random() * self.slowest
+        if process in self.slow:
+            seconds += random.random() * self.slow[process]
+        return seconds
 
     def reaches(self, process: Process) -> bool:
         return self.available and process not in self.unreachable
 
     async def ask(self, process: Process, act: Callable[[], T]) -> T:
-        """Has something done here, at one moment, for a process far away."""
-        timeline = self.timeline
-        lost = self._random.random()
-        await asyncio.sleep(self.delay())
-        if lost < self.loses_questions or not self.reaches(process) or timeline != self.timeline:
-            await asyncio.sleep(self._random.uniform(0.01, _TIMEOUT))
-            raise StoreUnavailable("the question was lost")
-        answer = act()
-        await asyncio.sleep(self.delay())
-        if (
-            lost < self.loses_questions + self.loses_answers
-            or not self.reaches(process)
-            or timeline != self.timeline
-        ):
-            await asyncio.sleep(self._random.uniform(0.01, _TIMEOUT))
-            raise StoreUnavailable("the answer was lost")
-        return answer
+        """Has something done here, at one moment, for a process far away. What was sent is
+        done, even if nobody waits for the answer any more."""
+        loop, timeline, lost = self._loop, self.timeline, self._random.random()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def arrive() -> None:
+            if lost < self.loses_questions or is_away():
+                fail("the question was lost")
+                return
+            try:
+                found = act()
+            except (StruckOff, StoreUnavailable) as refusal:
+                send_back(_fail, answer, refusal)
+            else:
+                send_back(receive, found)
+
+        def receive(found: T) -> None:
+            if lost < self.loses_questions + self.loses_answers or is_away():
+                fail("the answer was lost")
+            else:
+                _succeed(answer, found)
+
+        def is_away() -> bool:
+            return not self.reaches(process) or timeline != self.timeline
+
+        def send_back(receive: Callable[..., None], *found: object) -> None:
+            loop.call_later(self.delay(process), receive, *found, context=process.context)
+
+        def fail(why: str) -> None:
+            # Refused at once, or not answered at all.
+            seconds = max(0.01, self._random.random() ** 3 * _TIMEOUT)
+            error = StoreUnavailable(why)
+            loop.call_later(seconds, _fail, answer, error, context=process.context)
+
+        loop.call_later(self.delay(process), arrive, context=loop.world.context)
+        return await answer
 
     # --- the head's lock ------------------------------------------------------------------
 
@@ -138,6 +182,7 @@ class Database:
         except TimeoutError:
             raise StoreUnavailable("the head is locked") from None
         self._lock_holder = transaction
+        self.on_lock(next(one for one in reversed(self.records) if not one.lost))
         # The database takes the lock away from whoever says nothing any more.
         self._loop.call_later(
             _IDLE_TIMEOUT, self.unlock, transaction, context=self._loop.world.context
@@ -162,11 +207,11 @@ class Database:
         if self._lock_holder is not None:
             self.unlock(self._lock_holder)
         for _ in range(min(lost_writes, len(self.written) - 1)):
-            record = self.written.pop()[2]
+            record = self.written.pop()[1]
             if record is not None:
                 record.lost = True
         if self.written:
-            self.contents = self.written[-1][1]
+            self.contents = self.written[-1][0]
         for feed in tuple(self.listeners):
             feed.cut_off()
         self.listeners.clear()
@@ -180,10 +225,10 @@ class Database:
 class SimulatedStore:
     """The port `Store`, as one process sees it."""
 
-    def __init__(self, database: Database, process: Process, *, lags: bool = False) -> None:
+    def __init__(self, database: Database, process: Process, *, may_lag: bool = False) -> None:
         self._database = database
         self._process = process
-        self._lags = lags
+        self._may_lag = may_lag
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[SimulatedSnapshot]:
@@ -191,8 +236,8 @@ class SimulatedStore:
         database = self._database
 
         def read() -> Contents:
-            if self._lags and database.written and database._random.random() < database.lag:
-                return database._random.choice(database.written[-4:])[1]
+            if self._may_lag and database.written and database._random.random() < database.lag:
+                return database._random.choice(database.written[-8:])[0]
             return database.contents
 
         contents = await database.ask(self._process, read)
@@ -212,7 +257,7 @@ class SimulatedStore:
             transaction.found = transaction.contents
             yield transaction
             # Giving the connection back takes its time, too.
-            await asyncio.sleep(database.delay())
+            await asyncio.sleep(database.delay(self._process))
         finally:
             database.unlock(transaction)
 
@@ -328,8 +373,7 @@ class SimulatedTransaction(SimulatedSnapshot):
             keyspaces=self.contents.keyspaces,
             changes=(*database.contents.changes, *((revision, one) for one in changes)),
         )
-        now = database._loop.time()
-        database.write(contents, Record(revision, database.timeline, contents, now))
+        database.commit(contents)
         database.unlock(self)
         database.tell(Committed(revision, changes, database.epoch))
         return revision
@@ -361,6 +405,7 @@ class SimulatedRegister:
     def insert(self, process_id: str, terms: LeaseTerms) -> Standing:
         renewals = self._database._random.randrange(1 << 40)
         self._put(RegisteredProcess(process_id, "", renewals, 0, START, terms))
+        self._database.on_registration(self._process)
         return self.standing()
 
     async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
@@ -439,19 +484,23 @@ class SimulatedFeed:
 
     def __init__(self, database: Database, process: Process) -> None:
         self._database = database
-        self._process = process
+        self.process = process
         self._queue: asyncio.Queue[News | None] = asyncio.Queue()
         self._arrives_at = 0.0
 
     def hear(self, news: News | None) -> None:
         database = self._database
-        if news is not None and database._random.random() < database.loses_news:
+        if news is not None and (
+            database._random.random() < database.loses_news
+            or self.process in database.deaf
+            or not database.reaches(self.process)
+        ):
             return
         loop = database._loop
-        self._arrives_at = max(self._arrives_at, loop.time() + database.delay())
+        self._arrives_at = max(self._arrives_at, loop.time() + database.delay(self.process))
         queue = self._queue
         for _ in range(2 if database._random.random() < database.loses_news else 1):
-            loop.call_at(self._arrives_at, queue.put_nowait, news, context=self._process.context)
+            loop.call_at(self._arrives_at, queue.put_nowait, news, context=self.process.context)
 
     def cut_off(self) -> None:
         self.hear(None)
@@ -464,7 +513,7 @@ class SimulatedFeed:
         def begin() -> None:
             database.listeners[self] = None
 
-        await database.ask(self._process, begin)
+        await database.ask(self.process, begin)
         try:
             yield Interrupted()
             while True:
@@ -472,7 +521,7 @@ class SimulatedFeed:
                     async with asyncio.timeout(_SIGN_OF_LIFE):
                         news = await self._queue.get()
                 except TimeoutError:
-                    await database.ask(self._process, lambda: None)
+                    await database.ask(self.process, lambda: None)
                     if self not in database.listeners:
                         raise StoreUnavailable("cut off") from None
                     continue
@@ -487,5 +536,19 @@ class SimulatedFeed:
         database = self._database
         if self in database.listeners:
             await database.ask(
-                self._process, lambda: database.tell(Acknowledged(process_id, revision, epoch))
+                self.process, lambda: database.tell(Acknowledged(process_id, revision, epoch))
             )
+
+
+def _nobody(_what: object) -> None:
+    """Listens where nobody does."""
+
+
+def _succeed(answer: asyncio.Future[T], found: T) -> None:
+    if not answer.done():
+        answer.set_result(found)
+
+
+def _fail(answer: asyncio.Future[T], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

@@ -8,7 +8,6 @@ them; which process goes next is drawn from the seed.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import random
 from asyncio import events
@@ -16,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -35,6 +35,8 @@ class Process:
         paused: whether it stands still, as after SIGSTOP.
         dead: whether it has ended. Nothing of it ever runs again.
         stood_still: for how long it did in all, up to the last time that it went on.
+        ready: what it has to do.
+        is_busy: whether the loop has it among those that have something to do.
     """
 
     def __init__(self, name: str, loop: SimulatedLoop) -> None:
@@ -44,7 +46,8 @@ class Process:
         self.dead = False
         self.stood_still = 0.0
         self.clock: DriftingClock
-        self.ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[Call] = deque()
+        self.is_busy = False
         self._stopped_at = 0.0
         self.context = copy_context()
         self.context.run(_here.set, self)
@@ -75,6 +78,32 @@ class Process:
         return self.loop.create_task(work, name=name, context=self.context)
 
 
+class Call:
+    """Something to be done, in a process. It can be cancelled until then.
+
+    It stands in the place of asyncio's own handles, of which every story makes thousands.
+    """
+
+    __slots__ = ("args", "callback", "context", "is_cancelled", "process")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context,
+        process: Process,
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.process = process
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Whatever it was, it will not be done."""
+        self.is_cancelled = True
+
+
 # To a type checker, a loop that lacks what is never asked of it here would be none.
 _Base: Any = asyncio.AbstractEventLoop
 
@@ -85,10 +114,12 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
     def __init__(self, seed_source: random.Random) -> None:
         self._random = seed_source
         self._now = 1000.0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[float, int, Call]] = []
         self._numbers = itertools.count()
         self._closed = False
         self._tasks: list[asyncio.Task[Any]] = []
+        # Those that have something to do, in the order in which they came to have it.
+        self._busy: list[Process] = []
         self.faults: list[dict[str, Any]] = []
         self.processes: list[Process] = []
         self.world = self.process("world")
@@ -132,10 +163,12 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
 
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._enqueue(handle)
-        return handle
+    ) -> Call:
+        if context is None:
+            context = copy_context()
+        call = Call(callback, args, context, context.get(_here, self.world))
+        self._enqueue(call)
+        return call
 
     def call_at(
         self,
@@ -143,11 +176,13 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+    ) -> Call:
+        if context is None:
+            context = copy_context()
+        call = Call(callback, args, context, context.get(_here, self.world))
         if not self._closed:
-            heapq.heappush(self._timers, (when, next(self._numbers), timer))
-        return timer
+            heappush(self._timers, (when, next(self._numbers), call))
+        return call
 
     def call_later(
         self,
@@ -155,11 +190,8 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
+    ) -> Call:
         return self.call_at(self._now + delay, callback, *args, context=context)
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer is passed over when its time comes."""
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self._closed:
@@ -173,12 +205,14 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
 
     # --- running --------------------------------------------------------------------------
 
-    def _enqueue(self, handle: asyncio.Handle) -> None:
-        if self._closed:
+    def _enqueue(self, call: Call) -> None:
+        process = call.process
+        if self._closed or process.dead:
             return
-        process = handle._context.get(_here) or self.world  # type: ignore[attr-defined]
-        if not process.dead:
-            process.ready.append(handle)
+        if not process.is_busy:
+            process.is_busy = True
+            self._busy.append(process)
+        process.ready.append(call)
 
     def run(self, work: Awaitable[T], *, most_steps: int = 2_000_000) -> T:
         """Runs until the work is done, in the world's own process."""
@@ -199,29 +233,43 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
             events._set_running_loop(before)
 
     def _step(self) -> None:
-        able = [one for one in self.processes if one.ready and not one.paused]
+        able = self._busy
         if not able:
             self._advance()
             return
-        process = able[0] if len(able) == 1 else self._random.choice(able)
-        # A process that has its turn does what was ready; what follows from that is next.
-        for _ in range(len(process.ready)):
-            if process.dead or process.paused or not process.ready:
+        if len(able) > 1 or able[0].paused:
+            able = [one for one in able if not one.paused]
+            if not able:
+                self._advance()
                 return
-            handle = process.ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+        process = able[0] if len(able) == 1 else self._random.choice(able)
+        ready = process.ready
+        # A process that has its turn does what was ready; what follows from that is next.
+        for _ in range(len(ready)):
+            if process.paused or not ready:
+                break
+            call = ready.popleft()
+            if call.is_cancelled:
+                continue
+            try:
+                call.context.run(call.callback, *call.args)
+            except Exception as error:  # noqa: BLE001 - the story says what it was
+                self.call_exception_handler({"message": str(call.callback), "exception": error})
+        if not ready:
+            process.is_busy = False
+            self._busy.remove(process)
 
     def _advance(self) -> None:
-        while self._timers:
-            when, _, timer = heapq.heappop(self._timers)
-            if timer.cancelled():
+        timers = self._timers
+        while timers:
+            when, _, call = heappop(timers)
+            if call.is_cancelled:
                 continue
             self._now = max(self._now, when)
-            self._enqueue(timer)
-            while self._timers and self._timers[0][0] <= self._now:
-                following = heapq.heappop(self._timers)[2]
-                if not following.cancelled():
+            self._enqueue(call)
+            while timers and timers[0][0] <= self._now:
+                following = heappop(timers)[2]
+                if not following.is_cancelled:
                     self._enqueue(following)
             return
         raise AssertionError("everybody waits, and for nothing")
@@ -242,6 +290,7 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
             events._set_running_loop(before)
         self._tasks.clear()
         self._timers.clear()
+        self._busy.clear()
         for process in self.processes:
             process.ready.clear()
         self.processes.clear()
@@ -255,17 +304,24 @@ class DriftingClock:
     """A process's `CLOCK_BOOTTIME`: it goes on while the process stands still, and is now
     faster and now slower than time, within the bounds of the drift."""
 
-    def __init__(self, loop: SimulatedLoop, drift: float, source: random.Random) -> None:
+    def __init__(
+        self, loop: SimulatedLoop, drift: float, source: random.Random, *, is_steady: bool
+    ) -> None:
         self._loop = loop
         self._drift = drift
         self._random = source
+        self._is_steady = is_steady
         self._base = source.uniform(0, 1e6)
         self._since = loop.time()
         self._turn()
 
     def _turn(self) -> None:
-        self._rate = 1 + self._drift * self._random.choice((-1, -1, 0, 1, 1))
-        self._turns_at = self._since + self._random.uniform(0.5, 5)
+        if self._is_steady:
+            self._rate = 1 + self._drift * self._random.choice((-1, 1))
+            self._turns_at = float("inf")
+        else:
+            self._rate = 1 + self._drift * self._random.choice((-1, -1, 0, 1, 1))
+            self._turns_at = self._since + self._random.uniform(0.2, 2)
 
     def now(self) -> float:
         """See `BootClock`."""

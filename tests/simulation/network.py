@@ -26,15 +26,24 @@ class Network:
         self.loop = loop
         self.random = source
         self.slowest = 0.02
+        self.often_slow = 0.1
+        self.slow: dict[Process, float] = {}
         self.breaks = 0.0
         self.falls_silent = 0.0
         self.severed: set[tuple[Process, Process]] = set()
         self.connections: list[Connection] = []
+        # Told to whoever tells the story.
+        self.on_connection: Callable[[Process], None] = lambda _: None
 
-    def delay(self) -> float:
-        return self.random.expovariate(1) * 0.001 + (
-            self.random.random() * self.slowest if self.random.random() < 0.1 else 0.0
-        )
+    def delay(self, one: Process, other: Process) -> float:
+        """How long a message between two processes is on its way."""
+        seconds = self.random.expovariate(1) * 0.001
+        if self.random.random() < self.often_slow:
+            seconds += self.random.random() * self.slowest
+        for end in (one, other):
+            if end in self.slow:
+                seconds += self.random.random() * self.slow[end]
+        return seconds
 
     def reaches(self, one: Process, other: Process) -> bool:
         return not other.dead and not {(one, other), (other, one)} & self.severed
@@ -62,7 +71,7 @@ class Network:
 
     def _later(self, to: Process, work: Callable[[], object], sender: Process) -> None:
         if self.reaches(sender, to):
-            self.loop.call_later(self.delay(), work, context=to.context)
+            self.loop.call_later(self.delay(sender, to), work, context=to.context)
 
 
 def _end(future: asyncio.Future[T], result: Any = None, *, error: Exception | None = None) -> None:
@@ -105,6 +114,7 @@ class Connection:
                 self._carry(self.client, self._down, _BROKEN)
 
         self._handler = self.server.start(handle())
+        self._network.on_connection(self.client)
 
     async def _requests(self) -> AsyncIterator[messages.SyncRequest]:
         while (request := await self._up.get()) is not _BROKEN:
@@ -127,7 +137,8 @@ class Connection:
         self.broken = True
         network = self._network
         if not self.silent and network.reaches(self.client, self.server):
-            network.loop.call_later(network.delay(), self._end, context=self.server.context)
+            seconds = network.delay(self.client, self.server)
+            network.loop.call_later(seconds, self._end, context=self.server.context)
         if self in network.connections:
             network.connections.remove(self)
 
@@ -140,9 +151,16 @@ class Connection:
         for end in (self.client, self.server):
             self._carry(end, self._down if end is self.client else self._up, _BROKEN)
 
-    def reset_client(self) -> None:
+    def reset_client(self, seconds: float) -> None:
         """The grantor is gone, and the holder is told."""
-        self._down.put_nowait(_BROKEN)
+        self._tell_broken(seconds, self.client, self._down)
+
+    def reset_server(self, seconds: float) -> None:
+        """The holder is gone, and the grantor is told."""
+        self._tell_broken(seconds, self.server, self._up)
+
+    def _tell_broken(self, seconds: float, end: Process, queue: asyncio.Queue[Any]) -> None:
+        self._network.loop.call_later(seconds, queue.put_nowait, _BROKEN, context=end.context)
 
     def _carry(self, to: Process, queue: asyncio.Queue[Any], message: Any) -> None:
         network = self._network
@@ -153,7 +171,8 @@ class Connection:
             # What is lost on the way loses all that comes after it, too.
             self.silent = True
             return
-        when = max(self._arrives.get(to, 0.0), network.loop.time() + network.delay())
+        takes = network.delay(sender, to)
+        when = max(self._arrives.get(to, 0.0), network.loop.time() + takes)
         self._arrives[to] = when
         network.loop.call_at(when, queue.put_nowait, message, context=to.context)
         if message is not _BROKEN and network.random.random() < network.breaks:

@@ -1,229 +1,120 @@
 """One seed's story: who there is, what goes wrong, what is asked, and whether it was right.
 
-The checker knows the order in which calls began and returned, and what the database
-committed. A check must see some state that was true between the newest mutation whose
-fenced OK came before the check began, and the check's end.
+Most of what happens does so around mutations, since that is where an old answer would be
+found: just before one every holder is asked, so that it remembers; around its commit
+things go wrong; from its OK on every holder is asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from application.authority import ACME, PEPPERS
-from keyfence_server.application.audit import key_event
-from keyfence_server.application.callers import Operator
-from keyfence_server.application.mutations import Done, Effect
-from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable, Transaction
-from keyfence_server.application.update_key import KeyUpdate
+from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError
-from keyfence_server.domain.facts import compile_facts
-from keyfence_server.domain.keys import Key, KeyId, KeyState, state_of
-from keyfence_server.domain.keyspaces import compile_keyspace
-from keyfence_server.domain.secrets import Peppers
-from keyfence_server.domain.system import SYSTEM_KEYSPACE
-from simulation.database import Contents, Database, Record, SimulatedTransaction
+from simulation.cast import Cast, Participant
+from simulation.database import Database, Record
+from simulation.fate import Fate
+from simulation.judge import Judge, Stale, Violation
 from simulation.loop import Process, SimulatedLoop
 from simulation.network import Network
-from simulation.topology import SCOPE, Grants, Parts, Sdk, Server, Sidecar, World
-from support.builders import make_key
-from support.clock import START
-
-_WIDE: Final = compile_keyspace(ACME, revision=0, create_time=START, update_time=START)
-_NARROW: Final = compile_keyspace(
-    replace(
-        ACME,
-        key_types=(replace(ACME.key_types[0], scope_cap=("dns:read",)), ACME.key_types[1]),
-    ),
-    create_time=START,
-    update_time=START,
+from simulation.subjects import (
+    KEYS,
+    OPERATOR,
+    PEPPER_BOX,
+    TEXTS,
+    Mutation,
+    at_first,
+    draw_mutation,
+    turn_keyspace,
 )
-_PEPPERS: Final = Peppers(PEPPERS)
-_KEYS: Final = 5
-_LATER: Final = 4
-"""The key that is not there in the beginning."""
-_TEXTS: Final = [_WIDE.forms["secret", "live"].mint().reveal() for _ in range(_KEYS)]
+from simulation.topology import Parts, Server, World
+from simulation.trouble import Trouble
+
 _HEALING_SECONDS: Final = 15.0
 
-
-def _key(number: int) -> Key:
-    return make_key(
-        f"key_{number:026d}",
-        keyspace="acme",
-        granted_scopes=(SCOPE,),
-        digest=_PEPPERS.digest(_TEXTS[number]),
-        parent_key_id=KeyId(f"key_{0:026d}") if number == 1 else None,
-    )
-
-
-_ALL: Final = [_key(number) for number in range(_KEYS)]
-_ROOT: Final = make_key(
-    "key_root",
-    keyspace="system",
-    key_type=next(iter(SYSTEM_KEYSPACE.declaration.key_types)).name,
-    granted_scopes=("*",),
-    bound_keyspaces=("*",),
-)
-_OPERATOR: Final = Operator(compile_facts((_ROOT,), SYSTEM_KEYSPACE))
-
-
-def _at_first() -> Contents:
-    keys = [key for key in _ALL if key is not _ALL[_LATER]]
-    return Contents(
-        revision=0,
-        keys={key.key_id: key for key in (*keys, _ROOT)},
-        keyspaces={"acme": _WIDE},
-        changes=(),
-        processes={},
-        settled=frozenset({"1"}),
-    )
-
-
-def _is_allowed(number: int, contents: Contents) -> bool:
-    """The truth, worked out without any of the code under test."""
-    key = contents.keys.get(_ALL[number].key_id)
-    if key is None or contents.keyspaces["acme"].declaration.key_types[0].scope_cap == (
-        "dns:read",
-    ):
-        return False
-    line = [key, *([contents.keys[key.parent_key_id]] if key.parent_key_id else [])]
-    return state_of(line) is KeyState.ACTIVE and all(SCOPE in one.granted_scopes for one in line)
-
-
-class Violation(AssertionError):
-    """What must never happen has happened."""
-
-
-class Stale(Violation):
-    """A check saw what was before a fenced OK."""
-
-
-@dataclass(kw_only=True)
-class Fate:
-    """How likely what is, drawn from the seed: each story has other troubles."""
-
-    servers: int
-    sidecars: int
-    sdks: int
-    seconds: float
-    length: float
-    drift: float
-    trouble: dict[str, float]
-    mutation_pause: float
-    check_pause: float
-
-    @classmethod
-    def drawn(cls, source: random.Random) -> Fate:
-        """Another one for each seed."""
-        kinds = (
-            "pause", "kill", "drain", "reset", "silence", "sever", "cut", "outage", "failover",
-            "loss", "news", "questions", "answers", "lag", "slow",
-        )  # fmt: skip
-        trouble = {kind: source.choice((0.3, 1.0, 3.0)) for kind in kinds if source.random() < 0.3}
-        return cls(
-            servers=source.choice((1, 2, 2, 3)),
-            sidecars=source.choice((0, 1, 1, 2)),
-            sdks=source.choice((0, 1, 1, 2)),
-            seconds=source.uniform(1, 3),
-            length=source.choice((0.4, 0.6, 1.0)),
-            drift=source.choice((0.01, 0.1, 0.2)),
-            trouble=trouble,
-            mutation_pause=source.choice((0.02, 0.1, 0.2)),
-            check_pause=source.choice((0.02, 0.05)),
-        )
-
-
-_record: ContextVar[list[Record]] = ContextVar("record")
-
-
-class RecordingTransaction:
-    """Notes, for the checker, what a mutation has found and made."""
-
-    @staticmethod
-    def install(database: Database) -> None:
-        """Has the database tell what each mutation stands on."""
-        found = database.lock
-
-        async def lock(transaction: SimulatedTransaction) -> None:
-            await found(transaction)
-            noted = _record.get(None)
-            if noted is not None:
-                noted[:] = [next(one for one in reversed(database.records) if not one.lost)]
-
-        database.lock = lock  # type: ignore[method-assign]
+_found: ContextVar[list[Record]] = ContextVar("found")
 
 
 @dataclass
 class Story:
-    """Tells one."""
+    """Tells one.
+
+    Attributes:
+        mutations: how many were fenced.
+    """
 
     seed: int
     parts: Parts = field(default_factory=Parts)
     log: Callable[[str], None] | None = None
-    adjust: Callable[[Fate], None] | None = None
+    mutations: int = field(default=0, init=False)
 
     def tell(self) -> None:
         """Raises `Violation`."""
-        source = random.Random(self.seed)
-        self.random = random.Random(source.random())
-        self.fate = Fate.drawn(source)
-        if self.adjust is not None:
-            self.adjust(self.fate)
-        self.loop = SimulatedLoop(random.Random(source.random()))
-        database = self.database = Database(self.loop, random.Random(source.random()), _at_first())
-        RecordingTransaction.install(database)
-        network = self.network = Network(self.loop, random.Random(source.random()))
-        self.world = World(
-            loop=self.loop,
-            random=random.Random(source.random()),
-            database=database,
-            network=network,
-            parts=self.parts,
-            terms=self.parts.terms(length=self.fate.length, drift=self.fate.drift, slack=0.02),
-            operator=_OPERATOR,
-            peppers=_PEPPERS,
-            reads_lag="lag" in self.fate.trouble,
-        )
-        self.oks: list[Record] = []
-        self.index = {id(database.records[0]): 0}
-        self.checks = self.mutations = self.answers = 0
-        self.fences: list[float] = []
-        self.violation: Violation | None = None
-        self.under_way: dict[asyncio.Task[Any], Process] = {}
-        self.names = 0
+        self._prepare(random.Random(self.seed))
         try:
             self.loop.run(self._run())
         finally:
             self.loop.end()
 
+    @property
+    def answers(self) -> int:
+        """How many checks were answered."""
+        return self.judge.answers
+
+    def _prepare(self, source: random.Random) -> None:
+        def another() -> random.Random:
+            return random.Random(source.random())
+
+        self.random = another()
+        fate = self.fate = Fate.drawn(source)
+        self._note(str(fate))
+        self.loop = SimulatedLoop(another())
+        database = self.database = Database(self.loop, another(), at_first())
+        database.on_lock, database.on_commit = self._note_what_is_found, self._committed
+        database.on_registration = self._has_come
+        network = Network(self.loop, another())
+        network.on_connection = self._connected
+        self.world = World(
+            loop=self.loop,
+            random=another(),
+            database=database,
+            network=network,
+            parts=self.parts,
+            terms=self.parts.terms(length=fate.length, drift=fate.drift, slack=0.02),
+            operator=OPERATOR,
+            peppers=PEPPER_BOX,
+            has_steady_clocks=fate.is_steady,
+        )
+        self.judge = Judge(database)
+        self.cast = Cast(self.world, self._time_fences)
+        self.trouble = Trouble(self.world, self.cast, fate, another(), self._note, self._returned)
+        self.keys = self.random.sample(range(KEYS), fate.keys)
+        self.violation: Violation | None = None
+        self.under_way: dict[asyncio.Task[Any], Process] = {}
+        self.at_commit: list[Callable[[], None]] = []
+
     # --- the plot -------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        self.servers: list[Server] = []
-        self.sidecars: list[Sidecar] = []
-        self.sdks: list[Sdk] = []
-        for _ in range(self.fate.servers):
-            self._new_server()
-        for _ in range(self.fate.sidecars):
-            self._new_sidecar()
-        for number in range(self.fate.sdks):
-            self._new_sdk(behind_sidecars=number % 2 == 0)
-        await asyncio.sleep(0.3)
-        actors = [
-            asyncio.ensure_future(work)
-            for work in (
-                self._mutate_all_the_time(),
-                self._mutate_all_the_time(),
-                self._check_all_the_time(),
-                self._make_trouble(),
-            )
-        ]
-        ends = self.loop.time() + self.fate.seconds
+        fate = self.fate
+        for _ in range(fate.servers):
+            self.cast.add_server()
+        for _ in range(fate.sidecars):
+            self.cast.add_sidecar()
+        for number in range(fate.sdks):
+            self.cast.add_sdk(behind_sidecars=number % 2 == 0)
+        await asyncio.sleep(self.random.uniform(0.02, 0.2))
+        self.trouble.begin()
+        work = [self._mutate_all_the_time() for _ in range(fate.mutators)]
+        work += [self._check_all_the_time(), self._make_trouble()]
+        actors = [asyncio.ensure_future(one) for one in work]
+        ends = self.loop.time() + fate.seconds
         while self.loop.time() < ends and self.violation is None:
             await asyncio.sleep(0.05)
             for actor in actors:
@@ -232,34 +123,22 @@ class Story:
         for actor in actors:
             actor.cancel()
         self._raise_violation()
-        await self._heal()
+        if fate.heals:
+            await self._heal()
 
     def _note(self, text: str) -> None:
         if self.log is not None:
-            self.log(f"{self.loop.time() - 1000:8.4f} {text}")
+            now = self.loop.time() - 1000 if hasattr(self, "loop") else 0.0
+            self.log(f"{now:8.4f} {text}")
 
-    def _name(self, kind: str) -> str:
-        self.names += 1
-        return f"{kind}-{self.names}"
+    def _in(self, seconds: float, act: Callable[[], object]) -> None:
+        self.loop.call_later(seconds, act, context=self.loop.world.context)
 
-    def _new_server(self) -> None:
-        server = Server(self.world, self._name("server"))
-        self._time_fences(server)
-        self.servers.append(server)
-        server.start()
-
-    def _new_sidecar(self) -> None:
-        sidecar = Sidecar(self.world, self._name("sidecar"), lambda: self.servers)
-        self.sidecars.append(sidecar)
-        sidecar.start()
-
-    def _new_sdk(self, *, behind_sidecars: bool) -> None:
-        def grantors() -> list[Any]:
-            return self.sidecars if behind_sidecars and self.sidecars else self.servers
-
-        sdk = Sdk(self.world, self._name("sdk"), grantors)
-        self.sdks.append(sdk)
-        sdk.start()
+    async def _make_trouble(self) -> None:
+        kinds = self.fate.momentary
+        while kinds:
+            await asyncio.sleep(self.random.expovariate(1) * self.fate.trouble_pause)
+            self.trouble.strike(self.random.choice(kinds))
 
     def _time_fences(self, server: Server) -> None:
         """I4: a fence takes W at most, by the clock of whoever waits."""
@@ -270,7 +149,6 @@ class Story:
             began, stood_still = self.loop.time(), server.process.stood_still
             await wait(revision, changes)
             took = self.loop.time() - began - (server.process.stood_still - stood_still)
-            self.fences.append(took)
             if took > most:
                 self._violate(f"the fence of {revision} took {took:.3f} s, more than {most:.3f}")
 
@@ -281,126 +159,150 @@ class Story:
     async def _mutate_all_the_time(self) -> None:
         while True:
             await asyncio.sleep(self.random.expovariate(1) * self.fate.mutation_pause)
-            able = [one for one in self.servers if one.is_up]
-            if not able:
-                continue
-            server = self.random.choice(able)
-            task = server.process.start(self._mutate(server))
-            self.under_way[task] = server.process
-            task.add_done_callback(lambda done: self.under_way.pop(done, None))
-            # A caller gives up at some time; the mutation goes on.
-            await asyncio.wait([task], timeout=self.random.choice((0.05, 1, 5)))
+            number = self.random.choice(self.keys)
+            for holder in self.cast.holders():
+                if self.random.random() < 0.7:
+                    self._in(self.random.random() * 0.03, partial(self._check, holder, number))
+            victim = self.random.choice(self.cast.everyone())
+            if self.random.random() < self.fate.hot:
+                self._plan_trouble(victim)
+            await asyncio.sleep(self.random.random() * 0.06)
+            task = self._start_mutation(number, victim)
+            if task is not None:
+                # A caller gives up at some time; the mutation goes on.
+                await asyncio.wait([task], timeout=self.fate.patience)
 
-    async def _mutate(self, server: Server) -> None:
-        noted: list[Record] = []
-        _record.set(noted)
-        name, act = self._draw_mutation(server)
+    def _plan_trouble(self, victim: Participant) -> None:
+        """Has things go wrong around the next commit, for the same participant most times."""
+        for kind in self.fate.momentary:
+            if self.random.random() < 0.3:
+                continue
+            whom = victim if self.random.random() < 0.8 else None
+            strike = partial(self.trouble.strike, kind, whom)
+            if self.random.random() < 0.6:
+                self._in(self.random.random() * 0.08, strike)
+            else:
+                seconds = self.random.choice((0.0, 0.01, 0.1, self.fate.length / 2))
+                self.at_commit.append(partial(self._in, seconds * self.random.random(), strike))
+
+    def _start_mutation(self, number: int, victim: Participant) -> asyncio.Task[None] | None:
+        able = [one for one in self.cast.servers if one.is_up]
+        if len(able) > 1 and victim in able and self.random.random() < 0.8:
+            able.remove(victim)
+        if not able:
+            return None
+        name, mutation = draw_mutation(self.random, number, self.database.contents)
+        if self.random.random() < 0.25:
+            # Somebody who does not know that it is done, or being done.
+            again = partial(self._mutate_somewhere, f"{name} again", mutation, number)
+            seconds = self.random.random() * self.fate.length / 2
+            self.at_commit.append(partial(self._in, seconds, again))
+        return self._mutate_at(self.random.choice(able), name, mutation, number)
+
+    def _mutate_somewhere(self, name: str, mutation: Mutation, number: int) -> None:
+        able = [one for one in self.cast.servers if one.is_up]
+        if able:
+            self._mutate_at(self.random.choice(able), name, mutation, number)
+
+    def _mutate_at(
+        self, server: Server, name: str, mutation: Mutation, number: int
+    ) -> asyncio.Task[None]:
+        task = server.process.start(self._mutate(server, name, mutation, number))
+        self.under_way[task] = server.process
+        task.add_done_callback(lambda done: self.under_way.pop(done, None))
+        return task
+
+    async def _mutate(self, server: Server, name: str, mutation: Mutation, number: int) -> None:
+        found: list[Record] = []
+        _found.set(found)
         self._note(f"{server.process.name} {name} ...")
         try:
-            done = await act()
+            done = await mutation(server)
         except (DomainError, StoreUnavailable) as error:
             self._note(f"{server.process.name} {name}: {type(error).__name__}")
             return
         self._note(f"{server.process.name} {name}: OK at {done.revision}")
         self.mutations += 1
-        made = [
-            one
-            for one in self.database.records
-            if one.revision == done.revision and self._index(one) >= self._index(noted[0])
-        ]
-        if made:
-            self._promise(made[0])
+        self.judge.promise(found[0], done.revision)
+        for holder in self.cast.holders():
+            self._check_from_now_on(holder, number)
 
-    def _draw_mutation(self, server: Server) -> tuple[str, Callable[[], Awaitable[Done[Any]]]]:
-        number = self.random.randrange(_KEYS)
-        key = _ALL[number]
-        kind = self.random.choices(
-            ("revoke", "disable", "enable", "narrow", "widen", "create", "keyspace"),
-            (1, 8, 8, 3, 3, 3, 1),
-        )[0]
-        updates: dict[str, dict[str, Any]] = {
-            "disable": {"state": KeyState.DISABLED},
-            "enable": {"state": KeyState.ACTIVE},
-            "narrow": {"granted_scopes": ["dns:read"]},
-            "widen": {"granted_scopes": [SCOPE]},
-        }
-        update = updates.get(kind)
-        if update is not None:
-            asked = KeyUpdate(key_id=key.key_id, fields=set(update), **update)
-            return f"{kind} {number}", lambda: server.update.update(_OPERATOR, asked)
-        if kind == "revoke":
-            return f"{kind} {number}", lambda: server.revoke.revoke(_OPERATOR, key.key_id)
-        if kind == "create":
-            return f"{kind} {_LATER}", lambda: server.mutations.run_unasked(_create)
-        keyspace = self.random.choice((_WIDE, _NARROW))
-        narrow = "narrow" if keyspace is _NARROW else "widen"
+    def _note_what_is_found(self, record: Record) -> None:
+        found = _found.get(None)
+        if found is not None:
+            found[:] = [record]
 
-        async def put(transaction: Transaction) -> Effect[None]:
-            await transaction.put_keyspace(keyspace)
-            return Effect(
-                None,
-                (Change(ChangeKind.KEYSPACE, "acme", "acme"),),
-                key_event("keyspace.apply", _OPERATOR, _ROOT),
-            )
+    def _committed(self, record: Record) -> None:
+        self._note(f"   committed {record.revision} on timeline {record.timeline}")
+        acts, self.at_commit = self.at_commit, []
+        for act in acts:
+            act()
 
-        return f"{narrow} the keyspace", lambda: server.mutations.run_unasked(put)
+    def _returned(self) -> None:
+        """Those whose mutations have failed try again at once."""
+        for _ in range(self.random.choice((0, 1, 2, 3))):
+            self._mutate_soon()
 
-    def _index(self, record: Record) -> int:
-        records = self.database.records
-        for number in range(len(self.index), len(records)):
-            self.index[id(records[number])] = number
-        return self.index[id(record)]
-
-    def _promise(self, record: Record) -> None:
-        """From now on, every check sees this or what came after it."""
-        self.oks.append(record)
-        # Right behind the OK is where an old answer would be found, if there is any.
-        for holder in self._holders():
-            if self.random.random() < 0.5:
-                self.world.loop.world.call(
-                    lambda holder=holder: self._check(holder, self.random.randrange(_KEYS))  # type: ignore[misc]
-                )
+    def _mutate_soon(self) -> None:
+        number = self.random.choice(self.keys)
+        name, mutation = draw_mutation(self.random, number, self.database.contents)
+        act = partial(self._mutate_somewhere, name, mutation, number)
+        self._in(self.random.random() * 0.05, act)
 
     # --- checks ---------------------------------------------------------------------------
-
-    def _holders(self) -> list[Grants | Sdk]:
-        servers = [one for one in self.servers if one.is_up]
-        return [*servers, *self.sidecars, *self.sdks]
 
     async def _check_all_the_time(self) -> None:
         while True:
             await asyncio.sleep(self.random.expovariate(1) * self.fate.check_pause)
-            for _ in range(2):
-                self._check(self.random.choice(self._holders() or [None]), self._some_key())
+            holders = self.cast.holders()
+            if holders:
+                self._check(self.random.choice(holders), self.random.choice(self.keys))
 
-    def _some_key(self) -> int:
-        return self.random.randrange(_KEYS)
+    def _check_from_now_on(self, holder: Participant, number: int) -> None:
+        """Right behind an OK is where an old answer would be found, if there is any."""
+        for longest in (0.0, 0.01, self.fate.length / 2):
+            if self.random.random() < 0.6:
+                key = number if self.random.random() < 0.8 else self.random.choice(self.keys)
+                self._in(self.random.random() * longest, partial(self._check, holder, key))
 
-    def _check(self, holder: Grants | Sdk | None, number: int) -> asyncio.Task[bool] | None:
-        if holder is None or holder.process.dead:
+    def _connected(self, process: Process) -> None:
+        """Who has come back may have left something behind."""
+        if self.random.random() < 0.3:
+            self._mutate_soon()
+        self._has_come(process)
+
+    def _has_come(self, process: Process) -> None:
+        """Who has come, or come back, may remember too much, and so may those behind it."""
+        for holder in self.cast.everyone():
+            if process in (holder.process, holder.grantor and holder.grantor.process):
+                for longest in (0.01, 0.03, 0.1):
+                    check = partial(self._check, holder, self.random.choice(self.keys))
+                    self._in(self.random.random() * longest, check)
+
+    def _check(self, holder: Participant, number: int) -> None:
+        # Who has no lease has to ask for all, which is dear to simulate and shows little.
+        if _has_lease(holder) or self.random.random() < 0.4:
+            self._start_check(holder, number)
+
+    def _start_check(self, holder: Participant, number: int) -> asyncio.Task[bool] | None:
+        if holder.process.dead or (isinstance(holder, Server) and not holder.is_up):
             return None
-        promised = len(self.oks)
-        task = holder.process.start(holder.check(_TEXTS[number]))
-        task.add_done_callback(lambda done: self._hold(done, holder, number, promised))
+        promises = self.judge.promises()
+        task = holder.process.start(holder.check(TEXTS[number]))
+        task.add_done_callback(lambda done: self._hold(done, holder, number, promises))
         return task
 
     def _hold(
-        self, task: asyncio.Task[bool], holder: Grants | Sdk, number: int, promised: int
+        self, task: asyncio.Task[bool], holder: Participant, number: int, promises: int
     ) -> None:
-        self.checks += 1
         if task.cancelled() or isinstance(task.exception(), (StoreUnavailable, DomainError)):
             return
         answer = task.result()
-        self.answers += 1
-        floor = max((self._index(one) for one in self.oks[:promised] if not one.lost), default=0)
-        possible = {
-            _is_allowed(number, record.contents) for record in self.database.records[floor:]
-        }
-        if answer not in possible:
-            record = self.database.records[floor]
+        older = self.judge.hold(number, answer, promises)
+        if older is not None:
             self._violate(
                 f"{holder.process.name} said {'yes' if answer else 'no'} to key {number} after "
-                f"the OK of revision {record.revision} on timeline {record.timeline}",
+                f"the OK of revision {older.revision} on timeline {older.timeline}",
                 Stale,
             )
 
@@ -415,167 +317,12 @@ class Story:
         for fault in self.loop.faults:
             raise Violation(f"seed {self.seed}: {fault}") from fault.get("exception")
 
-    # --- trouble --------------------------------------------------------------------------
-
-    async def _make_trouble(self) -> None:
-        trouble = self.fate.trouble
-        database, network = self.database, self.network
-        network.breaks = 0.002 * trouble.get("reset", 0)
-        network.falls_silent = 0.002 * trouble.get("silence", 0)
-        database.loses_news = 0.1 * trouble.get("news", 0)
-        database.loses_questions = 0.01 * trouble.get("questions", 0)
-        database.loses_answers = 0.01 * trouble.get("answers", 0)
-        database.lag = 0.2 * trouble.get("lag", 0)
-        if "slow" in trouble:
-            network.slowest = database.slowest = 0.3 * trouble["slow"]
-        acts = [(kind, weight) for kind, weight in trouble.items() if hasattr(self, f"_do_{kind}")]
-        while acts:
-            await asyncio.sleep(self.random.expovariate(1) / sum(weight for _, weight in acts))
-            kind = self.random.choices([one for one, _ in acts], [one for _, one in acts])[0]
-            self._note(f"-- {kind}")
-            getattr(self, f"_do_{kind}")()
-
-    def _everyone(self) -> list[Process]:
-        return [one.process for one in self._all()]
-
-    def _all(self) -> list[Grants | Sdk]:
-        return [*self.servers, *self.sidecars, *self.sdks]
-
-    def _for(self, seconds: float, undo: Callable[[], object]) -> None:
-        self.loop.call_later(seconds, undo, context=self.loop.world.context)
-
-    def _some_time(self) -> float:
-        return self.random.choice((0.05, 0.3, 1.0, 2.0)) * self.random.uniform(0.5, 1.5)
-
-    def _do_pause(self) -> None:
-        process = self.random.choice(self._everyone())
-        process.pause()
-        self._note(f"   {process.name}")
-        self._for(self._some_time(), process.resume)
-
-    def _do_kill(self) -> None:
-        server = self.random.choice(self.servers)
-        self._end(server)
-        self._new_server()
-
-    def _do_drain(self) -> None:
-        server = self.random.choice(self.servers)
-        if server.is_up:
-            self._note(f"   {server.process.name}")
-            self.servers.remove(server)
-            server.process.start(server.stop())
-            self._new_server()
-
-    def _end(self, server: Server) -> None:
-        self._note(f"   {server.process.name}")
-        self.servers.remove(server)
-        server.is_up = False
-        server.process.kill()
-        for feed in tuple(self.database.listeners):
-            if feed._process is server.process:
-                del self.database.listeners[feed]
-        for connection in tuple(self.network.connections):
-            if connection.server is server.process and self.random.random() < 0.8:
-                self._for(0.01, connection.reset_client)
-
-    def _do_reset(self) -> None:
-        if self.network.connections:
-            self.random.choice(self.network.connections).reset()
-
-    def _do_silence(self) -> None:
-        if self.network.connections:
-            self.random.choice(self.network.connections).silent = True
-
-    def _do_sever(self) -> None:
-        one, other = self.random.sample([*self._everyone(), self.loop.world], 2)
-        self.network.severed.add((one, other))
-        self._for(self._some_time(), lambda: self.network.severed.discard((one, other)))
-
-    def _do_cut(self) -> None:
-        process = self.random.choice(self.servers).process
-        self.database.unreachable.add(process)
-        self._note(f"   {process.name}")
-        self._for(self._some_time(), lambda: self.database.unreachable.discard(process))
-
-    def _do_outage(self) -> None:
-        self.database.available = False
-        self._for(self._some_time(), self._back)
-
-    def _back(self) -> None:
-        self.database.available = True
-
-    def _do_failover(self) -> None:
-        self.database.available = False
-        self.database.fail_over(0)
-        self._for(self.random.uniform(0.01, 0.5), self._back)
-
-    def _do_loss(self) -> None:
-        self.database.available = False
-        self.database.fail_over(self.random.randrange(12))
-        self._for(self.random.uniform(0.01, 0.5), self._back)
-
-    def _is_whole(self) -> bool:
-        """Whether everyone has a lease, and every fence has ended."""
-        return (
-            all(process.dead for process in self.under_way.values())
-            and self.database.epoch in self.database.contents.settled
-            and len(self.database.contents.processes) == len(self.servers)
-            and all(holder.lease.is_live(holder.clock.now()) for holder in self._all())
-        )
-
-    async def _last_mutation(self) -> float:
-        """Has everyone take note of something. Tells how long it took."""
-        began = self.loop.time()
-        server = self.servers[0]
-        keyspace = self.random.choice((_WIDE, _NARROW))
-
-        async def put(transaction: Transaction) -> Effect[None]:
-            await transaction.put_keyspace(keyspace)
-            return Effect(
-                None,
-                (Change(ChangeKind.KEYSPACE, "acme", "acme"),),
-                key_event("keyspace.apply", _OPERATOR, _ROOT),
-            )
-
-        task = server.process.start(server.mutations.run_unasked(put))
-        await asyncio.wait([task], timeout=10)
-        if not task.done() or task.exception() is not None:
-            raise Violation(f"seed {self.seed}: after all has healed, a mutation fails: {task}")
-        return self.loop.time() - began
-
-    async def _answers(self, holder: Grants | Sdk, number: int) -> bool:
-        """Whether it answers, now that all has healed, or very soon."""
-        for _ in range(5):
-            check = self._check(holder, number)
-            assert check is not None
-            await asyncio.wait([check], timeout=1)
-            if check.done() and check.exception() is None:
-                return True
-        return False
-
-    @staticmethod
-    async def _comes_true(condition: Callable[[], bool]) -> bool:
-        for _ in range(20):
-            if condition():
-                return True
-            await asyncio.sleep(0.1)
-        return False
-
     # --- the end --------------------------------------------------------------------------
 
     async def _heal(self) -> None:
         """Everything comes back by itself, and everyone is right again."""
         self._note("== heal")
-        database, network = self.database, self.network
-        database.available = True
-        database.unreachable.clear()
-        database.loses_news = database.loses_questions = database.loses_answers = 0
-        database.lag = 0
-        network.severed.clear()
-        network.breaks = network.falls_silent = 0
-        network.slowest = database.slowest = 0.005
-        for process in self.loop.processes:
-            process.resume()
+        self.trouble.end()
         heals_by = self.loop.time() + _HEALING_SECONDS
         await asyncio.sleep(0.5)
         while self.loop.time() < heals_by and not self._is_whole():
@@ -588,27 +335,54 @@ class Story:
         self._note("== last mutations")
         if min(took) > 0.2:
             self._violate(f"after all has healed, a mutation takes {min(took):.3f} s")
-        self._promise(database.records[-1])
-        for holder in self._holders():
-            for number in range(_KEYS):
+        for holder in self.cast.holders():
+            for number in self.keys:
                 if not await self._answers(holder, number):
                     self._violate(f"{holder.process.name} does not answer again")
             if not await self._comes_true(partial(_has_lease, holder)):
                 self._violate(f"{holder.process.name} has no lease again")
         self._raise_violation()
 
+    def _is_whole(self) -> bool:
+        """Whether everyone has a lease and hears the news, and every fence has ended."""
+        database = self.database
+        listening = {feed.process for feed in database.listeners}
+        return (
+            all(process.dead for process in self.under_way.values())
+            and database.epoch in database.contents.settled
+            and len(database.contents.processes) == len(self.cast.servers)
+            and all(server.process in listening for server in self.cast.servers)
+            and all(_has_lease(holder) for holder in self.cast.everyone())
+        )
 
-def _has_lease(holder: Grants | Sdk) -> bool:
+    async def _last_mutation(self) -> float:
+        """Has everyone take note of something. Tells how long it took."""
+        began = self.loop.time()
+        mutation = turn_keyspace(self.database.contents)
+        task = self._mutate_at(self.cast.servers[0], "turn the keyspace", mutation, self.keys[0])
+        await asyncio.wait([task], timeout=10)
+        if self.database.records[-1].time < began or not task.done():
+            raise Violation(f"seed {self.seed}: after all has healed, a mutation fails: {task}")
+        return self.loop.time() - began
+
+    async def _answers(self, holder: Participant, number: int) -> bool:
+        """Whether it answers, now that all has healed, or very soon."""
+        for _ in range(5):
+            check = self._start_check(holder, number)
+            if check is not None:
+                await asyncio.wait([check], timeout=1)
+                if check.done() and check.exception() is None:
+                    return True
+        return False
+
+    @staticmethod
+    async def _comes_true(condition: Callable[[], bool]) -> bool:
+        for _ in range(20):
+            if condition():
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+
+def _has_lease(holder: Participant) -> bool:
     return holder.lease.is_live(holder.clock.now())
-
-
-async def _create(transaction: Transaction) -> Effect[None]:
-    key = _ALL[_LATER]
-    if await transaction.find_key(key.key_id) is not None:
-        return Effect(None)
-    await transaction.insert_key(key)
-    return Effect(
-        None,
-        (Change(ChangeKind.KEY, key.key_id, "acme", created=True),),
-        key_event("key.create", _OPERATOR, key),
-    )

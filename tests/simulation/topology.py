@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any, Final
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.memory import Memory, reason_of
 from keyfence._holder.session import HolderSession, StreamBroken
+from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
@@ -33,6 +35,7 @@ from keyfence_server.coherence.ports import BootClock, Register
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.replication import changes_from, keyspaces_from, lineage_from
 from keyfence_server.rpc.replication import ReplicationService
@@ -89,12 +92,12 @@ class World:
     terms: LeaseTerms
     operator: Caller
     peppers: Digests
-    reads_lag: bool = False
+    has_steady_clocks: bool
 
     def clock(self, name: str) -> DriftingClock:
         """A clock for a process."""
         source = random.Random(f"{name} {self.random.random()}")
-        return DriftingClock(self.loop, self.terms.drift, source)
+        return DriftingClock(self.loop, self.terms.drift, source, is_steady=self.has_steady_clocks)
 
 
 class Grants:
@@ -111,6 +114,11 @@ class Grants:
 
     def __init__(self, world: World) -> None:
         self.world = world
+
+    @property
+    def grantor(self) -> Grants | None:
+        """Who it has its leases from, if that is not the database."""
+        return None
 
     def offer(self, register: Register | None, clock: BootClock, name: str) -> None:
         """Begins to serve those downstream."""
@@ -152,6 +160,26 @@ class Grants:
         return isinstance(found, KeyFacts) and _may(found)
 
 
+_Compile = Callable[[Iterable[keyspace_pb2.Keyspace]], list[Keyspace]]
+_compiled: Final[dict[bytes, Keyspace]] = {}
+
+
+def _compiled_once(compile_all: _Compile) -> _Compile:
+    """Spares compiling the same few keyspaces again in every story. Each time it is
+    another object, as it is for a real sidecar."""
+
+    def compiled(found: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
+        keyspaces = []
+        for message in found:
+            text = message.SerializeToString(deterministic=True)
+            if text not in _compiled:
+                (_compiled[text],) = compile_all([message])
+            keyspaces.append(copy(_compiled[text]))
+        return keyspaces
+
+    return compiled
+
+
 def _may(facts: KeyFacts) -> bool:
     return facts.reason_at(0.0, None) is Reason.OK and SCOPE in facts.effective_scopes
 
@@ -172,7 +200,7 @@ class Server(Grants):
         self.lease = parts.lease()
         self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
         self.cache = parts.cache(
-            SimulatedStore(world.database, self.process, lags=world.reads_lag),
+            SimulatedStore(world.database, self.process, may_lag=True),
             capacity=3,
             unknown_capacity=2,
         )
@@ -237,7 +265,7 @@ class Holder:
         grantor = grantors[self._next % len(grantors)]
         self._next += 1
         network = self.world.network
-        await asyncio.sleep(network.delay())
+        await asyncio.sleep(network.delay(self._process, grantor.process))
         connected: asyncio.Future[Connection] = self.world.loop.create_future()
 
         def accept() -> None:
@@ -246,13 +274,14 @@ class Holder:
             connection = Connection(network, self._process, grantor.process)
             connection.accept(grantor.sync)
             self.world.loop.call_later(
-                network.delay(),
+                network.delay(self._process, grantor.process),
                 lambda: None if connected.done() else connected.set_result(connection),
                 context=self._process.context,
             )
 
         if network.reaches(self._process, grantor.process):
-            self.world.loop.call_later(network.delay(), accept, context=grantor.process.context)
+            takes = network.delay(self._process, grantor.process)
+            self.world.loop.call_later(takes, accept, context=grantor.process.context)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await connected
@@ -293,7 +322,7 @@ class Sidecar(Grants):
             self,  # type: ignore[arg-type]
             self.lease,
             lineage_from,
-            keyspaces_from,
+            _compiled_once(keyspaces_from),
         )
         self.cache = parts.cache(store, capacity=3, unknown_capacity=2)
         self.session = parts.session(
@@ -307,6 +336,11 @@ class Sidecar(Grants):
         self.source = parts.facts(self.cache, self.lease, store, clock)
         self.presented = PresentedKeys(self.source, PresentedDigests())
         self.offer(None, clock, name)
+
+    @property
+    def grantor(self) -> Grants | None:
+        """Who it has its leases from."""
+        return self._holder.grantor
 
     def start(self) -> None:
         """Starts it."""
@@ -352,6 +386,11 @@ class Sdk:
             self.clock,
             random_source=random.Random(f"{name} {world.random.random()}"),
         )
+
+    @property
+    def grantor(self) -> Grants | None:
+        """Who it has its leases from."""
+        return self._holder.grantor
 
     def start(self) -> None:
         """Starts it."""
