@@ -245,14 +245,23 @@ class Build:
     """How to take the guard out, and where its absence shows soonest.
 
     Attributes:
-        modes: the faults of links that most of the run's faults are drawn from; none: it
-            shows without any.
+        modes: the faults of links that most of the run's faults are drawn from.
         links: the part of a link's name that says which.
+        favoured: the kinds of faults that most are drawn from, if not those of links.
+        lease_seconds: short, so that everything is quicker, unless it must be long to show.
     """
 
     take_out: Callable[[], None]
     modes: tuple[Mode, ...] = ()
     links: str = ""
+    favoured: tuple[str, ...] = ()
+    lease_seconds: float = 0.5
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of faults that most of the run's faults are drawn from; none: it shows
+        without any."""
+        return self.favoured or (("link",) if self.modes else ())
 
 
 BUILDS: Final[dict[str, Build]] = {

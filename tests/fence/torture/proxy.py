@@ -3,7 +3,7 @@
     python -m fence.torture.proxy LINKS.json
 
 The file says where each link listens and connects to. Orders come on the standard input,
-a line each: `link mode seconds`. What a mode holds back is kept in order and sent when the
+a line each: `link mode seconds`, or `link to elsewhere` for the connections from then on. What a mode holds back is kept in order and sent when the
 link is whole again, as a network does that was only slow.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import sys
 from collections.abc import Coroutine
@@ -170,8 +171,11 @@ async def _serve(links: dict[str, Link]) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while line := await orders.readline():
-        name, mode, seconds = line.decode().split()
-        links[name].set(Mode(mode), float(seconds))
+        match line.decode().split():
+            case [name, "to", connect]:
+                links[name].connect = connect
+            case [name, mode, seconds]:
+                links[name].set(Mode(mode), float(seconds))
     for server in servers:
         server.close()
 
@@ -180,6 +184,8 @@ def main() -> None:
     """Serves until the standard input ends."""
     asked: dict[str, list[str]] = json.loads(Path(sys.argv[1]).read_text())
     links = {name: Link(listen, connect) for name, (listen, connect) in asked.items()}
+    # PostgreSQL's standby may be another user's.
+    os.umask(0)
     asyncio.run(_serve(links))
 
 
