@@ -66,15 +66,13 @@ class PostgresServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
         self._hand_over(self._root)
-        if copy_of is not None:
-            self._bin = copy_of._bin
-            return
-        self._bin = self._reachable_binaries()
-        self._run(
-            "initdb",
-            *("-D", str(self._data), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8"),
-            *("--locale=C.UTF-8", "--no-sync", "--no-instructions"),
-        )
+        self._bin: Path = self._reachable_binaries() if copy_of is None else copy_of._bin
+        if copy_of is None:
+            self._run(
+                "initdb",
+                *("-D", str(self._data), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8"),
+                *("--locale=C.UTF-8", "--no-sync", "--no-instructions"),
+            )
 
     @property
     def pid(self) -> int:

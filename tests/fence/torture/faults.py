@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -87,7 +88,7 @@ class Faults:
         if build is not None and build.kinds and self._random.random() < _FOCUS:
             self._next_at = now + self._random.uniform(0.1, 0.8)
             kind = self._random.choice(build.kinds)
-            links = [link for link in fleet.links if build.links in link]
+            links = [link for link in fleet.links if re.search(build.links, link)]
             modes = build.modes or _BROKEN_MODES
         else:
             kind = self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]

@@ -3,8 +3,9 @@
     python -m fence.torture.proxy LINKS.json
 
 The file says where each link listens and connects to. Orders come on the standard input,
-a line each: `link mode seconds`, or `link to elsewhere` for the connections from then on. What a mode holds back is kept in order and sent when the
-link is whole again, as a network does that was only slow.
+a line each: `link mode seconds`, or `link to elsewhere` for the connections from then on.
+What a mode holds back is kept in order and sent when the link is whole again, as a network
+does that was only slow.
 """
 
 from __future__ import annotations
