@@ -140,7 +140,7 @@ class Prober:
             while not self._stopping.wait(asked.pause):
                 for _ in range(asked.burst):
                     chosen = self._choose()
-                    if chosen is not None:
+                    if chosen is not None and not self._stopping.is_set():
                         self._probe_in_thread(client, asked.number, *chosen)
 
     def _probe_in_thread(

@@ -85,13 +85,15 @@ class Link:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if self.mode is Mode.CUT:
-                return
+                raise ConnectionError
             there, back = await self._connect()
         except OSError:
+            # Also when nobody listens there: whoever has connected must learn of it.
+            writer.transport.abort()
             return
-        finally:
-            if self.mode is Mode.CUT:
-                writer.transport.abort()
+        if self.mode is Mode.CUT:
+            # Meanwhile.
+            writer.transport.abort()
         self.writers |= {writer, back}
         # Cancelled is only who is still there when the proxy ends.
         try:
