@@ -138,8 +138,8 @@ def _report(outcome: Outcome) -> None:
     verdict = outcome.verdict
     _say(
         f"\nseed {outcome.seed}, {'SQLite' if outcome.sqlite else 'PostgreSQL'}, leases of "
-        f"{outcome.lease_seconds} s: {verdict.mutations} mutations fenced, "
-        f"{verdict.unanswered_mutations} unanswered"
+        f"{outcome.lease_seconds} s{', messages twice' * outcome.twice}: "
+        f"{verdict.mutations} mutations fenced, {verdict.unanswered_mutations} unanswered"
     )
     _say("faults: " + _listed(outcome.faults))
     _say(f"{'':24}{'accepted':>10}{'refused':>10}{'none':>8}{'soon after an OK':>18}")

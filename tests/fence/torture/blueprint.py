@@ -39,6 +39,10 @@ class Holder:
 class Blueprint:
     """Draws a fleet up. Nothing is started yet.
 
+    Args:
+        broken: the build, with a guard missing; None: the product as it is.
+        twice: whether messages come twice.
+
     Attributes:
         sockets: where each server and sidecar listens, by its name, as gRPC targets.
         links: where each link listens and connects to.
@@ -50,8 +54,10 @@ class Blueprint:
         directory: Path,
         seed: int,
         lease_seconds: float,
-        broken: str | None,
         clocks: WallClocks,
+        *,
+        broken: str | None,
+        twice: bool,
     ) -> None:
         self.sockets: dict[str, str] = {}
         self.links: dict[str, tuple[str, str]] = {}
@@ -60,6 +66,7 @@ class Blueprint:
         self._seed = seed
         self._lease_seconds = lease_seconds
         self._broken = broken
+        self._twice = twice
         self._clocks = clocks
         self._token = new_root_credential().reveal()
         (directory / "keys").touch()
@@ -158,14 +165,15 @@ class Blueprint:
 
     def _keyfence(self, name: str, verb: str, settings: dict[str, str]) -> Member:
         self.sockets[name] = f"unix:{self._directory / name}.sock"
-        command = (
-            (*COMMAND, verb)
-            if self._broken is None
-            else (sys.executable, "-m", "fence.torture.broken", self._broken, verb)
-        )
+        if self._broken is not None:
+            command = [sys.executable, "-m", "fence.torture.broken", self._broken]
+        elif self._twice:
+            command = [sys.executable, "-m", "fence.torture.twice"]
+        else:
+            command = list(COMMAND)
         return self._member(
             name,
-            command,
+            [*command, verb],
             {
                 "KEYFENCE_LISTEN": self.sockets[name],
                 "KEYFENCE_LEASE_SECONDS": str(self._lease_seconds),
@@ -179,6 +187,7 @@ class Blueprint:
             "token": self._token,
             "seed": self._seed,
             "broken": self._broken,
+            "twice": self._twice,
             "keys": str(self._directory / "keys"),
             "records": str(self._directory / f"{name}.records"),
             "asked": [self._ask(name, *one) for one in asked],

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from fence.torture.broken import break_this_process
 from fence.torture.history import Answer, Question, now_ns, pack
+from fence.torture.twice import repeat_messages
 from keyfence import AsyncClient, Cache, Client, KeyfenceError
 
 SCOPES: Final = {Question.READ: "vps:read", Question.WRITE: "vps:write"}
@@ -162,6 +163,8 @@ def main() -> None:
     """Asks until it is told to stop."""
     config: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     break_this_process(config["broken"])
+    if config["twice"]:
+        repeat_messages()
     asyncio.run(Prober(config).run())
 
 

@@ -77,6 +77,8 @@ class Link:
         return await asyncio.start_unix_server(self._connected, self.listen)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.mode is Mode.CUT:
+            raise ConnectionRefusedError
         if self.connect.startswith("/"):
             return await asyncio.open_unix_connection(self.connect)
         host, _, port = self.connect.rpartition(":")
@@ -84,16 +86,11 @@ class Link:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self.mode is Mode.CUT:
-                raise ConnectionError
             there, back = await self._connect()
         except OSError:
-            # Also when nobody listens there: whoever has connected must learn of it.
+            # Whoever has connected must learn of it, also if it is that nobody listens there.
             writer.transport.abort()
             return
-        if self.mode is Mode.CUT:
-            # Meanwhile.
-            writer.transport.abort()
         self.writers |= {writer, back}
         # Cancelled is only who is still there when the proxy ends.
         try:

@@ -21,10 +21,15 @@ _WARM_UP_SECONDS: Final = 3.0
 
 @dataclass(slots=True)
 class Outcome:
-    """A run's verdict, and what was done to the fleet."""
+    """A run's verdict, and what was done to the fleet.
+
+    Attributes:
+        twice: whether messages came twice.
+    """
 
     seed: int
     sqlite: bool
+    twice: bool
     lease_seconds: float
     holders: list[Holder]
     verdict: Verdict
@@ -53,7 +58,10 @@ def torture(
     chance = random.Random(seed)
     build = BUILDS[broken] if broken else None
     lease_seconds = chance.choice(LEASES) if build is None else build.lease_seconds
-    with running_fleet(seed, lease_seconds=lease_seconds, broken=broken, sqlite=sqlite) as fleet:
+    twice = build is None and chance.random() < 0.5
+    with running_fleet(
+        seed, lease_seconds=lease_seconds, broken=broken, twice=twice, sqlite=sqlite
+    ) as fleet:
         began = time.monotonic()
         faults = Faults(
             fleet,
@@ -71,7 +79,9 @@ def torture(
         _require_running(fleet)
         for member in (*fleet.clients, fleet.writer):
             member.end()
-        return Outcome(seed, sqlite, lease_seconds, fleet.holders, _judge(fleet), faults.counts)
+        return Outcome(
+            seed, sqlite, twice, lease_seconds, fleet.holders, _judge(fleet), faults.counts
+        )
 
 
 def _require_running(fleet: Fleet) -> None:
