@@ -203,7 +203,7 @@ class Blueprint:
             "kind": kind,
             "target": self._linked(client, whom) if through_link else self.sockets[whom],
             "burst": 10 if is_in_process else 1,
-            "pause": 0.02,
+            "pause": 0.02 if is_in_process else 0.05,
         }
 
     def _script(self, name: str, module: str, config: dict[str, Any]) -> Member:

@@ -51,6 +51,7 @@ class Build:
 _SILENT: Final = (Mode.BLACKHOLE, Mode.DEAF)
 _TO_SERVERS: Final = r"-server\d$"
 _TO_HOLDERS: Final = r"-s"
+_OF_CLIENTS: Final = "^(async|threads)-"
 
 BUILDS: Final[dict[str, Build]] = {
     "fence-before-commit": Build("I1-together", guards.fence_before_commit, _SILENT),
@@ -63,7 +64,7 @@ BUILDS: Final[dict[str, Build]] = {
     "lease-never-expires": Build("I2-lease", guards.lease_never_expires, (Mode.BLACKHOLE,)),
     "renews-by-itself": Build("I2-lease", guards.renews_by_itself, (Mode.BLACKHOLE,), "database"),
     "counted-from-receipt": Build(
-        "I2-sent", guards.counted_from_receipt, (Mode.LATE,), _TO_HOLDERS
+        "I2-sent", guards.counted_from_receipt, (Mode.LATE,), _OF_CLIENTS
     ),
     "head-is-ignored": Build("I2-head", guards.head_is_ignored),
     "clock-sleeps": Build(
