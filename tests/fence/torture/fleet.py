@@ -104,10 +104,13 @@ def running_fleet(
         stack.callback(proxy.close)
         if postgres is not None:
             postgres.replicate()
-        for member in (*servers, *sidecars):
-            if isinstance(member, Member):
+        first, *others = [one for one in (*servers, *sidecars) if isinstance(one, Member)]
+        # The first one finds an empty store.
+        for together in ([first], others):
+            for member in together:
                 stack.callback(member.end)
                 member.start()
+            for member in together:
                 _wait_until_reachable(member, blueprint.sockets[member.name])
         for member in (*clients, writer):
             stack.callback(member.end)
