@@ -13,6 +13,7 @@ from typing import Final
 import psutil
 
 _STOP_SECONDS: Final = 15
+_CRASHES: Final = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Member:
 
     def start(self) -> None:
         """Starts it. It may take a while until it answers."""
+        self._require_no_crash()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -46,6 +48,7 @@ class Member:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            self._require_no_crash()
             self.process = None
 
     def start_anew(self) -> None:
@@ -82,6 +85,13 @@ class Member:
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
+        self._require_no_crash()
+
+    def _require_no_crash(self) -> None:
+        # Nobody has sent it such a signal.
+        code = self.process.poll() if self.process is not None else None
+        if code is not None and -code in _CRASHES:
+            raise RuntimeError(f"{self.name} crashed ({code}):\n{self.log.read_text()[-5000:]}")
 
 
 @dataclass
