@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 @pytest.mark.parametrize("sqlite", [False, True], ids=["postgresql", "sqlite-workers"])
 def test_nothing_stale_is_answered_whatever_is_killed_stopped_or_cut_off(sqlite: bool) -> None:
     """Each guard's absence shows in a longer run: `python -m fence.torture --every-broken`."""
-    outcome = torture(seed=4, seconds=15, sqlite=sqlite)
+    outcome = torture(seed=4, seconds=20, sqlite=sqlite)
     verdict = outcome.verdict
     assert not verdict.violations, "\n".join(map(str, verdict.violations[:10]))
     assert verdict.mutations > 20
