@@ -19,8 +19,8 @@ from fence.torture.history import Answer, Verdict
 from fence.torture.run import Outcome, torture
 
 _STORES: Final = {"postgresql": (False,), "sqlite": (True,), "both": (False, False, True)}
-# A probe that a client answers from its own memory costs next to nothing. So that they do
-# not make up the number, only so many count for each one that another process answered.
+# What was not answered does not count. What a client answers from its own memory costs next
+# to nothing, so only so many count for each probe that another process answered.
 _IN_PROCESS_FOR_EACH_CALL: Final = 2
 
 
@@ -79,8 +79,8 @@ class _Total:
         """Reports a run, and takes it in."""
         _report(outcome)
         self.verdict.add(outcome.verdict)
-        self.calls += outcome.probes(in_process=False)
-        self.in_process += outcome.probes(in_process=True)
+        self.calls += outcome.answered(in_process=False)
+        self.in_process += outcome.answered(in_process=True)
         self._faults += outcome.faults
         for (number, _), count in outcome.verdict.probes.items():
             self._holders[outcome.holders[number].name] += count
@@ -90,9 +90,9 @@ class _Total:
         verdict = self.verdict
         stale = sum(one.is_stale_accept for one in verdict.violations)
         _say(
-            f"\n{verdict.runs} runs, {seconds / 60:.1f} minutes: {verdict.total} probes, "
-            f"{self.in_process} of them by clients with a cache and {self.calls} answered by "
-            f"servers and sidecars; {verdict.soon.total()} soon after an OK; "
+            f"\n{verdict.runs} runs, {seconds / 60:.1f} minutes: {verdict.total} probes; "
+            f"{self.in_process} were answered by clients with a cache and {self.calls} by servers "
+            f"and sidecars; {verdict.soon.total()} began soon after an OK; "
             f"{verdict.mutations} mutations fenced, {verdict.unanswered_mutations} unanswered"
         )
         _say("faults: " + _listed(self._faults))

@@ -80,7 +80,9 @@ BUILDS: Final[dict[str, Build]] = {
     "does-not-wait-downstream": Build(
         "I3-downstream", guards.does_not_wait_downstream, (Mode.SLOW, Mode.DEAF), _TO_HOLDERS
     ),
-    "gone-is-forgotten": Build("I3-stream", guards.gone_is_forgotten, (Mode.CUT,), _TO_HOLDERS),
+    "gone-is-forgotten": Build(
+        "I3-stream", guards.gone_is_forgotten, (Mode.CUT,), _OF_CLIENTS, lease_seconds=2.0
+    ),
     "leaves-too-soon": Build(
         "I3-leave",
         guards.leaves_too_soon,

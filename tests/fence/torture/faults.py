@@ -72,7 +72,7 @@ class Faults:
         if self._failover_at is not None and now >= self._failover_at and self._fail_over(now):
             self._failover_at = None
         if now >= self._next_at:
-            self._next_at = now + self._random.uniform(0.1, 1.6)
+            self._next_at = now + self._random.uniform(0.2, 2.5)
             self._draw(now)
 
     def heal_all(self) -> None:

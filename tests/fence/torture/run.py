@@ -35,12 +35,12 @@ class Outcome:
     verdict: Verdict
     faults: Counter[str]
 
-    def probes(self, *, in_process: bool) -> int:
-        """How many there were from clients' own memory, or else by calls."""
+    def answered(self, *, in_process: bool) -> int:
+        """How many probes were answered, by clients with a cache, or else by others."""
         return sum(
             self.verdict.probes[number, answer]
             for number, holder in enumerate(self.holders)
-            for answer in Answer
+            for answer in (Answer.ACCEPTED, Answer.REFUSED)
             if holder.is_in_process is in_process
         )
 
