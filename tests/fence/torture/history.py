@@ -118,10 +118,10 @@ pack = _RECORD.pack
 
 def read_probes(path: Path) -> Iterator[Probe]:
     """The probes of a file. The last one may be cut off, if its writer was killed."""
-    content = path.read_bytes()
-    whole = len(content) - len(content) % _RECORD.size
-    for began, returned, subject, holder, question, answer in _RECORD.iter_unpack(content[:whole]):
-        yield Probe(began, returned, subject, holder, Question(question), Answer(answer))
+    with path.open("rb") as file:
+        while len(record := file.read(_RECORD.size)) == _RECORD.size:
+            began, returned, subject, holder, question, answer = _RECORD.unpack(record)
+            yield Probe(began, returned, subject, holder, Question(question), Answer(answer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,10 @@ class Verdict:
         soon: probes, by holder, that began within two seconds after an OK that changed what
             they ask: those that could show something.
         before_first: probes that had returned when the first violation did.
+        seconds_before_first: how long that was after the first probe.
     """
+
+    runs: int = 0
 
     probes: Counter[tuple[int, Answer]] = field(default_factory=Counter)
     soon: Counter[int] = field(default_factory=Counter)
@@ -161,6 +164,7 @@ class Verdict:
     unanswered_mutations: int = 0
     violations: list[Violation] = field(default_factory=list)
     before_first: int = 0
+    seconds_before_first: float = 0.0
 
     @property
     def total(self) -> int:
@@ -168,7 +172,8 @@ class Verdict:
         return self.probes.total()
 
     def add(self, other: Verdict) -> None:
-        """Takes another run's in."""
+        """Takes other runs' in."""
+        self.runs += other.runs
         self.probes += other.probes
         self.soon += other.soon
         self.mutations += other.mutations
@@ -199,7 +204,7 @@ class _Timeline:
 def check(mutations: Iterable[Mutation], probes: Iterable[Probe]) -> Verdict:
     """Judges every probe."""
     by_subject: dict[int, list[Mutation]] = {}
-    verdict = Verdict()
+    verdict = Verdict(runs=1)
     for mutation in mutations:
         by_subject.setdefault(mutation.subject, []).append(mutation)
         verdict.mutations += mutation.returned != NEVER
@@ -215,6 +220,7 @@ def check(mutations: Iterable[Mutation], probes: Iterable[Probe]) -> Verdict:
     if verdict.violations:
         first = min(violation.probe.returned for violation in verdict.violations)
         verdict.before_first = sum(one < first for one in returned)
+        verdict.seconds_before_first = (first - min(returned)) / 1e9
     return verdict
 
 

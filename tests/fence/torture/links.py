@@ -43,6 +43,12 @@ class Links:
         self._proxy.stdin.write(f"{name} {mode} {seconds}\n".encode())
         self._proxy.stdin.flush()
 
+    def redirect(self, name: str, connect: Path) -> None:
+        """Has new connections on a link lead elsewhere."""
+        assert self._proxy.stdin is not None
+        self._proxy.stdin.write(f"{name} to {connect}\n".encode())
+        self._proxy.stdin.flush()
+
     def close(self) -> None:
         """Ends every link."""
         for pipe in (self._proxy.stdin, self._proxy.stdout):

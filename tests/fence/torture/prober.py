@@ -9,6 +9,7 @@ with the times at which it began and returned.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import signal
@@ -22,13 +23,16 @@ from typing import Any, Final
 
 from fence.torture.broken import break_this_process
 from fence.torture.history import Answer, Question, now_ns, pack
-from keyfence import AsyncClient, Cache, Client, KeyfenceError
+from fence.torture.twice import repeat_messages
+from keyfence import AsyncClient, Cache, CheckResult, Client, KeyfenceError, ScopeCheck
 
 SCOPES: Final = {Question.READ: "vps:read", Question.WRITE: "vps:write"}
 _QUESTIONS: Final = tuple(Question)
 _RECENT: Final = 40
 _NEWEST: Final = 6
 _CALLS_AT_ONCE: Final = 6
+_SHARE_OF_BATCHES: Final = 0.3
+_BATCH: Final = 12
 _FLUSH_SECONDS: Final = 0.1
 _CHECK_SECONDS: Final = 2.0
 
@@ -66,7 +70,8 @@ class Prober:
         """Asks until it is told to stop."""
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        tasks = [asyncio.create_task(self._learn())]
+        stopping = asyncio.create_task(stop.wait())
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._learn())]
         threads = []
         for one in self._asked:
             if one.kind == "threads":
@@ -76,7 +81,8 @@ class Prober:
                 tasks += [asyncio.create_task(self._ask(one)) for _ in range(at_once)]
         for thread in threads:
             thread.start()
-        await stop.wait()
+        # None of the others ends unless it fails.
+        ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
         self._stopping.set()
         for task in tasks:
             task.cancel()
@@ -84,6 +90,8 @@ class Prober:
         for thread in threads:
             thread.join()
         self._records.close()
+        for task in ended:
+            task.result()
 
     async def _learn(self) -> None:
         partial = ""
@@ -115,7 +123,11 @@ class Prober:
             while True:
                 for _ in range(asked.burst):
                     chosen = self._choose()
-                    if chosen is not None:
+                    if chosen is None:
+                        continue
+                    if asked.kind == "calls" and self._random.random() < _SHARE_OF_BATCHES:
+                        await self._probe_many(client, asked.number)
+                    else:
                         await self._probe(client, asked.number, *chosen)
                 await asyncio.sleep(asked.pause)
 
@@ -133,6 +145,25 @@ class Prober:
             answer = Answer.NONE
         self._records.write(pack(began, now_ns(), number, holder, question, answer))
 
+    async def _probe_many(self, client: AsyncClient, holder: int) -> None:
+        """Asks several questions at once: each is answered by itself, and is a probe."""
+        chosen = (self._choose() for _ in range(_BATCH))
+        some = [one for one in chosen if one is not None and one[2] in SCOPES]
+        began = now_ns()
+        try:
+            results = await client.batch_check_scope(
+                ScopeCheck(api_key=api_key, required_scopes=(SCOPES[question],))
+                for _, api_key, question in some
+            )
+        except KeyfenceError:
+            results = ()
+        returned = now_ns()
+        for (number, _, question), result in itertools.zip_longest(some, results):
+            answer = Answer.NONE
+            if isinstance(result, CheckResult):
+                answer = Answer.ACCEPTED if result.allowed else Answer.REFUSED
+            self._records.write(pack(began, returned, number, holder, question, answer))
+
     def _ask_in_thread(self, asked: Asked) -> None:
         with Client(
             asked.target, token=self._token, cache=Cache(), check_timeout_seconds=_CHECK_SECONDS
@@ -140,7 +171,7 @@ class Prober:
             while not self._stopping.wait(asked.pause):
                 for _ in range(asked.burst):
                     chosen = self._choose()
-                    if chosen is not None:
+                    if chosen is not None and not self._stopping.is_set():
                         self._probe_in_thread(client, asked.number, *chosen)
 
     def _probe_in_thread(
@@ -162,6 +193,8 @@ def main() -> None:
     """Asks until it is told to stop."""
     config: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     break_this_process(config["broken"])
+    if config["twice"]:
+        repeat_messages()
     asyncio.run(Prober(config).run())
 
 

@@ -3,8 +3,9 @@
     python -m fence.torture.proxy LINKS.json
 
 The file says where each link listens and connects to. Orders come on the standard input,
-a line each: `link mode seconds`. What a mode holds back is kept in order and sent when the
-link is whole again, as a network does that was only slow.
+a line each: `link mode seconds`, or `link to elsewhere` for the connections from then on.
+What a mode holds back is kept in order and sent when the link is whole again, as a network
+does that was only slow.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import sys
 from collections.abc import Coroutine
@@ -75,6 +77,8 @@ class Link:
         return await asyncio.start_unix_server(self._connected, self.listen)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.mode is Mode.CUT:
+            raise ConnectionRefusedError
         if self.connect.startswith("/"):
             return await asyncio.open_unix_connection(self.connect)
         host, _, port = self.connect.rpartition(":")
@@ -82,14 +86,11 @@ class Link:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self.mode is Mode.CUT:
-                return
             there, back = await self._connect()
         except OSError:
+            # Whoever has connected must learn of it, also if it is that nobody listens there.
+            writer.transport.abort()
             return
-        finally:
-            if self.mode is Mode.CUT:
-                writer.transport.abort()
         self.writers |= {writer, back}
         # Cancelled is only who is still there when the proxy ends.
         try:
@@ -170,8 +171,11 @@ async def _serve(links: dict[str, Link]) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while line := await orders.readline():
-        name, mode, seconds = line.decode().split()
-        links[name].set(Mode(mode), float(seconds))
+        match line.decode().split():
+            case [name, "to", connect]:
+                links[name].connect = connect
+            case [name, mode, seconds]:
+                links[name].set(Mode(mode), float(seconds))
     for server in servers:
         server.close()
 
@@ -180,6 +184,8 @@ def main() -> None:
     """Serves until the standard input ends."""
     asked: dict[str, list[str]] = json.loads(Path(sys.argv[1]).read_text())
     links = {name: Link(listen, connect) for name, (listen, connect) in asked.items()}
+    # PostgreSQL's standby may be another user's.
+    os.umask(0)
     asyncio.run(_serve(links))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fence.torture import broken
+from fence.torture import broken, guards
 from fence.torture.history import (
     KEYSPACE,
     NEVER,
@@ -120,10 +120,10 @@ def test_every_broken_build_takes_out_something_that_is_there(
     """A guard that was renamed would be missed by its build, which then breaks nothing."""
     taken_out: list[str] = []
 
-    def look(owner: type, attribute: str, _what: object) -> None:
-        assert hasattr(owner, attribute), f"{owner.__name__}.{attribute}"
+    def look(owner: object, attribute: str, _what: object) -> None:
+        assert hasattr(owner, attribute), f"{owner}.{attribute}"
         taken_out.append(attribute)
 
-    monkeypatch.setattr(broken, "_put", look)
+    monkeypatch.setattr(guards, "_put", look)
     broken.BUILDS[name].take_out()
     assert taken_out

@@ -1,0 +1,396 @@
+"""The guards of the protocol, and how to take each out of this process.
+
+It patches the product's classes. The product knows nothing of it: there is no switch in
+there that could be left on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import delete, select
+
+from keyfence._holder import cached
+from keyfence._holder.cached import LocalChecks
+from keyfence._holder.lease import HolderLease
+from keyfence._holder.memory import Memory
+from keyfence_server import membership
+from keyfence_server.adapters import clock as system_clock
+from keyfence_server.adapters.sql import engines
+from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed
+from keyfence_server.adapters.sql.register import SqlRegister
+from keyfence_server.adapters.sql.schema import processes
+from keyfence_server.adapters.upstream.following import Following
+from keyfence_server.application.mutations import Done, Mutations
+from keyfence_server.application.ports import ChangeKind
+from keyfence_server.coherence import fact_cache, leased_facts, ledger
+from keyfence_server.coherence.authority_fence import AuthorityFence
+from keyfence_server.coherence.downstream import DownstreamHub
+from keyfence_server.coherence.grantor import Grantor
+from keyfence_server.coherence.ports import Committed, Standing, StruckOff
+from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.terms import LeaseTerms
+
+_LATE_SECONDS: Final = 0.25
+_LOOK_SECONDS: Final = 0.02
+
+
+def lease_never_expires() -> None:
+    """I2: what was granted once is good for ever."""
+    until = HolderLease.until
+
+    def endless(self: Any) -> float:
+        granted: float = until.fget(self)  # type: ignore[attr-defined]
+        return granted if granted == float("-inf") else float("inf")
+
+    _put(HolderLease, "until", property(endless))
+    _put(HolderLease, "is_live", lambda self, now: now < self.until)
+
+
+def counted_from_receipt() -> None:
+    """I2: a lease is counted from when it comes, and not from when it was asked for."""
+    grant = HolderLease.grant
+
+    def late(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+        if nonce in self._pending:
+            ttl += time.clock_gettime(time.CLOCK_BOOTTIME) - self._pending[nonce].sent
+        return grant(self, nonce, ttl, head, epoch)
+
+    _put(HolderLease, "grant", late)
+
+
+def head_is_ignored() -> None:
+    """I2: a grant counts before everything up to its head is applied.
+
+    That shows while the news do not come and the change log is slow, which is no fault.
+    """
+    grant, catch_up, listen = HolderLease.grant, Replica.catch_up, PostgresqlFeed.listen
+
+    def blind(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+        return grant(self, nonce, ttl, min(head, self._applied or head), epoch)
+
+    async def slow(self: Any) -> None:
+        await asyncio.sleep(_LATE_SECONDS * 2)
+        await catch_up(self)
+
+    async def without_news(self: Any) -> AsyncIterator[Any]:
+        async for one in listen(self):
+            if not isinstance(one, Committed):
+                yield one
+
+    _put(HolderLease, "grant", blind)
+    _put(Replica, "catch_up", slow)
+    _put(PostgresqlFeed, "listen", without_news)
+
+
+def acknowledges_first() -> None:
+    """I3: a change is acknowledged, and applied a moment later."""
+    take = ledger.Ledger.take
+
+    def late(self: Any, revision: int, changes: Any) -> None:
+        cache = self._cache
+        self._cache = _Later(cache)
+        try:
+            take(self, revision, changes)
+        finally:
+            self._cache = cache
+
+    _put(ledger.Ledger, "take", late)
+
+
+class _Later:
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def apply(self, revision: int, changes: Any) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(_LATE_SECONDS, self._cache.apply, revision, changes)
+
+
+def does_not_wait_downstream() -> None:
+    """I3: a holder acknowledges for itself, whatever those downstream of it have applied."""
+    _put(DownstreamHub, "settled", lambda self: self._grantor.head)
+
+
+def fence_returns_at_once() -> None:
+    """I4: OK as soon as it is committed."""
+
+    async def wait(_self: Any, _revision: int, _changes: Any) -> None:
+        return
+
+    _put(AuthorityFence, "wait", wait)
+
+
+def fence_forgets_the_others() -> None:
+    """I4: nobody else's acknowledgement is waited for."""
+
+    async def nobody(_self: Any, _others: Any, _revision: int) -> set[str]:
+        return set()
+
+    _put(AuthorityFence, "_wait_for", nobody)
+
+
+def waits_too_short() -> None:
+    """I4: W is a third of what it must be."""
+    _put(LeaseTerms, "wait", property(lambda self: self.length / 3))
+
+
+def repeated_is_not_fenced() -> None:
+    """I4: a mutation that was done already is taken to hold already."""
+
+    async def settle(_self: Any, _revision: int) -> None:
+        return
+
+    _put(AuthorityFence, "settle", settle)
+
+
+def fence_before_commit() -> None:
+    """I1: first the fence, then the commit."""
+
+    async def carry_out(self: Any, work: Any) -> Any:
+        async with self._store.transaction() as transaction:
+            effect = await work(transaction)
+            found_at = transaction.revision - 1
+            if not effect.changes:
+                return Done(effect.value, found_at)
+            await self._fence.wait(found_at, effect.changes)
+            return Done(effect.value, await self._commit(transaction, effect))
+
+    _put(Mutations, "_carry_out", carry_out)
+
+
+def fills_are_kept() -> None:
+    """I5: what is loaded is kept, though it may be older than what was applied meanwhile."""
+    _put(fact_cache._Load, "is_overtaken", lambda _self, _concerns: False)
+    _put(Memory, "_is_overtaken", staticmethod(lambda _fill, _revision, _entry: False))
+
+
+def joins_loads() -> None:
+    """I5: without a lease, checks share the loads that are under way."""
+    _put(leased_facts.LeasedFacts, "_memory", lambda self: self._cache)
+
+
+def outlives_its_grantor() -> None:
+    """I6: a holder grants leases that last longer than its own."""
+    _put(LeaseTerms, "nested", lambda self, _remaining: self.length)
+
+
+def remembers_decisions() -> None:
+    """I7: what was decided for one scope is answered for another."""
+    check = LocalChecks.check_scope
+
+    def remembered(self: Any, api_key: str, required: Any, *rest: Any) -> Any:
+        decided = self.__dict__.setdefault("decided", {})
+        entry = self._memory.find(self._memory.digest(api_key))
+        if entry is not None and entry in decided:
+            return replace(decided[entry])
+        answer = check(self, api_key, required, *rest)
+        if entry is not None and answer is not None:
+            decided[entry] = answer
+        return answer
+
+    _put(LocalChecks, "check_scope", remembered)
+
+
+def keyspaces_are_not_applied() -> None:
+    """A kind of change that somebody forgot."""
+    apply = fact_cache.FactCache.apply
+
+    def forgetful(self: Any, revision: int, changes: Any) -> None:
+        apply(self, revision, [one for one in changes if one.kind is not ChangeKind.KEYSPACE])
+
+    _put(fact_cache.FactCache, "apply", forgetful)
+
+
+def sidecar_does_not_apply() -> None:
+    """A sidecar that passes changes on, and goes on answering as before."""
+
+    def deaf(self: Any, revision: int, _changes: Any) -> None:
+        self._ledger.take(revision, [])
+
+    _put(Following, "apply", deaf)
+
+
+def sdk_does_not_apply() -> None:
+    """A client's cache that acknowledges, and goes on answering as before."""
+
+    def deaf(self: Any, revision: int, _changes: Any) -> bool:
+        self._applied = revision
+        return False
+
+    _put(Memory, "apply", deaf)
+
+
+def gone_is_forgotten() -> None:
+    """I3: a holder whose stream has ended is no longer waited for, whatever its lease."""
+    _put(Grantor, "leave", lambda self, holder: self._holders.discard(holder))
+
+
+def renews_by_itself() -> None:
+    """I2: a process that has lost the register goes on, and trusts that the news come."""
+
+    async def never(self: Any) -> None:
+        while True:
+            nonce = self._lease.request(self._clock.now())
+            self._lease.grant(nonce, self._terms.length, self._ledger.applied, self._epoch or "")
+            await asyncio.sleep(self._terms.renewal_interval)
+
+    _put(Replica, "_renew", never)
+
+
+def lease_by_wall_clock() -> None:
+    """I2: leases are measured by the time of day."""
+    for module in (cached, system_clock):
+        _put(module, "_BOOT_CLOCK", time.CLOCK_REALTIME)
+
+
+def clock_sleeps() -> None:
+    """I2: leases are measured by a clock that stands still while the process is stopped, as
+    `CLOCK_MONOTONIC` does while the machine sleeps."""
+    clock = _SleepyClock()
+    for module in (cached, system_clock):
+        _put(module, "time", clock)
+
+
+class _SleepyClock:
+    """Stands in for the module `time`. Goes on only while a thread of this process does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown, self._looked = 0.0, time.monotonic()
+        self._pid = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def clock_gettime(self, _clock: int) -> float:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid = os.getpid()
+                threading.Thread(target=self._look_often, daemon=True).start()
+            now = time.monotonic()
+            # Nobody has looked for so long: the process cannot have been running.
+            self._shown += min(now - self._looked, 20 * _LOOK_SECONDS)
+            self._looked = now
+            return self._shown
+
+    def _look_often(self) -> None:
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            self.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def commits_are_relaxed() -> None:
+    """I1: the database may say that it has committed before it is on the disk."""
+    relaxed = engines._SESSION_SETTINGS.replace("ELSE 'on' END", "ELSE 'off' END")
+    _put(engines, "_SESSION_SETTINGS", relaxed)
+
+
+def renewal_is_no_write() -> None:
+    """I1: a renewal looks whether the process is on the register, and writes nothing."""
+
+    async def look(self: Any, process_id: str, _acknowledged: int, epoch: str) -> Standing:
+        async with self._transaction() as connection:
+            standing: Standing = await self._standing(connection)
+            mine = select(processes.c.process_id).where(processes.c.process_id == process_id)
+            if standing.epoch != epoch or (await connection.execute(mine)).first() is None:
+                raise StruckOff(process_id)
+            return standing
+
+    _put(SqlRegister, "renew", look)
+
+
+def counted_from_before_commit() -> None:
+    """I4: W counts from the beginning of the transaction."""
+    began: ContextVar[float] = ContextVar("began")
+    carry_out, wait = Mutations._carry_out, AuthorityFence.wait
+
+    async def timed(self: Any, work: Any) -> Any:
+        began.set(time.clock_gettime(time.CLOCK_BOOTTIME))
+        return await carry_out(self, work)
+
+    async def short(self: Any, revision: int, changes: Any) -> None:
+        left = began.get() + self._terms.wait - time.clock_gettime(time.CLOCK_BOOTTIME)
+        await asyncio.wait(
+            [asyncio.ensure_future(wait(self, revision, changes))], timeout=max(0.0, left)
+        )
+
+    _put(Mutations, "_carry_out", timed)
+    _put(AuthorityFence, "wait", short)
+
+
+def struck_off_too_soon() -> None:
+    """I4: whoever has been silent for a third of a lease is struck off."""
+    watch = Replica._watch
+
+    async def impatient(self: Any) -> None:
+        await watch(_Impatient(self))  # type: ignore[arg-type]
+
+    _put(Replica, "_watch", impatient)
+
+
+class _Impatient:
+    """A replica that has other terms."""
+
+    def __init__(self, replica: Any) -> None:
+        self.__dict__["replica"] = replica
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.replica, name)
+        return replace(found, length=found.length / 3) if name == "_terms" else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.replica, name, value)
+
+
+def struck_off_unseen() -> None:
+    """I4: whoever was silent is struck off, though it may have renewed meanwhile."""
+
+    async def strike_off(self: Any, process_id: str, _renewals: int) -> bool:
+        async with self._transaction() as connection:
+            struck = await connection.execute(
+                delete(processes).where(processes.c.process_id == process_id)
+            )
+            await connection.commit()
+        return bool(struck.rowcount)
+
+    _put(SqlRegister, "strike_off", strike_off)
+
+
+def returns_with_its_memory() -> None:
+    """I4: a process that registers anew keeps what it remembered."""
+
+    def start_at(self: Any, revision: int) -> None:
+        self._revision = revision
+        self._ahead.clear()
+
+    _put(fact_cache.FactCache, "start_at", start_at)
+
+
+def keeps_its_name() -> None:
+    """I4: a process registers under the name of its predecessor."""
+    name = hashlib.sha256(os.environ.get("KEYFENCE_LISTEN", "").encode()).hexdigest()[:24]
+    _put(membership, "_new_process_id", lambda: f"srv_{name}")
+
+
+def leaves_too_soon() -> None:
+    """I3: a process leaves the register while leases that it granted are alive."""
+
+    async def at_once(_self: Any) -> None:
+        return
+
+    _put(DownstreamHub, "wait_lost", at_once)
+
+
+def _put(owner: Any, name: str, what: Any) -> None:
+    if not hasattr(owner, name):
+        raise AttributeError(f"{owner}.{name} is no more: this build breaks nothing")
+    setattr(owner, name, what)
