@@ -117,14 +117,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
               "metadata": {"key_type": "publishable", "keys": "3"}}
     """
     ERROR_REASON_LIMIT_REACHED: _ErrorReason.ValueType  # 16
-    """RESOURCE_EXHAUSTED. A limit of the server was reached: calls under way, size of a
-    message, size of the metadata. Try again later, or with less.
+    """RESOURCE_EXHAUSTED. A limit of the server was reached: calls under way, streams,
+    holders. Try again later, or elsewhere.
 
     Example: {"reason": "LIMIT_REACHED", "domain": "keyfence", "metadata": {"limit": "concurrent_calls"}}
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 17
-    """UNAVAILABLE. The store cannot be reached, and the answer is not in memory.
-    Nothing was changed. Try again.
+    """UNAVAILABLE. The store, or the server upstream, cannot be reached, and memory may not
+    or cannot answer. Of a mutation it is not known whether it was made: make it again.
 
     Example: {"reason": "STORE_UNAVAILABLE", "domain": "keyfence"}
     """
@@ -324,14 +324,14 @@ Example: {"reason": "STILL_IN_USE", "domain": "keyfence",
           "metadata": {"key_type": "publishable", "keys": "3"}}
 """
 ERROR_REASON_LIMIT_REACHED: ErrorReason.ValueType  # 16
-"""RESOURCE_EXHAUSTED. A limit of the server was reached: calls under way, size of a
-message, size of the metadata. Try again later, or with less.
+"""RESOURCE_EXHAUSTED. A limit of the server was reached: calls under way, streams,
+holders. Try again later, or elsewhere.
 
 Example: {"reason": "LIMIT_REACHED", "domain": "keyfence", "metadata": {"limit": "concurrent_calls"}}
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 17
-"""UNAVAILABLE. The store cannot be reached, and the answer is not in memory.
-Nothing was changed. Try again.
+"""UNAVAILABLE. The store, or the server upstream, cannot be reached, and memory may not
+or cannot answer. Of a mutation it is not known whether it was made: make it again.
 
 Example: {"reason": "STORE_UNAVAILABLE", "domain": "keyfence"}
 """
