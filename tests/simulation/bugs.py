@@ -148,13 +148,6 @@ class KeepsOldFills(FactCache):
             load.applied_meanwhile.clear()
 
 
-class KeepsLoadsOfBefore(FactCache):
-    def clear(self) -> None:
-        loads, self._loads = self._loads, set()
-        super().clear()
-        self._loads = loads
-
-
 class KeepsDecisions(FactCache):
     def recall(self, digest: bytes) -> KeyFacts | None:
         return self._entries.get(digest)
@@ -259,10 +252,6 @@ BUGS: Final[dict[str, Bug]] = {
         lambda: Parts(register=NeverUnsettled),
     ),
     "I5-discard": Bug("fills are not held against changes", lambda: Parts(cache=KeepsOldFills)),
-    "I5-reset": Bug(
-        "a load from before a holder started afresh is kept",
-        lambda: Parts(cache=KeepsLoadsOfBefore),
-    ),
     "I5-sdk": Bug(
         "fills of the SDK are not held against changes",
         lambda: Parts(memory=KeepsOldFillsInTheSdk),

@@ -95,6 +95,7 @@ class Story:
         self.cast = Cast(self.world, self._time_fences)
         self.trouble = Trouble(self.world, self.cast, fate, another(), self._note, self._returned)
         self.keys = self.random.sample(range(KEYS), fate.keys)
+        self.hot_key = self.keys[0]
         self.violation: Violation | None = None
         self.under_way: dict[asyncio.Task[Any], Process] = {}
         self.at_commit: list[Callable[[], None]] = []
@@ -207,6 +208,7 @@ class Story:
     def _mutate_at(
         self, server: Server, name: str, mutation: Mutation, number: int
     ) -> asyncio.Task[None]:
+        self.hot_key = number
         task = server.process.start(self._mutate(server, name, mutation, number))
         self.under_way[task] = server.process
         task.add_done_callback(lambda done: self.under_way.pop(done, None))
@@ -276,8 +278,9 @@ class Story:
         for holder in self.cast.everyone():
             if process in (holder.process, holder.grantor and holder.grantor.process):
                 for longest in (0.01, 0.03, 0.1):
-                    check = partial(self._check, holder, self.random.choice(self.keys))
-                    self._in(self.random.random() * longest, check)
+                    is_hot = self.random.random() < 0.7
+                    key = self.hot_key if is_hot else self.random.choice(self.keys)
+                    self._in(self.random.random() * longest, partial(self._check, holder, key))
 
     def _check(self, holder: Participant, number: int) -> None:
         # Who has no lease has to ask for all, which is dear to simulate and shows little.

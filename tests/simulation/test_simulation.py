@@ -13,7 +13,7 @@ from simulation.bugs import BUGS
 from simulation.story import Story
 from simulation.telling import Tally, quietly, seed_that_finds
 
-SEEDS = 2500
+SEEDS = 2000
 """How many stories `pytest` tells if nobody says: about a minute's."""
 MOST_SEEDS_FOR_A_BUG = 10_000
 

@@ -172,12 +172,12 @@ class Trouble:
         return self._cast.server_above(victim) or self._random.choice(self._cast.servers)
 
     def _connections(self, victim: Participant) -> list[Connection]:
-        """One of its own, or all."""
+        """That to its grantor, or those from its holders, too."""
         connections = self._world.network.connections
-        own = [one for one in connections if victim.process in (one.client, one.server)]
-        if len(own) > 1 and self._random.random() < 0.5:
-            return [self._random.choice(own)]
-        return own
+        up = [one for one in connections if one.client is victim.process]
+        if up and self._random.random() < 0.5:
+            return up
+        return up + [one for one in connections if one.server is victim.process]
 
     def _among(self, ones: set[Process], process: Process) -> None:
         ones.add(process)
