@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from fence.torture.broken import BUILDS
@@ -41,11 +42,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if asked.every_broken or asked.broken:
         builds = BUILDS if asked.every_broken else asked.broken
-        missed = [
-            name for name in builds if not _catch(name, asked.seed, asked.seconds, asked.runs)
-        ]
-        _say(f"not caught: {', '.join(missed) or 'none'}")
-        return 1 if missed else 0
+        return _catch_all(builds, asked.seed, asked.seconds, asked.runs)
     return _torture(asked.seed, asked.seconds, asked.probes, _STORES[asked.store])
 
 
@@ -100,29 +97,42 @@ class _Total:
         _say(f"stale accepts: {stale}; refused though given: {len(verdict.violations) - stale}")
 
 
-def _catch(name: str, seed: int, seconds: float, runs: int) -> bool:
-    began, probes = time.monotonic(), 0
-    for one in range(seed, seed + runs):
-        try:
-            outcome = torture(one, seconds, broken=name)
-        except RuntimeError as error:
-            _say(f"{name:26} did not run: {error}")
-            return False
+def _catch_all(builds: Iterable[str], seed: int, seconds: float, runs: int) -> int:
+    rows, missed = [], []
+    for name in builds:
+        build = BUILDS[name]
+        caught = _catch(name, seed, seconds, runs)
+        if caught is None:
+            missed.append(name)
+        else:
+            probes, until = caught
+            rows.append(f"| {build.rule} | `{name}` | {build.what} | {probes:,} | {until:.1f} |")
+    _say("\n| rule | build | what it does | probes until caught | seconds |")
+    _say("\n".join(("|---|---|---|---:|---:|", *rows)))
+    _say(f"not caught: {', '.join(missed) or 'none'}")
+    return 1 if missed else 0
+
+
+def _catch(name: str, seed: int, seconds: float, runs: int) -> tuple[int, float] | None:
+    """Tortures a broken build. Returns how many probes and seconds of load it took."""
+    probes = 0
+    for number in range(runs):
+        outcome = torture(seed + number, seconds, broken=name)
         verdict = outcome.verdict
-        found = verdict.violations
-        if found:
-            first = min(found, key=lambda violation: violation.probe.returned)
-            where = sorted({outcome.holders[one.probe.holder].name for one in found})
+        if verdict.violations:
+            first = min(verdict.violations, key=lambda violation: violation.probe.returned)
+            where = sorted({outcome.holders[one.probe.holder].name for one in verdict.violations})
+            probes += verdict.before_first
+            until = number * seconds + verdict.seconds_before_first
             _say(
-                f"{name:26} caught after {probes + verdict.before_first} probes "
-                f"({(one - seed) * seconds + verdict.seconds_before_first:.1f} s under load, "
-                f"{time.monotonic() - began:.0f} s in all; seed {one}; {len(found)} violations in "
-                f"{verdict.total} probes of that run, at {', '.join(where)}); first: {first}",
+                f"{name:26} caught after {probes} probes ({until:.1f} s under load; "
+                f"{len(verdict.violations)} violations in {verdict.total} probes of that run, of "
+                f"seed {outcome.seed}, at {', '.join(where)}); first: {first}"
             )
-            return True
+            return probes, until
         probes += verdict.total
-    _say(f"{name:26} NOT CAUGHT in {probes} probes, {time.monotonic() - began:.0f} s")
-    return False
+    _say(f"{name:26} NOT CAUGHT in {probes} probes")
+    return None
 
 
 def _say(text: str) -> None:

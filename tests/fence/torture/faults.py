@@ -131,10 +131,12 @@ class Faults:
             self._heal(member.name, now + self._random.uniform(0.0, 1.5), member.start)
 
     def _end(self, member: Member | Worker, now: float) -> None:
-        # In order; who is not done in time is killed. A worker's parent does the rest.
+        # In order, which takes as long as the leases that were granted there. Who is not done
+        # in time is killed. A worker's parent does the rest.
         if self._claim(member.name, "end"):
             member.signal(signal.SIGTERM)
-            self._heal(member.name, now + self._duration(), member.start_anew)
+            patience = 1.5 * self._lease_seconds + self._random.uniform(0.0, 2.0)
+            self._heal(member.name, now + patience, member.start_anew)
 
     def _step_clock(self) -> None:
         clocks = self._fleet.clocks

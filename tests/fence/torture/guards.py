@@ -201,7 +201,7 @@ def remembers_decisions() -> None:
 
 
 def keyspaces_are_not_applied() -> None:
-    """A kind of change that somebody forgot."""
+    """I3: a kind of change, those of keyspaces, that somebody forgot to apply."""
     apply = fact_cache.FactCache.apply
 
     def forgetful(self: Any, revision: int, changes: Any) -> None:
@@ -211,7 +211,7 @@ def keyspaces_are_not_applied() -> None:
 
 
 def sidecar_does_not_apply() -> None:
-    """A sidecar that passes changes on, and goes on answering as before."""
+    """I3: a sidecar passes changes on, and goes on answering as before."""
 
     def deaf(self: Any, revision: int, _changes: Any) -> None:
         self._ledger.take(revision, [])
@@ -220,7 +220,7 @@ def sidecar_does_not_apply() -> None:
 
 
 def sdk_does_not_apply() -> None:
-    """A client's cache that acknowledges, and goes on answering as before."""
+    """I3: a client's cache acknowledges, and goes on answering as before."""
 
     def deaf(self: Any, revision: int, _changes: Any) -> bool:
         self._applied = revision
@@ -231,7 +231,7 @@ def sdk_does_not_apply() -> None:
 
 def gone_is_forgotten() -> None:
     """I3: a holder whose stream has ended is no longer waited for, whatever its lease."""
-    _put(Grantor, "leave", lambda self, holder: self._holders.discard(holder))
+    _put(Grantor, "leave", lambda self, holder: self._holders.pop(holder, None))
 
 
 def renews_by_itself() -> None:
