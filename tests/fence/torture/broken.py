@@ -115,9 +115,11 @@ BUILDS: Final[dict[str, Build]] = {
         _SILENT,
         _TO_SERVERS,
         favoured=("kill", "link"),
-        lease_seconds=4.0,
+        lease_seconds=8.0,
     ),
-    "repeated-is-not-fenced": Build("I4-repeat", guards.repeated_is_not_fenced, _SILENT),
+    "repeated-is-not-fenced": Build(
+        "I4-repeat", guards.repeated_is_not_fenced, _SILENT, lease_seconds=2.0
+    ),
     "fills-are-kept": Build("I5-discard", guards.fills_are_kept, (Mode.JITTER, Mode.SLOW)),
     "joins-loads": Build("I5-join", guards.joins_loads, (Mode.DEAF,), "database"),
     "outlives-its-grantor": Build("I6", guards.outlives_its_grantor, (Mode.BLACKHOLE,), "database"),
