@@ -104,7 +104,7 @@ class RunningServer:
         if self._reflection is not None:
             self._reflection.close()
         # Holders go elsewhere at once, instead of holding this process up.
-        self._hub.close_all()
+        self._hub.shut()
         if grace_seconds:
             # gRPC's core cancels calls that it has received and not handed over yet. In this
             # moment those that are on the way are handed over, and told why they are refused.
@@ -180,6 +180,7 @@ async def _start(
     watch = LeaseWatch(
         back.membership.is_live,
         back.membership.may_be_stale,
+        back.membership.stale_answers,
         health.set_serving,
         health.set_lease,
         settings.lease_terms(),

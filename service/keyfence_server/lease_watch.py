@@ -32,6 +32,7 @@ class LeaseWatch:
     Args:
         is_live: whether there is a lease.
         may_be_stale: whether checks are answered without one, if need be.
+        stale_answers: how many were, so far.
         set_serving: tells health whether the process serves.
         set_lease: tells health whether there is a lease.
 
@@ -45,6 +46,7 @@ class LeaseWatch:
         self,
         is_live: Callable[[], bool],
         may_be_stale: Callable[[], bool],
+        stale_answers: Callable[[], int],
         set_serving: Callable[[bool], None],
         set_lease: Callable[[bool], None],
         terms: LeaseTerms,
@@ -52,6 +54,7 @@ class LeaseWatch:
     ) -> None:
         self._is_live = is_live
         self._may_be_stale = may_be_stale
+        self._stale_answers = stale_answers
         self._set_serving = set_serving
         self._set_lease = set_lease
         self._terms = terms
@@ -62,7 +65,8 @@ class LeaseWatch:
         self._serves = False
         self._says_serving = False
         self._has_ended = False
-        self._warned_at: float | None = None
+        self._warned_at = float("-inf")
+        self._warned_of = 0
         self.losses = 0
         self.seconds_without = 0.0
 
@@ -83,9 +87,8 @@ class LeaseWatch:
         live = self._is_live()
         if live is not self._was_live:
             self._turn(live, now)
-        stale = not live and self._may_be_stale()
-        self._warn(stale, now)
-        serves = live or stale
+        self._warn(now)
+        serves = live or self._may_be_stale()
         if serves is not self._serves:
             self._serves = serves
             self._serves_since = now
@@ -96,7 +99,15 @@ class LeaseWatch:
     def _turn(self, live: bool, now: float) -> None:
         if not live:
             self.losses += 1
-            _log.warning("the lease has run out: nothing is answered from memory until it is back")
+            if self._may_be_stale():
+                _log.error(
+                    "the lease has run out: what nobody else can answer is answered from memory "
+                    "all the same, for as long as KEYFENCE_STALE_IF_ERROR says"
+                )
+            else:
+                _log.warning(
+                    "the lease has run out: nothing is answered from memory until it is back"
+                )
         elif self.losses:
             self.seconds_without += now - self._since
             _log.info("the lease is back", seconds_without=round(now - self._since, 1))
@@ -107,18 +118,17 @@ class LeaseWatch:
         self._was_live = live
         self._since = now
 
-    def _warn(self, stale: bool, now: float) -> None:
-        if stale and (self._warned_at is None or now - self._warned_at >= _WARNING_SECONDS):
-            self._warned_at = now
+    def _warn(self, now: float) -> None:
+        answers = self._stale_answers()
+        if answers > self._warned_of and now - self._warned_at >= _WARNING_SECONDS:
             _log.error(
-                "without a lease, and as KEYFENCE_STALE_IF_ERROR has it, checks are answered from "
-                "memory all the same: a key that was revoked since is accepted",
+                "checks were answered from memory without a lease, as KEYFENCE_STALE_IF_ERROR has "
+                "it: a key that was revoked since is accepted",
+                answers=answers - self._warned_of,
                 seconds_without=round(now - self._since, 1),
             )
-        elif not stale and self._warned_at is not None:
-            self._warned_at = None
-            if not self._was_live:
-                _log.error("the time of KEYFENCE_STALE_IF_ERROR is over: nothing is answered")
+            self._warned_of = answers
+            self._warned_at = now
 
     def _say(self, serving: bool) -> None:
         self._says_serving = serving

@@ -38,6 +38,7 @@ from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.replication import changes_from, keyspaces_from, lineage_from
+from keyfence_server.rpc.pipeline import StreamCall
 from keyfence_server.rpc.replication import ReplicationService
 from simulation.database import Database, SimulatedFeed, SimulatedRegister, SimulatedStore
 from simulation.loop import DriftingClock, Process, SimulatedLoop
@@ -49,7 +50,7 @@ SCOPE: Final = "vps:read"
 
 
 async def nothing() -> None:
-    """Whoever grants is registered already."""
+    """There is nothing to do."""
 
 
 class NoNotes:
@@ -139,10 +140,8 @@ class Grants:
     ) -> AsyncIterator[messages.SyncResponse]:
         """One holder's stream."""
 
-        async def reidentify() -> None:
-            """Operators are nobody's subject here."""
-
-        return self.service.sync(requests, self.world.operator, reidentify)
+        # Operators are nobody's subject here, and whoever stands has let everybody in.
+        return self.service.sync(requests, self.world.operator, StreamCall(nothing, nothing))
 
     async def fetch(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """Facts for those downstream."""

@@ -32,6 +32,10 @@ class StoreUnavailable(Exception):
     or, if a commit was under way, it is not known whether it took effect."""
 
 
+class StoreRefuses(StoreUnavailable):
+    """The store can be reached, and does not let this process know anything any more."""
+
+
 class Clock(Protocol):
     """The time, passed in so that tests can hold it."""
 

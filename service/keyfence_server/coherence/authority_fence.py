@@ -51,7 +51,7 @@ class AuthorityFence:
         # store has lost in a failover meanwhile must not be taken for a part of it.
         everyone_has_lost = self._clock.now() + self._terms.wait
         settled = asyncio.ensure_future(self._settled(revision))
-        timer = asyncio.ensure_future(self._clock.sleep_until(everyone_has_lost))
+        timer = asyncio.ensure_future(self._outlast(everyone_has_lost))
         try:
             await asyncio.wait((settled, timer), return_when=asyncio.FIRST_COMPLETED)
             if settled.done() and settled.exception() is not None:
@@ -74,6 +74,12 @@ class AuthorityFence:
         """A commit may have taken effect without our learning of it. The change log says
         so before the next lease counts; until then the present lease is as good as ever,
         since nobody was told that the mutation holds."""
+
+    async def _outlast(self, everyone_has_lost: float) -> None:
+        """Returns when time alone ends the fence. Others can have longer leases than this
+        process knows of, but not while it is registered itself, under its own terms."""
+        await self._replica.wait_for_lease()
+        await self._clock.sleep_until(everyone_has_lost)
 
     async def _settled(self, revision: int) -> bool:
         """Returns when everyone has acknowledged, here and elsewhere; False if no

@@ -90,6 +90,7 @@ class DownstreamHub:
         self._clock = clock
         self._own_lease_ends = own_lease_ends
         self._streams: dict[HolderStream, None] = {}
+        self._is_shut = False
         self.epoch = ""
         self.progress = Progress()
 
@@ -102,6 +103,8 @@ class DownstreamHub:
         """Takes in a holder that remembers nothing and has given up all earlier leases."""
         stream = HolderStream(self, self._grantor.join(holder_id))
         self._streams[stream] = None
+        if self._is_shut:
+            stream.end()
         return stream
 
     def close(self, stream: HolderStream) -> None:
@@ -123,6 +126,12 @@ class DownstreamHub:
         self.epoch = epoch
         self._grantor.restart(head)
         self.progress.announce()
+
+    def shut(self) -> None:
+        """Ends every stream, and those that are opened from now on: the process is about to
+        stop."""
+        self._is_shut = True
+        self.close_all()
 
     def close_all(self) -> None:
         """Ends every stream, from this side."""

@@ -100,7 +100,7 @@ class Register(Protocol):
     async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
         """Registers a process that remembers nothing.
 
-        It takes a shared lock on the head, so that a mutation in flight either finds
+        It takes the lock on the head, so that a mutation in flight either finds
         the newcomer in the register, or is in the head that the newcomer is given. An
         earlier registration of the process is replaced.
 

@@ -111,6 +111,12 @@ class Replica:
         """Whether acknowledgements count where the store stands now."""
         return standing.is_settled and standing.epoch == self._epoch
 
+    async def wait_for_lease(self) -> None:
+        """Returns when this process has a lease. Whoever has one was registered when it was
+        granted, so everybody else's terms were its own."""
+        while not self._lease.is_live(self._clock.now()):
+            await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)
+
     def acknowledged_by(self, process: RegisteredProcess) -> int:
         """The revision up to which another process has acknowledged, as far as is known."""
         return max(process.acknowledged, self._acknowledged_by.get(process.process_id, 0))
@@ -176,7 +182,11 @@ class Replica:
                 )
             except StruckOff:
                 _log.warning("struck_off", process_id=self.process_id)
-                await self._join()
+                try:
+                    await self._join()
+                except TermsDiffer as differ:
+                    _log.error("refused_by_the_others", why=str(differ))
+                    continue
                 await self.catch_up()
                 continue
             self._granted(nonce, standing)
@@ -234,13 +244,14 @@ class Replica:
             processes = await self._register.list_processes()
             # Not from before the question: a renewal can have come in while it was asked.
             now = self._clock.now()
-            seen = dict.fromkeys((one.process_id, one.renewals) for one in processes)
+            seen = {(one.process_id, one.renewals): one.terms for one in processes}
             self._silent_since = {
                 one: since for one, since in self._silent_since.items() if one in seen
             }
-            for one in seen:
+            for one, terms in seen.items():
                 since = self._silent_since.setdefault(one, now)
-                if now - since >= self._terms.wait and one[0] != self.process_id:
+                wait = self._terms.outlasting((terms,)).wait
+                if now - since >= wait and one[0] != self.process_id:
                     if await self._register.strike_off(*one):
                         _log.warning("process_struck_off", process_id=one[0])
                     self.progress.announce()

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from keyfence._holder.lease import HolderLease
 from keyfence_server.application import staleness
-from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ports import BootClock
@@ -104,6 +104,9 @@ class StaleIfError:
             try:
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     return await ask()
+            except StoreRefuses:
+                # Somebody can be asked, and has taken away this process's right to know.
+                raise
             except (StoreUnavailable, TimeoutError):
                 self._silent_until = self._clock.now() + _PAUSE_SECONDS
         recalled = recall()

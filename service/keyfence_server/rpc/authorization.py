@@ -52,6 +52,7 @@ class AuthorizationService:
                 "BatchCheckScope": self.batch_check_scope,
                 "WhoAmI": self.who_am_i,
             },
+            checks=frozenset({"Authenticate", "CheckScope", "BatchCheckScope"}),
             from_memory={
                 "Authenticate": self.authenticate_from_memory,
                 "CheckScope": self.check_scope_from_memory,

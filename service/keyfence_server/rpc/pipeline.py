@@ -43,8 +43,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Caller], Awaitable[Message]]
 FastHandler = Callable[[Any, Caller], bytes | None]
 RawHandler = Callable[[bytes, Context], Awaitable[bytes]]
-Reidentify = Callable[[], Awaitable[None]]
-StreamHandler = Callable[[AsyncIterator[Any], Caller, Reidentify], AsyncIterator[Message]]
 RawStreamHandler = Callable[[AsyncIterator[bytes], Context], AsyncIterator[bytes]]
 
 _ACCESS_WITHOUT_SCOPE: Final = (options_pb2.ACCESS_ANY_CREDENTIAL, options_pb2.ACCESS_PUBLIC)
@@ -53,6 +51,24 @@ _BEARER: Final = "bearer "
 _ALERTS_PER_SECOND: Final = 10
 
 _log = structlog.get_logger("keyfence.rpc")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCall:
+    """What the handler of a stream can do about the call.
+
+    Attributes:
+        reidentify: raises `Unauthenticated` when the caller's credential passes no more.
+        let_in: tells the caller that it is served, before anything is said. It may have to
+            give something up first, and does so only for a server that has let it in.
+            Raises `DomainError` if the server is about to stop.
+    """
+
+    reidentify: Callable[[], Awaitable[None]]
+    let_in: Callable[[], Awaitable[None]]
+
+
+StreamHandler = Callable[[AsyncIterator[Any], Caller, StreamCall], AsyncIterator[Message]]
 
 
 class UndeclaredAccess(Exception):
@@ -90,11 +106,12 @@ class Service:
 
     Attributes:
         handlers: by the RPC's name.
-        stream_handlers: those of RPCs that stream both ways, likewise. They are given
-            what raises `Unauthenticated` when the caller's credential passes no more.
+        stream_handlers: those of RPCs that stream both ways, likewise.
         requirements: of RPCs whose descriptor is not ours to say so in, by name.
         from_memory: what is asked before an RPC's handler, likewise: the encoded answer,
             if there is one that needs nobody to be waited for.
+        checks: the names of those RPCs that may be answered to a caller whose credential may
+            have been revoked, where an operator has asked for stale answers. They say so.
     """
 
     descriptor: ServiceDescriptor
@@ -102,6 +119,7 @@ class Service:
     stream_handlers: Mapping[str, StreamHandler] = field(default_factory=dict)
     requirements: Mapping[str, Requirement] = field(default_factory=dict)
     from_memory: Mapping[str, FastHandler] = field(default_factory=dict)
+    checks: frozenset[str] = frozenset()
 
 
 def read_requirement(method: MethodDescriptor) -> Requirement:
@@ -175,7 +193,16 @@ class Pipeline:
             raise UndeclaredAccess(f"{name} streams one way, which this pipeline does not")
         handler = service.handlers[method.name]
         fast = service.from_memory.get(method.name, _not_from_memory)
-        run = self._run(name, method, handler, fast, requirement, stats, failures)
+        run = self._run(
+            name,
+            method,
+            handler,
+            fast,
+            requirement,
+            stats,
+            failures,
+            needs_fresh_caller=method.name not in service.checks,
+        )
         return grpc.unary_unary_rpc_method_handler(
             self._tracing.traced(name, run) if self._tracing is not None else run
         )
@@ -212,13 +239,16 @@ class Pipeline:
             async def reidentify() -> None:
                 await identify()
 
+            async def let_in() -> None:
+                if gate.refusal is not None:
+                    raise DomainError(gate.refusal.message, reason=gate.refusal.reason)
+                await context.send_initial_metadata(_LET_IN)
+
             try:
                 caller = await identify()
                 _require_fresh()
-                # Whoever called may have to give something up before it says anything, and
-                # does so only for a server that has let it in.
-                await context.send_initial_metadata(_LET_IN)
-                async for response in handler(decoded(raw), caller, reidentify):
+                call = StreamCall(reidentify, let_in)
+                async for response in handler(decoded(raw), caller, call):
                     yield response.SerializeToString()
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, error, started)
@@ -235,6 +265,8 @@ class Pipeline:
         requirement: Requirement,
         stats: MethodStats,
         failures: _Failures,
+        *,
+        needs_fresh_caller: bool,
     ) -> RawHandler:
         authorize = _authorizer(requirement, name)
         # A mutation is told its request id in any case, is audited and logged under it.
@@ -279,7 +311,7 @@ class Pipeline:
                         if not mutates:
                             request_id = request_ids.find_request_id(metadata)
                         caller = await identify(credential, request_id=request_id, peer=peer)
-                    if mutates:
+                    if needs_fresh_caller:
                         _require_fresh()
                 authorize(caller)
                 request = decode(raw)

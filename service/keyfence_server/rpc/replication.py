@@ -38,7 +38,7 @@ from keyfence_server.rpc.convert.keys import key_of
 from keyfence_server.rpc.convert.keyspaces import keyspace_of
 from keyfence_server.rpc.convert.replication import uses_from
 from keyfence_server.rpc.convert.times import timestamp_of
-from keyfence_server.rpc.pipeline import Reidentify, Service
+from keyfence_server.rpc.pipeline import Service, StreamCall
 
 _HOLDER_ID_LENGTH: Final = range(16, 65)
 MAX_HOLDERS: Final = 10_000
@@ -99,10 +99,9 @@ class ReplicationService:
         self,
         requests: AsyncIterator[messages.SyncRequest],
         caller: Caller,
-        reidentify: Reidentify,
+        call: StreamCall,
     ) -> AsyncIterator[messages.SyncResponse]:
         """Keeps one holder in step until it goes, or until its credential does."""
-        hello = await _hello(requests)
         if len(self._holders) >= MAX_HOLDERS:
             raise DomainError(
                 f"{MAX_HOLDERS} holders are connected already; connect to another server",
@@ -110,11 +109,13 @@ class ReplicationService:
                 limit="holders",
             )
         await self._before_granting()
+        await call.let_in()
+        hello = await _hello(requests)
         # A holder's id counts together with its credential, so that nobody can speak for
         # the holder of another.
         stream = self._hub.open(f"{caller.credential_id}/{hello.holder_id}")
         self._holders[stream] = hello
-        reading = asyncio.create_task(_take_renewals(stream, requests, reidentify))
+        reading = asyncio.create_task(_take_renewals(stream, requests, call))
         # Cheaper than to wait for both anew at each message, of which there are thousands.
         reading.add_done_callback(lambda _: stream.end())
         try:
@@ -244,14 +245,14 @@ async def _hello(requests: AsyncIterator[messages.SyncRequest]) -> messages.Hell
 
 
 async def _take_renewals(
-    stream: HolderStream, requests: AsyncIterator[messages.SyncRequest], reidentify: Reidentify
+    stream: HolderStream, requests: AsyncIterator[messages.SyncRequest], call: StreamCall
 ) -> None:
     async for request in requests:
         if request.WhichOneof("message") != "renew":
             raise InvalidInput.field("renew", "only the first message of the stream is not this")
         if request.renew.nonce:
             # A holder whose credential is revoked gets no more leases.
-            await reidentify()
+            await call.reidentify()
         stream.renew(request.renew.nonce, request.renew.applied_revision)
 
 

@@ -12,16 +12,18 @@ import grpc
 from keyfence import Tls, _rpcs
 from keyfence._connection import Connection
 from keyfence._holder.dial import Dialer
-from keyfence._holder.session import GrpcStream, StreamBroken
+from keyfence._holder.session import GrpcStream, Refused, StreamBroken, Unreachable
 from keyfence._rpcs import Request, Response, Rpc
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 
 # Half of what clients wait for a check, so that they hear why they get none.
 _CALL_SECONDS: Final = 1.0
 _ANSWERING: Final = float("-inf")
-_SILENCE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_REFUSED: Final = "the server upstream does not accept this process's credential"
+_DETAILS: Final = "grpc-status-details-bin"
 
 
 class Upstream:
@@ -56,6 +58,7 @@ class Upstream:
         )
 
         self._is_reachable = True
+        self._is_refused = False
         self._connections = 0
         self._silent_until = _ANSWERING
 
@@ -68,10 +71,12 @@ class Upstream:
         """A new `Sync` call. Raises `StreamBroken`."""
         try:
             stream = await self._dialer.open_stream()
-        except StreamBroken:
-            self._is_reachable = False
+        except StreamBroken as broken:
+            self._is_reachable = not isinstance(broken, Unreachable)
+            self._is_refused = isinstance(broken, Refused)
             raise
         self._is_reachable = True
+        self._is_refused = False
         self._connections += 1
         self._silent_until = _ANSWERING
         return stream
@@ -104,6 +109,8 @@ class Upstream:
         # Whoever keeps the stream goes on trying, and says when there is somebody again.
         if not self._is_reachable:
             raise StoreUnavailable("no server upstream can be reached")
+        if self._is_refused:
+            raise StoreRefuses(_REFUSED)
         # After a question without an answer, one at a time finds out whether that is still
         # so. The others would wait for their whole deadline to learn the same, and so would
         # the repetition of a check that has just waited.
@@ -117,8 +124,10 @@ class Upstream:
             response = await self._dialer.ask(rpc, request, _CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
             # What the other side says is not repeated: it may quote the request.
+            if error.code() in _REFUSALS:
+                raise StoreRefuses(_REFUSED) from None
             reason = error.code().name
-            is_silent = error.code() in _SILENCE
+            is_silent = _is_silence(error)
         except grpc.aio.UsageError:
             reason = "the connection was closed"
             is_silent = True
@@ -129,3 +138,12 @@ class Upstream:
         if connection == self._connections:
             self._silent_until = time.monotonic() + _CALL_SECONDS if is_silent else _ANSWERING
         raise StoreUnavailable(f"the server upstream does not answer: {reason}")
+
+
+def _is_silence(error: grpc.aio.AioRpcError) -> bool:
+    """Whether there was no answer. A server that says why it cannot answer this question may
+    well answer the next one."""
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return True
+    details = (name for name, _ in error.trailing_metadata() or ())
+    return error.code() is grpc.StatusCode.UNAVAILABLE and _DETAILS not in details

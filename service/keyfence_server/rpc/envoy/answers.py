@@ -90,8 +90,9 @@ class Admissions:
         return message
 
 
-def denial(answer: HttpAnswer, reason: Reason, facts: KeyFacts | None) -> Any:
-    """The answer that denies a request, with what its sender gets to see."""
+def denial(answer: HttpAnswer, reason: Reason, facts: KeyFacts | None, *, stale: bool) -> Any:
+    """The answer that denies a request, with what its sender gets to see. That the verdict
+    may be out of date is for the access log."""
     message = CheckResponse()
     message.status.code = _CODES.get(reason, code_pb2.UNAUTHENTICATED)
     denied = message.denied_response
@@ -100,6 +101,8 @@ def denial(answer: HttpAnswer, reason: Reason, facts: KeyFacts | None) -> Any:
     for name, value in answer.headers:
         _set(denied.headers, name, value)
     message.dynamic_metadata.CopyFrom(_metadata(reason, facts))
+    if stale:
+        message.dynamic_metadata.update({"stale": True})
     return message
 
 

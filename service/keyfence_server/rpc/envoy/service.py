@@ -64,6 +64,7 @@ class EnvoyAuthorization:
             external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"],
             {"Check": self.check},
             requirements={"Check": _REQUIREMENT},
+            checks=frozenset({"Check"}),
         )
 
     async def check(self, request: Any, caller: Caller) -> Any:
@@ -131,7 +132,7 @@ class EnvoyAuthorization:
                 rate_limit=verdict.rate_limit,
             )
         )
-        return denial(answer, verdict.reason, verdict.facts)
+        return denial(answer, verdict.reason, verdict.facts, stale=staleness.is_noted())
 
     def _count(self, verdict: Verdict) -> None:
         facts = verdict.facts

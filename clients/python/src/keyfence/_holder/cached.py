@@ -35,6 +35,7 @@ from keyfence.v1 import replication_service_pb2 as messages
 # macOS has no clock of that name; its monotonic one goes on while the machine sleeps.
 _BOOT_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _KEYSPACES_SECONDS: Final = 5.0
+_KEYSPACES_PAUSE_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 5.0
 
 _log = logging.getLogger("keyfence")
@@ -286,6 +287,9 @@ class LocalChecks:
         while wanted is not None:
             await wanted.wait()
             wanted.clear()
+            if not self._lease.has_started:
+                # It is wanted again when there is a lease.
+                continue
             fill = self._memory.begin_fill()
             request = messages.FetchKeyspacesRequest(at_least_revision=fill.started_at)
             try:
@@ -297,6 +301,7 @@ class LocalChecks:
                 wanted.set()
                 continue
             if not self._memory.end_keyspaces_fill(fill, response):
+                await asyncio.sleep(_KEYSPACES_PAUSE_SECONDS)
                 wanted.set()
 
     def close(self) -> None:

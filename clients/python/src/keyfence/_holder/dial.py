@@ -15,7 +15,7 @@ from typing import Any, Final
 import grpc
 
 from keyfence._connection import Connection
-from keyfence._holder.session import GrpcStream, StreamBroken
+from keyfence._holder.session import GrpcStream, Refused, StreamBroken, Unreachable
 from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import checked_token
 from keyfence.v1 import replication_service_pb2 as messages
@@ -24,6 +24,7 @@ _CONNECT_SECONDS: Final = 2.0
 _SYNC: Final = "/keyfence.v1.ReplicationService/Sync"
 LET_IN: Final = "x-keyfence-let-in"
 """A header of the answer, which a refusal does not have."""
+_REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _STREAM_ERRORS: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, ValueError)
 
 
@@ -50,9 +51,11 @@ class Dialer:
         connection = self._connections[self._next % len(self._connections)]
         self._next += 1
         channel = _channel(connection)
+        is_ready = False
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await channel.channel_ready()
+                is_ready = True
                 call = channel.stream_stream(
                     _SYNC,
                     request_serializer=messages.SyncRequest.SerializeToString,
@@ -61,9 +64,14 @@ class Dialer:
                 await _let_in(call)
         except BaseException as error:
             await channel.close()
-            if isinstance(error, TimeoutError):
-                raise StreamBroken(f"{connection.target} cannot be reached") from None
-            raise
+            if not isinstance(error, TimeoutError):
+                raise
+            if not is_ready:
+                raise Unreachable(f"{connection.target} cannot be reached") from None
+            raise StreamBroken(
+                f"{connection.target} takes connections and does not answer streams, or something "
+                f"in between keeps back the header {LET_IN}"
+            ) from None
         before, self._current = self._current, (connection, channel)
         if before is not None:
             await before[1].close()
@@ -111,7 +119,8 @@ async def _let_in(call: Any) -> None:
         answered = ()
     if not any(name == LET_IN for name, _ in answered or ()):
         code = await call.code()
-        raise StreamBroken(f"the server refuses the stream: {code.name}")
+        kind = Refused if code in _REFUSALS else StreamBroken
+        raise kind(f"the server refuses the stream: {code.name}")
 
 
 def _channel(connection: Connection) -> grpc.aio.Channel:

@@ -84,6 +84,15 @@ class StreamBroken(Exception):
     """The stream has ended: it, or another, may be opened again."""
 
 
+class Unreachable(StreamBroken):
+    """No connection could be made."""
+
+
+class Refused(StreamBroken):
+    """The grantor does not let this holder in, whatever it tries: its credential is not, or
+    no more, good for it."""
+
+
 class HolderSession:
     """Keeps a holder in step with its grantor, over one stream after another."""
 
