@@ -216,7 +216,9 @@ class HolderSession:
         ttl = lease.ttl.seconds + lease.ttl.nanos / 1e9
         if ttl <= 0:
             return
-        # Nothing is awaited in here, so nobody answers between the grant and the forgetting.
+        # Nothing is awaited in here, so nobody on this event loop answers between the grant and
+        # the forgetting. An SDK's other threads may, and find nothing: memory was emptied when
+        # the stream was opened, and one stream serves one epoch.
         if self._lease.grant(lease.nonce, ttl, lease.head_revision, lease.epoch):
             self._listener.forget_everything(lease.head_revision, lease.epoch)
         self._interval = max(_SHORTEST_INTERVAL_SECONDS, ttl / _RENEWALS_PER_LEASE)
