@@ -12,7 +12,8 @@ import pytest
 
 from keyfence_server.application.ports import Change, ChangeKind
 from keyfence_server.coherence import replica as module
-from simulation.database import Database
+from keyfence_server.coherence.terms import LeaseTerms
+from simulation.database import Database, SimulatedRegister
 from simulation.loop import SimulatedLoop
 from simulation.network import Network
 from simulation.subjects import OPERATOR, PEPPER_BOX, at_first
@@ -173,5 +174,23 @@ def test_news_of_another_timeline_is_not_taken_in() -> None:
         await asyncio.sleep(0.2)
         assert server.replica.applied == 0
         assert server.replica._acknowledged_by == {}
+
+    played(play)
+
+
+def test_whoever_has_longer_leases_is_waited_for_as_long_as_they_last() -> None:
+    """A process that is struck off unawares may find others on the register when it comes back,
+    under terms that it would not be let in with. Its own W bounds none of their leases."""
+
+    async def play(stage: Stage) -> None:
+        server = stage.server()
+        await asyncio.sleep(0.2)
+        register = SimulatedRegister(stage.database, server.process)
+        register.insert("stranger", LeaseTerms(30.0, 0.0, 0.0))
+        began = stage.loop.time()
+        await server.process.start(server.fence.wait(stage.commit(*keys(1)), keys(1)))
+        assert stage.loop.time() - began >= 30.0
+        await asyncio.sleep(5.0)
+        assert "stranger" not in stage.database.contents.processes
 
     played(play)

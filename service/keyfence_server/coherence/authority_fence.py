@@ -27,6 +27,30 @@ _RETRY_SECONDS: Final = 0.1
 _log = structlog.get_logger("keyfence.coherence")
 
 
+class _Bound:
+    """When every lease from before a commit has run out.
+
+    All who are registered have the same terms. So W is known to whoever has had a lease since
+    the commit, being registered itself, and to whoever has read the register since. A process
+    that was struck off unawares knows nothing of those who came after it.
+    """
+
+    def __init__(self, committed_by: float, terms: LeaseTerms) -> None:
+        self._committed_by = committed_by
+        self._terms = terms
+        self.is_certain = False
+
+    @property
+    def everyone_has_lost(self) -> float:
+        """By the clock that the commit's moment was read from."""
+        return self._committed_by + self._terms.wait
+
+    def take(self, roll: Roll) -> None:
+        """Takes note of the register, as it was after the commit."""
+        self._terms = self._terms.outlasting(one.terms for one in roll.processes)
+        self.is_certain = True
+
+
 class AuthorityFence:
     """Implements the port `Fence` for one of several processes."""
 
@@ -49,9 +73,9 @@ class AuthorityFence:
         latest."""
         # This process too learns of the changes from the feed or the change log: what the
         # store has lost in a failover meanwhile must not be taken for a part of it.
-        everyone_has_lost = self._clock.now() + self._terms.wait
-        settled = asyncio.ensure_future(self._settled(revision))
-        timer = asyncio.ensure_future(self._outlast(everyone_has_lost))
+        bound = _Bound(self._clock.now(), self._terms)
+        settled = asyncio.ensure_future(self._settled(revision, bound))
+        timer = asyncio.ensure_future(self._outlast(bound))
         try:
             await asyncio.wait((settled, timer), return_when=asyncio.FIRST_COMPLETED)
             if settled.done() and settled.exception() is not None:
@@ -75,13 +99,14 @@ class AuthorityFence:
         so before the next lease counts; until then the present lease is as good as ever,
         since nobody was told that the mutation holds."""
 
-    async def _outlast(self, everyone_has_lost: float) -> None:
-        """Returns when time alone ends the fence. Others can have longer leases than this
-        process knows of, but not while it is registered itself, under its own terms."""
-        await self._replica.wait_for_lease()
-        await self._clock.sleep_until(everyone_has_lost)
+    async def _outlast(self, bound: _Bound) -> None:
+        """Returns when time alone ends the fence."""
+        while not bound.is_certain and not self._replica.has_lease():
+            await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)
+        while self._clock.now() < bound.everyone_has_lost:
+            await self._clock.sleep_until(bound.everyone_has_lost)
 
-    async def _settled(self, revision: int) -> bool:
+    async def _settled(self, revision: int, bound: _Bound) -> bool:
         """Returns when everyone has acknowledged, here and elsewhere; False if no
         acknowledgement counts now."""
         owing: set[str] | None = None
@@ -89,6 +114,7 @@ class AuthorityFence:
             # Read after the commit. Who has registered since was given a head that is as
             # new, and who is gone from the register has lost or given up its lease.
             roll = await self._read_roll()
+            bound.take(roll)
             if not self._replica.may_trust(roll.standing):
                 return False
             others = [

@@ -111,11 +111,9 @@ class Replica:
         """Whether acknowledgements count where the store stands now."""
         return standing.is_settled and standing.epoch == self._epoch
 
-    async def wait_for_lease(self) -> None:
-        """Returns when this process has a lease. Whoever has one was registered when it was
-        granted, so everybody else's terms were its own."""
-        while not self._lease.is_live(self._clock.now()):
-            await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)
+    def has_lease(self) -> bool:
+        """Whether this process has a lease at this moment, and so is on the register."""
+        return self._lease.is_live(self._clock.now())
 
     def acknowledged_by(self, process: RegisteredProcess) -> int:
         """The revision up to which another process has acknowledged, as far as is known."""
