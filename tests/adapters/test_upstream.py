@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import pytest
 
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
-from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
+
+ASKED: Final = messages.FetchKeyspacesRequest()
 
 
 class Silent(grpc.GenericRpcHandler):
@@ -30,22 +34,61 @@ class Silent(grpc.GenericRpcHandler):
         return b""
 
 
+class Answering(grpc.GenericRpcHandler):
+    """Answers every call with an error, and why."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self.calls = 0
+        self._code = code
+
+    def service(self, handler_call_details: Any) -> Any:
+        del handler_call_details
+        return grpc.unary_unary_rpc_method_handler(self._fail)
+
+    async def _fail(self, _request: bytes, context: Any) -> bytes:
+        self.calls += 1
+        await context.abort(self._code, "why", (("grpc-status-details-bin", b"why"),))
+        return b""
+
+
+@asynccontextmanager
+async def upstream_of(handler: grpc.GenericRpcHandler, path: Path) -> AsyncIterator[Upstream]:
+    server = grpc.aio.server(handlers=[handler])
+    server.add_insecure_port(f"unix:{path}/s")
+    await server.start()
+    upstream = Upstream([f"unix:{path}/s"], token="kfop_any", tls=None, insecure_plaintext=False)
+    yield upstream
+    await upstream.close()
+    await server.stop(None)
+
+
 async def test_after_a_silence_the_next_question_is_not_put(tmp_path: Path) -> None:
     """A client repeats a check that it got no answer to, within one deadline. Two waits would
     use that up, and the caller would hear of a deadline and not of what is wrong."""
     silent = Silent()
-    server = grpc.aio.server(handlers=[silent])
-    server.add_insecure_port(f"unix:{tmp_path}/s")
-    await server.start()
-    upstream = Upstream(
-        [f"unix:{tmp_path}/s"], token="kfop_any", tls=None, insecure_plaintext=False
-    )
-    request = messages.FetchKeyspacesRequest()
-    with pytest.raises(StoreUnavailable, match="DEADLINE_EXCEEDED"):
-        await upstream.fetch_keyspaces(request)
-    for _ in range(3):
-        with pytest.raises(StoreUnavailable, match="did not answer the last question"):
-            await upstream.fetch_keyspaces(request)
+    async with upstream_of(silent, tmp_path) as upstream:
+        with pytest.raises(StoreUnavailable, match="DEADLINE_EXCEEDED"):
+            await upstream.fetch_keyspaces(ASKED)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="did not answer the last question"):
+                await upstream.fetch_keyspaces(ASKED)
     assert silent.calls == 1
-    await upstream.close()
-    await server.stop(None)
+
+
+async def test_a_server_that_cannot_answer_one_question_is_asked_the_next(tmp_path: Path) -> None:
+    """Else one limited key whose limit cannot be counted would keep all others out."""
+    answering = Answering(grpc.StatusCode.UNAVAILABLE)
+    async with upstream_of(answering, tmp_path) as upstream:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
+                await upstream.fetch_keyspaces(ASKED)
+    assert answering.calls == 3
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED]
+)
+async def test_a_refusal_is_told_from_silence(tmp_path: Path, code: grpc.StatusCode) -> None:
+    async with upstream_of(Answering(code), tmp_path) as upstream:
+        with pytest.raises(StoreRefuses):
+            await upstream.fetch_keyspaces(ASKED)

@@ -11,7 +11,7 @@ from coherence.watched_store import WatchedStore
 from keyfence._holder.lease import HolderLease
 from keyfence_server.application import staleness
 from keyfence_server.application.create_key import MadeKey
-from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.stale_if_error import StaleIfError
@@ -98,6 +98,23 @@ async def test_what_memory_lacks_is_not_made_up(stage: Stage, authority: Authori
     stage.watched.is_away = True
     stage.time += LEASE
     assert await stage.reason(never_seen) == "unavailable"
+
+
+async def test_whoever_is_refused_says_nothing(stage: Stage, made: MadeKey) -> None:
+    """A process whose own credential is revoked can ask: it is told that it may not know."""
+    stage.time += LEASE
+    for _ in range(3):
+        stage.watched.fail_next_snapshot(StoreRefuses("no"))
+        assert await stage.reason(made) == "unavailable"
+    assert not staleness.is_noted()
+
+
+async def test_that_a_text_looks_like_no_key_is_not_said_from_memory(stage: Stage) -> None:
+    """Its keyspace may be new."""
+    stage.watched.is_away = True
+    stage.time += LEASE
+    with pytest.raises(StoreUnavailable):
+        await stage.presented.find("looks_like_nothing_that_is_known_here")
 
 
 async def test_whoever_has_given_up_its_lease_has_nothing_to_say(

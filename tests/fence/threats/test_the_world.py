@@ -96,8 +96,13 @@ async def test_25_stale_answers_are_checks_alone(
             async with asyncio.timeout(20):
                 while not (await client.call("Authenticate", api_key=made.api_key)).stale:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            refusal = await client.refusal("RevokeKey", key_id=made.key.key_id)
-            assert refusal.reason == "STORE_UNAVAILABLE"
+            for rpc, fields in (
+                ("RevokeKey", {"key_id": made.key.key_id}),
+                ("GetKey", {"key_id": made.key.key_id}),
+                ("WhoAmI", {}),
+            ):
+                refusal = await client.refusal(rpc, **fields)
+                assert refusal.reason == "STORE_UNAVAILABLE", rpc
             assert (await client.call("Authenticate", api_key=made.api_key)).authenticated
     distant.come_back()
     async with asyncio.timeout(30):
