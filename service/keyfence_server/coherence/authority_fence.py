@@ -35,10 +35,10 @@ class _Bound:
     that was struck off unawares knows nothing of those who came after it.
     """
 
-    def __init__(self, committed_by: float, terms: LeaseTerms) -> None:
+    def __init__(self, committed_by: float, terms: LeaseTerms, *, is_certain: bool) -> None:
         self._committed_by = committed_by
         self._terms = terms
-        self.is_certain = False
+        self.is_certain = is_certain
 
     @property
     def everyone_has_lost(self) -> float:
@@ -73,7 +73,7 @@ class AuthorityFence:
         latest."""
         # This process too learns of the changes from the feed or the change log: what the
         # store has lost in a failover meanwhile must not be taken for a part of it.
-        bound = _Bound(self._clock.now(), self._terms)
+        bound = _Bound(self._clock.now(), self._terms, is_certain=self._replica.has_lease())
         settled = asyncio.ensure_future(self._settled(revision, bound))
         timer = asyncio.ensure_future(self._outlast(bound))
         try:
