@@ -1,7 +1,7 @@
 """What the fence costs, what it costs under a fault, and what it saves.
 
 Everything that is compared is measured in one run and in turn, on the same machine. What
-each figure means, and how it is got, is in docs/torture.md.
+each figure means, and how it is got, is in docs/performance.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Each takes one guard away, in a subclass that the simulation alone uses.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -101,6 +101,9 @@ class WithoutDrift(LeaseTerms):
     def wait(self) -> float:
         return self.length
 
+    def outlasting(self, others: Iterable[LeaseTerms]) -> LeaseTerms:
+        return self
+
 
 class OutlivesItsGrantor(LeaseTerms):
     def nested(self, remaining: float) -> float:
@@ -118,6 +121,9 @@ class _Impatient(LeaseTerms):
     @property
     def wait(self) -> float:
         return self.length / 3
+
+    def outlasting(self, others: Iterable[LeaseTerms]) -> LeaseTerms:
+        return self
 
 
 class LeavesAtOnce(Replica):

@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final
@@ -337,6 +337,13 @@ def struck_off_too_soon() -> None:
     _put(Replica, "_watch", impatient)
 
 
+class _ShortTerms(LeaseTerms):
+    """Terms that nobody else's are longer than."""
+
+    def outlasting(self, others: Iterable[LeaseTerms]) -> LeaseTerms:
+        return self
+
+
 class _Impatient:
     """A replica that has other terms."""
 
@@ -345,7 +352,9 @@ class _Impatient:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.replica, name)
-        return replace(found, length=found.length / 3) if name == "_terms" else found
+        if name == "_terms":
+            return _ShortTerms(found.length / 3, found.drift, found.slack)
+        return found
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.replica, name, value)
