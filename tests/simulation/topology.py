@@ -66,7 +66,11 @@ class NoNotes:
 
 @dataclass(kw_only=True)
 class Parts:
-    """What the processes are made of. A seeded bug puts another class in the place of one."""
+    """What the processes are made of. A seeded bug puts another class in the place of one.
+
+    Attributes:
+        keeps_names: whether whoever comes in the place of a server registers as that one.
+    """
 
     lease: type[HolderLease] = HolderLease
     session: type[HolderSession] = HolderSession
@@ -81,6 +85,7 @@ class Parts:
     fence: type[AuthorityFence] = AuthorityFence
     terms: type[LeaseTerms] = LeaseTerms
     register: type[SimulatedRegister] = SimulatedRegister
+    keeps_names: bool = False
 
 
 @dataclass(kw_only=True)
