@@ -221,7 +221,7 @@ def _services(
             back.membership.hub,
             back.membership.source,
             PresentedKeys(back.membership.source, back.digests),
-            back.register,
+            back.list_processes,
             SystemBootClock(),
             back.notes,
             grantor_id=back.membership.process_id,
