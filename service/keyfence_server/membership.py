@@ -30,7 +30,7 @@ from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
-from keyfence_server.coherence.leased_facts import LeasedFacts
+from keyfence_server.coherence.leased_facts import AwaitedLease, LeasedFacts, asking
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Feed, Register
 from keyfence_server.coherence.replica import ListProcesses, Replica
@@ -175,7 +175,8 @@ def among_others(
         await replica.start()
         resources.push_async_callback(replica.stop)
 
-    source = LeasedFacts(cache, lease, store, clock)
+    without_lease = AwaitedLease(cache, lease, clock, replica.lease_moved, terms.length)
+    source = LeasedFacts(cache, lease, clock, without_lease)
     return AuthorityMembership(
         process_id=process_id,
         source=source,
@@ -227,7 +228,7 @@ def downstream_of(
 
         resources.push_async_callback(end)
 
-    source = LeasedFacts(cache, lease, store, clock)
+    source = LeasedFacts(cache, lease, clock, asking(store))
     return Membership(
         process_id=process_id,
         source=source,

@@ -171,6 +171,26 @@ async def test_a_sidecar_allows_for_what_its_grantor_takes_clocks_to_drift_by(
         assert hub.grantor.settles_by(6) == pytest.approx(clock.now() + lasts)
 
 
+async def test_a_holder_whose_own_credential_changes_is_waited_out(
+    hub: DownstreamHub, clock: Hand
+) -> None:
+    """It would acknowledge that its credential is revoked, and go on answering with it: nobody
+    checks that in its process."""
+    concerned = hub.open("a", lambda change: change.subject == "key_1")
+    other = hub.open("b", lambda change: change.subject == "key_2")
+    for stream in (concerned, other):
+        stream.renew(1, 5)
+    hub.push(6, [CHANGE])
+    assert isinstance(await concerned.next_message(), LeaseToSend)
+    with pytest.raises(StreamEnded):
+        await concerned.next_message()
+    other.renew(0, 6)
+    concerned.renew(0, 6)
+    assert hub.settled() == 5
+    await clock.move(2.1)
+    assert hub.settled() == 6
+
+
 # The holder's session, in time that is made up.
 
 

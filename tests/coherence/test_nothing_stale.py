@@ -482,3 +482,19 @@ async def test_the_answer_reflects_the_revision_that_it_names(authority: Authori
     verdict = await authority.check(made, "vps:read", at_least_revision=done.revision)
     assert verdict.revision >= done.revision
     assert verdict.reason is Reason.KEY_REVOKED
+
+
+async def test_a_change_of_an_account_concerns_keys_of_which_nobody_knows_whose_they_are(
+    watched: WatchedStore,
+) -> None:
+    """A holder that loads from another one is not told which accounts are registered. It would
+    go on accepting the keys of one that is disabled, and say that it had applied that."""
+    key = make_key(keyspace="acme")
+    cache = FactCache(watched)
+    cache.start_at(await insert_keys(watched, key))
+    facts = await cache.find_facts([key.digest])
+    assert facts is not None
+    assert facts.account_state is None
+    change = Change(ChangeKind.ACCOUNT, key.account_id, "acme")
+    cache.apply(cache.revision + 1, [change])
+    assert cache.recall(key.digest.value) is None

@@ -6,17 +6,18 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
-from keyfence_server.application.ports import Change, ChangeKind
+from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
 from keyfence_server.coherence import replica as module
 from keyfence_server.coherence.terms import LeaseTerms
 from simulation.database import Database, SimulatedRegister
 from simulation.loop import SimulatedLoop
 from simulation.network import Network
-from simulation.subjects import OPERATOR, PEPPER_BOX, at_first
+from simulation.subjects import OPERATOR, PEPPER_BOX, TEXTS, at_first
 from simulation.topology import Parts, Server, World
 
 
@@ -207,5 +208,50 @@ def test_a_process_is_listed_with_how_long_it_has_been_silent() -> None:
         seen = {one.process.process_id: one for one in await here.replica.list_processes()}
         assert seen["here"].silent_for < stage.world.terms.renewal_interval + 0.1
         assert 1.5 - stage.world.terms.renewal_interval < seen["silent"].silent_for < 2.5
+
+    played(play)
+
+
+def test_a_process_without_a_lease_does_not_answer_from_what_it_can_read() -> None:
+    """I1: whoever can be read may have been replaced. That a renewal was committed shows that
+    it has not, so the answer waits for one, and fails when none comes."""
+
+    async def play(stage: Stage) -> None:
+        server, length = stage.server(), stage.world.terms.length
+        await asyncio.sleep(0.2)
+        check = partial(server.check, TEXTS[0])
+        assert await server.process.start(check())
+        ask = stage.database.ask
+
+        async def read_only(process: Any, act: Any) -> Any:
+            if "SimulatedRegister.renew" in repr(act):
+                raise StoreUnavailable("it cannot be written to")
+            return await ask(process, act)
+
+        stage.database.ask = read_only  # type: ignore[method-assign]
+        await asyncio.sleep(length)
+        began = stage.loop.time()
+        for longest in (length, 0.0):
+            with pytest.raises(StoreUnavailable, match="no lease"):
+                await server.process.start(check())
+            assert stage.loop.time() - began <= longest + 0.01
+            began = stage.loop.time()
+        stage.database.ask = ask  # type: ignore[method-assign]
+        await asyncio.sleep(stage.world.terms.renewal_interval)
+        assert await server.process.start(check())
+
+    played(play)
+
+
+def test_a_process_that_stood_still_answers_as_soon_as_it_has_renewed() -> None:
+    async def play(stage: Stage) -> None:
+        server = stage.server()
+        await asyncio.sleep(0.2)
+        server.process.pause()
+        await asyncio.sleep(2 * stage.world.terms.length)
+        server.process.resume()
+        began = stage.loop.time()
+        assert await server.process.start(server.check(TEXTS[0]))
+        assert stage.loop.time() - began < stage.world.terms.length / 2
 
     played(play)

@@ -49,7 +49,7 @@ class NeverRunsOut(LeasedFacts):
 
 
 class JoinsLoads(LeasedFacts):
-    def _memory(self) -> FactCache:
+    async def _memory(self) -> FactCache:
         return self._cache
 
 
@@ -75,11 +75,11 @@ class AcknowledgesForItselfAlone(DownstreamHub):
 
 
 class ForgetsDebts(DownstreamHub):
-    def open(self, holder_id: str) -> HolderStream:
+    def open(self, holder_id: str, *more: Any) -> HolderStream:
         gone = self.grantor._gone
         for one in [one for one in gone if one.holder_id == holder_id]:
             del gone[one]
-        stream = super().open(holder_id)
+        stream = super().open(holder_id, *more)
         self.progress.announce()
         return stream
 

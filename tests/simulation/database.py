@@ -442,6 +442,10 @@ class SimulatedRegister:
             lambda: Roll(self.standing(), tuple(self._database.contents.processes.values())),
         )
 
+    async def confirm(self) -> None:
+        """See the port: a commit here is always whole."""
+        await self._database.ask(self._process, lambda: None)
+
     async def settle(self, epoch: str) -> None:
         """See the port."""
 

@@ -36,7 +36,7 @@ from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
-from keyfence_server.coherence.leased_facts import LeasedFacts
+from keyfence_server.coherence.leased_facts import AwaitedLease, LeasedFacts, asking
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.replica import ListProcesses, Replica
@@ -159,8 +159,12 @@ class Grants:
 
     async def sync(self, connection: Connection) -> None:
         """One holder's stream."""
+
         # Operators are nobody's subject here, and whoever stands has let everybody in.
-        call = StreamCall(connection.read, connection.write, nothing, nothing)
+        async def reidentify() -> Caller:
+            return self.world.operator
+
+        call = StreamCall(connection.read, connection.write, reidentify, nothing)
         await self.service.sync(call, self.world.operator)
 
     async def fetch(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
@@ -237,7 +241,10 @@ class Server(Grants):
             clock=clock,
         )
         self.fence: Fence = parts.fence(self.replica, self.register, self.hub, world.terms, clock)
-        self.source = parts.facts(self.cache, self.lease, store, clock)
+        without_lease = AwaitedLease(
+            self.cache, self.lease, clock, self.replica.lease_moved, world.terms.length
+        )
+        self.source = parts.facts(self.cache, self.lease, clock, without_lease)
         self._take_up(store)
 
     def _take_up(self, store: Any) -> None:
@@ -406,7 +413,7 @@ class Sidecar(Grants):
             clock,
             random_source=random.Random(f"{name} {world.random.random()}"),
         )
-        self.source = parts.facts(self.cache, self.lease, store, clock)
+        self.source = parts.facts(self.cache, self.lease, clock, asking(store))
         self.presented = PresentedKeys(self.source, PresentedDigests())
         self.offer(None, clock, name, nothing)
 

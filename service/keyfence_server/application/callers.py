@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
-from keyfence_server.application.ports import Clock, CredentialId, Snapshot
+from keyfence_server.application.ports import Change, Clock, CredentialId, Snapshot
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.presented_sessions import PresentedSessions
 from keyfence_server.application.write_behind import WriteBehind
@@ -95,6 +95,10 @@ class Caller(ABC):
     @abstractmethod
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
         """The caller as the store knows it now. Raises `Unauthenticated`."""
+
+    def is_concerned_by(self, change: Change) -> bool:
+        """Whether the change may take away what the caller was let in for."""
+        return change.subject == self.credential_id
 
     def require_reach(self, keyspace: str) -> None:
         """Raises `Forbidden` unless the caller may act on the keyspace."""
@@ -198,6 +202,11 @@ class _Key(Caller):
     def credential_id(self) -> KeyId:
         """The key's id."""
         return self.facts.key_id
+
+    def is_concerned_by(self, change: Change) -> bool:
+        """See `Caller`: the key, each that it was delegated from, and their account."""
+        lineage = self.facts.lineage
+        return any(change.subject in (key.key_id, key.account_id) for key in lineage)
 
     def delegated_in(self, keyspace: str) -> KeyId | None:
         """See `Caller`."""

@@ -91,7 +91,9 @@ class AuthorityFence:
     async def settle(self, revision: int) -> None:
         """Returns when everything up to the revision holds everywhere. Whoever committed
         it may have fallen before its fence was up, so nothing is assumed of when that
-        was: W counts from now."""
+        was: W counts from now. Nor of whether it waited for the store's standby: a commit
+        that was given up before can be read, and be lost in a failover."""
+        await self._register.confirm()
         await self.wait(revision, ())
 
     async def forget_everything(self) -> None:

@@ -40,6 +40,10 @@ class ChangesToSend:
     changes: tuple[Change, ...]
 
 
+def _nobody_s_business(_change: Change) -> bool:
+    return False
+
+
 class StreamEnded(Exception):
     """The grantor ends the stream: the holder must start anew."""
 
@@ -47,8 +51,11 @@ class StreamEnded(Exception):
 class HolderStream:
     """One holder's stream, from the grantor's side."""
 
-    def __init__(self, hub: DownstreamHub, holder: Downstream) -> None:
+    def __init__(
+        self, hub: DownstreamHub, holder: Downstream, is_concerned_by: Callable[[Change], bool]
+    ) -> None:
         self.holder: Final = holder
+        self.is_concerned_by: Final = is_concerned_by
         self._hub = hub
         self._queue: asyncio.Queue[LeaseToSend | ChangesToSend | None] = asyncio.Queue()
 
@@ -99,9 +106,15 @@ class DownstreamHub:
         """Who decides."""
         return self._grantor
 
-    def open(self, holder_id: str) -> HolderStream:
-        """Takes in a holder that remembers nothing and has given up all earlier leases."""
-        stream = HolderStream(self, self._grantor.join(holder_id))
+    def open(
+        self, holder_id: str, is_concerned_by: Callable[[Change], bool] = _nobody_s_business
+    ) -> HolderStream:
+        """Takes in a holder that remembers nothing and has given up all earlier leases.
+
+        Args:
+            is_concerned_by: whether a change may take away what the holder was let in for.
+        """
+        stream = HolderStream(self, self._grantor.join(holder_id), is_concerned_by)
         self._streams[stream] = None
         if self._is_shut:
             stream.end()
@@ -113,10 +126,18 @@ class DownstreamHub:
         self._grantor.leave(stream.holder)
 
     def push(self, revision: int, changes: Sequence[Change]) -> None:
-        """Puts a revision on the way to everyone. Revisions come in order, without gaps."""
+        """Puts a revision on the way to everyone. Revisions come in order, without gaps.
+
+        A holder whose own credential it is about does not get to acknowledge it. Its stream
+        ends, and its lease with it or in its own time; until then the fence waits. If the
+        credential is still good for it, it comes back.
+        """
         message = ChangesToSend(revision, tuple(changes))
         for stream in tuple(self._streams):
-            stream.put(message)
+            if any(map(stream.is_concerned_by, changes)):
+                stream.end()
+            else:
+                stream.put(message)
         self._grantor.advance(revision)
         self.progress.announce()
 

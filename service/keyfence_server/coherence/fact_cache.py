@@ -104,7 +104,7 @@ class FactCache:
         self._unknown_capacity = unknown_capacity
         self._entries: OrderedDict[bytes, KeyFacts] = OrderedDict()
         self._digests_by_key: dict[KeyId, set[bytes]] = {}
-        # Of registered accounts alone: no change can be about any other.
+        # Registered or not: who loads from another holder is not told which of them are.
         self._digests_by_account: dict[str, set[bytes]] = {}
         self._sessions = SessionRoom(capacity)
         self._unknown: OrderedDict[bytes, None] = OrderedDict()
@@ -359,8 +359,7 @@ class FactCache:
         self._entries[digest] = facts
         for key in facts.lineage:
             self._digests_by_key.setdefault(key.key_id, set()).add(digest)
-        if facts.account_state is not None:
-            self._digests_by_account.setdefault(facts.key.account_id, set()).add(digest)
+        self._digests_by_account.setdefault(facts.key.account_id, set()).add(digest)
         while len(self._entries) > self._capacity:
             self._drop(next(iter(self._entries)))
 
@@ -373,8 +372,7 @@ class FactCache:
         facts = self._entries.pop(digest)
         for key in facts.lineage:
             _take_out(self._digests_by_key, key.key_id, digest)
-        if facts.account_state is not None:
-            _take_out(self._digests_by_account, facts.key.account_id, digest)
+        _take_out(self._digests_by_account, facts.key.account_id, digest)
 
 
 def _concerns(lineage: Lineage | None, change: Change) -> bool:

@@ -1,35 +1,44 @@
-"""Answers from memory while there is a lease, and from the store while there is none."""
+"""Answers from memory while there is a lease. Without one, a sidecar asks its grantor; a
+process on the store waits until it has one again.
+
+It could read the store instead, and must not: whoever can be read may have been replaced, and
+not know it (rule I1). Only that a renewal was committed shows that the store is still the one
+that everybody else writes to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from keyfence._holder.lease import HolderLease
-from keyfence_server.application.ports import FactStore
+from keyfence_server.application.ports import FactStore, StoreUnavailable
+from keyfence_server.coherence.downstream import wait_until
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.ports import BootClock
+from keyfence_server.coherence.progress import Progress
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import SessionFacts, SessionId
 
+WithoutLease = Callable[[], Awaitable[FactCache]]
+
 
 class LeasedFacts:
-    """Implements the port `FactSource` for one of several processes on a store.
+    """Implements the port `FactSource` for a holder.
 
-    Without a lease every question is put to the store by itself: it shares no load with
-    another one, since that might have begun before a mutation that has been fenced
-    meanwhile, and it leaves nothing behind.
+    Args:
+        without_lease: what to answer from while there is no lease. Raises `StoreUnavailable`.
     """
 
     def __init__(
-        self, cache: FactCache, lease: HolderLease, store: FactStore, clock: BootClock
+        self, cache: FactCache, lease: HolderLease, clock: BootClock, without_lease: WithoutLease
     ) -> None:
         self._cache = cache
         self._lease = lease
-        self._store = store
         self._clock = clock
+        self._without_lease = without_lease
 
     @property
     def revision(self) -> int:
@@ -44,25 +53,82 @@ class LeasedFacts:
 
     async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
         """The key kept under any of these digests."""
-        return await self._memory().find_facts(candidates)
+        return await (await self._memory()).find_facts(candidates)
 
     async def find_session(self, session_id: SessionId) -> SessionFacts | None:
         """The session with this id."""
-        return await self._memory().find_session(session_id)
+        return await (await self._memory()).find_session(session_id)
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too."""
-        return await self._memory().find_keyspace(name)
+        return await (await self._memory()).find_keyspace(name)
 
     async def list_keyspaces(self) -> Sequence[Keyspace]:
         """Every keyspace, the built-in one too."""
-        return await self._memory().list_keyspaces()
+        return await (await self._memory()).list_keyspaces()
 
     async def recogniser(self) -> Recogniser:
         """Tells which keyspaces' keys a text could be."""
-        return await self._memory().recogniser()
+        return await (await self._memory()).recogniser()
 
-    def _memory(self) -> FactCache:
+    async def _memory(self) -> FactCache:
         if self._lease.is_live(self._clock.now()):
             return self._cache
-        return FactCache(self._store, capacity=1, unknown_capacity=1)
+        return await self._without_lease()
+
+
+def asking(store: FactStore) -> WithoutLease:
+    """Puts every question to whoever is upstream, by itself. It shares no load with another
+    one, since that might have begun before a mutation that has been fenced meanwhile, and it
+    leaves nothing behind."""
+
+    async def ask() -> FactCache:
+        return FactCache(store, capacity=1, unknown_capacity=1)
+
+    return ask
+
+
+class AwaitedLease:
+    """Has questions wait for the lease, which a process that was only slow has again at once.
+
+    Args:
+        moved: announces whenever there may be a lease again.
+        patience: how long after the first that found no lease questions are made to wait, in
+            seconds. After that they fail at once, until there is one.
+    """
+
+    def __init__(
+        self,
+        cache: FactCache,
+        lease: HolderLease,
+        clock: BootClock,
+        moved: Progress,
+        patience: float,
+    ) -> None:
+        self._cache = cache
+        self._lease = lease
+        self._clock = clock
+        self._moved = moved
+        self._patience = patience
+        self._lost: tuple[float, float] | None = None
+
+    async def __call__(self) -> FactCache:
+        """What memory holds, once there is a lease. Raises `StoreUnavailable`."""
+        # Which lease is missed: whoever has had another one since is patient anew.
+        lost_until = self._lease.until
+        if self._lost is None or self._lost[0] != lost_until:
+            self._lost = lost_until, self._clock.now() + self._patience
+        deadline = self._lost[1]
+        while True:
+            moved = self._moved.wait()
+            now = self._clock.now()
+            if self._lease.is_live(now):
+                moved.cancel()
+                return self._cache
+            if now >= deadline:
+                moved.cancel()
+                raise StoreUnavailable(
+                    "this server has no lease: it cannot renew it in the database, and so does "
+                    "not know what has changed"
+                )
+            await wait_until(self._clock, moved, deadline)

@@ -136,6 +136,12 @@ class Register(Protocol):
         call. Raises `StoreUnavailable`."""
         ...
 
+    async def confirm(self) -> None:
+        """Returns when everything that could be read before the call is as durable as a commit
+        makes it: also what was committed by somebody who did not wait for that. Raises
+        `StoreUnavailable`."""
+        ...
+
     async def settle(self, epoch: str) -> None:
         """Notes for good that every lease from before the epoch has run out. Raises
         `StoreUnavailable`."""

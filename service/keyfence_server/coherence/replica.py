@@ -93,6 +93,7 @@ class Replica:
         self._catching_up = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.progress = Progress()
+        self.lease_moved: Final = Progress()
 
     async def start(self) -> None:
         """Registers, and begins to follow. Raises `TermsDiffer`, `StoreUnavailable`."""
@@ -149,6 +150,7 @@ class Replica:
         """Applies a revision that this process has learnt of."""
         self._ledger.take(revision, changes)
         self._lease.advance_to(self._ledger.applied)
+        self.lease_moved.announce()
 
     async def catch_up(self) -> None:
         """Reads what is missing from the change log. Raises `StoreUnavailable`."""
@@ -222,6 +224,7 @@ class Replica:
         if must_forget:
             # Nothing is awaited between the grant and this, so nothing is answered either.
             self._ledger.restart(standing.head, standing.epoch)
+        self.lease_moved.announce()
         if standing.is_settled:
             self._unsettled_since = None
         elif self._unsettled_since is None:

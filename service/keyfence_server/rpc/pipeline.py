@@ -60,7 +60,8 @@ class StreamCall:
     Attributes:
         read: the next request; None when the caller says no more.
         write: sends a response. Not twice at once.
-        reidentify: raises `Unauthenticated` when the caller's credential passes no more.
+        reidentify: who calls, as of now. Raises `Unauthenticated` when the credential passes no
+            more, and `Forbidden` when it may not make this call any more.
         let_in: tells the caller that it is served, before anything is said. It may have to
             give something up first, and does so only for a server that has let it in.
             Raises `DomainError` if the server is about to stop.
@@ -68,7 +69,7 @@ class StreamCall:
 
     read: Callable[[], Awaitable[Any | None]]
     write: Callable[[Any], Awaitable[None]]
-    reidentify: Callable[[], Awaitable[None]]
+    reidentify: Callable[[], Awaitable[Caller]]
     let_in: Callable[[], Awaitable[None]]
 
 
@@ -225,11 +226,13 @@ class Pipeline:
         authorize = _authorizer(requirement, name)
         decode = message_factory.GetMessageClass(method.input_type).FromString
         identify, recall = self._callers.identify, self._callers.recall
+        address_of = self._origins.address_of
         gate = self._gate
 
         async def run(_: object, context: Context) -> None:
             started = perf_counter()
             await failures.refuse(context, gate.refusal, started)
+            metadata = context.invocation_metadata() or ()
 
             async def read() -> Message | None:
                 raw = await context.read()
@@ -238,10 +241,14 @@ class Pipeline:
             async def write(response: Message) -> None:
                 await context.write(response.SerializeToString())
 
-            async def reidentify() -> None:
+            def peer() -> str:
+                return address_of(context.peer(), metadata)
+
+            async def reidentify() -> Caller:
                 # As for a check: memory alone can tell, nearly every time.
-                if recall(credential) is None:
-                    await identify(credential)
+                caller = recall(credential, peer) or await identify(credential, peer=peer)
+                authorize(caller)
+                return caller
 
             async def let_in() -> None:
                 if gate.refusal is not None:
@@ -249,9 +256,8 @@ class Pipeline:
                 await context.send_initial_metadata(_LET_IN)
 
             try:
-                credential = credential_in(context.invocation_metadata() or ())
-                caller = await identify(credential)
-                authorize(caller)
+                credential = credential_in(metadata)
+                caller = await reidentify()
                 _require_fresh()
                 await handler(StreamCall(read, write, reidentify, let_in), caller)
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status

@@ -108,7 +108,7 @@ class ReplicationService:
         hello = await _hello(call)
         # A holder's id counts together with its credential, so that nobody can speak for
         # the holder of another.
-        stream = self._hub.open(f"{caller.credential_id}/{hello.holder_id}")
+        stream = self._hub.open(f"{caller.credential_id}/{hello.holder_id}", caller.is_concerned_by)
         self._holders[stream] = hello
         both_ways = (
             asyncio.create_task(_take_renewals(stream, call)),

@@ -90,6 +90,10 @@ class MeasuredRegister:
         """See the port."""
         return await self._register.read_roll()
 
+    async def confirm(self) -> None:
+        """See the port."""
+        await self._register.confirm()
+
     async def settle(self, epoch: str) -> None:
         """See the port."""
         await self._register.settle(epoch)

@@ -86,6 +86,17 @@ def test_3_revisions_of_another_history_are_not_taken_for_new() -> None:
     assert memory.find(b"digest") is None
 
 
+def test_10_a_cache_has_nothing_to_say_of_operators() -> None:
+    """A holder is told of them, since a sidecar has callers of its own. Whether such a
+    credential is anybody's business depends on who asks, which only the server knows."""
+    memory = Memory(10)
+    memory.forget_everything(5, "east")
+    found = facts(5, key_service_pb2.KEY_STATE_ACTIVE)
+    found.lineage[0].keyspace = "system"
+    assert not memory.end_fill(memory.begin_fill(), b"digest", found)
+    assert memory.find(b"digest") is None
+
+
 @pytest.mark.parametrize(
     ("revision", "epoch", "why"), [(5, "east", "older than 6"), (7, "west", "failover")]
 )

@@ -175,7 +175,11 @@ def fills_are_kept() -> None:
 
 def joins_loads() -> None:
     """I5: without a lease, checks share the loads that are under way."""
-    _put(leased_facts.LeasedFacts, "_memory", lambda self: self._cache)
+
+    async def memory(self: Any) -> Any:
+        return self._cache
+
+    _put(leased_facts.LeasedFacts, "_memory", memory)
 
 
 def outlives_its_grantor() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -161,6 +162,9 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))
 
 
+PRIMARY: Final = SessionAttribute.primary
+"""The only one to talk to, whichever servers the URL names."""
+
 _SESSION_SETTINGS: Final = """
 SELECT set_config('application_name',
                   coalesce(nullif(current_setting('application_name'), ''), 'keyfence'), false),
@@ -184,7 +188,11 @@ def _postgresql(url: DatabaseUrl, options: StoreOptions) -> Engines:
                 # The server's own timeouts end what is slow; this one ends what was
                 # sent to a server that is not there any more.
                 command_timeout=options.statement_timeout.total_seconds() + 1,
+                # A standby can be behind, and what is read must not be.
+                target_session_attrs=PRIMARY,
             )
+        except asyncpg.TargetServerAttributeNotMatched:
+            raise ConnectionError("none of the servers in the URL is a primary") from None
         except ValueError:
             raise InvalidDatabaseUrl(
                 "the driver cannot make sense of the PostgreSQL URL's parts"

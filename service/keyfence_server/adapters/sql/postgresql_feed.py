@@ -16,6 +16,7 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from keyfence_server.adapters.sql.engines import PRIMARY
 from keyfence_server.adapters.sql.timeline import TIMELINE
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
@@ -27,7 +28,13 @@ _NOTIFY: Final = text("SELECT pg_notify(:channel, :payload)")
 _MAX_PAYLOAD: Final = 7900
 _TIMEOUT: Final = 5.0
 _SIGN_OF_LIFE: Final = 1.0
-_CONNECTION_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_CONNECTION_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.TargetServerAttributeNotMatched,
+    OSError,
+    TimeoutError,
+)
 
 
 async def announce(connection: AsyncConnection, revision: int, changes: Sequence[Change]) -> None:
@@ -91,6 +98,7 @@ class PostgresqlFeed:
                 self._address,
                 timeout=_TIMEOUT,
                 command_timeout=_TIMEOUT,
+                target_session_attrs=PRIMARY,
                 # Nothing that is said on this connection has to outlive a crash.
                 server_settings={"synchronous_commit": "off", "application_name": "keyfence news"},
             )

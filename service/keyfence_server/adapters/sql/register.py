@@ -103,6 +103,16 @@ class SqlRegister:
                 standing = await self._standing(connection)
                 return Roll(standing, tuple(await _everyone(connection)))
 
+    async def confirm(self) -> None:
+        """See the port. Any commit does it: what is written to the log is, with all before it,
+        where the settings want it when the commit returns."""
+        if self._engines.embedded:
+            # What can be read there is on the disk.
+            return
+        async with self._transaction() as connection:
+            await connection.execute(update(head).values(revision=head.c.revision))
+            await connection.commit()
+
     async def settle(self, epoch: str) -> None:
         """See the port."""
         async with self._transaction() as connection:

@@ -846,8 +846,7 @@ class AsyncClient:
             if not isinstance(error, CallFailed):
                 raise
             return False
-        local.end_fill(fill, api_key, response)
-        return True
+        return local.end_fill(fill, api_key, response)
 
     async def _check(
         self,

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import grpc
-
 from keyfence import _rpcs
 from keyfence._connection import Connection
 from keyfence._holder.dial import Dialer
@@ -158,7 +156,8 @@ class BackgroundCache:
         ) -> messages.FetchKeyspacesResponse | None:
             try:
                 return await dialer.ask(_rpcs.FETCH_KEYSPACES, request, _KEYSPACES_SECONDS)
-            except (grpc.aio.AioRpcError, grpc.aio.UsageError):
+            except Exception as error:  # noqa: BLE001 - it would end the lease's keeper too
+                _log.info("keyfence: the keyspaces are not known: %s", type(error).__name__)
                 return None
 
         try:

@@ -118,7 +118,7 @@ class LocalChecks:
             self._without_lease()
             return None
         entry = self.memory.find(self.memory.digest(api_key))
-        if entry is None or (keyspace and keyspace != entry.keyspace):
+        if entry is None or entry.is_counted or (keyspace and keyspace != entry.keyspace):
             return None
         return entry
 
@@ -136,9 +136,9 @@ class LocalChecks:
         """What to ask the server."""
         return messages.FetchFactsRequest(api_key=api_key, at_least_revision=fill.started_at)
 
-    def end_fill(self, fill: Fill, api_key: str, response: messages.FetchFactsResponse) -> None:
-        """The server has answered."""
-        self.memory.end_fill(fill, self.memory.digest(api_key), response)
+    def end_fill(self, fill: Fill, api_key: str, response: messages.FetchFactsResponse) -> bool:
+        """The server has answered. Says whether the check can be answered now."""
+        return self.memory.end_fill(fill, self.memory.digest(api_key), response)
 
     def drop_fill(self, fill: Fill) -> None:
         """The server has not answered."""

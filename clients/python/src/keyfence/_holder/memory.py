@@ -26,6 +26,7 @@ from keyfence.v1 import key_service_pb2, keyspace_pb2, principal_pb2, replicatio
 
 _DIGEST_SIZE: Final = 16
 _NEVER: Final = float("inf")
+_OPERATORS: Final = "system"
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -39,6 +40,8 @@ class Entry:
         expires_at: seconds since the epoch.
         standing: why the key does not pass, whatever the time and address; None if it may.
         allow_lists: each of which must have the caller's address.
+        is_counted: whether checks count against a rate limit. They are counted in one place,
+            so they are never answered from here.
         is_asked_for: whether it was since its place in the queue came up.
     """
 
@@ -51,6 +54,7 @@ class Entry:
     principal: results.Principal
     yes: results.CheckResult
     authenticated: results.Authentication
+    is_counted: bool
     is_asked_for: bool = True
 
 
@@ -122,22 +126,22 @@ class Memory:
 
     def end_fill(
         self, fill: Fill, digest: bytes, response: replication_service_pb2.FetchFactsResponse
-    ) -> None:
-        """Remembers facts, unless something has changed that they may not show."""
-        # What is counted is counted in one place, so it is never answered from here.
-        known = response.lineage and not response.is_counted
-        entry = _entry(response) if known else None
+    ) -> bool:
+        """Remembers facts, unless something has changed that they may not show. Says whether
+        checks of the key can be answered now."""
+        entry = _entry(response) if response.lineage else None
         with self._lock:
             self._fills.discard(fill)
             if entry is None or response.epoch != fill.epoch:
-                return
+                return False
             if self._is_overtaken(fill, response.revision, entry):
-                return
+                return False
             self._entries[digest] = entry
             for key_id in entry.key_ids:
                 self._digests_by_key.setdefault(key_id, set()).add(digest)
             while len(self._entries) > self._capacity:
                 self._drop_one()
+            return not entry.is_counted
 
     def end_keyspaces_fill(
         self, fill: Fill, response: replication_service_pb2.FetchKeyspacesResponse
@@ -266,6 +270,9 @@ _STANDINGS: Final[Mapping[int, results.Reason]] = {
 
 def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None:
     key = response.lineage[0]
+    if key.keyspace == _OPERATORS:
+        # Whether such a credential is anybody's business depends on who asks.
+        return None
     if key.state != key_service_pb2.KEY_STATE_ACTIVE and key.state not in _STANDINGS:
         # A state of a later version: let the server answer.
         return None
@@ -301,6 +308,7 @@ def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None
             principal=principal,
             revision=response.revision,
         ),
+        is_counted=response.is_counted,
     )
 
 

@@ -843,8 +843,7 @@ class Client:
             if not isinstance(error, CallFailed):
                 raise
             return False
-        local.end_fill(fill, api_key, response)
-        return True
+        return local.end_fill(fill, api_key, response)
 
     def _check(
         self,
