@@ -102,7 +102,7 @@ async def open_authority(
     mutations = Mutations(store, fence, clock)
     counter = _open_shared_counter(settings, resources)
     rate_limits = RateLimits(clock, MemoryCounter(clock), counter, settings.rate_limit_on_failure)
-    # Passwords are never tried unthrottled, whatever the setting says of keys.
+    # Throttling goes on without the shared counter, whatever the setting says of keys.
     attempts = LogInAttempts(
         RateLimits(clock, MemoryCounter(clock), counter, OnFailure.LOCAL), clock
     )
