@@ -311,7 +311,7 @@ class Forbidden:
 
 
 async def test_keys_without_a_limit_never_ask_the_counter(authority: Authority) -> None:
-    forbidden = RateLimits(authority.clock, Forbidden(), Forbidden())
+    forbidden = RateLimits(authority.clock, Forbidden(), Forbidden(), is_alone=False)
     authority.checks._counting = CountedHere(forbidden)
     key = await authority.make(scopes=["vps:read"])
     for verdict in (
@@ -336,7 +336,7 @@ def test_any_run_of_checks_counts_as_the_plainest_model_does(
 ) -> None:
     """Every check counts once or not at all, for its cost, against every one of its limits."""
     clock = FrozenClock()
-    limits = RateLimits(clock, MemoryCounter(clock))
+    limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
     rates = {"key": Rate(per_key, MINUTE), "account": Rate(per_account, 2 * MINUTE)}
     used: dict[str, int] = {}
     ends: dict[str, float] = {}
