@@ -22,7 +22,7 @@ from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.checks import REASON_NUMBERS
 from keyfence_server.rpc.convert.keys import STATES
 from keyfence_server.rpc.convert.keyspaces import declaration_from, format_from
-from keyfence_server.rpc.convert.limits import status_from
+from keyfence_server.rpc.convert.limits import rate_from, status_from
 from keyfence_server.rpc.convert.times import time_from, timestamp_of
 
 _KINDS: Final[Mapping[str, ChangeKind]] = {
@@ -130,6 +130,10 @@ def _key_from(message: key_service_pb2.Key, digest: Digest) -> Key:
         rotated_from_key_id=_key_id(message.rotated_from_key_id),
         rotated_to_key_id=_key_id(message.rotated_to_key_id),
         created_by_key_id=_key_id(message.created_by_key_id),
+        # Only that there is one counts here: its uses are counted upstream.
+        rate_limit=(
+            rate_from(message.rate_limit, "rate_limit") if message.HasField("rate_limit") else None
+        ),
         revision=message.revision,
     )
 
