@@ -145,6 +145,11 @@ class Settings(BaseSettings):
         cache_keys: how many keys to remember.
         cache_unknown_keys: how many keys that do not exist to remember.
         database_connections: the most connections to the database.
+        lease_seconds: L, how long what is granted once lets a process answer from memory.
+            The same for every server on a database.
+        lease_renewals: how often holders renew in that time.
+        clock_drift: ρ, how far clocks may drift, as a part of a second in a second. The same
+            for every server on a database; a sidecar allows for what its servers do, too.
         stale_if_error: for how long after its lease has ended this process goes on answering
             checks from memory when it cannot ask anybody: "10m". A key that was revoked in
             that time is accepted. Not set: for no time at all.
@@ -220,6 +225,7 @@ class Settings(BaseSettings):
     cache_unknown_keys: int = Field(default=10_000, ge=1, le=100_000_000)
     database_connections: int = Field(default=10, ge=2, le=1_000)
     lease_seconds: float = Field(default=2.0, ge=0.1, le=60)
+    lease_renewals: float = Field(default=3.0, ge=1.25, le=20)
     clock_drift: float = Field(default=0.01, ge=0, le=0.2)
     stale_if_error: str = "0s"
     rate_limit_url: SecretStr | None = None
@@ -408,7 +414,9 @@ class Settings(BaseSettings):
 
     def lease_terms(self) -> LeaseTerms:
         """The lengths of time that the fence rests on."""
-        return LeaseTerms(length=self.lease_seconds, drift=self.clock_drift)
+        return LeaseTerms(
+            length=self.lease_seconds, drift=self.clock_drift, renewals=self.lease_renewals
+        )
 
     def limits(self) -> Limits:
         """What one client may ask of the server."""

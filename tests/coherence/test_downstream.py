@@ -11,6 +11,7 @@ import pytest
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.session import HolderSession, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.application.ports import Change, ChangeKind
 from keyfence_server.coherence.downstream import (
     MAX_QUEUED,
@@ -155,6 +156,21 @@ async def test_revisions_go_downstream_in_order_and_once_however_they_come(
         await stream.next_message()
 
 
+async def test_a_sidecar_allows_for_what_its_grantor_takes_clocks_to_drift_by(
+    hub: DownstreamHub, clock: Hand
+) -> None:
+    """Whoever waits for it upstream counts with the larger drift. One that was set up to trust
+    its clock would say too early that the leases behind it have run out."""
+    following = Following(Ledger(FactCache(None), hub), hub, lambda _: [], "sidecar")  # type: ignore[arg-type]
+    for drift, lasts in ((0.5, 6.0), (0.1, 6.0)):
+        following.allow_for(drift)
+        hub.restart(5, "epoch")
+        stream = hub.open("a")
+        stream.renew(1, 5)
+        hub.push(6, [CHANGE])
+        assert hub.grantor.settles_by(6) == pytest.approx(clock.now() + lasts)
+
+
 # The holder's session, in time that is made up.
 
 
@@ -191,6 +207,9 @@ class ScriptedStream:
         self._grantors.renewals += 1
         lease = messages.Lease(nonce=request.renew.nonce, head_revision=5, epoch="e")
         lease.ttl.nanos = 1_000 if self._kind == "short" else 900_000_000
+        if self._kind == "calm":
+            lease.renew_after.nanos = 600_000_000
+        lease.clock_drift = 0.03
         self._answers.put_nowait(messages.SyncResponse(lease=lease))
 
     async def messages(self) -> AsyncIterator[messages.SyncResponse]:
@@ -210,6 +229,9 @@ class Remembering:
         pass
 
     def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
+        pass
+
+    def allow_for(self, drift: float) -> None:
         pass
 
     def acknowledged(self) -> int:
@@ -244,6 +266,14 @@ def test_whatever_becomes_of_a_stream_another_is_tried(trouble: str) -> None:
     answers again."""
     grantors, is_live = follow(trouble, trouble, "good", seconds=6)
     assert grantors.opened == 3
+    assert is_live
+
+
+@pytest.mark.parametrize(("kind", "renewals"), [("good", 20), ("calm", 10)])
+def test_a_holder_renews_as_often_as_its_grantor_wants(kind: str, renewals: int) -> None:
+    """Every third of the lease, unless it says otherwise."""
+    grantors, is_live = follow(kind, seconds=5.9)
+    assert grantors.renewals == renewals
     assert is_live
 
 

@@ -98,27 +98,26 @@ class Connection:
         self.broken = False
         network.connections.append(self)
 
-    def accept(
-        self,
-        serve: Callable[
-            [AsyncIterator[messages.SyncRequest]], AsyncIterator[messages.SyncResponse]
-        ],
-    ) -> None:
+    def accept(self, serve: Callable[[Connection], Awaitable[None]]) -> None:
         """The grantor's side begins."""
 
         async def handle() -> None:
             try:
-                async for response in serve(self._requests()):
-                    self._carry(self.client, self._down, response)
+                await serve(self)
             finally:
                 self._carry(self.client, self._down, _BROKEN)
 
         self._handler = self.server.start(handle())
         self._network.on_connection(self.client)
 
-    async def _requests(self) -> AsyncIterator[messages.SyncRequest]:
-        while (request := await self._up.get()) is not _BROKEN:
-            yield request
+    async def read(self) -> messages.SyncRequest | None:
+        """What the holder says next; None: no more."""
+        request = await self._up.get()
+        return None if request is _BROKEN else request
+
+    async def write(self, response: messages.SyncResponse) -> None:
+        """Says something to the holder."""
+        self._carry(self.client, self._down, response)
 
     async def send(self, request: messages.SyncRequest) -> None:
         """See `Stream`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import date
@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any, Final
 
 from keyfence._holder.lease import HolderLease
-from keyfence._holder.memory import Memory, reason_of
+from keyfence._holder.local_checks import LocalChecks
+from keyfence._holder.memory import Fill, Memory
 from keyfence._holder.session import HolderSession, StreamBroken
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
@@ -70,6 +71,7 @@ class Parts:
     lease: type[HolderLease] = HolderLease
     session: type[HolderSession] = HolderSession
     memory: type[Memory] = Memory
+    local_checks: type[LocalChecks] = LocalChecks
     grantor: type[Grantor] = Grantor
     hub: type[DownstreamHub] = DownstreamHub
     cache: type[FactCache] = FactCache
@@ -135,13 +137,11 @@ class Grants:
         )
         self.is_up = True
 
-    def sync(
-        self, requests: AsyncIterator[messages.SyncRequest]
-    ) -> AsyncIterator[messages.SyncResponse]:
+    async def sync(self, connection: Connection) -> None:
         """One holder's stream."""
-
         # Operators are nobody's subject here, and whoever stands has let everybody in.
-        return self.service.sync(requests, self.world.operator, StreamCall(nothing, nothing))
+        call = StreamCall(connection.read, connection.write, nothing, nothing)
+        await self.service.sync(call, self.world.operator)
 
     async def fetch(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """Facts for those downstream."""
@@ -363,7 +363,7 @@ class Sidecar(Grants):
 
 
 class Sdk:
-    """The memory inside an application: what it does not know it asks of its grantor."""
+    """The cache inside an application: what it does not answer is asked of its grantor."""
 
     def __init__(self, world: World, name: str, grantors: Callable[[], Sequence[Grants]]) -> None:
         self.world = world
@@ -374,14 +374,15 @@ class Sdk:
         world, parts = self.world, self.world.parts
         self.clock = self.process.clock = world.clock(name)
         self._holder = Holder(world, self.process, grantors)
-        self.memory = parts.memory(3)
         self.lease = parts.lease()
-        self._moved: asyncio.Future[None] | None = None
+        self._checks = parts.local_checks(
+            parts.memory(3), self.lease, self.clock.now, without_lease=_go_on
+        )
         self.session = parts.session(
             self._holder.open_stream,
             messages.Hello(holder_id=name.ljust(16, "-"), kind=messages.HOLDER_KIND_SDK),
             self.lease,
-            self,
+            self._checks,
             self.clock,
             random_source=random.Random(f"{name} {world.random.random()}"),
         )
@@ -394,50 +395,38 @@ class Sdk:
     def start(self) -> None:
         """Starts it."""
         self.process.start(self.session.run())
+        self.process.start(self._checks.keep_keyspaces(self._ask_for_keyspaces))
 
     async def check(self, text: str) -> bool:
         """Whether a key may."""
-        if self.lease.is_live(self.clock.now()):
-            entry = self.memory.find(self.memory.digest(text))
-            if entry is not None:
-                return reason_of(entry, None) is None and SCOPE in entry.scopes
-            self.process.start(self._fill(text))
-        answer: bool = await self._holder.ask("check", text)
-        return answer
+        answer = self._checks.check_scope(text, (SCOPE,), None, None, 0)
+        if answer is not None:
+            return answer.allowed
+        fill = self._checks.begin_fill(text)
+        if fill is not None:
+            self.process.start(self._fill(fill, text))
+        asked: bool = await self._holder.ask("check", text)
+        return asked
 
-    async def _fill(self, text: str) -> None:
-        fill = self.memory.begin_fill()
-        request = messages.FetchFactsRequest(api_key=text, at_least_revision=fill.started_at)
+    async def _fill(self, fill: Fill, text: str) -> None:
         try:
-            response = await self._holder.ask("fetch", request)
+            response = await self._holder.ask("fetch", self._checks.fill_request(fill, text))
         except StoreUnavailable:
-            self.memory.drop_fill(fill)
+            self._checks.drop_fill(fill)
         else:
-            self.memory.end_fill(fill, self.memory.digest(text), response)
+            self._checks.end_fill(fill, text, response)
 
-    # The session's listener, as `LocalChecks` is one.
+    async def _ask_for_keyspaces(
+        self, request: messages.FetchKeyspacesRequest
+    ) -> messages.FetchKeyspacesResponse | None:
+        try:
+            response: messages.FetchKeyspacesResponse = await self._holder.ask(
+                "fetch_all_keyspaces", request
+            )
+        except StoreUnavailable:
+            return None
+        return response
 
-    def forget_everything(self, head: int, epoch: str) -> None:
-        """See `Listener`."""
-        self.memory.forget_everything(head, epoch)
-        self._announce()
 
-    def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
-        """See `Listener`."""
-        self.memory.apply(revision, changes)
-        self._announce()
-
-    def acknowledged(self) -> int:
-        """See `Listener`."""
-        return self.memory.applied
-
-    def moved(self) -> asyncio.Future[None]:
-        """See `Listener`."""
-        if self._moved is None:
-            self._moved = self.world.loop.create_future()
-        return asyncio.shield(self._moved)
-
-    def _announce(self) -> None:
-        moved, self._moved = self._moved, None
-        if moved is not None and not moved.done():
-            moved.set_result(None)
+def _go_on() -> None:
+    """The session runs in any case."""

@@ -47,10 +47,19 @@ class Downstream:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A lease to send: for `ttl` seconds, with everything up to `head` applied first."""
+    """A lease to send.
+
+    Attributes:
+        ttl: in seconds.
+        head: everything up to there is to be applied first.
+        renew_after: when the holder should renew, in seconds from its last renewal.
+        drift: what the holder, too, must allow clocks to drift by.
+    """
 
     ttl: float
     head: int
+    renew_after: float
+    drift: float
 
 
 class Grantor:
@@ -117,7 +126,12 @@ class Grantor:
         if ttl:
             ends = now + self._terms.margin(ttl) + self._terms.slack
             holder.lease_ends = max(holder.lease_ends, ends)
-        return Granted(ttl, self._head)
+        return Granted(ttl, self._head, ttl / self._terms.renewals, self._terms.drift)
+
+    def allow_for(self, drift: float) -> None:
+        """From now on, allows clocks to drift so far at least: what was granted from here is
+        waited for by others, who do."""
+        self._terms = self._terms.allowing_for(drift)
 
     def restart(self, head: int) -> None:
         """Goes on from a head that cannot be compared with the one before. What earlier

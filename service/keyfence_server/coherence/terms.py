@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,14 @@ class LeaseTerms:
         drift: ρ: a clock shows between (1−ρ) and (1+ρ) seconds in a second.
         slack: δ, in seconds: for what a process may be late by between reading its clock
             and acting on it.
+        renewals: how often a holder renews in the length of a lease. Nothing rests on it:
+            fewer cost less, and more may be lost or late before a lease is.
     """
 
     length: float = 2.0
     drift: float = 0.01
     slack: float = 0.05
+    renewals: float = 3.0
 
     @property
     def wait(self) -> float:
@@ -36,7 +39,8 @@ class LeaseTerms:
         return max(0.0, min(self.length, remaining * (1 - self.drift) / (1 + self.drift)))
 
     def agree_with(self, others: LeaseTerms) -> bool:
-        """Whether a wait under one bounds leases under the other. Slack is not the lease's."""
+        """Whether a wait under one bounds leases under the other. Neither slack nor how often
+        leases are renewed matters to that."""
         return self.length == others.length and self.drift == others.drift
 
     def outlasting(self, others: Iterable[LeaseTerms]) -> LeaseTerms:
@@ -46,9 +50,14 @@ class LeaseTerms:
             max(one.length for one in every),
             max(one.drift for one in every),
             max(one.slack for one in every),
+            self.renewals,
         )
+
+    def allowing_for(self, drift: float) -> LeaseTerms:
+        """The same for clocks that may drift so far at least."""
+        return replace(self, drift=max(self.drift, drift))
 
     @property
     def renewal_interval(self) -> float:
-        """L/3: two renewals may be lost before a lease is."""
-        return self.length / 3
+        """How long after a renewal the next one is sent, in seconds."""
+        return self.length / self.renewals

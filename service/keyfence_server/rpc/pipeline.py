@@ -12,7 +12,7 @@ the server from starting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Final, NoReturn
@@ -43,7 +43,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[..., Awaitable[Message]]
 FastHandler = Callable[[Any, Caller], bytes | None]
 RawHandler = Callable[[bytes, Context], Awaitable[bytes]]
-RawStreamHandler = Callable[[AsyncIterator[bytes], Context], AsyncIterator[bytes]]
+RawStreamHandler = Callable[[object, Context], Awaitable[None]]
 
 _ACCESS_WITHOUT_SCOPE: Final = (options_pb2.ACCESS_ANY_CREDENTIAL, options_pb2.ACCESS_PUBLIC)
 _LET_IN: Final = ((LET_IN, "yes"),)
@@ -55,20 +55,24 @@ _log = structlog.get_logger("keyfence.rpc")
 
 @dataclass(frozen=True, slots=True)
 class StreamCall:
-    """What the handler of a stream can do about the call.
+    """A call that streams both ways, as its handler has it.
 
     Attributes:
+        read: the next request; None when the caller says no more.
+        write: sends a response. Not twice at once.
         reidentify: raises `Unauthenticated` when the caller's credential passes no more.
         let_in: tells the caller that it is served, before anything is said. It may have to
             give something up first, and does so only for a server that has let it in.
             Raises `DomainError` if the server is about to stop.
     """
 
+    read: Callable[[], Awaitable[Any | None]]
+    write: Callable[[Any], Awaitable[None]]
     reidentify: Callable[[], Awaitable[None]]
     let_in: Callable[[], Awaitable[None]]
 
 
-StreamHandler = Callable[[AsyncIterator[Any], Caller, StreamCall], AsyncIterator[Message]]
+StreamHandler = Callable[[StreamCall, Caller], Awaitable[None]]
 
 
 class UndeclaredAccess(Exception):
@@ -224,24 +228,24 @@ class Pipeline:
         them bounds them."""
         authorize = _authorizer(requirement, name)
         decode = message_factory.GetMessageClass(method.input_type).FromString
+        identify, recall = self._callers.identify, self._callers.recall
         gate = self._gate
 
-        async def decoded(raw: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-            async for one in raw:
-                yield decode(one)
-
-        async def run(raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        async def run(_: object, context: Context) -> None:
             started = perf_counter()
             await failures.refuse(context, gate.refusal, started)
-            metadata = context.invocation_metadata() or ()
 
-            async def identify() -> Caller:
-                caller = await self._callers.identify(credential_in(metadata))
-                authorize(caller)
-                return caller
+            async def read() -> Message | None:
+                raw = await context.read()
+                return None if raw is grpc.aio.EOF else decode(raw)
+
+            async def write(response: Message) -> None:
+                await context.write(response.SerializeToString())
 
             async def reidentify() -> None:
-                await identify()
+                # As for a check: memory alone can tell, nearly every time.
+                if recall(credential) is None:
+                    await identify(credential)
 
             async def let_in() -> None:
                 if gate.refusal is not None:
@@ -249,11 +253,11 @@ class Pipeline:
                 await context.send_initial_metadata(_LET_IN)
 
             try:
-                caller = await identify()
+                credential = credential_in(context.invocation_metadata() or ())
+                caller = await identify(credential)
+                authorize(caller)
                 _require_fresh()
-                call = StreamCall(reidentify, let_in)
-                async for response in handler(decoded(raw), caller, call):
-                    yield response.SerializeToString()
+                await handler(StreamCall(read, write, reidentify, let_in), caller)
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, error, started)
             stats.succeeded.add(perf_counter() - started)

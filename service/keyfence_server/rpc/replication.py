@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -95,12 +94,7 @@ class ReplicationService:
             {"Sync": self.sync},
         )
 
-    async def sync(
-        self,
-        requests: AsyncIterator[messages.SyncRequest],
-        caller: Caller,
-        call: StreamCall,
-    ) -> AsyncIterator[messages.SyncResponse]:
+    async def sync(self, call: StreamCall, caller: Caller) -> None:
         """Keeps one holder in step until it goes, or until its credential does."""
         if len(self._holders) >= MAX_HOLDERS:
             raise DomainError(
@@ -110,25 +104,25 @@ class ReplicationService:
             )
         await self._before_granting()
         await call.let_in()
-        hello = await _hello(requests)
+        hello = await _hello(call)
         # A holder's id counts together with its credential, so that nobody can speak for
         # the holder of another.
         stream = self._hub.open(f"{caller.credential_id}/{hello.holder_id}")
         self._holders[stream] = hello
-        reading = asyncio.create_task(_take_renewals(stream, requests, call))
-        # Cheaper than to wait for both anew at each message, of which there are thousands.
-        reading.add_done_callback(lambda _: stream.end())
+        both_ways = (
+            asyncio.create_task(_take_renewals(stream, call)),
+            asyncio.create_task(_send(stream, call)),
+        )
         try:
-            while True:
-                yield _response(await stream.next_message())
-        except StreamEnded:
-            if reading.done():
-                # It ends with the holder's end of the stream, or with a fault.
-                reading.result()
+            done, _ = await asyncio.wait(both_ways, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            reading.cancel()
             stream.close()
             del self._holders[stream]
+            for task in both_ways:
+                task.cancel()
+            await asyncio.gather(*both_ways, return_exceptions=True)
 
     async def fetch_facts(
         self, request: messages.FetchFactsRequest, caller: Caller
@@ -233,27 +227,35 @@ class ReplicationService:
             raise StoreUnavailable("the store has failed over while it was read; try again")
 
 
-async def _hello(requests: AsyncIterator[messages.SyncRequest]) -> messages.Hello:
-    async for request in requests:
-        hello = request.hello
-        if request.WhichOneof("message") != "hello":
-            break
-        if len(hello.holder_id) not in _HOLDER_ID_LENGTH or not hello.holder_id.isprintable():
-            raise InvalidInput.field("hello.holder_id", "16 to 64 printable characters")
-        return hello
-    raise InvalidInput.field("hello", "the first message of the stream must say hello")
+async def _hello(call: StreamCall) -> messages.Hello:
+    request = await call.read()
+    if request is None or request.WhichOneof("message") != "hello":
+        raise InvalidInput.field("hello", "the first message of the stream must say hello")
+    hello: messages.Hello = request.hello
+    if len(hello.holder_id) not in _HOLDER_ID_LENGTH or not hello.holder_id.isprintable():
+        raise InvalidInput.field("hello.holder_id", "16 to 64 printable characters")
+    return hello
 
 
-async def _take_renewals(
-    stream: HolderStream, requests: AsyncIterator[messages.SyncRequest], call: StreamCall
-) -> None:
-    async for request in requests:
+async def _take_renewals(stream: HolderStream, call: StreamCall) -> None:
+    """Returns when the holder says no more."""
+    while (request := await call.read()) is not None:
         if request.WhichOneof("message") != "renew":
             raise InvalidInput.field("renew", "only the first message of the stream is not this")
-        if request.renew.nonce:
+        renew = request.renew
+        if renew.nonce:
             # A holder whose credential is revoked gets no more leases.
             await call.reidentify()
-        stream.renew(request.renew.nonce, request.renew.applied_revision)
+        stream.renew(renew.nonce, renew.applied_revision)
+
+
+async def _send(stream: HolderStream, call: StreamCall) -> None:
+    """Returns when the stream is ended from this side."""
+    try:
+        while True:
+            await call.write(_response(await stream.next_message()))
+    except StreamEnded:
+        return
 
 
 def _response(message: LeaseToSend | ChangesToSend) -> messages.SyncResponse:
@@ -264,6 +266,8 @@ def _response(message: LeaseToSend | ChangesToSend) -> messages.SyncResponse:
                 ttl=_duration(message.granted.ttl),
                 head_revision=message.granted.head,
                 epoch=message.epoch,
+                renew_after=_duration(message.granted.renew_after),
+                clock_drift=message.granted.drift,
             )
         )
     return messages.SyncResponse(
@@ -288,7 +292,6 @@ def _each_with_its_ancestors(facts: KeyFacts) -> list[KeyFacts]:
 
 
 def _duration(seconds: float) -> Duration:
-    duration = Duration()
     # Rounded down: a lease may not be longer than it was granted for.
-    duration.FromTimedelta(timedelta(microseconds=int(min(seconds, 1e6) * 1e6)))
-    return duration
+    whole, microseconds = divmod(int(min(seconds, 1e6) * 1e6), 1_000_000)
+    return Duration(seconds=whole, nanos=microseconds * 1_000)

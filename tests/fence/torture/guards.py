@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from sqlalchemy import delete, select
 
-from keyfence._holder import cached
-from keyfence._holder.cached import LocalChecks
+from keyfence._holder import background
 from keyfence._holder.lease import HolderLease
+from keyfence._holder.local_checks import LocalChecks
 from keyfence._holder.memory import Memory
 from keyfence_server import membership
 from keyfence_server.adapters import clock as system_clock
@@ -189,7 +189,7 @@ def remembers_decisions() -> None:
 
     def remembered(self: Any, api_key: str, required: Any, *rest: Any) -> Any:
         decided = self.__dict__.setdefault("decided", {})
-        entry = self._memory.find(self._memory.digest(api_key))
+        entry = self.memory.find(self.memory.digest(api_key))
         if entry is not None and entry in decided:
             return replace(decided[entry])
         answer = check(self, api_key, required, *rest)
@@ -248,7 +248,7 @@ def renews_by_itself() -> None:
 
 def lease_by_wall_clock() -> None:
     """I2: leases are measured by the time of day."""
-    for module in (cached, system_clock):
+    for module in (background, system_clock):
         _put(module, "_BOOT_CLOCK", time.CLOCK_REALTIME)
 
 
@@ -256,7 +256,7 @@ def clock_sleeps() -> None:
     """I2: leases are measured by a clock that stands still while the process is stopped, as
     `CLOCK_MONOTONIC` does while the machine sleeps."""
     clock = _SleepyClock()
-    for module in (cached, system_clock):
+    for module in (background, system_clock):
         _put(module, "time", clock)
 
 

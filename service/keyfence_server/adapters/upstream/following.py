@@ -32,6 +32,10 @@ class Following:
         """See `Listener`."""
         self._ledger.take(revision, self._changes_from(changes))
 
+    def allow_for(self, drift: float) -> None:
+        """See `Listener`."""
+        self._hub.grantor.allow_for(drift)
+
     def acknowledged(self) -> int:
         """See `Listener`."""
         return self._hub.settled()

@@ -24,7 +24,7 @@ from keyfence._connection import (
     Tls,
     checked_timeout,
 )
-from keyfence._holder.cached import Cache, CacheStatus, LocalChecks
+from keyfence._holder.background import BackgroundCache, Cache, CacheStatus
 from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import AsyncToken
 from keyfence._unchanged import UNCHANGED, Unchanged
@@ -88,7 +88,8 @@ class AsyncClient:
             environment=os.environ,
         )
         self._transport = AsyncTransport(self._connection)
-        self._local = None if cache is None else LocalChecks(self._connection, cache)
+        self._cache = None if cache is None else BackgroundCache(self._connection, cache)
+        self._local = None if self._cache is None else self._cache.checks
 
     def __repr__(self) -> str:
         security = "plaintext" if self._connection.tls is None else "tls"
@@ -107,13 +108,13 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection and the calls under way. Closing twice is fine."""
-        if self._local is not None:
-            self._local.close()
+        if self._cache is not None:
+            self._cache.close()
         await self._transport.close()
 
     def cache_status(self) -> CacheStatus | None:
         """How the cache is doing; None if the client has none."""
-        return None if self._local is None else self._local.status()
+        return None if self._cache is None else self._cache.status()
 
     # --- checks ----------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Entry:
         expires_at: seconds since the epoch.
         standing: why the key does not pass, whatever the time and address; None if it may.
         allow_lists: each of which must have the caller's address.
-        revision: the facts show at least this one.
+        is_asked_for: whether it was since its place in the queue came up.
     """
 
     key_ids: tuple[str, ...]
@@ -51,6 +51,7 @@ class Entry:
     principal: results.Principal
     yes: results.CheckResult
     authenticated: results.Authentication
+    is_asked_for: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +65,9 @@ class Fill:
 
 
 class Memory:
-    """Remembers at most `capacity` keys, those that were asked for last."""
+    """Remembers at most `capacity` keys: when another one comes, one goes that was not asked
+    for lately. To find it by a queue with a second chance needs no lock when one is asked for.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -93,7 +96,10 @@ class Memory:
 
     def find(self, digest: bytes) -> Entry | None:
         """What is known of the key."""
-        return self._entries.get(digest)
+        entry = self._entries.get(digest)
+        if entry is not None:
+            entry.is_asked_for = True
+        return entry
 
     def registers(self, keyspace: str, scopes: Iterable[str]) -> bool:
         """Whether the keyspace is known to register all of the scopes."""
@@ -131,7 +137,7 @@ class Memory:
             for key_id in entry.key_ids:
                 self._digests_by_key.setdefault(key_id, set()).add(digest)
             while len(self._entries) > self._capacity:
-                self._drop(next(iter(self._entries)))
+                self._drop_one()
 
     def end_keyspaces_fill(
         self, fill: Fill, response: replication_service_pb2.FetchKeyspacesResponse
@@ -201,6 +207,13 @@ class Memory:
     def _drop_all(self, digests: Iterable[bytes]) -> None:
         for digest in tuple(digests):
             self._drop(digest)
+
+    def _drop_one(self) -> None:
+        # Each that gets its second chance has lost it by the time that its turn comes again.
+        while (entry := self._entries[digest := next(iter(self._entries))]).is_asked_for:
+            entry.is_asked_for = False
+            self._entries.move_to_end(digest)
+        self._drop(digest)
 
     def _drop(self, digest: bytes) -> None:
         entry = self._entries.pop(digest)

@@ -16,17 +16,19 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Protocol
 
+from google.protobuf.duration_pb2 import Duration
+
 from keyfence._holder.lease import HolderLease
 from keyfence.v1 import replication_service_pb2 as messages
 
 FIRST_BACKOFF_SECONDS: Final = 0.1
 LAST_BACKOFF_SECONDS: Final = 5.0
 _RENEWALS_PER_LEASE: Final = 3
+"""Unless the grantor says when to renew."""
 _FIRST_INTERVAL_SECONDS: Final = 0.5
 # What is left of a lease can be very little, and asking without a pause brings no more.
 _SHORTEST_INTERVAL_SECONDS: Final = 0.1
-# Without an answer to any renewal, the stream is given up after so many intervals.
-_PATIENCE: Final = 3
+# Without an answer to any renewal for as long as a lease lasts, the stream is given up.
 _LEAST_PATIENCE_SECONDS: Final = 1.0
 
 
@@ -52,6 +54,10 @@ class Listener(Protocol):
 
     def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
         """The next revision: what it changed must be forgotten before this returns."""
+        ...
+
+    def allow_for(self, drift: float) -> None:
+        """Clocks may drift so far: what counts for whoever grants leases in its turn."""
         ...
 
     def acknowledged(self) -> int:
@@ -115,6 +121,7 @@ class HolderSession:
         self._random = random_source or random.SystemRandom()
         self._on_broken = on_broken
         self._interval = _FIRST_INTERVAL_SECONDS
+        self._patience = _LEAST_PATIENCE_SECONDS
         self._heard_at = float("-inf")
         self._backoff = FIRST_BACKOFF_SECONDS
 
@@ -169,8 +176,7 @@ class HolderSession:
     async def _require_answers(self) -> None:
         """A connection can be dead for minutes before anyone says so."""
         while True:
-            patience = max(_LEAST_PATIENCE_SECONDS, _PATIENCE * self._interval)
-            if (until := self._heard_at + patience) <= self._clock.now():
+            if (until := self._heard_at + self._patience) <= self._clock.now():
                 break
             await self._clock.sleep_until(until)
         raise StreamBroken("the grantor does not answer")
@@ -213,15 +219,18 @@ class HolderSession:
 
     def _take_lease(self, lease: messages.Lease) -> None:
         self._heard_at = self._clock.now()
-        ttl = lease.ttl.seconds + lease.ttl.nanos / 1e9
+        ttl = _seconds(lease.ttl)
         if ttl <= 0:
             return
+        self._listener.allow_for(lease.clock_drift)
         # Nothing is awaited in here, so nobody on this event loop answers between the grant and
         # the forgetting. An SDK's other threads may, and find nothing: memory was emptied when
         # the stream was opened, and one stream serves one epoch.
         if self._lease.grant(lease.nonce, ttl, lease.head_revision, lease.epoch):
             self._listener.forget_everything(lease.head_revision, lease.epoch)
-        self._interval = max(_SHORTEST_INTERVAL_SECONDS, ttl / _RENEWALS_PER_LEASE)
+        interval = _seconds(lease.renew_after) or ttl / _RENEWALS_PER_LEASE
+        self._interval = max(_SHORTEST_INTERVAL_SECONDS, interval)
+        self._patience = max(_LEAST_PATIENCE_SECONDS, ttl)
         self._backoff = FIRST_BACKOFF_SECONDS
 
     def _take_changes(self, changes: messages.RevisionChanges) -> None:
@@ -244,6 +253,10 @@ class HolderSession:
         seconds = self._backoff * self._random.uniform(0.5, 1.0)
         self._backoff = min(LAST_BACKOFF_SECONDS, self._backoff * 2)
         await self._clock.sleep_until(self._clock.now() + seconds)
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
 
 
 class GrpcStream:

@@ -65,7 +65,9 @@ class SyncRequest(_message.Message):
 
     @_builtins.property
     def renew(self) -> Global___Renew:
-        """From then on, every third of the lease, and whenever there is something to acknowledge."""
+        """From then on, as often as the grantor's leases say, and whenever there is something to
+        acknowledge.
+        """
 
     def __init__(
         self,
@@ -183,6 +185,8 @@ class Lease(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     HEAD_REVISION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    RENEW_AFTER_FIELD_NUMBER: _builtins.int
+    CLOCK_DRIFT_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     """Of the `Renew` that this answers."""
     head_revision: _builtins.int
@@ -191,10 +195,20 @@ class Lease(_message.Message):
     """Changes when revisions before and after cannot be compared, as after a failover that
     lost some. A holder that sees another epoch than before forgets everything.
     """
+    clock_drift: _builtins.float
+    """How far clocks may drift, as a part of a second in a second. A holder that grants leases
+    in its turn allows for at least as much.
+    """
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """How long, counted from when the holder *sent* that `Renew`, by the holder's clock.
         Zero: the grantor has no lease of its own now.
+        """
+
+    @_builtins.property
+    def renew_after(self) -> _duration_pb2.Duration:
+        """How long after it sent that `Renew` the holder is to send the next one that asks for a
+        lease. Not set: a third of `ttl`.
         """
 
     def __init__(
@@ -204,10 +218,12 @@ class Lease(_message.Message):
         ttl: _duration_pb2.Duration | None = ...,
         head_revision: _builtins.int = ...,
         epoch: _builtins.str = ...,
+        renew_after: _duration_pb2.Duration | None = ...,
+        clock_drift: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["renew_after", b"renew_after", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "head_revision", b"head_revision", "nonce", b"nonce", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_drift", b"clock_drift", "epoch", b"epoch", "head_revision", b"head_revision", "nonce", b"nonce", "renew_after", b"renew_after", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,111 @@
+"""What a client's cache answers, and of which revision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from keyfence import Reason
+from keyfence._holder.lease import HolderLease
+from keyfence._holder.local_checks import LocalChecks
+from keyfence._holder.memory import Entry, Memory
+from keyfence.v1 import key_service_pb2
+from keyfence.v1 import replication_service_pb2 as messages
+
+REVOKED_AT = 6
+
+
+class Interrupted(Memory):
+    """Another thread applies the next revision right after this one has found its entry."""
+
+    is_interrupted = False
+
+    def find(self, digest: bytes) -> Entry | None:
+        found = super().find(digest)
+        if self.is_interrupted:
+            self.apply(REVOKED_AT, revoked("key_1"))
+        return found
+
+
+def revoked(key_id: str) -> messages.RevisionChanges:
+    change = messages.SubjectChange(key_id=key_id)
+    return messages.RevisionChanges(revision=REVOKED_AT, changes=[change])
+
+
+def checks_over(memory: Memory) -> LocalChecks:
+    """Checks under a lease that lasts."""
+    lease = HolderLease()
+    lease.grant(lease.request(0.0), 1e9, 5, "epoch")
+    memory.forget_everything(5, "epoch")
+    return LocalChecks(memory, lease, lambda: 1.0, without_lease=lambda: None)
+
+
+def learn(checks: LocalChecks, api_key: str, key_id: str) -> None:
+    fill = checks.begin_fill(api_key)
+    assert fill is not None
+    key = key_service_pb2.Key(
+        key_id=key_id,
+        keyspace="acme",
+        state=key_service_pb2.KEY_STATE_ACTIVE,
+        effective_scopes=["vps:read"],
+    )
+    response = messages.FetchFactsResponse(lineage=[key], revision=5, epoch="epoch")
+    checks.end_fill(fill, api_key, response)
+
+
+def test_an_answer_is_of_the_revision_that_it_names() -> None:
+    """What is applied between finding a key and answering must not pass for a part of the
+    answer: it would be told as of a revision that it does not show."""
+    memory = Interrupted(10)
+    checks = checks_over(memory)
+    learn(checks, "kf_a", "key_1")
+    memory.is_interrupted = True
+    check = checks.check_scope("kf_a", ("vps:read",), None, None, 0)
+    assert check is not None
+    assert (check.allowed, check.revision) == (True, 5)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda checks: checks.authenticate("kf_a", None, None, REVOKED_AT),
+        lambda checks: checks.check_scope("kf_a", ("vps:read",), None, None, REVOKED_AT),
+    ],
+)
+def test_whoever_demands_a_revision_is_not_answered_from_before_it(
+    ask: Callable[[LocalChecks], object],
+) -> None:
+    """Not even when it is applied between finding the key and answering."""
+    memory = Interrupted(10)
+    checks = checks_over(memory)
+    learn(checks, "kf_a", "key_1")
+    memory.is_interrupted = True
+    assert ask(checks) is None
+
+
+def test_room_is_made_by_forgetting_what_nobody_has_asked_for_lately() -> None:
+    checks = checks_over(Memory(3))
+    for name in ("a", "b", "c", "d"):
+        learn(checks, f"kf_{name}", f"key_{name}")
+    # The first to come has gone, and everyone's second chance with it.
+    assert checks.authenticate("kf_b", None, None, 0) is not None
+    learn(checks, "kf_e", "key_e")
+    known = [
+        name
+        for name in "abcde"
+        if checks.memory.find(checks.memory.digest(f"kf_{name}")) is not None
+    ]
+    assert known == ["b", "d", "e"]
+
+
+def test_a_key_that_was_just_learnt_is_not_the_one_to_go() -> None:
+    """Or whoever asks for it next would have to learn it again, and again."""
+    checks = checks_over(Memory(2))
+    for name in ("a", "b"):
+        learn(checks, f"kf_{name}", f"key_{name}")
+        checks.authenticate(f"kf_{name}", None, None, 0)
+    learn(checks, "kf_c", "key_c")
+    answer = checks.authenticate("kf_c", None, None, 0)
+    assert answer is not None
+    assert answer.reason is Reason.OK
