@@ -770,6 +770,39 @@ class TestSecrecy:
         }
         assert "canary" not in str(page)
 
+    async def test_sessions_that_do_not_pass_are_in_the_audit_log_put_together(
+        self, serve: Any
+    ) -> None:
+        """Of a made-up token nothing is known, whatever it says of itself."""
+        clock = FrozenClock()
+        served = await serve(clock=clock)
+        await served.client.apply(accounts=OPEN)
+        account = await served.client.register()
+        ended, expiring = await served.client.log_in(), await served.client.log_in()
+        header, claims, _ = ended.split(".")
+        await served.client.call("LogOut", credential=ended)
+        for _ in range(3):
+            await served.client.refusal("WhoAmI", credential=ended)
+            await served.client.refusal("WhoAmI", credential=f"{header}.{claims}.{'A' * 86}")
+        clock.advance(timedelta(days=2))
+        await served.client.refusal("WhoAmI", credential=expiring)
+        await served.server.stop()
+        again = await serve(data_dir=served.data_dir, clock=clock)
+        page = await again.client.call("ListAuditEvents", action_prefix="check.denied")
+        told = [
+            (one.details["reason"], one.keyspace, one.account_id, one.details["count"])
+            for one in page.events
+        ]
+        assert told == [
+            ("KEY_REVOKED", "demo", account.account_id, 3),
+            ("KEY_UNKNOWN", "system", "", 3),
+            ("KEY_EXPIRED", "demo", account.account_id, 1),
+        ]
+        subjects = [one.subject for one in page.events]
+        assert [bool(one) for one in subjects] == [True, False, True]
+        assert subjects[0] != subjects[2]
+        assert all(one.details["address"] == "127.0.0.1" for one in page.events)
+
     async def test_what_was_done_is_in_the_audit_log(self, served: Served) -> None:
         account = await served.client.register()
         token = await served.client.log_in()
