@@ -13,7 +13,7 @@ Of any other text nothing is kept: it may be a password that was put in the wron
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -119,7 +119,9 @@ class FailedAttempts:
         is bounded with all else of that minute."""
         now = self._clock.timestamp()
         for one in reported:
-            self._count(one, now)
+            # A clock that is ahead elsewhere tells of nothing that is still to come.
+            past = replace(one, first=min(one.first, now), last=min(one.last, now))
+            self._count(past, now)
 
     def _count(self, told: ReportedAttempts, now: float) -> None:
         minute = int(now // _SECONDS_A_MINUTE)
