@@ -164,8 +164,8 @@ async def _start(
     health = Health(names)
     reflection = Reflection([*names, HEALTH]) if settings.serves_reflection() else None
     await back.membership.start(resources)
-    if back.register is not None and not is_worker:
-        on_the_store = len(await back.register.list_processes())
+    if back.list_processes is not None and not is_worker:
+        on_the_store = len(await back.list_processes())
         warn_of_separate_counts(settings, processes=on_the_store)
     _write_behind(back.notes, settings.usage_flush_seconds, resources)
     callers = Callers(presented, clock, back.sessions, notes=back.notes)
@@ -224,7 +224,7 @@ def _services(
             back.membership.hub,
             back.membership.source,
             PresentedKeys(back.membership.source, back.digests),
-            back.register,
+            back.list_processes,
             SystemBootClock(),
             back.notes,
             grantor_id=back.membership.process_id,

@@ -33,7 +33,7 @@ from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Feed, Register
-from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.replica import ListProcesses, Replica
 from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.coherence.stale_if_error import StaleIfError
 from keyfence_server.coherence.succession import Succession
@@ -99,11 +99,11 @@ class AuthorityMembership(Membership):
 
     Attributes:
         fence: knows when a mutation holds everywhere.
-        register: of the processes on the store; None where there can be no others.
+        list_processes: those on the store; None where there can be no others.
     """
 
     fence: Fence
-    register: Register | None
+    list_processes: ListProcesses | None
 
 
 def alone(
@@ -136,7 +136,7 @@ def alone(
         cache=cache,
         fence=SoleHolder(ledger, hub, succession.outlast),
         hub=hub,
-        register=None,
+        list_processes=None,
         start=start,
         before_granting=succession.register,
         is_live=lambda: True,
@@ -183,7 +183,7 @@ def among_others(
         cache=cache,
         fence=AuthorityFence(replica, register, hub, terms, clock),
         hub=hub,
-        register=register,
+        list_processes=replica.list_processes,
         start=start,
         before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),

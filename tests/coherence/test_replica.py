@@ -194,3 +194,18 @@ def test_whoever_has_longer_leases_is_waited_for_as_long_as_they_last() -> None:
         assert "stranger" not in stage.database.contents.processes
 
     played(play)
+
+
+def test_a_process_is_listed_with_how_long_it_has_been_silent() -> None:
+    """Whoever has stopped is the one that mutations are waiting for."""
+
+    async def play(stage: Stage) -> None:
+        here, silent = stage.server("here"), stage.server("silent")
+        await asyncio.sleep(1.0)
+        silent.process.pause()
+        await asyncio.sleep(1.5)
+        seen = {one.process.process_id: one for one in await here.replica.list_processes()}
+        assert seen["here"].silent_for < stage.world.terms.renewal_interval + 0.1
+        assert 1.5 - stage.world.terms.renewal_interval < seen["silent"].silent_for < 2.5
+
+    played(play)

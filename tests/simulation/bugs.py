@@ -172,6 +172,13 @@ class RegistersWithoutTheLock(SimulatedRegister):
         return standing
 
 
+class StrikesOffUnseen(SimulatedRegister):
+    async def strike_off(self, process_id: str, renewals: int) -> bool:
+        # Whoever was silent until now may be back by then.
+        await asyncio.sleep(self._database._random.uniform(0.0, 0.2))
+        return await self._database.ask(self._process, lambda: self.remove(process_id))
+
+
 class IgnoresTheEpoch(SimulatedRegister):
     async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
         standing = await super().renew(process_id, acknowledged, self._database.epoch)
@@ -243,6 +250,14 @@ BUGS: Final[dict[str, Bug]] = {
     "I4-empty": Bug(
         "a process that was struck off comes back with its memory",
         lambda: Parts(replica=ComesBackWithItsMemory),
+    ),
+    "I4-counter": Bug(
+        "whoever was silent is struck off, though it may have renewed meanwhile",
+        lambda: Parts(register=StrikesOffUnseen),
+    ),
+    "I4-name": Bug(
+        "a server registers under the name of its predecessor",
+        lambda: Parts(keeps_names=True),
     ),
     "I4-repeat": Bug("a repetition is not fenced", lambda: Parts(fence=RepeatsWithoutFence)),
     "I4-register": Bug(

@@ -40,9 +40,12 @@ class Cast:
 
     # --- coming and going -----------------------------------------------------------------
 
-    def add_server(self) -> Server:
-        """Another server process."""
-        server = Server(self._world, self._name("server"))
+    def add_server(self, predecessor: Server | None = None) -> Server:
+        """Another server process, perhaps in the place of one that is gone."""
+        name = self._name("server")
+        if predecessor is not None and self._world.parts.keeps_names:
+            name = predecessor.process.name
+        server = Server(self._world, name)
         self._ready(server)
         self.servers.append(server)
         server.start()
@@ -69,14 +72,14 @@ class Cast:
         if server.is_up:
             self.servers.remove(server)
             server.process.start(server.stop())
-            self.add_server()
+            self.add_server(server)
 
     def kill(self, one: Participant, source: random.Random) -> None:
         """Ends it without a word, and another one comes."""
         one.process.kill()
         if isinstance(one, Server):
             self.servers.remove(one)
-            self.add_server()
+            self.add_server(one)
         elif isinstance(one, Sidecar):
             self.sidecars.remove(one)
             self.add_sidecar()

@@ -429,7 +429,7 @@ class SimulatedRegister:
 
     async def leave(self, process_id: str) -> None:
         """See the port."""
-        await self._database.ask(self._process, lambda: self._remove(process_id))
+        await self._database.ask(self._process, lambda: self.remove(process_id))
 
     async def list_processes(self) -> list[RegisteredProcess]:
         """See the port."""
@@ -458,8 +458,7 @@ class SimulatedRegister:
             row = self._database.contents.processes.get(process_id)
             if row is None or row.renewals != renewals:
                 return False
-            self._remove(process_id)
-            return True
+            return self.remove(process_id)
 
         return await self._database.ask(self._process, strike)
 
@@ -473,10 +472,12 @@ class SimulatedRegister:
             replace(contents, processes={**contents.processes, row.process_id: row})
         )
 
-    def _remove(self, process_id: str) -> None:
+    def remove(self, process_id: str) -> bool:
+        """Takes a process off. Says whether it was there."""
         contents = self._database.contents
         left = {name: row for name, row in contents.processes.items() if name != process_id}
         self._database.write(replace(contents, processes=left))
+        return process_id in contents.processes
 
 
 class SimulatedFeed:

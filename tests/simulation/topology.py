@@ -32,8 +32,8 @@ from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
-from keyfence_server.coherence.ports import BootClock, Register
-from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.ports import BootClock
+from keyfence_server.coherence.replica import ListProcesses, Replica
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
@@ -66,7 +66,11 @@ class NoNotes:
 
 @dataclass(kw_only=True)
 class Parts:
-    """What the processes are made of. A seeded bug puts another class in the place of one."""
+    """What the processes are made of. A seeded bug puts another class in the place of one.
+
+    Attributes:
+        keeps_names: whether whoever comes in the place of a server registers as that one.
+    """
 
     lease: type[HolderLease] = HolderLease
     session: type[HolderSession] = HolderSession
@@ -81,6 +85,7 @@ class Parts:
     fence: type[AuthorityFence] = AuthorityFence
     terms: type[LeaseTerms] = LeaseTerms
     register: type[SimulatedRegister] = SimulatedRegister
+    keeps_names: bool = False
 
 
 @dataclass(kw_only=True)
@@ -123,13 +128,13 @@ class Grants:
         """Who it has its leases from, if that is not the database."""
         return None
 
-    def offer(self, register: Register | None, clock: BootClock, name: str) -> None:
+    def offer(self, list_processes: ListProcesses | None, clock: BootClock, name: str) -> None:
         """Begins to serve those downstream."""
         self.service = ReplicationService(
             self.hub,
             self.source,
             self.presented,
-            register,
+            list_processes,
             clock,
             WriteBehind(NoNotes(), FrozenClock(), days_kept=1),
             grantor_id=name,
@@ -234,7 +239,7 @@ class Server(Grants):
                 break
             except StoreUnavailable:
                 await asyncio.sleep(0.1)
-        self.offer(self.register, self.clock, self.process.name)
+        self.offer(self.replica.list_processes, self.clock, self.process.name)
 
     async def stop(self) -> None:
         """Ends it in order."""

@@ -12,7 +12,7 @@ from keyfence_server.application.presented_keys import Digests
 from keyfence_server.application.presented_sessions import PresentedSessions
 from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.coherence.ports import Register
+from keyfence_server.coherence.replica import ListProcesses
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.membership import Membership
 from keyfence_server.rpc.pipeline import Service
@@ -45,7 +45,7 @@ class Back:
         notes: writes down uses and failed attempts.
         own_services: what is served besides checks and replication.
         sessions: looks up sessions by their tokens, where there can be any.
-        register: of the processes on the store, if there is one.
+        list_processes: the processes on the store, where there can be others.
         mutations: those under way, where there can be any.
         first_start: what to do when the process may answer, before it does.
     """
@@ -59,6 +59,6 @@ class Back:
     fence_stats: FenceStats
     own_services: list[Service] = field(default_factory=list)
     sessions: PresentedSessions | None = None
-    register: Register | None = None
+    list_processes: ListProcesses | None = None
     mutations: Mutations | None = None
     first_start: Callable[[], Awaitable[FirstStartReport | None]] | None = None

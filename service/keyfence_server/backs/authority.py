@@ -138,7 +138,7 @@ async def open_authority(
             ).service(),
         ],
         sessions=PresentedSessions(membership.source, tokens) if tokens is not None else None,
-        register=membership.register,
+        list_processes=membership.list_processes,
         mutations=mutations,
         first_start=first_start,
     )

@@ -59,6 +59,10 @@ def _age(age: timedelta | None) -> str:
     return "" if age is None else f"{age.total_seconds():.1f} s ago"
 
 
+def _seconds(age: timedelta | None) -> float | None:
+    return None if age is None else age.total_seconds()
+
+
 def _document(found: Replicas) -> dict[str, object]:
     return {
         "head_revision": found.head_revision,
@@ -70,7 +74,7 @@ def _document(found: Replicas) -> dict[str, object]:
                 "grantor_id": one.grantor_id,
                 "applied_revision": one.applied_revision,
                 "revisions_behind": _behind(one, found.head_revision),
-                "lease_age_seconds": one.lease_age.total_seconds() if one.lease_age else None,
+                "lease_age_seconds": _seconds(one.lease_age),
                 "join_time": plain(one.join_time) if one.join_time else None,
             }
             for one in found.items

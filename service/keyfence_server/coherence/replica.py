@@ -12,6 +12,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -39,6 +40,22 @@ _PAGE: Final = 1000
 _RETRY_SECONDS: Final = 0.1
 
 _log = structlog.get_logger("keyfence.coherence")
+
+
+@dataclass(frozen=True, slots=True)
+class SeenProcess:
+    """A process on the register, as another one sees it.
+
+    Attributes:
+        silent_for: for how many seconds it has not been seen to renew. It is looked at once in
+            each interval of renewal, so it may have renewed by so much earlier.
+    """
+
+    process: RegisteredProcess
+    silent_for: float
+
+
+ListProcesses = Callable[[], Awaitable[list[SeenProcess]]]
 
 
 class Replica:
@@ -118,6 +135,15 @@ class Replica:
     def acknowledged_by(self, process: RegisteredProcess) -> int:
         """The revision up to which another process has acknowledged, as far as is known."""
         return max(process.acknowledged, self._acknowledged_by.get(process.process_id, 0))
+
+    async def list_processes(self) -> list[SeenProcess]:
+        """Everyone on the register, this process too. Raises `StoreUnavailable`."""
+        processes = await self._register.list_processes()
+        now = self._clock.now()
+        return [
+            SeenProcess(one, now - self._silent_since.get((one.process_id, one.renewals), now))
+            for one in processes
+        ]
 
     def take(self, revision: int, changes: Sequence[Change]) -> None:
         """Applies a revision that this process has learnt of."""

@@ -28,7 +28,8 @@ from keyfence_server.coherence.downstream import (
     LeaseToSend,
     StreamEnded,
 )
-from keyfence_server.coherence.ports import BootClock, Register
+from keyfence_server.coherence.ports import BootClock
+from keyfence_server.coherence.replica import ListProcesses
 from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
@@ -65,7 +66,7 @@ class ReplicationService:
         hub: DownstreamHub,
         source: FactSource,
         presented: PresentedKeys,
-        register: Register | None,
+        list_processes: ListProcesses | None,
         clock: BootClock,
         notes: WriteBehind,
         *,
@@ -75,7 +76,7 @@ class ReplicationService:
         self._hub = hub
         self._source = source
         self._presented = presented
-        self._register = register
+        self._list_processes = list_processes
         self._clock = clock
         self._notes = notes
         self._grantor_id = grantor_id
@@ -210,16 +211,17 @@ class ReplicationService:
     ) -> messages.ListReplicasResponse:
         """Who answers from memory: the processes on the store, and this one's holders."""
         replicas = []
-        if self._register is not None:
+        if self._list_processes is not None:
             replicas = [
                 messages.Replica(
-                    holder_id=process.process_id,
+                    holder_id=one.process.process_id,
                     kind=messages.HOLDER_KIND_SERVER,
-                    display_name=process.display_name,
-                    applied_revision=process.acknowledged,
-                    join_time=timestamp_of(process.join_time),
+                    display_name=one.process.display_name,
+                    applied_revision=one.process.acknowledged,
+                    join_time=timestamp_of(one.process.join_time),
+                    lease_age=_duration(one.silent_for),
                 )
-                for process in await self._register.list_processes()
+                for one in await self._list_processes()
             ]
         now = self._clock.now()
         replicas += [

@@ -42,6 +42,7 @@ class Blueprint:
     Args:
         broken: the build, with a guard missing; None: the product as it is.
         twice: whether messages come twice.
+        hasty: whether the writer never waits long for an answer.
 
     Attributes:
         sockets: where each server and sidecar listens, by its name, as gRPC targets.
@@ -58,6 +59,7 @@ class Blueprint:
         *,
         broken: str | None,
         twice: bool,
+        hasty: bool,
     ) -> None:
         self.sockets: dict[str, str] = {}
         self.links: dict[str, tuple[str, str]] = {}
@@ -67,6 +69,7 @@ class Blueprint:
         self._lease_seconds = lease_seconds
         self._broken = broken
         self._twice = twice
+        self._hasty = hasty
         self._clocks = clocks
         self._token = new_root_credential().reveal()
         (directory / "keys").touch()
@@ -130,6 +133,7 @@ class Blueprint:
         config = {
             "token": self._token,
             "seed": self._seed,
+            "hasty": self._hasty,
             "keys": str(self._directory / "keys"),
             "history": str(self._directory / "history"),
             "targets": [self.sockets[f"server{number}"] for number in range(SERVERS)],

@@ -24,16 +24,20 @@ class Build:
         rule: the rule of docs/fence.md that it breaks, or the variant of the model.
         modes: the faults of links that most of the run's faults are drawn from.
         links: which links those are; a regular expression.
+        members: likewise, who is killed, stopped and ended.
         favoured: the kinds of faults that most are drawn from, if not those of links.
         lease_seconds: short, so that everything is quicker, unless it must be long to show.
+        hasty: whether whoever changes something repeats it long before it can be fenced.
     """
 
     rule: str
     take_out: Callable[[], None]
     modes: tuple[Mode, ...] = ()
     links: str = ""
+    members: str = ""
     favoured: tuple[str, ...] = ()
     lease_seconds: float = 0.5
+    hasty: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -49,9 +53,10 @@ class Build:
 
 
 _SILENT: Final = (Mode.BLACKHOLE, Mode.DEAF)
-_TO_SERVERS: Final = r"-server\d$"
 _TO_HOLDERS: Final = r"-s"
 _OF_CLIENTS: Final = "^(async|threads)-"
+_OF_CLIENTS_AT_SERVERS: Final = "^(async-server0|threads-server1)$"
+_SERVERS_OF_CLIENTS: Final = "^server[01]$"
 
 BUILDS: Final[dict[str, Build]] = {
     "fence-before-commit": Build("I1-together", guards.fence_before_commit, _SILENT),
@@ -87,7 +92,8 @@ BUILDS: Final[dict[str, Build]] = {
         "I3-leave",
         guards.leaves_too_soon,
         _SILENT,
-        _TO_SERVERS,
+        _OF_CLIENTS_AT_SERVERS,
+        _SERVERS_OF_CLIENTS,
         favoured=("end", "link"),
         lease_seconds=4.0,
     ),
@@ -113,12 +119,18 @@ BUILDS: Final[dict[str, Build]] = {
         "I4-name",
         guards.keeps_its_name,
         _SILENT,
-        _TO_SERVERS,
+        _OF_CLIENTS_AT_SERVERS,
+        _SERVERS_OF_CLIENTS,
         favoured=("kill", "link"),
         lease_seconds=8.0,
     ),
     "repeated-is-not-fenced": Build(
-        "I4-repeat", guards.repeated_is_not_fenced, _SILENT, lease_seconds=2.0
+        "I4-repeat",
+        guards.repeated_is_not_fenced,
+        _SILENT,
+        _OF_CLIENTS,
+        lease_seconds=4.0,
+        hasty=True,
     ),
     "fills-are-kept": Build("I5-discard", guards.fills_are_kept, (Mode.JITTER, Mode.SLOW)),
     "joins-loads": Build("I5-join", guards.joins_loads, (Mode.DEAF,), "database"),

@@ -88,6 +88,7 @@ class Faults:
             kind = self._random.choice(build.kinds)
             links = [link for link in fleet.links if re.search(build.links, link)]
             modes = build.modes or _BROKEN_MODES
+            members = [one for one in members if re.search(build.members, one.name)]
         else:
             kind = self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
             links, modes = fleet.links, _BROKEN_MODES

@@ -78,7 +78,13 @@ class Fleet:
 
 @contextlib.contextmanager
 def running_fleet(
-    seed: int, *, lease_seconds: float, broken: str | None, twice: bool, sqlite: bool
+    seed: int,
+    *,
+    lease_seconds: float,
+    broken: str | None,
+    twice: bool,
+    hasty: bool,
+    sqlite: bool,
 ) -> Iterator[Fleet]:
     """A fleet, from its first start to its end."""
     with ExitStack() as stack:
@@ -87,7 +93,9 @@ def running_fleet(
         # PostgreSQL may run as another user.
         directory.chmod(0o755)
         clocks = WallClocks(directory)
-        blueprint = Blueprint(directory, seed, lease_seconds, clocks, broken=broken, twice=twice)
+        blueprint = Blueprint(
+            directory, seed, lease_seconds, clocks, broken=broken, twice=twice, hasty=hasty
+        )
         postgres: PostgresPair | None = None
         if sqlite:
             servers = blueprint.workers()

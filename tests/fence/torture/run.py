@@ -60,7 +60,12 @@ def torture(
     lease_seconds = chance.choice(LEASES) if build is None else build.lease_seconds
     twice = build is None and chance.random() < 0.5
     with running_fleet(
-        seed, lease_seconds=lease_seconds, broken=broken, twice=twice, sqlite=sqlite
+        seed,
+        lease_seconds=lease_seconds,
+        broken=broken,
+        twice=twice,
+        hasty=build is not None and build.hasty,
+        sqlite=sqlite,
     ) as fleet:
         began = time.monotonic()
         faults = Faults(

@@ -34,6 +34,7 @@ class Writer:
     def __init__(self, config: dict[str, Any], clients: list[AsyncClient]) -> None:
         self._clients = clients
         self._random = random.Random(config["seed"])
+        self._share_of_hasty = 0.9 if config["hasty"] else 0.3
         self._keys_file = Path(config["keys"]).open("a", encoding="ascii")  # noqa: SIM115
         self._history = Path(config["history"]).open("a", encoding="ascii")  # noqa: SIM115
         self._numbers = itertools.count()
@@ -55,7 +56,9 @@ class Writer:
 
     def _patience(self) -> float:
         # Sometimes too little, so that what was committed is repeated before its fence is up.
-        return _ATTEMPT_SECONDS if self._random.random() < 0.7 else self._random.uniform(0.02, 0.5)
+        if self._random.random() < self._share_of_hasty:
+            return self._random.uniform(0.02, 0.5)
+        return _ATTEMPT_SECONDS
 
     async def _mutate(
         self, subject: int, state: State, attempt: Callable[[], Awaitable[None]]

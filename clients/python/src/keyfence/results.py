@@ -489,7 +489,8 @@ class Replica:
     Attributes:
         grantor_id: who grants the lease; empty for the store itself.
         applied_revision: up to where every change has been acknowledged.
-        lease_age: how long ago the lease was renewed; None where the grantor cannot tell.
+        lease_age: how long ago the lease was renewed. Servers look at one another once in each
+            interval of renewal, so of another server it is known no better than that.
         join_time: None where the grantor cannot tell.
     """
 

@@ -652,7 +652,9 @@ class Replica(_message.Message):
     """The revision up to which it has acknowledged every change."""
     @_builtins.property
     def lease_age(self) -> _duration_pb2.Duration:
-        """How long ago it last renewed."""
+        """How long ago it last renewed. Of a server process: for how long the one that is asked has
+        not seen it renew, which it looks for once in each interval of renewal.
+        """
 
     @_builtins.property
     def join_time(self) -> _timestamp_pb2.Timestamp:
