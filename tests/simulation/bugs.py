@@ -22,6 +22,7 @@ from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Roll, Standing
 from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from simulation.database import SimulatedRegister
@@ -200,6 +201,11 @@ class TakesSilenceForConsent(AuthorityFence):
             return Roll(standing, ())
 
 
+class ForgetsPredecessors(Succession):
+    async def outlast(self) -> None:
+        return
+
+
 class RepeatsWithoutFence(AuthorityFence):
     async def settle(self, revision: int) -> None:
         return
@@ -258,6 +264,10 @@ BUGS: Final[dict[str, Bug]] = {
     "I4-name": Bug(
         "a server registers under the name of its predecessor",
         lambda: Parts(keeps_names=True),
+    ),
+    "I4-sole": Bug(
+        "a server that has the database to itself waits for nobody from before it",
+        lambda: Parts(succession=ForgetsPredecessors),
     ),
     "I4-repeat": Bug("a repetition is not fenced", lambda: Parts(fence=RepeatsWithoutFence)),
     "I4-register": Bug(

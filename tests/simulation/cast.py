@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simulation.loop import Process
-from simulation.topology import Grants, Sdk, Server, Sidecar, World
+from simulation.topology import Grants, Sdk, Server, Sidecar, SoleServer, World
 
 Participant = Grants | Sdk
 
@@ -15,12 +15,13 @@ Participant = Grants | Sdk
 class Cast:
     """All who there are now. Who has left is in it no more."""
 
-    def __init__(self, world: World, ready: Callable[[Server], None]) -> None:
+    def __init__(self, world: World, ready: Callable[[Server], None], *, is_sole: bool) -> None:
         self.servers: list[Server] = []
         self.sidecars: list[Sidecar] = []
         self.sdks: list[Sdk] = []
         self._world = world
         self._ready = ready
+        self._kind = SoleServer if is_sole else Server
         self._names = 0
 
     def holders(self) -> list[Participant]:
@@ -45,7 +46,7 @@ class Cast:
         name = self._name("server")
         if predecessor is not None and self._world.parts.keeps_names:
             name = predecessor.process.name
-        server = Server(self._world, name)
+        server = self._kind(self._world, name)
         self._ready(server)
         self.servers.append(server)
         server.start()
@@ -69,10 +70,19 @@ class Cast:
 
     def drain(self, server: Server) -> None:
         """Ends a server in order, and another one comes."""
-        if server.is_up:
+        if isinstance(server, SoleServer):
+            self._world.loop.world.start(self._replace(server))
+        elif server.is_up:
             self.servers.remove(server)
             server.process.start(server.stop())
             self.add_server(server)
+
+    async def _replace(self, server: SoleServer) -> None:
+        """Nobody else gets the database before it has ended."""
+        if server.is_up:
+            await server.process.start(server.stop())
+            self.servers.remove(server)
+            self.add_server()
 
     def kill(self, one: Participant, source: random.Random) -> None:
         """Ends it without a word, and another one comes."""

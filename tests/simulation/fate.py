@@ -15,6 +15,8 @@ MOMENTARY: Final = (
     "outage", "failover", "loss",
 )  # fmt: skip
 """What happens at a moment, and may take a while to pass: see `Trouble`."""
+_NOT_OF_SOLE_SERVERS: Final = ("join", "deafen", "failover", "loss")
+"""A database that belongs to one process has nobody to fail over to, and no news."""
 _LASTING: Final = {
     "questions": (0.01, 0.05, 0.2),
     "answers": (0.01, 0.05, 0.2),
@@ -31,6 +33,7 @@ class Fate:
     """How a story is to go, as far as chance leaves it to be said beforehand.
 
     Attributes:
+        is_sole: whether the one server has the database to itself.
         seconds: until everything heals, or the story just ends.
         heals: whether it is looked at how everything heals.
         length: of a lease.
@@ -51,6 +54,7 @@ class Fate:
     """
 
     servers: int
+    is_sole: bool
     sidecars: int
     sdks: int
     seconds: float
@@ -75,8 +79,13 @@ class Fate:
         """Another one for each seed."""
         length = source.choice((0.3, 0.5, 0.8))
         kinds = source.choice((0, 1, 1, 2, 2, 3, 4))
+        servers = source.choice((1, 1, 2, 2, 3))
+        is_sole = servers == 1 and source.random() < 0.4
+        others = _NOT_OF_SOLE_SERVERS if is_sole else ()
+        momentary = tuple(kind for kind in MOMENTARY if kind not in others)
         return cls(
-            servers=source.choice((1, 1, 2, 2, 3)),
+            servers=servers,
+            is_sole=is_sole,
             sidecars=source.choice((0, 0, 1, 2)),
             sdks=source.choice((0, 1, 1, 2)),
             seconds=source.uniform(2, 5) * length,
@@ -96,7 +105,7 @@ class Fate:
             },
             slowest=source.choice((0.02, 0.02, 0.1, 0.3, 1.0)),
             often_slow=source.choice((0.05, 0.1, 0.3)),
-            momentary=tuple(source.sample(MOMENTARY, kinds)),
+            momentary=tuple(source.sample(momentary, kinds)),
             hot=source.choice((0.3, 0.7, 1.0)),
             trouble_pause=source.choice((0.3, 1.0, 5.0)),
         )

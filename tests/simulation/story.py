@@ -33,7 +33,7 @@ from simulation.subjects import (
     draw_mutation,
     turn_keyspace,
 )
-from simulation.topology import Parts, Server, World
+from simulation.topology import Parts, Server, SoleServer, World
 from simulation.trouble import Trouble
 
 _HEALING_SECONDS: Final = 15.0
@@ -92,7 +92,7 @@ class Story:
             has_steady_clocks=fate.is_steady,
         )
         self.judge = Judge(database)
-        self.cast = Cast(self.world, self._time_fences)
+        self.cast = Cast(self.world, self._time_fences, is_sole=fate.is_sole)
         self.trouble = Trouble(self.world, self.cast, fate, another(), self._note, self._returned)
         self.keys = self.random.sample(range(KEYS), fate.keys)
         self.hot_key = self.keys[0]
@@ -143,7 +143,10 @@ class Story:
 
     def _time_fences(self, server: Server) -> None:
         """I4: a fence takes W at most, by the clock of whoever waits. Whoever has no lease at
-        the commit first has to learn what the others' terms are."""
+        the commit first has to learn what the others' terms are. A sole server waits for those
+        from before it, too."""
+        if isinstance(server, SoleServer):
+            return
         wait = server.fence.wait
         most = self.world.terms.wait / (1 - self.fate.drift) + 0.01
 
@@ -351,10 +354,14 @@ class Story:
     def _is_whole(self) -> bool:
         """Whether everyone has a lease and hears the news, and every fence has ended."""
         database = self.database
+        if not all(process.dead for process in self.under_way.values()):
+            return False
+        if self.fate.is_sole:
+            servers, everyone = self.cast.servers, self.cast.everyone()
+            return all(server.is_up for server in servers) and all(map(_has_lease, everyone))
         listening = {feed.process for feed in database.listeners}
         return (
-            all(process.dead for process in self.under_way.values())
-            and database.epoch in database.contents.settled
+            database.epoch in database.contents.settled
             and len(database.contents.processes) == len(self.cast.servers)
             and all(server.process in listening for server in self.cast.servers)
             and all(_has_lease(holder) for holder in self.cast.everyone())

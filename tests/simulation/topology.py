@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import date
@@ -21,7 +21,13 @@ from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.mutations import Mutations
-from keyfence_server.application.ports import AuditEvent, FactSource, StoreUnavailable, UseToAdd
+from keyfence_server.application.ports import (
+    AuditEvent,
+    FactSource,
+    Fence,
+    StoreUnavailable,
+    UseToAdd,
+)
 from keyfence_server.application.presented_keys import Digests, PresentedKeys
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.update_key import UpdateKey
@@ -34,6 +40,8 @@ from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.replica import ListProcesses, Replica
+from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
@@ -85,6 +93,7 @@ class Parts:
     fence: type[AuthorityFence] = AuthorityFence
     terms: type[LeaseTerms] = LeaseTerms
     register: type[SimulatedRegister] = SimulatedRegister
+    succession: type[Succession] = Succession
     keeps_names: bool = False
 
 
@@ -128,7 +137,13 @@ class Grants:
         """Who it has its leases from, if that is not the database."""
         return None
 
-    def offer(self, list_processes: ListProcesses | None, clock: BootClock, name: str) -> None:
+    def offer(
+        self,
+        list_processes: ListProcesses | None,
+        clock: BootClock,
+        name: str,
+        before_granting: Callable[[], Awaitable[None]],
+    ) -> None:
         """Begins to serve those downstream."""
         self.service = ReplicationService(
             self.hub,
@@ -138,7 +153,7 @@ class Grants:
             clock,
             WriteBehind(NoNotes(), FrozenClock(), days_kept=1),
             grantor_id=name,
-            before_granting=nothing,
+            before_granting=before_granting,
         )
         self.is_up = True
 
@@ -221,12 +236,15 @@ class Server(Grants):
             terms=world.terms,
             clock=clock,
         )
-        self.fence = parts.fence(self.replica, self.register, self.hub, world.terms, clock)
+        self.fence: Fence = parts.fence(self.replica, self.register, self.hub, world.terms, clock)
+        self.source = parts.facts(self.cache, self.lease, store, clock)
+        self._take_up(store)
+
+    def _take_up(self, store: Any) -> None:
         self.mutations = Mutations(store, self.fence, FrozenClock())
         self.revoke = RevokeKey(self.mutations, FrozenClock())
         self.update = UpdateKey(self.mutations, FrozenClock())
-        self.source = parts.facts(self.cache, self.lease, store, clock)
-        self.presented = PresentedKeys(self.source, world.peppers)
+        self.presented = PresentedKeys(self.source, self.world.peppers)
 
     def start(self) -> None:
         """Starts it, again and again if the database is away."""
@@ -235,19 +253,70 @@ class Server(Grants):
     async def _start(self) -> None:
         while True:
             try:
-                await self.replica.start()
+                await self._follow_store()
                 break
             except StoreUnavailable:
                 await asyncio.sleep(0.1)
-        self.offer(self.replica.list_processes, self.clock, self.process.name)
+
+    async def _follow_store(self) -> None:
+        await self.replica.start()
+        self.offer(self.replica.list_processes, self.clock, self.process.name, nothing)
 
     async def stop(self) -> None:
         """Ends it in order."""
         self.is_up = False
         self.hub.close_all()
         await self.mutations.finish()
-        await self.replica.stop()
+        await self._leave_store()
         self.process.kill()
+
+    async def _leave_store(self) -> None:
+        await self.replica.stop()
+
+
+class SoleServer(Server):
+    """A server process that has the database to itself, and needs no lease."""
+
+    def _make(self, name: str) -> None:
+        world, parts = self.world, self.world.parts
+        clock = self.clock = self.process.clock = world.clock(name)
+        store: Any = SimulatedStore(world.database, self.process)
+        self._store = store
+        endless: Any = EndlessLease()
+        self.lease = endless
+        self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
+        self.cache = parts.cache(store, capacity=3, unknown_capacity=2)
+        self.source = self.cache
+        self._ledger = parts.ledger(self.cache, self.hub)
+        self._succession = parts.succession(
+            name,
+            name,
+            register=parts.register(world.database, self.process),
+            hub=self.hub,
+            terms=world.terms,
+            clock=clock,
+        )
+        self.fence = SoleHolder(self._ledger, self.hub, self._succession.outlast)
+        self._take_up(store)
+
+    async def _follow_store(self) -> None:
+        await self._succession.start()
+        async with self._store.snapshot() as snapshot:
+            self._ledger.restart(snapshot.revision, self.process.name)
+        self.offer(None, self.clock, self.process.name, self._succession.register)
+
+    async def _leave_store(self) -> None:
+        await self._succession.stop()
+
+
+class EndlessLease:
+    """In the place of a lease, for a process that needs none."""
+
+    until: Final = float("inf")
+
+    def is_live(self, _now: float) -> bool:
+        """Always."""
+        return True
 
 
 class Holder:
@@ -339,7 +408,7 @@ class Sidecar(Grants):
         )
         self.source = parts.facts(self.cache, self.lease, store, clock)
         self.presented = PresentedKeys(self.source, PresentedDigests())
-        self.offer(None, clock, name)
+        self.offer(None, clock, name, nothing)
 
     @property
     def grantor(self) -> Grants | None:
