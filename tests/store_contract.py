@@ -168,6 +168,7 @@ class FindingContract(_Suite):
             rotated_from_key_id=KeyId("key_from"),
             rotated_to_key_id=KeyId("key_to"),
             created_by_key_id=KeyId("key_by"),
+            first_key_id=KeyId("key_first"),
         )
         revision = await insert_keys(store, parent, key)
         async with store.snapshot() as snapshot:

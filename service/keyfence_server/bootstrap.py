@@ -31,7 +31,7 @@ from keyfence_server.coherence.ports import TermsDiffer
 from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.lease_watch import LeaseWatch
-from keyfence_server.provisioning import CannotStart
+from keyfence_server.provisioning import CannotStart, warn_of_separate_counts
 from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
@@ -164,6 +164,9 @@ async def _start(
     health = Health(names)
     reflection = Reflection([*names, HEALTH]) if settings.serves_reflection() else None
     await back.membership.start(resources)
+    if back.list_processes is not None and not is_worker:
+        on_the_store = len(await back.list_processes())
+        warn_of_separate_counts(settings, processes=on_the_store)
     _write_behind(back.notes, settings.usage_flush_seconds, resources)
     callers = Callers(presented, clock, back.sessions, notes=back.notes)
     pipeline = Pipeline(callers, gate, rpc_stats, tracing, settings.origins())

@@ -44,6 +44,16 @@ class CannotStart(Exception):
     """The server cannot start, and why, and what to do about it."""
 
 
+def warn_of_separate_counts(settings: Settings, *, processes: int) -> None:
+    """Says so where several processes count by themselves, and a limit is several limits."""
+    if processes > 1 and settings.rate_limit_url is None:
+        _log.warning(
+            "each process counts rate limits, log-ins and registrations by itself, so that more "
+            "can pass than a limit says; set KEYFENCE_RATE_LIMIT_URL to have them counted together",
+            processes=processes,
+        )
+
+
 def embedded_database(settings: Settings) -> Path | None:
     """The file of the embedded database; None if the store is a PostgreSQL server.
 

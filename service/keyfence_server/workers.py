@@ -23,7 +23,12 @@ import structlog
 from keyfence_server import process
 from keyfence_server.adapters.ports import PortTaken, claim_port
 from keyfence_server.config import Settings
-from keyfence_server.provisioning import CannotStart, embedded_database, lock_database
+from keyfence_server.provisioning import (
+    CannotStart,
+    embedded_database,
+    lock_database,
+    warn_of_separate_counts,
+)
 from keyfence_server.rpc.addresses import TcpAddress
 from keyfence_server.telemetry.logs import configure_logs
 from keyfence_server.worker import Post
@@ -47,6 +52,7 @@ def run(settings: Settings) -> None:
         process.run(settings)
     else:
         configure_logs(settings.log_format, settings.log_level)
+        warn_of_separate_counts(settings, processes=settings.workers)
         asyncio.run(_supervise(settings))
 
 

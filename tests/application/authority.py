@@ -113,7 +113,7 @@ class Authority:
         self.mutations = Mutations(store, self.fence, clock)
         presented = PresentedKeys(self.cache, peppers)
         self.notes = WriteBehind(store, clock, days_kept=400)
-        self.rate_limits = RateLimits(clock, MemoryCounter(clock))
+        self.rate_limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
         self.callers = Callers(presented, clock, notes=self.notes)
         self.checks = Checks(
             self.cache, presented, clock, CountedHere(self.rate_limits), self.notes

@@ -98,7 +98,7 @@ async def accounts(authority: Authority) -> Accounts:
     await authority.declare(ACME, accounts=AccountsDeclaration(registration=Registration.OPEN))
     store, cache, clock = authority.store, authority.cache, authority.clock
     hashes, mutations = PlainHashes(), authority.mutations
-    attempts = LogInAttempts(RateLimits(clock, MemoryCounter(clock)), clock)
+    attempts = LogInAttempts(RateLimits(clock, MemoryCounter(clock), is_alone=True), clock)
     tokens = JwtSessionTokens(SessionKeys({1: b"s" * 32}))
     peppers = Peppers({1: b"a pepper for tests, of 32 bytes or more"})
     sessions = PresentedSessions(cache, tokens)

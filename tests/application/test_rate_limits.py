@@ -230,6 +230,38 @@ async def test_a_successor_keeps_the_limit(authority: Authority) -> None:
     assert rotated.successor.facts.key.rate_limit == THREE
 
 
+async def test_a_rotation_does_not_make_the_limit_whole(authority: Authority) -> None:
+    """Else a key that manages keys would have no limit: it could rotate itself before each
+    request. While both of them live, they have one limit."""
+    await limited(authority)
+    key = await authority.make()
+    passed = 0
+    for _ in range(3):
+        for _ in range(2):
+            passed += (await authority.check(key)).reason is Reason.OK
+        before, caller = key, await authority.acting(key)
+        rotated = await authority.rotate(caller, key.facts.key_id, overlap=timedelta(seconds=50))
+        key = rotated.successor
+        for one in (before, key):
+            passed += (await authority.check(one)).reason is Reason.OK
+    assert passed == 3
+    authority.clock.advance(MINUTE)
+    assert status_of(await authority.check(key)).remaining == 2
+
+
+async def test_a_delegated_key_counts_with_the_line_of_its_parent(authority: Authority) -> None:
+    await limited(authority)
+    parent = await authority.make()
+    await authority.check(parent)
+    successor = (
+        await authority.rotate(None, parent.facts.key_id, overlap=timedelta(hours=1))
+    ).successor
+    child = await authority.make(parent_key_id=successor.facts.key_id)
+    assert status_of(await authority.check(child)).remaining == 1
+    assert status_of(await authority.check(parent)).remaining == 0
+    assert (await authority.check(child)).reason is Reason.RATE_LIMITED
+
+
 @pytest.mark.parametrize(
     "rate",
     [
@@ -311,7 +343,7 @@ class Forbidden:
 
 
 async def test_keys_without_a_limit_never_ask_the_counter(authority: Authority) -> None:
-    forbidden = RateLimits(authority.clock, Forbidden(), Forbidden())
+    forbidden = RateLimits(authority.clock, Forbidden(), Forbidden(), is_alone=False)
     authority.checks._counting = CountedHere(forbidden)
     key = await authority.make(scopes=["vps:read"])
     for verdict in (
@@ -336,7 +368,7 @@ def test_any_run_of_checks_counts_as_the_plainest_model_does(
 ) -> None:
     """Every check counts once or not at all, for its cost, against every one of its limits."""
     clock = FrozenClock()
-    limits = RateLimits(clock, MemoryCounter(clock))
+    limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
     rates = {"key": Rate(per_key, MINUTE), "account": Rate(per_account, 2 * MINUTE)}
     used: dict[str, int] = {}
     ends: dict[str, float] = {}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from application.authority import ACME, Authority, refused
-from keyfence_server.application.failed_attempts import FailedAttempts
+from keyfence_server.application.failed_attempts import Attempt, FailedAttempts
 from keyfence_server.application.ports import (
     AuditEvent,
     EventFilter,
@@ -354,7 +354,8 @@ def test_a_flood_is_counted_and_bounded() -> None:
     clock = FrozenClock()
     failed = FailedAttempts(clock, most_kinds=100)
     for number in range(100_000):
-        failed.note(Reason.KEY_UNKNOWN, "acme", None, f"ac_{number}", f"10.0.0.{number}", None)
+        attempt = Attempt("acme", "KEY_UNKNOWN", "", f"ac_{number}", f"10.0.0.{number}")
+        failed.note(attempt, None)
     assert len(failed) == 101
     clock.advance(MINUTE)
     events = failed.take()
@@ -369,7 +370,7 @@ async def test_events_wait_for_the_store_within_bounds(authority: Authority) -> 
     notes = WriteBehind(switch, authority.clock, days_kept=9)
     switch.is_away = True
     for _ in range(3):
-        notes.denied(Reason.KEY_UNKNOWN, "acme", display_prefix="ac_1")
+        notes.denied(Reason.KEY_UNKNOWN, "acme", subject="ac_1")
         authority.clock.advance(MINUTE)
         await notes.flush()
     switch.is_away = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from application.authority import Authority
 from coherence.watched_store import WatchedStore
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.secrets import Plaintext
 from keyfence_server.domain.verdicts import Reason
 from support.clock import FrozenClock
@@ -35,6 +37,35 @@ async def test_a_hot_check_makes_no_store_call(authority: Authority, watched: Wa
             await authority.check(one)
             await authority.check(one, "vps:read", "vps:create", keyspace="acme")
     assert (watched.snapshots, watched.transactions) == before
+
+
+async def test_what_does_not_pass_costs_as_many_look_ups_whether_it_is_a_key_or_never_was(
+    authority: Authority, watched: WatchedStore
+) -> None:
+    """Threat 23: what takes longer is what memory does not know yet, be it what it may."""
+    revoked, disabled, expired, elsewhere = [
+        await authority.make(**fields)
+        for fields in (
+            {},
+            {},
+            {"expire_time": authority.clock.now() + timedelta(seconds=1)},
+            {"allowed_addresses": ["192.0.2.1"]},
+        )
+    ]
+    await authority.revoke(None, revoked.facts.key_id)
+    await authority.update(None, disabled.facts.key_id, state=KeyState.DISABLED)
+    authority.clock.advance(timedelta(seconds=1))
+    for presented, reason in (
+        (never_made(authority), Reason.KEY_UNKNOWN),
+        (revoked, Reason.KEY_REVOKED),
+        (disabled, Reason.KEY_DISABLED),
+        (expired, Reason.KEY_EXPIRED),
+        (elsewhere, Reason.ADDRESS_NOT_ALLOWED),
+    ):
+        for look_ups in (1, 0, 0):
+            before = watched.snapshots
+            assert (await authority.check(presented)).reason is reason
+            assert watched.snapshots - before == look_ups, reason
 
 
 async def test_what_cannot_be_a_key_never_reaches_the_store(

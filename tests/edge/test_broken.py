@@ -7,16 +7,18 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from keyfence import Client
+from keyfence import Client, RateLimit
 from support.edge.authority import Authority
 from support.edge.configuration import Route, edge_config, ext_authz
 from support.edge.envoy import Envoy, StartEnvoy
 from support.edge.http import Answer, bearer, send
 from support.edge.upstream import Upstream
+from support.redis import RedisServer
 from support.served import Served
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "keyspaces"
@@ -64,6 +66,35 @@ def test_an_authority_that_is_silent_is_as_good_as_none(
 
     assert get(envoy, "qsk_live_whatever").status == 503
     assert upstream.take() == []
+
+
+def test_without_the_counter_of_limits_limited_keys_get_a_503_if_that_is_set(
+    tmp_path: Path, upstream: Upstream, start_envoy: StartEnvoy
+) -> None:
+    redis = RedisServer()
+    redis.start()
+    authority = Authority(tmp_path / "data", rate_limit_url=redis.url, rate_limit_on_failure="deny")
+    try:
+        authority.apply("quicksrv")
+        once = RateLimit(1, timedelta(days=1))
+        used_up, limited = [
+            authority.make_key("quicksrv", "vps:read", rate_limit=once) for _ in range(2)
+        ]
+        free = authority.make_key("quicksrv", "vps:read")
+        config = edge_config(keyfence_port=authority.port, upstream_port=upstream.port)
+        envoy = start_envoy(config, authority.edge_token("quicksrv"))
+        assert [get(envoy, used_up).status for _ in range(2)] == [200, 429]
+        upstream.take()
+        redis.stop()
+
+        answers = [get(envoy, key) for key in (used_up, limited, limited)]
+        assert [answer.status for answer in answers] == [503] * 3
+        assert answers[0].json()["error"] == "temporarily_unavailable"
+        assert upstream.take() == []
+        assert get(envoy, free).status == 200
+    finally:
+        authority.stop()
+        redis.close()
 
 
 def test_a_stopped_authority_lets_nobody_through_and_goes_on_when_it_does(

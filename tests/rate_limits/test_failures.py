@@ -43,7 +43,7 @@ async def limits(redis: RedisServer, clock: FrozenClock) -> AsyncIterator[Open]:
 
     async def make(on_failure: OnFailure) -> RateLimits:
         counters.append(RedisCounter(redis.url, 2))
-        return RateLimits(clock, MemoryCounter(clock), counters[-1], on_failure)
+        return RateLimits(clock, MemoryCounter(clock), counters[-1], on_failure, is_alone=False)
 
     yield make
     for counter in counters:
@@ -129,7 +129,7 @@ async def test_while_it_is_away_it_is_asked_once_a_second(
 ) -> None:
     """A counter that hangs must not keep every check waiting."""
     shared = RedisCounter(redis.url, 0.1)
-    decides = RateLimits(clock, MemoryCounter(clock), shared, OnFailure.ALLOW)
+    decides = RateLimits(clock, MemoryCounter(clock), shared, OnFailure.ALLOW, is_alone=False)
     await take(decides)
     redis.hold()
     try:

@@ -573,17 +573,17 @@ class TestThrottling:
         self, serve: Any
     ) -> None:
         clock = FrozenClock()
-        served = await serve(clock=clock)
+        served = await serve(clock=clock, trusted_proxies="127.0.0.1")
         await served.client.apply(accounts=OPEN)
         await served.client.register()
-        # The test's own connection is loopback, which tells nothing of whose it is.
+        here = [("x-forwarded-for", "192.0.2.1")]
         for _ in range(10):
-            refusal = await log_in_refusal(served, "anna@example.com", "wrong")
+            refusal = await log_in_refusal(served, "anna@example.com", "wrong", metadata=here)
             assert refusal.reason == "LOG_IN_FAILED"
-        refusal = await log_in_refusal(served, "anna@example.com", PASSWORD)
+        refusal = await log_in_refusal(served, "anna@example.com", PASSWORD, metadata=here)
         assert refusal.reason == "TOO_MANY_ATTEMPTS"
         clock.advance(timedelta(seconds=int(refusal.metadata["retry_after_seconds"])))
-        await served.client.log_in()
+        await served.client.log_in(metadata=here)
 
     async def test_nobody_locks_an_owner_out(self, serve: Any) -> None:
         """Whoever fails at it from elsewhere spends their own address's attempts."""
@@ -599,19 +599,85 @@ class TestThrottling:
             assert refusal.reason == "TOO_MANY_ATTEMPTS"
         await served.client.log_in(metadata=[("x-forwarded-for", "192.0.2.1")])
 
+    async def test_nobody_locks_an_owner_out_where_no_address_is_known(
+        self, served: Served, log: io.StringIO
+    ) -> None:
+        """The test's own connection is loopback, which tells nothing of whose it is."""
+        await served.client.register()
+        for _ in range(11):
+            refusal = await log_in_refusal(served, "anna@example.com", "wrong")
+            assert refusal.reason == "LOG_IN_FAILED"
+        await served.client.log_in()
+        assert log.getvalue().count("are not throttled; KEYFENCE_TRUSTED_PROXIES") == 1
+
     async def test_who_is_not_trusted_does_not_say_where_they_come_from(
         self, served: Served
     ) -> None:
-        await served.client.register()
-        for n in range(11):
+        for n in range(20):
             made_up = [("x-forwarded-for", f"198.51.100.{n}")]
-            refusal = await log_in_refusal(served, "anna@example.com", "wrong", metadata=made_up)
+            await served.client.register(f"a{n}@example.com", metadata=made_up)
+        refusal = await served.client.refusal(
+            "RegisterAccount",
+            keyspace="demo",
+            email="b@example.com",
+            password=PASSWORD,
+            credential=None,
+            metadata=[("x-forwarded-for", "192.0.2.1")],
+        )
         assert refusal.reason == "TOO_MANY_ATTEMPTS"
 
-    async def test_an_account_that_is_not_there_is_throttled_alike(self, served: Served) -> None:
+    async def test_an_account_that_is_not_there_is_throttled_alike(self, serve: Any) -> None:
+        served = await serve(trusted_proxies="127.0.0.1")
+        await served.client.apply(accounts=OPEN)
+        here = [("x-forwarded-for", "192.0.2.1")]
         for _ in range(11):
-            refusal = await log_in_refusal(served, "nobody@example.com", "wrong")
+            refusal = await log_in_refusal(served, "nobody@example.com", "wrong", metadata=here)
         assert refusal.reason == "TOO_MANY_ATTEMPTS"
+
+    async def test_an_account_finds_out_no_more_addresses_than_a_stranger(
+        self, served: Served
+    ) -> None:
+        """By changing its own address: taken and free ones count alike, and together with
+        what is registered from where it is."""
+        await served.client.register()
+        await served.client.register("bert@example.com")
+        token = await served.client.log_in("bert@example.com")
+
+        async def change(email: str, password: str = PASSWORD) -> str:
+            try:
+                await served.client.call(
+                    "UpdateAccount",
+                    account=account_service_pb2.Account(email=email),
+                    update_mask=FieldMask(paths=["email"]),
+                    current_password=password,
+                    credential=token,
+                )
+            except grpc.aio.AioRpcError as error:
+                return Refusal.of(error).reason
+            return "OK"
+
+        outcomes = []
+        for n in range(15):
+            outcomes.append(await change("anna@example.com"))
+            outcomes.append(await change(f"free{n}@example.com"))
+        assert outcomes == ["EMAIL_TAKEN", "OK"] * 9 + ["TOO_MANY_ATTEMPTS"] * 12
+        assert await change("c@example.com", "wrong") == "PASSWORD_REJECTED"
+        refusal = await served.client.refusal(
+            "RegisterAccount",
+            keyspace="demo",
+            email="c@example.com",
+            password=PASSWORD,
+            credential=None,
+        )
+        assert refusal.reason == "TOO_MANY_ATTEMPTS"
+        account = (await served.client.call("GetAccount", credential=token)).account
+        await served.client.call(
+            "UpdateAccount",
+            account=account_service_pb2.Account(
+                account_id=account.account_id, email="by-an-operator@example.com"
+            ),
+            update_mask=FieldMask(paths=["email"]),
+        )
 
     async def test_checks_go_on_while_log_ins_flood(self, serve: Any) -> None:
         """More at once than the server takes: some are told so, and checks do not wait."""
@@ -703,6 +769,39 @@ class TestSecrecy:
             "": 1,
         }
         assert "canary" not in str(page)
+
+    async def test_sessions_that_do_not_pass_are_in_the_audit_log_put_together(
+        self, serve: Any
+    ) -> None:
+        """Of a made-up token nothing is known, whatever it says of itself."""
+        clock = FrozenClock()
+        served = await serve(clock=clock)
+        await served.client.apply(accounts=OPEN)
+        account = await served.client.register()
+        ended, expiring = await served.client.log_in(), await served.client.log_in()
+        header, claims, _ = ended.split(".")
+        await served.client.call("LogOut", credential=ended)
+        for _ in range(3):
+            await served.client.refusal("WhoAmI", credential=ended)
+            await served.client.refusal("WhoAmI", credential=f"{header}.{claims}.{'A' * 86}")
+        clock.advance(timedelta(days=2))
+        await served.client.refusal("WhoAmI", credential=expiring)
+        await served.server.stop()
+        again = await serve(data_dir=served.data_dir, clock=clock)
+        page = await again.client.call("ListAuditEvents", action_prefix="check.denied")
+        told = [
+            (one.details["reason"], one.keyspace, one.account_id, one.details["count"])
+            for one in page.events
+        ]
+        assert told == [
+            ("KEY_REVOKED", "demo", account.account_id, 3),
+            ("KEY_UNKNOWN", "system", "", 3),
+            ("KEY_EXPIRED", "demo", account.account_id, 1),
+        ]
+        subjects = [one.subject for one in page.events]
+        assert [bool(one) for one in subjects] == [True, False, True]
+        assert subjects[0] != subjects[2]
+        assert all(one.details["address"] == "127.0.0.1" for one in page.events)
 
     async def test_what_was_done_is_in_the_audit_log(self, served: Served) -> None:
         account = await served.client.register()

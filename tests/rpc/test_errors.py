@@ -203,10 +203,15 @@ async def account_is_disabled(served: Served) -> Refusal:
 
 async def too_many_attempts(served: Served) -> Refusal:
     await with_accounts(served)
-    refusal = await log_in_failed(served)
-    while refusal.reason == "LOG_IN_FAILED":
-        refusal = await log_in_failed(served)
-    return refusal
+    for number in range(20):
+        await served.client.register(f"a{number}@example.com")
+    return await served.client.refusal(
+        "RegisterAccount",
+        keyspace="demo",
+        email="b@example.com",
+        password=PASSWORD,
+        credential=None,
+    )
 
 
 async def session_required(served: Served) -> Refusal:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, column, insert, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keyfence_server.adapters.sql import (
@@ -24,12 +25,16 @@ from keyfence_server.adapters.sql import (
     migrations,
     open_store,
     require_current,
+    schema,
     upgrade,
 )
 from keyfence_server.adapters.sql.engines import create_engines
+from keyfence_server.adapters.sql.records import key_to_row
 from keyfence_server.adapters.sql.schema import metadata
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.domain.keys import Key, KeyId
+from support.builders import make_key
 from support.catalogue import describe
 
 IMPATIENT = StoreOptions(lock_timeout=timedelta(seconds=0.2))
@@ -108,6 +113,43 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> N
     assert await current_revision(empty_url) is None
     await execute(empty_url, "DROP TABLE requests")
     assert await upgrade(empty_url) == (None, HEAD)
+
+
+async def test_lines_of_rotations_from_before_are_followed_to_their_first_keys(
+    empty_url: str,
+) -> None:
+    def line(*names: str) -> list[Key]:
+        return [
+            make_key(
+                key_id=KeyId(name),
+                rotated_from_key_id=KeyId(names[place - 1]) if place else None,
+            )
+            for place, name in enumerate(names)
+        ]
+
+    # In the order of their ids, as keys are made, and against it.
+    filled = [*line("key_a", "key_b", "key_c"), *line("key_z", "key_y", "key_x"), *line("key_m")]
+
+    def fill(connection: Connection) -> None:
+        config = migrations._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        rows = [key_to_row(key, 1) for key in filled]
+        for row in rows:
+            del row["first_key_id"]
+        before = table("keys", *(column(name, schema.keys.c[name].type) for name in rows[0]))
+        connection.execute(insert(before), rows)
+
+    async with connected(empty_url) as connection:
+        await connection.run_sync(fill)
+    await upgrade(empty_url)
+    async with connected(empty_url) as connection:
+        found = await connection.execute(select(schema.keys.c.key_id, schema.keys.c.first_key_id))
+        assert {row.key_id: row.first_key_id for row in found} == {
+            **dict.fromkeys(("key_a", "key_z", "key_m")),
+            **dict.fromkeys(("key_b", "key_c"), "key_a"),
+            **dict.fromkeys(("key_y", "key_x"), "key_z"),
+        }
 
 
 async def test_sqlite_waits_for_the_lock_for_a_while_only(sqlite_url: str) -> None:

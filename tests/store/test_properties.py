@@ -38,6 +38,7 @@ RECORDS = st.fixed_dictionaries(
         "bound_keyspaces": st.lists(TEXT, max_size=2).map(tuple),
         "labels": st.dictionaries(TEXT, TEXT, max_size=3),
         "rotated_to_key_id": st.none() | TEXT,
+        "first_key_id": st.none() | TEXT,
     }
 )
 

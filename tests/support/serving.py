@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import grpc
@@ -245,3 +247,41 @@ async def start_for_test(
     root_key = data_dir / "root.key"
     root = root_key.read_text().strip() if root_key.exists() else ""
     return Served(server, Client(channel, root), data_dir)
+
+
+@asynccontextmanager
+async def server_and_sidecar(**arguments: Any) -> AsyncIterator[tuple[Served, Served]]:
+    """A server with the keyspace `demo`, and a sidecar whose credential is bound to it. The
+    clients of both are the first operator.
+
+    Args:
+        arguments: for `start_for_test`, of both.
+    """
+    async with AsyncExitStack() as running:
+
+        async def start(name: str, **more: Any) -> Served:
+            served = await start_for_test(directory / name, **arguments, **more)
+            running.push_async_callback(served.server.stop)
+            running.push_async_callback(served.client.channel.close)
+            return served
+
+        # A socket's path must be short, and pytest's directories are not.
+        directory = Path(running.enter_context(TemporaryDirectory(prefix="kf")))
+        socket = f"unix:{directory}/server.sock"
+        server = await start("server", listen=socket)
+        await server.client.apply()
+        token = await server.client.make_operator("keys:check", "replication:sync", bound=["demo"])
+        sidecar = await start("sidecar", upstream=socket, upstream_token=token)
+        sidecar.client.root = server.client.root
+        async with asyncio.timeout(30):
+            while not await _answers(sidecar.client):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.02)
+        yield server, sidecar
+
+
+async def _answers(client: Client) -> bool:
+    try:
+        await client.call("WhoAmI")
+    except grpc.aio.AioRpcError:
+        return False
+    return True

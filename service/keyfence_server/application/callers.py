@@ -378,6 +378,18 @@ def caller_with_session(
     return AccountSession(facts, request_id=request_id, peer=peer)
 
 
+class _About(NamedTuple):
+    """What a credential that was denied belongs to, as far as that is known."""
+
+    keyspace: str
+    account_id: str
+    subject: str
+
+
+# An attempt at Keyfence's own door is for operators, whatever it was made with.
+_UNKNOWN: Final = _About(SYSTEM, "", "")
+
+
 class Callers:
     """Finds out who sent a call.
 
@@ -428,42 +440,43 @@ class Callers:
         if self._sessions is not None and self._sessions.looks_like_one(credential):
             session = await self._sessions.find(credential)
             if session is None:
+                # What a made-up token says of itself is not kept: it may say anything.
+                self._note_denied(Reason.KEY_UNKNOWN, _UNKNOWN, request_id, peer)
                 raise _rejection(Reason.KEY_UNKNOWN)
-            return caller_with_session(session, self._clock, request_id=request_id, peer=peer)
+            try:
+                return caller_with_session(session, self._clock, request_id=request_id, peer=peer)
+            except Unauthenticated as rejection:
+                known = session.session
+                about = _About(known.keyspace, known.account_id, known.session_id)
+                self._note_denied(Reason[rejection.cause], about, request_id, peer)
+                raise
         found = await self._presented.find(credential)
         if not isinstance(found, KeyFacts):
-            await self._note_denied(found, credential, None, request_id, peer)
+            prefix = await self._presented.display_prefix_of(credential, SYSTEM)
+            self._note_denied(found, _UNKNOWN._replace(subject=prefix), request_id, peer)
             raise _rejection(found)
         try:
             caller = caller_with_key(found, self._clock, request_id=request_id, peer=peer)
         except Unauthenticated as rejection:
-            await self._note_denied(Reason[rejection.cause], credential, found, request_id, peer)
+            about = _About(found.key.keyspace, found.key.account_id, found.key_id)
+            self._note_denied(Reason[rejection.cause], about, request_id, peer)
             raise
         if self._notes is not None:
             self._notes.called(found.key_id, peer)
         return caller
 
-    async def _note_denied(
-        self,
-        reason: Reason,
-        credential: str,
-        facts: KeyFacts | None,
-        request_id: str | None,
-        peer: Callable[[], str],
+    def _note_denied(
+        self, reason: Reason, about: _About, request_id: str | None, peer: Callable[[], str]
     ) -> None:
-        if self._notes is None:
-            return
-        # An attempt at Keyfence's own door: for operators, whatever key it was made with.
-        keyspace = facts.key.keyspace if facts else SYSTEM
-        prefix = "" if facts else await self._presented.display_prefix_of(credential, SYSTEM)
-        self._notes.denied(
-            reason,
-            keyspace,
-            facts=facts,
-            display_prefix=prefix,
-            address=peer(),
-            request_id=request_id,
-        )
+        if self._notes is not None:
+            self._notes.denied(
+                reason,
+                about.keyspace,
+                account_id=about.account_id,
+                subject=about.subject,
+                address=peer(),
+                request_id=request_id,
+            )
 
 
 def _rejection(reason: Reason) -> DomainError:

@@ -85,7 +85,7 @@ class Counting(Protocol):
 
     @property
     def notes_uses(self) -> bool:
-        """Whether counting a check also notes that the key was used."""
+        """Whether counting a check also notes that the key was used, or used too often."""
         ...
 
     async def counted(self, verdict: Verdict, facts: KeyFacts, question: Question) -> Verdict:
@@ -244,16 +244,19 @@ class Checks:
                 return
             self._notes.used(facts.key_id, question.client_address)
             return
-        keyspace, display_prefix = question.keyspace, ""
+        if verdict.reason is Reason.RATE_LIMITED and self._counting.notes_uses:
+            return
+        keyspace, account_id, subject = question.keyspace, "", ""
         if facts is not None:
-            keyspace = facts.key.keyspace
+            keyspace, account_id = facts.key.keyspace, facts.key.account_id
+            subject = facts.key_id
         elif verdict.reason in _OF_UNKNOWN_KEYS:
-            keyspace, display_prefix = await self._looks(caller, question)
+            keyspace, subject = await self._looks(caller, question)
         self._notes.denied(
             verdict.reason,
             keyspace,
-            facts=facts,
-            display_prefix=display_prefix,
+            account_id=account_id,
+            subject=subject,
             address=question.client_address,
             request_id=question.request_id or caller.request_id,
         )

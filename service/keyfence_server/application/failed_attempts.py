@@ -12,14 +12,13 @@ Of any other text nothing is kept: it may be a password that was put in the wron
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from keyfence_server.application.ports import AuditEvent, Clock
-from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.identifiers import new_event_id
-from keyfence_server.domain.verdicts import Reason
 
 ACTION: Final = "check.denied"
 LOG_IN_ACTION: Final = "account.log_in_denied"
@@ -27,16 +26,47 @@ LOG_IN_ACTION: Final = "account.log_in_denied"
 _SECONDS_A_MINUTE: Final = 60
 
 
-class _Kind(NamedTuple):
-    """What attempts are put together by."""
+class Attempt(NamedTuple):
+    """An attempt that failed, by what alike ones are put together.
 
-    minute: int
+    Attributes:
+        keyspace: the one that it was about; empty for unknown.
+        reason: why it failed.
+        account_id: whose key, session or account it was about; empty for unknown.
+        subject: the id of the key, session or account, if it is known; or what may be
+            shown of an unknown key; empty for nothing.
+        address: where it came from; empty for unknown.
+        reported_by: the credential of whom it was told by; empty for this process.
+    """
+
     keyspace: str
-    action: str
     reason: str
-    account_id: str
-    subject: str
-    address: str
+    account_id: str = ""
+    subject: str = ""
+    address: str = ""
+    action: str = ACTION
+    reported_by: str = ""
+
+
+class _Kind(NamedTuple):
+    minute: int
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedAttempts:
+    """Attempts that were alike and failed elsewhere.
+
+    Attributes:
+        first: when the first one was, and `last` the last one, in seconds since the epoch.
+        request_id: of the first one, if it was made in a request that had one.
+    """
+
+    attempt: Attempt
+    count: int
+    first: float
+    last: float
+    request_id: str | None
 
 
 @dataclass(slots=True)
@@ -74,65 +104,42 @@ class FailedAttempts:
     def __len__(self) -> int:
         return len(self._tallies)
 
-    def note(
-        self,
-        reason: Reason,
-        keyspace: str,
-        facts: KeyFacts | None,
-        display_prefix: str,
-        address: str,
-        request_id: str | None,
-    ) -> None:
-        """Notes an attempt.
+    def note(self, attempt: Attempt, request_id: str | None) -> None:
+        """Notes an attempt that was made now.
 
         Args:
-            keyspace: the one that it was about; empty for unknown.
-            facts: the key's, if it is known.
-            display_prefix: what may be shown of an unknown key; empty for nothing.
             request_id: of the request that it was made in, if that had one.
         """
-        account_id = facts.key.account_id if facts else ""
-        subject = facts.key_id if facts else display_prefix
-        self._count(ACTION, keyspace, reason.name, account_id, subject, address, request_id)
-
-    def note_log_in(
-        self, reason: str, keyspace: str, account_id: str, address: str, request_id: str | None
-    ) -> None:
-        """Notes somebody who could not log in.
-
-        Args:
-            reason: the error that they got.
-            account_id: empty, if no account has the address that they gave. The address
-                itself is not kept: it may be a password that was put in the wrong place.
-        """
-        self._count(LOG_IN_ACTION, keyspace, reason, account_id, account_id, address, request_id)
-
-    def _count(
-        self,
-        action: str,
-        keyspace: str,
-        reason: str,
-        account_id: str,
-        subject: str,
-        address: str,
-        request_id: str | None,
-    ) -> None:
         self.noted += 1
         now = self._clock.timestamp()
+        self._count(ReportedAttempts(attempt, 1, now, now, request_id), now)
+
+    def note_reported(self, reported: Iterable[ReportedAttempts]) -> None:
+        """Notes what was noted elsewhere. It counts in the minute in which it is told, and
+        is bounded with all else of that minute."""
+        now = self._clock.timestamp()
+        for one in reported:
+            # A clock that is ahead elsewhere tells of nothing that is still to come.
+            past = replace(one, first=min(one.first, now), last=min(one.last, now))
+            self._count(past, now)
+
+    def _count(self, told: ReportedAttempts, now: float) -> None:
         minute = int(now // _SECONDS_A_MINUTE)
         if minute != self._minute:
             self._minute, self._kinds = minute, 0
-        kind = _Kind(minute, keyspace, action, reason, account_id, subject, address)
-        tally = self._tallies.get(kind)
+        attempt = told.attempt
+        tally = self._tallies.get(_Kind(minute, attempt))
         if tally is None and self._kinds >= self._most_kinds:
-            kind = _Kind(minute, keyspace, action, reason, "", "", "")
-            tally = self._tallies.get(kind)
+            attempt = Attempt(attempt.keyspace, attempt.reason, action=attempt.action)
+            tally = self._tallies.get(_Kind(minute, attempt))
         if tally is None:
             self._kinds += 1
-            self._tallies[kind] = _Tally(1, now, now, request_id)
+            tally = _Tally(told.count, told.first, told.last, told.request_id)
+            self._tallies[_Kind(minute, attempt)] = tally
         else:
-            tally.count += 1
-            tally.last = now
+            tally.count += told.count
+            tally.first = min(tally.first, told.first)
+            tally.last = max(tally.last, told.last)
 
     def take(self, *, unfinished: bool = False) -> list[AuditEvent]:
         """The events of the minutes that are over, to be written down.
@@ -147,19 +154,22 @@ class FailedAttempts:
 
 def _event(kind: _Kind, tally: _Tally) -> AuditEvent:
     last = datetime.fromtimestamp(tally.last, UTC)
-    details: dict[str, object] = {"reason": kind.reason, "count": tally.count}
-    if kind.address:
-        details["address"] = kind.address
+    attempt = kind.attempt
+    details: dict[str, object] = {"reason": attempt.reason, "count": tally.count}
+    if attempt.address:
+        details["address"] = attempt.address
     if tally.count > 1:
         details["first_time"] = datetime.fromtimestamp(tally.first, UTC).isoformat()
+    if attempt.reported_by:
+        details["reported_by"] = attempt.reported_by
     return AuditEvent(
         event_id=new_event_id(last),
         time=last,
-        action=kind.action,
+        action=attempt.action,
         actor_key_id=None,
-        keyspace=kind.keyspace,
-        account_id=kind.account_id or None,
-        subject=kind.subject,
+        keyspace=attempt.keyspace,
+        account_id=attempt.account_id or None,
+        subject=attempt.subject,
         request_id=tally.request_id,
         details=details,
     )

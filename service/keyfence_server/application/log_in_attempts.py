@@ -5,6 +5,11 @@ and for all together, and the accounts that it registered. A log-in that succeed
 nothing. Nothing is counted against an account alone, whoever tries it, since then
 anybody could keep its owner from logging in by failing often enough.
 
+That is also what it would come to if passwords were counted where no address is known,
+as of those who come by a proxy that this server was not told to believe: all of them
+together. So their passwords are not counted, and the log says so. What they register is
+counted, all together: it keeps nobody from an account that they have.
+
 A password that is being checked counts as wrong until it turns out to be right, so
 that many sent at once get no more tries than one after the other.
 """
@@ -19,6 +24,8 @@ from datetime import timedelta
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
+import structlog
+
 from keyfence_server.application.ports import Clock
 from keyfence_server.application.rate_limits import RateLimits
 from keyfence_server.domain.addresses import Address, parse_address
@@ -29,8 +36,11 @@ PER_ACCOUNT_AND_ADDRESS: Final = Rate(10, timedelta(minutes=15))
 PER_ADDRESS: Final = Rate(100, timedelta(minutes=15))
 REGISTRATIONS_PER_ADDRESS: Final = Rate(20, timedelta(hours=1))
 
+_log = structlog.get_logger("keyfence.accounts")
+
 # A network of IPv6 is what one customer has; all of its addresses are one client's.
 _IPV6_PREFIX: Final = 64
+_UNKNOWN: Final = "unknown"
 
 
 class LogInAttempts:
@@ -44,6 +54,7 @@ class LogInAttempts:
         self._limits = limits
         self._clock = clock
         self._under_way: Counter[str] = Counter()
+        self._has_warned = False
 
     @asynccontextmanager
     async def of_password(
@@ -59,7 +70,12 @@ class LogInAttempts:
         Raises:
             Throttled: too many have failed.
         """
-        limits = _password_limits(keyspace, identity, _network_of(address))
+        network = _network_of(address)
+        if network is None:
+            self._warn()
+            yield PasswordAttempt()
+            return
+        limits = _password_limits(keyspace, identity, network)
         await self._require_room(limits)
         names = [limit.name for limit in limits]
         self._under_way.update(names)
@@ -76,14 +92,21 @@ class LogInAttempts:
                     del self._under_way[name]
 
     async def count_registration(self, keyspace: str, address: str) -> None:
-        """Counts an account that somebody wants to register. Raises `Throttled`."""
-        network = _network_of(address)
-        if network is None:
-            return
+        """Counts an account that somebody wants to register, or another e-mail address that
+        they want theirs to have: both tell whether an address is taken. Raises `Throttled`."""
+        network = _network_of(address) or _UNKNOWN
         limit = Limit(Subject.ACCOUNT, f"register/{keyspace}/{network}", REGISTRATIONS_PER_ADDRESS)
         passed, status = await self._limits.take([limit], 1)
         if not passed:
             raise self._throttled(status.reset_at)
+
+    def _warn(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "passwords are tried by whose address is not known, and are not throttled; "
+                "KEYFENCE_TRUSTED_PROXIES says whose word on addresses counts"
+            )
 
     async def _require_room(self, limits: Sequence[Limit]) -> None:
         for limit in limits:
@@ -110,15 +133,13 @@ class PasswordAttempt:
         self.succeeded = True
 
 
-def _password_limits(keyspace: str, identity: str, network: str | None) -> list[Limit]:
+def _password_limits(keyspace: str, identity: str, network: str) -> list[Limit]:
     # The counter may be shared and seen by others, who need not see addresses of people.
     name = hashlib.sha256(f"{keyspace}\0{identity}".encode()).hexdigest()[:32]
-    limits = [
-        Limit(Subject.ACCOUNT, f"password/{name}/{network or 'unknown'}", PER_ACCOUNT_AND_ADDRESS)
+    return [
+        Limit(Subject.ACCOUNT, f"password/{name}/{network}", PER_ACCOUNT_AND_ADDRESS),
+        Limit(Subject.ACCOUNT, f"passwords/{keyspace}/{network}", PER_ADDRESS),
     ]
-    if network is not None:
-        limits.append(Limit(Subject.ACCOUNT, f"passwords/{keyspace}/{network}", PER_ADDRESS))
-    return limits
 
 
 def _network_of(address: str) -> str | None:

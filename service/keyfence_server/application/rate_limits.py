@@ -107,8 +107,10 @@ class RateLimits:
     """Decides whether checks are within their keys' limits.
 
     Args:
-        local: this server's own counter.
-        shared: the one of all servers; None if there is but this one.
+        local: this process's own counter.
+        shared: the one of all processes, if there is one.
+        is_alone: whether every check comes to this process, so that its own counter has
+            all of them.
     """
 
     def __init__(
@@ -117,11 +119,14 @@ class RateLimits:
         local: RateCounter,
         shared: RateCounter | None = None,
         on_failure: OnFailure = OnFailure.LOCAL,
+        *,
+        is_alone: bool,
     ) -> None:
         self._clock = clock
         self._local = local
         self._shared = shared
         self._on_failure = on_failure
+        self._own_count = Count.WHOLE if is_alone and shared is None else Count.LOCAL
         self._tried_again_at = 0.0
         self.stats = RateLimitStats()
 
@@ -147,8 +152,9 @@ class RateLimits:
                 return self._status(limits, cost, stopped_by, windows, Count.WHOLE)
         if self._shared is not None and self._on_failure is not OnFailure.LOCAL:
             return True, self._uncounted(limits)
+        self._note_own_count()
         stopped_by, windows = await self._local.take(limits, cost)
-        return self._status(limits, cost, stopped_by, windows, self._local_count())
+        return self._status(limits, cost, stopped_by, windows, self._own_count)
 
     async def look(self, limits: Sequence[Limit]) -> RateLimitStatus:
         """Where the limits stand, without counting anything.
@@ -166,14 +172,13 @@ class RateLimits:
                 return self._status(limits, 0, None, windows, Count.WHOLE)[1]
         if self._shared is not None and self._on_failure is not OnFailure.LOCAL:
             return self._uncounted(limits)
+        self._note_own_count()
         windows = await self._local.look(limits)
-        return self._status(limits, 0, None, windows, self._local_count())[1]
+        return self._status(limits, 0, None, windows, self._own_count)[1]
 
-    def _local_count(self) -> Count:
-        if self._shared is None:
-            return Count.WHOLE
-        self.stats.without_counter += 1
-        return Count.LOCAL
+    def _note_own_count(self) -> None:
+        if self._shared is not None:
+            self.stats.without_counter += 1
 
     def _uncounted(self, limits: Sequence[Limit]) -> RateLimitStatus:
         self.stats.without_counter += 1

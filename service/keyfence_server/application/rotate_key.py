@@ -125,6 +125,7 @@ class RotateKey:
             update_time=now,
             expire_time=_successor_expire_time(before, rotation, now),
             rotated_from_key_id=old.key_id,
+            first_key_id=old.line_id,
             created_by_key_id=maker.credential_id,
         )
         return successor, plaintext

@@ -127,6 +127,8 @@ class UpdateAccount:
         with self._hashes.turn():
             if must_prove:
                 await self._prove(caller, account, update.current_password)
+            if caller.own is not None and "email" in update.fields:
+                await self._attempts.count_registration(account.keyspace, caller.peer())
             return await self._hashes.hash(chosen) if chosen is not None else None
 
     async def _prove(self, caller: Caller, account: Account, password: Plaintext) -> None:

@@ -14,10 +14,9 @@ from typing import Final
 
 import structlog
 
-from keyfence_server.application.failed_attempts import FailedAttempts
+from keyfence_server.application.failed_attempts import LOG_IN_ACTION, Attempt, FailedAttempts
 from keyfence_server.application.ports import AuditEvent, Clock, NoteStore, StoreUnavailable
 from keyfence_server.application.usage import Uses
-from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.verdicts import Reason
 
@@ -64,14 +63,20 @@ class WriteBehind:
         reason: Reason,
         keyspace: str,
         *,
-        facts: KeyFacts | None = None,
-        display_prefix: str = "",
+        account_id: str = "",
+        subject: str = "",
         address: str = "",
         request_id: str | None = None,
     ) -> None:
-        """Notes an attempt that failed. To present no key at all is none."""
+        """Notes an attempt that failed. To present no key at all is none.
+
+        Args:
+            subject: the id of the key or session, if it is known; or what may be shown of
+                an unknown key.
+        """
         if reason is not Reason.CREDENTIAL_MISSING:
-            self.attempts.note(reason, keyspace, facts, display_prefix, address, request_id)
+            attempt = Attempt(keyspace, reason.name, account_id, subject, address)
+            self.attempts.note(attempt, request_id)
 
     def log_in_denied(
         self,
@@ -82,8 +87,15 @@ class WriteBehind:
         address: str = "",
         request_id: str | None = None,
     ) -> None:
-        """Notes somebody who could not log in."""
-        self.attempts.note_log_in(reason, keyspace, account_id, address, request_id)
+        """Notes somebody who could not log in.
+
+        Args:
+            reason: the error that they got.
+            account_id: empty, if no account has the address that they gave. The address
+                itself is not kept: it may be a password that was put in the wrong place.
+        """
+        attempt = Attempt(keyspace, reason, account_id, account_id, address, LOG_IN_ACTION)
+        self.attempts.note(attempt, request_id)
 
     async def keep(self, interval_seconds: float) -> None:
         """Writes down at every interval, until it is cancelled."""

@@ -101,10 +101,12 @@ async def open_authority(
     fence = MeasuredFence(membership.fence, fence_stats, settings.lease_terms())
     mutations = Mutations(store, fence, clock)
     counter = _open_shared_counter(settings, resources)
-    rate_limits = RateLimits(clock, MemoryCounter(clock), counter, settings.rate_limit_on_failure)
-    # Passwords are never tried unthrottled, whatever the setting says of keys.
+    rate_limits = RateLimits(
+        clock, MemoryCounter(clock), counter, settings.rate_limit_on_failure, is_alone=is_alone
+    )
+    # Throttling goes on without the shared counter, whatever the setting says of keys.
     attempts = LogInAttempts(
-        RateLimits(clock, MemoryCounter(clock), counter, OnFailure.LOCAL), clock
+        RateLimits(clock, MemoryCounter(clock), counter, OnFailure.LOCAL, is_alone=is_alone), clock
     )
 
     async def first_start() -> FirstStartReport | None:

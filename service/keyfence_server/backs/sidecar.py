@@ -18,6 +18,7 @@ from keyfence_server.backs import Back
 from keyfence_server.config import Settings
 from keyfence_server.membership import Conversions, downstream_of
 from keyfence_server.rpc.convert.replication import (
+    attempts_of,
     changes_from,
     counted_from,
     keyspaces_from,
@@ -55,7 +56,9 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
         digests=PresentedDigests(),
         counting=CountedUpstream(upstream, counted_from),
         rate_limit_stats=RateLimitStats(),
-        notes=WriteBehind(UpstreamNotes(upstream, uses_of), clock, days_kept=settings.usage_days),
+        notes=WriteBehind(
+            UpstreamNotes(upstream, uses_of, attempts_of), clock, days_kept=settings.usage_days
+        ),
         store_stats=StoreStats(),
         fence_stats=FenceStats(),
     )

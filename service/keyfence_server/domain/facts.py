@@ -163,8 +163,9 @@ def own_rate(key: Key, keyspace: Keyspace) -> Rate | None:
 
 
 def _limits(lineage: Lineage, keyspace: Keyspace) -> tuple[Limit, ...]:
+    # By the line: whoever may rotate a key could else make its limit whole by doing so.
     limits = [
-        Limit(Subject.KEY, f"{key.key_id}/{rate.seconds}", rate)
+        Limit(Subject.KEY, f"{key.line_id}/{rate.seconds}", rate)
         for key in lineage
         if (rate := own_rate(key, keyspace)) is not None
     ]

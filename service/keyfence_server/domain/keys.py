@@ -43,6 +43,8 @@ class Key:
         bound_keyspaces: for operator credentials: the keyspaces they may act on, "*"
             for all but `system`. Empty for every other key.
         expire_time: None means never, by time.
+        first_key_id: of the line of rotations that has led to it, the key that it began
+            with. None: this one.
         created_by_key_id: the credential that made it: a key, or a session.
         rate_limit: the key's own; None: what its keyspace says.
         revision: the revision at which this record was written.
@@ -72,6 +74,12 @@ class Key:
     created_by_key_id: KeyId | SessionId | None = None
     rate_limit: Rate | None = None
     revision: int = 0
+    first_key_id: KeyId | None = None
+
+    @property
+    def line_id(self) -> KeyId:
+        """What stays the same when the key is rotated: the id of the line's first key."""
+        return self.first_key_id or self.key_id
 
     def is_expired(self, now: datetime) -> bool:
         """Whether the key's time is up: from `expire_time` on, not only after it."""

@@ -195,6 +195,11 @@ def _routes(settings: GatewaySettings) -> Config:
         "name": LISTENER,
         "virtual_hosts": [host],
         "max_direct_response_body_size_bytes": len(openapi.encode()),
+        # One address and no list: the client's, as far as proxies that are trusted have said
+        # it. What clients write into the header themselves goes no further.
+        "request_headers_to_add": [
+            _header("x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
+        ],
         # Keyfence itself sets none of these, and believes some.
         "request_headers_to_remove": ["x-api-key", "cookie"],
     }

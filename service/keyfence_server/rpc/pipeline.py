@@ -40,7 +40,7 @@ from keyfence_server.rpc.tracing import Tracing
 
 Metadata = Iterable[tuple[str, str | bytes]]
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = Callable[[Any, Caller], Awaitable[Message]]
+Handler = Callable[..., Awaitable[Message]]
 FastHandler = Callable[[Any, Caller], bytes | None]
 RawHandler = Callable[[bytes, Context], Awaitable[bytes]]
 RawStreamHandler = Callable[[object, Context], Awaitable[None]]
@@ -117,6 +117,8 @@ class Service:
             if there is one that needs nobody to be waited for.
         checks: the names of those RPCs that may be answered to a caller whose credential may
             have been revoked, where an operator has asked for stale answers. They say so.
+        given_metadata: the names of those RPCs whose handlers are given the call's metadata,
+            besides the request and the caller.
     """
 
     descriptor: ServiceDescriptor
@@ -125,6 +127,7 @@ class Service:
     requirements: Mapping[str, Requirement] = field(default_factory=dict)
     from_memory: Mapping[str, FastHandler] = field(default_factory=dict)
     checks: frozenset[str] = frozenset()
+    given_metadata: frozenset[str] = frozenset()
 
 
 def read_requirement(method: MethodDescriptor) -> Requirement:
@@ -207,6 +210,7 @@ class Pipeline:
             stats,
             failures,
             needs_fresh_caller=method.name not in service.checks,
+            given_metadata=method.name in service.given_metadata,
         )
         return grpc.unary_unary_rpc_method_handler(
             self._tracing.traced(name, run) if self._tracing is not None else run
@@ -277,6 +281,7 @@ class Pipeline:
         failures: _Failures,
         *,
         needs_fresh_caller: bool,
+        given_metadata: bool,
     ) -> RawHandler:
         authorize = _authorizer(requirement, name)
         # A mutation is told its request id in any case, is audited and logged under it.
@@ -330,7 +335,8 @@ class Pipeline:
                     if caller.request_id is None:
                         request_id = request_ids.find_request_id(metadata)
                         caller = replace(caller, request_id=request_id)
-                    answer = (await handler(request, caller)).SerializeToString()
+                    given = (metadata,) if given_metadata else ()
+                    answer = (await handler(request, caller, *given)).SerializeToString()
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, error, started)
             except asyncio.CancelledError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import RevisionNotReached
+from keyfence_server.application.failed_attempts import ReportedAttempts
 from keyfence_server.application.ports import (
     Change,
     ChangeKind,
@@ -36,13 +37,13 @@ from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.keys import key_of
 from keyfence_server.rpc.convert.keyspaces import keyspace_of
-from keyfence_server.rpc.convert.replication import uses_from
+from keyfence_server.rpc.convert.replication import attempts_from, uses_from
 from keyfence_server.rpc.convert.times import timestamp_of
 from keyfence_server.rpc.pipeline import Service, StreamCall
 
 _HOLDER_ID_LENGTH: Final = range(16, 65)
 MAX_HOLDERS: Final = 10_000
-MAX_REPORTED_USES: Final = 10_000
+MAX_REPORTED: Final = 10_000
 
 _FIELDS: Final[Mapping[ChangeKind, str]] = {
     ChangeKind.KEY: "key_id",
@@ -174,13 +175,36 @@ class ReplicationService:
         )
 
     async def report_uses(
-        self, request: messages.ReportUsesRequest, _caller: Caller
+        self, request: messages.ReportUsesRequest, caller: Caller
     ) -> messages.ReportUsesResponse:
-        """Notes uses that a holder has answered for."""
-        if len(request.uses) > MAX_REPORTED_USES:
-            raise InvalidInput.field("uses", f"at most {MAX_REPORTED_USES} in a report")
+        """Notes uses that a holder has answered for, and attempts that it has denied."""
+        for name, reported in (("uses", request.uses), ("attempts", request.attempts)):
+            if len(reported) > MAX_REPORTED:
+                raise InvalidInput.field(name, f"at most {MAX_REPORTED} in a report")
         self._notes.uses.put_back(uses_from(request.uses))
-        return messages.ReportUsesResponse()
+        attempts = await self._attempts_from(request.attempts, caller)
+        self._notes.attempts.note_reported(attempts)
+        return messages.ReportUsesResponse(refused_attempts=len(request.attempts) - len(attempts))
+
+    async def _attempts_from(
+        self, reported: Sequence[messages.ReportedAttempt], caller: Caller
+    ) -> list[ReportedAttempts]:
+        """Those that can be, and that the caller may know of. What is told of none of them
+        may be a key: whoever reports it may have put it in the wrong place."""
+        named = {one.keyspace for one in reported} - {"", SYSTEM}
+        # A credential for every keyspace reaches names, too, that are no keyspace's.
+        known = {"", SYSTEM} | {
+            name
+            for name in named
+            if caller.reaches(name) and await self._source.find_keyspace(name) is not None
+        }
+        recogniser = await self._source.recogniser()
+        told = (
+            attempts_from(one, str(caller.credential_id))
+            for one in reported
+            if one.keyspace in known and not recogniser.keyspaces_of(one.subject)
+        )
+        return [one for one in told if one is not None]
 
     async def list_replicas(
         self, _request: messages.ListReplicasRequest, _caller: Caller

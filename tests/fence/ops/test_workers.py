@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -18,9 +19,10 @@ import grpc
 import psutil
 import pytest
 
-from keyfence import Client
+from keyfence import Client, RateLimit
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence.v1 import authorization_service_pb2_grpc as stubs
+from keyfence.v1.rate_limit_pb2 import RATE_LIMIT_COUNT_LOCAL
 from keyfence_server.coherence.terms import LeaseTerms
 from support.served import COMMAND, environment_without_settings
 
@@ -152,6 +154,29 @@ def test_a_revocation_through_one_worker_holds_at_all(workers: Workers) -> None:
         assert all(connected(pid) for pid in workers.pids()), "one worker had all connections"
     assert workers.stop() == 0
     assert workers.output.count("This is its first start.") == 1
+
+
+def test_workers_say_that_each_counts_rate_limits_by_itself(workers: Workers) -> None:
+    """What a limit lets through is then as many times as much as there are workers."""
+    said = workers.wait_for("each process counts rate limits")
+    with (
+        Client(workers.target, token=workers.root) as client,
+        many_connections(workers.target) as channels,
+    ):
+        made = client.create_key(
+            keyspace="demo", account_id="a", rate_limit=RateLimit(1, timedelta(days=1))
+        )
+        answers = [
+            stubs.AuthorizationServiceStub(channel).Authenticate(
+                messages.AuthenticateRequest(api_key=made.api_key),
+                metadata=(("authorization", f"Bearer {workers.root}"),),
+            )
+            for channel in channels
+        ]
+    assert {one.rate_limit.count for one in answers} == {RATE_LIMIT_COUNT_LOCAL}
+    assert sum(one.authenticated for one in answers) == 2
+    assert said.count("each process counts rate limits") == 1
+    assert '"processes": 2' in said
 
 
 def test_a_worker_that_is_killed_takes_nothing_with_it(workers: Workers) -> None:

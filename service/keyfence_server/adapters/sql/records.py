@@ -37,6 +37,7 @@ _PLAIN: Final = (
     "rotated_from_key_id",
     "rotated_to_key_id",
     "created_by_key_id",
+    "first_key_id",
 )
 _OF_EVENTS: Final = (
     "event_id",

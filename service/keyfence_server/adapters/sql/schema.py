@@ -89,6 +89,7 @@ keys: Final = Table(
     Column("created_by_key_id", ExactText),
     Column("revision", BigInteger, nullable=False),
     Column("rate_limit", ExactText),
+    Column("first_key_id", ExactText),
     CheckConstraint("state IN ('active', 'disabled', 'revoked')", name="state"),
     CheckConstraint("(state = 'revoked') = (revoke_time IS NOT NULL)", name="revoke_time"),
     CheckConstraint("length(digest) = 32", name="digest"),

@@ -97,9 +97,9 @@ class Upstream:
         """Raises `StoreUnavailable`."""
         return await self._ask(_rpcs.AUTHENTICATE, request)
 
-    async def report_uses(self, request: messages.ReportUsesRequest) -> None:
+    async def report_uses(self, request: messages.ReportUsesRequest) -> messages.ReportUsesResponse:
         """Raises `StoreUnavailable`."""
-        await self._ask(_rpcs.REPORT_USES, request)
+        return await self._ask(_rpcs.REPORT_USES, request)
 
     async def close(self) -> None:
         """Ends the connection."""

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from typing import Final, TypeVar
+
+import structlog
 
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.application.ports import AuditEvent, UseToAdd
 
+_IN_A_REPORT: Final = 5_000
+"""Half of what a server takes, which is well within the largest message that it takes."""
+
+Noted = TypeVar("Noted")
 UsesOf = Callable[[Sequence[UseToAdd]], messages.ReportUsesRequest]
+AttemptsOf = Callable[[Sequence[AuditEvent]], messages.ReportUsesRequest]
+
+_log = structlog.get_logger("keyfence.write_behind")
 
 
 class UpstreamNotes:
-    """Keeps the port `NoteStore`. Failed attempts are counted in this process's metrics and
-    log, and are not reported: a sidecar's credential does not let it write audit events."""
+    """Keeps the port `NoteStore`. The only events of a sidecar are attempts that failed."""
 
-    def __init__(self, upstream: Upstream, uses_of: UsesOf) -> None:
+    def __init__(self, upstream: Upstream, uses_of: UsesOf, attempts_of: AttemptsOf) -> None:
         self._upstream = upstream
         self._uses_of = uses_of
+        self._attempts_of = attempts_of
 
     async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
         """See the port. How long uses are kept is decided upstream."""
         del forget_before
-        if uses:
-            await self._upstream.report_uses(self._uses_of(uses))
+        for batch in _reports_of(uses):
+            await self._upstream.report_uses(self._uses_of(batch))
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
-        """See the class."""
-        del events
+        """See the port. Events that are refused, as after this process's credential has been
+        bound to fewer keyspaces, are lost, and the log says so."""
+        for batch in _reports_of(events):
+            response = await self._upstream.report_uses(self._attempts_of(batch))
+            if response.refused_attempts:
+                _log.warning(
+                    "the server upstream takes in no failed attempts of these",
+                    refused=response.refused_attempts,
+                )
+
+
+def _reports_of(noted: Sequence[Noted]) -> Iterator[Sequence[Noted]]:
+    for start in range(0, len(noted), _IN_A_REPORT):
+        yield noted[start : start + _IN_A_REPORT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Final, Literal
@@ -12,7 +13,9 @@ from keyfence.v1 import (
     keyspace_pb2,
     replication_service_pb2,
 )
-from keyfence_server.application.ports import Change, ChangeKind, KeyUse, UseToAdd
+from keyfence_server.application.failed_attempts import Attempt, ReportedAttempts
+from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, KeyUse, UseToAdd
+from keyfence_server.domain.addresses import parse_address
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
@@ -22,8 +25,9 @@ from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.checks import REASON_NUMBERS
 from keyfence_server.rpc.convert.keys import STATES
 from keyfence_server.rpc.convert.keyspaces import declaration_from, format_from
-from keyfence_server.rpc.convert.limits import status_from
+from keyfence_server.rpc.convert.limits import rate_from, status_from
 from keyfence_server.rpc.convert.times import time_from, timestamp_of
+from keyfence_server.rpc.request_ids import HEADER, find_request_id
 
 _KINDS: Final[Mapping[str, ChangeKind]] = {
     "key_id": ChangeKind.KEY,
@@ -31,6 +35,7 @@ _KINDS: Final[Mapping[str, ChangeKind]] = {
     "account_id": ChangeKind.ACCOUNT,
     "session_id": ChangeKind.SESSION,
 }
+_NAME: Final = re.compile(r"[\x21-\x7e]{0,128}")
 _REASONS: Final[Mapping[int, Reason]] = {n: reason for reason, n in REASON_NUMBERS.items()}
 
 
@@ -106,6 +111,62 @@ def uses_from(messages: Iterable[replication_service_pb2.ReportedUse]) -> list[U
     return uses
 
 
+def attempts_of(events: Sequence[AuditEvent]) -> replication_service_pb2.ReportUsesRequest:
+    """Failed attempts, put together as they would be written down, to be reported."""
+    return replication_service_pb2.ReportUsesRequest(attempts=map(_attempt_of, events))
+
+
+def _attempt_of(event: AuditEvent) -> replication_service_pb2.ReportedAttempt:
+    details = {name: str(value) for name, value in event.details.items()}
+    first = details.get("first_time")
+    return replication_service_pb2.ReportedAttempt(
+        keyspace=event.keyspace,
+        reason=REASON_NUMBERS[Reason[details["reason"]]],
+        account_id=event.account_id or "",
+        subject=event.subject,
+        address=details.get("address", ""),
+        first_time=timestamp_of(datetime.fromisoformat(first) if first else event.time),
+        last_time=timestamp_of(event.time),
+        count=int(details["count"]),
+        request_id=event.request_id or "",
+    )
+
+
+def attempts_from(
+    message: replication_service_pb2.ReportedAttempt, reported_by: str
+) -> ReportedAttempts | None:
+    """Failed attempts that were reported; None for some that cannot be."""
+    reason = _REASONS.get(message.reason)
+    try:
+        first = time_from(message.first_time, "first_time").timestamp()
+        last = time_from(message.last_time, "last_time").timestamp()
+        address = str(parse_address(message.address)) if message.address else ""
+    except (ValueError, InvalidInput):
+        return None
+    if (
+        reason in (None, Reason.OK, Reason.CREDENTIAL_MISSING)
+        or not 0 < message.count < 2**53
+        or not 0 <= first <= last
+        or not _NAME.fullmatch(message.account_id)
+        or not _NAME.fullmatch(message.subject)
+    ):
+        return None
+    return ReportedAttempts(
+        Attempt(
+            message.keyspace,
+            reason.name,
+            message.account_id,
+            message.subject,
+            address,
+            reported_by=reported_by,
+        ),
+        message.count,
+        first,
+        last,
+        find_request_id([(HEADER, message.request_id)]),
+    )
+
+
 def _key_from(message: key_service_pb2.Key, digest: Digest) -> Key:
     return Key(
         key_id=KeyId(message.key_id),
@@ -130,6 +191,10 @@ def _key_from(message: key_service_pb2.Key, digest: Digest) -> Key:
         rotated_from_key_id=_key_id(message.rotated_from_key_id),
         rotated_to_key_id=_key_id(message.rotated_to_key_id),
         created_by_key_id=_key_id(message.created_by_key_id),
+        # Only that there is one counts here: its uses are counted upstream.
+        rate_limit=(
+            rate_from(message.rate_limit, "rate_limit") if message.HasField("rate_limit") else None
+        ),
         revision=message.revision,
     )
 

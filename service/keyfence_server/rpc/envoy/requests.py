@@ -12,10 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from keyfence_server.domain.addresses import parse_address
 from keyfence_server.domain.declarations import CredentialsDeclaration
 from keyfence_server.domain.http_answers import HttpRules
 
 IDENTITY_PREFIX: Final = "x-keyfence-"
+CLIENT_ADDRESS: Final = "x-keyfence-client-address"
+"""The metadata by which Envoy says, with each question, where its request came from."""
 
 _AUTHORIZATION: Final = "authorization"
 _COOKIE: Final = "cookie"
@@ -98,10 +101,23 @@ def claimed_identity(headers: Headers) -> list[str]:
     )
 
 
-def client_address_of(attributes: Any) -> str:
-    """Where the request came from, as Envoy has worked it out; empty for unknown."""
-    address: str = attributes.source.address.socket_address.address
-    return address
+def client_address_of(attributes: Any, metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Where the request came from; empty for unknown.
+
+    Behind proxies that Envoy was told to trust, it alone knows, and says so in the metadata
+    of its question, into which nothing comes that a client has sent. What its `attributes`
+    say is always the other end of the connection: the last of the proxies. That counts where
+    the metadata say nothing.
+    """
+    told = [value for name, value in metadata if name == CLIENT_ADDRESS]
+    if not told:
+        connected: str = attributes.source.address.socket_address.address
+        return connected
+    # Something else than an address comes from a Unix socket, for example, which has none.
+    try:
+        return str(parse_address(str(told[0]))) if len(told) == 1 else ""
+    except ValueError:
+        return ""
 
 
 def _take_cookie(

@@ -31,7 +31,7 @@ from keyfence_server.rpc.envoy.requests import (
 )
 from keyfence_server.rpc.envoy.routes import Route, UnusableRoute, read_route
 from keyfence_server.rpc.log_limit import LogLimit
-from keyfence_server.rpc.pipeline import Requirement, Service
+from keyfence_server.rpc.pipeline import Metadata, Requirement, Service
 from keyfence_server.rpc.request_ids import find_request_id
 from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
 from keyfence_server.rpc.status import failure_of
@@ -65,15 +65,17 @@ class EnvoyAuthorization:
             {"Check": self.check},
             requirements={"Check": _REQUIREMENT},
             checks=frozenset({"Check"}),
+            given_metadata=frozenset({"Check"}),
         )
 
-    async def check(self, request: Any, caller: Caller) -> Any:
+    async def check(self, request: Any, caller: Caller, metadata: Metadata) -> Any:
         """What becomes of the request that Envoy asks about."""
         attributes = request.attributes
         extensions = attributes.context_extensions
         try:
             route = read_route(extensions)
-            return await self._decide(caller, route, attributes)
+            address = client_address_of(attributes, metadata)
+            return await self._decide(caller, route, attributes.request.http, address)
         except UnusableRoute as error:
             self._alert("ROUTE_UNUSABLE", str(error), extensions)
             return broken(code_pb2.FAILED_PRECONDITION, _MISCONFIGURED, "ROUTE_UNUSABLE")
@@ -84,17 +86,17 @@ class EnvoyAuthorization:
             self._alert(failure.reason, "", extensions)
             return broken(code, status, failure.reason)
 
-    async def _decide(self, caller: Caller, route: Route, attributes: Any) -> Any:
+    async def _decide(self, caller: Caller, route: Route, http: Any, address: str) -> Any:
         caller.require_reach(route.keyspace)
         keyspace = await self._source.find_keyspace(route.keyspace)
         if keyspace is None:
             raise no_keyspace(route.keyspace)
-        headers = headers_of(attributes.request.http)
+        headers = headers_of(http)
         presented = presented_in(headers, keyspace.http)
         question = Question(
             presented.credential,
             route.keyspace,
-            client_address_of(attributes),
+            address,
             cost=route.cost,
             request_id=find_request_id(headers),
         )

@@ -31,8 +31,9 @@ class AccountServiceStub:
     manages the accounts of the keyspaces that the credential is bound to.
     Every answer to a mutation comes when the mutation holds everywhere.
 
-    Attempts are throttled by the address that they come from. What is refused so fails
-    with `TOO_MANY_ATTEMPTS`, which says when to come back.
+    Attempts are throttled by the address that they come from: passwords where it is known,
+    registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
+    to come back.
     """
 
     def __init__(self, channel):
@@ -89,8 +90,9 @@ class AccountServiceServicer:
     manages the accounts of the keyspaces that the credential is bound to.
     Every answer to a mutation comes when the mutation holds everywhere.
 
-    Attempts are throttled by the address that they come from. What is refused so fails
-    with `TOO_MANY_ATTEMPTS`, which says when to come back.
+    Attempts are throttled by the address that they come from: passwords where it is known,
+    registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
+    to come back.
     """
 
     def RegisterAccount(self, request, context):
@@ -238,8 +240,9 @@ class AccountService:
     manages the accounts of the keyspaces that the credential is bound to.
     Every answer to a mutation comes when the mutation holds everywhere.
 
-    Attempts are throttled by the address that they come from. What is refused so fails
-    with `TOO_MANY_ATTEMPTS`, which says when to come back.
+    Attempts are throttled by the address that they come from: passwords where it is known,
+    registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
+    to come back.
     """
 
     @staticmethod

@@ -32,8 +32,9 @@ class AccountServiceStub:
     manages the accounts of the keyspaces that the credential is bound to.
     Every answer to a mutation comes when the mutation holds everywhere.
 
-    Attempts are throttled by the address that they come from. What is refused so fails
-    with `TOO_MANY_ATTEMPTS`, which says when to come back.
+    Attempts are throttled by the address that they come from: passwords where it is known,
+    registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
+    to come back.
     """
 
     @_typing.overload
@@ -104,8 +105,9 @@ class AccountServiceAsyncStub(AccountServiceStub):
     manages the accounts of the keyspaces that the credential is bound to.
     Every answer to a mutation comes when the mutation holds everywhere.
 
-    Attempts are throttled by the address that they come from. What is refused so fails
-    with `TOO_MANY_ATTEMPTS`, which says when to come back.
+    Attempts are throttled by the address that they come from: passwords where it is known,
+    registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
+    to come back.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -172,8 +174,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     manages the accounts of the keyspaces that the credential is bound to.
     Every answer to a mutation comes when the mutation holds everywhere.
 
-    Attempts are throttled by the address that they come from. What is refused so fails
-    with `TOO_MANY_ATTEMPTS`, which says when to come back.
+    Attempts are throttled by the address that they come from: passwords where it is known,
+    registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
+    to come back.
     """
 
     @_abc_1.abstractmethod

@@ -54,8 +54,9 @@ class _RateLimitCountEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RateLi
     RATE_LIMIT_COUNT_WHOLE: _RateLimitCount.ValueType  # 1
     """On all checks, wherever they were made."""
     RATE_LIMIT_COUNT_LOCAL: _RateLimitCount.ValueType  # 2
-    """On the checks that this server has made: the counter that all servers share could
-    not be reached, and the setting for that is to count alone.
+    """On the checks that one server process has made, of several that there are or may be:
+    they share no counter, or it could not be reached and the setting for that is to count
+    alone.
     """
     RATE_LIMIT_COUNT_NONE: _RateLimitCount.ValueType  # 3
     """On nothing: the shared counter could not be reached, and the setting for that is to
@@ -70,8 +71,9 @@ RATE_LIMIT_COUNT_UNSPECIFIED: RateLimitCount.ValueType  # 0
 RATE_LIMIT_COUNT_WHOLE: RateLimitCount.ValueType  # 1
 """On all checks, wherever they were made."""
 RATE_LIMIT_COUNT_LOCAL: RateLimitCount.ValueType  # 2
-"""On the checks that this server has made: the counter that all servers share could
-not be reached, and the setting for that is to count alone.
+"""On the checks that one server process has made, of several that there are or may be:
+they share no counter, or it could not be reached and the setting for that is to count
+alone.
 """
 RATE_LIMIT_COUNT_NONE: RateLimitCount.ValueType  # 3
 """On nothing: the shared counter could not be reached, and the setting for that is to

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from keyfence.v1 import key_service_pb2 as _key_service_pb2
 from keyfence.v1 import keyspace_pb2 as _keyspace_pb2
+from keyfence.v1 import reason_pb2 as _reason_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -434,18 +435,26 @@ class ReportUsesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USES_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportedUse]:
         """At most 10000, one for each key and day."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportedAttempt]:
+        """At most 10000. They become audit events that name the caller's credential as who has
+        reported them.
+        """
 
     def __init__(
         self,
         *,
         uses: _abc.Iterable[Global___ReportedUse] | None = ...,
+        attempts: _abc.Iterable[Global___ReportedAttempt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -492,17 +501,82 @@ class ReportedUse(_message.Message):
 Global___ReportedUse: _TypeAlias = ReportedUse  # noqa: Y015
 
 @_typing.final
+class ReportedAttempt(_message.Message):
+    """Attempts that were alike and that the holder has denied, since it last said so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYSPACE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    keyspace: _builtins.str
+    """The keyspace that they were about, which the caller's credential is bound to; or "system"
+    for attempts at the holder's own door. Empty: unknown.
+    """
+    reason: _reason_pb2.Reason.ValueType
+    """Why they were denied."""
+    account_id: _builtins.str
+    """The account whose key it was. Empty: unknown."""
+    subject: _builtins.str
+    """The key's id, or the display prefix of one that is not known. Empty: neither."""
+    address: _builtins.str
+    """Where they came from. Empty: unknown."""
+    count: _builtins.int
+    """How many there were."""
+    request_id: _builtins.str
+    """Of the request that the first one was made in. Empty: it had none."""
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first one was."""
+
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last one was."""
+
+    def __init__(
+        self,
+        *,
+        keyspace: _builtins.str = ...,
+        reason: _reason_pb2.Reason.ValueType = ...,
+        account_id: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        address: _builtins.str = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+        count: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "last_time", b"last_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "count", b"count", "first_time", b"first_time", "keyspace", b"keyspace", "last_time", b"last_time", "reason", b"reason", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportedAttempt: _TypeAlias = ReportedAttempt  # noqa: Y015
+
+@_typing.final
 class ReportUsesResponse(_message.Message):
     """The response of `ReportUses`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    REFUSED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    refused_attempts: _builtins.int
+    """How many of the attempts were refused."""
     def __init__(
         self,
+        *,
+        refused_attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused_attempts", b"refused_attempts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -102,7 +102,9 @@ class ReplicationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportUses(self, request, context):
-        """Takes in how keys were used in checks that the holder has answered.
+        """Takes in how keys were used in checks that the holder has answered, and which attempts
+        it has denied. Attempts that cannot be, or that the caller's credential may not know of,
+        are refused one by one; all else of the report counts.
 
         Errors: `INVALID_FIELD`.
         """

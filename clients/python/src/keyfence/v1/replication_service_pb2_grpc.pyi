@@ -56,7 +56,9 @@ class ReplicationServiceStub:
     Errors: `REVISION_NOT_REACHED`, `STORE_UNAVAILABLE`.
     """
     ReportUses: _grpc.UnaryUnaryMultiCallable[_replication_service_pb2.ReportUsesRequest, _replication_service_pb2.ReportUsesResponse]
-    """Takes in how keys were used in checks that the holder has answered.
+    """Takes in how keys were used in checks that the holder has answered, and which attempts
+    it has denied. Attempts that cannot be, or that the caller's credential may not know of,
+    are refused one by one; all else of the report counts.
 
     Errors: `INVALID_FIELD`.
     """
@@ -94,7 +96,9 @@ class ReplicationServiceAsyncStub(ReplicationServiceStub):
     Errors: `REVISION_NOT_REACHED`, `STORE_UNAVAILABLE`.
     """
     ReportUses: _aio.UnaryUnaryMultiCallable[_replication_service_pb2.ReportUsesRequest, _replication_service_pb2.ReportUsesResponse]  # type: ignore[assignment]
-    """Takes in how keys were used in checks that the holder has answered.
+    """Takes in how keys were used in checks that the holder has answered, and which attempts
+    it has denied. Attempts that cannot be, or that the caller's credential may not know of,
+    are refused one by one; all else of the report counts.
 
     Errors: `INVALID_FIELD`.
     """
@@ -153,7 +157,9 @@ class ReplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _replication_service_pb2.ReportUsesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replication_service_pb2.ReportUsesResponse, _abc.Awaitable[_replication_service_pb2.ReportUsesResponse]]:
-        """Takes in how keys were used in checks that the holder has answered.
+        """Takes in how keys were used in checks that the holder has answered, and which attempts
+        it has denied. Attempts that cannot be, or that the caller's credential may not know of,
+        are refused one by one; all else of the report counts.
 
         Errors: `INVALID_FIELD`.
         """
