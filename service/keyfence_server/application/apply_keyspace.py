@@ -81,7 +81,8 @@ class ApplyKeyspace:
     async def apply(
         self, caller: Caller, declaration: KeyspaceDeclaration, *, if_revision: int = 0
     ) -> Done[AppliedKeyspace]:
-        """Applies a declaration. Applying the same one again changes nothing.
+        """Applies a declaration. Applying the same one again changes nothing, at whatever
+        revision.
 
         Raises:
             InvalidDeclaration: it contradicts itself; every problem is named.
@@ -112,11 +113,8 @@ class ApplyKeyspace:
         wanted = compile_keyspace(declaration)
         async with self._store.snapshot() as snapshot:
             _require_may_apply(await caller.reread(snapshot, self._clock), declaration.name)
-            before, after, diff = await self._compare(snapshot, wanted, if_revision)
-            return Done(
-                AppliedKeyspace(before if diff.is_empty and before else after, diff),
-                snapshot.revision,
-            )
+            after, diff = await self._compare(snapshot, wanted, if_revision)
+            return Done(AppliedKeyspace(after, diff), snapshot.revision)
 
     async def _apply(
         self,
@@ -125,9 +123,9 @@ class ApplyKeyspace:
         wanted: Keyspace,
         if_revision: int,
     ) -> Effect[AppliedKeyspace]:
-        before, after, diff = await self._compare(transaction, wanted, if_revision)
-        if diff.is_empty and before is not None:
-            return Effect(AppliedKeyspace(before, diff))
+        after, diff = await self._compare(transaction, wanted, if_revision)
+        if diff.is_empty:
+            return Effect(AppliedKeyspace(after, diff))
         await transaction.put_keyspace(after)
         stored = replace(after, revision=transaction.revision)
         return Effect(
@@ -146,8 +144,14 @@ class ApplyKeyspace:
 
     async def _compare(
         self, snapshot: Snapshot, wanted: Keyspace, if_revision: int
-    ) -> tuple[Keyspace | None, Keyspace, KeyspaceDiff]:
+    ) -> tuple[Keyspace, KeyspaceDiff]:
+        """The keyspace as it would be, and what that changes."""
         before = await snapshot.find_keyspace(wanted.name)
+        if before is not None:
+            diff = _difference(before, wanted)
+            if diff.is_empty:
+                # Also at another revision: a call whose answer was lost may be made again.
+                return before, diff
         revision = before.revision if before else 0
         if if_revision and if_revision != revision:
             raise Conflict(
@@ -158,22 +162,18 @@ class ApplyKeyspace:
         now = self._clock.now()
         if before is None:
             after = replace(wanted, create_time=now, update_time=now)
-            diff = _difference(None, after)
-            return None, after, diff
+            return after, _difference(None, after)
         after = compile_keyspace(
             wanted.declaration,
             previous_formats=formats_to_remember(before, wanted),
             create_time=before.create_time,
             update_time=now,
         )
-        diff = _difference(before, after)
-        if diff.is_empty:
-            return before, after, diff
         await _require_unused(snapshot, before, after)
         if not _DECIDES_SCOPES.intersection(diff.changed_fields):
-            return before, after, diff
+            return after, diff
         count, affected = await self._affected_keys(snapshot, before, after)
-        return before, after, replace(diff, affected_keys=affected, affected_key_count=count)
+        return after, replace(diff, affected_keys=affected, affected_key_count=count)
 
     async def _affected_keys(
         self, snapshot: Snapshot, before: Keyspace, after: Keyspace
