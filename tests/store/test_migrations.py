@@ -4,7 +4,10 @@ do not know."""
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,6 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import keyfence_server
 from keyfence_server.adapters.sql import (
     SchemaMismatch,
     StoreOptions,
@@ -34,6 +38,12 @@ from support.catalogue import describe
 
 IMPATIENT = StoreOptions(lock_timeout=timedelta(seconds=0.2))
 HEAD = max(path.name[:4] for path in (Path(migrations.__path__[0]) / "versions").glob("0*.py"))
+
+_WHERE_AND_WHAT = """\
+import keyfence_server
+from keyfence_server.adapters.sql.migrations import wanted_revision
+print(keyfence_server.__path__[0], wanted_revision())
+"""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -100,8 +110,22 @@ async def test_a_database_of_a_newer_program_is_refused_and_left_alone(empty_url
     assert await current_revision(empty_url) == "9999"
 
 
+def test_the_migrations_are_found_under_any_path(tmp_path: Path) -> None:
+    """Alembic takes a "%" in a path for the beginning of something else."""
+    installed = tmp_path / "100%(here)s"
+    installed.symlink_to(Path(keyfence_server.__path__[0]).parent)
+    found = subprocess.run(
+        [sys.executable, "-c", _WHERE_AND_WHAT],
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == [str(installed / "keyfence_server"), HEAD]
+
+
 async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
-    """The last table is in the way, so that all the others were made before it failed."""
+    """The last table of the first migration is in the way: the others were made before it."""
     await execute(empty_url, "CREATE TABLE requests (x INTEGER)")
     with pytest.raises(RuntimeError, match="requests"):
         await upgrade(empty_url)
