@@ -19,6 +19,7 @@ import pytest
 
 from keyfence_server.adapters.files.private import create_private_file
 from keyfence_server.application.first_start import new_root_credential
+from keyfence_server.cli.exits import ExitCode
 from keyfence_server.provisioning import CannotStart
 from support.serving import Client
 
@@ -224,7 +225,7 @@ class TestOneProcess:
 
 
 class Process:
-    """`python -m keyfence_server`, and what it writes."""
+    """`keyfence serve` as a process, and what it writes."""
 
     def __init__(self, directory: Path, **variables: str) -> None:
         environment = {
@@ -234,7 +235,7 @@ class Process:
         }
         self.directory = directory
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "keyfence_server"],
+            [sys.executable, "-m", "keyfence_server", "serve"],
             cwd=directory,
             env={**environment, "KEYFENCE_LISTEN": "127.0.0.1:0", **variables},
             stdout=subprocess.PIPE,
@@ -299,7 +300,7 @@ class TestProcess:
         second = Process(tmp_path)
         processes.append(second)
         code, output, errors = second.end()
-        assert code == 1
+        assert code == ExitCode.CONFLICT
         assert f"process {first._process.pid}" in errors
         assert "Traceback" not in errors
         assert output == ""

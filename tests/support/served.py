@@ -16,7 +16,7 @@ import grpc
 _START_SECONDS: Final = 30
 _STOP_SECONDS: Final = 30
 
-COMMAND: Final = (sys.executable, "-m", "keyfence_server.cli")
+COMMAND: Final = (sys.executable, "-m", "keyfence_server")
 """The command, wherever its script is."""
 
 

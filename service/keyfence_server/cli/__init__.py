@@ -1,6 +1,6 @@
 """The command `keyfence`: for people and scripts, a client like any other.
 
-It is the outermost layer: nothing imports it.
+It is the outermost layer: nothing imports it but `__main__`, which runs it.
 """
 
 from __future__ import annotations
