@@ -6,6 +6,7 @@ second pepper would make every key unknown, and a second credential would be a b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,10 +26,11 @@ from keyfence_server.adapters.files.versioned_secrets import (
 from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile, read_keyspace_file
 from keyfence_server.adapters.session_tokens import SEED_SIZE, SessionKeys
 from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl, parse_database_url
+from keyfence_server.application.apply_keyspace import require_applicable
 from keyfence_server.application.first_start import new_root_credential, read_root_credential
 from keyfence_server.config import Settings
 from keyfence_server.domain.declarations import KeyspaceDeclaration
-from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.secrets import Peppers, Plaintext
 
 ROOT_KEY_FILE: Final = "root.key"
@@ -112,6 +114,15 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
         raise CannotStart(f"{path}: {error}") from None
 
 
+def source_of_peppers(settings: Settings) -> str:
+    """Where `provide_peppers` has them from, as it is called for people."""
+    if settings.pepper is not None:
+        return "KEYFENCE_PEPPER"
+    if settings.pepper_file is not None:
+        return f"KEYFENCE_PEPPER_FILE, {settings.pepper_file}"
+    return str(settings.data_dir / PEPPER_FILE)
+
+
 def provide_session_keys(settings: Settings, database: Path | None) -> SessionKeys | None:
     """The keys that sign sessions, or for an embedded database those in its directory, which
     are made where there are none: to lose them ends the sessions, and nothing else.
@@ -159,7 +170,20 @@ def given_root_credential(settings: Settings) -> Plaintext | None:
         raise CannotStart(str(error)) from None
 
 
-def make_root_credential(settings: Settings) -> Plaintext:
+@dataclass(frozen=True, slots=True)
+class RootCredential:
+    """A first credential in its file.
+
+    Attributes:
+        is_new: whether the file was made just now, and not by an earlier start.
+    """
+
+    credential: Plaintext
+    file: Path
+    is_new: bool
+
+
+def make_root_credential(settings: Settings) -> RootCredential:
     """A first credential, in a file that only its owner can read.
 
     It is in the file before it is in the store. A start that was cut off in between
@@ -172,7 +196,9 @@ def make_root_credential(settings: Settings) -> Plaintext:
     path = settings.data_dir / ROOT_KEY_FILE
     try:
         if path.exists():
-            return read_root_credential(_read_secret(path).strip())
+            return RootCredential(
+                read_root_credential(_read_secret(path).strip()), path, is_new=False
+            )
         credential = new_root_credential()
         make_private_directory(settings.data_dir)
         create_private_file(path, f"{credential.reveal()}\n")
@@ -182,23 +208,31 @@ def make_root_credential(settings: Settings) -> Plaintext:
         ) from None
     except OSError as error:
         raise CannotStart(f"{path}: {error.strerror}") from None
-    return credential
+    return RootCredential(credential, path, is_new=True)
 
 
 def first_keyspaces(settings: Settings) -> list[KeyspaceDeclaration]:
     """The keyspaces that are to be applied at the first start.
 
     Raises:
-        CannotStart: a file cannot be read, or is not a keyspace; every fault is shown at
-            its line.
+        CannotStart: a file cannot be read, or is not a keyspace that can be applied; every
+            fault is shown at its line.
     """
+    return [_first_keyspace(path) for path in settings.bootstrap_keyspaces]
+
+
+def _first_keyspace(path: Path) -> KeyspaceDeclaration:
     try:
-        return [read_keyspace_file(path).declaration for path in settings.bootstrap_keyspaces]
+        declaration = read_keyspace_file(path).declaration
+        require_applicable(declaration)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}"
         raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES: {reason}") from None
     except InvalidKeyspaceFile as error:
         raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES:\n{error}") from None
+    except DomainError as error:
+        raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES: {path}: {error}") from None
+    return declaration
 
 
 def _read_secret(path: Path) -> str:

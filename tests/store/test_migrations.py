@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 import keyfence_server
 from keyfence_server.adapters.sql import (
     SchemaMismatch,
+    SqlStore,
     StoreOptions,
     current_revision,
     migrations,
@@ -34,6 +35,7 @@ from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.schema import metadata
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import StoreUnavailable
+from support.builders import insert_keys, make_key
 from support.catalogue import describe
 
 IMPATIENT = StoreOptions(lock_timeout=timedelta(seconds=0.2))
@@ -132,6 +134,32 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> N
     assert await current_revision(empty_url) is None
     await execute(empty_url, "DROP TABLE requests")
     assert await upgrade(empty_url) == (None, HEAD)
+
+
+async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: str) -> None:
+    """And the pepper of its keys is there to be given, by whoever starts on it next."""
+    store = await open_migrated(empty_url)
+    await insert_keys(store, make_key())
+    await insert_keys(store, make_key())
+    await store.close()
+    for statement in (
+        "DROP TABLE first_start",
+        "DROP TABLE peppers",
+        "UPDATE alembic_version SET version_num = '0004'",
+    ):
+        await execute(empty_url, statement)
+    store = await open_migrated(empty_url)
+    assert await store.set_up().is_first_start_over()
+    new = bytes([2] * 32)
+    assert await store.set_up().register_peppers({2: new}) == {1: None, 2: new}
+    assert await store.set_up().register_peppers({1: bytes(32)}) == {1: bytes(32), 2: new}
+    await store.close()
+
+
+async def open_migrated(url: str) -> SqlStore:
+    """The store at a URL, brought up to date first."""
+    await upgrade(url)
+    return await open_store(url)
 
 
 async def test_sqlite_waits_for_the_lock_for_a_while_only(sqlite_url: str) -> None:

@@ -100,8 +100,7 @@ class ApplyKeyspace:
 
     async def apply_unasked(self, declaration: KeyspaceDeclaration) -> Done[AppliedKeyspace]:
         """Applies a declaration at the server's first start. Raises as `apply`."""
-        wanted = compile_keyspace(declaration)
-        _require_not_built_in(declaration.name)
+        wanted = require_applicable(declaration)
         return await self._mutations.run_unasked(
             lambda transaction: self._apply(transaction, None, wanted, 0)
         )
@@ -206,6 +205,12 @@ def _batches(keys: list[Key]) -> list[list[Key]]:
 def _scope_change(was: KeyFacts, becomes: KeyFacts) -> KeyScopeChange:
     before, after = set(was.effective_scopes), set(becomes.effective_scopes)
     return KeyScopeChange(was.key, tuple(sorted(after - before)), tuple(sorted(before - after)))
+
+
+def require_applicable(declaration: KeyspaceDeclaration) -> Keyspace:
+    """The keyspace of a declaration that can be applied at all. Raises as `apply`."""
+    _require_not_built_in(declaration.name)
+    return compile_keyspace(declaration)
 
 
 def _require_may_apply(caller: Caller, name: str) -> None:
