@@ -27,6 +27,7 @@ from keyfence_server.domain.keyspaces import (
     compile_keyspace,
     formats_to_remember,
 )
+from keyfence_server.domain.plurals import counted
 
 MAX_AFFECTED_KEYS: Final = 1000
 _BATCH: Final = 500
@@ -244,7 +245,8 @@ async def _require_unused(snapshot: Snapshot, before: Keyspace, after: Keyspace)
 
 def _still_in_use(what: str, count: int, **metadata: str) -> Precondition:
     return Precondition(
-        f"{count} keys that are not revoked still have the {what}; revoke them first, or keep it",
+        f"the {what} is still that of {counted(count, 'key')} not revoked yet; revoke what has it "
+        "first, or keep it",
         reason="STILL_IN_USE",
         keys=str(count),
         **metadata,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from keyfence_server.domain.addresses import canonical_networks, parse_network
+from keyfence_server.domain.document_fields import format_duration
 from keyfence_server.domain.errors import InvalidInput, Problem, UnknownScope
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.limits import Rate, rate_problem
@@ -170,7 +171,8 @@ def read_expire_time(
     if longest is not None and asked > create_time + longest:
         raise InvalidInput.field(
             "expire_time",
-            f'keys of keyspace "{keyspace.name}" live for at most {longest}: give a time up to '
+            f'keys of keyspace "{keyspace.name}" live for at most '
+            f"{format_duration(longest)}: give a time up to "
             f"{(create_time + longest).isoformat(timespec='seconds')}",
         )
     return asked

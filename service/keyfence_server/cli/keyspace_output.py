@@ -14,6 +14,7 @@ from keyfence_server.cli.output import (
     timestamp,
 )
 from keyfence_server.domain.documents import declaration_to_document
+from keyfence_server.domain.plurals import counted
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -31,7 +32,7 @@ def print_applied(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> None:
     if diff.created:
         scopes = count_scopes(answer.keyspace)
         what = "would be created" if dry_run else f"created at revision {answer.revision}"
-        print_styled((name, "bold"), (f": {what}, with {scopes} scopes", ""))
+        print_styled((name, "bold"), (f": {what}, with {counted(scopes, 'scope')}", ""))
         return
     if not _changes(diff):
         print_styled((name, "bold"), (f": unchanged at revision {answer.revision}", ""))
@@ -60,8 +61,8 @@ def _print_affected_keys(diff: KeyspaceDiff, *, dry_run: bool) -> None:
         print_styled(("  No key gains or loses a scope.", "dim"))
         return
     count = diff.affected_key_count
-    keys, holds = ("1 key", "holds") if count == 1 else (f"{count} keys", "hold")
-    print_styled((f"  {keys} {'would hold' if dry_run else holds} other scopes:", ""))
+    hold = "would hold" if dry_run else "holds" if count == 1 else "hold"
+    print_styled((f"  {counted(count, 'key')} {hold} other scopes:", ""))
     print_table(
         ("KEY", "NAME", "ACCOUNT", "GAINS", "LOSES"),
         (

@@ -36,10 +36,12 @@ class Problem:
             Names that are keys of a map, or of a list of named things, stand in
             brackets: `scopes[vps:write].implies[0]`.
         message: what is wrong and what to do about it.
+        is_of_name: whether the field's name is wrong, and not what it holds.
     """
 
     path: str
     message: str
+    is_of_name: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"

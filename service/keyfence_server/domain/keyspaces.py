@@ -1,8 +1,9 @@
 """A keyspace: the key system of one product, made ready from its declaration.
 
-`compile_keyspace` finds everything that is wrong with a declaration at once, so
-that its author mends it in one go. What it returns is consistent: every scope that
-is named is registered, every default exists, every form has its entropy.
+`compile_keyspace` finds what is wrong with a declaration at once, as far as one thing
+does not follow from another, so that its author mends it in one go. What it returns is
+consistent: every scope that is named is registered, every default exists, every form
+has its entropy.
 """
 
 from __future__ import annotations
@@ -135,27 +136,32 @@ def compile_keyspace(
     """Makes a keyspace ready.
 
     Raises:
-        InvalidDeclaration: with everything that is wrong with the declaration.
+        InvalidDeclaration: with everything that is wrong with the declaration, as far as
+            one problem does not follow from another.
     """
-    problems = [
-        *_name_problems(declaration),
+    problems_of_forms = [
         *format_problems(declaration.format),
+        *_format_reference_problems(declaration),
         *_marked_problems("key_types", declaration.key_types),
         *_marked_problems("environments", declaration.environments),
+    ]
+    forms = {} if problems_of_forms else _forms(declaration)
+    problems = [
+        *_name_problems(declaration),
+        *problems_of_forms,
+        *_length_problems(forms),
         *_lifetime_problems(declaration),
         *http_problems(declaration.http),
         *(accounts_problems(declaration.accounts) if declaration.accounts else ()),
         *_limits_problems(declaration),
     ]
     catalog = _catalog(declaration, problems)
-    problems += _format_reference_problems(declaration)
+    problems += _preset_problems(declaration)
     if catalog is not None:
         problems += _scope_reference_problems(declaration, catalog)
     problems += _default_problems(declaration)
     if problems or catalog is None:
         raise InvalidDeclaration(problems)
-    forms = _forms(declaration)
-    _require_presentable(forms)
     earlier = {
         compile_form(previous, key_type="", type_marker="", environment_marker="")
         for previous in previous_formats
@@ -191,20 +197,19 @@ def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:
     }
 
 
-def _require_presentable(forms: Mapping[tuple[str, str], KeyForm]) -> None:
-    """Refuses keys that would be too long to be looked at when they are presented."""
+def _length_problems(forms: Mapping[tuple[str, str], KeyForm]) -> list[Problem]:
+    """Keys that would be too long to be looked at when they are presented: the first ones."""
     for (key_type, environment), form in forms.items():
         if form.total_length() > MAX_KEY_LENGTH:
-            raise InvalidDeclaration(
-                [
-                    Problem(
-                        "format.template",
-                        f'a key of type "{key_type}" and environment "{environment}" would have '
-                        f"{form.total_length()} characters; at most {MAX_KEY_LENGTH} are "
-                        "accepted: shorten the template, the markers or the body",
-                    )
-                ]
-            )
+            return [
+                Problem(
+                    "format.template",
+                    f'a key of type "{key_type}" and environment "{environment}" would have '
+                    f"{form.total_length()} characters; at most {MAX_KEY_LENGTH} are "
+                    "accepted: shorten the template, the markers or the body",
+                )
+            ]
+    return []
 
 
 def formats_to_remember(before: Keyspace, after: Keyspace) -> tuple[FormatDeclaration, ...]:
@@ -233,7 +238,8 @@ def formats_to_remember(before: Keyspace, after: Keyspace) -> tuple[FormatDeclar
 
 
 def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> ScopeCatalog | None:
-    """The compiled catalog; None, and problems, where there can be none."""
+    """The compiled catalog, or one of the names alone where what they imply cannot be; None
+    where there are too many. Adds what is wrong to the problems."""
     implications: dict[str, list[str]] = {}
     count = len(declaration.scopes) + sum(len(r.levels) for r in declaration.resources)
     if count > MAX_SCOPES:
@@ -271,7 +277,7 @@ def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> Scope
         return ScopeCatalog(implications)
     except InvalidDeclaration as error:
         problems += error.problems
-        return None
+        return ScopeCatalog({name: () for name in implications if is_scope_name(name)})
 
 
 def _name_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
@@ -341,13 +347,19 @@ def _scope_reference_problems(
     }
     if declaration.accounts is not None:
         lists["accounts.grantable_scopes"] = declaration.accounts.grantable_scopes
+    # A scope whose own name is wrong is complained of there.
+    declared = {scope.name for scope in declaration.scopes}
     unknown = (
         Problem(f"{path}[{index}]", catalog.describe_unknown(pattern))
         for path, patterns in lists.items()
         for index, pattern in enumerate(patterns)
-        if not catalog.knows(pattern)
+        if not catalog.knows(pattern) and pattern not in declared
     )
-    problems = list(itertools.islice(unknown, _MAX_PROBLEMS))
+    return list(itertools.islice(unknown, _MAX_PROBLEMS))
+
+
+def _preset_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    problems = []
     seen: set[str] = set()
     if len(declaration.presets) > MAX_NAMES:
         problems.append(Problem("presets", f"at most {MAX_NAMES} are allowed"))
