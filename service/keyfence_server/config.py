@@ -387,6 +387,11 @@ class Settings(BaseSettings):
             return None
         return CertificateFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
 
+    def variables_of_tls(self) -> str:
+        """The settings that name the certificate's files, as they are called."""
+        names = ("tls_cert_file", "tls_key_file", "tls_client_ca_file")
+        return ", ".join(PREFIX + name.upper() for name in names if getattr(self, name))
+
     def upstream_targets(self) -> list[str]:
         """The servers upstream, in an order of this process's own: so that not every
         sidecar goes to the same one."""

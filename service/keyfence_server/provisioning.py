@@ -37,6 +37,7 @@ ROOT_KEY_FILE: Final = "root.key"
 PEPPER_FILE: Final = "pepper"
 SESSION_KEY_FILE: Final = "session.key"
 LOCK_FILE: Final = "lock"
+_DATA_DIR: Final = "KEYFENCE_DATA_DIR"
 _MAKE_A_PEPPER: Final = 'make one with: echo "1:$(openssl rand -base64 32)"'
 
 _log = structlog.get_logger("keyfence")
@@ -59,17 +60,27 @@ def embedded_database(settings: Settings) -> Path | None:
     return Path(url.path) if url.is_sqlite else None
 
 
+def describe_store(settings: Settings) -> str:
+    """Where the store is and which setting says so, without a password.
+
+    Raises:
+        InvalidDatabaseUrl: no store can be at the address.
+    """
+    variable = _DATA_DIR if settings.database_url is None else "KEYFENCE_DATABASE_URL"
+    return f"{variable}, {parse_database_url(settings.store_url()).place}"
+
+
 def lock_database(settings: Settings, database: Path) -> FileLock:
     """Makes the database's directory, if need be, and keeps other servers away from it.
 
     Raises:
         CannotStart: another server has it, or the directory cannot be had.
     """
+    _make_data_directory(settings)
+    directory = database.parent
+    # In the directory of our own, one lock is for all that is in it.
+    ours = directory.resolve() == settings.data_dir.resolve()
     try:
-        make_private_directory(settings.data_dir)
-        directory = database.parent
-        # In the directory of our own, one lock is for all that is in it.
-        ours = directory.resolve() == settings.data_dir.resolve()
         return FileLock(directory / (LOCK_FILE if ours else f"{database.name}.{LOCK_FILE}"))
     except AlreadyLocked as error:
         raise CannotStart(
@@ -77,7 +88,15 @@ def lock_database(settings: Settings, database: Path) -> FileLock:
             "KEYFENCE_DATA_DIR"
         ) from None
     except OSError as error:
-        raise CannotStart(f"{error.filename}: {error.strerror}") from None
+        variable = _DATA_DIR if ours else "KEYFENCE_DATABASE_URL"
+        raise CannotStart(f"{variable}: {directory}: {error.strerror}") from None
+
+
+def _make_data_directory(settings: Settings) -> None:
+    try:
+        make_private_directory(settings.data_dir)
+    except OSError as error:
+        raise CannotStart(f"{_DATA_DIR}: {settings.data_dir}: {error.strerror}") from None
 
 
 def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
@@ -90,7 +109,7 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
         if settings.pepper is not None:
             return parse_peppers(settings.pepper.get_secret_value())
         if settings.pepper_file is not None:
-            return parse_peppers(_read_secret(settings.pepper_file))
+            return parse_peppers(_read_secret(settings.pepper_file, "KEYFENCE_PEPPER_FILE"))
     except ValueError as error:
         name = "KEYFENCE_PEPPER" if settings.pepper is not None else "KEYFENCE_PEPPER_FILE"
         raise CannotStart(f"{name}: {error}; {_MAKE_A_PEPPER}") from None
@@ -106,10 +125,10 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
                 f"{path} is gone, and {database} is there: without its pepper no key in it can be "
                 "recognised. Restore the file from a backup"
             )
-        create_private_file(path, generate_pepper())
+        _create_secret(path, generate_pepper())
         _log.info("pepper made; back it up, apart from the database", file=str(path))
     try:
-        return parse_peppers(_read_secret(path))
+        return parse_peppers(_read_secret(path, _DATA_DIR))
     except ValueError as error:
         raise CannotStart(f"{path}: {error}") from None
 
@@ -137,7 +156,8 @@ def provide_session_keys(settings: Settings, database: Path | None) -> SessionKe
         if settings.session_key is not None:
             return _session_keys(settings.session_key.get_secret_value())
         if settings.session_key_file is not None:
-            return _session_keys(_read_secret(settings.session_key_file))
+            path = settings.session_key_file
+            return _session_keys(_read_secret(path, "KEYFENCE_SESSION_KEY_FILE"))
     except ValueError as error:
         suffix = "" if settings.session_key is not None else "_FILE"
         raise CannotStart(f"KEYFENCE_SESSION_KEY{suffix}: {error}; {_MAKE_A_PEPPER}") from None
@@ -145,9 +165,9 @@ def provide_session_keys(settings: Settings, database: Path | None) -> SessionKe
         return None
     path = settings.data_dir / SESSION_KEY_FILE
     if not path.exists():
-        create_private_file(path, generate_versioned_secret(SEED_SIZE))
+        _create_secret(path, generate_versioned_secret(SEED_SIZE))
     try:
-        return _session_keys(_read_secret(path))
+        return _session_keys(_read_secret(path, _DATA_DIR))
     except ValueError as error:
         raise CannotStart(f"{path}: {error}") from None
 
@@ -197,17 +217,15 @@ def make_root_credential(settings: Settings) -> RootCredential:
     try:
         if path.exists():
             return RootCredential(
-                read_root_credential(_read_secret(path).strip()), path, is_new=False
+                read_root_credential(_read_secret(path, _DATA_DIR).strip()), path, is_new=False
             )
         credential = new_root_credential()
-        make_private_directory(settings.data_dir)
-        create_private_file(path, f"{credential.reveal()}\n")
+        _make_data_directory(settings)
+        _create_secret(path, f"{credential.reveal()}\n")
     except InvalidInput:
         raise CannotStart(
             f"{path} is there and holds no operator credential; take it away, and a new one is made"
         ) from None
-    except OSError as error:
-        raise CannotStart(f"{path}: {error.strerror}") from None
     return RootCredential(credential, path, is_new=True)
 
 
@@ -235,11 +253,18 @@ def _first_keyspace(path: Path) -> KeyspaceDeclaration:
     return declaration
 
 
-def _read_secret(path: Path) -> str:
+def _create_secret(path: Path, content: str) -> None:
+    try:
+        create_private_file(path, content)
+    except OSError as error:
+        raise CannotStart(f"{_DATA_DIR}: {path}: {error.strerror}") from None
+
+
+def _read_secret(path: Path, variable: str) -> str:
     try:
         if is_readable_by_others(path):
             _log.warning("a secret that others can read; chmod it to 0600", file=str(path))
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise CannotStart(f"{path}: {reason}") from None
+        raise CannotStart(f"{variable}: {path}: {reason}") from None

@@ -66,7 +66,7 @@ async def _supervise(settings: Settings) -> None:
             try:
                 port = claim_port(address.host, address.port)
             except PortTaken as error:
-                raise CannotStart(f"cannot listen on {address}: {error}") from None
+                raise CannotStart(f"KEYFENCE_LISTEN: cannot listen on {address}: {error}") from None
             held.callback(port.release)
             listen.append(TcpAddress(address.host, port.number))
         await _Workers(settings, tuple(listen), tuple(descriptors)).run()

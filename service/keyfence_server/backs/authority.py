@@ -10,7 +10,12 @@ from keyfence_server.adapters.passwords import Argon2Passwords
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
 from keyfence_server.adapters.session_tokens import JwtSessionTokens
-from keyfence_server.adapters.sql import StoreOptions, open_store
+from keyfence_server.adapters.sql import (
+    InvalidDatabaseUrl,
+    SchemaMismatch,
+    StoreOptions,
+    open_store,
+)
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.checks import CountedHere
 from keyfence_server.application.create_key import CreateKey
@@ -21,7 +26,7 @@ from keyfence_server.application.log_in import LogIn
 from keyfence_server.application.log_in_attempts import LogInAttempts
 from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.mutations import Mutations
-from keyfence_server.application.ports import Clock, SetUp, Store
+from keyfence_server.application.ports import Clock, SetUp, Store, StoreUnavailable
 from keyfence_server.application.presented_sessions import PresentedSessions
 from keyfence_server.application.rate_limits import OnFailure, RateCounter, RateLimits
 from keyfence_server.application.read_accounts import ReadAccounts
@@ -42,6 +47,7 @@ from keyfence_server.domain.secrets import Peppers
 from keyfence_server.membership import alone, among_others
 from keyfence_server.provisioning import (
     CannotStart,
+    describe_store,
     embedded_database,
     given_root_credential,
     lock_database,
@@ -91,7 +97,10 @@ async def open_authority(
     store_stats = StoreStats()
     fence_stats = FenceStats()
     options = StoreOptions(pool_size=settings.database_connections)
-    opened = await open_store(settings.store_url(), options=options)
+    try:
+        opened = await open_store(settings.store_url(), options=options)
+    except (InvalidDatabaseUrl, SchemaMismatch, StoreUnavailable) as error:
+        raise CannotStart(f"{describe_store(settings)}: {error}") from None
     resources.push_async_callback(opened.close)
     set_up = opened.set_up()
     await _require_known_peppers(settings, set_up, peppers, clock)

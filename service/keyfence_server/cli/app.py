@@ -29,10 +29,10 @@ from keyfence_server.cli import (
     scopes,
     server,
 )
-from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.output import note, spell_out_what_cannot_be_shown, stdout_to_nowhere
+from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.domain.plurals import counted
 
 PROGRAM: Final = "keyfence"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions, open_client
+from keyfence_server.cli.connection import open_client
+from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions
 
 if TYPE_CHECKING:
     from keyfence import Client
