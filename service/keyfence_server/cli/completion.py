@@ -47,7 +47,7 @@ def complete_scope(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _scopes(client: Client, keyspace: str) -> Iterable[str]:
-    declared = client.get_keyspace(keyspace)
+    declared = client.get_keyspace(keyspace).declaration
     yield from (scope.name for scope in declared.scopes)
     for resource in declared.resources:
         yield from (f"{resource.name}:{level.name}" for level in resource.levels)

@@ -38,13 +38,18 @@ from keyfence_server.domain.scopes import NAME_RULE, is_scope_name, is_scope_par
 MAX_SCOPES: Final = 10_000
 MAX_NAMES: Final = 100
 MAX_LIFETIME: Final = timedelta(days=36_500)
+MAX_DISPLAY_NAME: Final = 200
 DEFAULT_DISPLAY_NAME: Final = "Default"
 SYSTEM: Final = "system"
 """The built-in keyspace, whose keys are the operator credentials."""
 MAX_PREVIOUS_FORMATS: Final = 100
 
 _MAX_PROBLEMS: Final = 100
-_BEFORE_STORED: Final = datetime.fromtimestamp(0, UTC)
+_SHOWN: Final = 200  # of a text that is wrong, at most
+_MAX_DESCRIPTION: Final = 2_000
+_MAX_SCOPE_DESCRIPTION: Final = 500
+BEFORE_STORED: Final = datetime.fromtimestamp(0, UTC)
+"""The times of a keyspace that has none: one that is built in, or not stored yet."""
 
 _KEYSPACE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _MARKED_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -113,6 +118,11 @@ class Keyspace:
         return self._caps.get(key_type, 0)
 
 
+def is_keyspace_name(text: str) -> bool:
+    """Whether a keyspace could have this name."""
+    return _KEYSPACE_NAME.fullmatch(text) is not None
+
+
 class _Named(Protocol):
     @property
     def name(self) -> str: ...
@@ -130,8 +140,8 @@ def compile_keyspace(
     *,
     previous_formats: Sequence[FormatDeclaration] = (),
     revision: int = 0,
-    create_time: datetime = _BEFORE_STORED,
-    update_time: datetime = _BEFORE_STORED,
+    create_time: datetime = BEFORE_STORED,
+    update_time: datetime = BEFORE_STORED,
 ) -> Keyspace:
     """Makes a keyspace ready.
 
@@ -251,7 +261,7 @@ def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> Scope
         implications[scope.name] = list(scope.implies)
     seen: set[str] = set()
     for resource in declaration.resources:
-        path = f"resources[{resource.name[:200]}]"
+        path = f"resources[{resource.name[:_SHOWN]}]"
         if resource.name in seen:
             problems.append(Problem(path, "is declared twice"))
         seen.add(resource.name)
@@ -282,24 +292,24 @@ def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> Scope
 
 def _name_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     problems = []
-    if not _KEYSPACE_NAME.fullmatch(declaration.name):
+    if not is_keyspace_name(declaration.name):
         problems.append(
             Problem(
                 "name",
-                f'"{declaration.name[:200]}" is not a keyspace: 1 to 63 lower-case letters, digits '
-                "and hyphens, starting with a letter",
+                f'"{declaration.name[:_SHOWN]}" is not a keyspace: 1 to 63 lower-case letters, '
+                "digits and hyphens, starting with a letter",
             )
         )
-    if len(declaration.display_name) > 200:
-        problems.append(Problem("display_name", "at most 200 characters"))
-    if len(declaration.description) > 2000:
-        problems.append(Problem("description", "at most 2000 characters"))
-    problems += [
-        Problem(f"scopes[{scope.name}].description", "at most 500 characters")
-        for scope in declaration.scopes
-        if len(scope.description) > 500
-    ]
+    problems += _too_long("display_name", declaration.display_name, MAX_DISPLAY_NAME)
+    problems += _too_long("description", declaration.description, _MAX_DESCRIPTION)
+    for scope in declaration.scopes:
+        path = f"scopes[{scope.name}].description"
+        problems += _too_long(path, scope.description, _MAX_SCOPE_DESCRIPTION)
     return problems
+
+
+def _too_long(path: str, text: str, most: int) -> list[Problem]:
+    return [Problem(path, f"at most {most} characters")] if len(text) > most else []
 
 
 def _marked_problems(
@@ -318,7 +328,7 @@ def _marked_problems(
         if not _MARKED_NAME.fullmatch(one.name):
             problems.append(
                 Problem(
-                    f"{where}[{one.name[:200]}]",
+                    f"{where}[{one.name[:_SHOWN]}]",
                     "a name is 1 to 63 lower-case letters, digits, '-' and '_'",
                 )
             )
@@ -368,7 +378,7 @@ def _preset_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
             problems.append(Problem(f"presets[{preset.name}]", "is declared twice"))
         elif not is_scope_part(preset.name):
             problems.append(
-                Problem(f"presets[{preset.name[:200]}]", "a preset's name has no ':' or spaces")
+                Problem(f"presets[{preset.name[:_SHOWN]}]", "a preset's name has no ':' or spaces")
             )
         elif not preset.scopes:
             problems.append(Problem(f"presets[{preset.name}].scopes", "at least one is needed"))
@@ -392,9 +402,7 @@ def _default_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
         for field_name, value, declared in references
         if value and _find(declared, value) is None
     ]
-    if len(defaults.display_name) > 200:
-        problems.append(Problem("defaults.display_name", "at most 200 characters"))
-    return problems
+    return problems + _too_long("defaults.display_name", defaults.display_name, MAX_DISPLAY_NAME)
 
 
 def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
