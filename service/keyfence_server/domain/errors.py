@@ -121,6 +121,15 @@ class Unauthenticated(DomainError):
 class NotFound(DomainError):
     """There is no such thing, or the caller may not know of it: the two look alike."""
 
+    @classmethod
+    def keyspace(cls, name: str, *, that: str = "") -> NotFound:
+        """The error for a keyspace that is not there, or for none `that` is so."""
+        return cls(
+            f'there is no keyspace "{name[:64]}"{that}',
+            reason="KEYSPACE_NOT_FOUND",
+            keyspace=name[:64],
+        )
+
 
 class AlreadyDone(DomainError):
     """The request was carried out before, or what it would make is there."""

@@ -88,8 +88,9 @@ def _translate(error: Exception) -> Exception:
             error.orig if isinstance(error.orig, ValueError) else StoreFault(type(error).__name__)
         )
     if _is_unavailable(error):
-        what = "is damaged" if _is_damaged(error) else "does not answer"
-        return StoreUnavailable(f"the store {what}: {_summary(error)}")
+        if _is_damaged(error):
+            return StoreUnavailable(f"the store is damaged: {_summary(error)}")
+        return StoreUnavailable(f"the store does not answer: {_summary(error)}")
     if isinstance(error, IntegrityError):
         return ConstraintViolated(f"the store refused a row: {_constraint(error)}")
     return StoreFault(f"the store refused a statement: {_summary(error)}")
