@@ -5,10 +5,16 @@
 #
 #   docker build --tag keyfence .
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges \
-#     --volume keyfence:/var/lib/keyfence --publish 127.0.0.1:50051:50051 keyfence
+#     --volume keyfence:/var/lib/keyfence --volume "$PWD/tls:/etc/keyfence:ro" \
+#     --env KEYFENCE_TLS_CERT_FILE=/etc/keyfence/server.crt \
+#     --env KEYFENCE_TLS_KEY_FILE=/etc/keyfence/server.key \
+#     --publish 127.0.0.1:50051:50051 keyfence
 #
-# It listens beyond loopback, where the server insists on TLS: `keyfence serve --help` names
-# the settings for a certificate, and the one that waives it.
+# It listens beyond loopback, where the server insists on TLS: user 10001 has to be able to read
+# both files. Where something else encrypts, --env KEYFENCE_INSECURE_PLAINTEXT=true waives it.
+#
+# The health check goes by a Unix socket, which needs no certificate. Whoever sets another
+# KEYFENCE_LISTEN keeps unix:/var/lib/keyfence/probe.sock in it, or gives another check.
 #
 # For a build that can be repeated to the byte, give the base by its digest:
 # --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:...
@@ -40,14 +46,16 @@ RUN install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/keyfenc
 ENV PATH=/opt/keyfence/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    KEYFENCE_LISTEN=0.0.0.0:50051 \
+    KEYFENCE_LISTEN=0.0.0.0:50051,unix:/var/lib/keyfence/probe.sock \
     KEYFENCE_DATA_DIR=/var/lib/keyfence
 USER 10001:10001
 WORKDIR /var/lib/keyfence
 VOLUME /var/lib/keyfence
 EXPOSE 50051
-# The server drains on SIGTERM by itself and starts no other process, so it may be PID 1.
+# The server drains on SIGTERM by itself, and waits for the workers that it starts, so it may be
+# PID 1.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["keyfence", "health"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["keyfence", "--target", "unix:/var/lib/keyfence/probe.sock", "health"]
 ENTRYPOINT ["keyfence"]
 CMD ["serve"]

@@ -105,7 +105,7 @@ def sidecar(upstream: ServerProcess) -> Iterator[ServerProcess]:
             "KEYFENCE_UPSTREAM_TOKEN": upstream.token,
             "KEYFENCE_LOG_LEVEL": "error",
         }
-        command = [sys.executable, "-m", "keyfence_server.cli", "sidecar"]
+        command = [sys.executable, "-m", "keyfence_server", "sidecar"]
         with running(command, {**environment(), **settings}, until_answering(target)) as process:
             yield ServerProcess("sidecar", target, upstream.token, process)
 

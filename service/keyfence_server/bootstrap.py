@@ -16,7 +16,6 @@ import structlog
 
 from keyfence_server.adapters.clock import SystemBootClock, SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
-from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch
 from keyfence_server.application.callers import Callers
 from keyfence_server.application.checks import Checks
 from keyfence_server.application.mutations import Mutations
@@ -45,16 +44,6 @@ from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import SHUTTING_DOWN
 from keyfence_server.rpc.tracing import Tracing
 from keyfence_server.telemetry.metrics import MetricsServer, Sources
-
-_REASONS_NOT_TO_START = (
-    CannotListen,
-    DomainError,
-    InvalidDatabaseUrl,
-    SchemaMismatch,
-    SocketTaken,
-    StoreUnavailable,
-    UnusableCertificate,
-)
 
 _LAST_CALLS_SECONDS: Final = 0.1
 
@@ -141,7 +130,7 @@ async def start(
             return await _start(settings, clock or SystemClock(), tracing, is_worker, resources)
         except TermsDiffer as reason:
             raise CannotStart(f"KEYFENCE_LEASE_SECONDS, KEYFENCE_CLOCK_DRIFT: {reason}") from None
-        except _REASONS_NOT_TO_START as reason:
+        except (DomainError, StoreUnavailable) as reason:
             raise CannotStart(str(reason)) from None
 
 
@@ -238,7 +227,10 @@ def _follow_certificate(settings: Settings, resources: AsyncExitStack) -> Server
     files = settings.certificate_files()
     if files is None:
         return None
-    certificate = ServerCertificate(files)
+    try:
+        certificate = ServerCertificate(files)
+    except UnusableCertificate as error:
+        raise CannotStart(f"{settings.variables_of_tls()}: {error}") from None
     _run_in_background(certificate.follow(settings.tls_reload_seconds), resources)
     return certificate
 
@@ -257,9 +249,12 @@ def _listen(
     mode = int(settings.unix_socket_mode, 8)
     addresses = []
     for address in settings.addresses():
-        if isinstance(address, UnixAddress):
-            resources.callback(claim_unix_socket(address.path).release)
-        addresses.append(server.listen(address, certificate, unix_mode=mode))
+        try:
+            if isinstance(address, UnixAddress):
+                resources.callback(claim_unix_socket(address.path).release)
+            addresses.append(server.listen(address, certificate, unix_mode=mode))
+        except (CannotListen, SocketTaken) as error:
+            raise CannotStart(f"KEYFENCE_LISTEN: {error}") from None
     return tuple(addresses)
 
 

@@ -90,7 +90,8 @@ class Settings(BaseSettings):
     Attributes:
         listen: addresses, separated by commas: "127.0.0.1:50051", "[::]:50051",
             "unix:/run/keyfence/keyfence.sock".
-        workers: how many processes serve, on one port of this host.
+        workers: how many processes serve, on one port of this host. A Unix socket beside
+            it is the first one's.
         data_dir: where the embedded database, the pepper, the first credential and the
             lock are.
         database_url: "postgresql://…", or "sqlite:///…". Not set: a file in `data_dir`.
@@ -330,11 +331,10 @@ class Settings(BaseSettings):
     def _check_workers(self) -> None:
         if self.workers == 1:
             return
-        own = [str(one) for one in self.addresses() if isinstance(one, UnixAddress)]
-        if own:
+        if not self.tcp_addresses():
             raise ValueError(
-                f"KEYFENCE_LISTEN: several workers cannot share {own[0]}, since a Unix socket "
-                "belongs to one process. Listen on 127.0.0.1:PORT, or set KEYFENCE_WORKERS=1"
+                f"KEYFENCE_LISTEN: several workers cannot share {self.listen}, since a Unix socket "
+                "belongs to one process. Listen on 127.0.0.1:PORT too, or set KEYFENCE_WORKERS=1"
             )
         metrics = self.metrics_address()
         if metrics is not None and metrics.port and metrics.port + self.workers - 1 > MAX_PORT:
@@ -354,6 +354,10 @@ class Settings(BaseSettings):
     def tcp_addresses(self) -> tuple[TcpAddress, ...]:
         """Where to listen, Unix sockets aside."""
         return tuple(one for one in self.addresses() if isinstance(one, TcpAddress))
+
+    def unix_addresses(self) -> tuple[UnixAddress, ...]:
+        """Where to listen, ports aside."""
+        return tuple(one for one in self.addresses() if isinstance(one, UnixAddress))
 
     def metrics_address(self) -> TcpAddress | None:
         """Where to serve metrics; None for nowhere."""
@@ -388,6 +392,11 @@ class Settings(BaseSettings):
         if self.tls_cert_file is None or self.tls_key_file is None:
             return None
         return CertificateFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
+
+    def variables_of_tls(self) -> str:
+        """The settings that name the certificate's files, as they are called."""
+        names = ("tls_cert_file", "tls_key_file", "tls_client_ca_file")
+        return ", ".join(PREFIX + name.upper() for name in names if getattr(self, name))
 
     def upstream_targets(self) -> list[str]:
         """The servers upstream, in an order of this process's own: so that not every

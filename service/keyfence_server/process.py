@@ -93,7 +93,10 @@ async def _serve(settings: Settings, tracing: SpanPerCall | None, started: _Star
     if server.first_start is not None:
         report = server.first_start
         example = find_example(report.keyspaces)
-        sys.stdout.write(welcome(server.addresses[0], report.root_key_file, example))
+        text = welcome(
+            server.addresses, report.root_key_file, example, settings.certificate_files()
+        )
+        sys.stdout.write(text)
         sys.stdout.flush()
     started.ready()
     await _until_stopped(server, settings, signals)

@@ -6,6 +6,7 @@ second pepper would make every key unknown, and a second credential would be a b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,16 +26,18 @@ from keyfence_server.adapters.files.versioned_secrets import (
 from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile, read_keyspace_file
 from keyfence_server.adapters.session_tokens import SEED_SIZE, SessionKeys
 from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl, parse_database_url
+from keyfence_server.application.apply_keyspace import require_applicable
 from keyfence_server.application.first_start import new_root_credential, read_root_credential
 from keyfence_server.config import Settings
 from keyfence_server.domain.declarations import KeyspaceDeclaration
-from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.secrets import Peppers, Plaintext
 
 ROOT_KEY_FILE: Final = "root.key"
 PEPPER_FILE: Final = "pepper"
 SESSION_KEY_FILE: Final = "session.key"
 LOCK_FILE: Final = "lock"
+_DATA_DIR: Final = "KEYFENCE_DATA_DIR"
 _MAKE_A_PEPPER: Final = 'make one with: echo "1:$(openssl rand -base64 32)"'
 
 _log = structlog.get_logger("keyfence")
@@ -67,17 +70,27 @@ def embedded_database(settings: Settings) -> Path | None:
     return Path(url.path) if url.is_sqlite else None
 
 
+def describe_store(settings: Settings) -> str:
+    """Where the store is and which setting says so, without a password.
+
+    Raises:
+        InvalidDatabaseUrl: no store can be at the address.
+    """
+    variable = _DATA_DIR if settings.database_url is None else "KEYFENCE_DATABASE_URL"
+    return f"{variable}, {parse_database_url(settings.store_url()).place}"
+
+
 def lock_database(settings: Settings, database: Path) -> FileLock:
     """Makes the database's directory, if need be, and keeps other servers away from it.
 
     Raises:
         CannotStart: another server has it, or the directory cannot be had.
     """
+    _make_data_directory(settings)
+    directory = database.parent
+    # In the directory of our own, one lock is for all that is in it.
+    ours = directory.resolve() == settings.data_dir.resolve()
     try:
-        make_private_directory(settings.data_dir)
-        directory = database.parent
-        # In the directory of our own, one lock is for all that is in it.
-        ours = directory.resolve() == settings.data_dir.resolve()
         return FileLock(directory / (LOCK_FILE if ours else f"{database.name}.{LOCK_FILE}"))
     except AlreadyLocked as error:
         raise CannotStart(
@@ -85,7 +98,15 @@ def lock_database(settings: Settings, database: Path) -> FileLock:
             "KEYFENCE_DATA_DIR"
         ) from None
     except OSError as error:
-        raise CannotStart(f"{error.filename}: {error.strerror}") from None
+        variable = _DATA_DIR if ours else "KEYFENCE_DATABASE_URL"
+        raise CannotStart(f"{variable}: {directory}: {error.strerror}") from None
+
+
+def _make_data_directory(settings: Settings) -> None:
+    try:
+        make_private_directory(settings.data_dir)
+    except OSError as error:
+        raise CannotStart(f"{_DATA_DIR}: {settings.data_dir}: {error.strerror}") from None
 
 
 def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
@@ -98,7 +119,7 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
         if settings.pepper is not None:
             return parse_peppers(settings.pepper.get_secret_value())
         if settings.pepper_file is not None:
-            return parse_peppers(_read_secret(settings.pepper_file))
+            return parse_peppers(_read_secret(settings.pepper_file, "KEYFENCE_PEPPER_FILE"))
     except ValueError as error:
         name = "KEYFENCE_PEPPER" if settings.pepper is not None else "KEYFENCE_PEPPER_FILE"
         raise CannotStart(f"{name}: {error}; {_MAKE_A_PEPPER}") from None
@@ -114,12 +135,21 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
                 f"{path} is gone, and {database} is there: without its pepper no key in it can be "
                 "recognised. Restore the file from a backup"
             )
-        create_private_file(path, generate_pepper())
+        _create_secret(path, generate_pepper())
         _log.info("pepper made; back it up, apart from the database", file=str(path))
     try:
-        return parse_peppers(_read_secret(path))
+        return parse_peppers(_read_secret(path, _DATA_DIR))
     except ValueError as error:
         raise CannotStart(f"{path}: {error}") from None
+
+
+def source_of_peppers(settings: Settings) -> str:
+    """Where `provide_peppers` has them from, as it is called for people."""
+    if settings.pepper is not None:
+        return "KEYFENCE_PEPPER"
+    if settings.pepper_file is not None:
+        return f"KEYFENCE_PEPPER_FILE, {settings.pepper_file}"
+    return str(settings.data_dir / PEPPER_FILE)
 
 
 def provide_session_keys(settings: Settings, database: Path | None) -> SessionKeys | None:
@@ -136,7 +166,8 @@ def provide_session_keys(settings: Settings, database: Path | None) -> SessionKe
         if settings.session_key is not None:
             return _session_keys(settings.session_key.get_secret_value())
         if settings.session_key_file is not None:
-            return _session_keys(_read_secret(settings.session_key_file))
+            path = settings.session_key_file
+            return _session_keys(_read_secret(path, "KEYFENCE_SESSION_KEY_FILE"))
     except ValueError as error:
         suffix = "" if settings.session_key is not None else "_FILE"
         raise CannotStart(f"KEYFENCE_SESSION_KEY{suffix}: {error}; {_MAKE_A_PEPPER}") from None
@@ -144,9 +175,9 @@ def provide_session_keys(settings: Settings, database: Path | None) -> SessionKe
         return None
     path = settings.data_dir / SESSION_KEY_FILE
     if not path.exists():
-        create_private_file(path, generate_versioned_secret(SEED_SIZE))
+        _create_secret(path, generate_versioned_secret(SEED_SIZE))
     try:
-        return _session_keys(_read_secret(path))
+        return _session_keys(_read_secret(path, _DATA_DIR))
     except ValueError as error:
         raise CannotStart(f"{path}: {error}") from None
 
@@ -169,7 +200,20 @@ def given_root_credential(settings: Settings) -> Plaintext | None:
         raise CannotStart(str(error)) from None
 
 
-def make_root_credential(settings: Settings) -> Plaintext:
+@dataclass(frozen=True, slots=True)
+class RootCredential:
+    """A first credential in its file.
+
+    Attributes:
+        is_new: whether the file was made just now, and not by an earlier start.
+    """
+
+    credential: Plaintext
+    file: Path
+    is_new: bool
+
+
+def make_root_credential(settings: Settings) -> RootCredential:
     """A first credential, in a file that only its owner can read.
 
     It is in the file before it is in the store. A start that was cut off in between
@@ -182,40 +226,55 @@ def make_root_credential(settings: Settings) -> Plaintext:
     path = settings.data_dir / ROOT_KEY_FILE
     try:
         if path.exists():
-            return read_root_credential(_read_secret(path).strip())
+            return RootCredential(
+                read_root_credential(_read_secret(path, _DATA_DIR).strip()), path, is_new=False
+            )
         credential = new_root_credential()
-        make_private_directory(settings.data_dir)
-        create_private_file(path, f"{credential.reveal()}\n")
+        _make_data_directory(settings)
+        _create_secret(path, f"{credential.reveal()}\n")
     except InvalidInput:
         raise CannotStart(
             f"{path} is there and holds no operator credential; take it away, and a new one is made"
         ) from None
-    except OSError as error:
-        raise CannotStart(f"{path}: {error.strerror}") from None
-    return credential
+    return RootCredential(credential, path, is_new=True)
 
 
 def first_keyspaces(settings: Settings) -> list[KeyspaceDeclaration]:
     """The keyspaces that are to be applied at the first start.
 
     Raises:
-        CannotStart: a file cannot be read, or is not a keyspace; every fault is shown at
-            its line.
+        CannotStart: a file cannot be read, or is not a keyspace that can be applied; every
+            fault is shown at its line.
     """
+    return [_first_keyspace(path) for path in settings.bootstrap_keyspaces]
+
+
+def _first_keyspace(path: Path) -> KeyspaceDeclaration:
     try:
-        return [read_keyspace_file(path).declaration for path in settings.bootstrap_keyspaces]
+        declaration = read_keyspace_file(path).declaration
+        require_applicable(declaration)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}"
         raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES: {reason}") from None
     except InvalidKeyspaceFile as error:
         raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES:\n{error}") from None
+    except DomainError as error:
+        raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES: {path}: {error}") from None
+    return declaration
 
 
-def _read_secret(path: Path) -> str:
+def _create_secret(path: Path, content: str) -> None:
+    try:
+        create_private_file(path, content)
+    except OSError as error:
+        raise CannotStart(f"{_DATA_DIR}: {path}: {error.strerror}") from None
+
+
+def _read_secret(path: Path, variable: str) -> str:
     try:
         if is_readable_by_others(path):
             _log.warning("a secret that others can read; chmod it to 0600", file=str(path))
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise CannotStart(f"{path}: {reason}") from None
+        raise CannotStart(f"{variable}: {path}: {reason}") from None

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography.x509 import (
+    Certificate,
+    DNSName,
+    ExtensionNotFound,
+    IPAddress,
+    SubjectAlternativeName,
+    load_pem_x509_certificate,
+)
+
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.rpc.addresses import ListenAddress, TcpAddress
+from keyfence_server.rpc.addresses import ListenAddress, TcpAddress, UnixAddress
+from keyfence_server.rpc.certificates import CertificateFiles
 
 _DEFAULT_TARGET: Final = "127.0.0.1:50051"
 _PROGRAM: Final = "keyfence"
@@ -64,14 +74,22 @@ def _in_declared_order(keyspace: Keyspace) -> list[str]:
     return list(dict.fromkeys([*declared, *keyspace.catalog.names]))
 
 
-def welcome(address: ListenAddress, root_key_file: Path | None, example: Example | None) -> str:
+def welcome(
+    addresses: Sequence[ListenAddress],
+    root_key_file: Path | None,
+    example: Example | None,
+    tls: CertificateFiles | None,
+) -> str:
     """The text for the terminal. It holds no secret: the commands read it from the file.
 
     Args:
+        addresses: where the server listens. The commands go to the first one, or with TLS
+            to a Unix socket, if there is one, since that asks for no certificate.
         root_key_file: where the first credential is; None if it was given by
             KEYFENCE_ROOT_KEY.
+        tls: the certificate of all that is no Unix socket; None for plaintext.
     """
-    lines = [f"Keyfence listens on {address}. This is its first start.", ""]
+    lines = [f"Keyfence listens on {addresses[0]}. This is its first start.", ""]
     if root_key_file is not None:
         lines += [
             f"The operator credential is in {root_key_file}, and nowhere else.",
@@ -86,11 +104,41 @@ def welcome(address: ListenAddress, root_key_file: Path | None, example: Example
             "",
             '  export KEYFENCE_TOKEN="$KEYFENCE_ROOT_KEY"',
         ]
+    sockets = [address for address in addresses if isinstance(address, UnixAddress)]
+    address = sockets[0] if tls is not None and sockets else addresses[0]
     if str(address) != _DEFAULT_TARGET:
         lines.append(f"  export KEYFENCE_TARGET={shlex.quote(_target(address))}")
     first, program = _program()
+    if tls is not None and isinstance(address, TcpAddress):
+        program = " ".join([program, *_options_for_tls(tls, address)])
     lines += [f"  {command}" for command in [*first, *_commands(program, example)]]
     return "\n".join([*lines, ""])
+
+
+def _options_for_tls(tls: CertificateFiles, address: TcpAddress) -> list[str]:
+    """What the command needs to know of the certificate. It trusts that one by itself, so
+    that whoever issued it need not be known here."""
+    options = ["--ca-file", shlex.quote(str(tls.certificate))]
+    certificate = load_pem_x509_certificate(tls.certificate.read_bytes())
+    name = _name_to_expect(certificate, _target(address).rpartition(":")[0].strip("[]"))
+    if name is not None:
+        options += ["--server-name", shlex.quote(name)]
+    if tls.client_authority is not None:
+        # Nobody here has one. Whoever set this up knows where they are.
+        options += ["--certificate-file", "CLIENT.crt", "--key-file", "CLIENT.key"]
+    return options
+
+
+def _name_to_expect(certificate: Certificate, host: str) -> str | None:
+    """A name that the certificate is for; None if it is for the host, or says nothing."""
+    try:
+        names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    except ExtensionNotFound:
+        return None
+    if host in map(str, names.get_values_for_type(IPAddress)):
+        return None
+    domains: list[str] = names.get_values_for_type(DNSName)
+    return domains[0].replace("*", _PROGRAM, 1) if domains else None
 
 
 def _commands(program: str, example: Example | None) -> list[str]:

@@ -14,6 +14,7 @@ import json
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -29,7 +30,7 @@ from keyfence_server.provisioning import (
     lock_database,
     warn_of_separate_counts,
 )
-from keyfence_server.rpc.addresses import TcpAddress
+from keyfence_server.rpc.addresses import ListenAddress, TcpAddress
 from keyfence_server.telemetry.logs import configure_logs
 from keyfence_server.worker import Post
 
@@ -66,15 +67,15 @@ async def _supervise(settings: Settings) -> None:
             # Every worker holds it too: it is free when the last of them is gone, and not
             # when the parent is, since workers may answer from memory until then.
             descriptors.append(lock.descriptor)
-        listen = []
+        listen: list[TcpAddress] = []
         for address in settings.tcp_addresses():
             try:
                 port = claim_port(address.host, address.port)
             except PortTaken as error:
-                raise CannotStart(f"cannot listen on {address}: {error}") from None
+                raise CannotStart(f"KEYFENCE_LISTEN: cannot listen on {address}: {error}") from None
             held.callback(port.release)
-            listen.append(str(TcpAddress(address.host, port.number)))
-        await _Workers(settings, ",".join(listen), tuple(descriptors)).run()
+            listen.append(TcpAddress(address.host, port.number))
+        await _Workers(settings, tuple(listen), tuple(descriptors)).run()
 
 
 @dataclass(eq=False, slots=True)
@@ -97,7 +98,9 @@ class _Worker:
 
 
 class _Workers:
-    def __init__(self, settings: Settings, listen: str, descriptors: tuple[int, ...]) -> None:
+    def __init__(
+        self, settings: Settings, listen: tuple[TcpAddress, ...], descriptors: tuple[int, ...]
+    ) -> None:
         self._settings = settings
         self._listen = listen
         self._descriptors = descriptors
@@ -118,7 +121,7 @@ class _Workers:
             if not self._is_stopping.is_set():
                 others = range(1, self._settings.workers)
                 await asyncio.gather(*(self._start(number) for number in others))
-                _log.info("serving", address=self._listen, workers=self._settings.workers)
+                _log.info("serving", address=_joined(self._listen), workers=self._settings.workers)
             keeping = [
                 asyncio.create_task(self._keep(number)) for number in range(self._settings.workers)
             ]
@@ -148,10 +151,16 @@ class _Workers:
         worker = self._running[number] = _Worker(started, reader, writer)
         if self._is_stopping.is_set():
             started.terminate()
-        writer.write(Post(number, self._listen, self._metrics_listen(number)).encoded())
+        writer.write(Post(number, self._listen_of(number), self._metrics_listen(number)).encoded())
         if reason := await worker.report():
             await started.wait()
             raise CannotStart(reason)
+
+    def _listen_of(self, number: int) -> str:
+        # A Unix socket cannot be shared. It is there for whoever asks for the server's
+        # health from its own host, and the first worker answers for all.
+        own = self._settings.unix_addresses() if number == 0 else ()
+        return _joined((*self._listen, *own))
 
     def _metrics_listen(self, number: int) -> str | None:
         address = self._settings.metrics_address()
@@ -218,6 +227,10 @@ class _Workers:
         killing = asyncio.get_running_loop().call_later(self._patience(), self._kill_all)
         await asyncio.gather(*(worker.process.wait() for worker in left))
         killing.cancel()
+
+
+def _joined(addresses: Sequence[ListenAddress]) -> str:
+    return ",".join(map(str, addresses))
 
 
 def _how(code: int) -> str:

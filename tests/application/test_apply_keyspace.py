@@ -124,6 +124,20 @@ async def test_a_declaration_for_a_revision_that_is_gone_is_refused(authority: A
         await apply(authority.root, replace(ACME, name="new"), if_revision=1)
 
 
+async def test_a_declaration_whose_answer_was_lost_can_be_applied_again(
+    authority: Authority,
+) -> None:
+    """For the revision that it was made for, which its own first application has changed."""
+    revision = (await authority.read_keyspaces.get(authority.root, "acme")).revision
+    wanted = replace(ACME, description="1")
+    use_case = authority.apply_keyspace
+    first = await use_case.apply(authority.root, wanted, if_revision=revision)
+    for again in (use_case.apply, use_case.preview):
+        done = await again(authority.root, wanted, if_revision=revision)
+        assert done.value.diff.is_empty
+        assert done.revision == first.revision == done.value.keyspace.revision
+
+
 @pytest.mark.parametrize(
     ("field", "metadata"),
     [("key_types", {"key_type": "publishable"}), ("environments", {"environment": "test"})],

@@ -95,6 +95,16 @@ async def test_an_update_for_a_revision_that_is_gone_is_refused(authority: Autho
     assert (await authority.stored(made.facts.key_id)).display_name == "one"
 
 
+async def test_an_update_whose_answer_was_lost_can_be_made_again(authority: Authority) -> None:
+    """For the revision that it was made for, which it has changed itself."""
+    made = await authority.make()
+    wanted: dict[str, Any] = {"display_name": "one", "if_revision": made.facts.key.revision}
+    await authority.update(None, made.facts.key_id, **wanted)
+    before = await authority.revision()
+    await authority.update(None, made.facts.key_id, **wanted)
+    assert await authority.revision() == before
+
+
 async def test_an_update_that_changes_nothing_is_no_mutation(authority: Authority) -> None:
     made = await authority.make(display_name="same")
     before = await authority.revision()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import uuid
@@ -280,6 +281,33 @@ def test_rotate_hands_over_a_successor(run: Run, keyspace: str) -> None:
     new = run("keys", "rotate", key_id, "--overlap", "1h", "-q").out.strip()
     assert run("check", old, "-k", keyspace, "-s", "vps:read").code == ExitCode.OK
     assert run("check", new, "-k", keyspace, "-s", "vps:read").code == ExitCode.OK
+
+
+def test_rotate_says_when_the_old_key_ends(run: Run, keyspace: str) -> None:
+    first, _ = make_key(run, keyspace)
+    at_once = run("keys", "rotate", first).out
+    assert re.search(rf"replaces +{first}, which is revoked", at_once)
+    second, _ = make_key(run, keyspace)
+    later = run("keys", "rotate", second, "--overlap", "1h").out
+    assert re.search(rf"replaces +{second}, which ends \d{{4}}-\d\d-\d\d .* UTC", later)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_revoked_keys_are_a_list_under_their_name_however_many(
+    run: Run, keyspace: str, count: int
+) -> None:
+    ids = [make_key(run, keyspace)[0] for _ in range(count)]
+    revoked = run("keys", "revoke", *ids, "-o", "json").json()["revoked"]
+    assert [(one["key"]["key_id"], one["key"]["state"]) for one in revoked] == [
+        (key_id, "REVOKED") for key_id in ids
+    ]
+
+
+def test_what_was_revoked_before_a_failure_is_told(run: Run, keyspace: str) -> None:
+    key_id, _ = make_key(run, keyspace)
+    ended = run("keys", "revoke", key_id, "key_unknown", "-o", "json")
+    assert ended.code == ExitCode.NOT_FOUND
+    assert [one["key"]["key_id"] for one in ended.json()["revoked"]] == [key_id]
 
 
 def test_revoke_takes_several_and_is_final(run: Run, keyspace: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
@@ -12,7 +13,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from keyfence_server.cli.exits import ExitCode
+from keyfence_server.rpc.addresses import parse_address
+from keyfence_server.rpc.certificates import CertificateFiles
+from keyfence_server.welcome import welcome
 from support.served import COMMAND, Served, environment_without_settings
+from support.tls import Authority, Files
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "keyspaces"
 WELCOME = "This is its first start."
@@ -76,6 +81,88 @@ def test_the_commands_of_the_first_start_work_word_for_word(directory: Path) -> 
     assert set(others) == {ExitCode.OK}
     assert "SCOPE_MISSING" in shell.stdout
     assert "KEY_REVOKED" in shell.stdout
+
+
+@pytest.mark.parametrize("name", ["", "keyfence.example", "*.example"])
+def test_the_commands_of_a_first_start_with_tls_know_the_certificate(
+    directory: Path, name: str
+) -> None:
+    """As they are pasted: whoever issued it is not known to the machine, and it may be for a
+    name that leads elsewhere."""
+    files = Files.write(directory / "tls", Authority().issue(domains=[name] if name else None))
+    server = Served(
+        directory,
+        {
+            "KEYFENCE_LISTEN": f"127.0.0.1:0,unix:{directory}/s",
+            "KEYFENCE_TLS_CERT_FILE": "tls/tls.crt",
+            "KEYFENCE_TLS_KEY_FILE": "tls/tls.key",
+        },
+        target=f"unix:{directory}/s",
+    )
+    try:
+        told = pasted(server)
+        address = re.search(r"listens on (\S+)\.", server.output)
+        assert address is not None
+        assert f"export KEYFENCE_TARGET=unix:{directory}/s" in told
+        without_socket = welcome(
+            [parse_address(address[1])],
+            directory / "data" / "root.key",
+            None,
+            CertificateFiles(files.certificate, files.key),
+        )
+        for commands in (told, [line for line in without_socket.splitlines() if line[:2] == "  "]):
+            asked = subprocess.run(
+                ["bash", "-c", "\n".join(commands)],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=directory,
+                env=environment_without_settings(
+                    {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+                ),
+                timeout=60,
+            )
+            assert asked.returncode == ExitCode.OK, asked.stderr
+            assert "keyspaces:write" in asked.stdout
+    finally:
+        server.stop()
+
+
+def test_a_client_that_does_not_speak_tls_is_told_of_it_and_of_nothing_else(
+    directory: Path,
+) -> None:
+    """gRPC's core would write lines of its own."""
+    Files.write(directory / "tls", Authority().issue())
+    server = Served(
+        directory,
+        {
+            "KEYFENCE_LISTEN": f"127.0.0.1:0,unix:{directory}/s",
+            "KEYFENCE_TLS_CERT_FILE": "tls/tls.crt",
+            "KEYFENCE_TLS_KEY_FILE": "tls/tls.key",
+        },
+        target=f"unix:{directory}/s",
+    )
+    try:
+        address = re.search(r"listens on (\S+)\.", server.wait_for(WELCOME))
+        assert address is not None
+        for options, code in ([], ExitCode.UNAVAILABLE), (["--ca-file", "tls/tls.crt"], 0):
+            asked = subprocess.run(
+                [*COMMAND, *options, "whoami"],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=directory,
+                env=server.env({"KEYFENCE_TARGET": address[1]}),
+                timeout=60,
+            )
+            assert asked.returncode == code
+            assert ("--ca-file" in asked.stderr) == bool(code)
+            assert len(asked.stderr.splitlines()) == (2 if code else 0)
+        health = end_of("--target", address[1], "health", directory=directory)
+        assert health.returncode == ExitCode.DENIED
+        assert "--ca-file" in health.stderr
+    finally:
+        server.stop()
 
 
 def test_the_first_start_keeps_its_credential_to_its_owner(directory: Path) -> None:
@@ -171,6 +258,51 @@ def test_wrong_settings_are_named_and_end_with_2(
     assert refused.returncode == ExitCode.WRONG_INPUT
     assert named in refused.stderr
     assert not (directory / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"KEYFENCE_PEPPER_FILE": "/nope"}, "KEYFENCE_PEPPER_FILE: /nope: No such file"),
+        ({"KEYFENCE_DATA_DIR": "/etc/passwd"}, "KEYFENCE_DATA_DIR: /etc/passwd: File exists"),
+        (
+            {"KEYFENCE_DATABASE_URL": "sqlite:////nope/x.db"},
+            "KEYFENCE_DATABASE_URL: /nope: No such file",
+        ),
+        ({"KEYFENCE_LISTEN": "unix:/nope/s"}, "KEYFENCE_LISTEN: cannot listen on /nope/s: No such"),
+        ({"KEYFENCE_LISTEN": "192.0.2.1:1"}, "KEYFENCE_LISTEN: cannot listen on 192.0.2.1:1: "),
+        (
+            {"KEYFENCE_TLS_CERT_FILE": "/nope", "KEYFENCE_TLS_KEY_FILE": "/nope"},
+            "KEYFENCE_TLS_CERT_FILE, KEYFENCE_TLS_KEY_FILE: /nope: No such file",
+        ),
+        (
+            {
+                "KEYFENCE_DATABASE_URL": "postgresql://u:hunter22@127.0.0.1:1/d",
+                "KEYFENCE_PEPPER": "1:" + "A" * 44,
+            },
+            "KEYFENCE_DATABASE_URL, PostgreSQL at 127.0.0.1:1: the store does not answer",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value),
+)
+def test_what_keeps_it_from_starting_is_said_with_the_setting_to_change(
+    directory: Path, settings: dict[str, str], said: str
+) -> None:
+    plaintext = {"KEYFENCE_INSECURE_PLAINTEXT": "true"}
+    refused = end_of("serve", directory=directory, **plaintext, **settings)
+    assert refused.returncode == ExitCode.CONFLICT
+    assert said in refused.stderr
+    assert "hunter22" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_file_that_is_no_database_is_said_to_be_damaged(directory: Path) -> None:
+    (directory / "data").mkdir()
+    (directory / "data" / "pepper").write_text("1:" + "A" * 44)
+    (directory / "data" / "keyfence.db").write_text("not a database, and long enough " * 40)
+    refused = end_of("serve", directory=directory)
+    assert refused.returncode == ExitCode.CONFLICT
+    assert "keyfence.db: the store is damaged: " in refused.stderr
 
 
 def test_an_option_wins_over_the_environment(directory: Path) -> None:

@@ -21,6 +21,7 @@ from keyfence.v1 import (
     keyspace_service_pb2,
     options_pb2,
     reason_pb2,
+    replication_service_pb2,
 )
 from keyfence_server.adapters.sql.schema import metadata
 from keyfence_server.application.rate_limits import RateLimitStats
@@ -34,7 +35,10 @@ from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
 from keyfence_server.telemetry.metrics import KeyfenceCollector, Sources
 from support.clock import FrozenClock
+from support.documented_errors import BY_RPC, OF_EVERY_RPC
+from support.serving import METHODS
 
+_REASONS = error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name
 OPERATIONS = read("docs/operations.md")
 SECURITY = read("docs/security.md")
 ERRORS = read("docs/errors.md")
@@ -117,6 +121,15 @@ def test_every_error_is_listed_with_its_status_and_advice() -> None:
         assert all(row)
 
 
+def test_every_rpc_lists_its_errors_and_nothing_that_is_none() -> None:
+    """What it lists holds: `Client.refusal` of the tests accepts nothing else."""
+    known = {name.removeprefix("ERROR_REASON_") for name in _REASONS}
+    assert {*METHODS, "Sync"} <= BY_RPC.keys()
+    for listed in (OF_EVERY_RPC, *BY_RPC.values()):
+        assert listed
+        assert listed <= known
+
+
 def test_every_rpc_is_listed_with_the_scope_that_it_declares() -> None:
     listed = [(code(row[1])[0], row[2]) for row in rows(read("docs/api.md")) if len(row) == 4]
     declared = []
@@ -126,6 +139,7 @@ def test_every_rpc_is_listed_with_the_scope_that_it_declares() -> None:
         keyspace_service_pb2,
         audit_service_pb2,
         account_service_pb2,
+        replication_service_pb2,
     ):
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:

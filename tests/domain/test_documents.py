@@ -61,7 +61,7 @@ def test_every_lifetime_of_whole_seconds_can_be_written_and_read(seconds: int) -
 
 
 @pytest.mark.parametrize(
-    "text", ["", "90", "d", "-1d", "1.5h", "90 d", "1w", "1h30m", "12345678901s", "٣d", "9d\n"]
+    "text", ["", "90", "d", "-1d", "1.5h", "90 d", "1w", "1h30m", "٣d", "9d\n"]
 )
 def test_what_is_no_duration_is_not_guessed(text: str) -> None:
     assert parse_duration(text) is None

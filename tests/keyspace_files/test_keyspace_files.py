@@ -77,6 +77,58 @@ def test_an_unknown_scope_is_shown_with_the_nearest_known_one() -> None:
     ]
 
 
+def test_what_makes_no_sense_is_shown_in_one_go() -> None:
+    """A scope that is not registered hides neither the presets, nor the caps, nor a key that
+    would be too long."""
+    text = """\
+        keyspace: acme
+        format:
+          body: {length: 400}
+        scopes:
+          vps:read: Look
+          vps:write: {implies: vps:reed}
+        presets:
+          full: [vps:rite]
+        key_types:
+          secret: {scope_cap: [dns:read]}
+        """
+    assert [fault.partition(": ")[0] for fault in faults_in(text)] == [
+        "3:18",
+        "6:24",
+        "8:10",
+        "10:24",
+    ]
+
+
+def test_a_scope_with_a_wrong_name_is_shown_once_and_not_wherever_it_is_named() -> None:
+    text = """\
+        keyspace: acme
+        scopes:
+          "vps read": Look
+        presets:
+          full: ["vps read"]
+        """
+    (fault,) = faults_in(text)
+    assert fault.startswith("3:3: ")
+
+
+def test_a_file_that_is_no_mapping_is_told_that_alone() -> None:
+    assert faults_in("- a\n- b\n") == [" a mapping is needed here, not a list <>"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("environments: [live, test, live]", '"live" stands in it twice'),
+        ("max_lifetime: 99999999999d", "at most 100 years"),
+        ("format: {body: {length: 99999999999}}", "too large; the most is 2147483647"),
+    ],
+)
+def test_a_fault_says_what_is_wrong_with_what_stands_there(line: str, message: str) -> None:
+    (fault,) = faults_in(f"keyspace: acme\n{line}\n")
+    assert message in fault
+
+
 def test_a_name_that_stands_twice_is_shown_where_it_stands_again() -> None:
     text = """\
         keyspace: acme

@@ -17,7 +17,11 @@ from support.serving import METHODS, Refusal, Served, path_of
 
 CLOSED = [name for name, method in METHODS.items() if read_requirement(method).needs_credential]
 SCOPED = [name for name in CLOSED if read_requirement(METHODS[name]).scope]
-FOR_OPERATORS = [name for name in SCOPED if not read_requirement(METHODS[name]).admits_accounts]
+FOR_OPERATORS = [
+    name
+    for name in SCOPED
+    if read_requirement(METHODS[name]).access == options_pb2.ACCESS_UNSPECIFIED
+]
 
 
 def required_scope(name: str) -> str:

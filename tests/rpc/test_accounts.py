@@ -534,6 +534,16 @@ class TestUpdates:
         )
         assert refusal.reason == "REVISION_CHANGED"
 
+    async def test_an_update_whose_answer_was_lost_can_be_made_again(self, served: Served) -> None:
+        account = await served.client.register()
+        update: dict[str, Any] = {
+            "account": account_service_pb2.Account(account_id=account.account_id, plan="pro"),
+            "update_mask": FieldMask(paths=["plan"]),
+            "if_revision": account.revision,
+        }
+        first = await served.client.call("UpdateAccount", **update)
+        assert await served.client.call("UpdateAccount", **update) == first
+
 
 class TestListing:
     async def test_operators_list_accounts_in_pages_and_by_address(self, served: Served) -> None:

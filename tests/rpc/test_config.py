@@ -149,6 +149,7 @@ def test_reflection_is_for_this_machine_unless_asked_for() -> None:
         ({"LISTEN": "unix:relative"}, 'must start with "/"'),
         ({"LISTEN": "unix:/" + "x" * 120}, "at most 107 bytes"),
         ({"LISTEN": "127.0.0.1:70000"}, "HOST:PORT"),
+        ({"LISTEN": "unix:/s", "WORKERS": "2"}, "several workers cannot share unix:/s"),
     ],
 )
 def test_what_cannot_be_is_refused(

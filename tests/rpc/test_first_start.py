@@ -17,8 +17,13 @@ from typing import Any
 import grpc
 import pytest
 
+from keyfence.v1 import keyspace_pb2
 from keyfence_server.adapters.files.private import create_private_file
+from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.first_start import new_root_credential
+from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.provisioning import CannotStart
 from support.serving import Client
 
@@ -131,6 +136,50 @@ class TestFiles:
         await serve(pepper_file=path)
         assert "a secret that others can read" in log.getvalue()
 
+    @pytest.mark.parametrize(
+        ("peppers", "part"),
+        [
+            ("1:" + "B" * 44, "KEYFENCE_PEPPER: version 1 is not the pepper"),
+            ("2:" + "B" * 44, "KEYFENCE_PEPPER: version 1 is missing, and 2 keys"),
+        ],
+        ids=["another under the same number", "dropped while keys need it"],
+    )
+    async def test_a_pepper_under_which_keys_would_be_unknown_is_refused(
+        self, serve: Any, peppers: str, part: str
+    ) -> None:
+        """It would serve, refuse every key, and make keys that are lost with the next pepper."""
+        right = "1:" + "A" * 44
+        first = await serve(pepper=right)
+        await first.client.apply()
+        made = await first.client.make_key()
+        await first.server.stop()
+        with pytest.raises(CannotStart, match=part):
+            await serve(pepper=peppers)
+        mended = await serve(pepper=right)
+        assert (await mended.client.call("Authenticate", api_key=made.api_key)).authenticated
+
+    async def test_a_pepper_that_no_key_needs_any_more_can_be_dropped(
+        self, serve: Any, log: Any
+    ) -> None:
+        """Passwords can be set anew, so those under it are pointed out and hold nobody up."""
+        old, new = "1:" + "A" * 44, "2:" + "B" * 44
+        first = await serve(pepper=old)
+        await first.client.apply(
+            accounts=keyspace_pb2.Accounts(registration=keyspace_pb2.REGISTRATION_OPEN)
+        )
+        await first.client.register()
+        root = first.client.root
+        root_id = (await first.client.call("WhoAmI")).principal.key_id
+        await first.server.stop()
+        second = await serve(pepper=f"{old}\n{new}")
+        operator = await second.client.make_operator("*", bound=("*", "system"))
+        await second.client.call("RevokeKey", key_id=root_id, credential=operator)
+        await second.server.stop()
+        third = await serve(pepper=new)
+        await third.client.call("WhoAmI", credential=operator)
+        assert (await third.client.refusal("WhoAmI", credential=root)).reason
+        assert "passwords of accounts are under a pepper that is missing" in log.getvalue()
+
 
 class TestRootCredential:
     async def test_it_is_in_the_file_and_works(self, serve: Any, tmp_path: Path) -> None:
@@ -165,6 +214,16 @@ class TestRootCredential:
         refusal = await again.client.refusal("WhoAmI", credential=credential)
         assert refusal.reason == "CREDENTIAL_REJECTED"
 
+    async def test_one_that_is_ignored_is_pointed_out_unless_it_passes(
+        self, serve: Any, log: Any
+    ) -> None:
+        first, second = (new_root_credential().reveal() for _ in range(2))
+        await (await serve(root_key=first)).server.stop()
+        await (await serve(root_key=first)).server.stop()
+        assert "KEYFENCE_ROOT_KEY is ignored" not in log.getvalue()
+        await serve(root_key=second)
+        assert "KEYFENCE_ROOT_KEY is ignored" in log.getvalue()
+
     async def test_a_first_start_that_was_cut_off_is_taken_up_again(
         self, serve: Any, tmp_path: Path
     ) -> None:
@@ -193,6 +252,43 @@ class TestRootCredential:
             with pytest.raises(CannotStart, match=r"bad\.yaml"):
                 await serve(bootstrap_keyspaces=(path,))
         assert not (tmp_path / "data" / "root.key").exists()
+
+    async def test_a_file_that_cannot_be_applied_is_refused_before_anything_is_made(
+        self, serve: Any, tmp_path: Path, keyspace_file: Path
+    ) -> None:
+        """Mended, every file is applied, and the start is the first one still."""
+        last = tmp_path / "last.yaml"
+        write_keyspace(last, "system")
+        with pytest.raises(CannotStart, match=r"last\.yaml: .* is built in"):
+            await serve(bootstrap_keyspaces=(keyspace_file, last))
+        assert not (tmp_path / "data" / "root.key").exists()
+        write_keyspace(last, "last")
+        served = await serve(bootstrap_keyspaces=(keyspace_file, last))
+        applied = [one.name for one in served.server.first_start.keyspaces]
+        assert applied == ["demo", "last"]
+
+    async def test_a_first_start_that_was_cut_off_between_two_files_is_taken_up_again(
+        self, serve: Any, tmp_path: Path, keyspace_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        last = tmp_path / "last.yaml"
+        write_keyspace(last, "last")
+        apply = ApplyKeyspace.apply_unasked
+
+        async def cut_off(self: ApplyKeyspace, declaration: KeyspaceDeclaration) -> Any:
+            if declaration.name == "last":
+                raise StoreUnavailable("cut off")
+            return await apply(self, declaration)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ApplyKeyspace, "apply_unasked", cut_off)
+            with pytest.raises(CannotStart, match="cut off"):
+                await serve(bootstrap_keyspaces=(keyspace_file, last))
+        served = await serve(bootstrap_keyspaces=(keyspace_file, last))
+        assert [one.name for one in served.server.first_start.keyspaces] == ["demo", "last"]
+        assert {one.name for one in (await served.client.call("ListKeyspaces")).keyspaces} == {
+            "demo",
+            "last",
+        }
 
 
 class TestOneProcess:
@@ -224,7 +320,7 @@ class TestOneProcess:
 
 
 class Process:
-    """`python -m keyfence_server`, and what it writes."""
+    """`keyfence serve` as a process, and what it writes."""
 
     def __init__(self, directory: Path, **variables: str) -> None:
         environment = {
@@ -234,7 +330,7 @@ class Process:
         }
         self.directory = directory
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "keyfence_server"],
+            [sys.executable, "-m", "keyfence_server", "serve"],
             cwd=directory,
             env={**environment, "KEYFENCE_LISTEN": "127.0.0.1:0", **variables},
             stdout=subprocess.PIPE,
@@ -299,7 +395,7 @@ class TestProcess:
         second = Process(tmp_path)
         processes.append(second)
         code, output, errors = second.end()
-        assert code == 1
+        assert code == ExitCode.CONFLICT
         assert f"process {first._process.pid}" in errors
         assert "Traceback" not in errors
         assert output == ""

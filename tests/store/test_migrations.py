@@ -4,7 +4,10 @@ do not know."""
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,8 +21,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, column, insert, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import keyfence_server
 from keyfence_server.adapters.sql import (
     SchemaMismatch,
+    SqlStore,
     StoreOptions,
     current_revision,
     migrations,
@@ -34,11 +39,17 @@ from keyfence_server.adapters.sql.schema import metadata
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.keys import Key, KeyId
-from support.builders import make_key
+from support.builders import insert_keys, make_key
 from support.catalogue import describe
 
 IMPATIENT = StoreOptions(lock_timeout=timedelta(seconds=0.2))
 HEAD = max(path.name[:4] for path in (Path(migrations.__path__[0]) / "versions").glob("0*.py"))
+
+_WHERE_AND_WHAT = """\
+import keyfence_server
+from keyfence_server.adapters.sql.migrations import wanted_revision
+print(keyfence_server.__path__[0], wanted_revision())
+"""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -105,8 +116,22 @@ async def test_a_database_of_a_newer_program_is_refused_and_left_alone(empty_url
     assert await current_revision(empty_url) == "9999"
 
 
+def test_the_migrations_are_found_under_any_path(tmp_path: Path) -> None:
+    """Alembic takes a "%" in a path for the beginning of something else."""
+    installed = tmp_path / "100%(here)s"
+    installed.symlink_to(Path(keyfence_server.__path__[0]).parent)
+    found = subprocess.run(
+        [sys.executable, "-c", _WHERE_AND_WHAT],
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == [str(installed / "keyfence_server"), HEAD]
+
+
 async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
-    """The last table is in the way, so that all the others were made before it failed."""
+    """The last table of the first migration is in the way: the others were made before it."""
     await execute(empty_url, "CREATE TABLE requests (x INTEGER)")
     with pytest.raises(RuntimeError, match="requests"):
         await upgrade(empty_url)
@@ -150,6 +175,32 @@ async def test_lines_of_rotations_from_before_are_followed_to_their_first_keys(
             **dict.fromkeys(("key_b", "key_c"), "key_a"),
             **dict.fromkeys(("key_y", "key_x"), "key_z"),
         }
+
+
+async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: str) -> None:
+    """And the pepper of its keys is there to be given, by whoever starts on it next."""
+    store = await open_migrated(empty_url)
+    await insert_keys(store, make_key())
+    await insert_keys(store, make_key())
+    await store.close()
+    for statement in (
+        "DROP TABLE first_start",
+        "DROP TABLE peppers",
+        "UPDATE alembic_version SET version_num = '0005'",
+    ):
+        await execute(empty_url, statement)
+    store = await open_migrated(empty_url)
+    assert await store.set_up().is_first_start_over()
+    new = bytes([2] * 32)
+    assert await store.set_up().register_peppers({2: new}) == {1: None, 2: new}
+    assert await store.set_up().register_peppers({1: bytes(32)}) == {1: bytes(32), 2: new}
+    await store.close()
+
+
+async def open_migrated(url: str) -> SqlStore:
+    """The store at a URL, brought up to date first."""
+    await upgrade(url)
+    return await open_store(url)
 
 
 async def test_sqlite_waits_for_the_lock_for_a_while_only(sqlite_url: str) -> None:

@@ -60,6 +60,22 @@ def test_any_other_url_is_refused_without_repeating_it(text: str) -> None:
     assert PASSWORD not in _shown(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("sqlite:////var/lib/x.db", "/var/lib/x.db"),
+        (f"postgresql://u:{PASSWORD}@db.example:5432/d", "PostgreSQL at db.example:5432"),
+        (f"postgresql://u:{PASSWORD}@a:1,b:2/d?sslmode=require", "PostgreSQL at a:1,b:2"),
+        (f"postgresql://db/d?user=u&password={PASSWORD}", "PostgreSQL at db"),
+        (f"postgresql://u:{PASSWORD}@/d?host=/run", "PostgreSQL"),
+        (f"postgresql://u:x?{PASSWORD}@db/d", "PostgreSQL"),
+        (f"postgresql://db/d?password=x@{PASSWORD}", "PostgreSQL"),
+    ],
+)
+def test_a_place_is_called_without_the_password(url: str, place: str) -> None:
+    assert parse_database_url(url).place == place
+
+
 async def test_a_file_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidDatabaseUrl, match="No such file or directory"):
         await open_store(f"sqlite:///{tmp_path}/missing/store.db")

@@ -16,7 +16,7 @@ import grpc
 _START_SECONDS: Final = 30
 _STOP_SECONDS: Final = 30
 
-COMMAND: Final = (sys.executable, "-m", "keyfence_server.cli")
+COMMAND: Final = (sys.executable, "-m", "keyfence_server")
 """The command, wherever its script is."""
 
 
@@ -32,16 +32,23 @@ class Served:
     Args:
         directory: an empty one of its own.
         more: settings besides the address and the data directory.
+        target: one of the addresses, where `more` names several.
     """
 
-    def __init__(self, directory: Path, more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        more: Mapping[str, str] | None = None,
+        *,
+        target: str | None = None,
+    ) -> None:
         self.directory = directory
         self._settings = {
             "KEYFENCE_LISTEN": f"unix:{directory / 'keyfence.sock'}",
             "KEYFENCE_DATA_DIR": str(directory / "data"),
             **(more or {}),
         }
-        self.target = self._settings["KEYFENCE_LISTEN"]
+        self.target = target or self._settings["KEYFENCE_LISTEN"]
         self._said = b""
         self._has_said = threading.Condition()
         self._process = subprocess.Popen(

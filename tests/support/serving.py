@@ -30,6 +30,7 @@ from keyfence_server.bootstrap import RunningServer, start
 from keyfence_server.config import Settings
 from keyfence_server.rpc.addresses import TcpAddress
 from keyfence_server.rpc.tracing import Tracing
+from support.documented_errors import is_documented
 
 ROOT: Final = object()
 """Stands for the first operator credential where a call takes a credential."""
@@ -156,7 +157,11 @@ class Client:
         try:
             answer = await self.call(rpc, request, **arguments)
         except grpc.aio.AioRpcError as error:
-            return Refusal.of(error)
+            refusal = Refusal.of(error)
+            assert is_documented(rpc, refusal.reason), (
+                f"{rpc} was refused with {refusal.reason}, which its proto does not list"
+            )
+            return refusal
         raise AssertionError(f"{rpc} answered {answer}")
 
     async def make_key(self, keyspace: str = "demo", account: str = "acct_1", **fields: Any) -> Any:

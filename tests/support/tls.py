@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,10 +31,14 @@ class Authority:
         self._certificate = _certificate(self._name, self._name, self._key, self._key, ca=True)
         self.pem = self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, name: str = "server") -> Pair:
-        """A new certificate, for servers and clients alike."""
+    def issue(self, name: str = "server", *, domains: Sequence[str] | None = None) -> Pair:
+        """A new certificate, for servers and clients alike.
+
+        Args:
+            domains: what it is for in place of 127.0.0.1.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(_name(name), self._name, key, self._key, ca=False)
+        certificate = _certificate(_name(name), self._name, key, self._key, ca=False, of=domains)
         return Pair(certificate.public_bytes(serialization.Encoding.PEM), private_pem(key))
 
 
@@ -84,6 +89,7 @@ def _certificate(
     issuer_key: ec.EllipticCurvePrivateKey,
     *,
     ca: bool,
+    of: Sequence[str] | None = None,
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     day = timedelta(days=1)
@@ -97,7 +103,11 @@ def _certificate(
         .not_valid_after(now + day)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+                if of is None
+                else [x509.DNSName(one) for one in of]
+            ),
             critical=False,
         )
         .sign(issuer_key, hashes.SHA256())

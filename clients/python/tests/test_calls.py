@@ -353,14 +353,39 @@ async def test_revoke_key_returns_its_revision(call: Caller, authority: Authorit
     assert revoked.revision == 8
 
 
-async def test_keyspaces_are_messages(call: Caller, authority: Authority) -> None:
-    demo = keyspace_pb2.Keyspace(name="demo")
+async def test_a_keyspace_is_applied_as_a_message_and_read_with_it(
+    call: Caller, authority: Authority
+) -> None:
+    demo = keyspace_pb2.Keyspace(name="demo", revision=7, create_time=timestamp(NOON))
+    authority.answer(
+        "ApplyKeyspace",
+        keyspace_service_pb2.ApplyKeyspaceResponse(
+            keyspace=demo,
+            diff=keyspace_service_pb2.KeyspaceDiff(
+                created=True,
+                added_scopes=["vps:read"],
+                affected_keys=[
+                    keyspace_service_pb2.KeyScopeChange(key_id="key_1", lost_scopes=["dns:read"])
+                ],
+                affected_key_count=1,
+            ),
+            revision=8,
+        ),
+    )
+    authority.answer("GetKeyspace", keyspace_service_pb2.GetKeyspaceResponse(keyspace=demo))
     applied = await call("apply_keyspace", demo, validate_only=True, if_revision=3)
     assert authority.last.request == keyspace_service_pb2.ApplyKeyspaceRequest(
         keyspace=demo, validate_only=True, if_revision=3
     )
+    assert (applied.revision, applied.keyspace.revision) == (8, 7)
     assert applied.diff.created
-    assert await call("get_keyspace", "demo") == demo
+    assert applied.diff.added_scopes == ("vps:read",)
+    (change,) = applied.diff.affected_keys
+    assert (change.key_id, change.lost_scopes) == ("key_1", ("dns:read",))
+    found = await call("get_keyspace", "demo")
+    assert found == applied.keyspace
+    assert (found.name, found.create_time, found.update_time) == ("demo", NOON, None)
+    assert found.declaration == demo
 
 
 async def test_explain_scope_returns_paths(call: Caller, authority: Authority) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from keyfence_server.application.key_inputs import has_control_characters, read_display_name
+from keyfence_server.application.key_inputs import read_display_name
 from keyfence_server.application.ports import FactSource, Snapshot
 from keyfence_server.domain.accounts import (
     PLAN_RULE,
@@ -18,8 +16,6 @@ from keyfence_server.domain.declarations import AccountsDeclaration
 from keyfence_server.domain.errors import InvalidInput, NotFound
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Plaintext
-
-MAX_COMMENT: Final = 200
 
 
 def read_email(path: str, text: str) -> Email:
@@ -63,13 +59,6 @@ def read_plan(path: str, text: str) -> str:
     return text
 
 
-def read_comment(text: str) -> str:
-    """Why something was done, for the audit log."""
-    if len(text) > MAX_COMMENT or has_control_characters(text):
-        raise InvalidInput.field("comment", f"at most {MAX_COMMENT} characters, none of control")
-    return text
-
-
 async def get_accounts_keyspace(
     source: FactSource | Snapshot, name: str
 ) -> tuple[Keyspace, AccountsDeclaration]:
@@ -81,9 +70,5 @@ async def get_accounts_keyspace(
     """
     keyspace = await source.find_keyspace(name)
     if keyspace is None or keyspace.declaration.accounts is None:
-        raise NotFound(
-            f'there is no keyspace "{name[:64]}" that has accounts',
-            reason="KEYSPACE_NOT_FOUND",
-            keyspace=name[:64],
-        )
+        raise NotFound.keyspace(name, that=" that has accounts")
     return keyspace, keyspace.declaration.accounts

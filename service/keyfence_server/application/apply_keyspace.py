@@ -27,6 +27,7 @@ from keyfence_server.domain.keyspaces import (
     compile_keyspace,
     formats_to_remember,
 )
+from keyfence_server.domain.plurals import counted
 
 MAX_AFFECTED_KEYS: Final = 1000
 _BATCH: Final = 500
@@ -81,7 +82,8 @@ class ApplyKeyspace:
     async def apply(
         self, caller: Caller, declaration: KeyspaceDeclaration, *, if_revision: int = 0
     ) -> Done[AppliedKeyspace]:
-        """Applies a declaration. Applying the same one again changes nothing.
+        """Applies a declaration. Applying the same one again changes nothing, at whatever
+        revision.
 
         Raises:
             InvalidDeclaration: it contradicts itself; every problem is named.
@@ -99,8 +101,7 @@ class ApplyKeyspace:
 
     async def apply_unasked(self, declaration: KeyspaceDeclaration) -> Done[AppliedKeyspace]:
         """Applies a declaration at the server's first start. Raises as `apply`."""
-        wanted = compile_keyspace(declaration)
-        _require_not_built_in(declaration.name)
+        wanted = require_applicable(declaration)
         return await self._mutations.run_unasked(
             lambda transaction: self._apply(transaction, None, wanted, 0)
         )
@@ -112,11 +113,8 @@ class ApplyKeyspace:
         wanted = compile_keyspace(declaration)
         async with self._store.snapshot() as snapshot:
             _require_may_apply(await caller.reread(snapshot, self._clock), declaration.name)
-            before, after, diff = await self._compare(snapshot, wanted, if_revision)
-            return Done(
-                AppliedKeyspace(before if diff.is_empty and before else after, diff),
-                snapshot.revision,
-            )
+            after, diff = await self._compare(snapshot, wanted, if_revision)
+            return Done(AppliedKeyspace(after, diff), snapshot.revision)
 
     async def _apply(
         self,
@@ -125,9 +123,9 @@ class ApplyKeyspace:
         wanted: Keyspace,
         if_revision: int,
     ) -> Effect[AppliedKeyspace]:
-        before, after, diff = await self._compare(transaction, wanted, if_revision)
-        if diff.is_empty and before is not None:
-            return Effect(AppliedKeyspace(before, diff))
+        after, diff = await self._compare(transaction, wanted, if_revision)
+        if diff.is_empty:
+            return Effect(AppliedKeyspace(after, diff))
         await transaction.put_keyspace(after)
         stored = replace(after, revision=transaction.revision)
         return Effect(
@@ -146,8 +144,14 @@ class ApplyKeyspace:
 
     async def _compare(
         self, snapshot: Snapshot, wanted: Keyspace, if_revision: int
-    ) -> tuple[Keyspace | None, Keyspace, KeyspaceDiff]:
+    ) -> tuple[Keyspace, KeyspaceDiff]:
+        """The keyspace as it would be, and what that changes."""
         before = await snapshot.find_keyspace(wanted.name)
+        if before is not None:
+            diff = _difference(before, wanted)
+            if diff.is_empty:
+                # Also at another revision: a call whose answer was lost may be made again.
+                return before, diff
         revision = before.revision if before else 0
         if if_revision and if_revision != revision:
             raise Conflict(
@@ -158,22 +162,18 @@ class ApplyKeyspace:
         now = self._clock.now()
         if before is None:
             after = replace(wanted, create_time=now, update_time=now)
-            diff = _difference(None, after)
-            return None, after, diff
+            return after, _difference(None, after)
         after = compile_keyspace(
             wanted.declaration,
             previous_formats=formats_to_remember(before, wanted),
             create_time=before.create_time,
             update_time=now,
         )
-        diff = _difference(before, after)
-        if diff.is_empty:
-            return before, after, diff
         await _require_unused(snapshot, before, after)
         if not _DECIDES_SCOPES.intersection(diff.changed_fields):
-            return before, after, diff
+            return after, diff
         count, affected = await self._affected_keys(snapshot, before, after)
-        return before, after, replace(diff, affected_keys=affected, affected_key_count=count)
+        return after, replace(diff, affected_keys=affected, affected_key_count=count)
 
     async def _affected_keys(
         self, snapshot: Snapshot, before: Keyspace, after: Keyspace
@@ -208,6 +208,12 @@ def _scope_change(was: KeyFacts, becomes: KeyFacts) -> KeyScopeChange:
     return KeyScopeChange(was.key, tuple(sorted(after - before)), tuple(sorted(before - after)))
 
 
+def require_applicable(declaration: KeyspaceDeclaration) -> Keyspace:
+    """The keyspace of a declaration that can be applied at all. Raises as `apply`."""
+    _require_not_built_in(declaration.name)
+    return compile_keyspace(declaration)
+
+
 def _require_may_apply(caller: Caller, name: str) -> None:
     caller.require_scope("keyspaces:write")
     _require_not_built_in(name)
@@ -239,7 +245,8 @@ async def _require_unused(snapshot: Snapshot, before: Keyspace, after: Keyspace)
 
 def _still_in_use(what: str, count: int, **metadata: str) -> Precondition:
     return Precondition(
-        f"{count} keys that are not revoked still have the {what}; revoke them first, or keep it",
+        f"the {what} is still that of {counted(count, 'key')} not revoked yet; revoke what has it "
+        "first, or keep it",
         reason="STILL_IN_USE",
         keys=str(count),
         **metadata,

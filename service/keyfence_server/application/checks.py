@@ -275,7 +275,7 @@ class Checks:
         caller.require_reach(question.keyspace)
         keyspace = await self._source.find_keyspace(question.keyspace)
         if keyspace is None:
-            raise no_keyspace(question.keyspace)
+            raise NotFound.keyspace(question.keyspace)
         return keyspace
 
     async def _decide(
@@ -310,13 +310,6 @@ class Checks:
         if any(map(caller.reaches, looks_like)):
             return Reason.KEY_UNKNOWN
         return Reason.CREDENTIAL_MALFORMED
-
-
-def no_keyspace(name: str) -> NotFound:
-    """The error for a keyspace that is not there."""
-    return NotFound(
-        f'there is no keyspace "{name[:64]}"', reason="KEYSPACE_NOT_FOUND", keyspace=name[:64]
-    )
 
 
 def _address(text: str) -> Address | None:

@@ -155,7 +155,7 @@ class CreateKey:
         environment = wanted.environment or keyspace.default_environment
         form = keyspace.forms.get((key_type, environment))
         if form is None:
-            raise _no_such_form(keyspace, key_type)
+            raise _no_such_form(keyspace, key_type, environment)
         grants, preset = self._grants(keyspace, wanted, key_type)
         expire_time = read_expire_time(
             wanted.expire_time,
@@ -267,13 +267,17 @@ async def require_new_request(
         )
 
 
-def _no_such_form(keyspace: Keyspace, key_type: str) -> InvalidInput:
+def _no_such_form(keyspace: Keyspace, key_type: str, environment: str) -> InvalidInput:
     declaration = keyspace.declaration
     if keyspace.find_key_type(key_type) is None:
         choices = ", ".join(one.name for one in declaration.key_types)
-        return InvalidInput.field("key_type", f"declared: {choices}")
+        return InvalidInput.field(
+            "key_type", f"there is no key type {key_type[:64]!r}; declared: {choices}"
+        )
     choices = ", ".join(one.name for one in declaration.environments)
-    return InvalidInput.field("environment", f"declared: {choices}")
+    return InvalidInput.field(
+        "environment", f"there is no environment {environment[:64]!r}; declared: {choices}"
+    )
 
 
 def _not_after(above: Sequence[KeyFacts], expire_time: datetime | None) -> datetime | None:

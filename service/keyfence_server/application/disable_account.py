@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keyfence_server.application.account_inputs import read_comment
 from keyfence_server.application.audit import account_event
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.key_inputs import read_comment
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
 from keyfence_server.application.read_accounts import get_for_caller

@@ -59,15 +59,17 @@ class FirstStart:
         """Makes this the first operator credential, if there has never been one.
 
         Returns:
-            Whether it was made. It was not, if the store holds any credential, even a
-            revoked one.
+            Whether it is the store's. It is not, if the store holds any other credential,
+            even a revoked one.
         """
 
         async def work(transaction: Transaction) -> Effect[bool]:
             # Revoked ones too: what has had an operator once is not open to the next comer.
             any_credential = KeyFilter(keyspace=SYSTEM)
             if await transaction.list_keys(any_credential, after=None, limit=1):
-                return Effect(False)
+                # It is there already if a first start was cut off behind it.
+                candidates = self._peppers.candidates(credential.reveal())
+                return Effect(await transaction.find_lineage_by_digest(candidates) is not None)
             now = self._clock.now()
             key = Key(
                 key_id=new_key_id(now),

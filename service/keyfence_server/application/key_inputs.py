@@ -9,14 +9,20 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from keyfence_server.domain.addresses import canonical_networks, parse_network
+from keyfence_server.domain.document_fields import format_duration
 from keyfence_server.domain.errors import InvalidInput, Problem, UnknownScope
-from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.keyspaces import (
+    MAX_DISPLAY_NAME,
+    SYSTEM,
+    Keyspace,
+    is_keyspace_name,
+)
 from keyfence_server.domain.limits import Rate, rate_problem
 from keyfence_server.domain.scopes import is_wildcard
 from keyfence_server.domain.system import ALL_KEYSPACES
 
 MAX_GRANTS: Final = 256
-MAX_DISPLAY_NAME: Final = 200
+MAX_COMMENT: Final = 200
 MAX_ADDRESSES: Final = 64
 MAX_LABELS: Final = 32
 MAX_BOUND_KEYSPACES: Final = 100
@@ -24,7 +30,6 @@ MAX_BOUND_KEYSPACES: Final = 100
 _ACCOUNT_ID: Final = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,64}")
 _LABEL_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}")
-_KEYSPACE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 def read_display_name(path: str, text: str) -> str:
@@ -39,6 +44,13 @@ def read_display_name(path: str, text: str) -> str:
 def has_control_characters(text: str) -> bool:
     """Whether a text has characters that steer a terminal, or that break or turn a line."""
     return any(unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"} for character in text)
+
+
+def read_comment(text: str) -> str:
+    """Why something was done, for the audit log."""
+    if len(text) > MAX_COMMENT or has_control_characters(text):
+        raise InvalidInput.field("comment", f"at most {MAX_COMMENT} characters, none of control")
+    return text
 
 
 def read_account_id(text: str) -> str:
@@ -142,7 +154,7 @@ def read_bound_keyspaces(names: Sequence[str], keyspace: str) -> tuple[str, ...]
     if len(names) > MAX_BOUND_KEYSPACES:
         raise InvalidInput.field(path, f"at most {MAX_BOUND_KEYSPACES} keyspaces")
     for index, name in enumerate(names):
-        if name != ALL_KEYSPACES and not _KEYSPACE_NAME.fullmatch(name):
+        if name != ALL_KEYSPACES and not is_keyspace_name(name):
             raise InvalidInput.field(f"{path}[{index}]", f"{name[:64]!r} is no keyspace's name")
     return tuple(sorted(set(names)))
 
@@ -170,7 +182,8 @@ def read_expire_time(
     if longest is not None and asked > create_time + longest:
         raise InvalidInput.field(
             "expire_time",
-            f'keys of keyspace "{keyspace.name}" live for at most {longest}: give a time up to '
+            f'keys of keyspace "{keyspace.name}" live for at most '
+            f"{format_duration(longest)}: give a time up to "
             f"{(create_time + longest).isoformat(timespec='seconds')}",
         )
     return asked

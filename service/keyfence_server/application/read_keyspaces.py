@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.checks import no_keyspace
 from keyfence_server.application.pages import (
     Page,
     read_page_size,
@@ -16,7 +15,7 @@ from keyfence_server.application.pages import (
 from keyfence_server.application.ports import AccountFilter, Clock, Snapshot, Store
 from keyfence_server.domain.accounts import AccountId, AccountState
 from keyfence_server.domain.catalog import ScopePath
-from keyfence_server.domain.errors import UnknownScope
+from keyfence_server.domain.errors import NotFound, UnknownScope
 from keyfence_server.domain.facts import compile_facts
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
@@ -30,7 +29,7 @@ async def get_keyspace(snapshot: Snapshot, name: str) -> Keyspace:
     """The keyspace of this name, the built-in one too. Raises `NotFound`."""
     keyspace = SYSTEM_KEYSPACE if name == SYSTEM else await snapshot.find_keyspace(name)
     if keyspace is None:
-        raise no_keyspace(name)
+        raise NotFound.keyspace(name)
     return keyspace
 
 

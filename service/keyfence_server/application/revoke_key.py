@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from keyfence_server.application.audit import key_event
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.change_keys import get_for_change, require_an_administrator
-from keyfence_server.application.key_inputs import has_control_characters
+from keyfence_server.application.key_inputs import read_comment
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
-from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keys import KeyState
-
-MAX_COMMENT: Final = 200
 
 
 class RevokeKey:
@@ -36,10 +32,7 @@ class RevokeKey:
             NotFound: there is no such key for this caller.
             Precondition: it is the last administrator's credential.
         """
-        if len(comment) > MAX_COMMENT or has_control_characters(comment):
-            raise InvalidInput.field(
-                "comment", f"at most {MAX_COMMENT} characters, none of control"
-            )
+        read_comment(comment)
 
         async def work(transaction: Transaction, maker: Caller) -> Effect[KeyFacts]:
             before = await get_for_change(transaction, maker, key_id)

@@ -102,7 +102,9 @@ class UpdateAccount:
         async def work(transaction: Transaction, asking: Caller) -> Effect[Account]:
             asking.require_account_management("accounts:write")
             before = await get_for_caller(transaction, asking, update.account_id)
-            _require_unchanged(before, account, update)
+            if before.password != account.password:
+                # What was proved and hashed before the transaction no longer counts.
+                raise _moved_on(before)
             return await self._update(transaction, asking, before, update, password)
 
         return await self._mutations.run(caller, work)
@@ -160,7 +162,10 @@ class UpdateAccount:
         if password is not None:
             account = replace(account, password=password)
         if account == before:
+            # Also at another revision: a call whose answer was lost may be made again.
             return Effect(before)
+        if update.if_revision not in (0, before.revision):
+            raise _moved_on(before)
         now = self._clock.now()
         account = replace(account, update_time=now)
         await require_email_is_free(transaction, account)
@@ -191,14 +196,11 @@ def _require_changeable(caller: Caller, update: AccountUpdate) -> None:
         )
 
 
-def _require_unchanged(now: Account, then: Account, update: AccountUpdate) -> None:
-    """Makes sure that what was decided before the transaction still counts."""
-    moved_on = update.if_revision not in (0, now.revision)
-    if moved_on or now.password != then.password:
-        raise Conflict(
-            f"the account is at revision {now.revision} by now; read it again and decide again",
-            revision=str(now.revision),
-        )
+def _moved_on(now: Account) -> Conflict:
+    return Conflict(
+        f"the account is at revision {now.revision} by now; read it again and decide again",
+        revision=str(now.revision),
+    )
 
 
 def _set_email(account: Account, update: AccountUpdate) -> Account:

@@ -79,18 +79,19 @@ class UpdateKey:
         self, transaction: Transaction, maker: Caller, update: KeyUpdate
     ) -> Effect[KeyFacts]:
         before = await get_for_change(transaction, maker, update.key_id)
+        now = self._clock.now()
+        key = before.key.edited(now)
+        for name in sorted(update.fields):
+            key = _SETTERS[name](key, update, before.keyspace, now)
+        if key == replace(before.key, update_time=now):
+            # Also at another revision: a call whose answer was lost may be made again.
+            return Effect(before)
         if update.if_revision and update.if_revision != before.key.revision:
             raise Conflict(
                 f"the key is at revision {before.key.revision} by now; read it again and decide "
                 "again",
                 revision=str(before.key.revision),
             )
-        now = self._clock.now()
-        key = before.key.edited(now)
-        for name in sorted(update.fields):
-            key = _SETTERS[name](key, update, before.keyspace, now)
-        if key == replace(before.key, update_time=now):
-            return Effect(before)
         if _may_widen(update):
             # A key that changes itself is measured by what it was before.
             require_may_make(maker, key)

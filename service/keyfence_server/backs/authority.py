@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import structlog
+
 from keyfence_server.adapters.passwords import Argon2Passwords
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
 from keyfence_server.adapters.session_tokens import JwtSessionTokens
-from keyfence_server.adapters.sql import StoreOptions, open_store
+from keyfence_server.adapters.sql import (
+    InvalidDatabaseUrl,
+    SchemaMismatch,
+    StoreOptions,
+    open_store,
+)
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.checks import CountedHere
 from keyfence_server.application.create_key import CreateKey
 from keyfence_server.application.disable_account import DisableAccount
 from keyfence_server.application.first_start import FirstStart
+from keyfence_server.application.known_peppers import WrongPeppers, require_known_peppers
 from keyfence_server.application.log_in import LogIn
 from keyfence_server.application.log_in_attempts import LogInAttempts
 from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.mutations import Mutations
-from keyfence_server.application.ports import Clock, Store
+from keyfence_server.application.ports import Clock, SetUp, Store, StoreUnavailable
 from keyfence_server.application.presented_sessions import PresentedSessions
 from keyfence_server.application.rate_limits import OnFailure, RateCounter, RateLimits
 from keyfence_server.application.read_accounts import ReadAccounts
@@ -31,21 +39,21 @@ from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_account import UpdateAccount
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.backs import Back, FirstStartReport
+from keyfence_server.backs import Back
+from keyfence_server.backs.first_start import FirstStartOfServer
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.config import Settings
-from keyfence_server.domain.secrets import Peppers, Plaintext
-from keyfence_server.membership import AuthorityMembership, alone, among_others
+from keyfence_server.domain.secrets import Peppers
+from keyfence_server.membership import alone, among_others
 from keyfence_server.provisioning import (
-    ROOT_KEY_FILE,
     CannotStart,
+    describe_store,
     embedded_database,
-    first_keyspaces,
     given_root_credential,
     lock_database,
-    make_root_credential,
     provide_peppers,
     provide_session_keys,
+    source_of_peppers,
 )
 from keyfence_server.rpc.accounts import AccountService
 from keyfence_server.rpc.audit import AuditService
@@ -54,6 +62,8 @@ from keyfence_server.rpc.keyspaces import KeyspaceService
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredFence
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
+
+_log = structlog.get_logger("keyfence")
 
 
 async def open_authority(
@@ -87,8 +97,13 @@ async def open_authority(
     store_stats = StoreStats()
     fence_stats = FenceStats()
     options = StoreOptions(pool_size=settings.database_connections)
-    opened = await open_store(settings.store_url(), options=options)
+    try:
+        opened = await open_store(settings.store_url(), options=options)
+    except (InvalidDatabaseUrl, SchemaMismatch, StoreUnavailable) as error:
+        raise CannotStart(f"{describe_store(settings)}: {error}") from None
     resources.push_async_callback(opened.close)
+    set_up = opened.set_up()
+    await _require_known_peppers(settings, set_up, peppers, clock)
     store = MeasuredStore(opened, store_stats)
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
@@ -109,13 +124,18 @@ async def open_authority(
         RateLimits(clock, MemoryCounter(clock), counter, OnFailure.LOCAL, is_alone=is_alone), clock
     )
 
-    async def first_start() -> FirstStartReport | None:
-        return await _start_first(
-            settings, membership, FirstStart(mutations, peppers, clock), apply_keyspace, given_root
-        )
-
     apply_keyspace = ApplyKeyspace(store, mutations, clock)
     notes = WriteBehind(store, clock, days_kept=settings.usage_days)
+    first_start = FirstStartOfServer(
+        settings=settings,
+        set_up=set_up,
+        source=membership.source,
+        peppers=peppers,
+        first_start=FirstStart(mutations, peppers, clock),
+        apply_keyspace=apply_keyspace,
+        given_root=given_root,
+        clock=clock,
+    )
     return Back(
         membership=membership,
         digests=peppers,
@@ -140,7 +160,7 @@ async def open_authority(
         sessions=PresentedSessions(membership.source, tokens) if tokens is not None else None,
         list_processes=membership.list_processes,
         mutations=mutations,
-        first_start=first_start,
+        first_start=first_start.run,
     )
 
 
@@ -176,24 +196,15 @@ def _open_shared_counter(settings: Settings, resources: AsyncExitStack) -> RateC
     return shared
 
 
-async def _start_first(
-    settings: Settings,
-    membership: AuthorityMembership,
-    first_start: FirstStart,
-    apply_keyspace: ApplyKeyspace,
-    given_root: Plaintext | None,
-) -> FirstStartReport | None:
-    """Makes the first credential and applies the first keyspaces, if nothing is there yet."""
-    # Revision 1 is the first credential. A first start that was cut off behind it is
-    # taken up again.
-    revision = membership.source.revision
-    if revision > 1:
-        return None
-    declarations = first_keyspaces(settings)
-    if revision == 0:
-        await first_start.make_root(given_root or make_root_credential(settings))
-    applied = [await apply_keyspace.apply_unasked(declaration) for declaration in declarations]
-    return FirstStartReport(
-        root_key_file=None if given_root else settings.data_dir / ROOT_KEY_FILE,
-        keyspaces=tuple(done.value.keyspace for done in applied),
-    )
+async def _require_known_peppers(
+    settings: Settings, set_up: SetUp, peppers: Peppers, clock: Clock
+) -> None:
+    try:
+        passwords = await require_known_peppers(set_up, peppers, clock)
+    except WrongPeppers as error:
+        raise CannotStart(f"{source_of_peppers(settings)}: {error}") from None
+    if passwords:
+        _log.warning(
+            "passwords of accounts are under a pepper that is missing: their owners cannot log in",
+            accounts=passwords,
+        )

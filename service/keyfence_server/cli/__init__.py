@@ -1,15 +1,19 @@
 """The command `keyfence`: for people and scripts, a client like any other.
 
-It is the outermost layer: nothing imports it.
+It is the outermost layer: nothing imports it but `__main__`, which runs it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """The entry point. Ends the process with one of `exits.ExitCode`."""
+    # gRPC's core writes to the standard error by itself, past every redaction and over the
+    # command's own words. It looks at this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from keyfence_server.cli.app import run
 
     sys.exit(run())

@@ -29,10 +29,11 @@ from keyfence_server.cli import (
     scopes,
     server,
 )
-from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.output import note, spell_out_what_cannot_be_shown, stdout_to_nowhere
+from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions
+from keyfence_server.domain.plurals import counted
 
 PROGRAM: Final = "keyfence"
 _MOST_FAULTS: Final = 100
@@ -212,8 +213,7 @@ def _complain_about_file(error: InvalidKeyspaceFile) -> int:
         note(f"{fault.render()}\n")
     if count > _MOST_FAULTS:
         note(f"… and {count - _MOST_FAULTS} more.\n")
-    problems = "1 problem" if count == 1 else f"{count} problems"
-    return _complain(f"{problems}; nothing was applied", ExitCode.WRONG_INPUT)
+    return _complain(f"{counted(count, 'problem')}; nothing was applied", ExitCode.WRONG_INPUT)
 
 
 def _complain_about_fault(error: Exception) -> int:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from keyfence_server.cli.connection import DEFAULT_TARGET, ConnectionOptions, open_client
+from keyfence_server.cli.connection import open_client
+from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions
 
 if TYPE_CHECKING:
     from keyfence import Client
@@ -46,7 +47,7 @@ def complete_scope(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _scopes(client: Client, keyspace: str) -> Iterable[str]:
-    declared = client.get_keyspace(keyspace)
+    declared = client.get_keyspace(keyspace).declaration
     yield from (scope.name for scope in declared.scopes)
     for resource in declared.resources:
         yield from (f"{resource.name}:{level.name}" for level in resource.levels)

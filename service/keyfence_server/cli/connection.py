@@ -9,39 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failure_from
+from keyfence_server.cli.targets import ConnectionOptions, tls_of
 
 if TYPE_CHECKING:
     import typer
 
-    from keyfence import Client, Tls
+    from keyfence import Client
 
-DEFAULT_TARGET: Final = "127.0.0.1:50051"
 TOKEN_VARIABLE: Final = "KEYFENCE_TOKEN"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionOptions:
-    """What the options in front of the subcommand say.
-
-    Attributes:
-        timeout_seconds: for one call. None: the SDK's own deadlines.
-        plaintext: whether to do without TLS over a network, too.
-    """
-
-    target: str = DEFAULT_TARGET
-    token_file: Path | None = None
-    timeout_seconds: float | None = None
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    server_name: str | None = None
-    plaintext: bool = False
 
 
 @contextmanager
@@ -72,28 +52,13 @@ def open_client(options: ConnectionOptions, *, token: str | Path | None) -> Iter
         ) as client:
             yield client
     except KeyfenceError as error:
-        raise failure_from(error, options.target) from None
+        raise failure_from(error, options) from None
 
 
 def connection_options(context: typer.Context) -> ConnectionOptions:
     """The options that the root of the command line put down."""
     found = context.find_object(ConnectionOptions)
     return found if found is not None else ConnectionOptions()
-
-
-def tls_of(options: ConnectionOptions) -> Tls | None:
-    """How to do TLS, where the options say something about it."""
-    from keyfence import Tls
-
-    files = (options.ca_file, options.certificate_file, options.key_file, options.server_name)
-    if not any(files):
-        return None
-    return Tls(
-        ca_file=options.ca_file,
-        certificate_file=options.certificate_file,
-        key_file=options.key_file,
-        server_name=options.server_name,
-    )
 
 
 def _credential(options: ConnectionOptions) -> str | Path:

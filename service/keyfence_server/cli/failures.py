@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.targets import ConnectionOptions, hint_at_tls
 
 if TYPE_CHECKING:
     from keyfence.errors import CallFailed, KeyfenceError
@@ -43,25 +44,25 @@ class Failure(Exception):
         self.code = code
 
 
-def failure_from(error: KeyfenceError, target: str) -> Failure:
+def failure_from(error: KeyfenceError, options: ConnectionOptions) -> Failure:
     """What an error of the SDK means for whoever typed the command."""
     from keyfence import errors
 
     if isinstance(error, errors.CallFailed):
         code = _CODE_BY_STATUS.get(error.status, ExitCode.FAULT)
-        return Failure(_explained(error, target), code)
+        return Failure(_explained(error, options), code)
     if isinstance(error, errors.ConfigurationError):
         return Failure(error.message, ExitCode.WRONG_INPUT)
     return Failure(error.message, ExitCode.FAULT)
 
 
-def _explained(error: CallFailed, target: str) -> str:
+def _explained(error: CallFailed, options: ConnectionOptions) -> str:
     lines = [error.message]
     if error.status == "UNAVAILABLE" and not error.reason:
-        lines = [f"No Keyfence answers at {target}: {error.message}"]
+        lines = [f"No Keyfence answers at {options.target}: {error.message}"]
     if error.violations:
         lines = [f"{violation.field}: {violation.description}" for violation in error.violations]
-    advice = _advice(error, target)
+    advice = _advice(error, options)
     if advice:
         lines.append(advice)
     if error.status not in _CODE_BY_STATUS and error.request_id:
@@ -69,14 +70,16 @@ def _explained(error: CallFailed, target: str) -> str:
     return "\n".join(lines)
 
 
-def _advice(error: CallFailed, target: str) -> str:
+def _advice(error: CallFailed, options: ConnectionOptions) -> str:
     match error.status:
         case "UNAVAILABLE" if not error.reason:
-            return (
+            advice = (
                 "Start one with `keyfence serve`, or name another with KEYFENCE_TARGET or --target."
             )
+            return f"{advice} {hint_at_tls(options)}".rstrip()
         case "DEADLINE_EXCEEDED":
-            return f"{target} did not answer in time. A change may have been made all the same."
+            late = f"{options.target} did not answer in time."
+            return f"{late} A change may have been made all the same."
         case "UNAUTHENTICATED":
             return (
                 "Put a good credential into KEYFENCE_TOKEN, or name the file that holds it with "

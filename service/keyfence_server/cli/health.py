@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 
 # Health is asked over the connection that the client would use: one rule for TLS.
 from keyfence._connection import Connection
-from keyfence_server.cli.connection import ConnectionOptions, tls_of
+from keyfence_server.cli.targets import ConnectionOptions, tls_of
 
 
 def ask_health(options: ConnectionOptions, service: str, *, timeout_seconds: float) -> str:

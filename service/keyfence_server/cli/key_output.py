@@ -34,7 +34,7 @@ def hand_over(made: CreatedKey | RotatedKey, *, output: Output, quiet: bool) -> 
         else:
             say(made.api_key)
             note("This is the only time that the key is shown. Keep it safe.\n")
-            print_fields(_described(made.key))
+            print_fields({**_described(made.key), **_succeeded(made)})
     except OSError:
         stdout_to_nowhere()
         raise Failure(
@@ -78,6 +78,17 @@ def _described(key: Key) -> dict[str, str]:
         "revoked": moment(key.revoke_time),
         "revision": str(key.revision),
     }
+
+
+def _succeeded(made: CreatedKey | RotatedKey) -> dict[str, str]:
+    """What a rotation means for the old key: its end, which whoever uses it must know."""
+    from keyfence.results import KeyState, RotatedKey
+
+    if not isinstance(made, RotatedKey):
+        return {}
+    old = made.previous_key
+    end = "is revoked" if old.state is KeyState.REVOKED else f"ends {moment(old.expire_time)}"
+    return {"replaces": f"{old.key_id}, which {end}"}
 
 
 def _last_used(key: Key) -> str:

@@ -411,14 +411,17 @@ def revoke(
     When this has returned, nothing accepts them any more.
     """
     revoked = []
-    with connect(context) as client:
-        for key_id in key_ids:
-            changed = client.revoke_key(key_id, comment=comment)
-            revoked.append(changed)
-            if output is Output.TABLE:
-                say(f"Revoked {changed.key.key_id} at revision {changed.revision}.")
-    if output is Output.JSON:
-        say_json(revoked[0] if len(revoked) == 1 else revoked)
+    try:
+        with connect(context) as client:
+            for key_id in key_ids:
+                changed = client.revoke_key(key_id, comment=comment)
+                revoked.append(changed)
+                if output is Output.TABLE:
+                    say(f"Revoked {changed.key.key_id} at revision {changed.revision}.")
+    finally:
+        # Those before one that cannot be revoked stay so, and are told of.
+        if output is Output.JSON and revoked:
+            say_json({"revoked": revoked})
 
 
 def _limit(rate: Rate | None) -> RateLimit | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.output import (
@@ -11,27 +10,24 @@ from keyfence_server.cli.output import (
     print_styled,
     print_table,
     say,
-    timestamp,
 )
 from keyfence_server.domain.documents import declaration_to_document
+from keyfence_server.domain.plurals import counted
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from keyfence.v1.keyspace_pb2 import Keyspace
-    from keyfence.v1.keyspace_service_pb2 import ApplyKeyspaceResponse, KeyspaceDiff
+    from keyfence import AppliedKeyspace, Keyspace, KeyspaceDiff
 
 _LISTED: Final = frozenset({"scopes", "resources"})
 """Fields whose changes show in the scopes, which are listed one by one."""
 
 
-def print_applied(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> None:
+def print_applied(answer: AppliedKeyspace, *, dry_run: bool) -> None:
     """Prints what applying a declaration changed, or would change."""
     diff, name = answer.diff, answer.keyspace.name
     if diff.created:
         scopes = count_scopes(answer.keyspace)
         what = "would be created" if dry_run else f"created at revision {answer.revision}"
-        print_styled((name, "bold"), (f": {what}, with {scopes} scopes", ""))
+        print_styled((name, "bold"), (f": {what}, with {counted(scopes, 'scope')}", ""))
         return
     if not _changes(diff):
         print_styled((name, "bold"), (f": unchanged at revision {answer.revision}", ""))
@@ -60,8 +56,8 @@ def _print_affected_keys(diff: KeyspaceDiff, *, dry_run: bool) -> None:
         print_styled(("  No key gains or loses a scope.", "dim"))
         return
     count = diff.affected_key_count
-    keys, holds = ("1 key", "holds") if count == 1 else (f"{count} keys", "hold")
-    print_styled((f"  {keys} {'would hold' if dry_run else holds} other scopes:", ""))
+    hold = "would hold" if dry_run else "holds" if count == 1 else "hold"
+    print_styled((f"  {counted(count, 'key')} {hold} other scopes:", ""))
     print_table(
         ("KEY", "NAME", "ACCOUNT", "GAINS", "LOSES"),
         (
@@ -84,7 +80,7 @@ def _changes(diff: KeyspaceDiff) -> bool:
     return bool(diff.created or diff.changed_fields or _lists(diff) or diff.affected_key_count)
 
 
-def applied_document(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> dict[str, object]:
+def applied_document(answer: AppliedKeyspace, *, dry_run: bool) -> dict[str, object]:
     """The same, for scripts."""
     diff = answer.diff
     return {
@@ -92,24 +88,7 @@ def applied_document(answer: ApplyKeyspaceResponse, *, dry_run: bool) -> dict[st
         "dry_run": dry_run,
         "changed": _changes(diff),
         "revision": answer.revision,
-        "diff": {
-            "created": diff.created,
-            "added_scopes": plain(diff.added_scopes),
-            "removed_scopes": plain(diff.removed_scopes),
-            "changed_scopes": plain(diff.changed_scopes),
-            "changed_fields": plain(diff.changed_fields),
-            "affected_key_count": diff.affected_key_count,
-            "affected_keys": [
-                {
-                    "key_id": change.key_id,
-                    "account_id": change.account_id,
-                    "display_name": change.display_name,
-                    "gained_scopes": plain(change.gained_scopes),
-                    "lost_scopes": plain(change.lost_scopes),
-                }
-                for change in diff.affected_keys
-            ],
-        },
+        "diff": plain(diff),
     }
 
 
@@ -119,36 +98,31 @@ def keyspace_document(keyspace: Keyspace) -> dict[str, object]:
 
     return {
         "name": keyspace.name,
-        "declaration": declaration_to_document(declaration_from(keyspace)),
+        "declaration": declaration_to_document(declaration_from(keyspace.declaration)),
         "revision": keyspace.revision,
-        "create_time": _time(keyspace.create_time),
-        "update_time": _time(keyspace.update_time),
+        "create_time": plain(keyspace.create_time),
+        "update_time": plain(keyspace.update_time),
     }
-
-
-def _time(message: Timestamp) -> str | None:
-    if not message.seconds and not message.nanos:
-        return None
-    return timestamp(message.ToDatetime(tzinfo=UTC))
 
 
 def print_keyspace(keyspace: Keyspace) -> None:
     """Prints what a keyspace declares."""
-    body = keyspace.format.body
+    declared = keyspace.declaration
+    body = declared.format.body
     print_fields(
         {
             "keyspace": keyspace.name,
-            "name": keyspace.display_name,
-            "description": keyspace.description,
-            "keys look like": keyspace.format.template,
+            "name": declared.display_name,
+            "description": declared.description,
+            "keys look like": declared.format.template,
             "body": f"{body.length} characters of {body.alphabet}, {body.shown} of them shown",
-            "key types": ", ".join(kind.name for kind in keyspace.key_types),
-            "environments": ", ".join(one.name for one in keyspace.environments),
+            "key types": ", ".join(kind.name for kind in declared.key_types),
+            "environments": ", ".join(one.name for one in declared.environments),
             "revision": str(keyspace.revision),
         }
     )
-    rows = [(scope.name, ", ".join(scope.implies), scope.description) for scope in keyspace.scopes]
-    for resource in keyspace.resources:
+    rows = [(scope.name, ", ".join(scope.implies), scope.description) for scope in declared.scopes]
+    for resource in declared.resources:
         weaker = ""
         for level in resource.levels:
             name = f"{resource.name}:{level.name}"
@@ -157,17 +131,18 @@ def print_keyspace(keyspace: Keyspace) -> None:
     if rows:
         say("")
         print_table(("SCOPE", "IMPLIES", "ALLOWS"), rows)
-    if keyspace.presets:
+    if declared.presets:
         say("")
         print_table(
             ("PRESET", "NAME", "SCOPES"),
             (
                 (preset.name, preset.display_name, ", ".join(preset.scopes))
-                for preset in keyspace.presets
+                for preset in declared.presets
             ),
         )
 
 
 def count_scopes(keyspace: Keyspace) -> int:
     """How many scopes are registered, those of resources included."""
-    return len(keyspace.scopes) + sum(len(resource.levels) for resource in keyspace.resources)
+    declared = keyspace.declaration
+    return len(declared.scopes) + sum(len(resource.levels) for resource in declared.resources)

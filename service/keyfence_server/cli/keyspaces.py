@@ -43,8 +43,7 @@ from keyfence_server.cli.output import (
 from keyfence_server.domain.errors import Problem
 
 if TYPE_CHECKING:
-    from keyfence import Client
-    from keyfence.v1.keyspace_service_pb2 import ApplyKeyspaceResponse
+    from keyfence import AppliedKeyspace, Client
 
 _STANDARD_INPUT: Final = "-"
 
@@ -120,10 +119,10 @@ def list_keyspaces(context: typer.Context, output: OutputOption = Output.TABLE) 
             (
                 (
                     keyspace.name,
-                    keyspace.display_name,
+                    keyspace.declaration.display_name,
                     str(count_scopes(keyspace)),
-                    ", ".join(preset.name for preset in keyspace.presets),
-                    keyspace.format.template,
+                    ", ".join(preset.name for preset in keyspace.declaration.presets),
+                    keyspace.declaration.format.template,
                     str(keyspace.revision),
                 )
                 for keyspace in keyspaces
@@ -150,7 +149,7 @@ def get(
     with connect(context) as client:
         found = client.get_keyspace(keyspace)
     if output is KeyspaceOutput.YAML:
-        say(write_keyspace_document(declaration_from(found)).rstrip("\n"))
+        say(write_keyspace_document(declaration_from(found.declaration)).rstrip("\n"))
     elif output is KeyspaceOutput.JSON:
         say_json(keyspace_document(found))
     else:
@@ -189,7 +188,7 @@ def _read(name: str) -> KeyspaceFile:
 
 def _apply(
     client: Client, file: KeyspaceFile, *, dry_run: bool, if_revision: int
-) -> ApplyKeyspaceResponse:
+) -> AppliedKeyspace:
     from keyfence_server.rpc.convert.keyspaces import keyspace_of
 
     with _violations_at_their_lines(file):

@@ -17,6 +17,7 @@ from keyfence_server.cli.output import (
     print_styled,
     say_json,
 )
+from keyfence_server.domain.plurals import counted
 
 if TYPE_CHECKING:
     from keyfence.results import ScopePath
@@ -60,7 +61,7 @@ def explain(
         {
             "in presets": ", ".join(explained.presets),
             "kept from": ", ".join(explained.capped_key_types),
-            "held by": f"{explained.active_key_count} active keys",
+            "held by": counted(explained.active_key_count, "active key"),
         }
     )
 

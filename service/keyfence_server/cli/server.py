@@ -12,6 +12,7 @@ from keyfence_server.cli.connection import connection_options
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failure_from
 from keyfence_server.cli.output import QuietOption, note, say
+from keyfence_server.cli.targets import hint_at_tls
 
 if TYPE_CHECKING:
     from keyfence_server.config import Settings
@@ -81,9 +82,6 @@ def serve(
     other settings, and all that hold a secret, are variables alone: the arguments of a
     process can be read by every user of its machine.
     """
-    # gRPC's core writes to the standard error by itself, past every redaction. It looks at
-    # this when it is imported, which the settings do.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _override(
         listen=listen,
         workers=workers,
@@ -159,7 +157,6 @@ def sidecar(
     credential needs the scopes `keys:check` and `replication:sync`, and to be bound to the
     keyspaces that are asked about. Each option is a setting, as for `keyfence serve`.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _override(
         upstream=upstream,
         listen=listen,
@@ -198,8 +195,10 @@ def migrate(
         upgrade,
     )
     from keyfence_server.application.ports import StoreUnavailable
+    from keyfence_server.provisioning import describe_store
 
-    url = _load_settings().store_url()
+    settings = _load_settings()
+    url = settings.store_url()
     try:
         if check:
             asyncio.run(require_current(url))
@@ -209,9 +208,9 @@ def migrate(
     except InvalidDatabaseUrl as error:
         raise Failure(f"KEYFENCE_DATABASE_URL: {error}", ExitCode.WRONG_INPUT) from None
     except SchemaMismatch as error:
-        raise Failure(str(error), ExitCode.CONFLICT) from None
+        raise Failure(f"{describe_store(settings)}: {error}", ExitCode.CONFLICT) from None
     except StoreUnavailable as error:
-        raise Failure(str(error), ExitCode.UNAVAILABLE) from None
+        raise Failure(f"{describe_store(settings)}: {error}", ExitCode.UNAVAILABLE) from None
     if before == after:
         say(f"The database is up to date, at schema {after}.")
     else:
@@ -253,13 +252,15 @@ def health(
     try:
         status = ask_health(options, service, timeout_seconds=patience)
     except KeyfenceError as error:
-        raise failure_from(error, options.target) from None
+        raise failure_from(error, options) from None
     if status == "SERVING":
         if not quiet:
             say(f"{options.target}: serving")
         return
     if not quiet:
         note(f"{options.target}: {status.lower().replace('_', ' ')}")
+        if status == "UNREACHABLE" and (hint := hint_at_tls(options)):
+            note(hint)
     raise typer.Exit(ExitCode.DENIED)
 
 

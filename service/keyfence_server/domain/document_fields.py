@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final, TypeVar
@@ -16,21 +17,25 @@ from keyfence_server.domain.errors import Problem
 Document = dict[str, object]
 T = TypeVar("T")
 
-_DURATION: Final = re.compile(r"([0-9]{1,10})(s|m|h|d)")
+LONGEST_DURATION: Final = timedelta(days=999_999_999)
+MAX_INTEGER: Final = 2**31 - 1
+
+_DURATION: Final = re.compile(r"([0-9]{1,100})(s|m|h|d)")
 _SHORT_LISTS: Final = {"presets": "scopes", "resources": "levels"}
 """Which field a list, or a text alone, stands for where a thing is given in short."""
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 def parse_duration(text: str) -> timedelta | None:
-    """Reads a duration like "30s", "15m", "12h" or "90d"; None if it is not one."""
+    """Reads a duration like "30s", "15m", "12h" or "90d"; None if it is not one.
+
+    What cannot be counted is `LONGEST_DURATION`, which whoever asks finds too long.
+    """
     found = _DURATION.fullmatch(text)
     if found is None:
         return None
-    try:
-        return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
-    except OverflowError:
-        return None
+    seconds = int(found[1]) * _UNITS[found[2]]
+    return timedelta(seconds=min(seconds, LONGEST_DURATION.total_seconds()))
 
 
 def format_duration(duration: timedelta | None) -> str:
@@ -66,9 +71,10 @@ class Fields:
         self._problems = problems
         self._known: list[str] = []
         self._fields: Mapping[object, object] = {}
+        self._is_mapping = value is None or isinstance(value, Mapping)
         if isinstance(value, Mapping):
             self._fields = value
-        elif value is not None:
+        elif not self._is_mapping:
             self._complain(path, f"a mapping is needed here, not {_kind(value)}")
 
     def anything(self, name: str) -> object:
@@ -93,7 +99,7 @@ class Fields:
             return value
         if value is not None:
             self._complain(self._at(name), f"text is needed here, not {_kind(value)}")
-        elif required:
+        elif required and self._is_mapping:
             self._complain(self._at(name), "is missing")
         return ""
 
@@ -102,9 +108,12 @@ class Fields:
         value = self._take(name)
         if value is None:
             return default
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31:
+        if not isinstance(value, int) or isinstance(value, bool):
+            self._complain(self._at(name), f"a whole number is needed here, not {_kind(value)}")
+        elif abs(value) > MAX_INTEGER:
+            self._complain(self._at(name), f"this number is too large; the most is {MAX_INTEGER}")
+        else:
             return value
-        self._complain(self._at(name), f"a whole number is needed here, not {_kind(value)}")
         return default
 
     def flag(self, name: str) -> bool:
@@ -190,8 +199,9 @@ class Fields:
         for index, item in enumerate(items):
             if not isinstance(item, str):
                 self._complain(f"{path}[{index}]", f"a name is needed here, not {_kind(item)}")
-        if len(set(names)) != len(names):
-            self._complain(path, "a name stands in it twice")
+        for name, count in Counter(names).items():
+            if count > 1:
+                self._complain(path, f'"{name[:100]}" stands in it twice')
         return names
 
     def finish(self) -> None:
@@ -200,7 +210,9 @@ class Fields:
             if name not in self._known:
                 nearest = difflib.get_close_matches(str(name)[:100], self._known, n=1)
                 hint = f'did you mean "{nearest[0]}"?' if nearest else f"known: {self._choices()}"
-                self._complain(self._at(str(name)[:100]), f"there is no such field; {hint}")
+                path = self._at(str(name)[:100])
+                message = f"there is no such field; {hint}"
+                self._problems.append(Problem(path, message, is_of_name=True))
 
     def _choices(self) -> str:
         return ", ".join(dict.fromkeys(self._known))

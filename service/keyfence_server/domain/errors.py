@@ -36,10 +36,12 @@ class Problem:
             Names that are keys of a map, or of a list of named things, stand in
             brackets: `scopes[vps:write].implies[0]`.
         message: what is wrong and what to do about it.
+        is_of_name: whether the field's name is wrong, and not what it holds.
     """
 
     path: str
     message: str
+    is_of_name: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
@@ -118,6 +120,15 @@ class Unauthenticated(DomainError):
 
 class NotFound(DomainError):
     """There is no such thing, or the caller may not know of it: the two look alike."""
+
+    @classmethod
+    def keyspace(cls, name: str, *, that: str = "") -> NotFound:
+        """The error for a keyspace that is not there, or for none `that` is so."""
+        return cls(
+            f'there is no keyspace "{name[:64]}"{that}',
+            reason="KEYSPACE_NOT_FOUND",
+            keyspace=name[:64],
+        )
 
 
 class AlreadyDone(DomainError):

@@ -2,7 +2,7 @@
 
 A `Key` is a record without the key: nothing in it lets anyone pass. It never
 changes; a transition makes the record that replaces it, or raises. Whether a key
-passes a check is decided in `verdicts`, over its whole `Lineage`: the key itself
+passes a check is decided in `facts`, over its whole `Lineage`: the key itself
 and those that it was delegated from, since it can never outlive or outdo them.
 """
 

@@ -1,8 +1,9 @@
 """A keyspace: the key system of one product, made ready from its declaration.
 
-`compile_keyspace` finds everything that is wrong with a declaration at once, so
-that its author mends it in one go. What it returns is consistent: every scope that
-is named is registered, every default exists, every form has its entropy.
+`compile_keyspace` finds what is wrong with a declaration at once, as far as one thing
+does not follow from another, so that its author mends it in one go. What it returns is
+consistent: every scope that is named is registered, every default exists, every form
+has its entropy.
 """
 
 from __future__ import annotations
@@ -37,13 +38,18 @@ from keyfence_server.domain.scopes import NAME_RULE, is_scope_name, is_scope_par
 MAX_SCOPES: Final = 10_000
 MAX_NAMES: Final = 100
 MAX_LIFETIME: Final = timedelta(days=36_500)
+MAX_DISPLAY_NAME: Final = 200
 DEFAULT_DISPLAY_NAME: Final = "Default"
 SYSTEM: Final = "system"
 """The built-in keyspace, whose keys are the operator credentials."""
 MAX_PREVIOUS_FORMATS: Final = 100
 
 _MAX_PROBLEMS: Final = 100
-_BEFORE_STORED: Final = datetime.fromtimestamp(0, UTC)
+_SHOWN: Final = 200  # of a text that is wrong, at most
+_MAX_DESCRIPTION: Final = 2_000
+_MAX_SCOPE_DESCRIPTION: Final = 500
+BEFORE_STORED: Final = datetime.fromtimestamp(0, UTC)
+"""The times of a keyspace that has none: one that is built in, or not stored yet."""
 
 _KEYSPACE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _MARKED_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -112,6 +118,11 @@ class Keyspace:
         return self._caps.get(key_type, 0)
 
 
+def is_keyspace_name(text: str) -> bool:
+    """Whether a keyspace could have this name."""
+    return _KEYSPACE_NAME.fullmatch(text) is not None
+
+
 class _Named(Protocol):
     @property
     def name(self) -> str: ...
@@ -129,33 +140,38 @@ def compile_keyspace(
     *,
     previous_formats: Sequence[FormatDeclaration] = (),
     revision: int = 0,
-    create_time: datetime = _BEFORE_STORED,
-    update_time: datetime = _BEFORE_STORED,
+    create_time: datetime = BEFORE_STORED,
+    update_time: datetime = BEFORE_STORED,
 ) -> Keyspace:
     """Makes a keyspace ready.
 
     Raises:
-        InvalidDeclaration: with everything that is wrong with the declaration.
+        InvalidDeclaration: with everything that is wrong with the declaration, as far as
+            one problem does not follow from another.
     """
-    problems = [
-        *_name_problems(declaration),
+    problems_of_forms = [
         *format_problems(declaration.format),
+        *_format_reference_problems(declaration),
         *_marked_problems("key_types", declaration.key_types),
         *_marked_problems("environments", declaration.environments),
+    ]
+    forms = {} if problems_of_forms else _forms(declaration)
+    problems = [
+        *_name_problems(declaration),
+        *problems_of_forms,
+        *_length_problems(forms),
         *_lifetime_problems(declaration),
         *http_problems(declaration.http),
         *(accounts_problems(declaration.accounts) if declaration.accounts else ()),
         *_limits_problems(declaration),
     ]
     catalog = _catalog(declaration, problems)
-    problems += _format_reference_problems(declaration)
+    problems += _preset_problems(declaration)
     if catalog is not None:
         problems += _scope_reference_problems(declaration, catalog)
     problems += _default_problems(declaration)
     if problems or catalog is None:
         raise InvalidDeclaration(problems)
-    forms = _forms(declaration)
-    _require_presentable(forms)
     earlier = {
         compile_form(previous, key_type="", type_marker="", environment_marker="")
         for previous in previous_formats
@@ -191,20 +207,19 @@ def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:
     }
 
 
-def _require_presentable(forms: Mapping[tuple[str, str], KeyForm]) -> None:
-    """Refuses keys that would be too long to be looked at when they are presented."""
+def _length_problems(forms: Mapping[tuple[str, str], KeyForm]) -> list[Problem]:
+    """Keys that would be too long to be looked at when they are presented: the first ones."""
     for (key_type, environment), form in forms.items():
         if form.total_length() > MAX_KEY_LENGTH:
-            raise InvalidDeclaration(
-                [
-                    Problem(
-                        "format.template",
-                        f'a key of type "{key_type}" and environment "{environment}" would have '
-                        f"{form.total_length()} characters; at most {MAX_KEY_LENGTH} are "
-                        "accepted: shorten the template, the markers or the body",
-                    )
-                ]
-            )
+            return [
+                Problem(
+                    "format.template",
+                    f'a key of type "{key_type}" and environment "{environment}" would have '
+                    f"{form.total_length()} characters; at most {MAX_KEY_LENGTH} are "
+                    "accepted: shorten the template, the markers or the body",
+                )
+            ]
+    return []
 
 
 def formats_to_remember(before: Keyspace, after: Keyspace) -> tuple[FormatDeclaration, ...]:
@@ -233,7 +248,8 @@ def formats_to_remember(before: Keyspace, after: Keyspace) -> tuple[FormatDeclar
 
 
 def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> ScopeCatalog | None:
-    """The compiled catalog; None, and problems, where there can be none."""
+    """The compiled catalog, or one of the names alone where what they imply cannot be; None
+    where there are too many. Adds what is wrong to the problems."""
     implications: dict[str, list[str]] = {}
     count = len(declaration.scopes) + sum(len(r.levels) for r in declaration.resources)
     if count > MAX_SCOPES:
@@ -245,7 +261,7 @@ def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> Scope
         implications[scope.name] = list(scope.implies)
     seen: set[str] = set()
     for resource in declaration.resources:
-        path = f"resources[{resource.name[:200]}]"
+        path = f"resources[{resource.name[:_SHOWN]}]"
         if resource.name in seen:
             problems.append(Problem(path, "is declared twice"))
         seen.add(resource.name)
@@ -271,29 +287,29 @@ def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> Scope
         return ScopeCatalog(implications)
     except InvalidDeclaration as error:
         problems += error.problems
-        return None
+        return ScopeCatalog({name: () for name in implications if is_scope_name(name)})
 
 
 def _name_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     problems = []
-    if not _KEYSPACE_NAME.fullmatch(declaration.name):
+    if not is_keyspace_name(declaration.name):
         problems.append(
             Problem(
                 "name",
-                f'"{declaration.name[:200]}" is not a keyspace: 1 to 63 lower-case letters, digits '
-                "and hyphens, starting with a letter",
+                f'"{declaration.name[:_SHOWN]}" is not a keyspace: 1 to 63 lower-case letters, '
+                "digits and hyphens, starting with a letter",
             )
         )
-    if len(declaration.display_name) > 200:
-        problems.append(Problem("display_name", "at most 200 characters"))
-    if len(declaration.description) > 2000:
-        problems.append(Problem("description", "at most 2000 characters"))
-    problems += [
-        Problem(f"scopes[{scope.name}].description", "at most 500 characters")
-        for scope in declaration.scopes
-        if len(scope.description) > 500
-    ]
+    problems += _too_long("display_name", declaration.display_name, MAX_DISPLAY_NAME)
+    problems += _too_long("description", declaration.description, _MAX_DESCRIPTION)
+    for scope in declaration.scopes:
+        path = f"scopes[{scope.name}].description"
+        problems += _too_long(path, scope.description, _MAX_SCOPE_DESCRIPTION)
     return problems
+
+
+def _too_long(path: str, text: str, most: int) -> list[Problem]:
+    return [Problem(path, f"at most {most} characters")] if len(text) > most else []
 
 
 def _marked_problems(
@@ -312,7 +328,7 @@ def _marked_problems(
         if not _MARKED_NAME.fullmatch(one.name):
             problems.append(
                 Problem(
-                    f"{where}[{one.name[:200]}]",
+                    f"{where}[{one.name[:_SHOWN]}]",
                     "a name is 1 to 63 lower-case letters, digits, '-' and '_'",
                 )
             )
@@ -341,13 +357,19 @@ def _scope_reference_problems(
     }
     if declaration.accounts is not None:
         lists["accounts.grantable_scopes"] = declaration.accounts.grantable_scopes
+    # A scope whose own name is wrong is complained of there.
+    declared = {scope.name for scope in declaration.scopes}
     unknown = (
         Problem(f"{path}[{index}]", catalog.describe_unknown(pattern))
         for path, patterns in lists.items()
         for index, pattern in enumerate(patterns)
-        if not catalog.knows(pattern)
+        if not catalog.knows(pattern) and pattern not in declared
     )
-    problems = list(itertools.islice(unknown, _MAX_PROBLEMS))
+    return list(itertools.islice(unknown, _MAX_PROBLEMS))
+
+
+def _preset_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    problems = []
     seen: set[str] = set()
     if len(declaration.presets) > MAX_NAMES:
         problems.append(Problem("presets", f"at most {MAX_NAMES} are allowed"))
@@ -356,7 +378,7 @@ def _scope_reference_problems(
             problems.append(Problem(f"presets[{preset.name}]", "is declared twice"))
         elif not is_scope_part(preset.name):
             problems.append(
-                Problem(f"presets[{preset.name[:200]}]", "a preset's name has no ':' or spaces")
+                Problem(f"presets[{preset.name[:_SHOWN]}]", "a preset's name has no ':' or spaces")
             )
         elif not preset.scopes:
             problems.append(Problem(f"presets[{preset.name}].scopes", "at least one is needed"))
@@ -380,9 +402,7 @@ def _default_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
         for field_name, value, declared in references
         if value and _find(declared, value) is None
     ]
-    if len(defaults.display_name) > 200:
-        problems.append(Problem("defaults.display_name", "at most 200 characters"))
-    return problems
+    return problems + _too_long("defaults.display_name", defaults.display_name, MAX_DISPLAY_NAME)
 
 
 def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:

@@ -17,6 +17,8 @@ from typing import Final
 
 DIGEST_SIZE: Final = 32
 MINIMUM_PEPPER_SIZE: Final = 32
+# No key has a NUL, so this is the digest of none.
+_FINGERPRINTED: Final = "pepper\0"
 
 
 class Plaintext:
@@ -129,6 +131,10 @@ class Peppers:
     def __repr__(self) -> str:
         versions = [version for version, _ in self._newest_first]
         return f"Peppers(redacted, versions={versions})"
+
+    def fingerprints(self) -> Mapping[int, bytes]:
+        """By version, what tells each pepper from any other, and nothing about it."""
+        return {version: keyed.of(_FINGERPRINTED) for version, keyed in self._newest_first}
 
     def digest(self, text: str) -> Digest:
         """The digest of a plaintext under the newest pepper."""

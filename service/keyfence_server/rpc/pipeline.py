@@ -95,11 +95,6 @@ class Requirement:
     access: int = options_pb2.ACCESS_UNSPECIFIED
 
     @property
-    def admits_accounts(self) -> bool:
-        """Whether an account's own credential may call, too."""
-        return self.access != options_pb2.ACCESS_UNSPECIFIED
-
-    @property
     def needs_credential(self) -> bool:
         """Whether a call without a credential is refused."""
         return self.access != options_pb2.ACCESS_PUBLIC

@@ -110,12 +110,10 @@ class RpcStats:
 
     Attributes:
         methods: by full name, for example "/keyfence.v1.KeyService/GetKey".
-        calls_under_way: how many calls hold a slot now.
     """
 
-    __slots__ = ("calls_under_way", "methods", "verdicts")
+    __slots__ = ("methods", "verdicts")
 
     def __init__(self) -> None:
         self.methods: dict[str, MethodStats] = {}
         self.verdicts = VerdictStats()
-        self.calls_under_way = 0

@@ -140,14 +140,6 @@ UNDECODABLE: Final = Failure(
     "INVALID_FIELD", "the request is not an encoded message of the RPC's request type"
 )
 METHOD_UNKNOWN: Final = Failure("METHOD_UNKNOWN", "there is no such RPC")
-CREDENTIAL_REQUIRED: Final = Failure(
-    "CREDENTIAL_REQUIRED",
-    "the call needs a credential: one metadata entry `authorization: Bearer ...`",
-)
-CREDENTIAL_REJECTED: Final = Failure(
-    "CREDENTIAL_REJECTED",
-    "the caller's credential is not accepted; the server's log says why",
-)
 
 
 def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:

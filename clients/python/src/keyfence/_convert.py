@@ -23,6 +23,7 @@ from keyfence.v1 import (
     audit_service_pb2,
     explanation_pb2,
     key_service_pb2,
+    keyspace_pb2,
     keyspace_service_pb2,
     principal_pb2,
     rate_limit_pb2,
@@ -394,6 +395,47 @@ def audit_event(message: audit_service_pb2.AuditEvent) -> results.AuditEvent:
         sequence=message.sequence,
         revision=message.revision,
         hash=message.hash,
+    )
+
+
+def keyspace(message: keyspace_pb2.Keyspace) -> results.Keyspace:
+    """A keyspace, with the message itself as its declaration."""
+    return results.Keyspace(
+        name=message.name,
+        declaration=message,
+        revision=message.revision,
+        create_time=_time(message.create_time) if message.HasField("create_time") else None,
+        update_time=_time(message.update_time) if message.HasField("update_time") else None,
+    )
+
+
+def applied_keyspace(
+    message: keyspace_service_pb2.ApplyKeyspaceResponse,
+) -> results.AppliedKeyspace:
+    """The answer to `ApplyKeyspace`."""
+    diff = message.diff
+    return results.AppliedKeyspace(
+        keyspace=keyspace(message.keyspace),
+        diff=results.KeyspaceDiff(
+            created=diff.created,
+            added_scopes=tuple(diff.added_scopes),
+            removed_scopes=tuple(diff.removed_scopes),
+            changed_scopes=tuple(diff.changed_scopes),
+            changed_fields=tuple(diff.changed_fields),
+            affected_keys=tuple(map(_key_scope_change, diff.affected_keys)),
+            affected_key_count=diff.affected_key_count,
+        ),
+        revision=message.revision,
+    )
+
+
+def _key_scope_change(message: keyspace_service_pb2.KeyScopeChange) -> results.KeyScopeChange:
+    return results.KeyScopeChange(
+        key_id=message.key_id,
+        account_id=message.account_id,
+        display_name=message.display_name,
+        gained_scopes=tuple(message.gained_scopes),
+        lost_scopes=tuple(message.lost_scopes),
     )
 
 

@@ -1,8 +1,8 @@
 """What calls answer with: frozen values in Python's own types.
 
 Times are aware and in UTC. Repeated fields are tuples. A text that the API leaves
-empty is an empty text here; a time that it leaves out is None. Keyspaces, which are
-large and declarative, stay the messages of `keyfence.v1`.
+empty is an empty text here; a time that it leaves out is None. What a keyspace declares,
+which is large and is applied as it was read, stays the message of `keyfence.v1`.
 
 A result can be used as a condition only where that says the right thing: those of
 checks are true exactly if they are allowed.
@@ -14,9 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from keyfence.errors import CallFailed
+
+if TYPE_CHECKING:
+    from keyfence.v1 import keyspace_pb2
 
 Item = TypeVar("Item")
 
@@ -398,6 +401,61 @@ class ExplainedScope:
     presets: tuple[str, ...]
     capped_key_types: tuple[str, ...]
     active_key_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyspace:
+    """A keyspace.
+
+    Attributes:
+        declaration: what it declares, as `apply_keyspace` takes it.
+        revision: at which it last changed; 0 for one that would only be made.
+    """
+
+    name: str
+    declaration: keyspace_pb2.Keyspace = field(repr=False, hash=False)
+    revision: int
+    create_time: datetime | None
+    update_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyScopeChange:
+    """How one key's effective scopes differ."""
+
+    key_id: str
+    account_id: str
+    display_name: str
+    gained_scopes: tuple[str, ...]
+    lost_scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyspaceDiff:
+    """What a declaration changes. The fields are those of `keyfence.v1.KeyspaceDiff`."""
+
+    created: bool
+    added_scopes: tuple[str, ...]
+    removed_scopes: tuple[str, ...]
+    changed_scopes: tuple[str, ...]
+    changed_fields: tuple[str, ...]
+    affected_keys: tuple[KeyScopeChange, ...]
+    affected_key_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedKeyspace:
+    """A keyspace that was applied, or would be.
+
+    Attributes:
+        keyspace: as it is now, or would be.
+        diff: what that changes.
+        revision: the revision of the mutation; of the store, if nothing was changed.
+    """
+
+    keyspace: Keyspace
+    diff: KeyspaceDiff
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def claim_unix_socket(path: Path) -> FileLock:
     except AlreadyLocked as error:
         raise SocketTaken(f"another server listens on {path}: {error}") from None
     except OSError as error:
-        raise SocketTaken(f"{error.filename}: {error.strerror}") from None
+        raise SocketTaken(f"cannot listen on {path}: {error.strerror}") from None
     try:
         _remove_abandoned(path)
     except SocketTaken:

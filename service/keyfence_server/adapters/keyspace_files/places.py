@@ -16,7 +16,6 @@ from keyfence_server.adapters.keyspace_files.source_text import Fault, Source, S
 from keyfence_server.adapters.keyspace_files.yaml_source import Part
 from keyfence_server.domain.errors import Problem
 
-_UNKNOWN_FIELD: Final = "there is no such field"
 _STEP: Final = re.compile(r"\.[^.\[]+|\[[^\]]*\]")
 _SCOPE_OF_LEVEL: Final = re.compile(r"scopes\[(?P<resource>.*):(?P<level>[^:\]]*)\]")
 
@@ -34,7 +33,7 @@ def fault_at(source: Source, root: Part, problem: Problem) -> Fault:
     for pattern, replacement in _RENAMED:
         path = pattern.sub(replacement, path)
     # A path that ends in a thing's name is about the thing, not about its description.
-    about_the_name = path.endswith("]") or problem.message.startswith(_UNKNOWN_FIELD)
+    about_the_name = path.endswith("]") or problem.is_of_name
     span, rest = _locate(root, path, about_the_name)
     if rest and (level := _SCOPE_OF_LEVEL.match(path)):
         # The scopes of a resource's levels have no place under `scopes`.

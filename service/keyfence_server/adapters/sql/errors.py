@@ -43,11 +43,14 @@ _UNAVAILABLE_STATES: Final = frozenset(
         "XX002",  # corrupted index
     }
 )
+_DAMAGED_STATES: Final = frozenset({"XX001", "XX002"})
 _LOST_STATES: Final = frozenset({"25006", "25P03", "25P04", "57P01", "57P02", "57P03", "57P05"})
 
 # Primary result codes of https://www.sqlite.org/rescode.html: BUSY, LOCKED, NOMEM,
 # READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.
 _UNAVAILABLE_CODES: Final = frozenset({5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 26})
+
+_DAMAGED_CODES: Final = frozenset({11, 26})  # CORRUPT, NOTADB
 
 _OUTSIDE_SQLALCHEMY: Final = (OSError, TimeoutError, EOFError, asyncpg.InterfaceError)
 
@@ -85,6 +88,8 @@ def _translate(error: Exception) -> Exception:
             error.orig if isinstance(error.orig, ValueError) else StoreFault(type(error).__name__)
         )
     if _is_unavailable(error):
+        if _is_damaged(error):
+            return StoreUnavailable(f"the store is damaged: {_summary(error)}")
         return StoreUnavailable(f"the store does not answer: {_summary(error)}")
     if isinstance(error, IntegrityError):
         return ConstraintViolated(f"the store refused a row: {_constraint(error)}")
@@ -99,12 +104,20 @@ def _is_unavailable(error: Exception) -> bool:
     state = _sqlstate(error)
     if state is not None:
         return state in _UNAVAILABLE_STATES or state[:2] in _UNAVAILABLE_CLASSES
-    code = getattr(_driver_error(error), "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _UNAVAILABLE_CODES
+    return _sqlite_code(error) in _UNAVAILABLE_CODES
+
+
+def _is_damaged(error: Exception) -> bool:
+    return _sqlstate(error) in _DAMAGED_STATES or _sqlite_code(error) in _DAMAGED_CODES
 
 
 def _driver_error(error: BaseException | None) -> BaseException | None:
     return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _sqlite_code(error: Exception) -> int | None:
+    code: int | None = getattr(_driver_error(error), "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _sqlstate(error: BaseException | None) -> str | None:

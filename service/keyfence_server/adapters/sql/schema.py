@@ -231,6 +231,24 @@ requests: Final = Table(
     comment="What creating requests made, for a day, so that a repetition is recognised.",
 )
 
+first_start: Final = Table(
+    "first_start",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    CheckConstraint("id = 1", name="single_row"),
+    comment="Has its row when the first start is over.",
+)
+
+peppers: Final = Table(
+    "peppers",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("fingerprint", LargeBinary),
+    CheckConstraint("version >= 1", name="version"),
+    CheckConstraint("length(fingerprint) = 32", name="fingerprint"),
+    comment="What tells each pepper from another that is given in its place.",
+)
+
 processes: Final = Table(
     "processes",
     metadata,

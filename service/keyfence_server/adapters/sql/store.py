@@ -19,6 +19,7 @@ from keyfence_server.adapters.sql.errors import StoreFault, translated
 from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.adapters.sql.register import SqlRegister
 from keyfence_server.adapters.sql.schema import head
+from keyfence_server.adapters.sql.set_up import SqlSetUp
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.adapters.sql.writing import SqlTransaction
 from keyfence_server.application.ports import (
@@ -92,6 +93,10 @@ class SqlStore:
     def register(self) -> SqlRegister:
         """The register of the processes on this store."""
         return SqlRegister(self._engines)
+
+    def set_up(self) -> SqlSetUp:
+        """What the store remembers of how it was set up."""
+        return SqlSetUp(self._engines)
 
     async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
         """See the port. Once begun it is carried through."""

@@ -33,6 +33,16 @@ class DatabaseUrl:
     path: str = ""
     _address: str = field(default="", repr=False)
 
+    @property
+    def place(self) -> str:
+        """What to call it before people: without a user, a password or any parameter."""
+        if self.is_sqlite:
+            return self.path
+        address, _, parameters = self._address.partition("?")
+        host = address.rpartition("@")[2].partition("/")[0]
+        # Where a password is not escaped as it must be, the host cannot be told from it.
+        return f"PostgreSQL at {host}" if host and "@" not in parameters else "PostgreSQL"
+
     def for_sqlalchemy(self) -> URL:
         """The address of a SQLite file as SQLAlchemy wants it."""
         return URL.create("sqlite+aiosqlite", database=self.path)

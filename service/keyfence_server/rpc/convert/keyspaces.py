@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import keyspace_pb2, keyspace_service_pb2
 from keyfence_server.application.apply_keyspace import KeyspaceDiff
@@ -27,7 +29,7 @@ from keyfence_server.domain.declarations import (
     ScopeDeclaration,
 )
 from keyfence_server.domain.errors import InvalidInput
-from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.keyspaces import BEFORE_STORED, Keyspace
 from keyfence_server.rpc.convert.checks import path_of
 from keyfence_server.rpc.convert.http_answers import http_from, http_of
 from keyfence_server.rpc.convert.limits import limits_from, limits_of
@@ -106,8 +108,8 @@ def keyspace_of(keyspace: Keyspace) -> keyspace_pb2.Keyspace:
         defaults=_defaults_of(declaration.defaults),
         max_lifetime=duration_of(declaration.max_lifetime),
         revision=keyspace.revision,
-        create_time=timestamp_of(keyspace.create_time),
-        update_time=timestamp_of(keyspace.update_time),
+        create_time=_time_of(keyspace.create_time),
+        update_time=_time_of(keyspace.update_time),
         previous_formats=map(_format_of, keyspace.previous_formats),
         accounts=_accounts_of(declaration.accounts),
         http=http_of(declaration.http),
@@ -159,6 +161,10 @@ def format_from(message: keyspace_pb2.KeyFormat) -> FormatDeclaration:
         shown=message.body.shown,
         templates_by_key_type=dict(message.templates_by_key_type),
     )
+
+
+def _time_of(time: datetime) -> Timestamp | None:
+    return None if time == BEFORE_STORED else timestamp_of(time)
 
 
 def _format_of(declared: FormatDeclaration) -> keyspace_pb2.KeyFormat:

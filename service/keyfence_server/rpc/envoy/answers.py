@@ -17,7 +17,6 @@ from keyfence_server.rpc.envoy.requests import IDENTITY_PREFIX
 
 # The generated modules come without types.
 CheckResponse: Any = external_auth_pb2.CheckResponse
-_HeaderValueOption: Any = base_pb2.HeaderValueOption
 _Struct: Any = struct_pb2.Struct
 
 _STALE: Final = f"{IDENTITY_PREFIX}stale"

@@ -16,9 +16,9 @@ from google.rpc import code_pb2
 
 from keyfence_server.application import staleness
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.checks import Checks, Question, Verdict, no_keyspace
+from keyfence_server.application.checks import Checks, Question, Verdict
 from keyfence_server.application.ports import Clock, FactSource, StoreUnavailable
-from keyfence_server.domain.errors import DomainError
+from keyfence_server.domain.errors import DomainError, NotFound
 from keyfence_server.domain.http_answers import Denial, HttpRules
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.checks import REASON_NUMBERS
@@ -90,7 +90,7 @@ class EnvoyAuthorization:
         caller.require_reach(route.keyspace)
         keyspace = await self._source.find_keyspace(route.keyspace)
         if keyspace is None:
-            raise no_keyspace(route.keyspace)
+            raise NotFound.keyspace(route.keyspace)
         headers = headers_of(http)
         presented = presented_in(headers, keyspace.http)
         question = Question(

@@ -695,10 +695,11 @@ class AsyncClient:
         validate_only: bool = False,
         if_revision: int = 0,
         timeout_seconds: float | None = None,
-    ) -> keyspaces.ApplyKeyspaceResponse:
+    ) -> results.AppliedKeyspace:
         """Makes a keyspace as declared, or changes it to that; says what changed.
 
         Args:
+            keyspace: the declaration.
             validate_only: only say what would change.
             if_revision: apply only if the keyspace's revision is still this one. Zero: in
                 any case.
@@ -710,18 +711,20 @@ class AsyncClient:
         request = keyspaces.ApplyKeyspaceRequest(
             keyspace=keyspace, validate_only=validate_only, if_revision=if_revision
         )
-        return await self._call(_rpcs.APPLY_KEYSPACE, request, timeout_seconds)
+        response = await self._call(_rpcs.APPLY_KEYSPACE, request, timeout_seconds)
+        return _convert.applied_keyspace(response)
 
     async def get_keyspace(
         self, name: str, *, timeout_seconds: float | None = None
-    ) -> keyspace_pb2.Keyspace:
-        """Reads a keyspace's declaration.
+    ) -> results.Keyspace:
+        """Reads a keyspace. Its `declaration` can be changed and applied again.
 
         Raises:
             NotFound: there is none, or the token may not know of it.
         """
         request = keyspaces.GetKeyspaceRequest(name=name)
-        return (await self._call(_rpcs.GET_KEYSPACE, request, timeout_seconds)).keyspace
+        response = await self._call(_rpcs.GET_KEYSPACE, request, timeout_seconds)
+        return _convert.keyspace(response.keyspace)
 
     def list_keyspaces(
         self,
@@ -729,13 +732,15 @@ class AsyncClient:
         page_size: int = 0,
         page_token: str = "",
         timeout_seconds: float | None = None,
-    ) -> AsyncListing[keyspace_pb2.Keyspace]:
+    ) -> AsyncListing[results.Keyspace]:
         """Lists the keyspaces that the token is bound to, by name. See `list_keys`."""
 
-        async def fetch(token: str) -> results.Page[keyspace_pb2.Keyspace]:
+        async def fetch(token: str) -> results.Page[results.Keyspace]:
             request = keyspaces.ListKeyspacesRequest(page_size=page_size, page_token=token)
             response = await self._call(_rpcs.LIST_KEYSPACES, request, timeout_seconds)
-            return results.Page(tuple(response.keyspaces), response.next_page_token)
+            return results.Page(
+                tuple(map(_convert.keyspace, response.keyspaces)), response.next_page_token
+            )
 
         return AsyncListing(fetch, page_token)
 

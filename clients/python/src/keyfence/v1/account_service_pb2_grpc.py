@@ -100,8 +100,8 @@ class AccountServiceServicer:
         is closed, an operator with `accounts:write`. A call that carries a credential is
         refused if that is not accepted, even where none is needed.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `REGISTRATION_CLOSED`, `EMAIL_TAKEN`,
-        `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
+        `EMAIL_TAKEN`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +144,7 @@ class AccountServiceServicer:
     def ListAccounts(self, request, context):
         """Lists accounts, oldest first. Pages stay stable while accounts are made and changed.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,8 +46,8 @@ class AccountServiceStub:
     is closed, an operator with `accounts:write`. A call that carries a credential is
     refused if that is not accepted, even where none is needed.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `REGISTRATION_CLOSED`, `EMAIL_TAKEN`,
-    `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
+    `EMAIL_TAKEN`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
     """
     LogIn: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.LogInRequest, _account_service_pb2.LogInResponse]
     """Begins a session. A credential that comes with the call is not looked at.
@@ -74,7 +74,7 @@ class AccountServiceStub:
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListAccountsRequest, _account_service_pb2.ListAccountsResponse]
     """Lists accounts, oldest first. Pages stay stable while accounts are made and changed.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`.
     """
     UpdateAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.UpdateAccountRequest, _account_service_pb2.UpdateAccountResponse]
     """Changes an account: its name, e-mail address or password; by an operator also its
@@ -116,8 +116,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     is closed, an operator with `accounts:write`. A call that carries a credential is
     refused if that is not accepted, even where none is needed.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `REGISTRATION_CLOSED`, `EMAIL_TAKEN`,
-    `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
+    `EMAIL_TAKEN`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
     """
     LogIn: _aio.UnaryUnaryMultiCallable[_account_service_pb2.LogInRequest, _account_service_pb2.LogInResponse]  # type: ignore[assignment]
     """Begins a session. A credential that comes with the call is not looked at.
@@ -144,7 +144,7 @@ class AccountServiceAsyncStub(AccountServiceStub):
     ListAccounts: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListAccountsRequest, _account_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
     """Lists accounts, oldest first. Pages stay stable while accounts are made and changed.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`.
     """
     UpdateAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.UpdateAccountRequest, _account_service_pb2.UpdateAccountResponse]  # type: ignore[assignment]
     """Changes an account: its name, e-mail address or password; by an operator also its
@@ -189,8 +189,8 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         is closed, an operator with `accounts:write`. A call that carries a credential is
         refused if that is not accepted, even where none is needed.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `REGISTRATION_CLOSED`, `EMAIL_TAKEN`,
-        `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
+        `EMAIL_TAKEN`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
         """
 
     @_abc_1.abstractmethod
@@ -241,7 +241,7 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_account_service_pb2.ListAccountsResponse, _abc.Awaitable[_account_service_pb2.ListAccountsResponse]]:
         """Lists accounts, oldest first. Pages stay stable while accounts are made and changed.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`.
         """
 
     @_abc_1.abstractmethod

@@ -59,7 +59,7 @@ class AuditServiceServicer:
         """Lists audit events. Operators see those of the keyspaces that their credential is
         bound to, an account's own credential sees those of its account.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class AuditServiceStub:
     """Lists audit events. Operators see those of the keyspaces that their credential is
     bound to, an account's own credential sees those of its account.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     VerifyAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditEventsRequest, _audit_service_pb2.VerifyAuditEventsResponse]
     """Goes along a part of the chain of all events, and says how far it holds. It tells
@@ -61,7 +61,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Lists audit events. Operators see those of the keyspaces that their credential is
     bound to, an account's own credential sees those of its account.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     VerifyAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditEventsRequest, _audit_service_pb2.VerifyAuditEventsResponse]  # type: ignore[assignment]
     """Goes along a part of the chain of all events, and says how far it holds. It tells
@@ -85,7 +85,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists audit events. Operators see those of the keyspaces that their credential is
         bound to, an account's own credential sees those of its account.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
 
     @_abc_1.abstractmethod

@@ -66,8 +66,8 @@ class AuthorizationServiceServicer:
     def Authenticate(self, request, context):
         """Says whose key it is, if it is anyone's.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `STORE_UNAVAILABLE`, `REVISION_NOT_REACHED`,
-        `RATE_LIMITS_UNAVAILABLE`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
+        `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

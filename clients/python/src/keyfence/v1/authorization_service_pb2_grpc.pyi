@@ -38,8 +38,8 @@ class AuthorizationServiceStub:
     Authenticate: _grpc.UnaryUnaryMultiCallable[_authorization_service_pb2.AuthenticateRequest, _authorization_service_pb2.AuthenticateResponse]
     """Says whose key it is, if it is anyone's.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `STORE_UNAVAILABLE`, `REVISION_NOT_REACHED`,
-    `RATE_LIMITS_UNAVAILABLE`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
+    `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.
     """
     CheckScope: _grpc.UnaryUnaryMultiCallable[_authorization_service_pb2.CheckScopeRequest, _authorization_service_pb2.CheckScopeResponse]
     """Says whether the key may do what needs all of `required_scopes`.
@@ -68,8 +68,8 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
     Authenticate: _aio.UnaryUnaryMultiCallable[_authorization_service_pb2.AuthenticateRequest, _authorization_service_pb2.AuthenticateResponse]  # type: ignore[assignment]
     """Says whose key it is, if it is anyone's.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `STORE_UNAVAILABLE`, `REVISION_NOT_REACHED`,
-    `RATE_LIMITS_UNAVAILABLE`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
+    `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.
     """
     CheckScope: _aio.UnaryUnaryMultiCallable[_authorization_service_pb2.CheckScopeRequest, _authorization_service_pb2.CheckScopeResponse]  # type: ignore[assignment]
     """Says whether the key may do what needs all of `required_scopes`.
@@ -101,8 +101,8 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_authorization_service_pb2.AuthenticateResponse, _abc.Awaitable[_authorization_service_pb2.AuthenticateResponse]]:
         """Says whose key it is, if it is anyone's.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `STORE_UNAVAILABLE`, `REVISION_NOT_REACHED`,
-        `RATE_LIMITS_UNAVAILABLE`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
+        `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.
         """
 
     @_abc_1.abstractmethod

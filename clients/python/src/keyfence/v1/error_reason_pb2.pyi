@@ -5,6 +5,10 @@ Why an RPC failed. Every error status of Keyfence carries exactly one
 `google.rpc.ErrorInfo` with domain "keyfence" and, as its reason, the name of a
 value below without the prefix `ERROR_REASON_`. A fault in a field also carries
 `google.rpc.BadRequest`, with one violation for each field.
+
+Every RPC can fail with `CREDENTIAL_REQUIRED`, `CREDENTIAL_REJECTED`, `SCOPE_REQUIRED`,
+`LIMIT_REACHED`, `STORE_UNAVAILABLE`, `SHUTTING_DOWN` and `INTERNAL`. What else it can fail
+with is listed at the RPC.
 """
 
 from google.protobuf import descriptor as _descriptor

@@ -83,8 +83,9 @@ class KeyServiceServicer:
     def CreateKey(self, request, context):
         """Makes a key. The plaintext is in this answer and nowhere else, ever.
 
-        Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `EXCEEDS_MAKER`,
-        `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `DELEGATION_TOO_DEEP`.
+        Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+        `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
+        of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,7 +94,7 @@ class KeyServiceServicer:
     def GetKey(self, request, context):
         """Reads a key's record.
 
-        Errors: `KEY_NOT_FOUND`.
+        Errors: `KEY_NOT_FOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,7 +103,8 @@ class KeyServiceServicer:
     def ListKeys(self, request, context):
         """Lists keys, oldest first. Pages stay stable while keys are made and changed.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+        `KEY_TYPE_MAY_NOT_MANAGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,7 +114,7 @@ class KeyServiceServicer:
         """Changes a key's record: name, scopes, state, expiry, addresses or labels.
 
         Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-        `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`.
+        `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +123,7 @@ class KeyServiceServicer:
     def GetKeyUsage(self, request, context):
         """Says how often a key was used on each day.
 
-        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`.
+        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +133,7 @@ class KeyServiceServicer:
         """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
         Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`.
+        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +143,7 @@ class KeyServiceServicer:
         """Revokes a key, and with it every key that was delegated from it. Final. Once this
         has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 
-        Errors: `KEY_NOT_FOUND`, `LAST_OPERATOR`.
+        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

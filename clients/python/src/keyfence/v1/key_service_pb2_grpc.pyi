@@ -39,41 +39,43 @@ class KeyServiceStub:
     CreateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]
     """Makes a key. The plaintext is in this answer and nowhere else, ever.
 
-    Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `EXCEEDS_MAKER`,
-    `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `DELEGATION_TOO_DEEP`.
+    Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+    `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
+    of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
     """
     GetKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _key_service_pb2.GetKeyResponse]
     """Reads a key's record.
 
-    Errors: `KEY_NOT_FOUND`.
+    Errors: `KEY_NOT_FOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]
     """Lists keys, oldest first. Pages stay stable while keys are made and changed.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+    `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _key_service_pb2.UpdateKeyResponse]
     """Changes a key's record: name, scopes, state, expiry, addresses or labels.
 
     Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-    `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`.
+    `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     GetKeyUsage: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyUsageRequest, _key_service_pb2.GetKeyUsageResponse]
     """Says how often a key was used on each day.
 
-    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`.
+    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
     """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
     Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`.
+    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]
     """Revokes a key, and with it every key that was delegated from it. Final. Once this
     has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 
-    Errors: `KEY_NOT_FOUND`, `LAST_OPERATOR`.
+    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
 
 @_typing.type_check_only
@@ -87,41 +89,43 @@ class KeyServiceAsyncStub(KeyServiceStub):
     CreateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Makes a key. The plaintext is in this answer and nowhere else, ever.
 
-    Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `EXCEEDS_MAKER`,
-    `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `DELEGATION_TOO_DEEP`.
+    Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+    `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
+    of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
     """
     GetKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _key_service_pb2.GetKeyResponse]  # type: ignore[assignment]
     """Reads a key's record.
 
-    Errors: `KEY_NOT_FOUND`.
+    Errors: `KEY_NOT_FOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]  # type: ignore[assignment]
     """Lists keys, oldest first. Pages stay stable while keys are made and changed.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+    `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     UpdateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _key_service_pb2.UpdateKeyResponse]  # type: ignore[assignment]
     """Changes a key's record: name, scopes, state, expiry, addresses or labels.
 
     Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-    `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`.
+    `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     GetKeyUsage: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyUsageRequest, _key_service_pb2.GetKeyUsageResponse]  # type: ignore[assignment]
     """Says how often a key was used on each day.
 
-    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`.
+    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
     Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`.
+    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Revokes a key, and with it every key that was delegated from it. Final. Once this
     has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 
-    Errors: `KEY_NOT_FOUND`, `LAST_OPERATOR`.
+    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
     """
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -138,8 +142,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.CreateKeyResponse, _abc.Awaitable[_key_service_pb2.CreateKeyResponse]]:
         """Makes a key. The plaintext is in this answer and nowhere else, ever.
 
-        Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `EXCEEDS_MAKER`,
-        `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `DELEGATION_TOO_DEEP`.
+        Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+        `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
+        of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
         """
 
     @_abc_1.abstractmethod
@@ -150,7 +155,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.GetKeyResponse, _abc.Awaitable[_key_service_pb2.GetKeyResponse]]:
         """Reads a key's record.
 
-        Errors: `KEY_NOT_FOUND`.
+        Errors: `KEY_NOT_FOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
 
     @_abc_1.abstractmethod
@@ -161,7 +166,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.ListKeysResponse, _abc.Awaitable[_key_service_pb2.ListKeysResponse]]:
         """Lists keys, oldest first. Pages stay stable while keys are made and changed.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+        `KEY_TYPE_MAY_NOT_MANAGE`.
         """
 
     @_abc_1.abstractmethod
@@ -173,7 +179,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes a key's record: name, scopes, state, expiry, addresses or labels.
 
         Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-        `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`.
+        `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
 
     @_abc_1.abstractmethod
@@ -184,7 +190,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.GetKeyUsageResponse, _abc.Awaitable[_key_service_pb2.GetKeyUsageResponse]]:
         """Says how often a key was used on each day.
 
-        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`.
+        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
 
     @_abc_1.abstractmethod
@@ -196,7 +202,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
         Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`.
+        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
 
     @_abc_1.abstractmethod
@@ -208,7 +214,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Revokes a key, and with it every key that was delegated from it. Final. Once this
         has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 
-        Errors: `KEY_NOT_FOUND`, `LAST_OPERATOR`.
+        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
         """
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

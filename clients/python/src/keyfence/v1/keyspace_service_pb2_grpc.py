@@ -65,7 +65,8 @@ class KeyspaceServiceServicer:
         """Makes a keyspace as declared, or changes it to that. Applying the same declaration
         again changes nothing.
 
-        Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`.
+        Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`,
+        `KEYSPACE_NOT_BOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +75,7 @@ class KeyspaceServiceServicer:
     def GetKeyspace(self, request, context):
         """Reads a keyspace's declaration.
 
-        Errors: `KEYSPACE_NOT_FOUND`.
+        Errors: `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,7 +93,7 @@ class KeyspaceServiceServicer:
     def ExplainScope(self, request, context):
         """Says what a scope implies and what implies it, and by which path.
 
-        Errors: `KEYSPACE_NOT_FOUND`, `UNKNOWN_SCOPE`.
+        Errors: `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `UNKNOWN_SCOPE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

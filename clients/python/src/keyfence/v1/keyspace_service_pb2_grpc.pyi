@@ -37,12 +37,13 @@ class KeyspaceServiceStub:
     """Makes a keyspace as declared, or changes it to that. Applying the same declaration
     again changes nothing.
 
-    Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`.
+    Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`,
+    `KEYSPACE_NOT_BOUND`.
     """
     GetKeyspace: _grpc.UnaryUnaryMultiCallable[_keyspace_service_pb2.GetKeyspaceRequest, _keyspace_service_pb2.GetKeyspaceResponse]
     """Reads a keyspace's declaration.
 
-    Errors: `KEYSPACE_NOT_FOUND`.
+    Errors: `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`.
     """
     ListKeyspaces: _grpc.UnaryUnaryMultiCallable[_keyspace_service_pb2.ListKeyspacesRequest, _keyspace_service_pb2.ListKeyspacesResponse]
     """Lists the keyspaces that the caller's credential is bound to, by name.
@@ -52,7 +53,7 @@ class KeyspaceServiceStub:
     ExplainScope: _grpc.UnaryUnaryMultiCallable[_keyspace_service_pb2.ExplainScopeRequest, _keyspace_service_pb2.ExplainScopeResponse]
     """Says what a scope implies and what implies it, and by which path.
 
-    Errors: `KEYSPACE_NOT_FOUND`, `UNKNOWN_SCOPE`.
+    Errors: `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `UNKNOWN_SCOPE`.
     """
 
 @_typing.type_check_only
@@ -64,12 +65,13 @@ class KeyspaceServiceAsyncStub(KeyspaceServiceStub):
     """Makes a keyspace as declared, or changes it to that. Applying the same declaration
     again changes nothing.
 
-    Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`.
+    Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`,
+    `KEYSPACE_NOT_BOUND`.
     """
     GetKeyspace: _aio.UnaryUnaryMultiCallable[_keyspace_service_pb2.GetKeyspaceRequest, _keyspace_service_pb2.GetKeyspaceResponse]  # type: ignore[assignment]
     """Reads a keyspace's declaration.
 
-    Errors: `KEYSPACE_NOT_FOUND`.
+    Errors: `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`.
     """
     ListKeyspaces: _aio.UnaryUnaryMultiCallable[_keyspace_service_pb2.ListKeyspacesRequest, _keyspace_service_pb2.ListKeyspacesResponse]  # type: ignore[assignment]
     """Lists the keyspaces that the caller's credential is bound to, by name.
@@ -79,7 +81,7 @@ class KeyspaceServiceAsyncStub(KeyspaceServiceStub):
     ExplainScope: _aio.UnaryUnaryMultiCallable[_keyspace_service_pb2.ExplainScopeRequest, _keyspace_service_pb2.ExplainScopeResponse]  # type: ignore[assignment]
     """Says what a scope implies and what implies it, and by which path.
 
-    Errors: `KEYSPACE_NOT_FOUND`, `UNKNOWN_SCOPE`.
+    Errors: `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `UNKNOWN_SCOPE`.
     """
 
 class KeyspaceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -94,7 +96,8 @@ class KeyspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a keyspace as declared, or changes it to that. Applying the same declaration
         again changes nothing.
 
-        Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`.
+        Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`,
+        `KEYSPACE_NOT_BOUND`.
         """
 
     @_abc_1.abstractmethod
@@ -105,7 +108,7 @@ class KeyspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_keyspace_service_pb2.GetKeyspaceResponse, _abc.Awaitable[_keyspace_service_pb2.GetKeyspaceResponse]]:
         """Reads a keyspace's declaration.
 
-        Errors: `KEYSPACE_NOT_FOUND`.
+        Errors: `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`.
         """
 
     @_abc_1.abstractmethod
@@ -127,7 +130,7 @@ class KeyspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_keyspace_service_pb2.ExplainScopeResponse, _abc.Awaitable[_keyspace_service_pb2.ExplainScopeResponse]]:
         """Says what a scope implies and what implies it, and by which path.
 
-        Errors: `KEYSPACE_NOT_FOUND`, `UNKNOWN_SCOPE`.
+        Errors: `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `UNKNOWN_SCOPE`.
         """
 
 def add_KeyspaceServiceServicer_to_server(servicer: KeyspaceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

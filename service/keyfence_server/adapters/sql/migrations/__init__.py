@@ -130,7 +130,8 @@ def _refuse_newer(current: str | None) -> None:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    # Alembic reads a "%" as the beginning of another option's name.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config
 
 

@@ -1,0 +1,80 @@
+"""The first start of a server on a store: its credential, its keyspaces, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from keyfence_server.application.apply_keyspace import ApplyKeyspace
+from keyfence_server.application.first_start import FirstStart
+from keyfence_server.application.ports import Clock, FactSource, SetUp
+from keyfence_server.backs import FirstStartReport
+from keyfence_server.config import Settings
+from keyfence_server.domain.secrets import Peppers, Plaintext
+from keyfence_server.domain.verdicts import Reason
+from keyfence_server.provisioning import ROOT_KEY_FILE, first_keyspaces, make_root_credential
+
+_PASSING: Final = frozenset({Reason.OK, Reason.ADDRESS_NOT_ALLOWED})
+
+_log = structlog.get_logger("keyfence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStartOfServer:
+    """Makes the first credential and applies the first keyspaces, until that is done once.
+
+    One that was cut off is taken up again where it stopped: all that it does can be done
+    twice, and only then is it over.
+    """
+
+    settings: Settings
+    set_up: SetUp
+    source: FactSource
+    peppers: Peppers
+    first_start: FirstStart
+    apply_keyspace: ApplyKeyspace
+    given_root: Plaintext | None
+    clock: Clock
+
+    async def run(self) -> FirstStartReport | None:
+        """Does what is left to do, and tells what has been done, if it was done here."""
+        if await self.set_up.is_first_start_over():
+            await self._warn_of_an_ignored_credential()
+            return None
+        # Whatever can be wrong with the files is found before anything is made.
+        declarations = first_keyspaces(self.settings)
+        is_ours = await self._make_root()
+        applied = [await self.apply_keyspace.apply_unasked(one) for one in declarations]
+        await self.set_up.end_first_start()
+        if not is_ours:
+            await self._warn_of_an_ignored_credential()
+            return None
+        return FirstStartReport(
+            root_key_file=None if self.given_root else self.settings.data_dir / ROOT_KEY_FILE,
+            keyspaces=tuple(done.value.keyspace for done in applied),
+        )
+
+    async def _make_root(self) -> bool:
+        """Whether the credential that was given, or made here, is the store's first one."""
+        if self.given_root is not None:
+            return await self.first_start.make_root(self.given_root)
+        made = make_root_credential(self.settings)
+        is_ours = await self.first_start.make_root(made.credential)
+        if not is_ours and made.is_new:
+            # Another server on this store was faster. This file would open nothing.
+            made.file.unlink()
+        return is_ours
+
+    async def _warn_of_an_ignored_credential(self) -> None:
+        if self.given_root is None:
+            return
+        facts = await self.source.find_facts(self.peppers.candidates(self.given_root.reveal()))
+        # Nobody presents it from anywhere here.
+        now = self.clock.timestamp()
+        if facts is None or facts.reason_at(now, None) not in _PASSING:
+            _log.warning(
+                "KEYFENCE_ROOT_KEY is ignored, and does not pass: the store has had a first "
+                "credential already; unset it"
+            )
