@@ -37,6 +37,7 @@ from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
 from keyfence_server.rpc.envoy.service import EnvoyAuthorization
 from keyfence_server.rpc.gate import Gate
+from keyfence_server.rpc.misplaced_keys import MisplacedKeys
 from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
 from keyfence_server.rpc.pipeline import Pipeline, Service
 from keyfence_server.rpc.replication import ReplicationService
@@ -166,7 +167,8 @@ async def _start(
     await back.membership.start(resources)
     _write_behind(back.notes, settings.usage_flush_seconds, resources)
     callers = Callers(presented, clock, back.sessions, notes=back.notes)
-    pipeline = Pipeline(callers, gate, rpc_stats, tracing, settings.origins())
+    misplaced_keys = MisplacedKeys(back.membership.source.recogniser)
+    pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
         {

@@ -19,7 +19,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from keyfence_server.rpc.tracing import SpanPerCall
-from support.serving import METHODS, Served, path_of, read_metrics
+from keyfence_server.telemetry import logs
+from support.serving import METHODS, PASSWORD, Served, path_of, read_metrics
 
 OPEN: Final = (
     "/grpc.health.v1.Health/Check",
@@ -134,10 +135,23 @@ async def test_random_messages_are_never_a_fault_of_ours(
     assert CANARY not in log.getvalue()
 
 
+@pytest.fixture(params=["redacted", "as it is"])
+def sink(
+    request: pytest.FixtureRequest, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> io.StringIO:
+    """Everything that is logged: as it is written, and as it would be without a redaction that
+    catches what nobody should have logged."""
+    if request.param == "as it is":
+        monkeypatch.setattr(logs, "redact_event", lambda _logger, _method, event: event)
+        logs.configure_logs(logs.LogFormat.JSON, logs.LogLevel.DEBUG, log)
+    return log
+
+
 async def test_a_key_shows_in_no_sink(
-    serve: Any, log: io.StringIO, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    serve: Any, sink: io.StringIO, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Logs, metrics, traces and the database's files are searched for the real secrets."""
+    """Logs, metrics, traces, errors and the database's files are searched for the real
+    secrets."""
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -145,48 +159,57 @@ async def test_a_key_shows_in_no_sink(
         metrics_listen="127.0.0.1:0", tracing=SpanPerCall(provider.get_tracer("tests"))
     )
     client = served.client
-    await client.apply()
+    await client.apply(accounts={"registration": "REGISTRATION_OPEN"})
+    await client.register()
+    token = await client.log_in()
     made = await client.make_key(scopes=["vps:write"])
     rotated = await client.call("RotateKey", key_id=made.key.key_id)
-    secrets = [made.api_key, rotated.api_key, client.root]
-    for secret in secrets:
+    keys = [made.api_key, rotated.api_key, client.root]
+    said = []
+    for secret in [*keys, token]:
         await client.call("Authenticate", api_key=secret)
-        scope = "keys:read" if secret == client.root else "vps:read"
-        await client.call("CheckScope", api_key=secret, required_scopes=[scope])
-        # In every place where it does not belong.
-        for misplaced in (
-            {"rpc": "GetKey", "key_id": secret},
-            {"rpc": "RevokeKey", "key_id": secret},
-            {"rpc": "GetKeyspace", "name": secret},
-            {"rpc": "CheckScope", "api_key": secret, "required_scopes": [secret]},
-            {"rpc": "Authenticate", "api_key": secret, "keyspace": secret},
-            {"rpc": "Authenticate", "api_key": secret, "client_address": secret},
-        ):
-            await client.refusal(misplaced.pop("rpc"), **misplaced)
         await client.refusal("WhoAmI", credential=secret[:-1])
-        misplaced_id = [("x-request-id", secret)]
-        await client.refusal("WhoAmI", credential=None, metadata=misplaced_id)
-        await client.call("RevokeKey", key_id=rotated.key.key_id, metadata=misplaced_id)
+        # In every place where it does not belong.
+        for rpc, fields in (
+            ("GetKey", {"key_id": secret}),
+            ("RevokeKey", {"key_id": secret}),
+            ("RevokeKey", {"key_id": made.key.key_id, "comment": secret * 3}),
+            ("GetKeyspace", {"name": secret}),
+            ("CheckScope", {"api_key": secret, "required_scopes": [secret], "keyspace": "demo"}),
+            ("Authenticate", {"api_key": secret, "keyspace": secret}),
+            ("Authenticate", {"api_key": secret, "client_address": secret}),
+            ("LogIn", {"keyspace": "demo", "email": secret, "password": secret}),
+        ):
+            said.append(await client.refusal(rpc, **fields))
+        sent = [("x-request-id", secret[-64:])]
+        said.append(await client.refusal("WhoAmI", credential=None, metadata=sent))
+        said.append(await client.refusal("GetKey", key_id="key_0", metadata=sent))
+        await client.call("RevokeKey", key_id=rotated.key.key_id, metadata=sent)
     metrics = read_metrics(served)
     await served.server.stop()
     output = capfd.readouterr()
     text = "".join(
         [
-            log.getvalue(),
+            sink.getvalue(),
             metrics,
             output.out,
             output.err,
+            *map(str, said),
             *(span.to_json() for span in spans.get_finished_spans()),
         ]
     )
+    assert "credential rejected" in text
     assert len(spans.get_finished_spans()) > 20
     # The body without its shown start and its checksum, and the whole in the database.
-    for secret in secrets:
+    for secret in [*keys, token, PASSWORD]:
         assert secret[-20:] not in text
+        assert secret[-30:-10] not in text
     stored = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("keyfence.db*"))
     assert made.key.key_id.encode() in stored
-    assert not [secret for secret in secrets if secret.encode() in stored]
     with sqlite3.connect(tmp_path / "data" / "keyfence.db") as database:
         dump = "\n".join(database.iterdump())
     database.close()
-    assert not [secret for secret in secrets if secret in dump]
+    for secret in [*keys, token, PASSWORD]:
+        assert secret.encode() not in stored
+        assert secret not in dump
+        assert secret[-20:].encode() not in stored

@@ -32,6 +32,7 @@ from keyfence_server.domain.formats import (
 )
 from keyfence_server.domain.http_answers import HttpRules, compile_http, http_problems
 from keyfence_server.domain.limits import rate_problem
+from keyfence_server.domain.redaction import begins_like_an_id
 from keyfence_server.domain.scopes import NAME_RULE, is_scope_name, is_scope_part
 
 MAX_SCOPES: Final = 10_000
@@ -192,8 +193,19 @@ def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:
 
 
 def _require_presentable(forms: Mapping[tuple[str, str], KeyForm]) -> None:
-    """Refuses keys that would be too long to be looked at when they are presented."""
+    """Refuses keys that would be too long to be looked at when they are presented, or that
+    would be taken for ids, which are shown to anybody."""
     for (key_type, environment), form in forms.items():
+        if begins_like_an_id(form.prefix):
+            raise InvalidDeclaration(
+                [
+                    Problem(
+                        "format.template",
+                        f'a key of type "{key_type}" and environment "{environment}" would begin '
+                        "as ids do; put something else first",
+                    )
+                ]
+            )
         if form.total_length() > MAX_KEY_LENGTH:
             raise InvalidDeclaration(
                 [

@@ -1,6 +1,6 @@
 """What every call goes through, put together once for each RPC when the server starts.
 
-    slot -> credential -> scope -> decode -> handler -> encode -> count
+    slot -> credential -> scope -> decode -> misplaced keys -> handler -> encode -> count
 
 gRPC's interceptors would do the same in layers, each with its own coroutine, around
 calls whose own work is a few microseconds. So here each RPC becomes one coroutine,
@@ -33,6 +33,7 @@ from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc import request_ids
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.log_limit import LogLimit
+from keyfence_server.rpc.misplaced_keys import MisplacedKeys, has_open_texts
 from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.stats import MethodStats, RpcStats
 from keyfence_server.rpc.status import UNDECODABLE, Failure, failure_of, internal_failure
@@ -152,10 +153,12 @@ class Pipeline:
         callers: Callers,
         gate: Gate,
         stats: RpcStats,
+        misplaced_keys: MisplacedKeys,
         tracing: Tracing | None = None,
         origins: Origins | None = None,
     ) -> None:
         self._callers = callers
+        self._misplaced_keys = misplaced_keys
         self._origins = origins or Origins()
         self._gate = gate
         self._stats = stats
@@ -201,7 +204,7 @@ class Pipeline:
             requirement,
             stats,
             failures,
-            needs_fresh_caller=method.name not in service.checks,
+            is_check=method.name in service.checks,
         )
         return grpc.unary_unary_rpc_method_handler(
             self._tracing.traced(name, run) if self._tracing is not None else run
@@ -266,7 +269,7 @@ class Pipeline:
         stats: MethodStats,
         failures: _Failures,
         *,
-        needs_fresh_caller: bool,
+        is_check: bool,
     ) -> RawHandler:
         authorize = _authorizer(requirement, name)
         # A mutation is told its request id in any case, is audited and logged under it.
@@ -280,6 +283,9 @@ class Pipeline:
         recall = self._callers.recall
         gate = self._gate
         succeeded = stats.succeeded
+        # Of what a check says nothing is kept, and it has its key in a field for keys.
+        is_looked_through = not is_check and has_open_texts(method.input_type)
+        refuse_misplaced = self._misplaced_keys.refuse
 
         async def run(raw: bytes, context: Context) -> bytes:
             caller: Caller
@@ -311,10 +317,12 @@ class Pipeline:
                         if not mutates:
                             request_id = request_ids.find_request_id(metadata)
                         caller = await identify(credential, request_id=request_id, peer=peer)
-                    if needs_fresh_caller:
+                    if not is_check:
                         _require_fresh()
                 authorize(caller)
                 request = decode(raw)
+                if is_looked_through:
+                    await refuse_misplaced(request)
                 answer = fast(request, caller)
                 if answer is None:
                     if caller.request_id is None:
