@@ -191,6 +191,59 @@ class TestLogs:
         assert line["request_id"] == refusal.request_id
         assert "MALFORMED" not in str(refusal)
 
+    @pytest.mark.parametrize(
+        ("rpc", "fields", "reason"),
+        [
+            ("GetKey", {"key_id": "key_canary"}, "KEY_NOT_FOUND"),
+            ("CreateKey", {"keyspace": "canary", "account_id": "a"}, "KEYSPACE_NOT_FOUND"),
+            ("CreateKey", {"keyspace": "demo", "account_id": "canary!"}, "INVALID_FIELD"),
+            ("CreateKey", {"keyspace": "system", "account_id": "canary"}, "SCOPE_REQUIRED"),
+        ],
+    )
+    async def test_a_call_that_is_refused_is_logged_with_who_and_why_and_never_with_what(
+        self, served: Served, log: io.StringIO, rpc: str, fields: dict[str, str], reason: str
+    ) -> None:
+        credential = served.client.root
+        if reason == "SCOPE_REQUIRED":
+            credential = await served.client.make_operator("keys:read")
+        me = await served.client.call("WhoAmI", credential=credential)
+        refusal = await served.client.refusal(rpc, credential=credential, **fields)
+        line = json.loads(log.getvalue().splitlines()[-1])
+        assert refusal.reason == line["reason"] == reason
+        assert (line["event"], line["level"]) == ("refused", "info")
+        assert line["method"].endswith(f"/{rpc}")
+        assert line["request_id"] == refusal.request_id
+        assert line["caller_key_id"] == me.principal.key_id
+        assert "canary" not in str(line)
+
+    async def test_refused_calls_neither_fill_the_log_nor_hide_rejected_credentials(
+        self, served: Served, log: io.StringIO
+    ) -> None:
+        calls = [served.client.refusal("GetKey", key_id=f"key_{n}") for n in range(300)]
+        calls.append(served.client.refusal("WhoAmI", credential="x"))
+        await asyncio.gather(*calls)
+        events = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
+        assert 0 < events.count("refused") < 100
+        assert "credential rejected" in events
+
+    async def test_only_what_has_changed_something_is_logged_as_done(
+        self, served: Served, log: io.StringIO
+    ) -> None:
+        """A dry run has not, and neither has what was so already."""
+        made = await served.client.make_key()
+
+        async def is_done(rpc: str, **fields: Any) -> bool:
+            before = len(log.getvalue())
+            await served.client.call(rpc, **fields)
+            return '"done"' in log.getvalue()[before:]
+
+        other = {"name": "other"}
+        assert not await is_done("ApplyKeyspace", keyspace=other, validate_only=True)
+        assert await is_done("ApplyKeyspace", keyspace=other)
+        assert not await is_done("ApplyKeyspace", keyspace=other)
+        assert await is_done("RevokeKey", key_id=made.key.key_id)
+        assert not await is_done("RevokeKey", key_id=made.key.key_id)
+
     async def test_rejected_credentials_do_not_fill_the_log(
         self, served: Served, log: io.StringIO
     ) -> None:

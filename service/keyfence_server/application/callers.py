@@ -429,6 +429,26 @@ class Callers:
             self._notes.called(found.key_id, peer)
         return caller
 
+    def note_forbidden(self, caller: Caller, reason: str, method: str, request_id: str) -> None:
+        """Notes for the audit log that a caller may not do what it asked for. Callers without
+        a credential are not noted: there is nobody to look for.
+
+        Args:
+            reason: the name of an `ErrorReason`.
+            method: the RPC's full name.
+        """
+        if self._notes is not None and caller.credential_id is not None:
+            keyspace, account_id = caller.own or Owner(SYSTEM, _account_of_operator(caller))
+            self._notes.forbidden(
+                reason,
+                keyspace,
+                account_id=account_id,
+                actor_id=caller.credential_id,
+                method=method,
+                address=caller.peer(),
+                request_id=request_id,
+            )
+
     async def _note_denied(
         self,
         reason: Reason,
@@ -450,6 +470,10 @@ class Callers:
             address=peer(),
             request_id=request_id,
         )
+
+
+def _account_of_operator(caller: Caller) -> str:
+    return caller.facts.key.account_id if isinstance(caller, Operator) else ""
 
 
 def _rejection(reason: Reason) -> DomainError:

@@ -1,7 +1,7 @@
-"""Attempts that failed: who tried to use what, and was denied.
+"""Attempts that failed: who tried to use what, or to do what, and was denied.
 
 Anyone can cause them, and as many as they like. So they are put together: those of one
-minute that are alike in keyspace, reason, key and address are one event with a count. Of
+minute that are alike in keyspace, reason, key, RPC and address are one event with a count. Of
 different ones only so many a minute are told apart; the others are counted together by
 keyspace and reason. Nobody can fill the memory or the audit log with them, and none goes
 uncounted.
@@ -16,19 +16,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from keyfence_server.application.ports import AuditEvent, Clock
+from keyfence_server.application.ports import AuditEvent, Clock, CredentialId
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.identifiers import new_event_id
 from keyfence_server.domain.verdicts import Reason
 
 ACTION: Final = "check.denied"
 LOG_IN_ACTION: Final = "account.log_in_denied"
+CALL_ACTION: Final = "call.denied"
 
 _SECONDS_A_MINUTE: Final = 60
 
 
 class _Kind(NamedTuple):
-    """What attempts are put together by."""
+    """What attempts are put together by.
+
+    Attributes:
+        actor_id: the caller's credential, where that passed and was not enough.
+        method: the RPC that it was not enough for.
+    """
 
     minute: int
     keyspace: str
@@ -37,6 +43,12 @@ class _Kind(NamedTuple):
     account_id: str
     subject: str
     address: str
+    actor_id: CredentialId | None = None
+    method: str = ""
+
+    def without_particulars(self) -> _Kind:
+        """What is left to tell apart when there are too many kinds."""
+        return _Kind(self.minute, self.keyspace, self.action, self.reason, "", "", "")
 
 
 @dataclass(slots=True)
@@ -93,7 +105,18 @@ class FailedAttempts:
         """
         account_id = facts.key.account_id if facts else ""
         subject = facts.key_id if facts else display_prefix
-        self._count(ACTION, keyspace, reason.name, account_id, subject, address, request_id)
+        self._count(
+            _Kind(
+                self._this_minute(),
+                keyspace,
+                ACTION,
+                reason.name,
+                account_id,
+                subject=subject,
+                address=address,
+            ),
+            request_id,
+        )
 
     def note_log_in(
         self, reason: str, keyspace: str, account_id: str, address: str, request_id: str | None
@@ -105,27 +128,62 @@ class FailedAttempts:
             account_id: empty, if no account has the address that they gave. The address
                 itself is not kept: it may be a password that was put in the wrong place.
         """
-        self._count(LOG_IN_ACTION, keyspace, reason, account_id, account_id, address, request_id)
+        self._count(
+            _Kind(
+                self._this_minute(),
+                keyspace,
+                LOG_IN_ACTION,
+                reason,
+                account_id,
+                subject=account_id,
+                address=address,
+            ),
+            request_id,
+        )
 
-    def _count(
+    def note_call(
         self,
-        action: str,
-        keyspace: str,
         reason: str,
+        keyspace: str,
         account_id: str,
-        subject: str,
+        actor_id: CredentialId,
+        method: str,
         address: str,
-        request_id: str | None,
+        request_id: str,
     ) -> None:
+        """Notes a caller whose credential passed and did not suffice for what it asked.
+
+        Args:
+            reason: the error that it got.
+            keyspace: the credential's own, as the account is.
+            method: the RPC's full name.
+        """
+        self._count(
+            _Kind(
+                self._this_minute(),
+                keyspace,
+                CALL_ACTION,
+                reason,
+                account_id,
+                subject=actor_id,
+                address=address,
+                actor_id=actor_id,
+                method=method,
+            ),
+            request_id,
+        )
+
+    def _this_minute(self) -> int:
+        return int(self._clock.timestamp() // _SECONDS_A_MINUTE)
+
+    def _count(self, kind: _Kind, request_id: str | None) -> None:
         self.noted += 1
         now = self._clock.timestamp()
-        minute = int(now // _SECONDS_A_MINUTE)
-        if minute != self._minute:
-            self._minute, self._kinds = minute, 0
-        kind = _Kind(minute, keyspace, action, reason, account_id, subject, address)
+        if kind.minute != self._minute:
+            self._minute, self._kinds = kind.minute, 0
         tally = self._tallies.get(kind)
         if tally is None and self._kinds >= self._most_kinds:
-            kind = _Kind(minute, keyspace, action, reason, "", "", "")
+            kind = kind.without_particulars()
             tally = self._tallies.get(kind)
         if tally is None:
             self._kinds += 1
@@ -140,7 +198,7 @@ class FailedAttempts:
         Args:
             unfinished: of this minute, too.
         """
-        minute = int(self._clock.timestamp() // _SECONDS_A_MINUTE)
+        minute = self._this_minute()
         due = [kind for kind in self._tallies if unfinished or kind.minute != minute]
         return [_event(kind, self._tallies.pop(kind)) for kind in due]
 
@@ -148,6 +206,8 @@ class FailedAttempts:
 def _event(kind: _Kind, tally: _Tally) -> AuditEvent:
     last = datetime.fromtimestamp(tally.last, UTC)
     details: dict[str, object] = {"reason": kind.reason, "count": tally.count}
+    if kind.method:
+        details["method"] = kind.method
     if kind.address:
         details["address"] = kind.address
     if tally.count > 1:
@@ -156,7 +216,7 @@ def _event(kind: _Kind, tally: _Tally) -> AuditEvent:
         event_id=new_event_id(last),
         time=last,
         action=kind.action,
-        actor_key_id=None,
+        actor_key_id=kind.actor_id,
         keyspace=kind.keyspace,
         account_id=kind.account_id or None,
         subject=kind.subject,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import (
@@ -24,6 +25,13 @@ from keyfence_server.application.ports import (
 )
 
 T = TypeVar("T")
+
+_committed: Final[ContextVar[bool]] = ContextVar("committed", default=False)
+
+
+def has_committed() -> bool:
+    """Whether the call under way has changed anything. Each runs in a context of its own."""
+    return _committed.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +92,19 @@ class Mutations:
         async def as_reread(transaction: Transaction) -> Effect[T]:
             return await work(transaction, await caller.reread(transaction, self._clock))
 
-        return await self.run_unasked(as_reread)
+        done, changed = await self._run_to_its_end(as_reread)
+        if changed:
+            _committed.set(True)
+        return done
 
     async def run_unasked(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
+        done, _ = await self._run_to_its_end(work)
+        return done
+
+    async def _run_to_its_end(
+        self, work: Callable[[Transaction], Awaitable[Effect[T]]]
+    ) -> tuple[Done[T], bool]:
         # The task is not the caller's to cancel: a commit whose fence is never waited
         # for would leave caches answering from before it.
         task = asyncio.create_task(self._carry_out(work))
@@ -95,7 +112,10 @@ class Mutations:
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
-    async def _carry_out(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
+    async def _carry_out(
+        self, work: Callable[[Transaction], Awaitable[Effect[T]]]
+    ) -> tuple[Done[T], bool]:
+        """What the use case answers, and whether anything was changed."""
         committed: int | None = None
         try:
             async with self._store.transaction() as transaction:
@@ -109,7 +129,7 @@ class Mutations:
                 await self._fence.wait(committed, effect.changes)
         if committed is None:
             await self._fence.settle(found_at)
-        return Done(effect.value, committed or found_at)
+        return Done(effect.value, committed or found_at), committed is not None
 
     async def _commit(self, transaction: Transaction, effect: Effect[T]) -> int:
         if effect.event is None:

@@ -15,7 +15,13 @@ from typing import Final
 import structlog
 
 from keyfence_server.application.failed_attempts import FailedAttempts
-from keyfence_server.application.ports import AuditEvent, Clock, NoteStore, StoreUnavailable
+from keyfence_server.application.ports import (
+    AuditEvent,
+    Clock,
+    CredentialId,
+    NoteStore,
+    StoreUnavailable,
+)
 from keyfence_server.application.usage import Uses
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyId
@@ -84,6 +90,20 @@ class WriteBehind:
     ) -> None:
         """Notes somebody who could not log in."""
         self.attempts.note_log_in(reason, keyspace, account_id, address, request_id)
+
+    def forbidden(
+        self,
+        reason: str,
+        keyspace: str,
+        *,
+        account_id: str,
+        actor_id: CredentialId,
+        method: str,
+        address: str,
+        request_id: str,
+    ) -> None:
+        """Notes a caller who is known and asked for what it may not do."""
+        self.attempts.note_call(reason, keyspace, account_id, actor_id, method, address, request_id)
 
     async def keep(self, interval_seconds: float) -> None:
         """Writes down at every interval, until it is cancelled."""

@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError, Message
 
 from keyfence._holder.dial import LET_IN
 from keyfence.v1 import options_pb2
-from keyfence_server.application import staleness
+from keyfence_server.application import mutations, staleness
 from keyfence_server.application.callers import Anonymous, Caller, Callers, Operator
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
@@ -50,6 +50,7 @@ _ACCESS_WITHOUT_SCOPE: Final = (options_pb2.ACCESS_ANY_CREDENTIAL, options_pb2.A
 _LET_IN: Final = ((LET_IN, "yes"),)
 _BEARER: Final = "bearer "
 _ALERTS_PER_SECOND: Final = 10
+_REFUSALS_PER_SECOND: Final = 10
 
 _log = structlog.get_logger("keyfence.rpc")
 
@@ -164,6 +165,8 @@ class Pipeline:
         self._stats = stats
         self._tracing = tracing
         self._alerts = LogLimit(_ALERTS_PER_SECOND)
+        # Whoever has a credential must not be able to hide what those do who have none.
+        self._refusals = LogLimit(_REFUSALS_PER_SECOND)
 
     def method_handlers(
         self, services: Iterable[Service]
@@ -185,7 +188,7 @@ class Pipeline:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         name = f"/{service.descriptor.full_name}/{method.name}"
         stats = self._stats.methods.setdefault(name, MethodStats())
-        failures = _Failures(name, stats, self._alerts)
+        failures = _Failures(name, stats, self._callers, self._alerts, self._refusals)
         requirement = service.requirements.get(method.name) or read_requirement(method)
         if method.client_streaming and method.server_streaming:
             stream_handler = service.stream_handlers[method.name]
@@ -288,7 +291,7 @@ class Pipeline:
         refuse_misplaced = self._misplaced_keys.refuse
 
         async def run(raw: bytes, context: Context) -> bytes:
-            caller: Caller
+            caller: Caller | None = None
             request_id: str | None
             started = perf_counter()
             if gate.refusal is not None or gate.under_way >= gate.limit:
@@ -330,7 +333,7 @@ class Pipeline:
                         caller = replace(caller, request_id=request_id)
                     answer = (await handler(request, caller)).SerializeToString()
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
-                await failures.answer(context, error, started)
+                await failures.answer(context, error, started, caller)
             except asyncio.CancelledError:
                 stats.add_failure(grpc.StatusCode.CANCELLED, perf_counter() - started)
                 raise
@@ -338,7 +341,7 @@ class Pipeline:
                 gate.under_way -= 1
             seconds = perf_counter() - started
             succeeded.add(seconds)
-            if mutates:
+            if mutates and mutations.has_committed():
                 _log.info(
                     "done",
                     method=name,
@@ -409,18 +412,35 @@ def _authorizer(requirement: Requirement, name: str) -> Callable[[Caller], None]
 class _Failures:
     """Answers, counts and logs the calls of one RPC that end with an error status."""
 
-    def __init__(self, method: str, stats: MethodStats, alerts: LogLimit) -> None:
+    def __init__(
+        self,
+        method: str,
+        stats: MethodStats,
+        callers: Callers,
+        alerts: LogLimit,
+        refusals: LogLimit,
+    ) -> None:
         self._method = method
         self._stats = stats
+        self._callers = callers
         self._alerts = alerts
+        self._refusals = refusals
 
     async def refuse(self, context: Context, failure: Failure | None, started: float) -> None:
         """Ends the call with the failure, if there is one."""
         if failure is not None:
-            await self._abort(context, failure, _request_id(context), started)
+            request_id = _request_id(context)
+            self._log_refusal(failure, request_id, None)
+            await self._abort(context, failure, request_id, started)
 
-    async def answer(self, context: Context, error: Exception, started: float) -> NoReturn:
-        """Ends the call with the status that the error stands for."""
+    async def answer(
+        self, context: Context, error: Exception, started: float, caller: Caller | None = None
+    ) -> NoReturn:
+        """Ends the call with the status that the error stands for.
+
+        Args:
+            caller: None: it is not known who called.
+        """
         request_id = _request_id(context)
         if isinstance(error, DomainError | StoreUnavailable):
             failure = failure_of(error)
@@ -428,7 +448,9 @@ class _Failures:
             failure = UNDECODABLE
         else:
             failure = internal_failure(request_id)
-        self._log(error, failure, request_id, context)
+        if caller is not None and failure.code is grpc.StatusCode.PERMISSION_DENIED:
+            self._callers.note_forbidden(caller, failure.reason, self._method, request_id)
+        self._log(error, failure, request_id, context, caller)
         await self._abort(context, failure, request_id, started)
 
     async def _abort(
@@ -441,15 +463,37 @@ class _Failures:
             status.code, status.details, (*details, (request_ids.HEADER, request_id))
         )
 
-    def _log(self, error: Exception, failure: Failure, request_id: str, context: Context) -> None:
+    def _log(
+        self,
+        error: Exception,
+        failure: Failure,
+        request_id: str,
+        context: Context,
+        caller: Caller | None,
+    ) -> None:
         # The message of an error repeats what the caller sent, so it stays out of the log.
         about = {"method": self._method, "request_id": request_id}
         if failure.reason == "INTERNAL":
             _log.error("internal error", **about, exc_info=error)
-        elif isinstance(error, Unauthenticated) and self._alerts.admits():
-            _log.warning("credential rejected", **about, cause=error.cause, peer=context.peer())
-        elif isinstance(error, StoreUnavailable) and self._alerts.admits():
-            _log.warning("store unavailable", **about, exc_info=error)
+        elif isinstance(error, Unauthenticated):
+            if self._alerts.admits():
+                peer = context.peer()
+                _log.warning("credential rejected", **about, cause=error.cause, peer=peer)
+        elif isinstance(error, StoreUnavailable):
+            if self._alerts.admits():
+                _log.warning("store unavailable", **about, exc_info=error)
+        else:
+            self._log_refusal(failure, request_id, caller)
+
+    def _log_refusal(self, failure: Failure, request_id: str, caller: Caller | None) -> None:
+        if self._refusals.admits():
+            _log.info(
+                "refused",
+                method=self._method,
+                reason=failure.reason,
+                request_id=request_id,
+                caller_key_id=caller.credential_id if caller is not None else None,
+            )
 
 
 def _request_id(context: Context) -> str:
