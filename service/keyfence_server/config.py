@@ -132,6 +132,8 @@ class Settings(BaseSettings):
         metrics_listen: where to serve metrics to Prometheus. Not set: nowhere. With
             several workers, the first serves its own there, and each of the others on
             the port after the one before.
+        metrics_insecure_plaintext: serve metrics, which have no TLS and ask for no
+            credential, where others than this machine can read them.
         max_concurrent_calls: calls under way, of all clients together.
         max_connections: of all clients together.
         max_streams_per_connection: calls that one connection may have open.
@@ -204,6 +206,7 @@ class Settings(BaseSettings):
     unix_socket_mode: str = "0600"
     reflection: Reflection = Reflection.AUTO
     metrics_listen: str | None = None
+    metrics_insecure_plaintext: bool = False
 
     max_concurrent_calls: int = Field(default=1_000, ge=1, le=1_000_000)
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
@@ -290,6 +293,7 @@ class Settings(BaseSettings):
             raise ValueError("KEYFENCE_TLS_CLIENT_CA_FILE needs KEYFENCE_TLS_CERT_FILE")
         self._check_workers()
         self._check_sidecar()
+        self._check_metrics()
         exposed = [
             str(address)
             for address in self.addresses()
@@ -303,6 +307,17 @@ class Settings(BaseSettings):
                 "else encrypts, set KEYFENCE_INSECURE_PLAINTEXT=true"
             )
         return self
+
+    def _check_metrics(self) -> None:
+        address = self.metrics_address()
+        if address is None or address.is_loopback or self.metrics_insecure_plaintext:
+            return
+        raise ValueError(
+            f"KEYFENCE_METRICS_LISTEN: {address} can be reached from other machines, and metrics "
+            "tell the keyspaces' names and how much they are used, in the clear and to anybody. "
+            "Listen on 127.0.0.1, or set KEYFENCE_METRICS_INSECURE_PLAINTEXT=true where only who "
+            "may read them can reach it"
+        )
 
     def _check_sidecar(self) -> None:
         if self.upstream is None:

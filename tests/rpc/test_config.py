@@ -113,6 +113,19 @@ def test_plaintext_for_other_machines_is_refused_unless_asked_for_by_name(
     assert load_settings().exposed_in_plaintext()
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1"])
+@pytest.mark.parametrize("plaintext", ["true", "false"])
+def test_metrics_for_other_machines_are_refused_unless_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, listen: str, plaintext: str
+) -> None:
+    """Whoever serves keys in the clear has not said so of metrics, too."""
+    monkeypatch.setenv("KEYFENCE_INSECURE_PLAINTEXT", plaintext)
+    (said,) = problems(monkeypatch, KEYFENCE_METRICS_LISTEN=listen)
+    assert "KEYFENCE_METRICS_INSECURE_PLAINTEXT=true" in said
+    monkeypatch.setenv("KEYFENCE_METRICS_INSECURE_PLAINTEXT", "true")
+    assert load_settings().metrics_address()
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "unix:/tmp/s", "localhost:1"])
 def test_plaintext_for_this_machine_alone_is_fine(
     monkeypatch: pytest.MonkeyPatch, listen: str
