@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyfence import Tls
@@ -26,6 +33,7 @@ from keyfence_server.adapters.passwords import MEMORY_MIB, PASSES, WORKERS
 from keyfence_server.application.rate_limits import OnFailure
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.document_fields import parse_duration
+from keyfence_server.domain.redaction import looks_like_a_key
 from keyfence_server.rpc.addresses import (
     ListenAddress,
     TcpAddress,
@@ -58,7 +66,17 @@ _OF_GATEWAY: Final = f"{PREFIX}GATEWAY_"
 # Kubernetes sets these for a Service that is called "keyfence", in every container.
 _OF_KUBERNETES: Final = re.compile(r"KEYFENCE_(SERVICE_(HOST|PORT)|PORT)(_[A-Z0-9_]+)?")
 
+_VERSIONED_SECRET: Final = re.compile(r"[0-9]+:")
+
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
+
+
+def _may_be_a_secret(path: Path) -> bool:
+    """Whether a path is rather a PEM text, a versioned secret or a credential."""
+    text = str(path)
+    if "\n" in text or _VERSIONED_SECRET.match(text):
+        return True
+    return len(path.parts) == 1 and looks_like_a_key(text) and not path.exists()
 
 
 class InvalidSettings(Exception):
@@ -240,6 +258,15 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _check_files(cls, value: object, info: ValidationInfo) -> object:
+        # It would be said back as a file that is not there, in the log of every start.
+        is_file = (info.field_name or "").endswith("_file")
+        if is_file and isinstance(value, Path) and _may_be_a_secret(value):
+            raise ValueError("must be the path of a file, not what is in the file")
         return value
 
     @field_validator("trusted_proxies")
