@@ -159,14 +159,14 @@ async def _start(
         back = await open_authority(settings, clock, is_worker, resources)
     rpc_stats = RpcStats()
     presented = PresentedKeys(back.membership.source_of_checks, back.digests)
-    services = _services(back, presented, clock, rpc_stats)
+    callers = Callers(presented, clock, back.sessions, notes=back.notes)
+    services = _services(back, presented, callers, clock, rpc_stats)
     names = [service.descriptor.full_name for service in services]
     gate = Gate(settings.max_concurrent_calls)
     health = Health(names)
     reflection = Reflection([*names, HEALTH]) if settings.serves_reflection() else None
     await back.membership.start(resources)
     _write_behind(back.notes, settings.usage_flush_seconds, resources)
-    callers = Callers(presented, clock, back.sessions, notes=back.notes)
     misplaced_keys = MisplacedKeys(back.membership.source.recogniser)
     pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
     certificate = _follow_certificate(settings, resources)
@@ -212,12 +212,12 @@ async def _start(
 
 
 def _services(
-    back: Back, presented: PresentedKeys, clock: Clock, rpc_stats: RpcStats
+    back: Back, presented: PresentedKeys, callers: Callers, clock: Clock, rpc_stats: RpcStats
 ) -> list[Service]:
     source, verdicts = back.membership.source_of_checks, rpc_stats.verdicts
     checks = Checks(source, presented, clock, back.counting, back.notes)
     return [
-        AuthorizationService(checks, source, verdicts).service(),
+        AuthorizationService(checks, source, verdicts, callers).service(),
         EnvoyAuthorization(checks, source, verdicts, clock).service(),
         ReplicationService(
             back.membership.hub,

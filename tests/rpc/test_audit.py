@@ -71,6 +71,10 @@ async def test_what_a_credential_may_not_do_is_in_the_audit_log(
     await client.refusal("RevokeKey", key_id=key.key.key_id, credential=reader)
     await client.refusal("GetKeyspace", name="other", credential=reader)
     await client.refusal("GetKey", key_id="key_0", credential=reader)
+    checker = await client.make_operator("keys:check", bound=["demo"])
+    checks = [{"api_key": "x", "keyspace": "system", "required_scopes": ["keys:read"]}] * 5
+    await client.call("BatchCheckScope", checks=checks, credential=checker)
+    checking = (await client.call("WhoAmI", credential=checker)).principal
     await served.server.stop()
     again = await serve(clock=clock)
     events = await events_of(again, action_prefix="call.denied")
@@ -82,6 +86,7 @@ async def test_what_a_credential_may_not_do_is_in_the_audit_log(
         (key.key.key_id, "CreateKey", "EXCEEDS_MAKER"),
         (me.key_id, "RevokeKey", "SCOPE_REQUIRED"),
         (me.key_id, "GetKeyspace", "SCOPE_REQUIRED"),
+        (checking.key_id, "BatchCheckScope", "KEYSPACE_NOT_BOUND"),
     }
     exceeded = found[key.key.key_id, "CreateKey", "EXCEEDS_MAKER"]
     assert exceeded.details["count"] == 3

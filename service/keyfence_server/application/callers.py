@@ -429,7 +429,9 @@ class Callers:
             self._notes.called(found.key_id, peer)
         return caller
 
-    def note_forbidden(self, caller: Caller, reason: str, method: str, request_id: str) -> None:
+    def note_forbidden(
+        self, caller: Caller, reason: str, method: str, request_id: str | None
+    ) -> None:
         """Notes for the audit log that a caller may not do what it asked for. Callers without
         a credential are not noted: there is nobody to look for.
 

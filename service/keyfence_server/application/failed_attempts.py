@@ -149,7 +149,7 @@ class FailedAttempts:
         actor_id: CredentialId,
         method: str,
         address: str,
-        request_id: str,
+        request_id: str | None,
     ) -> None:
         """Notes a caller whose credential passed and did not suffice for what it asked.
 

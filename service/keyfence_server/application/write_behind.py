@@ -100,7 +100,7 @@ class WriteBehind:
         actor_id: CredentialId,
         method: str,
         address: str,
-        request_id: str,
+        request_id: str | None,
     ) -> None:
         """Notes a caller who is known and asked for what it may not do."""
         self.attempts.note_call(reason, keyspace, account_id, actor_id, method, address, request_id)
