@@ -57,10 +57,12 @@ class Done(Generic[T]):
     Attributes:
         value: what the use case answers.
         revision: of the mutation; of the store as it was found, if nothing was changed.
+        is_committed: whether anything was changed.
     """
 
     value: T
     revision: int
+    is_committed: bool = False
 
 
 class Mutations:
@@ -92,19 +94,13 @@ class Mutations:
         async def as_reread(transaction: Transaction) -> Effect[T]:
             return await work(transaction, await caller.reread(transaction, self._clock))
 
-        done, changed = await self._run_to_its_end(as_reread)
-        if changed:
+        done = await self.run_unasked(as_reread)
+        if done.is_committed:
             _committed.set(True)
         return done
 
     async def run_unasked(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
-        done, _ = await self._run_to_its_end(work)
-        return done
-
-    async def _run_to_its_end(
-        self, work: Callable[[Transaction], Awaitable[Effect[T]]]
-    ) -> tuple[Done[T], bool]:
         # The task is not the caller's to cancel: a commit whose fence is never waited
         # for would leave caches answering from before it.
         task = asyncio.create_task(self._carry_out(work))
@@ -112,10 +108,7 @@ class Mutations:
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
-    async def _carry_out(
-        self, work: Callable[[Transaction], Awaitable[Effect[T]]]
-    ) -> tuple[Done[T], bool]:
-        """What the use case answers, and whether anything was changed."""
+    async def _carry_out(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         committed: int | None = None
         try:
             async with self._store.transaction() as transaction:
@@ -129,7 +122,7 @@ class Mutations:
                 await self._fence.wait(committed, effect.changes)
         if committed is None:
             await self._fence.settle(found_at)
-        return Done(effect.value, committed or found_at), committed is not None
+        return Done(effect.value, committed or found_at, is_committed=committed is not None)
 
     async def _commit(self, transaction: Transaction, effect: Effect[T]) -> int:
         if effect.event is None:
