@@ -36,6 +36,7 @@ from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
 from keyfence_server.rpc.envoy.service import EnvoyAuthorization
 from keyfence_server.rpc.gate import Gate
+from keyfence_server.rpc.misplaced_keys import MisplacedKeys
 from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
 from keyfence_server.rpc.pipeline import Pipeline, Service
 from keyfence_server.rpc.replication import ReplicationService
@@ -147,7 +148,8 @@ async def _start(
         back = await open_authority(settings, clock, is_worker, resources)
     rpc_stats = RpcStats()
     presented = PresentedKeys(back.membership.source_of_checks, back.digests)
-    services = _services(back, presented, clock, rpc_stats)
+    callers = Callers(presented, clock, back.sessions, notes=back.notes)
+    services = _services(back, presented, callers, clock, rpc_stats)
     names = [service.descriptor.full_name for service in services]
     gate = Gate(settings.max_concurrent_calls)
     health = Health(names)
@@ -157,8 +159,8 @@ async def _start(
         on_the_store = len(await back.list_processes())
         warn_of_separate_counts(settings, processes=on_the_store)
     _write_behind(back.notes, settings.usage_flush_seconds, resources)
-    callers = Callers(presented, clock, back.sessions, notes=back.notes)
-    pipeline = Pipeline(callers, gate, rpc_stats, tracing, settings.origins())
+    misplaced_keys = MisplacedKeys(back.membership.source.recogniser)
+    pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
         {
@@ -202,12 +204,12 @@ async def _start(
 
 
 def _services(
-    back: Back, presented: PresentedKeys, clock: Clock, rpc_stats: RpcStats
+    back: Back, presented: PresentedKeys, callers: Callers, clock: Clock, rpc_stats: RpcStats
 ) -> list[Service]:
     source, verdicts = back.membership.source_of_checks, rpc_stats.verdicts
     checks = Checks(source, presented, clock, back.counting, back.notes)
     return [
-        AuthorizationService(checks, source, verdicts).service(),
+        AuthorizationService(checks, source, verdicts, callers).service(),
         EnvoyAuthorization(checks, source, verdicts, clock).service(),
         ReplicationService(
             back.membership.hub,

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyfence import Tls
@@ -26,6 +33,7 @@ from keyfence_server.adapters.passwords import MEMORY_MIB, PASSES, WORKERS
 from keyfence_server.application.rate_limits import OnFailure
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.document_fields import parse_duration
+from keyfence_server.domain.redaction import looks_like_a_key
 from keyfence_server.rpc.addresses import (
     ListenAddress,
     TcpAddress,
@@ -58,7 +66,17 @@ _OF_GATEWAY: Final = f"{PREFIX}GATEWAY_"
 # Kubernetes sets these for a Service that is called "keyfence", in every container.
 _OF_KUBERNETES: Final = re.compile(r"KEYFENCE_(SERVICE_(HOST|PORT)|PORT)(_[A-Z0-9_]+)?")
 
+_VERSIONED_SECRET: Final = re.compile(r"[0-9]+:")
+
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
+
+
+def _may_be_a_secret(path: Path) -> bool:
+    """Whether a path is rather a PEM text, a versioned secret or a credential."""
+    text = str(path)
+    if "\n" in text or _VERSIONED_SECRET.match(text):
+        return True
+    return len(path.parts) == 1 and looks_like_a_key(text) and not path.exists()
 
 
 class InvalidSettings(Exception):
@@ -133,6 +151,8 @@ class Settings(BaseSettings):
         metrics_listen: where to serve metrics to Prometheus. Not set: nowhere. With
             several workers, the first serves its own there, and each of the others on
             the port after the one before.
+        metrics_insecure_plaintext: serve metrics, which have no TLS and ask for no
+            credential, where others than this machine can read them.
         max_concurrent_calls: calls under way, of all clients together.
         max_connections: of all clients together.
         max_streams_per_connection: calls that one connection may have open.
@@ -210,6 +230,7 @@ class Settings(BaseSettings):
     unix_socket_mode: str = "0600"
     reflection: Reflection = Reflection.AUTO
     metrics_listen: str | None = None
+    metrics_insecure_plaintext: bool = False
 
     max_concurrent_calls: int = Field(default=1_000, ge=1, le=1_000_000)
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
@@ -244,6 +265,15 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _check_files(cls, value: object, info: ValidationInfo) -> object:
+        # It would be said back as a file that is not there, in the log of every start.
+        is_file = (info.field_name or "").endswith("_file")
+        if is_file and isinstance(value, Path) and _may_be_a_secret(value):
+            raise ValueError("must be the path of a file, not what is in the file")
         return value
 
     @field_validator("trusted_proxies")
@@ -297,6 +327,7 @@ class Settings(BaseSettings):
             raise ValueError("KEYFENCE_TLS_CLIENT_CA_FILE needs KEYFENCE_TLS_CERT_FILE")
         self._check_workers()
         self._check_sidecar()
+        self._check_metrics()
         exposed = [
             str(address)
             for address in self.addresses()
@@ -310,6 +341,17 @@ class Settings(BaseSettings):
                 "else encrypts, set KEYFENCE_INSECURE_PLAINTEXT=true"
             )
         return self
+
+    def _check_metrics(self) -> None:
+        address = self.metrics_address()
+        if address is None or address.is_loopback or self.metrics_insecure_plaintext:
+            return
+        raise ValueError(
+            f"KEYFENCE_METRICS_LISTEN: {address} can be reached from other machines, and metrics "
+            "tell the keyspaces' names and how much they are used, in the clear and to anybody. "
+            "Listen on 127.0.0.1, or set KEYFENCE_METRICS_INSECURE_PLAINTEXT=true where only who "
+            "may read them can reach it"
+        )
 
     def _check_sidecar(self) -> None:
         if self.upstream is None:

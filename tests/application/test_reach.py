@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from application.authority import OTHER, Authority, refused
 from keyfence_server.application.checks import Question
 from keyfence_server.application.read_keys import Listing
+from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.verdicts import Reason
 
@@ -91,6 +94,32 @@ async def test_an_operator_binds_others_only_to_what_it_is_bound_to(authority: A
     narrow = await authority.operator("*", "system", scopes=["keys:*"])
     with refused("EXCEEDS_MAKER", exceeds="scopes"):
         await authority.make(by=narrow, keyspace="system", preset="admin", bound_keyspaces=["acme"])
+
+
+async def test_a_binding_to_what_is_not_there_is_refused_with_the_nearest_name(
+    authority: Authority,
+) -> None:
+    """It would act nowhere, and nobody would know why."""
+    for name, hint in (("acmee", 'did you mean "acme"'), ("xyz", "apply it first")):
+        with pytest.raises(InvalidInput, match=hint):
+            await authority.operator("acme", name, scopes=["keys:check"])
+    tenant = await authority.operator("othr", "system")
+    with pytest.raises(InvalidInput) as caught:
+        await authority.make(
+            by=tenant,
+            keyspace="system",
+            scopes=["keys:check"],
+            bound_keyspaces=["othr"],
+            account_id="ops",
+        )
+    assert "other" not in str(caught.value)
+
+
+async def test_who_may_apply_keyspaces_is_bound_to_one_before_it_is_there(
+    authority: Authority,
+) -> None:
+    first = await authority.operator("new", scopes=["keyspaces:write"])
+    await authority.apply_keyspace.apply(first, replace(OTHER, name="new"))
 
 
 async def test_a_users_scope_named_like_an_operators_is_not_one(authority: Authority) -> None:

@@ -25,6 +25,9 @@ from keyfence_server.domain.verdicts import Reason
 from support.builders import insert_keys, make_key, put_keyspaces, update_keys
 from support.clock import START
 
+# Where the fence is broken, some of these wait for what never comes.
+pytestmark = pytest.mark.timeout(60)
+
 DAY = timedelta(days=1)
 EXTRA = (*ACME.scopes, ScopeDeclaration(name="extra"))
 NARROW = (

@@ -8,24 +8,30 @@ import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2
 from google.protobuf.descriptor import MethodDescriptor
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from keyfence.v1 import keyspace_pb2, options_pb2
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.pipeline import UndeclaredAccess, read_requirement
-from support.serving import METHODS, Refusal, Served, path_of
+from support.serving import METHODS, Refusal, Served, path_of, requirement_of
 
-CLOSED = [name for name, method in METHODS.items() if read_requirement(method).needs_credential]
-SCOPED = [name for name in CLOSED if read_requirement(METHODS[name]).scope]
+CLOSED = [name for name, method in METHODS.items() if requirement_of(method).needs_credential]
+SCOPED = [name for name in CLOSED if requirement_of(METHODS[name]).scope]
+OPEN_SERVICES = {
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+}
 FOR_OPERATORS = [
     name
     for name in SCOPED
-    if read_requirement(METHODS[name]).access == options_pb2.ACCESS_UNSPECIFIED
+    if requirement_of(METHODS[name]).access == options_pb2.ACCESS_UNSPECIFIED
 ]
 
 
 def required_scope(name: str) -> str:
-    scope = read_requirement(METHODS[name]).scope
+    scope = requirement_of(METHODS[name]).scope
     assert scope is not None
     return scope
 
@@ -39,16 +45,28 @@ async def outcome(served: Served, name: str, **arguments: Any) -> Refusal | None
     return None
 
 
-def test_the_table_is_the_whole_api() -> None:
-    """What is tested here is all that there is."""
-    assert len(METHODS) == 25
+async def test_the_table_is_the_whole_api(served: Served) -> None:
+    """What is tested here is all that the server serves, besides what is open to everybody."""
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub
+    call = stub(served.client.channel)
+    answers = [answer async for answer in call.ServerReflectionInfo(iter([asked]))]
+    listed = {service.name for service in answers[0].list_services_response.service}
+    assert listed - OPEN_SERVICES == {
+        method.containing_service.full_name for method in METHODS.values()
+    }
+    assert {"Sync", "Check"} < set(METHODS)
+    assert len(METHODS) == sum(
+        len(service.methods)
+        for service in {method.containing_service for method in METHODS.values()}
+    )
     assert set(SCOPED) == set(METHODS) - {"WhoAmI", "RegisterAccount", "LogIn"}
     assert set(CLOSED) == set(METHODS) - {"RegisterAccount", "LogIn"}
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_rpc_says_who_may_call_it(name: str) -> None:
-    requirement = read_requirement(METHODS[name])
+    requirement = requirement_of(METHODS[name])
     assert requirement.scope in SYSTEM_KEYSPACE.catalog or name in {"WhoAmI", "LogIn"}
 
 

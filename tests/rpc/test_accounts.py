@@ -70,6 +70,7 @@ class TestRegistration:
         lacking = await served.client.make_operator("accounts:read", "keys:write")
         refusal = await served.client.refusal("RegisterAccount", credential=lacking, **wanted)
         assert refusal.reason == "SCOPE_REQUIRED"
+        await served.client.apply("other")
         elsewhere = await served.client.make_operator("accounts:write", bound=["other"])
         refusal = await served.client.refusal("RegisterAccount", credential=elsewhere, **wanted)
         assert refusal.reason == "KEYSPACE_NOT_BOUND"
@@ -568,6 +569,7 @@ class TestListing:
 
     async def test_only_those_of_keyspaces_that_they_are_bound_to(self, served: Served) -> None:
         account = await served.client.register()
+        await served.client.apply("other")
         elsewhere = await served.client.make_operator("accounts:write", bound=["other"])
         refusal = await served.client.refusal("ListAccounts", keyspace="demo", credential=elsewhere)
         assert refusal.reason == "KEYSPACE_NOT_BOUND"

@@ -53,7 +53,9 @@ async def authority(
 
 
 def service_of(authority: Authority) -> AuthorizationService:
-    return AuthorizationService(authority.checks, authority.cache, VerdictStats())
+    return AuthorizationService(
+        authority.checks, authority.cache, VerdictStats(), authority.callers
+    )
 
 
 async def all_callers(authority: Authority) -> list[Caller]:

@@ -53,6 +53,52 @@ async def test_a_failed_attempt_keeps_the_request_id_that_it_came_with(
     assert event.details["count"] == 1
 
 
+async def test_what_a_credential_may_not_do_is_in_the_audit_log(
+    serve: Serve, clock: FrozenClock
+) -> None:
+    """Who has found a credential tries it, and what it tried can be looked up by the
+    credential."""
+    served = await serve(clock=clock)
+    client = served.client
+    await client.apply()
+    key = await client.make_key(scopes=["vps:read"])
+    reader = await client.make_operator("keys:read", bound=["demo"])
+    me = (await client.call("WhoAmI", credential=reader)).principal
+    for _ in range(3):
+        await client.refusal(
+            "CreateKey", scopes=["vps:write"], credential=key.api_key, account_id="acct_1"
+        )
+    await client.refusal("RevokeKey", key_id=key.key.key_id, credential=reader)
+    await client.refusal("GetKeyspace", name="other", credential=reader)
+    await client.refusal("GetKey", key_id="key_0", credential=reader)
+    checker = await client.make_operator("keys:check", bound=["demo"])
+    checks = [{"api_key": "x", "keyspace": "system", "required_scopes": ["keys:read"]}] * 5
+    await client.call("BatchCheckScope", checks=checks, credential=checker)
+    checking = (await client.call("WhoAmI", credential=checker)).principal
+    await served.server.stop()
+    again = await serve(clock=clock)
+    events = await events_of(again, action_prefix="call.denied")
+    found = {
+        (one.actor_id, one.details["method"].rsplit("/")[-1], one.details["reason"]): one
+        for one in events
+    }
+    assert found.keys() == {
+        (key.key.key_id, "CreateKey", "EXCEEDS_MAKER"),
+        (me.key_id, "RevokeKey", "SCOPE_REQUIRED"),
+        (me.key_id, "GetKeyspace", "SCOPE_REQUIRED"),
+        (checking.key_id, "BatchCheckScope", "KEYSPACE_NOT_BOUND"),
+    }
+    exceeded = found[key.key.key_id, "CreateKey", "EXCEEDS_MAKER"]
+    assert exceeded.details["count"] == 3
+    assert (exceeded.keyspace, exceeded.account_id) == ("demo", "acct_1")
+    assert exceeded.details["address"] == "127.0.0.1"
+    required = found[me.key_id, "RevokeKey", "SCOPE_REQUIRED"]
+    assert (required.keyspace, required.account_id) == ("system", "operators")
+    assert [one.event_id for one in await events_of(again, actor_id=me.key_id)] == [
+        one.event_id for one in events if one.actor_id == me.key_id
+    ]
+
+
 async def test_what_was_noted_is_written_down_when_the_server_stops(serve: Serve) -> None:
     served = await serve()
     await served.client.apply()

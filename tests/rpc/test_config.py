@@ -103,6 +103,32 @@ def test_no_setting_shows_a_secret() -> None:
     assert settings.store_url() == f"postgresql://a:{CANARY}@h/d"
 
 
+@pytest.mark.parametrize(
+    ("variable", "secret"),
+    [
+        ("KEYFENCE_PEPPER_FILE", "1:3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("KEYFENCE_SESSION_KEY_FILE", "2:3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxg/ZGhs="),
+        ("KEYFENCE_UPSTREAM_TOKEN_FILE", "kfop_7Hq2mXcV0bN4pLw9ZtR1yKfUoEaGsDjB0Zk3Tq"),
+        ("KEYFENCE_TLS_KEY_FILE", "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\n"),
+    ],
+)
+def test_a_secret_in_place_of_its_file_is_not_said_back(
+    monkeypatch: pytest.MonkeyPatch, variable: str, secret: str
+) -> None:
+    said = str(problems(monkeypatch, **{variable: secret}))
+    assert "must be the path of a file" in said
+    assert variable in said
+    assert secret[4:20] not in said
+
+
+def test_a_path_may_look_like_anything_that_is_no_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    named = tmp_path / "pepper-7Hq2mXcV0bN4pLw9ZtR1yKfUoEaGsDjB"
+    monkeypatch.setenv("KEYFENCE_PEPPER_FILE", str(named))
+    assert load_settings().pepper_file == named
+
+
 @pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.0.0.1:1,10.0.0.1:1"])
 def test_plaintext_for_other_machines_is_refused_unless_asked_for_by_name(
     monkeypatch: pytest.MonkeyPatch, listen: str
@@ -111,6 +137,19 @@ def test_plaintext_for_other_machines_is_refused_unless_asked_for_by_name(
     assert "KEYFENCE_INSECURE_PLAINTEXT=true" in said
     monkeypatch.setenv("KEYFENCE_INSECURE_PLAINTEXT", "true")
     assert load_settings().exposed_in_plaintext()
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1"])
+@pytest.mark.parametrize("plaintext", ["true", "false"])
+def test_metrics_for_other_machines_are_refused_unless_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, listen: str, plaintext: str
+) -> None:
+    """Whoever serves keys in the clear has not said so of metrics, too."""
+    monkeypatch.setenv("KEYFENCE_INSECURE_PLAINTEXT", plaintext)
+    (said,) = problems(monkeypatch, KEYFENCE_METRICS_LISTEN=listen)
+    assert "KEYFENCE_METRICS_INSECURE_PLAINTEXT=true" in said
+    monkeypatch.setenv("KEYFENCE_METRICS_INSECURE_PLAINTEXT", "true")
+    assert load_settings().metrics_address()
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "unix:/tmp/s", "localhost:1"])

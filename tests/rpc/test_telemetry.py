@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 import structlog
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -44,14 +44,29 @@ class TestRedaction:
     )
     def test_a_key_of_any_system_is_hidden(self, form: Any, before: str, after: str) -> None:
         key = form.mint().reveal()
-        # One body in some thousand has no digit, and looks like a long name.
-        assume(any(character.isdigit() for character in key))
         assert redact_text(before + key + after) == f"{before}[redacted]{after}"
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "kf_live_TqWmXcVObNpLwZtRyKfUoEaGsDjBkTqh",
+            "acme-live-qmwnebrvtcyxuziapsodlfkg",
+            "ACMEQMWNEBRVTCYXUZIAPSODLFKGHJ",
+            "n_314159265358979323846264338327950288419",
+        ],
+    )
+    def test_a_key_without_digits_or_of_nothing_else_is_hidden(self, key: str) -> None:
+        assert redact_text(f"no {key}.") == "no [redacted]."
 
     @pytest.mark.parametrize(
         "text",
         [
             "key_01jd2k7v9x4m8r5t6w3y1z0abc",
+            "ses_01jd2k7v9x4m8r5t6w3y1z0abc",
+            "01JD2K7V9X4M8R5T6W3Y1Z0ABC",
+            "customer-portal-production-eu1",
+            "KEYFENCE_MAX_CONNECTION_AGE_GRACE_SECONDS",
+            "AuthorizationServiceServicer",
             "evt_01jd2k7v9x4m8r5t6w3y1z0abc",
             "5f1c0a4b5f1c0a4b5f1c0a4b5f1c0a4b",
             "123e4567-e89b-12d3-a456-426614174000",
@@ -89,7 +104,7 @@ class TestRedaction:
             fail(key)
         except ValueError:
             log.exception(
-                "failed", api_key="short", nested={"token": "t0p", "list": [key, {1: key}]}
+                "failed", api_key="short", nested={"token": "t0p", "list": [key, {key: key}]}
             )
         logging.getLogger("some.library").error("sent %s", key.encode(), stack_info=True)
         log.info(key, object=SimpleReprOf(key))
@@ -175,6 +190,59 @@ class TestLogs:
         assert line["cause"] == "CREDENTIAL_MALFORMED"
         assert line["request_id"] == refusal.request_id
         assert "MALFORMED" not in str(refusal)
+
+    @pytest.mark.parametrize(
+        ("rpc", "fields", "reason"),
+        [
+            ("GetKey", {"key_id": "key_canary"}, "KEY_NOT_FOUND"),
+            ("CreateKey", {"keyspace": "canary", "account_id": "a"}, "KEYSPACE_NOT_FOUND"),
+            ("CreateKey", {"keyspace": "demo", "account_id": "canary!"}, "INVALID_FIELD"),
+            ("CreateKey", {"keyspace": "system", "account_id": "canary"}, "SCOPE_REQUIRED"),
+        ],
+    )
+    async def test_a_call_that_is_refused_is_logged_with_who_and_why_and_never_with_what(
+        self, served: Served, log: io.StringIO, rpc: str, fields: dict[str, str], reason: str
+    ) -> None:
+        credential = served.client.root
+        if reason == "SCOPE_REQUIRED":
+            credential = await served.client.make_operator("keys:read")
+        me = await served.client.call("WhoAmI", credential=credential)
+        refusal = await served.client.refusal(rpc, credential=credential, **fields)
+        line = json.loads(log.getvalue().splitlines()[-1])
+        assert refusal.reason == line["reason"] == reason
+        assert (line["event"], line["level"]) == ("refused", "info")
+        assert line["method"].endswith(f"/{rpc}")
+        assert line["request_id"] == refusal.request_id
+        assert line["caller_key_id"] == me.principal.key_id
+        assert "canary" not in str(line)
+
+    async def test_refused_calls_neither_fill_the_log_nor_hide_rejected_credentials(
+        self, served: Served, log: io.StringIO
+    ) -> None:
+        calls = [served.client.refusal("GetKey", key_id=f"key_{n}") for n in range(300)]
+        calls.append(served.client.refusal("WhoAmI", credential="x"))
+        await asyncio.gather(*calls)
+        events = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
+        assert 0 < events.count("refused") < 100
+        assert "credential rejected" in events
+
+    async def test_only_what_has_changed_something_is_logged_as_done(
+        self, served: Served, log: io.StringIO
+    ) -> None:
+        """A dry run has not, and neither has what was so already."""
+        made = await served.client.make_key()
+
+        async def is_done(rpc: str, **fields: Any) -> bool:
+            before = len(log.getvalue())
+            await served.client.call(rpc, **fields)
+            return '"done"' in log.getvalue()[before:]
+
+        other = {"name": "other"}
+        assert not await is_done("ApplyKeyspace", keyspace=other, validate_only=True)
+        assert await is_done("ApplyKeyspace", keyspace=other)
+        assert not await is_done("ApplyKeyspace", keyspace=other)
+        assert await is_done("RevokeKey", key_id=made.key.key_id)
+        assert not await is_done("RevokeKey", key_id=made.key.key_id)
 
     async def test_rejected_credentials_do_not_fill_the_log(
         self, served: Served, log: io.StringIO

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import pkgutil
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import grpc
+from envoy.service.auth.v3 import external_auth_pb2
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from keyfence.v1 import (
-    account_service_pb2,
-    audit_service_pb2,
-    authorization_service_pb2,
-    key_service_pb2,
-    keyspace_pb2,
-    keyspace_service_pb2,
-)
+import keyfence.v1
+from keyfence.v1 import keyspace_pb2
 from keyfence_server.application.ports import Clock
 from keyfence_server.bootstrap import RunningServer, start
 from keyfence_server.config import Settings
 from keyfence_server.rpc.addresses import TcpAddress
+from keyfence_server.rpc.pipeline import Requirement, read_requirement
 from keyfence_server.rpc.tracing import Tracing
 from support.documented_errors import is_documented
 
@@ -41,16 +39,24 @@ PASSWORD: Final = "correct horse battery"
 METHODS: Final[Mapping[str, MethodDescriptor]] = {
     method.name: method
     for file in (
-        account_service_pb2,
-        audit_service_pb2,
-        authorization_service_pb2,
-        key_service_pb2,
-        keyspace_service_pb2,
+        *(
+            import_module(f"{keyfence.v1.__name__}.{found.name}").DESCRIPTOR
+            for found in pkgutil.iter_modules(keyfence.v1.__path__)
+            if found.name.endswith("_pb2")
+        ),
+        external_auth_pb2.DESCRIPTOR,
     )
-    for service in file.DESCRIPTOR.services_by_name.values()
+    for service in file.services_by_name.values()
     for method in service.methods
 }
-"""Every RPC of `keyfence.v1`, by its name."""
+"""Every RPC of `keyfence.v1`, and Envoy's, by its name."""
+
+_OF_ENVOY: Final = Requirement(scope="keys:check", has_side_effects=False)
+
+
+def requirement_of(method: MethodDescriptor) -> Requirement:
+    """What an RPC demands of its caller."""
+    return _OF_ENVOY if method.name == "Check" else read_requirement(method)
 
 
 async def until(condition: Callable[[], bool], *, patience_seconds: float = 10) -> None:
@@ -63,6 +69,12 @@ async def until(condition: Callable[[], bool], *, patience_seconds: float = 10) 
 def path_of(method: MethodDescriptor) -> str:
     """The RPC's full name as gRPC has it."""
     return f"/{method.containing_service.full_name}/{method.name}"
+
+
+STREAMS: Final = frozenset(
+    path_of(method) for method in METHODS.values() if method.client_streaming
+)
+"""The RPCs that stream both ways, by their full names."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +152,18 @@ class Client:
         metadata: Sequence[tuple[str, str]] = (),
         deadline_seconds: float = 10,
     ) -> bytes:
-        """Calls an RPC with these bytes."""
+        """Calls an RPC with these bytes. One that streams gets no more than them, and gives its
+        first answer; nothing, if there is none."""
         sent = list(metadata)
         if credential is not None:
             token = self.root if credential is ROOT else credential
             sent.append(("authorization", f"Bearer {token}"))
+        if path in STREAMS:
+            stream = self.channel.stream_stream(path)(
+                iter([request]), metadata=tuple(sent), timeout=deadline_seconds
+            )
+            first = await stream.read()
+            return b"" if first is grpc.aio.EOF else bytes(first)
         answer: bytes = await self.channel.unary_unary(path)(
             request, metadata=tuple(sent), timeout=deadline_seconds
         )

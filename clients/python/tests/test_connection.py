@@ -20,6 +20,7 @@ from clients.python.tests.conftest import Caller
 from keyfence import AsyncClient, Client, ConfigurationError, Tls, Unavailable
 from keyfence._connection import Connection
 from keyfence._targets import is_local
+from keyfence._tokens import token_source
 
 CANARY = "kf_system_canary_1c0ffee"
 
@@ -158,6 +159,25 @@ def test_no_repr_shows_the_token() -> None:
         assert CANARY not in repr(made)
         assert CANARY not in repr(made._connection)
         assert "127.0.0.1:1" in repr(made)
+
+
+A_TOKEN = "kfop_7Hq2mXcV0bN4pLw9ZtR1yKfUoEaGsDjB0Zk3Tq"
+
+
+@pytest.mark.parametrize("target", [A_TOKEN, f"Bearer {A_TOKEN}"])
+def test_a_token_in_place_of_the_target_is_not_said_back(target: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Client(target, token="x")
+    assert A_TOKEN[5:] not in str(caught.value)
+
+
+def test_a_secret_in_place_of_its_file_is_not_said_back() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        token_source(Path(A_TOKEN))()
+    assert A_TOKEN[5:] not in str(caught.value)
+    with pytest.raises(ConfigurationError) as caught:
+        Tls(key_file=f"-----BEGIN PRIVATE KEY-----\n{A_TOKEN}").credentials()
+    assert A_TOKEN[5:] not in str(caught.value)
 
 
 async def test_a_token_file_is_read_again_when_it_has_changed(

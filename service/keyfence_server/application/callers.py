@@ -37,6 +37,7 @@ from keyfence_server.domain.errors import (
 from keyfence_server.domain.facts import KeyFacts, compile_facts, state_of_owner
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.redaction import is_an_id
 from keyfence_server.domain.sessions import SessionFacts, SessionId
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.domain.verdicts import Reason
@@ -117,20 +118,14 @@ class Caller(ABC):
     def require_key(self, key_id: str, found: Key | None) -> Key:
         """The key, if there is one and the caller may know of it. Raises `NotFound`."""
         if found is None or not self.may_know(Owner(found.keyspace, found.account_id)):
-            raise NotFound(
-                f"there is no key {key_id[:64]!r} that this credential may see",
-                reason="KEY_NOT_FOUND",
-                key_id=key_id[:64],
-            )
+            raise _nothing_called("key", "key_", "KEY_NOT_FOUND", key_id=key_id)
         return found
 
     def require_account(self, account_id: str, found: Account | None) -> Account:
         """The account, if there is one and the caller may know of it. Raises `NotFound`."""
         if found is None or not self.may_know(Owner(found.keyspace, found.account_id)):
-            raise NotFound(
-                f"there is no registered account {account_id[:64]!r} that this credential may see",
-                reason="ACCOUNT_NOT_FOUND",
-                account_id=account_id[:64],
+            raise _nothing_called(
+                "registered account", "usr_", "ACCOUNT_NOT_FOUND", account_id=account_id
             )
         return found
 
@@ -465,6 +460,28 @@ class Callers:
             self._notes.called(found.key_id, peer)
         return caller
 
+    def note_forbidden(
+        self, caller: Caller, reason: str, method: str, request_id: str | None
+    ) -> None:
+        """Notes for the audit log that a caller may not do what it asked for. Callers without
+        a credential are not noted: there is nobody to look for.
+
+        Args:
+            reason: the name of an `ErrorReason`.
+            method: the RPC's full name.
+        """
+        if self._notes is not None and caller.credential_id is not None:
+            keyspace, account_id = caller.own or Owner(SYSTEM, _account_of_operator(caller))
+            self._notes.forbidden(
+                reason,
+                keyspace,
+                account_id=account_id,
+                actor_id=caller.credential_id,
+                method=method,
+                address=caller.peer(),
+                request_id=request_id,
+            )
+
     def _note_denied(
         self, reason: Reason, about: _About, request_id: str | None, peer: Callable[[], str]
     ) -> None:
@@ -479,6 +496,10 @@ class Callers:
             )
 
 
+def _account_of_operator(caller: Caller) -> str:
+    return caller.facts.key.account_id if isinstance(caller, Operator) else ""
+
+
 def _rejection(reason: Reason) -> DomainError:
     if reason is Reason.CREDENTIAL_MISSING:
         return Unauthenticated(
@@ -487,6 +508,16 @@ def _rejection(reason: Reason) -> DomainError:
             cause=reason.name,
         )
     return Unauthenticated(_REJECTED, cause=reason.name)
+
+
+def _nothing_called(what: str, prefix: str, reason: str, **sent: str) -> NotFound:
+    """The error for an id that stands for nothing. Whatever else was sent instead of one, such
+    as a key, stays unsaid."""
+    if all(map(is_an_id, sent.values())):
+        (text,) = sent.values()
+        message = f'there is no {what} "{text}" that this credential may see'
+        return NotFound(message, reason=reason, **sent)
+    return NotFound(f"there is no such {what}: the id of one begins with {prefix}", reason=reason)
 
 
 async def _find_keyspace(snapshot: Snapshot, name: str) -> Keyspace | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from keyfence_server.application.audit import key_event
+from keyfence_server.application.bindings import require_bound_to_what_is_there
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.key_inputs import (
     read_account_id,
@@ -97,6 +98,7 @@ class CreateKey:
         key, plaintext = self._mint(maker, keyspace, parent, wanted)
         require_may_make(maker, key, parent)
         await _require_owner_works(transaction, key)
+        await require_bound_to_what_is_there(transaction, maker, key)
         await transaction.insert_key(key)
         await remember_request(transaction, maker, request_id, key)
         stored = replace(key, revision=transaction.revision)

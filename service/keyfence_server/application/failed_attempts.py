@@ -1,7 +1,7 @@
-"""Attempts that failed: who tried to use what, and was denied.
+"""Attempts that failed: who tried to use what, or to do what, and was denied.
 
 Anyone can cause them, and as many as they like. So they are put together: those of one
-minute that are alike in keyspace, reason, key and address are one event with a count. Of
+minute that are alike in keyspace, reason, key, RPC and address are one event with a count. Of
 different ones only so many a minute are told apart; the others are counted together by
 keyspace and reason. Nobody can fill the memory or the audit log with them, and none goes
 uncounted.
@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from keyfence_server.application.ports import AuditEvent, Clock
+from keyfence_server.application.ports import AuditEvent, Clock, CredentialId
 from keyfence_server.domain.identifiers import new_event_id
 
 ACTION: Final = "check.denied"
 LOG_IN_ACTION: Final = "account.log_in_denied"
+CALL_ACTION: Final = "call.denied"
 
 _SECONDS_A_MINUTE: Final = 60
 
@@ -37,6 +38,8 @@ class Attempt(NamedTuple):
             shown of an unknown key; empty for nothing.
         address: where it came from; empty for unknown.
         reported_by: the credential of whom it was told by; empty for this process.
+        actor_id: the caller's credential, where that passed and was not enough.
+        method: the full name of the RPC that it was not enough for.
     """
 
     keyspace: str
@@ -46,6 +49,8 @@ class Attempt(NamedTuple):
     address: str = ""
     action: str = ACTION
     reported_by: str = ""
+    actor_id: CredentialId | None = None
+    method: str = ""
 
 
 class _Kind(NamedTuple):
@@ -156,6 +161,8 @@ def _event(kind: _Kind, tally: _Tally) -> AuditEvent:
     last = datetime.fromtimestamp(tally.last, UTC)
     attempt = kind.attempt
     details: dict[str, object] = {"reason": attempt.reason, "count": tally.count}
+    if attempt.method:
+        details["method"] = attempt.method
     if attempt.address:
         details["address"] = attempt.address
     if tally.count > 1:
@@ -166,7 +173,7 @@ def _event(kind: _Kind, tally: _Tally) -> AuditEvent:
         event_id=new_event_id(last),
         time=last,
         action=attempt.action,
-        actor_key_id=None,
+        actor_key_id=attempt.actor_id,
         keyspace=attempt.keyspace,
         account_id=attempt.account_id or None,
         subject=attempt.subject,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import (
@@ -24,6 +25,13 @@ from keyfence_server.application.ports import (
 )
 
 T = TypeVar("T")
+
+_committed: Final[ContextVar[bool]] = ContextVar("committed", default=False)
+
+
+def has_committed() -> bool:
+    """Whether the call under way has changed anything. Each runs in a context of its own."""
+    return _committed.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +57,12 @@ class Done(Generic[T]):
     Attributes:
         value: what the use case answers.
         revision: of the mutation; of the store as it was found, if nothing was changed.
+        is_committed: whether anything was changed.
     """
 
     value: T
     revision: int
+    is_committed: bool = False
 
 
 class Mutations:
@@ -84,7 +94,10 @@ class Mutations:
         async def as_reread(transaction: Transaction) -> Effect[T]:
             return await work(transaction, await caller.reread(transaction, self._clock))
 
-        return await self.run_unasked(as_reread)
+        done = await self.run_unasked(as_reread)
+        if done.is_committed:
+            _committed.set(True)
+        return done
 
     async def run_unasked(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
@@ -109,7 +122,7 @@ class Mutations:
                 await self._fence.wait(committed, effect.changes)
         if committed is None:
             await self._fence.settle(found_at)
-        return Done(effect.value, committed or found_at)
+        return Done(effect.value, committed or found_at, is_committed=committed is not None)
 
     async def _commit(self, transaction: Transaction, effect: Effect[T]) -> int:
         if effect.event is None:

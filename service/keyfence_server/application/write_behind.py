@@ -14,8 +14,19 @@ from typing import Final
 
 import structlog
 
-from keyfence_server.application.failed_attempts import LOG_IN_ACTION, Attempt, FailedAttempts
-from keyfence_server.application.ports import AuditEvent, Clock, NoteStore, StoreUnavailable
+from keyfence_server.application.failed_attempts import (
+    CALL_ACTION,
+    LOG_IN_ACTION,
+    Attempt,
+    FailedAttempts,
+)
+from keyfence_server.application.ports import (
+    AuditEvent,
+    Clock,
+    CredentialId,
+    NoteStore,
+    StoreUnavailable,
+)
 from keyfence_server.application.usage import Uses
 from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.verdicts import Reason
@@ -95,6 +106,30 @@ class WriteBehind:
                 itself is not kept: it may be a password that was put in the wrong place.
         """
         attempt = Attempt(keyspace, reason, account_id, account_id, address, LOG_IN_ACTION)
+        self.attempts.note(attempt, request_id)
+
+    def forbidden(
+        self,
+        reason: str,
+        keyspace: str,
+        *,
+        account_id: str,
+        actor_id: CredentialId,
+        method: str,
+        address: str,
+        request_id: str | None,
+    ) -> None:
+        """Notes a caller who is known and asked for what it may not do."""
+        attempt = Attempt(
+            keyspace,
+            reason,
+            account_id,
+            subject=actor_id,
+            address=address,
+            action=CALL_ACTION,
+            actor_id=actor_id,
+            method=method,
+        )
         self.attempts.note(attempt, request_id)
 
     async def keep(self, interval_seconds: float) -> None:

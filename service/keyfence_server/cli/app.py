@@ -7,7 +7,6 @@ what only one subcommand needs is imported when that subcommand runs.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +33,10 @@ from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.output import note, spell_out_what_cannot_be_shown, stdout_to_nowhere
 from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions
 from keyfence_server.domain.plurals import counted
+from keyfence_server.domain.redaction import hide_keys
 
 PROGRAM: Final = "keyfence"
 _MOST_FAULTS: Final = 100
-_LOOKS_SECRET: Final = re.compile(r"\b(?!key_)[A-Za-z0-9_-]{20,}")
 
 app = typer.Typer(
     name=PROGRAM,
@@ -194,7 +193,7 @@ def _complain(message: str, code: ExitCode) -> int:
 
 def _complain_about_usage(error: TyperException) -> int:
     """Says what is wrong with the command line, without an argument that may be a key."""
-    message = _LOOKS_SECRET.sub(lambda found: f"{found[0][:8]}…", error.format_message())
+    message = hide_keys(error.format_message())
     context = getattr(error, "ctx", None)
     if not message:
         # No arguments at all: the help was shown.

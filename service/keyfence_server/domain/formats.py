@@ -41,6 +41,7 @@ ALPHABETS: Final[Mapping[str, str]] = {
     "hex": "0123456789abcdef",
 }
 
+_TELLING_PREFIX: Final = 3
 _KEY_CHARACTERS: Final = re.compile(r"[A-Za-z0-9_-]*")
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]*)\}")
 _TEMPLATE_RULE: Final = (
@@ -181,6 +182,18 @@ def _template_problems(path: str, template: str) -> list[Problem]:
     return []
 
 
+def _anywhere(form: KeyForm) -> re.Pattern[str]:
+    """What finds keys of the form within a text."""
+    prefix, alphabet = re.escape(form.prefix), f"[{re.escape(form.alphabet)}]"
+    if len(form.prefix) >= _TELLING_PREFIX:
+        return re.compile(f"{prefix}{alphabet}{{{form.length - form.length // 4}}}")
+    # Any long word may go on like this behind a letter or two: only a whole one counts.
+    ending = f"[{_BASE62}]{{{CHECKSUM_LENGTH}}}" if form.has_checksum else ""
+    return re.compile(
+        f"(?<![A-Za-z0-9_-]){prefix}{alphabet}{{{form.length}}}{ending}(?![A-Za-z0-9_-])"
+    )
+
+
 class Recogniser:
     """Tells which keyspaces' keys a text could be, without asking anyone.
 
@@ -188,7 +201,7 @@ class Recogniser:
         forms_by_keyspace: every form that a keyspace has or had.
     """
 
-    __slots__ = ("_by_prefix", "_prefix_lengths")
+    __slots__ = ("_anywhere", "_by_prefix", "_prefix_lengths")
 
     def __init__(self, forms_by_keyspace: Mapping[str, Iterable[KeyForm]]) -> None:
         by_prefix: dict[str, list[tuple[str, KeyForm, re.Pattern[str]]]] = {}
@@ -198,6 +211,7 @@ class Recogniser:
                 by_prefix.setdefault(form.prefix, []).append((keyspace, form, body))
         self._by_prefix: Final = by_prefix
         self._prefix_lengths: Final = sorted({len(prefix) for prefix in by_prefix}, reverse=True)
+        self._anywhere: list[re.Pattern[str]] | None = None
 
     def keyspaces_of(self, text: str) -> frozenset[str]:
         """The keyspaces whose keys look like this text. Empty: it is malformed."""
@@ -220,6 +234,14 @@ class Recogniser:
                 if name == keyspace and self._fits(text, form, body):
                     return form.display_prefix(Plaintext(text))
         return ""
+
+    def finds_a_key_in(self, text: str) -> bool:
+        """Whether a key stands anywhere in the text, or the greater part of one: what is left
+        of it could be guessed, and a checksum can be worked out."""
+        if self._anywhere is None:
+            forms = {form for known in self._by_prefix.values() for _, form, _ in known}
+            self._anywhere = [_anywhere(form) for form in forms]
+        return any(pattern.search(text) for pattern in self._anywhere)
 
     @staticmethod
     def _fits(text: str, form: KeyForm, body: re.Pattern[str]) -> bool:

@@ -33,6 +33,7 @@ from keyfence_server.domain.formats import (
 )
 from keyfence_server.domain.http_answers import HttpRules, compile_http, http_problems
 from keyfence_server.domain.limits import rate_problem
+from keyfence_server.domain.redaction import begins_like_an_id
 from keyfence_server.domain.scopes import NAME_RULE, is_scope_name, is_scope_part
 
 MAX_SCOPES: Final = 10_000
@@ -159,7 +160,7 @@ def compile_keyspace(
     problems = [
         *_name_problems(declaration),
         *problems_of_forms,
-        *_length_problems(forms),
+        *_form_problems(forms),
         *_lifetime_problems(declaration),
         *http_problems(declaration.http),
         *(accounts_problems(declaration.accounts) if declaration.accounts else ()),
@@ -207,9 +208,18 @@ def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:
     }
 
 
-def _length_problems(forms: Mapping[tuple[str, str], KeyForm]) -> list[Problem]:
-    """Keys that would be too long to be looked at when they are presented: the first ones."""
+def _form_problems(forms: Mapping[tuple[str, str], KeyForm]) -> list[Problem]:
+    """Keys that would be too long to be looked at when they are presented, or that would be
+    taken for ids, which are shown to anybody: the first ones."""
     for (key_type, environment), form in forms.items():
+        if begins_like_an_id(form.prefix):
+            return [
+                Problem(
+                    "format.template",
+                    f'a key of type "{key_type}" and environment "{environment}" would begin '
+                    "as ids do; put something else first",
+                )
+            ]
         if form.total_length() > MAX_KEY_LENGTH:
             return [
                 Problem(

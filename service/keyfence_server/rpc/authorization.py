@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import grpc
+
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.application import staleness
-from keyfence_server.application.callers import Caller
+from keyfence_server.application.callers import Caller, Callers
 from keyfence_server.application.checks import MAX_REQUIRED_SCOPES, Checks, Verdict
 from keyfence_server.application.ports import FactSource, StoreUnavailable
 from keyfence_server.domain.errors import DomainError, InvalidInput
@@ -26,12 +28,17 @@ from keyfence_server.rpc.status import failure_of
 
 MAX_BATCH: Final = 256
 
+_BATCH_METHOD: Final = "/keyfence.v1.AuthorizationService/BatchCheckScope"
+
 
 class AuthorizationService:
     """Asks the use cases of checks, and counts their verdicts."""
 
-    def __init__(self, checks: Checks, source: FactSource, verdicts: VerdictStats) -> None:
+    def __init__(
+        self, checks: Checks, source: FactSource, verdicts: VerdictStats, callers: Callers
+    ) -> None:
         self._checks = checks
+        self._callers = callers
         self._source = source
         self._verdicts = verdicts
         self._principals = Principals()
@@ -142,6 +149,11 @@ class AuthorizationService:
             return messages.BatchCheckScopeResult(response=await self.check_scope(check, caller))
         except (DomainError, StoreUnavailable) as error:
             failure = failure_of(error)
+            if failure.code is grpc.StatusCode.PERMISSION_DENIED:
+                # Alone it would have been the call's own, which is noted for every RPC.
+                self._callers.note_forbidden(
+                    caller, failure.reason, _BATCH_METHOD, caller.request_id
+                )
             return messages.BatchCheckScopeResult(
                 error=messages.CheckError(
                     code=failure.code.value[0],

@@ -1,6 +1,6 @@
 """What every call goes through, put together once for each RPC when the server starts.
 
-    slot -> credential -> scope -> decode -> handler -> encode -> count
+    slot -> credential -> scope -> decode -> misplaced keys -> handler -> encode -> count
 
 gRPC's interceptors would do the same in layers, each with its own coroutine, around
 calls whose own work is a few microseconds. So here each RPC becomes one coroutine,
@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError, Message
 
 from keyfence._holder.dial import LET_IN
 from keyfence.v1 import options_pb2
-from keyfence_server.application import staleness
+from keyfence_server.application import mutations, staleness
 from keyfence_server.application.callers import Anonymous, Caller, Callers, Operator
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
@@ -33,6 +33,7 @@ from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc import request_ids
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.log_limit import LogLimit
+from keyfence_server.rpc.misplaced_keys import MisplacedKeys, has_open_texts
 from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.stats import MethodStats, RpcStats
 from keyfence_server.rpc.status import UNDECODABLE, Failure, failure_of, internal_failure
@@ -49,6 +50,7 @@ _ACCESS_WITHOUT_SCOPE: Final = (options_pb2.ACCESS_ANY_CREDENTIAL, options_pb2.A
 _LET_IN: Final = ((LET_IN, "yes"),)
 _BEARER: Final = "bearer "
 _ALERTS_PER_SECOND: Final = 10
+_REFUSALS_PER_SECOND: Final = 10
 
 _log = structlog.get_logger("keyfence.rpc")
 
@@ -155,15 +157,19 @@ class Pipeline:
         callers: Callers,
         gate: Gate,
         stats: RpcStats,
+        misplaced_keys: MisplacedKeys,
         tracing: Tracing | None = None,
         origins: Origins | None = None,
     ) -> None:
         self._callers = callers
+        self._misplaced_keys = misplaced_keys
         self._origins = origins or Origins()
         self._gate = gate
         self._stats = stats
         self._tracing = tracing
         self._alerts = LogLimit(_ALERTS_PER_SECOND)
+        # Whoever has a credential must not be able to hide what those do who have none.
+        self._refusals = LogLimit(_REFUSALS_PER_SECOND)
 
     def method_handlers(
         self, services: Iterable[Service]
@@ -185,7 +191,7 @@ class Pipeline:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         name = f"/{service.descriptor.full_name}/{method.name}"
         stats = self._stats.methods.setdefault(name, MethodStats())
-        failures = _Failures(name, stats, self._alerts)
+        failures = _Failures(name, stats, self._callers, self._alerts, self._refusals)
         requirement = service.requirements.get(method.name) or read_requirement(method)
         if method.client_streaming and method.server_streaming:
             stream_handler = service.stream_handlers[method.name]
@@ -204,7 +210,7 @@ class Pipeline:
             requirement,
             stats,
             failures,
-            needs_fresh_caller=method.name not in service.checks,
+            is_check=method.name in service.checks,
             given_metadata=method.name in service.given_metadata,
         )
         return grpc.unary_unary_rpc_method_handler(
@@ -232,6 +238,7 @@ class Pipeline:
             started = perf_counter()
             await failures.refuse(context, gate.refusal, started)
             metadata = context.invocation_metadata() or ()
+            caller: Caller | None = None
 
             async def read() -> Message | None:
                 raw = await context.read()
@@ -244,6 +251,7 @@ class Pipeline:
                 return address_of(context.peer(), metadata)
 
             async def reidentify() -> Caller:
+                nonlocal caller
                 # As for a check: memory alone can tell, nearly every time.
                 caller = recall(credential, peer) or await identify(credential, peer=peer)
                 authorize(caller)
@@ -256,11 +264,11 @@ class Pipeline:
 
             try:
                 credential = credential_in(metadata)
-                caller = await reidentify()
+                let_in_as = await reidentify()
                 _require_fresh()
-                await handler(StreamCall(read, write, reidentify, let_in), caller)
+                await handler(StreamCall(read, write, reidentify, let_in), let_in_as)
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
-                await failures.answer(context, error, started)
+                await failures.answer(context, error, started, caller)
             stats.succeeded.add(perf_counter() - started)
 
         return run
@@ -275,7 +283,7 @@ class Pipeline:
         stats: MethodStats,
         failures: _Failures,
         *,
-        needs_fresh_caller: bool,
+        is_check: bool,
         given_metadata: bool,
     ) -> RawHandler:
         authorize = _authorizer(requirement, name)
@@ -290,9 +298,12 @@ class Pipeline:
         recall = self._callers.recall
         gate = self._gate
         succeeded = stats.succeeded
+        # Of what a check says nothing is kept, and it has its key in a field for keys.
+        is_looked_through = not is_check and has_open_texts(method.input_type)
+        refuse_misplaced = self._misplaced_keys.refuse
 
         async def run(raw: bytes, context: Context) -> bytes:
-            caller: Caller
+            caller: Caller | None = None
             request_id: str | None
             started = perf_counter()
             if gate.refusal is not None or gate.under_way >= gate.limit:
@@ -321,10 +332,12 @@ class Pipeline:
                         if not mutates:
                             request_id = request_ids.find_request_id(metadata)
                         caller = await identify(credential, request_id=request_id, peer=peer)
-                    if needs_fresh_caller:
+                    if not is_check:
                         _require_fresh()
                 authorize(caller)
                 request = decode(raw)
+                if is_looked_through:
+                    await refuse_misplaced(request)
                 answer = fast(request, caller)
                 if answer is None:
                     if caller.request_id is None:
@@ -333,7 +346,7 @@ class Pipeline:
                     given = (metadata,) if given_metadata else ()
                     answer = (await handler(request, caller, *given)).SerializeToString()
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
-                await failures.answer(context, error, started)
+                await failures.answer(context, error, started, caller)
             except asyncio.CancelledError:
                 stats.add_failure(grpc.StatusCode.CANCELLED, perf_counter() - started)
                 raise
@@ -341,7 +354,7 @@ class Pipeline:
                 gate.under_way -= 1
             seconds = perf_counter() - started
             succeeded.add(seconds)
-            if mutates:
+            if mutates and mutations.has_committed():
                 _log.info(
                     "done",
                     method=name,
@@ -412,18 +425,35 @@ def _authorizer(requirement: Requirement, name: str) -> Callable[[Caller], None]
 class _Failures:
     """Answers, counts and logs the calls of one RPC that end with an error status."""
 
-    def __init__(self, method: str, stats: MethodStats, alerts: LogLimit) -> None:
+    def __init__(
+        self,
+        method: str,
+        stats: MethodStats,
+        callers: Callers,
+        alerts: LogLimit,
+        refusals: LogLimit,
+    ) -> None:
         self._method = method
         self._stats = stats
+        self._callers = callers
         self._alerts = alerts
+        self._refusals = refusals
 
     async def refuse(self, context: Context, failure: Failure | None, started: float) -> None:
         """Ends the call with the failure, if there is one."""
         if failure is not None:
-            await self._abort(context, failure, _request_id(context), started)
+            request_id = _request_id(context)
+            self._log_refusal(failure, request_id, None)
+            await self._abort(context, failure, request_id, started)
 
-    async def answer(self, context: Context, error: Exception, started: float) -> NoReturn:
-        """Ends the call with the status that the error stands for."""
+    async def answer(
+        self, context: Context, error: Exception, started: float, caller: Caller | None = None
+    ) -> NoReturn:
+        """Ends the call with the status that the error stands for.
+
+        Args:
+            caller: None: it is not known who called.
+        """
         request_id = _request_id(context)
         if isinstance(error, DomainError | StoreUnavailable):
             failure = failure_of(error)
@@ -431,7 +461,9 @@ class _Failures:
             failure = UNDECODABLE
         else:
             failure = internal_failure(request_id)
-        self._log(error, failure, request_id, context)
+        if caller is not None and failure.code is grpc.StatusCode.PERMISSION_DENIED:
+            self._callers.note_forbidden(caller, failure.reason, self._method, request_id)
+        self._log(error, failure, request_id, context, caller)
         await self._abort(context, failure, request_id, started)
 
     async def _abort(
@@ -444,15 +476,37 @@ class _Failures:
             status.code, status.details, (*details, (request_ids.HEADER, request_id))
         )
 
-    def _log(self, error: Exception, failure: Failure, request_id: str, context: Context) -> None:
+    def _log(
+        self,
+        error: Exception,
+        failure: Failure,
+        request_id: str,
+        context: Context,
+        caller: Caller | None,
+    ) -> None:
         # The message of an error repeats what the caller sent, so it stays out of the log.
         about = {"method": self._method, "request_id": request_id}
         if failure.reason == "INTERNAL":
             _log.error("internal error", **about, exc_info=error)
-        elif isinstance(error, Unauthenticated) and self._alerts.admits():
-            _log.warning("credential rejected", **about, cause=error.cause, peer=context.peer())
-        elif isinstance(error, StoreUnavailable) and self._alerts.admits():
-            _log.warning("store unavailable", **about, exc_info=error)
+        elif isinstance(error, Unauthenticated):
+            if self._alerts.admits():
+                peer = context.peer()
+                _log.warning("credential rejected", **about, cause=error.cause, peer=peer)
+        elif isinstance(error, StoreUnavailable):
+            if self._alerts.admits():
+                _log.warning("store unavailable", **about, exc_info=error)
+        else:
+            self._log_refusal(failure, request_id, caller)
+
+    def _log_refusal(self, failure: Failure, request_id: str, caller: Caller | None) -> None:
+        if self._refusals.admits():
+            _log.info(
+                "refused",
+                method=self._method,
+                reason=failure.reason,
+                request_id=request_id,
+                caller_key_id=caller.credential_id if caller is not None else None,
+            )
 
 
 def _request_id(context: Context) -> str:

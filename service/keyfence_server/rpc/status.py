@@ -3,7 +3,9 @@
 Every error status carries one `google.rpc.ErrorInfo` with domain "keyfence" and a
 reason of `keyfence.v1.ErrorReason`; faults in fields also a `google.rpc.BadRequest`.
 What a status says stays small, however much was wrong: it travels as metadata, and
-clients refuse too much of that.
+clients refuse too much of that. A message repeats what was sent, which may be a key in
+the wrong field, and whoever gets the message logs it: so what looks like a key is hidden
+here, whatever the error.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from grpc_status import rpc_status
 
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, InvalidInput, Problem
+from keyfence_server.domain.redaction import hide_keys
 
 DOMAIN: Final = "keyfence"
 
@@ -113,7 +116,12 @@ def failure_of(error: DomainError | StoreUnavailable) -> Failure:
     if isinstance(error, StoreUnavailable):
         return STORE_UNAVAILABLE
     problems = error.problems if isinstance(error, InvalidInput) else ()
-    return Failure(error.reason, error.message, error.metadata, problems)
+    return Failure(
+        error.reason,
+        hide_keys(error.message),
+        {name: hide_keys(value) for name, value in error.metadata.items()},
+        [Problem(hide_keys(one.path), hide_keys(one.message)) for one in problems],
+    )
 
 
 def internal_failure(request_id: str) -> Failure:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
-REDACTED: Final = "[redacted]"
+from keyfence_server.domain.redaction import REDACTED, hide_keys
 
 _SECRET_FIELD: Final = re.compile(
     r"authorization|api_?key|token|password|passwd|pepper|secret|credential|plaintext"
@@ -20,12 +20,6 @@ _SECRET_FIELD: Final = re.compile(
 )
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+\S+")
 _URL_PASSWORD: Final = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
-# What has the length and the letters of a key. Underscores and hyphens belong to keys,
-# so a prefix is hidden with its body.
-_WORD: Final = re.compile(r"[A-Za-z0-9_-]{22,}")
-# Ids are no secrets, and a log without them is of no use: keys' and events' ids, request
-# and trace ids.
-_ID: Final = re.compile(r"(?:key|evt)_[0-9a-hjkmnp-tv-z]{26}|[0-9a-f]{32}|[0-9a-f-]{36}")
 _MAX_DEPTH: Final = 8
 
 
@@ -42,22 +36,12 @@ def redact_text(text: str) -> str:
     """The text, with everything hidden that looks like a credential."""
     text = _BEARER.sub(rf"\1 {REDACTED}", text)
     text = _URL_PASSWORD.sub(rf"\1:{REDACTED}@", text)
-    return _WORD.sub(_hide_key, text)
+    return hide_keys(text)
 
 
 def _names_a_secret(name: str) -> bool:
     # `key_id`, `actor_key_id` and the like are names of ids.
     return not name.endswith("_id") and _SECRET_FIELD.search(name) is not None
-
-
-def _hide_key(found: re.Match[str]) -> str:
-    word = found.group()
-    if _ID.fullmatch(word):
-        return word
-    # Long names out of a traceback have no digits; a random body nearly always has.
-    has_digit = any(character.isdigit() for character in word)
-    has_letter = any(character.isalpha() for character in word)
-    return REDACTED if has_digit and has_letter else word
 
 
 def _redact(value: Any, depth: int) -> Any:
@@ -71,7 +55,9 @@ def _redact(value: Any, depth: int) -> Any:
         return redact_text(value.decode("ascii", "backslashreplace"))
     if isinstance(value, Mapping):
         return {
-            name: REDACTED if _names_a_secret(str(name)) else _redact(item, depth + 1)
+            redact_text(str(name)): (
+                REDACTED if _names_a_secret(str(name)) else _redact(item, depth + 1)
+            )
             for name, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):

@@ -74,7 +74,10 @@ def _read(path: str | os.PathLike[str] | None) -> bytes | None:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{os.fspath(path)!r} cannot be read: {error.strerror}") from None
+        # A path of several lines is what was to be in the file, and may be a private key.
+        name = os.fspath(path)
+        shown = repr(name) if "\n" not in name else "a file for TLS"
+        raise ConfigurationError(f"{shown} cannot be read: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

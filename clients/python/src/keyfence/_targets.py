@@ -15,6 +15,7 @@ from keyfence.errors import ConfigurationError
 _SOCKETS: Final = ("unix", "unix-abstract")
 _RESOLVERS: Final = ("dns", "ipv4", "ipv6")
 _URL_SCHEMES: Final = ("http", "https", "grpc", "grpcs")
+_SHORTEST_TOKEN: Final = 22
 
 
 def is_local(target: str) -> bool:
@@ -28,7 +29,7 @@ def is_local(target: str) -> bool:
         ConfigurationError: it is not a target, or leaves the port open.
     """
     if not target or any(character.isspace() for character in target):
-        raise ConfigurationError(f"{target!r} is not a target")
+        raise ConfigurationError(f"{_shown(target)} is not a target")
     scheme, separator, rest = target.partition(":")
     if scheme in _SOCKETS:
         if not rest:
@@ -54,7 +55,7 @@ def _is_loopback(target: str, address: str) -> bool:
     bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
     if not is_complete or bare_ipv6:
         raise ConfigurationError(
-            f"target {target!r} must name host and port, for example "
+            f"target {_shown(target)} must name host and port, for example "
             '"keyfence.example:443", "[::1]:50051" or "unix:/run/keyfence.sock"'
         )
     host = host.strip("[]")
@@ -63,3 +64,8 @@ def _is_loopback(target: str, address: str) -> bool:
     except ValueError:
         # RFC 6761, section 6.3: this name is the loopback interface, wherever it is asked.
         return host.lower() == "localhost"
+
+
+def _shown(target: str) -> str:
+    """The target, unless it may be a token that was given in its place."""
+    return repr(target) if ":" in target or len(target) < _SHORTEST_TOKEN else "(not shown)"

@@ -72,7 +72,9 @@ class _TokenFile:
                 self._token = checked_token(self._path.read_text(encoding="ascii").strip())
                 self._version = version
         except (OSError, UnicodeDecodeError) as error:
+            # No token has a slash: what has none may be the token itself, in the wrong place.
+            named = f" {str(self._path)!r}" if len(self._path.parts) > 1 else ""
             raise ConfigurationError(
-                f"the token file {str(self._path)!r} cannot be read: {type(error).__name__}"
+                f"the token file{named} cannot be read: {type(error).__name__}"
             ) from None
         return self._token

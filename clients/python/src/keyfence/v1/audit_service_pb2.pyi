@@ -41,18 +41,19 @@ class AuditEvent(_message.Message):
     event_id: _builtins.str
     """The id, made by Keyfence, for example "evt_01jd2k7v9x4m8r5t6w3y1z0abc"."""
     action: _builtins.str
-    """What, for example "key.create", "keyspace.apply" or "check.denied"."""
+    """What, for example "key.create", "keyspace.apply", "check.denied" or "call.denied"."""
     keyspace: _builtins.str
     """The keyspace. Empty: unknown, as with a text that is like no keyspace's keys."""
     account_id: _builtins.str
     """The account. Empty: none, or unknown."""
     subject: _builtins.str
     """The id of what it was done to: a key's, an account's, a keyspace's name. Of an attempt
-    with an unknown key: its display prefix. Empty: unknown.
+    with an unknown key: its display prefix. Of "call.denied": the caller's own credential.
+    Empty: unknown.
     """
     actor_id: _builtins.str
     """The id of the credential that asked for it, a key's or a session's. Empty: the server
-    did it by itself, or it is an attempt.
+    did it by itself, or it is an attempt with a credential that did not pass.
     """
     request_id: _builtins.str
     """The id of the request, as in the log. Of attempts: of the first one, if it had any."""
@@ -71,7 +72,8 @@ class AuditEvent(_message.Message):
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
         """What a reader would ask next. Never a secret. Of attempts: `reason`, `count`, the
-        `address` that they came from, and the `first_time`, if there were several.
+        `address` that they came from, and the `first_time`, if there were several; of
+        "call.denied" the RPC as `method`, too.
         """
 
     def __init__(

@@ -312,7 +312,9 @@ class CreateKeyRequest(_message.Message):
 
     @_builtins.property
     def bound_keyspaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """As in `Key`. Needed in keyspace `system`, refused elsewhere."""
+        """As in `Key`. Needed in keyspace `system`, refused elsewhere. Each must be there, unless
+        the credential has the scope `keyspaces:write`.
+        """
 
     @_builtins.property
     def rate_limit(self) -> _rate_limit_pb2.RateLimit:
