@@ -145,6 +145,27 @@ def test_every_scope_and_preset_of_operators_is_listed() -> None:
         assert f"`{preset.name}` ({scopes})" in operators
 
 
+def test_every_action_of_the_audit_log_is_listed() -> None:
+    """An action is a text of the use cases like "key.create" that names neither a field nor a
+    logger."""
+    texts = {
+        node.value
+        for path in (ROOT / "service/keyfence_server/application").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    fields = {
+        f"{message.name.lower()}.{field.name}"
+        for message in (key_service_pb2.Key.DESCRIPTOR, account_service_pb2.Account.DESCRIPTOR)
+        for field in message.fields
+    }
+    actions = {
+        text for text in texts if re.fullmatch(r"(?!keyfence\.)[a-z]+\.[a-z_]+", text)
+    } - fields
+    table = section(read("docs/audit.md"), "## What is in the log")
+    assert {action for row in rows(table) for action in code(row[0])} == actions
+
+
 def test_every_table_of_the_database_is_listed() -> None:
     stored = section(read("docs/architecture.md"), "## What is stored")
     assert {code(row[0])[0] for row in rows(stored)} == set(metadata.tables)
