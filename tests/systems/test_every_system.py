@@ -53,6 +53,9 @@ async def test_keys_look_as_the_page_says_and_no_two_are_alike(
     plaintexts = {one.api_key for one in made}
     assert len(plaintexts) == 5
     assert all(re.fullmatch(FORMS[name], text) for text in plaintexts)
+    drawn = "".join(text[-24:] for text in plaintexts)
+    kinds = [str.isdigit, str.islower, str.isupper]
+    assert [any(map(kind, drawn)) for kind in kinds] == [True, True, name != "sitequest"]
 
 
 async def test_a_listing_shows_the_start_of_the_key_and_no_more(
