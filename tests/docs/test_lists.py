@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,21 @@ def test_every_action_of_the_audit_log_is_listed() -> None:
     } - fields
     table = section(read("docs/audit.md"), "## What is in the log")
     assert {action for row in rows(table) for action in code(row[0])} == actions
+
+
+def test_the_layers_are_those_of_the_linter_and_every_module_is_in_one() -> None:
+    page = section(read("docs/architecture.md"), "## Layers")
+    contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["type"] == "layers")
+    alike = [layer.replace("keyfence_server.", "").split(" | ") for layer in reversed(layers)]
+    line = " ← ".join(one[0] if len(one) == 1 else f"{{{', '.join(one)}}}" for one in alike)
+    assert f"`{line}`" in page
+
+    named = {name for row in rows(page) for name in code(row[0])}
+    package = ROOT / "service/keyfence_server"
+    modules = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+    packages = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert named == modules | packages
 
 
 def test_every_table_of_the_database_is_listed() -> None:
