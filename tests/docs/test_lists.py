@@ -166,6 +166,10 @@ def test_every_action_of_the_audit_log_is_listed() -> None:
     table = section(read("docs/audit.md"), "## What is in the log")
     assert {action for row in rows(table) for action in code(row[0])} == actions
 
+    drill = section(OPERATIONS, "### Restoring")
+    undone = {action for row in rows(drill) for action in code(row[0])}
+    assert undone == {action for action in actions if not action.endswith("denied")}
+
 
 def test_the_layers_are_those_of_the_linter_and_every_module_is_in_one() -> None:
     page = section(read("docs/architecture.md"), "## Layers")
