@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 import keyfence
+from keyfence.v1.http_answers_pb2 import HttpCredentials
 from keyfence.v1.keyspace_pb2 import Keyspace
 from support.systems import SYSTEMS, Authority
 
@@ -60,6 +61,14 @@ PRESETS: Final = {"sitequest": {"Full access", "Read only"}}
 KEY_TYPES: Final = {"quantumsafe": {"publishable", "secret"}}
 ENVIRONMENTS: Final = {"quantumsafe": {"test", "live"}}
 
+CREDENTIALS: Final = {
+    "quicksrv": HttpCredentials(bearer=True, headers=["X-API-Key"]),
+    "sitequest": HttpCredentials(bearer=True),
+    "quantumsafe": HttpCredentials(bearer=True),
+    "supascale": HttpCredentials(bearer=True),
+    "xquik": HttpCredentials(bearer=True, headers=["x-api-key"], cookie="session_token"),
+}
+
 pytestmark = pytest.mark.parametrize("name", SYSTEMS)
 
 
@@ -90,6 +99,12 @@ async def test_people_choose_from_what_the_page_offers(name: str, authority: Aut
     assert {one.display_name for one in keyspace.presets} == PRESETS.get(name, set())
     assert {one.name for one in keyspace.key_types} == KEY_TYPES.get(name, {"secret"})
     assert {one.name for one in keyspace.environments} == ENVIRONMENTS.get(name, {"live"})
+
+
+async def test_keys_are_presented_where_the_page_says_and_nowhere_else(
+    name: str, authority: Authority
+) -> None:
+    assert (await shown(authority, name)).http.credentials == CREDENTIALS[name]
 
 
 async def test_nobody_registers_where_the_page_does_not_say_so(
