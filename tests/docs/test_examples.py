@@ -137,7 +137,7 @@ def test_a_service_gets_the_credential_that_the_page_on_security_makes(clone: Cl
 def test_the_statements_for_the_database_run_on_it(clone: Clone) -> None:
     database = sqlite3.connect(clone.directory / ".keyfence" / "keyfence.db")
     statements = [*blocks(OPERATIONS, "sql"), *blocks(read("docs/security.md"), "sql")]
-    assert len(statements) == 3
+    assert len(statements) == 4
     for statement in statements:
         database.execute(statement).fetchall()
     database.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,46 @@ def test_every_scope_and_preset_of_operators_is_listed() -> None:
     for preset in SYSTEM_KEYSPACE.declaration.presets:
         scopes = ", ".join(f"`{scope}`" for scope in preset.scopes)
         assert f"`{preset.name}` ({scopes})" in operators
+
+
+def test_every_action_of_the_audit_log_is_listed() -> None:
+    """An action is a text of the use cases like "key.create" that names neither a field nor a
+    logger."""
+    texts = {
+        node.value
+        for path in (ROOT / "service/keyfence_server/application").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    fields = {
+        f"{message.name.lower()}.{field.name}"
+        for message in (key_service_pb2.Key.DESCRIPTOR, account_service_pb2.Account.DESCRIPTOR)
+        for field in message.fields
+    }
+    actions = {
+        text for text in texts if re.fullmatch(r"(?!keyfence\.)[a-z]+\.[a-z_]+", text)
+    } - fields
+    table = section(read("docs/audit.md"), "## What is in the log")
+    assert {action for row in rows(table) for action in code(row[0])} == actions
+
+    drill = section(OPERATIONS, "### Restoring")
+    undone = {action for row in rows(drill) for action in code(row[0])}
+    assert undone == {action for action in actions if not action.endswith("denied")}
+
+
+def test_the_layers_are_those_of_the_linter_and_every_module_is_in_one() -> None:
+    page = section(read("docs/architecture.md"), "## Layers")
+    contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["type"] == "layers")
+    alike = [layer.replace("keyfence_server.", "").split(" | ") for layer in reversed(layers)]
+    line = " ← ".join(one[0] if len(one) == 1 else f"{{{', '.join(one)}}}" for one in alike)
+    assert f"`{line}`" in page
+
+    named = {name for row in rows(page) for name in code(row[0])}
+    package = ROOT / "service/keyfence_server"
+    modules = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+    packages = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert named == modules | packages
 
 
 def test_every_table_of_the_database_is_listed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.pages import read
 from keyfence import Client, RateLimit
 from support.edge.authority import Authority
 from support.edge.configuration import Route, edge_config, ext_authz
@@ -234,3 +236,36 @@ def test_duplicate_headers_are_refused_even_where_envoy_joins_them(
         answer = send(envoy.ports["edge"], "GET", "/api/v1/instances", headers)
         assert answer.status == 401, headers
     assert upstream.take() == []
+
+
+@pytest.mark.parametrize(
+    ("extensions", "error"),
+    [
+        ({}, "ROUTE_UNUSABLE"),
+        ({"required_scopes": "vps:read", "cost": "cheap"}, "ROUTE_UNUSABLE"),
+        ({"required_scopes": "vps:reed"}, "UNKNOWN_SCOPE"),
+        ({"required_scopes": "vps:read", "keyspace": "sitequest"}, "KEYSPACE_NOT_BOUND"),
+    ],
+    ids=str,
+)
+def test_the_access_log_says_why_nothing_could_be_decided(
+    authority: Authority,
+    upstream: Upstream,
+    start_envoy: StartEnvoy,
+    extensions: dict[str, str],
+    error: str,
+) -> None:
+    config = edge_config(
+        keyfence_port=authority.port,
+        upstream_port=upstream.port,
+        routes=[Route("GET", "/broken", extensions=extensions)],
+    )
+    envoy = start_envoy(config, authority.edge_token("quicksrv"))
+
+    answer = get(envoy, authority.make_key("quicksrv", "vps:read"), "/broken")
+
+    assert answer.status == 500
+    envoy.wait_for_output(answer.header("x-request-id") or "-")
+    (line,) = (json.loads(one) for one in envoy.output.splitlines() if one.startswith("{"))
+    assert (line["error"], line["reason"], line["key_id"]) == (error, None, None)
+    assert error in read("docs/errors.md")

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -175,6 +174,78 @@ class TestSitequest:
         assert {answer.header("x-ratelimit-limit") for answer in denied} == {"60"}
         assert passed.header("x-ratelimit-remaining") == "59"
 
+    def test_answers_about_a_good_key_have_the_headers_and_no_others(self, site_of: SiteOf) -> None:
+        """They tell of a key's limit. A 401 is the same for everybody, so it has none, nor has
+        what is answered before a key is looked at."""
+        site = site_of("sitequest")
+        key, revoked = site.key("vps:read"), site.key("vps:read")
+        site.revoke(revoked)
+
+        passed = site.with_key(key, "GET", "/v1/servers")
+        lacking = site.with_key(key, "POST", "/v1/servers")
+        others = {
+            401: site.with_key(revoked, "GET", "/v1/servers"),
+            404: site.with_key(key, "GET", "/v1/nowhere"),
+            400: site.with_key(key, "GET", "/v1/servers;a"),
+        }
+
+        for answer in (passed, lacking):
+            names = [name for name, _ in answer.headers if name.startswith("x-ratelimit-")]
+            assert sorted(names) == [
+                "x-ratelimit-limit",
+                "x-ratelimit-remaining",
+                "x-ratelimit-reset",
+            ]
+        for status, answer in others.items():
+            assert answer.status == status
+            assert not any(name.startswith("x-ratelimit-") for name, _ in answer.headers)
+
+    def test_a_key_is_made_in_the_dashboard_with_name_expiry_and_scopes(
+        self, site_of: SiteOf, gateway: Gateway
+    ) -> None:
+        site = site_of("sitequest")
+        root, clock = site.authority.root_key, site.authority.clock
+        end = (clock.now() + timedelta(days=30)).isoformat()
+        asked = {
+            "keyspace": "sitequest",
+            "accountId": "acct_7",
+            "displayName": "CI/CD",
+            "expireTime": end,
+            "scopes": ["domains:read", "vps:write"],
+        }
+
+        made = gateway.call("POST", "/v1/keys", asked, token=root).json()
+
+        got = gateway.call("GET", f"/v1/keys/{made['key']['keyId']}", token=root).json()["key"]
+        assert got["displayName"] == "CI/CD"
+        assert datetime.fromisoformat(got["expireTime"]) == datetime.fromisoformat(end)
+        assert got["grantedScopes"] == ["domains:read", "vps:write"]
+        assert site.with_key(made["apiKey"], "POST", "/v1/servers/reboot").status == 200
+        assert gateway.call("POST", "/v1/keys", {}, token=made["apiKey"]).status == 403
+
+    def test_keys_are_rotated_and_unused_ones_show(self, site_of: SiteOf) -> None:
+        site = site_of("sitequest")
+        authority, operator = site.authority, site.authority.operator
+        old, unused = (
+            operator.create_key(keyspace="sitequest", account_id="acct_1", scopes=["vps:read"])
+            for _ in range(2)
+        )
+        new = operator.rotate_key(old.key.key_id, overlap=timedelta(hours=1))
+        for made in (old, new):
+            assert site.with_key(made.api_key, "GET", "/v1/servers").status == 200
+
+        for made in (old, new):
+            used = authority.key_once_used(made.key.key_id, 1)
+            assert (used.use_count, used.last_used_address) == (1, "127.0.0.1")
+        idle = operator.get_key(unused.key.key_id)
+        assert (idle.use_count, idle.last_used_time) == (0, None)
+        operator.revoke_key(old.key.key_id)
+        operator.revoke_key(unused.key.key_id)
+        statuses = [
+            site.with_key(made.api_key, "GET", "/v1/servers").status for made in (old, unused, new)
+        ]
+        assert statuses == [401, 401, 200]
+
     def test_full_access_read_only_and_custom(self, site_of: SiteOf) -> None:
         site = site_of("sitequest")
         requests = {
@@ -237,7 +308,13 @@ def dashboard(gateway: Gateway, quantumsafe_account: str) -> str:
     assert answer.status == 200, answer.body
     body = answer.json()
     assert body["account"]["accountId"] == quantumsafe_account
-    assert body["session"]["expireTime"]
+    begun, ends = (
+        datetime.fromisoformat(body["session"][name]) for name in ("createTime", "expireTime")
+    )
+    assert ends - begun == timedelta(hours=24)
+    assert body["account"]["email"] == EMAIL
+    assert body["account"]["plan"] == "free"
+    assert body["sessionToken"].startswith("eyJhbGciOiJFZERTQSIs")
     return str(body["sessionToken"])
 
 
@@ -264,13 +341,14 @@ class TestQuantumSafe:
         return answer.json()
 
     def test_a_password_has_at_least_twelve_characters(self, gateway: Gateway) -> None:
-        answer = gateway.call(
-            "POST",
-            "/v1/accounts:register",
-            {"keyspace": "quantumsafe", "email": "short@example.com", "password": "elevenchars"},
+        account = {"keyspace": "quantumsafe", "email": "short@example.com"}
+        eleven, twelve = (
+            gateway.call("POST", "/v1/accounts:register", {**account, "password": password})
+            for password in ("elevenchars", "twelve-chars")
         )
 
-        assert answer.status == 400
+        assert (eleven.status, twelve.status) == (400, 200)
+        assert "at least 12" in eleven.body.decode()
 
     def test_keys_of_both_types_and_environments(self, gateway: Gateway, dashboard: str) -> None:
         forms = {
@@ -317,22 +395,57 @@ class TestQuantumSafe:
             assert refused.status == 403, (method, path)
 
     def test_a_list_shows_prefixes_and_last_use_and_never_a_key(
-        self, site_of: SiteOf, gateway: Gateway, dashboard: str
+        self, site_of: SiteOf, authority: Authority, gateway: Gateway, dashboard: str
     ) -> None:
         made = self.make(gateway, dashboard, "secret", "live")
         assert site_of("quantumsafe").with_key(made["apiKey"], "POST", "/v1/scan").status == 200
 
-        # How keys are used is written down a moment behind.
-        deadline = time.monotonic() + 20
-        found: dict[str, str] = {}
-        while "lastUsedTime" not in found and time.monotonic() < deadline:
-            answer = gateway.call("GET", "/v1/keys?pageSize=1000", token=dashboard)
-            found = {one["keyId"]: one for one in answer.json()["keys"]}[made["key"]["keyId"]]
+        authority.key_once_used(made["key"]["keyId"], 1)
+        answer = gateway.call("GET", "/v1/keys?pageSize=1000", token=dashboard)
+        found = {one["keyId"]: one for one in answer.json()["keys"]}[made["key"]["keyId"]]
 
         assert found["displayPrefix"] == made["apiKey"][: len("qs_sec_live_sk_abc1")]
         assert found["lastUsedTime"] >= found["createTime"]
         assert found["lastUsedAddress"] == "127.0.0.1"
         assert made["apiKey"] not in json.dumps(answer.json())
+
+    def test_the_answers_have_all_that_the_pages_have(
+        self, gateway: Gateway, dashboard: str
+    ) -> None:
+        """The page's own JSON, made from Keyfence's by renaming."""
+        made = self.make(gateway, dashboard, "secret", "live")
+        listing = gateway.call("GET", "/v1/keys?state=KEY_STATE_ACTIVE", token=dashboard).json()
+        listed = {one["keyId"]: one for one in listing["keys"]}[made["key"]["keyId"]]
+
+        for key in (made["key"], listed):
+            page = {
+                "id": key["keyId"],
+                "name": key["displayName"],
+                "type": key["keyType"],
+                "environment": key["environment"],
+                "prefix": key["displayPrefix"] + "...",
+            }
+            assert page == {
+                "id": made["key"]["keyId"],
+                "name": "secret live",
+                "type": "secret",
+                "environment": "live",
+                "prefix": made["apiKey"][:19] + "...",
+            }
+            assert datetime.fromisoformat(key["createTime"]).tzinfo is not None
+        assert "apiKey" not in json.dumps(listing)
+
+    def test_a_deleted_key_is_not_among_the_active_ones(
+        self, gateway: Gateway, dashboard: str
+    ) -> None:
+        key_id = self.make(gateway, dashboard, "secret", "live")["key"]["keyId"]
+        assert gateway.call("DELETE", f"/v1/keys/{key_id}", token=dashboard).status == 200
+
+        listing = gateway.call(
+            "GET", "/v1/keys?state=KEY_STATE_ACTIVE&pageSize=1000", token=dashboard
+        ).json()
+
+        assert key_id not in [one["keyId"] for one in listing["keys"]]
 
     def test_deletion_is_instant_and_irreversible_and_answers_auth_002(
         self, site_of: SiteOf, gateway: Gateway, dashboard: str
@@ -417,16 +530,56 @@ class TestXquik:
             assert site.with_key(rotated["apiKey"], "GET", "/api/v1/account").status == 200
             assert site.with_key(key, "GET", "/api/v1/account").status == still_there
 
-    def test_all_three_places_of_the_page_are_accepted(self, site_of: SiteOf) -> None:
+    def test_all_three_places_of_the_page_make_keys_of_one_account(
+        self, gateway: Gateway, xquik_session: str
+    ) -> None:
+        """The cookie with a session, the header with a key, the bearer token with either."""
+        account = gateway.call("GET", "/v1/account", token=xquik_session).json()["account"]
+        key = gateway.call("POST", "/v1/keys", {}, token=xquik_session).json()["apiKey"]
+
+        for headers in (
+            self.cookie(gateway, xquik_session),
+            [("x-api-key", key)],
+            [bearer(key)],
+            [bearer(xquik_session)],
+        ):
+            answer = gateway.call("POST", "/v1/keys", {"displayName": "More"}, headers=headers)
+            assert answer.status == 200, headers[0][0]
+            assert answer.json()["key"]["accountId"] == account["accountId"]
+
+    def test_the_answer_has_all_that_the_pages_has(
+        self, gateway: Gateway, xquik_session: str
+    ) -> None:
+        """ "id", "fullKey", "prefix", "name" and "createdAt", by Keyfence's names."""
+        answer = gateway.call(
+            "POST",
+            "/v1/keys",
+            {"displayName": "Production"},
+            headers=self.cookie(gateway, xquik_session),
+        )
+
+        assert answer.status == 200
+        made = answer.json()
+        assert made["apiKey"].startswith("xq_")
+        assert made["key"]["displayPrefix"] == made["apiKey"][:8]
+        assert made["key"]["displayName"] == "Production"
+        assert re.fullmatch(r"key_\w+", made["key"]["keyId"])
+        assert datetime.fromisoformat(made["key"]["createTime"]).tzinfo is not None
+
+    def test_a_token_of_an_oauth_server_is_none(self, gateway: Gateway) -> None:
+        for token in ("ya29.a0AfH6SMBx", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmVk"):
+            assert gateway.call("POST", "/v1/keys", {}, token=token).status == 401
+
+    def test_the_api_itself_takes_keys_and_no_session(
+        self, site_of: SiteOf, xquik_session: str
+    ) -> None:
         site = site_of("xquik")
         key = site.key()
 
-        for header in (
-            ("x-api-key", key),
-            ("Authorization", f"Bearer {key}"),
-            ("Cookie", f"session_token={key}"),
-        ):
+        for header in (("x-api-key", key), bearer(key)):
             assert site.usual([header]).status == 200, header[0]
+        for header in (bearer(xquik_session), ("Cookie", f"session_token={xquik_session}")):
+            assert site.usual([header]).status == 401, header[0]
 
 
 class TestSupascale:
@@ -466,6 +619,56 @@ class TestSupascale:
             f"Token {key}",
         ):
             assert outcome(site.usual([("Authorization", value)])) == (401, "invalid_api_key")
+
+    def test_a_key_is_made_under_settings_and_listed_with_all_that_it_may(
+        self, site_of: SiteOf, gateway: Gateway
+    ) -> None:
+        """ "Name, Creation date, Expiration date (if set), Permissions summary"."""
+        site = site_of("supascale")
+        root, clock = site.authority.root_key, site.authority.clock
+        begin, end = clock.now(), clock.now() + timedelta(days=30)
+        asked = {
+            "keyspace": "supascale",
+            "accountId": "acct_settings",
+            "displayName": "Backup Script",
+            "expireTime": end.isoformat(),
+            "scopes": ["backups:write", "cloud-storage:read"],
+        }
+        made = gateway.call("POST", "/v1/keys", asked, token=root).json()
+
+        path = "/v1/keys?keyspace=supascale&accountId=acct_settings"
+        (listed,) = gateway.call("GET", path, token=root).json()["keys"]
+
+        assert listed["displayName"] == "Backup Script"
+        assert begin <= datetime.fromisoformat(listed["createTime"]) <= clock.now()
+        assert datetime.fromisoformat(listed["expireTime"]) == end
+        assert listed["grantedScopes"] == ["backups:write", "cloud-storage:read"]
+        assert made["apiKey"] not in json.dumps(listed)
+        assert gateway.call("POST", "/v1/keys", {}, token=made["apiKey"]).status == 403
+
+    def test_each_access_is_in_the_log_of_the_edge_and_counted_at_the_key(
+        self, site_of: SiteOf
+    ) -> None:
+        site = site_of("supascale")
+        authority = site.authority
+        made = authority.operator.create_key(
+            keyspace="supascale", account_id="acct_1", scopes=["projects:read"]
+        )
+        answers = [site.with_key(made.api_key, "GET", "/api/v1/projects") for _ in range(3)]
+
+        used = authority.key_once_used(made.key.key_id, 3)
+        days = authority.operator.get_key_usage(made.key.key_id)
+        last = answers[-1].header("x-request-id") or "-"
+        site.envoy.wait_for_output(last)
+        lines = [json.loads(one) for one in site.envoy.output.splitlines() if one.startswith("{")]
+
+        assert (used.use_count, used.last_used_address) == (3, "127.0.0.1")
+        assert sum(day.use_count for day in days) == 3
+        logged = [line for line in lines if line["key_id"] == made.key.key_id]
+        assert [line["request_id"] for line in logged] == [
+            answer.header("x-request-id") for answer in answers
+        ]
+        assert {(line["path"], line["reason"]) for line in logged} == {("/api/v1/projects", "OK")}
 
     def test_failed_attempts_are_in_the_activity_log(self, site_of: SiteOf) -> None:
         site = site_of("supascale")

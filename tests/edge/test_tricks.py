@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from support.edge.http import bearer, send_raw
+from support.edge.http2 import exchange, exchange_all, request
 from support.edge.sites import Site
 from support.edge.upstream import Arrived
 
@@ -102,6 +103,14 @@ PATHS = [
     "/api/v1/instances /../billing",
     "/api/v1/instances\t/../billing",
 ]
+PATHS_OF_HTTP2 = [
+    "api/v1/instances/../billing",
+    "\\api\\v1\\billing",
+    "/api/v1/instances HTTP/1.1\r\nHost: x\r\n\r\nPOST /api/v1/instances",
+    "/api/v1/instances\r\nX-HTTP-Method-Override: DELETE",
+    "/api/v1/instances\n",
+    "/api/v1/instances\x00/../billing",
+]
 METHODS = ["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get"]
 METHODS += ["GETT", "PROPFIND", "G\u00cbT", "POST "]
 
@@ -141,6 +150,23 @@ def test_paths(quicksrv: Site, method: str, scope: str | None) -> None:
     assert bool(arrived) == (scope is not None and method == "GET")
 
 
+@pytest.mark.parametrize("scope", [None, "vps:read", "vps:write"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_paths_over_http2(quicksrv: Site, method: str, scope: str | None) -> None:
+    """The same, where a path is a field of its own and can be anything: one without a slash,
+    or with a line's end in it."""
+    credential = [("authorization", f"Bearer {quicksrv.key(scope)}")] if scope else []
+    paths = [*PATHS, *PATHS_OF_HTTP2]
+
+    statuses = exchange_all(quicksrv.port, [request(method, path, *credential) for path in paths])
+
+    arrived = require_nothing_beyond(quicksrv, scope)
+    assert bool(arrived) == (scope is not None and method == "GET")
+    for path, status in zip(paths, statuses, strict=True):
+        if not path.startswith("/") and "://" not in path:
+            assert status != 200, path
+
+
 def test_methods(quicksrv: Site) -> None:
     key = quicksrv.key("vps:read")
     for method in METHODS:
@@ -151,6 +177,105 @@ def test_methods(quicksrv: Site) -> None:
                 f"Authorization: Bearer {key}",
             )
             require_nothing_beyond(quicksrv, "vps:read")
+    heads = [
+        request(method, path, ("authorization", f"Bearer {key}"))
+        for method in METHODS
+        for path in (INSTANCES, INSTANCES + "/i-1/start", "/api/v1/whoami")
+    ]
+    exchange_all(quicksrv.port, heads)
+    require_nothing_beyond(quicksrv, "vps:read")
+
+
+# What a field list has instead of the one of `request`, or besides it.
+HEADS = {
+    "two paths": [
+        *request("GET", INSTANCES),
+        (":path", "/api/v1/billing"),
+    ],
+    "two paths, the other way round": [
+        (":path", "/api/v1/billing"),
+        *request("GET", INSTANCES),
+    ],
+    "two methods": [*request("GET", INSTANCES), (":method", "POST")],
+    "two authorities": [*request("GET", INSTANCES), (":authority", "y")],
+    "no path": [(":method", "GET"), (":scheme", "http"), (":authority", "x")],
+    "no method": [(":scheme", "http"), (":path", INSTANCES), (":authority", "x")],
+    "a path behind the headers": [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "x"),
+        ("x-a", "b"),
+        (":path", INSTANCES),
+    ],
+    "a status": [*request("GET", INSTANCES), (":status", "200")],
+    "a pseudo-header of nobody's": [*request("GET", INSTANCES), (":admin", "true")],
+    "a protocol": [*request("CONNECT", INSTANCES), (":protocol", "websocket")],
+    "a name in mixed case": request("GET", INSTANCES, ("X-Keyfence-Key-Id", "forged")),
+    "a credential's name in mixed case": request("GET", INSTANCES, ("Authorization", "Bearer x")),
+    "a connection's header": request("GET", INSTANCES, ("connection", "authorization")),
+    "a coding": request("POST", INSTANCES, ("transfer-encoding", "chunked")),
+    "a name with a colon": request("GET", INSTANCES, ("x-a: b\r\nx-c", "d")),
+    "a name with a blank": request("GET", INSTANCES, ("x-a ", "b")),
+    "no name": request("GET", INSTANCES, ("", "b")),
+    "a value with a line's end": request("GET", INSTANCES, ("x-a", "b\r\nx-http-method: DELETE")),
+    "a value with a request": request(
+        "GET", INSTANCES, ("x-a", "b\r\n\r\nPOST /api/v1/instances HTTP/1.1\r\nHost: x\r\n\r\n")
+    ),
+    "a value with a null": request("GET", INSTANCES, ("x-a", "b\x00c")),
+    "a length that is none": request("GET", INSTANCES, ("content-length", "-1")),
+    "two lengths": request("POST", INSTANCES, ("content-length", "0"), ("content-length", "5")),
+    "a host besides the authority": request("GET", INSTANCES, ("host", "y")),
+}
+HARMLESS = {"a host besides the authority"}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_is_no_head_of_http2_is_refused(quicksrv: Site, head: str) -> None:
+    credential = ("authorization", f"Bearer {quicksrv.key('vps:read')}")
+
+    status = exchange(quicksrv.port, [*HEADS[head], credential])
+
+    arrived = require_nothing_beyond(quicksrv, "vps:read")
+    assert (status == 200, len(arrived)) == ((True, 1) if head in HARMLESS else (False, 0)), status
+    # The edge is as it was.
+    assert exchange(quicksrv.port, request("GET", INSTANCES, credential)) == 200
+
+
+def test_a_body_that_is_longer_than_its_length_is_no_second_request(quicksrv: Site) -> None:
+    key = quicksrv.key("vps:read")
+    smuggled = b"POST /api/v1/instances HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    head = request("GET", INSTANCES, ("authorization", f"Bearer {key}"), ("content-length", "0"))
+
+    exchange(quicksrv.port, head, smuggled)
+
+    require_nothing_beyond(quicksrv, "vps:read")
+
+
+def test_two_credentials_are_none_over_http2(quicksrv: Site) -> None:
+    key, other = quicksrv.key("vps:read"), quicksrv.key("vps:read")
+
+    for more in (
+        [("authorization", f"Bearer {key}"), ("authorization", f"Bearer {other}")],
+        [("authorization", f"Bearer {key}"), ("authorization", f"Bearer {key}")],
+        [("authorization", f"Bearer {key}"), ("x-api-key", other)],
+    ):
+        assert exchange(quicksrv.port, request("GET", INSTANCES, *more)) == 401
+    assert quicksrv.upstream.take() == []
+
+
+def test_a_cookie_in_crumbs_is_one_cookie_header(site_of: Callable[[str], Site]) -> None:
+    """HTTP/2 lets a client send each cookie by itself."""
+    xquik = site_of("xquik")
+    key, other = xquik.usual_key(), xquik.usual_key()
+    path = "/api/v1/account"
+    crumbs = [("cookie", "theme=dark"), ("cookie", f"session_token={key}"), ("cookie", "lang=en")]
+
+    assert exchange(xquik.port, request("GET", path, *crumbs)) == 200
+    (arrived,) = xquik.upstream.take()
+    assert arrived.value("cookie") == "theme=dark; lang=en"
+    twice = [*crumbs, ("cookie", f"session_token={other}")]
+    assert exchange(xquik.port, request("GET", path, *twice)) == 401
+    assert xquik.upstream.take() == []
 
 
 @pytest.mark.parametrize("name", [*OVERRIDES, *REWRITES])

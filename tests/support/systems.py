@@ -39,8 +39,8 @@ class Authority:
         self._target = str(server.addresses[0])
         self.operator = self.client((data_dir / "root.key").read_text().strip())
 
-    def client(self, token: str) -> AsyncClient:
-        """A client that presents this credential."""
+    def client(self, token: str | None = None) -> AsyncClient:
+        """A client that presents this credential, or none."""
         return AsyncClient(self._target, token=token)
 
     async def apply(self, name: str) -> None:

@@ -35,6 +35,15 @@ SHOWN = {
     "xquik": len("xq_a1b2") + 1,  # "First 8 characters", of which the page's example has 7
 }
 
+# A grant that each system knows; the pages of two have no scopes.
+GRANTS = {
+    "quicksrv": ("vps:write",),
+    "sitequest": ("domains:write", "vps:read"),
+    "quantumsafe": (),
+    "supascale": ("backups:read", "projects:write"),
+    "xquik": (),
+}
+
 
 async def test_keys_look_as_the_page_says_and_no_two_are_alike(
     name: str, authority: Authority
@@ -44,6 +53,9 @@ async def test_keys_look_as_the_page_says_and_no_two_are_alike(
     plaintexts = {one.api_key for one in made}
     assert len(plaintexts) == 5
     assert all(re.fullmatch(FORMS[name], text) for text in plaintexts)
+    drawn = "".join(text[-24:] for text in plaintexts)
+    kinds = [str.isdigit, str.islower, str.isupper]
+    assert [any(map(kind, drawn)) for kind in kinds] == [True, True, name != "sitequest"]
 
 
 async def test_a_listing_shows_the_start_of_the_key_and_no_more(
@@ -97,6 +109,52 @@ async def test_a_key_ends_at_its_expiry_to_the_moment(
     assert await authority.reason(made.api_key, name) is Reason.KEY_EXPIRED
 
 
+async def test_a_key_is_rotated_with_or_without_an_overlap(
+    name: str, authority: Authority, clock: FrozenClock
+) -> None:
+    """The successor has the same name and place; the old key ends at once, or with the
+    overlap."""
+    await authority.apply(name)
+    old = await authority.operator.create_key(
+        keyspace=name, account_id="a", display_name="CI/CD Pipeline"
+    )
+    middle = await authority.operator.rotate_key(old.key.key_id)
+    assert await authority.reason(old.api_key, name) is Reason.KEY_REVOKED
+    assert await authority.reason(middle.api_key, name) is Reason.OK
+
+    last = await authority.operator.rotate_key(middle.key.key_id, overlap=timedelta(hours=1))
+    assert (last.key.display_name, last.key.account_id) == ("CI/CD Pipeline", "a")
+    assert await authority.reason(middle.api_key, name) is Reason.OK
+    assert await authority.reason(last.api_key, name) is Reason.OK
+    clock.advance(timedelta(hours=1))
+    assert await authority.reason(middle.api_key, name) is Reason.KEY_EXPIRED
+    assert await authority.reason(last.api_key, name) is Reason.OK
+
+
+async def test_the_record_has_name_times_and_permissions(
+    name: str, authority: Authority, clock: FrozenClock
+) -> None:
+    """ "Name, Creation date, Expiration date (if set), Permissions summary": of each key."""
+    await authority.apply(name)
+    created, end = clock.now(), clock.now() + timedelta(days=30)
+    ending = await authority.operator.create_key(
+        keyspace=name, account_id="a", display_name="CI", scopes=GRANTS[name], expire_time=end
+    )
+    clock.advance(timedelta(minutes=5))
+    lasting = await authority.operator.create_key(
+        keyspace=name, account_id="a", display_name="Backup"
+    )
+
+    listed = {key.key_id: key async for key in authority.operator.list_keys(keyspace=name)}
+
+    assert set(listed) == {ending.key.key_id, lasting.key.key_id}
+    first, second = listed[ending.key.key_id], listed[lasting.key.key_id]
+    assert (first.display_name, second.display_name) == ("CI", "Backup")
+    assert (first.create_time, second.create_time) == (created, created + timedelta(minutes=5))
+    assert (first.expire_time, second.expire_time) == (end, None)
+    assert (first.granted_scopes, second.granted_scopes) == (GRANTS[name], ())
+
+
 async def test_a_key_without_an_expiry_does_not_end_by_itself(
     name: str, authority: Authority, clock: FrozenClock
 ) -> None:
@@ -119,6 +177,22 @@ async def test_a_key_can_ask_who_it_is_itself(name: str, authority: Authority) -
     assert identity.principal.keyspace == name
     assert identity.principal.display_name == "CI/CD Pipeline"
     assert identity.principal.display_prefix == made.key.display_prefix
+
+
+async def test_keys_manage_keys_where_the_page_says_so(name: str, authority: Authority) -> None:
+    """On the pages of QuantumSafe and Xquik keys make keys; on the others people do, in a
+    panel, a dashboard or under Settings."""
+    await authority.apply(name)
+    made = await authority.operator.create_key(keyspace=name, account_id="a", key_type="secret")
+    async with authority.client(made.api_key) as holder:
+        if name in {"quantumsafe", "xquik"}:
+            assert (await holder.create_key()).key.account_id == "a"
+        else:
+            for attempt in (holder.create_key(), holder.revoke_key(made.key.key_id)):
+                with pytest.raises(keyfence.PermissionDenied) as caught:
+                    await attempt
+                assert caught.value.reason == "KEY_TYPE_MAY_NOT_MANAGE"
+    assert await authority.reason(made.api_key, name) is Reason.OK
 
 
 async def test_what_is_no_key_is_told_from_a_key_that_nobody_made(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 
 import keyfence
 from keyfence.results import KeyState, Reason
+from support.clock import FrozenClock
 from support.systems import Authority
 
 NAME = "quantumsafe"
+PASSWORD = "securepassword123"
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,57 @@ async def test_other_types_and_environments_are_refused(
     with pytest.raises(keyfence.InvalidRequest) as caught:
         await authority.operator.create_key(keyspace=NAME, account_id="a", **wrong)  # type: ignore[arg-type]
     assert [violation.field for violation in caught.value.violations] == list(wrong)
+
+
+async def test_a_key_of_which_nothing_is_said_is_the_least_that_there_is(
+    authority: Authority,
+) -> None:
+    """The page requires type and environment, which its application sees to. What gets past
+    it manages nothing, and costs nothing."""
+    await authority.apply(NAME)
+    made = await authority.operator.create_key(keyspace=NAME, account_id="a")
+    assert (made.key.key_type, made.key.environment) == ("publishable", "test")
+
+
+async def test_a_password_has_at_least_twelve_characters(authority: Authority) -> None:
+    await authority.apply(NAME)
+    async with authority.client() as anybody:
+        with pytest.raises(keyfence.InvalidRequest) as caught:
+            await anybody.register_account(NAME, "a@example.com", "elevenchars")
+        assert [violation.field for violation in caught.value.violations] == ["password"]
+        made = await anybody.register_account(NAME, "a@example.com", "twelve-chars")
+    assert made.account.email == "a@example.com"
+
+
+async def test_an_account_has_an_address_and_need_not_have_a_name(authority: Authority) -> None:
+    """ "email: Yes", "password: Yes", "name: No"; the plan of a new one is "free"."""
+    await authority.apply(NAME)
+    async with authority.client() as anybody:
+        for email, password in (("", PASSWORD), ("dev@example.com", "")):
+            with pytest.raises(keyfence.InvalidRequest):
+                await anybody.register_account(NAME, email, password)
+        made = await anybody.register_account(NAME, "dev@example.com", PASSWORD)
+    assert (made.account.display_name, made.account.plan) == ("", "free")
+
+
+async def test_a_session_is_signed_with_eddsa_and_ends_after_a_day(
+    authority: Authority, clock: FrozenClock
+) -> None:
+    """The page's token begins with "eyJhbGciOiJFZERTQSIs", and ends a day later."""
+    await authority.apply(NAME)
+    async with authority.client() as anybody:
+        await anybody.register_account(NAME, "dev@example.com", PASSWORD)
+        begun = await anybody.log_in(NAME, "dev@example.com", PASSWORD)
+    assert begun.session_token.startswith("eyJhbGciOiJFZERTQSIs")
+    assert begun.session.create_time == clock.now()
+    assert begun.session.expire_time == clock.now() + timedelta(hours=24)
+
+    async with authority.client(begun.session_token) as dashboard:
+        clock.advance(timedelta(hours=24) - timedelta(microseconds=1))
+        assert (await dashboard.get_account()).email == "dev@example.com"
+        clock.advance(timedelta(microseconds=1))
+        with pytest.raises(keyfence.Unauthenticated):
+            await dashboard.get_account()
 
 
 async def test_a_secret_key_makes_lists_and_revokes_the_keys_of_its_account(

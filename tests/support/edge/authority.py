@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keyfence import Client
-from keyfence.results import AuditEvent
+from keyfence.results import AuditEvent, Key
 from keyfence_server.bootstrap import RunningServer, start
 from keyfence_server.rpc.addresses import TcpAddress
 from support.serving import settings_for
@@ -82,6 +82,16 @@ class Authority:
         principal = self.operator.authenticate(api_key, keyspace=keyspace).principal
         assert principal is not None
         return principal.key_id
+
+    def key_once_used(self, key_id: str, count: int) -> Key:
+        """A key's record, once so many uses are written down, which is a moment behind."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            found = self.operator.get_key(key_id)
+            if found.use_count >= count:
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"{key_id}: fewer than {count} uses are written down")
 
     def denials_of(self, key_id: str, count: int) -> list[AuditEvent]:
         """The denied attempts with a key, once so many are written down, which is when their

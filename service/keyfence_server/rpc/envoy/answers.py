@@ -112,7 +112,8 @@ def broken(code: int, status: int, reason: str) -> Any:
     Args:
         code: of gRPC.
         status: of HTTP.
-        reason: the name of an `ErrorReason`, for Envoy's access log.
+        reason: for Envoy's access log: the name of an `ErrorReason`, or ROUTE_UNUSABLE, which
+            is none, since no caller of ours but Envoy can get it.
     """
     message = CheckResponse()
     message.status.code = code

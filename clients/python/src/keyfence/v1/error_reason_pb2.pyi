@@ -7,8 +7,9 @@ value below without the prefix `ERROR_REASON_`. A fault in a field also carries
 `google.rpc.BadRequest`, with one violation for each field.
 
 Every RPC can fail with `CREDENTIAL_REQUIRED`, `CREDENTIAL_REJECTED`, `SCOPE_REQUIRED`,
-`LIMIT_REACHED`, `STORE_UNAVAILABLE`, `SHUTTING_DOWN` and `INTERNAL`. What else it can fail
-with is listed at the RPC.
+`LIMIT_REACHED`, `STORE_UNAVAILABLE`, `SHUTTING_DOWN` and `INTERNAL`, and with
+`INVALID_FIELD` if there is a key in a field that is not for one. What else it can fail with is
+listed at the RPC.
 """
 
 from google.protobuf import descriptor as _descriptor
