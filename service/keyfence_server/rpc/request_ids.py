@@ -14,17 +14,17 @@ from typing import Final
 
 HEADER: Final = "x-request-id"
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
+PLAIN: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
 # A key in the wrong header would be kept for good. UUIDs, ULIDs and the like do not
 # have a prefix with an underscore; keys do.
-_LIKE_A_KEY: Final = re.compile(r"_[A-Za-z0-9_]{20}")
+LIKE_A_KEY: Final = re.compile(r"_[A-Za-z0-9_]{20}")
 
 
 def find_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
     """The caller's request id, if it brought a plain one."""
     for name, value in metadata:
         if name == HEADER and isinstance(value, str):
-            is_plain = _PLAIN.fullmatch(value) and not _LIKE_A_KEY.search(value)
+            is_plain = PLAIN.fullmatch(value) and not LIKE_A_KEY.search(value)
             return value if is_plain else None
     return None
 
