@@ -29,7 +29,13 @@ from keyfence_server.rpc.addresses import UnixAddress
 
 LISTENER: Final = "gateway"
 
+_HEAP_BYTES: Final = 1024 * 1024 * 1024
 _CONNECTIONS: Final = 10_000
+_STREAMS_PER_CONNECTION: Final = 100
+# More than this is read of a connection only when somebody wants it.
+_BUFFER_BYTES: Final = 64 * 1024
+# A page of a thousand records with all that can be in them.
+_MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
 
 
 def gateway_config(settings: GatewaySettings) -> Config:
@@ -39,18 +45,39 @@ def gateway_config(settings: GatewaySettings) -> Config:
             "listeners": [_listener(settings)],
             "clusters": [_cluster(settings)],
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors."
-                        "downstream_connections.v3.DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": _CONNECTIONS,
-                    },
-                }
-            ]
-        },
+        "overload_manager": _overload_manager(),
+    }
+
+
+def _overload_manager() -> Config:
+    """What bounds all callers together: each may hold as much as the largest body."""
+    heap = "envoy.resource_monitors.fixed_heap"
+    kinds = "type.googleapis.com/envoy.extensions.resource_monitors"
+    return {
+        "refresh_interval": "0.1s",
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": f"{kinds}.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": _CONNECTIONS,
+                },
+            },
+            {
+                "name": heap,
+                "typed_config": {
+                    "@type": f"{kinds}.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": _HEAP_BYTES,
+                },
+            },
+        ],
+        "actions": [
+            {
+                "name": f"envoy.overload_actions.{action}",
+                "triggers": [{"name": heap, "threshold": {"value": value}}],
+            }
+            for action, value in (("shrink_heap", 0.8), ("stop_accepting_requests", 0.9))
+        ],
     }
 
 
@@ -86,7 +113,7 @@ def _listener(settings: GatewaySettings) -> Config:
         "address": {"socket_address": {"address": str(address.host), "port_value": address.port}},
         # A second gateway on the port would get a share of the calls, silently.
         "enable_reuse_port": False,
-        "per_connection_buffer_limit_bytes": settings.max_request_bytes,
+        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
         "filter_chains": [chain],
     }
 
@@ -103,6 +130,11 @@ def _connection_manager(settings: GatewaySettings) -> Config:
             "headers_with_underscores_action": "REJECT_REQUEST",
             "idle_timeout": "3600s",
         },
+        "http2_protocol_options": {
+            "max_concurrent_streams": _STREAMS_PER_CONNECTION,
+            "initial_stream_window_size": _BUFFER_BYTES,
+            "initial_connection_window_size": 1024 * 1024,
+        },
         "use_remote_address": True,
         "xff_num_trusted_hops": settings.trusted_proxies,
         # One id goes through all the services of a request, and back to its sender.
@@ -110,6 +142,7 @@ def _connection_manager(settings: GatewaySettings) -> Config:
         "always_set_request_id_in_response": True,
         "max_request_headers_kb": 16,
         "request_headers_timeout": "10s",
+        "request_timeout": "60s",
         "stream_idle_timeout": "120s",
         "server_name": "keyfence",
         "http_filters": _http_filters(settings),
@@ -132,6 +165,12 @@ def _http_filters(settings: GatewaySettings) -> list[Config]:
     return [
         *filters,
         http_filter(MUTATION, "header_mutation.v3.HeaderMutation"),
+        # No call streams. Behind this, a body is whole, and no longer than it may be.
+        http_filter(
+            "envoy.filters.http.buffer",
+            "buffer.v3.Buffer",
+            max_request_bytes=settings.max_request_bytes,
+        ),
         http_filter(
             BODIES,
             "lua.v3.Lua",
@@ -164,6 +203,7 @@ def _transcoder(settings: GatewaySettings, descriptors: bytes) -> Config:
         convert_grpc_status=True,
         match_incoming_request_route=True,
         max_request_body_size=settings.max_request_bytes,
+        max_response_body_size=_MAX_RESPONSE_BYTES,
         request_validation_options={
             "reject_unknown_method": True,
             "reject_unknown_query_parameters": True,
