@@ -12,6 +12,7 @@ from typing import Final
 
 from keyfence_server.gateway.bodies import body_script
 from keyfence_server.gateway.parts import Config, absolute, http_filter, share
+from keyfence_server.gateway.replies import local_replies
 from keyfence_server.gateway.request_id import usable_request_ids
 from keyfence_server.gateway.routes import (
     BODIES,
@@ -129,6 +130,7 @@ def _connection_manager(settings: GatewaySettings) -> Config:
         "common_http_protocol_options": {
             "headers_with_underscores_action": "REJECT_REQUEST",
             "idle_timeout": "3600s",
+            "max_headers_count": 50,
         },
         "http2_protocol_options": {
             "max_concurrent_streams": _STREAMS_PER_CONNECTION,
@@ -140,13 +142,15 @@ def _connection_manager(settings: GatewaySettings) -> Config:
         # One id goes through all the services of a request, and back to its sender.
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
-        "max_request_headers_kb": 16,
+        # With gRPC's reckoning, and what is added here, no more than Keyfence takes.
+        "max_request_headers_kb": 5,
         "request_headers_timeout": "10s",
         "request_timeout": "60s",
         "stream_idle_timeout": "120s",
         "server_name": "keyfence",
         "http_filters": _http_filters(settings),
         "route_config": route_config(settings),
+        "local_reply_config": local_replies(),
     }
 
 
