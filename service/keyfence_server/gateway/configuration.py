@@ -228,6 +228,8 @@ def _cluster(settings: GatewaySettings) -> Config:
         "name": CLUSTER,
         "type": kind,
         "connect_timeout": "2s",
+        # "localhost" is ::1 as well, where a server often does not listen.
+        "dns_lookup_family": "ALL",
         "load_assignment": {
             "cluster_name": CLUSTER,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
@@ -244,7 +246,8 @@ def _cluster(settings: GatewaySettings) -> Config:
             }
         },
     }
-    if settings.target_ca_file is not None:
+    authorities = settings.target_authorities
+    if authorities is not None:
         name = settings.target_name or name
         cluster["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",
@@ -255,7 +258,7 @@ def _cluster(settings: GatewaySettings) -> Config:
                 "common_tls_context": {
                     "alpn_protocols": ["h2"],
                     "validation_context": {
-                        "trusted_ca": {"filename": absolute(settings.target_ca_file)},
+                        "trusted_ca": {"filename": absolute(authorities)},
                         "match_typed_subject_alt_names": [
                             {"san_type": san, "matcher": {"exact": name}}
                             for san in ("DNS", "IP_ADDRESS")
