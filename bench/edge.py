@@ -12,7 +12,6 @@ import os
 import statistics
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import yaml
 
 import keyfence as sdk
 from bench.processes import ROOT, ServerProcess, empty_echo, keyfence, running
+from keyfence_server.gateway.admin import Admin
 from keyfence_server.gateway.binary import envoy_binary
 
 IN_FLIGHT: Final = 16
@@ -72,19 +72,16 @@ def measure(*, rounds: int, requests: int) -> None:
 @contextmanager
 def _edge(asked: ServerProcess) -> Iterator[Edge]:
     with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
-        admin = Path(directory) / "admin.address"
+        admin = Admin(Path(directory) / "admin.sock")
         config = Path(directory) / "envoy.json"
-        config.write_text(json.dumps(_config(asked.target)))
+        config.write_text(json.dumps({**_config(asked.target), "admin": admin.config()}))
         command = [
             *(str(envoy_binary()), "--config-path", str(config), "--log-level", "error"),
             *("--concurrency", "1", "--disable-hot-restart"),
-            *("--admin-address-path", str(admin)),
         ]
         environment = {**os.environ, "KEYFENCE_EDGE_TOKEN": asked.token}
-        with running(command, environment, lambda: _port_of(admin) is not None) as process:
-            port = _port_of(admin)
-            if port is None:
-                raise RuntimeError("Envoy does not say where it listens")
+        with running(command, environment, lambda: bool(admin.listening())) as process:
+            _, port = (admin.listening() or {})["edge"]
             yield Edge(process, port, asked)
 
 
@@ -106,21 +103,7 @@ def _config(target: str) -> dict[str, Any]:
         if cluster["name"] == "keyfence":
             endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
             endpoint["address"] = {"pipe": {"path": target.removeprefix("unix:")}}
-    config["admin"] = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}}
     return config
-
-
-def _port_of(admin: Path) -> int | None:
-    """Where the edge listens; None until it does."""
-    try:
-        address = admin.read_text().strip()
-        if not address:
-            return None
-        with urllib.request.urlopen(f"http://{address}/listeners?format=json", timeout=5) as got:
-            listeners = json.load(got).get("listener_statuses", [])
-    except OSError:
-        return None
-    return next((one["local_address"]["socket_address"]["port_value"] for one in listeners), None)
 
 
 async def _run_round(edge: Edge, api_key: str, requests: int) -> Round:

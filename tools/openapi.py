@@ -21,11 +21,15 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 
+from keyfence.v1 import options_pb2
+
 Schema = dict[str, Any]
 
 _PACKAGE: Final = "keyfence.v1"
 _FIRST_SENTENCE: Final = re.compile(r"(.+?)\.(?:\s|$)", re.DOTALL)
 _PLACEHOLDER: Final = re.compile(r"\{([a-z0-9_.]+)\}")
+
+_CREDENTIALS: Final[list[Schema]] = [{"bearer": []}, {"apiKey": []}]
 
 _SCALARS: Final[Mapping[int, Schema]] = {
     FieldDescriptorProto.TYPE_STRING: {"type": "string"},
@@ -49,8 +53,9 @@ _WELL_KNOWN: Final[Mapping[str, Schema]] = {
 _ERROR: Final[Schema] = {
     "type": "object",
     "description": (
-        "An error, as google.rpc.Status. One of its details is a google.rpc.ErrorInfo, whose "
-        "reason programs can go by."
+        "An error, as google.rpc.Status. If it is from Keyfence, one of its details is a "
+        "google.rpc.ErrorInfo, whose reason programs can go by. What the gateway refuses by "
+        "itself has no details."
     ),
     "properties": {
         "code": {"type": "integer", "format": "int32", "description": "The gRPC status code."},
@@ -112,7 +117,7 @@ def openapi_document(described: FileDescriptorSet) -> Schema:
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "security": [{"bearer": []}, {"apiKey": []}],
+        "security": _CREDENTIALS,
         "tags": [tag for tag in tags if tag["name"] in used],
         "paths": dict(sorted(paths.items())),
         "components": {
@@ -153,23 +158,30 @@ class _Types:
         """An operation without its id and tags."""
         summary = _FIRST_SENTENCE.match(comment)
         operation: Schema = {"summary": summary[1] if summary else "", "description": comment}
+        operation |= _security(method)
         in_path = _PLACEHOLDER.findall(binding.path)
         parameters = [self._parameter(method.input_type, name, "path") for name in in_path]
-        if not binding.body:
+        if binding.body != "*":
             parameters += [
                 self._parameter(method.input_type, field.name, "query")
                 for field in self._messages[method.input_type][0].field
-                if field.name not in in_path
+                if field.name not in (*in_path, binding.body)
             ]
         if parameters:
             operation["parameters"] = parameters
-        if binding.body == "*":
+        if binding.body:
+            kind = method.input_type
+            if binding.body != "*":
+                kind = self._field(kind, binding.body)[0].type_name
             operation["requestBody"] = {
                 "required": True,
-                "content": {"application/json": {"schema": self._message(method.input_type)}},
+                # The gateway refuses what it does not know. Answers may grow.
+                "content": {
+                    "application/json": {
+                        "schema": {**self._message(kind), "unevaluatedProperties": False}
+                    }
+                },
             }
-        elif binding.body:
-            raise LookupError(f"{method.name}: a body that is a part of the request")
         operation["responses"] = {
             "200": {
                 "description": "Done.",
@@ -264,6 +276,17 @@ def _bindings(method: MethodDescriptorProto) -> Iterator[Binding]:
         if verb is None or verb == "custom":
             raise LookupError(f"{method.name}: a method that OpenAPI does not know")
         yield Binding(verb, getattr(one, verb), one.body)
+
+
+def _security(method: MethodDescriptorProto) -> Schema:
+    """What the operation says of credentials, if not what the document says of all."""
+    options: Any = method.options
+    if options.Extensions[options_pb2.access] != options_pb2.ACCESS_PUBLIC:
+        return {}
+    # With a scope, an operator may call where nobody else may.
+    return {
+        "security": [{}, *_CREDENTIALS] if options.Extensions[options_pb2.required_scope] else []
+    }
 
 
 def _in_path(path: str) -> str:

@@ -186,6 +186,21 @@ async def test_a_declaration_that_makes_no_sense_changes_nothing(authority: Auth
     assert await authority.revision() == before
 
 
+async def test_a_declaration_of_nothing_but_the_name_takes_nothing_away(
+    authority: Authority,
+) -> None:
+    """It is what is left of a declaration that was lost on its way."""
+    bare = KeyspaceDeclaration(name=ACME.name)
+    for act in (authority.apply_keyspace.apply, authority.apply_keyspace.preview):
+        with refused("INVALID_KEYSPACE"):
+            await act(authority.root, bare)
+    assert (await authority.read_keyspaces.get(authority.root, ACME.name)).declaration == ACME
+
+    new = replace(bare, name="fresh")
+    for _ in range(2):
+        assert (await authority.apply_keyspace.apply(authority.root, new)).value.keyspace
+
+
 async def test_who_may_not_apply_may_not_try_it_out_either(authority: Authority) -> None:
     reader = await authority.operator("acme", scopes=["keyspaces:read"])
     for attempt in (authority.apply_keyspace.preview, authority.apply_keyspace.apply):

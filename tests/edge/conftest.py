@@ -10,6 +10,7 @@ import pytest
 from support.edge.authority import Authority
 from support.edge.configuration import edge_config
 from support.edge.envoy import Envoy, StartEnvoy
+from support.edge.gateway import Gateway
 from support.edge.sites import ROUTES, Site
 from support.edge.upstream import Upstream
 from support.systems import SYSTEMS
@@ -25,6 +26,24 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="package")
+def gateway(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway as by default, but for a cookie that carries sessions."""
+    running = Gateway(
+        tmp_path_factory.mktemp("gateway"),
+        authority.port,
+        {"KEYFENCE_GATEWAY_COOKIE": "session_token"},
+    )
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def account_key(authority: Authority) -> str:
+    """A key that may manage its account's keys."""
+    return authority.make_key("xquik")
 
 
 @pytest.fixture(scope="package")

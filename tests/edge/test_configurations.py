@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,17 @@ from typing import Any
 import pytest
 import trustme
 
+from keyfence import Tls
+from keyfence_server.gateway.admin import NotServing
 from keyfence_server.gateway.binary import envoy_binary
 from keyfence_server.gateway.configuration import gateway_config
 from keyfence_server.gateway.settings import GatewaySettings
+from support import tls
+from support.edge.authority import Authority
+from support.edge.configuration import edge_config, example_config
+from support.edge.envoy import StartEnvoy
+from support.edge.http import bearer, send
+from support.edge.upstream import Upstream
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
 
@@ -34,6 +43,62 @@ def validated(path: Path) -> str:
 
 def test_the_example_is_accepted_as_it_stands_and_uses_nothing_that_will_go() -> None:
     assert "deprecated" not in validated(EXAMPLE).lower()
+
+
+def test_the_example_is_accepted_with_tls_to_keyfence(tmp_path: Path) -> None:
+    config = example_config(with_tls=True)
+    (cluster,) = (
+        one for one in config["static_resources"]["clusters"] if one["name"] == "keyfence"
+    )
+    context = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+    trusted = context["validation_context"]["trusted_ca"]
+    trusted["filename"] = ssl.get_default_verify_paths().cafile
+    path = tmp_path / "envoy.json"
+    path.write_text(json.dumps(config))
+
+    assert "deprecated" not in validated(path).lower()
+
+
+@pytest.mark.parametrize("trusts", [True, False])
+def test_the_example_speaks_tls_to_a_keyfence_that_it_trusts(
+    trusts: bool, upstream: Upstream, start_envoy: StartEnvoy, tmp_path: Path
+) -> None:
+    issuer = tls.Authority()
+    files = tls.Files.write(
+        tmp_path / "tls", issuer.issue(), issuer if trusts else tls.Authority("strangers")
+    )
+    own = tmp_path / "own.pem"
+    own.write_bytes(issuer.pem)
+    authority = Authority(
+        tmp_path / "data",
+        tls_cert_file=files.certificate,
+        tls_key_file=files.key,
+        tls=Tls(ca_file=own),
+    )
+    try:
+        authority.apply("quicksrv")
+        config = edge_config(
+            keyfence_port=authority.port, upstream_port=upstream.port, authorities=files.authority
+        )
+        envoy = start_envoy(config, authority.edge_token("quicksrv"))
+        headers = [bearer(authority.make_key("quicksrv", "vps:read"))]
+        answer = send(envoy.ports["edge"], "GET", "/api/v1/instances", headers)
+    finally:
+        authority.stop()
+
+    assert answer.status == (200 if trusts else 503)
+    assert len(upstream.take()) == (1 if trusts else 0)
+
+
+def test_the_example_shares_its_port_with_no_second_envoy(start_envoy: StartEnvoy) -> None:
+    """The second would get a share of the requests, silently."""
+    config = edge_config(keyfence_port=1, upstream_port=1)
+    port = start_envoy(config).ports["edge"]
+    (listener,) = config["static_resources"]["listeners"]
+    listener["address"]["socket_address"]["port_value"] = port
+
+    with pytest.raises(NotServing):
+        start_envoy(config)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +122,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     [
         {},
         {"listen": "[::1]:0", "target": "keyfence.example.com:443"},
+        {"listen": "[::1]:0", "cookie": "a", "target": "localhost:443"},
         {"target": "unix:/run/keyfence/keyfence.sock"},
         {"target": "[::1]:50051", "trusted_proxies": 2},
         {"cookie": "session.token-1"},
@@ -66,11 +132,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("tls", [False, True], ids=["plaintext", "tls"])
+@pytest.mark.parametrize("served_with_tls", [False, True], ids=["plaintext", "tls"])
 def test_the_gateways_configuration_is_accepted_for_all_settings(
-    fields: dict[str, Any], tls: bool, certificates: dict[str, str], tmp_path: Path
+    fields: dict[str, Any], served_with_tls: bool, certificates: dict[str, str], tmp_path: Path
 ) -> None:
-    settings = GatewaySettings(**{**fields, **(certificates if tls else {})})
+    settings = GatewaySettings(**{**fields, **(certificates if served_with_tls else {})})
     path = tmp_path / "envoy.json"
     path.write_text(json.dumps(gateway_config(settings)))
 

@@ -31,7 +31,7 @@ class Door:
         gateway: settings of the gateway.
     """
 
-    def __init__(self, directory: Path, server: dict[str, str], gateway: dict[str, str]) -> None:
+    def __init__(self, directory: Path, server: dict[str, Any], gateway: dict[str, str]) -> None:
         self.authority = Authority(directory / "data", **server)
         try:
             self.gateway = Gateway(directory / "gateway", self.authority.port, gateway)

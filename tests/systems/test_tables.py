@@ -74,7 +74,7 @@ pytestmark = pytest.mark.parametrize("name", SYSTEMS)
 
 async def shown(authority: Authority, name: str) -> Keyspace:
     await authority.apply(name)
-    return await authority.operator.get_keyspace(name)
+    return (await authority.operator.get_keyspace(name)).declaration
 
 
 async def test_the_product_has_its_name(name: str, authority: Authority) -> None:

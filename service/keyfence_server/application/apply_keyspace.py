@@ -18,7 +18,7 @@ from keyfence_server.application.ports import (
     Transaction,
 )
 from keyfence_server.domain.declarations import KeyspaceDeclaration
-from keyfence_server.domain.errors import Conflict, Precondition
+from keyfence_server.domain.errors import Conflict, InvalidDeclaration, Precondition, Problem
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.keyspaces import (
@@ -86,7 +86,8 @@ class ApplyKeyspace:
         revision.
 
         Raises:
-            InvalidDeclaration: it contradicts itself; every problem is named.
+            InvalidDeclaration: it contradicts itself; every problem is named. Or it says
+                nothing but the name of a keyspace that declares more.
             Forbidden: the caller is not bound to the keyspace.
             Conflict: the keyspace is not at the revision that the caller expects.
             Precondition: it is built in, or keys still have what would be taken away.
@@ -170,6 +171,7 @@ class ApplyKeyspace:
             update_time=now,
         )
         await _require_unused(snapshot, before, after)
+        _require_something_said(wanted.declaration)
         if not _DECIDES_SCOPES.intersection(diff.changed_fields):
             return after, diff
         count, affected = await self._affected_keys(snapshot, before, after)
@@ -226,6 +228,22 @@ def _require_not_built_in(name: str) -> None:
             f'the keyspace "{SYSTEM}" is built in and cannot be declared; choose another name',
             reason="KEYSPACE_IS_BUILT_IN",
             keyspace=SYSTEM,
+        )
+
+
+def _require_something_said(declaration: KeyspaceDeclaration) -> None:
+    """Refuses to change a keyspace to nothing but its name: that is what is left of a
+    declaration that was lost on its way."""
+    if declaration == KeyspaceDeclaration(name=declaration.name):
+        raise InvalidDeclaration(
+            [
+                Problem(
+                    "keyspace",
+                    f'the declaration says nothing but the name "{declaration.name}", and would '
+                    "take away all that this keyspace declares; if it is to, say one thing more, "
+                    "for example display_name",
+                )
+            ]
         )
 
 

@@ -15,12 +15,12 @@ REDACTED: Final = "[redacted]"
 
 # A key has 128 bits of entropy out of at most 64 characters, so at least 22 of these.
 # Underscores and hyphens belong to keys: a prefix is hidden with its body.
-_WORD: Final = re.compile(r"[A-Za-z0-9_-]{22,}")
+WORD: Final = re.compile(r"[A-Za-z0-9_-]{22,}")
 # Ids are no secrets: our own, ULIDs, request and trace ids, UUIDs. No key is as short as
 # these are and made of these characters alone.
 _OUR_IDS: Final = ("key_", "usr_", "ses_", "evt_")
 _OUR_ID: Final = re.compile(f"(?:{'|'.join(_OUR_IDS)})[0-9a-z]{{1,26}}")
-_ID: Final = re.compile(
+ID: Final = re.compile(
     rf"{_OUR_ID.pattern}"
     r"|[0-7][0-9A-HJKMNP-TV-Z]{25}|[0-7][0-9a-hjkmnp-tv-z]{25}"
     r"|[0-9a-f]{32}"
@@ -38,12 +38,12 @@ _BETWEEN_NAMES: Final = re.compile(r"[_-]+")
 
 def hide_keys(text: str) -> str:
     """The text, with everything hidden that looks like a key."""
-    return _WORD.sub(_hidden, text)
+    return WORD.sub(_hidden, text)
 
 
 def looks_like_a_key(text: str) -> bool:
     """Whether anything in the text looks like a key."""
-    return any(not _is_harmless(found.group()) for found in _WORD.finditer(text))
+    return any(not _is_harmless(found.group()) for found in WORD.finditer(text))
 
 
 def is_an_id(text: str) -> bool:
@@ -63,6 +63,6 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def _is_harmless(word: str) -> bool:
-    if _ID.fullmatch(word):
+    if ID.fullmatch(word):
         return True
     return all(_NAME.fullmatch(part) for part in _BETWEEN_NAMES.split(word) if part)

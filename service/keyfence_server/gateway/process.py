@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import http.client
+import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
+from keyfence_server.gateway.admin import Admin, NotServing
 from keyfence_server.gateway.binary import envoy_binary
 from keyfence_server.gateway.configuration import LISTENER, gateway_config
 from keyfence_server.gateway.settings import GatewaySettings
 
 _START_SECONDS: Final = 20.0
-_POLL_SECONDS: Final = 0.02
+_PR_SET_PDEATHSIG: Final = 1
+
+# Envoy takes no notice of a hang-up, which is how a terminal says that it was closed.
+_PASSED_ON: Final = {
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGINT: signal.SIGINT,
+    signal.SIGHUP: signal.SIGTERM,
+}
 
 
 class CannotStartGateway(Exception):
@@ -35,16 +43,24 @@ def run_gateway(settings: GatewaySettings) -> int:
         CannotStartGateway: with what Envoy says.
     """
     envoy = envoy_binary()
-    with tempfile.TemporaryDirectory(prefix="keyfence-gateway-") as name:
+    temporary = tempfile.TemporaryDirectory(prefix="keyfence-gateway-")
+    with temporary as name:
         directory = Path(name)
-        admin = directory / "admin.sock"
-        path = directory / "envoy.json"
-        # The admin interface can stop Envoy, so it is a socket of this user alone.
-        config = gateway_config(settings)
-        config["admin"] = {"address": {"pipe": {"path": str(admin), "mode": 0o600}}}
-        path.write_text(json.dumps(config))
-        _validate(envoy, path)
-        return _serve(envoy, path, admin, settings)
+        admin = Admin(directory / "admin.sock")
+        config = directory / "envoy.json"
+        config.write_text(json.dumps({**gateway_config(settings), "admin": admin.config()}))
+        _validate(envoy, config)
+        with _running(envoy, config, settings) as process:
+            host, port = _wait_until_serving(process, admin)
+            # Envoy has read its configuration, and nobody else need ask it anything. So
+            # nothing is left lying about, even if we are killed.
+            temporary.cleanup()
+            scheme = "http" if settings.tls_cert_file is None else "https"
+            sys.stdout.write(f"serving on {scheme}://{host}:{port}\n")
+            sys.stdout.flush()
+            code = process.wait()
+    # Envoy ends with 0 when a signal says to; a code below is the signal that killed it.
+    return code if code >= 0 else 128 - code
 
 
 def _validate(envoy: Path, config: Path) -> None:
@@ -60,7 +76,11 @@ def _validate(envoy: Path, config: Path) -> None:
         )
 
 
-def _serve(envoy: Path, config: Path, admin: Path, settings: GatewaySettings) -> int:
+@contextmanager
+def _running(
+    envoy: Path, config: Path, settings: GatewaySettings
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Envoy, until the end of the block at the latest. Signals to us are passed on to it."""
     process = subprocess.Popen(
         [
             str(envoy),
@@ -69,79 +89,51 @@ def _serve(envoy: Path, config: Path, admin: Path, settings: GatewaySettings) ->
             "--disable-hot-restart",
         ],
         stdin=subprocess.DEVNULL,
+        # There is no other thread whose locks it could find taken.
+        preexec_fn=_ending_with_us(),  # noqa: PLW1509
     )
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         if process.poll() is None:
-            process.send_signal(number)
+            process.send_signal(_PASSED_ON[signal.Signals(number)])
 
-    previous = {one: signal.signal(one, pass_on) for one in (signal.SIGTERM, signal.SIGINT)}
+    # What is ignored stays so: `nohup` starts its programs like that.
+    previous = {
+        one: signal.signal(one, pass_on)
+        for one in _PASSED_ON
+        if signal.getsignal(one) is not signal.SIG_IGN
+    }
     try:
-        address = _wait_until_serving(process, admin)
-        scheme = "http" if settings.tls_cert_file is None else "https"
-        sys.stdout.write(f"serving on {scheme}://{address}\n")
-        sys.stdout.flush()
-        code = process.wait()
+        yield process
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    # Envoy ends with 0 when a signal says to; a code below is the signal that killed it.
-    return code if code >= 0 else 128 - code
 
 
-def _wait_until_serving(process: subprocess.Popen[bytes], admin: Path) -> str:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise CannotStartGateway(
-                "Envoy ended before it served; what it wrote above says why, for example that "
-                "the port is taken"
-            )
-        address = _listening(admin)
-        if address is not None:
-            return address
-        time.sleep(_POLL_SECONDS)
-    raise CannotStartGateway(f"Envoy did not serve within {_START_SECONDS:.0f} seconds")
-
-
-def _listening(admin: Path) -> str | None:
-    """Where Envoy listens, ports that the kernel chose included; None if it does not yet."""
-    try:
-        if _ask(admin, "/ready") != "LIVE":
-            return None
-        listeners: Any = json.loads(_ask(admin, "/listeners?format=json"))
-    except (OSError, ValueError, http.client.HTTPException):
+def _ending_with_us() -> Callable[[], None] | None:
+    """What has the kernel kill the child when we are killed, which leaves us no time to.
+    Only Linux can."""
+    if sys.platform != "linux":
         return None
-    for one in listeners.get("listener_statuses", ()):
-        if one["name"] == LISTENER:
-            found = one["local_address"]["socket_address"]
-            host = found["address"]
-            return (
-                f"[{host}]:{found['port_value']}"
-                if ":" in host
-                else f"{host}:{found['port_value']}"
-            )
-    return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # killed before the kernel knew
+            os._exit(1)
+
+    return before_exec
 
 
-def _ask(admin: Path, path: str) -> str:
-    connection = _AdminConnection(admin)
+def _wait_until_serving(process: subprocess.Popen[bytes], admin: Admin) -> tuple[str, int]:
     try:
-        connection.request("GET", path)
-        return connection.getresponse().read().decode().strip()
-    finally:
-        connection.close()
-
-
-class _AdminConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("admin", timeout=5)
-        self._path = os.fspath(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        host, port = admin.wait_until_listening(process, _START_SECONDS)[LISTENER]
+    except NotServing as error:
+        raise CannotStartGateway(
+            f"{error}; what it wrote above says why, for example that the port is taken"
+        ) from None
+    return (f"[{host}]" if ":" in host else host), port

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Annotated, Final
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from keyfence._targets import is_local
 from keyfence_server.rpc.addresses import TcpAddress, UnixAddress, parse_address
 
 PREFIX: Final = "KEYFENCE_GATEWAY_"
@@ -53,9 +55,11 @@ class GatewaySettings(BaseSettings):
     Attributes:
         listen: "127.0.0.1:8080", "[::]:8443". Port 0 lets the kernel choose.
         target: Keyfence: HOST:PORT, or unix:/PATH.
-        target_ca_file: PEM. Set: the target is spoken to with TLS, and its certificate
-            must come from one of these authorities.
+        target_ca_file: PEM, the authorities that the target's certificate must come from.
+            Not set: the system's, or no TLS if the target is on this machine.
         target_name: the name in the target's certificate. Not set: its host.
+        target_insecure_plaintext: go to the target without TLS over a network. Every
+            credential then crosses it in the clear.
         tls_cert_file, tls_key_file: PEM, what the gateway itself serves with.
         insecure_plaintext: serve without TLS where others than this machine can listen in.
         cookie: a cookie that may carry the credential, for browsers with a session.
@@ -81,6 +85,7 @@ class GatewaySettings(BaseSettings):
     target: str = "127.0.0.1:50051"
     target_ca_file: Path | None = None
     target_name: str | None = None
+    target_insecure_plaintext: bool = False
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     insecure_plaintext: bool = False
@@ -141,6 +146,15 @@ class GatewaySettings(BaseSettings):
                 f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE, or listen on 127.0.0.1. If "
                 f"something else encrypts, set {PREFIX}INSECURE_PLAINTEXT=true"
             )
+        if self.target_insecure_plaintext and self.target_ca_file is not None:
+            raise ValueError(
+                f"{PREFIX}TARGET_INSECURE_PLAINTEXT and {PREFIX}TARGET_CA_FILE exclude each other"
+            )
+        if self._target_needs_tls and self.target_authorities is None:
+            raise ValueError(
+                f"{PREFIX}TARGET_CA_FILE: {self.target} is spoken to with TLS, and this machine "
+                "has no file of authorities of its own; set it"
+            )
         if self.cookie is not None and self.cors_origins:
             raise ValueError(
                 f"{PREFIX}COOKIE and {PREFIX}CORS_ORIGINS exclude each other: pages of other "
@@ -155,6 +169,20 @@ class GatewaySettings(BaseSettings):
         if not isinstance(address, TcpAddress):
             raise TypeError(self.listen)
         return address
+
+    @property
+    def target_authorities(self) -> Path | None:
+        """Whom to trust to vouch for Keyfence; None: it is spoken to without TLS."""
+        if self.target_ca_file is not None:
+            return self.target_ca_file
+        if not self._target_needs_tls:
+            return None
+        found = ssl.get_default_verify_paths().cafile
+        return None if found is None else Path(found)
+
+    @property
+    def _target_needs_tls(self) -> bool:
+        return not (self.target_insecure_plaintext or is_local(self.target))
 
     @property
     def target_address(self) -> tuple[str, int] | UnixAddress:

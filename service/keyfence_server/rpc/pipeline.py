@@ -399,7 +399,8 @@ def credential_in(metadata: Metadata) -> str:
                 )
             found = True
             if isinstance(value, str) and value[: len(_BEARER)].lower() == _BEARER:
-                credential = value[len(_BEARER) :]
+                # As at the edge: RFC 9110 has at least one space there.
+                credential = value[len(_BEARER) :].strip(" ")
     return credential
 
 

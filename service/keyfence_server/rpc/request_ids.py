@@ -16,7 +16,7 @@ from keyfence_server.domain.redaction import looks_like_a_key
 
 HEADER: Final = "x-request-id"
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
+PLAIN: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
 
 
 def find_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
@@ -24,7 +24,7 @@ def find_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
     for name, value in metadata:
         if name == HEADER and isinstance(value, str):
             # A key in the wrong header would be kept for good.
-            is_plain = _PLAIN.fullmatch(value) and not looks_like_a_key(value)
+            is_plain = PLAIN.fullmatch(value) and not looks_like_a_key(value)
             return value if is_plain else None
     return None
 

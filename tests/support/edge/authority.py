@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from keyfence import Client
+from keyfence import Client, Tls
 from keyfence.results import AuditEvent, Key
 from keyfence_server.bootstrap import RunningServer, start
 from keyfence_server.rpc.addresses import TcpAddress
@@ -34,9 +34,15 @@ class ShiftedClock:
 
 
 class Authority:
-    """A running server, and an operator to ask it."""
+    """A running server, and an operator to ask it.
 
-    def __init__(self, data_dir: Path, **settings: Any) -> None:
+    Args:
+        tls: how to speak to it, if it is set up for that.
+        settings: as for the server.
+    """
+
+    def __init__(self, data_dir: Path, *, tls: Tls | None = None, **settings: Any) -> None:
+        self._tls = tls
         self.clock = ShiftedClock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -53,12 +59,13 @@ class Authority:
         address = self.server.addresses[0]
         assert isinstance(address, TcpAddress)
         self.port = address.port
+        self._host = f"[{address.host}]" if ":" in str(address.host) else str(address.host)
         self.root_key = (data_dir / "root.key").read_text().strip()
         self.operator = self.client(self.root_key)
 
     def client(self, token: str) -> Client:
         """A client that presents this credential."""
-        return Client(f"127.0.0.1:{self.port}", token=token)
+        return Client(f"{self._host}:{self.port}", token=token, tls=self._tls)
 
     def apply(self, name: str) -> None:
         """Applies a system's own file."""

@@ -6,7 +6,7 @@ where the parties listen is changed, and which routes there are.
 
 from __future__ import annotations
 
-import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Final
 import yaml
 
 _FILE: Final = Path(__file__).parents[3] / "deploy" / "envoy" / "envoy.yaml"
+_MARK: Final = re.compile(r"(?<=^    )#(?=\S|  )", re.MULTILINE)
 _FILTER: Final = "envoy.filters.http.ext_authz"
 _PER_ROUTE: Final = (
     "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
@@ -39,10 +40,14 @@ class Route:
     extensions: dict[str, str] | None = None
 
 
-def example_config() -> Config:
-    """The file as it stands."""
-    config: Config = yaml.safe_load(_FILE.read_text())
-    return copy.deepcopy(config)
+def example_config(*, with_tls: bool = False) -> Config:
+    """The file as it stands, or with TLS to Keyfence, as its comment says."""
+    text = _FILE.read_text()
+    if with_tls:
+        text, count = _MARK.subn("", text)
+        assert count > 1
+    config: Config = yaml.safe_load(text)
+    return config
 
 
 def edge_config(
@@ -52,9 +57,14 @@ def edge_config(
     upstream_port: int,
     keyspace: str | None = None,
     routes: Sequence[Route] | None = None,
+    authorities: Path | None = None,
 ) -> Config:
-    """The file for these addresses, and with these routes instead of its own."""
-    config = example_config()
+    """The file for these addresses, and with these routes instead of its own.
+
+    Args:
+        authorities: whom to trust to vouch for Keyfence at 127.0.0.1. None: no TLS.
+    """
+    config = example_config(with_tls=authorities is not None)
     listener = config["static_resources"]["listeners"][0]
     listener["address"]["socket_address"]["port_value"] = 0
     addresses: dict[str, Config] = {
@@ -68,6 +78,13 @@ def edge_config(
     for cluster in config["static_resources"]["clusters"]:
         endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
         endpoint["address"] = addresses[cluster["name"]]
+        if authorities is not None and cluster["name"] == "keyfence":
+            context = cluster["transport_socket"]["typed_config"]
+            validation = context["common_tls_context"]["validation_context"]
+            validation["trusted_ca"]["filename"] = str(authorities)
+            (name,) = validation["match_typed_subject_alt_names"]
+            name["san_type"] = "IP_ADDRESS"
+            context["sni"] = name["matcher"]["exact"] = "127.0.0.1"
     host = virtual_host(config)
     if keyspace is not None:
         settings = host["typed_per_filter_config"][_FILTER]["check_settings"]

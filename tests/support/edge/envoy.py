@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from keyfence_server.gateway.admin import Admin
 from keyfence_server.gateway.binary import envoy_binary
 
 _START_SECONDS: Final = 20
@@ -32,11 +31,10 @@ class Envoy:
         # A socket's path must be short, and pytest's directories are not.
         self._directory = tempfile.TemporaryDirectory(prefix="keyfence-envoy-")
         directory = Path(self._directory.name)
-        self._admin = directory / "admin.sock"
+        self._admin = Admin(directory / "admin.sock")
         self._output = directory / "output"
-        admin = {"address": {"pipe": {"path": str(self._admin), "mode": 0o600}}}
         path = directory / "envoy.json"
-        path.write_text(json.dumps({**config, "admin": admin}))
+        path.write_text(json.dumps({**config, "admin": self._admin.config()}))
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 [
@@ -54,11 +52,12 @@ class Envoy:
                 env={**os.environ, **(env or {})},
             )
         try:
-            self._wait_until_ready()
-            self.ports = self._listening_ports()
-        except BaseException:
+            listening = self._admin.wait_until_listening(self._process, _START_SECONDS)
+        except BaseException as error:
+            error.add_note(self.output)
             self.stop()
             raise
+        self.ports = {name: port for name, (_, port) in listening.items()}
 
     @property
     def pid(self) -> int:
@@ -79,14 +78,7 @@ class Envoy:
 
     def admin(self, path: str) -> Any:
         """What the admin interface answers, as JSON."""
-        connection = _UnixConnection(self._admin)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            assert response.status == 200, response.status
-            return json.loads(response.read())
-        finally:
-            connection.close()
+        return json.loads(self._admin.ask(path))
 
     def stop(self) -> None:
         """Ends the process."""
@@ -99,28 +91,6 @@ class Envoy:
                 self._process.wait()
         self._directory.cleanup()
 
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            assert self._process.poll() is None, f"Envoy did not start:\n{self.output}"
-            connection = _UnixConnection(self._admin)
-            try:
-                connection.request("GET", "/ready")
-                if connection.getresponse().read().strip() == b"LIVE":
-                    return
-            except OSError:
-                pass
-            finally:
-                connection.close()
-            time.sleep(0.01)
-        raise AssertionError(f"Envoy did not become ready:\n{self.output}")
-
-    def _listening_ports(self) -> dict[str, int]:
-        listeners = self.admin("/listeners?format=json")["listener_statuses"]
-        return {
-            one["name"]: one["local_address"]["socket_address"]["port_value"] for one in listeners
-        }
-
 
 class StartEnvoy(Protocol):
     """Starts an Envoy that somebody else ends."""
@@ -128,14 +98,3 @@ class StartEnvoy(Protocol):
     def __call__(self, config: dict[str, Any], token: str = "") -> Envoy:
         """An Envoy with this configuration and this credential."""
         ...
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("admin", timeout=5)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

@@ -51,6 +51,11 @@ class Gateway:
             raise
 
     @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """What the process has written so far."""
         return self._output.read_text()
@@ -77,10 +82,11 @@ class Gateway:
         """Sends a request as it is."""
         return send(self.port, method, path, headers, body)
 
-    def stop(self) -> int:
-        """Tells the process to stop as an operator would, and returns its exit code."""
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Tells the process to stop, as an operator would if nothing else is said, and
+        returns its exit code."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(how)
         try:
             return self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:

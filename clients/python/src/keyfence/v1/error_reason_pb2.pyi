@@ -83,7 +83,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_INVALID_KEYSPACE: _ErrorReason.ValueType  # 9
     """INVALID_ARGUMENT. The keyspace's declaration contradicts itself, for example by a
-    cycle of implications. `google.rpc.BadRequest` names each place.
+    cycle of implications, or says nothing but the name of a keyspace that declares more.
+    `google.rpc.BadRequest` names each place.
 
     Example: {"reason": "INVALID_KEYSPACE", "domain": "keyfence"}
     """
@@ -290,7 +291,8 @@ Example: {"reason": "UNKNOWN_SCOPE", "domain": "keyfence",
 """
 ERROR_REASON_INVALID_KEYSPACE: ErrorReason.ValueType  # 9
 """INVALID_ARGUMENT. The keyspace's declaration contradicts itself, for example by a
-cycle of implications. `google.rpc.BadRequest` names each place.
+cycle of implications, or says nothing but the name of a keyspace that declares more.
+`google.rpc.BadRequest` names each place.
 
 Example: {"reason": "INVALID_KEYSPACE", "domain": "keyfence"}
 """

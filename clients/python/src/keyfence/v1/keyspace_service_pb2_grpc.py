@@ -63,7 +63,8 @@ class KeyspaceServiceServicer:
 
     def ApplyKeyspace(self, request, context):
         """Makes a keyspace as declared, or changes it to that. Applying the same declaration
-        again changes nothing.
+        again changes nothing. One that says nothing but the name of a keyspace that is there
+        is refused: it would take away all that the keyspace declares.
 
         Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`,
         `KEYSPACE_NOT_BOUND`.

@@ -35,7 +35,8 @@ class KeyspaceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> KeyspaceServiceAsyncStub: ...
     ApplyKeyspace: _grpc.UnaryUnaryMultiCallable[_keyspace_service_pb2.ApplyKeyspaceRequest, _keyspace_service_pb2.ApplyKeyspaceResponse]
     """Makes a keyspace as declared, or changes it to that. Applying the same declaration
-    again changes nothing.
+    again changes nothing. One that says nothing but the name of a keyspace that is there
+    is refused: it would take away all that the keyspace declares.
 
     Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`,
     `KEYSPACE_NOT_BOUND`.
@@ -63,7 +64,8 @@ class KeyspaceServiceAsyncStub(KeyspaceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ApplyKeyspace: _aio.UnaryUnaryMultiCallable[_keyspace_service_pb2.ApplyKeyspaceRequest, _keyspace_service_pb2.ApplyKeyspaceResponse]  # type: ignore[assignment]
     """Makes a keyspace as declared, or changes it to that. Applying the same declaration
-    again changes nothing.
+    again changes nothing. One that says nothing but the name of a keyspace that is there
+    is refused: it would take away all that the keyspace declares.
 
     Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`,
     `KEYSPACE_NOT_BOUND`.
@@ -94,7 +96,8 @@ class KeyspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_keyspace_service_pb2.ApplyKeyspaceResponse, _abc.Awaitable[_keyspace_service_pb2.ApplyKeyspaceResponse]]:
         """Makes a keyspace as declared, or changes it to that. Applying the same declaration
-        again changes nothing.
+        again changes nothing. One that says nothing but the name of a keyspace that is there
+        is refused: it would take away all that the keyspace declares.
 
         Errors: `INVALID_KEYSPACE`, `STILL_IN_USE`, `REVISION_CHANGED`, `KEYSPACE_IS_BUILT_IN`,
         `KEYSPACE_NOT_BOUND`.

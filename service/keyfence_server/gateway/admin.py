@@ -1,0 +1,82 @@
+"""Envoy's admin interface, on a Unix socket: whether Envoy serves, and where.
+
+The interface can stop Envoy and shows its configuration, so it belongs on a socket of this
+user alone, in a directory of this user alone.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+Addresses = Mapping[str, tuple[str, int]]
+
+_POLL_SECONDS: Final = 0.02
+
+
+class NotServing(Exception):
+    """Envoy has ended, or takes too long; the message says which."""
+
+
+class Admin:
+    """The admin interface at a socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def config(self) -> dict[str, Any]:
+        """What Envoy's configuration must say of it."""
+        return {"address": {"pipe": {"path": str(self._path), "mode": 0o600}}}
+
+    def ask(self, path: str) -> str:
+        """What Envoy answers. Raises `OSError` or `HTTPException` if it does not."""
+        connection = _Connection(self._path)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    def listening(self) -> Addresses | None:
+        """Where Envoy listens, by the listeners' names, ports that the kernel chose included;
+        None until it serves."""
+        try:
+            if self.ask("/ready").strip() != "LIVE":
+                return None
+            listeners: Any = json.loads(self.ask("/listeners?format=json"))
+        except (OSError, ValueError, http.client.HTTPException):
+            return None
+        addresses = {
+            one["name"]: one["local_address"]["socket_address"]
+            for one in listeners.get("listener_statuses", ())
+        }
+        return {name: (found["address"], found["port_value"]) for name, found in addresses.items()}
+
+    def wait_until_listening(self, process: subprocess.Popen[bytes], seconds: float) -> Addresses:
+        """Returns once Envoy serves. Raises `NotServing`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise NotServing("Envoy ended before it served")
+            if addresses := self.listening():
+                return addresses
+            time.sleep(_POLL_SECONDS)
+        raise NotServing(f"Envoy did not serve within {seconds:.0f} seconds")
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("admin", timeout=5)
+        self._path = os.fspath(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

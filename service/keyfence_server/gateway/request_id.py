@@ -1,0 +1,65 @@
+"""One id for a request, in its answer and in Keyfence's log.
+
+A caller's own goes through. But Keyfence keeps none that is long, odd or looks like a key,
+and then both have to be another. Names made of words would pass there; to tell them here is not
+worth the trouble, so whatever is long enough to be a key is replaced unless it is an id.
+"""
+
+from __future__ import annotations
+
+from keyfence_server.domain import redaction
+from keyfence_server.gateway.parts import Config, header, http_filter
+from keyfence_server.rpc import request_ids
+
+
+def usable_request_ids() -> Config:
+    """The filter that gives a request another id if need be."""
+    name = request_ids.HEADER
+    fresh = http_filter(
+        "envoy.filters.http.header_mutation",
+        "header_mutation.v3.HeaderMutation",
+        mutations={"request_mutations": [{"append": header(name, "%UNIQUE_ID%")}]},
+    )
+    short = {"not_matcher": _header_matches(name, f".*{redaction.WORD.pattern}.*")}
+    an_id = _header_matches(name, redaction.ID.pattern)
+    usable = {
+        "and_matcher": {
+            "predicate": [
+                _header_matches(name, request_ids.PLAIN.pattern),
+                {"or_matcher": {"predicate": [short, an_id]}},
+            ]
+        }
+    }
+    skip = {
+        "name": "skip",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.common.matcher.action.v3."
+            "SkipFilter"
+        },
+    }
+    return {
+        "name": "envoy.filters.http.match_delegate",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+            "extension_config": fresh,
+            "xds_matcher": {
+                "matcher_list": {"matchers": [{"predicate": usable, "on_match": {"action": skip}}]}
+            },
+        },
+    }
+
+
+def _header_matches(name: str, pattern: str) -> Config:
+    return {
+        "single_predicate": {
+            "input": {
+                "name": name,
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.type.matcher.v3."
+                    "HttpRequestHeaderMatchInput",
+                    "header_name": name,
+                },
+            },
+            "value_match": {"safe_regex": {"google_re2": {}, "regex": pattern}},
+        }
+    }

@@ -1,0 +1,220 @@
+"""Where a request goes, by its path and by where its credential is.
+
+Keyfence takes a credential from one place, `authorization`. So whatever was in another is
+put there.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Final
+
+from keyfence_server.gateway.parts import (
+    FILTERS,
+    Config,
+    has_header,
+    header,
+    header_like,
+    http_filter,
+    is_method,
+    lacks_header,
+    share,
+)
+from keyfence_server.gateway.settings import GatewaySettings
+
+CLUSTER: Final = "keyfence"
+CSRF: Final = "envoy.filters.http.csrf"
+CORS: Final = "envoy.filters.http.cors"
+MUTATION: Final = "envoy.filters.http.header_mutation"
+BODIES: Final = "keyfence.bodies"
+TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
+
+SERVICES: Final = (
+    "keyfence.v1.AccountService",
+    "keyfence.v1.AuditService",
+    "keyfence.v1.AuthorizationService",
+    "keyfence.v1.KeyService",
+    "keyfence.v1.KeyspaceService",
+)
+"""What the gateway offers. Anything else that Keyfence serves is not for the world."""
+
+# A mutation waits until it holds everywhere.
+_TIMEOUT: Final = "60s"
+_REST: Final = "/v1/"
+_BROWSER_MARKS: Final = ("origin", "referer", "sec-fetch-site")
+_OFF: Final[Config] = {
+    "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
+    "disabled": True,
+}
+_UNTRANSCODED: Final = {TRANSCODER: _OFF, BODIES: _OFF}
+_JSON: Final = r"(?i)application/json\s*(;.*)?"
+
+
+def route_config(settings: GatewaySettings) -> Config:
+    """The `route_config`."""
+    openapi = files(__package__).joinpath("openapi.json").read_text(encoding="utf-8")
+    host: Config = {
+        "name": "gateway",
+        "domains": ["*"],
+        "routes": [
+            {
+                "match": {"path": "/openapi.json", "headers": [is_method("GET")]},
+                "direct_response": {"status": 200, "body": {"inline_string": openapi}},
+                "response_headers_to_add": [header("content-type", "application/json")],
+                "typed_per_filter_config": _UNTRANSCODED,
+            },
+            *(
+                route
+                for prefix in (_REST, *(f"/{service}/" for service in SERVICES))
+                for route in _credential_routes(prefix, settings)
+            ),
+            {
+                **_refused({"prefix": "/"}, 404, "there is nothing here"),
+                "typed_per_filter_config": _UNTRANSCODED,
+            },
+        ],
+    }
+    if settings.cors_origins:
+        host["typed_per_filter_config"] = {CORS: _cors_policy(settings)}
+    return {
+        "name": "gateway",
+        "virtual_hosts": [host],
+        "max_direct_response_body_size_bytes": len(openapi.encode()),
+        # One address and no list: the client's, as far as proxies that are trusted have said
+        # it. What clients write into the header themselves goes no further.
+        "request_headers_to_add": [
+            header("x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
+        ],
+        # What was in them is in `authorization` by now, and Keyfence reads that alone.
+        "request_headers_to_remove": ["x-api-key", "cookie"],
+    }
+
+
+def cookie_reader(cookie: str) -> Config:
+    """The filter that notes the credential of a cookie."""
+    return http_filter(
+        "envoy.filters.http.header_to_metadata",
+        "header_to_metadata.v3.Config",
+        request_rules=[
+            {
+                "cookie": cookie,
+                "on_header_present": {
+                    "metadata_namespace": "keyfence",
+                    "key": cookie,
+                    "type": "STRING",
+                },
+            }
+        ],
+    )
+
+
+def _credential_routes(prefix: str, settings: GatewaySettings) -> list[Config]:
+    """The same path, by where the credential is. That it is in one place alone has been
+    seen to before."""
+    path: Config = {"prefix": prefix}
+    routes = [
+        _to_keyfence(
+            {**path, "headers": [has_header("x-api-key")]},
+            _credential_is("Bearer %REQ(x-api-key)%"),
+        )
+    ]
+    if settings.cookie is not None:
+        in_cookie = header_like("cookie", _cookie_pattern(settings.cookie))
+        credential = _credential_is(f"Bearer %DYNAMIC_METADATA(keyfence:{settings.cookie})%")
+        routes += [
+            _to_keyfence({**path, "headers": [in_cookie, *headers]}, credential)
+            for headers in _not_from_a_page()
+        ]
+        guarded = {**credential, CSRF: _csrf_policy()}
+        routes.append(_to_keyfence({**path, "headers": [in_cookie]}, guarded))
+    return [*routes, _to_keyfence(path, {})]
+
+
+def _not_from_a_page() -> list[list[Config]]:
+    """Matches requests that a page of another origin cannot have made a browser send.
+
+    A browser says where such a request comes from: with each method but GET and HEAD it
+    sends `Origin`, and the newer ones `Sec-Fetch-Site`. Some very old ones send neither
+    with a form. But a form can do no other method than POST and no content of JSON, and
+    scripts of other origins must ask beforehand for both, which is not granted here.
+    """
+    unmarked = [lacks_header(name) for name in _BROWSER_MARKS]
+    return [
+        [*unmarked, {**is_method("POST"), "invert_match": True}],
+        [*unmarked, header_like("content-type", _JSON)],
+    ]
+
+
+def _cookie_pattern(cookie: str) -> str:
+    return f"(.*[;,])?\\s*{cookie.replace('.', '[.]')}\\s*=.*"
+
+
+def _credential_is(value: str) -> Config:
+    return {
+        MUTATION: {
+            "@type": f"{FILTERS}.header_mutation.v3.HeaderMutationPerRoute",
+            "mutations": {"request_mutations": [{"append": header("authorization", value)}]},
+        }
+    }
+
+
+def _refused(match: Config, status: int, message: str) -> Config:
+    return {
+        "match": match,
+        "direct_response": {"status": status, "body": {"inline_string": message}},
+    }
+
+
+def _to_keyfence(match: Config, policies: Config) -> Config:
+    route: Config = {
+        "match": match,
+        "route": {
+            "cluster": CLUSTER,
+            "timeout": _TIMEOUT,
+            "max_stream_duration": {},
+            # Of a name with several addresses, some may not be served. Nothing has been
+            # sent where no connection came about.
+            "retry_policy": {
+                "retry_on": "connect-failure",
+                "num_retries": 3,
+                "retry_host_predicate": [
+                    {
+                        "name": "envoy.retry_host_predicates.previous_hosts",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.retry.host."
+                            "previous_hosts.v3.PreviousHostsPredicate"
+                        },
+                    }
+                ],
+                "host_selection_retry_max_attempts": 5,
+            },
+        },
+        # Answers tell of keys and accounts, and some hold a key.
+        "response_headers_to_add": [header("cache-control", "no-store")],
+        "typed_per_filter_config": dict(policies),
+    }
+    if match["prefix"] != _REST:
+        route["typed_per_filter_config"][BODIES] = _OFF
+    return route
+
+
+def _csrf_policy() -> Config:
+    """Refuses what changes something and comes from a page of another origin: browsers
+    send cookies along with such requests unasked."""
+    return {"@type": f"{FILTERS}.csrf.v3.CsrfPolicy", "filter_enabled": share(100)}
+
+
+def _cors_policy(settings: GatewaySettings) -> Config:
+    origins: list[Config] = [
+        {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin}
+        for origin in settings.cors_origins
+    ]
+    return {
+        "@type": f"{FILTERS}.cors.v3.CorsPolicy",
+        "allow_origin_string_match": origins,
+        "allow_methods": "GET, POST, PUT, PATCH, DELETE",
+        "allow_headers": "authorization, content-type, grpc-timeout, x-api-key, x-grpc-web, "
+        "x-request-id, x-user-agent",
+        "expose_headers": "grpc-message, grpc-status, grpc-status-details-bin, x-request-id",
+        "max_age": "600",
+    }

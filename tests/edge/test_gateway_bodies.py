@@ -1,0 +1,166 @@
+"""A body that says what no RPC could hear is refused, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.edge.authority import Authority
+from support.edge.gateway import Gateway
+from support.edge.http import Answer, bearer
+
+
+def refusal(answer: Answer) -> str:
+    """What is said of a request that is refused as malformed."""
+    assert answer.status == 400, answer
+    body = answer.json()
+    assert body["code"] == 3
+    message: str = body["message"]
+    return message
+
+
+class TestADeclaration:
+    """Of a keyspace: what it leaves out is taken away, so nothing may get lost."""
+
+    @pytest.fixture(autouse=True)
+    def _restore(self, authority: Authority) -> Iterator[None]:
+        yield
+        authority.apply("sitequest")
+
+    @pytest.fixture
+    def declared(self, gateway: Gateway, authority: Authority) -> dict[str, Any]:
+        """What the keyspace declares, as REST shows it."""
+        answer = gateway.call("GET", "/v1/keyspaces/sitequest", token=authority.root_key)
+        keyspace: dict[str, Any] = answer.json()["keyspace"]
+        assert keyspace["scopes"]
+        return keyspace
+
+    def put(self, gateway: Gateway, authority: Authority, body: Any, query: str = "") -> Answer:
+        path = f"/v1/keyspaces/sitequest{query}"
+        return gateway.call("PUT", path, body, token=authority.root_key)
+
+    def test_what_was_read_can_be_put_back(
+        self, gateway: Gateway, authority: Authority, declared: dict[str, Any]
+    ) -> None:
+        answer = self.put(gateway, authority, declared)
+
+        assert answer.status == 200
+        assert answer.json()["diff"]["changedFields"] == []
+        assert answer.json()["keyspace"] == declared
+
+    def test_a_field_that_is_misspelt_misplaced_or_twice_is_refused(
+        self, gateway: Gateway, authority: Authority, declared: dict[str, Any]
+    ) -> None:
+        for body, what in (
+            ({"keyspace": declared}, '"keyspace"'),
+            ({**declared, "validateOnly": True}, '"validateOnly"'),
+            ({**declared, "scope": declared["scopes"]}, '"scope"'),
+            ({**declared, "limits": {"rate": 1}}, '"limits.rate"'),
+            ({**declared, "scopes": [{"name": "a"}, {"nam": "b"}]}, '"scopes.nam"'),
+            ({**declared, "name": "xquik"}, "name"),
+        ):
+            assert what in refusal(self.put(gateway, authority, body)), what
+        misspelt = self.put(gateway, authority, {"displayName": "x"}, "?validateonly=true")
+        assert "validateonly" in refusal(misspelt)
+        assert self.put(gateway, authority, declared).json()["diff"]["changedFields"] == []
+
+    @pytest.mark.parametrize("body", [None, {}, {"name": "sitequest"}], ids=repr)
+    def test_one_that_was_lost_on_its_way_takes_nothing_away(
+        self, gateway: Gateway, authority: Authority, declared: dict[str, Any], body: Any
+    ) -> None:
+        answer = self.put(gateway, authority, body)
+
+        assert "nothing but the name" in refusal(answer)
+        assert answer.json()["details"][0]["reason"] == "INVALID_KEYSPACE"
+        assert self.put(gateway, authority, declared).json()["diff"]["changedFields"] == []
+
+    def test_what_is_only_tried_out_is_not_applied(
+        self, gateway: Gateway, authority: Authority, declared: dict[str, Any]
+    ) -> None:
+        changed = {**declared, "displayName": "Changed"}
+
+        tried = self.put(gateway, authority, changed, "?validateOnly=true")
+
+        assert tried.json()["diff"]["changedFields"] == ["display_name"]
+        answer = gateway.call("GET", "/v1/keyspaces/sitequest", token=authority.root_key)
+        assert answer.json()["keyspace"] == declared
+
+
+def test_a_key_is_not_made_without_what_was_asked_for(gateway: Gateway, account_key: str) -> None:
+    """Such a key would never expire."""
+    body = {"expireTimes": "2020-01-01T00:00:00Z", "bogus": 3}
+
+    assert '"expireTimes"' in refusal(gateway.call("POST", "/v1/keys", body, token=account_key))
+
+
+def test_unknown_fields_are_refused_wherever_they_are(gateway: Gateway, account_key: str) -> None:
+    for method, path, body, field in (
+        ("POST", "/v1/keys", {"rateLimit": {"windows": "1s"}}, "rateLimit.windows"),
+        ("PATCH", "/v1/keys/key_x", {"key": {"name": "a"}, "updateMask": "name"}, "key.name"),
+        ("POST", "/v1/keys/key_x:rotate", {"overlaps": "60s"}, "overlaps"),
+        # What is a query parameter there.
+        ("DELETE", "/v1/keys/key_x", {"comment": "leaked"}, "comment"),
+        ("GET", "/v1/keys", {"state": "KEY_STATE_REVOKED"}, "state"),
+        # A path in other words is the same path.
+        ("POST", "/v1/%6beys", {"bogus": 1}, "bogus"),
+        ("POST", "/v1/accounts:logIn", {"mail": "a@example.com"}, "mail"),
+    ):
+        message = refusal(gateway.call(method, path, body, token=account_key))
+        assert f'"{field}"' in message, path
+
+
+def test_known_fields_are_taken_by_either_name_and_maps_hold_any(
+    gateway: Gateway, account_key: str
+) -> None:
+    for body in (
+        {"displayName": "a", "labels": {"any": "b", "displayNames": "c"}},
+        {"display_name": "a", "allowedAddresses": ["127.0.0.1", "::1"]},
+        {"displayName": 'a "\\" \u00e4 \U0001f511 }{', "rateLimit": None},
+    ):
+        answer = gateway.call("POST", "/v1/keys", body, token=account_key)
+        assert answer.status == 200, answer.body
+        assert answer.json()["key"]["displayName"] == body.get("displayName", "a")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        "1",
+        '"displayName"',
+        "null",
+        "{",
+        '{"displayName"',
+        '{"displayName": "a',
+        '{"displayName": "a"',
+        '{"displayName": "a"}}',
+        '{"displayName": "a"} {"bogus": 1}',
+        '{"displayName": "a",}',
+        '{"displayName": "a" "scopes": []}',
+        '{"displayName": "a\n"}',
+        "{displayName: 'a'}",
+        "{'displayName': 'a', \"bogus\": 1}",
+        '{"displayName": \'a", "bogus": "\'}',
+        '{"displayName": "a\\", "bogus": 1}',
+        '{"displayName": "a", /* "bogus": 1 */}',
+        '{"displayName": "a", "displayName": "b"}',
+        '{"display\\u004eame": "a"}',
+        '{"displayName": truer}',
+        '{"scopes": ["a"]]}',
+        '{"scopes": ' + "[" * 5_000 + "]" * 5_000 + "}",
+        '{"labels": ' + '{"a":' * 5_000,
+        "\ufeff{}",
+        "\0",
+        "\x80\xff",
+    ],
+    ids=lambda body: repr(body[:40]),
+)
+def test_what_could_be_read_in_two_ways_is_refused(
+    gateway: Gateway, account_key: str, body: str
+) -> None:
+    """Envoy's own reading of JSON takes more than JSON, and could find other fields."""
+    headers = [bearer(account_key), ("content-type", "application/json")]
+
+    assert refusal(gateway.send("POST", "/v1/keys", headers, body.encode("latin-1", "replace")))
