@@ -125,3 +125,7 @@ class RawConnection:
     async def close(self) -> None:
         """Closes the connection."""
         self._writer.close()
+
+    def abort(self) -> None:
+        """Closes the connection at once, whatever is still to be sent."""
+        self._writer.transport.abort()
