@@ -1,15 +1,17 @@
-"""The process that is killed: it creates, rotates and revokes keys as fast as it can,
-and tells of each mutation once the use case has acknowledged it.
+"""Whoever creates, rotates and revokes keys as fast as they can, and tells of each mutation
+once it is acknowledged; and a process that does so until it is killed.
+
+What acknowledges is a port here: the use cases in the process itself, or a server's RPCs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
-from typing import Final
+from typing import Final, Protocol
 
 from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.sql import SqlStore, open_store
@@ -17,22 +19,47 @@ from keyfence_server.application.callers import Caller, Callers
 from keyfence_server.application.create_key import CreateKey, NewKey
 from keyfence_server.application.first_start import FirstStart, new_root_credential
 from keyfence_server.application.mutations import Mutations
-from keyfence_server.application.ports import KeyFilter, StoreUnavailable
+from keyfence_server.application.ports import Change, ChangeKind, KeyFilter, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey, Rotation
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyId, KeyState
 from keyfence_server.domain.secrets import Peppers
 from keyfence_server.membership import alone
-from support.builders import KEYSPACE, make_keyspace, put_keyspaces
+from support.builders import KEYSPACE, make_event, make_keyspace
 
-_PEPPERS: Final = Peppers({1: bytes(32)})
-_AT_ONCE: Final = 3
+PEPPERS: Final = Peppers({1: bytes(32)})
+AT_ONCE: Final = 3
+_GRANTS: Final = (("vps:read",), ("vps:write",), ("vps:read", "vps:write"), ("vps:*",))
 
-Acknowledgement = tuple[int, str, str]
-"""A mutation's revision, its action, and the key that it was done to."""
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What somebody was told of a mutation.
+
+    Attributes:
+        subject: the key that it was done to.
+        made: the key that it made, if it made one, with its plaintext and grants.
+    """
+
+    revision: int
+    action: str
+    subject: str
+    made: str = ""
+    plaintext: str = field(default="", repr=False)
+    scopes: tuple[str, ...] = ()
+    request_id: str = ""
+
+
+class Keys(Protocol):
+    """Mutates keys, and returns when that is acknowledged."""
+
+    async def create(self, scopes: Sequence[str], request_id: str) -> Acknowledgement: ...
+    async def rotate(self, key_id: str, request_id: str) -> Acknowledgement: ...
+    async def revoke(self, key_id: str, request_id: str) -> Acknowledgement: ...
 
 
 class _Authority:
@@ -42,10 +69,10 @@ class _Authority:
         clock = SystemClock()
         cache = FactCache(store)
         mutations = Mutations(store, alone(cache, store, store, LeaseTerms()).fence, clock)
-        self.first_start = FirstStart(mutations, _PEPPERS, clock)
-        self.callers = Callers(PresentedKeys(cache, _PEPPERS), clock)
-        self.create = CreateKey(mutations, _PEPPERS, clock)
-        self.rotate = RotateKey(mutations, _PEPPERS, clock)
+        self.first_start = FirstStart(mutations, PEPPERS, clock)
+        self.callers = Callers(PresentedKeys(cache, PEPPERS), clock)
+        self.create = CreateKey(mutations, PEPPERS, clock)
+        self.rotate = RotateKey(mutations, PEPPERS, clock)
         self.revoke = RevokeKey(mutations, clock)
 
 
@@ -54,7 +81,11 @@ async def prepare(url: str) -> str:
     store = await open_store(url)
     root = new_root_credential()
     await _Authority(store).first_start.make_root(root)
-    await put_keyspaces(store, make_keyspace())
+    async with store.transaction() as transaction:
+        await transaction.put_keyspace(make_keyspace())
+        made = Change(ChangeKind.KEYSPACE, KEYSPACE, KEYSPACE, created=True)
+        event = make_event(KEYSPACE, action="keyspace.apply", account_id=None)
+        await transaction.commit([made], event)
     await store.close()
     return root.reveal()
 
@@ -67,46 +98,80 @@ def run(url: str, root: str, seed: int, pipe: Connection) -> None:
         pass
 
 
+class _UseCases:
+    """The use cases, asked by one caller."""
+
+    def __init__(self, authority: _Authority, caller: Caller) -> None:
+        self._authority = authority
+        self._caller = caller
+
+    async def create(self, scopes: Sequence[str], request_id: str) -> Acknowledgement:
+        wanted = NewKey(
+            keyspace=KEYSPACE, account_id="acme", scopes=list(scopes), request_id=request_id
+        )
+        made = await self._authority.create.create(self._asking(request_id), wanted)
+        facts, plaintext = made.value.facts, made.value.plaintext.reveal()
+        return _made(made.revision, "key.create", facts.key_id, facts, plaintext, request_id)
+
+    async def rotate(self, key_id: str, request_id: str) -> Acknowledgement:
+        rotation = Rotation(key_id=KeyId(key_id), request_id=request_id)
+        rotated = await self._authority.rotate.rotate(self._asking(request_id), rotation)
+        successor = rotated.value.successor
+        plaintext = successor.plaintext.reveal()
+        return _made(rotated.revision, "key.rotate", key_id, successor.facts, plaintext, request_id)
+
+    async def revoke(self, key_id: str, request_id: str) -> Acknowledgement:
+        asking = self._asking(request_id)
+        revoked = await self._authority.revoke.revoke(asking, KeyId(key_id))
+        return Acknowledgement(revoked.revision, "key.revoke", key_id)
+
+    def _asking(self, request_id: str) -> Caller:
+        return replace(self._caller, request_id=request_id)
+
+
+def _made(
+    revision: int, action: str, subject: str, facts: KeyFacts, plaintext: str, request_id: str
+) -> Acknowledgement:
+    scopes = facts.key.granted_scopes
+    return Acknowledgement(revision, action, subject, facts.key_id, plaintext, scopes, request_id)
+
+
 async def _work(
     url: str, root: str, chance: random.Random, acknowledge: Callable[[Acknowledgement], None]
 ) -> None:
     store = await open_store(url)
     authority = _Authority(store)
-    caller = await authority.callers.identify(root)
+    keys = _UseCases(authority, await authority.callers.identify(root))
     async with store.snapshot() as snapshot:
         which = KeyFilter(keyspace=KEYSPACE, state=KeyState.ACTIVE)
         found = await snapshot.list_keys(which, after=None, limit=50)
-    usable = [key.key_id for key in found]
+    usable: list[str] = [key.key_id for key in found]
     async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
-            group.create_task(_mutate_for_ever(authority, caller, usable, chance, acknowledge))
+        for _ in range(AT_ONCE):
+            group.create_task(mutate_for_ever(keys, usable, chance, acknowledge))
 
 
-async def _mutate_for_ever(
-    authority: _Authority,
-    caller: Caller,
-    usable: list[KeyId],
+async def mutate_for_ever(
+    keys: Keys,
+    usable: list[str],
     chance: random.Random,
     acknowledge: Callable[[Acknowledgement], None],
 ) -> None:
+    """Makes keys and takes them back, and tells of each once that is acknowledged.
+
+    Args:
+        usable: the keys that are there to be taken back, kept up to date.
+    """
     while True:
         request_id = f"req-{chance.getrandbits(64):x}"
-        asking = replace(caller, request_id=request_id)
         if len(usable) < 5 or chance.random() < 0.4:
-            wanted = NewKey(
-                keyspace=KEYSPACE, account_id="acme", scopes=["vps:read"], request_id=request_id
-            )
-            made = await authority.create.create(asking, wanted)
-            key_id = made.value.facts.key_id
-            acknowledge((made.revision, "key.create", key_id))
-            usable.append(key_id)
-            continue
-        key_id = usable.pop(chance.randrange(len(usable)))
-        if chance.random() < 0.5:
-            rotation = Rotation(key_id=key_id, request_id=request_id)
-            rotated = await authority.rotate.rotate(asking, rotation)
-            acknowledge((rotated.revision, "key.rotate", key_id))
-            usable.append(rotated.value.successor.facts.key_id)
+            acknowledged = await keys.create(chance.choice(_GRANTS), request_id)
         else:
-            revoked = await authority.revoke.revoke(asking, key_id)
-            acknowledge((revoked.revision, "key.revoke", key_id))
+            key_id = usable.pop(chance.randrange(len(usable)))
+            if chance.random() < 0.5:
+                acknowledged = await keys.rotate(key_id, request_id)
+            else:
+                acknowledged = await keys.revoke(key_id, request_id)
+        acknowledge(acknowledged)
+        if acknowledged.made:
+            usable.append(acknowledged.made)

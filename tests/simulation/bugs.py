@@ -213,18 +213,27 @@ class RepeatsWithoutFence(AuthorityFence):
 
 @dataclass(frozen=True)
 class Bug:
-    """A guard that is missing."""
+    """A guard that is missing.
+
+    Attributes:
+        found_by: the first seed to try where finding it takes many. If another change
+            has altered that one's story, the others are gone through as before.
+    """
 
     says: str
     parts: Callable[[], Parts]
+    found_by: int = 0
 
 
 BUGS: Final[dict[str, Bug]] = {
     "I2-lease": Bug("memory answers without a lease", lambda: Parts(facts=NeverRunsOut)),
-    "I2-sent": Bug("a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt)),
+    "I2-sent": Bug(
+        "a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt), found_by=57
+    ),
     "I2-head": Bug(
         "a grant counts before everything up to its head is applied",
         lambda: Parts(lease=IgnoresTheHead),
+        found_by=168,
     ),
     "I3-own": Bug(
         "a change is acknowledged before it is applied", lambda: Parts(ledger=AcknowledgesFirst)
@@ -233,29 +242,36 @@ BUGS: Final[dict[str, Bug]] = {
         "a process acknowledges for itself alone", lambda: Parts(hub=AcknowledgesForItselfAlone)
     ),
     "I3-margin": Bug(
-        "a grantor takes a holder's clock to be its own", lambda: Parts(grantor=WithoutMargin)
+        "a grantor takes a holder's clock to be its own",
+        lambda: Parts(grantor=WithoutMargin),
+        found_by=500,
     ),
     "I3-stream": Bug(
         "a holder is forgotten when its stream ends",
         lambda: Parts(grantor=ForgetsTheGone),
+        found_by=75,
     ),
     "I3-back": Bug(
         "a holder that comes back owes nothing for those downstream of it",
         lambda: Parts(hub=ForgetsDebts),
+        found_by=767,
     ),
     "I3-leave": Bug(
         "a server leaves the register before the leases that it granted have run out",
         lambda: Parts(replica=LeavesAtOnce),
+        found_by=263,
     ),
-    "I4-drift": Bug("W has no margin for drift", lambda: Parts(terms=WithoutDrift)),
+    "I4-drift": Bug("W has no margin for drift", lambda: Parts(terms=WithoutDrift), found_by=1953),
     "I4-whole": Bug("strike-off after L/3", lambda: Parts(replica=StrikesOffEarly)),
     "I4-lock": Bug(
         "registering does not lock the head",
         lambda: Parts(register=RegistersWithoutTheLock),
+        found_by=1686,
     ),
     "I4-empty": Bug(
         "a process that was struck off comes back with its memory",
         lambda: Parts(replica=ComesBackWithItsMemory),
+        found_by=43,
     ),
     "I4-counter": Bug(
         "whoever was silent is struck off, though it may have renewed meanwhile",
@@ -277,10 +293,12 @@ BUGS: Final[dict[str, Bug]] = {
     "I4-timeline": Bug(
         "renewals and acknowledgements count on any timeline",
         lambda: Parts(register=IgnoresTheEpoch),
+        found_by=931,
     ),
     "I4-settle": Bug(
         "acknowledgements shorten W at once after a failover",
         lambda: Parts(register=NeverUnsettled),
+        found_by=833,
     ),
     "I5-discard": Bug("fills are not held against changes", lambda: Parts(cache=KeepsOldFills)),
     "I5-sdk": Bug(

@@ -61,14 +61,18 @@ class Tally:
         )
 
 
+def finds(bug: Bug, seed: int) -> bool:
+    """Whether in the seed's story the bug has a check see what was before a fenced OK."""
+    try:
+        Story(seed, bug.parts()).tell()
+    except Stale:
+        return True
+    except Violation:
+        # It does harm in another way, too, which is not what is looked for.
+        return False
+    return False
+
+
 def seed_that_finds(bug: Bug, most: int) -> int | None:
-    """The first seed in whose story the bug has a check see what was before a fenced OK."""
-    for seed in range(most):
-        try:
-            Story(seed, bug.parts()).tell()
-        except Stale:
-            return seed
-        except Violation:
-            # It does harm in another way, too, which is not what is looked for.
-            continue
-    return None
+    """The first seed that finds the bug."""
+    return next((seed for seed in range(most) if finds(bug, seed)), None)

@@ -11,7 +11,7 @@ import pytest
 
 from simulation.bugs import BUGS
 from simulation.story import Story
-from simulation.telling import Tally, quietly, seed_that_finds
+from simulation.telling import Tally, finds, quietly, seed_that_finds
 
 SEEDS = 2000
 """How many stories `pytest` tells if nobody says: about a minute's."""
@@ -54,6 +54,8 @@ def test_a_seed_tells_the_same_story_every_time() -> None:
 def test_a_bug_in_the_protocol_is_found(name: str) -> None:
     """Else all the stories in which nothing is found would say nothing."""
     bug = BUGS[name]
-    seed = seed_that_finds(bug, MOST_SEEDS_FOR_A_BUG)
+    # Most stories are told in vain, and the same ones as last time.
+    found_again = finds(bug, bug.found_by)
+    seed = bug.found_by if found_again else seed_that_finds(bug, MOST_SEEDS_FOR_A_BUG)
     assert seed is not None, f"{bug.says}: not found by {MOST_SEEDS_FOR_A_BUG} seeds"
     print(f"{name} ({bug.says}): found by seed {seed}")

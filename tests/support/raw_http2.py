@@ -13,8 +13,10 @@ from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7
+CONTINUATION: Final = 0x9
 END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
 ENHANCE_YOUR_CALM: Final = 0xB
+_MAX_FRAME: Final = 16_384
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,17 @@ class Frame:
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """One frame as sent."""
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def header_frames(stream: int, flags: int, block: bytes) -> bytes:
+    """A header block in as many frames as it takes."""
+    pieces = [block[at : at + _MAX_FRAME] for at in range(0, len(block), _MAX_FRAME)]
+    kinds = [HEADERS, *(CONTINUATION for _ in pieces[1:])]
+    ends = [*(0 for _ in pieces[1:]), END_HEADERS]
+    return b"".join(
+        frame(kind, end | (flags if kind == HEADERS else 0), stream, piece)
+        for kind, end, piece in zip(kinds, ends, pieces, strict=True)
+    )
 
 
 def header_block(headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -87,9 +100,7 @@ class RawConnection:
     async def call(self, stream: int, headers: bytes, message: bytes = b"") -> None:
         """Sends a whole unary call."""
         body = b"\x00" + struct.pack(">I", len(message)) + message
-        await self.send(
-            frame(HEADERS, END_HEADERS, stream, headers) + frame(DATA, END_STREAM, stream, body)
-        )
+        await self.send(header_frames(stream, 0, headers) + frame(DATA, END_STREAM, stream, body))
 
     async def receive(self, timeout_seconds: float = 5) -> Frame | None:
         """The next frame; None when the server has closed the connection."""
@@ -114,3 +125,7 @@ class RawConnection:
     async def close(self) -> None:
         """Closes the connection."""
         self._writer.close()
+
+    def abort(self) -> None:
+        """Closes the connection at once, whatever is still to be sent."""
+        self._writer.transport.abort()

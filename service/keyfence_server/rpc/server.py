@@ -46,7 +46,8 @@ class Limits:
             makes a new one. With renewed certificates and several servers behind one
             name, this is what moves clients on.
         connection_age_grace_seconds: what calls on such a connection have left.
-        handshake_seconds: until a new connection must have said hello, TLS included.
+        handshake_seconds: until a new connection must have said hello, TLS included, and
+            from then until it must have confirmed the server's settings.
         ping_interval_seconds: clients may not ping more often; after two pings too
             many, the connection is closed.
         keepalive_seconds: the server pings a silent connection after so long.
@@ -92,17 +93,18 @@ class Limits:
                 _milliseconds(self.connection_age_grace_seconds),
             ),
             ("grpc.server_handshake_timeout_ms", _milliseconds(self.handshake_seconds)),
+            # Until a client has confirmed them it is not held to streams and metadata.
+            ("grpc.http2.settings_timeout", _milliseconds(self.handshake_seconds)),
             (
                 "grpc.http2.min_ping_interval_without_data_ms",
                 _milliseconds(self.ping_interval_seconds),
             ),
-            (
-                "grpc.http2.min_recv_ping_interval_without_data_ms",
-                _milliseconds(self.ping_interval_seconds),
-            ),
             ("grpc.http2.max_ping_strikes", 2),
             ("grpc.keepalive_time_ms", _milliseconds(self.keepalive_seconds)),
+            # Two timeouts: of a host that confirms nothing any more, kept by the kernel, and
+            # of a client that does not answer though its host does, otherwise a minute.
             ("grpc.keepalive_timeout_ms", _milliseconds(self.keepalive_timeout_seconds)),
+            ("grpc.http2.ping_timeout_ms", _milliseconds(self.keepalive_timeout_seconds)),
             ("grpc.keepalive_permit_without_calls", 1),
         ]
 

@@ -1,0 +1,174 @@
+"""`kill -9` of the real command: what its RPCs have answered is there, the rest is whole or
+absent, and the next server lets pass whom it should.
+
+`test_kill.py` kills the use cases, which is quick, some hundreds of times. Here an answer
+goes all the way, through the fence and the socket, and the server is started again by
+what a service manager would call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import keyfence
+from crash.evidence import verify
+from crash.load import AT_ONCE, Acknowledgement, mutate_for_ever
+from crash.reading import Read, read_postgresql, read_sqlite
+from keyfence import errors
+from keyfence_server.config import DATABASE_FILE
+from support.builders import KEYSPACE
+from support.served import Served
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+ROUNDS = 10
+LONGEST_SECONDS = 0.3
+SETTINGS = {
+    "KEYFENCE_BOOTSTRAP_KEYSPACES": str(ROOT / "examples" / "keyspaces" / "demo.yaml"),
+    # A server that was killed is waited for as long as it could have answered.
+    "KEYFENCE_LEASE_SECONDS": "0.1",
+}
+
+
+class Rpcs:
+    """A server's keys, mutated by calls to it."""
+
+    def __init__(self, client: keyfence.AsyncClient) -> None:
+        self._client = client
+
+    async def create(self, scopes: Sequence[str], request_id: str) -> Acknowledgement:
+        made = await self._client.create_key(
+            keyspace=KEYSPACE, account_id="acme", scopes=scopes, request_id=request_id
+        )
+        return _made("key.create", made.key.key_id, made, request_id)
+
+    async def rotate(self, key_id: str, request_id: str) -> Acknowledgement:
+        made = await self._client.rotate_key(key_id, request_id=request_id)
+        return _made("key.rotate", key_id, made, request_id)
+
+    async def revoke(self, key_id: str, request_id: str) -> Acknowledgement:
+        revoked = await self._client.revoke_key(key_id)
+        return Acknowledgement(revoked.revision, "key.revoke", key_id)
+
+
+def _made(
+    action: str, subject: str, made: keyfence.CreatedKey | keyfence.RotatedKey, request_id: str
+) -> Acknowledgement:
+    key = made.key
+    return Acknowledgement(
+        made.revision, action, subject, key.key_id, made.api_key, key.granted_scopes, request_id
+    )
+
+
+async def work_until_killed(
+    server: Served, chance: random.Random, usable: list[str]
+) -> list[Acknowledgement]:
+    """Mutates keys by RPCs, kills the server in the middle of it, and tells what was
+    answered until then."""
+    acknowledged: list[Acknowledgement] = []
+    is_working = asyncio.Event()
+
+    def acknowledge(one: Acknowledgement) -> None:
+        acknowledged.append(one)
+        is_working.set()
+
+    async with keyfence.AsyncClient(server.target, token=server.root_key) as client:
+        working = [
+            asyncio.create_task(mutate_for_ever(Rpcs(client), usable, chance, acknowledge))
+            for _ in range(AT_ONCE)
+        ]
+        async with asyncio.timeout(30):
+            await is_working.wait()
+        await asyncio.sleep(chance.uniform(0, LONGEST_SECONDS))
+        os.kill(server.pid, signal.SIGKILL)
+        # The client would go on to ask for what can be asked for again.
+        for task in working:
+            task.cancel()
+        ended = await asyncio.gather(*working, return_exceptions=True)
+    assert all(isinstance(one, asyncio.CancelledError | errors.Unavailable) for one in ended)
+    return acknowledged
+
+
+async def present_all(
+    server: Served, states: dict[str, str], acknowledged: list[Acknowledgement]
+) -> None:
+    """Fails unless every key that was made passes or does not, as its record says."""
+    async with keyfence.AsyncClient(server.target, token=server.root_key) as client:
+        for one in acknowledged:
+            if one.made:
+                is_active = states[one.made] == "active"
+                answer = await client.authenticate(one.plaintext, keyspace=KEYSPACE)
+                assert answer.authenticated == is_active
+                assert str(answer.reason) == ("OK" if is_active else "KEY_REVOKED")
+                assert answer.principal is not None
+                assert answer.principal.key_id == one.made
+
+
+async def verify_audit_log(server: Served) -> None:
+    """Fails unless the audit chain holds to its end."""
+    async with keyfence.AsyncClient(server.target, token=server.root_key) as client:
+        verified = await client.verify_audit_events()
+    assert verified.complete
+
+
+@contextmanager
+def served(directory: Path, settings: dict[str, str]) -> Iterator[Served]:
+    """The server, started once more, at an address that no client knows to be dead."""
+    socket = directory / f"{time.monotonic_ns()}.sock"
+    server = Served(directory, {**settings, "KEYFENCE_LISTEN": f"unix:{socket}"})
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server keeps its data, and how to look at them."""
+
+    settings: dict[str, str]
+    url: str
+    read: Read
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """The directory of a server alone, or a PostgreSQL that waits for the disk."""
+    if request.param == "sqlite":
+        return Place(SETTINGS, f"sqlite:///{tmp_path / 'data' / DATABASE_FILE}", read_sqlite)
+    url = request.getfixturevalue("durable_url")
+    pepper = tmp_path / "pepper"
+    pepper.write_text("1:" + "QUJD" * 12)
+    pepper.chmod(0o600)
+    more = {"KEYFENCE_DATABASE_URL": url, "KEYFENCE_PEPPER_FILE": str(pepper)}
+    return Place({**SETTINGS, **more}, url, read_postgresql)
+
+
+async def test_what_a_server_answered_is_there_after_it_was_killed(
+    tmp_path: Path, place: Place
+) -> None:
+    chance = random.Random(7)
+    acknowledged: list[Acknowledgement] = []
+    states: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        with served(tmp_path, place.settings) as server:
+            await present_all(server, states, acknowledged)
+            await verify_audit_log(server)
+            usable = [one.made for one in acknowledged if states.get(one.made) == "active"]
+            acknowledged += await work_until_killed(server, chance, usable)
+        async with place.read(place.url) as query:
+            states = await verify(query, acknowledged)
+    with served(tmp_path, place.settings) as server:
+        await present_all(server, states, acknowledged)
+        await verify_audit_log(server)
