@@ -30,7 +30,8 @@ def main() -> None:
             began = time.perf_counter()
             result = await work(self, *arguments)
             took = time.perf_counter() - began
-            times.write(f"{what} {result if result is not None else arguments[0]} {took:.9f}\n")
+            revision = result if isinstance(result, int) else arguments[0]
+            times.write(f"{what} {revision} {took:.9f}\n")
             return result
 
         return measured

@@ -275,6 +275,7 @@ def _serve_metrics(
     sources = Sources(
         rpc=rpc_stats,
         store=back.store_stats,
+        upstream=back.upstream_stats,
         cache=back.membership.cache,
         rate_limits=back.rate_limit_stats,
         write_behind=back.notes,
@@ -282,7 +283,7 @@ def _serve_metrics(
         is_serving=lambda: health.is_serving,
         fence=back.fence_stats,
         holders=lambda: len(back.membership.hub.grantor.holders),
-        lease_left=back.membership.lease_left,
+        lease=back.membership.lease,
         lease_losses=lambda: watch.losses,
         seconds_without_lease=lambda: watch.seconds_without,
         stale_answers=back.membership.stale_answers,

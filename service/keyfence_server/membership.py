@@ -39,7 +39,7 @@ from keyfence_server.coherence.stale_if_error import StaleIfError
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.config import Settings
-from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredRegister
+from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures, MeasuredRegister
 
 FOREVER = float("inf")
 
@@ -66,7 +66,7 @@ class Membership:
         start: begins to follow the store. Nothing may be answered before it returns.
         before_granting: what is to be done before a lease is granted to anyone downstream.
         is_live: whether this process may answer from memory at this moment.
-        lease_left: for how many seconds it may; infinity where it needs no lease.
+        lease: how its lease is kept.
     """
 
     process_id: str
@@ -76,7 +76,7 @@ class Membership:
     start: Callable[[AsyncExitStack], Awaitable[None]]
     before_granting: Callable[[], Awaitable[None]]
     is_live: Callable[[], bool]
-    lease_left: Callable[[], float]
+    lease: Callable[[], LeaseFigures]
     stale_if_error: StaleIfError | None = None
 
     @property
@@ -140,7 +140,7 @@ def alone(
         start=start,
         before_granting=succession.register,
         is_live=lambda: True,
-        lease_left=lambda: FOREVER,
+        lease=lambda: LeaseFigures(left=FOREVER, age=0.0, renewals=0, failed_renewals=0),
     )
 
 
@@ -188,7 +188,12 @@ def among_others(
         start=start,
         before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),
-        lease_left=lambda: max(0.0, lease.until - clock.now()),
+        lease=lambda: LeaseFigures(
+            left=max(0.0, lease.until - clock.now()),
+            age=clock.now() - lease.renewed_at,
+            renewals=stats.renewals,
+            failed_renewals=stats.failed_renewals,
+        ),
     )
 
 
@@ -238,7 +243,12 @@ def downstream_of(
         start=start,
         before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),
-        lease_left=lambda: max(0.0, lease.until - clock.now()),
+        lease=lambda: LeaseFigures(
+            left=max(0.0, lease.until - clock.now()),
+            age=clock.now() - lease.renewed_at,
+            renewals=lease.renewals,
+            failed_renewals=lease.failed_renewals,
+        ),
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
+from keyfence_server.telemetry.upstream_stats import UpstreamStats
 
 ASKED: Final = messages.FetchKeyspacesRequest()
 
@@ -56,7 +57,13 @@ async def upstream_of(handler: grpc.GenericRpcHandler, path: Path) -> AsyncItera
     server = grpc.aio.server(handlers=[handler])
     server.add_insecure_port(f"unix:{path}/s")
     await server.start()
-    upstream = Upstream([f"unix:{path}/s"], token="kfop_any", tls=None, insecure_plaintext=False)
+    upstream = Upstream(
+        [f"unix:{path}/s"],
+        token="kfop_any",
+        tls=None,
+        insecure_plaintext=False,
+        on_call=UpstreamStats().add,
+    )
     yield upstream
     await upstream.close()
     await server.stop(None)

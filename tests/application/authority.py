@@ -87,8 +87,9 @@ OTHER: Final = KeyspaceDeclaration(
 )
 
 
-async def nobody_before() -> None:
+async def nobody_before() -> bool:
     """No process was on the store before this one."""
+    return False
 
 
 class Authority:

@@ -12,7 +12,7 @@ from keyfence._holder.lease import HolderLease
 from keyfence._holder.session import HolderSession, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.following import Following
-from keyfence_server.application.ports import Change, ChangeKind
+from keyfence_server.application.ports import Change, ChangeKind, FenceEnd
 from keyfence_server.coherence.downstream import (
     MAX_QUEUED,
     ChangesToSend,
@@ -89,7 +89,7 @@ async def test_a_fence_waits_for_acknowledgements(hub: DownstreamHub) -> None:
     await turn()
     assert not waiting.done()
     stream.renew(0, 6)
-    await waiting
+    assert await waiting is FenceEnd.ACKNOWLEDGEMENTS
 
 
 async def test_a_fence_waits_no_longer_than_the_lease(hub: DownstreamHub, clock: Hand) -> None:
@@ -100,7 +100,32 @@ async def test_a_fence_waits_no_longer_than_the_lease(hub: DownstreamHub, clock:
     await clock.move(1.9)
     assert not waiting.done()
     await clock.move(0.2)
-    await waiting
+    assert await waiting is FenceEnd.TIME
+
+
+async def test_a_fence_that_one_of_two_has_to_be_waited_out_for_is_ended_by_time(
+    hub: DownstreamHub, clock: Hand
+) -> None:
+    """Else somebody's silence would not show where there is somebody else who speaks."""
+    loud, silent = hub.open("a"), hub.open("b")
+    loud.renew(1, 5)
+    silent.renew(1, 5)
+    hub.push(6, [CHANGE])
+    waiting = asyncio.ensure_future(hub.wait_settled(6))
+    loud.renew(0, 6)
+    await turn()
+    assert not waiting.done()
+    await clock.move(2.1)
+    assert await waiting is FenceEnd.TIME
+
+
+async def test_whose_lease_had_run_out_before_is_not_waited_for(
+    hub: DownstreamHub, clock: Hand
+) -> None:
+    hub.open("a").renew(1, 5)
+    await clock.move(2.1)
+    hub.push(6, [CHANGE])
+    assert await hub.wait_settled(6) is FenceEnd.ACKNOWLEDGEMENTS
 
 
 async def test_what_comes_after_the_end_of_a_stream_counts_for_nothing(

@@ -13,7 +13,7 @@ import pytest
 from application.authority import ACME, ROOT, Authority, nobody_before
 from coherence.watched_store import Gate, Loss, WatchedStore, until
 from keyfence_server.application.create_key import MadeKey
-from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
+from keyfence_server.application.ports import Change, ChangeKind, FenceEnd, StoreUnavailable
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.ledger import Ledger
@@ -296,14 +296,15 @@ class HeldFence(SoleHolder):
         super().__init__(ledger, hub, nobody_before)
         self._gate = gate
 
-    async def wait(self, revision: int, changes: Sequence[Change]) -> None:
+    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
         await self._gate.pass_through()
-        await super().wait(revision, changes)
+        return await super().wait(revision, changes)
 
-    async def settle(self, revision: int) -> None:
-        if revision > self._ledger.applied:
-            await self._gate.pass_through()
-            await super().settle(revision)
+    async def settle(self, revision: int) -> FenceEnd:
+        if revision <= self._ledger.applied:
+            return FenceEnd.ACKNOWLEDGEMENTS
+        await self._gate.pass_through()
+        return await super().settle(revision)
 
 
 @pytest.mark.parametrize("act", ["revoke", "disable", "declare"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
+from keyfence_server.application.ports import Change, ChangeKind, FenceEnd, StoreUnavailable
 from keyfence_server.coherence import replica as module
 from keyfence_server.coherence.terms import LeaseTerms
 from simulation.database import Database, SimulatedRegister
@@ -193,6 +193,34 @@ def test_whoever_has_longer_leases_is_waited_for_as_long_as_they_last() -> None:
         assert stage.loop.time() - began >= 30.0
         await asyncio.sleep(5.0)
         assert "stranger" not in stage.database.contents.processes
+
+    played(play)
+
+
+def test_a_fence_says_what_ended_it() -> None:
+    """How long it took does not: a silent process can be struck off at any moment of W."""
+
+    async def play(stage: Stage) -> None:
+        server, other = stage.server("here"), stage.server("other")
+        await asyncio.sleep(1.0)
+
+        async def end(revision: int) -> FenceEnd:
+            found: FenceEnd = await server.process.start(server.fence.wait(revision, keys(1)))
+            return found
+
+        assert await end(stage.commit(*keys(1))) is FenceEnd.ACKNOWLEDGEMENTS
+        other.process.pause()
+        await asyncio.sleep(1.0)
+        began = stage.loop.time()
+        # It is struck off before W is over.
+        assert await end(stage.commit(*keys(1))) is FenceEnd.TIME
+        assert stage.loop.time() - began < stage.world.terms.wait
+        assert await end(stage.commit(*keys(1))) is FenceEnd.ACKNOWLEDGEMENTS
+        stage.server("silent")
+        await asyncio.sleep(0.5)
+        register = SimulatedRegister(stage.database, server.process)
+        register.insert("dead on arrival", stage.world.terms)
+        assert await end(stage.commit(*keys(1))) is FenceEnd.TIME
 
     played(play)
 

@@ -32,9 +32,10 @@ from keyfence_server.config import PREFIX, Settings
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import CODE_BY_REASON
-from keyfence_server.telemetry.measured_fence import FenceStats
+from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures
 from keyfence_server.telemetry.measured_store import StoreStats
 from keyfence_server.telemetry.metrics import KeyfenceCollector, Sources
+from keyfence_server.telemetry.upstream_stats import UpstreamStats
 from support.clock import FrozenClock
 from support.documented_errors import BY_RPC, OF_EVERY_RPC
 from support.serving import METHODS
@@ -74,6 +75,7 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
         Sources(
             rpc=stats,
             store=StoreStats(),
+            upstream=UpstreamStats(),
             cache=FactCache(unused),
             rate_limits=RateLimitStats(),
             write_behind=WriteBehind(unused, FrozenClock(), days_kept=1),
@@ -81,7 +83,7 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
             is_serving=lambda: True,
             fence=FenceStats(),
             holders=lambda: 0,
-            lease_left=lambda: 1.0,
+            lease=lambda: LeaseFigures(1.0, 0.5, 2, 0),
             lease_losses=lambda: 0,
             stale_answers=lambda: 0,
             seconds_without_lease=lambda: 0.0,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.memory import Memory
-from keyfence_server.application.ports import Change, StoreUnavailable
+from keyfence_server.application.ports import Change, FenceEnd, StoreUnavailable
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub, HolderStream
 from keyfence_server.coherence.fact_cache import FactCache, _Load
@@ -202,13 +202,13 @@ class TakesSilenceForConsent(AuthorityFence):
 
 
 class ForgetsPredecessors(Succession):
-    async def outlast(self) -> None:
-        return
+    async def outlast(self) -> bool:
+        return False
 
 
 class RepeatsWithoutFence(AuthorityFence):
-    async def settle(self, revision: int) -> None:
-        return
+    async def settle(self, revision: int) -> FenceEnd:
+        return FenceEnd.ACKNOWLEDGEMENTS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.application.ports import FenceEnd, StoreUnavailable
 from keyfence_server.domain.errors import DomainError
 from simulation.cast import Cast, Participant
 from simulation.database import Database, Record
@@ -150,13 +150,14 @@ class Story:
         wait = server.fence.wait
         most = self.world.terms.wait / (1 - self.fate.drift) + 0.01
 
-        async def timed(revision: int, changes: Any) -> None:
+        async def timed(revision: int, changes: Any) -> FenceEnd:
             began, stood_still = self.loop.time(), server.process.stood_still
             had_lease = server.replica.has_lease()
-            await wait(revision, changes)
+            end = await wait(revision, changes)
             took = self.loop.time() - began - (server.process.stood_still - stood_still)
             if took > most and had_lease:
                 self._violate(f"the fence of {revision} took {took:.3f} s, more than {most:.3f}")
+            return end
 
         server.fence.wait = timed  # type: ignore[method-assign]
 

@@ -109,3 +109,13 @@ def test_a_key_that_was_just_learnt_is_not_the_one_to_go() -> None:
     answer = checks.authenticate("kf_c", None, None, 0)
     assert answer is not None
     assert answer.reason is Reason.OK
+
+
+@pytest.mark.parametrize("address", ["10.1.2", "fe80::1%eth0", "nowhere"])
+def test_an_address_that_is_none_is_left_to_the_server(address: str) -> None:
+    """It says what is wrong. A key without an allow-list does not need the address, and an
+    asking service would hear of its mistake now and then: whenever the key is not known here."""
+    checks = checks_over(Memory(10))
+    learn(checks, "kf_a", "key_1")
+    assert checks.authenticate("kf_a", None, address, 0) is None
+    assert checks.check_scope("kf_a", ("vps:read",), None, address, 0) is None

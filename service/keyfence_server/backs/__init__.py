@@ -18,6 +18,7 @@ from keyfence_server.membership import Membership
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
+from keyfence_server.telemetry.upstream_stats import UpstreamStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Back:
         counting: counts the checks of keys that have a rate limit.
         rate_limit_stats: what that has come to.
         notes: writes down uses and failed attempts.
+        upstream_stats: what was asked of the servers upstream, where there can be any.
         own_services: what is served besides checks and replication.
         sessions: looks up sessions by their tokens, where there can be any.
         list_processes: the processes on the store, where there can be others.
@@ -57,6 +59,7 @@ class Back:
     notes: WriteBehind
     store_stats: StoreStats
     fence_stats: FenceStats
+    upstream_stats: UpstreamStats = field(default_factory=UpstreamStats)
     own_services: list[Service] = field(default_factory=list)
     sessions: PresentedSessions | None = None
     list_processes: ListProcesses | None = None

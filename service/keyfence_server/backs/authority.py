@@ -113,7 +113,7 @@ async def open_authority(
         if is_alone
         else among_others(settings, cache, store, opened, settings.lease_terms(), fence_stats)
     )
-    fence = MeasuredFence(membership.fence, fence_stats, settings.lease_terms())
+    fence = MeasuredFence(membership.fence, fence_stats)
     mutations = Mutations(store, fence, clock)
     counter = _open_shared_counter(settings, resources)
     rate_limits = RateLimits(

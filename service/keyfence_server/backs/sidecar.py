@@ -27,17 +27,20 @@ from keyfence_server.rpc.convert.replication import (
 )
 from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
+from keyfence_server.telemetry.upstream_stats import UpstreamStats
 
 _log = structlog.get_logger("keyfence")
 
 
 async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitStack) -> Back:
     """Gets ready to follow the servers upstream."""
+    stats = UpstreamStats()
     upstream = Upstream(
         settings.upstream_targets(),
         token=settings.upstream_credential(),
         tls=settings.upstream_tls(),
         insecure_plaintext=settings.upstream_insecure_plaintext,
+        on_call=stats.add,
     )
     resources.push_async_callback(upstream.close)
 
@@ -61,4 +64,5 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
         ),
         store_stats=StoreStats(),
         fence_stats=FenceStats(),
+        upstream_stats=stats,
     )

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from keyfence_server.application.ports import Change, StoreUnavailable
+from keyfence_server.application.ports import Change, FenceEnd, StoreUnavailable
 from keyfence_server.coherence.downstream import DownstreamHub, wait_until
 from keyfence_server.coherence.ports import BootClock, Register, RegisteredProcess, Roll
 from keyfence_server.coherence.replica import Replica
@@ -68,7 +68,7 @@ class AuthorityFence:
         self._terms = terms
         self._clock = clock
 
-    async def wait(self, revision: int, changes: Sequence[Change]) -> None:
+    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
         """Returns when no holder answers from before the revision any more, after W at the
         latest."""
         # This process too learns of the changes from the feed or the change log: what the
@@ -81,20 +81,21 @@ class AuthorityFence:
             if settled.done() and settled.exception() is not None:
                 # What went wrong says nothing about the others, so they are waited out.
                 _log.error("fence_by_time_only", revision=revision, exc_info=settled.exception())
-                await timer
-            elif settled.done() and not settled.result():
-                await timer
+            elif settled.done() and (end := settled.result()) is not None:
+                return end
+            await timer
+            return FenceEnd.TIME
         finally:
             timer.cancel()
             settled.cancel()
 
-    async def settle(self, revision: int) -> None:
+    async def settle(self, revision: int) -> FenceEnd:
         """Returns when everything up to the revision holds everywhere. Whoever committed
         it may have fallen before its fence was up, so nothing is assumed of when that
         was: W counts from now. Nor of whether it waited for the store's standby: a commit
         that was given up before can be read, and be lost in a failover."""
         await self._register.confirm()
-        await self.wait(revision, ())
+        return await self.wait(revision, ())
 
     async def forget_everything(self) -> None:
         """A commit may have taken effect without our learning of it. The change log says
@@ -108,17 +109,20 @@ class AuthorityFence:
         while self._clock.now() < bound.everyone_has_lost:
             await self._clock.sleep_until(bound.everyone_has_lost)
 
-    async def _settled(self, revision: int, bound: _Bound) -> bool:
-        """Returns when everyone has acknowledged, here and elsewhere; False if no
-        acknowledgement counts now."""
+    async def _settled(self, revision: int, bound: _Bound) -> FenceEnd | None:
+        """Returns when everyone has acknowledged, here and elsewhere, or is known to be lost;
+        None if no acknowledgement counts now."""
         owing: set[str] | None = None
+        end = FenceEnd.ACKNOWLEDGEMENTS
         while owing is None or owing:
             # Read after the commit. Who has registered since was given a head that is as
             # new, and who is gone from the register has lost or given up its lease.
             roll = await self._read_roll()
             bound.take(roll)
             if not self._replica.may_trust(roll.standing):
-                return False
+                return None
+            if owing and not owing.issubset(one.process_id for one in roll.processes):
+                end = FenceEnd.TIME
             others = [
                 one
                 for one in roll.processes
@@ -129,8 +133,8 @@ class AuthorityFence:
         if self._replica.applied < revision:
             with suppress(StoreUnavailable):
                 await self._replica.catch_up()
-        await self._hub.wait_settled(revision)
-        return True
+        here = await self._hub.wait_settled(revision)
+        return here if end is FenceEnd.ACKNOWLEDGEMENTS else end
 
     async def _wait_for(self, others: list[RegisteredProcess], revision: int) -> set[str]:
         """Waits for news of the others' acknowledgements. Returns who still owes one when the

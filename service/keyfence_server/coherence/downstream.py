@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from keyfence_server.application.ports import Change
+from keyfence_server.application.ports import Change, FenceEnd
 from keyfence_server.coherence.grantor import Downstream, Granted, Grantor
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.progress import Progress
@@ -189,14 +189,16 @@ class DownstreamHub:
         while (ends := self._grantor.settles_by(EVERYTHING)) > self._clock.now():
             await self._clock.sleep_until(ends)
 
-    async def wait_settled(self, revision: int) -> None:
+    async def wait_settled(self, revision: int) -> FenceEnd:
         """Returns when nobody downstream can answer from before the revision any more: by
         their acknowledgements, or because their leases have run out."""
+        owing = self._grantor.owing(revision, self._clock.now())
         while True:
             moved = self.moved_or_run_out(revision)
             if self.settled() >= revision:
                 moved.cancel()
-                return
+                all_said_so = all(one.acknowledged >= revision for one in owing)
+                return FenceEnd.ACKNOWLEDGEMENTS if all_said_so else FenceEnd.TIME
             await moved
 
 

@@ -157,6 +157,14 @@ class Grantor:
         ]
         return min([self._head, *owed])
 
+    def owing(self, revision: int, now: float) -> tuple[Downstream, ...]:
+        """Those who have not acknowledged the revision, and may still answer."""
+        return tuple(
+            holder
+            for holder in (*self._holders, *self._gone)
+            if holder.acknowledged < revision and now < holder.lease_ends
+        )
+
     def settles_by(self, revision: int) -> float:
         """When everyone who has not acknowledged the revision will have lost their lease,
         by the grantor's clock, if no lease is granted in the meantime."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from keyfence_server.application.ports import Change
+from keyfence_server.application.ports import Change, FenceEnd
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ledger import Ledger
 
@@ -19,34 +19,37 @@ class SoleHolder:
     """Implements the port `Fence` for a single process.
 
     Args:
-        outlast: returns when no lease from before this process can be alive.
+        outlast: returns when no lease from before this process can be alive, and says
+            whether one could be when it was asked.
     """
 
     def __init__(
-        self, ledger: Ledger, hub: DownstreamHub, outlast: Callable[[], Awaitable[None]]
+        self, ledger: Ledger, hub: DownstreamHub, outlast: Callable[[], Awaitable[bool]]
     ) -> None:
         self._ledger = ledger
         self._hub = hub
         self._outlast = outlast
 
-    async def wait(self, revision: int, changes: Sequence[Change]) -> None:
+    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
         """Applies the mutation here, and waits for everyone downstream."""
         # Mutations come one after the other, so a revision that is missing will not be
         # announced any more: its commit took effect and its answer was lost.
         self._find_track_at(revision - 1)
         self._ledger.take(revision, changes)
-        await self._hub.wait_settled(revision)
-        await self._outlast()
+        return await self._settled(revision)
 
-    async def settle(self, revision: int) -> None:
+    async def settle(self, revision: int) -> FenceEnd:
         """Waits until everything up to the revision is applied, here and downstream."""
         self._find_track_at(revision)
-        await self._hub.wait_settled(revision)
-        await self._outlast()
+        return await self._settled(revision)
 
     async def forget_everything(self) -> None:
         """A commit may have taken effect without our learning of it."""
         self._ledger.restart(self._ledger.applied, self._hub.epoch)
+
+    async def _settled(self, revision: int) -> FenceEnd:
+        end = await self._hub.wait_settled(revision)
+        return FenceEnd.TIME if await self._outlast() else end
 
     def _find_track_at(self, revision: int) -> None:
         """Goes on from a revision that the store is known to have reached. Some before it

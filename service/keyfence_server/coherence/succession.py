@@ -63,10 +63,13 @@ class Succession:
             _log.info("waiting_out_predecessors", processes=names, seconds=round(wait, 3))
             self._striking_off = asyncio.create_task(self._strike_off(found))
 
-    async def outlast(self) -> None:
-        """Returns when no lease from before this process can be alive."""
-        if self._clock.now() < self._are_lost_at:
-            await self._clock.sleep_until(self._are_lost_at)
+    async def outlast(self) -> bool:
+        """Returns when no lease from before this process can be alive. Says whether one
+        could be when it was asked."""
+        if self._clock.now() >= self._are_lost_at:
+            return False
+        await self._clock.sleep_until(self._are_lost_at)
+        return True
 
     async def register(self) -> None:
         """Registers this process, once. Nothing may be granted before it returns. Raises

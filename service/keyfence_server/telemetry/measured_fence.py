@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
-from keyfence_server.application.ports import Change, Fence
+from keyfence_server.application.ports import Change, Fence, FenceEnd
 from keyfence_server.coherence.ports import Register, RegisteredProcess, Roll, Standing
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.rpc.stats import Latencies
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFigures:
+    """How the lease is kept.
+
+    Attributes:
+        left: for how many seconds this process may answer from memory, if nothing renews
+            it; infinity where none is needed.
+        age: how many seconds ago the last renewal was sent that was granted; infinity for
+            never, nothing where none is needed.
+        renewals: those that were granted.
+        failed_renewals: those that were refused, not answered, or came to nothing.
+    """
+
+    left: float
+    age: float
+    renewals: int
+    failed_renewals: int
 
 
 class FenceStats:
     """What mutations waited for, and how the lease was kept.
 
     Attributes:
-        by_acknowledgements: fences that everybody acknowledged, from the commit on.
-        by_time: those that took a whole W, because somebody did not.
+        mutations: how long they were waited for from the commit on, by what ended that.
+        repetitions: how long calls waited that found their mutation done.
         renewals: of this process's lease at the store.
         failed_renewals: those that the store did not answer, or that came too late.
         struck_off: processes that this one took off the register for their silence.
     """
 
-    __slots__ = ("by_acknowledgements", "by_time", "failed_renewals", "renewals", "struck_off")
+    __slots__ = ("failed_renewals", "mutations", "renewals", "repetitions", "struck_off")
 
     def __init__(self) -> None:
-        self.by_acknowledgements = Latencies()
-        self.by_time = Latencies()
+        self.mutations = {end: Latencies() for end in FenceEnd}
+        self.repetitions = {end: Latencies() for end in FenceEnd}
         self.renewals = 0
         self.failed_renewals = 0
         self.struck_off = 0
@@ -35,22 +55,23 @@ class FenceStats:
 class MeasuredFence:
     """A fence that keeps its port and counts."""
 
-    def __init__(self, fence: Fence, stats: FenceStats, terms: LeaseTerms) -> None:
+    def __init__(self, fence: Fence, stats: FenceStats) -> None:
         self._fence = fence
         self._stats = stats
-        self._terms = terms
 
-    async def wait(self, revision: int, changes: Sequence[Change]) -> None:
+    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
         """See the port."""
         began = perf_counter()
-        await self._fence.wait(revision, changes)
-        took = perf_counter() - began
-        stats = self._stats
-        (stats.by_time if took >= self._terms.wait else stats.by_acknowledgements).add(took)
+        end = await self._fence.wait(revision, changes)
+        self._stats.mutations[end].add(perf_counter() - began)
+        return end
 
-    async def settle(self, revision: int) -> None:
+    async def settle(self, revision: int) -> FenceEnd:
         """See the port."""
-        await self._fence.settle(revision)
+        began = perf_counter()
+        end = await self._fence.settle(revision)
+        self._stats.repetitions[end].add(perf_counter() - began)
+        return end
 
     async def forget_everything(self) -> None:
         """See the port."""

@@ -30,8 +30,9 @@ from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.rpc.stats import LATENCY_BOUNDS, Latencies, RpcStats
-from keyfence_server.telemetry.measured_fence import FenceStats
+from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures
 from keyfence_server.telemetry.measured_store import StoreStats
+from keyfence_server.telemetry.upstream_stats import UpstreamStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Sources:
 
     rpc: RpcStats
     store: StoreStats
+    upstream: UpstreamStats
     cache: FactCache
     rate_limits: RateLimitStats
     write_behind: WriteBehind
@@ -47,7 +49,7 @@ class Sources:
     is_serving: Callable[[], bool]
     fence: FenceStats
     holders: Callable[[], int]
-    lease_left: Callable[[], float]
+    lease: Callable[[], LeaseFigures]
     lease_losses: Callable[[], int]
     seconds_without_lease: Callable[[], float]
     stale_answers: Callable[[], int]
@@ -74,6 +76,7 @@ class KeyfenceCollector(Collector):
         yield from self._of_calls()
         yield from self._of_cache()
         yield from self._of_store()
+        yield from self._of_upstream()
         yield from self._of_rate_limits()
         yield from self._of_write_behind()
         yield from self._of_lease()
@@ -150,6 +153,24 @@ class KeyfenceCollector(Collector):
             value=stats.in_use,
         )
 
+    def _of_upstream(self) -> Iterator[Metric]:
+        stats = self._sources.upstream
+        seconds = HistogramMetricFamily(
+            "keyfence_upstream_seconds",
+            "How long a sidecar's calls to its servers took, unanswered ones included.",
+            labels=["method"],
+        )
+        unanswered = CounterMetricFamily(
+            "keyfence_upstream_unanswered",
+            "Those of them that were refused or not answered.",
+            labels=["method"],
+        )
+        for method, latencies in list(stats.calls.items()):
+            _add(seconds, [method], latencies)
+            unanswered.add_metric([method], stats.unanswered[method])
+        yield seconds
+        yield unanswered
+
     def _of_rate_limits(self) -> Iterator[Metric]:
         stats = self._sources.rate_limits
         yield GaugeMetricFamily(
@@ -193,16 +214,21 @@ class KeyfenceCollector(Collector):
 
     def _of_lease(self) -> Iterator[Metric]:
         sources = self._sources
-        left = sources.lease_left()
+        lease = sources.lease()
         yield GaugeMetricFamily(
             "keyfence_lease_live",
             "Whether this process may answer from memory: 1 or 0.",
-            value=int(left > 0),
+            value=int(lease.left > 0),
         )
         yield GaugeMetricFamily(
             "keyfence_lease_left_seconds",
             "For how long it may, if nothing renews its lease; infinite where it needs none.",
-            value=left,
+            value=lease.left,
+        )
+        yield GaugeMetricFamily(
+            "keyfence_lease_age_seconds",
+            "How long ago the last renewal was sent that was granted; infinite for never.",
+            value=lease.age,
         )
         yield CounterMetricFamily(
             "keyfence_lease_losses", "How often the lease ran out.", value=sources.lease_losses()
@@ -219,25 +245,27 @@ class KeyfenceCollector(Collector):
         )
         yield CounterMetricFamily(
             "keyfence_lease_renewals",
-            "Renewals of the lease that the store granted.",
-            value=sources.fence.renewals,
+            "Renewals of the lease that were granted: by the store, to a sidecar by its server.",
+            value=lease.renewals,
         )
         yield CounterMetricFamily(
             "keyfence_lease_failed_renewals",
-            "Renewals that the store refused or did not answer.",
-            value=sources.fence.failed_renewals,
+            "Renewals that were refused or not answered.",
+            value=lease.failed_renewals,
         )
 
     def _of_fence(self) -> Iterator[Metric]:
         stats = self._sources.fence
         seconds = HistogramMetricFamily(
             "keyfence_fence_seconds",
-            "From the commit of a mutation until nobody answers from before it, by what that "
-            "was known from: everybody's acknowledgement, or the time that leases last.",
-            labels=["by"],
+            "How long mutations from their commit on, and calls that found theirs done, waited "
+            "until nobody answered from before it, by what that was known from: everybody's "
+            "acknowledgement, or that somebody's lease had run out.",
+            labels=["of", "by"],
         )
-        _add(seconds, ["acknowledgements"], stats.by_acknowledgements)
-        _add(seconds, ["time"], stats.by_time)
+        for of, waited in (("mutation", stats.mutations), ("repetition", stats.repetitions)):
+            for end, latencies in waited.items():
+                _add(seconds, [of, end.value], latencies)
         yield seconds
         yield GaugeMetricFamily(
             "keyfence_holders",

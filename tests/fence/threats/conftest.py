@@ -24,6 +24,7 @@ from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
 from support.serving import Served, start_for_test
 
 PEPPER = "1:" + "A" * 44
+SESSION_KEY = "1:" + "A" * 43 + "="
 LEASE_SECONDS = 1.0
 
 
@@ -90,6 +91,7 @@ async def assemble(tmp_path: Path) -> AsyncIterator[Assemble]:
             own = {
                 "database_url": url,
                 "pepper": PEPPER,
+                "session_key": SESSION_KEY,
                 "root_key": root,
                 "lease_seconds": LEASE_SECONDS,
                 **more,

@@ -6,7 +6,9 @@ import ast
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,20 @@ import pytest
 import keyfence_server
 from fence.threats.conftest import LEASE_SECONDS, Together
 from fence.torture.writer import declaration
-from keyfence import DeadlineExceeded, KeyState
+from keyfence import (
+    AsyncClient,
+    DeadlineExceeded,
+    KeyState,
+    PermissionDenied,
+    Unauthenticated,
+)
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.memory import Memory
-from keyfence.v1 import key_service_pb2
+from keyfence.v1 import key_service_pb2, keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.store import UpstreamStore
 from keyfence_server.application.ports import StoreUnavailable
+from support.serving import PASSWORD
 
 pytestmark = pytest.mark.postgres
 
@@ -115,9 +124,33 @@ async def test_3_a_sidecar_takes_nothing_older_than_what_it_has_applied(
             await snapshot.list_keyspaces(after=None, limit=10)
 
 
+class SilentHolder:
+    """A holder that renews its lease when it is told to, and never says that it has applied
+    anything."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._nonce = 0
+
+    async def renew(self) -> float:
+        """Asks for a lease, and tells until when it may answer from before whatever changes
+        then, by the event loop's clock."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._nonce += 1
+            asked_at = loop.time()
+            await self._call.write(messages.SyncRequest(renew=messages.Renew(nonce=self._nonce)))
+            while (answer := await self._call.read()).lease.nonce != self._nonce:
+                pass
+            ttl = answer.lease.ttl.ToTimedelta()
+            # It is as much as is left of the server's own.
+            if ttl > timedelta(seconds=LEASE_SECONDS / 2):
+                return float(asked_at + ttl.total_seconds())
+
+
 @pytest.fixture
-async def silent_holder(together: Together, tmp_path: Path) -> AsyncIterator[None]:
-    """A holder that renews its lease, and never says that it has applied anything."""
+async def silent_holder(together: Together, tmp_path: Path) -> AsyncIterator[SilentHolder]:
+    """One at the first server, with a lease."""
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/one.sock") as channel:
         call: Any = channel.stream_stream(
             "/keyfence.v1.ReplicationService/Sync",
@@ -126,34 +159,34 @@ async def silent_holder(together: Together, tmp_path: Path) -> AsyncIterator[Non
         )(metadata=(("authorization", f"Bearer {together.root}"),))
         hello = messages.Hello(holder_id=secrets.token_hex(16), kind=messages.HOLDER_KIND_SDK)
         await call.write(messages.SyncRequest(hello=hello))
-        await call.write(messages.SyncRequest(renew=messages.Renew(nonce=1)))
-        assert (await call.read()).lease.ttl.ToTimedelta() > timedelta(seconds=0.5)
-        yield
+        holder = SilentHolder(call)
+        await holder.renew()
+        yield holder
         call.cancel()
 
 
+@pytest.mark.parametrize("at", ["one", "two"])
 async def test_4_a_revocation_that_not_everyone_has_heard_of_is_not_ok(
-    together: Together, silent_holder: None
+    together: Together, silent_holder: SilentHolder, at: str
 ) -> None:
-    """Were a holder that says nothing only noted in the log, this would return at once."""
+    """Were a holder that says nothing only noted in the log, or known to its own server
+    alone, this would return while it may still answer."""
     made = await together.here.create_key(keyspace="torture", account_id="acme")
-    # Its lease was waited out for the creation, and it has asked for no other since.
-    del silent_holder
-    await together.here.revoke_key(made.key.key_id)
+    answers_until = await silent_holder.renew()
+    await together.holders[at].revoke_key(made.key.key_id)
+    assert asyncio.get_running_loop().time() > answers_until
 
 
 async def test_4_a_deadline_before_the_fence_is_an_error_and_a_repetition_waits(
-    together: Together, silent_holder: None
+    together: Together, silent_holder: SilentHolder
 ) -> None:
-    del silent_holder
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    answers_until = await silent_holder.renew()
     with pytest.raises(DeadlineExceeded):
         await together.here.apply_keyspace(
             declaration(implies=False), timeout_seconds=LEASE_SECONDS / 5
         )
     await together.here.apply_keyspace(declaration(implies=False))
-    assert loop.time() - began > LEASE_SECONDS / 2
+    assert asyncio.get_running_loop().time() > answers_until
 
 
 def test_5_nothing_but_the_one_gate_opens_a_transaction() -> None:
@@ -171,15 +204,57 @@ def test_5_nothing_but_the_one_gate_opens_a_transaction() -> None:
     assert opens == {"application/mutations.py", "telemetry/measured_store.py"}
 
 
-Narrowing = Callable[[Together, str], Awaitable[object]]
+@dataclass(frozen=True)
+class Anna:
+    """A registered account with a key, and a session in which it is logged in."""
+
+    account_id: str
+    key_id: str
+    api_key: str
+    session_token: str
+
+
+async def sign_up(together: Together) -> Anna:
+    """Registers her in the keyspace."""
+    await together.here.apply_keyspace(with_accounts(implies=True))
+    made = await together.here.register_account("torture", "anna@example.com", PASSWORD)
+    account_id = made.account.account_id
+    key = await together.here.create_key(
+        keyspace="torture", account_id=account_id, scopes=["vps:write"]
+    )
+    session = await together.here.log_in("torture", "anna@example.com", PASSWORD)
+    return Anna(account_id, key.key.key_id, key.api_key, session.session_token)
+
+
+def with_accounts(*, implies: bool) -> keyspace_pb2.Keyspace:
+    declared = declaration(implies=implies)
+    declared.accounts.SetInParent()
+    return declared
+
+
+Narrowing = Callable[[AsyncClient, Anna], Awaitable[object]]
+
+
+async def expire(client: AsyncClient, anna: Anna) -> None:
+    """Has the key expire at once, and returns when it has by the one clock of this host. That
+    is no later than when everybody was told."""
+    soon = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS / 10)
+    await client.update_key(anna.key_id, expire_time=soon)
+    while datetime.now(UTC) < soon:  # noqa: ASYNC110 - the wall clock tells nobody
+        await asyncio.sleep(0.01)
+
 
 NARROWINGS: dict[str, Narrowing] = {
-    "revoke": lambda all_, key: all_.here.revoke_key(key),
-    "rotate": lambda all_, key: all_.here.rotate_key(key),
-    "disable": lambda all_, key: all_.here.update_key(key, state=KeyState.DISABLED),
-    "fewer scopes": lambda all_, key: all_.here.update_key(key, granted_scopes=[]),
-    "an allow-list": lambda all_, key: all_.here.update_key(key, allowed_addresses=["10.0.0.0/8"]),
-    "the keyspace": lambda all_, _: all_.here.apply_keyspace(declaration(implies=False)),
+    "revoke": lambda client, anna: client.revoke_key(anna.key_id),
+    "rotate": lambda client, anna: client.rotate_key(anna.key_id),
+    "disable": lambda client, anna: client.update_key(anna.key_id, state=KeyState.DISABLED),
+    "fewer scopes": lambda client, anna: client.update_key(anna.key_id, granted_scopes=[]),
+    "an allow-list": lambda client, anna: client.update_key(
+        anna.key_id, allowed_addresses=["10.0.0.0/8"]
+    ),
+    "an earlier expiry": expire,
+    "the keyspace": lambda client, _: client.apply_keyspace(with_accounts(implies=False)),
+    "the account": lambda client, anna: client.disable_account(anna.account_id),
 }
 
 
@@ -188,13 +263,86 @@ async def test_5_every_kind_of_narrowing_holds_everywhere_when_it_returns(
     together: Together, narrowing: str
 ) -> None:
     """One kind that forgot to say what it changed would be seen here, at whoever caches."""
-    made = await together.here.create_key(
+    anna = await sign_up(together)
+    await together.warm(anna.api_key)
+    assert all((await together.answers(anna.api_key)).values())
+    await NARROWINGS[narrowing](together.here, anna)
+    assert not any((await together.answers(anna.api_key)).values())
+
+
+ENDINGS: dict[str, Narrowing] = {
+    "log-out of all": lambda client, anna: client.log_out(anna.account_id, all_sessions=True),
+    "another password": lambda client, anna: client.update_account(
+        anna.account_id, new_password=f"another {PASSWORD}"
+    ),
+    "the account": lambda client, anna: client.disable_account(anna.account_id),
+}
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS, "log-out"])
+async def test_5_an_ended_session_is_over_at_every_server_when_that_returns(
+    together: Together, tmp_path: Path, ending: str
+) -> None:
+    """Both servers remember sessions; whoever is not told goes on letting this one in.
+    Sidecars know no sessions."""
+    anna = await sign_up(together)
+    async with AsyncExitStack() as stack:
+        inside = [
+            await stack.enter_async_context(
+                AsyncClient(f"unix:{tmp_path}/{whom}.sock", token=anna.session_token)
+            )
+            for whom in ("one", "two")
+        ]
+        for client in inside:
+            assert (await client.who_am_i()).principal.account_id == anna.account_id
+        if ending == "log-out":
+            await inside[0].log_out()
+        else:
+            await ENDINGS[ending](together.here, anna)
+        for client in inside:
+            with pytest.raises(Unauthenticated):
+                await client.who_am_i()
+
+
+CREDENTIAL_NARROWINGS: dict[str, Callable[[AsyncClient, str], Awaitable[object]]] = {
+    "revoked": lambda client, key_id: client.revoke_key(key_id),
+    "rotated": lambda client, key_id: client.rotate_key(key_id),
+    "disabled": lambda client, key_id: client.update_key(key_id, state=KeyState.DISABLED),
+    "narrowed": lambda client, key_id: client.update_key(key_id, granted_scopes=["keyspaces:read"]),
+    "of fewer addresses": lambda client, key_id: client.update_key(
+        key_id, allowed_addresses=["10.0.0.0/8"]
+    ),
+}
+
+
+@pytest.mark.parametrize("narrowing", CREDENTIAL_NARROWINGS)
+async def test_5_a_credential_that_was_narrowed_asks_nobody_any_more(
+    together: Together, tmp_path: Path, narrowing: str
+) -> None:
+    """Whoever answers remembers the credentials that ask, too: what such a one may do is a
+    fact like another."""
+    key = await together.here.create_key(
         keyspace="torture", account_id="acme", scopes=["vps:write"]
     )
-    await together.warm(made.api_key)
-    assert all((await together.answers(made.api_key)).values())
-    await NARROWINGS[narrowing](together, made.key.key_id)
-    assert not any((await together.answers(made.api_key)).values())
+    asking = await together.here.create_key(
+        keyspace="system",
+        account_id="checkout",
+        scopes=["keys:check"],
+        bound_keyspaces=["torture"],
+    )
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(
+                AsyncClient(f"unix:{tmp_path}/{whom}.sock", token=asking.api_key)
+            )
+            for whom in together.servers
+        ]
+        for client in clients:
+            assert (await client.check_scope(key.api_key, "vps:read")).allowed
+        await CREDENTIAL_NARROWINGS[narrowing](together.here, asking.key.key_id)
+        for client in clients:
+            with pytest.raises((Unauthenticated, PermissionDenied)):
+                await client.check_scope(key.api_key, "vps:read")
 
 
 async def test_6_what_was_accepted_for_one_scope_or_address_is_not_for_another(

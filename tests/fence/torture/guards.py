@@ -30,7 +30,7 @@ from keyfence_server.adapters.sql.register import SqlRegister
 from keyfence_server.adapters.sql.schema import processes
 from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.application.mutations import Done, Mutations
-from keyfence_server.application.ports import ChangeKind
+from keyfence_server.application.ports import ChangeKind, FenceEnd
 from keyfence_server.coherence import fact_cache, leased_facts, ledger
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
@@ -123,8 +123,8 @@ def does_not_wait_downstream() -> None:
 def fence_returns_at_once() -> None:
     """I4: OK as soon as it is committed."""
 
-    async def wait(_self: Any, _revision: int, _changes: Any) -> None:
-        return
+    async def wait(_self: Any, _revision: int, _changes: Any) -> FenceEnd:
+        return FenceEnd.ACKNOWLEDGEMENTS
 
     _put(AuthorityFence, "wait", wait)
 
@@ -146,8 +146,8 @@ def waits_too_short() -> None:
 def repeated_is_not_fenced() -> None:
     """I4: a mutation that was done already is taken to hold already."""
 
-    async def settle(_self: Any, _revision: int) -> None:
-        return
+    async def settle(_self: Any, _revision: int) -> FenceEnd:
+        return FenceEnd.ACKNOWLEDGEMENTS
 
     _put(AuthorityFence, "settle", settle)
 
@@ -321,11 +321,12 @@ def counted_from_before_commit() -> None:
         began.set(time.clock_gettime(time.CLOCK_BOOTTIME))
         return await carry_out(self, work)
 
-    async def short(self: Any, revision: int, changes: Any) -> None:
+    async def short(self: Any, revision: int, changes: Any) -> FenceEnd:
         left = began.get() + self._terms.wait - time.clock_gettime(time.CLOCK_BOOTTIME)
         await asyncio.wait(
             [asyncio.ensure_future(wait(self, revision, changes))], timeout=max(0.0, left)
         )
+        return FenceEnd.TIME
 
     _put(Mutations, "_carry_out", timed)
     _put(AuthorityFence, "wait", short)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 
@@ -26,12 +26,21 @@ _REFUSED: Final = "the server upstream does not accept this process's credential
 _DETAILS: Final = "grpc-status-details-bin"
 
 
+class OnCall(Protocol):
+    """Told of each call that was made."""
+
+    def __call__(self, rpc: str, seconds: float, *, is_answered: bool) -> None:
+        """The RPC's full name, and how long it took."""
+        ...
+
+
 class Upstream:
     """Asks the servers upstream, and says in the store's words when they do not answer.
 
     Args:
         targets: at least one, in gRPC's syntax, of servers that stand for one another.
         token: this sidecar's own credential, or the path of a file that holds it.
+        on_call: told of each call but the stream.
     """
 
     def __init__(
@@ -41,7 +50,9 @@ class Upstream:
         token: str | os.PathLike[str] | None,
         tls: Tls | None,
         insecure_plaintext: bool,
+        on_call: OnCall,
     ) -> None:
+        self._on_call = on_call
         self._dialer = Dialer(
             [
                 Connection.resolve(
@@ -120,6 +131,7 @@ class Upstream:
         if self._silent_until > _ANSWERING:
             self._silent_until = now + _CALL_SECONDS
         connection = self._connections
+        is_answered = False
         try:
             response = await self._dialer.ask(rpc, request, _CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
@@ -132,8 +144,11 @@ class Upstream:
             reason = "the connection was closed"
             is_silent = True
         else:
+            is_answered = True
             self._silent_until = _ANSWERING
             return response
+        finally:
+            self._on_call(rpc.path, time.monotonic() - now, is_answered=is_answered)
         # That a connection was given up for another one says nothing about that one.
         if connection == self._connections:
             self._silent_until = time.monotonic() + _CALL_SECONDS if is_silent else _ANSWERING

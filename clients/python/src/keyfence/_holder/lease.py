@@ -34,11 +34,29 @@ class HolderLease:
 
     A grant counts only once everything up to the head that came with it is applied. Until
     then an earlier grant goes on counting, for as long as that one was given.
+
+    Attributes:
+        renewals: how many requests were granted.
+        failed_renewals: how many were given up without an answer.
+        renewed_at: when the last one that was granted was sent; minus infinity for never.
     """
 
-    __slots__ = ("_applied", "_epoch", "_grants", "_next_nonce", "_pending", "_until")
+    __slots__ = (
+        "_applied",
+        "_epoch",
+        "_grants",
+        "_next_nonce",
+        "_pending",
+        "_until",
+        "failed_renewals",
+        "renewals",
+        "renewed_at",
+    )
 
     def __init__(self) -> None:
+        self.renewals = 0
+        self.failed_renewals = 0
+        self.renewed_at = float("-inf")
         self._next_nonce = 1
         self._pending: OrderedDict[int, _Request] = OrderedDict()
         self._grants: list[_Grant] = []
@@ -89,6 +107,7 @@ class HolderLease:
         self._pending[nonce] = _Request(now, self.applied)
         if len(self._pending) > _MAX_PENDING:
             self._pending.popitem(last=False)
+            self.failed_renewals += 1
         return nonce
 
     def grant(self, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
@@ -108,6 +127,8 @@ class HolderLease:
         request = self._pending.pop(nonce, None)
         if request is None:
             return False
+        self.renewals += 1
+        self.renewed_at = max(self.renewed_at, request.sent)
         must_forget = self._applied is None or epoch != self._epoch or head < request.applied
         if must_forget:
             # With an empty memory every change up to the head is as good as applied.
@@ -131,6 +152,7 @@ class HolderLease:
     def abandon(self) -> None:
         """Gives up every grant, those that are asked for included. The holder must forget
         everything that it remembers; the next grant starts it anew."""
+        self.failed_renewals += len(self._pending)
         self._pending.clear()
         self._grants.clear()
         self._applied = None

@@ -232,24 +232,22 @@ def reason_of(entry: Entry, client_address: str | None) -> results.Reason | None
     """Why the key does not pass, scopes aside; None if it does.
 
     Raises:
-        ValueError: the address is none.
+        ValueError: the address is none, whatever else there is to say of the key.
     """
+    address = _address(client_address) if client_address else None
     if entry.standing is results.Reason.KEY_REVOKED:
         return entry.standing
     if time.time() >= entry.expires_at:
         return results.Reason.KEY_EXPIRED
     if entry.standing is not None:
         return entry.standing
-    if entry.allow_lists and not _is_allowed(entry, client_address):
+    if entry.allow_lists and not _is_allowed(entry, address):
         return results.Reason.ADDRESS_NOT_ALLOWED
     return None
 
 
-def _is_allowed(entry: Entry, client_address: str | None) -> bool:
-    if not client_address:
-        return False
-    address = _address(client_address)
-    return all(
+def _is_allowed(entry: Entry, address: Address | None) -> bool:
+    return address is not None and all(
         any(address in network for network in networks)  # type: ignore[operator]
         for networks in entry.allow_lists
     )
@@ -257,6 +255,9 @@ def _is_allowed(entry: Entry, client_address: str | None) -> bool:
 
 @lru_cache(maxsize=4096)
 def _address(text: str) -> Address:
+    if "%" in text:
+        # A zone means something on one host alone, so the server takes none.
+        raise ValueError(text)
     address = ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
