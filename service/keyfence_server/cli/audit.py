@@ -5,16 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from keyfence_server.adapters.keyspace_files.source_text import printable
 from keyfence_server.cli.completion import complete_keyspace
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.narrowings import events_since_backup, steps
+from keyfence_server.cli.old_log import OldEvent, read_old_log
 from keyfence_server.cli.output import (
     Output,
     OutputOption,
@@ -41,6 +46,13 @@ app = typer.Typer(
 _ANCHOR: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{64})")
 _PAGE: Final = 1_000
 _MOST_IN_A_CALL: Final = 10_000
+
+
+class ScriptOutput(StrEnum):
+    """The form of what is to be carried out."""
+
+    SH = "sh"
+    JSON = "json"
 
 
 class Anchor(tuple[int, bytes]):
@@ -182,6 +194,52 @@ def verify(
             say(_written(verified))
     if verified.problem:
         raise typer.Exit(ExitCode.DENIED)
+
+
+@app.command()
+def narrowings(
+    context: typer.Context,
+    old: Annotated[
+        str,
+        typer.Argument(
+            metavar="OLD",
+            help="The old SQLite file, the old database's URL, or what `audit list --limit 0 -o "
+            "json` has printed; - for standard input.",
+        ),
+    ],
+    output: Annotated[
+        ScriptOutput,
+        typer.Option(
+            "--output", "-o", help="For people and the shell, or for scripts.", metavar="sh|json"
+        ),
+    ] = ScriptOutput.SH,
+) -> None:
+    """After a backup was restored: list what was taken back since, and how to do it again.
+
+    The server is the restored one. Its log and the old one are the same up to the backup,
+    which is where the list begins. It is a shell script to read, and then to run: whatever
+    a command can do is a command, and the rest a comment. Every command can be repeated.
+    """
+    log = read_old_log(old)
+    with connect(context) as client:
+        events = events_since_backup(client, log)
+    found = list(steps(events, log.keys, datetime.now(UTC)))
+    if output is ScriptOutput.JSON:
+        say_json({"steps": found})
+        return
+    note(f"{len(events)} events since the backup; {len(found)} of them are to be done over.")
+    for step in found:
+        say(_heading(step.event))
+        if step.by_hand:
+            say(printable(f"#   BY HAND: {step.by_hand}"))
+        for command in step.commands:
+            say(shlex.join(("keyfence", *command)))
+
+
+def _heading(event: OldEvent) -> str:
+    where = f" in {event.keyspace}" if event.keyspace != event.subject else ""
+    by = f" by {event.actor_id}" if event.actor_id else ""
+    return printable(f"# {moment(event.time)}: {event.action} {event.subject}{where}{by}")
 
 
 def _verified(client: Client, anchors: list[Anchor]) -> AuditVerification:

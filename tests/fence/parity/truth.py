@@ -62,9 +62,10 @@ class Truth:
         async with self._store.snapshot() as snapshot:
             cache.start_at(snapshot.revision)
         presented = PresentedKeys(cache, self._peppers)
-        caller = await Callers(presented, self._clock, notes=self._notes).identify(self._token)
+        callers = Callers(presented, self._clock, notes=self._notes)
+        caller = await callers.identify(self._token)
         checks = Checks(cache, presented, self._clock, Plenty(), self._notes)
-        service = AuthorizationService(checks, cache, VerdictStats())
+        service = AuthorizationService(checks, cache, VerdictStats(), callers)
         return {
             name: await _answer(service, caller, api_key, question, head)
             for name, question in questions.items()

@@ -1,0 +1,203 @@
+"""What was taken back since a backup, and how to take it back again.
+
+It errs on the side of taking too much: whoever restores a backup can give back a key
+that should work, and cannot take back what was done with one that should not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.old_log import OldEvent, OldLog
+from keyfence_server.cli.output import timestamp
+
+if TYPE_CHECKING:
+    from keyfence import Client
+    from keyfence_server.domain.keys import Key
+
+_PAGE: Final = 1_000
+_NARROWING_FIELDS: Final = frozenset(
+    {"allowed_addresses", "expire_time", "granted_scopes", "rate_limit", "state"}
+)
+
+KNOWN_ACTIONS: Final = frozenset(
+    {
+        "account.disable",
+        "account.enable",
+        "account.log_in",
+        "account.log_in_denied",
+        "account.log_out",
+        "account.register",
+        "account.update",
+        "check.denied",
+        "key.create",
+        "key.revoke",
+        "key.rotate",
+        "key.update",
+        "keyspace.apply",
+    }
+)
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do over.
+
+    Attributes:
+        event: what was done.
+        commands: what does it again, without "keyfence"; none where somebody must decide.
+        by_hand: what no command can do; empty for nothing.
+    """
+
+    event: OldEvent
+    commands: tuple[Command, ...] = ()
+    by_hand: str = ""
+
+
+def events_since_backup(client: Client, old: OldLog) -> list[OldEvent]:
+    """The events of the old log behind the last that the restored server has, too. Both
+    chains are the same up to there, since a hash is of all events before it as well.
+
+    Raises:
+        Failure: one is not of the other's store, or something is missing in either.
+    """
+    expected: int | None = None
+    for event in client.list_audit_events(newest_first=True, page_size=_PAGE):
+        if expected is None:
+            end = client.verify_audit_events(
+                after_sequence=event.sequence, after_hash=event.hash, max_events=1
+            )
+            expected = end.sequence
+        if event.sequence != expected:
+            raise Failure(
+                "this credential does not see every event of the restored server; use one with "
+                'the scope audit:read that is bound to "*" and "system", such as the first one',
+                ExitCode.NOT_PERMITTED,
+            )
+        known = old.events.get(event.sequence)
+        if known is not None and known.hash == event.hash:
+            return _without_gaps(old, event.sequence)
+        expected -= 1
+    raise Failure(
+        "no event of the restored server is in the old log: they are not of one store, or the old "
+        "log begins after the backup was made",
+        ExitCode.CONFLICT,
+    )
+
+
+def _without_gaps(old: OldLog, after: int) -> list[OldEvent]:
+    last = max(old.events)
+    missing = [number for number in range(after + 1, last + 1) if number not in old.events]
+    if missing:
+        raise Failure(
+            f"event {missing[0]} is missing in the old log; list it without filters and with "
+            "--limit 0",
+            ExitCode.CONFLICT,
+        )
+    return [old.events[number] for number in range(after + 1, last + 1)]
+
+
+def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) -> Iterator[Step]:
+    """What to do over, in the order in which it was done.
+
+    Args:
+        keys: the records of keys as they were in the end, where they are known.
+    """
+    made = {event.subject for event in events if event.action == "key.create"}
+    made |= {str(event.details["successor"]) for event in events if event.action == "key.rotate"}
+    registered = {event.subject for event in events if event.action == "account.register"}
+    last_update = {event.subject: event for event in events if event.action == "key.update"}
+    disabled: set[str] = set()
+    for event in events:
+        subject, account = event.subject, event.account_id
+        if account in registered and event.action != "account.register":
+            continue
+        match event.action:
+            case "key.create":
+                yield Step(event, by_hand=f"the key is unknown; give {_owner(event)} a new one")
+            case "key.rotate":
+                yield Step(
+                    event,
+                    () if subject in made else (("keys", "revoke", subject),),
+                    f"its successor is unknown; give {_owner(event)} a new key",
+                )
+            case "key.revoke" if subject not in made:
+                yield Step(event, (("keys", "revoke", subject),))
+            case "key.update" if subject not in made and last_update[subject] is event:
+                fields = _fields(events, subject)
+                if fields:
+                    yield _update(event, fields, keys.get(subject), now)
+            case "account.register":
+                yield Step(event, by_hand="the account is unknown; have it registered again")
+            case "account.disable":
+                disabled.add(subject)
+                yield Step(event, (("accounts", "disable", subject),))
+            case "account.enable" if subject in disabled:
+                yield Step(event, (("accounts", "enable", subject),))
+            case "account.log_out":
+                yield Step(event, (("accounts", "logout", "--all", account),))
+            case "account.update" if "password" in event.details["fields"]:
+                yield Step(
+                    event,
+                    (("accounts", "logout", "--all", subject),),
+                    "its old password is good again; have its owner choose another",
+                )
+            case "account.update":
+                changed = ", ".join(event.details["fields"])
+                yield Step(event, by_hand=f"change again: {changed}")
+            case "keyspace.apply":
+                yield Step(event, by_hand="apply the file of that time: keyfence keyspaces apply")
+            case action if action not in KNOWN_ACTIONS:
+                yield Step(event, by_hand="this version does not know what that is")
+
+
+def _fields(events: Sequence[OldEvent], key_id: str) -> frozenset[str]:
+    """What was changed of a key that could narrow it."""
+    changed: set[str] = set()
+    for event in events:
+        if event.action == "key.update" and event.subject == key_id:
+            changed.update(event.details["fields"])
+    return _NARROWING_FIELDS & changed
+
+
+def _update(event: OldEvent, fields: frozenset[str], key: Key | None, now: datetime) -> Step:
+    """The key as it was in the end, or disabled where that is not known."""
+    update = ("keys", "update", event.subject)
+    if key is None:
+        return Step(
+            event,
+            ((*update, "--disable"),),
+            f"to what was not noted: {', '.join(sorted(fields))}; enable it when that is put right",
+        )
+    if key.is_expired(now):
+        return Step(event, ((*update, "--disable"),), "it had expired meanwhile")
+    options: list[str] = []
+    if "granted_scopes" in fields:
+        options += _each("--scope", key.granted_scopes) or ["--clear", "scopes"]
+    if "allowed_addresses" in fields:
+        options += _each("--allow-address", key.allowed_addresses) or ["--clear", "addresses"]
+    if "expire_time" in fields:
+        at = key.expire_time
+        options += ["--expires-at", timestamp(at)] if at else ["--clear", "expiry"]
+    if "rate_limit" in fields:
+        limit = key.rate_limit
+        options += ["--rate-limit", str(limit)] if limit else ["--clear", "rate-limit"]
+    if "state" in fields:
+        # What was revoked in the end is so by a step of its own.
+        options.append("--enable" if key.state.value == "active" else "--disable")
+    return Step(event, ((*update, *options),))
+
+
+def _each(option: str, values: Sequence[str]) -> list[str]:
+    return [part for value in values for part in (option, value)]
+
+
+def _owner(event: OldEvent) -> str:
+    return f'"{event.account_id}" in "{event.keyspace}"'

@@ -1,0 +1,150 @@
+"""The audit log of a database that is no longer in use: from what is left of it.
+
+Read at three in the morning, so it takes what there is: the SQLite file, the URL of a
+PostgreSQL database, or what `keyfence audit list --limit 0 -o json` has printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+
+if TYPE_CHECKING:
+    from keyfence_server.application.ports import RecordedEvent
+    from keyfence_server.domain.keys import Key
+
+_SQLITE: Final = b"SQLite format 3\0"
+_PAGE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldEvent:
+    """An event, and its place in the log."""
+
+    sequence: int
+    hash: bytes
+    time: datetime
+    action: str
+    keyspace: str
+    account_id: str
+    subject: str
+    actor_id: str
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OldLog:
+    """What is left.
+
+    Attributes:
+        events: by their sequence.
+        keys: the records of keys that were updated, as they were in the end; empty where
+            there are only events.
+    """
+
+    events: Mapping[int, OldEvent]
+    keys: Mapping[str, Key] = field(default_factory=dict)
+
+
+def read_old_log(source: str) -> OldLog:
+    """Reads a database or events that were listed as JSON, "-" for standard input.
+
+    Raises:
+        Failure: it is neither, or cannot be read.
+    """
+    if "://" in source:
+        return asyncio.run(_of_database(source))
+    try:
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise Failure(f"{source}: {error.strerror}", ExitCode.WRONG_INPUT) from None
+    if content.startswith(_SQLITE):
+        return asyncio.run(_of_database(f"sqlite:///{Path(source).absolute()}"))
+    try:
+        events = [_of_json(event) for event in _listed(content.decode())]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Failure(
+            f"{source}: is neither a SQLite database nor what `keyfence audit list --limit 0 -o "
+            "json` prints",
+            ExitCode.WRONG_INPUT,
+        ) from None
+    return OldLog({event.sequence: event for event in events})
+
+
+def _listed(text: str) -> list[dict[str, Any]]:
+    """The events of one listing, or of one that was followed: an event a line."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return [json.loads(line) for line in text.splitlines()]
+    events: list[dict[str, Any]] = found.get("events", [found])
+    return events
+
+
+def _of_json(event: dict[str, Any]) -> OldEvent:
+    return OldEvent(
+        sequence=int(event["sequence"]),
+        hash=bytes.fromhex(event["hash"]),
+        time=datetime.fromisoformat(event["time"]),
+        action=event["action"],
+        keyspace=event["keyspace"],
+        account_id=event["account_id"],
+        subject=event["subject"],
+        actor_id=event["actor_id"],
+        details=dict(event["details"]),
+    )
+
+
+async def _of_database(url: str) -> OldLog:
+    from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch, open_store
+    from keyfence_server.application.ports import EventFilter, StoreUnavailable
+    from keyfence_server.domain.keys import KeyId
+
+    try:
+        store = await open_store(url)
+    except InvalidDatabaseUrl as error:
+        raise Failure(str(error), ExitCode.WRONG_INPUT) from None
+    except SchemaMismatch as error:
+        raise Failure(str(error), ExitCode.CONFLICT) from None
+    except StoreUnavailable as error:
+        raise Failure(f"the old database: {error}", ExitCode.UNAVAILABLE) from None
+    events: dict[int, OldEvent] = {}
+    keys: dict[str, Key] = {}
+    try:
+        async with store.snapshot() as snapshot:
+            last = 0
+            while page := await snapshot.list_events(EventFilter(), after=last, limit=_PAGE):
+                last = page[-1].sequence
+                events.update({one.sequence: _of_record(one) for one in page})
+            for subject in {e.subject for e in events.values() if e.action == "key.update"}:
+                if (lineage := await snapshot.find_lineage(KeyId(subject))) is not None:
+                    keys[subject] = lineage[0]
+    except StoreUnavailable as error:
+        raise Failure(f"the old database: {error}", ExitCode.UNAVAILABLE) from None
+    finally:
+        await store.close()
+    return OldLog(events, keys)
+
+
+def _of_record(record: RecordedEvent) -> OldEvent:
+    event = record.event
+    return OldEvent(
+        sequence=record.sequence,
+        hash=record.hash,
+        time=event.time,
+        action=event.action,
+        keyspace=event.keyspace,
+        account_id=event.account_id or "",
+        subject=event.subject,
+        actor_id=event.actor_key_id or "",
+        details=event.details,
+    )
