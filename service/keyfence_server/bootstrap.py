@@ -149,7 +149,7 @@ async def _start(
     rpc_stats = RpcStats()
     presented = PresentedKeys(back.membership.source_of_checks, back.digests)
     callers = Callers(presented, clock, back.sessions, notes=back.notes)
-    services = _services(back, presented, callers, clock, rpc_stats)
+    services = _services(settings, back, presented, callers, clock, rpc_stats)
     names = [service.descriptor.full_name for service in services]
     gate = Gate(settings.max_concurrent_calls)
     health = Health(names)
@@ -204,7 +204,12 @@ async def _start(
 
 
 def _services(
-    back: Back, presented: PresentedKeys, callers: Callers, clock: Clock, rpc_stats: RpcStats
+    settings: Settings,
+    back: Back,
+    presented: PresentedKeys,
+    callers: Callers,
+    clock: Clock,
+    rpc_stats: RpcStats,
 ) -> list[Service]:
     source, verdicts = back.membership.source_of_checks, rpc_stats.verdicts
     checks = Checks(source, presented, clock, back.counting, back.notes)
@@ -220,6 +225,7 @@ def _services(
             back.notes,
             grantor_id=back.membership.process_id,
             before_granting=back.membership.before_granting,
+            max_holders=settings.limits().holders,
         ).service(),
         *back.own_services,
     ]

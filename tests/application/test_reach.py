@@ -8,6 +8,7 @@ import pytest
 
 from application.authority import OTHER, Authority, refused
 from keyfence_server.application.checks import Question
+from keyfence_server.application.ports import Change, ChangeKind
 from keyfence_server.application.read_keys import Listing
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keys import KeyState
@@ -222,3 +223,19 @@ async def test_the_keyspace_of_a_question_is_held_against_the_key(authority: Aut
     assert (verdict.reason, verdict.facts) == (Reason.KEYSPACE_MISMATCH, None)
     with refused("KEYSPACE_NOT_FOUND", keyspace="nowhere"):
         await authority.check(made, keyspace="nowhere")
+
+
+async def test_a_caller_is_concerned_by_changes_of_its_own_credential_alone(
+    authority: Authority,
+) -> None:
+    """A holder of leases is cut off by them. By those of a keyspace that is called like the
+    credential's account, it would be cut off again and again."""
+    caller = authority.root
+    account_id = caller.facts.key.account_id
+    concerned = {
+        (kind, subject)
+        for kind in ChangeKind
+        for subject in (caller.key_id, account_id, "key_another")
+        if caller.is_concerned_by(Change(kind, subject, "system"))
+    }
+    assert concerned == {(ChangeKind.KEY, caller.key_id), (ChangeKind.ACCOUNT, account_id)}

@@ -154,6 +154,7 @@ class Grants:
             WriteBehind(NoNotes(), FrozenClock(), days_kept=1),
             grantor_id=name,
             before_granting=before_granting,
+            max_holders=100,
         )
         self.is_up = True
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
-from keyfence_server.application.ports import Change, Clock, CredentialId, Snapshot
+from keyfence_server.application.ports import Change, ChangeKind, Clock, CredentialId, Snapshot
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.presented_sessions import PresentedSessions
 from keyfence_server.application.write_behind import WriteBehind
@@ -200,8 +200,11 @@ class _Key(Caller):
 
     def is_concerned_by(self, change: Change) -> bool:
         """See `Caller`: the key, each that it was delegated from, and their account."""
-        lineage = self.facts.lineage
-        return any(change.subject in (key.key_id, key.account_id) for key in lineage)
+        if change.kind is ChangeKind.ACCOUNT:
+            return change.subject == self.facts.key.account_id
+        return change.kind is ChangeKind.KEY and any(
+            one.key_id == change.subject for one in self.facts.lineage
+        )
 
     def delegated_in(self, keyspace: str) -> KeyId | None:
         """See `Caller`."""

@@ -42,7 +42,6 @@ from keyfence_server.rpc.convert.times import timestamp_of
 from keyfence_server.rpc.pipeline import Service, StreamCall
 
 _HOLDER_ID_LENGTH: Final = range(16, 65)
-MAX_HOLDERS: Final = 10_000
 MAX_REPORTED: Final = 10_000
 
 _FIELDS: Final[Mapping[ChangeKind, str]] = {
@@ -59,6 +58,7 @@ class ReplicationService:
     Args:
         grantor_id: this process, as it is called in the list of replicas.
         before_granting: what is to be done before a lease is granted to anyone.
+        max_holders: at most so many at once.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class ReplicationService:
         *,
         grantor_id: str,
         before_granting: Callable[[], Awaitable[None]],
+        max_holders: int,
     ) -> None:
         self._hub = hub
         self._source = source
@@ -81,6 +82,7 @@ class ReplicationService:
         self._notes = notes
         self._grantor_id = grantor_id
         self._before_granting = before_granting
+        self._max_holders = max_holders
         self._holders: dict[HolderStream, messages.Hello] = {}
 
     def service(self) -> Service:
@@ -98,9 +100,9 @@ class ReplicationService:
 
     async def sync(self, call: StreamCall, caller: Caller) -> None:
         """Keeps one holder in step until it goes, or until its credential does."""
-        if len(self._holders) >= MAX_HOLDERS:
+        if len(self._holders) >= self._max_holders:
             raise DomainError(
-                f"{MAX_HOLDERS} holders are connected already; connect to another server",
+                f"{self._max_holders} holders are connected already; connect to another server",
                 reason="LIMIT_REACHED",
                 limit="holders",
             )

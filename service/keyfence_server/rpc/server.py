@@ -70,6 +70,16 @@ class Limits:
     keepalive_timeout_seconds: float = 20
     shares_port: bool = False
 
+    @property
+    def open_calls(self) -> int:
+        """The most calls that are open at once, streams and those under refusal included."""
+        return self.concurrent_calls * _OPEN_CALLS_PER_CALL
+
+    @property
+    def holders(self) -> int:
+        """The most holders that keep a stream open: they leave half of the calls to others."""
+        return self.open_calls // 2
+
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The limits in gRPC's words."""
         return [
@@ -117,7 +127,7 @@ class RpcServer:
         self._acceptor = Acceptor(
             handlers,
             grpc.stream_stream_rpc_method_handler(_refuse_unknown),
-            limits.concurrent_calls * _OPEN_CALLS_PER_CALL,
+            limits.open_calls,
             limits.channel_arguments(),
         )
 
