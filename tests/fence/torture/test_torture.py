@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
-from fence.torture.history import Answer
+from fence.torture.history import Answer, Verdict
 from fence.torture.run import torture
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 
 
+_MOST_RUNS: Final = 3
+
+
 @pytest.mark.parametrize("sqlite", [False, True], ids=["postgresql", "sqlite-workers"])
 def test_nothing_stale_is_answered_whatever_is_killed_stopped_or_cut_off(sqlite: bool) -> None:
-    """Each guard's absence shows in a longer run: `python -m fence.torture --every-broken`."""
-    outcome = torture(seed=4, seconds=20, sqlite=sqlite)
-    verdict = outcome.verdict
-    assert not verdict.violations, "\n".join(map(str, verdict.violations[:10]))
-    assert verdict.mutations > 20
-    assert outcome.faults.total() > 5
-    if not sqlite:
-        assert any(kind.startswith("failover") for kind in outcome.faults)
-    for number, holder in enumerate(outcome.holders):
-        for answer in (Answer.ACCEPTED, Answer.REFUSED):
-            assert verdict.probes[number, answer] > 0, f"{holder.name} was hardly asked"
+    """Each guard's absence shows in a longer run: `python -m fence.torture --every-broken`.
+
+    A run that a busy machine has slowed down shows little, and is followed by another one.
+    """
+    verdict = Verdict()
+    for seed in range(4, 4 + _MOST_RUNS):
+        outcome = torture(seed=seed, seconds=20, sqlite=sqlite)
+        verdict.add(outcome.verdict)
+        assert not verdict.violations, "\n".join(map(str, verdict.violations[:10]))
+        assert outcome.faults.total() > 5
+        if not sqlite:
+            assert any(kind.startswith("failover") for kind in outcome.faults)
+        if _shows_enough(verdict, len(outcome.holders)):
+            return
+    pytest.fail(f"so little was answered that it shows nothing: {verdict.probes}")
+
+
+def _shows_enough(verdict: Verdict, holders: int) -> bool:
+    """Whether everybody was asked and has answered, and enough was changed meanwhile."""
+    return verdict.mutations > 20 and all(
+        verdict.probes[number, answer] > 0
+        for number in range(holders)
+        for answer in (Answer.ACCEPTED, Answer.REFUSED)
+    )
 
 
 @pytest.mark.parametrize("broken", ["sidecar-does-not-apply", "sdk-does-not-apply"])
