@@ -111,12 +111,12 @@ def sidecar(upstream: ServerProcess) -> Iterator[ServerProcess]:
 
 
 @contextmanager
-def empty_fan_outs() -> Iterator[list[ServerProcess]]:
-    """As many empty servers as there are servers in a cluster."""
+def empty_servers(count: int = SERVERS) -> Iterator[list[ServerProcess]]:
+    """Empty servers, as many as there are servers in a cluster."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kfb-")))
         servers = []
-        for number in range(SERVERS):
+        for number in range(count):
             target = f"unix:{directory / f'f{number}'}"
             command = [sys.executable, "-m", "bench.fan_out", target]
             process = stack.enter_context(running(command, environment(), until_answering(target)))
@@ -126,11 +126,12 @@ def empty_fan_outs() -> Iterator[list[ServerProcess]]:
 
 @contextmanager
 def holder_process(
-    target: str, token: str, count: int, lease_seconds: float
+    target: str, token: str, count: int, lease_seconds: float, *, is_empty: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Holders in a process of their own, from when each has a lease."""
+    arguments = [target, str(count), str(lease_seconds), *["--empty"] * is_empty]
     child = subprocess.Popen(
-        [sys.executable, "-m", "bench.holders", target, str(count), str(lease_seconds)],
+        [sys.executable, "-m", "bench.holders", *arguments],
         cwd=ROOT,
         env={**environment(), "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,

@@ -1,4 +1,5 @@
-"""The floor of a fence: one message to every open stream and one reply from each.
+"""The floor of a fence: one message to every open stream and one reply from each. And that of
+a renewal: one message, and one in answer.
 
     python -m bench.fan_out TARGET
 
@@ -19,6 +20,7 @@ import uvloop
 
 SYNC: Final = "/bench.FanOut/Sync"
 GO: Final = "/bench.FanOut/Go"
+ECHO: Final = "/bench.FanOut/Echo"
 MESSAGE: Final = bytes(40)
 """As long as the news of one revocation."""
 REPLY: Final = bytes(8)
@@ -46,6 +48,11 @@ class FanOut:
         finally:
             self._streams.discard(context)
 
+    async def echo(self, _requests: Any, context: Context) -> None:
+        """Answers each message with itself."""
+        while (message := await context.read()) is not grpc.aio.EOF:
+            await context.write(message)
+
     async def go(self, _request: bytes, _context: Context) -> bytes:
         """Sends a message to each stream and waits for all the replies."""
         began = time.perf_counter()
@@ -66,7 +73,8 @@ async def serve(target: str) -> None:
         ) -> grpc.RpcMethodHandler[Any, Any] | None:
             if handler_call_details.method == GO:
                 return grpc.unary_unary_rpc_method_handler(fan_out.go)
-            return grpc.stream_stream_rpc_method_handler(fan_out.sync)
+            echoes = handler_call_details.method == ECHO
+            return grpc.stream_stream_rpc_method_handler(fan_out.echo if echoes else fan_out.sync)
 
     server = grpc.aio.server(handlers=[Both()])
     server.add_insecure_port(target)

@@ -29,7 +29,7 @@ from bench.cluster import (
     SERVERS,
     Cluster,
     cluster,
-    empty_fan_outs,
+    empty_servers,
     holder_process,
     leases_had,
     one_server,
@@ -49,17 +49,18 @@ MANY_HOLDERS: Final = 1_000
 LEASE_SECONDS: Final = LeaseTerms().length
 LEASES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 _WARM_UP: Final = 20
+_MOST_RENEWAL_ROUNDS: Final = 5
 
 
 def measure(*, rounds: int, plot: Path | None = None) -> None:
     """Prints everything. With `plot`, draws the trade-off of the lease's length too."""
     with cluster(LEASE_SECONDS) as servers:
-        with empty_fan_outs() as empty:
+        with empty_servers() as empty:
             uvloop.run(_against_the_floor(servers, empty, rounds))
         _under_faults(servers)
     _cached_checks(rounds)
     _warm_sidecar()
-    _renewals()
+    _renewals(min(_MOST_RENEWAL_ROUNDS, rounds // 10))
     if plot is not None:
         _trade_off(plot)
 
@@ -341,25 +342,37 @@ def _calls_served(port: int) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-def _renewals() -> None:
-    seconds = _seconds_a_renewal(LEASE_SECONDS, 20.0)
+def _renewals(rounds: int) -> None:
+    """Beside an empty server that is sent as many messages, in turn."""
+    ours, empty = [], []
+    for _ in range(rounds):
+        with one_server(LEASE_SECONDS) as server:
+            ours.append(_seconds_a_message(server, LEASE_SECONDS, 8.0))
+        with empty_servers(1) as (server,):
+            empty.append(_seconds_a_message(server, LEASE_SECONDS, 8.0, is_empty=True))
     print(
-        f"\n{MANY_HOLDERS} holders renewing at one server, L = {LEASE_SECONDS:g} s: "
-        f"{seconds * 1e6:.0f} µs of the processor a renewal, so "
-        f"{_share(seconds, LEASE_SECONDS):.1%} of a core"
+        f"\n{MANY_HOLDERS} holders renewing at one server, L = {LEASE_SECONDS:g} s, and as many "
+        f"messages to an empty one; medians of {rounds}"
     )
+    print(f"{'':24}{'µs each':>10}{'of a core':>12}")
+    for title, seconds in (("a renewal", ours), ("an empty answer", empty)):
+        each = statistics.median(seconds)
+        print(f"{title:24}{each * 1e6:10.0f}{_share(each, LEASE_SECONDS):12.1%}")
+    ratio = statistics.median(a / b for a, b in zip(ours, empty, strict=True))
+    print(f"a renewal / an empty answer: {ratio:.2f}")
 
 
-def _seconds_a_renewal(lease_seconds: float, seconds: float) -> float:
+def _seconds_a_message(
+    server: ServerProcess, lease_seconds: float, seconds: float, *, is_empty: bool = False
+) -> float:
     """What the server uses of the processor for one renewal.
 
     Told by how many there were: on a busy machine the holders do not always get round to
     renewing in time.
     """
-    with (
-        one_server(lease_seconds) as server,
-        holder_process(server.target, server.token, MANY_HOLDERS, lease_seconds) as holders,
-    ):
+    with holder_process(
+        server.target, server.token, MANY_HOLDERS, lease_seconds, is_empty=is_empty
+    ) as holders:
         time.sleep(lease_seconds)
         used, had = server.cpu_seconds(), leases_had(holders)
         time.sleep(seconds)
@@ -378,7 +391,8 @@ def _trade_off(plot: Path) -> None:
     points = []
     print(f"\n{'L, s':>6}{'renewal, of a core':>20}{'revoked under a fault, s':>26}")
     for lease_seconds in LEASES:
-        share = _share(_seconds_a_renewal(lease_seconds, 8.0), lease_seconds)
+        with one_server(lease_seconds) as server:
+            share = _share(_seconds_a_message(server, lease_seconds, 8.0), lease_seconds)
         took = _revoke_under_fault(lease_seconds)
         points.append(Point(lease_seconds, share, took))
         print(f"{lease_seconds:6g}{share:20.1%}{took:26.3f}")

@@ -1,11 +1,12 @@
 """Holders that remember nothing: `Sync` streams that renew, and acknowledge at once.
 
-    python -m bench.holders TARGET COUNT LEASE_SECONDS
+    python -m bench.holders TARGET COUNT LEASE_SECONDS [--empty]
 
 The standard input has the token. When all have a lease, and at each line from then on, the
 process writes how many leases they have had.
 
-As little as a client can do, so that what is measured is the server.
+As little as a client can do, so that what is measured is the server. With `--empty` it is
+`bench.fan_out`, which answers messages of the same size with themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final
 import grpc
 import uvloop
 
-from bench.fan_out import REPLY
+from bench.fan_out import ECHO, REPLY
 from bench.fan_out import SYNC as EMPTY_SYNC
 from keyfence.v1 import replication_service_pb2 as messages
 
@@ -74,9 +75,27 @@ class Holder:
             await self._call.write(messages.SyncRequest(renew=renew))
 
 
+class Echoed(Holder):
+    """One stream to an empty server."""
+
+    async def run(self) -> None:
+        """Sends, and takes note of what comes back."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            async for _ in self._call:
+                self.has_lease.set()
+                self.leases += 1
+        finally:
+            renewing.cancel()
+
+    async def _say(self, nonce: int) -> None:
+        renew = messages.Renew(nonce=nonce, applied_revision=1)
+        await self._call.write(messages.SyncRequest(renew=renew).SerializeToString())
+
+
 @asynccontextmanager
 async def holding(
-    target: str, token: str, count: int, lease_seconds: float
+    target: str, token: str, count: int, lease_seconds: float, *, is_empty: bool = False
 ) -> AsyncIterator[list[Holder]]:
     """So many holders of a server, from when the last of them has a lease."""
     channels = [
@@ -84,17 +103,19 @@ async def holding(
         for _ in range(0, count, _STREAMS_PER_CHANNEL)
     ]
     metadata = (("authorization", f"Bearer {token}"),)
-    holders = [
-        Holder(
-            channels[number // _STREAMS_PER_CHANNEL].stream_stream(
-                SYNC,
-                request_serializer=messages.SyncRequest.SerializeToString,
-                response_deserializer=messages.SyncResponse.FromString,
-            )(metadata=metadata),
-            lease_seconds,
+
+    def hold(channel: grpc.aio.Channel) -> Holder:
+        if is_empty:
+            open_echo: Any = channel.stream_stream(ECHO)
+            return Echoed(open_echo(), lease_seconds)
+        open_stream: Any = channel.stream_stream(
+            SYNC,
+            request_serializer=messages.SyncRequest.SerializeToString,
+            response_deserializer=messages.SyncResponse.FromString,
         )
-        for number in range(count)
-    ]
+        return Holder(open_stream(metadata=metadata), lease_seconds)
+
+    holders = [hold(channels[number // _STREAMS_PER_CHANNEL]) for number in range(count)]
     tasks = [asyncio.create_task(holder.run()) for holder in holders]
     try:
         async with asyncio.timeout(60):
@@ -136,7 +157,8 @@ async def _end(tasks: list[asyncio.Task[None]], channels: list[grpc.aio.Channel]
 async def _main() -> None:
     target, count, lease_seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     token = sys.stdin.readline().strip()
-    async with holding(target, token, count, lease_seconds) as holders:
+    is_empty = sys.argv[4:] == ["--empty"]
+    async with holding(target, token, count, lease_seconds, is_empty=is_empty) as holders:
         while True:
             sys.stdout.write(f"{sum(one.leases for one in holders)}\n")
             sys.stdout.flush()
