@@ -221,6 +221,7 @@ def _services(
             back.membership.source,
             PresentedKeys(back.membership.source, back.digests),
             back.list_processes,
+            back.keyspaces_of,
             SystemBootClock(),
             back.notes,
             grantor_id=back.membership.process_id,

@@ -194,3 +194,54 @@ async def test_a_clock_that_is_ahead_tells_of_nothing_that_is_to_come(
     assert await report(served, attempt(last_time=ahead)) == 0
     (event,) = await denials(served.client, clock, 1)
     assert event.time.ToDatetime(tzinfo=UTC) == START
+
+
+async def report_uses(served: Served, *uses: messages.ReportedUse, credential: object) -> None:
+    request = messages.ReportUsesRequest(uses=uses)
+    await served.client.call_raw(REPORT_USES, request.SerializeToString(), credential=credential)
+
+
+def use(key_id: str, **fields: Any) -> messages.ReportedUse:
+    now = Timestamp(seconds=int(START.timestamp()))
+    told = {"day": START.date().isoformat(), "count": 1, "last_used_time": now, **fields}
+    return messages.ReportedUse(key_id=key_id, **told)
+
+
+async def test_nobody_has_keys_used_that_it_may_not_know_of(served: Served) -> None:
+    """Or whoever may report could make a key that somebody else watches look used, for ever if
+    it says that this was in a hundred years."""
+    client = served.client
+    demo = await client.make_operator("replication:sync", bound=["demo"])
+    elsewhere = await client.make_operator("replication:sync", bound=["other"])
+    made = (await client.make_key()).key
+    later = Timestamp(seconds=int(START.timestamp()) + 10**9)
+    unknown = "key_" + "0" * 26
+    await report_uses(served, use(made.key_id, last_used_time=later), credential=elsewhere)
+    mine = use(made.key_id, last_used_time=later, day="2999-01-01")
+    await report_uses(served, mine, use(unknown), credential=demo)
+    async with asyncio.timeout(30):
+        while True:
+            found = (await client.call("GetKey", key_id=made.key_id)).key
+            if found.use_count:
+                break
+            await asyncio.sleep(QUICKLY)
+    assert found.use_count == 1
+    assert found.last_used_time.seconds == int(START.timestamp())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        use("key_\0"),
+        use("kf_live_1"),
+        use("key_1", last_used_address="there\0"),
+        use("key_1", count=0),
+    ],
+)
+async def test_what_could_not_be_written_down_is_not_taken(
+    served: Served, wrong: messages.ReportedUse
+) -> None:
+    """It would keep all other uses from being written down, too."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await report_uses(served, wrong, credential=ROOT)
+    assert Refusal.of(caught.value).reason == "INVALID_FIELD"

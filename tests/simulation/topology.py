@@ -150,6 +150,7 @@ class Grants:
             self.source,
             self.presented,
             list_processes,
+            None,
             clock,
             WriteBehind(NoNotes(), FrozenClock(), days_kept=1),
             grantor_id=name,

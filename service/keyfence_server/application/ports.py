@@ -245,6 +245,10 @@ class Snapshot(FactSnapshot, Protocol):
         """The key with this id, and the keys that it was delegated from, in order."""
         ...
 
+    async def find_keyspaces_of(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, str]:
+        """In which keyspace each of the keys is. Those that are not there are left out."""
+        ...
+
     async def ancestors(self, keys: Collection[Key]) -> Mapping[KeyId, Lineage]:
         """For each of the keys its lineage, in as many queries as the deepest is deep."""
         ...

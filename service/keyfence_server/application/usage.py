@@ -6,7 +6,8 @@ process that is killed loses what it has noted since the last time, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -75,6 +76,21 @@ class Uses:
             )
             for (key_id, day), count in counts.items()
         ]
+
+    def note_reported(self, uses: Iterable[UseToAdd]) -> None:
+        """Notes what was noted elsewhere. A clock that is ahead there tells of nothing that is
+        still to come."""
+        now = datetime.fromtimestamp(self._clock.timestamp(), UTC)
+        self.put_back(
+            [
+                replace(
+                    one,
+                    day=min(one.day, now.date()),
+                    use=replace(one.use, last_used_time=min(one.use.last_used_time, now)),
+                )
+                for one in uses
+            ]
+        )
 
     def put_back(self, uses: list[UseToAdd]) -> None:
         """Notes again what could not be written down."""

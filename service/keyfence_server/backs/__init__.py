@@ -16,6 +16,7 @@ from keyfence_server.coherence.replica import ListProcesses
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.membership import Membership
 from keyfence_server.rpc.pipeline import Service
+from keyfence_server.rpc.replication import KeyspacesOf
 from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
 from keyfence_server.telemetry.upstream_stats import UpstreamStats
@@ -48,6 +49,7 @@ class Back:
         own_services: what is served besides checks and replication.
         sessions: looks up sessions by their tokens, where there can be any.
         list_processes: the processes on the store, where there can be others.
+        keyspaces_of: in which keyspaces keys are, where there is a store to ask.
         mutations: those under way, where there can be any.
         first_start: what to do when the process may answer, before it does.
     """
@@ -63,5 +65,6 @@ class Back:
     own_services: list[Service] = field(default_factory=list)
     sessions: PresentedSessions | None = None
     list_processes: ListProcesses | None = None
+    keyspaces_of: KeyspacesOf | None = None
     mutations: Mutations | None = None
     first_start: Callable[[], Awaitable[FirstStartReport | None]] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 
 import structlog
@@ -43,6 +44,7 @@ from keyfence_server.backs import Back
 from keyfence_server.backs.first_start import FirstStartOfServer
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.config import Settings
+from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.secrets import Peppers
 from keyfence_server.membership import alone, among_others
 from keyfence_server.provisioning import (
@@ -124,6 +126,10 @@ async def open_authority(
         RateLimits(clock, MemoryCounter(clock), counter, OnFailure.LOCAL, is_alone=is_alone), clock
     )
 
+    async def keyspaces_of(key_ids: Collection[KeyId]) -> Mapping[KeyId, str]:
+        async with store.snapshot() as snapshot:
+            return await snapshot.find_keyspaces_of(key_ids)
+
     apply_keyspace = ApplyKeyspace(store, mutations, clock)
     notes = WriteBehind(store, clock, days_kept=settings.usage_days)
     first_start = FirstStartOfServer(
@@ -159,6 +165,7 @@ async def open_authority(
         ],
         sessions=PresentedSessions(membership.source, tokens) if tokens is not None else None,
         list_processes=membership.list_processes,
+        keyspaces_of=keyspaces_of,
         mutations=mutations,
         first_start=first_start.run,
     )

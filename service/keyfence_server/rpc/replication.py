@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -18,6 +18,7 @@ from keyfence_server.application.ports import (
     ChangeKind,
     FactSource,
     StoreUnavailable,
+    UseToAdd,
 )
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind
@@ -33,6 +34,7 @@ from keyfence_server.coherence.replica import ListProcesses
 from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.keys import key_of
@@ -52,6 +54,9 @@ _FIELDS: Final[Mapping[ChangeKind, str]] = {
 }
 
 
+KeyspacesOf = Callable[[Collection[KeyId]], Awaitable[Mapping[KeyId, str]]]
+
+
 class ReplicationService:
     """Serves the holders downstream of this process.
 
@@ -67,6 +72,7 @@ class ReplicationService:
         source: FactSource,
         presented: PresentedKeys,
         list_processes: ListProcesses | None,
+        keyspaces_of: KeyspacesOf | None,
         clock: BootClock,
         notes: WriteBehind,
         *,
@@ -78,6 +84,7 @@ class ReplicationService:
         self._source = source
         self._presented = presented
         self._list_processes = list_processes
+        self._keyspaces_of = keyspaces_of
         self._clock = clock
         self._notes = notes
         self._grantor_id = grantor_id
@@ -183,10 +190,22 @@ class ReplicationService:
         for name, reported in (("uses", request.uses), ("attempts", request.attempts)):
             if len(reported) > MAX_REPORTED:
                 raise InvalidInput.field(name, f"at most {MAX_REPORTED} in a report")
-        self._notes.uses.put_back(uses_from(request.uses))
+        uses = await self._within_reach(uses_from(request.uses), caller)
+        self._notes.uses.note_reported(uses)
         attempts = await self._attempts_from(request.attempts, caller)
         self._notes.attempts.note_reported(attempts)
         return messages.ReportUsesResponse(refused_attempts=len(request.attempts) - len(attempts))
+
+    async def _within_reach(self, uses: list[UseToAdd], caller: Caller) -> list[UseToAdd]:
+        """Those of keys that the caller may know of, and of operators who called it. Where there
+        is no store, it is the server upstream that looks."""
+        if self._keyspaces_of is None or not uses:
+            return uses
+        keyspaces = await self._keyspaces_of({one.key_id for one in uses})
+        reached = {
+            name for name in set(keyspaces.values()) if name == SYSTEM or caller.reaches(name)
+        }
+        return [one for one in uses if keyspaces.get(one.key_id) in reached]
 
     async def _attempts_from(
         self, reported: Sequence[messages.ReportedAttempt], caller: Caller

@@ -90,6 +90,16 @@ class SqlSnapshot:
         query = queries.lineage_of_digest(len(candidates))
         return _whole(await self._rows(query, queries.digest_parameters(candidates)))
 
+    async def find_keyspaces_of(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, str]:
+        """See the port."""
+        found: dict[KeyId, str] = {}
+        ids = [one for one in key_ids if not _is_nowhere(one)]
+        for start in range(0, len(ids), _MOST_IDS):
+            some = keys.c.key_id.in_(ids[start : start + _MOST_IDS])
+            rows = await self._rows(select(keys.c.key_id, keys.c.keyspace).where(some))
+            found |= {KeyId(row["key_id"]): row["keyspace"] for row in rows}
+        return found
+
     async def ancestors(self, keys: Collection[Key]) -> Mapping[KeyId, Lineage]:
         """See the port."""
         known = {key.key_id: key for key in keys}

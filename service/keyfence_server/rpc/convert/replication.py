@@ -20,6 +20,7 @@ from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.limits import RateLimitStatus
+from keyfence_server.domain.redaction import is_an_id
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.checks import REASON_NUMBERS
@@ -98,16 +99,24 @@ def uses_from(messages: Iterable[replication_service_pb2.ReportedUse]) -> list[U
     """Uses that were reported. Raises `InvalidInput`."""
     uses = []
     for index, one in enumerate(messages):
+        if not is_an_id(one.key_id):
+            raise InvalidInput.field(f"uses[{index}].key_id", "is no id of a key")
         try:
             day = date.fromisoformat(one.day)
         except ValueError:
             raise InvalidInput.field(f"uses[{index}].day", "is no day like 2026-01-31") from None
         last = time_from(one.last_used_time, f"uses[{index}].last_used_time")
-        if not 0 < one.count < 2**53 or len(one.last_used_address) > 64:
-            raise InvalidInput.field(f"uses[{index}]", "has a count or an address that cannot be")
-        uses.append(
-            UseToAdd(KeyId(one.key_id), day, KeyUse(last, one.last_used_address, one.count))
-        )
+        if not 0 < one.count < 2**53:
+            raise InvalidInput.field(f"uses[{index}].count", "cannot be")
+        if one.last_used_address:
+            try:
+                parse_address(one.last_used_address)
+            except ValueError:
+                raise InvalidInput.field(
+                    f"uses[{index}].last_used_address", "is no address"
+                ) from None
+        use = KeyUse(last, one.last_used_address, one.count)
+        uses.append(UseToAdd(KeyId(one.key_id), day, use))
     return uses
 
 
