@@ -27,6 +27,7 @@ from keyfence.v1 import (
 from keyfence_server.adapters.sql.schema import metadata
 from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.cli.narrowings import KNOWN_ACTIONS
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.config import PREFIX, Settings
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
@@ -186,6 +187,8 @@ def test_every_action_of_the_audit_log_is_listed() -> None:
     drill = section(OPERATIONS, "### Restoring")
     undone = {action for row in rows(drill) for action in code(row[0])}
     assert undone == {action for action in actions if not action.endswith("denied")}
+    # One that the command passes over would be forgotten in a restored database.
+    assert actions == KNOWN_ACTIONS
 
 
 def test_the_layers_are_those_of_the_linter_and_every_module_is_in_one() -> None:

@@ -34,6 +34,7 @@ KNOWN_ACTIONS: Final = frozenset(
         "account.log_out",
         "account.register",
         "account.update",
+        "call.denied",
         "check.denied",
         "key.create",
         "key.revoke",

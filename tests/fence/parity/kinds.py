@@ -54,6 +54,7 @@ class Subject:
         key_id: empty for what is no key.
         parent_id: of the key that it was delegated from; empty for none.
         account_id: of the registered account whose key it is; empty for none.
+        is_limited: whether a rate limit can be set.
         usual, wide, narrow: what can be granted to it.
     """
 
@@ -61,6 +62,7 @@ class Subject:
     key_id: str = ""
     parent_id: str = ""
     account_id: str = ""
+    is_limited: bool = True
     usual: str = "vps:write"
     wide: str = "vps:create"
     narrow: str = "vps:read"
@@ -76,7 +78,14 @@ def key(*grants: str, **fields: Any) -> Make:
         usual, wide, narrow = grants or ("vps:write", "vps:create", "vps:read")
         wanted = {"keyspace": "main", "account_id": "acme", "scopes": [usual], **fields}
         made = await client.create_key(**wanted)
-        return Subject(made.api_key, made.key.key_id, usual=usual, wide=wide, narrow=narrow)
+        return Subject(
+            made.api_key,
+            made.key.key_id,
+            is_limited=made.key.keyspace != "system",
+            usual=usual,
+            wide=wide,
+            narrow=narrow,
+        )
 
     return make
 
@@ -212,4 +221,6 @@ def happens_to(subject: Subject, mutation: str) -> bool:
         return bool(subject.account_id)
     if mutation.endswith("the parent"):
         return bool(subject.parent_id)
+    if mutation.startswith("limit"):
+        return bool(subject.key_id) and subject.is_limited
     return bool(subject.key_id)
