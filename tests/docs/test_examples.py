@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from docs.conftest import FIRST_MINUTES, Clone
-from docs.pages import PAGES, ROOT, blocks, pairs, read, rows, section
+from docs.pages import PAGES, ROOT, blocks, code, pairs, read, rows, section
+from keyfence import CacheStatus
 from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile, parse_keyspace_file
 from keyfence_server.domain.keyspaces import Keyspace
 from support.served import COMMAND, Served
@@ -132,6 +133,35 @@ def test_a_service_gets_the_credential_that_the_page_on_security_makes(clone: Cl
         f"{FIRST_MINUTES[1]}\nKEYFENCE_TOKEN=$(cat checkout.token) keyfence keys list -k demo"
     )
     assert "keys:read" in refused
+
+
+def test_the_examples_of_the_page_on_the_cache_run(clone: Clone) -> None:
+    page = read("docs/sdk-cache.md")
+    [script] = blocks(page, "sh")
+    made = clone.run(f"{script}\nkeyfence keys create -k demo -a acct_1 -s vps:read --quiet")
+    ended = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks(page, "python"))],
+        env=clone.environment(
+            {
+                "KEYFENCE_TARGET": clone.target,
+                "KEYFENCE_TOKEN": (clone.directory / "checkout.token").read_text().strip(),
+                "API_KEY": made.split()[-1],
+            }
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "welcome" in ended.stdout
+
+
+def test_the_page_on_the_cache_names_every_field_of_its_status() -> None:
+    named = [
+        code(row[0])[0] for row in rows(section(read("docs/sdk-cache.md"), "## How it is doing"))
+    ]
+    assert named == names_of_fields(CacheStatus)
 
 
 def test_the_statements_for_the_database_run_on_it(clone: Clone) -> None:

@@ -88,7 +88,11 @@ class AsyncClient:
             environment=os.environ,
         )
         self._transport = AsyncTransport(self._connection)
-        self._cache = None if cache is None else BackgroundCache(self._connection, cache)
+        self._cache = (
+            None
+            if cache is None
+            else BackgroundCache(self._connection, cache, self._transport.may_be_used)
+        )
         self._local = None if self._cache is None else self._cache.checks
 
     def __repr__(self) -> str:
@@ -109,7 +113,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Ends the connection and the calls under way. Closing twice is fine."""
         if self._cache is not None:
-            self._cache.close()
+            await self._transport.wait_for(self._cache.close)
         await self._transport.close()
 
     def cache_status(self) -> CacheStatus | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -99,6 +100,14 @@ class AsyncTransport:
         return grpc.aio.secure_channel(
             connection.target, connection.tls.credentials(), options=connection.options()
         )
+
+    def may_be_used(self) -> bool:
+        """Whether calls can be sent from this process: none was before it was forked."""
+        return self._channel is None or self._process_id == os.getpid()
+
+    async def wait_for(self, what: Callable[[], None]) -> None:
+        """Does something that blocks, out of the event loop's way."""
+        await asyncio.to_thread(what)
 
     async def close(self) -> None:
         """Ends the calls under way and the connection. Closing twice is fine."""

@@ -2,6 +2,9 @@
 
 A thread of its own keeps the lease, so that it goes on whatever the application's own
 event loop is busy with. `LocalChecks` reads what that thread has learnt.
+
+Before a fork every cache is stopped and gives up its lease, and the thread ends. Parent
+and child begin anew, each with a lease of its own: when a check finds none.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -25,12 +29,16 @@ from keyfence._holder.dial import Dialer
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.local_checks import LocalChecks
 from keyfence._holder.memory import Memory
+from keyfence._holder.reporting import keep_reporting, report
 from keyfence._holder.session import HolderSession
+from keyfence._holder.thread import LoopThread, Work
 from keyfence.v1 import replication_service_pb2 as messages
 
 # macOS has no clock of that name; its monotonic one goes on while the machine sleeps.
 _BOOT_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _KEYSPACES_SECONDS: Final = 5.0
+_REPORT_SECONDS: Final = 5.0
+_LAST_REPORT_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 5.0
 
 _log = logging.getLogger("keyfence")
@@ -62,12 +70,20 @@ class CacheStatus:
         lease_seconds_left: until that ends, if nothing more is heard. 0 if it has ended.
         applied_revision: every change up to this one is applied.
         keys: how many are remembered.
+        hits: how many checks were answered from memory.
+        discarded_fills: how often what the server has told of a key was not remembered,
+            because something had changed meanwhile.
+        resets: how often everything had to be forgotten, because the connection was lost or
+            the process has forked.
     """
 
     is_live: bool
     lease_seconds_left: float
     applied_revision: int
     keys: int
+    hits: int
+    discarded_fills: int
+    resets: int
 
 
 class _SystemClock:
@@ -83,60 +99,61 @@ class _SystemClock:
 class BackgroundCache:
     """Keeps `checks` in step with the server, from the first check on that finds no lease.
 
-    After a fork the child never answers from memory: the thread that keeps the lease is
-    the parent's.
+    Args:
+        may_start: whether the client can be used in this process.
     """
 
-    def __init__(self, connection: Connection, options: Cache) -> None:
+    def __init__(
+        self, connection: Connection, options: Cache, may_start: Callable[[], bool]
+    ) -> None:
         self._connection = connection
+        self._options = options
+        self._may_start = may_start
         self._clock = _SystemClock()
         self.checks: Final = LocalChecks(
             Memory(options.max_keys), HolderLease(), self._clock.now, self._start
         )
-        self._start_lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._running: asyncio.Task[None] | None = None
+        self._work: Work | None = None
         self._is_closed = False
-        _caches.add(self)
+        with _process.starting:
+            _process.caches.add(self)
 
     def status(self) -> CacheStatus:
         """How it is doing now."""
         checks = self.checks
+        memory = checks.memory
         left = max(0.0, checks.lease.until - self._clock.now())
         return CacheStatus(
             is_live=left > 0,
             lease_seconds_left=left,
-            applied_revision=checks.memory.applied,
-            keys=len(checks.memory),
+            applied_revision=memory.applied,
+            keys=len(memory),
+            hits=memory.uses + checks.denials,
+            discarded_fills=memory.discarded_fills,
+            resets=memory.resets,
         )
 
     def _start(self) -> None:
-        if self._thread is not None or self._is_closed:
+        if self._work is not None or self._is_closed or not self._may_start():
             return
-        with self._start_lock:
-            if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(
-                    target=self._run_thread, name="keyfence-cache", daemon=True
-                )
-                self._thread.start()
+        # Whoever comes at the wrong moment, as while the process forks, comes again.
+        if _process.starting.acquire(blocking=False):
+            try:
+                if self._work is None and not self._is_closed:
+                    self._work = _process.running_thread().start(self._run())
+            finally:
+                _process.starting.release()
 
-    def _run_thread(self) -> None:
+    async def _run(self) -> None:
         try:
-            asyncio.run(self._run())
-        except asyncio.CancelledError:
-            pass
+            await self._keep_in_step()
         except Exception:  # noqa: BLE001 - whatever it is, checks go on at the server
             # Without its lease the cache answers nothing, so the server is asked instead.
             _log.exception("keyfence: the cache has stopped; checks go to the server")
         finally:
             self.checks.lease.abandon()
 
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._running = asyncio.current_task()
-        if self._is_closed:
-            return
+    async def _keep_in_step(self) -> None:
         dialer = Dialer([self._connection])
         session = HolderSession(
             dialer.open_stream,
@@ -160,48 +177,130 @@ class BackgroundCache:
                 _log.info("keyfence: the keyspaces are not known: %s", type(error).__name__)
                 return None
 
+        async def tell(request: messages.ReportUsesRequest) -> bool:
+            return await _tell(dialer, request)
+
+        memory = self.checks.memory
         try:
-            await asyncio.gather(session.run(), self.checks.keep_keyspaces(ask))
+            await asyncio.gather(
+                session.run(), self.checks.keep_keyspaces(ask), keep_reporting(memory, tell)
+            )
         finally:
-            await dialer.close()
+            try:
+                if self._is_closed:
+                    async with asyncio.timeout(_LAST_REPORT_SECONDS):
+                        await report(memory, tell)
+            except TimeoutError:
+                _log.info("keyfence: the last uses of keys could not be reported")
+            finally:
+                await dialer.close()
 
     def close(self) -> None:
-        """Stops the thread and gives up the lease. Closing twice is fine."""
+        """Reports the last uses, gives up the lease and waits for that. Closing twice is fine."""
+        if self.begin_closing() and self._work is not None:
+            self._work.wait(_STOP_SECONDS)
+
+    def begin_closing(self) -> bool:
+        """As `close`, and does not wait. Says whether there is something to wait for."""
         self._is_closed = True
         self.checks.lease.abandon()
-        loop, running, thread = self._loop, self._running, self._thread
-        if thread is None or thread is threading.current_thread() or not thread.is_alive():
-            return
-        if loop is not None and running is not None and not loop.is_closed():
-            try:
-                loop.call_soon_threadsafe(running.cancel)
-            except RuntimeError:
-                # It has ended by itself in the meantime.
-                return
-        thread.join(_STOP_SECONDS)
+        return self.cancel()
 
-    def abandon_after_fork(self) -> None:
-        """Called in the child: nothing here is kept in step any more."""
-        self._is_closed = True
+    def cancel(self) -> bool:
+        """Has it stop. Says whether there is something to wait for."""
+        if self._work is None or _process.is_own_thread():
+            return False
+        self._work.cancel()
+        return True
+
+    def wait_until_stopped(self, seconds: float) -> bool:
+        """Waits until it can be started anew, and says whether it can."""
+        if self._work is not None and self._work.wait(seconds):
+            self._begin_anew(self.checks.memory)
+        return self._work is None
+
+    def begin_in_child(self) -> None:
+        """Called in a process that was forked. Another thread may have held the locks of what
+        there was, and nobody keeps that in step here."""
+        self._begin_anew(Memory(self._options.max_keys))
+
+    def _begin_anew(self, memory: Memory) -> None:
+        self._work = None
+        self.checks.begin(memory, HolderLease())
+
+
+async def _tell(dialer: Dialer, request: messages.ReportUsesRequest) -> bool:
+    try:
+        await dialer.ask(_rpcs.REPORT_USES, request, _REPORT_SECONDS)
+    except grpc.aio.UsageError:
+        return False
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+            return False
+        _log.warning("keyfence: the server takes no report of uses like this: %s", error.details())
+    return True
+
+
+class _Process:
+    """The caches of this process, the thread that they share, and what a fork does to them.
+
+    Attributes:
+        starting: held while something is started, and for as long as a fork takes.
+    """
+
+    def __init__(self) -> None:
+        self.starting = threading.RLock()
+        self.caches: Final[weakref.WeakSet[BackgroundCache]] = weakref.WeakSet()
+        self._thread: LoopThread | None = None
+
+    def running_thread(self) -> LoopThread:
+        """The thread. It is started if need be."""
+        if self._thread is None:
+            self._thread = LoopThread()
+        return self._thread
+
+    def is_own_thread(self) -> bool:
+        """Whether it is the caches' thread that asks: it cannot wait for itself."""
+        return self._thread is not None and self._thread.is_current
+
+    def before_fork(self) -> None:
+        self.starting.acquire()
+        self._stop(BackgroundCache.cancel)
+
+    def after_fork_in_parent(self) -> None:
+        self.starting.release()
+
+    def after_fork_in_child(self) -> None:
+        self.starting = threading.RLock()
         self._thread = None
-        self._start_lock = threading.Lock()
-        self.checks.lose_lease()
+        for cache in tuple(self.caches):
+            cache.begin_in_child()
+
+    def at_exit(self) -> None:
+        with self.starting:
+            self._stop(BackgroundCache.begin_closing)
+
+    def _stop(self, how: Callable[[BackgroundCache], bool]) -> None:
+        if self._thread is None or self._thread.is_current:
+            return
+        deadline = time.monotonic() + _STOP_SECONDS
+        stopping = [cache for cache in tuple(self.caches) if how(cache)]
+        waits = [cache.wait_until_stopped(_left(deadline)) for cache in stopping]
+        if all(waits) and self._thread.stop(_left(deadline)):
+            self._thread = None
 
 
-_caches: Final[weakref.WeakSet[BackgroundCache]] = weakref.WeakSet()
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
-def _abandon_all() -> None:
-    for cache in tuple(_caches):
-        cache.abandon_after_fork()
-
-
-def _close_all() -> None:
-    for cache in tuple(_caches):
-        cache.close()
-
+_process: Final = _Process()
 
 # gRPC's own threads must have nobody to call any more when the interpreter goes.
-atexit.register(_close_all)
+atexit.register(_process.at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
+    os.register_at_fork(
+        before=_process.before_fork,
+        after_in_parent=_process.after_fork_in_parent,
+        after_in_child=_process.after_fork_in_child,
+    )

@@ -3,13 +3,14 @@
 A check is answered here only if the lease is live at a moment that is read after the
 check came in. Everything else is left to the server, whose answer is always right.
 
-There is no thread in here, no connection and no clock: they are `background`'s, and the
-simulation has others. Checks come from any thread, and take no lock.
+There is no thread in here, no connection and no clock for leases: they are `background`'s,
+and the simulation has others. Checks come from any thread, and take no lock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -33,6 +34,9 @@ class LocalChecks:
     Args:
         now: reads the clock that leases are measured by, in seconds.
         without_lease: called by each check that finds no lease.
+
+    Attributes:
+        denials: how many checks were answered with a no.
     """
 
     def __init__(
@@ -42,16 +46,17 @@ class LocalChecks:
         now: Callable[[], float],
         without_lease: Callable[[], None],
     ) -> None:
-        self.memory: Final = memory
-        self.lease = lease
         self._now = now
         self._without_lease = without_lease
+        self.denials = 0
+        self.begin(memory, lease)
+
+    def begin(self, memory: Memory, lease: HolderLease) -> None:
+        """Begins, or begins anew in another event loop or process."""
+        self.memory = memory
+        self.lease = lease
         self._moved: asyncio.Future[None] | None = None
         self._keyspaces_wanted = asyncio.Event()
-
-    def lose_lease(self) -> None:
-        """Whoever keeps the lease in step is gone, perhaps in the middle of it."""
-        self.lease = HolderLease()
 
     # --- answering -------------------------------------------------------------------
 
@@ -63,15 +68,19 @@ class LocalChecks:
         entry = self._find(api_key, keyspace)
         if entry is None or at_least > revision:
             return None
+        now = time.time()
         try:
-            reason = reason_of(entry, client_address)
+            reason = reason_of(entry, now, client_address)
         except ValueError:
             return None
         if reason is None:
+            entry.uses += 1
+            entry.last_use = now, client_address
             known = entry.authenticated
             if known.revision != revision:
                 known = entry.authenticated = replace(known, revision=revision)
             return known
+        self.denials += 1
         return results.Authentication(
             authenticated=False, reason=reason, principal=entry.principal, revision=revision
         )
@@ -95,15 +104,19 @@ class LocalChecks:
         if missing and not self.memory.registers(entry.keyspace, missing):
             # Whether these scopes exist at all, the server knows.
             return None
+        now = time.time()
         try:
-            reason = reason_of(entry, client_address)
+            reason = reason_of(entry, now, client_address)
         except ValueError:
             return None
         if reason is None and not missing:
+            entry.uses += 1
+            entry.last_use = now, client_address
             yes = entry.yes
             if yes.revision != revision:
                 yes = entry.yes = replace(yes, revision=revision)
             return yes
+        self.denials += 1
         return results.CheckResult(
             allowed=False,
             reason=reason or results.Reason.SCOPE_MISSING,

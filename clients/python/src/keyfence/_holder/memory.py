@@ -13,15 +13,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, TypeAlias
 
 from keyfence import _convert, results
+from keyfence._holder.uses import Use, Uses
 from keyfence.v1 import key_service_pb2, keyspace_pb2, principal_pb2, replication_service_pb2
 
 _DIGEST_SIZE: Final = 16
@@ -43,6 +43,10 @@ class Entry:
         is_counted: whether checks count against a rate limit. They are counted in one place,
             so they are never answered from here.
         is_asked_for: whether it was since its place in the queue came up.
+        uses: how many checks have passed. Counted without a lock: no thread of CPython gives
+            way to another one within `+= 1`.
+        collected: how many of these were collected to be reported.
+        last_use: when the last one was, in seconds since the epoch, and from where.
     """
 
     key_ids: tuple[str, ...]
@@ -56,6 +60,9 @@ class Entry:
     authenticated: results.Authentication
     is_counted: bool
     is_asked_for: bool = True
+    uses: int = 0
+    collected: int = 0
+    last_use: tuple[float, str | None] = (0.0, None)
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +78,10 @@ class Fill:
 class Memory:
     """Remembers at most `capacity` keys: when another one comes, one goes that was not asked
     for lately. To find it by a queue with a second chance needs no lock when one is asked for.
+
+    Attributes:
+        discarded_fills: how many came when something had changed that they may not show.
+        resets: how often everything was forgotten that may have been known.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -82,7 +93,10 @@ class Memory:
         self._fills: set[Fill] = set()
         self._applied = 0
         self._epoch = ""
+        self._uses = Uses()
         self._lock = threading.Lock()
+        self.discarded_fills = 0
+        self.resets = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -131,11 +145,16 @@ class Memory:
         checks of the key can be answered now."""
         entry = _entry(response) if response.lineage else None
         with self._lock:
+            # One of the process that this one was forked from is none of this memory's.
+            is_ours = fill in self._fills
             self._fills.discard(fill)
-            if entry is None or response.epoch != fill.epoch:
+            if entry is None or not is_ours:
                 return False
-            if self._is_overtaken(fill, response.revision, entry):
+            if response.epoch != fill.epoch or self._is_overtaken(fill, response.revision, entry):
+                self.discarded_fills += 1
                 return False
+            if (replaced := self._entries.get(digest)) is not None:
+                self._collect(replaced)
             self._entries[digest] = entry
             for key_id in entry.key_ids:
                 self._digests_by_key.setdefault(key_id, set()).add(digest)
@@ -165,6 +184,35 @@ class Memory:
             or revision < fill.started_at
             or any(at > revision and subject in touched for at, subject in fill.changed)
         )
+
+    # --- uses ------------------------------------------------------------------------
+
+    @property
+    def uses(self) -> int:
+        """How many checks have passed in all."""
+        with self._lock:
+            return self._uses.total + sum(
+                entry.uses - entry.collected for entry in self._entries.values()
+            )
+
+    def take_uses(self) -> list[Use]:
+        """How keys were used since this was last asked, to be reported."""
+        with self._lock:
+            for entry in self._entries.values():
+                self._collect(entry)
+            return self._uses.take()
+
+    def put_back_uses(self, uses: Sequence[Use]) -> None:
+        """They could not be reported."""
+        with self._lock:
+            self._uses.put_back(uses)
+
+    def _collect(self, entry: Entry) -> None:
+        if count := entry.uses - entry.collected:
+            entry.collected += count
+            last_used, client_address = entry.last_use
+            address = str(_address(client_address)) if client_address else ""
+            self._uses.note(Use(entry.key_ids[0], last_used, address, count))
 
     # --- forgetting ------------------------------------------------------------------
 
@@ -200,6 +248,9 @@ class Memory:
     def forget_everything(self, head: int, epoch: str) -> None:
         """Starts anew, from this revision of this epoch on."""
         with self._lock:
+            self.resets += bool(self._epoch)
+            for entry in self._entries.values():
+                self._collect(entry)
             self._entries.clear()
             self._digests_by_key.clear()
             self._scopes_by_keyspace.clear()
@@ -221,6 +272,7 @@ class Memory:
 
     def _drop(self, digest: bytes) -> None:
         entry = self._entries.pop(digest)
+        self._collect(entry)
         for key_id in entry.key_ids:
             left = self._digests_by_key[key_id]
             left.discard(digest)
@@ -228,8 +280,11 @@ class Memory:
                 del self._digests_by_key[key_id]
 
 
-def reason_of(entry: Entry, client_address: str | None) -> results.Reason | None:
+def reason_of(entry: Entry, now: float, client_address: str | None) -> results.Reason | None:
     """Why the key does not pass, scopes aside; None if it does.
+
+    Args:
+        now: seconds since the epoch.
 
     Raises:
         ValueError: the address is none, whatever else there is to say of the key.
@@ -237,7 +292,7 @@ def reason_of(entry: Entry, client_address: str | None) -> results.Reason | None
     address = _address(client_address) if client_address else None
     if entry.standing is results.Reason.KEY_REVOKED:
         return entry.standing
-    if time.time() >= entry.expires_at:
+    if now >= entry.expires_at:
         return results.Reason.KEY_EXPIRED
     if entry.standing is not None:
         return entry.standing

@@ -89,7 +89,11 @@ class Client:
             environment=os.environ,
         )
         self._transport = Transport(self._connection)
-        self._cache = None if cache is None else BackgroundCache(self._connection, cache)
+        self._cache = (
+            None
+            if cache is None
+            else BackgroundCache(self._connection, cache, self._transport.may_be_used)
+        )
         self._local = None if self._cache is None else self._cache.checks
 
     def __repr__(self) -> str:
@@ -110,7 +114,7 @@ class Client:
     def close(self) -> None:
         """Ends the connection and the calls under way. Closing twice is fine."""
         if self._cache is not None:
-            self._cache.close()
+            self._transport.wait_for(self._cache.close)
         self._transport.close()
 
     def cache_status(self) -> CacheStatus | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -100,6 +101,14 @@ class Transport:
         return grpc.secure_channel(
             connection.target, connection.tls.credentials(), options=connection.options()
         )
+
+    def may_be_used(self) -> bool:
+        """Whether calls can be sent from this process: none was before it was forked."""
+        return self._channel is None or self._process_id == os.getpid()
+
+    def wait_for(self, what: Callable[[], None]) -> None:
+        """Does something that blocks."""
+        what()
 
     def close(self) -> None:
         """Ends the calls under way and the connection. Closing twice is fine."""

@@ -1,0 +1,57 @@
+"""Tells the server how keys were used in checks that it has not seen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from keyfence._holder.memory import Memory
+from keyfence._holder.uses import Use
+from keyfence.v1 import replication_service_pb2 as messages
+
+REPORT_SECONDS: Final = 5.0
+_IN_A_REPORT: Final = 5_000
+"""Half of what a server takes, which is well within the largest message that it takes."""
+
+Tell = Callable[[messages.ReportUsesRequest], Awaitable[bool]]
+
+
+async def keep_reporting(memory: Memory, tell: Tell) -> None:
+    """Reports at every interval, until it is cancelled."""
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        await report(memory, tell)
+
+
+async def report(memory: Memory, tell: Tell) -> None:
+    """Reports what is noted, if there is any.
+
+    Args:
+        tell: sends a report, and says whether it is done with. What is not is reported
+            again. If it has arrived all the same it counts twice: a number that is a little
+            too high misleads nobody, one that is missing might.
+    """
+    left = memory.take_uses()
+    try:
+        while left and await tell(_request(left[:_IN_A_REPORT])):
+            left = left[_IN_A_REPORT:]
+    finally:
+        memory.put_back_uses(left)
+
+
+def _request(uses: list[Use]) -> messages.ReportUsesRequest:
+    return messages.ReportUsesRequest(uses=map(_reported, uses))
+
+
+def _reported(use: Use) -> messages.ReportedUse:
+    when = datetime.fromtimestamp(use.last_used, UTC)
+    reported = messages.ReportedUse(
+        key_id=use.key_id,
+        day=when.date().isoformat(),
+        last_used_address=use.address,
+        count=use.count,
+    )
+    reported.last_used_time.FromDatetime(when)
+    return reported
