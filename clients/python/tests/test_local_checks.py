@@ -111,7 +111,6 @@ def test_a_key_that_was_just_learnt_is_not_the_one_to_go() -> None:
     assert answer.reason is Reason.OK
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("address", ["10.1.2", "fe80::1%eth0", "nowhere"])
 def test_an_address_that_is_none_is_left_to_the_server(address: str) -> None:
     """It says what is wrong. A key without an allow-list does not need the address, and an
@@ -120,7 +119,8 @@ def test_an_address_that_is_none_is_left_to_the_server(address: str) -> None:
     learn(checks, "kf_a", "key_1")
     assert checks.authenticate("kf_a", None, address, 0) is None
     assert checks.check_scope("kf_a", ("vps:read",), None, address, 0) is None
-=======
+
+
 def test_what_was_on_its_way_before_memory_was_made_anew_is_not_taken() -> None:
     """As in a process that was forked, which hears of no change until it has its own lease."""
     checks = checks_over(Memory(2))
@@ -134,4 +134,3 @@ def test_what_was_on_its_way_before_memory_was_made_anew_is_not_taken() -> None:
     response.lineage.add(key_id="key_1", keyspace="acme", state="KEY_STATE_ACTIVE")
     checks.end_fill(fill, "kf_a", response)
     assert checks.authenticate("kf_a", None, None, 0) is None
->>>>>>> 6655c53 (Let processes with a live cache fork, and report what caches answer)

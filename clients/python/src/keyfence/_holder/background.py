@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import grpc
+
 from keyfence import _rpcs
 from keyfence._connection import Connection
 from keyfence._holder.dial import Dialer
@@ -232,12 +234,13 @@ class BackgroundCache:
 async def _tell(dialer: Dialer, request: messages.ReportUsesRequest) -> bool:
     try:
         await dialer.ask(_rpcs.REPORT_USES, request, _REPORT_SECONDS)
-    except grpc.aio.UsageError:
-        return False
-    except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
-            return False
-        _log.warning("keyfence: the server takes no report of uses like this: %s", error.details())
+    except Exception as error:  # noqa: BLE001 - it would end the lease's keeper too
+        _log.info("keyfence: uses of keys could not be reported: %s", type(error).__name__)
+        # What the server takes for faulty once, it does again.
+        return (
+            isinstance(error, grpc.aio.AioRpcError)
+            and error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        )
     return True
 
 
