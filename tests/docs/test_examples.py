@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -19,7 +17,6 @@ from docs.pages import PAGES, ROOT, blocks, code, pairs, read, rows, section
 from keyfence import CacheStatus
 from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile, parse_keyspace_file
 from keyfence_server.domain.keyspaces import Keyspace
-from support.served import COMMAND, Served
 
 KEYSPACES = read("docs/keyspaces.md")
 OPERATIONS = read("docs/operations.md")
@@ -167,49 +164,7 @@ def test_the_page_on_the_cache_names_every_field_of_its_status() -> None:
 def test_the_statements_for_the_database_run_on_it(clone: Clone) -> None:
     database = sqlite3.connect(clone.directory / ".keyfence" / "keyfence.db")
     statements = [*blocks(OPERATIONS, "sql"), *blocks(read("docs/security.md"), "sql")]
-    assert len(statements) == 4
+    assert len(statements) == 2
     for statement in statements:
         database.execute(statement).fetchall()
     database.close()
-
-
-def test_the_drill_finds_what_a_restored_backup_brings_back(clone: Clone) -> None:
-    """Word for word as the page has it: back up, restore, find, make up for it."""
-    made = clone.run("keyfence keys create -k demo -a drill -p read-only -o json")
-    answer = json.loads(made.partition("{")[1] + made.partition("{")[2])
-    key, key_id = answer["api_key"], answer["key"]["key_id"]
-    live = sqlite3.connect(clone.directory / ".keyfence" / "keyfence.db")
-    [backup_script] = [block for block in blocks(OPERATIONS, "sh") if "VACUUM" in block]
-    with TemporaryDirectory(prefix="kf") as name:
-        elsewhere = Path(name)
-        (elsewhere / "data").mkdir(mode=0o700)
-        restored = elsewhere / "data" / "keyfence.db"
-        statement = backup_script.split('"')[1]
-        live.execute(statement.replace("keyfence-backup.db", str(restored)))
-        shutil.copy(clone.directory / ".keyfence" / "pepper", elsewhere / "data")
-        clone.run(f"keyfence keys revoke {key_id}")
-
-        ask_revision, ask_events = blocks(section(OPERATIONS, "### Restoring"), "sql")
-        backup = sqlite3.connect(restored)
-        [(revision,)] = backup.execute(ask_revision).fetchall()
-        backup.close()
-        events = live.execute(ask_events.replace("41", str(revision))).fetchall()
-        live.close()
-        assert [(event[2], event[3]) for event in events] == [("key.revoke", key_id)]
-
-        server = Served(elsewhere)
-        try:
-            root_key = (clone.directory / ".keyfence" / "root.key").read_text().strip()
-            shutil.copy(clone.directory / ".keyfence" / "root.key", elsewhere / "data")
-            environment = server.env({"KEYFENCE_TOKEN": root_key})
-
-            def ends(*arguments: str) -> int:
-                return subprocess.run(
-                    [*COMMAND, *arguments], env=environment, capture_output=True, check=False
-                ).returncode
-
-            assert ends("check", key, "-k", "demo") == 0  # as the page warns
-            assert ends("keys", "revoke", key_id) == 0
-            assert ends("check", key, "-k", "demo") == 1
-        finally:
-            server.stop()
