@@ -101,7 +101,9 @@ async def everyone(database_url: str, tmp_path: Path) -> AsyncIterator[Everyone]
         async def client(whom: str, token: str, cache: Cache | None = None) -> AsyncClient:
             target = f"unix:{tmp_path}/{whom}.sock"
             return await stack.enter_async_context(
-                AsyncClient(target, token=token, cache=cache, timeout_seconds=30)
+                AsyncClient(
+                    target, token=token, cache=cache, check_timeout_seconds=30, timeout_seconds=30
+                )
             )
 
         own = {"database_url": database_url, "pepper": PEPPER, "root_key": root}

@@ -90,7 +90,7 @@ async def ask(client: AsyncClient, api_key: str, question: Question, head: int) 
             await client.check_scope(api_key, *question.scopes, **question.fields(head))
         )
     except CallFailed as error:
-        return of_error(error.reason)
+        return of_error(error.reason or error.status)
 
 
 async def ask_in_batch(
@@ -116,7 +116,7 @@ def of_authentication(found: Authentication) -> Answer:
 def of_check(found: CheckResult | FailedCheck) -> Answer:
     """What everyone must agree on."""
     if isinstance(found, FailedCheck):
-        return of_error(found.error.reason)
+        return of_error(found.error.reason or found.error.status)
     return {
         "passes": found.allowed,
         "reason": found.reason.value,
