@@ -30,7 +30,7 @@ from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
-from keyfence_server.coherence.leased_facts import AwaitedLease, LeasedFacts, asking
+from keyfence_server.coherence.leased_facts import AwaitedLease, LeasedFacts, WithoutLease, asking
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Feed, Register
 from keyfence_server.coherence.replica import ListProcesses, Replica
@@ -175,7 +175,13 @@ def among_others(
         await replica.start()
         resources.push_async_callback(replica.stop)
 
-    without_lease = AwaitedLease(cache, lease, clock, replica.lease_moved, terms.length)
+    without_lease: WithoutLease = AwaitedLease(
+        cache, lease, clock, replica.lease_moved, terms.length
+    )
+    if _is_embedded(settings):
+        # Nothing replaces a file that is open: what is read there is the truth, also while a
+        # long transaction keeps everybody from renewing.
+        without_lease = asking(store)
     source = LeasedFacts(cache, lease, clock, without_lease)
     return AuthorityMembership(
         process_id=process_id,
@@ -281,9 +287,13 @@ def _display_name() -> str:
     return f"{os.getpid()} on {socket.gethostname()}"[:63]
 
 
+def _is_embedded(settings: Settings) -> bool:
+    return settings.store_url().startswith("sqlite")
+
+
 def _feed(settings: Settings) -> Feed:
     url = settings.store_url()
-    return SqliteFeed(url) if url.startswith("sqlite") else PostgresqlFeed(url)
+    return SqliteFeed(url) if _is_embedded(settings) else PostgresqlFeed(url)
 
 
 def _new_process_id() -> str:

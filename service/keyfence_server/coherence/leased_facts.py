@@ -1,7 +1,7 @@
-"""Answers from memory while there is a lease. Without one, a sidecar asks its grantor; a
-process on the store waits until it has one again.
+"""Answers from memory while there is a lease. Without one, a sidecar asks its grantor, and a
+worker on a SQLite file reads it; a process on PostgreSQL waits until it has one again.
 
-It could read the store instead, and must not: whoever can be read may have been replaced, and
+It could read the database instead, and must not: whoever can be read may have been replaced, and
 not know it (rule I1). Only that a renewal was committed shows that the store is still the one
 that everybody else writes to.
 """

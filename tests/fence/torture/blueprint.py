@@ -181,6 +181,8 @@ class Blueprint:
             {
                 "KEYFENCE_LISTEN": self.sockets[name],
                 "KEYFENCE_LEASE_SECONDS": str(self._lease_seconds),
+                # Shorter than most leases: who ends has granted some that are alive.
+                "KEYFENCE_DRAIN_SECONDS": "0.3",
                 "KEYFENCE_LOG_LEVEL": "warning",
                 **settings,
             },
