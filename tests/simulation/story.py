@@ -388,12 +388,13 @@ class Story:
                     return True
         return False
 
-    @staticmethod
-    async def _comes_true(condition: Callable[[], bool]) -> bool:
+    async def _comes_true(self, condition: Callable[[], bool]) -> bool:
         for _ in range(20):
             if condition():
                 return True
-            await asyncio.sleep(0.1)
+            # Not in step with renewals: where clocks drift by a quarter, what a sidecar has
+            # left to give can be over before the next one, each time.
+            await asyncio.sleep(self.random.uniform(0.05, 0.15))
         return False
 
 
