@@ -34,7 +34,7 @@ CASES: list[tuple[Failure, type[errors.CallFailed]]] = [
     (Failure(CODE.INTERNAL, reason="INTERNAL"), errors.InternalError),
     (Failure(CODE.UNKNOWN), errors.InternalError),
     (Failure(CODE.DATA_LOSS), errors.InternalError),
-    (Failure(CODE.CANCELLED), errors.InternalError),
+    (Failure(CODE.CANCELLED), errors.Unavailable),
     (Failure(CODE.ALREADY_EXISTS), errors.AlreadyExists),
     (Failure(CODE.ABORTED), errors.Aborted),
     (Failure(CODE.NOT_FOUND, reason="A_REASON_OF_THE_FUTURE"), errors.NotFound),

@@ -54,6 +54,16 @@ async def test_what_may_be_repeated_is(call: Caller, authority: Authority, wire:
     assert attempts[0].request == attempts[2].request
 
 
+async def test_a_check_that_a_flooded_server_has_given_up_is_sent_again(
+    call: Caller, authority: Authority
+) -> None:
+    """gRPC does so by chance, while very many calls are waiting to be taken in."""
+    given_up = Failure(grpc.StatusCode.CANCELLED, "")
+    authority.answer("CheckScope", given_up, given_up)
+    await call("check_scope", "k", "a:b")
+    assert len(authority.attempts_of("CheckScope")) == 3
+
+
 async def test_an_update_is_never_sent_twice(call: Caller, authority: Authority) -> None:
     """A second attempt could undo what somebody else did after the first."""
     authority.answer("UpdateKey", UNAVAILABLE)

@@ -180,8 +180,9 @@ def checked_timeout(name: str, seconds: float) -> float:
 def service_config() -> str:
     """Which calls gRPC sends again, and when (gRPC proposal A6, client retries).
 
-    Only UNAVAILABLE is retried, only where `Rpc.is_repeatable`, within the deadline of the
-    call. The waits are about 50, 150 and 450 ms, each give or take a fifth. Fifty failures
+    Only UNAVAILABLE is retried, and CANCELLED, by which a gRPC server gives up calls that it has
+    not looked at while very many are waiting; only where `Rpc.is_repeatable`, within the
+    deadline of the call. The waits are about 50, 150 and 450 ms, each give or take a fifth. Fifty failures
     with few successes between them end retrying until calls succeed again, so that
     clients do not hold down a server that is trying to get up.
     """
@@ -197,7 +198,7 @@ def service_config() -> str:
                         "initialBackoff": f"{_INITIAL_BACKOFF_SECONDS}s",
                         "maxBackoff": f"{_MAX_BACKOFF_SECONDS}s",
                         "backoffMultiplier": _BACKOFF_MULTIPLIER,
-                        "retryableStatusCodes": ["UNAVAILABLE"],
+                        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                     },
                 }
             ],

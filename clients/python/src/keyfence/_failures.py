@@ -38,6 +38,8 @@ _BY_STATUS: Final[Mapping[grpc.StatusCode, type[errors.CallFailed]]] = {
     grpc.StatusCode.ABORTED: errors.Aborted,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhausted,
     grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
+    # The server gave it up: it is flooded, or was stopped.
+    grpc.StatusCode.CANCELLED: errors.Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
     grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
 }
