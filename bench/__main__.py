@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import checks, edge, fence, scopes
+from bench import attack, checks, edge, fence, scopes
 
 
 def main() -> None:
@@ -14,7 +14,9 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="a few calls only: shows that it works, no more"
     )
-    parser.add_argument("--only", choices=["checks", "edge", "fence"], help="one part of it")
+    parser.add_argument(
+        "--only", choices=["attack", "checks", "edge", "fence"], help="one part of it"
+    )
     parser.add_argument(
         "--plot", type=Path, help="draw what the length of the lease trades, into this file"
     )
@@ -27,6 +29,8 @@ def main() -> None:
         checks.measure(rounds=2 if smoke else 11, calls=160 if smoke else 8_000)
     if asked.only in (None, "edge"):
         edge.measure(rounds=2 if smoke else 11, requests=160 if smoke else 8_000)
+    if asked.only in (None, "attack"):
+        attack.measure(rounds=1 if smoke else 5, checks=100 if smoke else 2_000)
     if asked.only in (None, "fence"):
         fence.measure(rounds=10 if smoke else 300, plot=asked.plot)
 
