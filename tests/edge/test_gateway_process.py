@@ -38,7 +38,12 @@ class TestTheEnd:
     def test_it_ends_when_told_or_when_its_terminal_is_closed(
         self, authority: Authority, tmp_path: Path, how: signal.Signals
     ) -> None:
-        gateway = Gateway(tmp_path, authority.port)
+        # Whoever runs the tests may have been told to ignore it.
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        try:
+            gateway = Gateway(tmp_path, authority.port)
+        finally:
+            signal.signal(signal.SIGHUP, before)
         (envoy,) = psutil.Process(gateway.pid).children()
 
         assert gateway.stop(how) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from keyfence.errors import ConfigurationError
 
@@ -18,6 +18,9 @@ must be quick.
 
 AsyncToken: TypeAlias = Token | Callable[[], Awaitable[str]]
 """As `Token`; the function may be asynchronous."""
+
+_SHORTEST_TOKEN: Final = 22
+"""128 bits of entropy take as many characters, out of at most 64."""
 
 
 class TokenSource(Protocol):
@@ -72,8 +75,10 @@ class _TokenFile:
                 self._token = checked_token(self._path.read_text(encoding="ascii").strip())
                 self._version = version
         except (OSError, UnicodeDecodeError) as error:
-            # No token has a slash: what has none may be the token itself, in the wrong place.
-            named = f" {str(self._path)!r}" if len(self._path.parts) > 1 else ""
+            # No token has a slash or is short: what is neither may be the token itself, in the
+            # wrong place.
+            is_a_name = len(self._path.parts) > 1 or len(self._path.name) < _SHORTEST_TOKEN
+            named = f" {str(self._path)!r}" if is_a_name else ""
             raise ConfigurationError(
                 f"the token file{named} cannot be read: {type(error).__name__}"
             ) from None
