@@ -180,11 +180,11 @@ def checked_timeout(name: str, seconds: float) -> float:
 def service_config() -> str:
     """Which calls gRPC sends again, and when (gRPC proposal A6, client retries).
 
-    Only UNAVAILABLE is retried, and CANCELLED, by which a gRPC server gives up calls that it has
-    not looked at while very many are waiting; only where `Rpc.is_repeatable`, within the
-    deadline of the call. The waits are about 50, 150 and 450 ms, each give or take a fifth. Fifty failures
-    with few successes between them end retrying until calls succeed again, so that
-    clients do not hold down a server that is trying to get up.
+    Only UNAVAILABLE is retried, and CANCELLED, by which a gRPC server gives up calls that it
+    has not looked at while very many are waiting; only where `Rpc.is_repeatable`, within the
+    deadline of the call. The waits are about 50, 150 and 450 ms, each give or take a fifth.
+    Fifty failures with few successes between them end retrying until calls succeed again, so
+    that clients do not hold down a server that is trying to get up.
     """
     names = [{"service": rpc.service, "method": rpc.name} for rpc in _rpcs.ALL if rpc.is_repeatable]
     return json.dumps(
