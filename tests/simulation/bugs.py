@@ -228,12 +228,12 @@ class Bug:
 BUGS: Final[dict[str, Bug]] = {
     "I2-lease": Bug("memory answers without a lease", lambda: Parts(facts=NeverRunsOut)),
     "I2-sent": Bug(
-        "a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt), found_by=57
+        "a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt), found_by=62
     ),
     "I2-head": Bug(
         "a grant counts before everything up to its head is applied",
         lambda: Parts(lease=IgnoresTheHead),
-        found_by=168,
+        found_by=60,
     ),
     "I3-own": Bug(
         "a change is acknowledged before it is applied", lambda: Parts(ledger=AcknowledgesFirst)
@@ -244,22 +244,22 @@ BUGS: Final[dict[str, Bug]] = {
     "I3-margin": Bug(
         "a grantor takes a holder's clock to be its own",
         lambda: Parts(grantor=WithoutMargin),
-        found_by=500,
+        found_by=153,
     ),
     "I3-stream": Bug(
         "a holder is forgotten when its stream ends",
         lambda: Parts(grantor=ForgetsTheGone),
-        found_by=75,
+        found_by=32,
     ),
     "I3-back": Bug(
         "a holder that comes back owes nothing for those downstream of it",
         lambda: Parts(hub=ForgetsDebts),
-        found_by=767,
+        found_by=432,
     ),
     "I3-leave": Bug(
         "a server leaves the register before the leases that it granted have run out",
         lambda: Parts(replica=LeavesAtOnce),
-        found_by=263,
+        found_by=32,
     ),
     "I4-drift": Bug("W has no margin for drift", lambda: Parts(terms=WithoutDrift), found_by=1953),
     "I4-whole": Bug("strike-off after L/3", lambda: Parts(replica=StrikesOffEarly)),
@@ -271,19 +271,22 @@ BUGS: Final[dict[str, Bug]] = {
     "I4-empty": Bug(
         "a process that was struck off comes back with its memory",
         lambda: Parts(replica=ComesBackWithItsMemory),
-        found_by=43,
+        found_by=187,
     ),
     "I4-counter": Bug(
         "whoever was silent is struck off, though it may have renewed meanwhile",
         lambda: Parts(register=StrikesOffUnseen),
+        found_by=138,
     ),
     "I4-name": Bug(
         "a server registers under the name of its predecessor",
         lambda: Parts(keeps_names=True),
+        found_by=263,
     ),
     "I4-sole": Bug(
         "a server that has the database to itself waits for nobody from before it",
         lambda: Parts(succession=ForgetsPredecessors),
+        found_by=972,
     ),
     "I4-repeat": Bug("a repetition is not fenced", lambda: Parts(fence=RepeatsWithoutFence)),
     "I4-register": Bug(
@@ -293,12 +296,12 @@ BUGS: Final[dict[str, Bug]] = {
     "I4-timeline": Bug(
         "renewals and acknowledgements count on any timeline",
         lambda: Parts(register=IgnoresTheEpoch),
-        found_by=931,
+        found_by=1298,
     ),
     "I4-settle": Bug(
         "acknowledgements shorten W at once after a failover",
         lambda: Parts(register=NeverUnsettled),
-        found_by=833,
+        found_by=1406,
     ),
     "I5-discard": Bug("fills are not held against changes", lambda: Parts(cache=KeepsOldFills)),
     "I5-sdk": Bug(
