@@ -100,7 +100,9 @@ class LocalChecks:
         if entry is None or not required or at_least > revision:
             return None
         scopes = entry.scopes
-        missing = [scope for scope in required if scope not in scopes]
+        missing: list[str] = []
+        if not scopes.issuperset(required):
+            missing = [scope for scope in required if scope not in scopes]
         if missing and not self.memory.registers(entry.keyspace, missing):
             # Whether these scopes exist at all, the server knows.
             return None

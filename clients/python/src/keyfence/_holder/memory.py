@@ -86,7 +86,8 @@ class Memory:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._secret = secrets.token_bytes(32)
+        # Copied for each digest, which costs less than to begin with the secret anew.
+        self._keyed = hashlib.blake2b(digest_size=_DIGEST_SIZE, key=secrets.token_bytes(32))
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._digests_by_key: dict[str, set[bytes]] = {}
         self._scopes_by_keyspace: dict[str, frozenset[str]] = {}
@@ -108,9 +109,9 @@ class Memory:
 
     def digest(self, api_key: str) -> bytes:
         """Under which a key is remembered here."""
-        return hashlib.blake2b(
-            api_key.encode("utf-8", "replace"), digest_size=_DIGEST_SIZE, key=self._secret
-        ).digest()
+        keyed = self._keyed.copy()
+        keyed.update(api_key.encode("utf-8", "replace"))
+        return keyed.digest()
 
     def find(self, digest: bytes) -> Entry | None:
         """What is known of the key."""
