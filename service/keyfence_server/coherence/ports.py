@@ -191,11 +191,3 @@ class Feed(Protocol):
     async def acknowledge(self, process_id: str, revision: int, epoch: str) -> None:
         """Tells the other processes, without waiting for any of them."""
         ...
-
-
-class ChangeLog(Protocol):
-    """The part of a store's snapshot that catching up needs."""
-
-    async def list_changes(self, *, after: int, limit: int) -> Sequence[tuple[int, Change]]:
-        """As in `application.ports.Snapshot`."""
-        ...
