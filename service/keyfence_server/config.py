@@ -234,7 +234,7 @@ class Settings(BaseSettings):
 
     max_concurrent_calls: int = Field(default=1_000, ge=1, le=1_000_000)
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
-    max_streams_per_connection: int = Field(default=250, ge=1, le=100_000)
+    max_streams_per_connection: int = Field(default=100, ge=1, le=100_000)
     max_message_bytes: int = Field(default=4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
     max_metadata_bytes: int = Field(default=8 * 1024, ge=4 * 1024, le=64 * 1024)
     max_connection_idle_seconds: Seconds = 900

@@ -7,6 +7,7 @@ nothing but these.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from keyfence_server.rpc.addresses import TcpAddress, parse_address
 from keyfence_server.rpc.server import Limits, RpcServer
 from support.raw_http2 import (
     ACK,
+    CANCEL,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -28,6 +30,8 @@ from support.raw_http2 import (
     GOAWAY,
     HEADERS,
     PING,
+    REFUSED_STREAM,
+    RST_STREAM,
     SETTINGS,
     Frame,
     RawConnection,
@@ -56,9 +60,12 @@ async def _echo(request: bytes, _context: object) -> bytes:
 
 
 @asynccontextmanager
-async def listening(**limits: Any) -> AsyncIterator[int]:
+async def listening(
+    answer: Any = _echo,
+    **limits: Any,
+) -> AsyncIterator[int]:
     """A server with these limits, and its port."""
-    server = RpcServer({ECHO: grpc.unary_unary_rpc_method_handler(_echo)}, Limits(**limits))
+    server = RpcServer({ECHO: grpc.unary_unary_rpc_method_handler(answer)}, Limits(**limits))
     taken = server.listen(parse_address("127.0.0.1:0"), None)
     assert isinstance(taken, TcpAddress)
     await server.start()
@@ -76,6 +83,13 @@ async def connected(port: int) -> AsyncIterator[RawConnection]:
         yield connection
     finally:
         await connection.close()
+
+
+async def next_about(stream: int, connection: RawConnection) -> Frame:
+    """The next frame about a call, the ones about others left out."""
+    while (received := await connection.receive()) is None or received.stream != stream:
+        assert received is not None
+    return received
 
 
 async def read_to_the_end(connection: RawConnection) -> list[Frame]:
@@ -197,6 +211,40 @@ async def test_the_limit_of_metadata_is_one_line(limit: int) -> None:
         below = [await is_answered(1 + 2 * n, limit - 1_024) for n in range(40)]
         above = [await is_answered(1 + 2 * n, limit + 10) for n in range(40, 43)]
     assert (below, above) == ([True] * 40, [False] * 3)
+
+
+async def test_calls_that_were_reset_count_until_they_are_tidied_up() -> None:
+    """Rapid reset, CVE-2023-44487: for the client they have ended, and they cost the server."""
+    begun, over = asyncio.Semaphore(0), asyncio.Event()
+
+    async def not_tidied_up(request: bytes, _context: object) -> bytes:
+        begun.release()
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()
+        return request
+
+    async def call(stream: int) -> Frame:
+        await connection.call(stream, CALL)
+        return await next_about(stream, connection)
+
+    async with (
+        listening(not_tidied_up, streams_per_connection=20) as port,
+        connected(port) as connection,
+    ):
+        await confirm_settings(connection)
+        try:
+            # As many again as may be open may be waiting to be tidied up, and one more.
+            for stream in range(1, 2 * 41, 2):
+                await connection.call(stream, CALL)
+                await asyncio.wait_for(begun.acquire(), 5)
+                await connection.send(frame(RST_STREAM, 0, stream, CANCEL))
+            refused = await call(83)
+        finally:
+            over.set()
+        assert (refused.kind, refused.payload) == (RST_STREAM, REFUSED_STREAM)
+        answers = [await call(stream) for stream in range(85, 185, 2)]
+    assert answers[-1].kind == HEADERS
 
 
 async def test_the_limits_are_told_to_clients() -> None:

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from keyfence_server.provisioning import CannotStart
 from support.raw_http2 import (
+    CANCEL,
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
@@ -31,6 +32,7 @@ from support.raw_http2 import (
     RawConnection,
     frame,
     grpc_headers,
+    header_frames,
 )
 from support.serving import METHODS, Client, Refusal, Served, path_of, until
 
@@ -193,18 +195,48 @@ class TestLimits:
         await served.client.call("WhoAmI")
         held.release()
 
-    async def test_calls_without_a_message_are_bounded(self, serve: Any) -> None:
+    async def test_calls_without_a_message_give_way(self, serve: Any) -> None:
+        """Otherwise some connections of such calls would be all that a server takes."""
         served = await serve(max_concurrent_calls=2)
         connection = await RawConnection.open(served.port)
-        for stream in range(1, 40, 2):
+        open_calls = served.server._server._acceptor._open_calls
+        for stream in range(1, 1 + 2 * 8, 2):
             await connection.send(frame(HEADERS, END_HEADERS, stream, grpc_headers(WHO_AM_I)))
-        # The first eight wait for their message, the next one is refused.
+        await until(lambda: len(open_calls) == 8)
+        await served.client.call("WhoAmI")
+        # The one that had been waited for the longest.
         answer = await connection.receive_until(HEADERS)
         assert answer is not None
-        assert b"grpc-status\x018" in answer.payload
+        assert (answer.stream, b"grpc-status\x018" in answer.payload) == (1, True)
+        assert b"had not sent its message" in answer.payload
+        # There is a place now, so none of the others has to go.
+        await served.client.call("WhoAmI")
+        await until(lambda: len(open_calls) == 7)
+        await connection.close()
+        await until(lambda: not open_calls)
+
+    async def test_a_call_that_ends_without_a_message_is_told_so(self, served: Served) -> None:
+        connection = await RawConnection.open(served.port)
+        headers = grpc_headers(WHO_AM_I)
+        await connection.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, headers))
+        answer = await connection.receive_until(HEADERS)
+        assert answer is not None
+        assert b"grpc-status\x013" in answer.payload
         await connection.close()
         await until(lambda: not served.server._server._acceptor._open_calls)
-        await served.client.call("WhoAmI")
+
+    async def test_calls_with_megabytes_of_metadata_are_not_kept(self, served: Served) -> None:
+        """gRPC takes them until a client has confirmed the settings, and some of them anyway."""
+        connection = await RawConnection.open(served.port)
+        for stream in range(1, 1 + 2 * 16, 2):
+            await connection.send(frame(HEADERS, END_HEADERS, stream, grpc_headers(WHO_AM_I)))
+        await until(lambda: len(served.server._server._acceptor._waiting) == 16)
+        bomb = grpc_headers(WHO_AM_I, (b"x-big", bytes(100_000)))
+        await connection.send(header_frames(33, 0, bomb))
+        answer = await connection.receive_until(HEADERS)
+        assert answer is not None
+        assert (answer.stream, b"grpc-status\x018" in answer.payload) == (33, True)
+        await connection.close()
 
     async def test_a_message_can_be_too_large(self, serve: Any) -> None:
         served = await serve(max_message_bytes=64 * 1024)
@@ -294,7 +326,7 @@ class TestLimits:
             for stream in range(1, 4_000, 2):
                 await connection.send(
                     frame(HEADERS, END_HEADERS | END_STREAM, stream, headers)
-                    + frame(RST_STREAM, 0, stream, (8).to_bytes(4, "big"))
+                    + frame(RST_STREAM, 0, stream, CANCEL)
                 )
         except ConnectionError:
             pass  # Being cut off is an answer, too.

@@ -16,6 +16,8 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7
 CONTINUATION: Final = 0x9
 END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
 ENHANCE_YOUR_CALM: Final = 0xB
+REFUSED_STREAM: Final = (0x7).to_bytes(4, "big")
+CANCEL: Final = (0x8).to_bytes(4, "big")
 _MAX_FRAME: Final = 16_384
 
 

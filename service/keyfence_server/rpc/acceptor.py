@@ -9,6 +9,10 @@ and hands over what is none of them apart from the rest, to be refused unread. A
 call's RPC is known before it arrives, taking it is also cheaper: one task takes the
 calls of one RPC, where the loop makes a task to wait for each call.
 
+A call that says what it wants and never sends its message would have its place for as
+long as its client likes: some connections of such calls would be all that a server takes.
+Here those give way to calls that come later.
+
 This rests on names in gRPC that are not public. `tests/rpc/test_server.py` has the
 request that shows the fault; when gRPC has mended it, `grpc.aio.server` can come
 back in the place of this.
@@ -19,7 +23,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Self
 
 import grpc
 
@@ -29,12 +34,38 @@ _core: Final[Any] = importlib.import_module("grpc._cython.cygrpc")
 _AioServer: Final[Any] = _core.AioServer
 _refuse_for_concurrency: Final[Any] = _core._handle_rpc  # noqa: SLF001
 _follow_to_the_end: Final[Any] = _core._schedule_rpc_coro  # noqa: SLF001
+_message_of: Final[Any] = _core._receive_message  # noqa: SLF001
+_finish: Final[Any] = _core._finish_handler_with_unary_response  # noqa: SLF001
+_context_of: Final[Any] = _core._ServicerContext  # noqa: SLF001
 _ANSWER_BY_FORM: Final[Mapping[tuple[bool, bool], Callable[..., Any]]] = {
-    (False, False): _core._handle_unary_unary_rpc,  # noqa: SLF001
     (False, True): _core._handle_unary_stream_rpc,  # noqa: SLF001
     (True, False): _core._handle_stream_unary_rpc,  # noqa: SLF001
     (True, True): _core._handle_stream_stream_rpc,  # noqa: SLF001
 }
+
+# A message comes with its call, so hardly any call is waited for, unless somebody means it.
+# From so many on their metadata is looked at: until a client has confirmed the server's
+# settings, gRPC takes megabytes of it.
+_FEW_WAITING: Final = 16
+
+# Until a call that ended without a message is told so. Nearly all such calls were given up
+# by their clients, and there is news of that by then.
+_GIVEN_UP_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """What calls are told that are not taken.
+
+    Attributes:
+        no_message: they ended without their message.
+        gave_way: they had not sent their message when others needed the place.
+        large_metadata: with more metadata than is allowed.
+    """
+
+    no_message: grpc.Status
+    gave_way: grpc.Status
+    large_metadata: grpc.Status
 
 
 class Acceptor(_AioServer):  # type: ignore[misc]
@@ -43,12 +74,15 @@ class Acceptor(_AioServer):  # type: ignore[misc]
     Args:
         handlers: by the RPCs' full names, "/package.Service/Method".
         unknown: what answers every other RPC: a stream-stream handler.
+        refusals: what other calls are told that are not taken.
         max_open_calls: calls open at the same time, those included that have not sent
-            their message yet. Beyond it, calls are refused.
+            their message yet. Beyond it, the one of these that has been waited for the
+            longest gives way, and without any, calls are refused.
+        max_metadata_bytes: names and values of a call's metadata together.
         options: the core's channel arguments.
     """
 
-    def __new__(cls, *_args: object) -> Self:
+    def __new__(cls, *_args: object, **_named: object) -> Self:
         """Makes the core's part, which takes its arguments later, in `__init__`."""
         made: Self = _AioServer.__new__(cls)
         return made
@@ -57,15 +91,22 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         self,
         handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]],
         unknown: grpc.RpcMethodHandler[Any, Any],
+        refusals: Refusals,
+        *,
         max_open_calls: int,
+        max_metadata_bytes: int,
         options: Sequence[tuple[str, int]],
     ) -> None:
         self._event_loop: Final = asyncio.get_running_loop()
         super().__init__(self._event_loop, None, (), (), tuple(options), None)
         self._handlers: Final = {name.encode(): handler for name, handler in handlers.items()}
         self._unknown: Final = unknown
+        self._refusals: Final = refusals
         self._max_open_calls: Final = max_open_calls
+        self._max_metadata_bytes: Final = max_metadata_bytes
         self._open_calls: Final[set[asyncio.Task[None]]] = set()
+        # Those whose message has not come, the oldest first; the values say nothing.
+        self._waiting: Final[dict[asyncio.Task[Any] | None, None]] = {}
         self.add_registered_method_handlers(dict(handlers))
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
@@ -89,10 +130,11 @@ class Acceptor(_AioServer):  # type: ignore[misc]
     ) -> None:
         loop = self._event_loop
         open_calls = self._open_calls
-        answer = _ANSWER_BY_FORM[bool(handler.request_streaming), bool(handler.response_streaming)]
+        form = bool(handler.request_streaming), bool(handler.response_streaming)
+        answer: Callable[..., Any] = _ANSWER_BY_FORM.get(form, self._answer)
         while True:
             call = await next_call()
-            if len(open_calls) < self._max_open_calls:
+            if len(open_calls) < self._max_open_calls or self._make_room():
                 answering = answer(handler, call, loop)
             else:
                 answering = _refuse_for_concurrency(name, _Finds(handler), (), call, loop, True)
@@ -100,6 +142,41 @@ class Acceptor(_AioServer):  # type: ignore[misc]
             # The loop keeps only a weak reference to a task.
             open_calls.add(task)
             task.add_done_callback(open_calls.discard)
+
+    async def _answer(
+        self, handler: grpc.RpcMethodHandler[Any, Any], call: Any, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Answers a unary call, as the core does, and gives it up when its message is missing."""
+        waiting, task = self._waiting, asyncio.current_task()
+        context = _context_of(call, None, None, loop)
+        if len(waiting) >= _FEW_WAITING and _bytes_of(context) > self._max_metadata_bytes:
+            await _refuse(context, self._refusals.large_metadata)
+        waiting[task] = None
+        try:
+            message = await _message_of(call, loop)
+            if message is None:
+                await asyncio.sleep(_GIVEN_UP_SECONDS)
+        except asyncio.CancelledError:
+            if task in waiting:
+                raise
+            await _refuse(context, self._refusals.gave_way)
+        finally:
+            waiting.pop(task, None)
+        if message is None:
+            await _refuse(context, self._refusals.no_message)
+        decode: Callable[[bytes], Any] | None = handler.request_deserializer
+        request = message if decode is None else decode(message)
+        unary, encode = handler.unary_unary, handler.response_serializer
+        await _finish(call, unary, request, context, encode, loop)
+
+    def _make_room(self) -> bool:
+        """Gives up the call whose message has been waited for the longest."""
+        longest = next(iter(self._waiting), None)
+        if longest is None:
+            return False
+        del self._waiting[longest]
+        longest.cancel()
+        return True
 
 
 class _Finds:
@@ -110,3 +187,16 @@ class _Finds:
 
     def resolve_handler(self, _details: object) -> grpc.RpcMethodHandler[Any, Any]:
         return self._handler
+
+
+def _bytes_of(context: Any) -> int:
+    return sum(len(name) + len(value) for name, value in context.invocation_metadata())
+
+
+async def _refuse(context: Any, status: grpc.Status) -> NoReturn:
+    try:
+        await context.abort_with_status(status)
+    except _core.ExecuteBatchError:
+        # The client has gone meanwhile, and need not be told.
+        raise asyncio.CancelledError from None
+    raise AssertionError("refusing a call ends it")

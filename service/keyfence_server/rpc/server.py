@@ -15,16 +15,27 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
-from keyfence_server.rpc.acceptor import Acceptor
+from keyfence_server.rpc.acceptor import Acceptor, Refusals
 from keyfence_server.rpc.addresses import ListenAddress, TcpAddress, UnixAddress
 from keyfence_server.rpc.certificates import ServerCertificate
-from keyfence_server.rpc.status import METHOD_UNKNOWN
+from keyfence_server.rpc.status import METHOD_UNKNOWN, UNDECODABLE, limit_reached
 
 Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
 
 # Beyond the calls that the gate lets in, some may be open that have not sent their
 # message yet. They are bounded too, in gRPC itself.
 _OPEN_CALLS_PER_CALL: Final = 4
+
+_REFUSALS: Final = Refusals(
+    no_message=UNDECODABLE.to_status(),
+    gave_way=limit_reached(
+        "open_calls",
+        "too many calls are open, and this one had not sent its message; try again",
+    ).to_status(),
+    large_metadata=limit_reached(
+        "metadata_bytes", "the call has more metadata than the server takes; send less of it"
+    ).to_status(),
+)
 
 
 class CannotListen(Exception):
@@ -58,7 +69,7 @@ class Limits:
 
     concurrent_calls: int = 1_000
     connections: int = 10_000
-    streams_per_connection: int = 250
+    streams_per_connection: int = 100
     message_bytes: int = 4 * 1024 * 1024
     metadata_bytes: int = 8 * 1024
     connection_idle_seconds: float = 900
@@ -87,10 +98,12 @@ class Limits:
             ("grpc.so_reuseport", int(self.shares_port)),
             ("grpc.max_allowed_incoming_connections", self.connections),
             ("grpc.max_concurrent_streams", self.streams_per_connection),
-            # On, it counts streams that have ended but are not tidied up yet, and refuses
-            # calls of clients that keep to the limit. The limit holds without it, and a
-            # flood of resets costs no more (`TestLimits` in tests/rpc/test_server.py).
-            ("grpc.http.overload_protection", 0),
+            # A call that its client has reset still costs work until it is tidied up. So those
+            # count, too, and who resets calls as fast as it can is refused more of them where
+            # that is cheap. Without room for as many again, clients that keep to the limit
+            # would be refused calls while the ones before are tidied up.
+            ("grpc.http.overload_protection", 1),
+            ("grpc.http2.max_deallocating_streams", self.streams_per_connection),
             ("grpc.max_receive_message_length", self.message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", self.metadata_bytes),
@@ -127,8 +140,10 @@ class RpcServer:
         self._acceptor = Acceptor(
             handlers,
             grpc.stream_stream_rpc_method_handler(_refuse_unknown),
-            limits.open_calls,
-            limits.channel_arguments(),
+            _REFUSALS,
+            max_open_calls=limits.open_calls,
+            max_metadata_bytes=limits.metadata_bytes,
+            options=limits.channel_arguments(),
         )
 
     def listen(

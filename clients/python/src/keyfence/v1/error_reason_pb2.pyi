@@ -123,8 +123,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
               "metadata": {"key_type": "publishable", "keys": "3"}}
     """
     ERROR_REASON_LIMIT_REACHED: _ErrorReason.ValueType  # 16
-    """RESOURCE_EXHAUSTED. A limit of the server was reached: calls under way, streams,
-    holders. Try again later, or elsewhere.
+    """RESOURCE_EXHAUSTED. A limit of the server was reached: calls under way, calls open,
+    streams, holders, metadata. Try again later, or elsewhere.
 
     Example: {"reason": "LIMIT_REACHED", "domain": "keyfence", "metadata": {"limit": "concurrent_calls"}}
     """
@@ -331,8 +331,8 @@ Example: {"reason": "STILL_IN_USE", "domain": "keyfence",
           "metadata": {"key_type": "publishable", "keys": "3"}}
 """
 ERROR_REASON_LIMIT_REACHED: ErrorReason.ValueType  # 16
-"""RESOURCE_EXHAUSTED. A limit of the server was reached: calls under way, streams,
-holders. Try again later, or elsewhere.
+"""RESOURCE_EXHAUSTED. A limit of the server was reached: calls under way, calls open,
+streams, holders, metadata. Try again later, or elsewhere.
 
 Example: {"reason": "LIMIT_REACHED", "domain": "keyfence", "metadata": {"limit": "concurrent_calls"}}
 """
