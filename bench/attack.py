@@ -1,9 +1,12 @@
-"""What an attack costs a good client: its checks beside its own when nobody attacks.
+"""What an attack costs a good client: its checks beside its own when somebody else is attacked.
 
-    python -m bench.attack NAME PORT
+    python -m bench.attack NAME PORT [PER_SECOND]
 
 attacks the port until it is ended, for a minute at the most: one connection after another,
 with no credential.
+
+The attacker shares the machine's processors with the server, which an attacker would not. So
+there is a third: the same attack on a socket that reads and forgets.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 from typing import Final
@@ -25,40 +30,93 @@ import uvloop
 
 from bench.processes import ROOT, ServerProcess, environment, running, until_answering
 from keyfence import AsyncClient, KeyfenceError
-from support.attacks import ATTACKS
-from support.raw_http2 import ACK, SETTINGS, RawConnection, frame
+from support.attacks import ATTACKS, Attack, attacked, paced_reset
 
 _LONGEST_SECONDS: Final = 60.0
 _HEAD_START_SECONDS: Final = 0.5
+_PACES: Final = (1_000, 5_000, 20_000)
 
 
 def measure(*, rounds: int, checks: int) -> None:
-    """Prints, for each attack, the p99 of checks in turn with and without it."""
+    """Prints, for each attack, the p99 of checks in turn without it, beside it and under it."""
     print(
         f"\nA good client's checks, one after another, while somebody attacks; medians of {rounds} "
-        f"rounds of {checks}, each beside one without"
+        f"rounds of {checks}, in turn\n"
+        "alone: nobody attacks; elsewhere: the same attack, on a socket that reads and forgets"
     )
-    print(f"{'':24}{'p99, ms':>10}{'attacked':>10}{'ratio':>8}{'not answered':>14}")
-    for attack in ATTACKS:
-        with _server() as (server, port):
-            uvloop.run(_beside(attack.__name__, server, port, rounds, checks))
+    print(
+        f"{'':24}{'p99, ms: alone':>16}{'elsewhere':>11}{'attacked':>10}"
+        f"{'attacked/elsewhere':>20}{'server, cores':>15}{'not answered':>14}"
+    )
+    with _sink() as sink:
+        for attack in ATTACKS:
+            _row(_Attacker(attack.__name__), sink, rounds, checks)
+        for pace in _PACES:
+            _row(_Attacker(paced_reset.__name__, pace), sink, rounds, checks)
 
 
-async def _beside(name: str, server: ServerProcess, port: int, rounds: int, checks: int) -> None:
-    quiet, attacked, unanswered = [], [], 0
+@dataclass(frozen=True, slots=True)
+class _Attacker:
+    """An attack in a process of its own.
+
+    Attributes:
+        per_second: how often, where the attack has a pace.
+    """
+
+    name: str
+    per_second: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The attack in words."""
+        words = self.name.replace("_", " ")
+        return words if self.per_second is None else f"{words}, {self.per_second:,}/s"
+
+    @contextmanager
+    def attacking(self, port: int) -> Iterator[None]:
+        """While it goes on."""
+        pace = [] if self.per_second is None else [str(self.per_second)]
+        command = [sys.executable, "-m", "bench.attack", self.name, str(port), *pace]
+        child = subprocess.Popen(command, cwd=ROOT)
+        try:
+            yield
+        finally:
+            child.kill()
+            child.wait()
+
+
+def _row(attacker: _Attacker, sink: int, rounds: int, checks: int) -> None:
+    with _server() as (server, port):
+        uvloop.run(_beside(attacker, server, port, sink, rounds, checks))
+
+
+async def _beside(
+    attacker: _Attacker, server: ServerProcess, port: int, sink: int, rounds: int, checks: int
+) -> None:
+    alone: list[float] = []
+    elsewhere: list[float] = []
+    under_it: list[float] = []
+    cores: list[float] = []
+    unanswered = 0
     async with AsyncClient(server.target, token=server.token) as client:
         made = await client.create_key(keyspace="demo", account_id="bench", scopes=["vps:read"])
         for _ in range(rounds):
-            quiet.append((await _p99_ms(client, made.api_key, checks))[0])
-            with _attacker(name, port):
-                await asyncio.sleep(_HEAD_START_SECONDS)
-                p99, failed = await _p99_ms(client, made.api_key, checks)
-            attacked.append(p99)
-            unanswered += failed
-    ratio = statistics.median(b / a for a, b in zip(quiet, attacked, strict=True))
+            alone.append((await _p99_ms(client, made.api_key, checks))[0])
+            for where, p99s in ((sink, elsewhere), (port, under_it)):
+                with attacker.attacking(where):
+                    await asyncio.sleep(_HEAD_START_SECONDS)
+                    began, used = time.perf_counter(), server.cpu_seconds()
+                    p99, failed = await _p99_ms(client, made.api_key, checks)
+                    used = (server.cpu_seconds() - used) / (time.perf_counter() - began)
+                p99s.append(p99)
+                unanswered += failed
+            cores.append(used)
+    ratio = statistics.median(b / a for a, b in zip(elsewhere, under_it, strict=True))
     print(
-        f"{name.replace('_', ' '):24}{statistics.median(quiet):10.2f}"
-        f"{statistics.median(attacked):10.2f}{ratio:8.2f}{unanswered:14}"
+        f"{attacker.title:24}{statistics.median(alone):16.2f}{statistics.median(elsewhere):11.2f}"
+        f"{statistics.median(under_it):10.2f}{ratio:20.2f}{statistics.median(cores):15.2f}"
+        f"{unanswered:14}",
+        flush=True,
     )
 
 
@@ -75,10 +133,13 @@ async def _p99_ms(client: AsyncClient, api_key: str, checks: int) -> tuple[float
 
 
 @contextmanager
-def _attacker(name: str, port: int) -> Iterator[None]:
-    child = subprocess.Popen([sys.executable, "-m", "bench.attack", name, str(port)], cwd=ROOT)
+def _sink() -> Iterator[int]:
+    """The port of a process that says its settings, and forgets whatever it is sent."""
+    command = [sys.executable, "-m", "bench.sink"]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
-        yield
+        assert child.stdout is not None
+        yield int(child.stdout.readline())
     finally:
         child.kill()
         child.wait()
@@ -105,19 +166,18 @@ def _server() -> Iterator[tuple[ServerProcess, int]]:
             yield ServerProcess("server", target, token, process), port
 
 
-async def _attack(name: str, port: int) -> None:
-    attack = next(one for one in ATTACKS if one.__name__ == name)
+async def _attack(name: str, port: int, per_second: int) -> None:
+    attack: Attack
+    if per_second == 0:
+        attack = next(one for one in ATTACKS if one.__name__ == name)
+    else:
+        attack = partial(paced_reset, per_second=per_second)
     until = time.monotonic() + _LONGEST_SECONDS
     while time.monotonic() < until:
-        # Being cut off is an answer, and so is not being read any more.
         with contextlib.suppress(OSError, TimeoutError):
-            connection = await RawConnection.open(port)
-            await connection.receive_until(SETTINGS)
-            await connection.send(frame(SETTINGS, ACK, 0))
-            async with asyncio.timeout(1):
-                await attack(connection)
-            connection.abort()
+            async with attacked(port, attack):
+                pass
 
 
 if __name__ == "__main__":
-    asyncio.run(_attack(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(_attack(sys.argv[1], int(sys.argv[2]), *map(int, sys.argv[3:4] or (0,))))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from support.raw_http2 import (
+    ACK,
+    CANCEL,
     CONTINUATION,
     END_HEADERS,
     END_STREAM,
@@ -27,13 +33,24 @@ Attack = Callable[[RawConnection], Awaitable[None]]
 
 async def rapid_reset(connection: RawConnection) -> None:
     for first in range(1, 40_000, 200):
-        await connection.send(
-            b"".join(
-                frame(HEADERS, END_HEADERS | END_STREAM, stream, CALL)
-                + frame(RST_STREAM, 0, stream, (8).to_bytes(4, "big"))
-                for stream in range(first, first + 200, 2)
-            )
-        )
+        await connection.send(_reset_calls(first, 100))
+
+
+async def paced_reset(connection: RawConnection, *, per_second: int) -> None:
+    """So many calls a second, ten at a time."""
+    began, sent = time.monotonic(), 0
+    while True:
+        await connection.send(_reset_calls(1 + 2 * sent, 10))
+        sent += 10
+        await asyncio.sleep(max(0, began + sent / per_second - time.monotonic()))
+
+
+def _reset_calls(first: int, count: int) -> bytes:
+    return b"".join(
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, CALL)
+        + frame(RST_STREAM, 0, stream, CANCEL)
+        for stream in range(first, first + 2 * count, 2)
+    )
 
 
 async def ping_flood(connection: RawConnection) -> None:
@@ -59,6 +76,11 @@ async def metadata_bombs(connection: RawConnection) -> None:
         await connection.send(header_frames(stream, 0, bomb))
 
 
+async def unconfirmed_bombs(connection: RawConnection) -> None:
+    """As above, from a client that does not confirm the settings, and so is not held to them."""
+    await metadata_bombs(connection)
+
+
 async def calls_without_end(connection: RawConnection) -> None:
     for stream in range(1, 20_000, 2):
         await connection.send(frame(HEADERS, END_HEADERS, stream, CALL))
@@ -75,6 +97,24 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     settings_flood,
     headers_without_end,
     metadata_bombs,
+    unconfirmed_bombs,
     calls_without_end,
     giant_messages,
 )
+
+
+@asynccontextmanager
+async def attacked(port: int, attack: Attack) -> AsyncIterator[None]:
+    """After a second of an attack, or less if it was cut off, its connection still being open."""
+    connection = await RawConnection.open(port)
+    try:
+        await connection.receive_until(SETTINGS)
+        if attack is not unconfirmed_bombs:
+            await connection.send(frame(SETTINGS, ACK, 0))
+        # Being cut off is an answer, and so is not being read any more.
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(1):
+                await attack(connection)
+        yield
+    finally:
+        connection.abort()
