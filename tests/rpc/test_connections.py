@@ -243,8 +243,10 @@ async def test_calls_that_were_reset_count_until_they_are_tidied_up() -> None:
         finally:
             over.set()
         assert (refused.kind, refused.payload) == (RST_STREAM, REFUSED_STREAM)
-        answers = [await call(stream) for stream in range(85, 185, 2)]
-    assert answers[-1].kind == HEADERS
+        stream = 85
+        async with asyncio.timeout(5):
+            while (await call(stream)).kind == RST_STREAM:
+                stream += 2
 
 
 async def test_the_limits_are_told_to_clients() -> None:

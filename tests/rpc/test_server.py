@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from keyfence_server.provisioning import CannotStart
 from support.raw_http2 import (
     CANCEL,
+    DATA,
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
@@ -37,6 +38,8 @@ from support.raw_http2 import (
 from support.serving import METHODS, Client, Refusal, Served, path_of, until
 
 WHO_AM_I = path_of(METHODS["WhoAmI"]).encode()
+HEALTH_CHECK = b"/grpc.health.v1.Health/Check"
+HEALTH_WATCH = b"/grpc.health.v1.Health/Watch"
 
 
 async def health_of(served: Served, service: str = "") -> int:
@@ -195,25 +198,53 @@ class TestLimits:
         await served.client.call("WhoAmI")
         held.release()
 
-    async def test_calls_without_a_message_give_way(self, serve: Any) -> None:
+    @pytest.mark.parametrize("path", [WHO_AM_I, HEALTH_CHECK, HEALTH_WATCH])
+    async def test_calls_without_a_message_give_way(self, serve: Any, path: bytes) -> None:
         """Otherwise some connections of such calls would be all that a server takes."""
         served = await serve(max_concurrent_calls=2)
         connection = await RawConnection.open(served.port)
         open_calls = served.server._server._acceptor._open_calls
         for stream in range(1, 1 + 2 * 8, 2):
-            await connection.send(frame(HEADERS, END_HEADERS, stream, grpc_headers(WHO_AM_I)))
+            await connection.send(frame(HEADERS, END_HEADERS, stream, grpc_headers(path)))
         await until(lambda: len(open_calls) == 8)
         await served.client.call("WhoAmI")
-        # The one that had been waited for the longest.
+        # The one that came first.
         answer = await connection.receive_until(HEADERS)
         assert answer is not None
         assert (answer.stream, b"grpc-status\x018" in answer.payload) == (1, True)
-        assert b"had not sent its message" in answer.payload
+        assert b"still had to send its message" in answer.payload
         # There is a place now, so none of the others has to go.
+        await until(lambda: len(open_calls) == 7)
         await served.client.call("WhoAmI")
         await until(lambda: len(open_calls) == 7)
         await connection.close()
         await until(lambda: not open_calls)
+
+    async def test_a_message_may_come_while_its_call_gives_way(self, serve: Any) -> None:
+        served = await serve(max_concurrent_calls=2)
+        connection = await RawConnection.open(served.port)
+        headers, message = grpc_headers(HEALTH_CHECK), bytes(5)
+        for stream in range(1, 1 + 2 * 8, 2):
+            await connection.send(frame(HEADERS, END_HEADERS, stream, headers))
+        await until(lambda: len(served.server._server._acceptor._open_calls) == 8)
+        # Each that comes makes an older one go, whose message comes with it.
+        streams = range(17, 17 + 2 * 50, 2)
+        for stream in streams:
+            await connection.send(
+                frame(HEADERS, END_HEADERS, stream, headers)
+                + frame(DATA, END_STREAM, stream - 16, message)
+            )
+        for stream in range(streams.stop - 16, streams.stop, 2):
+            await connection.send(frame(DATA, END_STREAM, stream, message))
+        ended: list[int] = []
+        while len(ended) < 58:
+            answer = await connection.receive()
+            assert answer is not None
+            if answer.kind == HEADERS and answer.flags & END_STREAM:
+                ended.append(answer.stream)
+        assert sorted(ended) == list(range(1, streams.stop, 2))
+        await until(lambda: not served.server._server._acceptor._open_calls)
+        await connection.close()
 
     async def test_a_call_that_ends_without_a_message_is_told_so(self, served: Served) -> None:
         connection = await RawConnection.open(served.port)
@@ -225,14 +256,22 @@ class TestLimits:
         await connection.close()
         await until(lambda: not served.server._server._acceptor._open_calls)
 
-    async def test_calls_with_megabytes_of_metadata_are_not_kept(self, served: Served) -> None:
-        """gRPC takes them until a client has confirmed the settings, and some of them anyway."""
+    @pytest.mark.parametrize(
+        "much",
+        [
+            grpc_headers(WHO_AM_I, (b"x-big", b"x" * 100_000)),
+            # "a" and an empty value into the table of both, and then from there, a byte each.
+            grpc_headers(WHO_AM_I) + b"\x40\x01a\x00" + 8_000 * b"\xbe",
+        ],
+        ids=["large", "many"],
+    )
+    async def test_calls_with_much_metadata_are_not_kept(self, served: Served, much: bytes) -> None:
+        """gRPC takes most of them until a client has confirmed the settings."""
         connection = await RawConnection.open(served.port)
         for stream in range(1, 1 + 2 * 16, 2):
             await connection.send(frame(HEADERS, END_HEADERS, stream, grpc_headers(WHO_AM_I)))
         await until(lambda: len(served.server._server._acceptor._waiting) == 16)
-        bomb = grpc_headers(WHO_AM_I, (b"x-big", bytes(100_000)))
-        await connection.send(header_frames(33, 0, bomb))
+        await connection.send(header_frames(33, 0, much))
         answer = await connection.receive_until(HEADERS)
         assert answer is not None
         assert (answer.stream, b"grpc-status\x018" in answer.payload) == (33, True)

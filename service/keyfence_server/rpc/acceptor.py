@@ -11,7 +11,8 @@ calls of one RPC, where the loop makes a task to wait for each call.
 
 A call that says what it wants and never sends its message would have its place for as
 long as its client likes: some connections of such calls would be all that a server takes.
-Here those give way to calls that come later.
+Here those give way to calls that come later. What is not seen to here is a client that
+takes no answers: its calls keep their places until its connection ends.
 
 This rests on names in gRPC that are not public. `tests/rpc/test_server.py` has the
 request that shows the fault; when gRPC has mended it, `grpc.aio.server` can come
@@ -35,10 +36,10 @@ _AioServer: Final[Any] = _core.AioServer
 _refuse_for_concurrency: Final[Any] = _core._handle_rpc  # noqa: SLF001
 _follow_to_the_end: Final[Any] = _core._schedule_rpc_coro  # noqa: SLF001
 _message_of: Final[Any] = _core._receive_message  # noqa: SLF001
-_finish: Final[Any] = _core._finish_handler_with_unary_response  # noqa: SLF001
+_finish_unary: Final[Any] = _core._finish_handler_with_unary_response  # noqa: SLF001
+_finish_stream: Final[Any] = _core._finish_handler_with_stream_responses  # noqa: SLF001
 _context_of: Final[Any] = _core._ServicerContext  # noqa: SLF001
 _ANSWER_BY_FORM: Final[Mapping[tuple[bool, bool], Callable[..., Any]]] = {
-    (False, True): _core._handle_unary_stream_rpc,  # noqa: SLF001
     (True, False): _core._handle_stream_unary_rpc,  # noqa: SLF001
     (True, True): _core._handle_stream_stream_rpc,  # noqa: SLF001
 }
@@ -47,6 +48,12 @@ _ANSWER_BY_FORM: Final[Mapping[tuple[bool, bool], Callable[..., Any]]] = {
 # From so many on their metadata is looked at: until a client has confirmed the server's
 # settings, gRPC takes megabytes of it.
 _FEW_WAITING: Final = 16
+
+# What HTTP/2 counts for each field besides its name and value (RFC 9113, 6.5.2).
+_BYTES_PER_FIELD: Final = 32
+
+# After the core has ended all calls, their tasks have a few steps to go.
+_LAST_STEPS_SECONDS: Final = 1.0
 
 # Until a call that ended without a message is told so. Nearly all such calls were given up
 # by their clients, and there is news of that by then.
@@ -76,9 +83,9 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         unknown: what answers every other RPC: a stream-stream handler.
         refusals: what other calls are told that are not taken.
         max_open_calls: calls open at the same time, those included that have not sent
-            their message yet. Beyond it, the one of these that has been waited for the
-            longest gives way, and without any, calls are refused.
-        max_metadata_bytes: names and values of a call's metadata together.
+            their message yet. Beyond it, for each that comes the one of these that came
+            first is told to give way, and without any, calls are refused.
+        max_metadata_bytes: a call's metadata, as HTTP/2 counts them.
         options: the core's channel arguments.
     """
 
@@ -105,8 +112,10 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         self._max_open_calls: Final = max_open_calls
         self._max_metadata_bytes: Final = max_metadata_bytes
         self._open_calls: Final[set[asyncio.Task[None]]] = set()
-        # Those whose message has not come, the oldest first; the values say nothing.
-        self._waiting: Final[dict[asyncio.Task[Any] | None, None]] = {}
+        # The contexts of those whose message has not come, the oldest first.
+        self._waiting: Final[dict[Any, None]] = {}
+        # Those of these that are being refused, by tasks that end with an `AbortError`.
+        self._giving_way: Final[dict[Any, asyncio.Task[NoReturn]]] = {}
         self.add_registered_method_handlers(dict(handlers))
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
@@ -143,39 +152,63 @@ class Acceptor(_AioServer):  # type: ignore[misc]
             open_calls.add(task)
             task.add_done_callback(open_calls.discard)
 
+    async def stop(self, grace_seconds: float | None) -> None:
+        """Takes no more calls, and returns when those under way have ended.
+
+        Args:
+            grace_seconds: how long they have; None for not at all.
+        """
+        await self.shutdown(grace_seconds)
+        if self._open_calls:
+            await asyncio.wait(self._open_calls, timeout=_LAST_STEPS_SECONDS)
+
     async def _answer(
         self, handler: grpc.RpcMethodHandler[Any, Any], call: Any, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Answers a unary call, as the core does, and gives it up when its message is missing."""
-        waiting, task = self._waiting, asyncio.current_task()
-        context = _context_of(call, None, None, loop)
-        if len(waiting) >= _FEW_WAITING and _bytes_of(context) > self._max_metadata_bytes:
+        """Answers a call of one message, as the core does, and sees to it that it comes."""
+        encode = handler.response_serializer
+        context = _context_of(call, handler.request_deserializer, encode, loop)
+        if len(self._waiting) >= _FEW_WAITING and _bytes_of(context) > self._max_metadata_bytes:
             await _refuse(context, self._refusals.large_metadata)
-        waiting[task] = None
-        try:
-            message = await _message_of(call, loop)
-            if message is None:
-                await asyncio.sleep(_GIVEN_UP_SECONDS)
-        except asyncio.CancelledError:
-            if task in waiting:
-                raise
-            await _refuse(context, self._refusals.gave_way)
-        finally:
-            waiting.pop(task, None)
-        if message is None:
-            await _refuse(context, self._refusals.no_message)
+        message = await self._message(call, context, loop)
         decode: Callable[[bytes], Any] | None = handler.request_deserializer
         request = message if decode is None else decode(message)
-        unary, encode = handler.unary_unary, handler.response_serializer
-        await _finish(call, unary, request, context, encode, loop)
+        if handler.response_streaming:
+            await _finish_stream(call, handler.unary_stream, request, context, loop)
+        else:
+            await _finish_unary(call, handler.unary_unary, request, context, encode, loop)
+
+    async def _message(self, call: Any, context: Any, loop: asyncio.AbstractEventLoop) -> bytes:
+        """The call's message, unless it is refused or given up before it has come."""
+        self._waiting[context] = None
+        try:
+            # This is never cancelled from here: what the core has received would be lost.
+            message: bytes | None = await _message_of(call, loop)
+            if message is None and context not in self._giving_way:
+                await asyncio.sleep(_GIVEN_UP_SECONDS)
+        finally:
+            self._waiting.pop(context, None)
+            refusing = self._giving_way.get(context)
+            if refusing is not None:
+                # The call must not end under it.
+                await asyncio.wait([refusing])
+                del self._giving_way[context]
+                refused = None if refusing.cancelled() else refusing.exception()
+        if refusing is not None:
+            raise refused or asyncio.CancelledError
+        if message is None:
+            await _refuse(context, self._refusals.no_message)
+        return message
 
     def _make_room(self) -> bool:
-        """Gives up the call whose message has been waited for the longest."""
-        longest = next(iter(self._waiting), None)
-        if longest is None:
+        """Has the call give way whose message has been waited for the longest."""
+        context = next(iter(self._waiting), None)
+        if context is None:
             return False
-        del self._waiting[longest]
-        longest.cancel()
+        del self._waiting[context]
+        self._giving_way[context] = self._event_loop.create_task(
+            _refuse(context, self._refusals.gave_way)
+        )
         return True
 
 
@@ -190,7 +223,9 @@ class _Finds:
 
 
 def _bytes_of(context: Any) -> int:
-    return sum(len(name) + len(value) for name, value in context.invocation_metadata())
+    return sum(
+        len(name) + len(value) + _BYTES_PER_FIELD for name, value in context.invocation_metadata()
+    )
 
 
 async def _refuse(context: Any, status: grpc.Status) -> NoReturn:

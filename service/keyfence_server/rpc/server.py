@@ -18,7 +18,7 @@ import grpc
 from keyfence_server.rpc.acceptor import Acceptor, Refusals
 from keyfence_server.rpc.addresses import ListenAddress, TcpAddress, UnixAddress
 from keyfence_server.rpc.certificates import ServerCertificate
-from keyfence_server.rpc.status import METHOD_UNKNOWN, UNDECODABLE, limit_reached
+from keyfence_server.rpc.status import METHOD_UNKNOWN, Failure, limit_reached
 
 Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
 
@@ -27,10 +27,10 @@ Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
 _OPEN_CALLS_PER_CALL: Final = 4
 
 _REFUSALS: Final = Refusals(
-    no_message=UNDECODABLE.to_status(),
+    no_message=Failure("INVALID_FIELD", "the call ended without its message").to_status(),
     gave_way=limit_reached(
         "open_calls",
-        "too many calls are open, and this one had not sent its message; try again",
+        "too many calls are open, and this one still had to send its message; try again",
     ).to_status(),
     large_metadata=limit_reached(
         "metadata_bytes", "the call has more metadata than the server takes; send less of it"
@@ -184,7 +184,7 @@ class RpcServer:
         Args:
             grace_seconds: how long they have; None for not at all.
         """
-        await self._acceptor.shutdown(grace_seconds)
+        await self._acceptor.stop(grace_seconds)
 
     async def wait(self) -> None:
         """Returns when the server has stopped."""
