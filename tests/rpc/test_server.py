@@ -220,6 +220,30 @@ class TestLimits:
         await connection.close()
         await until(lambda: not open_calls)
 
+    async def test_calls_whose_answers_are_not_taken_are_ended(
+        self, serve: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise a client that makes no room for them could have all places, too."""
+        served = await serve(max_concurrent_calls=2)
+        acceptor = served.server._server._acceptor
+        connection = await RawConnection.open(served.port)
+        # SETTINGS_INITIAL_WINDOW_SIZE is 4: no answer may be sent.
+        await connection.send(frame(SETTINGS, 0, 0, b"\x00\x04" + bytes(4)))
+        for stream in range(1, 1 + 2 * 8, 2):
+            await connection.call(stream, grpc_headers(HEALTH_CHECK))
+        await until(lambda: len(acceptor._sending) == 8)
+        monkeypatch.setattr("keyfence_server.rpc.acceptor._TAKEN_SECONDS", 3_600)
+        refusal = await served.client.refusal("WhoAmI")
+        assert (refusal.reason, refusal.metadata) == ("LIMIT_REACHED", {"limit": "open_calls"})
+        monkeypatch.setattr("keyfence_server.rpc.acceptor._TAKEN_SECONDS", 0)
+        await served.client.call("WhoAmI")
+        ended = await connection.receive_until(RST_STREAM)
+        assert ended is not None
+        assert ended.stream == 1
+        await until(lambda: len(acceptor._open_calls) == 7)
+        await connection.close()
+        await until(lambda: not acceptor._open_calls)
+
     async def test_a_message_may_come_while_its_call_gives_way(self, serve: Any) -> None:
         served = await serve(max_concurrent_calls=2)
         connection = await RawConnection.open(served.port)

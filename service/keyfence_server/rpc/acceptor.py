@@ -11,8 +11,8 @@ calls of one RPC, where the loop makes a task to wait for each call.
 
 A call that says what it wants and never sends its message would have its place for as
 long as its client likes: some connections of such calls would be all that a server takes.
-Here those give way to calls that come later. What is not seen to here is a client that
-takes no answers: its calls keep their places until its connection ends.
+Here those give way to calls that come later, and so do calls whose clients do not take the
+answers.
 
 This rests on names in gRPC that are not public. `tests/rpc/test_server.py` has the
 request that shows the fault; when gRPC has mended it, `grpc.aio.server` can come
@@ -25,6 +25,8 @@ import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from time import monotonic
 from typing import Any, Final, NoReturn, Self
 
 import grpc
@@ -33,7 +35,6 @@ import grpc
 # named here, once, so that a version without one of these names fails at the import.
 _core: Final[Any] = importlib.import_module("grpc._cython.cygrpc")
 _AioServer: Final[Any] = _core.AioServer
-_refuse_for_concurrency: Final[Any] = _core._handle_rpc  # noqa: SLF001
 _follow_to_the_end: Final[Any] = _core._schedule_rpc_coro  # noqa: SLF001
 _message_of: Final[Any] = _core._receive_message  # noqa: SLF001
 _finish_unary: Final[Any] = _core._finish_handler_with_unary_response  # noqa: SLF001
@@ -52,6 +53,9 @@ _FEW_WAITING: Final = 16
 # What HTTP/2 counts for each field besides its name and value (RFC 9113, 6.5.2).
 _BYTES_PER_FIELD: Final = 32
 
+# By then a client that means well has taken its answer, or made room for it.
+_TAKEN_SECONDS: Final = 1.0
+
 # After the core has ended all calls, their tasks have a few steps to go.
 _LAST_STEPS_SECONDS: Final = 1.0
 
@@ -67,11 +71,13 @@ class Refusals:
     Attributes:
         no_message: they ended without their message.
         gave_way: they had not sent their message when others needed the place.
+        no_room: there were too many already, and none could be ended for them.
         large_metadata: with more metadata than is allowed.
     """
 
     no_message: grpc.Status
     gave_way: grpc.Status
+    no_room: grpc.Status
     large_metadata: grpc.Status
 
 
@@ -84,7 +90,8 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         refusals: what other calls are told that are not taken.
         max_open_calls: calls open at the same time, those included that have not sent
             their message yet. Beyond it, for each that comes the one of these that came
-            first is told to give way, and without any, calls are refused.
+            first is told to give way; without any, one whose answer is not taken is
+            ended; without any of those, calls are refused.
         max_metadata_bytes: a call's metadata, as HTTP/2 counts them.
         options: the core's channel arguments.
     """
@@ -111,11 +118,14 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         self._refusals: Final = refusals
         self._max_open_calls: Final = max_open_calls
         self._max_metadata_bytes: Final = max_metadata_bytes
-        self._open_calls: Final[set[asyncio.Task[None]]] = set()
+        # The tasks that follow each to its end.
+        self._open_calls: Final[dict[Any, asyncio.Task[None]]] = {}
         # The contexts of those whose message has not come, the oldest first.
         self._waiting: Final[dict[Any, None]] = {}
         # Those of these that are being refused, by tasks that end with an `AbortError`.
         self._giving_way: Final[dict[Any, asyncio.Task[NoReturn]]] = {}
+        # The calls whose answers are being sent, the oldest first: by which task, since when.
+        self._sending: Final[dict[Any, tuple[asyncio.Task[Any] | None, float]]] = {}
         self.add_registered_method_handlers(dict(handlers))
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
@@ -146,11 +156,11 @@ class Acceptor(_AioServer):  # type: ignore[misc]
             if len(open_calls) < self._max_open_calls or self._make_room():
                 answering = answer(handler, call, loop)
             else:
-                answering = _refuse_for_concurrency(name, _Finds(handler), (), call, loop, True)
+                answering = _refuse(_context_of(call, None, None, loop), self._refusals.no_room)
             task = loop.create_task(_follow_to_the_end(answering, call, loop, name))
             # The loop keeps only a weak reference to a task.
-            open_calls.add(task)
-            task.add_done_callback(open_calls.discard)
+            open_calls[call] = task
+            task.add_done_callback(partial(open_calls.pop, call))
 
     async def stop(self, grace_seconds: float | None) -> None:
         """Takes no more calls, and returns when those under way have ended.
@@ -160,7 +170,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         """
         await self.shutdown(grace_seconds)
         if self._open_calls:
-            await asyncio.wait(self._open_calls, timeout=_LAST_STEPS_SECONDS)
+            await asyncio.wait(self._open_calls.values(), timeout=_LAST_STEPS_SECONDS)
 
     async def _answer(
         self, handler: grpc.RpcMethodHandler[Any, Any], call: Any, loop: asyncio.AbstractEventLoop
@@ -175,8 +185,14 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         request = message if decode is None else decode(message)
         if handler.response_streaming:
             await _finish_stream(call, handler.unary_stream, request, context, loop)
-        else:
-            await _finish_unary(call, handler.unary_unary, request, context, encode, loop)
+            return
+        run: Any = handler.unary_unary
+        response = await run(request, context)
+        self._sending[call] = asyncio.current_task(), monotonic()
+        try:
+            await _finish_unary(call, _given, response, context, encode, loop)
+        finally:
+            self._sending.pop(call, None)
 
     async def _message(self, call: Any, context: Any, loop: asyncio.AbstractEventLoop) -> bytes:
         """The call's message, unless it is refused or given up before it has come."""
@@ -201,25 +217,32 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         return message
 
     def _make_room(self) -> bool:
-        """Has the call give way whose message has been waited for the longest."""
+        """Has the call give way whose message has been waited for the longest.
+
+        Without any, ends the call whose client has not taken the answer for the longest.
+        """
         context = next(iter(self._waiting), None)
         if context is None:
-            return False
+            return self._end_not_taken()
         del self._waiting[context]
         self._giving_way[context] = self._event_loop.create_task(
             _refuse(context, self._refusals.gave_way)
         )
         return True
 
+    def _end_not_taken(self) -> bool:
+        call, (sending, since) = next(iter(self._sending.items()), (None, (None, 0.0)))
+        if sending is None or monotonic() - since < _TAKEN_SECONDS:
+            return False
+        del self._sending[call]
+        # Without its tasks nobody has the call any more, and the core resets it.
+        sending.cancel()
+        self._open_calls[call].cancel()
+        return True
 
-class _Finds:
-    """Finds one handler, whatever is looked for."""
 
-    def __init__(self, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
-        self._handler = handler
-
-    def resolve_handler(self, _details: object) -> grpc.RpcMethodHandler[Any, Any]:
-        return self._handler
+async def _given(response: Any, _context: object) -> Any:
+    return response
 
 
 def _bytes_of(context: Any) -> int:

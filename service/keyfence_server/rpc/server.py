@@ -32,6 +32,7 @@ _REFUSALS: Final = Refusals(
         "open_calls",
         "too many calls are open, and this one still had to send its message; try again",
     ).to_status(),
+    no_room=limit_reached("open_calls", "too many calls are open; try again later").to_status(),
     large_metadata=limit_reached(
         "metadata_bytes", "the call has more metadata than the server takes; send less of it"
     ).to_status(),
