@@ -77,12 +77,8 @@ class _Attacker:
         """While it goes on."""
         pace = [] if self.per_second is None else [str(self.per_second)]
         command = [sys.executable, "-m", "bench.attack", self.name, str(port), *pace]
-        child = subprocess.Popen(command, cwd=ROOT)
-        try:
+        with _killed_afterwards(subprocess.Popen(command, cwd=ROOT)):
             yield
-        finally:
-            child.kill()
-            child.wait()
 
 
 def _row(attacker: _Attacker, sink: int, rounds: int, checks: int) -> None:
@@ -136,10 +132,16 @@ async def _p99_ms(client: AsyncClient, api_key: str, checks: int) -> tuple[float
 def _sink() -> Iterator[int]:
     """The port of a process that says its settings, and forgets whatever it is sent."""
     command = [sys.executable, "-m", "bench.sink"]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    with _killed_afterwards(child):
         assert child.stdout is not None
         yield int(child.stdout.readline())
+
+
+@contextmanager
+def _killed_afterwards(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
     finally:
         child.kill()
         child.wait()

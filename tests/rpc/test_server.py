@@ -42,6 +42,12 @@ HEALTH_CHECK = b"/grpc.health.v1.Health/Check"
 HEALTH_WATCH = b"/grpc.health.v1.Health/Watch"
 
 
+async def begin_calls(connection: RawConnection, count: int, path: bytes) -> None:
+    """Begins calls on the first streams, whose messages are still to come."""
+    for stream in range(1, 1 + 2 * count, 2):
+        await connection.send(frame(HEADERS, END_HEADERS, stream, grpc_headers(path)))
+
+
 async def health_of(served: Served, service: str = "") -> int:
     raw = await served.client.channel.unary_unary("/grpc.health.v1.Health/Check")(
         health_pb2.HealthCheckRequest(service=service).SerializeToString(), timeout=5
@@ -204,8 +210,7 @@ class TestLimits:
         served = await serve(max_concurrent_calls=2)
         connection = await RawConnection.open(served.port)
         open_calls = served.server._server._acceptor._open_calls
-        for stream in range(1, 1 + 2 * 8, 2):
-            await connection.send(frame(HEADERS, END_HEADERS, stream, grpc_headers(path)))
+        await begin_calls(connection, 8, path)
         await until(lambda: len(open_calls) == 8)
         await served.client.call("WhoAmI")
         # The one that came first.
@@ -248,8 +253,7 @@ class TestLimits:
         served = await serve(max_concurrent_calls=2)
         connection = await RawConnection.open(served.port)
         headers, message = grpc_headers(HEALTH_CHECK), bytes(5)
-        for stream in range(1, 1 + 2 * 8, 2):
-            await connection.send(frame(HEADERS, END_HEADERS, stream, headers))
+        await begin_calls(connection, 8, HEALTH_CHECK)
         await until(lambda: len(served.server._server._acceptor._open_calls) == 8)
         # Each that comes makes an older one go, whose message comes with it.
         streams = range(17, 17 + 2 * 50, 2)
@@ -292,8 +296,7 @@ class TestLimits:
     async def test_calls_with_much_metadata_are_not_kept(self, served: Served, much: bytes) -> None:
         """gRPC takes most of them until a client has confirmed the settings."""
         connection = await RawConnection.open(served.port)
-        for stream in range(1, 1 + 2 * 16, 2):
-            await connection.send(frame(HEADERS, END_HEADERS, stream, grpc_headers(WHO_AM_I)))
+        await begin_calls(connection, 16, WHO_AM_I)
         await until(lambda: len(served.server._server._acceptor._waiting) == 16)
         await connection.send(header_frames(33, 0, much))
         answer = await connection.receive_until(HEADERS)

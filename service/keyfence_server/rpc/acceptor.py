@@ -125,7 +125,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         # Those of these that are being refused, by tasks that end with an `AbortError`.
         self._giving_way: Final[dict[Any, asyncio.Task[NoReturn]]] = {}
         # The calls whose answers are being sent, the oldest first: by which task, since when.
-        self._sending: Final[dict[Any, tuple[asyncio.Task[Any] | None, float]]] = {}
+        self._sending: Final[dict[Any, tuple[asyncio.Task[Any], float]]] = {}
         self.add_registered_method_handlers(dict(handlers))
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
@@ -188,7 +188,8 @@ class Acceptor(_AioServer):  # type: ignore[misc]
             return
         run: Any = handler.unary_unary
         response = await run(request, context)
-        self._sending[call] = asyncio.current_task(), monotonic()
+        this: Any = asyncio.current_task()
+        self._sending[call] = this, monotonic()
         try:
             await _finish_unary(call, _given, response, context, encode, loop)
         finally:
@@ -231,8 +232,11 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         return True
 
     def _end_not_taken(self) -> bool:
-        call, (sending, since) = next(iter(self._sending.items()), (None, (None, 0.0)))
-        if sending is None or monotonic() - since < _TAKEN_SECONDS:
+        call = next(iter(self._sending), None)
+        if call is None:
+            return False
+        sending, since = self._sending[call]
+        if monotonic() - since < _TAKEN_SECONDS:
             return False
         del self._sending[call]
         # Without its tasks nobody has the call any more, and the core resets it.

@@ -23,7 +23,7 @@ from keyfence_server.rpc.status import METHOD_UNKNOWN, Failure, limit_reached
 Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
 
 # Beyond the calls that the gate lets in, some may be open that have not sent their
-# message yet. They are bounded too, in gRPC itself.
+# message yet, or whose answer is on its way. They are bounded too, where calls are accepted.
 _OPEN_CALLS_PER_CALL: Final = 4
 
 _REFUSALS: Final = Refusals(
