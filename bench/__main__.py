@@ -30,7 +30,10 @@ def main() -> None:
     if asked.only in (None, "edge"):
         edge.measure(rounds=2 if smoke else 11, requests=160 if smoke else 8_000)
     if asked.only in (None, "attack"):
-        attack.measure(rounds=1 if smoke else 5, checks=100 if smoke else 2_000)
+        if smoke:
+            attack.measure(rounds=1, checks=100, connections=[1])
+        else:
+            attack.measure(rounds=3, checks=2_000)
     if asked.only in (None, "fence"):
         fence.measure(rounds=10 if smoke else 300, plot=asked.plot)
 

@@ -155,6 +155,7 @@ class Settings(BaseSettings):
             credential, where others than this machine can read them.
         max_concurrent_calls: calls under way, of all clients together.
         max_connections: of all clients together.
+        flood_guard: end connections that do nothing but make work.
         max_streams_per_connection: calls that one connection may have open.
         max_message_bytes: the largest request.
         max_metadata_bytes: all metadata of a call together.
@@ -234,6 +235,7 @@ class Settings(BaseSettings):
 
     max_concurrent_calls: int = Field(default=1_000, ge=1, le=1_000_000)
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    flood_guard: bool = True
     max_streams_per_connection: int = Field(default=100, ge=1, le=100_000)
     max_message_bytes: int = Field(default=4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
     max_metadata_bytes: int = Field(default=8 * 1024, ge=4 * 1024, le=64 * 1024)

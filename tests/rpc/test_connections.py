@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ import psutil
 import pytest
 
 from keyfence_server.rpc.addresses import TcpAddress, parse_address
+from keyfence_server.rpc.floods import FloodGuard
 from keyfence_server.rpc.server import Limits, RpcServer
 from support.raw_http2 import (
     ACK,
@@ -65,7 +67,10 @@ async def listening(
     **limits: Any,
 ) -> AsyncIterator[int]:
     """A server with these limits, and its port."""
-    server = RpcServer({ECHO: grpc.unary_unary_rpc_method_handler(answer)}, Limits(**limits))
+    floods = FloodGuard(lambda _: True, asyncio.get_running_loop().call_later, Counter())
+    server = RpcServer(
+        {ECHO: grpc.unary_unary_rpc_method_handler(answer)}, Limits(**limits), floods
+    )
     taken = server.listen(parse_address("127.0.0.1:0"), None)
     assert isinstance(taken, TcpAddress)
     await server.start()

@@ -111,9 +111,16 @@ ATTACKS: Final[tuple[Attack, ...]] = (
 
 
 @asynccontextmanager
-async def attacked(port: int, attack: Attack) -> AsyncIterator[None]:
-    """After a second of an attack, or less if it was cut off, its connection still being open."""
-    connection = await RawConnection.open(port)
+async def attacked(
+    port: int, attack: Attack, *, source: str = "127.0.0.1", patience: float = 5
+) -> AsyncIterator[RawConnection]:
+    """After a second of an attack, or less if it was cut off: its connection, still open.
+
+    Args:
+        source: the address that it comes from.
+        patience: it ends when it is not read for so many seconds.
+    """
+    connection = await RawConnection.open(port, source=source, patience=patience)
     try:
         await connection.receive_until(SETTINGS)
         if attack is not unconfirmed_bombs:
@@ -122,6 +129,6 @@ async def attacked(port: int, attack: Attack) -> AsyncIterator[None]:
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(1):
                 await attack(connection)
-        yield
+        yield connection
     finally:
         connection.abort()

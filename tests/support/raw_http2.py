@@ -83,21 +83,33 @@ def _text(text: bytes) -> bytes:
 class RawConnection:
     """A connection that says exactly what it is told to say."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: float
+    ) -> None:
         self._reader = reader
         self._writer = writer
+        self._patience = patience
 
     @classmethod
-    async def open(cls, port: int) -> RawConnection:
-        """Connects, and exchanges settings."""
-        connection = cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def open(
+        cls, port: int, *, source: str = "127.0.0.1", patience: float = 5
+    ) -> RawConnection:
+        """Connects from an address of this host, and says its settings.
+
+        Args:
+            patience: for how many seconds to wait to be let in, and for what is sent to be read.
+        """
+        async with asyncio.timeout(patience):
+            ends = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+        connection = cls(*ends, patience)
         await connection.send(PREFACE + frame(SETTINGS, 0, 0))
         return connection
 
     async def send(self, data: bytes) -> None:
-        """Sends bytes."""
+        """Sends bytes. Raises `TimeoutError` if they are not read."""
         self._writer.write(data)
-        await self._writer.drain()
+        async with asyncio.timeout(self._patience):
+            await self._writer.drain()
 
     async def call(self, stream: int, headers: bytes, message: bytes = b"") -> None:
         """Sends a whole unary call."""

@@ -31,6 +31,8 @@ from typing import Any, Final, NoReturn, Self
 
 import grpc
 
+from keyfence_server.rpc.floods import FloodGuard
+
 # gRPC's compiled core has no types, and what is taken from it is not public. It is
 # named here, once, so that a version without one of these names fails at the import.
 _core: Final[Any] = importlib.import_module("grpc._cython.cygrpc")
@@ -40,10 +42,6 @@ _message_of: Final[Any] = _core._receive_message  # noqa: SLF001
 _finish_unary: Final[Any] = _core._finish_handler_with_unary_response  # noqa: SLF001
 _finish_stream: Final[Any] = _core._finish_handler_with_stream_responses  # noqa: SLF001
 _context_of: Final[Any] = _core._ServicerContext  # noqa: SLF001
-_ANSWER_BY_FORM: Final[Mapping[tuple[bool, bool], Callable[..., Any]]] = {
-    (True, False): _core._handle_stream_unary_rpc,  # noqa: SLF001
-    (True, True): _core._handle_stream_stream_rpc,  # noqa: SLF001
-}
 
 # A message comes with its call, so hardly any call is waited for, unless somebody means it.
 # From so many on their metadata is looked at: until a client has confirmed the server's
@@ -93,6 +91,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
             first is told to give way; without any, one whose answer is not taken is
             ended; without any of those, calls are refused.
         max_metadata_bytes: a call's metadata, as HTTP/2 counts them.
+        floods: is told of each call that ends.
         options: the core's channel arguments.
     """
 
@@ -109,6 +108,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         *,
         max_open_calls: int,
         max_metadata_bytes: int,
+        floods: FloodGuard,
         options: Sequence[tuple[str, int]],
     ) -> None:
         self._event_loop: Final = asyncio.get_running_loop()
@@ -118,6 +118,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         self._refusals: Final = refusals
         self._max_open_calls: Final = max_open_calls
         self._max_metadata_bytes: Final = max_metadata_bytes
+        self._floods: Final = floods
         # The tasks that follow each to its end.
         self._open_calls: Final[dict[Any, asyncio.Task[None]]] = {}
         # The contexts of those whose message has not come, the oldest first.
@@ -149,18 +150,29 @@ class Acceptor(_AioServer):  # type: ignore[misc]
     ) -> None:
         loop = self._event_loop
         open_calls = self._open_calls
-        form = bool(handler.request_streaming), bool(handler.response_streaming)
-        answer: Callable[..., Any] = _ANSWER_BY_FORM.get(form, self._answer)
+        answer = self._answer_stream if handler.request_streaming else self._answer
+        decode, encode = handler.request_deserializer, handler.response_serializer
         while True:
             call = await next_call()
+            context = _context_of(call, decode, encode, loop)
+            peer = context.peer()
+            if self._floods.has_given_up(peer):
+                # Once nobody has it any more, the core resets it.
+                del call, context
+                continue
             if len(open_calls) < self._max_open_calls or self._make_room():
-                answering = answer(handler, call, loop)
+                answering = answer(handler, call, context, loop)
             else:
-                answering = _refuse(_context_of(call, None, None, loop), self._refusals.no_room)
+                self._floods.excuse(context)
+                answering = _refuse(context, self._refusals.no_room)
             task = loop.create_task(_follow_to_the_end(answering, call, loop, name))
             # The loop keeps only a weak reference to a task.
             open_calls[call] = task
-            task.add_done_callback(partial(open_calls.pop, call))
+            task.add_done_callback(partial(self._ended, call, context, peer))
+
+    def _ended(self, call: Any, context: Any, peer: str, _task: object) -> None:
+        del self._open_calls[call]
+        self._floods.ended(context, peer)
 
     async def stop(self, grace_seconds: float | None) -> None:
         """Takes no more calls, and returns when those under way have ended.
@@ -172,12 +184,24 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         if self._open_calls:
             await asyncio.wait(self._open_calls.values(), timeout=_LAST_STEPS_SECONDS)
 
+    async def _answer_stream(
+        self,
+        handler: grpc.RpcMethodHandler[Any, Any],
+        call: Any,
+        context: Any,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Answers a call of many messages, which its handler reads from the context."""
+        await _finish_stream(call, handler.stream_stream, None, context, loop)
+
     async def _answer(
-        self, handler: grpc.RpcMethodHandler[Any, Any], call: Any, loop: asyncio.AbstractEventLoop
+        self,
+        handler: grpc.RpcMethodHandler[Any, Any],
+        call: Any,
+        context: Any,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Answers a call of one message, as the core does, and sees to it that it comes."""
-        encode = handler.response_serializer
-        context = _context_of(call, handler.request_deserializer, encode, loop)
         if len(self._waiting) >= _FEW_WAITING and _bytes_of(context) > self._max_metadata_bytes:
             await _refuse(context, self._refusals.large_metadata)
         message = await self._message(call, context, loop)
@@ -191,7 +215,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         this: Any = asyncio.current_task()
         self._sending[call] = this, monotonic()
         try:
-            await _finish_unary(call, _given, response, context, encode, loop)
+            await _finish_unary(call, _given, response, context, handler.response_serializer, loop)
         finally:
             self._sending.pop(call, None)
 

@@ -23,7 +23,28 @@ from keyfence_server.domain.addresses import (
 HEADER: Final = "x-forwarded-for"
 UNIX: Final = "unix"
 
-_TCP_PEER: Final = re.compile(r"ipv[46]:(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:]+)):[0-9]+")
+_TCP_PEER: Final = re.compile(r"ipv[46]:(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:]+)):(?P<port>[0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a TCP connection."""
+
+    address: Address
+    port: int
+
+    @classmethod
+    def named(cls, name: str) -> Peer | None:
+        """The peer of this name, for example "ipv4:192.0.2.1:50123"; None: not one of TCP."""
+        found = _TCP_PEER.fullmatch(unquote(name))
+        if found is None:
+            return None
+        # A link-local peer comes with the zone of our own interface.
+        text = (found["six"] or found["four"]).partition("%")[0]
+        try:
+            return cls(parse_address(text), int(found["port"]))
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +76,9 @@ class Origins:
         Args:
             peer: in gRPC's words, for example "ipv4:192.0.2.1:50123" or "unix:".
         """
-        address = _address_in(peer)
-        if not self._trusts(address):
+        connected = Peer.named(peer)
+        address = connected.address if connected is not None else None
+        if not self.trusts(address):
             return str(address) if address is not None else ""
         for text in reversed(_forwarded(metadata)):
             try:
@@ -64,26 +86,15 @@ class Origins:
             except ValueError:
                 # Nothing before it can be told from what a client made up.
                 break
-            if not self._trusts(address):
+            if not self.trusts(address):
                 break
         return str(address) if address is not None else ""
 
-    def _trusts(self, address: Address | None) -> bool:
+    def trusts(self, address: Address | None) -> bool:
+        """Whether the word of this peer counts; None stands for one on a Unix socket."""
         if address is None:
             return self.trusts_unix
         return is_within(address, self.trusted_networks)
-
-
-def _address_in(peer: str) -> Address | None:
-    found = _TCP_PEER.fullmatch(unquote(peer))
-    if found is None:
-        return None
-    # A link-local peer comes with the zone of our own interface.
-    text = (found["six"] or found["four"]).partition("%")[0]
-    try:
-        return parse_address(text)
-    except ValueError:
-        return None
 
 
 def _forwarded(metadata: Iterable[tuple[str, str | bytes]]) -> list[str]:

@@ -31,6 +31,7 @@ from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc import request_ids
+from keyfence_server.rpc.floods import FloodGuard
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.log_limit import LogLimit
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys, has_open_texts
@@ -49,6 +50,8 @@ RawStreamHandler = Callable[[object, Context], Awaitable[None]]
 _ACCESS_WITHOUT_SCOPE: Final = (options_pb2.ACCESS_ANY_CREDENTIAL, options_pb2.ACCESS_PUBLIC)
 _LET_IN: Final = ((LET_IN, "yes"),)
 _BEARER: Final = "bearer "
+# Who gives up a call after having waited for so long may well have meant it.
+_PATIENCE_SECONDS: Final = 0.1
 _ALERTS_PER_SECOND: Final = 10
 _REFUSALS_PER_SECOND: Final = 10
 
@@ -158,10 +161,12 @@ class Pipeline:
         gate: Gate,
         stats: RpcStats,
         misplaced_keys: MisplacedKeys,
+        floods: FloodGuard,
         tracing: Tracing | None = None,
         origins: Origins | None = None,
     ) -> None:
         self._callers = callers
+        self._floods = floods
         self._misplaced_keys = misplaced_keys
         self._origins = origins or Origins()
         self._gate = gate
@@ -191,7 +196,7 @@ class Pipeline:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         name = f"/{service.descriptor.full_name}/{method.name}"
         stats = self._stats.methods.setdefault(name, MethodStats())
-        failures = _Failures(name, stats, self._callers, self._alerts, self._refusals)
+        failures = _Failures(name, stats, self._callers, self._floods, self._alerts, self._refusals)
         requirement = service.requirements.get(method.name) or read_requirement(method)
         if method.client_streaming and method.server_streaming:
             stream_handler = service.stream_handlers[method.name]
@@ -233,6 +238,7 @@ class Pipeline:
         identify, recall = self._callers.identify, self._callers.recall
         address_of = self._origins.address_of
         gate = self._gate
+        vouch = self._floods.vouch
 
         async def run(_: object, context: Context) -> None:
             started = perf_counter()
@@ -254,6 +260,7 @@ class Pipeline:
                 nonlocal caller
                 # As for a check: memory alone can tell, nearly every time.
                 caller = recall(credential, peer) or await identify(credential, peer=peer)
+                vouch(context)
                 authorize(caller)
                 return caller
 
@@ -301,6 +308,7 @@ class Pipeline:
         # Of what a check says nothing is kept, and it has its key in a field for keys.
         is_looked_through = not is_check and has_open_texts(method.input_type)
         refuse_misplaced = self._misplaced_keys.refuse
+        vouch, excuse = self._floods.vouch, self._floods.excuse
 
         async def run(raw: bytes, context: Context) -> bytes:
             caller: Caller | None = None
@@ -332,6 +340,7 @@ class Pipeline:
                         if not mutates:
                             request_id = request_ids.find_request_id(metadata)
                         caller = await identify(credential, request_id=request_id, peer=peer)
+                    vouch(context)
                     if not is_check:
                         _require_fresh()
                 authorize(caller)
@@ -348,10 +357,16 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, error, started, caller)
             except asyncio.CancelledError:
-                stats.add_failure(grpc.StatusCode.CANCELLED, perf_counter() - started)
+                waited = perf_counter() - started
+                if waited >= _PATIENCE_SECONDS:
+                    excuse(context)
+                stats.add_failure(grpc.StatusCode.CANCELLED, waited)
                 raise
             finally:
                 gate.under_way -= 1
+            if is_open:
+                # It had a password, or made an account.
+                vouch(context)
             seconds = perf_counter() - started
             succeeded.add(seconds)
             if mutates and mutations.has_committed():
@@ -431,18 +446,21 @@ class _Failures:
         method: str,
         stats: MethodStats,
         callers: Callers,
+        floods: FloodGuard,
         alerts: LogLimit,
         refusals: LogLimit,
     ) -> None:
         self._method = method
         self._stats = stats
         self._callers = callers
+        self._floods = floods
         self._alerts = alerts
         self._refusals = refusals
 
     async def refuse(self, context: Context, failure: Failure | None, started: float) -> None:
         """Ends the call with the failure, if there is one."""
         if failure is not None:
+            self._floods.excuse(context)
             request_id = _request_id(context)
             self._log_refusal(failure, request_id, None)
             await self._abort(context, failure, request_id, started)
@@ -462,6 +480,8 @@ class _Failures:
             failure = UNDECODABLE
         else:
             failure = internal_failure(request_id)
+        if isinstance(error, StoreUnavailable):
+            self._floods.excuse(context)
         if caller is not None and failure.code is grpc.StatusCode.PERMISSION_DENIED:
             self._callers.note_forbidden(caller, failure.reason, self._method, request_id)
         self._log(error, failure, request_id, context, caller)

@@ -18,6 +18,7 @@ import grpc
 from keyfence_server.rpc.acceptor import Acceptor, Refusals
 from keyfence_server.rpc.addresses import ListenAddress, TcpAddress, UnixAddress
 from keyfence_server.rpc.certificates import ServerCertificate
+from keyfence_server.rpc.floods import FloodGuard
 from keyfence_server.rpc.status import METHOD_UNKNOWN, Failure, limit_reached
 
 Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
@@ -136,7 +137,7 @@ class Limits:
 class RpcServer:
     """Serves handlers on sockets."""
 
-    def __init__(self, handlers: Handlers, limits: Limits) -> None:
+    def __init__(self, handlers: Handlers, limits: Limits, floods: FloodGuard) -> None:
         """Makes a server that does not listen yet. Needs a running event loop."""
         self._acceptor = Acceptor(
             handlers,
@@ -144,6 +145,7 @@ class RpcServer:
             _REFUSALS,
             max_open_calls=limits.open_calls,
             max_metadata_bytes=limits.metadata_bytes,
+            floods=floods,
             options=limits.channel_arguments(),
         )
 
