@@ -162,10 +162,9 @@ async def _start(
     _write_behind(back.notes, settings.usage_flush_seconds, resources)
     misplaced_keys = MisplacedKeys(back.membership.source.recogniser)
     origins = settings.origins()
+    loop = asyncio.get_running_loop()
     floods = FloodGuard(
-        origins.trusts if settings.flood_guard else (lambda _: True),
-        asyncio.get_running_loop().call_later,
-        rpc_stats.floods,
+        settings.spared_by_flood_guard(), rpc_stats.floods, loop.call_later, loop.create_task
     )
     pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, floods, tracing, origins)
     certificate = _follow_certificate(settings, resources)

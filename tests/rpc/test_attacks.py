@@ -112,18 +112,12 @@ def measures_against(served: Served, address: str) -> list[str]:
     ]
 
 
-async def made_up_credentials(connection: RawConnection) -> None:
-    for stream in range(1, 400, 2):
-        await connection.call(stream, CALL)
-
-
 @pytest.mark.skipif(not HAS_FILTERS, reason="needs Linux's socket filters")
 @pytest.mark.parametrize(
     ("attack", "address"),
     [
         (rapid_reset, "127.0.1.1"),
         (reset_and_reconnect, "127.0.1.2"),
-        (made_up_credentials, "127.0.1.3"),
     ],
 )
 async def test_it_is_silenced(server: tuple[Served, int], attack: Attack, address: str) -> None:
@@ -137,6 +131,23 @@ async def test_it_is_silenced(server: tuple[Served, int], attack: Attack, addres
                 await connection.send(frame(PING, 0, 0, bytes(8)))
         assert not await read_all(connection)
     assert measures_against(served, address)[0] == "silenced"
+
+
+async def test_who_has_no_credential_and_takes_the_answers_is_told(
+    server: tuple[Served, int],
+) -> None:
+    """It may have had a good one until a moment ago."""
+    served, port = server
+    address = "127.0.1.3"
+    connection = await RawConnection.open(port, source=address)
+    with contextlib.suppress(ConnectionError):
+        for stream in range(1, 400, 2):
+            await connection.call(stream, CALL)
+        while await connection.receive():
+            pass
+    connection.abort()
+    served.wait_for(address)
+    assert measures_against(served, address) == ["closed"]
 
 
 async def test_good_clients_are_left_alone(server: tuple[Served, int]) -> None:

@@ -67,7 +67,8 @@ async def listening(
     **limits: Any,
 ) -> AsyncIterator[int]:
     """A server with these limits, and its port."""
-    floods = FloodGuard(lambda _: True, asyncio.get_running_loop().call_later, Counter())
+    loop = asyncio.get_running_loop()
+    floods = FloodGuard(lambda _: True, Counter(), loop.call_later, loop.create_task)
     server = RpcServer(
         {ECHO: grpc.unary_unary_rpc_method_handler(answer)}, Limits(**limits), floods
     )

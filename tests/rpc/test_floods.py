@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, IPv6Network, ip_address
 
 import pytest
@@ -12,6 +13,7 @@ from keyfence_server.domain.addresses import Address
 from keyfence_server.rpc.floods import (
     KNOWN_SECONDS,
     MOST_FRUITLESS,
+    MOST_OF_KNOWN,
     MOST_OF_SLOWED,
     MOST_OF_STRANGER,
     MOST_STRANGERS,
@@ -23,7 +25,7 @@ from keyfence_server.rpc.floods import (
     FloodGuard,
 )
 from keyfence_server.rpc.origins import Peer
-from keyfence_server.rpc.sockets import Source
+from keyfence_server.rpc.sockets import Measures, Source
 
 PEER = "ipv4:192.0.2.1:50000"
 PROXY = "ipv4:198.51.100.1:50000"
@@ -47,26 +49,28 @@ class Connections:
         self._now = 1_000.0
         self._due: list[tuple[float, Callable[[], None]]] = []
         self.guard = FloodGuard(
-            self._spares, self._later, self.counts, kernel=self, clock=lambda: self._now
+            self._spares,
+            self.counts,
+            self._later,
+            asyncio.run,
+            self._carry_out,
+            clock=lambda: self._now,
         )
-
-    def silence(self, peer: Peer) -> None:
-        self.silenced.append(peer)
-
-    def cut(self, peer: Peer) -> None:
-        self.closed.append(peer)
-
-    def slow(self, one_in_by_source: Mapping[Source, int]) -> None:
-        self.slowed = dict(one_in_by_source)
 
     def fruitless(self, count: int, name: str = PEER) -> None:
         for _ in range(count):
             self.guard.ended(object(), name)
 
+    def rejected(self, count: int, name: str = PEER) -> None:
+        for _ in range(count):
+            call = object()
+            self.guard.reject(call)
+            self.guard.ended(call, name)
+
     def vouched(self, count: int, name: str = PEER) -> None:
         for _ in range(count):
             call = object()
-            self.guard.vouch(call)
+            self.guard.vouch(call, name)
             self.guard.ended(call, name)
 
     def passes(self, seconds: float) -> None:
@@ -75,6 +79,13 @@ class Connections:
         self._due = [one for one in self._due if one[0] > self._now]
         for callback in due:
             callback()
+
+    async def _carry_out(self, measures: Measures, ports: Collection[int]) -> None:
+        assert [*ports] == []
+        self.silenced += measures.silence
+        self.closed += measures.close
+        if measures.slow is not None:
+            self.slowed = dict(measures.slow)
 
     def _spares(self, address: Address) -> bool:
         return address == peer(PROXY).address
@@ -140,11 +151,15 @@ class TestConnections:
         assert not connections.silenced
         assert not connections.closed
 
-    def test_beyond_that_it_is_closed_at_once(self, connections: Connections) -> None:
+    def test_beyond_that_it_is_closed(self, connections: Connections) -> None:
         connections.vouched(1)
         connections.fruitless(MOST_FRUITLESS)
-        assert connections.closed == [peer(PEER)]
         assert not connections.silenced
+        assert connections.guard.has_given_up(PEER)
+        connections.passes(WINDOW_SECONDS)
+        assert not connections.guard.has_given_up(PEER)
+        connections.passes(SILENT_SECONDS)
+        assert connections.closed == [peer(PEER)], "once, since its port may be another's by now"
         assert connections.counts == {"closed": 1}
 
     def test_not_one_that_makes_as_many_others(self, connections: Connections) -> None:
@@ -172,6 +187,29 @@ class TestConnections:
         connections.fruitless(MOST_OF_STRANGER - 1)
         assert connections.silenced
 
+    def test_nor_is_one_with_a_good_call_under_way(self, connections: Connections) -> None:
+        """As a sidecar has that answers from memory: one stream, for hours."""
+        stream = object()
+        connections.guard.vouch(stream, PEER)
+        connections.passes(KNOWN_SECONDS)
+        connections.fruitless(MOST_FRUITLESS - 1)
+        assert not connections.silenced
+        connections.guard.ended(stream, PEER)
+        connections.passes(WINDOW_SECONDS)
+        connections.fruitless(1)
+        connections.passes(WINDOW_SECONDS)
+        connections.fruitless(MOST_OF_STRANGER)
+        assert connections.silenced
+
+    def test_who_takes_the_answers_is_told(self, connections: Connections) -> None:
+        """Its credential may have been revoked a moment ago."""
+        connections.fruitless(MOST_OF_STRANGER // 2 - 1)
+        connections.rejected(MOST_OF_STRANGER // 2)
+        assert not connections.closed
+        connections.rejected(1)
+        assert connections.closed == [peer(PEER)]
+        assert not connections.silenced
+
     def test_excused_calls_do_not_count(self, connections: Connections) -> None:
         for _ in range(2 * MOST_FRUITLESS):
             call = object()
@@ -185,7 +223,7 @@ class TestConnections:
     def test_a_credential_counts_whatever_came_of_the_call(self, connections: Connections) -> None:
         call = object()
         connections.guard.excuse(call)
-        connections.guard.vouch(call)
+        connections.guard.vouch(call, PEER)
         connections.guard.excuse(call)
         connections.guard.ended(call, PEER)
         connections.fruitless(MOST_OF_STRANGER)
@@ -274,9 +312,40 @@ class TestAddresses:
             connections.passes(WINDOW_SECONDS / 2)
         assert not connections.slowed
 
+    @pytest.mark.parametrize("per_connection", [1, MOST_OF_STRANGER - 1])
+    def test_strangers_together_slow_down_any(
+        self, connections: Connections, per_connection: int
+    ) -> None:
+        connections.vouched(1, "ipv4:192.0.2.1:1")
+        for name in many(MOST_OF_KNOWN // per_connection):
+            connections.fruitless(per_connection, name)
+        connections.fruitless(MOST_OF_KNOWN % per_connection)
+        assert connections.slowed == {IPv4Address("192.0.2.1"): ONE_IN_OF_KNOWN}
+
+    def test_calls_that_are_open_make_a_good_client(self, connections: Connections) -> None:
+        """A stream that says its credential again and again, as renewals of a lease do."""
+        stream = object()
+        for _ in range(3):
+            connections.guard.vouch(stream, "ipv4:192.0.2.1:1")
+            connections.passes(KNOWN_SECONDS / 2)
+        for name in many(MOST_FRUITLESS):
+            connections.fruitless(1, name)
+        assert not connections.slowed
+
+    def test_those_open_before_do_not_go_on(self, connections: Connections) -> None:
+        """With few calls on each of many connections."""
+        names = many(MOST_FRUITLESS)
+        for name in names:
+            connections.fruitless(1, name)
+        assert not connections.silenced
+        for name in names:
+            connections.fruitless(1, name)
+        assert len(connections.silenced) == MOST_FRUITLESS
+
     def test_its_strangers_are_silenced_sooner(self, connections: Connections) -> None:
         for name in many(MOST_FRUITLESS):
             connections.fruitless(1, name)
+        connections.passes(WINDOW_SECONDS)
         connections.fruitless(MOST_OF_SLOWED - 1)
         assert not connections.silenced
         connections.fruitless(1)
@@ -305,4 +374,6 @@ def test_peers_are_read_as_grpc_writes_them(name: str, address: str, port: int) 
 def test_nothing_is_kept_of_calls_that_have_ended(connections: Connections) -> None:
     connections.vouched(1_000)
     connections.fruitless(1_000)
+    connections.rejected(1_000)
     assert not connections.guard._standing
+    assert not connections.guard._good_calls

@@ -7,8 +7,9 @@ calls, *fruitless* ones, are counted here, and the kernel is told:
 
 - A connection whose calls are mostly fruitless, and many, is closed. Its client may come back
   at once.
-- A *stranger* has sent no valid credential at all. It is silenced: nothing that it sends
-  arrives any more, and it is not told. Who is closed comes back, and who is not answered waits.
+- A *stranger* has sent no valid credential lately. If it gives its calls up, it is silenced:
+  nothing that it sends arrives any more, and it is not told. Who is closed comes back, and who
+  is not answered waits. If it takes the answers, which say what is wrong, it is closed.
 - Where this does not help, since new strangers come, their address is slowed down: what it
   has open stays, and few of its new connections get through. That is done sooner if no
   good client is known there.
@@ -19,11 +20,12 @@ Proxies that the operator has named pass on calls of many, and are spared.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -31,7 +33,7 @@ from keyfence_server.domain.addresses import Address
 from keyfence_server.rpc import sockets
 from keyfence_server.rpc.log_limit import LogLimit
 from keyfence_server.rpc.origins import Peer
-from keyfence_server.rpc.sockets import Source, source_of
+from keyfence_server.rpc.sockets import Measures, Source, source_of
 
 WINDOW_SECONDS: Final = 1.0
 """What is counted is counted anew after so long."""
@@ -42,13 +44,20 @@ address where no good client is known. One that loses interest in all the calls 
 have open is no attacker, even if it does so twice."""
 
 MOST_OF_STRANGER: Final = 50
-"""So many silence a stranger."""
+"""So many end a stranger's connection."""
 
 MOST_OF_SLOWED: Final = 10
-"""And so many do if its address is slowed down."""
+"""And so many do if its address is slowed down; any do if all its strangers together still make
+`MOST_FRUITLESS`."""
 
 MOST_STRANGERS: Final = 5
-"""So many silenced strangers slow down any address."""
+"""So many strangers that were ended slow down any address."""
+
+MOST_OF_KNOWN: Final = 1_000
+"""So many fruitless calls of strangers do as well."""
+
+MAX_KNOWN: Final = 10_000
+"""Addresses of good clients beyond these are forgotten earlier."""
 
 SILENT_SECONDS: Final = 5.0
 """Then a silenced connection is closed."""
@@ -70,31 +79,29 @@ _ALERTS_PER_SECOND: Final = 10
 _log = structlog.get_logger("keyfence.rpc")
 
 
-class Kernel(Protocol):
-    """What can be done to connections: the functions of `sockets`."""
+class _Standing(Enum):
+    """What is known of a call that is under way."""
 
-    def silence(self, peer: Peer, /) -> None:
-        """Has nothing more from this peer arrive."""
-
-    def cut(self, peer: Peer, /) -> None:
-        """Closes the connection with this peer."""
-
-    def slow(self, one_in_by_source: Mapping[Source, int], /) -> None:
-        """Lets few attempts of these through to connect, and all of others."""
+    VOUCHED = auto()
+    REJECTED = auto()
+    EXCUSED = auto()
 
 
 @dataclass(slots=True)
 class _Conduct:
-    """The calls of a connection that ended within a window.
+    """The calls of a connection within a window.
 
     Attributes:
         peer: None for one that is spared.
-        vouched: how many had a valid credential.
+        vouched: how many were found to have a valid credential.
+        fruitless: how many ended that were not, and were not excused.
+        rejected: those of these that were told so.
     """
 
     peer: Peer | None
     vouched: int = 0
     fruitless: int = 0
+    rejected: int = 0
 
 
 class FloodGuard:
@@ -102,120 +109,168 @@ class FloodGuard:
 
     Args:
         spares: whether a proxy at this address passes on calls of many.
-        later: calls back after so many seconds.
         counts: how often each of the `MEASURES` was taken.
+        later: calls back after so many seconds.
+        start: runs a coroutine to its end.
+        carry_out: what `sockets` has of this name.
     """
 
     def __init__(
         self,
         spares: Callable[[Address], bool],
-        later: Callable[[float, Callable[[], None]], object],
         counts: Counter[str],
-        kernel: Kernel = sockets,
+        later: Callable[[float, Callable[[], None]], object],
+        start: Callable[[Coroutine[Any, Any, None]], object],
+        carry_out: Callable[[Measures, Collection[int]], Awaitable[None]] = sockets.carry_out,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._spares: Final = spares
-        self._later: Final = later
         self._counts: Final = counts
-        self._kernel: Final = kernel
+        self._later: Final = later
+        self._start: Final = start
+        self._carry_out: Final = carry_out
         self._clock: Final = clock
         self._alerts: Final = LogLimit(_ALERTS_PER_SECOND)
-        # Of calls under way: True for those with a valid credential, False if excused.
-        self._standing: Final[dict[object, bool]] = {}
+        self._ports: Final[set[int]] = set()
+        self._due = Measures()
+        # What carries them out; None when there are none. Kept, since a loop does not.
+        self._work: object | None = None
+        self._standing: Final[dict[object, _Standing]] = {}
+        # How many calls under way have a valid credential, by their peers' names.
+        self._good_calls: Final[Counter[str]] = Counter()
         self._window_began = clock()
         self._window: dict[str, _Conduct] = {}
         self._window_before: dict[str, _Conduct] = {}
+        # Of strangers, by where they are: fruitless calls, and connections that were ended.
         self._fruitless: Final[Counter[Source]] = Counter()
-        self._silenced: Final[Counter[Source]] = Counter()
+        self._ended: Final[Counter[Source]] = Counter()
         # When there was last a good client, the longest ago first.
         self._known: Final[dict[Source, float]] = {}
         self._slowed: Final[dict[Source, int]] = {}
         # Connections whose calls are of no interest any more, by their peers' names.
         self._given_up: Final[set[str]] = set()
 
-    def vouch(self, call: object) -> None:
-        """The call has a valid credential."""
-        self._standing[call] = True
+    def watch(self, port: int) -> None:
+        """Connections to this port of the process may be ended."""
+        self._ports.add(port)
+
+    def vouch(self, call: object, peer: str) -> None:
+        """The call has a valid credential. It may be said again.
+
+        Args:
+            peer: in gRPC's words, for example "ipv4:192.0.2.1:50123".
+        """
+        if self._standing.get(call) is not _Standing.VOUCHED:
+            self._standing[call] = _Standing.VOUCHED
+            self._good_calls[peer] += 1
+        self._conduct_of(peer).vouched += 1
+
+    def reject(self, call: object) -> None:
+        """The caller was told that the call has no valid credential."""
+        self._standing.setdefault(call, _Standing.REJECTED)
 
     def excuse(self, call: object) -> None:
         """Whether it has one was not found out, and that is not its client's fault."""
-        self._standing.setdefault(call, False)
+        self._standing.setdefault(call, _Standing.EXCUSED)
 
     def has_given_up(self, peer: str) -> bool:
         """Whether calls of this peer, in gRPC's words, are of no interest any more."""
         return peer in self._given_up
 
     def ended(self, call: object, peer: str) -> None:
-        """The call has ended, and is fruitless if nothing else was said of it.
-
-        Args:
-            peer: in gRPC's words, for example "ipv4:192.0.2.1:50123".
-        """
+        """The call has ended, and was fruitless if nothing better was said of it."""
         standing = self._standing.pop(call, None)
+        if standing is _Standing.VOUCHED:
+            self._good_calls[peer] -= 1
+            if not self._good_calls[peer]:
+                del self._good_calls[peer]
+        elif standing is not _Standing.EXCUSED:
+            conduct = self._conduct_of(peer)
+            conduct.fruitless += 1
+            conduct.rejected += standing is _Standing.REJECTED
+            if conduct.peer is not None and peer not in self._given_up:
+                self._judge(peer, conduct, conduct.peer)
+
+    def _conduct_of(self, name: str) -> _Conduct:
         if self._clock() - self._window_began >= WINDOW_SECONDS:
             self._begin_window()
-        conduct = self._window.get(peer)
+        conduct = self._window.get(name)
         if conduct is None:
-            conduct = self._window[peer] = _Conduct(self._watched(peer))
-        if standing:
-            conduct.vouched += 1
-        elif standing is None and conduct.peer is not None:
-            conduct.fruitless += 1
-            self._judge_connection(peer, conduct, conduct.peer)
-            self._judge_source(source_of(conduct.peer.address))
+            peer = Peer.named(name)
+            is_spared = peer is None or self._spares(peer.address)
+            conduct = self._window[name] = _Conduct(None if is_spared else peer)
+        return conduct
 
-    def _watched(self, name: str) -> Peer | None:
-        peer = Peer.named(name)
-        return None if peer is None or self._spares(peer.address) else peer
-
-    def _judge_connection(self, name: str, conduct: _Conduct, peer: Peer) -> None:
-        if name in self._given_up:
-            return
-        before = self._window_before.get(name)
-        if not conduct.vouched and not (before is not None and before.vouched):
+    def _judge(self, name: str, conduct: _Conduct, peer: Peer) -> None:
+        if self._is_stranger(name, conduct):
             source = source_of(peer.address)
-            if conduct.fruitless >= (
-                MOST_OF_SLOWED if source in self._slowed else MOST_OF_STRANGER
+            self._fruitless[source] += 1
+            if conduct.fruitless >= self._most_of_stranger(source):
+                self._end(name, conduct, peer, silently=2 * conduct.rejected < conduct.fruitless)
+                self._ended[source] += 1
+                if self._ended[source] >= MOST_STRANGERS:
+                    self._slow(source)
+            # Not at each one: whether a source is known takes looking through the window.
+            if self._fruitless[source] % MOST_FRUITLESS == 0 and (
+                self._fruitless[source] >= MOST_OF_KNOWN or not self._is_known(source)
             ):
-                self._note("silenced", name, conduct.fruitless)
-                self._kernel.silence(peer)
-                self._give_up(name, peer)
-                self._count_silenced(source)
+                self._slow(source)
         elif conduct.fruitless >= MOST_FRUITLESS and conduct.fruitless > conduct.vouched:
-            self._note("closed", name, conduct.fruitless)
-            self._kernel.cut(peer)
-            self._give_up(name, peer)
+            self._end(name, conduct, peer, silently=False)
 
-    def _give_up(self, name: str, peer: Peer) -> None:
+    def _is_stranger(self, name: str, conduct: _Conduct) -> bool:
+        before = self._window_before.get(name)
+        return not (
+            conduct.vouched or name in self._good_calls or (before is not None and before.vouched)
+        )
+
+    def _most_of_stranger(self, source: Source) -> int:
+        if source not in self._slowed:
+            return MOST_OF_STRANGER
+        # If its connections are many enough, each need not make many.
+        return MOST_OF_SLOWED if self._fruitless[source] < MOST_FRUITLESS else 1
+
+    def _end(self, name: str, conduct: _Conduct, peer: Peer, *, silently: bool) -> None:
+        self._note("silenced" if silently else "closed", name, conduct.fruitless)
         self._given_up.add(name)
+        if silently:
+            self._due.silence.add(peer)
+            self._later(SILENT_SECONDS, partial(self._close, name, peer))
+        else:
+            # The client may have the same port again, and soon.
+            self._due.close.add(peer)
+            self._later(WINDOW_SECONDS, partial(self._given_up.remove, name))
+        self._set_to_work()
 
-        def close() -> None:
-            self._given_up.remove(name)
-            self._kernel.cut(peer)
-
-        self._later(SILENT_SECONDS, close)
-
-    def _count_silenced(self, source: Source) -> None:
-        self._silenced[source] += 1
-        if self._silenced[source] >= MOST_STRANGERS:
-            self._slow(source)
-
-    def _judge_source(self, source: Source) -> None:
-        self._fruitless[source] += 1
-        # Not at each one: whether a source is known takes looking through the window.
-        if self._fruitless[source] % MOST_FRUITLESS == 0 and not self._is_known(source):
-            self._slow(source)
+    def _close(self, name: str, peer: Peer) -> None:
+        self._given_up.remove(name)
+        self._due.close.add(peer)
+        self._set_to_work()
 
     def _slow(self, source: Source) -> None:
         if source not in self._slowed:
             self._note("slowed", str(source), self._fruitless[source])
             self._slowed[source] = ONE_IN_OF_KNOWN if self._is_known(source) else ONE_IN
-            self._kernel.slow(self._slowed)
+            self._due.slow = self._slowed
             self._later(SLOW_SECONDS, partial(self._let_be, source))
+            self._set_to_work()
 
     def _let_be(self, source: Source) -> None:
         del self._slowed[source]
-        self._kernel.slow(self._slowed)
+        self._due.slow = self._slowed
+        self._set_to_work()
+
+    def _set_to_work(self) -> None:
+        if self._work is None:
+            self._work = self._start(self._carry_out_what_is_due())
+
+    async def _carry_out_what_is_due(self) -> None:
+        try:
+            while self._due:
+                due, self._due = self._due, Measures()
+                await self._carry_out(due, self._ports)
+        finally:
+            self._work = None
 
     def _is_known(self, source: Source) -> bool:
         return source in self._known or source in self._vouched_for()
@@ -231,11 +286,14 @@ class FloodGuard:
         for source in self._vouched_for():
             self._known.pop(source, None)
             self._known[source] = now
-        while self._known and now - next(iter(self._known.values())) >= KNOWN_SECONDS:
-            del self._known[next(iter(self._known))]
+        while self._known:
+            longest_ago = next(iter(self._known))
+            if now - self._known[longest_ago] < KNOWN_SECONDS and len(self._known) <= MAX_KNOWN:
+                break
+            del self._known[longest_ago]
         self._window_before, self._window = self._window, {}
         self._fruitless.clear()
-        self._silenced.clear()
+        self._ended.clear()
         self._window_began = now
 
     def _note(self, measure: str, peer: str, calls: int) -> None:

@@ -51,7 +51,7 @@ _ACCESS_WITHOUT_SCOPE: Final = (options_pb2.ACCESS_ANY_CREDENTIAL, options_pb2.A
 _LET_IN: Final = ((LET_IN, "yes"),)
 _BEARER: Final = "bearer "
 # Who gives up a call after having waited for so long may well have meant it.
-_PATIENCE_SECONDS: Final = 0.1
+_PATIENCE_SECONDS: Final = 0.03
 _ALERTS_PER_SECOND: Final = 10
 _REFUSALS_PER_SECOND: Final = 10
 
@@ -238,7 +238,7 @@ class Pipeline:
         identify, recall = self._callers.identify, self._callers.recall
         address_of = self._origins.address_of
         gate = self._gate
-        vouch = self._floods.vouch
+        vouch, excuse = self._floods.vouch, self._floods.excuse
 
         async def run(_: object, context: Context) -> None:
             started = perf_counter()
@@ -260,7 +260,7 @@ class Pipeline:
                 nonlocal caller
                 # As for a check: memory alone can tell, nearly every time.
                 caller = recall(credential, peer) or await identify(credential, peer=peer)
-                vouch(context)
+                vouch(context, context.peer())
                 authorize(caller)
                 return caller
 
@@ -276,6 +276,10 @@ class Pipeline:
                 await handler(StreamCall(read, write, reidentify, let_in), let_in_as)
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, error, started, caller)
+            except asyncio.CancelledError:
+                if perf_counter() - started >= _PATIENCE_SECONDS:
+                    excuse(context)
+                raise
             stats.succeeded.add(perf_counter() - started)
 
         return run
@@ -340,7 +344,7 @@ class Pipeline:
                         if not mutates:
                             request_id = request_ids.find_request_id(metadata)
                         caller = await identify(credential, request_id=request_id, peer=peer)
-                    vouch(context)
+                    vouch(context, context.peer())
                     if not is_check:
                         _require_fresh()
                 authorize(caller)
@@ -365,8 +369,8 @@ class Pipeline:
             finally:
                 gate.under_way -= 1
             if is_open:
-                # It had a password, or made an account.
-                vouch(context)
+                # How many of these there may be is bounded elsewhere.
+                excuse(context)
             seconds = perf_counter() - started
             succeeded.add(seconds)
             if mutates and mutations.has_committed():
@@ -480,7 +484,9 @@ class _Failures:
             failure = UNDECODABLE
         else:
             failure = internal_failure(request_id)
-        if isinstance(error, StoreUnavailable):
+        if isinstance(error, Unauthenticated):
+            self._floods.reject(context)
+        elif isinstance(error, StoreUnavailable) or failure.reason == "TOO_MANY_ATTEMPTS":
             self._floods.excuse(context)
         if caller is not None and failure.code is grpc.StatusCode.PERMISSION_DENIED:
             self._callers.note_forbidden(caller, failure.reason, self._method, request_id)

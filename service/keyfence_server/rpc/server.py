@@ -139,6 +139,7 @@ class RpcServer:
 
     def __init__(self, handlers: Handlers, limits: Limits, floods: FloodGuard) -> None:
         """Makes a server that does not listen yet. Needs a running event loop."""
+        self._floods = floods
         self._acceptor = Acceptor(
             handlers,
             grpc.stream_stream_rpc_method_handler(_refuse_unknown),
@@ -175,6 +176,7 @@ class RpcServer:
             port = self._acceptor.add_secure_port(text, certificate.credentials())
         if port == 0:
             raise CannotListen(f"cannot listen on {address}: {_why_not(address)}")
+        self._floods.watch(port)
         return TcpAddress(address.host, port)
 
     async def start(self) -> None:

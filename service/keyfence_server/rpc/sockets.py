@@ -9,13 +9,15 @@ are closed, and no address is slowed down.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -23,13 +25,15 @@ from typing import Final, TypeAlias
 from keyfence_server.domain.addresses import Address, parse_address
 from keyfence_server.rpc.origins import Peer
 
-MAX_SLOWED: Final = 256
-"""More addresses than these are not slowed down at the same time."""
+MAX_SLOWED: Final = 32
+"""More sources are not slowed down at the same time: by default older kernels have room for
+filters of some 40, and each connection has its own."""
 
 HAS_FILTERS: Final = sys.platform == "linux"
 
 _FDS: Final = Path("/dev/fd")
 _ATTACH_FILTER, _DETACH_FILTER = 26, 27
+_SOCKETS_AT_A_TIME: Final = 100
 _DISCARDED_BYTES: Final = 64 * 1024 * 1024
 
 # Classic BPF (linux/filter.h). Offsets are from the TCP header; from `_IP` on, the IP header.
@@ -57,64 +61,83 @@ def source_of(address: Address) -> Source:
     return IPv6Network((address, _IPV6_PREFIX), strict=False)
 
 
-def silence(peer: Peer) -> None:
-    """Has nothing more from this peer arrive, and what has arrived forgotten.
+@dataclass(slots=True)
+class Measures:
+    """What is to be done.
 
-    The peer is not told: it goes on sending until what is on its way fills its own buffers.
+    Attributes:
+        silence: nothing more from these is to arrive, and what has arrived is forgotten. They
+            are not told: they go on sending until their own buffers are full.
+        close: the connections with these end, and they are told.
+        slow: from these few attempts to connect get through, one in so many, which is a
+            power of two; all of any others do. Whoever does not get through tries again
+            after a second, and then ever more seldom. None: it stays as it is.
     """
-    for connection in _connections_of(peer):
-        with suppress(OSError):
-            if HAS_FILTERS:
-                _attach(connection, [_instruction(_RETURN)])
-            else:
-                connection.shutdown(socket.SHUT_RDWR)
-        _forget(connection)
+
+    silence: set[Peer] = field(default_factory=set)
+    close: set[Peer] = field(default_factory=set)
+    slow: Mapping[Source, int] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.silence or self.close or self.slow is not None)
 
 
-def cut(peer: Peer) -> None:
-    """Closes the connection with this peer, which is told so."""
-    for connection in _connections_of(peer):
-        if HAS_FILTERS:
-            with suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-        _forget(connection)
+async def carry_out(measures: Measures, ports: Collection[int]) -> None:
+    """Does it to this process's sockets on these ports.
 
-
-def slow(one_in_by_source: Mapping[Source, int]) -> None:
-    """Lets few attempts of these sources through to connect to this process.
-
-    Whoever is not let through tries again after a second, and then ever more seldom. Sources
-    that were slowed down before, and are not among these, are as any other again.
-
-    Args:
-        one_in_by_source: which share of each: one in so many, a power of two.
+    What cannot be done is left: the connection is gone, or the process has no file left to
+    look for it with.
     """
-    if not HAS_FILTERS:
+    program = None if measures.slow is None else _slowing(measures.slow)
+    for number, opened in enumerate(_tcp_sockets()):
+        with suppress(OSError):
+            if opened.getsockname()[1] in ports:
+                _carry_out(measures, program, opened)
+        if number % _SOCKETS_AT_A_TIME == 0:
+            # There may be thousands.
+            await asyncio.sleep(0)
+
+
+def _carry_out(measures: Measures, program: list[bytes] | None, to: socket.socket) -> None:
+    if to.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        if program is not None and HAS_FILTERS:
+            _attach(to, program)
         return
-    program = _slowing([*one_in_by_source.items()][-MAX_SLOWED:])
-    for opened in _tcp_sockets():
-        with suppress(OSError):
-            if opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                _attach(opened, program)
+    host, port = to.getpeername()[:2]
+    peer = Peer(parse_address(host.partition("%")[0]), port)
+    if peer in measures.close:
+        _close(to)
+    elif peer in measures.silence:
+        _silence(to)
 
 
-def _connections_of(peer: Peer) -> Iterator[socket.socket]:
-    for opened in _tcp_sockets():
+def _silence(connection: socket.socket) -> None:
+    if not HAS_FILTERS:
+        _close(connection)
+        return
+    _attach(connection, [_instruction(_RETURN)])
+    _forget(connection)
+
+
+def _close(connection: socket.socket) -> None:
+    if HAS_FILTERS:
         with suppress(OSError):
-            host, port = opened.getpeername()[:2]
-            if port == peer.port and parse_address(host.partition("%")[0]) == peer.address:
-                yield opened
+            connection.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
+    connection.shutdown(socket.SHUT_RDWR)
+    _forget(connection)
 
 
 def _tcp_sockets() -> Iterator[socket.socket]:
     """This process's TCP sockets. Each is a duplicate, closed when the next one is asked for."""
-    for path in _FDS.iterdir():
+    try:
+        paths = [*_FDS.iterdir()]
+    except OSError:
+        return
+    for path in paths:
         try:
             fd = os.dup(int(path.name))
         except OSError:
-            # Closed meanwhile, as the one is that the list was read with.
             continue
         try:
             opened = socket.socket(fileno=fd)
@@ -146,9 +169,9 @@ def _attach(to: socket.socket, program: list[bytes]) -> None:
     to.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("@HP", len(program), address))
 
 
-def _slowing(slowed: Iterable[tuple[Source, int]]) -> list[bytes]:
+def _slowing(one_in_by_source: Mapping[Source, int]) -> list[bytes]:
     of_four, of_six = [], []
-    for source, one_in in slowed:
+    for source, one_in in [*one_in_by_source.items()][-MAX_SLOWED:]:
         if isinstance(source, IPv4Address):
             of_four += _let_through(one_in, _IPV4_SOURCE, source.packed)
         else:
