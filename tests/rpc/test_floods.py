@@ -12,11 +12,11 @@ import pytest
 from keyfence_server.domain.addresses import Address
 from keyfence_server.rpc.floods import (
     KNOWN_SECONDS,
+    MOST_ENDED,
     MOST_FRUITLESS,
     MOST_OF_KNOWN,
     MOST_OF_SLOWED,
     MOST_OF_STRANGER,
-    MOST_STRANGERS,
     ONE_IN,
     ONE_IN_OF_KNOWN,
     SILENT_SECONDS,
@@ -25,7 +25,7 @@ from keyfence_server.rpc.floods import (
     FloodGuard,
 )
 from keyfence_server.rpc.origins import Peer
-from keyfence_server.rpc.sockets import Measures, Source
+from keyfence_server.rpc.sockets import MAX_SLOWED, Measures, Source
 
 PEER = "ipv4:192.0.2.1:50000"
 PROXY = "ipv4:198.51.100.1:50000"
@@ -125,12 +125,13 @@ class TestConnections:
         self, connections: Connections
     ) -> None:
         connections.fruitless(MOST_OF_STRANGER - 1)
-        assert not connections.guard.has_given_up(PEER)
+        assert not connections.guard.has_dismissed(PEER)
         connections.fruitless(1)
-        connections.passes(SILENT_SECONDS - 0.1)
-        assert connections.guard.has_given_up(PEER)
-        connections.passes(0.1)
-        assert not connections.guard.has_given_up(PEER), "the port may come back"
+        connections.passes(SILENT_SECONDS)
+        connections.fruitless(MOST_OF_STRANGER)
+        assert connections.counts == {"silenced": 1}, "those end with the connection"
+        connections.passes(WINDOW_SECONDS)
+        assert not connections.guard.has_dismissed(PEER), "the port may come back"
 
     def test_calls_long_ago_do_not_count(self, connections: Connections) -> None:
         for _ in range(10):
@@ -155,9 +156,9 @@ class TestConnections:
         connections.vouched(1)
         connections.fruitless(MOST_FRUITLESS)
         assert not connections.silenced
-        assert connections.guard.has_given_up(PEER)
+        assert connections.guard.has_dismissed(PEER)
         connections.passes(WINDOW_SECONDS)
-        assert not connections.guard.has_given_up(PEER)
+        assert not connections.guard.has_dismissed(PEER)
         connections.passes(SILENT_SECONDS)
         assert connections.closed == [peer(PEER)], "once, since its port may be another's by now"
         assert connections.counts == {"closed": 1}
@@ -209,6 +210,15 @@ class TestConnections:
         connections.rejected(1)
         assert connections.closed == [peer(PEER)]
         assert not connections.silenced
+
+    def test_nothing_is_as_of_a_moment_ago_after_a_pause(self, connections: Connections) -> None:
+        connections.vouched(1)
+        connections.passes(KNOWN_SECONDS)
+        connections.fruitless(MOST_OF_STRANGER)
+        assert connections.silenced
+        for name in many(MOST_FRUITLESS):
+            connections.fruitless(1, name)
+        assert connections.slowed == {IPv4Address("192.0.2.1"): ONE_IN}
 
     def test_excused_calls_do_not_count(self, connections: Connections) -> None:
         for _ in range(2 * MOST_FRUITLESS):
@@ -298,7 +308,7 @@ class TestAddresses:
 
     def test_strangers_slow_down_any(self, connections: Connections) -> None:
         connections.vouched(1, "ipv4:192.0.2.1:1")
-        names = many(MOST_STRANGERS)
+        names = many(MOST_ENDED)
         for name in names[1:]:
             connections.fruitless(MOST_OF_STRANGER, name)
         assert not connections.slowed
@@ -307,7 +317,7 @@ class TestAddresses:
 
     def test_strangers_long_ago_do_not_count(self, connections: Connections) -> None:
         connections.vouched(1, "ipv4:192.0.2.1:1")
-        for name in many(2 * MOST_STRANGERS):
+        for name in many(2 * MOST_ENDED):
             connections.fruitless(MOST_OF_STRANGER, name)
             connections.passes(WINDOW_SECONDS / 2)
         assert not connections.slowed
@@ -351,6 +361,13 @@ class TestAddresses:
         connections.fruitless(1)
         assert connections.silenced == [peer(PEER)]
 
+    def test_no_more_than_there_is_room_for(self, connections: Connections) -> None:
+        for host in range(MAX_SLOWED + 1):
+            connections.fruitless(MOST_FRUITLESS, f"ipv6:%5B2001:db8:0:{host:x}::1%5D:1")
+            for name in range(2, MOST_FRUITLESS):
+                connections.fruitless(1, f"ipv6:%5B2001:db8:0:{host:x}::1%5D:{name}")
+        assert len(connections.slowed) == connections.counts["slowed"] == MAX_SLOWED
+
     def test_a_network_of_ipv6_counts_as_one(self, connections: Connections) -> None:
         """Whoever has one address of it has all."""
         for host in range(1, MOST_FRUITLESS + 1):
@@ -369,6 +386,19 @@ class TestAddresses:
 )
 def test_peers_are_read_as_grpc_writes_them(name: str, address: str, port: int) -> None:
     assert Peer.named(name) == Peer(ip_address(address), port)
+
+
+def test_a_measure_that_fails_does_not_keep_others_from_being_taken(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_measures: object, _ports: object) -> None:
+        raise ValueError
+
+    with monkeypatch.context() as failing:
+        failing.setattr(connections.guard, "_carry_out", fail)
+        connections.fruitless(MOST_OF_STRANGER)
+    connections.fruitless(MOST_OF_STRANGER, "ipv4:192.0.2.2:1")
+    assert connections.silenced == [peer("ipv4:192.0.2.2:1")]
 
 
 def test_nothing_is_kept_of_calls_that_have_ended(connections: Connections) -> None:

@@ -156,7 +156,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
             call = await next_call()
             context = _context_of(call, decode, encode, loop)
             peer = context.peer()
-            if self._floods.has_given_up(peer):
+            if self._floods.has_dismissed(peer):
                 # Once nobody has it any more, the core resets it.
                 del call, context
                 continue
@@ -193,6 +193,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
     ) -> None:
         """Answers a call of many messages, which its handler reads from the context."""
         await _finish_stream(call, handler.stream_stream, None, context, loop)
+        self._floods.excuse(context)
 
     async def _answer(
         self,
@@ -209,6 +210,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         request = message if decode is None else decode(message)
         if handler.response_streaming:
             await _finish_stream(call, handler.unary_stream, request, context, loop)
+            self._floods.excuse(context)
             return
         run: Any = handler.unary_unary
         response = await run(request, context)
@@ -218,6 +220,8 @@ class Acceptor(_AioServer):  # type: ignore[misc]
             await _finish_unary(call, _given, response, context, handler.response_serializer, loop)
         finally:
             self._sending.pop(call, None)
+        # Some RPCs need no credential.
+        self._floods.excuse(context)
 
     async def _message(self, call: Any, context: Any, loop: asyncio.AbstractEventLoop) -> bytes:
         """The call's message, unless it is refused or given up before it has come."""

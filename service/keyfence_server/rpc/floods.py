@@ -50,7 +50,7 @@ MOST_OF_SLOWED: Final = 10
 """And so many do if its address is slowed down; any do if all its strangers together still make
 `MOST_FRUITLESS`."""
 
-MOST_STRANGERS: Final = 5
+MOST_ENDED: Final = 5
 """So many strangers that were ended slow down any address."""
 
 MOST_OF_KNOWN: Final = 1_000
@@ -95,7 +95,7 @@ class _Conduct:
         peer: None for one that is spared.
         vouched: how many were found to have a valid credential.
         fruitless: how many ended that were not, and were not excused.
-        rejected: those of these that were told so.
+        rejected: how many of these were told why.
     """
 
     peer: Peer | None
@@ -143,12 +143,12 @@ class FloodGuard:
         self._window_before: dict[str, _Conduct] = {}
         # Of strangers, by where they are: fruitless calls, and connections that were ended.
         self._fruitless: Final[Counter[Source]] = Counter()
-        self._ended: Final[Counter[Source]] = Counter()
+        self._ended_strangers: Final[Counter[Source]] = Counter()
         # When there was last a good client, the longest ago first.
         self._known: Final[dict[Source, float]] = {}
         self._slowed: Final[dict[Source, int]] = {}
         # Connections whose calls are of no interest any more, by their peers' names.
-        self._given_up: Final[set[str]] = set()
+        self._dismissed: Final[set[str]] = set()
 
     def watch(self, port: int) -> None:
         """Connections to this port of the process may be ended."""
@@ -166,16 +166,16 @@ class FloodGuard:
         self._conduct_of(peer).vouched += 1
 
     def reject(self, call: object) -> None:
-        """The caller was told that the call has no valid credential."""
+        """The caller is told why the call fails."""
         self._standing.setdefault(call, _Standing.REJECTED)
 
     def excuse(self, call: object) -> None:
         """Whether it has one was not found out, and that is not its client's fault."""
         self._standing.setdefault(call, _Standing.EXCUSED)
 
-    def has_given_up(self, peer: str) -> bool:
+    def has_dismissed(self, peer: str) -> bool:
         """Whether calls of this peer, in gRPC's words, are of no interest any more."""
-        return peer in self._given_up
+        return peer in self._dismissed
 
     def ended(self, call: object, peer: str) -> None:
         """The call has ended, and was fruitless if nothing better was said of it."""
@@ -188,7 +188,7 @@ class FloodGuard:
             conduct = self._conduct_of(peer)
             conduct.fruitless += 1
             conduct.rejected += standing is _Standing.REJECTED
-            if conduct.peer is not None and peer not in self._given_up:
+            if conduct.peer is not None and peer not in self._dismissed:
                 self._judge(peer, conduct, conduct.peer)
 
     def _conduct_of(self, name: str) -> _Conduct:
@@ -207,10 +207,11 @@ class FloodGuard:
             self._fruitless[source] += 1
             if conduct.fruitless >= self._most_of_stranger(source):
                 self._end(name, conduct, peer, silently=2 * conduct.rejected < conduct.fruitless)
-                self._ended[source] += 1
-                if self._ended[source] >= MOST_STRANGERS:
+                self._ended_strangers[source] += 1
+                if self._ended_strangers[source] >= MOST_ENDED:
                     self._slow(source)
-            # Not at each one: whether a source is known takes looking through the window.
+            # Not at each one: whether a source is known takes looking through the window. The
+            # one number is a multiple of the other.
             if self._fruitless[source] % MOST_FRUITLESS == 0 and (
                 self._fruitless[source] >= MOST_OF_KNOWN or not self._is_known(source)
             ):
@@ -232,32 +233,31 @@ class FloodGuard:
 
     def _end(self, name: str, conduct: _Conduct, peer: Peer, *, silently: bool) -> None:
         self._note("silenced" if silently else "closed", name, conduct.fruitless)
-        self._given_up.add(name)
+        self._dismissed.add(name)
         if silently:
             self._due.silence.add(peer)
+            self._set_to_work()
             self._later(SILENT_SECONDS, partial(self._close, name, peer))
         else:
-            # The client may have the same port again, and soon.
-            self._due.close.add(peer)
-            self._later(WINDOW_SECONDS, partial(self._given_up.remove, name))
-        self._set_to_work()
+            self._close(name, peer)
 
     def _close(self, name: str, peer: Peer) -> None:
-        self._given_up.remove(name)
         self._due.close.add(peer)
         self._set_to_work()
+        # The calls that end with it say nothing new. Nor for longer: the port may come back.
+        self._later(WINDOW_SECONDS, partial(self._dismissed.remove, name))
 
     def _slow(self, source: Source) -> None:
-        if source not in self._slowed:
+        if source not in self._slowed and len(self._slowed) < sockets.MAX_SLOWED:
             self._note("slowed", str(source), self._fruitless[source])
             self._slowed[source] = ONE_IN_OF_KNOWN if self._is_known(source) else ONE_IN
-            self._due.slow = self._slowed
-            self._later(SLOW_SECONDS, partial(self._let_be, source))
+            self._due.slow = dict(self._slowed)
             self._set_to_work()
+            self._later(SLOW_SECONDS, partial(self._let_be, source))
 
     def _let_be(self, source: Source) -> None:
         del self._slowed[source]
-        self._due.slow = self._slowed
+        self._due.slow = dict(self._slowed)
         self._set_to_work()
 
     def _set_to_work(self) -> None:
@@ -268,7 +268,10 @@ class FloodGuard:
         try:
             while self._due:
                 due, self._due = self._due, Measures()
-                await self._carry_out(due, self._ports)
+                try:
+                    await self._carry_out(due, self._ports)
+                except Exception:  # noqa: BLE001 - what is due next must not wait for it
+                    _log.exception("measures against a flood failed")
         finally:
             self._work = None
 
@@ -285,15 +288,16 @@ class FloodGuard:
         now = self._clock()
         for source in self._vouched_for():
             self._known.pop(source, None)
-            self._known[source] = now
+            self._known[source] = self._window_began
         while self._known:
             longest_ago = next(iter(self._known))
             if now - self._known[longest_ago] < KNOWN_SECONDS and len(self._known) <= MAX_KNOWN:
                 break
             del self._known[longest_ago]
-        self._window_before, self._window = self._window, {}
+        is_recent = now - self._window_began < 2 * WINDOW_SECONDS
+        self._window_before, self._window = self._window if is_recent else {}, {}
         self._fruitless.clear()
-        self._ended.clear()
+        self._ended_strangers.clear()
         self._window_began = now
 
     def _note(self, measure: str, peer: str, calls: int) -> None:

@@ -368,9 +368,6 @@ class Pipeline:
                 raise
             finally:
                 gate.under_way -= 1
-            if is_open:
-                # How many of these there may be is bounded elsewhere.
-                excuse(context)
             seconds = perf_counter() - started
             succeeded.add(seconds)
             if mutates and mutations.has_committed():
@@ -484,10 +481,10 @@ class _Failures:
             failure = UNDECODABLE
         else:
             failure = internal_failure(request_id)
-        if isinstance(error, Unauthenticated):
-            self._floods.reject(context)
-        elif isinstance(error, StoreUnavailable) or failure.reason == "TOO_MANY_ATTEMPTS":
+        if isinstance(error, StoreUnavailable) or failure.reason == "TOO_MANY_ATTEMPTS":
             self._floods.excuse(context)
+        else:
+            self._floods.reject(context)
         if caller is not None and failure.code is grpc.StatusCode.PERMISSION_DENIED:
             self._callers.note_forbidden(caller, failure.reason, self._method, request_id)
         self._log(error, failure, request_id, context, caller)

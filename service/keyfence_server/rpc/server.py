@@ -142,7 +142,7 @@ class RpcServer:
         self._floods = floods
         self._acceptor = Acceptor(
             handlers,
-            grpc.stream_stream_rpc_method_handler(_refuse_unknown),
+            grpc.stream_stream_rpc_method_handler(self._refuse_unknown),
             _REFUSALS,
             max_open_calls=limits.open_calls,
             max_metadata_bytes=limits.metadata_bytes,
@@ -195,6 +195,12 @@ class RpcServer:
         """Returns when the server has stopped."""
         await self._acceptor.wait_for_termination(None)
 
+    async def _refuse_unknown(
+        self, _requests: object, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        self._floods.reject(context)
+        await context.abort_with_status(METHOD_UNKNOWN.to_status())
+
     def _listen_unix(self, address: UnixAddress, mode: int) -> None:
         # The socket appears with the mode that the mask leaves it, so that there is no
         # moment at which others could connect.
@@ -206,10 +212,6 @@ class RpcServer:
         if not taken:
             raise CannotListen(f"cannot listen on {address}")
         address.path.chmod(mode)
-
-
-async def _refuse_unknown(_requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-    await context.abort_with_status(METHOD_UNKNOWN.to_status())
 
 
 def _milliseconds(seconds: float) -> int:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import stat
 import struct
 import sys
 from array import array
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Network
@@ -26,14 +27,15 @@ from keyfence_server.domain.addresses import Address, parse_address
 from keyfence_server.rpc.origins import Peer
 
 MAX_SLOWED: Final = 32
-"""More sources are not slowed down at the same time: by default older kernels have room for
-filters of some 40, and each connection has its own."""
+"""So many sources can be slowed down at the same time: older kernels have by default no room
+for filters of more than some 40, and each connection has its own."""
 
 HAS_FILTERS: Final = sys.platform == "linux"
 
 _FDS: Final = Path("/dev/fd")
+_TCP: Final = (socket.AF_INET, socket.AF_INET6)
 _ATTACH_FILTER, _DETACH_FILTER = 26, 27
-_SOCKETS_AT_A_TIME: Final = 100
+_AT_A_TIME: Final = 100
 _DISCARDED_BYTES: Final = 64 * 1024 * 1024
 
 # Classic BPF (linux/filter.h). Offsets are from the TCP header; from `_IP` on, the IP header.
@@ -71,7 +73,8 @@ class Measures:
         close: the connections with these end, and they are told.
         slow: from these few attempts to connect get through, one in so many, which is a
             power of two; all of any others do. Whoever does not get through tries again
-            after a second, and then ever more seldom. None: it stays as it is.
+            after a second, and then ever more seldom. At the most `MAX_SLOWED`; None: it
+            stays as it is.
     """
 
     silence: set[Peer] = field(default_factory=set)
@@ -90,13 +93,15 @@ async def carry_out(measures: Measures, ports: Collection[int]) -> None:
     look for it with.
     """
     program = None if measures.slow is None else _slowing(measures.slow)
-    for number, opened in enumerate(_tcp_sockets()):
-        with suppress(OSError):
-            if opened.getsockname()[1] in ports:
-                _carry_out(measures, program, opened)
-        if number % _SOCKETS_AT_A_TIME == 0:
+    for index, descriptor in enumerate(_descriptors()):
+        if index % _AT_A_TIME == _AT_A_TIME - 1:
             # There may be thousands.
             await asyncio.sleep(0)
+        opened = _socket_of(descriptor)
+        if opened is not None:
+            with opened, suppress(OSError):
+                if opened.family in _TCP and opened.getsockname()[1] in ports:
+                    _carry_out(measures, program, opened)
 
 
 def _carry_out(measures: Measures, program: list[bytes] | None, to: socket.socket) -> None:
@@ -128,28 +133,33 @@ def _close(connection: socket.socket) -> None:
     _forget(connection)
 
 
-def _tcp_sockets() -> Iterator[socket.socket]:
-    """This process's TCP sockets. Each is a duplicate, closed when the next one is asked for."""
+def _descriptors() -> list[int]:
     try:
-        paths = [*_FDS.iterdir()]
+        return [int(path.name) for path in _FDS.iterdir()]
     except OSError:
-        return
-    for path in paths:
-        try:
-            fd = os.dup(int(path.name))
-        except OSError:
-            continue
-        try:
-            opened = socket.socket(fileno=fd)
-        except OSError:
-            os.close(fd)
-            continue
-        with opened:
-            if opened.type == socket.SOCK_STREAM and opened.family in (
-                socket.AF_INET,
-                socket.AF_INET6,
-            ):
-                yield opened
+        return []
+
+
+def _socket_of(descriptor: int) -> socket.socket | None:
+    """The socket, by a duplicate; None for what is none.
+
+    Nothing else may be duplicated. Whoever closes any descriptor of a file gives up all the
+    locks that the process has on it (fcntl(2)), and SQLite's are such.
+    """
+    try:
+        if not _is_socket(descriptor):
+            return None
+        duplicate = os.dup(descriptor)
+    except OSError:
+        return None
+    if not _is_socket(duplicate):
+        # In between, the number has become that of a file, which has to stay open for that.
+        return None
+    return socket.socket(fileno=duplicate)
+
+
+def _is_socket(descriptor: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
 
 
 def _forget(connection: socket.socket) -> None:
@@ -171,7 +181,7 @@ def _attach(to: socket.socket, program: list[bytes]) -> None:
 
 def _slowing(one_in_by_source: Mapping[Source, int]) -> list[bytes]:
     of_four, of_six = [], []
-    for source, one_in in [*one_in_by_source.items()][-MAX_SLOWED:]:
+    for source, one_in in one_in_by_source.items():
         if isinstance(source, IPv4Address):
             of_four += _let_through(one_in, _IPV4_SOURCE, source.packed)
         else:
