@@ -161,12 +161,13 @@ async def _start(
         warn_of_separate_counts(settings, processes=on_the_store)
     _write_behind(back.notes, settings.usage_flush_seconds, resources)
     misplaced_keys = MisplacedKeys(back.membership.source.recogniser)
-    origins = settings.origins()
     loop = asyncio.get_running_loop()
     floods = FloodGuard(
         settings.spared_by_flood_guard(), rpc_stats.floods, loop.call_later, loop.create_task
     )
-    pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, floods, tracing, origins)
+    pipeline = Pipeline(
+        callers, gate, rpc_stats, misplaced_keys, floods, tracing, settings.origins()
+    )
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
         {

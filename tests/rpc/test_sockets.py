@@ -25,6 +25,9 @@ ATTEMPTS = 100
 ONE_IN, FEW = 16, 40
 """If one in sixteen gets through, that more than these do is as good as impossible."""
 
+PORTS: set[int] = set()
+"""Those of the server under test."""
+
 Connect = Callable[..., tuple[socket.socket, socket.socket]]
 
 
@@ -93,10 +96,6 @@ def connected(listening: socket.socket, source: str) -> int:
     return count
 
 
-PORTS: set[int] = set()
-"""Those of the server under test."""
-
-
 def carry_out(**measures: Any) -> None:
     asyncio.run(sockets.carry_out(Measures(**measures), PORTS))
 
@@ -113,6 +112,19 @@ def slow(*addresses: str) -> None:
     carry_out(slow={source_of(parse_address(one)): ONE_IN for one in addresses})
 
 
+@pytest.mark.parametrize("measure", [silence, close])
+def test_other_connections_are_left_alone(
+    connect: Connect, measure: Callable[[Peer], None]
+) -> None:
+    ended, _ = connect()
+    client, server = connect()
+    measure(peer_of(ended))
+    client.sendall(b"said")
+    assert server.recv(100) == b"said"
+    server.sendall(b"answered")
+    assert client.recv(100) == b"answered"
+
+
 class TestSilence:
     def test_nothing_arrives_any_more(self, connect: Connect) -> None:
         client, server = connect()
@@ -121,15 +133,6 @@ class TestSilence:
         client.sendall(b"after")
         with pytest.raises(BlockingIOError):
             server.recv(100)
-
-    def test_others_are_left_alone(self, connect: Connect) -> None:
-        silenced, _ = connect()
-        client, server = connect()
-        silence(peer_of(silenced))
-        client.sendall(b"said")
-        assert server.recv(100) == b"said"
-        server.sendall(b"answered")
-        assert client.recv(100) == b"answered"
 
     def test_the_client_is_not_told(self, connect: Connect) -> None:
         client, _ = connect()
@@ -153,13 +156,6 @@ class TestClose:
         close(peer_of(client))
         assert client.recv(100) == b""
         assert server.recv(100) == b"", "what had arrived is forgotten"
-
-    def test_others_are_left_alone(self, connect: Connect) -> None:
-        closed, _ = connect()
-        client, server = connect()
-        close(peer_of(closed))
-        client.sendall(b"said")
-        assert server.recv(100) == b"said"
 
     def test_the_process_s_own_connections_are_left_alone(self, connect: Connect) -> None:
         """Also one to whom the peer's address and port belong."""

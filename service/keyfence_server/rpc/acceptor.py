@@ -150,7 +150,6 @@ class Acceptor(_AioServer):  # type: ignore[misc]
     ) -> None:
         loop = self._event_loop
         open_calls = self._open_calls
-        answer = self._answer_stream if handler.request_streaming else self._answer
         decode, encode = handler.request_deserializer, handler.response_serializer
         while True:
             call = await next_call()
@@ -161,7 +160,7 @@ class Acceptor(_AioServer):  # type: ignore[misc]
                 del call, context
                 continue
             if len(open_calls) < self._max_open_calls or self._make_room():
-                answering = answer(handler, call, context, loop)
+                answering = self._answer(handler, call, context, loop)
             else:
                 self._floods.excuse(context)
                 answering = _refuse(context, self._refusals.no_room)
@@ -184,17 +183,6 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         if self._open_calls:
             await asyncio.wait(self._open_calls.values(), timeout=_LAST_STEPS_SECONDS)
 
-    async def _answer_stream(
-        self,
-        handler: grpc.RpcMethodHandler[Any, Any],
-        call: Any,
-        context: Any,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        """Answers a call of many messages, which its handler reads from the context."""
-        await _finish_stream(call, handler.stream_stream, None, context, loop)
-        self._floods.excuse(context)
-
     async def _answer(
         self,
         handler: grpc.RpcMethodHandler[Any, Any],
@@ -202,24 +190,31 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         context: Any,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Answers a call of one message, as the core does, and sees to it that it comes."""
-        if len(self._waiting) >= _FEW_WAITING and _bytes_of(context) > self._max_metadata_bytes:
-            await _refuse(context, self._refusals.large_metadata)
-        message = await self._message(call, context, loop)
-        decode: Callable[[bytes], Any] | None = handler.request_deserializer
-        request = message if decode is None else decode(message)
+        """Answers a call, as the core does. Where it has one message, sees to it that it comes."""
+        request: Any = None
+        if handler.request_streaming:
+            # The handler reads the messages from the context.
+            stream: Any = handler.stream_stream
+        else:
+            if len(self._waiting) >= _FEW_WAITING and _bytes_of(context) > self._max_metadata_bytes:
+                await _refuse(context, self._refusals.large_metadata)
+            message = await self._message(call, context, loop)
+            decode: Callable[[bytes], Any] | None = handler.request_deserializer
+            request = message if decode is None else decode(message)
+            stream = handler.unary_stream
         if handler.response_streaming:
-            await _finish_stream(call, handler.unary_stream, request, context, loop)
-            self._floods.excuse(context)
-            return
-        run: Any = handler.unary_unary
-        response = await run(request, context)
-        this: Any = asyncio.current_task()
-        self._sending[call] = this, monotonic()
-        try:
-            await _finish_unary(call, _given, response, context, handler.response_serializer, loop)
-        finally:
-            self._sending.pop(call, None)
+            await _finish_stream(call, stream, request, context, loop)
+        else:
+            run: Any = handler.unary_unary
+            response = await run(request, context)
+            this: Any = asyncio.current_task()
+            self._sending[call] = this, monotonic()
+            try:
+                await _finish_unary(
+                    call, _given, response, context, handler.response_serializer, loop
+                )
+            finally:
+                self._sending.pop(call, None)
         # Some RPCs need no credential.
         self._floods.excuse(context)
 
