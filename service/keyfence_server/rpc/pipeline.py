@@ -242,6 +242,8 @@ class Pipeline:
 
         async def run(_: object, context: Context) -> None:
             started = perf_counter()
+            # Now and never later: gRPC crashes when it is asked about a call that has ended.
+            connection = context.peer()
             await failures.refuse(context, gate.refusal, started)
             metadata = context.invocation_metadata() or ()
             caller: Caller | None = None
@@ -254,13 +256,13 @@ class Pipeline:
                 await context.write(response.SerializeToString())
 
             def peer() -> str:
-                return address_of(context.peer(), metadata)
+                return address_of(connection, metadata)
 
             async def reidentify() -> Caller:
                 nonlocal caller
                 # As for a check: memory alone can tell, nearly every time.
                 caller = recall(credential, peer) or await identify(credential, peer=peer)
-                vouch(context, context.peer())
+                vouch(context, connection)
                 authorize(caller)
                 return caller
 
@@ -275,7 +277,7 @@ class Pipeline:
                 _require_fresh()
                 await handler(StreamCall(read, write, reidentify, let_in), let_in_as)
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
-                await failures.answer(context, error, started, caller)
+                await failures.answer(context, connection, error, started, caller)
             except asyncio.CancelledError:
                 if perf_counter() - started >= _PATIENCE_SECONDS:
                     excuse(context)
@@ -318,6 +320,9 @@ class Pipeline:
             caller: Caller | None = None
             request_id: str | None
             started = perf_counter()
+            # Now and never later: gRPC crashes when it is asked about a call that has ended, and
+            # a mutation goes on when its caller has gone.
+            connection = context.peer()
             if gate.refusal is not None or gate.under_way >= gate.limit:
                 await failures.refuse(context, gate.why_not(), started)
             gate.under_way += 1
@@ -325,7 +330,7 @@ class Pipeline:
                 metadata = context.invocation_metadata() or ()
 
                 def peer() -> str:
-                    return address_of(context.peer(), metadata)
+                    return address_of(connection, metadata)
 
                 request_id = None
                 if mutates:
@@ -344,7 +349,7 @@ class Pipeline:
                         if not mutates:
                             request_id = request_ids.find_request_id(metadata)
                         caller = await identify(credential, request_id=request_id, peer=peer)
-                    vouch(context, context.peer())
+                    vouch(context, connection)
                     if not is_check:
                         _require_fresh()
                 authorize(caller)
@@ -359,7 +364,7 @@ class Pipeline:
                     given = (metadata,) if given_metadata else ()
                     answer = (await handler(request, caller, *given)).SerializeToString()
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
-                await failures.answer(context, error, started, caller)
+                await failures.answer(context, connection, error, started, caller)
             except asyncio.CancelledError:
                 waited = perf_counter() - started
                 if waited >= _PATIENCE_SECONDS:
@@ -467,11 +472,17 @@ class _Failures:
             await self._abort(context, failure, request_id, started)
 
     async def answer(
-        self, context: Context, error: Exception, started: float, caller: Caller | None = None
+        self,
+        context: Context,
+        connection: str,
+        error: Exception,
+        started: float,
+        caller: Caller | None = None,
     ) -> NoReturn:
         """Ends the call with the status that the error stands for.
 
         Args:
+            connection: the peer that gRPC named when the call arrived.
             caller: None: it is not known who called.
         """
         request_id = _request_id(context)
@@ -487,7 +498,7 @@ class _Failures:
             self._floods.reject(context)
         if caller is not None and failure.code is grpc.StatusCode.PERMISSION_DENIED:
             self._callers.note_forbidden(caller, failure.reason, self._method, request_id)
-        self._log(error, failure, request_id, context, caller)
+        self._log(error, failure, request_id, connection, caller)
         await self._abort(context, failure, request_id, started)
 
     async def _abort(
@@ -505,7 +516,7 @@ class _Failures:
         error: Exception,
         failure: Failure,
         request_id: str,
-        context: Context,
+        connection: str,
         caller: Caller | None,
     ) -> None:
         # The message of an error repeats what the caller sent, so it stays out of the log.
@@ -514,8 +525,7 @@ class _Failures:
             _log.error("internal error", **about, exc_info=error)
         elif isinstance(error, Unauthenticated):
             if self._alerts.admits():
-                peer = context.peer()
-                _log.warning("credential rejected", **about, cause=error.cause, peer=peer)
+                _log.warning("credential rejected", **about, cause=error.cause, peer=connection)
         elif isinstance(error, StoreUnavailable):
             if self._alerts.admits():
                 _log.warning("store unavailable", **about, exc_info=error)
