@@ -143,8 +143,9 @@ class Authority:
             wanted = {"keyspace": "acme", "account_id": "anna", **wanted}
         return (await self.create_key.create(by or self.root, NewKey(**wanted))).value
 
-    async def operator(self, *bound: str, **wanted: Any) -> Operator:
-        """An operator with every scope of `system`, bound to these keyspaces alone."""
+    async def operator(self, *bound: str, peer: str = "", **wanted: Any) -> Operator:
+        """An operator with every scope of `system`, bound to these keyspaces alone, who calls
+        from `peer`."""
         made = await self.make(
             **{
                 "keyspace": "system",
@@ -154,13 +155,13 @@ class Authority:
                 **wanted,
             }
         )
-        caller = await self.acting(made)
+        caller = await self.acting(made, peer)
         assert isinstance(caller, Operator)
         return caller
 
-    async def acting(self, made: MadeKey) -> Operator | AccountKey:
-        """The caller who presents this key."""
-        caller = await self.callers.identify(made.plaintext.reveal())
+    async def acting(self, made: MadeKey, peer: str = "") -> Operator | AccountKey:
+        """The caller who presents this key, from `peer`."""
+        caller = await self.callers.identify(made.plaintext.reveal(), peer=lambda: peer)
         assert isinstance(caller, Operator | AccountKey)
         return caller
 

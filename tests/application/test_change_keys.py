@@ -293,26 +293,59 @@ async def test_an_account_key_can_replace_and_revoke_itself(authority: Authority
     assert (await authority.check(rotated.successor)).reason is Reason.KEY_REVOKED
 
 
-async def test_the_last_administrator_cannot_be_taken_away(authority: Authority) -> None:
-    """Nobody could get in any more; and whoever is left could not give what they lack."""
-    root = authority.root.key_id
+ENDINGS: dict[str, Callable[[Authority], Awaitable[object]]] = {
+    "revoked": lambda authority: authority.revoke(None, authority.root.key_id),
+    "disabled": lambda authority: root_becomes(authority, state=KeyState.DISABLED),
+    "fewer scopes": lambda authority: root_becomes(authority, granted_scopes=["keys:*"]),
+    "expiring": lambda authority: root_becomes(
+        authority, expire_time=START + timedelta(seconds=20)
+    ),
+    "expiring in years": lambda authority: root_becomes(authority, expire_time=START + 999 * DAY),
+    "fewer addresses": lambda authority: root_becomes(authority, allowed_addresses=["10.0.0.1"]),
+    "every IPv4 address": lambda authority: root_becomes(
+        authority, allowed_addresses=["0.0.0.0/0"]
+    ),
+    "rotated to an expiring key": lambda authority: authority.rotate(
+        None, authority.root.key_id, expire_time=START + 999 * DAY, overlap=DAY
+    ),
+}
+
+
+async def root_becomes(authority: Authority, **fields: Any) -> object:
+    return await authority.update(None, authority.root.key_id, **fields)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_the_last_administrator_cannot_be_taken_away(
+    authority: Authority, ending: str
+) -> None:
+    """Threat 38: nobody could get in any more, or not for long, or not from anywhere."""
     await authority.operator("system", scopes=["keys:*"])
     await authority.operator("*", "system", scopes=["keys:*"])
     await authority.operator("*")
-    attempts: list[Callable[[], Awaitable[object]]] = [
-        lambda: authority.revoke(None, root),
-        lambda: authority.update(None, root, state=KeyState.DISABLED),
-        lambda: authority.update(None, root, granted_scopes=["keys:*"]),
-    ]
-    for attempt in attempts:
-        before = await authority.revision()
-        with refused("LAST_OPERATOR"):
-            await attempt()
-        assert await authority.revision() == before
-    second = await authority.operator("*", "system")
-    await authority.revoke(None, root)
+    await authority.operator("*", "system", expire_time=START + 2 * DAY)
+    await authority.operator("*", "system", allowed_addresses=["10.0.0.1"], peer="10.0.0.1")
+    await authority.make(
+        keyspace="system", account_id="operators", preset="admin",
+        bound_keyspaces=("*", "system"), parent_key_id=authority.root.key_id,
+    )  # fmt: skip
+    before = await authority.revision()
     with refused("LAST_OPERATOR"):
-        await authority.revoke(second, second.key_id)
+        await ENDINGS[ending](authority)
+    assert await authority.revision() == before
+    await authority.operator("*", "system")
+    await ENDINGS[ending](authority)
+
+
+async def test_what_is_no_administrator_can_be_taken_away_whatever_is_left(
+    authority: Authority,
+) -> None:
+    """A leaked credential must never stay for want of another one."""
+    expiring = await authority.operator("*", "system", expire_time=START + 2 * DAY)
+    checker = await authority.operator("acme", scopes=["keys:check"])
+    for caller in (expiring, checker):
+        await authority.update(None, caller.key_id, state=KeyState.DISABLED)
+        await authority.revoke(None, caller.key_id)
 
 
 async def test_the_last_administrator_can_be_rotated(authority: Authority) -> None:

@@ -12,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.graphs import Implications, brief, closure, dags, grants, has_cycle
-from keyfence_server.domain.attenuation import is_administrator, require_within
+from keyfence_server.domain.attenuation import (
+    Administration,
+    administration_of,
+    require_within,
+)
 from keyfence_server.domain.declarations import KeyTypeDeclaration, ScopeDeclaration
 from keyfence_server.domain.errors import ExceedsMaker
 from keyfence_server.domain.explanations import explain
 from keyfence_server.domain.facts import KeyFacts, compile_facts
-from keyfence_server.domain.keys import Key
+from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from support.builders import make_key, make_keyspace
@@ -280,16 +284,25 @@ def test_a_credential_acts_where_it_is_bound_and_nowhere_when_it_is_bound_to_not
     assert delegated.acts_on(keyspace) is acts
 
 
-def test_an_administrator_is_who_can_make_every_other_credential() -> None:
+def test_an_administrator_can_make_every_other_credential() -> None:
     """Were it enough to manage keys, the last credential that may apply keyspaces could be
-    revoked, and nobody could ever be given that scope again."""
+    revoked, and no credential could ever be given that scope again."""
 
-    def administers(*line: Key) -> bool:
-        return is_administrator(compile_facts(line, SYSTEM_KEYSPACE))
+    def administration(*line: Key) -> Administration:
+        return administration_of(compile_facts(line, SYSTEM_KEYSPACE), START.timestamp())
 
+    lasting, limited, none = Administration.LASTING, Administration.LIMITED, Administration.NONE
     root = operator("*", "system")
-    assert administers(root)
-    assert not administers(operator("*"))
-    assert not administers(operator("system"))
-    assert not administers(operator("*", "system", granted_scopes=("keys:*",)))
-    assert not administers(root, operator("system"))
+    tomorrow = START + timedelta(days=1)
+    assert administration(root) is lasting
+    assert administration(root, root) is lasting
+    assert administration(operator("*")) is none
+    assert administration(operator("system")) is none
+    assert administration(operator("*", "system", granted_scopes=("keys:*",))) is none
+    assert administration(root, operator("system")) is none
+    assert administration(operator("*", "system", expire_time=tomorrow)) is limited
+    assert administration(root, operator("*", "system", expire_time=tomorrow)) is limited
+    assert administration(operator("*", "system", expire_time=START)) is none
+    assert administration(operator("*", "system", allowed_addresses=("10.0.0.1",))) is limited
+    assert administration(operator("*", "system", state=KeyState.DISABLED)) is none
+    assert administration(root, operator("*", "system", state=KeyState.REVOKED)) is none

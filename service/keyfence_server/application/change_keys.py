@@ -5,13 +5,13 @@ from __future__ import annotations
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import Clock, Transaction
 from keyfence_server.application.read_keyspaces import get_keyspace
-from keyfence_server.domain.attenuation import is_administrator
+from keyfence_server.domain.attenuation import administration_of
 from keyfence_server.domain.errors import Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.keyspaces import SYSTEM
+from keyfence_server.domain.scopes import EVERYTHING
 from keyfence_server.domain.system import ALL_KEYSPACES, SYSTEM_KEYSPACE
-from keyfence_server.domain.verdicts import Reason
 
 
 async def get_for_change(transaction: Transaction, caller: Caller, key_id: str) -> KeyFacts:
@@ -25,24 +25,39 @@ async def get_for_change(transaction: Transaction, caller: Caller, key_id: str) 
     return compile_facts(lineage, await get_keyspace(transaction, key.keyspace))
 
 
-async def require_an_administrator(transaction: Transaction, keyspace: str, clock: Clock) -> None:
-    """Refuses to lock everybody out. Called after a credential was changed.
+async def require_an_administrator(
+    transaction: Transaction, before: KeyFacts, after: KeyFacts, clock: Clock
+) -> None:
+    """Refuses a change that takes the last administrator away. Called after the change was
+    written and before it is committed.
+
+    The last credential that can make every other one, at any time and from anywhere, keeps
+    its scopes, its state, its unlimited lifetime and its unlimited addresses. Other
+    credentials can always be changed and revoked.
+
+    Args:
+        before: the changed credential as it was.
+        after: the credential as it becomes, or its successor.
 
     Raises:
-        Precondition: no credential is left that can make every other one. The
-            transaction must not be committed.
+        Precondition: no other credential could replace it. The transaction must not be
+            committed.
     """
-    if keyspace != SYSTEM:
+    if before.keyspace is not SYSTEM_KEYSPACE:
         return
     now = clock.timestamp()
-    candidates = [key async for key in transaction.iterate_keys(SYSTEM)]
+    needed = administration_of(before, now)
+    if administration_of(after, now) >= needed:
+        return
+    candidates = [
+        key async for key in transaction.iterate_keys(SYSTEM) if EVERYTHING in key.granted_scopes
+    ]
     for lineage in (await transaction.ancestors(candidates)).values():
-        facts = compile_facts(lineage, SYSTEM_KEYSPACE)
-        usable = facts.reason_at(now, None) in (Reason.OK, Reason.ADDRESS_NOT_ALLOWED)
-        if usable and is_administrator(facts):
+        if administration_of(compile_facts(lineage, SYSTEM_KEYSPACE), now) >= needed:
             return
     raise Precondition(
-        "this would leave no operator credential that can make every other one: with the scope "
-        f'"*", bound to "{ALL_KEYSPACES}" and "{SYSTEM}"; make another such one first',
+        "this would leave no operator credential that can make every other one, at any time and "
+        f'from anywhere; first make another one with the scope "*", bound to "{ALL_KEYSPACES}" '
+        f'and "{SYSTEM}", without an expiry and without allowed_addresses',
         reason="LAST_OPERATOR",
     )

@@ -1,4 +1,4 @@
-"""Taking a key back, for good."""
+"""Revoking a key."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class RevokeKey:
         self._clock = clock
 
     async def revoke(self, caller: Caller, key_id: str, *, comment: str = "") -> Done[KeyFacts]:
-        """Revokes a key, and with it all that was delegated from it.
+        """Revokes a key and every key that was delegated from it.
 
-        When this returns, nothing accepts the key. Revoking a revoked key changes
-        nothing and is no error.
+        When this returns, no server and no cache accepts the key. Revoking a revoked
+        key changes nothing and is no error.
 
         Raises:
             InvalidInput: the comment is too long.
@@ -40,10 +40,11 @@ class RevokeKey:
                 return Effect(before)
             key = before.key.revoked(self._clock.now())
             await transaction.update_key(key)
-            await require_an_administrator(transaction, key.keyspace, self._clock)
             stored = replace(key, revision=transaction.revision)
+            after = compile_facts((stored, *before.lineage[1:]), before.keyspace)
+            await require_an_administrator(transaction, before, after, self._clock)
             return Effect(
-                compile_facts((stored, *before.lineage[1:]), before.keyspace),
+                after,
                 (Change(ChangeKind.KEY, key.key_id, key.keyspace),),
                 key_event("key.revoke", maker, key, comment=comment),
             )

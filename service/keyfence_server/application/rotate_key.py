@@ -87,7 +87,6 @@ class RotateKey:
         await transaction.insert_key(successor)
         await transaction.update_key(previous)
         await remember_request(transaction, maker, request_id, successor)
-        await require_an_administrator(transaction, successor.keyspace, self._clock)
         revision = transaction.revision
         above = before.lineage[1:]
         made = MadeKey(
@@ -95,6 +94,7 @@ class RotateKey:
             plaintext,
         )
         old = compile_facts((replace(previous, revision=revision), *above), before.keyspace)
+        await require_an_administrator(transaction, before, made.facts, self._clock)
         return Effect(
             RotatedKey(made, old),
             (

@@ -96,10 +96,11 @@ class UpdateKey:
             # A key that changes itself is measured by what it was before.
             require_may_make(maker, key)
         await transaction.update_key(key)
-        await require_an_administrator(transaction, key.keyspace, self._clock)
         stored = replace(key, revision=transaction.revision)
+        after = compile_facts((stored, *before.lineage[1:]), before.keyspace)
+        await require_an_administrator(transaction, before, after, self._clock)
         return Effect(
-            compile_facts((stored, *before.lineage[1:]), before.keyspace),
+            after,
             (Change(ChangeKind.KEY, key.key_id, key.keyspace),),
             key_event("key.update", maker, key, fields=sorted(update.fields)),
         )

@@ -1,19 +1,20 @@
-"""Nobody makes a key that can do more than they can.
+"""A new key can do no more than the key or session that makes it.
 
 A key made by a key stays within its maker in every respect: scopes, lifetime,
 addresses and, for operator credentials, keyspaces. It does so for all time, not
-only today: a wildcard may be passed on only by somebody who holds one that covers
-it, since whatever is registered under it later would come to the new key too.
+only today: a maker passes on a wildcard only if it holds one that covers it, since
+every scope that is registered under the wildcard later comes to the new key too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 
 from keyfence_server.domain.addresses import are_within, parse_network
 from keyfence_server.domain.errors import ExceedsMaker
 from keyfence_server.domain.facts import NEVER, KeyFacts, own_rate
-from keyfence_server.domain.keys import Key
+from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.scopes import EVERYTHING, covers
@@ -162,13 +163,34 @@ def inherited_rate(above: Sequence[KeyFacts], keyspace: Keyspace) -> Rate | None
     return min(rates, key=lambda rate: rate.requests / rate.seconds, default=None)
 
 
-def is_administrator(facts: KeyFacts) -> bool:
-    """Whether a credential can make every operator credential that there can be.
+class Administration(IntEnum):
+    """How far operators can rely on a credential to make every other operator credential.
 
-    Since nobody gives what they do not have, what the last such credential held could
-    never be had again.
+    A credential that makes a key cannot give it what the maker does not hold. So the scopes
+    and bindings of the last administrator cannot be made again once it is gone.
     """
-    return facts.acts_on(SYSTEM) and all(
+
+    NONE = 0
+    """The credential cannot make every other one, or does not work."""
+    LIMITED = 1
+    """It can, until it expires or from some addresses only."""
+    LASTING = 2
+    """It can, at any time and from anywhere."""
+
+
+def administration_of(facts: KeyFacts, now: float) -> Administration:
+    """How far operators can rely on this credential.
+
+    Args:
+        now: seconds since the epoch.
+    """
+    holds_everything = facts.acts_on(SYSTEM) and all(
         EVERYTHING in key.granted_scopes and ALL_KEYSPACES in key.bound_keyspaces
         for key in facts.lineage
     )
+    works = facts.state is KeyState.ACTIVE and now < facts.expires_at
+    if not holds_everything or not works:
+        return Administration.NONE
+    if facts.expires_at != NEVER or facts.allow_lists:
+        return Administration.LIMITED
+    return Administration.LASTING

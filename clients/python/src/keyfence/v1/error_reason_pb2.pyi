@@ -167,8 +167,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"reason": "METHOD_UNKNOWN", "domain": "keyfence"}
     """
     ERROR_REASON_LAST_OPERATOR: _ErrorReason.ValueType  # 24
-    """FAILED_PRECONDITION. The change would leave no operator credential that holds "*" and
-    is bound to "*" and "system": whatever is lost then could never be granted again.
+    """FAILED_PRECONDITION. The change would leave no operator credential that can make every
+    other one at any time and from anywhere: with the scope "*", bound to "*" and "system",
+    without an expiry and without allowed addresses.
 
     Example: {"reason": "LAST_OPERATOR", "domain": "keyfence", "metadata": {"key_id": "key_01j..."}}
     """
@@ -375,8 +376,9 @@ ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 23
 Example: {"reason": "METHOD_UNKNOWN", "domain": "keyfence"}
 """
 ERROR_REASON_LAST_OPERATOR: ErrorReason.ValueType  # 24
-"""FAILED_PRECONDITION. The change would leave no operator credential that holds "*" and
-is bound to "*" and "system": whatever is lost then could never be granted again.
+"""FAILED_PRECONDITION. The change would leave no operator credential that can make every
+other one at any time and from anywhere: with the scope "*", bound to "*" and "system",
+without an expiry and without allowed addresses.
 
 Example: {"reason": "LAST_OPERATOR", "domain": "keyfence", "metadata": {"key_id": "key_01j..."}}
 """
