@@ -41,7 +41,7 @@ run: $(VENV)/.runtime ## start the server on 127.0.0.1:50051, its data in ./.key
 	exec $(BIN)/keyfence serve
 
 .PHONY: install
-install: $(VENV)/.dev $(VENV)/.protos $(BUF) ## install all that the targets below need
+install: $(VENV)/.dev $(BUF) ## install all that the targets below need
 
 ## Testing it
 
@@ -88,9 +88,9 @@ lint-imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 .PHONY: lint-protos
-lint-protos: $(VENV)/.protos $(BUF)
+lint-protos: $(BUF)
 	$(BUF) lint
-	$(BUF) format --diff --exit-code protos
+	$(BUF) format --diff --exit-code --exclude-path protos/google protos
 
 .PHONY: skip-protos
 skip-protos:
@@ -117,18 +117,17 @@ else
 endif
 
 .PHONY: format
-format: $(VENV)/.dev $(VENV)/.protos $(BUF) ## format Python and protos
+format: $(VENV)/.dev $(BUF) ## format Python and protos
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
-	$(BUF) format --write protos
+	$(BUF) format --write --exclude-path protos/google protos
 
 .PHONY: breaking
-breaking: $(VENV)/.protos $(BUF) ## fail if the protos break with those of the last release
+breaking: $(BUF) ## fail if the protos break with those of the last release
 	@release=$$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null) || { \
 	    echo "NOT COMPARED: this clone has no release tag to compare the protos with."; exit 0; }; \
-	rm -rf build/released && mkdir -p build/released/build; \
+	rm -rf build/released && mkdir -p build/released; \
 	git archive "$$release" protos buf.yaml | tar -x -C build/released; \
-	cp -R build/protos build/released/build/protos; \
 	echo "Comparing with $$release"; \
 	$(BUF) breaking --against build/released
 
@@ -145,6 +144,11 @@ generate: build/stubs ## generate stubs and REST from the protos, and the sync c
 	$(BIN)/python clients/python/tools/generate_sync.py
 	$(BIN)/python -m tools.generate_rest
 
+.PHONY: descriptors
+descriptors: $(BUF) ## write build/keyfence.v1.binpb, the API as a descriptor set, for clients without stubs
+	@mkdir -p build
+	$(BUF) build protos --output build/keyfence.v1.binpb
+
 .PHONY: check-generated
 check-generated: build/stubs ## fail if what is generated differs from what it is generated from
 	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ build/stubs/keyfence/v1 $(STUBS) \
@@ -153,7 +157,7 @@ check-generated: build/stubs ## fail if what is generated differs from what it i
 	$(BIN)/python -m tools.generate_rest --check
 
 .PHONY: build/stubs
-build/stubs: $(VENV)/.protos $(BUF)
+build/stubs: $(VENV)/.dev $(BUF)
 	rm -rf $@
 	$(BUF) generate --output $@
 
@@ -212,13 +216,6 @@ $(VENV)/.runtime: $(VENV)/.created requirements/build.txt requirements/runtime.t
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@echo "Installing into $(VENV) what tests and checks need. This happens once."
 	@$(PIP_INSTALL) -r requirements/dev.txt
-	@touch $@
-
-# buf needs google/api for the REST annotations, and takes it from the installed wheel.
-$(VENV)/.protos: $(VENV)/.dev
-	@mkdir -p build/protos/google/api
-	@cp $$($(BIN)/python -c 'import google.api as api; print(*api.__path__)')/annotations.proto \
-	    $$($(BIN)/python -c 'import google.api as api; print(*api.__path__)')/http.proto build/protos/google/api/
 	@touch $@
 
 # Not `npm ci`: it wants a hash for the binary of every platform, and the lock has those of Linux.

@@ -24,7 +24,6 @@ from tools.openapi import openapi_document
 
 _ROOT = Path(__file__).parents[1]
 _PROTOS = _ROOT / "protos"
-_ANNOTATIONS = _ROOT / "build" / "protos"
 _GATEWAY = _ROOT / "service" / "keyfence_server" / "gateway"
 DESCRIPTORS = _GATEWAY / "descriptors.binpb"
 OPENAPI = _GATEWAY / "openapi.json"
@@ -57,7 +56,7 @@ def main() -> int:
 
 def compile_protos() -> FileDescriptorSet:
     """All protos of the API and all that they import, comments included."""
-    sources = sorted(str(path.relative_to(_PROTOS)) for path in _PROTOS.rglob("*.proto"))
+    sources = sorted(str(path.relative_to(_PROTOS)) for path in _PROTOS.glob("keyfence/**/*.proto"))
     google_protos = Path(next(iter(google.rpc.__path__))).parents[1]
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "descriptors"
@@ -65,7 +64,6 @@ def compile_protos() -> FileDescriptorSet:
             [
                 "protoc",
                 f"-I{_PROTOS}",
-                f"-I{_ANNOTATIONS}",
                 f"-I{google_protos}",
                 f"-I{files('grpc_tools') / '_proto'}",
                 "--include_imports",

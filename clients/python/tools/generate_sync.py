@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 -- a script is not part of a package
 """Generates the synchronous client from the asynchronous one.
 
     python clients/python/tools/generate_sync.py            writes the files

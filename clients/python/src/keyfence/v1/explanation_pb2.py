@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeyfence/v1/explanation.proto\x12\x0bkeyfence.v1\"\x9d\x01\n\x10ScopeExplanation\x12*\n\x04held\x18\x01 \x03(\x0b\x32\x16.keyfence.v1.ScopePathR\x04held\x12+\n\x11sufficient_grants\x18\x02 \x03(\tR\x10sufficientGrants\x12\x30\n\x06\x63\x61pped\x18\x03 \x03(\x0b\x32\x18.keyfence.v1.CappedScopeR\x06\x63\x61pped\"O\n\tScopePath\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12\x18\n\x07granted\x18\x02 \x01(\tR\x07granted\x12\x12\n\x04path\x18\x03 \x03(\tR\x04path\"@\n\x0b\x43\x61ppedScope\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12\x1b\n\tcapped_by\x18\x02 \x01(\tR\x08\x63\x61ppedByb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeyfence/v1/explanation.proto\x12\x0bkeyfence.v1\"\x9d\x01\n\x10ScopeExplanation\x12*\n\x04held\x18\x01 \x03(\x0b\x32\x16.keyfence.v1.ScopePathR\x04held\x12+\n\x11sufficient_grants\x18\x02 \x03(\tR\x10sufficientGrants\x12\x30\n\x06\x63\x61pped\x18\x03 \x03(\x0b\x32\x18.keyfence.v1.CappedScopeR\x06\x63\x61pped\"O\n\tScopePath\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12\x18\n\x07granted\x18\x02 \x01(\tR\x07granted\x12\x12\n\x04path\x18\x03 \x03(\tR\x04path\"@\n\x0b\x43\x61ppedScope\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12\x1b\n\tcapped_by\x18\x02 \x01(\tR\x08\x63\x61ppedByB\x84\x01\n\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\x0bKeyfence.V1\xca\x02\x0bKeyfence\\V1\xea\x02\x0cKeyfence::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyfence.v1.explanation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025io.github.keyfence.v1P\001Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\252\002\013Keyfence.V1\312\002\013Keyfence\\V1\352\002\014Keyfence::V1'
   _globals['_SCOPEEXPLANATION']._serialized_start=47
   _globals['_SCOPEEXPLANATION']._serialized_end=204
   _globals['_SCOPEPATH']._serialized_start=206

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19keyfence/v1/options.proto\x12\x0bkeyfence.v1\x1a google/protobuf/descriptor.proto*\x8e\x01\n\x06\x41\x63\x63\x65ss\x12\x16\n\x12\x41\x43\x43\x45SS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43\x43\x45SS_ANY_CREDENTIAL\x10\x01\x12\x1e\n\x1a\x41\x43\x43\x45SS_OPERATOR_OR_ACCOUNT\x10\x02\x12\x1e\n\x1a\x41\x43\x43\x45SS_OPERATOR_OR_SESSION\x10\x03\x12\x11\n\rACCESS_PUBLIC\x10\x04:G\n\x0erequired_scope\x12\x1e.google.protobuf.MethodOptions\x18\xf5\x93\x03 \x01(\tR\rrequiredScope:M\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xf6\x93\x03 \x01(\x0e\x32\x13.keyfence.v1.AccessR\x06\x61\x63\x63\x65ssb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19keyfence/v1/options.proto\x12\x0bkeyfence.v1\x1a google/protobuf/descriptor.proto*\x8e\x01\n\x06\x41\x63\x63\x65ss\x12\x16\n\x12\x41\x43\x43\x45SS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43\x43\x45SS_ANY_CREDENTIAL\x10\x01\x12\x1e\n\x1a\x41\x43\x43\x45SS_OPERATOR_OR_ACCOUNT\x10\x02\x12\x1e\n\x1a\x41\x43\x43\x45SS_OPERATOR_OR_SESSION\x10\x03\x12\x11\n\rACCESS_PUBLIC\x10\x04:G\n\x0erequired_scope\x12\x1e.google.protobuf.MethodOptions\x18\xf5\x93\x03 \x01(\tR\rrequiredScope:M\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xf6\x93\x03 \x01(\x0e\x32\x13.keyfence.v1.AccessR\x06\x61\x63\x63\x65ssB\x84\x01\n\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\x0bKeyfence.V1\xca\x02\x0bKeyfence\\V1\xea\x02\x0cKeyfence::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyfence.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025io.github.keyfence.v1P\001Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\252\002\013Keyfence.V1\312\002\013Keyfence\\V1\352\002\014Keyfence::V1'
   _globals['_ACCESS']._serialized_start=77
   _globals['_ACCESS']._serialized_end=219
 # @@protoc_insertion_point(module_scope)

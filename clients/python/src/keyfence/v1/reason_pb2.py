@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18keyfence/v1/reason.proto\x12\x0bkeyfence.v1*\xde\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\r\n\tREASON_OK\x10\x01\x12\x1d\n\x19REASON_CREDENTIAL_MISSING\x10\x02\x12\x1f\n\x1bREASON_CREDENTIAL_MALFORMED\x10\x03\x12\x16\n\x12REASON_KEY_UNKNOWN\x10\x04\x12\x1c\n\x18REASON_KEYSPACE_MISMATCH\x10\x05\x12\x16\n\x12REASON_KEY_REVOKED\x10\x06\x12\x16\n\x12REASON_KEY_EXPIRED\x10\x07\x12\x17\n\x13REASON_KEY_DISABLED\x10\x08\x12\x1b\n\x17REASON_ACCOUNT_DISABLED\x10\t\x12\x1e\n\x1aREASON_ADDRESS_NOT_ALLOWED\x10\n\x12\x18\n\x14REASON_SCOPE_MISSING\x10\x0b\x12\x17\n\x13REASON_RATE_LIMITED\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18keyfence/v1/reason.proto\x12\x0bkeyfence.v1*\xde\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\r\n\tREASON_OK\x10\x01\x12\x1d\n\x19REASON_CREDENTIAL_MISSING\x10\x02\x12\x1f\n\x1bREASON_CREDENTIAL_MALFORMED\x10\x03\x12\x16\n\x12REASON_KEY_UNKNOWN\x10\x04\x12\x1c\n\x18REASON_KEYSPACE_MISMATCH\x10\x05\x12\x16\n\x12REASON_KEY_REVOKED\x10\x06\x12\x16\n\x12REASON_KEY_EXPIRED\x10\x07\x12\x17\n\x13REASON_KEY_DISABLED\x10\x08\x12\x1b\n\x17REASON_ACCOUNT_DISABLED\x10\t\x12\x1e\n\x1aREASON_ADDRESS_NOT_ALLOWED\x10\n\x12\x18\n\x14REASON_SCOPE_MISSING\x10\x0b\x12\x17\n\x13REASON_RATE_LIMITED\x10\x0c\x42\x84\x01\n\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\x0bKeyfence.V1\xca\x02\x0bKeyfence\\V1\xea\x02\x0cKeyfence::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyfence.v1.reason_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025io.github.keyfence.v1P\001Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\252\002\013Keyfence.V1\312\002\013Keyfence\\V1\352\002\014Keyfence::V1'
   _globals['_REASON']._serialized_start=42
   _globals['_REASON']._serialized_end=392
 # @@protoc_insertion_point(module_scope)
