@@ -61,6 +61,10 @@ test-all: $(VENV)/.dev ## run every test
 simulate: $(VENV)/.dev ## tell many stories of trouble to the coherence code (SEEDS=100000, FIRST=0)
 	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## send random requests of every kind of caller to a server (ARGS="--messages 1000000")
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.dev ## measure checks against an empty echo, and the fence against its floor
 	PYTHONPATH=tests:. $(BIN)/python -m bench $(ARGS)
