@@ -95,6 +95,22 @@ async def test_an_update_for_a_revision_that_is_gone_is_refused(authority: Autho
     assert (await authority.stored(made.facts.key_id)).display_name == "one"
 
 
+async def test_an_earlier_expiry_whose_answer_was_lost_can_be_sent_again_after_that_time(
+    authority: Authority,
+) -> None:
+    made = await authority.make()
+    soon = START + timedelta(seconds=1)
+    first = await authority.update(None, made.facts.key_id, expire_time=soon)
+    authority.clock.advance(DAY)
+    again = await authority.update(None, made.facts.key_id, expire_time=soon)
+    assert again.key == first.key
+    assert await authority.revision() == first.key.revision
+    with refused("INVALID_FIELD", "expire_time"):
+        await authority.update(
+            None, made.facts.key_id, expire_time=soon + timedelta(microseconds=1)
+        )
+
+
 async def test_an_update_whose_answer_was_lost_can_be_made_again(authority: Authority) -> None:
     """For the revision that it was made for, which it has changed itself."""
     made = await authority.make()

@@ -25,7 +25,12 @@ from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.domain.accounts import AccountId
-from keyfence_server.domain.attenuation import inherited_rate, require_within
+from keyfence_server.domain.attenuation import (
+    inherited_environment,
+    inherited_rate,
+    inherited_type,
+    require_within,
+)
 from keyfence_server.domain.errors import AlreadyDone, InvalidInput, Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.identifiers import new_key_id
@@ -153,8 +158,9 @@ class CreateKey:
         self, maker: Caller, keyspace: Keyspace, parent: KeyFacts | None, wanted: NewKey
     ) -> tuple[Key, Plaintext]:
         now = self._clock.now()
-        key_type = wanted.key_type or keyspace.default_key_type
-        environment = wanted.environment or keyspace.default_environment
+        above = measures_of(maker, keyspace.name, parent)
+        key_type = wanted.key_type or inherited_type(above, keyspace)
+        environment = wanted.environment or inherited_environment(above, keyspace)
         form = keyspace.forms.get((key_type, environment))
         if form is None:
             raise _no_such_form(keyspace, key_type, environment)
@@ -167,7 +173,6 @@ class CreateKey:
             now=now,
         )
         addresses = read_addresses(wanted.allowed_addresses)
-        above = measures_of(maker, keyspace.name, parent)
         plaintext = form.mint()
         key = Key(
             key_id=new_key_id(now),

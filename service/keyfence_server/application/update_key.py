@@ -82,7 +82,7 @@ class UpdateKey:
         now = self._clock.now()
         key = before.key.edited(now)
         for name in sorted(update.fields):
-            key = _SETTERS[name](key, update, before.keyspace, now)
+            key = _SETTERS[name](key, update, _Setting(before.keyspace, now, maker.is_operator))
         if key == replace(before.key, update_time=now):
             # Also at another revision: a call whose answer was lost may be made again.
             return Effect(before)
@@ -115,48 +115,60 @@ def _may_widen(update: KeyUpdate) -> bool:
     return not harmless.issuperset(update.fields)
 
 
-def _set_display_name(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
-    return key.edited(now, display_name=read_display_name("display_name", update.display_name))
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What a change of a field depends on besides the key and the wanted value."""
+
+    keyspace: Keyspace
+    now: datetime
+    is_operator: bool
 
 
-def _set_granted_scopes(key: Key, update: KeyUpdate, keyspace: Keyspace, now: datetime) -> Key:
-    grants = read_grants("granted_scopes", update.granted_scopes, keyspace)
-    require_grants_within_type("granted_scopes", grants, keyspace, key.key_type)
-    return key.edited(now, granted_scopes=grants)
+def _set_display_name(key: Key, update: KeyUpdate, at: _Setting) -> Key:
+    return key.edited(at.now, display_name=read_display_name("display_name", update.display_name))
 
 
-def _set_state(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
+def _set_granted_scopes(key: Key, update: KeyUpdate, at: _Setting) -> Key:
+    grants = read_grants("granted_scopes", update.granted_scopes, at.keyspace)
+    require_grants_within_type("granted_scopes", grants, at.keyspace, key.key_type)
+    return key.edited(at.now, granted_scopes=grants)
+
+
+def _set_state(key: Key, update: KeyUpdate, at: _Setting) -> Key:
     if update.state is KeyState.ACTIVE:
-        return key.enabled(now)
+        return key.enabled(at.now, by_operator=at.is_operator)
     if update.state is KeyState.DISABLED:
-        return key.disabled(now)
+        return key.disabled(at.now, by_operator=at.is_operator)
     raise InvalidInput.field("state", "active or disabled; to revoke the key, call RevokeKey")
 
 
-def _set_expire_time(key: Key, update: KeyUpdate, keyspace: Keyspace, now: datetime) -> Key:
+def _set_expire_time(key: Key, update: KeyUpdate, at: _Setting) -> Key:
+    if update.expire_time is not None and update.expire_time == key.expire_time:
+        # Also when that time has passed: a call whose answer was lost may be made again.
+        return key
     expire_time = read_expire_time(
         update.expire_time,
         default=None,
-        keyspace=keyspace,
+        keyspace=at.keyspace,
         create_time=key.create_time,
-        now=now,
+        now=at.now,
     )
-    return key.edited(now, expire_time=expire_time)
+    return key.edited(at.now, expire_time=expire_time)
 
 
-def _set_allowed_addresses(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
-    return key.edited(now, allowed_addresses=read_addresses(update.allowed_addresses))
+def _set_allowed_addresses(key: Key, update: KeyUpdate, at: _Setting) -> Key:
+    return key.edited(at.now, allowed_addresses=read_addresses(update.allowed_addresses))
 
 
-def _set_labels(key: Key, update: KeyUpdate, _: Keyspace, now: datetime) -> Key:
-    return key.edited(now, labels=read_labels(update.labels))
+def _set_labels(key: Key, update: KeyUpdate, at: _Setting) -> Key:
+    return key.edited(at.now, labels=read_labels(update.labels))
 
 
-def _set_rate_limit(key: Key, update: KeyUpdate, keyspace: Keyspace, now: datetime) -> Key:
-    return key.edited(now, rate_limit=read_rate_limit(update.rate_limit, keyspace))
+def _set_rate_limit(key: Key, update: KeyUpdate, at: _Setting) -> Key:
+    return key.edited(at.now, rate_limit=read_rate_limit(update.rate_limit, at.keyspace))
 
 
-_SETTERS: Final[Mapping[str, Callable[[Key, KeyUpdate, Keyspace, datetime], Key]]] = {
+_SETTERS: Final[Mapping[str, Callable[[Key, KeyUpdate, _Setting], Key]]] = {
     "display_name": _set_display_name,
     "granted_scopes": _set_granted_scopes,
     "state": _set_state,

@@ -1,9 +1,10 @@
 """A new key can do no more than the key or session that makes it.
 
 A key made by a key stays within its maker in every respect: scopes, lifetime,
-addresses and, for operator credentials, keyspaces. It does so for all time, not
-only today: a maker passes on a wildcard only if it holds one that covers it, since
-every scope that is registered under the wildcard later comes to the new key too.
+addresses, rate limit, environment, key type and, for operator credentials, keyspaces.
+It does so for all time, not only today: a maker passes on a wildcard only if it holds
+one that covers it, since every scope that is registered under the wildcard later comes
+to the new key too.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ def require_within(maker: KeyFacts, key: Key) -> None:
     """Makes sure that a key of the maker's own keyspace can do nothing its maker cannot.
 
     Raises:
-        ExceedsMaker: naming the respect: "scopes", "expire_time", "allowed_addresses",
-            "bound_keyspaces" or "rate_limit".
+        ExceedsMaker: naming the respect: "environment", "key_type", "scopes",
+            "expire_time", "allowed_addresses", "bound_keyspaces" or "rate_limit".
     """
+    _require_environment_within(maker, key)
+    _require_type_within(maker, key)
     _require_scopes_within(maker, key)
     _require_lifetime_within(maker, key)
     _require_addresses_within(maker, key)
@@ -66,6 +69,58 @@ def _is_implied(granted: str, grantable: Sequence[str], keyspace: Keyspace) -> b
     """Whether a registered scope comes with those that may be granted."""
     catalog = keyspace.catalog
     return granted in catalog and not catalog.mask([granted]) & ~catalog.mask(grantable)
+
+
+def _require_environment_within(maker: KeyFacts, key: Key) -> None:
+    if key.environment != maker.key.environment:
+        raise ExceedsMaker(
+            f'{maker.key_id} is a key of environment "{maker.key.environment}", so it cannot '
+            f'make or change a key of environment "{key.environment}"',
+            exceeds="environment",
+        )
+
+
+def _require_type_within(maker: KeyFacts, key: Key) -> None:
+    for ancestor in maker.lineage:
+        if not is_type_within(maker.keyspace, key.key_type, ancestor.key_type):
+            raise ExceedsMaker(
+                f'{maker.key_id} is limited to what keys of type "{ancestor.key_type}" can hold '
+                f'and do, so it cannot make or change a key of type "{key.key_type}"',
+                exceeds="key_type",
+            )
+
+
+def is_type_within(keyspace: Keyspace, inner: str, outer: str) -> bool:
+    """Whether keys of the type `inner` can never hold or do what keys of the type `outer`
+    cannot, whatever is granted to them or registered later."""
+    one, other = keyspace.find_key_type(inner), keyspace.find_key_type(outer)
+    if one is None or other is None or (one.manages_keys and not other.manages_keys):
+        return False
+    if one == other or not other.scope_cap:
+        return True
+    catalog = keyspace.catalog
+    if not one.scope_cap or catalog.mask(one.scope_cap) & ~catalog.mask(other.scope_cap):
+        return False
+    return all(
+        pattern in catalog or any(covers(cap, pattern) for cap in other.scope_cap)
+        for pattern in one.scope_cap
+    )
+
+
+def inherited_type(above: Sequence[KeyFacts], keyspace: Keyspace) -> str:
+    """The type of a key whose maker asks for none: the keyspace's default, if that is within
+    the types of all keys above; otherwise the type of the nearest key above."""
+    default = keyspace.default_key_type
+    types = [key.key_type for maker in above for key in maker.lineage]
+    if all(is_type_within(keyspace, default, one) for one in types):
+        return default
+    return types[0]
+
+
+def inherited_environment(above: Sequence[KeyFacts], keyspace: Keyspace) -> str:
+    """The environment of a key whose maker asks for none: that of the nearest key above,
+    otherwise the keyspace's default."""
+    return above[0].key.environment if above else keyspace.default_environment
 
 
 def _require_scopes_within(maker: KeyFacts, key: Key) -> None:

@@ -1,9 +1,9 @@
-"""What a key is, and what may become of it.
+"""What a key is, and how it can change.
 
-A `Key` is a record without the key: nothing in it lets anyone pass. It never
-changes; a transition makes the record that replaces it, or raises. Whether a key
-passes a check is decided in `facts`, over its whole `Lineage`: the key itself
-and those that it was delegated from, since it can never outlive or outdo them.
+A `Key` is a record without the plaintext: it does not pass a check. A record never
+changes; a transition makes the record that replaces it, or raises. `facts` decides
+whether a key passes a check, over its whole `Lineage`: the key itself and the keys
+that it was delegated from, since a key can never outlive or outdo those.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Final, NewType
 
-from keyfence_server.domain.errors import Precondition
+from keyfence_server.domain.errors import ExceedsMaker, Precondition
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import SessionId
@@ -46,6 +46,8 @@ class Key:
         first_key_id: of the line of rotations that has led to it, the key that it began
             with. None: this one.
         created_by_key_id: the credential that made it: a key, or a session.
+        disabled_by_operator: whether an operator disabled it, so that its account cannot
+            enable it. False unless it is disabled.
         rate_limit: the key's own; None: what its keyspace says.
         revision: the revision at which this record was written.
     """
@@ -75,6 +77,7 @@ class Key:
     rate_limit: Rate | None = None
     revision: int = 0
     first_key_id: KeyId | None = None
+    disabled_by_operator: bool = False
 
     @property
     def line_id(self) -> KeyId:
@@ -85,21 +88,46 @@ class Key:
         """Whether the key's time is up: from `expire_time` on, not only after it."""
         return self.expire_time is not None and now >= self.expire_time
 
-    def disabled(self, now: datetime) -> Key:
-        """The key, not working for now. Raises `Precondition` on a revoked key."""
-        self.require_not_revoked()
-        return replace(self, state=KeyState.DISABLED, update_time=now)
+    def disabled(self, now: datetime, *, by_operator: bool) -> Key:
+        """The key, not working for now. Raises `Precondition` on a revoked key.
 
-    def enabled(self, now: datetime) -> Key:
-        """The key, working again. Raises `Precondition` on a revoked key."""
+        A key that an operator has disabled stays disabled by an operator.
+        """
         self.require_not_revoked()
-        return replace(self, state=KeyState.ACTIVE, update_time=now)
+        return replace(
+            self,
+            state=KeyState.DISABLED,
+            update_time=now,
+            disabled_by_operator=by_operator or self.disabled_by_operator,
+        )
+
+    def enabled(self, now: datetime, *, by_operator: bool) -> Key:
+        """The key, working again.
+
+        Raises:
+            Precondition: the key is revoked.
+            ExceedsMaker: an operator has disabled it, and an account's credential would
+                enable it.
+        """
+        self.require_not_revoked()
+        if self.disabled_by_operator and not by_operator:
+            raise ExceedsMaker(
+                f"an operator disabled key {self.key_id}, so only an operator can enable it",
+                exceeds="state",
+            )
+        return replace(self, state=KeyState.ACTIVE, update_time=now, disabled_by_operator=False)
 
     def revoked(self, now: datetime) -> Key:
-        """The key, gone for good. A revoked key stays as it was."""
+        """The key, revoked for good. A revoked key stays as it was."""
         if self.state is KeyState.REVOKED:
             return self
-        return replace(self, state=KeyState.REVOKED, revoke_time=now, update_time=now)
+        return replace(
+            self,
+            state=KeyState.REVOKED,
+            revoke_time=now,
+            update_time=now,
+            disabled_by_operator=False,
+        )
 
     def edited(self, now: datetime, **fields: object) -> Key:
         """The key with other fields. Raises `Precondition` on a revoked key."""

@@ -3,6 +3,11 @@
 Its keys are the operator credentials. It cannot be declared, applied or changed,
 and its scopes share nothing with those of other keyspaces, however alike the names:
 a credential's scope counts only in the keyspace that the credential belongs to.
+
+`keyspaces:write` implies `keys:write`. A credential that declares a keyspace decides what
+its scopes imply and who may register an account, so it could give itself every scope of
+the keyspace in any case. The catalog says so, and a credential that does not hold
+`keys:write` cannot make one that holds `keyspaces:write`.
 """
 
 from __future__ import annotations
@@ -42,8 +47,8 @@ _DECLARATION: Final = KeyspaceDeclaration(
         ScopeDeclaration(name="keyspaces:read", description="Read and list keyspaces"),
         ScopeDeclaration(
             name="keyspaces:write",
-            description="Apply keyspaces",
-            implies=("keyspaces:read",),
+            description="Apply keyspaces, and so decide what their keys may do",
+            implies=("keyspaces:read", "keys:write"),
         ),
         ScopeDeclaration(
             name="replication:sync",

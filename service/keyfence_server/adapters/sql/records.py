@@ -38,6 +38,7 @@ _PLAIN: Final = (
     "rotated_to_key_id",
     "created_by_key_id",
     "first_key_id",
+    "disabled_by_operator",
 )
 _OF_EVENTS: Final = (
     "event_id",

@@ -23,6 +23,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    false,
 )
 
 from keyfence_server.adapters.sql.types import ExactText, UtcTime
@@ -90,6 +91,7 @@ keys: Final = Table(
     Column("revision", BigInteger, nullable=False),
     Column("rate_limit", ExactText),
     Column("first_key_id", ExactText),
+    Column("disabled_by_operator", Boolean, nullable=False, server_default=false()),
     CheckConstraint("state IN ('active', 'disabled', 'revoked')", name="state"),
     CheckConstraint("(state = 'revoked') = (revoke_time IS NOT NULL)", name="revoke_time"),
     CheckConstraint("length(digest) = 32", name="digest"),
