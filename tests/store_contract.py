@@ -19,6 +19,7 @@ import pytest
 
 from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, follow
 from keyfence_server.application.ports import (
+    MAX_USE_COUNT,
     AccountFilter,
     Change,
     ChangeKind,
@@ -885,6 +886,23 @@ class UsesContract(_Suite):
             )
             assert days == [(TODAY, 5), (TODAY + timedelta(days=1), 5)]
             assert await snapshot.list_use_days(KeyId("k1"), first=TODAY, last=TODAY) == days[:1]
+
+    async def test_a_count_saturates_and_stays_a_number_that_can_be_read(
+        self, store: Store
+    ) -> None:
+        """SQLite makes a floating-point number of a sum beyond 64 bits, and PostgreSQL refuses
+        it with all that is written together."""
+        huge = [a_use("k", count=MAX_USE_COUNT), a_use("k", count=2**63 - 1)]
+        for _ in range(3):
+            await add_uses(store, *huge, a_use("other"))
+        async with store.snapshot() as snapshot:
+            uses = await snapshot.find_uses([KeyId("k"), KeyId("other")])
+            days = await snapshot.list_use_days(KeyId("k"), first=TODAY, last=TODAY)
+        assert {key_id: use.count for key_id, use in uses.items()} == {
+            "k": MAX_USE_COUNT, "other": 3,
+        }  # fmt: skip
+        assert days == [(TODAY, MAX_USE_COUNT)]
+        assert all(type(use.count) is int for use in uses.values())
 
     async def test_a_last_use_moves_only_forward(self, store: Store) -> None:
         """Whatever the order in which several servers write down what they know."""

@@ -13,8 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from application.authority import ACME, Authority, refused
-from keyfence_server.application.failed_attempts import Attempt, FailedAttempts
+from keyfence_server.application.failed_attempts import (
+    CALL_ACTION,
+    LOG_IN_ACTION,
+    Attempt,
+    Budgets,
+    FailedAttempts,
+    ReportedAttempts,
+)
 from keyfence_server.application.ports import (
+    MAX_USE_COUNT,
     AuditEvent,
     EventFilter,
     KeyUse,
@@ -25,7 +33,7 @@ from keyfence_server.application.ports import (
     Transaction,
     UseToAdd,
 )
-from keyfence_server.application.usage import Uses
+from keyfence_server.application.usage import MAX_REPORTED_COUNT, REPORTED_DAYS, Uses
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.domain.declarations import LimitsDeclaration
 from keyfence_server.domain.errors import Unauthenticated
@@ -352,7 +360,7 @@ async def test_what_is_left_when_the_server_drains_is_written_down(authority: Au
 def test_a_flood_is_counted_and_bounded() -> None:
     """A million different attempts in a minute are so many events, and all are counted."""
     clock = FrozenClock()
-    failed = FailedAttempts(clock, most_kinds=100)
+    failed = FailedAttempts(clock, budgets=Budgets(strangers=100))
     for number in range(100_000):
         attempt = Attempt("acme", "KEY_UNKNOWN", "", f"ac_{number}", f"10.0.0.{number}")
         failed.note(attempt, None)
@@ -363,6 +371,199 @@ def test_a_flood_is_counted_and_bounded() -> None:
     together = [event for event in events if not event.subject]
     assert [event.details["count"] for event in together] == [99_900]
     assert failed.noted == 100_000
+
+
+def known(number: int, *, keyspace: str = "acme", address: str = "192.0.2.1") -> Attempt:
+    """A call that a known credential of an account made and may not make."""
+    return Attempt(
+        keyspace, "SCOPE_REQUIRED", "anna", f"key_{number}", address,
+        action=CALL_ACTION, actor_id=KeyId(f"key_{number}"), method=f"/keyfence.v1/M{number}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        lambda number: Attempt("acme", "KEY_UNKNOWN", "", f"ac_{number}", f"10.0.0.{number}"),
+        lambda number: Attempt("", "CREDENTIAL_MALFORMED", "", "", f"10.0.0.{number}"),
+        lambda number: Attempt(
+            "acme", "LOG_IN_FAILED", f"u{number}", f"u{number}", "192.0.2.9", LOG_IN_ACTION
+        ),
+        lambda number: known(1_000_000 + number, keyspace="other"),
+        lambda number: known(7, address=f"10.0.0.{number}"),
+        lambda number: known(number)._replace(keyspace="acme", reported_by="key_holder"),
+        lambda number: known(number)._replace(keyspace="system", reported_by="key_holder"),
+    ],
+    ids=["unknown keys", "no keys", "log-ins", "another keyspace", "another credential",
+         "a holder's reports", "a holder's reports about operators"],
+)  # fmt: skip
+def test_denials_of_a_known_credential_keep_their_details_whatever_else_fails(
+    noise: Callable[[int], Attempt],
+) -> None:
+    """Threat 28: with one budget for all, noise would hide who tried what, and from where."""
+    clock = FrozenClock()
+    failed = FailedAttempts(clock)
+    for number in range(20_000):
+        failed.note(noise(number), None)
+    operator = known(1, keyspace="system")
+    for attempt in (known(1), operator):
+        failed.note(attempt, None)
+    clock.advance(MINUTE)
+    events = failed.take()
+    for attempt in (known(1), operator):
+        (event,) = [
+            event
+            for event in events
+            if (event.actor_key_id, event.keyspace) == ("key_1", attempt.keyspace)
+            and "reported_by" not in event.details
+        ]
+        assert event.details["method"] == attempt.method
+        assert event.details["address"] == attempt.address
+    assert len(events) < 1_100
+    assert sum(int(str(event.details["count"])) for event in events) == 20_002
+
+
+def test_a_credential_that_fails_from_many_addresses_loses_the_addresses_alone() -> None:
+    clock = FrozenClock()
+    failed = FailedAttempts(clock, budgets=Budgets(credential=10))
+    for number in range(1_000):
+        failed.note(known(1, address=f"10.0.{number}"), None)
+    clock.advance(MINUTE)
+    events = failed.take()
+    assert len(events) == 11
+    assert {event.details["method"] for event in events} == {known(1).method}
+    assert sum(int(str(event.details["count"])) for event in events) == 1_000
+
+
+# --- what other processes report ------------------------------------------------------
+
+
+def reported(**fields: Any) -> UseToAdd:
+    """A use that is in order, but for these fields."""
+    usual: dict[str, Any] = {"day": START.date(), "time": START, "count": 1, "key_id": "key_1"}
+    one = {**usual, **fields}
+    return UseToAdd(KeyId(one["key_id"]), one["day"], KeyUse(one["time"], "", one["count"]))
+
+
+LONG_AGO: Any = datetime(1, 1, 1, tzinfo=UTC)
+FAR_OFF: Any = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        reported(count=0),
+        reported(count=-5),
+        reported(count=MAX_REPORTED_COUNT + 1),
+        reported(count=2**63),
+        reported(day=START.date() - timedelta(days=REPORTED_DAYS + 1)),
+        reported(day=date(1, 1, 1)),
+    ],
+    ids=str,
+)
+def test_a_use_that_is_not_plausible_is_not_believed(use: UseToAdd) -> None:
+    uses = Uses(FrozenClock())
+    assert uses.note_reported([use, reported(key_id="key_2")]) == 1
+    assert [one.key_id for one in uses.take()] == ["key_2"]
+
+
+def test_reported_times_are_clamped() -> None:
+    """A forged time in the future would stay the last use for ever."""
+    uses = Uses(FrozenClock())
+    days = [START.date() - timedelta(days=1), START.date(), FAR_OFF.date()]
+    for number, (day, time) in enumerate(
+        (day, time) for day in days for time in (LONG_AGO, START, FAR_OFF)
+    ):
+        uses.note_reported([reported(key_id=f"key_{number}", day=day, time=time)])
+    for one in uses.take():
+        assert one.day <= START.date()
+        assert one.day <= one.use.last_used_time.date() <= START.date()
+        assert one.use.last_used_time <= START
+    failed = FailedAttempts(FrozenClock())
+    attempt = Attempt("acme", "KEY_REVOKED", "anna", "key_1")
+    for first, last in ((-1e30, 1e30), (1e30, -1e30), (0.0, 0.0)):
+        failed.note_reported([ReportedAttempts(attempt, 1, first, last, None)])
+    (event,) = failed.take(unfinished=True)
+    assert START - timedelta(days=REPORTED_DAYS) <= event.time <= START
+
+
+def test_reported_attempts_are_believed_within_plausible_counts() -> None:
+    failed = FailedAttempts(FrozenClock())
+    attempt = Attempt("acme", "KEY_REVOKED", "anna", "key_1")
+    now = START.timestamp()
+    counts = (0, -1, MAX_REPORTED_COUNT + 1, 2**70, MAX_REPORTED_COUNT)
+    told = [ReportedAttempts(attempt, count, now, now, None) for count in counts]
+    assert failed.note_reported(told) == 4
+    (event,) = failed.take(unfinished=True)
+    assert event.details["count"] == MAX_REPORTED_COUNT
+
+
+def test_sums_of_reports_saturate() -> None:
+    uses = Uses(FrozenClock())
+    uses.put_back([reported(count=MAX_USE_COUNT)])
+    uses.note_reported([reported(count=MAX_REPORTED_COUNT)] * 10)
+    uses.note(KeyId("key_1"), "")
+    uses.put_back([reported(count=1)])
+    assert [one.use.count for one in uses.take()] == [MAX_USE_COUNT]
+
+
+class Refusing(Switch):
+    """A store that refuses whatever holds one of these rows."""
+
+    def __init__(self, store: Store, *refused: str) -> None:
+        super().__init__(store)
+        self.refused = refused
+
+    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        if any(one.key_id in self.refused for one in uses):
+            raise ValueError("on purpose")
+        await super().add_uses(uses, forget_before=forget_before)
+
+    async def append_events(self, events: Sequence[AuditEvent]) -> None:
+        if any(one.subject in self.refused for one in events):
+            raise ValueError("on purpose")
+        await super().append_events(events)
+
+
+async def test_a_row_that_the_store_refuses_keeps_no_other_from_being_written(
+    authority: Authority,
+) -> None:
+    """One row of a tenant would otherwise stop the counts of all, for good."""
+    store: Any = Refusing(authority.store, "key_13", "key_66")
+    notes = WriteBehind(store, authority.clock, days_kept=9)
+    ids = [KeyId(f"key_{number}") for number in range(100)]
+    for key_id in ids:
+        notes.used(key_id, "")
+        notes.denied(Reason.KEY_REVOKED, "acme", account_id="anna", subject=key_id)
+    await notes.flush(finally_=True)
+    async with authority.store.snapshot() as snapshot:
+        written = await snapshot.find_uses(ids)
+        events = await snapshot.list_events(DENIED, after=None, limit=200)
+    assert len(written) == len(events) == 98
+    assert [one.sequence for one in events] == sorted(one.sequence for one in events)
+    assert notes.rows_refused == 4
+    assert not len(notes)
+    assert notes.failures == 2
+
+
+async def test_nothing_is_lost_when_writing_is_cancelled(authority: Authority) -> None:
+    class Slow(Switch):
+        async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+            await asyncio.sleep(60)
+
+        async def append_events(self, events: Sequence[AuditEvent]) -> None:
+            await asyncio.sleep(60)
+
+    slow: Any = Slow(authority.store)
+    notes = WriteBehind(slow, authority.clock, days_kept=9)
+    notes.used(KeyId("key_1"), "")
+    notes.denied(Reason.KEY_REVOKED, "acme", subject="key_1")
+    flushing = asyncio.create_task(notes.flush(finally_=True))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    flushing.cancel()
+    await asyncio.wait([flushing])
+    assert len(notes) == 2
 
 
 async def test_events_wait_for_the_store_within_bounds(authority: Authority) -> None:

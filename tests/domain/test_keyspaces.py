@@ -172,6 +172,8 @@ def test_the_built_in_keyspace_lets_writing_imply_reading() -> None:
     catalog = SYSTEM_KEYSPACE.catalog
     assert catalog.names_in(catalog.mask(["keys:write"])) == ("keys:read", "keys:write")
     assert catalog.names_in(catalog.mask(["keyspaces:write"])) == (
+        "keys:read",
+        "keys:write",
         "keyspaces:read",
         "keyspaces:write",
     )

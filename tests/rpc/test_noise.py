@@ -144,7 +144,7 @@ async def test_random_messages_are_never_a_fault_of_ours(
     assert not codes & FAULTS
     # What was noted is written down at the end, and nothing of it may stand in the way.
     await served.server.stop()
-    assert "cannot be written down" not in log.getvalue()
+    assert "notes_not_written" not in log.getvalue()
     assert not [one for one in made_up if one[12:] in log.getvalue()]
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,10 +38,16 @@ from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.records import key_to_row
 from keyfence_server.adapters.sql.schema import metadata
 from keyfence_server.adapters.sql.urls import parse_database_url
-from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.application.ports import (
+    MAX_USE_COUNT,
+    KeyUse,
+    StoreUnavailable,
+    UseToAdd,
+)
 from keyfence_server.domain.keys import Key, KeyId
 from support.builders import insert_keys, make_key
 from support.catalogue import describe
+from support.clock import START
 
 IMPATIENT = StoreOptions(lock_timeout=timedelta(seconds=0.2))
 HEAD = max(path.name[:4] for path in (Path(migrations.__path__[0]) / "versions").glob("0*.py"))
@@ -161,7 +168,7 @@ async def test_lines_of_rotations_from_before_are_followed_to_their_first_keys(
         command.upgrade(config, "0004")
         rows = [key_to_row(key, 1) for key in filled]
         for row in rows:
-            del row["first_key_id"]
+            del row["first_key_id"], row["disabled_by_operator"]
         before = table("keys", *(column(name, schema.keys.c[name].type) for name in rows[0]))
         connection.execute(insert(before), rows)
 
@@ -186,6 +193,7 @@ async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: s
     for statement in (
         "DROP TABLE first_start",
         "DROP TABLE peppers",
+        "ALTER TABLE keys DROP COLUMN disabled_by_operator",
         "UPDATE alembic_version SET version_num = '0005'",
     ):
         await execute(empty_url, statement)
@@ -195,6 +203,28 @@ async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: s
     assert await store.set_up().register_peppers({2: new}) == {1: None, 2: new}
     assert await store.set_up().register_peppers({1: bytes(32)}) == {1: bytes(32), 2: new}
     await store.close()
+
+
+async def test_a_count_at_the_end_of_64_bits_is_added_to_and_read(empty_url: str) -> None:
+    """One forged count would otherwise stop the counts of all keys for good."""
+    store = await open_migrated(empty_url)
+    use = UseToAdd(KeyId("key_1"), START.date(), KeyUse(START, "", 1))
+    other = replace(use, key_id=KeyId("key_2"))
+    await store.add_uses([use], forget_before=START.date())
+    await store.close()
+    for name in ("key_uses", "key_use_days"):
+        await execute(empty_url, f"UPDATE {name} SET use_count = {2**63 - 1}")
+    store = await open_store(empty_url)
+    await store.add_uses([use, other], forget_before=START.date())
+    async with store.snapshot() as snapshot:
+        uses = await snapshot.find_uses([use.key_id, other.key_id])
+        days = await snapshot.list_use_days(use.key_id, first=START.date(), last=START.date())
+    await store.close()
+    assert [uses[one.key_id].count for one in (use, other)] == [MAX_USE_COUNT, 1]
+    assert days == [(START.date(), MAX_USE_COUNT)]
+    async with connected(empty_url) as connection:
+        found = (await connection.execute(select(schema.key_uses.c.use_count))).scalars().all()
+    assert sorted(found) == [1, MAX_USE_COUNT]
 
 
 async def open_migrated(url: str) -> SqlStore:

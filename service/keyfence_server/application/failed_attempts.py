@@ -1,10 +1,17 @@
-"""Attempts that failed: who tried to use what, or to do what, and was denied.
+"""Attempts that failed: which credential tried to use or do what, and was denied.
 
-Anyone can cause them, and as many as they like. So they are put together: those of one
-minute that are alike in keyspace, reason, key, RPC and address are one event with a count. Of
-different ones only so many a minute are told apart; the others are counted together by
-keyspace and reason. Nobody can fill the memory or the audit log with them, and none goes
-uncounted.
+Anyone can cause them, and as many as they like. So alike attempts of one minute become one
+event with a count, and the number of different ones is bounded by budgets that do not
+touch each other:
+
+- attempts without a known credential have a budget for each keyspace;
+- attempts of a known credential have one for each credential and one for each keyspace,
+  so that they keep their actor, method and address whatever anyone else does;
+- attempts that a holder reports have one for each holder.
+
+What is beyond a budget is counted with fewer details: first without the address, then by
+keyspace and reason alone. A flood fills neither the memory nor the audit log, and every
+attempt is counted.
 
 A text that looks like a key of a keyspace is known by its display prefix, as keys are.
 Of any other text nothing is kept: it may be a password that was put in the wrong place.
@@ -12,12 +19,14 @@ Of any other text nothing is kept: it may be a password that was put in the wron
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from keyfence_server.application.ports import AuditEvent, Clock, CredentialId
+from keyfence_server.application.ports import MAX_USE_COUNT, AuditEvent, Clock, CredentialId
+from keyfence_server.application.usage import MAX_REPORTED_COUNT, REPORTED_DAYS
 from keyfence_server.domain.identifiers import new_event_id
 
 ACTION: Final = "check.denied"
@@ -25,6 +34,7 @@ LOG_IN_ACTION: Final = "account.log_in_denied"
 CALL_ACTION: Final = "call.denied"
 
 _SECONDS_A_MINUTE: Final = 60
+_REPORTED_SECONDS: Final = timedelta(days=REPORTED_DAYS).total_seconds()
 
 
 class Attempt(NamedTuple):
@@ -52,6 +62,30 @@ class Attempt(NamedTuple):
     actor_id: CredentialId | None = None
     method: str = ""
 
+    @property
+    def is_of_known_credential(self) -> bool:
+        """Whether the credential is known that was denied. Anyone can fail to log in."""
+        return bool(self.actor_id or (self.account_id and self.action != LOG_IN_ACTION))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """How many different attempts of one minute keep their details.
+
+    Attributes:
+        strangers: without a known credential, for each keyspace.
+        credential: of one known credential.
+        keyspace: of all known credentials of one keyspace.
+        holder: reported by one holder.
+        total: of all of them together, for the memory's sake.
+    """
+
+    strangers: int = 100
+    credential: int = 30
+    keyspace: int = 500
+    holder: int = 500
+    total: int = 50_000
+
 
 class _Kind(NamedTuple):
     minute: int
@@ -60,7 +94,7 @@ class _Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReportedAttempts:
-    """Attempts that were alike and failed elsewhere.
+    """Attempts that were alike and failed in another process.
 
     Attributes:
         first: when the first one was, and `last` the last one, in seconds since the epoch.
@@ -89,21 +123,18 @@ class _Tally:
 
 
 class FailedAttempts:
-    """What is noted of attempts that failed and not written down yet.
-
-    Args:
-        most_kinds: how many kinds of attempts to tell apart in a minute.
+    """Attempts that failed and are not written to the store yet.
 
     Attributes:
         noted: how many attempts there were in all.
     """
 
-    def __init__(self, clock: Clock, *, most_kinds: int = 1_000) -> None:
+    def __init__(self, clock: Clock, *, budgets: Budgets | None = None) -> None:
         self._clock = clock
-        self._most_kinds = most_kinds
+        self._budgets = budgets or Budgets()
         self._tallies: dict[_Kind, _Tally] = {}
         self._minute = 0
-        self._kinds = 0
+        self._spent: Counter[tuple[str, ...]] = Counter()
         self.noted = 0
 
     def __len__(self) -> int:
@@ -119,42 +150,96 @@ class FailedAttempts:
         now = self._clock.timestamp()
         self._count(ReportedAttempts(attempt, 1, now, now, request_id), now)
 
-    def note_reported(self, reported: Iterable[ReportedAttempts]) -> None:
-        """Notes what was noted elsewhere. It counts in the minute in which it is told, and
-        is bounded with all else of that minute."""
+    def note_reported(self, reported: Iterable[ReportedAttempts]) -> int:
+        """Notes what another process has reported. It counts in the minute of the report.
+
+        Times in the future count as now, and times too long ago as the earliest that a
+        report can be about.
+
+        Returns:
+            How many of the reports were not believed, because their count is not plausible.
+            They are not noted.
+        """
         now = self._clock.timestamp()
+        refused = 0
         for one in reported:
-            # A clock that is ahead elsewhere tells of nothing that is still to come.
-            past = replace(one, first=min(one.first, now), last=min(one.last, now))
-            self._count(past, now)
+            if not 1 <= one.count <= MAX_REPORTED_COUNT:
+                refused += 1
+                continue
+            last = max(now - _REPORTED_SECONDS, min(one.last, now))
+            first = max(now - _REPORTED_SECONDS, min(one.first, last))
+            self._count(replace(one, first=first, last=last), now)
+        return refused
 
     def _count(self, told: ReportedAttempts, now: float) -> None:
         minute = int(now // _SECONDS_A_MINUTE)
         if minute != self._minute:
-            self._minute, self._kinds = minute, 0
-        attempt = told.attempt
-        tally = self._tallies.get(_Kind(minute, attempt))
-        if tally is None and self._kinds >= self._most_kinds:
-            attempt = Attempt(attempt.keyspace, attempt.reason, action=attempt.action)
-            tally = self._tallies.get(_Kind(minute, attempt))
-        if tally is None:
-            self._kinds += 1
-            tally = _Tally(told.count, told.first, told.last, told.request_id)
-            self._tallies[_Kind(minute, attempt)] = tally
-        else:
-            tally.count += told.count
-            tally.first = min(tally.first, told.first)
-            tally.last = max(tally.last, told.last)
+            self._minute = minute
+            self._spent.clear()
+        for attempt in _with_fewer_details(told.attempt):
+            kind = _Kind(minute, attempt)
+            tally = self._tallies.get(kind)
+            if tally is not None:
+                tally.count = min(tally.count + told.count, MAX_USE_COUNT)
+                tally.first = min(tally.first, told.first)
+                tally.last = max(tally.last, told.last)
+                return
+            if self._spend(attempt):
+                self._tallies[kind] = _Tally(told.count, told.first, told.last, told.request_id)
+                return
+
+    def _spend(self, attempt: Attempt) -> bool:
+        """Takes what a new kind costs from its budgets, if all of them have it."""
+        if attempt == _without_details(attempt):
+            return True
+        costs = {**self._budgets_of(attempt), ("total",): self._budgets.total}
+        if any(self._spent[name] >= most for name, most in costs.items()):
+            return False
+        self._spent.update(costs.keys())
+        return True
+
+    def _budgets_of(self, attempt: Attempt) -> dict[tuple[str, ...], int]:
+        budgets = self._budgets
+        if attempt.reported_by:
+            return {("holder", attempt.reported_by): budgets.holder}
+        keyspace = attempt.keyspace
+        if not attempt.is_of_known_credential:
+            return {("strangers", keyspace): budgets.strangers}
+        # Without an address the attempt has a budget of its own: what a credential does from
+        # many addresses must not hide which methods it tries.
+        part = "credential" if attempt.address else "credential without address"
+        credential = str(attempt.actor_id or attempt.subject)
+        return {
+            (part, keyspace, credential): budgets.credential,
+            ("keyspace", keyspace): budgets.keyspace,
+        }
 
     def take(self, *, unfinished: bool = False) -> list[AuditEvent]:
-        """The events of the minutes that are over, to be written down.
+        """The events of the minutes that are over, to be written.
 
         Args:
-            unfinished: of this minute, too.
+            unfinished: also those of the present minute.
         """
         minute = int(self._clock.timestamp() // _SECONDS_A_MINUTE)
         due = [kind for kind in self._tallies if unfinished or kind.minute != minute]
         return [_event(kind, self._tallies.pop(kind)) for kind in due]
+
+
+def _with_fewer_details(attempt: Attempt) -> Iterator[Attempt]:
+    """The attempt, and what remains of it where a budget is used up."""
+    yield attempt
+    if attempt.is_of_known_credential and attempt.address:
+        yield attempt._replace(address="")
+    yield _without_details(attempt)
+
+
+def _without_details(attempt: Attempt) -> Attempt:
+    return Attempt(
+        attempt.keyspace,
+        attempt.reason,
+        action=attempt.action,
+        reported_by=attempt.reported_by,
+    )
 
 
 def _event(kind: _Kind, tally: _Tally) -> AuditEvent:

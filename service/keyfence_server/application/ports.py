@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from keyfence_server.domain.accounts import Account, AccountId, AccountState, PasswordHash
 from keyfence_server.domain.facts import KeyFacts
@@ -25,6 +25,9 @@ from keyfence_server.domain.sessions import Session, SessionFacts, SessionId
 
 CredentialId: TypeAlias = KeyId | SessionId
 """What a caller is known by."""
+
+MAX_USE_COUNT: Final = 2**53 - 1
+"""The most that a count of uses says: what JSON's readers keep exactly. Sums saturate there."""
 
 
 class StoreUnavailable(Exception):
@@ -410,7 +413,8 @@ class NoteStore(Protocol):
         """Adds to what is known of keys' uses, all of it or nothing.
 
         It is no mutation: nothing that caches keep is touched, and there is no revision.
-        A time or address that is older than what is known already changes neither.
+        A time or address that is older than what is known already changes neither. Sums
+        saturate at `MAX_USE_COUNT`.
 
         Args:
             uses: at most one for each key and day.

@@ -1,32 +1,42 @@
-"""How keys are used: noted in memory, and written down now and then.
+"""How keys are used: noted in memory, and written to the store at intervals.
 
-Noting costs a check one look-up in a dictionary. What was noted is written behind: a
-process that is killed loses what it has noted since the last time, and nothing else.
+Noting costs a check one look-up in a dictionary. A process that is killed loses the
+notes since the last write, and nothing else.
+
+Other processes report uses, too. A report is believed only for recent days and within
+plausible counts, and every sum saturates, so no report can make a value that the store
+cannot keep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from keyfence_server.application.ports import Clock, KeyUse, UseToAdd
+from keyfence_server.application.ports import MAX_USE_COUNT, Clock, KeyUse, UseToAdd
 from keyfence_server.domain.keys import KeyId
+
+REPORTED_DAYS: Final = 7
+"""How many days before today a report can be about. A holder whose server was away for
+longer loses what it noted before."""
+MAX_REPORTED_COUNT: Final = 1_000_000_000
+"""The most uses of one key on one day in a report: far more than a holder can answer
+between two reports."""
 
 _SECONDS_A_DAY: Final = 86_400
 _DAY_0: Final = date(1970, 1, 1).toordinal()
 
 
 class Uses:
-    """What is noted of keys' uses and not written down yet.
+    """The uses of keys that are not written to the store yet.
 
     Args:
         most_keys: of how many keys and days to keep notes. Uses of further keys are not
-            counted until the notes are written down.
+            counted until the notes are written.
 
     Attributes:
-        left_out: how many uses were not noted, because the store was away for so long.
+        left_out: how many uses were not noted, because there were notes of too many keys.
     """
 
     def __init__(self, clock: Clock, *, most_keys: int = 100_000) -> None:
@@ -59,13 +69,13 @@ class Uses:
     def note_call(self, key_id: KeyId, peer: Callable[[], str]) -> None:
         """Notes that a key was the credential of a call to Keyfence itself.
 
-        Where the call came from is asked once for all that is written down together.
+        The address is asked for once between two writes.
         """
         known = self._last.get(key_id)
         self.note(key_id, known[1] if known is not None else peer())
 
     def take(self) -> list[UseToAdd]:
-        """All that is noted, to be written down. It is not noted any more."""
+        """All that is noted, to be written. It is not noted any more."""
         counts, last = self._counts, self._last
         self._counts, self._last = {}, {}
         return [
@@ -77,28 +87,38 @@ class Uses:
             for (key_id, day), count in counts.items()
         ]
 
-    def note_reported(self, uses: Iterable[UseToAdd]) -> None:
-        """Notes what was noted elsewhere. A clock that is ahead there tells of nothing that is
-        still to come."""
+    def note_reported(self, uses: Iterable[UseToAdd]) -> int:
+        """Notes what another process has reported.
+
+        A day or time in the future counts as now; a last use before the day that it is
+        reported for counts as that day's beginning.
+
+        Returns:
+            How many of the reported uses were not believed, because their day is too long
+            ago or their count is not plausible. They are not noted.
+        """
         now = datetime.fromtimestamp(self._clock.timestamp(), UTC)
-        self.put_back(
-            [
-                replace(
-                    one,
-                    day=min(one.day, now.date()),
-                    use=replace(one.use, last_used_time=min(one.use.last_used_time, now)),
-                )
-                for one in uses
-            ]
-        )
+        first_day = now.date() - timedelta(days=REPORTED_DAYS)
+        refused = 0
+        for one in uses:
+            if one.day < first_day or not 1 <= one.use.count <= MAX_REPORTED_COUNT:
+                refused += 1
+                continue
+            day = min(one.day, now.date())
+            begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            last = min(max(one.use.last_used_time, begin), now)
+            use = KeyUse(last, one.use.last_used_address, one.use.count)
+            self.put_back([UseToAdd(one.key_id, day, use)])
+        return refused
 
     def put_back(self, uses: list[UseToAdd]) -> None:
-        """Notes again what could not be written down."""
+        """Notes again what could not be written."""
         for one in uses:
             place = (one.key_id, one.day.toordinal() - _DAY_0)
             if place not in self._counts and len(self._counts) >= self._most_keys:
                 self.left_out += one.use.count
                 continue
-            self._counts[place] = self._counts.get(place, 0) + one.use.count
+            total = self._counts.get(place, 0) + one.use.count
+            self._counts[place] = min(total, MAX_USE_COUNT)
             earlier = (one.use.last_used_time.timestamp(), one.use.last_used_address)
             self._last[one.key_id] = max(earlier, self._last.get(one.key_id, earlier))

@@ -1,16 +1,16 @@
-"""Writes down what was noted on the hot path: keys' uses, and attempts that failed.
+"""Writes the notes of the hot path to the store: keys' uses, and attempts that failed.
 
-It runs beside the checks and never in their way. While the store is away it keeps what it
-has, within bounds, and tries again at the next interval; the last time is when the
-server drains.
+Writing never delays a check. While the store is away the notes are kept, within bounds,
+and written at a later interval; the last write is when the server drains.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import structlog
 
@@ -26,12 +26,14 @@ from keyfence_server.application.ports import (
     CredentialId,
     NoteStore,
     StoreUnavailable,
+    UseToAdd,
 )
 from keyfence_server.application.usage import Uses
 from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.verdicts import Reason
 
 _MOST_PENDING_EVENTS: Final = 20_000
+_Row = TypeVar("_Row", UseToAdd, AuditEvent)
 
 _log = structlog.get_logger("keyfence.write_behind")
 
@@ -43,8 +45,9 @@ class WriteBehind:
         days_kept: for how many days to keep how often each key was used on each.
 
     Attributes:
-        failures: how often nothing could be written down.
-        events_left_out: events that were dropped, since the store was away for so long.
+        failures: how often a write failed.
+        events_left_out: events that were dropped, because the store was away for too long.
+        rows_refused: notes that were dropped, because the store refused them and took others.
     """
 
     def __init__(self, store: NoteStore, clock: Clock, *, days_kept: int) -> None:
@@ -57,6 +60,7 @@ class WriteBehind:
         self.attempts = FailedAttempts(clock)
         self.failures = 0
         self.events_left_out = 0
+        self.rows_refused = 0
 
     def __len__(self) -> int:
         return len(self.uses) + len(self.attempts) + len(self._pending)
@@ -150,36 +154,74 @@ class WriteBehind:
             await self._write_events(unfinished=finally_)
 
     async def _write_uses(self) -> None:
-        uses = self.uses.take()
-        if not uses:
-            return
         forget_before = (self._clock.now() - timedelta(days=self._days_kept)).date()
-        try:
-            await self._store.add_uses(uses, forget_before=forget_before)
-        except Exception as error:  # noqa: BLE001 - notes must outlive any fault of the store
-            self._note_failure(error)
-            # If it was written all the same, it counts twice: a number that is a little too
-            # high misleads nobody, one that is missing might.
-            self.uses.put_back(uses)
+        # If a write that failed was carried out all the same, its uses count twice: a number
+        # that is a little too high misleads nobody, one that is missing might.
+        await self._write(
+            self.uses.take(),
+            partial(self._store.add_uses, forget_before=forget_before),
+            self.uses.put_back,
+        )
 
     async def _write_events(self, *, unfinished: bool) -> None:
-        self._pending += self.attempts.take(unfinished=unfinished)
-        left_out = max(0, len(self._pending) - _MOST_PENDING_EVENTS)
-        self.events_left_out += left_out
-        del self._pending[:left_out]
-        if not self._pending:
-            return
-        try:
-            await self._store.append_events(self._pending)
-        except Exception as error:  # noqa: BLE001 - the same
-            self._note_failure(error)
-        else:
-            self._pending.clear()
+        waiting = self._within_bounds(self._pending + self.attempts.take(unfinished=unfinished))
+        self._pending = []
+        await self._write(waiting, self._store.append_events, self._pending.extend)
 
-    def _note_failure(self, error: Exception) -> None:
+    def _within_bounds(self, events: list[AuditEvent]) -> list[AuditEvent]:
+        """The events, or as many as may wait: the oldest are left out, those of strangers
+        before those of known accounts."""
+        excess = len(events) - _MOST_PENDING_EVENTS
+        if excess <= 0:
+            return events
+        self.events_left_out += excess
+        in_order = sorted(events, key=lambda event: event.account_id is not None)
+        left_out = {event.event_id for event in in_order[:excess]}
+        return [event for event in events if event.event_id not in left_out]
+
+    async def _write(
+        self,
+        rows: list[_Row],
+        write: Callable[[list[_Row]], Awaitable[None]],
+        keep: Callable[[list[_Row]], None],
+    ) -> None:
+        """Writes rows, and keeps those that are to be tried again.
+
+        A row that the store refuses must not keep the others from being written. So rows
+        that cannot be written together are written in halves. A row that is refused alone
+        is dropped if any other was written; if none was, the fault may be the store's.
+        """
+        parts: list[list[_Row]] = [rows] if rows else []
+        refused: list[_Row] = []
+        fault: Exception | None = None
+        try:
+            while parts:
+                try:
+                    await write(parts[-1])
+                except StoreUnavailable:
+                    self._note_failure(None)
+                    return
+                except Exception as error:  # noqa: BLE001 - notes must outlive any fault
+                    fault = error
+                    part = parts.pop()
+                    middle = len(part) // 2
+                    if middle:
+                        parts += [part[middle:], part[:middle]]
+                    else:
+                        refused += part
+                else:
+                    parts.pop()
+            if fault is not None:
+                self._note_failure(fault)
+            if refused and len(refused) < len(rows):
+                self.rows_refused += len(refused)
+                refused = []
+        finally:
+            # Also when the writing is cancelled.
+            for part in reversed(parts):
+                refused += part
+            keep(refused)
+
+    def _note_failure(self, fault: Exception | None) -> None:
         self.failures += 1
-        expected = isinstance(error, StoreUnavailable)
-        _log.warning(
-            "uses and failed attempts cannot be written down yet, and are kept",
-            exc_info=None if expected else error,
-        )
+        _log.warning("notes_not_written", exc_info=fault)

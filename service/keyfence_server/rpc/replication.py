@@ -193,8 +193,10 @@ class ReplicationService:
         uses = await self._within_reach(uses_from(request.uses), caller)
         self._notes.uses.note_reported(uses)
         attempts = await self._attempts_from(request.attempts, caller)
-        self._notes.attempts.note_reported(attempts)
-        return messages.ReportUsesResponse(refused_attempts=len(request.attempts) - len(attempts))
+        unbelieved = self._notes.attempts.note_reported(attempts)
+        return messages.ReportUsesResponse(
+            refused_attempts=len(request.attempts) - len(attempts) + unbelieved
+        )
 
     async def _within_reach(self, uses: list[UseToAdd], caller: Caller) -> list[UseToAdd]:
         """Those of keys that the caller may know of, and of operators who called it. Where there

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final
 
-from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy import ColumnElement, case, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,7 +20,13 @@ from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.records import event_to_row
 from keyfence_server.adapters.sql.schema import audit_events, audit_head, key_use_days, key_uses
 from keyfence_server.application.audit_chain import chained
-from keyfence_server.application.ports import AuditEvent, ChainEnd, KeyUse, UseToAdd
+from keyfence_server.application.ports import (
+    MAX_USE_COUNT,
+    AuditEvent,
+    ChainEnd,
+    KeyUse,
+    UseToAdd,
+)
 from keyfence_server.domain.keys import KeyId
 
 _BATCH: Final = 1_000
@@ -79,7 +85,7 @@ async def add_uses(
     for one in uses:
         days[one.key_id, one.day.isoformat()] += one.use.count
     by_day = [
-        {"key_id": key_id, "day": day, "use_count": count}
+        {"key_id": key_id, "day": day, "use_count": min(count, MAX_USE_COUNT)}
         for (key_id, day), count in sorted(days.items())
     ]
     for start in range(0, len(totals), _BATCH):
@@ -99,7 +105,7 @@ def _by_key(uses: Sequence[UseToAdd]) -> dict[KeyId, KeyUse]:
             by_key[one.key_id] = one.use
             continue
         last = max(known, one.use, key=lambda use: use.last_used_time)
-        count = known.count + one.use.count
+        count = min(known.count + one.use.count, MAX_USE_COUNT)
         by_key[one.key_id] = KeyUse(last.last_used_time, last.last_used_address, count)
     return by_key
 
@@ -118,7 +124,7 @@ def _add_totals(connection: AsyncConnection) -> Any:
     return statement.on_conflict_do_update(
         index_elements=[key_uses.c.key_id],
         set_={
-            "use_count": key_uses.c.use_count + new.use_count,
+            "use_count": _saturated(key_uses.c.use_count, new.use_count),
             "last_used_address": case(
                 (is_newer, new.last_used_address), else_=key_uses.c.last_used_address
             ),
@@ -131,5 +137,11 @@ def _add_days(connection: AsyncConnection) -> Any:
     statement = _insert(connection, key_use_days)
     return statement.on_conflict_do_update(
         index_elements=[key_use_days.c.key_id, key_use_days.c.day],
-        set_={"use_count": key_use_days.c.use_count + statement.excluded.use_count},
+        set_={"use_count": _saturated(key_use_days.c.use_count, statement.excluded.use_count)},
     )
+
+
+def _saturated(count: ColumnElement[int], more: ColumnElement[int]) -> ColumnElement[int]:
+    """The sum, or the most that a count says. SQLite makes a floating-point number of a sum
+    beyond 64 bits, and PostgreSQL refuses it together with every other row."""
+    return case((count > MAX_USE_COUNT - more, MAX_USE_COUNT), else_=count + more)

@@ -34,6 +34,7 @@ from keyfence_server.adapters.sql.schema import (
     sessions,
 )
 from keyfence_server.application.ports import (
+    MAX_USE_COUNT,
     AccountFilter,
     ChainEnd,
     Change,
@@ -249,7 +250,7 @@ class SqlSnapshot:
             some = ids[start : start + _MOST_IDS]
             for row in await self._rows(select(key_uses).where(key_uses.c.key_id.in_(some))):
                 found[KeyId(row["key_id"])] = KeyUse(
-                    row["last_used_time"], row["last_used_address"], row["use_count"]
+                    row["last_used_time"], row["last_used_address"], _count(row["use_count"])
                 )
         return found
 
@@ -267,7 +268,7 @@ class SqlSnapshot:
             .order_by(day)
         )
         rows = await self._rows(query)
-        return [(date.fromisoformat(row["day"]), row["use_count"]) for row in rows]
+        return [(date.fromisoformat(row["day"]), _count(row["use_count"])) for row in rows]
 
     async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
         """See the port."""
@@ -327,6 +328,11 @@ def _line(key: Key, known: Mapping[KeyId, Key]) -> Lineage:
 
 def _is_nowhere(*texts: str | None) -> bool:
     return any(text is not None and "\0" in text for text in texts)
+
+
+def _count(stored: float) -> int:
+    """A count of uses, also where SQLite has made a floating-point number of it."""
+    return min(int(stored), MAX_USE_COUNT)
 
 
 def _comparable(after: str) -> str:
