@@ -24,9 +24,9 @@ def in_state(state: KeyState) -> Key:
 
 
 def test_a_key_is_disabled_and_enabled_again() -> None:
-    disabled = make_key().disabled(LATER)
+    disabled = make_key().disabled(LATER, by_operator=True)
     assert (disabled.state, disabled.update_time) == (KeyState.DISABLED, LATER)
-    assert disabled.enabled(LATER).state is KeyState.ACTIVE
+    assert disabled.enabled(LATER, by_operator=True).state is KeyState.ACTIVE
 
 
 def test_to_revoke_is_final() -> None:
@@ -34,8 +34,8 @@ def test_to_revoke_is_final() -> None:
     revoked = make_key().revoked(LATER)
     assert (revoked.state, revoked.revoke_time) == (KeyState.REVOKED, LATER)
     for change in (
-        lambda: revoked.enabled(LATER),
-        lambda: revoked.disabled(LATER),
+        lambda: revoked.enabled(LATER, by_operator=True),
+        lambda: revoked.disabled(LATER, by_operator=True),
         lambda: revoked.edited(LATER, display_name="x"),
         revoked.require_not_revoked,
     ):
@@ -76,7 +76,7 @@ def test_the_reasons_come_in_their_order() -> None:
     key = make_key(allowed_addresses=("10.0.0.0/8",))
     expected = [
         (key, Reason.ADDRESS_NOT_ALLOWED),
-        (key := key.disabled(START), Reason.KEY_DISABLED),
+        (key := key.disabled(START, by_operator=True), Reason.KEY_DISABLED),
         (key := key.edited(START, expire_time=START), Reason.KEY_EXPIRED),
         (key.revoked(START), Reason.KEY_REVOKED),
     ]
