@@ -35,7 +35,6 @@ from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
 from keyfence_server.rpc.envoy.service import EnvoyAuthorization
-from keyfence_server.rpc.floods import FloodGuard
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys
 from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
@@ -161,13 +160,7 @@ async def _start(
         warn_of_separate_counts(settings, processes=on_the_store)
     _write_behind(back.notes, settings.usage_flush_seconds, resources)
     misplaced_keys = MisplacedKeys(back.membership.source.recogniser)
-    loop = asyncio.get_running_loop()
-    floods = FloodGuard(
-        settings.spared_by_flood_guard(), rpc_stats.floods, loop.call_later, loop.create_task
-    )
-    pipeline = Pipeline(
-        callers, gate, rpc_stats, misplaced_keys, floods, tracing, settings.origins()
-    )
+    pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
         {
@@ -176,7 +169,6 @@ async def _start(
             **(reflection.method_handlers() if reflection else {}),
         },
         settings.limits(),
-        floods,
     )
     addresses = _listen(server, settings, certificate, resources)
     watch = LeaseWatch(

@@ -11,7 +11,7 @@ import difflib
 import os
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -32,7 +32,6 @@ from keyfence import Tls
 from keyfence_server.adapters.passwords import MEMORY_MIB, PASSES, WORKERS
 from keyfence_server.application.rate_limits import OnFailure
 from keyfence_server.coherence.terms import LeaseTerms
-from keyfence_server.domain.addresses import Address
 from keyfence_server.domain.document_fields import parse_duration
 from keyfence_server.domain.redaction import looks_like_a_key
 from keyfence_server.rpc.addresses import (
@@ -156,9 +155,6 @@ class Settings(BaseSettings):
             credential, where others than this machine can read them.
         max_concurrent_calls: calls under way, of all clients together.
         max_connections: of all clients together.
-        flood_guard: end connections that do nothing but make work.
-        flood_guard_spares: networks of proxies that pass on calls of many, separated by
-            commas, besides `trusted_proxies`.
         max_streams_per_connection: calls that one connection may have open.
         max_message_bytes: the largest request.
         max_metadata_bytes: all metadata of a call together.
@@ -238,8 +234,6 @@ class Settings(BaseSettings):
 
     max_concurrent_calls: int = Field(default=1_000, ge=1, le=1_000_000)
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)
-    flood_guard: bool = True
-    flood_guard_spares: Annotated[tuple[str, ...], NoDecode] = ()
     max_streams_per_connection: int = Field(default=100, ge=1, le=100_000)
     max_message_bytes: int = Field(default=4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
     max_metadata_bytes: int = Field(default=8 * 1024, ge=4 * 1024, le=64 * 1024)
@@ -266,7 +260,7 @@ class Settings(BaseSettings):
     log_format: LogFormat = LogFormat.AUTO
     log_level: LogLevel = LogLevel.INFO
 
-    @field_validator("bootstrap_keyspaces", "trusted_proxies", "flood_guard_spares", mode="before")
+    @field_validator("bootstrap_keyspaces", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -282,7 +276,7 @@ class Settings(BaseSettings):
             raise ValueError("must be the path of a file, not what is in the file")
         return value
 
-    @field_validator("trusted_proxies", "flood_guard_spares")
+    @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         try:
@@ -434,12 +428,6 @@ class Settings(BaseSettings):
     def origins(self) -> Origins:
         """Whose word counts on where a call came from."""
         return Origins.trusting(self.trusted_proxies)
-
-    def spared_by_flood_guard(self) -> Callable[[Address], bool]:
-        """Whether connections from an address may make as many calls as they like."""
-        if not self.flood_guard:
-            return lambda _: True
-        return Origins.trusting((*self.trusted_proxies, *self.flood_guard_spares)).trusts
 
     def certificate_files(self) -> CertificateFiles | None:
         """Where the certificate is; None for plaintext."""

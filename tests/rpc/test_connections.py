@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,7 +19,6 @@ import psutil
 import pytest
 
 from keyfence_server.rpc.addresses import TcpAddress, parse_address
-from keyfence_server.rpc.floods import FloodGuard
 from keyfence_server.rpc.server import Limits, RpcServer
 from support.raw_http2 import (
     ACK,
@@ -67,11 +65,7 @@ async def listening(
     **limits: Any,
 ) -> AsyncIterator[int]:
     """A server with these limits, and its port."""
-    loop = asyncio.get_running_loop()
-    floods = FloodGuard(lambda _: True, Counter(), loop.call_later, loop.create_task)
-    server = RpcServer(
-        {ECHO: grpc.unary_unary_rpc_method_handler(answer)}, Limits(**limits), floods
-    )
+    server = RpcServer({ECHO: grpc.unary_unary_rpc_method_handler(answer)}, Limits(**limits))
     taken = server.listen(parse_address("127.0.0.1:0"), None)
     assert isinstance(taken, TcpAddress)
     await server.start()

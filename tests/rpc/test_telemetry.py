@@ -247,7 +247,7 @@ class TestLogs:
     async def test_rejected_credentials_do_not_fill_the_log(
         self, serve: Any, log: io.StringIO
     ) -> None:
-        served = await serve(flood_guard=False)
+        served = await serve()
         calls = [served.client.refusal("WhoAmI", credential=f"x{n}") for n in range(300)]
         await asyncio.gather(*calls)
         lines = [line for line in log.getvalue().splitlines() if "rejected" in line]

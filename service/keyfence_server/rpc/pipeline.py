@@ -31,7 +31,6 @@ from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc import request_ids
-from keyfence_server.rpc.floods import FloodGuard
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.log_limit import LogLimit
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys, has_open_texts
@@ -50,8 +49,6 @@ RawStreamHandler = Callable[[object, Context], Awaitable[None]]
 _ACCESS_WITHOUT_SCOPE: Final = (options_pb2.ACCESS_ANY_CREDENTIAL, options_pb2.ACCESS_PUBLIC)
 _LET_IN: Final = ((LET_IN, "yes"),)
 _BEARER: Final = "bearer "
-# Who gives up a call after having waited for so long may well have meant it.
-_PATIENCE_SECONDS: Final = 0.03
 _ALERTS_PER_SECOND: Final = 10
 _REFUSALS_PER_SECOND: Final = 10
 
@@ -161,12 +158,10 @@ class Pipeline:
         gate: Gate,
         stats: RpcStats,
         misplaced_keys: MisplacedKeys,
-        floods: FloodGuard,
         tracing: Tracing | None = None,
         origins: Origins | None = None,
     ) -> None:
         self._callers = callers
-        self._floods = floods
         self._misplaced_keys = misplaced_keys
         self._origins = origins or Origins()
         self._gate = gate
@@ -196,7 +191,7 @@ class Pipeline:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         name = f"/{service.descriptor.full_name}/{method.name}"
         stats = self._stats.methods.setdefault(name, MethodStats())
-        failures = _Failures(name, stats, self._callers, self._floods, self._alerts, self._refusals)
+        failures = _Failures(name, stats, self._callers, self._alerts, self._refusals)
         requirement = service.requirements.get(method.name) or read_requirement(method)
         if method.client_streaming and method.server_streaming:
             stream_handler = service.stream_handlers[method.name]
@@ -238,7 +233,6 @@ class Pipeline:
         identify, recall = self._callers.identify, self._callers.recall
         address_of = self._origins.address_of
         gate = self._gate
-        vouch, excuse = self._floods.vouch, self._floods.excuse
 
         async def run(_: object, context: Context) -> None:
             started = perf_counter()
@@ -262,7 +256,6 @@ class Pipeline:
                 nonlocal caller
                 # As for a check: memory alone can tell, nearly every time.
                 caller = recall(credential, peer) or await identify(credential, peer=peer)
-                vouch(context, connection)
                 authorize(caller)
                 return caller
 
@@ -278,10 +271,6 @@ class Pipeline:
                 await handler(StreamCall(read, write, reidentify, let_in), let_in_as)
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, connection, error, started, caller)
-            except asyncio.CancelledError:
-                if perf_counter() - started >= _PATIENCE_SECONDS:
-                    excuse(context)
-                raise
             stats.succeeded.add(perf_counter() - started)
 
         return run
@@ -314,7 +303,6 @@ class Pipeline:
         # Of what a check says nothing is kept, and it has its key in a field for keys.
         is_looked_through = not is_check and has_open_texts(method.input_type)
         refuse_misplaced = self._misplaced_keys.refuse
-        vouch, excuse = self._floods.vouch, self._floods.excuse
 
         async def run(raw: bytes, context: Context) -> bytes:
             caller: Caller | None = None
@@ -349,7 +337,6 @@ class Pipeline:
                         if not mutates:
                             request_id = request_ids.find_request_id(metadata)
                         caller = await identify(credential, request_id=request_id, peer=peer)
-                    vouch(context, connection)
                     if not is_check:
                         _require_fresh()
                 authorize(caller)
@@ -366,10 +353,7 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, connection, error, started, caller)
             except asyncio.CancelledError:
-                waited = perf_counter() - started
-                if waited >= _PATIENCE_SECONDS:
-                    excuse(context)
-                stats.add_failure(grpc.StatusCode.CANCELLED, waited)
+                stats.add_failure(grpc.StatusCode.CANCELLED, perf_counter() - started)
                 raise
             finally:
                 gate.under_way -= 1
@@ -452,21 +436,18 @@ class _Failures:
         method: str,
         stats: MethodStats,
         callers: Callers,
-        floods: FloodGuard,
         alerts: LogLimit,
         refusals: LogLimit,
     ) -> None:
         self._method = method
         self._stats = stats
         self._callers = callers
-        self._floods = floods
         self._alerts = alerts
         self._refusals = refusals
 
     async def refuse(self, context: Context, failure: Failure | None, started: float) -> None:
         """Ends the call with the failure, if there is one."""
         if failure is not None:
-            self._floods.excuse(context)
             request_id = _request_id(context)
             self._log_refusal(failure, request_id, None)
             await self._abort(context, failure, request_id, started)
@@ -492,10 +473,6 @@ class _Failures:
             failure = UNDECODABLE
         else:
             failure = internal_failure(request_id)
-        if isinstance(error, StoreUnavailable) or failure.reason == "TOO_MANY_ATTEMPTS":
-            self._floods.excuse(context)
-        else:
-            self._floods.reject(context)
         if caller is not None and failure.code is grpc.StatusCode.PERMISSION_DENIED:
             self._callers.note_forbidden(caller, failure.reason, self._method, request_id)
         self._log(error, failure, request_id, connection, caller)

@@ -15,29 +15,16 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
-from keyfence_server.rpc.acceptor import Acceptor, Refusals
+from keyfence_server.rpc.acceptor import Acceptor
 from keyfence_server.rpc.addresses import ListenAddress, TcpAddress, UnixAddress
 from keyfence_server.rpc.certificates import ServerCertificate
-from keyfence_server.rpc.floods import FloodGuard
-from keyfence_server.rpc.status import METHOD_UNKNOWN, Failure, limit_reached
+from keyfence_server.rpc.status import METHOD_UNKNOWN
 
 Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
 
-# Beyond the calls that the gate lets in, some may be open that have not sent their
-# message yet, or whose answer is on its way. They are bounded too, where calls are accepted.
+# Besides the calls that the gate admits, calls are open that have not sent their message yet,
+# that stream, or whose answer is on its way. The acceptor bounds all of them together.
 _OPEN_CALLS_PER_CALL: Final = 4
-
-_REFUSALS: Final = Refusals(
-    no_message=Failure("INVALID_FIELD", "the call ended without its message").to_status(),
-    gave_way=limit_reached(
-        "open_calls",
-        "too many calls are open, and this one still had to send its message; try again",
-    ).to_status(),
-    no_room=limit_reached("open_calls", "too many calls are open; try again later").to_status(),
-    large_metadata=limit_reached(
-        "metadata_bytes", "the call has more metadata than the server takes; send less of it"
-    ).to_status(),
-)
 
 
 class CannotListen(Exception):
@@ -137,16 +124,12 @@ class Limits:
 class RpcServer:
     """Serves handlers on sockets."""
 
-    def __init__(self, handlers: Handlers, limits: Limits, floods: FloodGuard) -> None:
+    def __init__(self, handlers: Handlers, limits: Limits) -> None:
         """Makes a server that does not listen yet. Needs a running event loop."""
-        self._floods = floods
         self._acceptor = Acceptor(
             handlers,
-            grpc.stream_stream_rpc_method_handler(self._refuse_unknown),
-            _REFUSALS,
+            grpc.stream_stream_rpc_method_handler(_refuse_unknown),
             max_open_calls=limits.open_calls,
-            max_metadata_bytes=limits.metadata_bytes,
-            floods=floods,
             options=limits.channel_arguments(),
         )
 
@@ -176,7 +159,6 @@ class RpcServer:
             port = self._acceptor.add_secure_port(text, certificate.credentials())
         if port == 0:
             raise CannotListen(f"cannot listen on {address}: {_why_not(address)}")
-        self._floods.watch(port)
         return TcpAddress(address.host, port)
 
     async def start(self) -> None:
@@ -195,12 +177,6 @@ class RpcServer:
         """Returns when the server has stopped."""
         await self._acceptor.wait_for_termination(None)
 
-    async def _refuse_unknown(
-        self, _requests: object, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> None:
-        self._floods.reject(context)
-        await context.abort_with_status(METHOD_UNKNOWN.to_status())
-
     def _listen_unix(self, address: UnixAddress, mode: int) -> None:
         # The socket appears with the mode that the mask leaves it, so that there is no
         # moment at which others could connect.
@@ -212,6 +188,10 @@ class RpcServer:
         if not taken:
             raise CannotListen(f"cannot listen on {address}")
         address.path.chmod(mode)
+
+
+async def _refuse_unknown(_requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    await context.abort_with_status(METHOD_UNKNOWN.to_status())
 
 
 def _milliseconds(seconds: float) -> int:

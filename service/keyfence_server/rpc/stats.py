@@ -36,9 +36,6 @@ LATENCY_BOUNDS: Final = (
 MAX_COUNTED_KEYSPACES: Final = 1_000
 """Verdicts on keys of further keyspaces are counted together."""
 
-MEASURES: Final = ("silenced", "closed", "slowed")
-"""What is done about floods: to a connection, to a connection, and to an address."""
-
 OTHER_KEYSPACES: Final = "(other)"
 NO_KEYSPACE: Final = ""
 
@@ -113,12 +110,10 @@ class RpcStats:
 
     Attributes:
         methods: by full name, for example "/keyfence.v1.KeyService/GetKey".
-        floods: how often each of the `MEASURES` was taken.
     """
 
-    __slots__ = ("floods", "methods", "verdicts")
+    __slots__ = ("methods", "verdicts")
 
     def __init__(self) -> None:
         self.methods: dict[str, MethodStats] = {}
         self.verdicts = VerdictStats()
-        self.floods: Counter[str] = Counter()

@@ -29,7 +29,7 @@ from keyfence.v1 import reason_pb2
 from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.rpc.stats import LATENCY_BOUNDS, MEASURES, Latencies, RpcStats
+from keyfence_server.rpc.stats import LATENCY_BOUNDS, Latencies, RpcStats
 from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures
 from keyfence_server.telemetry.measured_store import StoreStats
 from keyfence_server.telemetry.upstream_stats import UpstreamStats
@@ -102,15 +102,6 @@ class KeyfenceCollector(Collector):
         for (keyspace, reason), count in list(sources.rpc.verdicts.counts.items()):
             verdicts.add_metric([keyspace, _reason_name(reason)], count)
         yield verdicts
-        floods = CounterMetricFamily(
-            "keyfence_floods",
-            "Connections that were silenced or closed, and addresses slowed down, for calls that "
-            "only make work.",
-            labels=["measure"],
-        )
-        for measure in MEASURES:
-            floods.add_metric([measure], sources.rpc.floods[measure])
-        yield floods
         yield GaugeMetricFamily(
             "keyfence_calls_under_way",
             "Calls that are being answered now.",
