@@ -12,16 +12,21 @@ BUF    ?= node_modules/.bin/buf
 STUBS  := clients/python/src/keyfence/v1
 # More arguments for pytest or the benchmark: make test ARGS="-k rotate"
 ARGS   ?=
+# How many processes run the tests.
+WORKERS ?= 2
 SEEDS  ?= 2000
 FIRST  ?= 0
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes: each would compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --require-hashes
 PIP_LOCAL   := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
 COMPILE     := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
     --no-emit-package keyfence --custom-compile-command "make lock" $(ARGS)
+PYTEST      := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 DISTRIBUTIONS := pyproject.toml clients/python/pyproject.toml
 # Without npm there is no buf. A user's `make lint` then says so and goes on; CI's fails.
 LINT_PROTOS := $(if $(CI)$(wildcard $(BUF))$(shell command -v npm),lint-protos,skip-protos)
@@ -47,15 +52,15 @@ install: $(VENV)/.dev $(BUF) ## install all that the targets below need
 
 .PHONY: test
 test: $(VENV)/.dev ## run the tests, on SQLite and a real PostgreSQL
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV)/.dev ## run the slow tests alone
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 .PHONY: test-all
 test-all: $(VENV)/.dev ## run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 .PHONY: simulate
 simulate: $(VENV)/.dev ## tell many stories of trouble to the coherence code (SEEDS=100000, FIRST=0)

@@ -1,4 +1,7 @@
-"""Databases for tests: a SQLite file, or a fresh database of one real PostgreSQL server."""
+"""Databases for tests: a SQLite file, or a fresh database of one real PostgreSQL server.
+
+Also what holds for every test: how long it may take, and how many examples of a property it tries.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,18 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from keyfence_server.adapters.sql import SqlStore, open_store, upgrade
 from support.clock import FrozenClock
 from support.postgres import PostgresServer
 
 SLOW_TIMEOUT_SECONDS: Final = 1_800
+
+# No deadlines: how long an example takes says more about the machine than about the code.
+settings.register_profile("fast", deadline=None, max_examples=50, print_blob=True)
+settings.register_profile("thorough", deadline=None, max_examples=1_000, print_blob=True)
+settings.load_profile("fast")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

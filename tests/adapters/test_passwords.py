@@ -109,8 +109,8 @@ async def test_the_places_are_few_and_come_free_again(made: list[Argon2Passwords
 
 
 async def test_hashing_yields_to_everything_else(made: list[Argon2Passwords]) -> None:
-    """On Linux, where threads have priorities of their own."""
+    """On Linux, where threads have priorities of their own, of which 19 is the lowest."""
     hashes = hashing(made)
     loop = asyncio.get_running_loop()
     niceness = await loop.run_in_executor(hashes._threads, os.nice, 0)
-    assert niceness == os.nice(0) + (10 if sys.platform == "linux" else 0)
+    assert niceness == min(19, os.nice(0) + (10 if sys.platform == "linux" else 0))

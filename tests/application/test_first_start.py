@@ -34,11 +34,20 @@ async def test_a_store_that_has_had_a_credential_gets_no_other_one(authority: Au
         await authority.callers.identify(second.reveal())
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "admin", "changeme", "kfop_", ROOT.reveal()[:-1], ROOT.reveal() + "0",
-     ROOT.reveal().swapcase(), f" {ROOT.reveal()}"],
-)  # fmt: skip
+MALFORMED = {
+    "empty": "",
+    "a word": "admin",
+    "a default": "changeme",
+    "the literal part alone": "kfop_",
+    "too short": ROOT.reveal()[:-1],
+    "too long": ROOT.reveal() + "0",
+    "wrong case": ROOT.reveal().swapcase(),
+    "leading space": f" {ROOT.reveal()}",
+}
+
+
+# The ids are names: the credential is random, and pytest-xdist needs the same ids in every worker.
+@pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_credential_is_refused_and_not_repeated(text: str) -> None:
     with refused("INVALID_FIELD", "KEYFENCE_ROOT_KEY"):
         read_root_credential(text)

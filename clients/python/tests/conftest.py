@@ -8,9 +8,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from clients.python.tests.authority import Authority
 from keyfence import AsyncClient, Client
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("unhurried", deadline=None, max_examples=50, print_blob=True)
+settings.load_profile("unhurried")
 
 
 class Caller:
