@@ -17,7 +17,7 @@ from keyfence_server.adapters.sql import SqlStore, StoreOptions, open_store
 from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import Store, StoreUnavailable
-from store_contract import Harness, StoreContract
+from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, insert_keys, key_change, make_event, make_key
 from support.postgres import PostgresServer
 
@@ -27,14 +27,12 @@ pytestmark = pytest.mark.postgres
 class PostgresHarness:
     """A database of a real server. It is taken away by stopping the server."""
 
-    reads_need_the_switch = True
-
     def __init__(self, server: PostgresServer, url: str) -> None:
         self._server = server
         self._url = url
         self._stores: list[Store] = []
 
-    async def open(self) -> Store:
+    async def open(self, *, patient: bool = True) -> Store:
         """See the contract."""
         self._stores.append(await open_store(self._url))
         return self._stores[-1]
@@ -69,17 +67,21 @@ class PostgresHarness:
         await asyncio.to_thread(self._server.start)
 
 
-class TestPostgresql(StoreContract):
-    """The whole contract, on a real server."""
+def harness_on_the_server(request: pytest.FixtureRequest) -> Harness:
+    """On a fresh database."""
+    return PostgresHarness(
+        request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_url")
+    )
 
-    @pytest.fixture
-    async def harness(
-        self, postgres_server: PostgresServer, postgres_url: str
-    ) -> AsyncIterator[Harness]:
-        """A fresh database."""
-        harness = PostgresHarness(postgres_server, postgres_url)
-        yield harness
-        await harness.close()
+
+TestPostgresql = store_contract(
+    harness_on_the_server,
+    except_for={
+        Category.READS_OUTLAST_THE_DATABASE: (
+            "Reads and writes go to the same server, and fail together when it is away."
+        )
+    },
+)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import os
 import resource
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -22,23 +22,21 @@ from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import KeyFilter, Store, StoreUnavailable
 from keyfence_server.domain.keys import KeyState
-from store_contract import Harness, StoreContract
+from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, insert_keys, make_key
 
 
 class SqliteHarness:
     """A file. It is taken away by another process that locks it for writing."""
 
-    reads_need_the_switch = False
-
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stores: list[Store] = []
         self._intruder: sqlite3.Connection | None = None
 
-    async def open(self) -> Store:
+    async def open(self, *, patient: bool = True) -> Store:
         """See the contract."""
-        options = StoreOptions(lock_timeout=timedelta(seconds=0.3))
+        options = StoreOptions(lock_timeout=timedelta(seconds=30 if patient else 0.3))
         self._stores.append(await open_store(f"sqlite:///{self._path}", options=options))
         return self._stores[-1]
 
@@ -81,15 +79,20 @@ class SqliteHarness:
         self._intruder.close()
 
 
-class TestSqlite(StoreContract):
-    """The whole contract, on a file."""
+def harness_in_a_directory(request: pytest.FixtureRequest) -> Harness:
+    """On a file that is not there yet."""
+    directory: Path = request.getfixturevalue("tmp_path")
+    return SqliteHarness(directory / "store.db")
 
-    @pytest.fixture
-    async def harness(self, tmp_path: Path) -> AsyncIterator[Harness]:
-        """A file that is not there yet."""
-        harness = SqliteHarness(tmp_path / "store.db")
-        yield harness
-        await harness.close()
+
+TestSqlite = store_contract(
+    harness_in_a_directory,
+    except_for={
+        Category.READS_FAIL_WITHOUT_THE_DATABASE: (
+            "The database is a file. Another process can take the lock for writing, not the file."
+        )
+    },
+)
 
 
 async def test_every_connection_is_durable_and_checks_references(sqlite_url: str) -> None:

@@ -120,4 +120,5 @@ class Argon2Passwords:
 def _yield_to_others() -> None:
     # Elsewhere the priority would be that of the whole process.
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        # Relative: a process that was itself started with a low priority has threads below it, too.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + _NICENESS)

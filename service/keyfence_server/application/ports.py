@@ -1,7 +1,7 @@
 """What the use cases need from the world, and what each of it promises.
 
 Every docstring here is a contract: whoever implements a port keeps it, and the
-conformance suite (`tests/store_contract.py`) holds stores to it. Times are aware,
+conformance suite (`tests/store_contract`) holds stores to it. Times are aware,
 in UTC, to the microsecond. Ids, names and digests compare byte by byte: never by a
 collation that folds or trims.
 """

@@ -1,7 +1,7 @@
 """The store on SQL: SQLite in a file beside the server, or PostgreSQL.
 
 `open_store` is the way in. What it returns keeps the `Store` port; the conformance
-suite in `tests/store_contract.py` holds both databases to it.
+suite in `tests/store_contract` holds both databases to it.
 """
 
 from keyfence_server.adapters.sql.engines import StoreOptions
