@@ -1,4 +1,7 @@
-"""Everyone who answers checks, asked with one credential, and the truth to compare with."""
+"""Everyone who answers checks, asked with one credential, and the truth to compare with.
+
+The servers are shared: each test has keys of its own, and leaves the keyspaces as they were.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import structlog
 
 from fence.parity.kinds import REACHED, keyspace
@@ -26,6 +31,7 @@ from keyfence_server.adapters.files.peppers import parse_peppers
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.first_start import new_root_credential
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
+from support.postgres import PostgresServer
 from support.serving import Served, start_for_test
 
 PEPPER = "1:" + "A" * 44
@@ -33,7 +39,7 @@ PEPPER = "1:" + "A" * 44
 IN_BATCH = {name: one for name, one in QUESTIONS.items() if one.scopes is not None}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def log() -> Iterator[None]:
     """Logs as in production: pretty tracebacks take seconds."""
     configure_logs(LogFormat.JSON, LogLevel.INFO, io.StringIO())
@@ -84,33 +90,51 @@ class Everyone:
         return answers | {f"{name}, in a batch": answer for name, answer in batch.items()}
 
 
-@pytest.fixture
-async def everyone(database_url: str, tmp_path: Path) -> AsyncIterator[Everyone]:
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+)
+def shared_database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The URL of a fresh database, with tables: the tests run on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('parity') / 'store.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = server.create_database(template=request.getfixturevalue("postgres_template"))
+    yield server.url(name)
+    server.drop_database(name)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def everyone(shared_database_url: str, log: None) -> AsyncIterator[Everyone]:
     """A server in process, one that is called, a sidecar, and a cache at each of the two. On
     PostgreSQL the changes are made at another server than the one that is asked."""
     root = new_root_credential().reveal()
     async with AsyncExitStack() as stack:
+        # A socket's path must be short, and pytest's directories are not.
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="kf")))
 
         async def start(name: str, **settings: Any) -> Served:
-            listen = f"unix:{tmp_path}/{name}.sock"
-            served = await start_for_test(tmp_path / name, listen=listen, **settings)
+            listen = f"unix:{directory}/{name}.sock"
+            served = await start_for_test(directory / name, listen=listen, **settings)
             stack.push_async_callback(served.server.stop)
             stack.push_async_callback(served.client.channel.close)
             return served
 
         async def client(whom: str, token: str, cache: Cache | None = None) -> AsyncClient:
-            target = f"unix:{tmp_path}/{whom}.sock"
+            target = f"unix:{directory}/{whom}.sock"
             return await stack.enter_async_context(
                 AsyncClient(
                     target, token=token, cache=cache, check_timeout_seconds=30, timeout_seconds=30
                 )
             )
 
-        own = {"database_url": database_url, "pepper": PEPPER, "root_key": root}
+        own = {"database_url": shared_database_url, "pepper": PEPPER, "root_key": root}
         await start("server", **own)
-        if database_url.startswith("postgresql"):
+        if shared_database_url.startswith("postgresql"):
             await start("other", **own)
-        operator = await client("other" if (tmp_path / "other").exists() else "server", root)
+        operator = await client("other" if (directory / "other").exists() else "server", root)
         for name in (*REACHED, "foreign"):
             await operator.apply_keyspace(keyspace(name))
         asking = await operator.create_key(
@@ -120,9 +144,9 @@ async def everyone(database_url: str, tmp_path: Path) -> AsyncIterator[Everyone]
             bound_keyspaces=REACHED,
         )
         await start(
-            "sidecar", upstream=f"unix:{tmp_path}/server.sock", upstream_token=asking.api_key
+            "sidecar", upstream=f"unix:{directory}/server.sock", upstream_token=asking.api_key
         )
-        store = await open_store(database_url)
+        store = await open_store(shared_database_url)
         stack.push_async_callback(store.close)
         yield Everyone(
             Truth(store, parse_peppers(PEPPER), asking.api_key),

@@ -13,6 +13,7 @@ from fence.parity.kinds import KINDS, MUTATIONS, happens_to
 
 
 @pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_everyone_answers_as_the_store_does_after_each_change(
     everyone: Everyone, kind: str
