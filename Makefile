@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 BUF    ?= node_modules/.bin/buf
+GO     ?= go
 STUBS  := clients/python/src/keyfence/v1
 # More arguments for pytest or the benchmark: make test ARGS="-k rotate"
 ARGS   ?=
@@ -61,6 +62,20 @@ test-slow: $(VENV)/.dev ## run the slow tests alone
 .PHONY: test-all
 test-all: $(VENV)/.dev ## run every test
 	$(PYTEST) $(ARGS)
+
+# The Go client needs Go alone. Tests that start a server take the command from .venv, if it is there.
+.PHONY: test-go
+test-go: ## format, vet, lint and test the Go client, with the race detector
+ifneq ($(shell command -v $(GO)),)
+	@unformatted=$$(gofmt -l clients/go); [ -z "$$unformatted" ] || { \
+	    echo "These files are not formatted. Run: gofmt -w clients/go"; echo "$$unformatted"; exit 1; }
+	cd clients/go && $(GO) vet ./... && "$$($(GO) tool -C tools -n staticcheck)" ./...
+	cd clients/go && KEYFENCE_COMMAND="$${KEYFENCE_COMMAND-$(wildcard $(CURDIR)/$(BIN)/keyfence)}" $(GO) test -race $(ARGS) ./...
+else ifdef CI
+	$(error the Go client needs $(GO), which CI must have)
+else
+	@echo "SKIPPED: the Go client was not tested, since there is no $(GO)."
+endif
 
 .PHONY: simulate
 simulate: $(VENV)/.dev ## tell many stories of trouble to the coherence code (SEEDS=100000, FIRST=0)
@@ -147,9 +162,10 @@ audit: $(VENV)/.dev ## look for known vulnerabilities in what the server runs on
 ## Generating
 
 .PHONY: generate
-generate: build/stubs ## generate stubs and REST from the protos, and the sync client from the async one
+generate: build/stubs build/stubs-go ## generate stubs and REST from the protos, and the sync client from the async one
 	rm -f $(STUBS)/*_pb2*.py $(STUBS)/*_pb2*.pyi
 	cp build/stubs/keyfence/v1/* $(STUBS)/
+	rm -rf clients/go/keyfence/v1 && cp -R build/stubs-go/keyfence/v1 clients/go/keyfence/v1
 	$(BIN)/python clients/python/tools/generate_sync.py
 	$(BIN)/python -m tools.generate_rest
 
@@ -159,8 +175,9 @@ descriptors: $(BUF) ## write build/keyfence.v1.binpb, the API as a descriptor se
 	$(BUF) build protos --output build/keyfence.v1.binpb
 
 .PHONY: check-generated
-check-generated: build/stubs ## fail if what is generated differs from what it is generated from
+check-generated: build/stubs build/stubs-go ## fail if what is generated differs from what it is generated from
 	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ build/stubs/keyfence/v1 $(STUBS) \
+	&& diff --recursive --brief build/stubs-go/keyfence/v1 clients/go/keyfence/v1 \
 	|| { echo "The stubs differ from the protos. Run: make generate"; exit 1; }
 	$(BIN)/python clients/python/tools/generate_sync.py --check
 	$(BIN)/python -m tools.generate_rest --check
@@ -169,6 +186,19 @@ check-generated: build/stubs ## fail if what is generated differs from what it i
 build/stubs: $(VENV)/.dev $(BUF)
 	rm -rf $@
 	$(BUF) generate --output $@
+
+# Without Go its stubs are neither generated nor compared, which in CI is an error.
+.PHONY: build/stubs-go
+build/stubs-go: $(BUF)
+	rm -rf $@
+ifneq ($(shell command -v $(GO)),)
+	$(BUF) generate --template clients/go/buf.gen.yaml --output $@
+else ifdef CI
+	$(error the stubs of the Go client need $(GO), which CI must have)
+else
+	mkdir -p $@/keyfence && cp -R clients/go/keyfence/v1 $@/keyfence/v1
+	@echo "SKIPPED: the stubs of the Go client, since there is no $(GO)."
+endif
 
 .PHONY: lock
 lock: $(VENV)/.dev ## refresh the locks after a change to a pyproject.toml (ARGS=--upgrade: newer versions)

@@ -1,0 +1,353 @@
+// Package holder answers checks from memory, under a lease (docs/fence.md, sections on rules
+// I1 to I8). It knows nothing of the client's API.
+package holder
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"os"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	keyfencev1 "github.com/keyfence/keyfence/clients/go/keyfence/v1"
+)
+
+const (
+	firstBackoff     = 100 * time.Millisecond
+	lastBackoff      = 5 * time.Second
+	connectTimeout   = 2 * time.Second
+	keyspacesTimeout = 5 * time.Second
+	keyspacesPause   = time.Second
+	reportInterval   = 5 * time.Second
+	reportTimeout    = 5 * time.Second
+	lastReportTime   = time.Second
+	// usesInReport is half of what a server takes, which is well within the largest message.
+	usesInReport = 5_000
+	// letIn is a header of the answer, which a refusal does not have.
+	letIn = "x-keyfence-let-in"
+)
+
+// Options say how a holder is to be.
+type Options struct {
+	MaxKeys int
+	Logger  *slog.Logger
+}
+
+// Status tells how a holder is doing.
+type Status struct {
+	Live            bool
+	LeaseLeft       time.Duration
+	AppliedRevision int64
+	Keys            int
+	Hits            int64
+	DiscardedFills  int64
+	Resets          int64
+}
+
+// Holder keeps a [Core] in step with the server, from the first check on that finds no lease.
+type Holder struct {
+	core    *Core
+	hello   *keyfencev1.Hello
+	client  keyfencev1.ReplicationServiceClient
+	logger  *slog.Logger
+	start   sync.Once
+	cancel  context.CancelFunc
+	context context.Context
+	stopped chan struct{}
+	// keyspacesWanted holds at most one wish.
+	keyspacesWanted chan struct{}
+}
+
+// Start makes a holder that asks this server.
+func Start(client keyfencev1.ReplicationServiceClient, options Options) *Holder {
+	running, cancel := context.WithCancel(context.Background())
+	return &Holder{
+		core:            NewCore(options.MaxKeys, Guards{}, Now, time.Now),
+		hello:           newHello(),
+		client:          client,
+		logger:          options.Logger,
+		cancel:          cancel,
+		context:         running,
+		stopped:         make(chan struct{}),
+		keyspacesWanted: make(chan struct{}, 1),
+	}
+}
+
+// Check answers from memory, if need be after asking the server for facts. False: the server
+// must be asked the check itself.
+func (h *Holder) Check(ctx context.Context, question Question) (Answer, bool) {
+	if answer, ok := h.core.Answer(question); ok {
+		return answer, true
+	}
+	h.start.Do(func() { go h.run() })
+	fill, request := h.core.BeginFill(question.APIKey)
+	if fill == nil {
+		return Answer{}, false
+	}
+	response, err := h.client.FetchFacts(ctx, request)
+	if err != nil {
+		response = nil
+	}
+	if !h.core.EndFill(fill, question.APIKey, response) {
+		return Answer{}, false
+	}
+	return h.core.Answer(question)
+}
+
+// Status tells how it is doing.
+func (h *Holder) Status() Status {
+	memory := h.core.memory
+	left := max(0, h.core.now().Until(h.core.lease.Until()))
+	memory.mu.Lock()
+	defer memory.mu.Unlock()
+	hits := memory.uses.total + h.core.denials.Load()
+	for place := memory.queue.Front(); place != nil; place = place.Next() {
+		known := place.Value.(*entry)
+		hits += known.uses.Load() - known.collected
+	}
+	return Status{
+		Live:            left > 0,
+		LeaseLeft:       left,
+		AppliedRevision: memory.applied.Load(),
+		Keys:            memory.queue.Len(),
+		Hits:            hits,
+		DiscardedFills:  memory.discardedFills.Load(),
+		Resets:          memory.resets.Load(),
+	}
+}
+
+// Close reports the last uses, gives up the lease and waits until that is done.
+func (h *Holder) Close() {
+	h.core.Abandon()
+	h.cancel()
+	h.start.Do(func() { close(h.stopped) })
+	<-h.stopped
+	ctx, cancel := context.WithTimeout(context.Background(), lastReportTime)
+	defer cancel()
+	h.report(ctx)
+}
+
+func (h *Holder) run() {
+	defer close(h.stopped)
+	var others sync.WaitGroup
+	others.Go(h.keepKeyspaces)
+	others.Go(h.keepReporting)
+	defer others.Wait()
+	backoff := firstBackoff
+	for h.context.Err() == nil {
+		granted, err := h.follow()
+		if h.context.Err() != nil {
+			break
+		}
+		h.logger.Info("cache_out_of_step", "cause", err.Error())
+		if granted {
+			backoff = firstBackoff
+		}
+		// A little longer each time, and never as long as the others.
+		pause := time.Duration(float64(backoff) * (0.5 + mathrand.Float64()/2)) //nolint:gosec // no secret
+		backoff = min(lastBackoff, 2*backoff)
+		if !sleep(h.context, pause) {
+			break
+		}
+	}
+	// Close may have come while a lease was being granted.
+	h.core.Abandon()
+}
+
+// follow serves one stream, until it breaks. It says whether a lease was granted on it. While no
+// grantor can be reached, the lease that there is goes on counting.
+func (h *Holder) follow() (granted bool, err error) {
+	ctx, cancel := context.WithCancelCause(h.context)
+	defer cancel(nil)
+	stream, err := h.open(ctx, cancel)
+	if err != nil {
+		return false, err
+	}
+	h.core.Begin()
+	var (
+		working sync.WaitGroup
+		heard   = make(chan struct{}, 1)
+		moved   = make(chan struct{}, 1)
+	)
+	working.Go(func() { cancel(h.send(ctx, stream, moved)) })
+	working.Go(func() { cancel(h.requireAnswers(ctx, heard)) })
+	for err == nil {
+		var message *keyfencev1.SyncResponse
+		if message, err = stream.Recv(); err != nil {
+			break
+		}
+		if message.GetLease() != nil {
+			granted = granted || message.GetLease().Ttl.AsDuration() > 0
+			wish(heard)
+		}
+		var fetchKeyspaces bool
+		if fetchKeyspaces, err = h.core.Take(message); fetchKeyspaces {
+			wish(h.keyspacesWanted)
+		}
+		wish(moved)
+	}
+	cancel(err)
+	working.Wait()
+	return granted, context.Cause(ctx)
+}
+
+// open opens a stream and waits until the server lets the holder in. One that can be reached may
+// still refuse it, for example while it stops.
+func (h *Holder) open(ctx context.Context, cancel context.CancelCauseFunc) (keyfencev1.ReplicationService_SyncClient, error) {
+	expired := time.AfterFunc(connectTimeout, func() {
+		cancel(errors.New("the server cannot be reached, or something in between keeps back the header " + letIn))
+	})
+	defer expired.Stop()
+	stream, err := h.client.Sync(ctx, grpc.WaitForReady(true))
+	if err == nil {
+		header, failure := stream.Header()
+		if err = failure; err == nil && len(header.Get(letIn)) == 0 {
+			if _, err = stream.Recv(); err == nil {
+				err = errors.New("no header " + letIn)
+			}
+		}
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("the server refuses the stream: %s", status.Code(err))
+	}
+	return stream, nil
+}
+
+func (h *Holder) send(ctx context.Context, stream keyfencev1.ReplicationService_SyncClient, moved <-chan struct{}) error {
+	if err := stream.Send(&keyfencev1.SyncRequest{Message: &keyfencev1.SyncRequest_Hello{Hello: h.hello}}); err != nil {
+		return err
+	}
+	renew := time.NewTimer(0)
+	defer renew.Stop()
+	for {
+		var next *keyfencev1.Renew
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-renew.C:
+			next = h.core.Renewal()
+			interval, _ := h.core.pace()
+			renew.Reset(interval)
+		case <-moved:
+			if next = h.core.Acknowledgement(); next == nil {
+				continue
+			}
+		}
+		if err := stream.Send(&keyfencev1.SyncRequest{Message: &keyfencev1.SyncRequest_Renew{Renew: next}}); err != nil {
+			return err
+		}
+	}
+}
+
+// requireAnswers gives a stream up that is silent: a connection can be dead for minutes before
+// anything says so.
+func (h *Holder) requireAnswers(ctx context.Context, heard <-chan struct{}) error {
+	for {
+		_, patience := h.core.pace()
+		silent := time.NewTimer(patience)
+		select {
+		case <-ctx.Done():
+			silent.Stop()
+			return ctx.Err()
+		case <-heard:
+			silent.Stop()
+		case <-silent.C:
+			return errors.New("the server does not answer")
+		}
+	}
+}
+
+// keepKeyspaces learns which scopes are registered, again whenever a keyspace has changed. Until
+// it is known, denials for missing scopes come from the server.
+func (h *Holder) keepKeyspaces() {
+	for {
+		select {
+		case <-h.context.Done():
+			return
+		case <-h.keyspacesWanted:
+		}
+		fill := h.core.memory.beginFill()
+		ctx, cancel := context.WithTimeout(h.context, keyspacesTimeout)
+		response, err := h.client.FetchKeyspaces(ctx, &keyfencev1.FetchKeyspacesRequest{AtLeastRevision: fill.startedAt})
+		cancel()
+		if err != nil {
+			h.core.memory.dropFill(fill)
+		}
+		if err != nil || !h.core.memory.endKeyspacesFill(fill, response) {
+			if !sleep(h.context, keyspacesPause) {
+				return
+			}
+			wish(h.keyspacesWanted)
+		}
+	}
+}
+
+func (h *Holder) keepReporting() {
+	for sleep(h.context, reportInterval) {
+		ctx, cancel := context.WithTimeout(h.context, reportTimeout)
+		h.report(ctx)
+		cancel()
+	}
+}
+
+// report reports how keys were used. What could not be told is kept. If a report has arrived all
+// the same it counts twice: a number that is a little too high misleads less than a missing one.
+func (h *Holder) report(ctx context.Context) {
+	left := h.core.memory.takeUses()
+	for len(left) > 0 {
+		next := left[:min(len(left), usesInReport)]
+		_, err := h.client.ReportUses(ctx, reportOf(next))
+		// What the server takes for faulty once, it does again.
+		if err != nil && status.Code(err) != codes.InvalidArgument {
+			h.logger.Info("uses_not_reported", "cause", status.Code(err).String())
+			break
+		}
+		left = left[len(next):]
+	}
+	h.core.memory.putBackUses(left)
+}
+
+// newHello names the holder, by an id that it keeps on all its streams.
+func newHello() *keyfencev1.Hello {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails: the process would have ended
+	host, _ := os.Hostname()
+	name := fmt.Sprintf("%d on %s", os.Getpid(), host)
+	return &keyfencev1.Hello{
+		HolderId:    "sdk_" + hex.EncodeToString(id[:]),
+		Kind:        keyfencev1.HolderKind_HOLDER_KIND_SDK,
+		DisplayName: name[:min(len(name), 63)],
+	}
+}
+
+// wish leaves a wish in a channel that holds one.
+func wish(channel chan<- struct{}) {
+	select {
+	case channel <- struct{}{}:
+	default:
+	}
+}
+
+// sleep says whether the time has passed before the context ended.
+func sleep(ctx context.Context, duration time.Duration) bool {
+	timer := time.NewTimer(duration)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,23 @@
+// What generates and checks the Go client. A module of its own, so that the client's users
+// do not depend on it.
+module github.com/keyfence/keyfence/clients/go/tools
+
+go 1.26.0
+
+tool (
+	github.com/keyfence/keyfence/clients/go/tools/protoc-gen-keyfence-go
+	google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	honnef.co/go/tools/cmd/staticcheck
+)
+
+require google.golang.org/protobuf v1.36.12
+
+require (
+	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect
+	golang.org/x/exp/typeparams v0.0.0-20231108232855-2478ac86f678 // indirect
+	golang.org/x/mod v0.41.0 // indirect
+	golang.org/x/sync v0.23.0 // indirect
+	golang.org/x/tools v0.51.0 // indirect
+	google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.2 // indirect
+	honnef.co/go/tools v0.8.2 // indirect
+)
