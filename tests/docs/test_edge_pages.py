@@ -71,7 +71,11 @@ def test_every_context_extension_is_listed() -> None:
 
 
 def test_every_setting_of_the_gateway_is_listed_with_its_default() -> None:
-    listed = {name: row[2] for row in rows(read("docs/gateway.md")) for name in code(row[0])}
+    listed = {
+        name: row[2]
+        for row in rows(section(read("docs/gateway.md"), "## Settings"))
+        for name in code(row[0])
+    }
     for name, field in GatewaySettings.model_fields.items():
         default = listed[PREFIX + name.upper()]
         if field.default in {None, ()}:

@@ -1,6 +1,6 @@
-"""REST, gRPC-Web and the API's description, for those who do not speak gRPC.
+"""REST, gRPC-Web and OpenAPI, for clients that do not speak gRPC.
 
-The gateway is Envoy. What is written here is its configuration, and how it is started. The
-only code of ours on a request's way is Lua that runs in Envoy and refuses what Envoy would
-let through: `credentials.lua` and `bodies.lua`.
+The gateway is Envoy. This package makes its configuration and starts it. The only code of ours
+that sees a request is Lua that runs in Envoy: `headers.lua` and `rest_requests.lua` refuse what
+Envoy would let through.
 """

@@ -10,16 +10,17 @@ import base64
 from importlib.resources import files
 from typing import Final
 
-from keyfence_server.gateway.bodies import body_script
 from keyfence_server.gateway.parts import Config, absolute, http_filter, share
 from keyfence_server.gateway.replies import local_replies
 from keyfence_server.gateway.request_id import usable_request_ids
+from keyfence_server.gateway.rest_requests import request_script
 from keyfence_server.gateway.routes import (
-    BODIES,
+    BUFFER,
     CLUSTER,
     CORS,
     CSRF,
     MUTATION,
+    REST_REQUESTS,
     SERVICES,
     TRANSCODER,
     cookie_reader,
@@ -158,7 +159,7 @@ def _http_filters(settings: GatewaySettings) -> list[Config]:
     filters = [usable_request_ids()]
     if settings.cors_origins:
         filters.append(http_filter(CORS, "cors.v3.Cors"))
-    filters.append(_one_credential(settings))
+    filters.append(_checked_headers(settings))
     if settings.cookie is not None:
         # Asked of the routes that go by the cookie, and of no others.
         filters += [
@@ -171,14 +172,14 @@ def _http_filters(settings: GatewaySettings) -> list[Config]:
         http_filter(MUTATION, "header_mutation.v3.HeaderMutation"),
         # No call streams. Behind this, a body is whole, and no longer than it may be.
         http_filter(
-            "envoy.filters.http.buffer",
+            BUFFER,
             "buffer.v3.Buffer",
             max_request_bytes=settings.max_request_bytes,
         ),
         http_filter(
-            BODIES,
+            REST_REQUESTS,
             "lua.v3.Lua",
-            default_source_code={"inline_string": body_script(descriptors, SERVICES)},
+            default_source_code={"inline_string": request_script(descriptors, SERVICES)},
         ),
         http_filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb"),
         _transcoder(settings, descriptors),
@@ -186,11 +187,11 @@ def _http_filters(settings: GatewaySettings) -> list[Config]:
     ]
 
 
-def _one_credential(settings: GatewaySettings) -> Config:
+def _checked_headers(settings: GatewaySettings) -> Config:
     cookie = "nil" if settings.cookie is None else f'"{settings.cookie}"'
-    code = files(__package__).joinpath("credentials.lua").read_text(encoding="utf-8")
+    code = files(__package__).joinpath("headers.lua").read_text(encoding="utf-8")
     return http_filter(
-        "keyfence.one_credential",
+        "keyfence.headers",
         "lua.v3.Lua",
         default_source_code={"inline_string": f"local COOKIE = {cookie}\n{code}"},
     )
@@ -240,7 +241,10 @@ def _cluster(settings: GatewaySettings) -> Config:
                 "HttpProtocolOptions",
                 "explicit_http_config": {
                     "http2_protocol_options": {
-                        "connection_keepalive": {"interval": "30s", "timeout": "5s"}
+                        # gRPC remembers a malformed header in the table that all callers of
+                        # a connection share, and then fails their calls. So there is no table.
+                        "hpack_table_size": 0,
+                        "connection_keepalive": {"interval": "30s", "timeout": "5s"},
                     }
                 },
             }

@@ -26,7 +26,8 @@ CLUSTER: Final = "keyfence"
 CSRF: Final = "envoy.filters.http.csrf"
 CORS: Final = "envoy.filters.http.cors"
 MUTATION: Final = "envoy.filters.http.header_mutation"
-BODIES: Final = "keyfence.bodies"
+BUFFER: Final = "envoy.filters.http.buffer"
+REST_REQUESTS: Final = "keyfence.rest_requests"
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 
 SERVICES: Final = (
@@ -46,7 +47,8 @@ _OFF: Final[Config] = {
     "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
     "disabled": True,
 }
-_UNTRANSCODED: Final = {TRANSCODER: _OFF, BODIES: _OFF}
+# An answer that needs no body must not wait for one: a stream's body has no end.
+_UNREAD: Final = {TRANSCODER: _OFF, REST_REQUESTS: _OFF, BUFFER: _OFF}
 _JSON: Final = r"(?i)application/json\s*(;.*)?"
 
 
@@ -61,16 +63,12 @@ def route_config(settings: GatewaySettings) -> Config:
                 "match": {"path": "/openapi.json", "headers": [is_method("GET")]},
                 "direct_response": {"status": 200, "body": {"inline_string": openapi}},
                 "response_headers_to_add": [header("content-type", "application/json")],
-                "typed_per_filter_config": _UNTRANSCODED,
+                "typed_per_filter_config": _UNREAD,
             },
-            *(
-                route
-                for prefix in (_REST, *(f"/{service}/" for service in SERVICES))
-                for route in _credential_routes(prefix, settings)
-            ),
+            *(route for path in _paths() for route in _credential_routes(path, settings)),
             {
                 **_refused({"prefix": "/"}, 404, "there is nothing here"),
-                "typed_per_filter_config": _UNTRANSCODED,
+                "typed_per_filter_config": _UNREAD,
             },
         ],
     }
@@ -108,13 +106,18 @@ def cookie_reader(cookie: str) -> Config:
     )
 
 
-def _credential_routes(prefix: str, settings: GatewaySettings) -> list[Config]:
-    """The same path, by where the credential is. That it is in one place alone has been
-    seen to before."""
-    path: Config = {"prefix": prefix}
+def _paths() -> list[Config]:
+    # POST is gRPC's only method. Keyfence's gRPC fails on another one.
+    services = ({"prefix": f"/{name}/", "headers": [is_method("POST")]} for name in SERVICES)
+    return [{"prefix": _REST}, *services]
+
+
+def _credential_routes(path: Config, settings: GatewaySettings) -> list[Config]:
+    """The routes of one path, by where the credential is. `headers.lua` has made sure that it
+    is in one place only."""
     routes = [
         _to_keyfence(
-            {**path, "headers": [has_header("x-api-key")]},
+            _with_headers(path, has_header("x-api-key")),
             _credential_is("Bearer %REQ(x-api-key)%"),
         )
     ]
@@ -122,12 +125,16 @@ def _credential_routes(prefix: str, settings: GatewaySettings) -> list[Config]:
         in_cookie = header_like("cookie", _cookie_pattern(settings.cookie))
         credential = _credential_is(f"Bearer %DYNAMIC_METADATA(keyfence:{settings.cookie})%")
         routes += [
-            _to_keyfence({**path, "headers": [in_cookie, *headers]}, credential)
+            _to_keyfence(_with_headers(path, in_cookie, *headers), credential)
             for headers in _not_from_a_page()
         ]
         guarded = {**credential, CSRF: _csrf_policy()}
-        routes.append(_to_keyfence({**path, "headers": [in_cookie]}, guarded))
+        routes.append(_to_keyfence(_with_headers(path, in_cookie), guarded))
     return [*routes, _to_keyfence(path, {})]
+
+
+def _with_headers(path: Config, *headers: Config) -> Config:
+    return {**path, "headers": [*path.get("headers", ()), *headers]}
 
 
 def _not_from_a_page() -> list[list[Config]]:
@@ -194,7 +201,7 @@ def _to_keyfence(match: Config, policies: Config) -> Config:
         "typed_per_filter_config": dict(policies),
     }
     if match["prefix"] != _REST:
-        route["typed_per_filter_config"][BODIES] = _OFF
+        route["typed_per_filter_config"][REST_REQUESTS] = _OFF
     return route
 
 
