@@ -99,6 +99,25 @@ def test_who_may_not_do_this_gets_exactly_this(site_of: Callable[[str], Site], n
     require(answer, 403, headers, LACKING[name])
 
 
+def test_a_call_of_grpc_that_is_denied_gets_the_status_of_grpc(
+    site_of: Callable[[str], Site],
+) -> None:
+    """Envoy would make UNAVAILABLE of 429, and clients of gRPC retry that."""
+    sitequest = site_of("sitequest")
+    grpc = ("content-type", "application/grpc")
+    limited, reader = sitequest.usual_key(), sitequest.key("domains:read")
+    for _ in range(60):
+        sitequest.usual([bearer(limited)])
+
+    statuses = [
+        sitequest.usual([*credential, grpc]).header("grpc-status")
+        for credential in ([bearer(limited)], [bearer(reader)], [], [bearer("made-up")])
+    ]
+
+    assert statuses == ["8", "7", "16", "16"]
+    assert sitequest.usual([bearer(limited)]).header("grpc-status") is None
+
+
 def test_who_asks_too_often_gets_exactly_this(site_of: Callable[[str], Site]) -> None:
     sitequest = site_of("sitequest")
     key = sitequest.usual_key()

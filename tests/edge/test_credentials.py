@@ -6,8 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from support.edge.authority import Authority
+from support.edge.configuration import connection_manager, edge_config
+from support.edge.envoy import StartEnvoy
 from support.edge.http import bearer
-from support.edge.sites import Site
+from support.edge.sites import ROUTES, Site
+from support.edge.upstream import Upstream
 
 IDENTITY = ("key-id", "account-id", "keyspace", "key-type", "environment", "scopes")
 
@@ -124,6 +128,50 @@ def test_a_declared_cookie_carries_the_credential_and_leaves_the_others(xquik: S
     assert answer.status == 200
     (arrived,) = xquik.upstream.take()
     assert arrived.value("cookie") == "theme=dark; lang=en"
+
+
+@pytest.mark.parametrize("others", [b"\xe9", b"\xc3\xa9", b"\xc3\xa9\xff\x80", b"\xf0\x9f\x94\x91"])
+def test_the_bytes_of_other_cookies_stay_as_they_are(xquik: Site, others: bytes) -> None:
+    """A browser sends whatever bytes a page has set, in no known encoding."""
+    text = others.decode("latin-1")
+
+    answer = xquik.usual([("Cookie", f"a={text}; session_token={xquik.usual_key()}; b=1")])
+
+    assert answer.status == 200
+    (arrived,) = xquik.upstream.take()
+    assert arrived.value("cookie") == f"a={text}; b=1"
+    assert arrived.values("x-keyfence-cookie") == []
+
+
+def test_without_the_script_of_the_example_they_are_lost_and_not_changed(
+    authority: Authority, upstream: Upstream, start_envoy: StartEnvoy
+) -> None:
+    config = edge_config(
+        keyfence_port=authority.port,
+        upstream_port=upstream.port,
+        keyspace="xquik",
+        routes=ROUTES["xquik"],
+    )
+    filters = connection_manager(config)["http_filters"]
+    (script,) = (one for one in filters if one["name"] == "keyfence.cookies")
+    filters.remove(script)
+    envoy = start_envoy(config, authority.edge_token("xquik"))
+    site = Site("xquik", authority, envoy, upstream)
+
+    assert site.usual([("Cookie", f"a=\xe9; session_token={site.usual_key()}")]).status == 200
+
+    (arrived,) = upstream.take()
+    assert arrived.values("cookie") == []
+
+
+def test_a_client_does_not_set_cookies_as_keyfence_does(xquik: Site) -> None:
+    key = ("x-api-key", xquik.usual_key())
+
+    assert xquik.usual([key, ("X-Keyfence-Cookie", "a=1"), ("Cookie", "b=2")]).status == 200
+
+    (arrived,) = xquik.upstream.take()
+    assert arrived.value("cookie") == "b=2"
+    assert arrived.values("x-keyfence-cookie") == []
 
 
 def test_a_cookie_header_of_nothing_but_the_credential_is_removed(xquik: Site) -> None:

@@ -13,7 +13,7 @@ from google.rpc import code_pb2
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.http_answers import HttpAnswer, HttpRules
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.envoy.requests import IDENTITY_PREFIX
+from keyfence_server.rpc.envoy.requests import COOKIE_AS_LATIN_1, IDENTITY_PREFIX
 
 # The generated modules come without types.
 CheckResponse: Any = external_auth_pb2.CheckResponse
@@ -67,7 +67,8 @@ class Admissions:
 
         Args:
             claimed: the identity headers that the client sent, to be stripped.
-            cookies_left: the new header `Cookie`; empty to remove it, None to leave it.
+            cookies_left: the new header `Cookie`, as Latin-1; empty to remove it, None to
+                leave it.
             response_headers: to be added to the upstream's answer.
             stale: whether the verdict may be out of date.
         """
@@ -80,20 +81,29 @@ class Admissions:
         ours = {option.header.key for option in ok.headers}
         # Envoy removes after it has set, so what is set is stripped by being overwritten.
         ok.headers_to_remove.extend(name for name in claimed if name not in ours)
-        if cookies_left:
-            _set(ok.headers, "cookie", cookies_left)
-        elif cookies_left is not None:
-            ok.headers_to_remove.append("cookie")
+        if cookies_left is not None:
+            _replace_cookies(ok, cookies_left)
         for name, value in response_headers:
             _set(ok.response_headers_to_add, name, value)
         return message
 
 
-def denial(answer: HttpAnswer, reason: Reason, facts: KeyFacts | None, *, stale: bool) -> Any:
-    """The answer that denies a request, with what its sender gets to see. That the verdict
-    may be out of date is for the access log."""
+def denial(
+    answer: HttpAnswer, reason: Reason, facts: KeyFacts | None, *, is_grpc: bool, stale: bool
+) -> Any:
+    """The answer that denies a request.
+
+    Args:
+        answer: what the client gets.
+        is_grpc: whether the request is a call of gRPC.
+        stale: whether the verdict may be out of date. It is told to the access log only.
+    """
     message = CheckResponse()
     message.status.code = _CODES.get(reason, code_pb2.UNAUTHENTICATED)
+    if is_grpc:
+        # Envoy would derive it from the HTTP status, and make UNAVAILABLE of 429, which
+        # clients take for a reason to try again at once.
+        _set(message.denied_response.headers, "grpc-status", str(message.status.code))
     denied = message.denied_response
     denied.status.code = answer.status
     denied.body = answer.body
@@ -184,9 +194,22 @@ def _metadata(reason: Reason, facts: KeyFacts | None) -> Any:
     return metadata
 
 
+def _replace_cookies(ok: Any, cookies: str) -> None:
+    try:
+        text = cookies.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        # A header's value in this protocol is UTF-8. So Envoy gets the bytes as characters, and
+        # its configuration puts them back. Without that, the cookies are lost and not changed.
+        _set(ok.headers, COOKIE_AS_LATIN_1, cookies)
+        text = ""
+    if text:
+        _set(ok.headers, "cookie", text)
+    else:
+        ok.headers_to_remove.append("cookie")
+
+
 def _set(options: Any, name: str, value: str) -> None:
     option = options.add()
     option.header.key = name
-    # Envoy does not look at `raw_value` here, so what is no UTF-8 cannot be sent on.
-    option.header.value = value.encode("utf-8", "replace").decode()
+    option.header.value = value
     option.append_action = _OVERWRITE

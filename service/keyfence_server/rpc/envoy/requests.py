@@ -17,6 +17,8 @@ from keyfence_server.domain.declarations import CredentialsDeclaration
 from keyfence_server.domain.http_answers import HttpRules
 
 IDENTITY_PREFIX: Final = "x-keyfence-"
+COOKIE_AS_LATIN_1: Final = f"{IDENTITY_PREFIX}cookie"
+"""The header that carries a `Cookie` which is not UTF-8 to Envoy: see `answers`."""
 CLIENT_ADDRESS: Final = "x-keyfence-client-address"
 """The metadata by which Envoy says, with each question, where its request came from."""
 
@@ -34,8 +36,8 @@ class Presented:
     Attributes:
         credential: empty for none.
         is_ambiguous: there is more than one, or one that cannot be read.
-        cookies_left: what stays of the header `Cookie` without the credential; None if
-            nothing was taken out of it.
+        cookies_left: what remains of the header `Cookie` without the credential, as Latin-1;
+            None if no credential was in it.
     """
 
     credential: str
@@ -47,21 +49,16 @@ class Presented:
 
 
 def headers_of(http: Any) -> Headers:
-    """The headers of an `AttributeContext.HttpRequest`, names in lower case, in order.
+    """The headers of an `AttributeContext.HttpRequest`: names in lower case, values as Latin-1,
+    in which each character is one byte.
 
-    Envoy sends them one by one if `encode_raw_headers` is set. If not, it has joined
-    those of one name with commas, and what it had joined cannot be told.
+    Envoy sends each line of a header by itself if `encode_raw_headers` is set. Otherwise it has
+    joined the lines of one name with commas, and cannot say which.
     """
     raw = http.header_map.headers
     if raw:
-        return [
-            (
-                one.key.lower(),
-                one.raw_value.decode("utf-8", "replace") if one.raw_value else one.value,
-            )
-            for one in raw
-        ]
-    return [(name.lower(), value) for name, value in http.headers.items()]
+        return [(one.key.lower(), _latin_1(one.raw_value or one.value.encode())) for one in raw]
+    return [(name.lower(), _latin_1(value.encode())) for name, value in http.headers.items()]
 
 
 def presented_in(headers: Headers, rules: HttpRules) -> Presented:
@@ -101,6 +98,13 @@ def claimed_identity(headers: Headers) -> list[str]:
     )
 
 
+def is_grpc(headers: Headers) -> bool:
+    """Whether a request is a call of gRPC, and gets gRPC's errors."""
+    return any(
+        name == "content-type" and value.startswith("application/grpc") for name, value in headers
+    )
+
+
 def client_address_of(attributes: Any, metadata: Iterable[tuple[str, str | bytes]]) -> str:
     """Where the request came from; empty for unknown.
 
@@ -118,6 +122,10 @@ def client_address_of(attributes: Any, metadata: Iterable[tuple[str, str | bytes
         return str(parse_address(str(told[0]))) if len(told) == 1 else ""
     except ValueError:
         return ""
+
+
+def _latin_1(value: bytes) -> str:
+    return value.decode("latin-1")
 
 
 def _take_cookie(

@@ -24,9 +24,11 @@ from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.checks import REASON_NUMBERS
 from keyfence_server.rpc.envoy.answers import Admissions, broken, denial
 from keyfence_server.rpc.envoy.requests import (
+    Headers,
     claimed_identity,
     client_address_of,
     headers_of,
+    is_grpc,
     presented_in,
 )
 from keyfence_server.rpc.envoy.routes import Route, UnusableRoute, read_route
@@ -108,7 +110,7 @@ class EnvoyAuthorization:
             verdict = await self._checks.authenticate(caller, question)
         self._count(verdict)
         if verdict.reason is not Reason.OK or verdict.facts is None:
-            return self._deny(verdict, route, keyspace.http, question.request_id or "")
+            return self._deny(verdict, route, keyspace.http, headers)
         claimed = claimed_identity(headers)
         limits = keyspace.http.limit_headers(verdict.rate_limit)
         stale = staleness.is_noted()
@@ -122,19 +124,25 @@ class EnvoyAuthorization:
             stale=stale,
         )
 
-    def _deny(self, verdict: Verdict, route: Route, rules: HttpRules, request_id: str) -> Any:
+    def _deny(self, verdict: Verdict, route: Route, rules: HttpRules, headers: Headers) -> Any:
         now = datetime.fromtimestamp(int(self._clock.timestamp()), UTC)
         answer = rules.answer(
             Denial(
                 reason=verdict.reason,
                 required_scopes=route.required_scopes,
                 missing_scopes=verdict.missing_scopes,
-                request_id=request_id,
+                request_id=find_request_id(headers) or "",
                 time=now.isoformat().replace("+00:00", "Z"),
                 rate_limit=verdict.rate_limit,
             )
         )
-        return denial(answer, verdict.reason, verdict.facts, stale=staleness.is_noted())
+        return denial(
+            answer,
+            verdict.reason,
+            verdict.facts,
+            is_grpc=is_grpc(headers),
+            stale=staleness.is_noted(),
+        )
 
     def _count(self, verdict: Verdict) -> None:
         facts = verdict.facts
