@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from keyfence_server.adapters.sql import SqlStore, open_store, upgrade
 from support.clock import FrozenClock
+from support.deaths import Deaths
 from support.postgres import PostgresServer
 
 SLOW_TIMEOUT_SECONDS: Final = 1_800
@@ -30,6 +31,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def deaths() -> Iterator[Deaths]:
+    """The processes that the tests start, and the signals that they send to them."""
+    found = Deaths()
+    with found.watching():
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def no_process_dies_by_a_signal(deaths: Deaths) -> Iterator[None]:
+    """Fails the test during which a process died by a signal that no test had sent."""
+    yield
+    assert deaths.take() == []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_dies_at_the_end(deaths: Deaths) -> Iterator[None]:
+    """As above, for processes that the whole session shares."""
+    yield
+    assert deaths.take() == []
 
 
 @pytest.fixture
