@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -35,19 +34,18 @@ Call = Callable[[float], Awaitable[object]]
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Served]:
     """A server process; one that a signal has ended fails the test when it is stopped."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
     served = Served(
         tmp_path,
         {
-            "KEYFENCE_LISTEN": f"127.0.0.1:{port}",
+            # An allow-list needs an address, which a Unix socket has not.
+            "KEYFENCE_LISTEN": f"unix:{tmp_path}/s,127.0.0.1:0",
             "KEYFENCE_BOOTSTRAP_KEYSPACES": ",".join(map(str, KEYSPACES)),
             # Each log-in comes from an address of its own, so that none is throttled.
             "KEYFENCE_TRUSTED_PROXIES": "127.0.0.1",
             "KEYFENCE_PASSWORD_MEMORY_MIB": "8",
             "KEYFENCE_PASSWORD_PASSES": "1",
         },
+        target=f"unix:{tmp_path}/s",
     )
     yield served
     assert served.stop() == 0
@@ -63,21 +61,17 @@ async def give_up(call: Call) -> None:
 
 async def still_serves(server: Served) -> None:
     """Fails unless the server answers."""
-    async with keyfence.AsyncClient(
-        server.target, token=server.root_key, insecure_plaintext=True
-    ) as client:
+    async with keyfence.AsyncClient(server.target, token=server.root_key) as client:
         assert await client.who_am_i()
 
 
 async def test_by_a_key_with_an_allow_list(server: Served) -> None:
     """The key's address is read again inside the transaction, after the caller has gone."""
-    async with keyfence.AsyncClient(
-        server.target, token=server.root_key, insecure_plaintext=True
-    ) as operator:
+    async with keyfence.AsyncClient(server.target, token=server.root_key) as operator:
         made = await operator.create_key(
             keyspace="xquik", account_id="acct_1", allowed_addresses=["127.0.0.0/8"]
         )
-    async with grpc.aio.insecure_channel(server.target) as channel:
+    async with grpc.aio.insecure_channel(server.tcp_target) as channel:
         stub = keys_rpc.KeyServiceStub(channel)
         request = keys.CreateKeyRequest(keyspace="xquik", account_id="acct_1")
         bearer = (("authorization", f"Bearer {made.api_key}"),)
@@ -92,7 +86,7 @@ async def test_by_a_key_with_an_allow_list(server: Served) -> None:
 
 async def test_while_logging_in(server: Served) -> None:
     """Where somebody logs in from is noted after the password was hashed."""
-    async with grpc.aio.insecure_channel(server.target) as channel:
+    async with grpc.aio.insecure_channel(server.tcp_target) as channel:
         stub = accounts_rpc.AccountServiceStub(channel)
         await stub.RegisterAccount(
             accounts.RegisterAccountRequest(keyspace="quantumsafe", email=EMAIL, password=PASSWORD)

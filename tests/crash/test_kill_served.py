@@ -9,12 +9,13 @@ what a service manager would call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 ROUNDS = 10
 LONGEST_SECONDS = 0.3
+NO_KEY = "key_" + "0" * 26
 SETTINGS = {
     "KEYFENCE_BOOTSTRAP_KEYSPACES": str(ROOT / "examples" / "keyspaces" / "demo.yaml"),
     # A server that was killed is waited for as long as it could have answered.
@@ -83,7 +85,10 @@ async def work_until_killed(
         acknowledged.append(one)
         is_working.set()
 
-    async with keyfence.AsyncClient(server.target, token=server.root_key) as client:
+    async with (
+        keyfence.AsyncClient(server.target, token=server.root_key) as client,
+        giving_up(server, chance),
+    ):
         working = [
             asyncio.create_task(mutate_for_ever(Rpcs(client), usable, chance, acknowledge))
             for _ in range(AT_ONCE)
@@ -98,6 +103,47 @@ async def work_until_killed(
         ended = await asyncio.gather(*working, return_exceptions=True)
     assert all(isinstance(one, asyncio.CancelledError | errors.Unavailable) for one in ended)
     return acknowledged
+
+
+@asynccontextmanager
+async def giving_up(server: Served, chance: random.Random) -> AsyncIterator[None]:
+    """Callers that give up at every moment: a credential with an allow-list, which is read again
+    inside the transaction, and log-ins. What they ask for changes nothing."""
+    async with keyfence.AsyncClient(server.target, token=server.root_key) as operator:
+        made = await operator.create_key(
+            keyspace="system",
+            account_id="operators",
+            scopes=["keys:write"],
+            bound_keyspaces=["*"],
+            allowed_addresses=["127.0.0.0/8"],
+        )
+
+    async def revoke_and_give_up() -> None:
+        async with keyfence.AsyncClient(
+            server.tcp_target, token=made.api_key, insecure_plaintext=True
+        ) as client:
+            while True:
+                with contextlib.suppress(keyfence.CallFailed):
+                    await client.revoke_key(NO_KEY, timeout_seconds=chance.uniform(0.0005, 0.05))
+
+    async def log_in_and_give_up() -> None:
+        async with keyfence.AsyncClient(server.tcp_target, insecure_plaintext=True) as client:
+            while True:
+                with contextlib.suppress(keyfence.CallFailed):
+                    await client.log_in(
+                        KEYSPACE,
+                        "ada@example.com",
+                        "correct horse battery",
+                        timeout_seconds=chance.uniform(0.0005, 0.05),
+                    )
+
+    tasks = [asyncio.create_task(work()) for work in (revoke_and_give_up, log_in_and_give_up)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def present_all(
@@ -126,7 +172,11 @@ async def verify_audit_log(server: Served) -> None:
 def served(directory: Path, settings: dict[str, str]) -> Iterator[Served]:
     """The server, started once more, at an address that no client knows to be dead."""
     socket = directory / f"{time.monotonic_ns()}.sock"
-    server = Served(directory, {**settings, "KEYFENCE_LISTEN": f"unix:{socket}"})
+    server = Served(
+        directory,
+        {**settings, "KEYFENCE_LISTEN": f"unix:{socket},127.0.0.1:0"},
+        target=f"unix:{socket}",
+    )
     try:
         yield server
     finally:

@@ -24,6 +24,7 @@ from support.serving import METHODS, STREAMS, path_of
 FAULTS: Final = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 _YES: Final = {"allowed", "authenticated", "ok_response"}
 _RENEW_EVERY: Final = 250
+_SHARE_THAT_GIVE_UP: Final = 0.1
 # Envoy asks for somebody else's request, and `Sync` is a conversation: they have suites of
 # their own.
 _LEFT_OUT: Final = {"Check"}
@@ -68,7 +69,10 @@ async def fuzz(
         kind = chance.choice([*target.credentials, "operator", "operator", "none", "made up"])
         raw = requests.encoded(METHODS[rpc].input_type)
         spent = cpu_seconds() if cpu_seconds is not None else 0.0
-        code, answer, said = await _send(target, rpc, kind, raw)
+        # Work goes on when its caller has gone, and must not ask gRPC about the call any more.
+        gives_up = chance.random() < _SHARE_THAT_GIVE_UP
+        seconds = chance.uniform(0.0005, 0.02) if gives_up else 10.0
+        code, answer, said = await _send(target, rpc, kind, raw, seconds)
         if cpu_seconds is not None:
             most = findings.most_cpu.get(rpc, 0.0)
             findings.most_cpu[rpc] = max(most, cpu_seconds() - spent)
@@ -89,14 +93,16 @@ async def fuzz(
 
 
 async def _send(
-    target: Target, rpc: str, kind: str, raw: bytes
+    target: Target, rpc: str, kind: str, raw: bytes, deadline_seconds: float
 ) -> tuple[grpc.StatusCode, bytes, str]:
     """The status, the answer's bytes, and all that an error says."""
     credential: object = {"none": None, "made up": "kf_live_" + "0" * 40}.get(
         kind, target.credentials.get(kind)
     )
     try:
-        answer = await target.client.call_raw(path_of(METHODS[rpc]), raw, credential=credential)
+        answer = await target.client.call_raw(
+            path_of(METHODS[rpc]), raw, credential=credential, deadline_seconds=deadline_seconds
+        )
     except grpc.aio.AioRpcError as error:
         details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
         return error.code(), b"", f"{error.details()} {details!r}"

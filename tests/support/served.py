@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,6 +73,13 @@ class Served:
     def pid(self) -> int:
         """The process's id."""
         return self._process.pid
+
+    @property
+    def tcp_target(self) -> str:
+        """Its TCP address, where the system has chosen the port. It comes after the first one."""
+        found = re.findall(r"127\.0\.0\.1:[1-9][0-9]*", self.output)
+        assert found, f"the server names no TCP address:\n{self.output}"
+        return str(found[0])
 
     @property
     def output(self) -> str:
