@@ -1,0 +1,68 @@
+"""What the use cases need from the world, and what each port promises.
+
+Every docstring in this package is a contract: an adapter keeps it, and the conformance
+suite for stores tests it. Times are aware, in UTC, to the microsecond. Ids, names and
+digests compare byte by byte, never by a collation that folds or trims.
+"""
+
+from __future__ import annotations
+
+from keyfence_server.application.ports.audit import (
+    AuditEvent,
+    ChainEnd,
+    CredentialId,
+    EventFilter,
+    RecordedEvent,
+)
+from keyfence_server.application.ports.changes import Change, ChangeKind
+from keyfence_server.application.ports.clock import Clock
+from keyfence_server.application.ports.credentials import (
+    PasswordHashes,
+    SessionClaims,
+    SessionTokens,
+)
+from keyfence_server.application.ports.facts import FactSnapshot, FactSource, FactStore
+from keyfence_server.application.ports.fence import Fence, FenceEnd
+from keyfence_server.application.ports.set_up import SetUp, UsesOfPeppers
+from keyfence_server.application.ports.store import (
+    AccountFilter,
+    KeyFilter,
+    Snapshot,
+    Store,
+    StoreRefuses,
+    StoreUnavailable,
+    Transaction,
+)
+from keyfence_server.application.ports.usage import MAX_USE_COUNT, KeyUse, NoteStore, UseToAdd
+
+__all__ = [
+    "MAX_USE_COUNT",
+    "AccountFilter",
+    "AuditEvent",
+    "ChainEnd",
+    "Change",
+    "ChangeKind",
+    "Clock",
+    "CredentialId",
+    "EventFilter",
+    "FactSnapshot",
+    "FactSource",
+    "FactStore",
+    "Fence",
+    "FenceEnd",
+    "KeyFilter",
+    "KeyUse",
+    "NoteStore",
+    "PasswordHashes",
+    "RecordedEvent",
+    "SessionClaims",
+    "SessionTokens",
+    "SetUp",
+    "Snapshot",
+    "Store",
+    "StoreRefuses",
+    "StoreUnavailable",
+    "Transaction",
+    "UseToAdd",
+    "UsesOfPeppers",
+]

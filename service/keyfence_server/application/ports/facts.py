@@ -1,0 +1,95 @@
+"""The facts that checks are answered from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from keyfence_server.domain.accounts import Account, AccountId, AccountState
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.formats import Recogniser
+from keyfence_server.domain.keys import Key, Lineage
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.secrets import Digest
+from keyfence_server.domain.sessions import Session, SessionFacts, SessionId
+
+
+class FactSnapshot(Protocol):
+    """What a cache of facts reads: from a store, or from another Keyfence."""
+
+    @property
+    def revision(self) -> int:
+        """The revision that this reading shows at least. 0 before the first mutation."""
+        ...
+
+    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
+        """The key kept under any of these digests, with those it was delegated from.
+
+        A digest matches by its value and its pepper version together.
+        """
+        ...
+
+    async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
+        """At most `limit` keyspaces with a name above `after`, in the order of their names."""
+        ...
+
+    async def find_owner_state(self, key: Key) -> AccountState | None:
+        """Whether the key's owner works, if that is a registered account of its keyspace."""
+        ...
+
+    async def find_session(self, session_id: SessionId) -> Session | None:
+        """The session with this id."""
+        ...
+
+    async def find_account(self, account_id: AccountId) -> Account | None:
+        """The registered account with this id."""
+        ...
+
+
+class FactStore(Protocol):
+    """Where a cache of facts loads them from."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[FactSnapshot]:
+        """Opens a reading. Raises `StoreUnavailable`."""
+        ...
+
+
+class FactSource(Protocol):
+    """Answers about keys and keyspaces: from memory where that is allowed, else from
+    the store. What it answers is never older than any mutation that was fenced before
+    the question was asked."""
+
+    @property
+    def revision(self) -> int:
+        """The revision that every answer from now on reflects at least."""
+        ...
+
+    def recall(self, digest: bytes) -> KeyFacts | None:
+        """What memory holds of the key with this digest; None if it must be looked up.
+
+        Made for the hot path: no I/O, no waiting. Raises `StoreUnavailable` if nothing
+        may be answered from memory for now, nor from anywhere else.
+        """
+        ...
+
+    async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
+        """The key kept under any of these digests. Raises `StoreUnavailable`."""
+        ...
+
+    async def find_session(self, session_id: SessionId) -> SessionFacts | None:
+        """The session with this id, from memory where that is allowed. Raises
+        `StoreUnavailable`."""
+        ...
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """The keyspace of this name, the built-in one too. Raises `StoreUnavailable`."""
+        ...
+
+    async def list_keyspaces(self) -> Sequence[Keyspace]:
+        """Every keyspace, the built-in one too. Raises `StoreUnavailable`."""
+        ...
+
+    async def recogniser(self) -> Recogniser:
+        """Tells which keyspaces' keys a text could be. Raises `StoreUnavailable`."""
+        ...

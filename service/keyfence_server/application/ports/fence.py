@@ -1,0 +1,47 @@
+"""The fence: when a mutation holds everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol
+
+from keyfence_server.application.ports.changes import Change
+
+
+class FenceEnd(Enum):
+    """By what it is known that nobody answers from before a revision any more."""
+
+    ACKNOWLEDGEMENTS = "acknowledgements"
+    """Everyone has said so."""
+    TIME = "time"
+    """Somebody has not, and has no lease any more from before it."""
+
+
+class Fence(Protocol):
+    """Knows when a mutation holds everywhere."""
+
+    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
+        """Returns when no holder answers from before `revision` any more, and by what that
+        is known.
+
+        Called after every commit, once, in a task that nobody cancels. Until it has
+        returned the mutation is not acknowledged to its caller. The head is not locked any
+        more: fences of several mutations may be waited for at once, in any order.
+        """
+        ...
+
+    async def settle(self, revision: int) -> FenceEnd:
+        """Returns when everything up to `revision` holds everywhere, and by what that is
+        known.
+
+        Called for an answer that changed nothing because it found things to be so
+        already: the mutation that made them so may still be waiting for its fence, or
+        may never have got that far.
+        """
+        ...
+
+    async def forget_everything(self) -> None:
+        """Called when the outcome of a commit is not known: no holder may go on
+        answering from what it remembers."""
+        ...

@@ -1,0 +1,240 @@
+"""The store: consistent readings, and mutations with one revision each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Protocol
+
+from keyfence_server.application.ports.audit import (
+    AuditEvent,
+    ChainEnd,
+    CredentialId,
+    EventFilter,
+    RecordedEvent,
+)
+from keyfence_server.application.ports.changes import Change
+from keyfence_server.application.ports.facts import FactSnapshot
+from keyfence_server.application.ports.usage import KeyUse, NoteStore
+from keyfence_server.domain.accounts import Account, AccountId, AccountState
+from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.sessions import Session, SessionId
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached, or does not answer in time. Nothing was changed,
+    or, if a commit was under way, it is not known whether it took effect."""
+
+
+class StoreRefuses(StoreUnavailable):
+    """The store can be reached, and does not let this process know anything any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFilter:
+    """Which keys to list. None means any. `state` is the keys' own, not their lineage's."""
+
+    keyspace: str
+    account_id: str | None = None
+    state: KeyState | None = None
+    parent_key_id: KeyId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFilter:
+    """Which accounts to list. None means any."""
+
+    keyspace: str
+    state: AccountState | None = None
+
+
+class Snapshot(FactSnapshot, Protocol):
+    """A consistent reading of the store: all its answers are of one revision."""
+
+    async def find_key(self, key_id: KeyId) -> Key | None:
+        """The key with this id."""
+        ...
+
+    async def find_lineage(self, key_id: KeyId) -> Lineage | None:
+        """The key with this id, and the keys that it was delegated from, in order."""
+        ...
+
+    async def find_keyspaces_of(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, str]:
+        """In which keyspace each of the keys is. Those that are not there are left out."""
+        ...
+
+    async def ancestors(self, keys: Collection[Key]) -> Mapping[KeyId, Lineage]:
+        """For each of the keys its lineage, in as many queries as the deepest is deep."""
+        ...
+
+    async def list_keys(self, which: KeyFilter, *, after: KeyId | None, limit: int) -> list[Key]:
+        """At most `limit` keys with an id above `after`, in the order of their ids."""
+        ...
+
+    def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
+        """Every key of the keyspace that is not revoked, in no particular order, without
+        holding them all in memory. The caller finishes it before asking anything else."""
+        ...
+
+    async def count_keys(
+        self, keyspace: str, *, key_type: str | None = None, environment: str | None = None
+    ) -> int:
+        """How many keys that are not revoked the keyspace has, of this type and environment."""
+        ...
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """The keyspace with this name. Never the built-in one."""
+        ...
+
+    async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
+        """The key that the caller's request of this id made."""
+        ...
+
+    async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
+        """The account of this keyspace whose address has this identity."""
+        ...
+
+    async def list_accounts(
+        self, which: AccountFilter, *, after: AccountId | None, limit: int
+    ) -> list[Account]:
+        """At most `limit` accounts with an id above `after`, in the order of their ids."""
+        ...
+
+    async def list_events(
+        self,
+        which: EventFilter,
+        *,
+        after: int | None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[RecordedEvent]:
+        """At most `limit` audit events in the order of their sequence: those above `after`,
+        or, the newest first, those below it. None for `after` begins at the end."""
+        ...
+
+    async def end_of_events(self) -> ChainEnd:
+        """Where the chain of audit events ends, as the store remembers it apart from them."""
+        ...
+
+    async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
+        """How these keys have been used, as far as it is written down; what was never
+        used is left out."""
+        ...
+
+    async def list_use_days(
+        self, key_id: KeyId, *, first: date, last: date
+    ) -> list[tuple[date, int]]:
+        """How often a key was used on each of these days, in order, without those on which
+        it was not."""
+        ...
+
+    async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
+        """At most `limit` changes with a revision above `after`, in order of revision and
+        of position inside it; never a part of a revision's changes alone, unless
+        `limit` is smaller than that revision."""
+        ...
+
+
+class Transaction(Snapshot, Protocol):
+    """A mutation under way. It has locked the head, so no other mutation is: what it
+    reads stays true until it ends.
+
+    Leaving the transaction without `commit` undoes all of it.
+    """
+
+    @property
+    def revision(self) -> int:
+        """The revision that this mutation will have: the head's plus one."""
+        ...
+
+    async def insert_key(self, key: Key) -> None:
+        """Adds a key, stamped with this revision. Its id and digest must be new."""
+        ...
+
+    async def update_key(self, key: Key) -> None:
+        """Replaces the record with the key's id, stamped with this revision.
+
+        Exactly one row is touched, or nothing is and an error is raised.
+        """
+        ...
+
+    async def put_keyspace(self, keyspace: Keyspace) -> None:
+        """Adds or replaces the keyspace of that name, stamped with this revision."""
+        ...
+
+    async def insert_account(self, account: Account) -> None:
+        """Adds an account, stamped with this revision. Its id must be new, and its address
+        in its keyspace."""
+        ...
+
+    async def update_account(self, account: Account) -> None:
+        """Replaces the record with the account's id, stamped with this revision.
+
+        Exactly one row is touched, or nothing is and an error is raised. So is an error
+        if another account of the keyspace has its address.
+        """
+        ...
+
+    async def insert_session(self, session: Session) -> None:
+        """Adds a session, stamped with this revision. Its id must be new, and its account
+        there. Also forgets, at its leisure, sessions that were past their time a day
+        before this one began."""
+        ...
+
+    async def update_session(self, session: Session) -> None:
+        """Replaces the record with the session's id, stamped with this revision.
+
+        Exactly one row is touched, or nothing is and an error is raised.
+        """
+        ...
+
+    async def end_sessions(
+        self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
+    ) -> int:
+        """Ends every session of the account that has not ended and is not past its time,
+        save for one; stamps them with this revision, and tells how many they were."""
+        ...
+
+    async def insert_request(
+        self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
+    ) -> None:
+        """Remembers what a request made. Also forgets, at its leisure, requests that are
+        older than 24 hours before `time`."""
+        ...
+
+    async def commit(self, changes: Sequence[Change], event: AuditEvent) -> int:
+        """Makes everything durable at once: rows, revision, changes and audit event.
+
+        Args:
+            changes: at least one, in order.
+
+        Returns:
+            The revision, one above the head that the transaction found.
+
+        Raises:
+            StoreUnavailable: it is not known whether the mutation took effect.
+        """
+        ...
+
+
+class Store(NoteStore, Protocol):
+    """Where the truth is kept."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Opens a consistent reading. Raises `StoreUnavailable`."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Opens a mutation, once every other has ended. Raises `StoreUnavailable`."""
+        ...
+
+    async def ping(self) -> None:
+        """Returns if the store answers. Raises `StoreUnavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of every connection. Nothing may be asked afterwards."""
+        ...
