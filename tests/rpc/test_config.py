@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from keyfence_server.config import InvalidSettings, Reflection, Settings, load_settings
+from keyfence_server.gateway.settings import load_gateway_settings
 from keyfence_server.rpc.addresses import parse_address, parse_addresses
 
 CANARY = "hunter2hunter2hunter2"
@@ -47,20 +48,38 @@ def test_a_misspelt_variable_is_refused_with_the_nearest(
     assert said[1].endswith("no such setting; did you mean KEYFENCE_TLS_CLIENT_CA_FILE?")
 
 
-def test_variables_of_clients_and_of_kubernetes_are_no_settings(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Kubernetes sets such variables in every container, for a Service of this name."""
-    for name in (
-        "KEYFENCE_TARGET",
-        "KEYFENCE_TOKEN",
-        "KEYFENCE_SERVICE_HOST",
-        "KEYFENCE_SERVICE_PORT_GRPC",
-        "KEYFENCE_PORT",
-        "KEYFENCE_PORT_50051_TCP_ADDR",
-    ):
+def test_variables_of_clients_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KEYFENCE_TARGET", "KEYFENCE_TOKEN"):
         monkeypatch.setenv(name, "x")
     load_settings()
+
+
+@pytest.mark.parametrize("service", ["", "GATEWAY_", "HEADLESS_", "METRICS_", "POSTGRESQL_"])
+def test_variables_that_kubernetes_sets_for_a_service_are_ignored(
+    monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    """They are in every container of a namespace with a Service whose name begins with
+    "keyfence", such as keyfence-postgresql."""
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.7",
+        "SERVICE_PORT": "5432",
+        "SERVICE_PORT_GRPC": "5432",
+        "PORT": "tcp://10.0.0.7:5432",
+        "PORT_5432_TCP": "tcp://10.0.0.7:5432",
+        "PORT_5432_TCP_PROTO": "tcp",
+        "PORT_5432_TCP_PORT": "5432",
+        "PORT_5432_TCP_ADDR": "10.0.0.7",
+    }.items():
+        monkeypatch.setenv(f"KEYFENCE_{service}{name}", value)
+    load_settings()
+    load_gateway_settings()
+
+
+def test_a_port_that_kubernetes_did_not_set_is_a_misspelt_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (problem,) = problems(monkeypatch, KEYFENCE_LISTEN_PORT="50051")
+    assert problem.startswith("KEYFENCE_LISTEN_PORT: there is no such setting")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyfence._targets import is_local
+from keyfence_server.config import is_service_variable
 from keyfence_server.rpc.addresses import TcpAddress, UnixAddress, parse_address
 
 PREFIX: Final = "KEYFENCE_GATEWAY_"
@@ -219,8 +220,9 @@ def load_gateway_settings(environment: Mapping[str, str] | None = None) -> Gatew
 def _name_problems(environment: Mapping[str, str]) -> list[str]:
     known = {PREFIX + name.upper() for name in GatewaySettings.model_fields}
     problems = []
-    for name in sorted(environment):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
+    for name, value in sorted(environment.items()):
+        is_ours = name.upper().startswith(PREFIX) and not is_service_variable(name, value)
+        if is_ours and name.upper() not in known:
             nearest = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             problems.append(f"{name}: there is no such setting{hint}")

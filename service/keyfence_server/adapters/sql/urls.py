@@ -85,7 +85,8 @@ def _sqlite_path(address: str) -> str:
         )
     if "?" in address:
         raise InvalidDatabaseUrl("a SQLite URL takes no parameters")
-    path = unquote(address[1:])
+    # The name of a directory need not be UTF-8.
+    path = unquote(address[1:], errors="surrogateescape")
     if path in {"", ":memory:"} or path.startswith("file:"):
         raise InvalidDatabaseUrl(
             "a SQLite URL names a file; a database in memory would forget every revocation"

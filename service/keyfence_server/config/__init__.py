@@ -1,0 +1,28 @@
+"""The server's settings: each is an environment variable, `KEYFENCE_` and a field's name.
+
+A setting that is misspelt, malformed or contradicts another one keeps the server from
+starting: ignoring it could leave a door open that its author meant to close. No message
+repeats a value that could be a secret.
+
+Each module describes one group of settings. `Settings` joins them, and `load_settings`
+reads them from the environment.
+"""
+
+from __future__ import annotations
+
+from keyfence_server.config.environment import InvalidSettings, load_settings
+from keyfence_server.config.group import PREFIX
+from keyfence_server.config.kubernetes import is_service_variable
+from keyfence_server.config.listen import Reflection
+from keyfence_server.config.settings import Settings
+from keyfence_server.config.store import DATABASE_FILE
+
+__all__ = [
+    "DATABASE_FILE",
+    "PREFIX",
+    "InvalidSettings",
+    "Reflection",
+    "Settings",
+    "is_service_variable",
+    "load_settings",
+]

@@ -1,0 +1,65 @@
+"""The servers upstream of a sidecar, and its credential and TLS towards them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from pydantic import SecretStr, model_validator
+
+from keyfence import Tls
+from keyfence_server.config.group import SettingsGroup
+
+
+class UpstreamSettings(SettingsGroup):
+    """The servers upstream. Only a sidecar has any.
+
+    Attributes:
+        upstream: servers to answer for, separated by commas, in gRPC's syntax. Set: this
+            process is a sidecar, and has no store.
+        upstream_token: the sidecar's own credential.
+        upstream_token_file: the file that holds it, instead; read again when it changes.
+        upstream_ca_file: PEM, the authorities to trust upstream. Not set: the system's.
+        upstream_cert_file: PEM, the sidecar's certificate, for mutual TLS upstream.
+        upstream_key_file: PEM, the certificate's private key.
+        upstream_insecure_plaintext: connect upstream without TLS over a network. Every
+            key that is presented here then crosses it in the clear.
+    """
+
+    upstream: str | None = None
+    upstream_token: SecretStr | None = None
+    upstream_token_file: Path | None = None
+    upstream_ca_file: Path | None = None
+    upstream_cert_file: Path | None = None
+    upstream_key_file: Path | None = None
+    upstream_insecure_plaintext: bool = False
+
+    @model_validator(mode="after")
+    def _check_upstream_credential(self) -> UpstreamSettings:
+        if self.upstream_token is not None and self.upstream_token_file is not None:
+            raise ValueError(
+                "KEYFENCE_UPSTREAM_TOKEN and KEYFENCE_UPSTREAM_TOKEN_FILE: set one of them"
+            )
+        return self
+
+    def upstream_targets(self) -> list[str]:
+        """The servers upstream, in random order, so that sidecars spread over them."""
+        targets = [one.strip() for one in (self.upstream or "").split(",") if one.strip()]
+        random.SystemRandom().shuffle(targets)
+        return targets
+
+    def upstream_credential(self) -> str | Path | None:
+        """The sidecar's own credential, or the file that holds it."""
+        if self.upstream_token is not None:
+            return self.upstream_token.get_secret_value()
+        return self.upstream_token_file
+
+    def upstream_tls(self) -> Tls | None:
+        """How to do TLS upstream; None for the default."""
+        if self.upstream_ca_file is None and self.upstream_cert_file is None:
+            return None
+        return Tls(
+            ca_file=self.upstream_ca_file,
+            certificate_file=self.upstream_cert_file,
+            key_file=self.upstream_key_file,
+        )
