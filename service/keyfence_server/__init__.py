@@ -1,1 +1,1 @@
-"""The Keyfence server. Start reading at `bootstrap`, or at `application` for what it does."""
+"""The Keyfence server. Start reading at `composition`, or at `application` for what it does."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 import uvloop
 
-from keyfence_server.bootstrap import RunningServer, start
+from keyfence_server.composition.server import RunningServer, start
 from keyfence_server.config import Settings
 from keyfence_server.rpc.tracing import SpanPerCall
 from keyfence_server.telemetry.logs import configure_logs, log_uncaught_in

@@ -17,7 +17,7 @@ async def test_the_first_credential_is_made_once_even_if_keyspaces_came_first(
 ) -> None:
     store = await open_store(f"sqlite:///{tmp_path / 'store.db'}")
     authority = Authority(store, clock)
-    await authority.apply_keyspace.apply_unasked(ACME)
+    await authority.apply_keyspace.apply_as_server(ACME)
     assert await authority.first_start.make_root(ROOT)
     assert not await authority.first_start.make_root(new_root_credential())
     await authority.start()
@@ -58,4 +58,6 @@ async def test_the_built_in_keyspace_is_nobodys_to_declare(authority: Authority)
     with refused("KEYSPACE_IS_BUILT_IN", keyspace="system"):
         await authority.declare(ACME, name="system")
     with refused("KEYSPACE_IS_BUILT_IN"):
-        await authority.apply_keyspace.apply_unasked(type(ACME)(name="system", scopes=ACME.scopes))
+        await authority.apply_keyspace.apply_as_server(
+            type(ACME)(name="system", scopes=ACME.scopes)
+        )

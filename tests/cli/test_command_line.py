@@ -238,7 +238,7 @@ def test_the_command_line_loads_neither_grpc_nor_the_server() -> None:
     program = (
         "import sys; import keyfence_server.cli.app; "
         "print([name for name in ('grpc', 'google.protobuf', 'sqlalchemy', 'rich.console', "
-        "'keyfence_server.bootstrap') if name in sys.modules])"
+        "'keyfence_server.composition.server') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

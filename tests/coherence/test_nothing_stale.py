@@ -404,7 +404,7 @@ MUTATIONS: dict[str, tuple[Mutation, dict[str, Reason]]] = {
         {"parent": Reason.SCOPE_MISSING, "child": Reason.SCOPE_MISSING},
     ),
     "declare unasked": (
-        lambda a, *_: a.apply_keyspace.apply_unasked(replace(ACME, scopes=NARROW, presets=READ)),
+        lambda a, *_: a.apply_keyspace.apply_as_server(replace(ACME, scopes=NARROW, presets=READ)),
         {"parent": Reason.SCOPE_MISSING, "child": Reason.SCOPE_MISSING},
     ),
     "rename": (

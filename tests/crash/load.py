@@ -25,10 +25,10 @@ from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey, Rotation
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.composition.membership import alone
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyId, KeyState
 from keyfence_server.domain.secrets import Peppers
-from keyfence_server.membership import alone
 from support.builders import KEYSPACE, make_event, make_keyspace
 
 PEPPERS: Final = Peppers({1: bytes(32)})

@@ -20,6 +20,7 @@ from keyfence.v1 import (
     key_service_pb2,
     keyspace_pb2,
 )
+from keyfence_server.composition.authority import Authority
 from keyfence_server.domain.errors import InvalidInput, Problem
 from keyfence_server.rpc.status import (
     CODE_BY_REASON,
@@ -234,9 +235,9 @@ async def unknown_method(served: Served) -> Refusal:
 
 
 async def a_fault_of_ours(served: Served) -> Refusal:
-    mutations = served.server._mutations
-    assert mutations is not None
-    clock = mutations._clock
+    backend = served.server._backend
+    assert isinstance(backend, Authority)
+    clock = backend._mutations._clock
     assert isinstance(clock, ClockThatBreaks)
     clock.broken = True
     try:

@@ -272,7 +272,7 @@ class TestRootCredential:
     ) -> None:
         last = tmp_path / "last.yaml"
         write_keyspace(last, "last")
-        apply = ApplyKeyspace.apply_unasked
+        apply = ApplyKeyspace.apply_as_server
 
         async def cut_off(self: ApplyKeyspace, declaration: KeyspaceDeclaration) -> Any:
             if declaration.name == "last":
@@ -280,7 +280,7 @@ class TestRootCredential:
             return await apply(self, declaration)
 
         with monkeypatch.context() as patched:
-            patched.setattr(ApplyKeyspace, "apply_unasked", cut_off)
+            patched.setattr(ApplyKeyspace, "apply_as_server", cut_off)
             with pytest.raises(CannotStart, match="cut off"):
                 await serve(bootstrap_keyspaces=(keyspace_file, last))
         served = await serve(bootstrap_keyspaces=(keyspace_file, last))

@@ -104,7 +104,7 @@ def draw_mutation(source: random.Random, number: int, contents: Contents) -> tup
         return f"{name} the keyspace", turn_keyspace(contents)
     key = contents.keys.get(_key_id(number))
     if key is None:
-        return f"create {number}", lambda server: server.mutations.run_unasked(_create)
+        return f"create {number}", lambda server: server.mutations.run_as_server(_create)
     if key.parent_key_id is not None and source.random() < 0.5:
         key, number = contents.keys[key.parent_key_id], PARENT
     if source.random() < 0.03:
@@ -143,7 +143,7 @@ def _put(keyspace: Keyspace) -> Mutation:
             key_event("keyspace.apply", OPERATOR, _ROOT),
         )
 
-    return lambda server: server.mutations.run_unasked(put)
+    return lambda server: server.mutations.run_as_server(put)
 
 
 async def _create(transaction: Transaction) -> Effect[None]:

@@ -39,7 +39,7 @@ from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.leased_facts import AwaitedLease, LeasedFacts, asking
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import BootClock
-from keyfence_server.coherence.replica import ListProcesses, Replica
+from keyfence_server.coherence.replica import ListProcesses, Replica, SeenProcess
 from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
@@ -56,6 +56,14 @@ from support.clock import FrozenClock
 
 CONNECT_SECONDS: Final = 0.5
 SCOPE: Final = "vps:read"
+
+
+async def _all_uses(uses: Sequence[UseToAdd], caller: Caller) -> Sequence[UseToAdd]:
+    return uses
+
+
+async def _no_processes() -> list[SeenProcess]:
+    return []
 
 
 async def nothing() -> None:
@@ -139,7 +147,7 @@ class Grants:
 
     def offer(
         self,
-        list_processes: ListProcesses | None,
+        list_processes: ListProcesses,
         clock: BootClock,
         name: str,
         before_granting: Callable[[], Awaitable[None]],
@@ -150,7 +158,7 @@ class Grants:
             self.source,
             self.presented,
             list_processes,
-            None,
+            _all_uses,
             clock,
             WriteBehind(NoNotes(), FrozenClock(), days_kept=1),
             grantor_id=name,
@@ -312,7 +320,7 @@ class SoleServer(Server):
         await self._succession.start()
         async with self._store.snapshot() as snapshot:
             self._ledger.restart(snapshot.revision, self.process.name)
-        self.offer(None, self.clock, self.process.name, self._succession.register)
+        self.offer(_no_processes, self.clock, self.process.name, self._succession.register)
 
     async def _leave_store(self) -> None:
         await self._succession.stop()
@@ -417,7 +425,7 @@ class Sidecar(Grants):
         )
         self.source = parts.facts(self.cache, self.lease, clock, asking(store))
         self.presented = PresentedKeys(self.source, PresentedDigests())
-        self.offer(None, clock, name, nothing)
+        self.offer(_no_processes, clock, name, nothing)
 
     @property
     def grantor(self) -> Grants | None:

@@ -23,7 +23,7 @@ from google.rpc import error_details_pb2, status_pb2
 import keyfence.v1
 from keyfence.v1 import keyspace_pb2
 from keyfence_server.application.ports import Clock
-from keyfence_server.bootstrap import RunningServer, start
+from keyfence_server.composition.server import RunningServer, start
 from keyfence_server.config import Settings
 from keyfence_server.rpc.addresses import TcpAddress
 from keyfence_server.rpc.pipeline import Requirement, read_requirement

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from keyfence_server.bootstrap import start
+from keyfence_server.composition.server import start
 from keyfence_server.config import Settings
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
 from support.clock import FrozenClock

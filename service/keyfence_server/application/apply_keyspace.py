@@ -100,10 +100,10 @@ class ApplyKeyspace:
 
         return await self._mutations.run(caller, work)
 
-    async def apply_unasked(self, declaration: KeyspaceDeclaration) -> Done[AppliedKeyspace]:
+    async def apply_as_server(self, declaration: KeyspaceDeclaration) -> Done[AppliedKeyspace]:
         """Applies a declaration at the server's first start. Raises as `apply`."""
         wanted = require_applicable(declaration)
-        return await self._mutations.run_unasked(
+        return await self._mutations.run_as_server(
             lambda transaction: self._apply(transaction, None, wanted, 0)
         )
 

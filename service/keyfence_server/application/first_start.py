@@ -93,4 +93,4 @@ class FirstStart:
                 key_event("key.create", None, key, scopes=list(key.granted_scopes)),
             )
 
-        return (await self._mutations.run_unasked(work)).value
+        return (await self._mutations.run_as_server(work)).value

@@ -94,12 +94,12 @@ class Mutations:
         async def as_reread(transaction: Transaction) -> Effect[T]:
             return await work(transaction, await caller.reread(transaction, self._clock))
 
-        done = await self.run_unasked(as_reread)
+        done = await self.run_as_server(as_reread)
         if done.is_committed:
             _committed.set(True)
         return done
 
-    async def run_unasked(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
+    async def run_as_server(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
         # The task is not the caller's to cancel: a commit whose fence is never waited
         # for would leave caches answering from before it.

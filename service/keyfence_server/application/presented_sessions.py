@@ -12,15 +12,19 @@ from keyfence_server.domain.sessions import SessionFacts
 
 
 class PresentedSessions:
-    """Looks up sessions by their tokens."""
+    """Looks up sessions by their tokens.
 
-    def __init__(self, source: FactSource, tokens: SessionTokens) -> None:
+    Args:
+        tokens: None where no session can be read: a token then has no form of its own.
+    """
+
+    def __init__(self, source: FactSource, tokens: SessionTokens | None) -> None:
         self._source = source
         self._tokens = tokens
 
     def looks_like_one(self, text: str) -> bool:
         """Whether a credential has the form of a session's token."""
-        return self._tokens.looks_like_one(text)
+        return self._tokens is not None and self._tokens.looks_like_one(text)
 
     async def find(self, token: str) -> SessionFacts | None:
         """What is known of the session; None for a token that points to none.
@@ -28,7 +32,7 @@ class PresentedSessions:
         Raises:
             StoreUnavailable: it is not in memory, and the store cannot be asked.
         """
-        claims = self._tokens.read(token)
+        claims = self._tokens.read(token) if self._tokens is not None else None
         if claims is None:
             return None
         facts = await self._source.find_session(claims.session_id)

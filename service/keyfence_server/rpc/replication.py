@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -34,7 +34,6 @@ from keyfence_server.coherence.replica import ListProcesses
 from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
-from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.keys import key_of
@@ -54,7 +53,7 @@ _FIELDS: Final[Mapping[ChangeKind, str]] = {
 }
 
 
-KeyspacesOf = Callable[[Collection[KeyId]], Awaitable[Mapping[KeyId, str]]]
+UsesWithinReach = Callable[[Sequence[UseToAdd], Caller], Awaitable[Sequence[UseToAdd]]]
 
 
 class ReplicationService:
@@ -62,6 +61,7 @@ class ReplicationService:
 
     Args:
         grantor_id: this process, as it is called in the list of replicas.
+        uses_within_reach: those of the reported uses that the caller may report.
         before_granting: what is to be done before a lease is granted to anyone.
         max_holders: at most so many at once.
     """
@@ -71,8 +71,8 @@ class ReplicationService:
         hub: DownstreamHub,
         source: FactSource,
         presented: PresentedKeys,
-        list_processes: ListProcesses | None,
-        keyspaces_of: KeyspacesOf | None,
+        list_processes: ListProcesses,
+        uses_within_reach: UsesWithinReach,
         clock: BootClock,
         notes: WriteBehind,
         *,
@@ -84,7 +84,7 @@ class ReplicationService:
         self._source = source
         self._presented = presented
         self._list_processes = list_processes
-        self._keyspaces_of = keyspaces_of
+        self._uses_within_reach = uses_within_reach
         self._clock = clock
         self._notes = notes
         self._grantor_id = grantor_id
@@ -190,24 +190,13 @@ class ReplicationService:
         for name, reported in (("uses", request.uses), ("attempts", request.attempts)):
             if len(reported) > MAX_REPORTED:
                 raise InvalidInput.field(name, f"at most {MAX_REPORTED} in a report")
-        uses = await self._within_reach(uses_from(request.uses), caller)
+        uses = await self._uses_within_reach(uses_from(request.uses), caller)
         self._notes.uses.note_reported(uses)
         attempts = await self._attempts_from(request.attempts, caller)
         unbelieved = self._notes.attempts.note_reported(attempts)
         return messages.ReportUsesResponse(
             refused_attempts=len(request.attempts) - len(attempts) + unbelieved
         )
-
-    async def _within_reach(self, uses: list[UseToAdd], caller: Caller) -> list[UseToAdd]:
-        """Those of keys that the caller may know of, and of operators who called it. Where there
-        is no store, it is the server upstream that looks."""
-        if self._keyspaces_of is None or not uses:
-            return uses
-        keyspaces = await self._keyspaces_of({one.key_id for one in uses})
-        reached = {
-            name for name in set(keyspaces.values()) if name == SYSTEM or caller.reaches(name)
-        }
-        return [one for one in uses if keyspaces.get(one.key_id) in reached]
 
     async def _attempts_from(
         self, reported: Sequence[messages.ReportedAttempt], caller: Caller
@@ -233,19 +222,17 @@ class ReplicationService:
         self, _request: messages.ListReplicasRequest, _caller: Caller
     ) -> messages.ListReplicasResponse:
         """Who answers from memory: the processes on the store, and this one's holders."""
-        replicas = []
-        if self._list_processes is not None:
-            replicas = [
-                messages.Replica(
-                    holder_id=one.process.process_id,
-                    kind=messages.HOLDER_KIND_SERVER,
-                    display_name=one.process.display_name,
-                    applied_revision=one.process.acknowledged,
-                    join_time=timestamp_of(one.process.join_time),
-                    lease_age=_duration(one.silent_for),
-                )
-                for one in await self._list_processes()
-            ]
+        replicas = [
+            messages.Replica(
+                holder_id=one.process.process_id,
+                kind=messages.HOLDER_KIND_SERVER,
+                display_name=one.process.display_name,
+                applied_revision=one.process.acknowledged,
+                join_time=timestamp_of(one.process.join_time),
+                lease_age=_duration(one.silent_for),
+            )
+            for one in await self._list_processes()
+        ]
         now = self._clock.now()
         replicas += [
             messages.Replica(

@@ -19,7 +19,7 @@ from fence.torture.proxy import Mode
 from fence.torture.writer import declaration
 from keyfence import AsyncClient, Cache
 from keyfence_server.application.first_start import new_root_credential
-from keyfence_server.bootstrap import RunningServer
+from keyfence_server.composition.server import RunningServer
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
 from support.serving import Served, start_for_test
 

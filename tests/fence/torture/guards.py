@@ -22,7 +22,6 @@ from keyfence._holder import background
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.local_checks import LocalChecks
 from keyfence._holder.memory import Memory
-from keyfence_server import membership
 from keyfence_server.adapters import clock as system_clock
 from keyfence_server.adapters.sql import engines
 from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed
@@ -38,6 +37,7 @@ from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.ports import Committed, Standing, StruckOff
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.composition import membership
 
 _LATE_SECONDS: Final = 0.25
 _LOOK_SECONDS: Final = 0.02

@@ -33,7 +33,7 @@ from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.leased_facts import AwaitedLease, LeasedFacts, WithoutLease, asking
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Feed, Register
-from keyfence_server.coherence.replica import ListProcesses, Replica
+from keyfence_server.coherence.replica import ListProcesses, Replica, SeenProcess
 from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.coherence.stale_if_error import StaleIfError
 from keyfence_server.coherence.succession import Succession
@@ -99,11 +99,11 @@ class AuthorityMembership(Membership):
 
     Attributes:
         fence: knows when a mutation holds everywhere.
-        list_processes: those on the store; None where there can be no others.
+        list_processes: those on the store; none where this process has it to itself.
     """
 
     fence: Fence
-    list_processes: ListProcesses | None
+    list_processes: ListProcesses
 
 
 def alone(
@@ -136,7 +136,7 @@ def alone(
         cache=cache,
         fence=SoleHolder(ledger, hub, succession.outlast),
         hub=hub,
-        list_processes=None,
+        list_processes=_no_processes,
         start=start,
         before_granting=succession.register,
         is_live=lambda: True,
@@ -281,6 +281,11 @@ def _stale_if_error(
 
 async def _nothing() -> None:
     """Who is a holder itself is registered, and waited for, as long as it lives."""
+
+
+async def _no_processes() -> list[SeenProcess]:
+    """There can be no others on the store, so there is no list."""
+    return []
 
 
 def _display_name() -> str:

@@ -1,9 +1,10 @@
-"""An authority: a server process on a store."""
+"""The backend of an authority: a server process on a store."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import structlog
 
@@ -18,6 +19,7 @@ from keyfence_server.adapters.sql import (
     open_store,
 )
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
+from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import CountedHere
 from keyfence_server.application.create_key import CreateKey
 from keyfence_server.application.disable_account import DisableAccount
@@ -27,7 +29,7 @@ from keyfence_server.application.log_in import LogIn
 from keyfence_server.application.log_in_attempts import LogInAttempts
 from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.mutations import Mutations
-from keyfence_server.application.ports import Clock, SetUp, Store, StoreUnavailable
+from keyfence_server.application.ports import Clock, SetUp, Store, StoreUnavailable, UseToAdd
 from keyfence_server.application.presented_sessions import PresentedSessions
 from keyfence_server.application.rate_limits import OnFailure, RateCounter, RateLimits
 from keyfence_server.application.read_accounts import ReadAccounts
@@ -40,13 +42,18 @@ from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_account import UpdateAccount
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.backs import Back
-from keyfence_server.backs.first_start import FirstStartOfServer
 from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.coherence.replica import SeenProcess
+from keyfence_server.composition.backend import BackendStats, FirstStartReport
+from keyfence_server.composition.first_start import FirstStartOfServer
+from keyfence_server.composition.membership import (
+    AuthorityMembership,
+    alone,
+    among_others,
+)
 from keyfence_server.config import Settings
-from keyfence_server.domain.keys import KeyId
+from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.secrets import Peppers
-from keyfence_server.membership import alone, among_others
 from keyfence_server.provisioning import (
     CannotStart,
     describe_store,
@@ -64,13 +71,55 @@ from keyfence_server.rpc.keyspaces import KeyspaceService
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredFence
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
+from keyfence_server.telemetry.upstream_stats import UpstreamStats
 
 _log = structlog.get_logger("keyfence")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """Keeps the `Backend` port on a store. Made by `open_authority`."""
+
+    membership: AuthorityMembership
+    digests: Peppers
+    sessions: PresentedSessions
+    counting: CountedHere
+    notes: WriteBehind
+    stats: BackendStats
+    services: Sequence[Service]
+    _store: Store
+    _mutations: Mutations
+    _first_start: FirstStartOfServer
+
+    async def list_processes(self) -> list[SeenProcess]:
+        """See the port."""
+        return await self.membership.list_processes()
+
+    async def uses_within_reach(
+        self, uses: Sequence[UseToAdd], caller: Caller
+    ) -> Sequence[UseToAdd]:
+        """See the port. A holder may also report how operators called it."""
+        if not uses:
+            return ()
+        async with self._store.snapshot() as snapshot:
+            keyspaces = await snapshot.find_keyspaces_of({one.key_id for one in uses})
+        within = {
+            name for name in set(keyspaces.values()) if name == SYSTEM or caller.reaches(name)
+        }
+        return [one for one in uses if keyspaces.get(one.key_id) in within]
+
+    async def first_start(self) -> FirstStartReport | None:
+        """See the port."""
+        return await self._first_start.run()
+
+    async def finish(self) -> None:
+        """See the port. A mutation is finished even if its caller is gone."""
+        await self._mutations.finish()
+
+
 async def open_authority(
     settings: Settings, clock: Clock, is_worker: bool, resources: AsyncExitStack
-) -> Back:
+) -> Authority:
     """Opens the store and puts the use cases on it.
 
     Args:
@@ -126,10 +175,6 @@ async def open_authority(
         RateLimits(clock, MemoryCounter(clock), counter, OnFailure.LOCAL, is_alone=is_alone), clock
     )
 
-    async def keyspaces_of(key_ids: Collection[KeyId]) -> Mapping[KeyId, str]:
-        async with store.snapshot() as snapshot:
-            return await snapshot.find_keyspaces_of(key_ids)
-
     apply_keyspace = ApplyKeyspace(store, mutations, clock)
     notes = WriteBehind(store, clock, days_kept=settings.usage_days)
     first_start = FirstStartOfServer(
@@ -142,15 +187,18 @@ async def open_authority(
         given_root=given_root,
         clock=clock,
     )
-    return Back(
+    return Authority(
         membership=membership,
         digests=peppers,
         counting=CountedHere(rate_limits),
-        rate_limit_stats=rate_limits.stats,
         notes=notes,
-        store_stats=store_stats,
-        fence_stats=fence_stats,
-        own_services=[
+        stats=BackendStats(
+            rate_limits=rate_limits.stats,
+            store=store_stats,
+            fence=fence_stats,
+            upstream=UpstreamStats(),
+        ),
+        services=[
             *_key_services(store, mutations, apply_keyspace, peppers, clock),
             AccountService(
                 RegisterAccount(membership.source, mutations, passwords, attempts, clock),
@@ -163,11 +211,10 @@ async def open_authority(
                 DisableAccount(mutations, clock),
             ).service(),
         ],
-        sessions=PresentedSessions(membership.source, tokens) if tokens is not None else None,
-        list_processes=membership.list_processes,
-        keyspaces_of=keyspaces_of,
-        mutations=mutations,
-        first_start=first_start.run,
+        sessions=PresentedSessions(membership.source, tokens),
+        _store=store,
+        _mutations=mutations,
+        _first_start=first_start,
     )
 
 

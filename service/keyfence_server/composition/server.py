@@ -1,7 +1,7 @@
-"""The one place where everything is put together.
+"""Starts a process: the RPCs on a backend, its sockets, its metrics, its background work.
 
-Every other module is given what it needs. What holds something of the world, such as a
-lock, a socket or a connection, is taken here in order, and let go in the opposite order.
+Locks, sockets and connections are acquired here in order, and released in the opposite
+order.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from keyfence_server.adapters.clock import SystemBootClock, SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
 from keyfence_server.application.callers import Callers
 from keyfence_server.application.checks import Checks
-from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Clock, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.backs import Back, FirstStartReport
-from keyfence_server.backs.authority import open_authority
-from keyfence_server.backs.sidecar import open_sidecar
-from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ports import TermsDiffer
+from keyfence_server.composition.authority import open_authority
+from keyfence_server.composition.backend import Backend, FirstStartReport
+from keyfence_server.composition.sidecar import open_sidecar
 from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.lease_watch import LeaseWatch
@@ -71,12 +69,11 @@ class RunningServer:
     _health: Health
     _watch: LeaseWatch
     _reflection: Reflection | None
-    _mutations: Mutations | None
-    _hub: DownstreamHub
+    _backend: Backend
     _resources: AsyncExitStack
 
     def say_not_serving(self) -> None:
-        """Has health say that the server does not serve, though it goes on doing so."""
+        """Sets health to not serving. The server goes on answering calls."""
         self._watch.end()
         self._health.set_serving(False)
 
@@ -94,15 +91,13 @@ class RunningServer:
         if self._reflection is not None:
             self._reflection.close()
         # Holders go elsewhere at once, instead of holding this process up.
-        self._hub.shut()
+        self._backend.membership.hub.shut()
         if grace_seconds:
             # gRPC's core cancels calls that it has received and not handed over yet. In this
             # moment those that are on the way are handed over, and told why they are refused.
             await asyncio.sleep(min(grace_seconds, _LAST_CALLS_SECONDS))
         await self._server.stop(grace_seconds)
-        if self._mutations is not None:
-            # A mutation whose caller is gone is finished all the same.
-            await self._mutations.finish()
+        await self._backend.finish()
         await self._resources.aclose()
 
     async def wait(self) -> None:
@@ -142,24 +137,20 @@ async def _start(
     is_worker: bool,
     resources: AsyncExitStack,
 ) -> RunningServer:
-    if settings.upstream:
-        back = await open_sidecar(settings, clock, resources)
-    else:
-        back = await open_authority(settings, clock, is_worker, resources)
+    backend = await _open_backend(settings, clock, is_worker, resources)
     rpc_stats = RpcStats()
-    presented = PresentedKeys(back.membership.source_of_checks, back.digests)
-    callers = Callers(presented, clock, back.sessions, notes=back.notes)
-    services = _services(settings, back, presented, callers, clock, rpc_stats)
+    presented = PresentedKeys(backend.membership.source_of_checks, backend.digests)
+    callers = Callers(presented, clock, backend.sessions, notes=backend.notes)
+    services = _services(settings, backend, presented, callers, clock, rpc_stats)
     names = [service.descriptor.full_name for service in services]
     gate = Gate(settings.max_concurrent_calls)
     health = Health(names)
     reflection = Reflection([*names, HEALTH]) if settings.serves_reflection() else None
-    await back.membership.start(resources)
-    if back.list_processes is not None and not is_worker:
-        on_the_store = len(await back.list_processes())
-        warn_of_separate_counts(settings, processes=on_the_store)
-    _write_behind(back.notes, settings.usage_flush_seconds, resources)
-    misplaced_keys = MisplacedKeys(back.membership.source.recogniser)
+    await backend.membership.start(resources)
+    if not is_worker:
+        warn_of_separate_counts(settings, processes=len(await backend.list_processes()))
+    _write_behind(backend.notes, settings.usage_flush_seconds, resources)
+    misplaced_keys = MisplacedKeys(backend.membership.source.recogniser)
     pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
     certificate = _follow_certificate(settings, resources)
     server = RpcServer(
@@ -172,18 +163,18 @@ async def _start(
     )
     addresses = _listen(server, settings, certificate, resources)
     watch = LeaseWatch(
-        back.membership.is_live,
-        back.membership.may_be_stale,
-        back.membership.stale_answers,
+        backend.membership.is_live,
+        backend.membership.may_be_stale,
+        backend.membership.stale_answers,
         health.set_serving,
         health.set_lease,
         settings.lease_terms(),
         SystemBootClock(),
     )
-    metrics_port = _serve_metrics(settings, back, watch, rpc_stats, gate, health, resources)
+    metrics_port = _serve_metrics(settings, backend, watch, rpc_stats, gate, health, resources)
     # A start that is refused for its sockets or its certificate is not the first one yet:
     # the one that succeeds says what to do with the credential.
-    first_start = await back.first_start() if back.first_start is not None else None
+    first_start = await backend.first_start()
     await server.start()
     watch.look()
     _run_in_background(watch.run(), resources)
@@ -197,38 +188,45 @@ async def _start(
         _health=health,
         _watch=watch,
         _reflection=reflection,
-        _mutations=back.mutations,
-        _hub=back.membership.hub,
+        _backend=backend,
         _resources=resources.pop_all(),
     )
 
 
+async def _open_backend(
+    settings: Settings, clock: Clock, is_worker: bool, resources: AsyncExitStack
+) -> Backend:
+    if settings.upstream:
+        return await open_sidecar(settings, clock, resources)
+    return await open_authority(settings, clock, is_worker, resources)
+
+
 def _services(
     settings: Settings,
-    back: Back,
+    backend: Backend,
     presented: PresentedKeys,
     callers: Callers,
     clock: Clock,
     rpc_stats: RpcStats,
 ) -> list[Service]:
-    source, verdicts = back.membership.source_of_checks, rpc_stats.verdicts
-    checks = Checks(source, presented, clock, back.counting, back.notes)
+    source, verdicts = backend.membership.source_of_checks, rpc_stats.verdicts
+    checks = Checks(source, presented, clock, backend.counting, backend.notes)
     return [
         AuthorizationService(checks, source, verdicts, callers).service(),
         EnvoyAuthorization(checks, source, verdicts, clock).service(),
         ReplicationService(
-            back.membership.hub,
-            back.membership.source,
-            PresentedKeys(back.membership.source, back.digests),
-            back.list_processes,
-            back.keyspaces_of,
+            backend.membership.hub,
+            backend.membership.source,
+            PresentedKeys(backend.membership.source, backend.digests),
+            backend.list_processes,
+            backend.uses_within_reach,
             SystemBootClock(),
-            back.notes,
-            grantor_id=back.membership.process_id,
-            before_granting=back.membership.before_granting,
+            backend.notes,
+            grantor_id=backend.membership.process_id,
+            before_granting=backend.membership.before_granting,
             max_holders=settings.limits().holders,
         ).service(),
-        *back.own_services,
+        *backend.services,
     ]
 
 
@@ -269,7 +267,7 @@ def _listen(
 
 def _serve_metrics(
     settings: Settings,
-    back: Back,
+    backend: Backend,
     watch: LeaseWatch,
     rpc_stats: RpcStats,
     gate: Gate,
@@ -281,19 +279,19 @@ def _serve_metrics(
         return None
     sources = Sources(
         rpc=rpc_stats,
-        store=back.store_stats,
-        upstream=back.upstream_stats,
-        cache=back.membership.cache,
-        rate_limits=back.rate_limit_stats,
-        write_behind=back.notes,
+        store=backend.stats.store,
+        upstream=backend.stats.upstream,
+        cache=backend.membership.cache,
+        rate_limits=backend.stats.rate_limits,
+        write_behind=backend.notes,
         calls_under_way=lambda: gate.under_way,
         is_serving=lambda: health.is_serving,
-        fence=back.fence_stats,
-        holders=lambda: len(back.membership.hub.grantor.holders),
-        lease=back.membership.lease,
+        fence=backend.stats.fence,
+        holders=lambda: len(backend.membership.hub.grantor.holders),
+        lease=backend.membership.lease,
         lease_losses=lambda: watch.losses,
         seconds_without_lease=lambda: watch.seconds_without,
-        stale_answers=back.membership.stale_answers,
+        stale_answers=backend.membership.stale_answers,
     )
     host, _, port = text.rpartition(":")
     try:

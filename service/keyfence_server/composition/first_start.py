@@ -10,7 +10,7 @@ import structlog
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.first_start import FirstStart
 from keyfence_server.application.ports import Clock, FactSource, SetUp
-from keyfence_server.backs import FirstStartReport
+from keyfence_server.composition.backend import FirstStartReport
 from keyfence_server.config import Settings
 from keyfence_server.domain.secrets import Peppers, Plaintext
 from keyfence_server.domain.verdicts import Reason
@@ -46,7 +46,7 @@ class FirstStartOfServer:
         # Whatever can be wrong with the files is found before anything is made.
         declarations = first_keyspaces(self.settings)
         is_ours = await self._make_root()
-        applied = [await self.apply_keyspace.apply_unasked(one) for one in declarations]
+        applied = [await self.apply_keyspace.apply_as_server(one) for one in declarations]
         await self.set_up.end_first_start()
         if not is_ours:
             await self._warn_of_an_ignored_credential()

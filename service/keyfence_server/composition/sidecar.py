@@ -1,0 +1,112 @@
+"""The backend of a sidecar: the servers upstream take the place of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from keyfence.v1.replication_service_pb2 import HOLDER_KIND_SIDECAR
+from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.adapters.upstream.counting import CountedUpstream
+from keyfence_server.adapters.upstream.notes import UpstreamNotes
+from keyfence_server.adapters.upstream.store import PresentedDigests
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.ports import Clock, UseToAdd
+from keyfence_server.application.presented_sessions import PresentedSessions
+from keyfence_server.application.rate_limits import RateLimitStats
+from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.coherence.replica import SeenProcess
+from keyfence_server.composition.backend import BackendStats, FirstStartReport
+from keyfence_server.composition.membership import Conversions, Membership, downstream_of
+from keyfence_server.config import Settings
+from keyfence_server.rpc.convert.replication import (
+    attempts_of,
+    changes_from,
+    counted_from,
+    keyspaces_from,
+    lineage_from,
+    uses_of,
+)
+from keyfence_server.rpc.pipeline import Service
+from keyfence_server.telemetry.measured_fence import FenceStats
+from keyfence_server.telemetry.measured_store import StoreStats
+from keyfence_server.telemetry.upstream_stats import UpstreamStats
+
+_log = structlog.get_logger("keyfence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """Keeps the `Backend` port over the servers upstream. Made by `open_sidecar`.
+
+    It serves checks and replication alone: it mutates nothing and knows no accounts.
+    """
+
+    membership: Membership
+    digests: PresentedDigests
+    sessions: PresentedSessions
+    counting: CountedUpstream
+    notes: WriteBehind
+    stats: BackendStats
+    services: Sequence[Service] = ()
+
+    async def list_processes(self) -> list[SeenProcess]:
+        """See the port. The servers upstream list themselves."""
+        return []
+
+    async def uses_within_reach(
+        self, uses: Sequence[UseToAdd], caller: Caller
+    ) -> Sequence[UseToAdd]:
+        """See the port. The server upstream decides, by the sidecar's own credential."""
+        return uses
+
+    async def first_start(self) -> FirstStartReport | None:
+        """See the port. A sidecar keeps nothing."""
+        return None
+
+    async def finish(self) -> None:
+        """See the port. A sidecar does not mutate."""
+
+
+async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitStack) -> Sidecar:
+    """Gets ready to follow the servers upstream."""
+    stats = UpstreamStats()
+    upstream = Upstream(
+        settings.upstream_targets(),
+        token=settings.upstream_credential(),
+        tls=settings.upstream_tls(),
+        insecure_plaintext=settings.upstream_insecure_plaintext,
+        on_call=stats.add,
+    )
+    resources.push_async_callback(upstream.close)
+
+    def broken(why: str) -> None:
+        _log.warning("not in step with the server upstream", target=upstream.target, why=why)
+
+    membership = downstream_of(
+        settings,
+        upstream,
+        settings.lease_terms(),
+        Conversions(lineage_from, keyspaces_from, changes_from),
+        kind=HOLDER_KIND_SIDECAR,
+        on_broken=broken,
+    )
+    return Sidecar(
+        membership=membership,
+        digests=PresentedDigests(),
+        # It cannot read sessions' tokens, since it has none of the keys that sign them.
+        sessions=PresentedSessions(membership.source, None),
+        counting=CountedUpstream(upstream, counted_from),
+        notes=WriteBehind(
+            UpstreamNotes(upstream, uses_of, attempts_of), clock, days_kept=settings.usage_days
+        ),
+        stats=BackendStats(
+            rate_limits=RateLimitStats(),
+            store=StoreStats(),
+            fence=FenceStats(),
+            upstream=stats,
+        ),
+    )
