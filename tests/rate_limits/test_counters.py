@@ -230,6 +230,19 @@ class TestRedis(CounterContract):
         assert (await harness.counter.take([limit], 1))[0] is None
 
 
+async def test_a_connection_that_redis_has_closed_is_no_outage(redis: RedisServer) -> None:
+    """Redis closes idle connections after its `timeout`, and a check may come later."""
+    counter = RedisCounter(redis.url, 5)
+    limit = a_limit(5)
+    try:
+        for used in range(1, 4):
+            _, (window,) = await counter.take([limit], 1)
+            assert window.used == used
+            redis.close_connections()
+    finally:
+        await counter.close()
+
+
 async def test_a_counter_that_does_not_answer_keeps_nobody_waiting(redis: RedisServer) -> None:
     counter = RedisCounter(redis.url, 0.1)
     await counter.take([a_limit(5)], 1)

@@ -95,6 +95,13 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def close_connections(self) -> None:
+        """Closes every connection of its clients, as its `timeout` does with idle ones."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self._socket))
+            connection.sendall(b"CLIENT KILL TYPE normal SKIPME yes\r\n")
+            assert connection.recv(16).startswith(b":"), "Redis has closed no connection"
+
     def close(self) -> None:
         """Ends it and removes its directory."""
         self.stop()

@@ -39,6 +39,8 @@ class RedisCounter:
             # An extra of the distribution: who has one server needs neither.
             import redis.asyncio  # noqa: PLC0415
             from limits.aio.storage import RedisStorage  # noqa: PLC0415
+            from redis.asyncio.retry import Retry  # noqa: PLC0415
+            from redis.backoff import NoBackoff  # noqa: PLC0415
         except ImportError as error:
             raise InvalidCounterUrl(
                 f"a shared counter needs the package {error.name!r}; "
@@ -56,6 +58,10 @@ class RedisCounter:
                 timeout=timeout_seconds,
                 socket_connect_timeout=timeout_seconds,
                 socket_timeout=timeout_seconds,
+                # Redis closes connections that are idle for its `timeout`. Such a connection
+                # fails when it is next used, and a new one is tried once before Redis counts
+                # as away. If Redis had counted already, a check counts twice, never not at all.
+                retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
             )
             self._storage = RedisStorage(
                 f"async+{url}",
