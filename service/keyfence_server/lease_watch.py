@@ -33,6 +33,7 @@ class LeaseWatch:
         is_live: whether there is a lease.
         may_be_stale: whether checks are answered without one, if need be.
         stale_answers: how many were, so far.
+        store_is_fit: whether the store has no problem that an operator must mend.
         set_serving: tells health whether the process serves.
         set_lease: tells health whether there is a lease.
 
@@ -47,6 +48,7 @@ class LeaseWatch:
         is_live: Callable[[], bool],
         may_be_stale: Callable[[], bool],
         stale_answers: Callable[[], int],
+        store_is_fit: Callable[[], bool],
         set_serving: Callable[[bool], None],
         set_lease: Callable[[bool], None],
         terms: LeaseTerms,
@@ -55,6 +57,7 @@ class LeaseWatch:
         self._is_live = is_live
         self._may_be_stale = may_be_stale
         self._stale_answers = stale_answers
+        self._store_is_fit = store_is_fit
         self._set_serving = set_serving
         self._set_lease = set_lease
         self._terms = terms
@@ -88,7 +91,7 @@ class LeaseWatch:
         if live is not self._was_live:
             self._turn(live, now)
         self._warn(now)
-        serves = live or self._may_be_stale()
+        serves = (live or self._may_be_stale()) and self._store_is_fit()
         if serves is not self._serves:
             self._serves = serves
             self._serves_since = now
@@ -101,16 +104,16 @@ class LeaseWatch:
             self.losses += 1
             if self._may_be_stale():
                 _log.error(
-                    "the lease has run out: what nobody else can answer is answered from memory "
-                    "all the same, for as long as KEYFENCE_STALE_IF_ERROR says"
+                    "lease_lost",
+                    consequence="checks are answered from memory, as KEYFENCE_STALE_IF_ERROR says",
                 )
             else:
                 _log.warning(
-                    "the lease has run out: nothing is answered from memory until it is back"
+                    "lease_lost", consequence="nothing is answered from memory until it is back"
                 )
         elif self.losses:
             self.seconds_without += now - self._since
-            _log.info("the lease is back", seconds_without=round(now - self._since, 1))
+            _log.info("lease_regained", seconds_without=round(now - self._since, 1))
         else:
             # Nobody has been told anything yet that this could contradict.
             self._say(live)
@@ -122,8 +125,8 @@ class LeaseWatch:
         answers = self._stale_answers()
         if answers > self._warned_of and now - self._warned_at >= _WARNING_SECONDS:
             _log.error(
-                "checks were answered from memory without a lease, as KEYFENCE_STALE_IF_ERROR has "
-                "it: a key that was revoked since is accepted",
+                "stale_answers",
+                consequence="keys that were revoked since are accepted (KEYFENCE_STALE_IF_ERROR)",
                 answers=answers - self._warned_of,
                 seconds_without=round(now - self._since, 1),
             )

@@ -63,7 +63,9 @@ def _keep_grpc_quiet() -> None:
     # gRPC's core writes to the standard error by itself, past every redaction.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if os.environ.get("GRPC_TRACE"):
-        _log.warning("GRPC_TRACE is set: gRPC writes credentials and keys to the standard error")
+        _log.warning(
+            "grpc_trace_is_set", consequence="gRPC writes credentials and keys to standard error"
+        )
 
 
 def _run(settings: Settings, started: _Started) -> None:
@@ -85,11 +87,22 @@ async def _serve(settings: Settings, tracing: SpanPerCall | None, started: _Star
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number.name)
     started.watch_parent(lambda: signals.put_nowait("the parent is gone"))
-    server = await start(settings, tracing=tracing, is_worker=started.number is not None)
+    starting = asyncio.ensure_future(
+        start(settings, tracing=tracing, is_worker=started.number is not None)
+    )
+    told = asyncio.create_task(signals.get())
+    await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+    if told.done() and not starting.done():
+        # It may be waiting for its database.
+        starting.cancel()
+        await asyncio.wait({starting})
+        _log.info("stopped", signal=told.result())
+        return
+    server = await starting
     for address in server.addresses:
         _log.info("serving", address=str(address))
     if server.metrics_port is not None:
-        _log.info("serving metrics", port=server.metrics_port)
+        _log.info("serving_metrics", port=server.metrics_port)
     if server.first_start is not None:
         report = server.first_start
         example = find_example(report.keyspaces)
@@ -99,15 +112,17 @@ async def _serve(settings: Settings, tracing: SpanPerCall | None, started: _Star
         sys.stdout.write(text)
         sys.stdout.flush()
     started.ready()
-    await _until_stopped(server, settings, signals)
+    await _until_stopped(server, settings, signals, told)
     _log.info("stopped")
 
 
 async def _until_stopped(
-    server: RunningServer, settings: Settings, signals: asyncio.Queue[str]
+    server: RunningServer,
+    settings: Settings,
+    signals: asyncio.Queue[str],
+    told: asyncio.Task[str],
 ) -> None:
     ended = asyncio.ensure_future(server.wait())
-    told = asyncio.ensure_future(signals.get())
     await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
     if not told.done():
         told.cancel()
@@ -120,7 +135,7 @@ async def _until_stopped(
     told_again = asyncio.ensure_future(signals.get())
     await asyncio.wait({draining, told_again}, return_when=asyncio.FIRST_COMPLETED)
     if told_again.done():
-        _log.warning("stopping at once", signal=told_again.result())
+        _log.warning("stopping_at_once", signal=told_again.result())
         draining.cancel()
         await asyncio.wait({draining})
         await server.stop()

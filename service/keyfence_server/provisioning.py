@@ -51,9 +51,9 @@ def warn_of_separate_counts(settings: Settings, *, processes: int) -> None:
     """Says so where several processes count by themselves, and a limit is several limits."""
     if processes > 1 and settings.rate_limit_url is None:
         _log.warning(
-            "each process counts rate limits, log-ins and registrations by itself, so that more "
-            "can pass than a limit says; set KEYFENCE_RATE_LIMIT_URL to have them counted together",
+            "rate_limits_counted_separately",
             processes=processes,
+            advice="set KEYFENCE_RATE_LIMIT_URL, so that all processes count together",
         )
 
 
@@ -136,7 +136,7 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
                 "recognised. Restore the file from a backup"
             )
         _create_secret(path, generate_pepper())
-        _log.info("pepper made; back it up, apart from the database", file=str(path))
+        _log.info("pepper_created", file=str(path), advice="back it up, apart from the database")
     try:
         return parse_peppers(_read_secret(path, _DATA_DIR))
     except ValueError as error:
@@ -273,7 +273,7 @@ def _create_secret(path: Path, content: str) -> None:
 def _read_secret(path: Path, variable: str) -> str:
     try:
         if is_readable_by_others(path):
-            _log.warning("a secret that others can read; chmod it to 0600", file=str(path))
+            _log.warning("secret_readable_by_others", file=str(path), advice="chmod it to 0600")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"

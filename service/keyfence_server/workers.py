@@ -179,7 +179,7 @@ class _Workers:
             worker.writer.close()
             if self._is_stopping.is_set():
                 return
-            _log.error("worker ended, another is started", worker=number, how=_how(code))
+            _log.error("worker_ended", worker=number, how=_how(code))
             if loop.time() - began > _SETTLED_SECONDS:
                 backoff = _FIRST_BACKOFF_SECONDS
             if await self._stops_within(backoff):
@@ -188,9 +188,9 @@ class _Workers:
             try:
                 await self._start(number)
             except CannotStart as error:
-                _log.error("worker cannot start", worker=number, why=str(error))
+                _log.error("worker_cannot_start", worker=number, why=str(error))
             else:
-                _log.info("worker serves again", worker=number)
+                _log.info("worker_serving_again", worker=number)
 
     async def _stops_within(self, seconds: float) -> bool:
         try:
@@ -204,7 +204,7 @@ class _Workers:
         while True:
             told = await signals.get()
             self._is_stopping.set()
-            _log.info("stopping the workers", signal=told.name)
+            _log.info("stopping_workers", signal=told.name)
             for worker in self._running.values():
                 if worker.process.returncode is None:
                     worker.process.send_signal(told)
@@ -216,7 +216,7 @@ class _Workers:
     def _kill_all(self) -> None:
         for number, worker in self._running.items():
             if worker.process.returncode is None:
-                _log.error("worker does not end, so it is killed", worker=number)
+                _log.error("worker_killed", worker=number)
                 worker.process.kill()
 
     async def _end_all(self) -> None:

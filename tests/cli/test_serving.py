@@ -279,6 +279,7 @@ def test_wrong_settings_are_named_and_end_with_2(
             {
                 "KEYFENCE_DATABASE_URL": "postgresql://u:hunter22@127.0.0.1:1/d",
                 "KEYFENCE_PEPPER": "1:" + "A" * 44,
+                "KEYFENCE_DATABASE_WAIT_SECONDS": "0",
             },
             "KEYFENCE_DATABASE_URL, PostgreSQL at 127.0.0.1:1: the store does not answer",
         ),

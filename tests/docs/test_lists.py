@@ -87,6 +87,7 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
             lease=lambda: LeaseFigures(1.0, 0.5, 2, 0),
             lease_losses=lambda: 0,
             stale_answers=lambda: 0,
+            certificate_expire_time=lambda: None,
             seconds_without_lease=lambda: 0.0,
         )
     )

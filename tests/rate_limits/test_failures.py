@@ -70,7 +70,7 @@ async def test_each_server_counts_by_itself_if_that_is_set(
     assert decides.stats.is_away
     assert decides.stats.failures == 1
     assert decides.stats.without_counter == 4
-    assert log.getvalue().count("the counter of rate limits is away") == 1
+    assert log.getvalue().count("rate_limit_counter_unavailable") == 1
 
 
 async def test_everything_passes_uncounted_if_that_is_set(
@@ -80,7 +80,7 @@ async def test_everything_passes_uncounted_if_that_is_set(
     redis.stop()
     assert await take(decides, 4) == [(True, Count.NONE)] * 4
     assert decides.stats.without_counter == 4
-    assert "the counter of rate limits is away" in log.getvalue()
+    assert "rate_limit_counter_unavailable" in log.getvalue()
 
 
 async def test_nothing_is_decided_if_that_is_set(
@@ -95,7 +95,7 @@ async def test_nothing_is_decided_if_that_is_set(
         with pytest.raises(RateLimitsUnavailable):
             await decides.look([TWO])
     assert decides.stats.without_counter == 6
-    assert "the counter of rate limits is away" in log.getvalue()
+    assert "rate_limit_counter_unavailable" in log.getvalue()
 
 
 @pytest.mark.parametrize("on_failure", list(OnFailure))
@@ -121,7 +121,7 @@ async def test_a_counter_that_is_back_counts_again(
         (False, Count.WHOLE),
     ]
     assert not decides.stats.is_away
-    assert "the counter of rate limits is back" in log.getvalue()
+    assert "rate_limit_counter_available" in log.getvalue()
 
 
 async def test_while_it_is_away_it_is_asked_once_a_second(

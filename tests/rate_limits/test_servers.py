@@ -21,7 +21,7 @@ pytestmark = pytest.mark.postgres
 
 LIMIT: Final = 20
 EXAMPLES: Final = Path(__file__).parents[2] / "examples" / "keyspaces"
-SEPARATE_COUNTS: Final = "each process counts rate limits"
+SEPARATE_COUNTS: Final = "rate_limits_counted_separately"
 
 
 @contextmanager

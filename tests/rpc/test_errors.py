@@ -336,7 +336,7 @@ async def test_a_fault_of_ours_says_where_to_look_and_nothing_else(
     refusal = await a_fault_of_ours(served)
     assert "clock" not in refusal.message
     assert refusal.metadata["request_id"] == refusal.request_id
-    line = next(line for line in log.getvalue().splitlines() if "internal error" in line)
+    line = next(line for line in log.getvalue().splitlines() if "internal_error" in line)
     assert refusal.request_id in line
     assert "the clock fell down" in line
     assert "canary_in" not in line

@@ -134,7 +134,7 @@ class TestFiles:
         path.write_text("1:" + "A" * 44)
         path.chmod(0o644)
         await serve(pepper_file=path)
-        assert "a secret that others can read" in log.getvalue()
+        assert "secret_readable_by_others" in log.getvalue()
 
     @pytest.mark.parametrize(
         ("peppers", "part"),
@@ -178,7 +178,7 @@ class TestFiles:
         third = await serve(pepper=new)
         await third.client.call("WhoAmI", credential=operator)
         assert (await third.client.refusal("WhoAmI", credential=root)).reason
-        assert "passwords of accounts are under a pepper that is missing" in log.getvalue()
+        assert "password_pepper_missing" in log.getvalue()
 
 
 class TestRootCredential:
@@ -369,6 +369,21 @@ def processes() -> Iterator[list[Process]]:
 
 
 class TestProcess:
+    def test_a_process_that_waits_for_its_database_can_be_stopped(
+        self, tmp_path: Path, processes: list[Process]
+    ) -> None:
+        process = Process(
+            tmp_path,
+            KEYFENCE_DATABASE_URL="postgresql://127.0.0.1:1/keyfence",
+            KEYFENCE_PEPPER="1:" + "A" * 44,
+        )
+        processes.append(process)
+        process.read_until("waiting_for_store")
+        process.signal(signal.SIGTERM)
+        code, _, errors = process.end()
+        assert code == 0
+        assert "stopped" in errors
+
     def test_the_first_start_prints_commands_and_no_secret(
         self, tmp_path: Path, keyspace_file: Path, processes: list[Process]
     ) -> None:
@@ -428,7 +443,7 @@ class TestProcess:
             code, _, errors = await asyncio.to_thread(process.end)
             call.cancel()
         assert code == 0
-        assert "stopping at once" in errors
+        assert "stopping_at_once" in errors
 
     async def test_the_drain_has_an_end(self, tmp_path: Path, processes: list[Process]) -> None:
         process = Process(tmp_path, KEYFENCE_DRAIN_SECONDS="0.2")

@@ -234,7 +234,7 @@ async def test_a_key_shows_in_no_sink(
             *(span.to_json() for span in spans.get_finished_spans()),
         ]
     )
-    assert "credential rejected" in text
+    assert "credential_rejected" in text
     assert len(spans.get_finished_spans()) > 20
     # The body without its shown start and its checksum, and the whole in the database.
     for secret in [*keys, token, PASSWORD]:

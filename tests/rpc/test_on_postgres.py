@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from keyfence.v1 import keyspace_pb2
 from keyfence_server.provisioning import CannotStart
+from support.postgres import PostgresServer
 from support.serving import PASSWORD, Served
 
 pytestmark = pytest.mark.postgres
@@ -125,5 +128,48 @@ async def test_tables_are_never_made_unasked(serve: Any, empty_postgres_url: str
 async def test_a_database_that_is_away_is_said_without_its_password(serve: Any) -> None:
     url = "postgresql://someone:hunter2@127.0.0.1:1/none"
     with pytest.raises(CannotStart) as caught:
-        await serve(database_url=url, pepper=PEPPER)
+        await serve(database_url=url, pepper=PEPPER, database_wait_seconds=0)
     assert "hunter2" not in str(caught.value)
+
+
+async def test_a_server_that_starts_waits_for_its_database(
+    serve: Any, postgres_server: PostgresServer, postgres_url: str, log: io.StringIO
+) -> None:
+    await asyncio.to_thread(postgres_server.stop)
+    starting = asyncio.create_task(serve(database_url=postgres_url, pepper=PEPPER))
+    while "waiting_for_store" not in log.getvalue():
+        assert not starting.done()
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(postgres_server.start)
+    served = await starting
+    await served.client.apply()
+    assert log.getvalue().count("Traceback") == 0
+
+
+async def test_a_database_that_does_not_exist_is_not_waited_for(
+    serve: Any, postgres_server: PostgresServer
+) -> None:
+    """Waiting for what only an operator can mend would look like a start that hangs."""
+    with pytest.raises(CannotStart, match="refuses the login"):
+        await serve(database_url=postgres_server.url("nowhere"), pepper=PEPPER)
+
+
+async def test_an_outage_is_a_few_lines_in_the_log(
+    served: Served, postgres_server: PostgresServer, log: io.StringIO
+) -> None:
+    """However many calls meet it. Calls that fail must not bury the cause."""
+    await asyncio.to_thread(postgres_server.stop)
+    for _ in range(20):
+        refusal = await served.client.refusal("ListKeyspaces")
+        assert refusal.code == grpc.StatusCode.UNAVAILABLE
+    await asyncio.to_thread(postgres_server.start)
+    while "store_available" not in log.getvalue():  # noqa: ASYNC110 - the log announces nothing
+        await asyncio.sleep(0.01)
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    told = [line for line in lines if line["level"] in {"warning", "error"}]
+    assert [line["event"] for line in told if line["event"].startswith("store_")] == [
+        "store_unavailable",
+        "store_available",
+    ]
+    assert len(told) <= 4
+    assert not any("exception" in line for line in told)

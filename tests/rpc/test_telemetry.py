@@ -210,7 +210,7 @@ class TestLogs:
         refusal = await served.client.refusal(rpc, credential=credential, **fields)
         line = json.loads(log.getvalue().splitlines()[-1])
         assert refusal.reason == line["reason"] == reason
-        assert (line["event"], line["level"]) == ("refused", "info")
+        assert (line["event"], line["level"]) == ("call_refused", "info")
         assert line["method"].endswith(f"/{rpc}")
         assert line["request_id"] == refusal.request_id
         assert line["caller_key_id"] == me.principal.key_id
@@ -223,8 +223,8 @@ class TestLogs:
         calls.append(served.client.refusal("WhoAmI", credential="x"))
         await asyncio.gather(*calls)
         events = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
-        assert 0 < events.count("refused") < 100
-        assert "credential rejected" in events
+        assert 0 < events.count("call_refused") < 100
+        assert "credential_rejected" in events
 
     async def test_only_what_has_changed_something_is_logged_as_done(
         self, served: Served, log: io.StringIO

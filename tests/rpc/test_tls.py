@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from keyfence_server.provisioning import CannotStart
+from keyfence_server.rpc.certificates import CertificateFiles, ServerCertificate
+from support.clock import FrozenClock
 from support.serving import Client, Served
 from support.tls import Authority, Files, Pair, private_pem
 
@@ -137,7 +141,7 @@ async def test_a_bad_renewal_changes_nothing_and_is_said_once(
     assert not served.server.certificate.reload()
     assert not served.server.certificate.reload()
     assert await is_let_in(served, authority)
-    said = [line for line in log.getvalue().splitlines() if "keeping the old" in line]
+    said = [line for line in log.getvalue().splitlines() if "certificate_not_replaced" in line]
     assert len(said) == 1
     files.renew(authority.issue())
     assert served.server.certificate.reload()
@@ -150,6 +154,47 @@ async def test_a_certificate_that_cannot_be_used_keeps_the_server_from_starting(
     files.key.write_bytes(authority.issue().key)
     with pytest.raises(CannotStart, match=r"tls\.key are not a PEM certificate and its private"):
         await serve(**with_tls(files))
+
+
+async def test_an_expired_certificate_keeps_the_server_from_starting(
+    serve: Any, files: Files, authority: Authority
+) -> None:
+    """Every client would refuse it, and say less of the cause."""
+    files.renew(authority.issue(expire_time=datetime.now(UTC) - timedelta(hours=1)))
+    with pytest.raises(CannotStart, match=r"tls\.crt: a certificate in it expired at"):
+        await serve(**with_tls(files))
+
+
+async def test_an_expired_certificate_does_not_replace_a_valid_one(
+    serve: Any, files: Files, authority: Authority, log: io.StringIO
+) -> None:
+    served = await serve(**with_tls(files))
+    files.renew(authority.issue(expire_time=datetime.now(UTC) - timedelta(hours=1)))
+    assert not served.server.certificate.reload()
+    assert "certificate_not_replaced" in log.getvalue()
+    assert await is_let_in(served, authority)
+
+
+def test_a_certificate_that_expires_soon_is_logged_once_a_day(
+    files: Files, authority: Authority, log: io.StringIO
+) -> None:
+    clock = FrozenClock(datetime.now(UTC))
+    files.renew(authority.issue(expire_time=clock.now() + timedelta(days=22)))
+    certificate = ServerCertificate(CertificateFiles(files.certificate, files.key), clock)
+
+    def events() -> list[str]:
+        certificate.warn_of_expiry()
+        return [json.loads(line)["event"] for line in log.getvalue().splitlines()]
+
+    assert events() == []
+    clock.advance(timedelta(days=2))
+    assert events() == ["certificate_expires_soon"]
+    clock.advance(timedelta(hours=23))
+    assert events() == ["certificate_expires_soon"]
+    clock.advance(timedelta(hours=2))
+    assert events() == ["certificate_expires_soon"] * 2
+    clock.advance(timedelta(days=20))
+    assert events()[-1] == "certificate_expired"
 
 
 async def test_a_key_with_a_passphrase_is_not_asked_about(serve: Any, files: Files) -> None:

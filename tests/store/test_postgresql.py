@@ -16,7 +16,7 @@ import pytest
 from keyfence_server.adapters.sql import SqlStore, StoreOptions, open_store
 from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.urls import parse_database_url
-from keyfence_server.application.ports import Store, StoreUnavailable
+from keyfence_server.application.ports import Store, StoreProblem, StoreUnavailable
 from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, insert_keys, key_change, make_event, make_key
 from support.postgres import PostgresServer
@@ -135,6 +135,56 @@ async def test_connections_that_died_in_the_pool_are_replaced_without_an_error(
         )
         await asyncio.gather(*(store.ping() for _ in range(5)))
         assert await insert_keys(store, make_key()) == 1
+
+
+async def test_connections_that_die_are_unavailability_and_never_a_fault(
+    postgres_url: str,
+) -> None:
+    """Whatever they were doing: an internal error would tell callers not to try again."""
+    kill = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'keyfence' AND datname = current_database()"
+    )
+    done = asyncio.Event()
+
+    async def work(store: Store, outcomes: list[str]) -> None:
+        while not done.is_set():
+            try:
+                async with store.snapshot() as snapshot:
+                    await snapshot.count_keys(KEYSPACE)
+                await insert_keys(store, make_key())
+            except StoreUnavailable:
+                outcomes.append("unavailable")
+
+    async with opened(postgres_url) as store:
+        outcomes: list[str] = []
+        workers = [asyncio.create_task(work(store, outcomes)) for _ in range(4)]
+        for _ in range(60):
+            await execute(postgres_url, kill)
+        done.set()
+        # A worker that met anything else raises it here.
+        await asyncio.gather(*workers)
+        await insert_keys(store, make_key())
+    assert outcomes
+
+
+async def test_a_column_that_is_altered_under_a_running_store_is_unavailability_once(
+    postgres_url: str,
+) -> None:
+    async with opened(postgres_url) as store:
+        key = make_key()
+        await insert_keys(store, key)
+
+        async def read() -> None:
+            async with store.snapshot() as snapshot:
+                assert await snapshot.find_key(key.key_id) is not None
+
+        await asyncio.gather(*(read() for _ in range(5)))
+        await execute(postgres_url, "ALTER TABLE keys ALTER COLUMN display_name TYPE varchar(500)")
+        with pytest.raises(StoreUnavailable) as caught:
+            await read()
+        assert caught.value.problem is StoreProblem.BUSY
+        await asyncio.gather(*(read() for _ in range(5)))
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,23 @@ class Authority:
         self._certificate = _certificate(self._name, self._name, self._key, self._key, ca=True)
         self.pem = self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, name: str = "server", *, domains: Sequence[str] | None = None) -> Pair:
+    def issue(
+        self,
+        name: str = "server",
+        *,
+        domains: Sequence[str] | None = None,
+        expire_time: datetime | None = None,
+    ) -> Pair:
         """A new certificate, for servers and clients alike.
 
         Args:
             domains: what it is for in place of 127.0.0.1.
+            expire_time: tomorrow by default.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(_name(name), self._name, key, self._key, ca=False, of=domains)
+        certificate = _certificate(
+            _name(name), self._name, key, self._key, ca=False, of=domains, until=expire_time
+        )
         return Pair(certificate.public_bytes(serialization.Encoding.PEM), private_pem(key))
 
 
@@ -90,6 +99,7 @@ def _certificate(
     *,
     ca: bool,
     of: Sequence[str] | None = None,
+    until: datetime | None = None,
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     day = timedelta(days=1)
@@ -99,8 +109,8 @@ def _certificate(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
+        .not_valid_before(now - 2 * day)
+        .not_valid_after(until or now + day)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(
             x509.SubjectAlternativeName(

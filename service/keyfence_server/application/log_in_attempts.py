@@ -104,8 +104,9 @@ class LogInAttempts:
         if not self._has_warned:
             self._has_warned = True
             _log.warning(
-                "passwords are tried by whose address is not known, and are not throttled; "
-                "KEYFENCE_TRUSTED_PROXIES says whose word on addresses counts"
+                "log_ins_not_throttled",
+                advice="set KEYFENCE_TRUSTED_PROXIES: without it the addresses of callers who try "
+                "passwords are not known",
             )
 
     async def _require_room(self, limits: Sequence[Limit]) -> None:

@@ -237,7 +237,7 @@ class RateLimits:
         if not self.stats.is_away:
             self.stats.is_away = True
             _log.error(
-                "the counter of rate limits is away",
+                "rate_limit_counter_unavailable",
                 cause=str(error),
                 meanwhile=self._on_failure.value,
             )
@@ -245,7 +245,7 @@ class RateLimits:
     def _note_success(self) -> None:
         if self.stats.is_away:
             self.stats.is_away = False
-            _log.warning("the counter of rate limits is back")
+            _log.warning("rate_limit_counter_available")
 
 
 def read_cost(cost: int) -> int:

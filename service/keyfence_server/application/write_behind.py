@@ -224,4 +224,5 @@ class WriteBehind:
 
     def _note_failure(self, fault: Exception | None) -> None:
         self.failures += 1
-        _log.warning("notes_not_written", exc_info=fault)
+        if fault is not None:
+            _log.error("notes_not_written", exc_info=fault)

@@ -297,7 +297,7 @@ class Replica:
             try:
                 await loop()
             except StoreUnavailable as error:
-                _log.warning("store_unavailable", loop=loop.__name__, error=str(error))
+                _log.debug("store_loop_waits", loop=loop.__name__, error=str(error))
             except Exception:  # noqa: BLE001 - a loop that ends would end the lease for good
                 _log.exception("loop_failed", loop=loop.__name__)
             await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)

@@ -109,5 +109,5 @@ class Succession:
                 await self._register.strike_off(left[-1].process_id, left[-1].renewals)
                 left.pop()
             except StoreUnavailable as error:
-                _log.warning("store_unavailable", loop="strike_off", error=str(error))
+                _log.debug("store_loop_waits", loop="strike_off", error=str(error))
                 await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)

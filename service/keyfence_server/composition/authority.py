@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from keyfence_server.adapters.clock import SystemBootClock
 from keyfence_server.adapters.passwords import Argon2Passwords
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
@@ -45,6 +46,7 @@ from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.replica import SeenProcess
 from keyfence_server.composition.backend import BackendStats, FirstStartReport
+from keyfence_server.composition.background import run_in_background
 from keyfence_server.composition.first_start import FirstStartOfServer
 from keyfence_server.composition.membership import (
     AuthorityMembership,
@@ -150,19 +152,27 @@ async def open_authority(
     options = StoreOptions(pool_size=settings.database_connections)
     try:
         opened = await open_store(settings.store_url(), options=options)
-    except (InvalidDatabaseUrl, SchemaMismatch, StoreUnavailable) as error:
+    except (InvalidDatabaseUrl, SchemaMismatch) as error:
         raise CannotStart(f"{describe_store(settings)}: {error}") from None
+    except StoreUnavailable as error:
+        place = describe_store(settings)
+        raise StoreUnavailable(f"{place}: {error}", problem=error.problem) from None
     resources.push_async_callback(opened.close)
     set_up = opened.set_up()
     await _require_known_peppers(settings, set_up, peppers, clock)
     store = MeasuredStore(opened, store_stats)
+    run_in_background(
+        store_stats.outages.watch(opened.require_writable, SystemBootClock()), resources
+    )
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )
     membership = (
         alone(cache, store, opened, settings.lease_terms())
         if is_alone
-        else among_others(settings, cache, store, opened, settings.lease_terms(), fence_stats)
+        else among_others(
+            settings, cache, store, opened, settings.lease_terms(), fence_stats, store_stats.outages
+        )
     )
     fence = MeasuredFence(membership.fence, fence_stats)
     mutations = Mutations(store, fence, clock)
@@ -259,6 +269,7 @@ async def _require_known_peppers(
         raise CannotStart(f"{source_of_peppers(settings)}: {error}") from None
     if passwords:
         _log.warning(
-            "passwords of accounts are under a pepper that is missing: their owners cannot log in",
+            "password_pepper_missing",
             accounts=passwords,
+            consequence="these accounts cannot log in until their pepper is given",
         )

@@ -75,6 +75,7 @@ class FirstStartOfServer:
         now = self.clock.timestamp()
         if facts is None or facts.reason_at(now, None) not in _PASSING:
             _log.warning(
-                "KEYFENCE_ROOT_KEY is ignored, and does not pass: the store has had a first "
-                "credential already; unset it"
+                "root_key_ignored",
+                advice="unset KEYFENCE_ROOT_KEY: the store has had a first credential already, "
+                "and this one is not valid",
             )

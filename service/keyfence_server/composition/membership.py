@@ -40,6 +40,7 @@ from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.config import Settings
 from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures, MeasuredRegister
+from keyfence_server.telemetry.store_outages import StoreOutages
 
 FOREVER = float("inf")
 
@@ -151,12 +152,13 @@ def among_others(
     opened: Registered,
     terms: LeaseTerms,
     stats: FenceStats,
+    outages: StoreOutages,
 ) -> AuthorityMembership:
     """The membership of one of several processes on a store."""
     clock = SystemBootClock()
     lease = HolderLease()
     hub = DownstreamHub(Grantor(terms), clock, lambda: lease.until)
-    register = MeasuredRegister(opened.register(), stats)
+    register = MeasuredRegister(opened.register(), stats, outages)
     process_id = _new_process_id()
     replica = Replica(
         process_id,
@@ -178,7 +180,7 @@ def among_others(
     without_lease: WithoutLease = AwaitedLease(
         cache, lease, clock, replica.lease_moved, terms.length
     )
-    if _is_embedded(settings):
+    if settings.is_embedded():
         # Nothing replaces a file that is open: what is read there is the truth, also while a
         # long transaction keeps everybody from renewing.
         without_lease = asking(store)
@@ -292,13 +294,9 @@ def _display_name() -> str:
     return f"{os.getpid()} on {socket.gethostname()}"[:63]
 
 
-def _is_embedded(settings: Settings) -> bool:
-    return settings.store_url().startswith("sqlite")
-
-
 def _feed(settings: Settings) -> Feed:
     url = settings.store_url()
-    return SqliteFeed(url) if _is_embedded(settings) else PostgresqlFeed(url)
+    return SqliteFeed(url) if settings.is_embedded() else PostgresqlFeed(url)
 
 
 def _new_process_id() -> str:

@@ -7,10 +7,10 @@ order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from time import monotonic
+from typing import Final
 
 import structlog
 
@@ -18,12 +18,13 @@ from keyfence_server.adapters.clock import SystemBootClock, SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
 from keyfence_server.application.callers import Callers
 from keyfence_server.application.checks import Checks
-from keyfence_server.application.ports import Clock, StoreUnavailable
+from keyfence_server.application.ports import Clock, StoreProblem, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.ports import TermsDiffer
 from keyfence_server.composition.authority import open_authority
 from keyfence_server.composition.backend import Backend, FirstStartReport
+from keyfence_server.composition.background import run_in_background
 from keyfence_server.composition.sidecar import open_sidecar
 from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
@@ -45,6 +46,11 @@ from keyfence_server.rpc.tracing import Tracing
 from keyfence_server.telemetry.metrics import MetricsServer, Sources
 
 _LAST_CALLS_SECONDS: Final = 0.1
+_RETRY_SECONDS: Final = 1.0
+_PASSING_PROBLEMS: Final = frozenset(
+    {StoreProblem.UNREACHABLE, StoreProblem.BUSY, StoreProblem.READ_ONLY}
+)
+"""Those that end without an operator: a database that starts, or fails over."""
 
 _log = structlog.get_logger("keyfence")
 
@@ -118,16 +124,39 @@ async def start(
         is_worker: whether this is one of several processes, whose parent holds the lock
             on the data directory.
 
+    A PostgreSQL database that is away is waited for, as long as `database_wait_seconds`.
+    Until then nothing listens.
+
     Raises:
         CannotStart: with the reason and what to do. Nothing is held any more.
     """
-    async with AsyncExitStack() as resources:
+    clock = clock or SystemClock()
+    try:
+        return await _start_with_store(settings, clock, tracing, is_worker)
+    except TermsDiffer as reason:
+        raise CannotStart(f"KEYFENCE_LEASE_SECONDS, KEYFENCE_CLOCK_DRIFT: {reason}") from None
+    except (DomainError, StoreUnavailable) as reason:
+        raise CannotStart(str(reason)) from None
+
+
+async def _start_with_store(
+    settings: Settings, clock: Clock, tracing: Tracing | None, is_worker: bool
+) -> RunningServer:
+    """Starts when the store can be used, and waits for it as long as the settings say."""
+    began = monotonic()
+    last_error = ""
+    while True:
         try:
-            return await _start(settings, clock or SystemClock(), tracing, is_worker, resources)
-        except TermsDiffer as reason:
-            raise CannotStart(f"KEYFENCE_LEASE_SECONDS, KEYFENCE_CLOCK_DRIFT: {reason}") from None
-        except (DomainError, StoreUnavailable) as reason:
-            raise CannotStart(str(reason)) from None
+            async with AsyncExitStack() as resources:
+                return await _start(settings, clock, tracing, is_worker, resources)
+        except StoreUnavailable as error:
+            left = began + settings.database_wait_seconds - monotonic()
+            if error.problem not in _PASSING_PROBLEMS or left <= 0 or settings.is_embedded():
+                raise
+            if str(error) != last_error:
+                last_error = str(error)
+                _log.warning("waiting_for_store", error=last_error, seconds_left=round(left, 1))
+        await asyncio.sleep(min(left, _RETRY_SECONDS))
 
 
 async def _start(
@@ -152,7 +181,7 @@ async def _start(
     _write_behind(backend.notes, settings.usage_flush_seconds, resources)
     misplaced_keys = MisplacedKeys(backend.membership.source.recogniser)
     pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
-    certificate = _follow_certificate(settings, resources)
+    certificate = _follow_certificate(settings, clock, resources)
     server = RpcServer(
         {
             **pipeline.method_handlers(services),
@@ -166,18 +195,21 @@ async def _start(
         backend.membership.is_live,
         backend.membership.may_be_stale,
         backend.membership.stale_answers,
+        lambda: backend.stats.store.outages.is_fit,
         health.set_serving,
         health.set_lease,
         settings.lease_terms(),
         SystemBootClock(),
     )
-    metrics_port = _serve_metrics(settings, backend, watch, rpc_stats, gate, health, resources)
+    metrics_port = _serve_metrics(
+        settings, backend, watch, rpc_stats, gate, health, certificate, resources
+    )
     # A start that is refused for its sockets or its certificate is not the first one yet:
     # the one that succeeds says what to do with the credential.
     first_start = await backend.first_start()
     await server.start()
     watch.look()
-    _run_in_background(watch.run(), resources)
+    run_in_background(watch.run(), resources)
     return RunningServer(
         addresses=addresses,
         metrics_port=metrics_port,
@@ -230,15 +262,17 @@ def _services(
     ]
 
 
-def _follow_certificate(settings: Settings, resources: AsyncExitStack) -> ServerCertificate | None:
+def _follow_certificate(
+    settings: Settings, clock: Clock, resources: AsyncExitStack
+) -> ServerCertificate | None:
     files = settings.certificate_files()
     if files is None:
         return None
     try:
-        certificate = ServerCertificate(files)
+        certificate = ServerCertificate(files, clock)
     except UnusableCertificate as error:
         raise CannotStart(f"{settings.variables_of_tls()}: {error}") from None
-    _run_in_background(certificate.follow(settings.tls_reload_seconds), resources)
+    run_in_background(certificate.follow(settings.tls_reload_seconds), resources)
     return certificate
 
 
@@ -250,8 +284,9 @@ def _listen(
 ) -> tuple[ListenAddress, ...]:
     for exposed in settings.exposed_in_plaintext():
         _log.warning(
-            "KEYFENCE_INSECURE_PLAINTEXT: keys cross the network in the clear",
+            "insecure_plaintext",
             address=str(exposed),
+            consequence="keys cross the network in the clear, as KEYFENCE_INSECURE_PLAINTEXT says",
         )
     mode = int(settings.unix_socket_mode, 8)
     addresses = []
@@ -272,6 +307,7 @@ def _serve_metrics(
     rpc_stats: RpcStats,
     gate: Gate,
     health: Health,
+    certificate: ServerCertificate | None,
     resources: AsyncExitStack,
 ) -> int | None:
     text = settings.metrics_listen
@@ -292,6 +328,7 @@ def _serve_metrics(
         lease_losses=lambda: watch.losses,
         seconds_without_lease=lambda: watch.seconds_without,
         stale_answers=backend.membership.stale_answers,
+        certificate_expire_time=lambda: certificate.expire_time if certificate else None,
     )
     host, _, port = text.rpartition(":")
     try:
@@ -305,14 +342,4 @@ def _serve_metrics(
 def _write_behind(notes: WriteBehind, interval_seconds: float, resources: AsyncExitStack) -> None:
     # What is noted until the last call has ended is written down before the store is let go.
     resources.push_async_callback(notes.flush, finally_=True)
-    _run_in_background(notes.keep(interval_seconds), resources)
-
-
-def _run_in_background(work: Coroutine[Any, Any, None], resources: AsyncExitStack) -> None:
-    task = asyncio.ensure_future(work)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.wait({task})
-
-    resources.push_async_callback(end)
+    run_in_background(notes.keep(interval_seconds), resources)

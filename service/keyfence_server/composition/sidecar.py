@@ -84,7 +84,7 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
     resources.push_async_callback(upstream.close)
 
     def broken(why: str) -> None:
-        _log.warning("not in step with the server upstream", target=upstream.target, why=why)
+        _log.warning("upstream_out_of_step", target=upstream.target, why=why)
 
     membership = downstream_of(
         settings,

@@ -22,6 +22,8 @@ class StoreSettings(SettingsGroup):
             and the lock.
         database_url: "postgresql://…", or "sqlite:///…". Not set: a file in `data_dir`.
         database_connections: the most connections to the database.
+        database_wait_seconds: how long a server that starts waits for a PostgreSQL
+            database that is away. Until then it does not listen.
         bootstrap_keyspaces: keyspace files, separated by commas, that the first start
             applies, and no later start.
         usage_flush_seconds: how often the use of keys and failed attempts are written to
@@ -32,9 +34,14 @@ class StoreSettings(SettingsGroup):
     data_dir: Path = Path(".keyfence")
     database_url: SecretStr | None = None
     database_connections: int = Field(default=10, ge=2, le=1_000)
+    database_wait_seconds: float = Field(default=120, ge=0, le=86_400)
     bootstrap_keyspaces: Annotated[tuple[Path, ...], *CommaSeparated] = ()
     usage_flush_seconds: float = Field(default=5, gt=0, le=60)
     usage_days: int = Field(default=400, ge=1, le=36_500)
+
+    def is_embedded(self) -> bool:
+        """Whether the store is a SQLite file, and not a PostgreSQL server."""
+        return self.store_url().startswith("sqlite")
 
     def store_url(self) -> str:
         """Where the store is. May hold a password."""

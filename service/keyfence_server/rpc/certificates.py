@@ -1,8 +1,9 @@
 """The server's certificate, from files that are renewed while it runs.
 
-New connections get the newest certificate that is good; what is under way keeps
-the one it began with. Files that do not fit each other, as when only one of them
-has been replaced yet, change nothing: the old certificate stays, and the log says so.
+New connections get the newest valid certificate; open connections keep theirs. Files that
+do not fit each other, as when only one of them has been replaced yet, or that hold an
+expired certificate change nothing: the old certificate stays, and the log says so. A
+certificate that expires soon is logged once a day, and is in the metrics.
 """
 
 from __future__ import annotations
@@ -11,16 +12,24 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import grpc
 import structlog
+from cryptography.x509 import load_pem_x509_certificates
+
+from keyfence_server.application.ports import Clock
+
+_WARNED_BEFORE: Final = timedelta(days=21)
+_WARNED_EVERY: Final = timedelta(days=1)
 
 _log = structlog.get_logger("keyfence.tls")
 
 
 class UnusableCertificate(Exception):
-    """The files cannot be read, or do not make a certificate with its key."""
+    """The files cannot be read, do not make a certificate with its key, or have expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +56,19 @@ class _Contents:
 
 
 class ServerCertificate:
-    """A certificate that follows its files."""
+    """A certificate that follows its files.
 
-    def __init__(self, files: CertificateFiles) -> None:
+    Attributes:
+        expire_time: when the certificate expires, or one of those that issued it.
+    """
+
+    def __init__(self, files: CertificateFiles, clock: Clock) -> None:
         """Reads the files. Raises `UnusableCertificate`."""
         self._files = files
+        self._clock = clock
         self._contents = _read(files)
+        self.expire_time = _valid_until(self._contents, files, clock.now())
+        self._warned_at: datetime | None = None
         self._configuration = _configuration(self._contents)
         self._last_problem = ""
 
@@ -68,25 +84,53 @@ class ServerCertificate:
         """Reads the files again, and says whether there is a new certificate."""
         try:
             contents = _read(self._files)
+            if contents == self._contents:
+                self._last_problem = ""
+                return False
+            expire_time = _valid_until(contents, self._files, self._clock.now())
         except UnusableCertificate as problem:
             # Said once, and not at every look.
             if str(problem) != self._last_problem:
                 self._last_problem = str(problem)
-                _log.error("keeping the old certificate", problem=self._last_problem)
+                _log.error("certificate_not_replaced", problem=self._last_problem)
             return False
         self._last_problem = ""
-        if contents == self._contents:
-            return False
         self._contents = contents
+        self.expire_time = expire_time
+        self._warned_at = None
         self._configuration = _configuration(contents)
-        _log.info("certificate renewed", file=str(self._files.certificate))
+        _log.info(
+            "certificate_renewed",
+            file=str(self._files.certificate),
+            expire_time=expire_time.isoformat(),
+        )
         return True
 
     async def follow(self, interval_seconds: float) -> None:
         """Reads the files again every so often, until cancelled."""
         while True:
+            self.warn_of_expiry()
             await asyncio.sleep(interval_seconds)
             await asyncio.to_thread(self.reload)
+
+    def warn_of_expiry(self) -> None:
+        """Logs, once a day, that the certificate expires in less than three weeks, or has."""
+        now = self._clock.now()
+        if now < self.expire_time - _WARNED_BEFORE:
+            return
+        if self._warned_at is not None and now - self._warned_at < _WARNED_EVERY:
+            return
+        self._warned_at = now
+        about = {
+            "file": str(self._files.certificate),
+            "expire_time": self.expire_time.isoformat(),
+            "advice": "replace the files; the server reads them again by itself",
+        }
+        if now < self.expire_time:
+            days = (self.expire_time - now).days
+            _log.warning("certificate_expires_soon", days_left=days, **about)
+        else:
+            _log.error("certificate_expired", **about)
 
     def _fetcher(self) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
         # gRPC asks before each handshake, from threads of its own, and for each port on
@@ -142,6 +186,21 @@ def _check(files: CertificateFiles) -> None:
         raise UnusableCertificate(
             f"{files.client_authority} holds no PEM certificate: {_why(error)}"
         ) from None
+
+
+def _valid_until(contents: _Contents, files: CertificateFiles, now: datetime) -> datetime:
+    """When the first certificate of the chain expires. Raises `UnusableCertificate`."""
+    try:
+        chain = load_pem_x509_certificates(contents.certificate)
+    except ValueError:
+        raise UnusableCertificate(f"{files.certificate} holds no PEM certificate") from None
+    expire_time = min(one.not_valid_after_utc for one in chain)
+    if expire_time <= now:
+        raise UnusableCertificate(
+            f"{files.certificate}: a certificate in it expired at {expire_time.isoformat()}; "
+            "put a valid one there"
+        )
+    return expire_time
 
 
 def _why(error: Exception) -> str:

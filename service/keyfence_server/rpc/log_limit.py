@@ -25,7 +25,7 @@ class LogLimit:
         second = int(monotonic())
         if second != self._second:
             if self._left_out:
-                _log.warning("lines left out", lines=self._left_out)
+                _log.warning("log_lines_left_out", lines=self._left_out)
             self._second, self._admitted, self._left_out = second, 0, 0
         if self._admitted < self._per_second:
             self._admitted += 1

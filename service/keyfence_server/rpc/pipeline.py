@@ -361,7 +361,7 @@ class Pipeline:
             succeeded.add(seconds)
             if mutates and mutations.has_committed():
                 _log.info(
-                    "done",
+                    "mutation_done",
                     method=name,
                     request_id=request_id,
                     caller_key_id=caller.credential_id,
@@ -499,20 +499,20 @@ class _Failures:
         # The message of an error repeats what the caller sent, so it stays out of the log.
         about = {"method": self._method, "request_id": request_id}
         if failure.reason == "INTERNAL":
-            _log.error("internal error", **about, exc_info=error)
+            _log.error("internal_error", **about, exc_info=error)
         elif isinstance(error, Unauthenticated):
             if self._alerts.admits():
-                _log.warning("credential rejected", **about, cause=error.cause, peer=connection)
+                _log.warning("credential_rejected", **about, cause=error.cause, peer=connection)
         elif isinstance(error, StoreUnavailable):
-            if self._alerts.admits():
-                _log.warning("store unavailable", **about, exc_info=error)
+            # The watch over the store, or over the lease, has said why.
+            _log.debug("call_without_store", **about, error=str(error))
         else:
             self._log_refusal(failure, request_id, caller)
 
     def _log_refusal(self, failure: Failure, request_id: str, caller: Caller | None) -> None:
         if self._refusals.admits():
             _log.info(
-                "refused",
+                "call_refused",
                 method=self._method,
                 reason=failure.reason,
                 request_id=request_id,

@@ -112,7 +112,7 @@ def _log_uncaught(
 def _log_uncaught_in_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # `context` also holds the task, the future and the handle, whose repr could show arguments.
     structlog.get_logger("keyfence").error(
-        "uncaught in the event loop",
+        "uncaught_in_event_loop",
         problem=context.get("message"),
         exc_info=context.get("exception"),
     )

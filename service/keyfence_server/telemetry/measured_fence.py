@@ -1,4 +1,4 @@
-"""Measures the fence and the register from outside, whatever they are made of."""
+"""Measures the fence and the register."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from keyfence_server.application.ports import Change, Fence, FenceEnd
+from keyfence_server.application.ports import Change, Fence, FenceEnd, StoreUnavailable
 from keyfence_server.coherence.ports import Register, RegisteredProcess, Roll, Standing
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.rpc.stats import Latencies
+from keyfence_server.telemetry.store_outages import StoreOutages
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,10 @@ class MeasuredFence:
 class MeasuredRegister:
     """A register that keeps its port and counts."""
 
-    def __init__(self, register: Register, stats: FenceStats) -> None:
+    def __init__(self, register: Register, stats: FenceStats, outages: StoreOutages) -> None:
         self._register = register
         self._stats = stats
+        self._outages = outages
 
     async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
         """See the port."""
@@ -93,8 +95,10 @@ class MeasuredRegister:
         """See the port."""
         try:
             standing = await self._register.renew(process_id, acknowledged, epoch)
-        except Exception:
+        except Exception as error:
             self._stats.failed_renewals += 1
+            if isinstance(error, StoreUnavailable):
+                self._outages.failed(error)
             raise
         self._stats.renewals += 1
         return standing

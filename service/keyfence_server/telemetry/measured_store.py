@@ -1,4 +1,4 @@
-"""Measures a store from outside, whatever it is made of."""
+"""Measures a store, and reports its outages."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from keyfence_server.application.ports import (
     UseToAdd,
 )
 from keyfence_server.rpc.stats import Latencies
+from keyfence_server.telemetry.store_outages import StoreOutages
 
 
 class StoreStats:
@@ -25,17 +26,17 @@ class StoreStats:
         snapshots: how long snapshots were held.
         transactions: how long transactions took, the wait for their turn included.
         bookkeeping: how long it took to write down what is no mutation.
-        unavailable: how often the store did not answer.
+        outages: how often the store did not do what it was asked, and whether it does now.
         in_use: how many snapshots and transactions are open now.
     """
 
-    __slots__ = ("bookkeeping", "in_use", "snapshots", "transactions", "unavailable")
+    __slots__ = ("bookkeeping", "in_use", "outages", "snapshots", "transactions")
 
     def __init__(self) -> None:
         self.snapshots = Latencies()
         self.transactions = Latencies()
         self.bookkeeping = Latencies()
-        self.unavailable = 0
+        self.outages = StoreOutages()
         self.in_use = 0
 
 
@@ -85,8 +86,8 @@ class MeasuredStore:
         self._stats.in_use += 1
         try:
             yield
-        except StoreUnavailable:
-            self._stats.unavailable += 1
+        except StoreUnavailable as error:
+            self._stats.outages.failed(error)
             raise
         finally:
             self._stats.in_use -= 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import (
@@ -26,6 +27,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from keyfence.v1 import reason_pb2
+from keyfence_server.application.ports import StoreProblem
 from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
@@ -53,6 +55,7 @@ class Sources:
     lease_losses: Callable[[], int]
     seconds_without_lease: Callable[[], float]
     stale_answers: Callable[[], int]
+    certificate_expire_time: Callable[[], datetime | None]
 
 
 _CACHE_COUNTERS: Final = (
@@ -112,6 +115,12 @@ class KeyfenceCollector(Collector):
             "Whether the server says that it serves: 1 or 0.",
             value=int(sources.is_serving()),
         )
+        expire_time = sources.certificate_expire_time()
+        yield GaugeMetricFamily(
+            "keyfence_certificate_expire_timestamp_seconds",
+            "When the server's certificate expires, in seconds since the epoch; infinite without.",
+            value=expire_time.timestamp() if expire_time is not None else float("inf"),
+        )
 
     def _of_cache(self) -> Iterator[Metric]:
         cache = self._sources.cache
@@ -145,8 +154,16 @@ class KeyfenceCollector(Collector):
         yield CounterMetricFamily(
             "keyfence_store_unavailable",
             "How often the store could not be reached, or did not answer in time.",
-            value=stats.unavailable,
+            value=stats.outages.failures,
         )
+        problems = GaugeMetricFamily(
+            "keyfence_store_problem",
+            "Why the store is not available now: 1 for the problem, 0 for the others.",
+            labels=["problem"],
+        )
+        for problem in StoreProblem:
+            problems.add_metric([problem.value], int(stats.outages.problem is problem))
+        yield problems
         yield GaugeMetricFamily(
             "keyfence_store_in_use",
             "Snapshots and transactions that are open now.",

@@ -62,9 +62,9 @@ def configure_tracing(environment: Mapping[str, str] | None = None) -> Traces:
         otlp: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
     except ImportError:
         _log.warning(
-            "not tracing: the SDK is not installed",
-            asked_by=asking[0],
-            install="keyfence-server[otel]",
+            "tracing_sdk_missing",
+            variable=asking[0],
+            advice='install "keyfence-server[otel]", or unset the variable',
         )
         return Traces()
     resource = resources.Resource.create(

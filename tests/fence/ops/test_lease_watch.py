@@ -18,12 +18,14 @@ class Stage:
         self.live = False
         self.may_be_stale = False
         self.stale_answers = 0
+        self.store_is_fit = True
         self.said: list[bool] = []
         self.said_of_lease: list[bool] = []
         self.watch = LeaseWatch(
             lambda: self.live,
             lambda: self.may_be_stale,
             lambda: self.stale_answers,
+            lambda: self.store_is_fit,
             self.said.append,
             self.said_of_lease.append,
             TERMS,
@@ -102,4 +104,16 @@ def test_a_process_that_may_answer_without_a_lease_serves_and_says_that_it_has_n
         assert stage.said == [True, False]
     errors = [line["event"] for line in log if line["log_level"] == "error"]
     # That it may happen, at once; that it does, when it does, and ten seconds later.
-    assert ["is accepted" in one for one in errors] == [False, True, True]
+    assert errors == ["lease_lost", "stale_answers", "stale_answers"]
+
+
+def test_health_says_that_a_store_that_cannot_be_written_does_not_serve() -> None:
+    """As when its disk is full: a process that has it to itself has no lease to lose."""
+    stage = Stage()
+    stage.pass_time(0, live=True)
+    stage.store_is_fit = False
+    stage.pass_time(50, live=True)
+    assert stage.said == [True, False]
+    stage.store_is_fit = True
+    stage.pass_time(50, live=True)
+    assert stage.said == [True, False, True]

@@ -133,8 +133,8 @@ def test_an_outage_is_invisible_for_a_lease_and_fails_closed_after_it(directory:
             assert client.authenticate(made.api_key)
             assert not client.authenticate(gone.api_key)
             until(lambda: health(target) == 0, "health does not tell of the new lease")
-            assert "the lease has run out" in log_of(directory)
-            assert "the lease is back" in log_of(directory)
+            assert "lease_lost" in log_of(directory)
+            assert "lease_regained" in log_of(directory)
     finally:
         server.stop()
 

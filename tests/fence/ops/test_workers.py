@@ -158,7 +158,7 @@ def test_a_revocation_through_one_worker_holds_at_all(workers: Workers) -> None:
 
 def test_workers_say_that_each_counts_rate_limits_by_itself(workers: Workers) -> None:
     """What a limit lets through is then as many times as much as there are workers."""
-    said = workers.wait_for("each process counts rate limits")
+    said = workers.wait_for("rate_limits_counted_separately")
     with (
         Client(workers.target, token=workers.root) as client,
         many_connections(workers.target) as channels,
@@ -175,7 +175,7 @@ def test_workers_say_that_each_counts_rate_limits_by_itself(workers: Workers) ->
         ]
     assert {one.rate_limit.count for one in answers} == {RATE_LIMIT_COUNT_LOCAL}
     assert sum(one.authenticated for one in answers) == 2
-    assert said.count("each process counts rate limits") == 1
+    assert said.count("rate_limits_counted_separately") == 1
     assert '"processes": 2' in said
 
 
@@ -193,7 +193,7 @@ def test_a_worker_that_is_killed_takes_nothing_with_it(workers: Workers) -> None
         began = time.monotonic()
         client.revoke_key(made[0])
         assert time.monotonic() - began < LEASE.wait + MARGIN_SECONDS
-        workers.wait_for("worker serves again")
+        workers.wait_for("worker_serving_again")
         assert set(workers.pids()) - set(before)
         struck_off = time.monotonic() + LEASE.wait * 2 + MARGIN_SECONDS
         quickest = float("inf")

@@ -2,8 +2,8 @@
 
 Three kinds are told apart:
 
-    StoreUnavailable    the database is away, full, locked or read-only; asking again
-                        later can help
+    StoreUnavailable    the database is away, full, locked, read-only or being migrated;
+                        asking again later can help
     StoreFault          the program or the schema is wrong; asking again cannot help
     └── ConstraintViolated
     ValueError          a value that no database of ours could keep
@@ -23,35 +23,53 @@ from sqlalchemy.exc import (
     DataError,
     DBAPIError,
     IntegrityError,
+    ResourceClosedError,
     SQLAlchemyError,
     StatementError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.application.ports import StoreProblem, StoreUnavailable
 
-# Classes of https://www.postgresql.org/docs/current/errcodes-appendix.html: connection,
-# authorization, no such database, rollback, resources, operator, system.
-_UNAVAILABLE_CLASSES: Final = frozenset({"08", "28", "3D", "40", "53", "57", "58"})
-_UNAVAILABLE_STATES: Final = frozenset(
-    {
-        "25006",  # read-only: this server is no longer the primary
-        "25P03",  # idle in a transaction for too long
-        "25P04",  # in a transaction for too long
-        "55P03",  # a lock was not to be had in time
-        "XX001",  # corrupted data
-        "XX002",  # corrupted index
-    }
-)
-_DAMAGED_STATES: Final = frozenset({"XX001", "XX002"})
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: single states first, then
+# classes, which are their first two characters.
+_PROBLEM_BY_STATE: Final = {
+    "25006": StoreProblem.READ_ONLY,  # this server is no longer the primary
+    "25P03": StoreProblem.BUSY,  # idle in a transaction for too long
+    "25P04": StoreProblem.BUSY,  # in a transaction for too long
+    "42501": StoreProblem.LOGIN_REFUSED,  # the user may not do this
+    "53100": StoreProblem.DISK_FULL,
+    "55P03": StoreProblem.BUSY,  # a lock was not to be had in time
+    "57014": StoreProblem.BUSY,  # the statement took too long
+    "XX001": StoreProblem.DAMAGED,  # corrupted data
+    "XX002": StoreProblem.DAMAGED,  # corrupted index
+}
+_PROBLEM_BY_CLASS: Final = {
+    "08": StoreProblem.UNREACHABLE,
+    "28": StoreProblem.LOGIN_REFUSED,
+    "3D": StoreProblem.LOGIN_REFUSED,  # no such database
+    "40": StoreProblem.BUSY,  # rolled back in favour of another transaction
+    "53": StoreProblem.BUSY,  # too few resources
+    "57": StoreProblem.UNREACHABLE,  # shut down by its operator
+    "58": StoreProblem.IO_ERROR,
+}
 _LOST_STATES: Final = frozenset({"25006", "25P03", "25P04", "57P01", "57P02", "57P03", "57P05"})
 
-# Primary result codes of https://www.sqlite.org/rescode.html: BUSY, LOCKED, NOMEM,
-# READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.
-_UNAVAILABLE_CODES: Final = frozenset({5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 26})
-
-_DAMAGED_CODES: Final = frozenset({11, 26})  # CORRUPT, NOTADB
-
+# Primary result codes of https://www.sqlite.org/rescode.html.
+_PROBLEM_BY_CODE: Final = {
+    5: StoreProblem.BUSY,  # BUSY
+    6: StoreProblem.BUSY,  # LOCKED
+    7: StoreProblem.BUSY,  # NOMEM
+    8: StoreProblem.READ_ONLY,  # READONLY
+    9: StoreProblem.BUSY,  # INTERRUPT
+    10: StoreProblem.IO_ERROR,  # IOERR
+    11: StoreProblem.DAMAGED,  # CORRUPT
+    13: StoreProblem.DISK_FULL,  # FULL
+    14: StoreProblem.IO_ERROR,  # CANTOPEN
+    15: StoreProblem.BUSY,  # PROTOCOL
+    26: StoreProblem.DAMAGED,  # NOTADB
+}
+_OVERTAKEN: Final = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 _OUTSIDE_SQLALCHEMY: Final = (OSError, TimeoutError, EOFError, asyncpg.InterfaceError)
 
 
@@ -87,28 +105,50 @@ def _translate(error: Exception) -> Exception:
         return (
             error.orig if isinstance(error.orig, ValueError) else StoreFault(type(error).__name__)
         )
-    if _is_unavailable(error):
-        if _is_damaged(error):
-            return StoreUnavailable(f"the store is damaged: {_summary(error)}")
-        return StoreUnavailable(f"the store does not answer: {_summary(error)}")
+    problem = _problem(error)
+    if problem is not None:
+        return StoreUnavailable(f"{_words(problem)}: {_summary(error)}", problem=problem)
     if isinstance(error, IntegrityError):
         return ConstraintViolated(f"the store refused a row: {_constraint(error)}")
     return StoreFault(f"the store refused a statement: {_summary(error)}")
 
 
-def _is_unavailable(error: Exception) -> bool:
-    if isinstance(error, (PoolTimeout, *_OUTSIDE_SQLALCHEMY)):
-        return True
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    state = _sqlstate(error)
-    if state is not None:
-        return state in _UNAVAILABLE_STATES or state[:2] in _UNAVAILABLE_CLASSES
-    return _sqlite_code(error) in _UNAVAILABLE_CODES
+def _problem(error: Exception) -> StoreProblem | None:
+    """Why the store is unavailable; None if asking again cannot help."""
+    if isinstance(error, PoolTimeout) or _is_overtaken_by_migration(error):
+        return StoreProblem.BUSY
+    state, code = _sqlstate(error), _sqlite_code(error)
+    if state in _PROBLEM_BY_STATE:
+        return _PROBLEM_BY_STATE[state]
+    if state is not None and state[:2] in _PROBLEM_BY_CLASS:
+        return _PROBLEM_BY_CLASS[state[:2]]
+    if code in _PROBLEM_BY_CODE:
+        return _PROBLEM_BY_CODE[code]
+    was_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if was_lost or isinstance(error, (ResourceClosedError, *_OUTSIDE_SQLALCHEMY)):
+        return StoreProblem.UNREACHABLE
+    return None
 
 
-def _is_damaged(error: Exception) -> bool:
-    return _sqlstate(error) in _DAMAGED_STATES or _sqlite_code(error) in _DAMAGED_CODES
+def _words(problem: StoreProblem) -> str:
+    match problem:
+        case StoreProblem.DISK_FULL:
+            return "the store's disk is full"
+        case StoreProblem.READ_ONLY:
+            return "the store is read-only"
+        case StoreProblem.LOGIN_REFUSED:
+            return "the store refuses the login"
+        case StoreProblem.DAMAGED:
+            return "the store is damaged"
+        case _:
+            return "the store does not answer"
+
+
+def _is_overtaken_by_migration(error: Exception) -> bool:
+    """Whether a table was altered behind a statement that was prepared before. The driver
+    has forgotten that statement by now, so it works when it is asked again."""
+    causes = (error, _cause(_driver_error(error)))
+    return any(isinstance(one, _OVERTAKEN) for one in causes)
 
 
 def _driver_error(error: BaseException | None) -> BaseException | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import date, timedelta
 from typing import Final
 
@@ -25,6 +25,7 @@ from keyfence_server.adapters.sql.writing import SqlTransaction
 from keyfence_server.application.ports import (
     AuditEvent,
     Snapshot,
+    StoreProblem,
     StoreUnavailable,
     Transaction,
     UseToAdd,
@@ -117,6 +118,10 @@ class SqlStore:
         async with self.snapshot():
             pass
 
+    async def require_writable(self) -> None:
+        """Returns if the store can be written. Changes nothing. Raises `StoreUnavailable`."""
+        await to_completion(self._bookkeep(_write_nothing_new))
+
     async def close(self) -> None:
         """See the port."""
         await to_completion(self._engines.dispose())
@@ -136,7 +141,8 @@ class SqlStore:
                 await self._turn.acquire()
         except TimeoutError:
             raise StoreUnavailable(
-                "the store does not answer: other mutations took too long"
+                "the store does not answer: other mutations took too long",
+                problem=StoreProblem.BUSY,
             ) from None
 
     @asynccontextmanager
@@ -176,6 +182,10 @@ async def _revision(connection: AsyncConnection, statement: Executable) -> int:
     return int(revision)
 
 
+async def _write_nothing_new(connection: AsyncConnection) -> None:
+    await connection.execute(update(head).values(revision=head.c.revision))
+
+
 async def _closed(connection: AsyncConnection) -> None:
     """Rolls back what was not committed, and gives the connection back or up."""
     try:
@@ -183,5 +193,7 @@ async def _closed(connection: AsyncConnection) -> None:
             await connection.close()
     except StoreUnavailable:
         # It could not be told to roll back. Losing the connection makes it.
-        await connection.invalidate()
-        await connection.close()
+        with suppress(StoreUnavailable), translated():
+            if not connection.closed:
+                await connection.invalidate()
+                await connection.close()

@@ -43,7 +43,7 @@ class UpstreamNotes:
             response = await self._upstream.report_uses(self._attempts_of(batch))
             if response.refused_attempts:
                 _log.warning(
-                    "the server upstream takes in no failed attempts of these",
+                    "failed_attempts_refused",
                     refused=response.refused_attempts,
                 )
 

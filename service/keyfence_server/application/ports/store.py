@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Protocol
 
 from keyfence_server.application.ports.audit import (
@@ -24,9 +25,34 @@ from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.sessions import Session, SessionId
 
 
+class StoreProblem(StrEnum):
+    """Why a store does not do what it is asked, as an operator needs to know it."""
+
+    UNREACHABLE = "unreachable"
+    """It cannot be connected to, or the connection was lost."""
+    BUSY = "busy"
+    """It works, and this took too long or was in the way of something else."""
+    DISK_FULL = "disk_full"
+    READ_ONLY = "read_only"
+    LOGIN_REFUSED = "login_refused"
+    """The password, the user, the database's name or a permission is wrong."""
+    IO_ERROR = "io_error"
+    DAMAGED = "damaged"
+
+
 class StoreUnavailable(Exception):
     """The store cannot be reached, or does not answer in time. Nothing was changed,
-    or, if a commit was under way, it is not known whether it took effect."""
+    or, if a commit was under way, it is not known whether it took effect.
+
+    Attributes:
+        problem: why.
+    """
+
+    def __init__(
+        self, message: str = "", *, problem: StoreProblem = StoreProblem.UNREACHABLE
+    ) -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 class StoreRefuses(StoreUnavailable):

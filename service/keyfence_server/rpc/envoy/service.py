@@ -153,4 +153,4 @@ class EnvoyAuthorization:
         # The route is the operator's own words, and what has to be mended.
         if self._alerts.admits():
             route = {name[:64]: value[:200] for name, value in list(extensions.items())[:8]}
-            _log.warning("a route lets nobody through", reason=reason, message=message, route=route)
+            _log.warning("route_unusable", reason=reason, message=message, route=route)
