@@ -31,7 +31,7 @@ PYTEST      := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist workstea
 DISTRIBUTIONS := pyproject.toml clients/python/pyproject.toml
 # Without npm there is no buf. A user's `make lint` then says so and goes on; CI's fails.
 LINT_PROTOS := $(if $(CI)$(wildcard $(BUF))$(shell command -v npm),lint-protos,skip-protos)
-TYPED       := service clients/python/src $(wildcard clients/python/tests tests bench tools)
+TYPED       := service clients/python/src $(wildcard clients/python/tests tests testkit bench tools)
 
 ## Using it
 
@@ -87,7 +87,7 @@ fuzz: $(VENV)/.dev ## send random requests of every kind of caller to a server (
 
 .PHONY: bench
 bench: $(VENV)/.dev ## measure checks against an empty echo, and the fence against its floor
-	PYTHONPATH=tests:. $(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: torture
 torture: $(VENV)/.dev ## torture real servers, sidecars and clients, for a million probes (half an hour)

@@ -32,7 +32,7 @@ import uvloop
 
 from bench.processes import ROOT, ServerProcess, environment, running, until_answering
 from keyfence import AsyncClient, KeyfenceError
-from support.attacks import ATTACKS, Attack, attacked, paced_reset
+from testkit.attacks import ATTACKS, Attack, attacked, paced_reset
 
 _LONGEST_SECONDS: Final = 60.0
 _IMPATIENT_SECONDS: Final = 0.02

@@ -16,7 +16,7 @@ from typing import Final
 from bench.processes import ROOT, ServerProcess, environment, running, until_answering
 from keyfence_server.adapters.sql import upgrade
 from keyfence_server.application.first_start import new_root_credential
-from support.postgres import PostgresServer
+from testkit.postgres import PostgresServer
 
 SERVERS: Final = 3
 

@@ -39,10 +39,10 @@ from bench.fan_out import GO
 from bench.fence_plot import Point, draw
 from bench.holders import holding, replying
 from bench.processes import ServerProcess
-from fence.torture.links import Links
-from fence.torture.proxy import Mode
 from keyfence import AsyncClient, Cache, Client
 from keyfence_server.coherence.terms import LeaseTerms
+from testkit.links import Links
+from testkit.proxy import Mode
 
 HOLDERS: Final = 100
 MANY_HOLDERS: Final = 1_000

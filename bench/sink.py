@@ -9,7 +9,7 @@ import contextlib
 from socket import create_server, socket
 from threading import Thread
 
-from support.raw_http2 import SETTINGS, frame
+from testkit.raw_http2 import SETTINGS, frame
 
 
 def _forget(connection: socket) -> None:

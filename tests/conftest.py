@@ -16,7 +16,7 @@ from hypothesis import settings
 from keyfence_server.adapters.sql import SqlStore, open_store, upgrade
 from support.clock import FrozenClock
 from support.deaths import Deaths
-from support.postgres import PostgresServer
+from testkit.postgres import PostgresServer
 
 SLOW_TIMEOUT_SECONDS: Final = 1_800
 

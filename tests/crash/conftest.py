@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keyfence_server.adapters.sql import upgrade
-from support.postgres import PostgresServer
+from testkit.postgres import PostgresServer
 
 ROOM_BYTES = 1 << 30
 

@@ -29,7 +29,7 @@ from crash.load import Acknowledgement, prepare, run
 from crash.reading import Read, read_postgresql, read_sqlite
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.adapters.sql.urls import parse_database_url
-from support.postgres import PostgresServer
+from testkit.postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
 

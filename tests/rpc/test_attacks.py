@@ -12,13 +12,13 @@ import pytest
 
 import keyfence
 from keyfence import errors
-from support.attacks import (
+from support.served import Served
+from testkit.attacks import (
     ATTACKS,
     Attack,
     attacked,
     unconfirmed_bombs,
 )
-from support.served import Served
 
 MOST_GROWTH_BYTES = 250 * 1024 * 1024
 """What buffers, allocators and calls under way may come to. Each attack sends so much, or so

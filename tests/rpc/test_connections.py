@@ -20,7 +20,7 @@ import pytest
 
 from keyfence_server.rpc.addresses import TcpAddress, parse_address
 from keyfence_server.rpc.server import Limits, RpcServer
-from support.raw_http2 import (
+from testkit.raw_http2 import (
     ACK,
     CANCEL,
     DATA,

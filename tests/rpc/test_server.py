@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from keyfence_server.provisioning import CannotStart
-from support.raw_http2 import (
+from support.serving import METHODS, Client, Refusal, Served, path_of, until
+from testkit.raw_http2 import (
     CANCEL,
     END_HEADERS,
     END_STREAM,
@@ -33,7 +34,6 @@ from support.raw_http2 import (
     frame,
     grpc_headers,
 )
-from support.serving import METHODS, Client, Refusal, Served, path_of, until
 
 WHO_AM_I = path_of(METHODS["WhoAmI"]).encode()
 HEALTH_CHECK = b"/grpc.health.v1.Health/Check"

@@ -19,7 +19,7 @@ from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import Store, StoreProblem, StoreUnavailable
 from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, insert_keys, key_change, make_event, make_key
-from support.postgres import PostgresServer
+from testkit.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
 

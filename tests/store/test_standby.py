@@ -12,7 +12,7 @@ import pytest
 
 from keyfence_server.adapters.sql import StoreOptions, open_store, upgrade
 from keyfence_server.application.ports import StoreUnavailable
-from support.postgres_pair import PostgresPair
+from testkit.postgres_pair import PostgresPair
 
 pytestmark = pytest.mark.postgres
 

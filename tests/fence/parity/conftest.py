@@ -31,8 +31,8 @@ from keyfence_server.adapters.files.peppers import parse_peppers
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.first_start import new_root_credential
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
-from support.postgres import PostgresServer
 from support.serving import Served, start_for_test
+from testkit.postgres import PostgresServer
 
 PEPPER = "1:" + "A" * 44
 

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import structlog
 
-from fence.torture.links import Links
-from fence.torture.proxy import Mode
 from fence.torture.writer import declaration
 from keyfence import AsyncClient, Cache
 from keyfence_server.application.first_start import new_root_credential
 from keyfence_server.composition.server import RunningServer
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
 from support.serving import Served, start_for_test
+from testkit.links import Links
+from testkit.proxy import Mode
 
 PEPPER = "1:" + "A" * 44
 SESSION_KEY = "1:" + "A" * 43 + "="

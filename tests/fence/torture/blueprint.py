@@ -14,8 +14,8 @@ from typing import Any, Final
 from fence.torture.members import Member, Worker
 from fence.torture.wallclock import WallClocks
 from keyfence_server.application.first_start import new_root_credential
-from support.postgres import SOCKET_NAME, PostgresServer
 from support.served import COMMAND, environment_without_settings
+from testkit.postgres import SOCKET_NAME, PostgresServer
 
 SERVERS: Final = 3
 SIDECARS: Final = 2

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fence.torture import guards
-from fence.torture.proxy import Mode
+from testkit.proxy import Mode
 
 
 @dataclass(frozen=True, slots=True)

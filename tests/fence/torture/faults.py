@@ -15,7 +15,7 @@ from fence.torture.blueprint import DATABASE
 from fence.torture.broken import Build
 from fence.torture.fleet import Fleet
 from fence.torture.members import Member, Worker
-from fence.torture.proxy import Mode
+from testkit.proxy import Mode
 
 _FOCUS: Final = 0.75
 _SUPERVISOR_SECONDS: Final = 0.5

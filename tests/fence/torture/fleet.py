@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Final
 
 from fence.torture.blueprint import DATABASE, REPLICATION, Blueprint, Holder
-from fence.torture.links import Links
 from fence.torture.members import Member, Worker
-from fence.torture.proxy import Mode
 from fence.torture.wallclock import WallClock, WallClocks
 from keyfence_server.adapters.sql import upgrade
-from support.postgres_pair import PostgresPair
+from testkit.links import Links
+from testkit.postgres_pair import PostgresPair
+from testkit.proxy import Mode
 
 _START_SECONDS: Final = 60
 

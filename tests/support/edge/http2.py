@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hpack import Decoder
 
-from support.raw_http2 import (
+from testkit.raw_http2 import (
     DATA,
     END_HEADERS,
     END_STREAM,

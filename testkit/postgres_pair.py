@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from support.postgres import PostgresServer
+from testkit.postgres import PostgresServer
 
 _NAME: Final = "standby"
 _SETTINGS: Final = (

@@ -1,6 +1,6 @@
 """A proxy that is at fault: sockets whose two ends it keeps apart as it is told to.
 
-    python -m fence.torture.proxy LINKS.json
+    python -m testkit.proxy LINKS.json
 
 The file says where each link listens and connects to. Orders come on the standard input,
 a line each: `link mode seconds`, or `link to elsewhere` for the connections from then on.

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from support.raw_http2 import (
+from testkit.raw_http2 import (
     ACK,
     CANCEL,
     CONTINUATION,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from fence.torture.proxy import Mode
+from testkit.proxy import Mode
 
 _STOP_SECONDS: Final = 15
 
@@ -28,7 +28,7 @@ class Links:
             path = Path(directory) / "links.json"
             path.write_text(json.dumps(ends))
             self._proxy = subprocess.Popen(
-                [sys.executable, "-m", "fence.torture.proxy", str(path)],
+                [sys.executable, "-m", "testkit.proxy", str(path)],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
