@@ -6,6 +6,7 @@ Also what holds for every test: how long it may take, and how many examples of a
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,12 @@ SLOW_TIMEOUT_SECONDS: Final = 1_800
 settings.register_profile("fast", deadline=None, max_examples=50, print_blob=True)
 settings.register_profile("thorough", deadline=None, max_examples=1_000, print_blob=True)
 settings.load_profile("fast")
+
+
+def pytest_configure() -> None:
+    """Makes SIGINT what it is in a terminal. A shell lets what it starts in the background ignore
+    it, and the processes that the tests start would do so, too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
