@@ -14,8 +14,8 @@ import pytest
 
 from keyfence.v1 import keyspace_pb2
 from keyfence_server.provisioning import CannotStart
-from support.postgres import PostgresServer
 from support.serving import PASSWORD, Served
+from testkit.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
 
