@@ -36,6 +36,7 @@ from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.declarations import (
+    BodyDeclaration,
     EnvironmentDeclaration,
     FormatDeclaration,
     KeyspaceDeclaration,
@@ -57,7 +58,7 @@ PEPPERS: Final = {1: b"a pepper for tests, of 32 bytes or more"}
 ACME: Final = KeyspaceDeclaration(
     name="acme",
     format=FormatDeclaration(
-        template="ac_{type}_{environment}_{body}{checksum}", alphabet="base62", length=24, shown=6
+        template="ac_{type}_{environment}_{body}{checksum}", body=BodyDeclaration(length=24)
     ),
     scopes=(
         ScopeDeclaration(name="vps:read"),
@@ -229,4 +230,4 @@ def refused(reason: str, field: str | None = None, **metadata: str) -> Iterator[
     assert error.reason == reason, error
     assert metadata.items() <= error.metadata.items(), error.metadata
     if field is not None:
-        assert [problem.path for problem in getattr(error, "problems", ())] == [field], error
+        assert [problem.where for problem in getattr(error, "problems", ())] == [field], error

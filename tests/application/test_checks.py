@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from application.authority import ACME, Authority, refused
 from keyfence_server.application.checks import MAX_REQUIRED_SCOPES, Question
+from keyfence_server.domain.declarations import BodyDeclaration, FormatDeclaration
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.verdicts import Reason
 from support.clock import START
@@ -205,7 +206,8 @@ async def test_nothing_is_explained_that_nobody_asked_for(authority: Authority) 
 async def test_keys_of_earlier_formats_still_work(authority: Authority) -> None:
     """Were the old format forgotten, a change of prefix would lock every key out."""
     old = await authority.make(scopes=["vps:read"])
-    changed = type(ACME.format)(template="acme-{body}", alphabet="hex", length=40, shown=4)
+    body = BodyDeclaration(alphabet="hex", length=40, shown=4)
+    changed = FormatDeclaration(template="acme-{body}", body=body)
     await authority.declare(ACME, format=changed)
     new = await authority.make(scopes=["vps:read"])
     assert new.plaintext.reveal().startswith("acme-")

@@ -85,7 +85,7 @@ async def test_a_fill_of_nothing_that_a_creation_overtakes_is_thrown_away(
     authority: Authority, watched: WatchedStore
 ) -> None:
     """Threat 2: "there is no such key" would be remembered of a key that has just been made."""
-    key = make_key(keyspace="acme")
+    key = make_key(keyspace="acme", display_prefix="ac_sec_live_abc123")
     gate = watched.hold_next_snapshot()
     looking = asyncio.ensure_future(authority.cache.find_facts([key.digest]))
     await gate.arrival()
@@ -159,7 +159,7 @@ async def test_a_load_that_is_over_is_not_joined_after_a_change(
 ) -> None:
     """Between the end of a load and the loop's next turn its task is still there, with what
     it found before the change."""
-    key = make_key(keyspace="acme")
+    key = make_key(keyspace="acme", display_prefix="ac_sec_live_abc123")
     authority.cache.start_at(await insert_keys(watched, key))
     await authority.cache.recogniser()
     gate = watched.hold_next_snapshot()
@@ -493,7 +493,7 @@ async def test_a_change_of_an_account_concerns_keys_of_which_nobody_knows_whose_
 ) -> None:
     """A holder that loads from another one is not told which accounts are registered. It would
     go on accepting the keys of one that is disabled, and say that it had applied that."""
-    key = make_key(keyspace="acme")
+    key = make_key(keyspace="acme", display_prefix="ac_sec_live_abc123")
     cache = FactCache(watched)
     cache.start_at(await insert_keys(watched, key))
     facts = await cache.find_facts([key.digest])

@@ -100,10 +100,15 @@ def test_every_field_of_the_language_is_in_the_example_with_all_of_it() -> None:
     for field in names_of_fields(declaration):
         assert getattr(declaration, field), field
         assert ("`keyspace`" if field == "name" else field) in named
-    for part in (declaration.format, declaration.defaults, *declaration.key_types):
+    for part in (
+        declaration.format,
+        declaration.format.body,
+        declaration.defaults,
+        *declaration.key_types,
+    ):
         for field in names_of_fields(part):
             name = "templates" if field == "templates_by_key_type" else field
-            assert name == "name" or f".{name}`" in named, name
+            assert name in {"name", "body"} or f".{name}`" in named, name
 
 
 def test_the_table_of_effective_scopes_is_what_keys_hold() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from domain.graphs import dags
 from keyfence_server.domain.declarations import (
+    BodyDeclaration,
     EnvironmentDeclaration,
     FormatDeclaration,
     KeyDefaults,
@@ -63,9 +64,11 @@ def formats(draw: st.DrawFn, key_types: tuple[str, ...] = ()) -> FormatDeclarati
     others = draw(st.lists(st.sampled_from(key_types), unique=True)) if key_types else []
     return FormatDeclaration(
         template=draw(templates()),
-        alphabet=alphabet,
-        length=draw(st.integers(shortest, shortest + 8)),
-        shown=draw(st.integers(0, 8)),
+        body=BodyDeclaration(
+            alphabet=alphabet,
+            length=draw(st.integers(shortest, shortest + 8)),
+            shown=draw(st.integers(0, 8)),
+        ),
         templates_by_key_type={name: draw(templates()) for name in others},
     )
 

@@ -157,7 +157,7 @@ class TestDeclaration:
         with pytest.raises(InvalidDeclaration) as caught:
             self.compiled(**{field: wrong})
         (problem,) = caught.value.problems
-        assert problem.path.startswith(f"accounts.{field}")
+        assert problem.where.startswith(f"accounts.{field}")
 
     @pytest.mark.parametrize("document", [None, {}])
     def test_an_empty_section_means_accounts_that_operators_make(self, document: object) -> None:
@@ -173,7 +173,7 @@ class TestDeclaration:
         document = {"keyspace": "k", "accounts": {"registration": "opne", "sesion_lifetime": "1h"}}
         with pytest.raises(InvalidDeclaration) as caught:
             declaration_from_document(document)
-        problems = {one.path: one.message for one in caught.value.problems}
+        problems = {one.where: one.message for one in caught.value.problems}
         assert problems.keys() == {"accounts.registration", "accounts.sesion_lifetime"}
         assert "session_lifetime" in problems["accounts.sesion_lifetime"]
 

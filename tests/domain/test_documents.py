@@ -20,13 +20,13 @@ from keyfence_server.domain.declarations import (
     ResourceDeclaration,
     ScopeDeclaration,
 )
-from keyfence_server.domain.document_fields import format_duration, parse_duration
 from keyfence_server.domain.documents import (
     declaration_from_document,
     declaration_to_document,
     format_from_document,
     format_to_document,
 )
+from keyfence_server.domain.durations import format_duration, parse_duration
 from keyfence_server.domain.errors import InvalidDeclaration
 from keyfence_server.domain.keyspaces import compile_keyspace
 
@@ -34,7 +34,7 @@ from keyfence_server.domain.keyspaces import compile_keyspace
 def problems_of(document: object) -> dict[str, str]:
     with pytest.raises(InvalidDeclaration) as caught:
         declaration_from_document(document)
-    return {problem.path: problem.message for problem in caught.value.problems}
+    return {problem.where: problem.message for problem in caught.value.problems}
 
 
 @brief
@@ -99,15 +99,16 @@ def test_short_forms_mean_what_the_long_ones_say() -> None:
     assert [kind.name for kind in declaration.key_types] == ["secret"]
 
 
-@pytest.mark.parametrize("document", [None, [], "acme", 3, True])
-def test_what_is_no_mapping_is_no_keyspace(document: object) -> None:
-    assert "keyspace" in problems_of(document)
+@pytest.mark.parametrize("document", [[], "acme", 3, True])
+def test_a_document_that_is_not_a_mapping_is_refused_as_a_whole(document: object) -> None:
+    assert "a mapping is needed here" in problems_of(document)[""]
 
 
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
         ({"keyspace": None}, "keyspace"),
+        ({"name": "acme"}, "name"),
         ({"keyspace": ""}, "keyspace"),
         ({"keyspace": 7}, "keyspace"),
         ({"display_name": ["a"]}, "display_name"),
@@ -122,7 +123,7 @@ def test_what_is_no_mapping_is_no_keyspace(document: object) -> None:
         ({"format": {"body": {"length": 2**40}}}, "format.body.length"),
         ({"format": {"body": {"size": 24}}}, "format.body.size"),
         ({"format": {"templates": ["x"]}}, "format.templates"),
-        ({"format": {"templates": {"secret": 1}}}, "format.templates[secret]"),
+        ({"format": {"templates": {"secret": 1}}}, "format.templates.secret"),
         ({"scopes": "vps:read"}, "scopes"),
         ({"scopes": ["vps:read", 3]}, "scopes[1]"),
         ({"scopes": ["a", "a"]}, "scopes"),

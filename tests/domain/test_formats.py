@@ -15,6 +15,7 @@ from domain.declarations import KEY_CHARACTERS, alphabets, declarations, enough_
 from domain.graphs import brief
 from keyfence_server.domain.declarations import (
     DEFAULT_FORMAT,
+    BodyDeclaration,
     EnvironmentDeclaration,
     FormatDeclaration,
     KeyspaceDeclaration,
@@ -38,13 +39,15 @@ DEFAULT_FORM = compile_form(
 
 
 def with_format(**fields: Any) -> KeyspaceDeclaration:
-    return KeyspaceDeclaration(name="acme", format=replace(DEFAULT_FORMAT, **fields))
+    body = {name: fields.pop(name) for name in ("alphabet", "length", "shown") if name in fields}
+    declared = replace(DEFAULT_FORMAT, **fields, body=replace(DEFAULT_FORMAT.body, **body))
+    return KeyspaceDeclaration(name="acme", format=declared)
 
 
 def problems_of(declaration: KeyspaceDeclaration) -> dict[str, str]:
     with pytest.raises(InvalidDeclaration) as caught:
         compile_keyspace(declaration)
-    return {problem.path: problem.message for problem in caught.value.problems}
+    return {problem.where: problem.message for problem in caught.value.problems}
 
 
 @brief
@@ -61,7 +64,7 @@ def test_what_is_minted_is_recognised_and_shows_at_most_eight_characters_of_its_
         assert recogniser.keyspaces_of(text) == {keyspace.name}
         shown = form.display_prefix(plaintext)
         assert text.startswith(shown)
-        assert len(shown) - len(form.prefix) == declaration.format.shown <= 8
+        assert len(shown) - len(form.prefix) == declaration.format.body.shown <= 8
         for wrong in (text[:-1], text + "0", text + "\n", " " + text, text[1:], text + "é", ""):
             assert wrong == text or keyspace.name not in Recogniser(
                 {keyspace.name: [form]}
@@ -83,7 +86,7 @@ def test_a_key_is_the_template_with_its_markers(declaration: KeyspaceDeclaration
             assert form.prefix == prefix
             assert form.has_checksum == template.endswith("{checksum}")
             body = form.mint().reveal()[len(prefix) :][: form.length]
-            assert set(body) <= set(ALPHABETS.get(form_of.alphabet, form_of.alphabet))
+            assert set(body) <= set(ALPHABETS.get(form_of.body.alphabet, form_of.body.alphabet))
 
 
 @brief
@@ -168,8 +171,8 @@ def test_less_than_128_bits_are_refused_and_the_named_length_is_enough(
         ({"length": 21}, "format.body.length"),
         ({"shown": 9}, "format.body.shown"),
         ({"shown": -1}, "format.body.shown"),
-        ({"templates_by_key_type": {"other": "kf_{body}"}}, "format.templates[other]"),
-        ({"templates_by_key_type": {"secret": "{body}"}}, "format.templates[secret]"),
+        ({"templates_by_key_type": {"other": "kf_{body}"}}, "format.templates_by_key_type[other]"),
+        ({"templates_by_key_type": {"secret": "{body}"}}, "format.templates_by_key_type[secret]"),
     ],
 )
 def test_a_format_that_cannot_work_is_refused_at_its_place(
@@ -183,7 +186,7 @@ def test_keys_too_long_to_be_looked_at_are_refused_when_the_keyspace_is_applied(
     declaration = KeyspaceDeclaration(
         name="acme",
         format=FormatDeclaration(
-            template="k" + "{type}" * 8 + "{body}", alphabet="base62", length=256, shown=0
+            template="k" + "{type}" * 8 + "{body}", body=BodyDeclaration(length=256, shown=0)
         ),
         key_types=(KeyTypeDeclaration(name="t" * 63),),
     )
@@ -230,7 +233,7 @@ def test_a_format_that_changes_for_ever_is_refused_in_the_end() -> None:
     one_too_many = compile_keyspace(with_format(template="new_{body}"))
     with pytest.raises(InvalidDeclaration) as caught:
         formats_to_remember(keyspace, one_too_many)
-    assert caught.value.problems[0].path == "format"
+    assert caught.value.problems[0].where == "format"
 
 
 def test_markers_stand_in_for_long_names() -> None:

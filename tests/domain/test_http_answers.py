@@ -15,7 +15,7 @@ from keyfence_server.domain.errors import InvalidDeclaration
 from keyfence_server.domain.http_answers import Denial, HttpRules
 from keyfence_server.domain.keyspaces import compile_keyspace
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.http_answers import http_from, http_of
+from keyfence_server.rpc.convert.keyspaces import declaration_from, keyspace_of
 
 DENIALS = [reason for reason in Reason if reason is not Reason.OK]
 UNAUTHENTICATED = [
@@ -71,7 +71,7 @@ def rules(section: dict[str, Any] | None = None) -> HttpRules:
 def problems(section: dict[str, Any]) -> dict[str, str]:
     with pytest.raises(InvalidDeclaration) as refused:
         rules(section)
-    return {one.path: one.message for one in refused.value.problems}
+    return {one.where: one.message for one in refused.value.problems}
 
 
 @given(SECTIONS)
@@ -79,7 +79,7 @@ def test_what_was_declared_comes_back_by_document_and_by_message(section: dict[s
     declaration = declaration_from_document({"keyspace": "acme", "http": section})
 
     assert declaration_from_document(declaration_to_document(declaration)) == declaration
-    assert http_from(http_of(declaration.http)) == declaration.http
+    assert declaration_from(keyspace_of(compile_keyspace(declaration))) == declaration
 
 
 @given(SECTIONS, st.sampled_from(DENIALS))

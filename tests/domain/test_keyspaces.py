@@ -153,7 +153,7 @@ def test_what_contradicts_itself_is_refused_at_its_place(
 ) -> None:
     with pytest.raises(InvalidDeclaration) as caught:
         keyspace_with(**fields)
-    assert [problem.path for problem in caught.value.problems] == paths
+    assert [problem.where for problem in caught.value.problems] == paths
 
 
 def test_everything_that_is_wrong_is_named_at_once() -> None:
@@ -163,7 +163,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
             presets=(PresetDeclaration(name="p", scopes=("scan:raed",)),),
             defaults=KeyDefaults(preset="q"),
         )
-    found = {problem.path: problem.message for problem in caught.value.problems}
+    found = {problem.where: problem.message for problem in caught.value.problems}
     assert found.keys() == {"name", "presets[p].scopes[0]", "defaults.preset"}
     assert 'did you mean "scan:read"?' in found["presets[p].scopes[0]"]
 

@@ -33,7 +33,7 @@ def problems_of(implications: Implications) -> dict[str, str]:
     """What is wrong with a graph, by path."""
     with pytest.raises(InvalidDeclaration) as caught:
         ScopeCatalog(implications)
-    return {problem.path: problem.message for problem in caught.value.problems}
+    return {problem.where: problem.message for problem in caught.value.problems}
 
 
 @brief

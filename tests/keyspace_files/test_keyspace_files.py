@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.graphs import brief
 from keyfence_server.adapters.keyspace_files import (
     MAX_FILE_SIZE,
     InvalidKeyspaceFile,
@@ -25,7 +26,6 @@ from keyfence_server.domain.declarations import (
     ResourceDeclaration,
     ScopeDeclaration,
 )
-from keyfence_server.domain.errors import Problem
 
 HEAD = "keyspace: acme\n"
 
@@ -119,7 +119,7 @@ def test_a_file_that_is_no_mapping_is_told_that_alone() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("environments: [live, test, live]", '"live" stands in it twice'),
+        ("environments: [live, test, live]", '"live" is in the list twice'),
         ("max_lifetime: 99999999999d", "at most 100 years"),
         ("format: {body: {length: 99999999999}}", "too large; the most is 2147483647"),
     ],
@@ -176,7 +176,20 @@ def test_a_misspelt_field_is_shown_at_its_name_with_the_nearest_known_one() -> N
           vps:read: {implys: vps:list}
           vps:list: Look
         """
-    assert faults_in(text) == ['3:14: there is no such field; did you mean "implies"? <implys>']
+    assert faults_in(text) == [
+        '3:14: "implys" is not a field here; did you mean "implies"? <implys>'
+    ]
+
+
+def test_the_name_that_the_api_has_for_a_field_is_led_to_the_one_of_the_file() -> None:
+    text = """\
+        name: parcelo
+        format: {templates_by_key_type: {secret: "acme_{body}"}}
+        """
+    of_the_name, of_the_templates = faults_in(text)
+    assert of_the_name == '1:1: "name" is not a field here; did you mean "keyspace"? <name>'
+    assert of_the_templates.startswith('2:10: "templates_by_key_type" is not a field here')
+    assert 'did you mean "templates"?' in of_the_templates
 
 
 def test_broken_yaml_is_shown_like_every_other_fault() -> None:
@@ -247,13 +260,13 @@ def test_what_a_server_finds_is_shown_at_the_line_too(path: str, place: str) -> 
         format: {templates: {secret: "acme_{body}"}}
         """
     )
-    (fault,) = file.faults([Problem(path, "the server does not like it")]).faults
+    (fault,) = file.faults([(path, "the server does not like it")]).faults
     assert fault.span is not None
     assert f"{fault.span.line}:{fault.span.column}" == place
 
 
 def test_what_a_server_says_about_nothing_in_the_file_is_said_with_its_path() -> None:
-    (fault,) = read(HEAD).faults([Problem("if_revision", "is too large")]).faults
+    (fault,) = read(HEAD).faults([("if_revision", "is too large")]).faults
     assert fault.render() == "acme.yaml: if_revision: is too large"
 
 
@@ -313,18 +326,20 @@ def declarations(draw: st.DrawFn) -> KeyspaceDeclaration:
     )
 
 
+@brief
 @given(declarations())
 def test_what_is_written_reads_as_the_same_declaration(declaration: KeyspaceDeclaration) -> None:
     written = write_keyspace_document(declaration)
     assert parse_keyspace_file(written.encode(), name="acme.yaml").declaration == declaration
 
 
+@brief
 @given(declarations())
 def test_what_is_written_means_the_same_to_any_other_reader_of_yaml(
     declaration: KeyspaceDeclaration,
 ) -> None:
     written = write_keyspace_document(declaration)
-    ours = parse_keyspace_file(written.encode(), name="acme.yaml").root.data
+    ours = parse_keyspace_file(written.encode(), name="acme.yaml").document.data
     assert yaml.safe_load(written) == ours
 
 

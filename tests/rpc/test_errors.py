@@ -379,7 +379,7 @@ async def test_errors_stay_small_however_much_is_wrong(served: Served) -> None:
 
 
 def test_a_status_fits_into_metadata_whatever_is_in_it() -> None:
-    problems = [Problem("é" * 10_000, "\U0001f511" * 10_000) for _ in range(1_000)]
+    problems = [Problem(("é" * 10_000,), "\U0001f511" * 10_000) for _ in range(1_000)]
     error = InvalidInput(problems, keyspace="\U0001f511" * 10_000)
     status = failure_of(error).to_status()
     details = dict(status.trailing_metadata or ())["grpc-status-details-bin"]

@@ -12,6 +12,7 @@ from keyfence_server.application.ports import (
     Store,
 )
 from keyfence_server.domain.declarations import (
+    BodyDeclaration,
     EnvironmentDeclaration,
     FormatDeclaration,
     KeyDefaults,
@@ -166,7 +167,7 @@ class FindingContract(Topic):
             await insert_keys(store, make_key(display_name="a\0b"))
 
     async def test_a_keyspace_comes_back_as_it_went_in(self, store: Store) -> None:
-        earlier = FormatDeclaration(template="old_{body}", alphabet="base62", length=40, shown=4)
+        earlier = FormatDeclaration(template="old_{body}", body=BodyDeclaration(length=40, shown=4))
         keyspace = make_keyspace(
             display_name='Demo\'s "best"',
             description="ö 😀",

@@ -238,7 +238,7 @@ def _require_something_said(declaration: KeyspaceDeclaration) -> None:
         raise InvalidDeclaration(
             [
                 Problem(
-                    "keyspace",
+                    ("keyspace",),
                     f'the declaration says nothing but the name "{declaration.name}", and would '
                     "take away all that this keyspace declares; if it is to, say one thing more, "
                     "for example display_name",

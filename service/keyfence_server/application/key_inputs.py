@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from keyfence_server.domain.addresses import canonical_networks, parse_network
-from keyfence_server.domain.document_fields import format_duration
+from keyfence_server.domain.durations import format_duration
 from keyfence_server.domain.errors import InvalidInput, Problem, UnknownScope
 from keyfence_server.domain.keyspaces import (
     MAX_DISPLAY_NAME,
@@ -112,7 +112,7 @@ def read_addresses(texts: Sequence[str]) -> tuple[str, ...]:
         except ValueError:
             problems.append(
                 Problem(
-                    f"{path}[{index}]",
+                    (path, index),
                     f"{text[:64]!r} is neither an address nor a network such as 192.0.2.0/24 or "
                     "2001:db8::/32 (no bits may be set beyond the prefix)",
                 )

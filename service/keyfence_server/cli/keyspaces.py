@@ -40,7 +40,6 @@ from keyfence_server.cli.output import (
     say,
     say_json,
 )
-from keyfence_server.domain.errors import Problem
 
 if TYPE_CHECKING:
     from keyfence import AppliedKeyspace, Client
@@ -208,5 +207,5 @@ def _violations_at_their_lines(file: KeyspaceFile) -> Iterator[None]:
     except InvalidRequest as error:
         if not error.violations:
             raise
-        problems = (Problem(one.field, one.description) for one in error.violations)
-        raise file.faults(problems) from None
+        violations = [(one.field, one.description) for one in error.violations]
+        raise file.faults(violations) from None

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-from keyfence_server.domain.document_fields import parse_duration
+from keyfence_server.domain.durations import parse_duration
 from keyfence_server.domain.limits import Rate, parse_rate, rate_problem
 
 

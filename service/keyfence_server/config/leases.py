@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.config.group import SettingsGroup
-from keyfence_server.domain.document_fields import parse_duration
+from keyfence_server.domain.durations import parse_duration
 
 _MAX_STALE: Final = timedelta(days=1)
 

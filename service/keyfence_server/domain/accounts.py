@@ -87,15 +87,17 @@ def accounts_problems(declared: AccountsDeclaration) -> list[Problem]:
     problems = []
     if not SHORTEST_MINIMUM <= declared.password_min_length <= LONGEST_MINIMUM:
         problems.append(
-            Problem("accounts.password_min_length", f"from {SHORTEST_MINIMUM} to {LONGEST_MINIMUM}")
+            Problem(
+                ("accounts", "password_min_length"), f"from {SHORTEST_MINIMUM} to {LONGEST_MINIMUM}"
+            )
         )
     lifetime = declared.session_lifetime
     if not SHORTEST_SESSION <= lifetime <= LONGEST_SESSION:
-        problems.append(Problem("accounts.session_lifetime", "from a minute to 90 days"))
+        problems.append(Problem(("accounts", "session_lifetime"), "from a minute to 90 days"))
     elif lifetime.microseconds:
-        problems.append(Problem("accounts.session_lifetime", "must be whole seconds"))
+        problems.append(Problem(("accounts", "session_lifetime"), "must be whole seconds"))
     if not is_plan(declared.default_plan):
-        problems.append(Problem("accounts.default_plan", PLAN_RULE))
+        problems.append(Problem(("accounts", "default_plan"), PLAN_RULE))
     return problems
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from keyfence_server.domain.errors import InvalidDeclaration, Problem
+from keyfence_server.domain.errors import InvalidDeclaration, Name, Problem
 from keyfence_server.domain.scopes import EVERYTHING, NAME_RULE, is_scope_name, is_wildcard
 
 MAX_STEPS: Final = 200_000
@@ -229,13 +229,13 @@ class ScopeCatalog:
         steps = 0
         for scope in self.names:
             if not is_scope_name(scope):
-                problems.append(Problem(f"scopes[{scope}]", NAME_RULE))
+                problems.append(Problem(("scopes", Name(scope)), NAME_RULE))
             edges[scope] = self._targets(scope, implications[scope], problems)
             steps += len(edges[scope])
             if steps > MAX_STEPS:
                 problems.append(
                     Problem(
-                        "scopes",
+                        ("scopes",),
                         f"more than {MAX_STEPS} implications, wildcards counted by what they stand "
                         "for; let a scope imply another one that implies the rest",
                     )
@@ -254,7 +254,7 @@ class ScopeCatalog:
         for pattern in dict.fromkeys(implied):
             found = self.matches(pattern)
             if not found and len(problems) < _MAX_PROBLEMS:
-                path = f"scopes[{scope}].implies[{implied.index(pattern)}]"
+                path = ("scopes", Name(scope), "implies", implied.index(pattern))
                 problems.append(Problem(path, self.describe_unknown(pattern)))
             # "vps:admin" may imply "vps:*", of which it is itself a part.
             targets.update(name for name in found if name != scope or not is_wildcard(pattern))
@@ -304,7 +304,7 @@ class ScopeCatalog:
         return InvalidDeclaration(
             [
                 Problem(
-                    f"scopes[{cycle[0]}].implies",
+                    ("scopes", Name(cycle[0]), "implies"),
                     f"scopes imply each other in a circle: {arrows}; remove one of the steps",
                 )
             ]

@@ -1,8 +1,11 @@
-"""What somebody says about a keyspace, before anyone has asked whether it makes sense.
+"""What a keyspace declares: the language of keyspace files and of the API, field by field.
 
-These are plain values, one for each message of `keyspace.proto`, with its field
-names and meanings. `keyspaces.compile_keyspace` turns a declaration into a
-`Keyspace`, or names everything that is wrong with it.
+Beside `keyspace.proto` and docs/keyspaces.md, these classes are the only statement of the
+language. A field's type says what a document may hold there and how it is written, so
+`documents` and the conversion of the API's messages need no list of fields.
+
+An object that is made in Python is not validated. `keyspaces.compile_keyspace` finds what
+makes no sense and names every fault.
 """
 
 from __future__ import annotations
@@ -10,189 +13,230 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum
+from enum import StrEnum
+from typing import Annotated, Final
 
-from keyfence_server.domain.limits import Rate
+from pydantic import Field
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormatDeclaration:
-    """How keys look. See `keyfence.v1.KeyFormat` and `KeyBody`."""
-
-    template: str
-    alphabet: str
-    length: int
-    shown: int
-    templates_by_key_type: Mapping[str, str] = field(default_factory=dict)
-
-
-DEFAULT_FORMAT = FormatDeclaration(
-    template="kf_{environment}_{body}{checksum}", alphabet="base62", length=32, shown=6
+from keyfence_server.domain.declared_types import (
+    NAME_IN_DOCUMENT,
+    NOTHING_IS_EMPTY,
+    OMIT_IF_EMPTY,
+    Body,
+    Duration,
+    Flag,
+    ItemsByName,
+    Number,
+    OptionalDuration,
+    OptionalNumber,
+    OptionalRate,
+    Section,
+    Text,
+    Texts,
+    unless_empty,
 )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScopeDeclaration:
-    """A permission's name and what it brings with it."""
-
-    name: str
-    description: str = ""
-    implies: tuple[str, ...] = ()
+ItemName = Annotated[Text, Field(alias=NAME_IN_DOCUMENT)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LevelDeclaration:
+class BodyDeclaration(Section):
+    """The random part of a key. See `keyfence.v1.KeyBody`."""
+
+    alphabet: Text = "base62"
+    length: Number = 32
+    shown: Number = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatDeclaration(Section):
+    """How keys look. See `keyfence.v1.KeyFormat`."""
+
+    template: Text = "kf_{environment}_{body}{checksum}"
+    body: BodyDeclaration = field(default_factory=BodyDeclaration)
+    templates_by_key_type: Annotated[
+        Mapping[str, Text], Field(alias="templates"), OMIT_IF_EMPTY
+    ] = field(default_factory=dict)
+
+
+DEFAULT_FORMAT: Final = FormatDeclaration()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeDeclaration(Section):
+    """A permission's name and the scopes that it implies."""
+
+    name: ItemName
+    description: Text = ""
+    implies: Texts = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelDeclaration(Section):
     """One level of access to a resource."""
 
-    name: str
-    description: str = ""
+    name: ItemName
+    description: Text = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceDeclaration:
+class ResourceDeclaration(Section):
     """A resource with ordered levels, the weakest first."""
 
-    name: str
-    display_name: str = ""
-    levels: tuple[LevelDeclaration, ...] = ()
+    name: ItemName
+    display_name: Text = ""
+    levels: Annotated[tuple[LevelDeclaration, ...], ItemsByName("description"), OMIT_IF_EMPTY] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PresetDeclaration:
+class PresetDeclaration(Section):
     """A named bundle of scopes."""
 
-    name: str
-    display_name: str = ""
-    scopes: tuple[str, ...] = ()
+    name: ItemName
+    display_name: Text = ""
+    scopes: Texts = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyTypeDeclaration:
+class KeyTypeDeclaration(Section):
     """A kind of key. An empty `scope_cap` caps nothing; an empty `marker` is the name."""
 
-    name: str
-    description: str = ""
-    marker: str = ""
-    scope_cap: tuple[str, ...] = ()
-    manages_keys: bool = False
+    name: ItemName
+    description: Text = ""
+    marker: Text = ""
+    scope_cap: Texts = ()
+    manages_keys: Flag = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentDeclaration:
-    """A place that keys are for. An empty `marker` is the name."""
+class EnvironmentDeclaration(Section):
+    """An environment that keys are for. An empty `marker` is the name."""
 
-    name: str
-    description: str = ""
-    marker: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyDefaults:
-    """What a key gets whose maker does not say. Empty strings as in the proto."""
-
-    display_name: str = ""
-    key_type: str = ""
-    environment: str = ""
-    preset: str = ""
-    lifetime: timedelta | None = None
+    name: ItemName
+    description: Text = ""
+    marker: Text = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsDeclaration:
-    """How often keys may be used, where nobody has said otherwise of a key. None: without
-    limit."""
+class KeyDefaults(Section):
+    """What a key gets where the request does not say. Empty strings as in the proto."""
 
-    per_key: Rate | None = None
-    per_account: Rate | None = None
+    display_name: Text = ""
+    key_type: Text = ""
+    environment: Text = ""
+    preset: Text = ""
+    lifetime: OptionalDuration = None
 
 
-class Registration(Enum):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsDeclaration(Section):
+    """How often keys may be used that have no limit of their own. None: without limit."""
+
+    per_key: OptionalRate = None
+    per_account: OptionalRate = None
+
+
+class Registration(StrEnum):
     """Who may register accounts."""
 
     CLOSED = "closed"
     OPEN = "open"
 
 
+_A_DAY: Final = timedelta(hours=24)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountsDeclaration:
+class AccountsDeclaration(Section):
     """The accounts that people can have. An empty `grantable_scopes` caps nothing."""
 
-    registration: Registration = Registration.CLOSED
-    password_min_length: int = 12
-    session_lifetime: timedelta = timedelta(hours=24)
-    default_plan: str = ""
-    grantable_scopes: tuple[str, ...] = ()
+    registration: Annotated[Registration, unless_empty(Registration.CLOSED)] = Registration.CLOSED
+    password_min_length: Annotated[Number, unless_empty(12)] = 12
+    session_lifetime: Annotated[Duration, unless_empty(_A_DAY)] = _A_DAY
+    default_plan: Text = ""
+    grantable_scopes: Texts = ()
 
 
-DEFAULT_ACCOUNTS = AccountsDeclaration()
-DEFAULT_KEY_TYPES = (KeyTypeDeclaration(name="secret", manages_keys=True),)
-DEFAULT_ENVIRONMENTS = (EnvironmentDeclaration(name="live"),)
+DEFAULT_KEY_TYPES: Final = (KeyTypeDeclaration(name="secret", manages_keys=True),)
+DEFAULT_ENVIRONMENTS: Final = (EnvironmentDeclaration(name="live"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialsDeclaration:
+class CredentialsDeclaration(Section):
     """Where callers may put their credentials. An empty `cookie` is none."""
 
-    bearer: bool = False
-    headers: tuple[str, ...] = ()
-    cookie: str = ""
+    bearer: Flag = False
+    headers: Texts = ()
+    cookie: Text = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerDeclaration:
-    """The answer for one cause. What is empty is as in the more general answer."""
+class AnswerDeclaration(Section):
+    """The answer for one cause. An empty field is as in the more general answer."""
 
-    cause: str
-    status: int = 0
-    code: str = ""
-    message: str = ""
-    body: str = ""
-    www_authenticate: str = ""
+    cause: ItemName
+    status: OptionalNumber = 0
+    code: Text = ""
+    message: Text = ""
+    body: Body = ""
+    www_authenticate: Text = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimitHeadersDeclaration:
+class RateLimitHeadersDeclaration(Section):
     """The names of headers. An empty one is not sent."""
 
-    limit: str = ""
-    remaining: str = ""
-    reset: str = ""
+    limit: Text = ""
+    remaining: Text = ""
+    reset: Text = ""
 
 
-DEFAULT_CREDENTIALS = CredentialsDeclaration(bearer=True, headers=("X-API-Key",))
-DEFAULT_RATE_LIMIT_HEADERS = RateLimitHeadersDeclaration(
+DEFAULT_CREDENTIALS: Final = CredentialsDeclaration(bearer=True, headers=("X-API-Key",))
+DEFAULT_RATE_LIMIT_HEADERS: Final = RateLimitHeadersDeclaration(
     limit="X-RateLimit-Limit", remaining="X-RateLimit-Remaining", reset="X-RateLimit-Reset"
 )
-DEFAULT_CONTENT_TYPE = "application/json"
-DEFAULT_BODY = '{"error": "{code}", "error_description": "{message}"}'
+DEFAULT_CONTENT_TYPE: Final = "application/json"
+DEFAULT_BODY: Final = '{"error": "{code}", "error_description": "{message}"}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpDeclaration:
+class HttpDeclaration(Section):
     """What callers of the product's HTTP API send and get. See `keyfence.v1.HttpAnswers`."""
 
-    credentials: CredentialsDeclaration = DEFAULT_CREDENTIALS
-    answers: tuple[AnswerDeclaration, ...] = ()
-    content_type: str = DEFAULT_CONTENT_TYPE
-    body: str = DEFAULT_BODY
-    rate_limit_headers: RateLimitHeadersDeclaration = DEFAULT_RATE_LIMIT_HEADERS
+    credentials: Annotated[CredentialsDeclaration, Field(exclude_if=DEFAULT_CREDENTIALS.__eq__)] = (
+        DEFAULT_CREDENTIALS
+    )
+    answers: Annotated[tuple[AnswerDeclaration, ...], ItemsByName(""), OMIT_IF_EMPTY] = ()
+    content_type: Annotated[Text, unless_empty(DEFAULT_CONTENT_TYPE)] = DEFAULT_CONTENT_TYPE
+    body: Annotated[Body, unless_empty(DEFAULT_BODY)] = DEFAULT_BODY
+    rate_limit_headers: Annotated[
+        RateLimitHeadersDeclaration, Field(exclude_if=DEFAULT_RATE_LIMIT_HEADERS.__eq__)
+    ] = DEFAULT_RATE_LIMIT_HEADERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyspaceDeclaration:
+class KeyspaceDeclaration(Section):
     """The key system of one product, as declared."""
 
-    name: str
-    display_name: str = ""
-    description: str = ""
+    name: Annotated[Text, Field(alias="keyspace", min_length=1)]
+    display_name: Text = ""
+    description: Text = ""
     format: FormatDeclaration = DEFAULT_FORMAT
-    scopes: tuple[ScopeDeclaration, ...] = ()
-    resources: tuple[ResourceDeclaration, ...] = ()
-    presets: tuple[PresetDeclaration, ...] = ()
-    key_types: tuple[KeyTypeDeclaration, ...] = DEFAULT_KEY_TYPES
-    environments: tuple[EnvironmentDeclaration, ...] = DEFAULT_ENVIRONMENTS
-    defaults: KeyDefaults = field(default_factory=KeyDefaults)
-    max_lifetime: timedelta | None = None
-    accounts: AccountsDeclaration | None = None
-    http: HttpDeclaration = field(default_factory=HttpDeclaration)
-    limits: LimitsDeclaration = field(default_factory=LimitsDeclaration)
+    scopes: Annotated[tuple[ScopeDeclaration, ...], ItemsByName("description"), OMIT_IF_EMPTY] = ()
+    resources: Annotated[tuple[ResourceDeclaration, ...], ItemsByName("levels"), OMIT_IF_EMPTY] = ()
+    presets: Annotated[tuple[PresetDeclaration, ...], ItemsByName("scopes"), OMIT_IF_EMPTY] = ()
+    key_types: Annotated[
+        tuple[KeyTypeDeclaration, ...], ItemsByName("description"), unless_empty(DEFAULT_KEY_TYPES)
+    ] = DEFAULT_KEY_TYPES
+    environments: Annotated[
+        tuple[EnvironmentDeclaration, ...],
+        ItemsByName("description"),
+        unless_empty(DEFAULT_ENVIRONMENTS),
+    ] = DEFAULT_ENVIRONMENTS
+    defaults: Annotated[KeyDefaults, Field(exclude_if=KeyDefaults().__eq__)] = KeyDefaults()
+    max_lifetime: OptionalDuration = None
+    accounts: Annotated[AccountsDeclaration | None, NOTHING_IS_EMPTY, OMIT_IF_EMPTY] = None
+    http: Annotated[HttpDeclaration, Field(exclude_if=HttpDeclaration().__eq__)] = HttpDeclaration()
+    limits: Annotated[LimitsDeclaration, Field(exclude_if=LimitsDeclaration().__eq__)] = (
+        LimitsDeclaration()
+    )

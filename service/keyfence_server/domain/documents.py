@@ -1,286 +1,216 @@
-"""Declarations as plain data: what a keyspace file holds, and what the store keeps.
+"""Declarations as documents: plain data, as a keyspace file holds it and the store keeps it.
 
-The document is made for people to write, so it takes short forms: a scope is a
-name and a description, or a name and a mapping; a preset is a list of scopes, or a
-mapping; an environment is a name. Reading it names every misplaced, misspelt or
-mistyped thing at once, by its path. What the names then mean is the business of
-`keyspaces.compile_keyspace`.
+What a document may hold is said by the types in `declarations`. Reading names every wrong
+name and type at once; whether the declaration makes sense is for
+`keyspaces.compile_keyspace`. Reading what was written gives an equal declaration.
 
-Reading what was written gives the same declaration again.
+Pydantic does the reading. It does no I/O, and the language belongs to the domain: an
+adapter that validated with models of its own would state every field a second time.
 """
 
 from __future__ import annotations
 
-from keyfence_server.domain.declarations import (
-    DEFAULT_ACCOUNTS,
-    DEFAULT_ENVIRONMENTS,
-    DEFAULT_FORMAT,
-    DEFAULT_KEY_TYPES,
-    AccountsDeclaration,
-    EnvironmentDeclaration,
-    FormatDeclaration,
-    KeyDefaults,
-    KeyspaceDeclaration,
-    KeyTypeDeclaration,
-    LevelDeclaration,
-    LimitsDeclaration,
-    PresetDeclaration,
-    Registration,
-    ResourceDeclaration,
-    ScopeDeclaration,
+import difflib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from keyfence_server.domain.declarations import FormatDeclaration, KeyspaceDeclaration
+from keyfence_server.domain.declared_types import (
+    NAME_IN_DOCUMENT,
+    Section,
+    kind_of,
+    names_in_documents,
 )
-from keyfence_server.domain.document_fields import (
-    Document,
-    Fields,
-    format_duration,
-    without_empty,
-)
-from keyfence_server.domain.errors import InvalidDeclaration, Problem
-from keyfence_server.domain.http_documents import http_to_document, read_http
-from keyfence_server.domain.limits import Rate, parse_rate
+from keyfence_server.domain.errors import InvalidDeclaration, Name, Path, Problem
+
+Document = dict[str, object]
+Declared = TypeVar("Declared", KeyspaceDeclaration, FormatDeclaration)
+
+_KEYSPACES: Final = TypeAdapter(KeyspaceDeclaration)
+_FORMATS: Final = TypeAdapter(FormatDeclaration)
+_MAX_PROBLEMS: Final = 100
+_SHOWN: Final = 100
+
+_NEEDED: Final[Mapping[str, str]] = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "dataclass_type": "a mapping",
+    "dict_type": "a mapping by name",
+    "mapping_type": "a mapping by name",
+}
 
 
 def declaration_from_document(document: object) -> KeyspaceDeclaration:
     """Reads a keyspace's document.
 
     Raises:
-        InvalidDeclaration: with everything that has the wrong name, type or form.
+        InvalidDeclaration: with every field that has a wrong name, type or form.
     """
-    problems: list[Problem] = []
-    root = Fields(document, "", problems)
-    declaration = KeyspaceDeclaration(
-        name=root.text("keyspace", required=True),
-        display_name=root.text("display_name"),
-        description=root.text("description"),
-        format=_read_format(root.mapping("format")),
-        scopes=root.named("scopes", _read_scope),
-        resources=root.named("resources", _read_resource),
-        presets=root.named("presets", _read_preset),
-        key_types=root.named("key_types", _read_key_type) or DEFAULT_KEY_TYPES,
-        environments=root.named("environments", _read_environment) or DEFAULT_ENVIRONMENTS,
-        defaults=_read_defaults(root.mapping("defaults")),
-        max_lifetime=root.duration("max_lifetime"),
-        accounts=_read_accounts(root.mapping("accounts")) if root.has("accounts") else None,
-        http=read_http(root.mapping("http")),
-        limits=_read_limits(root.mapping("limits")),
-    )
-    root.finish()
-    if problems:
-        raise InvalidDeclaration(problems)
-    return declaration
+    return _read(_KEYSPACES, KeyspaceDeclaration, document)
 
 
 def declaration_to_document(declaration: KeyspaceDeclaration) -> Document:
-    """Writes a declaration as a document of JSON types, empty things left out."""
-    return without_empty(
-        {
-            "keyspace": declaration.name,
-            "display_name": declaration.display_name,
-            "description": declaration.description,
-            "format": format_to_document(declaration.format),
-            "scopes": {scope.name: _scope_document(scope) for scope in declaration.scopes},
-            "resources": {
-                resource.name: _resource_document(resource) for resource in declaration.resources
-            },
-            "presets": {
-                preset.name: without_empty(
-                    {"display_name": preset.display_name, "scopes": list(preset.scopes)}
-                )
-                for preset in declaration.presets
-            },
-            "key_types": {kind.name: _key_type_document(kind) for kind in declaration.key_types},
-            "environments": {
-                environment.name: without_empty(
-                    {"description": environment.description, "marker": environment.marker}
-                )
-                for environment in declaration.environments
-            },
-            "defaults": _defaults_document(declaration.defaults),
-            "max_lifetime": format_duration(declaration.max_lifetime),
-            "accounts": _accounts_document(declaration.accounts),
-            "http": http_to_document(declaration.http),
-            "limits": _limits_document(declaration.limits),
-        }
-    )
+    """Writes a declaration as a document of JSON types, without what is empty."""
+    document: Document = _KEYSPACES.dump_python(declaration, by_alias=True, mode="json")
+    return document
 
 
 def format_from_document(document: object) -> FormatDeclaration:
     """Reads what `format_to_document` wrote. Raises `InvalidDeclaration`."""
-    problems: list[Problem] = []
-    declaration = _read_format(Fields(document, "format", problems))
-    if problems:
-        raise InvalidDeclaration(problems)
-    return declaration
+    return _read(_FORMATS, FormatDeclaration, document)
 
 
 def format_to_document(declaration: FormatDeclaration) -> Document:
     """Writes a key format as a document of JSON types."""
-    return without_empty(
-        {
-            "template": declaration.template,
-            "body": {
-                "alphabet": declaration.alphabet,
-                "length": declaration.length,
-                "shown": declaration.shown,
-            },
-            "templates": dict(declaration.templates_by_key_type),
-        }
-    )
+    document: Document = _FORMATS.dump_python(declaration, by_alias=True, mode="json")
+    return document
 
 
-def _read_format(at: Fields) -> FormatDeclaration:
-    body = at.mapping("body")
-    read = FormatDeclaration(
-        template=at.text("template") or DEFAULT_FORMAT.template,
-        alphabet=body.text("alphabet") or DEFAULT_FORMAT.alphabet,
-        length=body.integer("length", DEFAULT_FORMAT.length),
-        shown=body.integer("shown", DEFAULT_FORMAT.shown),
-        templates_by_key_type=at.texts_by_name("templates"),
-    )
-    body.finish()
-    at.finish()
-    return read
+def declaration_from_fields(fields: Mapping[str, object]) -> KeyspaceDeclaration:
+    """Reads a declaration whose fields have the names of `KeyspaceDeclaration` and its parts,
+    which are those of the API. Lists are tuples. Raises `InvalidDeclaration`."""
+    return _read_fields(_KEYSPACES, fields)
 
 
-def _read_scope(name: str, at: Fields) -> ScopeDeclaration:
-    return ScopeDeclaration(
-        name=name, description=at.text("description"), implies=at.texts("implies")
-    )
+def format_from_fields(fields: Mapping[str, object]) -> FormatDeclaration:
+    """Reads a key format as `declaration_from_fields` does. Raises `InvalidDeclaration`."""
+    return _read_fields(_FORMATS, fields)
 
 
-def _read_resource(name: str, at: Fields) -> ResourceDeclaration:
-    return ResourceDeclaration(
-        name=name,
-        display_name=at.text("display_name"),
-        levels=at.named(
-            "levels",
-            lambda level, of: LevelDeclaration(name=level, description=of.text("description")),
-        ),
-    )
+def _read_fields(adapter: TypeAdapter[Declared], fields: Mapping[str, object]) -> Declared:
+    try:
+        return adapter.validate_python(fields, by_alias=False, by_name=True)
+    except ValidationError as error:
+        raise InvalidDeclaration(
+            [Problem(_path(one["loc"], fields), _message(one)) for one in _errors(error)]
+        ) from None
 
 
-def _read_preset(name: str, at: Fields) -> PresetDeclaration:
-    return PresetDeclaration(
-        name=name, display_name=at.text("display_name"), scopes=at.texts("scopes")
-    )
+def path_in_document(path: Path) -> Path:
+    """A declaration's path with the names that a document has for its fields."""
+    steps: list[str | int] = []
+    section: type[Section] | None = KeyspaceDeclaration
+    for step in path:
+        if section is None or isinstance(step, int | Name):
+            steps.append(step)
+            continue
+        names = {name: written for written, name in names_in_documents(section).items()}
+        steps.append(names.get(step, step))
+        section = next(_sections_in(get_type_hints(section).get(step)), None)
+    return tuple(steps)
 
 
-def _read_key_type(name: str, at: Fields) -> KeyTypeDeclaration:
-    return KeyTypeDeclaration(
-        name=name,
-        description=at.text("description"),
-        marker=at.text("marker"),
-        scope_cap=at.texts("scope_cap"),
-        manages_keys=at.flag("manages_keys"),
-    )
+def _read(adapter: TypeAdapter[Declared], section: type[Section], document: object) -> Declared:
+    try:
+        return adapter.validate_python(document, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise InvalidDeclaration(_problems(_errors(error), section, document)) from None
 
 
-def _read_environment(name: str, at: Fields) -> EnvironmentDeclaration:
-    return EnvironmentDeclaration(
-        name=name, description=at.text("description"), marker=at.text("marker")
-    )
+def _errors(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False)[:_MAX_PROBLEMS]
 
 
-def _read_defaults(at: Fields) -> KeyDefaults:
-    read = KeyDefaults(
-        display_name=at.text("display_name"),
-        key_type=at.text("key_type"),
-        environment=at.text("environment"),
-        preset=at.text("preset"),
-        lifetime=at.duration("lifetime"),
-    )
-    at.finish()
-    return read
+def _problems(
+    errors: Sequence[ErrorDetails], section: type[Section], document: object
+) -> list[Problem]:
+    problems: list[Problem] = []
+    meant: set[Path] = set()
+    for error in errors:
+        if error["type"] in {"unexpected_keyword_argument", "invalid_key"}:
+            name = str(error["loc"][-1])[:_SHOWN]
+            known = names_in_documents(_section_at(error["loc"], section))
+            nearest = _nearest(name, known)
+            hint = (
+                f'did you mean "{nearest}"?' if nearest else f"known: {', '.join(_fields(known))}"
+            )
+            path = (*_path(error["loc"][:-1], document), name)
+            problems.append(Problem(path, f'"{name}" is not a field here; {hint}', is_of_name=True))
+            if nearest:
+                meant.add((*path[:-1], nearest))
+        else:
+            problems.append(Problem(_path(error["loc"], document), _message(error)))
+    # A required field is there after all, under a wrong name.
+    return [one for one in problems if one.path not in meant or one.message != _MISSING]
 
 
-def _read_limits(at: Fields) -> LimitsDeclaration:
-    read = LimitsDeclaration(
-        per_key=_read_rate(at, "per_key"), per_account=_read_rate(at, "per_account")
-    )
-    at.finish()
-    return read
+_MISSING: Final = "is missing"
 
 
-def _read_rate(at: Fields, name: str) -> Rate | None:
-    text = at.text(name)
-    rate = parse_rate(text)
-    if text and rate is None:
-        at.complain(name, f'"{text[:50]}" is no rate; write one like 60/minute or 100/10s')
-    return rate
+def _message(error: ErrorDetails) -> str:
+    value, where = error["input"], error["loc"]
+    if where and where[-1] == NAME_IN_DOCUMENT:
+        if error["type"] == "missing":
+            return "a name is needed here, not nothing"
+        return f"the name {value!r:.50} must be text; put it in quotes"
+    if (needed := _NEEDED.get(error["type"])) is not None:
+        return f"{needed} is needed here, not {kind_of(value)}"
+    match error["type"]:
+        case "missing":
+            return _MISSING
+        case "string_too_short":
+            return "is empty"
+        case "less_than":
+            return f"this number is too large; the most is {error['ctx']['lt'] - 1}"
+        case "greater_than_equal":
+            return f"this number is too small; the least is {error['ctx']['ge']}"
+        case "enum":
+            return f"{error['ctx']['expected'].replace(chr(39), '')} is needed here"
+        case "value_error":
+            return str(error["ctx"]["error"])
+    return error["msg"]
 
 
-def _read_accounts(at: Fields) -> AccountsDeclaration:
-    name = at.text("registration") or DEFAULT_ACCOUNTS.registration.value
-    choices = {one.value: one for one in Registration}
-    if name not in choices:
-        at.complain("registration", f"{' or '.join(choices)} is needed here")
-    read = AccountsDeclaration(
-        registration=choices.get(name, DEFAULT_ACCOUNTS.registration),
-        password_min_length=at.integer("password_min_length", DEFAULT_ACCOUNTS.password_min_length),
-        session_lifetime=at.duration("session_lifetime") or DEFAULT_ACCOUNTS.session_lifetime,
-        default_plan=at.text("default_plan"),
-        grantable_scopes=at.texts("grantable_scopes"),
-    )
-    at.finish()
-    return read
+def _path(where: Sequence[str | int], document: object) -> Path:
+    """The place of an error: pydantic numbers the items of a mapping, which have names."""
+    path: list[str | int] = []
+    here = document
+    for step in where:
+        if step == NAME_IN_DOCUMENT:
+            if path and isinstance(path[-1], Name):
+                path.pop()
+            break
+        if isinstance(step, int) and isinstance(here, Mapping):
+            name, here = next(itertools.islice(here.items(), step, None))
+            path.append(Name(str(name)[:_SHOWN]))
+        elif isinstance(step, int) and isinstance(here, list | tuple):
+            here = here[step]
+            path.append(step)
+        else:
+            path.append(step if isinstance(step, int) else step[:_SHOWN])
+            here = here.get(step) if isinstance(here, Mapping) else here
+    return tuple(path)
 
 
-def _scope_document(scope: ScopeDeclaration) -> object:
-    if not scope.implies:
-        return scope.description
-    return without_empty({"description": scope.description, "implies": list(scope.implies)})
+def _section_at(where: Sequence[str | int], section: type[Section]) -> type[Section]:
+    """The section whose field an error names last."""
+    for step in where[:-1]:
+        if isinstance(step, str):
+            hint = get_type_hints(section)[names_in_documents(section)[step]]
+            section = next(_sections_in(hint))
+    return section
 
 
-def _resource_document(resource: ResourceDeclaration) -> Document:
-    return without_empty(
-        {
-            "display_name": resource.display_name,
-            "levels": {level.name: level.description for level in resource.levels},
-        }
-    )
+def _sections_in(hint: Any) -> Iterator[type[Section]]:
+    if isinstance(hint, type) and issubclass(hint, Section):
+        yield hint
+    for part in get_args(hint):
+        yield from _sections_in(part)
 
 
-def _key_type_document(kind: KeyTypeDeclaration) -> Document:
-    return without_empty(
-        {
-            "description": kind.description,
-            "marker": kind.marker,
-            "scope_cap": list(kind.scope_cap),
-            "manages_keys": kind.manages_keys,
-        }
-    )
+def _nearest(name: str, known: Mapping[str, str]) -> str | None:
+    """The field that was probably meant: the one that the API calls so, or the most similar."""
+    for in_documents, in_api in known.items():
+        if in_api == name and in_documents != NAME_IN_DOCUMENT:
+            return in_documents
+    nearest = difflib.get_close_matches(name, _fields(known), n=1)
+    return nearest[0] if nearest else None
 
 
-def _limits_document(limits: LimitsDeclaration) -> Document:
-    return without_empty(
-        {
-            "per_key": str(limits.per_key or ""),
-            "per_account": str(limits.per_account or ""),
-        }
-    )
-
-
-def _accounts_document(declared: AccountsDeclaration | None) -> Document:
-    if declared is None:
-        return {}
-    return without_empty(
-        {
-            "registration": declared.registration.value,
-            "password_min_length": declared.password_min_length,
-            "session_lifetime": format_duration(declared.session_lifetime),
-            "default_plan": declared.default_plan,
-            "grantable_scopes": list(declared.grantable_scopes),
-        }
-    )
-
-
-def _defaults_document(defaults: KeyDefaults) -> Document:
-    return without_empty(
-        {
-            "display_name": defaults.display_name,
-            "key_type": defaults.key_type,
-            "environment": defaults.environment,
-            "preset": defaults.preset,
-            "lifetime": format_duration(defaults.lifetime),
-        }
-    )
+def _fields(known: Mapping[str, str]) -> list[str]:
+    return [name for name in known if name != NAME_IN_DOCUMENT]

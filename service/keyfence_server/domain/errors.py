@@ -27,24 +27,50 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
+class Name(str):
+    """A step of a path that the input's author named: a key of a map, or the name of an item
+    in a list of named items. A plain string is a field."""
+
+    __slots__ = ()
+
+
+Path = tuple[str | int, ...]
+"""The place of a fault, from the input's root: fields, names and indexes from 0."""
+
+
+def path_text(path: Path) -> str:
+    """A path as the API writes it, with names and indexes in brackets:
+    `scopes[vps:write].implies[0]`."""
+    text = ""
+    for step in path:
+        if isinstance(step, int | Name):
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if text else step
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A fault at one place of the input.
 
     Attributes:
-        path: the field, from the request's root: "scopes[0]", "format.body.length".
-            Names that are keys of a map, or of a list of named things, stand in
-            brackets: `scopes[vps:write].implies[0]`.
+        path: the place; empty for the input as a whole.
         message: what is wrong and what to do about it.
-        is_of_name: whether the field's name is wrong, and not what it holds.
+        is_of_name: the field's name is wrong, not its value.
     """
 
-    path: str
+    path: Path
     message: str
     is_of_name: bool = False
 
+    @property
+    def where(self) -> str:
+        """The path as text."""
+        return path_text(self.path)
+
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+        return f"{self.where}: {self.message}" if self.path else self.message
 
 
 class DomainError(Exception):
@@ -77,9 +103,9 @@ class InvalidInput(DomainError):
         self.problems = tuple(problems)
 
     @classmethod
-    def field(cls, path: str, message: str) -> InvalidInput:
-        """The error for a single wrong field."""
-        return cls([Problem(path, message)])
+    def field(cls, path: Path | str, message: str) -> InvalidInput:
+        """The error for a single wrong field, given by its name or its path."""
+        return cls([Problem((path,) if isinstance(path, str) else path, message)])
 
 
 class UnknownScope(InvalidInput):
@@ -87,13 +113,19 @@ class UnknownScope(InvalidInput):
 
     reason = "UNKNOWN_SCOPE"
 
-    def __init__(self, path: str, scope: str, keyspace: str, nearest: str | None) -> None:
+    def __init__(self, path: Path | str, scope: str, keyspace: str, nearest: str | None) -> None:
         hint = f'; did you mean "{nearest}"?' if nearest else ""
         metadata = {"scope": scope, "keyspace": keyspace}
         if nearest:
             metadata["nearest"] = nearest
         super().__init__(
-            [Problem(path, f'keyspace "{keyspace}" has no scope "{scope}"{hint}')], **metadata
+            [
+                Problem(
+                    (path,) if isinstance(path, str) else path,
+                    f'keyspace "{keyspace}" has no scope "{scope}"{hint}',
+                )
+            ],
+            **metadata,
         )
         self.scope = scope
         self.nearest = nearest

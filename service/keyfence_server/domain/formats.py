@@ -22,8 +22,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from keyfence_server.domain.declarations import FormatDeclaration
-from keyfence_server.domain.errors import Problem
+from keyfence_server.domain.declarations import BodyDeclaration, FormatDeclaration
+from keyfence_server.domain.errors import Name, Path, Problem
 from keyfence_server.domain.secrets import Plaintext
 
 MINIMUM_ENTROPY_BITS: Final = 128
@@ -82,9 +82,11 @@ class KeyForm:
         names = {characters: name for name, characters in ALPHABETS.items()}
         return FormatDeclaration(
             template=f"{self.prefix}{{body}}{'{checksum}' if self.has_checksum else ''}",
-            alphabet=names.get(self.alphabet, self.alphabet),
-            length=self.length,
-            shown=self.shown,
+            body=BodyDeclaration(
+                alphabet=names.get(self.alphabet, self.alphabet),
+                length=self.length,
+                shown=self.shown,
+            ),
         )
 
     def total_length(self) -> int:
@@ -110,38 +112,42 @@ def compile_form(
     head, _, tail = template.partition("{body}")
     return KeyForm(
         prefix=head.replace("{type}", type_marker).replace("{environment}", environment_marker),
-        alphabet=ALPHABETS.get(declaration.alphabet, declaration.alphabet),
-        length=declaration.length,
-        shown=declaration.shown,
+        alphabet=ALPHABETS.get(declaration.body.alphabet, declaration.body.alphabet),
+        length=declaration.body.length,
+        shown=declaration.body.shown,
         has_checksum=tail == "{checksum}",
     )
 
 
 def format_problems(declaration: FormatDeclaration) -> list[Problem]:
     """Everything that is wrong with a declared format, paths from `format`."""
-    problems = _template_problems("format.template", declaration.template)
+    problems = _template_problems(("format", "template"), declaration.template)
     for key_type, template in declaration.templates_by_key_type.items():
-        problems += _template_problems(f"format.templates[{key_type}]", template)
-    alphabet = ALPHABETS.get(declaration.alphabet, declaration.alphabet)
+        problems += _template_problems(
+            ("format", "templates_by_key_type", Name(key_type)), template
+        )
+    alphabet = ALPHABETS.get(declaration.body.alphabet, declaration.body.alphabet)
     if len(set(alphabet)) != len(alphabet):
-        problems.append(Problem("format.body.alphabet", "a character stands in it twice"))
+        problems.append(Problem(("format", "body", "alphabet"), "a character stands in it twice"))
     elif len(alphabet) < 2 or not _KEY_CHARACTERS.fullmatch(alphabet):
         names = ", ".join(ALPHABETS)
         problems.append(
             Problem(
-                "format.body.alphabet",
+                ("format", "body", "alphabet"),
                 f'name one of {names}, or give at least two letters, digits, "_" or "-"',
             )
         )
-    elif not 1 <= declaration.length <= MAX_BODY_LENGTH:
+    elif not 1 <= declaration.body.length <= MAX_BODY_LENGTH:
         problems.append(
-            Problem("format.body.length", f"a body has 1 to {MAX_BODY_LENGTH} characters")
+            Problem(("format", "body", "length"), f"a body has 1 to {MAX_BODY_LENGTH} characters")
         )
     else:
-        problems += _entropy_problems(declaration.length, len(alphabet))
-    if not 0 <= declaration.shown <= min(MAX_SHOWN, max(declaration.length, 0)):
+        problems += _entropy_problems(declaration.body.length, len(alphabet))
+    if not 0 <= declaration.body.shown <= min(MAX_SHOWN, max(declaration.body.length, 0)):
         problems.append(
-            Problem("format.body.shown", f"0 to {MAX_SHOWN} characters of the body may be shown")
+            Problem(
+                ("format", "body", "shown"), f"0 to {MAX_SHOWN} characters of the body may be shown"
+            )
         )
     return problems
 
@@ -153,14 +159,14 @@ def _entropy_problems(length: int, alphabet_size: int) -> list[Problem]:
     needed = math.ceil(MINIMUM_ENTROPY_BITS / bits_each)
     return [
         Problem(
-            "format.body.length",
+            ("format", "body", "length"),
             f"{length} characters out of {alphabet_size} are {length * bits_each:.0f} bits of "
             f"entropy; at least {MINIMUM_ENTROPY_BITS} are needed, which is a length of {needed}",
         )
     ]
 
 
-def _template_problems(path: str, template: str) -> list[Problem]:
+def _template_problems(path: Path, template: str) -> list[Problem]:
     names = _PLACEHOLDER.findall(template)
     unknown = sorted(set(names) - {"type", "environment", "body", "checksum"})
     if unknown:

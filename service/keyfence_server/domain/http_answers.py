@@ -18,7 +18,7 @@ from keyfence_server.domain.declarations import (
     CredentialsDeclaration,
     HttpDeclaration,
 )
-from keyfence_server.domain.errors import Problem
+from keyfence_server.domain.errors import Name, Path, Problem
 from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.text_templates import (
     InvalidTemplate,
@@ -207,18 +207,22 @@ def http_problems(declaration: HttpDeclaration) -> list[Problem]:
     """Everything that is wrong with a declaration, by path."""
     problems = _credentials_problems(declaration.credentials)
     if declaration.content_type not in CONTENT_TYPES:
-        problems.append(Problem("http.content_type", f"must be one of {', '.join(CONTENT_TYPES)}"))
-    problems += _body_problems("http.body", declaration.body, declaration.content_type)
+        problems.append(
+            Problem(("http", "content_type"), f"must be one of {', '.join(CONTENT_TYPES)}")
+        )
+    problems += _body_problems(("http", "body"), declaration.body, declaration.content_type)
     names = declaration.rate_limit_headers
-    problems += _header_problems("http.rate_limit_headers.limit", names.limit)
-    problems += _header_problems("http.rate_limit_headers.remaining", names.remaining)
-    problems += _header_problems("http.rate_limit_headers.reset", names.reset)
+    problems += _header_problems(("http", "rate_limit_headers", "limit"), names.limit)
+    problems += _header_problems(("http", "rate_limit_headers", "remaining"), names.remaining)
+    problems += _header_problems(("http", "rate_limit_headers", "reset"), names.reset)
     given = [name.lower() for name in (names.limit, names.remaining, names.reset) if name]
     if len(set(given)) != len(given):
-        problems.append(Problem("http.rate_limit_headers", "a header's name stands in it twice"))
+        problems.append(
+            Problem(("http", "rate_limit_headers"), "a header's name stands in it twice")
+        )
     seen: set[str] = set()
     for one in declaration.answers:
-        path = f"http.answers[{one.cause[:64]}]"
+        path = ("http", "answers", Name(one.cause[:64]))
         if one.cause in seen:
             problems.append(Problem(path, "is declared twice"))
         seen.add(one.cause)
@@ -253,22 +257,22 @@ def _parse_body(text: str, content_type: str) -> JsonTemplate | TextTemplate:
 
 
 def _credentials_problems(credentials: CredentialsDeclaration) -> list[Problem]:
-    path = "http.credentials"
+    path = ("http", "credentials")
     problems = []
     if not (credentials.bearer or credentials.headers or credentials.cookie):
         problems.append(Problem(path, "a credential must be accepted somewhere"))
     if len(credentials.headers) > _MAX_HEADERS:
-        problems.append(Problem(f"{path}.headers", f"at most {_MAX_HEADERS} headers"))
+        problems.append(Problem((*path, "headers"), f"at most {_MAX_HEADERS} headers"))
     for index, name in enumerate(credentials.headers):
-        problems += _header_problems(f"{path}.headers[{index}]", name)
+        problems += _header_problems((*path, "headers", index), name)
     if len({name.lower() for name in credentials.headers}) != len(credentials.headers):
-        problems.append(Problem(f"{path}.headers", "a header's name stands in it twice"))
+        problems.append(Problem((*path, "headers"), "a header's name stands in it twice"))
     if credentials.cookie and not _TOKEN.fullmatch(credentials.cookie):
-        problems.append(Problem(f"{path}.cookie", "is no name of a cookie"))
+        problems.append(Problem((*path, "cookie"), "is no name of a cookie"))
     return problems
 
 
-def _header_problems(path: str, name: str) -> Iterable[Problem]:
+def _header_problems(path: Path, name: str) -> Iterable[Problem]:
     if not name:
         return
     # Programs behind the edge may take an underscore for a hyphen, and one name for two.
@@ -278,27 +282,27 @@ def _header_problems(path: str, name: str) -> Iterable[Problem]:
         yield Problem(path, f'"{name}" has a meaning of its own; choose another header')
 
 
-def _answer_problems(path: str, one: AnswerDeclaration, content_type: str) -> Iterable[Problem]:
+def _answer_problems(path: Path, one: AnswerDeclaration, content_type: str) -> Iterable[Problem]:
     causes = (UNAUTHENTICATED, *(reason.name.lower() for reason in _DENIALS))
     if one.cause not in causes:
         yield Problem(path, f"there is no such cause; known: {', '.join(causes)}")
     if one.status and one.status not in _STATUSES:
-        yield Problem(f"{path}.status", "is no status code of 400 to 499 that Envoy can send")
+        yield Problem((*path, "status"), "is no status code of 400 to 499 that Envoy can send")
     if one.code and not _CODE.fullmatch(one.code):
-        yield Problem(f"{path}.code", "1 to 64 letters, digits and '._-'")
+        yield Problem((*path, "code"), "1 to 64 letters, digits and '._-'")
     if len(one.message) > _MAX_MESSAGE:
-        yield Problem(f"{path}.message", f"at most {_MAX_MESSAGE} characters")
+        yield Problem((*path, "message"), f"at most {_MAX_MESSAGE} characters")
     else:
-        yield from _text_problems(f"{path}.message", one.message, _IN_MESSAGES)
+        yield from _text_problems((*path, "message"), one.message, _IN_MESSAGES)
     if not _HEADER_TEXT.fullmatch(one.www_authenticate):
-        yield Problem(f"{path}.www_authenticate", "at most 500 characters, all of printable ASCII")
+        yield Problem((*path, "www_authenticate"), "at most 500 characters, all of printable ASCII")
     else:
-        yield from _text_problems(f"{path}.www_authenticate", one.www_authenticate, _IN_CHALLENGES)
+        yield from _text_problems((*path, "www_authenticate"), one.www_authenticate, _IN_CHALLENGES)
     if one.body:
-        yield from _body_problems(f"{path}.body", one.body, content_type)
+        yield from _body_problems((*path, "body"), one.body, content_type)
 
 
-def _text_problems(path: str, text: str, known: frozenset[str]) -> Iterable[Problem]:
+def _text_problems(path: Path, text: str, known: frozenset[str]) -> Iterable[Problem]:
     try:
         names = parse_text(text).names
     except InvalidTemplate as error:
@@ -307,7 +311,7 @@ def _text_problems(path: str, text: str, known: frozenset[str]) -> Iterable[Prob
     yield from _name_problems(path, names, known)
 
 
-def _body_problems(path: str, text: str, content_type: str) -> Iterable[Problem]:
+def _body_problems(path: Path, text: str, content_type: str) -> Iterable[Problem]:
     if len(text) > _MAX_BODY:
         yield Problem(path, f"at most {_MAX_BODY} characters")
         return
@@ -319,7 +323,7 @@ def _body_problems(path: str, text: str, content_type: str) -> Iterable[Problem]
     yield from _name_problems(path, names, _IN_BODIES)
 
 
-def _name_problems(path: str, names: frozenset[str], known: frozenset[str]) -> Iterable[Problem]:
+def _name_problems(path: Path, names: frozenset[str], known: frozenset[str]) -> Iterable[Problem]:
     for name in sorted(names - known):
         yield Problem(
             path,

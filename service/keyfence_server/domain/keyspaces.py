@@ -24,7 +24,7 @@ from keyfence_server.domain.declarations import (
     KeyTypeDeclaration,
     PresetDeclaration,
 )
-from keyfence_server.domain.errors import InvalidDeclaration, Problem
+from keyfence_server.domain.errors import InvalidDeclaration, Name, Path, Problem
 from keyfence_server.domain.formats import (
     MAX_KEY_LENGTH,
     KeyForm,
@@ -215,7 +215,7 @@ def _form_problems(forms: Mapping[tuple[str, str], KeyForm]) -> list[Problem]:
         if begins_like_an_id(form.prefix):
             return [
                 Problem(
-                    "format.template",
+                    ("format", "template"),
                     f'a key of type "{key_type}" and environment "{environment}" would begin '
                     "as ids do; put something else first",
                 )
@@ -223,7 +223,7 @@ def _form_problems(forms: Mapping[tuple[str, str], KeyForm]) -> list[Problem]:
         if form.total_length() > MAX_KEY_LENGTH:
             return [
                 Problem(
-                    "format.template",
+                    ("format", "template"),
                     f'a key of type "{key_type}" and environment "{environment}" would have '
                     f"{form.total_length()} characters; at most {MAX_KEY_LENGTH} are "
                     "accepted: shorten the template, the markers or the body",
@@ -243,7 +243,7 @@ def formats_to_remember(before: Keyspace, after: Keyspace) -> tuple[FormatDeclar
         raise InvalidDeclaration(
             [
                 Problem(
-                    "format",
+                    ("format",),
                     f"keys of {MAX_PREVIOUS_FORMATS} earlier formats are recognised already, "
                     "which is the limit; keep the present format, or declare a new keyspace",
                 )
@@ -252,7 +252,7 @@ def formats_to_remember(before: Keyspace, after: Keyspace) -> tuple[FormatDeclar
     return tuple(
         sorted(
             (form.as_declaration() for form in forgotten),
-            key=lambda form: (form.template, form.alphabet, form.length, form.shown),
+            key=lambda form: (form.template, form.body.alphabet, form.body.length, form.body.shown),
         )
     )
 
@@ -263,15 +263,15 @@ def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> Scope
     implications: dict[str, list[str]] = {}
     count = len(declaration.scopes) + sum(len(r.levels) for r in declaration.resources)
     if count > MAX_SCOPES:
-        problems.append(Problem("scopes", f"{count} scopes; at most {MAX_SCOPES} are allowed"))
+        problems.append(Problem(("scopes",), f"{count} scopes; at most {MAX_SCOPES} are allowed"))
         return None
     for scope in declaration.scopes:
         if scope.name in implications:
-            problems.append(Problem(f"scopes[{scope.name}]", "is declared twice"))
+            problems.append(Problem(("scopes", Name(scope.name)), "is declared twice"))
         implications[scope.name] = list(scope.implies)
     seen: set[str] = set()
     for resource in declaration.resources:
-        path = f"resources[{resource.name[:_SHOWN]}]"
+        path = ("resources", Name(resource.name[:_SHOWN]))
         if resource.name in seen:
             problems.append(Problem(path, "is declared twice"))
         seen.add(resource.name)
@@ -279,17 +279,21 @@ def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> Scope
             problems.append(Problem(path, NAME_RULE))
             continue
         if not resource.levels:
-            problems.append(Problem(f"{path}.levels", "a resource needs at least one level"))
+            problems.append(Problem((*path, "levels"), "a resource needs at least one level"))
         weaker: str | None = None
         for level in resource.levels:
             name = f"{resource.name}:{level.name}"
             if not is_scope_part(level.name):
                 problems.append(
-                    Problem(f"{path}.levels[{level.name}]", "a level is one part of a scope's name")
+                    Problem(
+                        (*path, "levels", Name(level.name)), "a level is one part of a scope's name"
+                    )
                 )
             elif name in implications:
                 problems.append(
-                    Problem(f"{path}.levels[{level.name}]", f'scope "{name}" is declared twice')
+                    Problem(
+                        (*path, "levels", Name(level.name)), f'scope "{name}" is declared twice'
+                    )
                 )
             implications[name] = [weaker] if weaker else []
             weaker = name
@@ -305,20 +309,20 @@ def _name_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     if not is_keyspace_name(declaration.name):
         problems.append(
             Problem(
-                "name",
+                ("name",),
                 f'"{declaration.name[:_SHOWN]}" is not a keyspace: 1 to 63 lower-case letters, '
                 "digits and hyphens, starting with a letter",
             )
         )
-    problems += _too_long("display_name", declaration.display_name, MAX_DISPLAY_NAME)
-    problems += _too_long("description", declaration.description, _MAX_DESCRIPTION)
+    problems += _too_long(("display_name",), declaration.display_name, MAX_DISPLAY_NAME)
+    problems += _too_long(("description",), declaration.description, _MAX_DESCRIPTION)
     for scope in declaration.scopes:
-        path = f"scopes[{scope.name}].description"
+        path = ("scopes", Name(scope.name), "description")
         problems += _too_long(path, scope.description, _MAX_SCOPE_DESCRIPTION)
     return problems
 
 
-def _too_long(path: str, text: str, most: int) -> list[Problem]:
+def _too_long(path: Path, text: str, most: int) -> list[Problem]:
     return [Problem(path, f"at most {most} characters")] if len(text) > most else []
 
 
@@ -326,25 +330,25 @@ def _marked_problems(
     where: str, declared: Sequence[KeyTypeDeclaration | EnvironmentDeclaration]
 ) -> list[Problem]:
     if not declared:
-        return [Problem(where, "at least one is needed")]
+        return [Problem((where,), "at least one is needed")]
     if len(declared) > MAX_NAMES:
-        return [Problem(where, f"at most {MAX_NAMES} are allowed")]
+        return [Problem((where,), f"at most {MAX_NAMES} are allowed")]
     problems = []
     seen: set[str] = set()
     for one in declared:
         if one.name in seen:
-            problems.append(Problem(f"{where}[{one.name}]", "is declared twice"))
+            problems.append(Problem((where, Name(one.name)), "is declared twice"))
         seen.add(one.name)
         if not _MARKED_NAME.fullmatch(one.name):
             problems.append(
                 Problem(
-                    f"{where}[{one.name[:_SHOWN]}]",
+                    (where, Name(one.name[:_SHOWN])),
                     "a name is 1 to 63 lower-case letters, digits, '-' and '_'",
                 )
             )
         if one.marker and not _MARKER.fullmatch(one.marker):
             problems.append(
-                Problem(f"{where}[{one.name}].marker", "1 to 32 letters, digits, '-' and '_'")
+                Problem((where, Name(one.name), "marker"), "1 to 32 letters, digits, '-' and '_'")
             )
     return problems
 
@@ -352,7 +356,7 @@ def _marked_problems(
 def _format_reference_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     types = {key_type.name for key_type in declaration.key_types}
     return [
-        Problem(f"format.templates[{name}]", f'there is no key type "{name}"')
+        Problem(("format", "templates_by_key_type", Name(name)), f'there is no key type "{name}"')
         for name in declaration.format.templates_by_key_type
         if name not in types
     ]
@@ -361,16 +365,19 @@ def _format_reference_problems(declaration: KeyspaceDeclaration) -> list[Problem
 def _scope_reference_problems(
     declaration: KeyspaceDeclaration, catalog: ScopeCatalog
 ) -> list[Problem]:
-    lists = {
-        **{f"presets[{preset.name}].scopes": preset.scopes for preset in declaration.presets},
-        **{f"key_types[{kind.name}].scope_cap": kind.scope_cap for kind in declaration.key_types},
+    lists: dict[Path, tuple[str, ...]] = {
+        **{("presets", Name(one.name), "scopes"): one.scopes for one in declaration.presets},
+        **{
+            ("key_types", Name(one.name), "scope_cap"): one.scope_cap
+            for one in declaration.key_types
+        },
     }
     if declaration.accounts is not None:
-        lists["accounts.grantable_scopes"] = declaration.accounts.grantable_scopes
+        lists["accounts", "grantable_scopes"] = declaration.accounts.grantable_scopes
     # A scope whose own name is wrong is complained of there.
     declared = {scope.name for scope in declaration.scopes}
     unknown = (
-        Problem(f"{path}[{index}]", catalog.describe_unknown(pattern))
+        Problem((*path, index), catalog.describe_unknown(pattern))
         for path, patterns in lists.items()
         for index, pattern in enumerate(patterns)
         if not catalog.knows(pattern) and pattern not in declared
@@ -382,16 +389,20 @@ def _preset_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     problems = []
     seen: set[str] = set()
     if len(declaration.presets) > MAX_NAMES:
-        problems.append(Problem("presets", f"at most {MAX_NAMES} are allowed"))
+        problems.append(Problem(("presets",), f"at most {MAX_NAMES} are allowed"))
     for preset in declaration.presets:
         if preset.name in seen:
-            problems.append(Problem(f"presets[{preset.name}]", "is declared twice"))
+            problems.append(Problem(("presets", Name(preset.name)), "is declared twice"))
         elif not is_scope_part(preset.name):
             problems.append(
-                Problem(f"presets[{preset.name[:_SHOWN]}]", "a preset's name has no ':' or spaces")
+                Problem(
+                    ("presets", Name(preset.name[:_SHOWN])), "a preset's name has no ':' or spaces"
+                )
             )
         elif not preset.scopes:
-            problems.append(Problem(f"presets[{preset.name}].scopes", "at least one is needed"))
+            problems.append(
+                Problem(("presets", Name(preset.name), "scopes"), "at least one is needed")
+            )
         seen.add(preset.name)
     return problems
 
@@ -405,21 +416,23 @@ def _default_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     ]
     problems = [
         Problem(
-            f"defaults.{field_name}",
+            ("defaults", field_name),
             f'there is no {field_name.replace("_", " ")} "{value}"; '
             f"declared: {', '.join(one.name for one in declared) or 'none'}",
         )
         for field_name, value, declared in references
         if value and _find(declared, value) is None
     ]
-    return problems + _too_long("defaults.display_name", defaults.display_name, MAX_DISPLAY_NAME)
+    return problems + _too_long(
+        ("defaults", "display_name"), defaults.display_name, MAX_DISPLAY_NAME
+    )
 
 
 def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     problems = []
     lifetimes = {
-        "max_lifetime": declaration.max_lifetime,
-        "defaults.lifetime": declaration.defaults.lifetime,
+        ("max_lifetime",): declaration.max_lifetime,
+        ("defaults", "lifetime"): declaration.defaults.lifetime,
     }
     for path, lifetime in lifetimes.items():
         if lifetime is None:
@@ -431,15 +444,15 @@ def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
             problems.append(Problem(path, "must be whole seconds"))
     longest, default = lifetimes.values()
     if longest and default and default > longest:
-        problems.append(Problem("defaults.lifetime", "is longer than max_lifetime"))
+        problems.append(Problem(("defaults", "lifetime"), "is longer than max_lifetime"))
     return problems
 
 
 def _limits_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     limits = declaration.limits
-    rates = {"limits.per_key": limits.per_key, "limits.per_account": limits.per_account}
+    rates = {"per_key": limits.per_key, "per_account": limits.per_account}
     return [
-        Problem(path, problem)
-        for path, rate in rates.items()
+        Problem(("limits", name), problem)
+        for name, rate in rates.items()
         if rate is not None and (problem := rate_problem(rate)) is not None
     ]

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from keyfence_server.domain.declarations import (
+    BodyDeclaration,
     FormatDeclaration,
     KeyspaceDeclaration,
     KeyTypeDeclaration,
@@ -34,7 +35,8 @@ _DECLARATION: Final = KeyspaceDeclaration(
     display_name="Keyfence",
     description="The credentials of operators and of the services that ask.",
     format=FormatDeclaration(
-        template="kfop_{body}{checksum}", alphabet="base62", length=43, shown=6
+        template="kfop_{body}{checksum}",
+        body=BodyDeclaration(alphabet="base62", length=43, shown=6),
     ),
     scopes=(
         ScopeDeclaration(name="keys:check", description="Ask whose a key is and what it may do"),

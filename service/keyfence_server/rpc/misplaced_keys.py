@@ -43,7 +43,7 @@ class MisplacedKeys:
         recogniser = await self._recogniser()
         for path, text in _open_texts(request, ""):
             if not is_an_id(text) and recogniser.finds_a_key_in(text):
-                raise InvalidInput([Problem(path, _WHY)])
+                raise InvalidInput([Problem((path,), _WHY)])
 
 
 def has_open_texts(descriptor: Descriptor) -> bool:

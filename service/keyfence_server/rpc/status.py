@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from keyfence_server.application.ports import StoreUnavailable
-from keyfence_server.domain.errors import DomainError, InvalidInput, Problem
+from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.redaction import hide_keys
 
 DOMAIN: Final = "keyfence"
@@ -77,13 +77,13 @@ class Failure:
         reason: the name of an `ErrorReason` without its prefix.
         message: what was wrong and what to do, for a developer to read.
         metadata: names and values for programs.
-        problems: the fields that are wrong, by their proto names.
+        problems: the fields that are wrong, by their proto names, and what is wrong.
     """
 
     reason: str
     message: str
     metadata: Mapping[str, str] = field(default_factory=dict)
-    problems: Sequence[Problem] = ()
+    problems: Sequence[tuple[str, str]] = ()
 
     @property
     def code(self) -> grpc.StatusCode:
@@ -120,7 +120,7 @@ def failure_of(error: DomainError | StoreUnavailable) -> Failure:
         error.reason,
         hide_keys(error.message),
         {name: hide_keys(value) for name, value in error.metadata.items()},
-        [Problem(hide_keys(one.path), hide_keys(one.message)) for one in problems],
+        [(hide_keys(one.where), hide_keys(one.message)) for one in problems],
     )
 
 
@@ -156,12 +156,12 @@ def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest)
     return packed
 
 
-def _bad_request(problems: Sequence[Problem]) -> error_details_pb2.BadRequest:
+def _bad_request(problems: Sequence[tuple[str, str]]) -> error_details_pb2.BadRequest:
     request = error_details_pb2.BadRequest()
     size = 0
-    for index, problem in enumerate(problems):
-        path = _shortened(problem.path, _MAX_VALUE)
-        description = _shortened(problem.message, _MAX_VALUE * 2)
+    for index, (where, message) in enumerate(problems):
+        path = _shortened(where, _MAX_VALUE)
+        description = _shortened(message, _MAX_VALUE * 2)
         size += len((path + description).encode())
         if size > _MAX_VIOLATIONS_SIZE:
             rest = len(problems) - index

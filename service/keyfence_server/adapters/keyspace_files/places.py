@@ -1,103 +1,97 @@
 """Where in a file a problem of its declaration is.
 
-The domain and the API name a place by its path, such as `scopes[vps:write].implies[0]`;
-a person wants the line. This module knows the paths' grammar and the file's short forms,
-and not what any of it means.
+The domain and the API name a place by its path in the declaration. A person wants the
+line. A file may write a thing in short, so a path can have steps that the file lacks.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from keyfence_server.adapters.keyspace_files.source_text import Fault, Source, Span
-from keyfence_server.adapters.keyspace_files.yaml_source import Part
-from keyfence_server.domain.errors import Problem
-
-_STEP: Final = re.compile(r"\.[^.\[]+|\[[^\]]*\]")
-_SCOPE_OF_LEVEL: Final = re.compile(r"scopes\[(?P<resource>.*):(?P<level>[^:\]]*)\]")
-
-# Where the API's names differ from the file's.
-_RENAMED: Final = (
-    (re.compile(r"^keyspace\.(?=.)"), ""),
-    (re.compile(r"^name$"), "keyspace"),
-    (re.compile(r"^format\.templates_by_key_type"), "format.templates"),
-)
+from keyfence_server.adapters.keyspace_files.yaml_source import YamlDocument
+from keyfence_server.domain.declarations import KeyspaceDeclaration
+from keyfence_server.domain.documents import path_in_document
+from keyfence_server.domain.errors import Name, Path, Problem, path_text
 
 
-def fault_at(source: Source, root: Part, problem: Problem) -> Fault:
+def fault_at(source: Source, document: YamlDocument, problem: Problem) -> Fault:
     """What is wrong, at its place in the file."""
-    path = problem.path
-    for pattern, replacement in _RENAMED:
-        path = pattern.sub(replacement, path)
-    # A path that ends in a thing's name is about the thing, not about its description.
-    about_the_name = path.endswith("]") or problem.is_of_name
-    span, rest = _locate(root, path, about_the_name)
-    if rest and (level := _SCOPE_OF_LEVEL.match(path)):
+    path = problem.path if problem.is_of_name else path_in_document(problem.path)
+    span, rest = _locate(document, path, is_of_name=problem.is_of_name)
+    if rest and path[0] == "scopes" and len(path) > 1:
         # The scopes of a resource's levels have no place under `scopes`.
-        of_level = f"resources[{level['resource']}].levels[{level['level']}]"
-        span, rest = _locate(root, of_level, about_the_name)
-    message = f"{path}: {problem.message}" if rest or not path else problem.message
+        resource, _, level = str(path[1]).rpartition(":")
+        of_level = ("resources", Name(resource), "levels", Name(level))
+        level_span, rest_of_level = _locate(document, of_level, is_of_name=True)
+        if not rest_of_level:
+            span, rest = level_span, ()
+    message = f"{path_text(path)}: {problem.message}" if rest else problem.message
     return Fault(source, span, message)
 
 
-def _locate(root: Part, path: str, about_the_name: bool) -> tuple[Span | None, str]:
-    """The place of what a path names, and the rest of the path, which names nothing.
+def _locate(document: YamlDocument, path: Path, *, is_of_name: bool) -> tuple[Span | None, Path]:
+    """The place of what a path names, and the steps that the file does not have.
 
-    What is written in a short form, so as text or a list instead of a mapping, lacks
-    steps that the path has; they are passed over.
+    In what is written in short, as a text or a list instead of a mapping, steps are passed
+    over.
     """
-    part, span, rest = root, None, f".{path}"
-    while rest:
-        step = next(_steps(part, rest), None)
-        if step is not None:
-            rest = rest[step.length :]
-            part = step.leads_to
-            is_text = not isinstance(part.data, dict | list)
-            span = part.span if is_text and not (about_the_name and not rest) else step.name_span
-        elif not isinstance(part.data, dict) and (passed := _STEP.match(rest)):
-            rest = rest[passed.end() :]
-        else:
-            break
-    return span, rest
+    here: Path = ()
+    data = document.data
+    is_last_step = False
+    for index, step in enumerate(path):
+        found = _child(data, step)
+        is_last_step = found is not None
+        if found is not None:
+            here, data = (*here, found), data[found]  # type: ignore[index]
+        elif isinstance(data, Mapping):
+            return _span(document, here, is_of_name=False), path[index:]
+    # A path that ends in an item's name is about the name, not about the item's description.
+    is_of_name = is_of_name or isinstance(path[-1] if path else None, Name)
+    return _span(document, here, is_of_name=is_of_name and is_last_step), ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """How the start of a path leads on: by so many characters of it, to this part."""
-
-    length: int
-    leads_to: Part
-    name_span: Span
-
-
-def _steps(part: Part, path: str) -> Iterator[_Step]:
-    """The steps that the start of the path could mean here, the longest first: a name may
-    itself hold what looks like the end of a step."""
-    for end in _ends_of_names(path):
-        name = path[1:end]
-        length = end + 1 if path[0] == "[" else end
-        if (entry := part.entries.get(name)) is not None:
-            yield _Step(length, entry.value, entry.name_span)
-        elif name.isascii() and name.isdigit() and int(name) < len(part.items):
-            item = part.items[int(name)]
-            yield _Step(length, item, item.span)
-        else:
-            for item in part.items:
-                if item.data == name:
-                    yield _Step(length, item, item.span)
+def _child(data: object, step: str | int) -> str | int | None:
+    """The step as the data has it; None if the data has no such part."""
+    if isinstance(data, Mapping):
+        return step if step in data else None
+    if isinstance(data, list) and isinstance(step, int):
+        return step if step < len(data) else None
+    if isinstance(data, list):
+        return next((index for index, item in enumerate(data) if item == step), None)
+    return None
 
 
-def _ends_of_names(path: str) -> Iterator[int]:
-    """Where the name that the path starts with could end, the last place first."""
-    for end in range(len(path), 0, -1):
-        if path[0] == "[":
-            if path[end - 1] == "]" and path[end : end + 1] in _NEXT_STEP:
-                yield end - 1
-        elif path[end : end + 1] in _NEXT_STEP:
-            yield end
+def _span(document: YamlDocument, path: Path, *, is_of_name: bool) -> Span | None:
+    if not path:
+        return None
+    place = document.places[path]
+    if place.name is not None and (is_of_name or place.kind in {dict, list}):
+        return place.name
+    return place.value
 
 
-_NEXT_STEP: Final = ("", ".", "[")
+def paths_by_text(declaration: KeyspaceDeclaration) -> dict[str, Path]:
+    """Every path of a declaration, by the text that the API writes for it."""
+    return {path_text(path): path for path in _paths(declaration, ())}
+
+
+def _paths(value: Any, path: Path) -> Iterator[Path]:
+    yield path
+    if dataclasses.is_dataclass(value):
+        for one in dataclasses.fields(value):
+            yield from _paths(getattr(value, one.name), (*path, one.name))
+    elif isinstance(value, Mapping):
+        yield from ((*path, Name(name)) for name in value)
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _paths(item, (*path, _step(item, index)))
+
+
+def _step(item: Any, index: int) -> str | int:
+    """The step to an item of a list: its name, which is its first field, or its index."""
+    if not dataclasses.is_dataclass(item):
+        return index
+    return Name(getattr(item, dataclasses.fields(item)[0].name))

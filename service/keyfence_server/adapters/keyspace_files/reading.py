@@ -1,4 +1,4 @@
-"""Reading a file: from bytes to a keyspace that is sound, or to every fault in it."""
+"""Reading a file: from bytes to a valid keyspace, or to every fault in the file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from keyfence_server.adapters.keyspace_files.places import fault_at
+from keyfence_server.adapters.keyspace_files.places import fault_at, paths_by_text
 from keyfence_server.adapters.keyspace_files.source_text import Fault, Source, in_order
-from keyfence_server.adapters.keyspace_files.yaml_source import Part, YamlFaults, parse_yaml
+from keyfence_server.adapters.keyspace_files.yaml_source import YamlDocument, YamlFaults, parse_yaml
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.domain.documents import declaration_from_document
 from keyfence_server.domain.errors import InvalidDeclaration, Problem
@@ -19,7 +19,7 @@ MAX_FILE_SIZE: Final = 2 * 1024 * 1024
 
 
 class InvalidKeyspaceFile(Exception):
-    """A file says something that cannot be. `faults` names every place, in order."""
+    """A file is wrong. `faults` names every fault, in the order of the file."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults: Sequence[Fault] = in_order(faults)
@@ -28,10 +28,10 @@ class InvalidKeyspaceFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KeyspaceFile:
-    """A file whose declaration is sound as far as can be told without a server."""
+    """A file whose declaration is valid as far as can be told without a server."""
 
     source: Source
-    root: Part
+    document: YamlDocument
     keyspace: Keyspace
 
     @property
@@ -39,9 +39,19 @@ class KeyspaceFile:
         """What the file says."""
         return self.keyspace.declaration
 
-    def faults(self, problems: Iterable[Problem]) -> InvalidKeyspaceFile:
-        """What the server, or the domain, found wrong, at its place in the file."""
-        return InvalidKeyspaceFile(fault_at(self.source, self.root, p) for p in problems)
+    def faults(self, violations: Iterable[tuple[str, str]]) -> InvalidKeyspaceFile:
+        """What a server found wrong, at its place in the file.
+
+        Args:
+            violations: fields of the request, and what is wrong with each.
+        """
+        paths = paths_by_text(self.declaration)
+        return InvalidKeyspaceFile(
+            fault_at(self.source, self.document, Problem(paths.get(name, (name,)), message))
+            for name, message in (
+                (field.removeprefix("keyspace."), message) for field, message in violations
+            )
+        )
 
 
 def read_keyspace_file(path: Path) -> KeyspaceFile:
@@ -49,7 +59,7 @@ def read_keyspace_file(path: Path) -> KeyspaceFile:
 
     Raises:
         OSError: it cannot be read.
-        InvalidKeyspaceFile: it can, and says something that cannot be.
+        InvalidKeyspaceFile: it was read and is wrong.
     """
     with path.open("rb") as file:
         return parse_keyspace_file(file.read(MAX_FILE_SIZE + 1), name=str(path))
@@ -63,7 +73,7 @@ def parse_keyspace_file(content: bytes, *, name: str) -> KeyspaceFile:
         name: what to call the file in faults.
 
     Raises:
-        InvalidKeyspaceFile: it says something that cannot be.
+        InvalidKeyspaceFile: the file is wrong.
     """
     if len(content) > MAX_FILE_SIZE:
         raise InvalidKeyspaceFile(
@@ -76,11 +86,11 @@ def parse_keyspace_file(content: bytes, *, name: str) -> KeyspaceFile:
         place = before.span_at(len(before.text))
         raise InvalidKeyspaceFile([Fault(before, place, "the text is not UTF-8")]) from None
     try:
-        root = parse_yaml(source)
+        document = parse_yaml(source)
     except YamlFaults as error:
         raise InvalidKeyspaceFile(error.faults) from None
     try:
-        keyspace = compile_keyspace(declaration_from_document(root.data))
+        keyspace = compile_keyspace(declaration_from_document(document.data))
     except InvalidDeclaration as error:
-        raise InvalidKeyspaceFile(fault_at(source, root, p) for p in error.problems) from None
-    return KeyspaceFile(source, root, keyspace)
+        raise InvalidKeyspaceFile(fault_at(source, document, p) for p in error.problems) from None
+    return KeyspaceFile(source, document, keyspace)

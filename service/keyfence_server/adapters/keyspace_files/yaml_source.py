@@ -1,10 +1,10 @@
 """YAML read into plain data, with the place of every part of it.
 
 Only what a declaration needs is read: mappings, lists, text, whole numbers, true,
-false and nothing. Names are text, however they look: a scope called "on" or "12:30"
-stays what it is. Anchors and aliases, tags and further documents are refused, and so
-are names that stand twice and nesting without end: a file from a stranger must
-neither surprise nor exhaust the reader.
+false and nothing. Names are always text: a scope called "on" or "12:30" keeps its name.
+Anchors, aliases, tags and further documents are refused, and so are names that stand
+twice and deep nesting: a file from a stranger must neither surprise nor exhaust the
+reader.
 
 It knows nothing of keyspaces.
 """
@@ -12,8 +12,8 @@ It knows nothing of keyspaces.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
@@ -45,32 +45,34 @@ class YamlFaults(Exception):
         self.faults = faults
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What stands under a name of a mapping, and where the name stands."""
-
-    name_span: Span
-    value: Part
+Path = tuple[str | int, ...]
+"""The names and indexes that lead to a part of a document from its root."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a document.
+class Place:
+    """Where a part of a document stands.
 
     Attributes:
-        data: the part as plain data.
-        span: where it starts, and how far it goes on that line.
-        entries: of a mapping, by name, in the order written.
-        items: of a list.
+        name: the part's name in its mapping; None for the root and for items of lists.
+        value: the part itself, as far as it goes on its first line.
+        kind: the part's type: dict, list, or that of a scalar.
     """
 
+    name: Span | None
+    value: Span
+    kind: type
+
+
+@dataclass(frozen=True, slots=True)
+class YamlDocument:
+    """A document as plain data, and the place of every part of it by its path."""
+
     data: object
-    span: Span
-    entries: Mapping[str, Entry] = field(default_factory=dict)
-    items: tuple[Part, ...] = ()
+    places: Mapping[Path, Place]
 
 
-def parse_yaml(source: Source) -> Part:
+def parse_yaml(source: Source) -> YamlDocument:
     """Reads a text that holds one document.
 
     Raises:
@@ -88,11 +90,11 @@ def parse_yaml(source: Source) -> Part:
         raise YamlFaults([_syntax_fault(source, error)]) from None
     if node is None:
         raise YamlFaults([Fault(source, None, "the file is empty")])
-    duplicates: list[Fault] = []
-    part = _part(source, node, duplicates)
-    if duplicates:
-        raise YamlFaults(duplicates)
-    return part
+    reader = _Reader(source)
+    data = reader.read(node, (), None)
+    if reader.faults:
+        raise YamlFaults(reader.faults)
+    return YamlDocument(data, reader.places)
 
 
 class _Refused(Exception):
@@ -135,34 +137,45 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
         return node
 
 
-def _part(source: Source, node: yaml.Node, duplicates: list[Fault]) -> Part:
-    if isinstance(node, yaml.MappingNode):
-        entries = dict(_entries(source, node, duplicates))
-        data = {name: entry.value.data for name, entry in entries.items()}
-        return Part(data, _span(source, node), entries=entries)
-    if isinstance(node, yaml.SequenceNode):
-        items = tuple(_part(source, item, duplicates) for item in node.value)
-        return Part([item.data for item in items], _span(source, node), items=items)
-    return Part(_scalar(node), _span(source, node))
+class _Reader:
+    """Turns nodes into data, and notes where each of them stands."""
 
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.places: dict[Path, Place] = {}
+        self.faults: list[Fault] = []
 
-def _entries(
-    source: Source, node: yaml.MappingNode, duplicates: list[Fault]
-) -> Iterator[tuple[str, Entry]]:
-    seen: dict[str, Span] = {}
-    for key, value in node.value:
-        span = _span(source, key)
-        if not isinstance(key, yaml.ScalarNode):
-            duplicates.append(Fault(source, span, "a name must be text, not a list or mapping"))
-            continue
-        name = str(key.value)
-        entry = Entry(span, _part(source, value, duplicates))
-        if name in seen:
-            message = f'"{name}" stands here for the second time; first on line {seen[name].line}'
-            duplicates.append(Fault(source, span, message))
-            continue
-        seen[name] = span
-        yield name, entry
+    def read(self, node: yaml.Node, path: Path, name: Span | None) -> object:
+        data: object
+        if isinstance(node, yaml.MappingNode):
+            data = self._read_mapping(node, path)
+        elif isinstance(node, yaml.SequenceNode):
+            data = [self.read(item, (*path, index), None) for index, item in enumerate(node.value)]
+        else:
+            data = _scalar(node)
+        self.places[path] = Place(name, _span(self._source, node), type(data))
+        return data
+
+    def _read_mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, object]:
+        data: dict[str, object] = {}
+        for key, value in node.value:
+            span = _span(self._source, key)
+            if not isinstance(key, yaml.ScalarNode):
+                self._complain(span, "a name must be text, not a list or mapping")
+                continue
+            name = str(key.value)
+            first = self.places[*path, name].name if name in data else None
+            if first is not None:
+                self._complain(
+                    span, f'"{name}" stands here for the second time; first on line {first.line}'
+                )
+                self.read(value, (*path, name, "again"), span)
+                continue
+            data[name] = self.read(value, (*path, name), span)
+        return data
+
+    def _complain(self, span: Span, message: str) -> None:
+        self.faults.append(Fault(self._source, span, message))
 
 
 def _scalar(node: yaml.Node) -> object:

@@ -9,8 +9,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from keyfence.v1 import keyspace_pb2, rate_limit_pb2
-from keyfence_server.domain.declarations import LimitsDeclaration
+from keyfence.v1 import rate_limit_pb2
 from keyfence_server.domain.limits import Count, Limit, Rate, RateLimitStatus, Subject
 from keyfence_server.rpc.convert.times import duration_from, duration_of
 
@@ -36,25 +35,6 @@ def rate_of(rate: Rate | None) -> rate_limit_pb2.RateLimit | None:
     if rate is None:
         return None
     return rate_limit_pb2.RateLimit(requests=rate.requests, window=duration_of(rate.window))
-
-
-def limits_from(message: keyspace_pb2.Limits) -> LimitsDeclaration:
-    """What is declared."""
-    per_key = message.HasField("per_key")
-    per_account = message.HasField("per_account")
-    return LimitsDeclaration(
-        per_key=rate_from(message.per_key, "limits.per_key") if per_key else None,
-        per_account=rate_from(message.per_account, "limits.per_account") if per_account else None,
-    )
-
-
-def limits_of(declared: LimitsDeclaration) -> keyspace_pb2.Limits | None:
-    """The message for declared limits; None where there are none."""
-    if declared == LimitsDeclaration():
-        return None
-    return keyspace_pb2.Limits(
-        per_key=rate_of(declared.per_key), per_account=rate_of(declared.per_account)
-    )
 
 
 def status_of(status: RateLimitStatus | None) -> rate_limit_pb2.RateLimitStatus | None:
