@@ -11,6 +11,8 @@ import pytest
 from application.authority import ACME, Authority, refused
 from keyfence_server.application.apply_keyspace import KeyspaceDiff
 from keyfence_server.domain.declarations import (
+    BodyDeclaration,
+    FormatDeclaration,
     KeyDefaults,
     KeyspaceDeclaration,
     PresetDeclaration,
@@ -239,3 +241,46 @@ async def test_the_built_in_keyspace_can_be_read_by_who_is_bound_to_it(
     assert isinstance(system.declaration, KeyspaceDeclaration)
     report = await authority.read_keyspaces.explain_scope(authority.root, "system", "keys:write")
     assert report.active_key_count == 1
+
+
+NEW_FORMAT = FormatDeclaration(template="new_{body}", body=BodyDeclaration(length=24))
+
+
+async def test_dropping_earlier_formats_names_the_keys_that_stop_working(
+    authority: Authority,
+) -> None:
+    old = await authority.make(scopes=["vps:read"])
+    revoked = await authority.make(scopes=["vps:read"])
+    await authority.revoke(None, revoked.facts.key_id)
+    await authority.declare(ACME, format=NEW_FORMAT)
+    new = await authority.make(scopes=["vps:read"])
+    declaration = replace(ACME, format=NEW_FORMAT)
+    preview = await authority.apply_keyspace.preview(
+        authority.root, declaration, drop_formats=["*"]
+    )
+    assert (await authority.check(old, "vps:read")).reason is Reason.OK
+    done = await authority.apply_keyspace.apply(authority.root, declaration, drop_formats=["*"])
+    assert done.value.diff == preview.value.diff
+    assert not done.value.diff.changed_fields
+    assert "ac_sec_live_{body}{checksum}" in done.value.diff.dropped_formats
+    assert [key.key_id for key in done.value.diff.cut_off_keys] == [old.facts.key_id]
+    assert done.value.diff.cut_off_key_count == 1
+    assert done.value.keyspace.previous_formats == ()
+    authority.cache.clear()
+    assert (await authority.check(old, "vps:read")).reason is Reason.CREDENTIAL_MALFORMED
+    assert (await authority.check(new, "vps:read")).reason is Reason.OK
+    again = await authority.apply_keyspace.apply(authority.root, declaration, drop_formats=["*"])
+    assert again.value.diff.is_empty
+    assert again.revision == done.revision
+
+
+async def test_only_the_named_format_is_dropped(authority: Authority) -> None:
+    await authority.declare(ACME, format=NEW_FORMAT)
+    declaration = replace(ACME, format=replace(NEW_FORMAT, template="newer_{body}"))
+    done = await authority.apply_keyspace.apply(
+        authority.root, declaration, drop_formats=["new_{body}"]
+    )
+    assert done.value.diff.dropped_formats == ("new_{body}",)
+    left = {form.template for form in done.value.keyspace.previous_formats}
+    assert "ac_sec_live_{body}{checksum}" in left
+    assert "new_{body}" not in left

@@ -413,6 +413,24 @@ def test_what_get_writes_applies_cleanly_and_changes_nothing(run: Run, file: Pat
     assert f"{file.stem}: unchanged" in again.out
 
 
+def test_a_dropped_format_names_the_keys_that_stop_working(
+    run: Run, keyspace: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "keyspace.yaml"
+    key_id, api_key = make_key(run, keyspace, "-s", "vps:*")
+    file.write_text(file.read_text().replace('"demo_{environment}', '"demo2_{environment}'))
+    run("keyspaces", "apply", "-f", str(file))
+    assert run("check", api_key, "-k", keyspace, "-s", "vps:read").code == ExitCode.OK
+    drop = ("keyspaces", "apply", "-f", str(file), "--drop-format", "*")
+    dry = run(*drop, "--dry-run")
+    assert "would no longer be recognised" in dry.out
+    assert key_id in dry.out
+    done = run(*drop, "-o", "json").json()["applied"][0]
+    assert [key["key_id"] for key in done["diff"]["cut_off_keys"]] == [key_id]
+    assert run("check", api_key, "-k", keyspace, "-s", "vps:read").code != ExitCode.OK
+    assert "unchanged" in run(*drop).out
+
+
 def test_get_and_list_show_keyspaces(run: Run, keyspace: str) -> None:
     table = run("keyspaces", "get", keyspace).out
     assert "vps:create" in table

@@ -26,13 +26,15 @@ from keyfence_server.domain.formats import ALPHABETS, MINIMUM_ENTROPY_BITS
 KEY_CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
 texts = st.text(max_size=30)
-literals = st.text(KEY_CHARACTERS, max_size=6)
+literals = st.from_regex(r"[A-Za-z][A-Za-z0-9][A-Za-z0-9_-]{0,4}", fullmatch=True).filter(
+    lambda text: not text.startswith(("key", "usr", "ses", "evt", "srv", "sdc", "sdk"))
+)
 parts = st.from_regex(r"[a-z0-9_.-]{1,8}", fullmatch=True)
 marked_names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True)
 markers = st.from_regex(r"([A-Za-z0-9_-]{1,8})?", fullmatch=True)
 alphabets = st.one_of(
     st.sampled_from(sorted(ALPHABETS)),
-    st.lists(st.sampled_from(KEY_CHARACTERS), unique=True, min_size=2)
+    st.lists(st.sampled_from(KEY_CHARACTERS[:-2]), unique=True, min_size=2)
     .map("".join)
     .filter(lambda characters: characters not in ALPHABETS),
 )
@@ -50,10 +52,10 @@ def enough_length(alphabet: str) -> int:
 
 @st.composite
 def templates(draw: st.DrawFn) -> str:
-    """A template with a literal, and some of the placeholders."""
+    """A template with a literal start, some of the placeholders, and a separator."""
     middle = draw(st.lists(st.sampled_from(["{type}", "{environment}", "-", "_"]), max_size=3))
     tail = draw(st.sampled_from(["", "{checksum}"]))
-    return draw(literals) + "k" + "".join(middle) + "{body}" + tail
+    return draw(literals) + "".join(middle) + draw(st.sampled_from("_-")) + "{body}" + tail
 
 
 @st.composite

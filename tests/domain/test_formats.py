@@ -24,13 +24,17 @@ from keyfence_server.domain.declarations import (
 from keyfence_server.domain.errors import InvalidDeclaration
 from keyfence_server.domain.formats import (
     ALPHABETS,
+    CHECKSUM_LENGTH,
+    MAX_BODY_LENGTH,
     MAX_KEY_LENGTH,
+    MAX_PREFIX_LENGTH,
     MINIMUM_ENTROPY_BITS,
     Recogniser,
     checksum,
     compile_form,
 )
-from keyfence_server.domain.keyspaces import compile_keyspace, formats_to_remember
+from keyfence_server.domain.keyspaces import compile_keyspace, formats_to_remember, forms_to_drop
+from keyfence_server.domain.redaction import ID_PREFIXES
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 DEFAULT_FORM = compile_form(
@@ -159,7 +163,14 @@ def test_less_than_128_bits_are_refused_and_the_named_length_is_enough(
         ({"template": "kf_{}{body}"}, "format.template"),
         ({"template": "kf_{{body}}"}, "format.template"),
         ({"template": "ключ_{body}"}, "format.template"),
-        ({"template": "k" * 65 + "{body}"}, "format.template"),
+        ({"template": "k" * 65 + "_{body}"}, "format.template"),
+        ({"template": "k_{body}"}, "format.template"),
+        ({"template": "0a_{body}"}, "format.template"),
+        ({"template": "{type}_{body}"}, "format.template"),
+        ({"template": "acme{body}"}, "format.template"),
+        ({"template": "acme_{environment}{body}"}, "format.template"),
+        ({"alphabet": "0123456789abcdef-"}, "format.body.alphabet"),
+        ({"alphabet": "abc_"}, "format.body.alphabet"),
         ({"alphabet": ""}, "format.body.alphabet"),
         ({"alphabet": "a"}, "format.body.alphabet"),
         ({"alphabet": "abca"}, "format.body.alphabet"),
@@ -181,16 +192,33 @@ def test_a_format_that_cannot_work_is_refused_at_its_place(
     assert path in problems_of(with_format(**fields))
 
 
-def test_keys_too_long_to_be_looked_at_are_refused_when_the_keyspace_is_applied() -> None:
-    """Such keys would be made and paid for, and then be malformed at every check."""
+def test_a_prefix_that_its_markers_make_too_long_is_refused() -> None:
+    """A presented key is looked at only up to a length, and every form has to fit in it."""
     declaration = KeyspaceDeclaration(
         name="acme",
         format=FormatDeclaration(
-            template="k" + "{type}" * 8 + "{body}", body=BodyDeclaration(length=256, shown=0)
+            template="kf" + "{type}" * 8 + "_{body}", body=BodyDeclaration(length=256, shown=0)
         ),
         key_types=(KeyTypeDeclaration(name="t" * 63),),
     )
-    assert "at most 512" in problems_of(declaration)["format.template"]
+    assert "at most 64 are allowed" in problems_of(declaration)["format.template"]
+    assert MAX_PREFIX_LENGTH + MAX_BODY_LENGTH + CHECKSUM_LENGTH <= MAX_KEY_LENGTH
+
+
+def test_a_prefix_that_ids_have_is_named_with_the_reason() -> None:
+    message = problems_of(with_format(template="key_{body}"))["format.template"]
+    assert 'would begin with "key_"' in message
+    assert "ids are shown in logs and errors" in message
+
+
+def test_more_prefixes_than_a_search_may_cost_are_refused() -> None:
+    declaration = KeyspaceDeclaration(
+        name="acme",
+        format=replace(DEFAULT_FORMAT, template="xq{type}_{environment}_{body}"),
+        key_types=tuple(KeyTypeDeclaration(name=f"t{number}") for number in range(100)),
+        environments=tuple(EnvironmentDeclaration(name=f"e{number}") for number in range(11)),
+    )
+    assert "1100 different prefixes" in problems_of(declaration)["format.template"]
 
 
 def test_one_text_can_look_like_keys_of_several_keyspaces() -> None:
@@ -223,9 +251,9 @@ def test_what_keys_looked_like_is_remembered_until_it_is_the_format_again(
 
 
 def test_a_format_that_changes_for_ever_is_refused_in_the_end() -> None:
-    keyspace = compile_keyspace(with_format(template="k0_{body}"))
+    keyspace = compile_keyspace(with_format(template="kf0_{body}"))
     for number in range(1, 101):
-        wanted = compile_keyspace(with_format(template=f"k{number}_{{body}}"))
+        wanted = compile_keyspace(with_format(template=f"kf{number}_{{body}}"))
         keyspace = compile_keyspace(
             wanted.declaration, previous_formats=formats_to_remember(keyspace, wanted)
         )
@@ -234,6 +262,86 @@ def test_a_format_that_changes_for_ever_is_refused_in_the_end() -> None:
     with pytest.raises(InvalidDeclaration) as caught:
         formats_to_remember(keyspace, one_too_many)
     assert caught.value.problems[0].where == "format"
+
+
+def test_a_dropped_format_is_no_longer_recognised() -> None:
+    before = compile_keyspace(with_format(template="old_{body}"))
+    old = before.forms["secret", "live"].mint().reveal()
+    wanted = compile_keyspace(with_format(template="new_{body}"))
+    dropped = forms_to_drop(before, wanted, ["old_{body}", "was_never_{body}"])
+    assert forms_to_drop(before, wanted, ["*"]) == dropped
+    after = compile_keyspace(
+        wanted.declaration, previous_formats=formats_to_remember(before, wanted, dropped)
+    )
+    assert Recogniser({"acme": before.recognised_forms}).keyspaces_of(old) == {"acme"}
+    assert Recogniser({"acme": after.recognised_forms}).keyspaces_of(old) == frozenset()
+    assert after.previous_formats == ()
+
+
+def test_the_format_that_stays_cannot_be_dropped() -> None:
+    keyspace = compile_keyspace(with_format(template="old_{body}"))
+    assert forms_to_drop(keyspace, keyspace, ["*"]) == set()
+
+
+LOWER = string.ascii_lowercase
+IDS = st.text(LOWER + string.digits, min_size=26, max_size=26)
+NO_SECRETS = st.one_of(
+    st.uuids().map(str),
+    st.uuids().map(lambda one: one.hex),
+    st.text(LOWER, max_size=30),
+    st.lists(st.text(LOWER, max_size=14), max_size=8).map("-".join),
+    st.lists(st.text(LOWER + string.digits, max_size=12), max_size=8).map("_".join),
+    st.builds("{}{}".format, st.sampled_from(ID_PREFIXES), IDS),
+)
+
+
+@brief
+@given(declarations(), NO_SECRETS)
+def test_no_form_that_can_be_declared_matches_what_is_no_secret(
+    declaration: KeyspaceDeclaration, text: str
+) -> None:
+    """A form that matched UUIDs, words or ids would make ordinary requests look like leaks."""
+    recogniser = Recogniser({"acme": compile_keyspace(declaration).recognised_forms})
+    for written in (text, f"see {text}, please", f"{text}@example.com", f"incident-{text}"):
+        assert not recogniser.search(lambda _: True).finds_a_key_in(written)
+
+
+@brief
+@given(declarations(), st.sampled_from(["", "it was ", "(", "api-key=", "a_"]), st.data())
+def test_the_greater_part_of_a_key_is_found_in_a_text(
+    declaration: KeyspaceDeclaration, before: str, data: st.DataObject
+) -> None:
+    keyspace = compile_keyspace(declaration)
+    form = data.draw(st.sampled_from(sorted(keyspace.forms.values(), key=str)))
+    key = form.mint().reveal()
+    recogniser = Recogniser({"acme": keyspace.recognised_forms})
+    for part in (key, key[: len(form.prefix) + form.length - form.length // 4]):
+        text = f"{before}{part}."
+        assert recogniser.search(lambda name: name == "acme").finds_a_key_in(text)
+        assert not recogniser.search(lambda _: False).finds_a_key_in(text)
+
+
+def test_a_search_costs_the_same_however_many_forms_there_are() -> None:
+    """Counted in look-ups of prefixes, which is all that grows with the forms."""
+
+    class CountingDict(dict[str, Any]):
+        looked_up = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            CountingDict.looked_up += 1
+            return super().get(key, default)
+
+    text = "xq1_e1_" + "x" * 40 + " nothing of note, " * 100
+    counts = []
+    for number in (1, 900):
+        forms = [replace(DEFAULT_FORM, prefix=f"xq{one:03}_e_") for one in range(number)]
+        recogniser = Recogniser({"acme": forms})
+        object.__setattr__(recogniser, "_by_prefix", CountingDict(recogniser._by_prefix))
+        CountingDict.looked_up = 0
+        assert not recogniser.search(lambda _: True).finds_a_key_in(text)
+        assert not recogniser.keyspaces_of(text[:47])
+        counts.append(CountingDict.looked_up)
+    assert counts[0] == counts[1]
 
 
 def test_markers_stand_in_for_long_names() -> None:

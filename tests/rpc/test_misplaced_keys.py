@@ -150,20 +150,31 @@ async def test_names_and_ids_stay_in_errors(served: Served) -> None:
     assert made.key.key_id in refusal.message
 
 
-async def test_a_short_prefix_does_not_make_a_key_of_every_id(served: Served) -> None:
-    """All that begins with a letter could be one; only a whole one counts."""
-    form = {"template": "k{body}", "body": {"alphabet": "base62", "length": 25}}
+async def test_a_longer_word_with_the_prefix_of_a_key_is_no_key(served: Served) -> None:
+    form = {"template": "kk_{body}", "body": {"alphabet": "base62", "length": 25}}
     await served.client.apply("short", format=form)
-    made = await served.client.make_key("short", labels={"build": "keepthisnameasitis2026"})
+    made = await served.client.make_key("short", labels={"build": "kk_keepthisasitis"})
     await served.client.call("GetKey", key_id=made.key.key_id)
-    await served.client.call("RevokeKey", key_id=made.key.key_id, comment="k" * 60)
     for text in (made.api_key, f"it was {made.api_key}, no doubt"):
         refusal = await served.client.refusal("RevokeKey", key_id=made.key.key_id, comment=text)
         assert refusal.reason == "INVALID_FIELD"
+    await served.client.call("RevokeKey", key_id=made.key.key_id, comment="k" * 60)
+
+
+async def test_forms_of_keyspaces_out_of_reach_change_no_request(served: Served) -> None:
+    """Else one keyspace's declaration would refuse the requests of another."""
+    form = {"template": "acme_{body}", "body": {"alphabet": "hex", "length": 32}}
+    await served.client.apply("evil", format=form)
+    await served.client.apply("victim")
+    victim = await served.client.make_operator("keys:write", bound=["victim"])
+    account = "acme_" + "0123456789abcdef" * 2
+    await served.client.call("CreateKey", credential=victim, keyspace="victim", account_id=account)
+    refusal = await served.client.refusal("CreateKey", keyspace="victim", account_id=account)
+    assert refusal.reason == "INVALID_FIELD"
 
 
 async def test_pages_go_on_whatever_their_tokens_look_like(served: Served) -> None:
-    form = {"template": "kfa{body}", "body": {"alphabet": "base62", "length": 25}}
+    form = {"template": "kfa_{body}", "body": {"alphabet": "base62", "length": 25}}
     await served.client.apply("short", format=form)
     for _ in range(3):
         await served.client.make_key("short")
@@ -174,7 +185,7 @@ async def test_pages_go_on_whatever_their_tokens_look_like(served: Served) -> No
     assert not token
 
 
-@pytest.mark.parametrize("template", ["key_{body}", "{type}_{body}", "usr_{body}{checksum}"])
+@pytest.mark.parametrize("template", ["key_{body}", "usr_{body}{checksum}", "srv_{body}"])
 async def test_no_key_begins_like_an_id(served: Served, template: str) -> None:
     """It would be shown wherever ids are."""
     refusal = await served.client.refusal(
@@ -186,10 +197,10 @@ async def test_no_key_begins_like_an_id(served: Served, template: str) -> None:
         },
     )
     assert refusal.reason == "INVALID_KEYSPACE"
-    assert "begin as ids do" in refusal.message
+    assert "Keyfence's own ids begin with" in refusal.message
 
 
-@pytest.mark.parametrize("template", ["acme-live-{body}", "acme{body}"])
+@pytest.mark.parametrize("template", ["acme-live-{body}", "acme_{body}"])
 async def test_a_key_is_no_request_id(served: Served, template: str) -> None:
     """It is replaced, whatever its form."""
     form = {"template": template, "body": {"alphabet": "base62", "length": 25}}

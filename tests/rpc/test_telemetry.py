@@ -53,9 +53,11 @@ class TestRedaction:
             "acme-live-qmwnebrvtcyxuziapsodlfkg",
             "ACMEQMWNEBRVTCYXUZIAPSODLFKGHJ",
             "n_314159265358979323846264338327950288419",
+            "kf_live_bananatomatoelevatorabanana",
+            "kf_live_7Hq2mXcV0bN4pLw9Z",
         ],
     )
-    def test_a_key_without_digits_or_of_nothing_else_is_hidden(self, key: str) -> None:
+    def test_a_key_of_letters_of_digits_or_cut_off_is_hidden(self, key: str) -> None:
         assert redact_text(f"no {key}.") == "no [redacted]."
 
     @pytest.mark.parametrize(
@@ -68,6 +70,10 @@ class TestRedaction:
             "KEYFENCE_MAX_CONNECTION_AGE_GRACE_SECONDS",
             "AuthorizationServiceServicer",
             "evt_01jd2k7v9x4m8r5t6w3y1z0abc",
+            "srv_5f1c0a4b5f1c0a4b5f1c0a4b5f1c0a4b",
+            "sdc_5f1c0a4b5f1c0a4b5f1c0a4b5f1c0a4b",
+            "asyncpg.exceptions.ConnectionDoesNotExistError",
+            "1764417600000000000",
             "5f1c0a4b5f1c0a4b5f1c0a4b5f1c0a4b",
             "123e4567-e89b-12d3-a456-426614174000",
             "a_function_with_a_rather_long_name",

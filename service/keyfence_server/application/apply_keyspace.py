@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from keyfence_server.application.audit import keyspace_event
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.dropped_formats import find_keys_cut_off
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import (
     Change,
@@ -20,12 +21,14 @@ from keyfence_server.application.ports import (
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.domain.errors import Conflict, InvalidDeclaration, Precondition, Problem
 from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.formats import KeyForm
 from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.keyspaces import (
     SYSTEM,
     Keyspace,
     compile_keyspace,
     formats_to_remember,
+    forms_to_drop,
 )
 from keyfence_server.domain.plurals import counted
 
@@ -56,11 +59,14 @@ class KeyspaceDiff:
     changed_fields: tuple[str, ...]
     affected_keys: tuple[KeyScopeChange, ...] = ()
     affected_key_count: int = 0
+    dropped_formats: tuple[str, ...] = ()
+    cut_off_keys: tuple[Key, ...] = ()
+    cut_off_key_count: int = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether the declaration says what is so already."""
-        return not self.created and not self.changed_fields
+        return not self.created and not self.changed_fields and not self.dropped_formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +86,19 @@ class ApplyKeyspace:
         self._clock = clock
 
     async def apply(
-        self, caller: Caller, declaration: KeyspaceDeclaration, *, if_revision: int = 0
+        self,
+        caller: Caller,
+        declaration: KeyspaceDeclaration,
+        *,
+        if_revision: int = 0,
+        drop_formats: Collection[str] = (),
     ) -> Done[AppliedKeyspace]:
         """Applies a declaration. Applying the same one again changes nothing, at whatever
         revision.
+
+        Args:
+            drop_formats: templates of earlier formats that are no longer to be recognised, or
+                "*" for all.
 
         Raises:
             InvalidDeclaration: it contradicts itself; every problem is named. Or it says
@@ -96,7 +111,7 @@ class ApplyKeyspace:
 
         async def work(transaction: Transaction, maker: Caller) -> Effect[AppliedKeyspace]:
             _require_may_apply(maker, declaration.name)
-            return await self._apply(transaction, maker, wanted, if_revision)
+            return await self._apply(transaction, maker, wanted, if_revision, drop_formats)
 
         return await self._mutations.run(caller, work)
 
@@ -104,17 +119,22 @@ class ApplyKeyspace:
         """Applies a declaration at the server's first start. Raises as `apply`."""
         wanted = require_applicable(declaration)
         return await self._mutations.run_as_server(
-            lambda transaction: self._apply(transaction, None, wanted, 0)
+            lambda transaction: self._apply(transaction, None, wanted, 0, ())
         )
 
     async def preview(
-        self, caller: Caller, declaration: KeyspaceDeclaration, *, if_revision: int = 0
+        self,
+        caller: Caller,
+        declaration: KeyspaceDeclaration,
+        *,
+        if_revision: int = 0,
+        drop_formats: Collection[str] = (),
     ) -> Done[AppliedKeyspace]:
         """What `apply` would do, without doing it. Raises as `apply`."""
         wanted = compile_keyspace(declaration)
         async with self._store.snapshot() as snapshot:
             _require_may_apply(await caller.reread(snapshot, self._clock), declaration.name)
-            after, diff = await self._compare(snapshot, wanted, if_revision)
+            after, diff = await self._compare(snapshot, wanted, if_revision, drop_formats)
             return Done(AppliedKeyspace(after, diff), snapshot.revision)
 
     async def _apply(
@@ -123,8 +143,9 @@ class ApplyKeyspace:
         caller: Caller | None,
         wanted: Keyspace,
         if_revision: int,
+        drop_formats: Collection[str],
     ) -> Effect[AppliedKeyspace]:
-        after, diff = await self._compare(transaction, wanted, if_revision)
+        after, diff = await self._compare(transaction, wanted, if_revision, drop_formats)
         if diff.is_empty:
             return Effect(AppliedKeyspace(after, diff))
         await transaction.put_keyspace(after)
@@ -140,16 +161,24 @@ class ApplyKeyspace:
                 added_scopes=len(diff.added_scopes),
                 removed_scopes=list(diff.removed_scopes[:MAX_AFFECTED_KEYS]),
                 affected_keys=diff.affected_key_count,
+                dropped_formats=list(diff.dropped_formats),
+                cut_off_keys=diff.cut_off_key_count,
             ),
         )
 
     async def _compare(
-        self, snapshot: Snapshot, wanted: Keyspace, if_revision: int
+        self,
+        snapshot: Snapshot,
+        wanted: Keyspace,
+        if_revision: int,
+        drop_formats: Collection[str],
     ) -> tuple[Keyspace, KeyspaceDiff]:
         """The keyspace as it would be, and what that changes."""
         before = await snapshot.find_keyspace(wanted.name)
+        dropped: set[KeyForm] = set()
         if before is not None:
-            diff = _difference(before, wanted)
+            dropped = forms_to_drop(before, wanted, drop_formats)
+            diff = replace(_difference(before, wanted), dropped_formats=_templates(dropped))
             if diff.is_empty:
                 # Also at another revision: a call whose answer was lost may be made again.
                 return before, diff
@@ -166,12 +195,14 @@ class ApplyKeyspace:
             return after, _difference(None, after)
         after = compile_keyspace(
             wanted.declaration,
-            previous_formats=formats_to_remember(before, wanted),
+            previous_formats=formats_to_remember(before, wanted, dropped),
             create_time=before.create_time,
             update_time=now,
         )
         await _require_unused(snapshot, before, after)
         _require_something_said(wanted.declaration)
+        cut_off_count, cut_off = await find_keys_cut_off(snapshot, before.name, dropped, now)
+        diff = replace(diff, cut_off_keys=cut_off, cut_off_key_count=cut_off_count)
         if not _DECIDES_SCOPES.intersection(diff.changed_fields):
             return after, diff
         count, affected = await self._affected_keys(snapshot, before, after)
@@ -199,6 +230,10 @@ class ApplyKeyspace:
                     if len(affected) < MAX_AFFECTED_KEYS:
                         affected.append(change)
         return count, tuple(affected)
+
+
+def _templates(forms: Collection[KeyForm]) -> tuple[str, ...]:
+    return tuple(sorted(form.as_declaration().template for form in forms))
 
 
 def _batches(keys: list[Key]) -> list[list[Key]]:

@@ -45,6 +45,7 @@ def print_applied(answer: AppliedKeyspace, *, dry_run: bool) -> None:
     if other:
         print_styled((f"  ~ {', '.join(other)}", "yellow"))
     _print_affected_keys(diff, dry_run=dry_run)
+    _print_dropped_formats(diff, dry_run=dry_run)
 
 
 def _lists(diff: KeyspaceDiff) -> bool:
@@ -76,8 +77,38 @@ def _print_affected_keys(diff: KeyspaceDiff, *, dry_run: bool) -> None:
         print_styled((f"  … and {unnamed} more.", ""))
 
 
+def _print_dropped_formats(diff: KeyspaceDiff, *, dry_run: bool) -> None:
+    if not diff.dropped_formats:
+        return
+    is_dropped = "would no longer be" if dry_run else "is no longer"
+    for template in diff.dropped_formats:
+        print_styled((f"  - format {template} {is_dropped} recognised", "red"))
+    count = diff.cut_off_key_count
+    if not count:
+        print_styled(("  No key has a display prefix of a dropped format.", "dim"))
+        return
+    stop = "would stop" if dry_run else "stops" if count == 1 else "stop"
+    print_styled((f"  {counted(count, 'key')} {stop} working, by the display prefix:", ""))
+    print_table(
+        ("KEY", "DISPLAY PREFIX", "NAME", "ACCOUNT"),
+        (
+            (key.key_id, key.display_prefix, key.display_name, key.account_id)
+            for key in diff.cut_off_keys
+        ),
+    )
+    unnamed = count - len(diff.cut_off_keys)
+    if unnamed:
+        print_styled((f"  … and {unnamed} more.", ""))
+
+
 def _changes(diff: KeyspaceDiff) -> bool:
-    return bool(diff.created or diff.changed_fields or _lists(diff) or diff.affected_key_count)
+    return bool(
+        diff.created
+        or diff.changed_fields
+        or _lists(diff)
+        or diff.affected_key_count
+        or diff.dropped_formats
+    )
 
 
 def applied_document(answer: AppliedKeyspace, *, dry_run: bool) -> dict[str, object]:
@@ -99,6 +130,7 @@ def keyspace_document(keyspace: Keyspace) -> dict[str, object]:
     return {
         "name": keyspace.name,
         "declaration": declaration_to_document(declaration_from(keyspace.declaration)),
+        "previous_formats": [one.template for one in keyspace.declaration.previous_formats],
         "revision": keyspace.revision,
         "create_time": plain(keyspace.create_time),
         "update_time": plain(keyspace.update_time),

@@ -76,6 +76,15 @@ def apply(
             min=0, max=LAST_REVISION, help="Only if the keyspace's revision is still this one."
         ),
     ] = 0,
+    drop_formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop-format",
+            metavar="TEMPLATE",
+            help="An earlier format that is no longer recognised, or '*' for all. Keys of this "
+            "format stop working. May be repeated.",
+        ),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make keyspaces as their files declare, or change them to that.
@@ -84,16 +93,22 @@ def apply(
     before the first is applied, and a file with a fault stops them all.
     """
     declared = _read_all(files)
-    if if_revision and len(declared) > 1:
-        raise typer.BadParameter("--if-revision goes with a single --file")
+    if len(declared) > 1 and (if_revision or drop_formats):
+        raise typer.BadParameter("--if-revision and --drop-format go with a single --file")
     with connect(context) as client:
         if len(declared) > 1 and not dry_run:
             # What the server refuses should stop the first file as well as the last.
             for file in declared:
-                _apply(client, file, dry_run=True, if_revision=0)
+                _apply(client, file, dry_run=True)
         answers = []
         for file in declared:
-            answer = _apply(client, file, dry_run=dry_run, if_revision=if_revision)
+            answer = _apply(
+                client,
+                file,
+                dry_run=dry_run,
+                if_revision=if_revision,
+                drop_formats=drop_formats or (),
+            )
             answers.append(answer)
             if output is Output.TABLE:
                 print_applied(answer, dry_run=dry_run)
@@ -186,7 +201,12 @@ def _read(name: str) -> KeyspaceFile:
 
 
 def _apply(
-    client: Client, file: KeyspaceFile, *, dry_run: bool, if_revision: int
+    client: Client,
+    file: KeyspaceFile,
+    *,
+    dry_run: bool,
+    if_revision: int = 0,
+    drop_formats: Sequence[str] = (),
 ) -> AppliedKeyspace:
     from keyfence_server.rpc.convert.keyspaces import keyspace_of
 
@@ -195,6 +215,7 @@ def _apply(
             keyspace_of(file.keyspace),
             validate_only=dry_run,
             if_revision=if_revision,
+            drop_previous_formats=drop_formats,
         )
 
 

@@ -306,6 +306,8 @@ class FactCache:
                 self._remember_unknown(name)
                 return None
             keyspace = self._keyspaces.get(lineage[0].keyspace)
+            if keyspace is not None and not keyspace.recognises(lineage[0].display_prefix):
+                return None
             if keyspace is not None:
                 facts = compile_facts(lineage, keyspace, owner_state)
                 self._remember(name, facts)

@@ -6,9 +6,13 @@ A key is a prefix, a random body and, if the keyspace wants one, a checksum:
     kf_live_  7Hq2…  0Zk3Tq  prefix, body, checksum
 
 The prefix is the template's literal text with the markers of the key's type and
-environment. The checksum is the CRC32 of all before it, in six base62 digits: it
-keeps no secret, but a mistyped or made-up key is turned away without asking the
-store, and a secret scanner can tell a key from noise.
+environment. It starts with two letters or digits that the template says literally, and
+ends with a separator; the body has no separator. So nothing that is no secret has the
+form of a key: no UUID, no hash, no name made of words.
+
+The checksum is the CRC32 of all before it, in six base62 digits. It is not secret: a
+mistyped or made-up key is refused without a look into the store, and a secret scanner can
+tell a key from noise.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import re
 import secrets
 import string
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,8 +45,13 @@ ALPHABETS: Final[Mapping[str, str]] = {
     "hex": "0123456789abcdef",
 }
 
-_TELLING_PREFIX: Final = 3
+SEPARATORS: Final = "_-"
+
 _KEY_CHARACTERS: Final = re.compile(r"[A-Za-z0-9_-]*")
+_ALPHANUMERIC: Final = re.compile(r"[A-Za-z0-9]*")
+_LITERAL_START: Final = re.compile(r"[A-Za-z][A-Za-z0-9]")
+# 128 bits are at least 22 letters and digits, of which 17 are the greater part.
+_BODY_RUN: Final = re.compile(r"[A-Za-z0-9]{17,}")
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]*)\}")
 _TEMPLATE_RULE: Final = (
     'a template is literal text of letters, digits, "_" and "-" with {type} and {environment}, '
@@ -76,6 +85,24 @@ class KeyForm:
     def display_prefix(self, plaintext: Plaintext) -> str:
         """The start of a key that tells it from its sisters and is no secret."""
         return plaintext.reveal()[: len(self.prefix) + self.shown]
+
+    def has_body(self, text: str) -> bool:
+        """Whether a text consists of characters of the body's alphabet."""
+        return not text.strip(self.alphabet)
+
+    def fits(self, text: str) -> bool:
+        """Whether a text that starts with the prefix has the form of a key."""
+        body_end = len(self.prefix) + self.length
+        if len(text) != self.total_length() or not self.has_body(text[len(self.prefix) : body_end]):
+            return False
+        return not self.has_checksum or text[body_end:] == checksum(text[:body_end])
+
+    def shows(self, display_prefix: str) -> bool:
+        """Whether a key of this form could have the display prefix."""
+        shown = display_prefix.removeprefix(self.prefix)
+        return len(shown) == len(display_prefix) - len(self.prefix) == self.shown and self.has_body(
+            shown
+        )
 
     def as_declaration(self) -> FormatDeclaration:
         """The same form, declared with its markers written out."""
@@ -129,12 +156,13 @@ def format_problems(declaration: FormatDeclaration) -> list[Problem]:
     alphabet = ALPHABETS.get(declaration.body.alphabet, declaration.body.alphabet)
     if len(set(alphabet)) != len(alphabet):
         problems.append(Problem(("format", "body", "alphabet"), "a character stands in it twice"))
-    elif len(alphabet) < 2 or not _KEY_CHARACTERS.fullmatch(alphabet):
+    elif len(alphabet) < 2 or not _ALPHANUMERIC.fullmatch(alphabet):
         names = ", ".join(ALPHABETS)
         problems.append(
             Problem(
                 ("format", "body", "alphabet"),
-                f'name one of {names}, or give at least two letters, digits, "_" or "-"',
+                f"name one of {names}, or give at least two letters or digits; other characters "
+                "are not allowed, since the body must be told from its prefix and from names",
             )
         )
     elif not 1 <= declaration.body.length <= MAX_BODY_LENGTH:
@@ -177,81 +205,109 @@ def _template_problems(path: Path, template: str) -> list[Problem]:
         return [Problem(path, _TEMPLATE_RULE)]
     if not _KEY_CHARACTERS.fullmatch(literal):
         return [Problem(path, _TEMPLATE_RULE)]
-    if not literal or len(head) > MAX_PREFIX_LENGTH:
+    if not _LITERAL_START.match(head) or not head.endswith(tuple(SEPARATORS)):
         return [
             Problem(
                 path,
-                f"literal text of 1 to {MAX_PREFIX_LENGTH} characters must stand before {{body}}, "
-                "so that people and secret scanners can tell whose key it is",
+                "a template starts with a letter and another letter or digit, and has "
+                '"_" or "-" right before {body}, like "acme_{body}": without such a prefix, '
+                "ids and names could be taken for keys",
             )
         ]
     return []
 
 
-def _anywhere(form: KeyForm) -> re.Pattern[str]:
-    """What finds keys of the form within a text."""
-    prefix, alphabet = re.escape(form.prefix), f"[{re.escape(form.alphabet)}]"
-    if len(form.prefix) >= _TELLING_PREFIX:
-        return re.compile(f"{prefix}{alphabet}{{{form.length - form.length // 4}}}")
-    # Any long word may go on like this behind a letter or two: only a whole one counts.
-    ending = f"[{_BASE62}]{{{CHECKSUM_LENGTH}}}" if form.has_checksum else ""
-    return re.compile(
-        f"(?<![A-Za-z0-9_-]){prefix}{alphabet}{{{form.length}}}{ending}(?![A-Za-z0-9_-])"
-    )
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A form, and the keyspaces that have it."""
+
+    form: KeyForm
+    keyspaces: tuple[str, ...]
 
 
 class Recogniser:
-    """Tells which keyspaces' keys a text could be, without asking anyone.
+    """Tells which keyspaces' keys a text could be, without the store.
+
+    Every prefix ends with a separator and no body has one, so the prefix of a presented key
+    is found by its last separator: one look-up, however many forms there are.
 
     Args:
         forms_by_keyspace: every form that a keyspace has or had.
     """
 
-    __slots__ = ("_anywhere", "_by_prefix", "_prefix_lengths")
+    __slots__ = ("_by_prefix", "_prefix_lengths")
 
     def __init__(self, forms_by_keyspace: Mapping[str, Iterable[KeyForm]]) -> None:
-        by_prefix: dict[str, list[tuple[str, KeyForm, re.Pattern[str]]]] = {}
+        keyspaces: dict[KeyForm, list[str]] = {}
         for keyspace, forms in forms_by_keyspace.items():
             for form in dict.fromkeys(forms):
-                body = re.compile(f"[{re.escape(form.alphabet)}]{{{form.length}}}")
-                by_prefix.setdefault(form.prefix, []).append((keyspace, form, body))
+                keyspaces.setdefault(form, []).append(keyspace)
+        by_prefix: dict[str, list[_Known]] = {}
+        for form, names in keyspaces.items():
+            by_prefix.setdefault(form.prefix, []).append(_Known(form, tuple(names)))
         self._by_prefix: Final = by_prefix
-        self._prefix_lengths: Final = sorted({len(prefix) for prefix in by_prefix}, reverse=True)
-        self._anywhere: list[re.Pattern[str]] | None = None
+        self._prefix_lengths: Final = sorted({len(prefix) for prefix in by_prefix})
 
     def keyspaces_of(self, text: str) -> frozenset[str]:
-        """The keyspaces whose keys look like this text. Empty: it is malformed."""
-        if len(text) > MAX_KEY_LENGTH or not text.isascii():
-            return frozenset()
-        return frozenset(
-            keyspace
-            for prefix_length in self._prefix_lengths
-            for keyspace, form, body in self._by_prefix.get(text[:prefix_length], ())
-            if self._fits(text, form, body)
-        )
+        """The keyspaces whose keys have the form of this text. Empty: it is malformed."""
+        return frozenset(name for known in self._forms_of(text) for name in known.keyspaces)
 
     def display_prefix_of(self, text: str, keyspace: str) -> str:
-        """What may be shown of a text that looks like a key of this keyspace; empty for any
-        other text."""
-        if len(text) > MAX_KEY_LENGTH or not text.isascii():
-            return ""
-        for prefix_length in self._prefix_lengths:
-            for name, form, body in self._by_prefix.get(text[:prefix_length], ()):
-                if name == keyspace and self._fits(text, form, body):
-                    return form.display_prefix(Plaintext(text))
+        """What may be shown of a text that has the form of a key of this keyspace; empty for
+        any other text."""
+        for known in self._forms_of(text):
+            if keyspace in known.keyspaces:
+                return known.form.display_prefix(Plaintext(text))
         return ""
+
+    def search(self, reaches: Callable[[str], bool]) -> KeySearch:
+        """A search for keys of the keyspaces that a caller reaches."""
+        return KeySearch(self, reaches)
+
+    def forms_ending_at(self, text: str, end: int) -> Iterator[_Known]:
+        """The forms whose prefix stands in the text, up to this place, as a word's start."""
+        for length in self._prefix_lengths:
+            start = end - length
+            if start < 0:
+                return
+            if start and text[start - 1].isalnum():
+                continue
+            yield from self._by_prefix.get(text[start:end], ())
+
+    def _forms_of(self, text: str) -> Iterator[_Known]:
+        if len(text) > MAX_KEY_LENGTH or not text.isascii():
+            return
+        prefix = text[: max(map(text.rfind, SEPARATORS)) + 1]
+        for known in self._by_prefix.get(prefix, ()):
+            if known.form.fits(text):
+                yield known
+
+
+class KeySearch:
+    """Finds keys in texts, in time that is linear in the text's length.
+
+    Only the forms of keyspaces within the caller's reach count, so that what one keyspace
+    declares changes no request of another keyspace's callers.
+    """
+
+    __slots__ = ("_is_reached", "_reaches", "_recogniser")
+
+    def __init__(self, recogniser: Recogniser, reaches: Callable[[str], bool]) -> None:
+        self._recogniser = recogniser
+        self._reaches = reaches
+        self._is_reached: dict[KeyForm, bool] = {}
 
     def finds_a_key_in(self, text: str) -> bool:
         """Whether a key stands anywhere in the text, or the greater part of one: what is left
         of it could be guessed, and a checksum can be worked out."""
-        if self._anywhere is None:
-            forms = {form for known in self._by_prefix.values() for _, form, _ in known}
-            self._anywhere = [_anywhere(form) for form in forms]
-        return any(pattern.search(text) for pattern in self._anywhere)
-
-    @staticmethod
-    def _fits(text: str, form: KeyForm, body: re.Pattern[str]) -> bool:
-        body_end = len(form.prefix) + form.length
-        if len(text) != form.total_length() or not body.fullmatch(text, len(form.prefix), body_end):
-            return False
-        return not form.has_checksum or text[body_end:] == checksum(text[:body_end])
+        for run in _BODY_RUN.finditer(text):
+            for known in self._recogniser.forms_ending_at(text, run.start()):
+                form = known.form
+                needed = form.length - form.length // 4
+                if len(run[0]) < needed or not form.has_body(run[0][:needed]):
+                    continue
+                if form not in self._is_reached:
+                    self._is_reached[form] = any(map(self._reaches, known.keyspaces))
+                if self._is_reached[form]:
+                    return True
+        return False

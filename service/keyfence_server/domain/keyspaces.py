@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, TypeVar
@@ -26,14 +26,14 @@ from keyfence_server.domain.declarations import (
 )
 from keyfence_server.domain.errors import InvalidDeclaration, Name, Path, Problem
 from keyfence_server.domain.formats import (
-    MAX_KEY_LENGTH,
+    MAX_PREFIX_LENGTH,
     KeyForm,
     compile_form,
     format_problems,
 )
 from keyfence_server.domain.http_answers import HttpRules, compile_http, http_problems
 from keyfence_server.domain.limits import rate_problem
-from keyfence_server.domain.redaction import begins_like_an_id
+from keyfence_server.domain.redaction import ID_PREFIXES, id_prefix_of
 from keyfence_server.domain.scopes import NAME_RULE, is_scope_name, is_scope_part
 
 MAX_SCOPES: Final = 10_000
@@ -43,6 +43,7 @@ MAX_DISPLAY_NAME: Final = 200
 DEFAULT_DISPLAY_NAME: Final = "Default"
 SYSTEM: Final = "system"
 """The built-in keyspace, whose keys are the operator credentials."""
+MAX_FORMS: Final = 1_000
 MAX_PREVIOUS_FORMATS: Final = 100
 
 _MAX_PROBLEMS: Final = 100
@@ -113,6 +114,13 @@ class Keyspace:
     def default_display_name(self) -> str:
         """The name of a key whose maker does not say."""
         return self.declaration.defaults.display_name or DEFAULT_DISPLAY_NAME
+
+    def recognises(self, display_prefix: str) -> bool:
+        """Whether a key with this display prefix has a form that the keyspace has or had.
+
+        Another keyspace may have a form that this one has dropped; its keys stay cut off.
+        """
+        return any(form.shows(display_prefix) for form in self.recognised_forms)
 
     def cap_mask(self, key_type: str) -> int:
         """The most that a key of this type can hold. A type that is gone holds nothing."""
@@ -209,43 +217,71 @@ def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:
 
 
 def _form_problems(forms: Mapping[tuple[str, str], KeyForm]) -> list[Problem]:
-    """Keys that would be too long to be looked at when they are presented, or that would be
-    taken for ids, which are shown to anybody: the first ones."""
+    """What is wrong with a prefix once its markers are filled in: the first such problem."""
+    if len(set(forms.values())) > MAX_FORMS:
+        return [
+            Problem(
+                ("format", "template"),
+                f"the key types and environments give {len(set(forms.values()))} different "
+                f"prefixes; at most {MAX_FORMS} are allowed",
+            )
+        ]
     for (key_type, environment), form in forms.items():
-        if begins_like_an_id(form.prefix):
+        key = f'a key of type "{key_type}" and environment "{environment}"'
+        if (start := id_prefix_of(form.prefix)) is not None:
             return [
                 Problem(
                     ("format", "template"),
-                    f'a key of type "{key_type}" and environment "{environment}" would begin '
-                    "as ids do; put something else first",
+                    f'{key} would begin with "{start}", which Keyfence\'s own ids begin with '
+                    f"({', '.join(ID_PREFIXES)}); ids are shown in logs and errors, and such keys "
+                    "would be shown too: put other text first",
                 )
             ]
-        if form.total_length() > MAX_KEY_LENGTH:
+        if len(form.prefix) > MAX_PREFIX_LENGTH:
             return [
                 Problem(
                     ("format", "template"),
-                    f'a key of type "{key_type}" and environment "{environment}" would have '
-                    f"{form.total_length()} characters; at most {MAX_KEY_LENGTH} are "
-                    "accepted: shorten the template, the markers or the body",
+                    f"the prefix of {key} would have {len(form.prefix)} characters; at most "
+                    f"{MAX_PREFIX_LENGTH} are allowed: shorten the template or the markers",
                 )
             ]
     return []
 
 
-def formats_to_remember(before: Keyspace, after: Keyspace) -> tuple[FormatDeclaration, ...]:
-    """What keys looked like before a change and would no longer be recognised by.
+EVERY_FORMAT: Final = "*"
+
+
+def forms_to_drop(before: Keyspace, after: Keyspace, templates: Collection[str]) -> set[KeyForm]:
+    """The earlier forms that are no longer to be recognised.
+
+    Args:
+        templates: of the earlier formats to drop, as `previous_formats` has them, or "*" for
+            all of them. Others are ignored: they may have been dropped before.
+    """
+    return {
+        form
+        for form in before.recognised_forms - frozenset(after.forms.values())
+        if EVERY_FORMAT in templates or form.as_declaration().template in templates
+    }
+
+
+def formats_to_remember(
+    before: Keyspace, after: Keyspace, dropped: Collection[KeyForm] = ()
+) -> tuple[FormatDeclaration, ...]:
+    """The formats of existing keys that a change takes away, and that stay recognised.
 
     Raises:
-        InvalidDeclaration: the format has changed too often to go on remembering.
+        InvalidDeclaration: there are too many of them.
     """
-    forgotten = before.recognised_forms - frozenset(after.forms.values())
+    forgotten = before.recognised_forms - frozenset(after.forms.values()) - set(dropped)
     if len(forgotten) > MAX_PREVIOUS_FORMATS:
         raise InvalidDeclaration(
             [
                 Problem(
                     ("format",),
-                    f"keys of {MAX_PREVIOUS_FORMATS} earlier formats are recognised already, "
-                    "which is the limit; keep the present format, or declare a new keyspace",
+                    f"{len(forgotten)} earlier formats would be recognised; at most "
+                    f"{MAX_PREVIOUS_FORMATS} are allowed: drop those that no key needs "
+                    "(drop_previous_formats), or keep the present format",
                 )
             ]
         )

@@ -1,9 +1,9 @@
-"""What has the look of a key, in a text whose author is not known to be careful.
+"""Hides what has the form of a key, in a text whose author may not have been careful.
 
-It is the second line of defence, for what is logged and for what an error says back to
-whoever caused it. The first is that nobody writes a key there. This one would rather hide
-a harmless word than show a key, but a text out of which every name and id is gone would
-help nobody, so names and ids stay.
+It is the second line of defence, for what is logged and for what an error repeats to its
+caller. The first is that no key is written there. A text without names and ids would help
+no reader, so those stay: ids have known prefixes or well-known forms, and names have no
+long run of letters and digits, which every key has.
 """
 
 from __future__ import annotations
@@ -13,48 +13,47 @@ from typing import Final
 
 REDACTED: Final = "[redacted]"
 
-# A key has 128 bits of entropy out of at most 64 characters, so at least 22 of these.
-# Underscores and hyphens belong to keys: a prefix is hidden with its body.
-WORD: Final = re.compile(r"[A-Za-z0-9_-]{22,}")
-# Ids are no secrets: our own, ULIDs, request and trace ids, UUIDs. No key is as short as
-# these are and made of these characters alone.
-_OUR_IDS: Final = ("key_", "usr_", "ses_", "evt_")
-_OUR_ID: Final = re.compile(f"(?:{'|'.join(_OUR_IDS)})[0-9a-z]{{1,26}}")
+ID_PREFIXES: Final = ("key_", "usr_", "ses_", "evt_", "srv_", "sdc_", "sdk_")
+"""What the ids of keys, accounts, sessions, events and processes begin with. No keyspace may
+begin its keys so."""
+
+# The greater part of the shortest body: 128 bits are 22 letters and digits.
+BODY: Final = re.compile(r"[A-Za-z0-9]{17,}")
+_OUR_ID: Final = re.compile(f"(?:{'|'.join(ID_PREFIXES)})[0-9a-z]{{1,32}}")
 ID: Final = re.compile(
     rf"{_OUR_ID.pattern}"
-    r"|[0-7][0-9A-HJKMNP-TV-Z]{25}|[0-7][0-9a-hjkmnp-tv-z]{25}"
-    r"|[0-9a-f]{32}"
-    r"|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+    r"|[0-7][0-9A-HJKMNP-TV-Z]{25}|[0-7][0-9a-hjkmnp-tv-z]{25}"  # ULIDs
+    r"|[0-9a-f]{32}"  # ids of requests and traces
+    r"|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"  # UUIDs
 )
-# Names are made of words and small numbers. A random body hardly ever is, not even one
-# without digits: its capitals stand too close, or its letters go on for too long, or nobody
-# could say them.
-_NAME: Final = re.compile(
-    r"(?!.*[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{6})"
-    r"(?:[a-z]{1,17}|[A-Z]{1,17}|[a-z]{0,17}(?:[A-Z][a-z]{3,17})+)[0-9]{0,4}|[0-9]{1,8}"
+# A prefix is hidden with its body.
+_WORD: Final = re.compile(r"[A-Za-z0-9_-]{17,}")
+# Names of classes, by the words that they end with, and times in nanoseconds. Of a thousand
+# million random bodies hardly one is like this; a body of digits alone has at least 39.
+_NOT_A_BODY: Final = re.compile(
+    r"[A-Za-z]+(?:Error|Exception|Warning|Servicer?|Stub|Request|Response|Callable|Interceptor)"
+    r"|[0-9]{17,20}"
 )
-_BETWEEN_NAMES: Final = re.compile(r"[_-]+")
 
 
 def hide_keys(text: str) -> str:
-    """The text, with everything hidden that looks like a key."""
-    return WORD.sub(_hidden, text)
+    """The text, with everything hidden that has the form of a key."""
+    return _WORD.sub(_hidden, text)
 
 
 def looks_like_a_key(text: str) -> bool:
-    """Whether anything in the text looks like a key."""
-    return any(not _is_harmless(found.group()) for found in WORD.finditer(text))
+    """Whether anything in the text has the form of a key."""
+    return any(not _is_harmless(found.group()) for found in _WORD.finditer(text))
 
 
 def is_an_id(text: str) -> bool:
-    """Whether a text has the form of an id of ours, so that it may be shown to anybody. No key
-    has it: no keyspace may begin its keys like that."""
+    """Whether a text has the form of an id of ours, so that it may be shown to anybody."""
     return _OUR_ID.fullmatch(text) is not None
 
 
-def begins_like_an_id(text: str) -> bool:
-    """Whether a key that begins like this could be taken for an id."""
-    return text.startswith(_OUR_IDS)
+def id_prefix_of(text: str) -> str | None:
+    """What an id of ours begins with that the text begins with too; None for nothing."""
+    return next((prefix for prefix in ID_PREFIXES if text.startswith(prefix)), None)
 
 
 def _hidden(found: re.Match[str]) -> str:
@@ -63,6 +62,6 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def _is_harmless(word: str) -> bool:
-    if ID.fullmatch(word):
-        return True
-    return all(_NAME.fullmatch(part) for part in _BETWEEN_NAMES.split(word) if part)
+    return ID.fullmatch(word) is not None or all(
+        _NOT_A_BODY.fullmatch(run) for run in BODY.findall(word)
+    )

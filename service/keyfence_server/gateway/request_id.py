@@ -1,8 +1,8 @@
 """One id for a request, in its answer and in Keyfence's log.
 
-A caller's own goes through. But Keyfence keeps none that is long, odd or looks like a key,
-and then both have to be another. Names made of words would pass there; to tell them here is not
-worth the trouble, so whatever is long enough to be a key is replaced unless it is an id.
+A caller's own id goes through. Keyfence keeps none that is long, odd or has the form of a key,
+and then both get another one: an id with a long run of letters and digits is replaced, unless
+it has the form of an id.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def usable_request_ids() -> Config:
         "header_mutation.v3.HeaderMutation",
         mutations={"request_mutations": [{"append": header(name, "%UNIQUE_ID%")}]},
     )
-    short = {"not_matcher": _header_matches(name, f".*{redaction.WORD.pattern}.*")}
+    short = {"not_matcher": _header_matches(name, f".*{redaction.BODY.pattern}.*")}
     an_id = _header_matches(name, redaction.ID.pattern)
     usable = {
         "and_matcher": {

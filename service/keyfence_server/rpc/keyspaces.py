@@ -40,7 +40,12 @@ class KeyspaceService:
         """Applies a declaration, or says what that would do."""
         declaration = declaration_from(request.keyspace)
         act = self._apply_keyspace.preview if request.validate_only else self._apply_keyspace.apply
-        done = await act(caller, declaration, if_revision=request.if_revision)
+        done = await act(
+            caller,
+            declaration,
+            if_revision=request.if_revision,
+            drop_formats=request.drop_previous_formats,
+        )
         return messages.ApplyKeyspaceResponse(
             keyspace=keyspace_of(done.value.keyspace),
             diff=diff_of(done.value.diff),

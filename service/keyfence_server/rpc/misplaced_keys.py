@@ -1,34 +1,51 @@
 """Keeps keys out of the fields that are not for them.
 
-Somebody gives a key where its id was asked for, or pastes one into a comment. What is in
-such a field is kept in records and in the audit log, is listed, and is said back in
-errors, so a request that has a key in one is refused before anyone looks at it. Which
-fields may hold a secret their descriptors say (`debug_redact`), so that no new field can
-be forgotten.
+A caller gives a key where the key's id was asked for, or pastes one into a comment. What is
+in such a field is kept in records and in the audit log, is listed, and is repeated in
+errors, so a request with a key in one is refused before it is handled. The fields'
+descriptors say which of them may hold a secret (`debug_redact`), so no new field can be
+forgotten.
+
+A key is recognised by the forms of the keyspaces that the caller reaches, and by the
+built-in one: what other keyspaces declare has no effect on the request.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from keyfence_server.domain.errors import InvalidInput, Problem
+from keyfence_server.domain.errors import InvalidInput, Path, Problem
 from keyfence_server.domain.formats import Recogniser
+from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.redaction import is_an_id
 
-# It is ours, is neither kept nor shown, and has random letters in it.
+MAX_TEXT: Final = 16_384
+"""The longest text that any open field may hold, in characters."""
+
+# Made by Keyfence, neither kept nor shown, and with random letters in it.
 _PAGE_TOKEN: Final = "page_token"
+_TURN: Final = 65_536  # characters that are searched before other calls get their turn
 _WHY: Final = (
-    "there is a key in it, and this field is not for one: what it holds is kept and shown. A key "
-    "is known by its id, which begins with key_"
+    "there is a key in it, and this field is not for keys: what it holds is kept and shown. Name "
+    "the key by its id, which begins with key_"
 )
 
 
+class Reach(Protocol):
+    """A caller, as far as it is needed here."""
+
+    def reaches(self, keyspace: str) -> bool:
+        """Whether the caller may know of anything in the keyspace."""
+        ...
+
+
 class MisplacedKeys:
-    """Refuses requests.
+    """Refuses requests with a key in the wrong field.
 
     Args:
         recogniser: knows how the keys of every keyspace look. May raise `StoreUnavailable`.
@@ -37,13 +54,28 @@ class MisplacedKeys:
     def __init__(self, recogniser: Callable[[], Awaitable[Recogniser]]) -> None:
         self._recogniser = recogniser
 
-    async def refuse(self, request: Message) -> None:
-        """Raises `InvalidInput` for a request with a key in the wrong place. The error names
+    async def refuse(self, request: Message, caller: Reach) -> None:
+        """Raises `InvalidInput` for a request with a key in the wrong field. The error names
         the field and not what is in it."""
         recogniser = await self._recogniser()
-        for path, text in _open_texts(request, ""):
-            if not is_an_id(text) and recogniser.finds_a_key_in(text):
-                raise InvalidInput([Problem((path,), _WHY)])
+        # A caller without a credential reaches no keyspace but the one that it names.
+        always = {SYSTEM, _keyspace_of(request)}
+        search = recogniser.search(lambda name: name in always or caller.reaches(name))
+        searched = 0
+        for path, text in _open_texts(request, ()):
+            if len(text) > MAX_TEXT:
+                raise InvalidInput([Problem(path, f"at most {MAX_TEXT} characters")])
+            if not is_an_id(text) and search.finds_a_key_in(text):
+                raise InvalidInput([Problem(path, _WHY)])
+            searched += len(text)
+            if searched > _TURN:
+                searched = 0
+                await asyncio.sleep(0)
+
+
+def _keyspace_of(request: Message) -> str:
+    named = getattr(request, "keyspace", "")
+    return named if isinstance(named, str) else ""
 
 
 def has_open_texts(descriptor: Descriptor) -> bool:
@@ -67,19 +99,19 @@ def _is_open_text(field: FieldDescriptor) -> bool:
     return is_text and not field.GetOptions().debug_redact
 
 
-def _open_texts(message: Message, path: str) -> Iterator[tuple[str, str]]:
+def _open_texts(message: Message, path: Path) -> Iterator[tuple[Path, str]]:
     """Every text of a message that is not meant to be secret, and where it is."""
     for field, value in message.ListFields():
-        at = f"{path}{field.name}"
+        at = (*path, field.name)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             for name, item in value.items():
                 yield at, f"{name}\n{item}"
         elif field.message_type is not None and field.is_repeated:
             for index, one in enumerate(value):
-                yield from _open_texts(one, f"{at}[{index}].")
+                yield from _open_texts(one, (*at, index))
         elif field.message_type is not None:
-            yield from _open_texts(value, f"{at}.")
+            yield from _open_texts(value, at)
         elif _is_open_text(field) and field.is_repeated:
-            yield from ((f"{at}[{index}]", text) for index, text in enumerate(value))
+            yield from (((*at, index), text) for index, text in enumerate(value))
         elif _is_open_text(field):
             yield at, value

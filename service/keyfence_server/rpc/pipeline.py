@@ -342,7 +342,7 @@ class Pipeline:
                 authorize(caller)
                 request = decode(raw)
                 if is_looked_through:
-                    await refuse_misplaced(request)
+                    await refuse_misplaced(request, caller)
                 answer = fast(request, caller)
                 if answer is None:
                     if caller.request_id is None:

@@ -424,8 +424,20 @@ def applied_keyspace(
             changed_fields=tuple(diff.changed_fields),
             affected_keys=tuple(map(_key_scope_change, diff.affected_keys)),
             affected_key_count=diff.affected_key_count,
+            dropped_formats=tuple(diff.dropped_formats),
+            cut_off_keys=tuple(map(_cut_off_key, diff.cut_off_keys)),
+            cut_off_key_count=diff.cut_off_key_count,
         ),
         revision=message.revision,
+    )
+
+
+def _cut_off_key(message: keyspace_service_pb2.CutOffKey) -> results.CutOffKey:
+    return results.CutOffKey(
+        key_id=message.key_id,
+        account_id=message.account_id,
+        display_name=message.display_name,
+        display_prefix=message.display_prefix,
     )
 
 

@@ -431,6 +431,16 @@ class KeyScopeChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CutOffKey:
+    """A key that stops working, or may, since its format is dropped."""
+
+    key_id: str
+    account_id: str
+    display_name: str
+    display_prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyspaceDiff:
     """What a declaration changes. The fields are those of `keyfence.v1.KeyspaceDiff`."""
 
@@ -441,6 +451,9 @@ class KeyspaceDiff:
     changed_fields: tuple[str, ...]
     affected_keys: tuple[KeyScopeChange, ...]
     affected_key_count: int
+    dropped_formats: tuple[str, ...]
+    cut_off_keys: tuple[CutOffKey, ...]
+    cut_off_key_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,17 @@ def diff_of(diff: KeyspaceDiff) -> keyspace_service_pb2.KeyspaceDiff:
             for change in diff.affected_keys
         ),
         affected_key_count=diff.affected_key_count,
+        dropped_formats=diff.dropped_formats,
+        cut_off_keys=(
+            keyspace_service_pb2.CutOffKey(
+                key_id=key.key_id,
+                account_id=key.account_id,
+                display_name=key.display_name,
+                display_prefix=key.display_prefix,
+            )
+            for key in diff.cut_off_keys
+        ),
+        cut_off_key_count=diff.cut_off_key_count,
     )
 
 

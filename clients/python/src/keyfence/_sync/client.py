@@ -697,6 +697,7 @@ class Client:
         *,
         validate_only: bool = False,
         if_revision: int = 0,
+        drop_previous_formats: Iterable[str] = (),
         timeout_seconds: float | None = None,
     ) -> results.AppliedKeyspace:
         """Makes a keyspace as declared, or changes it to that; says what changed.
@@ -706,13 +707,18 @@ class Client:
             validate_only: only say what would change.
             if_revision: apply only if the keyspace's revision is still this one. Zero: in
                 any case.
+            drop_previous_formats: templates of earlier formats that are no longer
+                recognised, or "*" for all of them. Their keys stop working.
 
         Raises:
             InvalidKeyspace: the declaration contradicts itself. `violations` says where.
             RevisionChanged: the keyspace has another revision by now.
         """
         request = keyspaces.ApplyKeyspaceRequest(
-            keyspace=keyspace, validate_only=validate_only, if_revision=if_revision
+            keyspace=keyspace,
+            validate_only=validate_only,
+            if_revision=if_revision,
+            drop_previous_formats=drop_previous_formats,
         )
         response = self._call(_rpcs.APPLY_KEYSPACE, request, timeout_seconds)
         return _convert.applied_keyspace(response)

@@ -83,7 +83,7 @@ class Keyspace(_message.Message):
     """The revision at which the keyspace last changed. Output only."""
     @_builtins.property
     def format(self) -> Global___KeyFormat:
-        """How keys look."""
+        """How keys look. Not set: `kf_{environment}_{body}{checksum}`."""
 
     @_builtins.property
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Scope]:
@@ -123,7 +123,9 @@ class Keyspace(_message.Message):
 
     @_builtins.property
     def previous_formats(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyFormat]:
-        """Formats that the keyspace had before. Keys made with them still work. Output only."""
+        """Formats that the keyspace had before. Keys made with them still work, until
+        `ApplyKeyspaceRequest.drop_previous_formats` names them. Output only.
+        """
 
     @_builtins.property
     def http(self) -> _http_answers_pb2.HttpAnswers:
@@ -198,12 +200,13 @@ class KeyFormat(_message.Message):
     TEMPLATES_BY_KEY_TYPE_FIELD_NUMBER: _builtins.int
     template: _builtins.str
     """Literal text with placeholders: `{type}`, `{environment}`, `{body}` (exactly once)
-    and `{checksum}` (at most once, last, right behind the body).
+    and `{checksum}` (at most once, last, right behind the body). It starts with a letter
+    and another letter or digit, and has `_` or `-` right before `{body}`.
     Example: "kf_{environment}_{body}{checksum}".
     """
     @_builtins.property
     def body(self) -> Global___KeyBody:
-        """The random part."""
+        """The random part. Not set: 32 characters of base62, of which 6 are shown."""
 
     @_builtins.property
     def templates_by_key_type(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -235,7 +238,7 @@ class KeyBody(_message.Message):
     SHOWN_FIELD_NUMBER: _builtins.int
     alphabet: _builtins.str
     """The characters to draw from: "base62", "hex" (lower case), "base36" (lower case),
-    "base58", or the characters themselves.
+    "base58", or the letters and digits themselves.
     """
     length: _builtins.int
     """How many characters are drawn."""

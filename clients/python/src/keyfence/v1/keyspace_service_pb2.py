@@ -27,7 +27,7 @@ from keyfence.v1 import keyspace_pb2 as keyfence_dot_v1_dot_keyspace__pb2
 from keyfence.v1 import options_pb2 as keyfence_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"keyfence/v1/keyspace_service.proto\x12\x0bkeyfence.v1\x1a\x1dkeyfence/v1/explanation.proto\x1a\x1akeyfence/v1/keyspace.proto\x1a\x19keyfence/v1/options.proto\"\x8f\x01\n\x14\x41pplyKeyspaceRequest\x12\x31\n\x08keyspace\x18\x01 \x01(\x0b\x32\x15.keyfence.v1.KeyspaceR\x08keyspace\x12#\n\rvalidate_only\x18\x02 \x01(\x08R\x0cvalidateOnly\x12\x1f\n\x0bif_revision\x18\x03 \x01(\x03R\nifRevision\"\x95\x01\n\x15\x41pplyKeyspaceResponse\x12\x31\n\x08keyspace\x18\x01 \x01(\x0b\x32\x15.keyfence.v1.KeyspaceR\x08keyspace\x12-\n\x04\x64iff\x18\x02 \x01(\x0b\x32\x19.keyfence.v1.KeyspaceDiffR\x04\x64iff\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\"\xb0\x02\n\x0cKeyspaceDiff\x12\x18\n\x07\x63reated\x18\x01 \x01(\x08R\x07\x63reated\x12!\n\x0c\x61\x64\x64\x65\x64_scopes\x18\x02 \x03(\tR\x0b\x61\x64\x64\x65\x64Scopes\x12%\n\x0eremoved_scopes\x18\x03 \x03(\tR\rremovedScopes\x12%\n\x0e\x63hanged_scopes\x18\x04 \x03(\tR\rchangedScopes\x12%\n\x0e\x63hanged_fields\x18\x05 \x03(\tR\rchangedFields\x12@\n\raffected_keys\x18\x06 \x03(\x0b\x32\x1b.keyfence.v1.KeyScopeChangeR\x0c\x61\x66\x66\x65\x63tedKeys\x12,\n\x12\x61\x66\x66\x65\x63ted_key_count\x18\x07 \x01(\x03R\x10\x61\x66\x66\x65\x63tedKeyCount\"\xaf\x01\n\x0eKeyScopeChange\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\x12#\n\rgained_scopes\x18\x04 \x03(\tR\x0cgainedScopes\x12\x1f\n\x0blost_scopes\x18\x05 \x03(\tR\nlostScopes\"(\n\x12GetKeyspaceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"H\n\x13GetKeyspaceResponse\x12\x31\n\x08keyspace\x18\x01 \x01(\x0b\x32\x15.keyfence.v1.KeyspaceR\x08keyspace\"R\n\x14ListKeyspacesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"t\n\x15ListKeyspacesResponse\x12\x33\n\tkeyspaces\x18\x01 \x03(\x0b\x32\x15.keyfence.v1.KeyspaceR\tkeyspaces\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"G\n\x13\x45xplainScopeRequest\x12\x1a\n\x08keyspace\x18\x01 \x01(\tR\x08keyspace\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope\"\xa5\x02\n\x14\x45xplainScopeResponse\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x30\n\x07implies\x18\x03 \x03(\x0b\x32\x16.keyfence.v1.ScopePathR\x07implies\x12\x35\n\nimplied_by\x18\x04 \x03(\x0b\x32\x16.keyfence.v1.ScopePathR\timpliedBy\x12\x18\n\x07presets\x18\x05 \x03(\tR\x07presets\x12(\n\x10\x63\x61pped_key_types\x18\x06 \x03(\tR\x0e\x63\x61ppedKeyTypes\x12(\n\x10\x61\x63tive_key_count\x18\x07 \x01(\x03R\x0e\x61\x63tiveKeyCount2\xc5\x03\n\x0fKeyspaceService\x12n\n\rApplyKeyspace\x12!.keyfence.v1.ApplyKeyspaceRequest\x1a\".keyfence.v1.ApplyKeyspaceResponse\"\x16\x90\x02\x02\xaa\x9f\x19\x0fkeyspaces:write\x12g\n\x0bGetKeyspace\x12\x1f.keyfence.v1.GetKeyspaceRequest\x1a .keyfence.v1.GetKeyspaceResponse\"\x15\x90\x02\x01\xaa\x9f\x19\x0ekeyspaces:read\x12m\n\rListKeyspaces\x12!.keyfence.v1.ListKeyspacesRequest\x1a\".keyfence.v1.ListKeyspacesResponse\"\x15\x90\x02\x01\xaa\x9f\x19\x0ekeyspaces:read\x12j\n\x0c\x45xplainScope\x12 .keyfence.v1.ExplainScopeRequest\x1a!.keyfence.v1.ExplainScopeResponse\"\x15\x90\x02\x01\xaa\x9f\x19\x0ekeyspaces:readB\x84\x01\n\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\x0bKeyfence.V1\xca\x02\x0bKeyfence\\V1\xea\x02\x0cKeyfence::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"keyfence/v1/keyspace_service.proto\x12\x0bkeyfence.v1\x1a\x1dkeyfence/v1/explanation.proto\x1a\x1akeyfence/v1/keyspace.proto\x1a\x19keyfence/v1/options.proto\"\xc3\x01\n\x14\x41pplyKeyspaceRequest\x12\x31\n\x08keyspace\x18\x01 \x01(\x0b\x32\x15.keyfence.v1.KeyspaceR\x08keyspace\x12#\n\rvalidate_only\x18\x02 \x01(\x08R\x0cvalidateOnly\x12\x1f\n\x0bif_revision\x18\x03 \x01(\x03R\nifRevision\x12\x32\n\x15\x64rop_previous_formats\x18\x04 \x03(\tR\x13\x64ropPreviousFormats\"\x95\x01\n\x15\x41pplyKeyspaceResponse\x12\x31\n\x08keyspace\x18\x01 \x01(\x0b\x32\x15.keyfence.v1.KeyspaceR\x08keyspace\x12-\n\x04\x64iff\x18\x02 \x01(\x0b\x32\x19.keyfence.v1.KeyspaceDiffR\x04\x64iff\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\"\xbe\x03\n\x0cKeyspaceDiff\x12\x18\n\x07\x63reated\x18\x01 \x01(\x08R\x07\x63reated\x12!\n\x0c\x61\x64\x64\x65\x64_scopes\x18\x02 \x03(\tR\x0b\x61\x64\x64\x65\x64Scopes\x12%\n\x0eremoved_scopes\x18\x03 \x03(\tR\rremovedScopes\x12%\n\x0e\x63hanged_scopes\x18\x04 \x03(\tR\rchangedScopes\x12%\n\x0e\x63hanged_fields\x18\x05 \x03(\tR\rchangedFields\x12@\n\raffected_keys\x18\x06 \x03(\x0b\x32\x1b.keyfence.v1.KeyScopeChangeR\x0c\x61\x66\x66\x65\x63tedKeys\x12,\n\x12\x61\x66\x66\x65\x63ted_key_count\x18\x07 \x01(\x03R\x10\x61\x66\x66\x65\x63tedKeyCount\x12\'\n\x0f\x64ropped_formats\x18\x08 \x03(\tR\x0e\x64roppedFormats\x12\x38\n\x0c\x63ut_off_keys\x18\t \x03(\x0b\x32\x16.keyfence.v1.CutOffKeyR\ncutOffKeys\x12)\n\x11\x63ut_off_key_count\x18\n \x01(\x03R\x0e\x63utOffKeyCount\"\x8b\x01\n\tCutOffKey\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\x12%\n\x0e\x64isplay_prefix\x18\x04 \x01(\tR\rdisplayPrefix\"\xaf\x01\n\x0eKeyScopeChange\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\x12#\n\rgained_scopes\x18\x04 \x03(\tR\x0cgainedScopes\x12\x1f\n\x0blost_scopes\x18\x05 \x03(\tR\nlostScopes\"(\n\x12GetKeyspaceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"H\n\x13GetKeyspaceResponse\x12\x31\n\x08keyspace\x18\x01 \x01(\x0b\x32\x15.keyfence.v1.KeyspaceR\x08keyspace\"R\n\x14ListKeyspacesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"t\n\x15ListKeyspacesResponse\x12\x33\n\tkeyspaces\x18\x01 \x03(\x0b\x32\x15.keyfence.v1.KeyspaceR\tkeyspaces\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"G\n\x13\x45xplainScopeRequest\x12\x1a\n\x08keyspace\x18\x01 \x01(\tR\x08keyspace\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope\"\xa5\x02\n\x14\x45xplainScopeResponse\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x30\n\x07implies\x18\x03 \x03(\x0b\x32\x16.keyfence.v1.ScopePathR\x07implies\x12\x35\n\nimplied_by\x18\x04 \x03(\x0b\x32\x16.keyfence.v1.ScopePathR\timpliedBy\x12\x18\n\x07presets\x18\x05 \x03(\tR\x07presets\x12(\n\x10\x63\x61pped_key_types\x18\x06 \x03(\tR\x0e\x63\x61ppedKeyTypes\x12(\n\x10\x61\x63tive_key_count\x18\x07 \x01(\x03R\x0e\x61\x63tiveKeyCount2\xc5\x03\n\x0fKeyspaceService\x12n\n\rApplyKeyspace\x12!.keyfence.v1.ApplyKeyspaceRequest\x1a\".keyfence.v1.ApplyKeyspaceResponse\"\x16\x90\x02\x02\xaa\x9f\x19\x0fkeyspaces:write\x12g\n\x0bGetKeyspace\x12\x1f.keyfence.v1.GetKeyspaceRequest\x1a .keyfence.v1.GetKeyspaceResponse\"\x15\x90\x02\x01\xaa\x9f\x19\x0ekeyspaces:read\x12m\n\rListKeyspaces\x12!.keyfence.v1.ListKeyspacesRequest\x1a\".keyfence.v1.ListKeyspacesResponse\"\x15\x90\x02\x01\xaa\x9f\x19\x0ekeyspaces:read\x12j\n\x0c\x45xplainScope\x12 .keyfence.v1.ExplainScopeRequest\x1a!.keyfence.v1.ExplainScopeResponse\"\x15\x90\x02\x01\xaa\x9f\x19\x0ekeyspaces:readB\x84\x01\n\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\x0bKeyfence.V1\xca\x02\x0bKeyfence\\V1\xea\x02\x0cKeyfence::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,25 +44,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYSPACESERVICE'].methods_by_name['ExplainScope']._loaded_options = None
   _globals['_KEYSPACESERVICE'].methods_by_name['ExplainScope']._serialized_options = b'\220\002\001\252\237\031\016keyspaces:read'
   _globals['_APPLYKEYSPACEREQUEST']._serialized_start=138
-  _globals['_APPLYKEYSPACEREQUEST']._serialized_end=281
-  _globals['_APPLYKEYSPACERESPONSE']._serialized_start=284
-  _globals['_APPLYKEYSPACERESPONSE']._serialized_end=433
-  _globals['_KEYSPACEDIFF']._serialized_start=436
-  _globals['_KEYSPACEDIFF']._serialized_end=740
-  _globals['_KEYSCOPECHANGE']._serialized_start=743
-  _globals['_KEYSCOPECHANGE']._serialized_end=918
-  _globals['_GETKEYSPACEREQUEST']._serialized_start=920
-  _globals['_GETKEYSPACEREQUEST']._serialized_end=960
-  _globals['_GETKEYSPACERESPONSE']._serialized_start=962
-  _globals['_GETKEYSPACERESPONSE']._serialized_end=1034
-  _globals['_LISTKEYSPACESREQUEST']._serialized_start=1036
-  _globals['_LISTKEYSPACESREQUEST']._serialized_end=1118
-  _globals['_LISTKEYSPACESRESPONSE']._serialized_start=1120
-  _globals['_LISTKEYSPACESRESPONSE']._serialized_end=1236
-  _globals['_EXPLAINSCOPEREQUEST']._serialized_start=1238
-  _globals['_EXPLAINSCOPEREQUEST']._serialized_end=1309
-  _globals['_EXPLAINSCOPERESPONSE']._serialized_start=1312
-  _globals['_EXPLAINSCOPERESPONSE']._serialized_end=1605
-  _globals['_KEYSPACESERVICE']._serialized_start=1608
-  _globals['_KEYSPACESERVICE']._serialized_end=2061
+  _globals['_APPLYKEYSPACEREQUEST']._serialized_end=333
+  _globals['_APPLYKEYSPACERESPONSE']._serialized_start=336
+  _globals['_APPLYKEYSPACERESPONSE']._serialized_end=485
+  _globals['_KEYSPACEDIFF']._serialized_start=488
+  _globals['_KEYSPACEDIFF']._serialized_end=934
+  _globals['_CUTOFFKEY']._serialized_start=937
+  _globals['_CUTOFFKEY']._serialized_end=1076
+  _globals['_KEYSCOPECHANGE']._serialized_start=1079
+  _globals['_KEYSCOPECHANGE']._serialized_end=1254
+  _globals['_GETKEYSPACEREQUEST']._serialized_start=1256
+  _globals['_GETKEYSPACEREQUEST']._serialized_end=1296
+  _globals['_GETKEYSPACERESPONSE']._serialized_start=1298
+  _globals['_GETKEYSPACERESPONSE']._serialized_end=1370
+  _globals['_LISTKEYSPACESREQUEST']._serialized_start=1372
+  _globals['_LISTKEYSPACESREQUEST']._serialized_end=1454
+  _globals['_LISTKEYSPACESRESPONSE']._serialized_start=1456
+  _globals['_LISTKEYSPACESRESPONSE']._serialized_end=1572
+  _globals['_EXPLAINSCOPEREQUEST']._serialized_start=1574
+  _globals['_EXPLAINSCOPEREQUEST']._serialized_end=1645
+  _globals['_EXPLAINSCOPERESPONSE']._serialized_start=1648
+  _globals['_EXPLAINSCOPERESPONSE']._serialized_end=1941
+  _globals['_KEYSPACESERVICE']._serialized_start=1944
+  _globals['_KEYSPACESERVICE']._serialized_end=2397
 # @@protoc_insertion_point(module_scope)

@@ -29,6 +29,7 @@ class ApplyKeyspaceRequest(_message.Message):
     KEYSPACE_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     IF_REVISION_FIELD_NUMBER: _builtins.int
+    DROP_PREVIOUS_FORMATS_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
     """Only say what would change."""
     if_revision: _builtins.int
@@ -37,16 +38,24 @@ class ApplyKeyspaceRequest(_message.Message):
     def keyspace(self) -> _keyspace_pb2.Keyspace:
         """The declaration. Output-only fields are ignored."""
 
+    @_builtins.property
+    def drop_previous_formats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Earlier formats that are no longer recognised: their templates as `previous_formats`
+        has them, or `*` for all. Keys of these formats stop working. A template that is not
+        among the earlier formats is ignored, since an answer may have been lost.
+        """
+
     def __init__(
         self,
         *,
         keyspace: _keyspace_pb2.Keyspace | None = ...,
         validate_only: _builtins.bool = ...,
         if_revision: _builtins.int = ...,
+        drop_previous_formats: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["keyspace", b"keyspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_revision", b"if_revision", "keyspace", b"keyspace", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drop_previous_formats", b"drop_previous_formats", "if_revision", b"if_revision", "keyspace", b"keyspace", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -101,9 +110,14 @@ class KeyspaceDiff(_message.Message):
     CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
     AFFECTED_KEYS_FIELD_NUMBER: _builtins.int
     AFFECTED_KEY_COUNT_FIELD_NUMBER: _builtins.int
+    DROPPED_FORMATS_FIELD_NUMBER: _builtins.int
+    CUT_OFF_KEYS_FIELD_NUMBER: _builtins.int
+    CUT_OFF_KEY_COUNT_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
     """Whether the keyspace is new."""
     affected_key_count: _builtins.int
+    """How many such keys there are in all."""
+    cut_off_key_count: _builtins.int
     """How many such keys there are in all."""
     @_builtins.property
     def added_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -127,6 +141,17 @@ class KeyspaceDiff(_message.Message):
         do not count.
         """
 
+    @_builtins.property
+    def dropped_formats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The templates of the earlier formats that are no longer recognised. Sorted."""
+
+    @_builtins.property
+    def cut_off_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___CutOffKey]:
+        """Keys that stop working since their format is dropped, at most 1000 of them. A key whose
+        display prefix fits both a dropped format and one that stays is among them: it may stop
+        working. Revoked and expired keys do not count.
+        """
+
     def __init__(
         self,
         *,
@@ -137,14 +162,51 @@ class KeyspaceDiff(_message.Message):
         changed_fields: _abc.Iterable[_builtins.str] | None = ...,
         affected_keys: _abc.Iterable[Global___KeyScopeChange] | None = ...,
         affected_key_count: _builtins.int = ...,
+        dropped_formats: _abc.Iterable[_builtins.str] | None = ...,
+        cut_off_keys: _abc.Iterable[Global___CutOffKey] | None = ...,
+        cut_off_key_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_scopes", b"added_scopes", "affected_key_count", b"affected_key_count", "affected_keys", b"affected_keys", "changed_fields", b"changed_fields", "changed_scopes", b"changed_scopes", "created", b"created", "removed_scopes", b"removed_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_scopes", b"added_scopes", "affected_key_count", b"affected_key_count", "affected_keys", b"affected_keys", "changed_fields", b"changed_fields", "changed_scopes", b"changed_scopes", "created", b"created", "cut_off_key_count", b"cut_off_key_count", "cut_off_keys", b"cut_off_keys", "dropped_formats", b"dropped_formats", "removed_scopes", b"removed_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyspaceDiff: _TypeAlias = KeyspaceDiff  # noqa: Y015
+
+@_typing.final
+class CutOffKey(_message.Message):
+    """A key whose format is dropped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    DISPLAY_PREFIX_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key."""
+    account_id: _builtins.str
+    """Its account."""
+    display_name: _builtins.str
+    """What people call it."""
+    display_prefix: _builtins.str
+    """What may be shown of the key itself."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        display_prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "display_name", b"display_name", "display_prefix", b"display_prefix", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CutOffKey: _TypeAlias = CutOffKey  # noqa: Y015
 
 @_typing.final
 class KeyScopeChange(_message.Message):
