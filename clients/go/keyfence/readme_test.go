@@ -1,14 +1,41 @@
 package keyfence_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/keyfence/keyfence/clients/go/keyfence/keyfencetest"
 )
+
+const fragmentsHead = `package main
+
+import (
+	"context"
+	"log"
+	"net/http"
+
+	"google.golang.org/grpc"
+
+	"github.com/keyfence/keyfence/clients/go/keyfence"
+	"github.com/keyfence/keyfence/clients/go/keyfence/guard"
+)
+
+var (
+	_ = guard.New
+	_ = grpc.NewServer
+	_ = log.Fatal
+)
+`
+
+const fragmentHead = `
+func _(ctx context.Context, client *keyfence.Client, mux *http.ServeMux, listServers http.Handler) {
+	_ = %d
+`
 
 // The README's program runs word for word, in a module of its own, as a user's would.
 func TestTheProgramOfTheReadmeRuns(t *testing.T) {
@@ -24,14 +51,26 @@ func TestTheProgramOfTheReadmeRuns(t *testing.T) {
 	if found == nil {
 		t.Fatal("the README has no program")
 	}
+	// The other examples are parts of programs: they have to compile.
+	fragments := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllSubmatch(readme, -1)
+	parts := fragmentsHead
+	for index, fragment := range fragments {
+		if !strings.HasPrefix(string(fragment[1]), "package") {
+			parts += fmt.Sprintf(fragmentHead, index) + string(fragment[1]) + "}\n"
+		}
+	}
+	if len(fragments) < 3 {
+		t.Fatal("the README has no examples of guards")
+	}
 	sums, err := os.ReadFile(filepath.Join(module, "go.sum"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	project := t.TempDir()
 	for name, content := range map[string]string{
-		"main.go": string(found[1]),
-		"go.sum":  string(sums),
+		"main.go":  string(found[1]),
+		"parts.go": parts,
+		"go.sum":   string(sums),
 		"go.mod": "module example.test/quickstart\n\ngo 1.26.0\n\nrequire github.com/keyfence/keyfence/clients/go v0.0.0\n\n" +
 			"replace github.com/keyfence/keyfence/clients/go => " + module + "\n",
 	} {
