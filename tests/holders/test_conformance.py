@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +21,10 @@ _FEWEST_ANSWERS: Final = 10
 
 
 @pytest.fixture(scope="module")
-def go_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("go") is None and not os.environ.get("CI"):
         pytest.skip("the Go holder needs go")
-    yield build_go(tmp_path_factory.mktemp("go"))
+    return build_go(tmp_path_factory.mktemp("go"))
 
 
 def test_the_python_holder_is_never_stale() -> None:
