@@ -78,7 +78,7 @@ else
 endif
 
 .PHONY: simulate
-simulate: $(VENV)/.dev ## tell many stories of trouble to the coherence code (SEEDS=100000, FIRST=0)
+simulate: $(VENV)/.dev ## run many scenarios of trouble on the coherence code (SEEDS=100000, FIRST=0)
 	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
 .PHONY: fuzz

@@ -42,6 +42,8 @@ CONSTANTS
     Replica,            \* whether there is a copy that lags, to load facts from
     Lossy,              \* whether a failover may lose the writes that the copy lacks
     Warm,               \* whether to start with every holder registered and its cache full
+    Timed,              \* whether to measure how long acknowledgements take (I8)
+    Patience,           \* how long a holder downstream may leave a revision unacknowledged
     Without             \* the guards that are taken out
 
 Servers == Holders \cup Mutators
@@ -73,8 +75,10 @@ VARIABLES
     lease,      \* what is left of its lease
     net,        \* its messages that are under way
     \* Whoever grants
-    granted,    \* what is left of the lease of each holder downstream
+    granted,    \* what is left of the leases of each holder downstream, by their heads
     heard,      \* what each holder downstream has acknowledged
+    lag,        \* for how long a holder downstream has left a revision unacknowledged
+    late,       \* for how long a grantor has not acknowledged a revision that it has applied
     \* Whoever mutates
     fence,      \* the mutation for which it is waiting
     watch,      \* what is left of W for a registration whose counter stands still
@@ -85,7 +89,7 @@ VARIABLES
 
 store == <<log, timeline, settled, row, copy, deposed, used>>
 holder == <<slot, base, applied, cache, decision, load, lease, net>>
-grantor == <<granted, heard>>
+grantor == <<granted, heard, lag, late>>
 mutator == <<fence, watch, settling>>
 bounds == <<made, crashes, failovers>>
 vars == <<store, holder, grantor, mutator, fenced, bounds>>
@@ -121,6 +125,15 @@ Main(h) == CHOOSE g \in GrantorsOf(h) : TRUE
 (* How long a grantor takes a lease of that length to be alive (I3).         *)
 Granted(ttl) == IF Guard("I3-margin") THEN WithMargin(ttl) ELSE ttl
 
+(* Revisions, and the leases that a grantor has given a holder: what is left *)
+(* of the longest under each head.                                           *)
+Revisions == 0..MaxMutations
+NoGrants == [r \in Revisions |-> 0]
+AnyGrant(grants) == \E r \in Revisions : grants[r] > 0
+
+(* What is counted, up to where it no longer matters.                        *)
+Counted(units) == Min(units, Patience + W + 1)
+
 NoLoad == [fact |-> "none", worth |-> 0, rev |-> 0, tl |-> 0]
 NoFence == [rev |-> Never, id |-> 0, tl |-> 0, wait |-> 0]
 NoCache == [f \in Facts |-> Absent]
@@ -148,8 +161,11 @@ Init ==
     /\ lease = [h \in Answering |-> w(L, 0)]
     /\ net = [h \in Answering |-> {}]
     /\ granted = [g \in Granting |-> [h \in Nested |->
-                    IF Warm /\ g = Main(h) THEN Granted(L) ELSE 0]]
+                    IF Warm /\ g = Main(h) THEN [NoGrants EXCEPT ![0] = Granted(L)]
+                    ELSE NoGrants]]
     /\ heard = [g \in Granting |-> [h \in Nested |-> 0]]
+    /\ lag = [g \in Granting |-> [h \in Nested |-> 0]]
+    /\ late = [g \in Granting |-> 0]
     /\ fence = [m \in Mutators |-> NoFence]
     /\ watch = [m \in Watching |-> [s \in Holders |-> [i \in Registrations |->
                     IF Warm /\ i = 1 THEN WholeW ELSE 0]]]
@@ -173,10 +189,25 @@ Useless(m) == m.kind \in {"renew", "lease"} /\ m.left = 0
 (* Those whose clock matters now: nobody looks at any other.                 *)
 Counting ==
     {h \in Answering : lease[h] > 0 \/ \E m \in net[h] : m.left > 0}
-    \cup {g \in Granting : \E h \in Nested : granted[g][h] > 0}
+    \cup {g \in Granting : \E h \in Nested : AnyGrant(granted[g][h])}
     \cup {m \in Mutators :
             \/ fence[m].wait > 0 \/ settling[m] > 0
             \/ m \in Watching /\ \E s \in Holders, i \in Registrations : watch[m][s][i] > 0}
+
+(* I3, I8: the revision from before which a holder downstream cannot answer:  *)
+(* it has acknowledged it, or every lease that it may have is under a head    *)
+(* that is no lower. It answers under such a lease only when it has applied   *)
+(* all of that (I2), so renewals do not prolong what it owes.                 *)
+SettledBy(grants, ack) ==
+    LET heads == {r \in Revisions : grants[r] > 0}
+    IN IF Guard("I8-head") THEN Max(ack, MinOf(heads)) ELSE ack
+
+SettledAll(g, grants) ==
+    {SettledBy(grants[d], heard[g][d]) : d \in {x \in Nested : AnyGrant(grants[x])}}
+
+(* Whether the grantor waits for a holder downstream before it acknowledges.  *)
+Owing(g, grants) ==
+    applied[g] # Never /\ MinOf({applied[g]} \cup SettledAll(g, grants)) < applied[g]
 
 Tick ==
     /\ Counting # {}
@@ -187,7 +218,13 @@ Tick ==
         /\ lease' = [h \in Answering |-> Left(lease[h], gone(h))]
         /\ net' = [h \in Answering |->
                     {m \in {Age(n, gone(h)) : n \in net[h]} : ~Useless(m)}]
-        /\ granted' = [g \in Granting |-> [h \in Nested |-> Left(granted[g][h], pace[g])]]
+        /\ granted' = [g \in Granting |-> [h \in Nested |-> [r \in Revisions |->
+                        Left(granted[g][h][r], pace[g])]]]
+        /\ lag' = [g \in Granting |-> [h \in Nested |->
+                    IF Timed /\ heard[g][h] < applied[g]
+                    THEN Counted(lag[g][h] + pace[g]) ELSE 0]]
+        /\ late' = [g \in Granting |->
+                    IF Timed /\ Owing(g, granted'[g]) THEN Counted(late[g] + pace[g]) ELSE 0]
         /\ fence' = [m \in Mutators |-> [fence[m] EXCEPT !.wait = Left(@, pace[m])]]
         /\ watch' = [m \in Watching |-> [s \in Holders |-> [i \in Registrations |->
                         Left(watch[m][s][i], pace[m])]]]
@@ -265,6 +302,17 @@ FinishLoad(h) ==
     /\ UNCHANGED <<store, slot, base, applied, decision, lease, net, grantor, mutator,
                    fenced, bounds>>
 
+(* A grantor that starts again cannot compare what it granted and heard       *)
+(* before with its new revision: every holder owes it everything until its    *)
+(* leases have expired.                                                       *)
+OweEverything(h) ==
+    IF h \notin Granting THEN UNCHANGED grantor
+    ELSE /\ granted' = [granted EXCEPT ![h] = [d \in Nested |-> [r \in Revisions |->
+                IF r = 0 THEN MaxOf({granted[h][d][x] : x \in Revisions}) ELSE 0]]]
+         /\ heard' = [heard EXCEPT ![h] = [d \in Nested |-> 0]]
+         /\ lag' = [lag EXCEPT ![h] = [d \in Nested |-> 0]]
+         /\ late' = [late EXCEPT ![h] = 0]
+
 (* What becomes of a load when the holder starts again from revision r.     *)
 AfterReset(h, r, tl) ==
     IF ~Guard("I5-reset") \/ (load[h].rev >= r /\ load[h].tl = tl) THEN load[h] ELSE NoLoad
@@ -276,10 +324,8 @@ AfterReset(h, r, tl) ==
 (* I3: what a holder may acknowledge.                                        *)
 Ack(h) ==
     LET own == IF Guard("I3-own") \/ base[h] # timeline THEN applied[h] ELSE HeadRevision
-        live == IF h \in Granting THEN {d \in Nested : granted[h][d] > 0} ELSE {}
-    IN IF Guard("I3-downstream")
-       THEN MinOf({own} \cup {heard[h][d] : d \in live})
-       ELSE own
+        downstream == IF h \in Granting THEN SettledAll(h, granted[h]) ELSE {}
+    IN IF Guard("I3-downstream") THEN MinOf({own} \cup downstream) ELSE own
 
 Message(kind, to, left, rev, tl, s) ==
     [kind |-> kind, to |-> to, left |-> left, rev |-> rev, tl |-> tl, slot |-> s]
@@ -355,18 +401,22 @@ TakeRenewalDownstream(g, h) ==
         /\ LET ttl == IF Guard("I6") THEN lease[g] ELSE L
                left == IF Guard("I2-sent") THEN ttl - (L - m.left) ELSE ttl
                mine == IF m.tl = base[g] THEN m.rev ELSE 0
-           IN /\ granted' = [granted EXCEPT ![g][h] = Max(@, Granted(ttl))]
+               behind == IF mine < applied[g] THEN lag[g][h] ELSE 0
+               refused == Timed /\ Guard("I8-laggard") /\ behind > Patience
+           IN /\ granted' = IF refused THEN granted
+                            ELSE [granted EXCEPT ![g][h][applied[g]] = Max(@, Granted(ttl))]
               /\ heard' = [heard EXCEPT ![g][h] = mine]
-              /\ Answered(h, m, IF left > 0
+              /\ lag' = [lag EXCEPT ![g][h] = behind]
+              /\ Answered(h, m, IF left > 0 /\ ~refused
                                 THEN {Message("lease", g, left, applied[g], base[g], 0)} ELSE {})
-        /\ UNCHANGED <<store, slot, base, applied, cache, decision, load, lease, mutator,
+        /\ UNCHANGED <<late, store, slot, base, applied, cache, decision, load, lease, mutator,
                        fenced, bounds>>
 
 (* I3: when the stream of a holder breaks, its lease runs on.                *)
 ForgetDownstream(g, h) ==
-    /\ ~Guard("I3-stream") /\ granted[g][h] > 0
-    /\ granted' = [granted EXCEPT ![g][h] = 0]
-    /\ UNCHANGED <<store, holder, heard, mutator, fenced, bounds>>
+    /\ ~Guard("I3-stream") /\ AnyGrant(granted[g][h])
+    /\ granted' = [granted EXCEPT ![g][h] = NoGrants]
+    /\ UNCHANGED <<lag, late, store, holder, heard, mutator, fenced, bounds>>
 
 (* I2: a grant is used once everything up to its head has been applied.      *)
 TakeLease(h) ==
@@ -393,7 +443,8 @@ StartNested(h) ==
         /\ load' = [load EXCEPT ![h] = AfterReset(h, m.rev, m.tl)]
         /\ lease' = [lease EXCEPT ![h] = m.left]
         /\ net' = [net EXCEPT ![h] = {}]
-        /\ UNCHANGED <<store, slot, grantor, mutator, fenced, bounds>>
+        /\ OweEverything(h)
+        /\ UNCHANGED <<store, slot, mutator, fenced, bounds>>
 
 -----------------------------------------------------------------------------
 (* The register *)
@@ -438,7 +489,8 @@ Registered(h) ==
         /\ load' = [load EXCEPT ![h] = AfterReset(h, m.rev, m.tl)]
         /\ lease' = [lease EXCEPT ![h] = m.left]
         /\ net' = [net EXCEPT ![h] = {}]
-        /\ UNCHANGED <<store, grantor, mutator, fenced, bounds>>
+        /\ OweEverything(h)
+        /\ UNCHANGED <<store, mutator, fenced, bounds>>
 
 Refused(h) ==
     \E m \in net[h] :
@@ -453,7 +505,7 @@ Refused(h) ==
 (* downstream can be alive.                                                  *)
 Leave(h) ==
     /\ slot[h] # 0 /\ row[h][slot[h]] # Gone
-    /\ Guard("I3-leave") => \A d \in Nested : granted[h][d] = 0
+    /\ Guard("I3-leave") => \A d \in Nested : ~AnyGrant(granted[h][d])
     /\ row' = [row EXCEPT ![h][slot[h]] = Gone]
     /\ slot' = [slot EXCEPT ![h] = 0]
     /\ applied' = [applied EXCEPT ![h] = Never]
@@ -462,8 +514,10 @@ Leave(h) ==
     /\ load' = [load EXCEPT ![h] = NoLoad]
     /\ lease' = [lease EXCEPT ![h] = 0]
     /\ net' = [net EXCEPT ![h] = {}]
-    /\ granted' = [granted EXCEPT ![h] = [d \in Nested |-> 0]]
+    /\ granted' = [granted EXCEPT ![h] = [d \in Nested |-> NoGrants]]
     /\ heard' = [heard EXCEPT ![h] = [d \in Nested |-> 0]]
+    /\ lag' = [lag EXCEPT ![h] = [d \in Nested |-> 0]]
+    /\ late' = [late EXCEPT ![h] = 0]
     /\ watch' = [x \in Watching |-> [watch[x] EXCEPT ![h][slot[h]] = 0]]
     /\ UNCHANGED <<log, timeline, settled, copy, deposed, used, base, fence, settling, fenced,
                    bounds>>
@@ -574,8 +628,10 @@ CrashHolder(h) ==
     /\ lease' = [lease EXCEPT ![h] = 0]
     /\ net' = [net EXCEPT ![h] = {}]
     /\ granted' = IF h \in Granting
-                  THEN [granted EXCEPT ![h] = [d \in Nested |-> 0]] ELSE granted
+                  THEN [granted EXCEPT ![h] = [d \in Nested |-> NoGrants]] ELSE granted
     /\ heard' = IF h \in Granting THEN [heard EXCEPT ![h] = [d \in Nested |-> 0]] ELSE heard
+    /\ lag' = IF h \in Granting THEN [lag EXCEPT ![h] = [d \in Nested |-> 0]] ELSE lag
+    /\ late' = IF h \in Granting THEN [late EXCEPT ![h] = 0] ELSE late
     /\ fence' = IF h \in Mutators THEN [fence EXCEPT ![h] = NoFence] ELSE fence
     /\ UNCHANGED <<store, watch, settling, fenced, made, failovers>>
 
@@ -672,11 +728,26 @@ AppliedIsShown ==
         (cache[h][f] # Absent /\ base[h] = timeline /\ applied[h] # Never)
             => cache[h][f] >= Worth(SubSeq(log, 1, applied[h]), f)
 
+(* I8: a grantor acknowledges, or ends the fence of, whatever it has applied    *)
+(* within W by its own clock, however the holders downstream behave. With two  *)
+(* mutations `late` counts from the first one that is not acknowledged, so it  *)
+(* is bounded for one.                                                         *)
+Bounded == \A g \in Granting : late[g] <= W
+
+(* I8: a holder that leaves a revision unacknowledged has no lease any more    *)
+(* when its patience and W have passed: from then on nobody waits for it.      *)
+LaggardsHaveNoLease ==
+    \A g \in Granting, d \in Nested :
+        lag[g][d] > Patience + W => ~AnyGrant(granted[g][d])
+
 -----------------------------------------------------------------------------
 (* What must happen in some run, or the promise would be kept by doing       *)
 (* nothing. Each is stated as though it never did; the checker must refute   *)
 (* it.                                                                       *)
 FromMemory(h, f) == lease[h] > 0 /\ cache[h][f] # Absent
+
+NeverLate ==
+    ~\E g \in Granting : late[g] > 0 /\ \E d \in Nested : granted[g][d][applied[g]] > 0
 
 NeverFromMemory ==
     ~\E h \in Loading : FromMemory(h, "key") /\ cache[h]["key"] > 0 /\ fenced["key"] > 0

@@ -38,6 +38,8 @@ RUNS = HERE / ".runs"
 # The exit statuses of TLC that are a judgement; any other is a broken run.
 HOLDS, SAFETY_VIOLATED, LIVENESS_VIOLATED = 0, 12, 13
 
+_INVARIANTS = ("NothingStale", "AppliedIsShown", "Bounded", "LaggardsHaveNoLease")
+
 Bounds = Mapping[str, object]
 
 
@@ -58,6 +60,7 @@ class Run:
     says: str
     scene: str
     bounds: Bounds
+    breaks: str = "NothingStale"
 
     @property
     def config(self) -> str:
@@ -68,9 +71,9 @@ class Run:
             word = "PROPERTY" if f"{self.name} ==\n    [][" in _specification() else "INVARIANT"
             lines.append(f"{word} {self.name}")
         elif self.kind is Kind.VARIANT:
-            lines.append("INVARIANT NothingStale")
+            lines.append(f"INVARIANT {self.breaks}")
         else:
-            lines += ["INVARIANT NothingStale", "INVARIANT AppliedIsShown"]
+            lines += [f"INVARIANT {name}" for name in _INVARIANTS]
         without = [self.name] if self.kind is Kind.VARIANT else []
         lines.append("CONSTANTS")
         for name, value in {**self.bounds, "Without": without}.items():
@@ -153,7 +156,14 @@ def planned_runs(plan: Mapping[str, Mapping[str, object]], *, long: bool) -> lis
         ]
     for kind in (Kind.VARIANT, Kind.WITNESS):
         runs += [
-            Run(kind, name, str(e["says"]), str(e["scene"]), bounds(scenes[str(e["scene"])], e))
+            Run(
+                kind,
+                name,
+                str(e["says"]),
+                str(e["scene"]),
+                bounds(scenes[str(e["scene"])], e),
+                str(e.get("breaks", "NothingStale")),
+            )
             for name, e in entries(kind.value)
         ]
     return runs

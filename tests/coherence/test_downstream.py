@@ -15,6 +15,7 @@ from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.application.ports import Change, ChangeKind, FenceEnd
 from keyfence_server.coherence.downstream import (
     MAX_QUEUED,
+    Admission,
     ChangesToSend,
     DownstreamHub,
     LeaseToSend,
@@ -201,8 +202,8 @@ async def test_a_holder_whose_own_credential_changes_is_waited_out(
 ) -> None:
     """It would acknowledge that its credential is revoked, and go on answering with it: nobody
     checks that in its process."""
-    concerned = hub.open("a", lambda change: change.subject == "key_1")
-    other = hub.open("b", lambda change: change.subject == "key_2")
+    concerned = hub.open("a", Admission(is_concerned_by=lambda one: one.subject == "key_1"))
+    other = hub.open("b", Admission(is_concerned_by=lambda one: one.subject == "key_2"))
     for stream in (concerned, other):
         stream.renew(1, 5)
     hub.push(6, [CHANGE])

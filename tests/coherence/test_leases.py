@@ -145,18 +145,18 @@ class TestGrantor:
 
     def grantor(self) -> Grantor:
         grantor = Grantor(LeaseTerms(length=2.0, drift=0.0, slack=0.0))
-        grantor.advance(5)
+        grantor.advance(5, 10.0)
         return grantor
 
     def test_a_holder_owes_until_it_acknowledges_or_its_lease_runs_out(self) -> None:
         grantor = self.grantor()
         holder = grantor.join("a")
         grantor.renew(holder, 10.0, math.inf)
-        grantor.advance(6)
+        grantor.advance(6, 10.5)
         assert grantor.settled(11.0) == 5
         assert grantor.settles_by(6) == 12.0
         assert grantor.settled(12.0) == 6
-        assert grantor.acknowledge(holder, 6)
+        assert grantor.acknowledge(holder, 6, 11.0)
         assert grantor.settled(11.0) == 6
 
     def test_whoever_has_gone_owes_as_before(self) -> None:
@@ -164,7 +164,7 @@ class TestGrantor:
         holder = grantor.join("a")
         grantor.renew(holder, 10.0, math.inf)
         grantor.leave(holder)
-        grantor.advance(6)
+        grantor.advance(6, 10.5)
         assert grantor.settled(11.0) == 5
         assert grantor.settled(12.0) == 6
 
@@ -175,13 +175,13 @@ class TestGrantor:
         former = grantor.join("a")
         grantor.renew(former, 10.0, math.inf)
         grantor.leave(former)
-        grantor.advance(6)
+        grantor.advance(6, 10.5)
         holder = grantor.join("a")
         assert grantor.settled(11.0) == 5
-        grantor.acknowledge(holder, 0)
-        grantor.acknowledge(holder, -1)
+        grantor.acknowledge(holder, 0, 11.0)
+        grantor.acknowledge(holder, -1, 11.0)
         assert grantor.settled(11.0) == 5
-        grantor.acknowledge(holder, 6)
+        grantor.acknowledge(holder, 6, 11.0)
         assert grantor.settled(11.0) == 6
 
     def test_nobody_speaks_for_another(self) -> None:
@@ -189,19 +189,19 @@ class TestGrantor:
         gone = grantor.join("a")
         grantor.renew(gone, 10.0, math.inf)
         grantor.leave(gone)
-        grantor.advance(6)
-        grantor.acknowledge(grantor.join("b"), 6)
+        grantor.advance(6, 10.5)
+        grantor.acknowledge(grantor.join("b"), 6, 11.0)
         assert grantor.settled(11.0) == 5
 
     def test_an_acknowledgement_never_reaches_beyond_the_head_nor_goes_back(self) -> None:
         grantor = self.grantor()
         holder = grantor.join("a")
         grantor.renew(holder, 10.0, math.inf)
-        grantor.acknowledge(holder, 99)
-        grantor.advance(6)
+        grantor.acknowledge(holder, 99, 11.0)
+        grantor.advance(6, 10.5)
         assert grantor.settled(11.0) == 5
-        grantor.acknowledge(holder, 6)
-        assert not grantor.acknowledge(holder, 3)
+        grantor.acknowledge(holder, 6, 11.0)
+        assert not grantor.acknowledge(holder, 3, 11.0)
         assert grantor.settled(11.0) == 6
 
     def test_on_another_history_earlier_acknowledgements_mean_nothing(self) -> None:

@@ -1,1 +1,1 @@
-"""The coherence code itself, under clocks, a network, a store and a fate made up from a seed."""
+"""The coherence code itself, under clocks, a network, a store and a plan made up from a seed."""

@@ -1,4 +1,4 @@
-"""Tells many stories: `python -m simulation --seeds 100000 --first 0`, or one: `--seed N`."""
+"""Tells many scenarios: `python -m simulation --seeds 100000 --first 0`, or one: `--seed N`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 import time
 
 from simulation.bugs import BUGS
-from simulation.judge import Violation
-from simulation.story import Story
-from simulation.telling import Tally, quietly, seed_that_finds
+from simulation.checker import Violation
+from simulation.running import Tally, quietly, seed_that_finds
+from simulation.scenario import Scenario
 from simulation.topology import Parts
 
 _MOST_SEEDS_FOR_A_BUG = 10_000
@@ -29,24 +29,24 @@ def main() -> int:
             return _find_bugs()
         if arguments.seed is not None:
             parts = BUGS[arguments.bug].parts() if arguments.bug else Parts()
-            return _tell_one(arguments.seed, parts)
-        return _tell_many(range(arguments.first, arguments.first + arguments.seeds))
+            return _run_one(arguments.seed, parts)
+        return _run_many(range(arguments.first, arguments.first + arguments.seeds))
 
 
-def _tell_one(seed: int, parts: Parts) -> int:
+def _run_one(seed: int, parts: Parts) -> int:
     try:
-        Story(seed, parts, log=print).tell()
+        Scenario(seed, parts, log=print).run()
     except Violation as violation:
         print(violation)
         return 1
     return 0
 
 
-def _tell_many(seeds: range) -> int:
+def _run_many(seeds: range) -> int:
     tally = Tally()
     for seed in seeds:
         known = len(tally.violations)
-        tally.tell(seed)
+        tally.run(seed)
         for violation in tally.violations[known:]:
             print(violation, flush=True)
         if tally.seeds % 1000 == 0 or seed == seeds[-1]:

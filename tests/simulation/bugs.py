@@ -1,4 +1,4 @@
-"""Bugs put into the protocol on purpose, one at a time, to show that the stories find them.
+"""Bugs put into the protocol on purpose, one at a time, to show that the scenarios find them.
 
 Each takes one guard away, in a subclass that the simulation alone uses.
 """
@@ -17,7 +17,7 @@ from keyfence_server.application.ports import Change, FenceEnd, StoreUnavailable
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub, HolderStream
 from keyfence_server.coherence.fact_cache import FactCache, _Load
-from keyfence_server.coherence.grantor import Downstream, Granted, Grantor
+from keyfence_server.coherence.grantor import Downstream, Granted, Grantor, _Grant
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Roll, Standing
@@ -25,6 +25,7 @@ from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
+from simulation.checker import Slow, Stale, Violation
 from simulation.database import SimulatedRegister
 from simulation.loop import here
 from simulation.topology import Parts
@@ -91,10 +92,25 @@ class ForgetsTheGone(Grantor):
 
 class WithoutMargin(Grantor):
     def renew(self, holder: Downstream, now: float, remaining: float) -> Granted:
-        ends = holder.lease_ends
+        before = {one.head: one.ends for one in holder.grants}
         granted = super().renew(holder, now, remaining)
-        holder.lease_ends = max(ends, now + granted.ttl) if granted.ttl else ends
+        if granted.ttl:
+            last = holder.grants[-1]
+            last.ends = max(before.get(last.head, now), now + granted.ttl)
         return granted
+
+
+class ProlongsDebts(Grantor):
+    def renew(self, holder: Downstream, now: float, remaining: float) -> Granted:
+        granted = super().renew(holder, now, remaining)
+        if holder.grants:
+            holder.grants[:] = [_Grant(holder.grants[0].head, holder.lease_ends)]
+        return granted
+
+
+class GrantsToLaggards(Grantor):
+    def may_renew(self, holder: Downstream, now: float) -> bool:
+        return True
 
 
 class WithoutDrift(LeaseTerms):
@@ -216,13 +232,15 @@ class Bug:
     """A guard that is missing.
 
     Attributes:
+        breaks: what it breaks.
         found_by: the first seed to try where finding it takes many. If another change
-            has altered that one's story, the others are gone through as before.
+            has altered that one's scenario, the others are gone through as before.
     """
 
     says: str
     parts: Callable[[], Parts]
     found_by: int = 0
+    breaks: type[Violation] = Stale
 
 
 BUGS: Final[dict[str, Bug]] = {
@@ -312,6 +330,16 @@ BUGS: Final[dict[str, Bug]] = {
     "I6": Bug(
         "a nested lease outlives its grantor's",
         lambda: Parts(terms=OutlivesItsGrantor),
+    ),
+    "I8-head": Bug(
+        "a renewal prolongs what a holder owes for an earlier revision",
+        lambda: Parts(grantor=ProlongsDebts),
+        breaks=Slow,
+    ),
+    "I8-laggard": Bug(
+        "a holder that never acknowledges is granted leases for ever",
+        lambda: Parts(grantor=GrantsToLaggards),
+        breaks=Slow,
     ),
     "I7": Bug("what was decided by an old keyspace is kept", lambda: Parts(cache=KeepsDecisions)),
 }

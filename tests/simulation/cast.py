@@ -1,4 +1,4 @@
-"""Who takes part in a story: servers, sidecars and SDKs, those who come later too."""
+"""Who takes part in a scenario: servers, sidecars and SDKs, those who come later too."""
 
 from __future__ import annotations
 

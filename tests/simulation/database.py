@@ -95,7 +95,7 @@ class Database:
         self.slowest = 0.02
         self.often_slow = 0.1
         self.lag = 0.0
-        # Told to whoever tells the story.
+        # Told to whoever tells the scenario.
         self.on_lock: Callable[[Record], None] = _nobody
         self.on_commit: Callable[[Record], None] = _nobody
         self.on_registration: Callable[[Process], None] = _nobody
@@ -216,7 +216,7 @@ class Database:
             feed.cut_off()
         self.listeners.clear()
 
-    def tell(self, news: Committed | Acknowledged) -> None:
+    def publish(self, news: Committed | Acknowledged) -> None:
         """Notifies everyone who listens, of each in its own time and in order."""
         for feed in tuple(self.listeners):
             feed.hear(news)
@@ -375,7 +375,7 @@ class SimulatedTransaction(SimulatedSnapshot):
         )
         database.commit(contents)
         database.unlock(self)
-        database.tell(Committed(revision, changes, database.epoch))
+        database.publish(Committed(revision, changes, database.epoch))
         return revision
 
 
@@ -541,7 +541,7 @@ class SimulatedFeed:
         database = self._database
         if self in database.listeners:
             await database.ask(
-                self.process, lambda: database.tell(Acknowledged(process_id, revision, epoch))
+                self.process, lambda: database.publish(Acknowledged(process_id, revision, epoch))
             )
 
 

@@ -81,7 +81,7 @@ class Process:
 class Call:
     """Something to be done, in a process. It can be cancelled until then.
 
-    It stands in the place of asyncio's own handles, of which every story makes thousands.
+    It stands in the place of asyncio's own handles, of which every scenario makes thousands.
     """
 
     __slots__ = ("args", "callback", "context", "is_cancelled", "process")
@@ -253,7 +253,7 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
                 continue
             try:
                 call.context.run(call.callback, *call.args)
-            except Exception as error:  # noqa: BLE001 - the story says what it was
+            except Exception as error:  # noqa: BLE001 - the scenario says what it was
                 self.call_exception_handler({"message": str(call.callback), "exception": error})
         if not ready:
             process.is_busy = False

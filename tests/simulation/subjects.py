@@ -1,4 +1,4 @@
-"""What the stories are about: some keys and their keyspace, and what is true of them."""
+"""What the scenarios are about: some keys and their keyspace, and what is true of them."""
 
 from __future__ import annotations
 
@@ -66,6 +66,10 @@ _ROOT: Final = make_key(
     bound_keyspaces=("*",),
 )
 OPERATOR: Final = Operator(compile_facts((_ROOT,), SYSTEM_KEYSPACE))
+ROGUE: Final = Operator(
+    compile_facts((replace(_ROOT, key_id=KeyId("key_rogue")),), SYSTEM_KEYSPACE)
+)
+"""The credential of holders that misbehave."""
 
 
 def at_first() -> Contents:

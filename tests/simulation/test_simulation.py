@@ -1,6 +1,6 @@
 """The coherence code under simulated trouble: nothing stale, everything heals.
 
-`make simulate` tells many more stories; docs/fence.md says what they are.
+`make simulate` runs many more scenarios; docs/fence.md says what they are.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from simulation.bugs import BUGS
-from simulation.story import Story
-from simulation.telling import Tally, finds, quietly, seed_that_finds
+from simulation.running import Tally, finds, quietly, seed_that_finds
+from simulation.scenario import Scenario
 
-SEEDS = 2000
-"""How many stories `pytest` tells if nobody says: about a minute's."""
+SEEDS = 200
+"""How many scenarios `pytest` runs unless it is told otherwise."""
+MORE_SEEDS = 2_000
+"""How many the slow tests run, in parts that a slow machine finishes in time."""
+SEEDS_IN_A_PART = 250
 MOST_SEEDS_FOR_A_BUG = 10_000
 
 
@@ -27,22 +30,32 @@ def quiet() -> Iterator[None]:
 def test_no_check_sees_what_was_before_a_fenced_ok(pytestconfig: pytest.Config) -> None:
     seed = pytestconfig.getoption("--seed", None)
     if seed is not None:
-        Story(seed, log=print).tell()
+        Scenario(seed, log=print).run()
         return
+    _run_all(range(pytestconfig.getoption("--seeds", None) or SEEDS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(SEEDS, MORE_SEEDS, SEEDS_IN_A_PART))
+def test_no_check_sees_what_was_before_a_fenced_ok_in_many_scenarios(first: int) -> None:
+    _run_all(range(first, min(MORE_SEEDS, first + SEEDS_IN_A_PART)))
+
+
+def _run_all(seeds: range) -> None:
     tally = Tally()
-    for number in range(pytestconfig.getoption("--seeds", None) or SEEDS):
-        tally.tell(number)
+    for number in seeds:
+        tally.run(number)
         assert not tally.violations
     print(tally)
     assert tally.answers > 10 * tally.mutations > 0
 
 
-def test_a_seed_tells_the_same_story_every_time() -> None:
+def test_a_seed_gives_the_same_scenario_every_time() -> None:
     """Or else a violation could not be looked into."""
 
     def told(seed: int) -> list[str]:
         lines: list[str] = []
-        Story(seed, log=lines.append).tell()
+        Scenario(seed, log=lines.append).run()
         return lines
 
     for seed in range(10):
@@ -52,9 +65,9 @@ def test_a_seed_tells_the_same_story_every_time() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUGS)
 def test_a_bug_in_the_protocol_is_found(name: str) -> None:
-    """Else all the stories in which nothing is found would say nothing."""
+    """Else all the scenarios in which nothing is found would say nothing."""
     bug = BUGS[name]
-    # Most stories are told in vain, and the same ones as last time.
+    # Most scenarios are told in vain, and the same ones as last time.
     found_again = finds(bug, bug.found_by)
     seed = bug.found_by if found_again else seed_that_finds(bug, MOST_SEEDS_FOR_A_BUG)
     assert seed is not None, f"{bug.says}: not found by {MOST_SEEDS_FOR_A_BUG} seeds"

@@ -47,6 +47,7 @@ from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.replication import changes_from, keyspaces_from, lineage_from
+from keyfence_server.rpc.holders import HolderLimits, Holders
 from keyfence_server.rpc.pipeline import StreamCall
 from keyfence_server.rpc.replication import ReplicationService
 from simulation.database import Database, SimulatedFeed, SimulatedRegister, SimulatedStore
@@ -162,20 +163,21 @@ class Grants:
             clock,
             WriteBehind(NoNotes(), FrozenClock(), days_kept=1),
             grantor_id=name,
-            before_granting=before_granting,
-            max_holders=100,
+            holders=Holders(
+                self.hub, clock, FrozenClock(), HolderLimits(100, 100), before_granting
+            ),
         )
         self.is_up = True
 
-    async def sync(self, connection: Connection) -> None:
+    async def sync(self, caller: Caller, connection: Connection) -> None:
         """One holder's stream."""
 
         # Operators are nobody's subject here, and whoever stands has let everybody in.
         async def reidentify() -> Caller:
-            return self.world.operator
+            return caller
 
         call = StreamCall(connection.read, connection.write, reidentify, nothing)
-        await self.service.sync(call, self.world.operator)
+        await self.service.sync(call, caller)
 
     async def fetch(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """Facts for those downstream."""
@@ -198,7 +200,7 @@ _compiled: Final[dict[bytes, Keyspace]] = {}
 
 
 def _compiled_once(compile_all: _Compile) -> _Compile:
-    """Spares compiling the same few keyspaces again in every story. Each time it is
+    """Spares compiling the same few keyspaces again in every scenario. Each time it is
     another object, as it is for a real sidecar."""
 
     def compiled(found: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
@@ -325,6 +327,10 @@ class SoleServer(Server):
     async def _leave_store(self) -> None:
         await self._succession.stop()
 
+    def has_outlasted_others(self) -> bool:
+        """Whether no lease from before this process can be alive."""
+        return self._succession.is_over
+
 
 class EndlessLease:
     """In the place of a lease, for a process that needs none."""
@@ -340,10 +346,15 @@ class Holder:
     """What a sidecar and an SDK have in common: a session with one grantor after another."""
 
     def __init__(
-        self, world: World, process: Process, grantors: Callable[[], Sequence[Grants]]
+        self,
+        world: World,
+        process: Process,
+        grantors: Callable[[], Sequence[Grants]],
+        caller: Caller | None = None,
     ) -> None:
         self.world = world
         self._process = process
+        self._caller = caller or world.operator
         self._grantors = grantors
         self._next = 0
         self._generation = 0
@@ -362,7 +373,7 @@ class Holder:
             if not grantor.is_up:
                 return
             connection = Connection(network, self._process, grantor.process)
-            connection.accept(grantor.sync)
+            connection.accept(partial(grantor.sync, self._caller))
             self.world.loop.call_later(
                 network.delay(self._process, grantor.process),
                 lambda: None if connected.done() else connected.set_result(connection),
@@ -407,7 +418,9 @@ class Sidecar(Grants):
         clock = self.clock = self.process.clock = world.clock(name)
         self._holder = Holder(world, self.process, grantors)
         self.lease = parts.lease()
-        self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
+        self.hub = parts.hub(
+            parts.grantor(world.terms, is_nested=True), clock, lambda: self.lease.until
+        )
         store = UpstreamStore(
             self,  # type: ignore[arg-type]
             self.lease,

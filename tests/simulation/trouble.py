@@ -1,4 +1,4 @@
-"""What goes wrong in a story, and how it is put right again."""
+"""What goes wrong in a scenario, and how it is put right again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from simulation.cast import Cast, Participant
-from simulation.fate import Fate
+from simulation.fault_plan import FaultPlan
 from simulation.loop import Process
 from simulation.network import Connection
 from simulation.topology import Server, World
@@ -16,10 +16,10 @@ _MOST_SERVERS: Final = 4
 
 
 class Trouble:
-    """Brings about what fate has in store.
+    """Brings about what plan has in store.
 
     Args:
-        note: writes the story down.
+        note: writes the scenario down.
         on_return: called when the database is back after a failover.
     """
 
@@ -27,14 +27,14 @@ class Trouble:
         self,
         world: World,
         cast: Cast,
-        fate: Fate,
+        plan: FaultPlan,
         source: random.Random,
         note: Callable[[str], None],
         on_return: Callable[[], None],
     ) -> None:
         self._world = world
         self._cast = cast
-        self._fate = fate
+        self._plan = plan
         self._random = source
         self._note = note
         self._on_return = on_return
@@ -57,7 +57,7 @@ class Trouble:
 
     def begin(self) -> None:
         """From now on, messages are lost and late."""
-        lasting, database, network = self._fate.lasting, self._world.database, self._world.network
+        lasting, database, network = self._plan.lasting, self._world.database, self._world.network
         database.loses_questions = lasting.get("questions", 0.0)
         database.loses_answers = lasting.get("answers", 0.0)
         database.loses_news = lasting.get("news", 0.0)
@@ -65,7 +65,7 @@ class Trouble:
         network.breaks = lasting.get("breaks", 0.0)
         network.falls_silent = lasting.get("silences", 0.0)
         for one in (database, network):
-            one.slowest, one.often_slow = self._fate.slowest, self._fate.often_slow
+            one.slowest, one.often_slow = self._plan.slowest, self._plan.often_slow
 
     def strike(self, kind: str, victim: Participant | None = None) -> None:
         """Something goes wrong, with a participant that is drawn if none is named."""
@@ -135,7 +135,7 @@ class Trouble:
 
     def _slow(self, victim: Participant) -> None:
         process = victim.process
-        seconds = self._fate.length * self._random.choice((0.1, 0.5, 1.0))
+        seconds = self._plan.length * self._random.choice((0.1, 0.5, 1.0))
         for one in (self._world.database, self._world.network):
             one.slow[process] = seconds
             self._later(lambda slow=one.slow: slow.pop(process, None))  # type: ignore[misc]
@@ -184,7 +184,7 @@ class Trouble:
         self._later(lambda: ones.discard(process))
 
     def _later(self, undo: Callable[[], object]) -> None:
-        length = self._fate.length * self._random.choice((0.1, 0.5, 1.0, 1.5, 1.5, 2.5))
+        length = self._plan.length * self._random.choice((0.1, 0.5, 1.0, 1.5, 1.5, 2.5))
         self._in(length * self._random.uniform(0.7, 1.3), undo)
 
     def _in(self, seconds: float, undo: Callable[[], object]) -> None:

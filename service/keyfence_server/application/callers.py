@@ -34,7 +34,7 @@ from keyfence_server.domain.errors import (
     NotFound,
     Unauthenticated,
 )
-from keyfence_server.domain.facts import KeyFacts, compile_facts, state_of_owner
+from keyfence_server.domain.facts import NEVER, KeyFacts, compile_facts, state_of_owner
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.redaction import is_an_id
@@ -88,6 +88,12 @@ class Caller(ABC):
     def is_operator(self) -> bool:
         """Whether the credential is an operator's, and not an account's."""
         return False
+
+    @property
+    def expires_at(self) -> float:
+        """When the credential, or one that it was delegated from, expires: in seconds since the
+        epoch; infinity for never."""
+        return NEVER
 
     @abstractmethod
     def reaches(self, keyspace: str) -> bool:
@@ -197,6 +203,11 @@ class _Key(Caller):
     def credential_id(self) -> KeyId:
         """The key's id."""
         return self.facts.key_id
+
+    @property
+    def expires_at(self) -> float:
+        """See `Caller`."""
+        return self.facts.expires_at
 
     def is_concerned_by(self, change: Change) -> bool:
         """See `Caller`: the key, each that it was delegated from, and their account."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from keyfence_server.application.ports import Change, FenceEnd
@@ -40,24 +42,58 @@ class ChangesToSend:
     changes: tuple[Change, ...]
 
 
-def _nobody_s_business(_change: Change) -> bool:
-    return False
+class EndReason(Enum):
+    """Why a grantor ends a stream."""
+
+    START_ANEW = "start anew"
+    """The grantor goes on from elsewhere, stops, or the holder's credential has changed."""
+    TOO_SLOW = "too slow"
+    """The holder does not take what is sent to it."""
+    BEHIND = "behind"
+    """The holder has left a revision unacknowledged for too long, or the holders of its
+    credential have delayed mutations for too long in all (rule I8)."""
 
 
 class StreamEnded(Exception):
     """The grantor ends the stream: the holder must start anew."""
 
+    def __init__(self, reason: EndReason) -> None:
+        super().__init__(reason.value)
+        self.reason: Final = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """On what terms a holder is let in.
+
+    Attributes:
+        credential: the id of its credential.
+        is_concerned_by: whether a change may take away what the holder was let in for.
+        credential_lasts: how long its credential is good for from now on, in seconds; infinity
+            for one that does not expire.
+    """
+
+    credential: str = ""
+    is_concerned_by: Callable[[Change], bool] = lambda _: False
+    credential_lasts: Callable[[], float] = lambda: NEVER
+
 
 class HolderStream:
     """One holder's stream, from the grantor's side."""
 
-    def __init__(
-        self, hub: DownstreamHub, holder: Downstream, is_concerned_by: Callable[[Change], bool]
-    ) -> None:
+    def __init__(self, hub: DownstreamHub, holder: Downstream, admission: Admission) -> None:
         self.holder: Final = holder
-        self.is_concerned_by: Final = is_concerned_by
+        self.admission: Final = admission
         self._hub = hub
-        self._queue: asyncio.Queue[LeaseToSend | ChangesToSend | None] = asyncio.Queue()
+        self._queue: deque[LeaseToSend | ChangesToSend] = deque()
+        self._filled = asyncio.Event()
+        self._end: EndReason | None = None
+        self.refused_since: float | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was ended from this side."""
+        return self._end is not None
 
     def renew(self, nonce: int, applied: int) -> None:
         """Takes a `Renew` in: an acknowledgement, and, with a nonce, a request for a lease."""
@@ -65,22 +101,33 @@ class HolderStream:
 
     async def next_message(self) -> LeaseToSend | ChangesToSend:
         """What to send next. Raises `StreamEnded`."""
-        message = await self._queue.get()
-        if message is None:
-            raise StreamEnded
-        return message
+        while not self._queue:
+            if self._end is not None:
+                raise StreamEnded(self._end)
+            self._filled.clear()
+            await self._filled.wait()
+        return self._queue.popleft()
 
     def put(self, message: LeaseToSend | ChangesToSend) -> None:
-        """Queues a message, in order. A holder with too many of them is cut off."""
-        if self._queue.qsize() >= MAX_QUEUED:
-            self.end()
+        """Queues a message, in order. A holder with too many of them is cut off. Of leases that
+        follow one another the last one is enough."""
+        if isinstance(message, LeaseToSend) and self._queue:
+            last = self._queue[-1]
+            if isinstance(last, LeaseToSend):
+                self._queue[-1] = message
+                return
+        if len(self._queue) >= MAX_QUEUED:
+            self.end(EndReason.TOO_SLOW)
         else:
-            self._queue.put_nowait(message)
+            self._queue.append(message)
+            self._filled.set()
 
-    def end(self) -> None:
+    def end(self, reason: EndReason = EndReason.START_ANEW) -> None:
         """Makes the stream end, from this side."""
         self._hub.close(self)
-        self._queue.put_nowait(None)
+        if self._end is None:
+            self._end = reason
+        self._filled.set()
 
     def close(self) -> None:
         """Says that the stream has ended, from the other side."""
@@ -106,15 +153,11 @@ class DownstreamHub:
         """Who decides."""
         return self._grantor
 
-    def open(
-        self, holder_id: str, is_concerned_by: Callable[[Change], bool] = _nobody_s_business
-    ) -> HolderStream:
-        """Takes in a holder that remembers nothing and has given up all earlier leases.
-
-        Args:
-            is_concerned_by: whether a change may take away what the holder was let in for.
-        """
-        stream = HolderStream(self, self._grantor.join(holder_id), is_concerned_by)
+    def open(self, holder_id: str, admission: Admission | None = None) -> HolderStream:
+        """Takes in a holder that remembers nothing and has given up all earlier leases."""
+        admission = admission or Admission()
+        holder = self._grantor.join(holder_id, admission.credential)
+        stream = HolderStream(self, holder, admission)
         self._streams[stream] = None
         if self._is_shut:
             stream.end()
@@ -134,18 +177,23 @@ class DownstreamHub:
         """
         message = ChangesToSend(revision, tuple(changes))
         for stream in tuple(self._streams):
-            if any(map(stream.is_concerned_by, changes)):
+            if any(map(stream.admission.is_concerned_by, changes)):
                 stream.end()
             else:
                 stream.put(message)
-        self._grantor.advance(revision)
+        self._grantor.advance(revision, self._clock.now())
         self.progress.announce()
 
     def restart(self, head: int, epoch: str) -> None:
         """Goes on from another head: every holder must start anew, so every stream ends."""
         self.close_all()
+        if epoch == self.epoch and head >= self._grantor.head:
+            # The same history. What was acknowledged and granted in it goes on counting, so
+            # fences that are waited for take no longer.
+            self._grantor.advance(head, self._clock.now())
+        else:
+            self._grantor.restart(head)
         self.epoch = epoch
-        self._grantor.restart(head)
         self.progress.announce()
 
     def shut(self) -> None:
@@ -164,12 +212,25 @@ class DownstreamHub:
         if stream not in self._streams:
             # What comes after the end may be about revisions that there are no more.
             return
-        if self._grantor.acknowledge(stream.holder, applied):
+        now = self._clock.now()
+        if self._grantor.acknowledge(stream.holder, applied, now):
             self.progress.announce()
         if nonce:
-            now = self._clock.now()
-            granted = self._grantor.renew(stream.holder, now, self._own_lease_ends() - now)
+            granted = self._grantor.renew(stream.holder, now, self._lease_for(stream, now))
             stream.put(LeaseToSend(nonce, granted, self.epoch))
+
+    def _lease_for(self, stream: HolderStream, now: float) -> float:
+        """How long a lease the holder may have. A holder that may have none (rule I8) is told so
+        once, in case it is about to acknowledge; if it still may have none a lease later, its
+        stream ends."""
+        if self._grantor.may_renew(stream.holder, now):
+            stream.refused_since = None
+            return min(self._own_lease_ends() - now, stream.admission.credential_lasts())
+        if stream.refused_since is None:
+            stream.refused_since = now
+        elif now - stream.refused_since >= self._grantor.terms.length:
+            stream.end(EndReason.BEHIND)
+        return 0.0
 
     def settled(self) -> int:
         """The revision that this process may acknowledge for all who are downstream of it."""
@@ -190,16 +251,26 @@ class DownstreamHub:
             await self._clock.sleep_until(ends)
 
     async def wait_settled(self, revision: int) -> FenceEnd:
-        """Returns when nobody downstream can answer from before the revision any more: by
-        their acknowledgements, or because their leases have run out."""
+        """Returns when no holder downstream can answer from before the revision any more: by
+        acknowledgements, or because leases have expired. Once the revision is applied here,
+        that takes no longer than W."""
+        while self._grantor.head < revision:
+            await self.progress.wait()
         owing = self._grantor.owing(revision, self._clock.now())
-        while True:
-            moved = self.moved_or_run_out(revision)
-            if self.settled() >= revision:
-                moved.cancel()
-                all_said_so = all(one.acknowledged >= revision for one in owing)
-                return FenceEnd.ACKNOWLEDGEMENTS if all_said_so else FenceEnd.TIME
-            await moved
+        end = FenceEnd.ACKNOWLEDGEMENTS
+        while owing:
+            # One after the other: each is looked at again only when something has moved.
+            holder = owing[-1]
+            moved = self.progress.wait()
+            ends = holder.settles_by(revision)
+            if ends > self._clock.now():
+                await wait_until(self._clock, moved, ends)
+                continue
+            moved.cancel()
+            owing.pop()
+            if holder.acknowledged < revision:
+                end = FenceEnd.TIME
+        return end
 
 
 async def wait_until(clock: BootClock, moved: asyncio.Future[None], when: float) -> None:

@@ -1,9 +1,14 @@
-"""The grantor's side: who holds a lease from here, and what they have acknowledged.
+"""The grantor's side: which holders have a lease from here, and what each has acknowledged.
 
-A server process grants leases to sidecars and SDKs, a sidecar to the SDKs behind it.
-Whoever grants promises upstream: "I acknowledge R" means that nobody downstream of me
-answers from before R any more (rule I3), because each has acknowledged it, or its lease
-has run out by my clock, the drift of both our clocks allowed for.
+A server process grants leases to sidecars and SDKs; a sidecar grants leases to the SDKs
+behind it. A grantor that acknowledges revision R upstream promises that no holder
+downstream answers from before R any more (rule I3). It knows that of a holder which has
+acknowledged R, or whose leases from before R have expired by the grantor's clock, with the
+drift of both clocks allowed for.
+
+A lease under a head of R or more is no lease from before R: the holder answers under it
+only when it has applied everything up to its head (rule I2). So renewals do not prolong
+what a holder owes for R, and a grantor waits at most W for any holder (rule I8).
 
 No I/O and no clock in here: times are readings, in seconds, of the grantor's own
 `CLOCK_BOOTTIME`.
@@ -11,38 +16,115 @@ No I/O and no clock in here: times are readings, in seconds, of the grantor's ow
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
+from keyfence_server.coherence.delays import DelayBudget
 from keyfence_server.coherence.terms import LeaseTerms
 
 NEVER_GRANTED: Final = float("-inf")
 NOTHING_ACKNOWLEDGED: Final = -1
+_MOST_GRANTS: Final = 16
+# The first may have been asked for before the holder fell silent, and the second may be asked
+# for by a holder that has just come back, before it acknowledges.
+_RENEWALS_OF_A_LAGGARD: Final = 3
+
+
+@dataclass(slots=True)
+class _Grant:
+    """A lease that may be alive.
+
+    Attributes:
+        head: the revision that the holder must have applied before it answers under the lease.
+        ends: when the lease has expired for certain, by the grantor's clock.
+    """
+
+    head: int
+    ends: float
 
 
 class Downstream:
     """One holder, as its grantor knows it.
 
     Attributes:
-        acknowledged: the revision up to which the holder has said that it, and all that
-            are downstream of it, have applied every change.
-        lease_ends: when its lease has run out for certain, by the grantor's clock.
+        holder_id: what the holder calls itself, together with its credential.
+        credential: the id of the holder's credential.
+        acknowledged: the revision up to which the holder has said that it, and every holder
+            downstream of it, has applied every change.
+        grants: its leases that may be alive, in the order of their heads.
+        behind_since: when the first revision that it has not acknowledged was pushed; None:
+            it has acknowledged everything.
+        renewals_while_behind: how often it has asked for a lease since.
         renewed_at: when it last asked for a lease.
-        former: what the grantor knows it as from before, on streams that have ended or
-            are about to. Leases of that time may be alive: not the holder's own, which it
-            gave up, but those that it had granted to others in its turn.
+        former: the same holder on streams that have ended. Leases of that time may be alive:
+            not the holder's own, which it gave up, but those that it had granted in turn.
     """
 
-    __slots__ = ("acknowledged", "former", "holder_id", "lease_ends", "renewed_at")
+    __slots__ = (
+        "acknowledged",
+        "behind_since",
+        "credential",
+        "former",
+        "grants",
+        "holder_id",
+        "renewals_while_behind",
+        "renewed_at",
+    )
 
     def __init__(
-        self, holder_id: str, acknowledged: int, former: tuple[Downstream, ...] = ()
+        self,
+        holder_id: str,
+        acknowledged: int,
+        former: tuple[Downstream, ...] = (),
+        *,
+        credential: str = "",
     ) -> None:
         self.holder_id: Final = holder_id
+        self.credential: Final = credential
         self.former = former
         self.acknowledged = acknowledged
-        self.lease_ends = NEVER_GRANTED
+        self.grants: list[_Grant] = []
+        self.behind_since: float | None = None
+        self.renewals_while_behind = 0
         self.renewed_at = NEVER_GRANTED
+
+    @property
+    def lease_ends(self) -> float:
+        """When the last of its leases has expired for certain, by the grantor's clock."""
+        return max((one.ends for one in self.grants), default=NEVER_GRANTED)
+
+    def settles_by(self, revision: int) -> float:
+        """When it cannot answer from before the revision any more, by the grantor's clock."""
+        if self.acknowledged >= revision:
+            return NEVER_GRANTED
+        return max((one.ends for one in self.grants if one.head < revision), default=NEVER_GRANTED)
+
+    def settled(self, now: float) -> int | None:
+        """The revision from before which it cannot answer now; None: it cannot answer at all."""
+        live = [one.head for one in self.grants if now < one.ends]
+        return max(self.acknowledged, min(live)) if live else None
+
+    def note_grant(self, head: int, ends: float, now: float) -> None:
+        """Remembers a lease. Leases under one head count as the longest of them."""
+        self.grants = [one for one in self.grants if now < one.ends]
+        last = self.grants[-1] if self.grants else None
+        if last is not None and last.head == head:
+            last.ends = max(last.ends, ends)
+            return
+        self.grants.append(_Grant(head, ends))
+        if len(self.grants) > _MOST_GRANTS:
+            # The oldest two count as one lease: under the lower head, until the later end.
+            first = self.grants.pop(0)
+            self.grants[0] = _Grant(first.head, max(first.ends, self.grants[0].ends))
+
+    def owe_everything(self) -> None:
+        """Its leases and acknowledgements are of revisions that there are no more: its leases
+        have to expire."""
+        ends = self.lease_ends
+        self.acknowledged = NOTHING_ACKNOWLEDGED
+        self.grants = [_Grant(NOTHING_ACKNOWLEDGED, ends)] if self.grants else []
+        self.behind_since = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +145,29 @@ class Granted:
 
 
 class Grantor:
-    """Grants leases, and keeps count of what is acknowledged."""
+    """Grants leases, and keeps count of what is acknowledged.
 
-    def __init__(self, terms: LeaseTerms) -> None:
+    Args:
+        is_nested: whether this grantor is itself downstream of another one. It is then less
+            patient with its holders, since its own grantor counts their delays as its own.
+    """
+
+    def __init__(self, terms: LeaseTerms, *, is_nested: bool = False) -> None:
         self._terms = terms
+        self._patience = terms.patience(is_nested=is_nested)
         # In order, so that what follows from it can be told again.
         self._holders: dict[Downstream, None] = {}
         self._gone: dict[Downstream, None] = {}
         self._head = 0
+        self._pushed: list[int] = []
+        self._pushed_at: list[float] = []
+        self._delays_by_renewing = DelayBudget(terms.may_delay_by_renewing(is_nested=is_nested))
+        self._delays_by_silence = DelayBudget(terms.may_delay_by_silence())
+
+    @property
+    def terms(self) -> LeaseTerms:
+        """The terms of the leases that are granted here."""
+        return self._terms
 
     @property
     def head(self) -> int:
@@ -78,101 +175,147 @@ class Grantor:
         return self._head
 
     @property
+    def known(self) -> tuple[Downstream, ...]:
+        """The holders that are connected, and those whose leases may still be alive."""
+        return (*self._holders, *self._gone)
+
+    @property
     def holders(self) -> tuple[Downstream, ...]:
         """The holders that are connected."""
         return tuple(self._holders)
 
-    def advance(self, head: int) -> None:
+    def advance(self, head: int, now: float) -> None:
         """Says that the grantor has applied everything up to `head`, and has put the
         changes on the way to every connected holder."""
-        self._head = max(self._head, head)
+        if head <= self._head:
+            return
+        self._head = head
+        self._pushed.append(head)
+        self._pushed_at.append(now)
+        forgotten = bisect_left(self._pushed_at, now - self._patience) - 1
+        if forgotten > 0:
+            # The last one that is older than the patience stands for all before it.
+            del self._pushed[:forgotten], self._pushed_at[:forgotten]
+        for holder in self.known:
+            if holder.behind_since is None and holder.acknowledged < head:
+                holder.behind_since = now
 
-    def join(self, holder_id: str) -> Downstream:
-        """Takes in a holder that remembers nothing, so that nothing is owed by it yet, save
-        what its former selves owe."""
-        known = (*self._holders, *self._gone)
-        former = tuple(one for one in known if one.holder_id == holder_id)
+    def join(self, holder_id: str, credential: str = "") -> Downstream:
+        """Takes in a holder that remembers nothing. It owes nothing yet but what it owes from
+        its former streams."""
+        former = tuple(one for one in self.known if one.holder_id == holder_id)
         for one in former:
             one.former = ()
-        holder = Downstream(holder_id, self._head, former)
+        holder = Downstream(holder_id, self._head, former, credential=credential)
         self._holders[holder] = None
         return holder
 
-    def acknowledge(self, holder: Downstream, applied: int) -> bool:
-        """Takes note of what a holder says that it, and everyone downstream of it, has
-        applied. Never backwards, and never beyond what there is: a holder cannot know of
-        more than it was told. Says whether that was news."""
+    def acknowledge(self, holder: Downstream, applied: int, now: float) -> bool:
+        """Takes note of what a holder says that it, and every holder downstream of it, has
+        applied. It never counts backwards, nor beyond what there is. Says whether that was
+        news."""
         applied = min(applied, self._head)
         moved = False
         for one in (holder, *holder.former):
             if one.acknowledged < applied:
+                self._charge(one, now)
                 one.acknowledged = applied
+                one.behind_since = self._pushed_after(applied)
+                one.renewals_while_behind = 0
                 moved = True
         return moved
+
+    def may_renew(self, holder: Downstream, now: float) -> bool:
+        """Whether a holder is granted leases at this moment (rule I8): it has left nothing
+        unacknowledged for too long, and the holders of its credential have not delayed
+        mutations for too long in all."""
+        self._charge(holder, now)
+        since = holder.behind_since
+        is_late = since is not None and now - since > self._patience
+        return not is_late and not self.seconds_until_allowed(holder.credential, now)
+
+    def seconds_until_allowed(self, credential: str, now: float) -> float:
+        """How long the credential's holders are granted no lease (rule I8); 0 if they are."""
+        return max(
+            budget.seconds_until_allowed(credential, now)
+            for budget in (self._delays_by_renewing, self._delays_by_silence)
+        )
 
     def renew(self, holder: Downstream, now: float, remaining: float) -> Granted:
         """Grants a lease.
 
         Args:
             now: read before the lease is sent.
-            remaining: how long the grantor's own lease lasts from `now` on, in seconds;
-                infinity if it needs none.
+            remaining: how long the grantor's own lease and the holder's credential last from
+                `now` on, in seconds; infinity if they do not end. 0 for a holder that is to
+                have no lease.
 
         Returns:
-            The lease; of length nothing if the grantor has none to give.
+            The lease; of length nothing if there is none to give.
         """
         ttl = self._terms.nested(remaining)
         holder.renewed_at = now
+        holder.renewals_while_behind += holder.behind_since is not None
         if ttl:
             ends = now + self._terms.margin(ttl) + self._terms.slack
-            holder.lease_ends = max(holder.lease_ends, ends)
+            holder.note_grant(self._head, ends, now)
         return Granted(ttl, self._head, ttl / self._terms.renewals, self._terms.drift)
 
     def allow_for(self, drift: float) -> None:
-        """From now on, allows clocks to drift so far at least: what was granted from here is
-        waited for by others, who do."""
+        """From now on, allows clocks to drift at least so far, since the grantor upstream
+        does."""
         self._terms = self._terms.allowing_for(drift)
 
     def restart(self, head: int) -> None:
         """Goes on from a head that cannot be compared with the one before. What earlier
-        holders acknowledged says nothing about it, so each is waited out."""
-        for holder in (*self._holders, *self._gone):
-            holder.acknowledged = NOTHING_ACKNOWLEDGED
+        holders acknowledged says nothing about it, so their leases have to expire."""
+        for holder in self.known:
+            holder.owe_everything()
+        self._pushed.clear()
+        self._pushed_at.clear()
         self._head = head
 
     def leave(self, holder: Downstream) -> None:
-        """The stream is gone. The holder may still answer until its lease runs out."""
+        """The stream is gone. The holder may still answer until its lease expires."""
         if holder in self._holders:
             del self._holders[holder]
             self._gone[holder] = None
 
     def settled(self, now: float) -> int:
-        """The revision that the grantor may acknowledge upstream: nobody downstream can
+        """The revision that the grantor may acknowledge upstream: no holder downstream can
         still answer from before it (rule I3)."""
-        self._gone = {one: None for one in self._gone if now < one.lease_ends}
-        owed = [
-            holder.acknowledged
-            for holder in (*self._holders, *self._gone)
-            if now < holder.lease_ends
-        ]
-        return min([self._head, *owed])
+        self._drop_expired(now)
+        known = (holder.settled(now) for holder in self.known)
+        return min([self._head, *(one for one in known if one is not None)])
 
-    def owing(self, revision: int, now: float) -> tuple[Downstream, ...]:
-        """Those who have not acknowledged the revision, and may still answer."""
-        return tuple(
-            holder
-            for holder in (*self._holders, *self._gone)
-            if holder.acknowledged < revision and now < holder.lease_ends
-        )
+    def owing(self, revision: int, now: float) -> list[Downstream]:
+        """The holders that may still answer from before the revision."""
+        return [holder for holder in self.known if now < holder.settles_by(revision)]
 
     def settles_by(self, revision: int) -> float:
-        """When everyone who has not acknowledged the revision will have lost their lease,
-        by the grantor's clock, if no lease is granted in the meantime."""
+        """When no holder can answer from before the revision any more, by the grantor's clock,
+        if none acknowledges it. Leases that are granted from now on change nothing in this once
+        the grantor has applied the revision."""
         return max(
-            (
-                holder.lease_ends
-                for holder in (*self._holders, *self._gone)
-                if holder.acknowledged < revision
-            ),
+            (holder.settles_by(revision) for holder in self.known),
             default=NEVER_GRANTED,
         )
+
+    def _drop_expired(self, now: float) -> None:
+        for holder in tuple(self._gone):
+            if holder.lease_ends <= now:
+                self._charge(holder, now)
+                del self._gone[holder]
+
+    def _charge(self, holder: Downstream, now: float) -> None:
+        """Counts for how long the holder has kept mutations from being acknowledged."""
+        since = holder.behind_since
+        if since is not None:
+            ends = min(now, holder.settles_by(self._head))
+            renews = holder.renewals_while_behind >= _RENEWALS_OF_A_LAGGARD
+            budget = self._delays_by_renewing if renews else self._delays_by_silence
+            budget.charge(holder.credential, since, ends)
+
+    def _pushed_after(self, revision: int) -> float | None:
+        place = bisect_left(self._pushed, revision + 1)
+        return self._pushed_at[place] if place < len(self._pushed) else None

@@ -71,6 +71,11 @@ class Succession:
         await self._clock.sleep_until(self._are_lost_at)
         return True
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no lease from before this process can be alive."""
+        return self._clock.now() >= self._are_lost_at
+
     async def register(self) -> None:
         """Registers this process, once. Nothing may be granted before it returns. Raises
         `StoreUnavailable`."""

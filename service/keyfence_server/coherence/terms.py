@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from keyfence_server.coherence.delays import Allowance
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseTerms:
@@ -56,6 +58,20 @@ class LeaseTerms:
     def allowing_for(self, drift: float) -> LeaseTerms:
         """The same for clocks that may drift so far at least."""
         return replace(self, drift=max(self.drift, drift))
+
+    def patience(self, *, is_nested: bool) -> float:
+        """For how long a holder may leave a revision unacknowledged and still be granted leases
+        (rule I8). A sidecar needs up to W when a holder behind it is silent; and a sidecar gives
+        the holders behind it less, so that its own grantor does not take it for the culprit."""
+        return self.length / 2 if is_nested else self.wait + self.length
+
+    def may_delay_by_renewing(self, *, is_nested: bool) -> Allowance:
+        """How long holders of a credential may delay mutations while they renew (rule I8)."""
+        return Allowance((2 if is_nested else 5) * self.wait, 0.005, self.length / 8)
+
+    def may_delay_by_silence(self) -> Allowance:
+        """How long holders of a credential may delay mutations by being silent (rule I8)."""
+        return Allowance(30 * self.wait, 0.1, self.length / 8)
 
     @property
     def renewal_interval(self) -> float:

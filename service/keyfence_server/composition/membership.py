@@ -217,7 +217,7 @@ def downstream_of(
     """The membership of a sidecar, whose grantor is a server upstream."""
     clock = SystemBootClock()
     lease = HolderLease()
-    hub = DownstreamHub(Grantor(terms), clock, lambda: lease.until)
+    hub = DownstreamHub(Grantor(terms, is_nested=True), clock, lambda: lease.until)
     store = UpstreamStore(upstream, lease, convert.lineage_from, convert.keyspaces_from)
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys

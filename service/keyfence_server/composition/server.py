@@ -35,6 +35,7 @@ from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
 from keyfence_server.rpc.envoy.service import EnvoyAuthorization
 from keyfence_server.rpc.gate import Gate
+from keyfence_server.rpc.holders import HolderLimits, Holders
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys
 from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
 from keyfence_server.rpc.pipeline import Pipeline, Service
@@ -243,6 +244,7 @@ def _services(
 ) -> list[Service]:
     source, verdicts = backend.membership.source_of_checks, rpc_stats.verdicts
     checks = Checks(source, presented, clock, backend.counting, backend.notes)
+    boot_clock, limits = SystemBootClock(), settings.limits()
     return [
         AuthorizationService(checks, source, verdicts, callers).service(),
         EnvoyAuthorization(checks, source, verdicts, clock).service(),
@@ -252,11 +254,16 @@ def _services(
             PresentedKeys(backend.membership.source, backend.digests),
             backend.list_processes,
             backend.uses_within_reach,
-            SystemBootClock(),
+            boot_clock,
             backend.notes,
             grantor_id=backend.membership.process_id,
-            before_granting=backend.membership.before_granting,
-            max_holders=settings.limits().holders,
+            holders=Holders(
+                backend.membership.hub,
+                boot_clock,
+                clock,
+                HolderLimits(limits.holders, limits.holders_per_credential),
+                backend.membership.before_granting,
+            ),
         ).service(),
         *backend.services,
     ]

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
-
-from google.protobuf.duration_pb2 import Duration
 
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import RevisionNotReached
 from keyfence_server.application.failed_attempts import ReportedAttempts
-from keyfence_server.application.ports import (
-    Change,
-    ChangeKind,
-    FactSource,
-    StoreUnavailable,
-    UseToAdd,
-)
+from keyfence_server.application.ports import FactSource, StoreUnavailable, UseToAdd
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.coherence.downstream import (
-    ChangesToSend,
-    DownstreamHub,
-    HolderStream,
-    LeaseToSend,
-    StreamEnded,
-)
+from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.replica import ListProcesses
 from keyfence_server.domain.accounts import AccountState
-from keyfence_server.domain.errors import DomainError, InvalidInput
+from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.verdicts import Reason
@@ -40,18 +25,10 @@ from keyfence_server.rpc.convert.keys import key_of
 from keyfence_server.rpc.convert.keyspaces import keyspace_of
 from keyfence_server.rpc.convert.replication import attempts_from, uses_from
 from keyfence_server.rpc.convert.times import timestamp_of
+from keyfence_server.rpc.holders import Holders, duration_of
 from keyfence_server.rpc.pipeline import Service, StreamCall
 
-_HOLDER_ID_LENGTH: Final = range(16, 65)
 MAX_REPORTED: Final = 10_000
-
-_FIELDS: Final[Mapping[ChangeKind, str]] = {
-    ChangeKind.KEY: "key_id",
-    ChangeKind.KEYSPACE: "keyspace",
-    ChangeKind.ACCOUNT: "account_id",
-    ChangeKind.SESSION: "session_id",
-}
-
 
 UsesWithinReach = Callable[[Sequence[UseToAdd], Caller], Awaitable[Sequence[UseToAdd]]]
 
@@ -62,8 +39,7 @@ class ReplicationService:
     Args:
         grantor_id: this process, as it is called in the list of replicas.
         uses_within_reach: those of the reported uses that the caller may report.
-        before_granting: what is to be done before a lease is granted to anyone.
-        max_holders: at most so many at once.
+        holders: serves the streams.
     """
 
     def __init__(
@@ -77,8 +53,7 @@ class ReplicationService:
         notes: WriteBehind,
         *,
         grantor_id: str,
-        before_granting: Callable[[], Awaitable[None]],
-        max_holders: int,
+        holders: Holders,
     ) -> None:
         self._hub = hub
         self._source = source
@@ -88,9 +63,7 @@ class ReplicationService:
         self._clock = clock
         self._notes = notes
         self._grantor_id = grantor_id
-        self._before_granting = before_granting
-        self._max_holders = max_holders
-        self._holders: dict[HolderStream, messages.Hello] = {}
+        self._holders = holders
 
     def service(self) -> Service:
         """The service and its handlers."""
@@ -107,33 +80,7 @@ class ReplicationService:
 
     async def sync(self, call: StreamCall, caller: Caller) -> None:
         """Keeps one holder in step until it goes, or until its credential does."""
-        if len(self._holders) >= self._max_holders:
-            raise DomainError(
-                f"{self._max_holders} holders are connected already; connect to another server",
-                reason="LIMIT_REACHED",
-                limit="holders",
-            )
-        await self._before_granting()
-        await call.let_in()
-        hello = await _hello(call)
-        # A holder's id counts together with its credential, so that nobody can speak for
-        # the holder of another.
-        stream = self._hub.open(f"{caller.credential_id}/{hello.holder_id}", caller.is_concerned_by)
-        self._holders[stream] = hello
-        both_ways = (
-            asyncio.create_task(_take_renewals(stream, call)),
-            asyncio.create_task(_send(stream, call)),
-        )
-        try:
-            done, _ = await asyncio.wait(both_ways, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            stream.close()
-            del self._holders[stream]
-            for task in both_ways:
-                task.cancel()
-            await asyncio.gather(*both_ways, return_exceptions=True)
+        await self._holders.serve(call, caller)
 
     async def fetch_facts(
         self, request: messages.FetchFactsRequest, caller: Caller
@@ -229,21 +176,21 @@ class ReplicationService:
                 display_name=one.process.display_name,
                 applied_revision=one.process.acknowledged,
                 join_time=timestamp_of(one.process.join_time),
-                lease_age=_duration(one.silent_for),
+                lease_age=duration_of(one.silent_for),
             )
             for one in await self._list_processes()
         ]
         now = self._clock.now()
         replicas += [
             messages.Replica(
-                holder_id=hashlib.sha256(hello.holder_id.encode()).hexdigest()[:16],
-                kind=hello.kind,
-                display_name=hello.display_name[:63],
+                holder_id=hashlib.sha256(one.hello.holder_id.encode()).hexdigest()[:16],
+                kind=one.hello.kind,
+                display_name=one.hello.display_name[:63],
                 grantor_id=self._grantor_id,
-                applied_revision=stream.holder.acknowledged,
-                lease_age=_duration(max(0.0, now - stream.holder.renewed_at)),
+                applied_revision=one.stream.holder.acknowledged,
+                lease_age=duration_of(max(0.0, now - one.stream.holder.renewed_at)),
             )
-            for stream, hello in self._holders.items()
+            for one in self._holders.connected()
         ]
         return messages.ListReplicasResponse(replicas=replicas, head_revision=self._source.revision)
 
@@ -263,61 +210,6 @@ class ReplicationService:
             raise StoreUnavailable("the store has failed over while it was read; try again")
 
 
-async def _hello(call: StreamCall) -> messages.Hello:
-    request = await call.read()
-    if request is None or request.WhichOneof("message") != "hello":
-        raise InvalidInput.field("hello", "the first message of the stream must say hello")
-    hello: messages.Hello = request.hello
-    if len(hello.holder_id) not in _HOLDER_ID_LENGTH or not hello.holder_id.isprintable():
-        raise InvalidInput.field("hello.holder_id", "16 to 64 printable characters")
-    return hello
-
-
-async def _take_renewals(stream: HolderStream, call: StreamCall) -> None:
-    """Returns when the holder says no more."""
-    while (request := await call.read()) is not None:
-        if request.WhichOneof("message") != "renew":
-            raise InvalidInput.field("renew", "only the first message of the stream is not this")
-        renew = request.renew
-        if renew.nonce:
-            # A holder whose credential is revoked gets no more leases.
-            await call.reidentify()
-        stream.renew(renew.nonce, renew.applied_revision)
-
-
-async def _send(stream: HolderStream, call: StreamCall) -> None:
-    """Returns when the stream is ended from this side."""
-    try:
-        while True:
-            await call.write(_response(await stream.next_message()))
-    except StreamEnded:
-        return
-
-
-def _response(message: LeaseToSend | ChangesToSend) -> messages.SyncResponse:
-    if isinstance(message, LeaseToSend):
-        return messages.SyncResponse(
-            lease=messages.Lease(
-                nonce=message.nonce,
-                ttl=_duration(message.granted.ttl),
-                head_revision=message.granted.head,
-                epoch=message.epoch,
-                renew_after=_duration(message.granted.renew_after),
-                clock_drift=message.granted.drift,
-            )
-        )
-    return messages.SyncResponse(
-        changes=messages.RevisionChanges(
-            revision=message.revision, changes=[_change(one) for one in message.changes]
-        )
-    )
-
-
-def _change(change: Change) -> messages.SubjectChange:
-    field = _FIELDS[change.kind]
-    return messages.SubjectChange(**{field: change.subject}, created=change.created)
-
-
 def _each_with_its_ancestors(facts: KeyFacts) -> list[KeyFacts]:
     """The facts of a key and of each that it was delegated from."""
     lineage = facts.lineage
@@ -325,9 +217,3 @@ def _each_with_its_ancestors(facts: KeyFacts) -> list[KeyFacts]:
         facts,
         *(compile_facts(lineage[start:], facts.keyspace) for start in range(1, len(lineage))),
     ]
-
-
-def _duration(seconds: float) -> Duration:
-    # Rounded down: a lease may not be longer than it was granted for.
-    whole, microseconds = divmod(int(min(seconds, 1e6) * 1e6), 1_000_000)
-    return Duration(seconds=whole, nanos=microseconds * 1_000)

@@ -80,6 +80,11 @@ class Limits:
         """The most holders that keep a stream open: they leave half of the calls to others."""
         return self.open_calls // 2
 
+    @property
+    def holders_per_credential(self) -> int:
+        """The most of them that have the same credential."""
+        return self.holders // 2
+
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The limits in gRPC's words."""
         return [

@@ -1,4 +1,4 @@
-"""One seed's story: who there is, what goes wrong, what is asked, and whether it was right.
+"""One seed's scenario: who there is, what goes wrong, what is asked, and whether it was right.
 
 Most of what happens does so around mutations, since that is where an old answer would be
 found: just before one every holder is asked, so that it remembers; around its commit
@@ -18,15 +18,17 @@ from typing import Any, Final
 from keyfence_server.application.ports import FenceEnd, StoreUnavailable
 from keyfence_server.domain.errors import DomainError
 from simulation.cast import Cast, Participant
+from simulation.checker import Checker, Slow, Stale, Violation
 from simulation.database import Database, Record
-from simulation.fate import Fate
-from simulation.judge import Judge, Stale, Violation
+from simulation.fault_plan import FaultPlan
 from simulation.loop import Process, SimulatedLoop
 from simulation.network import Network
+from simulation.rogues import Rogue, drawn_rogues
 from simulation.subjects import (
     KEYS,
     OPERATOR,
     PEPPER_BOX,
+    ROGUE,
     TEXTS,
     Mutation,
     at_first,
@@ -42,7 +44,7 @@ _found: ContextVar[list[Record]] = ContextVar("found")
 
 
 @dataclass
-class Story:
+class Scenario:
     """Tells one.
 
     Attributes:
@@ -54,7 +56,7 @@ class Story:
     log: Callable[[str], None] | None = None
     mutations: int = field(default=0, init=False)
 
-    def tell(self) -> None:
+    def run(self) -> None:
         """Raises `Violation`."""
         self._prepare(random.Random(self.seed))
         try:
@@ -65,15 +67,15 @@ class Story:
     @property
     def answers(self) -> int:
         """How many checks were answered."""
-        return self.judge.answers
+        return self.checker.answers
 
     def _prepare(self, source: random.Random) -> None:
         def another() -> random.Random:
             return random.Random(source.random())
 
         self.random = another()
-        fate = self.fate = Fate.drawn(source)
-        self._note(str(fate))
+        plan = self.plan = FaultPlan.drawn(source)
+        self._note(str(plan))
         self.loop = SimulatedLoop(another())
         database = self.database = Database(self.loop, another(), at_first())
         database.on_lock, database.on_commit = self._note_what_is_found, self._committed
@@ -86,15 +88,16 @@ class Story:
             database=database,
             network=network,
             parts=self.parts,
-            terms=self.parts.terms(length=fate.length, drift=fate.drift, slack=0.02),
+            terms=self.parts.terms(length=plan.length, drift=plan.drift, slack=0.02),
             operator=OPERATOR,
             peppers=PEPPER_BOX,
-            has_steady_clocks=fate.is_steady,
+            has_steady_clocks=plan.is_steady,
         )
-        self.judge = Judge(database)
-        self.cast = Cast(self.world, self._time_fences, is_sole=fate.is_sole)
-        self.trouble = Trouble(self.world, self.cast, fate, another(), self._note, self._returned)
-        self.keys = self.random.sample(range(KEYS), fate.keys)
+        self.checker = Checker(database)
+        self.cast = Cast(self.world, self._time_fences, is_sole=plan.is_sole)
+        self.trouble = Trouble(self.world, self.cast, plan, another(), self._note, self._returned)
+        self.rogues = drawn_rogues(self.seed)
+        self.keys = self.random.sample(range(KEYS), plan.keys)
         self.hot_key = self.keys[0]
         self.violation: Violation | None = None
         self.under_way: dict[asyncio.Task[Any], Process] = {}
@@ -103,29 +106,56 @@ class Story:
     # --- the plot -------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        fate = self.fate
-        for _ in range(fate.servers):
+        plan = self.plan
+        for _ in range(plan.servers):
             self.cast.add_server()
-        for _ in range(fate.sidecars):
+        for _ in range(plan.sidecars):
             self.cast.add_sidecar()
-        for number in range(fate.sdks):
+        for number in range(plan.sdks):
             self.cast.add_sdk(behind_sidecars=number % 2 == 0)
+        for number, behaviour in enumerate(self.rogues):
+            self._note(f"a rogue {behaviour}")
+            self._add_rogue(f"rogue{number}", behaviour)
         await asyncio.sleep(self.random.uniform(0.02, 0.2))
         self.trouble.begin()
-        work = [self._mutate_all_the_time() for _ in range(fate.mutators)]
+        work = [self._mutate_all_the_time() for _ in range(plan.mutators)]
         work += [self._check_all_the_time(), self._make_trouble()]
         actors = [asyncio.ensure_future(one) for one in work]
-        ends = self.loop.time() + fate.seconds
+        ends = self.loop.time() + plan.seconds
+        if self.rogues:
+            # Long enough for a holder to be cut off.
+            ends += 4 * plan.length
         while self.loop.time() < ends and self.violation is None:
             await asyncio.sleep(0.05)
+            self._look_for_laggards()
             for actor in actors:
                 if actor.done():
                     actor.result()
         for actor in actors:
             actor.cancel()
         self._raise_violation()
-        if fate.heals:
+        if plan.heals:
             await self._heal()
+
+    def _add_rogue(self, name: str, behaviour: str) -> None:
+        def grantors() -> list[Any]:
+            return [*self.cast.servers, *self.cast.sidecars]
+
+        Rogue(self.world, name, behaviour, grantors, ROGUE).start()
+
+    def _look_for_laggards(self) -> None:
+        """I8: a holder that leaves a revision unacknowledged has no lease any more when its
+        patience and W have passed."""
+        for grantor in [*(one for one in self.cast.servers if one.is_up), *self.cast.sidecars]:
+            if grantor.process.paused or grantor.process.stood_still:
+                continue
+            now = grantor.clock.now()
+            terms = self.world.terms
+            most = terms.patience(is_nested=grantor.grantor is not None) + terms.wait
+            for holder in grantor.hub.grantor.known:
+                since = holder.behind_since
+                if since is not None and now - since > most + 0.01 and now < holder.lease_ends:
+                    self._violate(f"{holder.holder_id} is behind and has a lease", Slow)
 
     def _note(self, text: str) -> None:
         if self.log is not None:
@@ -136,27 +166,30 @@ class Story:
         self.loop.call_later(seconds, act, context=self.loop.world.context)
 
     async def _make_trouble(self) -> None:
-        kinds = self.fate.momentary
+        kinds = self.plan.momentary
         while kinds:
-            await asyncio.sleep(self.random.expovariate(1) * self.fate.trouble_pause)
+            await asyncio.sleep(self.random.expovariate(1) * self.plan.trouble_pause)
             self.trouble.strike(self.random.choice(kinds))
 
     def _time_fences(self, server: Server) -> None:
         """I4: a fence takes W at most, by the clock of whoever waits. Whoever has no lease at
         the commit first has to learn what the others' terms are. A sole server waits for those
-        from before it, too."""
-        if isinstance(server, SoleServer):
-            return
+        from before it, too. So it is however the holders behave (I8)."""
         wait = server.fence.wait
-        most = self.world.terms.wait / (1 - self.fate.drift) + 0.01
+        most = self.world.terms.wait / (1 - self.plan.drift) + 0.01
 
         async def timed(revision: int, changes: Any) -> FenceEnd:
             began, stood_still = self.loop.time(), server.process.stood_still
-            had_lease = server.replica.has_lease()
+            had_lease = (
+                server.has_outlasted_others()
+                if isinstance(server, SoleServer)
+                else server.replica.has_lease()
+            )
             end = await wait(revision, changes)
             took = self.loop.time() - began - (server.process.stood_still - stood_still)
             if took > most and had_lease:
-                self._violate(f"the fence of {revision} took {took:.3f} s, more than {most:.3f}")
+                what = f"the fence of {revision} took {took:.3f} s, more than {most:.3f}"
+                self._violate(what, Slow)
             return end
 
         server.fence.wait = timed  # type: ignore[method-assign]
@@ -165,23 +198,23 @@ class Story:
 
     async def _mutate_all_the_time(self) -> None:
         while True:
-            await asyncio.sleep(self.random.expovariate(1) * self.fate.mutation_pause)
+            await asyncio.sleep(self.random.expovariate(1) * self.plan.mutation_pause)
             number = self.random.choice(self.keys)
             for holder in self.cast.holders():
                 if self.random.random() < 0.7:
                     self._in(self.random.random() * 0.03, partial(self._check, holder, number))
             victim = self.random.choice(self.cast.everyone())
-            if self.random.random() < self.fate.hot:
+            if self.random.random() < self.plan.hot:
                 self._plan_trouble(victim)
             await asyncio.sleep(self.random.random() * 0.06)
             task = self._start_mutation(number, victim)
             if task is not None:
                 # A caller gives up at some time; the mutation goes on.
-                await asyncio.wait([task], timeout=self.fate.patience)
+                await asyncio.wait([task], timeout=self.plan.patience)
 
     def _plan_trouble(self, victim: Participant) -> None:
         """Has things go wrong around the next commit, for the same participant most times."""
-        for kind in self.fate.momentary:
+        for kind in self.plan.momentary:
             if self.random.random() < 0.3:
                 continue
             whom = victim if self.random.random() < 0.8 else None
@@ -189,7 +222,7 @@ class Story:
             if self.random.random() < 0.6:
                 self._in(self.random.random() * 0.08, strike)
             else:
-                seconds = self.random.choice((0.0, 0.01, 0.1, self.fate.length / 2))
+                seconds = self.random.choice((0.0, 0.01, 0.1, self.plan.length / 2))
                 self.at_commit.append(partial(self._in, seconds * self.random.random(), strike))
 
     def _start_mutation(self, number: int, victim: Participant) -> asyncio.Task[None] | None:
@@ -202,7 +235,7 @@ class Story:
         if self.random.random() < 0.25:
             # Somebody who does not know that it is done, or being done.
             again = partial(self._mutate_somewhere, f"{name} again", mutation, number)
-            seconds = self.random.random() * self.fate.length / 2
+            seconds = self.random.random() * self.plan.length / 2
             self.at_commit.append(partial(self._in, seconds, again))
         return self._mutate_at(self.random.choice(able), name, mutation, number)
 
@@ -231,7 +264,7 @@ class Story:
             return
         self._note(f"{server.process.name} {name}: OK at {done.revision}")
         self.mutations += 1
-        self.judge.promise(found[0], done.revision)
+        self.checker.promise(found[0], done.revision)
         for holder in self.cast.holders():
             self._check_from_now_on(holder, number)
 
@@ -261,14 +294,14 @@ class Story:
 
     async def _check_all_the_time(self) -> None:
         while True:
-            await asyncio.sleep(self.random.expovariate(1) * self.fate.check_pause)
+            await asyncio.sleep(self.random.expovariate(1) * self.plan.check_pause)
             holders = self.cast.holders()
             if holders:
                 self._check(self.random.choice(holders), self.random.choice(self.keys))
 
     def _check_from_now_on(self, holder: Participant, number: int) -> None:
         """Right behind an OK is where an old answer would be found, if there is any."""
-        for longest in (0.0, 0.01, self.fate.length / 2):
+        for longest in (0.0, 0.01, self.plan.length / 2):
             if self.random.random() < 0.6:
                 key = number if self.random.random() < 0.8 else self.random.choice(self.keys)
                 self._in(self.random.random() * longest, partial(self._check, holder, key))
@@ -296,7 +329,7 @@ class Story:
     def _start_check(self, holder: Participant, number: int) -> asyncio.Task[bool] | None:
         if holder.process.dead or (isinstance(holder, Server) and not holder.is_up):
             return None
-        promises = self.judge.promises()
+        promises = self.checker.promises()
         task = holder.process.start(holder.check(TEXTS[number]))
         task.add_done_callback(lambda done: self._hold(done, holder, number, promises))
         return task
@@ -307,7 +340,7 @@ class Story:
         if task.cancelled() or isinstance(task.exception(), (StoreUnavailable, DomainError)):
             return
         answer = task.result()
-        older = self.judge.hold(number, answer, promises)
+        older = self.checker.hold(number, answer, promises)
         if older is not None:
             self._violate(
                 f"{holder.process.name} said {'yes' if answer else 'no'} to key {number} after "
@@ -342,7 +375,7 @@ class Story:
         self._raise_violation()
         took = [await self._last_mutation() for _ in range(3)]
         self._note("== last mutations")
-        if min(took) > 0.2:
+        if min(took) > 0.2 and not self.rogues:
             self._violate(f"after all has healed, a mutation takes {min(took):.3f} s")
         for holder in self.cast.holders():
             for number in self.keys:
@@ -357,7 +390,7 @@ class Story:
         database = self.database
         if not all(process.dead for process in self.under_way.values()):
             return False
-        if self.fate.is_sole:
+        if self.plan.is_sole:
             servers, everyone = self.cast.servers, self.cast.everyone()
             return all(server.is_up for server in servers) and all(map(_has_lease, everyone))
         listening = {feed.process for feed in database.listeners}

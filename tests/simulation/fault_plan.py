@@ -1,6 +1,6 @@
 """What a seed has in store: who there is, how long leases last, what goes wrong, and when.
 
-Each story has few kinds of trouble and much of each. With a little of everything, one
+Each scenario has few kinds of trouble and much of each. With a little of everything, one
 trouble keeps the others from doing their work, and less is found (swarm testing).
 """
 
@@ -29,12 +29,12 @@ _LASTING: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fate:
-    """How a story is to go, as far as chance leaves it to be said beforehand.
+class FaultPlan:
+    """How a scenario is to go, as far as chance leaves it to be said beforehand.
 
     Attributes:
         is_sole: whether the one server has the database to itself.
-        seconds: until everything heals, or the story just ends.
+        seconds: until everything heals, or the scenario just ends.
         heals: whether it is looked at how everything heals.
         length: of a lease.
         drift: the bound on it.
@@ -75,7 +75,7 @@ class Fate:
     trouble_pause: float
 
     @classmethod
-    def drawn(cls, source: random.Random) -> Fate:
+    def drawn(cls, source: random.Random) -> FaultPlan:
         """Another one for each seed."""
         length = source.choice((0.3, 0.5, 0.8))
         kinds = source.choice((0, 1, 1, 2, 2, 3, 4))

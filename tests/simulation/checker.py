@@ -1,6 +1,6 @@
 """Whether an answer was right.
 
-The judge knows the order in which calls began and returned, and what the database
+The checker knows the order in which calls began and returned, and what the database
 committed. A check sees a key with all that it was delegated from, and its keyspace. Each
 must be as it was at some moment between the newest mutation whose fenced OK came before
 the check began, and the check's end. It need not be the same moment for both: what changes
@@ -21,7 +21,11 @@ class Stale(Violation):
     """A check saw what was before a fenced OK."""
 
 
-class Judge:
+class Slow(Violation):
+    """A mutation took longer than its bound, or a laggard goes on being granted leases."""
+
+
+class Checker:
     """Keeps what was promised, and holds answers against it."""
 
     def __init__(self, database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Tells stories one after the other, and looks for the seed by which a bug is found."""
+"""Tells scenarios one after the other, and looks for the seed by which a bug is found."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from simulation.bugs import Bug
-from simulation.judge import Stale, Violation
-from simulation.story import Story
+from simulation.checker import Violation
+from simulation.scenario import Scenario
 
 _GARBAGE_BETWEEN_COLLECTIONS = 20_000
 
@@ -36,23 +36,23 @@ def quietly() -> Iterator[None]:
 
 @dataclass
 class Tally:
-    """What came of many stories."""
+    """What came of many scenarios."""
 
     seeds: int = 0
     answers: int = 0
     mutations: int = 0
     violations: list[str] = field(default_factory=list)
 
-    def tell(self, seed: int) -> None:
+    def run(self, seed: int) -> None:
         """Tells one more, of the code as it is."""
-        story = Story(seed)
+        scenario = Scenario(seed)
         try:
-            story.tell()
+            scenario.run()
         except Violation as violation:
             self.violations.append(str(violation))
         self.seeds += 1
-        self.answers += story.answers
-        self.mutations += story.mutations
+        self.answers += scenario.answers
+        self.mutations += scenario.mutations
 
     def __str__(self) -> str:
         return (
@@ -62,14 +62,12 @@ class Tally:
 
 
 def finds(bug: Bug, seed: int) -> bool:
-    """Whether in the seed's story the bug has a check see what was before a fenced OK."""
+    """Whether the bug breaks in the seed's scenario what it is known to break."""
     try:
-        Story(seed, bug.parts()).tell()
-    except Stale:
-        return True
-    except Violation:
-        # It does harm in another way, too, which is not what is looked for.
-        return False
+        Scenario(seed, bug.parts()).run()
+    except Violation as violation:
+        # A bug may do harm in another way, too, which is not what is looked for.
+        return isinstance(violation, bug.breaks)
     return False
 
 

@@ -1,0 +1,307 @@
+"""The `Sync` streams of the holders downstream of this process, and their limits.
+
+One stream is one holder. Each is bounded in time and in number, whatever the other side
+does: it must say hello and renew in time, it may not send more than a holder has reason
+to, and it ends with the credential that it was opened with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from google.protobuf.duration_pb2 import Duration
+
+from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.ports import Change, ChangeKind, Clock
+from keyfence_server.coherence.downstream import (
+    Admission,
+    ChangesToSend,
+    DownstreamHub,
+    EndReason,
+    HolderStream,
+    LeaseToSend,
+    StreamEnded,
+)
+from keyfence_server.coherence.ports import BootClock
+from keyfence_server.domain.errors import DomainError, InvalidInput, Overloaded
+from keyfence_server.rpc.pipeline import StreamCall
+
+_HOLDER_ID_LENGTH: Final = range(16, 65)
+_HELLO_SECONDS: Final = 5.0
+# A holder renews several times in a lease. One that does not for so many leases is gone.
+_SILENT_LEASES: Final = 5
+# What a holder may send beyond one message for each that it was sent.
+_MESSAGES_AT_ONCE: Final = 200.0
+_MESSAGES_PER_SECOND: Final = 20.0
+_LONGEST_SLEEP_SECONDS: Final = 60.0
+
+_FIELDS: Final[Mapping[ChangeKind, str]] = {
+    ChangeKind.KEY: "key_id",
+    ChangeKind.KEYSPACE: "keyspace",
+    ChangeKind.ACCOUNT: "account_id",
+    ChangeKind.SESSION: "session_id",
+}
+
+_log = structlog.get_logger("keyfence.replication")
+
+
+@dataclass(frozen=True, slots=True)
+class HolderLimits:
+    """How many holders may be connected to a process.
+
+    Attributes:
+        in_all: at once.
+        per_credential: with one credential.
+    """
+
+    in_all: int
+    per_credential: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedHolder:
+    """A holder that is connected, and how it was let in."""
+
+    stream: HolderStream
+    hello: messages.Hello
+    caller: Caller
+
+
+class Holders:
+    """Serves the streams.
+
+    Args:
+        before_granting: what is to be done before a lease is granted to any holder.
+        wall_clock: by which credentials expire.
+    """
+
+    def __init__(
+        self,
+        hub: DownstreamHub,
+        clock: BootClock,
+        wall_clock: Clock,
+        limits: HolderLimits,
+        before_granting: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._limits = limits
+        self._before_granting = before_granting
+        self._streams_of: Counter[str] = Counter()
+        self._connected: dict[HolderStream, ConnectedHolder] = {}
+
+    def connected(self) -> list[ConnectedHolder]:
+        """The holders that have said hello."""
+        return list(self._connected.values())
+
+    async def serve(self, call: StreamCall, caller: Caller) -> None:
+        """Keeps one holder in step until it goes, or until its credential does."""
+        credential = str(caller.credential_id)
+        self._require_room(credential)
+        self._streams_of[credential] += 1
+        try:
+            await self._before_granting()
+            await call.let_in()
+            async with asyncio.timeout(_HELLO_SECONDS):
+                hello = await _hello(call)
+            await self._keep_in_step(call, caller, hello)
+        except TimeoutError:
+            raise InvalidInput.field(
+                "hello", f"the stream must say hello within {_HELLO_SECONDS:g} s"
+            ) from None
+        finally:
+            self._streams_of[credential] -= 1
+            self._streams_of += Counter()
+
+    def _require_room(self, credential: str) -> None:
+        if self._streams_of.total() >= self._limits.in_all:
+            raise Overloaded(
+                f"{self._limits.in_all} holders are connected already; connect to another server",
+                limit="holders",
+            )
+        if self._streams_of[credential] >= self._limits.per_credential:
+            raise Overloaded(
+                f"{self._limits.per_credential} holders are connected with this credential "
+                "already; give others a credential of their own",
+                limit="holders_per_credential",
+            )
+        if seconds := self._hub.grantor.seconds_until_allowed(credential, self._clock.now()):
+            raise _is_behind(seconds)
+
+    async def _keep_in_step(self, call: StreamCall, caller: Caller, hello: messages.Hello) -> None:
+        # A holder's id counts together with its credential, so that no holder can speak for
+        # the holder of another credential.
+        stream = self._hub.open(
+            f"{caller.credential_id}/{hello.holder_id}",
+            Admission(
+                credential=str(caller.credential_id),
+                is_concerned_by=caller.is_concerned_by,
+                credential_lasts=lambda: caller.expires_at - self._wall_clock.timestamp(),
+            ),
+        )
+        self._connected[stream] = ConnectedHolder(stream, hello, caller)
+        conversation = _Conversation(self._hub, stream, call, self._clock)
+        tasks = [
+            asyncio.create_task(work)
+            for work in (
+                conversation.take_renewals(),
+                conversation.send(),
+                conversation.require_renewals(),
+                self._end_with_credential(call, caller),
+            )
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except StreamEnded as ended:
+            if ended.reason is EndReason.BEHIND:
+                self._report_laggard(stream, hello)
+                now = self._clock.now()
+                credential = stream.holder.credential
+                seconds = self._hub.grantor.seconds_until_allowed(credential, now)
+                raise _is_behind(seconds) from None
+        finally:
+            stream.close()
+            del self._connected[stream]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end_with_credential(self, call: StreamCall, caller: Caller) -> None:
+        """Ends the stream when its credential expires, whatever the holder says or does not
+        say. Of a credential that is changed the hub learns by itself."""
+        while True:
+            left = caller.expires_at - self._wall_clock.timestamp()
+            await asyncio.sleep(min(max(0.0, left), _LONGEST_SLEEP_SECONDS))
+            await call.reidentify()
+
+    @staticmethod
+    def _report_laggard(stream: HolderStream, hello: messages.Hello) -> None:
+        _log.warning(
+            "holder_cut_off",
+            credential_id=stream.holder.credential,
+            display_name=hello.display_name[:63],
+            acknowledged=stream.holder.acknowledged,
+        )
+
+
+class _Conversation:
+    """What is said on one stream, in both directions."""
+
+    def __init__(
+        self, hub: DownstreamHub, stream: HolderStream, call: StreamCall, clock: BootClock
+    ) -> None:
+        self._hub = hub
+        self._stream = stream
+        self._call = call
+        self._clock = clock
+        self._may_send = _MESSAGES_AT_ONCE
+        self._counted_at = clock.now()
+        self._renewed_at = clock.now()
+
+    async def take_renewals(self) -> None:
+        """Returns when the holder says no more."""
+        while (request := await self._call.read()) is not None:
+            if request.WhichOneof("message") != "renew":
+                raise InvalidInput.field("renew", "only the first message of a stream says hello")
+            self._require_moderation()
+            renew = request.renew
+            self._require_possible(renew.applied_revision)
+            if renew.nonce:
+                # A holder whose credential passes no more gets no more leases.
+                await self._call.reidentify()
+                self._renewed_at = self._clock.now()
+            self._stream.renew(renew.nonce, renew.applied_revision)
+
+    async def send(self) -> None:
+        """Raises `StreamEnded` when the stream is ended from this side."""
+        while True:
+            message = await self._stream.next_message()
+            await self._call.write(_response(message))
+            self._may_send += 1
+
+    async def require_renewals(self) -> None:
+        """Raises `StreamEnded` when the holder has not renewed for several leases."""
+        patience = _SILENT_LEASES * self._hub.grantor.terms.length
+        while (until := self._renewed_at + patience) > self._clock.now():
+            await self._clock.sleep_until(until)
+        raise StreamEnded(EndReason.TOO_SLOW)
+
+    def _require_possible(self, applied: int) -> None:
+        head = self._hub.grantor.head
+        if not self._stream.has_ended and not 0 <= applied <= head:
+            raise InvalidInput.field(
+                "renew.applied_revision", f"a holder has applied 0 to {head}, which is the head"
+            )
+
+    def _require_moderation(self) -> None:
+        """A holder answers what it is sent, and renews a few times a second."""
+        now = self._clock.now()
+        earned = (now - self._counted_at) * _MESSAGES_PER_SECOND
+        self._counted_at = now
+        if self._may_send < _MESSAGES_AT_ONCE:
+            self._may_send = min(_MESSAGES_AT_ONCE, self._may_send + earned)
+        if self._may_send < 1:
+            raise Overloaded(
+                "the holder sends more than there is reason to; renew as often as leases say",
+                limit="renewals",
+            )
+        self._may_send -= 1
+
+
+def _is_behind(seconds: float) -> DomainError:
+    return DomainError(
+        "the holders of this credential leave changes unacknowledged, which delays every change; "
+        "no lease is granted to them for now, so send checks to the server",
+        reason="LIMIT_REACHED",
+        limit="unacknowledged",
+        retry_after_seconds=str(max(1, round(seconds))),
+    )
+
+
+async def _hello(call: StreamCall) -> messages.Hello:
+    request = await call.read()
+    if request is None or request.WhichOneof("message") != "hello":
+        raise InvalidInput.field("hello", "the first message of the stream must say hello")
+    hello: messages.Hello = request.hello
+    if len(hello.holder_id) not in _HOLDER_ID_LENGTH or not hello.holder_id.isprintable():
+        raise InvalidInput.field("hello.holder_id", "16 to 64 printable characters")
+    return hello
+
+
+def _response(message: LeaseToSend | ChangesToSend) -> messages.SyncResponse:
+    if isinstance(message, LeaseToSend):
+        return messages.SyncResponse(
+            lease=messages.Lease(
+                nonce=message.nonce,
+                ttl=duration_of(message.granted.ttl),
+                head_revision=message.granted.head,
+                epoch=message.epoch,
+                renew_after=duration_of(message.granted.renew_after),
+                clock_drift=message.granted.drift,
+            )
+        )
+    return messages.SyncResponse(
+        changes=messages.RevisionChanges(
+            revision=message.revision, changes=[_change(one) for one in message.changes]
+        )
+    )
+
+
+def _change(change: Change) -> messages.SubjectChange:
+    field = _FIELDS[change.kind]
+    return messages.SubjectChange(**{field: change.subject}, created=change.created)
+
+
+def duration_of(seconds: float) -> Duration:
+    """A length of time. Rounded down: a lease may not be longer than it was granted for."""
+    whole, microseconds = divmod(int(min(seconds, 1e6) * 1e6), 1_000_000)
+    return Duration(seconds=whole, nanos=microseconds * 1_000)
