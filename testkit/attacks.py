@@ -1,4 +1,4 @@
-"""What clients that mean no good do to a server: over one connection, and with no credential."""
+"""Attacks on a port: each over one connection, without a valid credential."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ async def rapid_reset(connection: RawConnection) -> None:
 
 
 async def reset_and_reconnect(connection: RawConnection) -> None:
-    """As much as the kernel takes at once, whatever becomes of it, for the next connection."""
+    """As much as the kernel takes at once. Then the attack goes on with the next connection."""
     for first in range(1, 40_000, 200):
         await connection.send(_reset_calls(first, 100))
 
 
 async def paced_reset(connection: RawConnection, *, per_second: int) -> None:
-    """So many calls a second, ten at a time."""
+    """As many calls a second, ten at a time, each reset at once."""
     began, sent = time.monotonic(), 0
     while True:
         await connection.send(_reset_calls(1 + 2 * sent, 10))
@@ -83,13 +83,31 @@ async def metadata_bombs(connection: RawConnection) -> None:
 
 
 async def unconfirmed_bombs(connection: RawConnection) -> None:
-    """As above, from a client that does not confirm the settings, and so is not held to them."""
+    """The same from a client that does not confirm the settings, and so is not bound by them."""
     await metadata_bombs(connection)
 
 
 async def calls_without_end(connection: RawConnection) -> None:
     for stream in range(1, 20_000, 2):
         await connection.send(frame(HEADERS, END_HEADERS, stream, CALL))
+
+
+async def made_up_credentials(connection: RawConnection) -> None:
+    """Whole calls, a hundred at a time, whose answers are read."""
+    for first in range(1, 2**31, 200):
+        for stream in range(first, first + 200, 2):
+            await connection.call(stream, CALL)
+        for _ in range(100):
+            await connection.receive_until(HEADERS)
+
+
+async def headers_drop_by_drop(connection: RawConnection) -> None:
+    """Calls whose headers begin and do not end, a byte at a time."""
+    while True:
+        await connection.send(frame(HEADERS, END_STREAM, 1, CALL[:40]))
+        for byte in CALL[40:]:
+            await connection.send(frame(CONTINUATION, 0, 1, bytes([byte])))
+            await asyncio.sleep(0.01)
 
 
 async def giant_messages(connection: RawConnection) -> None:
@@ -107,6 +125,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     unconfirmed_bombs,
     calls_without_end,
     giant_messages,
+    made_up_credentials,
+    headers_drop_by_drop,
 )
 
 
@@ -114,18 +134,18 @@ ATTACKS: Final[tuple[Attack, ...]] = (
 async def attacked(
     port: int, attack: Attack, *, source: str = "127.0.0.1", patience: float = 5
 ) -> AsyncIterator[RawConnection]:
-    """After a second of an attack, or less if it was cut off: its connection, still open.
+    """Attacks for a second, or until it is cut off. Yields the connection, still open.
 
     Args:
-        source: the address that it comes from.
-        patience: it ends when it is not read for so many seconds.
+        source: the address that the attack comes from.
+        patience: how many seconds it waits for the server to read, before it gives up.
     """
     connection = await RawConnection.open(port, source=source, patience=patience)
     try:
         await connection.receive_until(SETTINGS)
         if attack is not unconfirmed_bombs:
             await connection.send(frame(SETTINGS, ACK, 0))
-        # Being cut off is an answer, and so is not being read any more.
+        # Both ends are answers: the server closes the connection, or stops reading it.
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(1):
                 await attack(connection)

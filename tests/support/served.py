@@ -14,7 +14,7 @@ from typing import Final
 
 import grpc
 
-_START_SECONDS: Final = 30
+_START_SECONDS: Final = 90
 _STOP_SECONDS: Final = 30
 
 COMMAND: Final = (sys.executable, "-m", "keyfence_server")

@@ -8,11 +8,17 @@ from typing import Any, Final
 Config = dict[str, Any]
 
 FILTERS: Final = "type.googleapis.com/envoy.extensions.filters.http"
+_NETWORK_FILTERS: Final = "type.googleapis.com/envoy.extensions.filters.network"
 
 
 def http_filter(name: str, kind: str, **fields: object) -> Config:
     """A filter for every route."""
     return {"name": name, "typed_config": {"@type": f"{FILTERS}.{kind}", **fields}}
+
+
+def network_filter(name: str, kind: str, **fields: object) -> Config:
+    """A filter for every connection."""
+    return {"name": name, "typed_config": {"@type": f"{_NETWORK_FILTERS}.{kind}", **fields}}
 
 
 def header(name: str, value: str) -> Config:

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from keyfence_server.gateway.admin import Admin, NotServing
+from keyfence_server.gateway import grpc_listener, rest_listener
+from keyfence_server.gateway.admin import Addresses, Admin, NotServing
 from keyfence_server.gateway.binary import envoy_binary
-from keyfence_server.gateway.configuration import LISTENER, gateway_config
+from keyfence_server.gateway.configuration import gateway_config
 from keyfence_server.gateway.settings import GatewaySettings
 
 _START_SECONDS: Final = 20.0
@@ -51,13 +52,11 @@ def run_gateway(settings: GatewaySettings) -> int:
         config.write_text(json.dumps({**gateway_config(settings), "admin": admin.config()}))
         _validate(envoy, config)
         with _running(envoy, config, settings) as process:
-            host, port = _wait_until_serving(process, admin)
-            # Envoy has read its configuration, and nobody else need ask it anything. So
-            # nothing is left lying about, even if we are killed.
+            addresses = _wait_until_serving(process, admin)
+            # Envoy has read its configuration, and its administration is not needed any more.
+            # So no file remains, even if this process is killed.
             temporary.cleanup()
-            scheme = "http" if settings.tls_cert_file is None else "https"
-            sys.stdout.write(f"serving on {scheme}://{host}:{port}\n")
-            sys.stdout.flush()
+            _announce(addresses, has_tls=settings.tls_cert_file is not None)
             code = process.wait()
     # Envoy ends with 0 when a signal says to; a code below is the signal that killed it.
     return code if code >= 0 else 128 - code
@@ -129,11 +128,22 @@ def _ending_with_us() -> Callable[[], None] | None:
     return before_exec
 
 
-def _wait_until_serving(process: subprocess.Popen[bytes], admin: Admin) -> tuple[str, int]:
+def _announce(addresses: Addresses, *, has_tls: bool) -> None:
+    scheme = "https" if has_tls else "http"
+    sys.stdout.write(f"serving on {scheme}://{_shown(*addresses[rest_listener.LISTENER])}\n")
+    if (found := addresses.get(grpc_listener.LISTENER)) is not None:
+        sys.stdout.write(f"serving gRPC on {_shown(*found)}\n")
+    sys.stdout.flush()
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _wait_until_serving(process: subprocess.Popen[bytes], admin: Admin) -> Addresses:
     try:
-        host, port = admin.wait_until_listening(process, _START_SECONDS)[LISTENER]
+        return admin.wait_until_listening(process, _START_SECONDS)
     except NotServing as error:
         raise CannotStartGateway(
             f"{error}; what it wrote above says why, for example that the port is taken"
         ) from None
-    return (f"[{host}]" if ":" in host else host), port

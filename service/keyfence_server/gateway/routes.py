@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Final
 
+from keyfence_server.gateway.cluster import CALLS
+from keyfence_server.gateway.listeners import BUFFER, OFF, TIMEOUT, forwarded_address
 from keyfence_server.gateway.parts import (
     FILTERS,
     Config,
@@ -22,11 +24,9 @@ from keyfence_server.gateway.parts import (
 )
 from keyfence_server.gateway.settings import GatewaySettings
 
-CLUSTER: Final = "keyfence"
 CSRF: Final = "envoy.filters.http.csrf"
 CORS: Final = "envoy.filters.http.cors"
 MUTATION: Final = "envoy.filters.http.header_mutation"
-BUFFER: Final = "envoy.filters.http.buffer"
 REST_REQUESTS: Final = "keyfence.rest_requests"
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 
@@ -39,16 +39,10 @@ SERVICES: Final = (
 )
 """What the gateway offers. Anything else that Keyfence serves is not for the world."""
 
-# A mutation waits until it holds everywhere.
-_TIMEOUT: Final = "60s"
 _REST: Final = "/v1/"
 _BROWSER_MARKS: Final = ("origin", "referer", "sec-fetch-site")
-_OFF: Final[Config] = {
-    "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
-    "disabled": True,
-}
 # An answer that needs no body must not wait for one: a stream's body has no end.
-_UNREAD: Final = {TRANSCODER: _OFF, REST_REQUESTS: _OFF, BUFFER: _OFF}
+_UNREAD: Final = {TRANSCODER: OFF, REST_REQUESTS: OFF, BUFFER: OFF}
 _JSON: Final = r"(?i)application/json\s*(;.*)?"
 
 
@@ -78,11 +72,7 @@ def route_config(settings: GatewaySettings) -> Config:
         "name": "gateway",
         "virtual_hosts": [host],
         "max_direct_response_body_size_bytes": len(openapi.encode()),
-        # One address and no list: the client's, as far as proxies that are trusted have said
-        # it. What clients write into the header themselves goes no further.
-        "request_headers_to_add": [
-            header("x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
-        ],
+        "request_headers_to_add": [forwarded_address()],
         # What was in them is in `authorization` by now, and Keyfence reads that alone.
         "request_headers_to_remove": ["x-api-key", "cookie"],
     }
@@ -176,8 +166,8 @@ def _to_keyfence(match: Config, policies: Config) -> Config:
     route: Config = {
         "match": match,
         "route": {
-            "cluster": CLUSTER,
-            "timeout": _TIMEOUT,
+            "cluster": CALLS,
+            "timeout": TIMEOUT,
             "max_stream_duration": {},
             # Of a name with several addresses, some may not be served. Nothing has been
             # sent where no connection came about.
@@ -201,7 +191,7 @@ def _to_keyfence(match: Config, policies: Config) -> Config:
         "typed_per_filter_config": dict(policies),
     }
     if match["prefix"] != _REST:
-        route["typed_per_filter_config"][REST_REQUESTS] = _OFF
+        route["typed_per_filter_config"][REST_REQUESTS] = OFF
     return route
 
 

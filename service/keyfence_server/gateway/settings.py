@@ -54,7 +54,9 @@ class GatewaySettings(BaseSettings):
     """Everything that can be set.
 
     Attributes:
-        listen: "127.0.0.1:8080", "[::]:8443". Port 0 lets the kernel choose.
+        listen: where to listen for REST and gRPC-Web: "127.0.0.1:8080", "[::]:8443". Port 0 lets
+            the kernel choose.
+        grpc_listen: where to listen for gRPC on behalf of strangers. Not set: nowhere.
         target: Keyfence: HOST:PORT, or unix:/PATH.
         target_ca_file: PEM, the authorities that the target's certificate must come from.
             Not set: the system's, or no TLS if the target is on this machine.
@@ -69,7 +71,16 @@ class GatewaySettings(BaseSettings):
             by default.
         trusted_proxies: how many proxies stand before the gateway, and say in
             `X-Forwarded-For` where a request came from.
-        max_request_bytes: the largest body.
+        max_request_bytes: the largest body of REST and gRPC-Web.
+        max_connections: open connections of each listener.
+        max_connections_per_second: new connections of each listener, from all addresses.
+        max_streams_per_connection: calls that one connection may have open.
+        max_concurrent_calls: calls under way that bring a credential.
+        max_concurrent_anonymous_calls: calls of gRPC under way without a credential.
+        max_streams: streams of sidecars and of SDK caches.
+        max_calls_per_second_per_address: calls of gRPC from one address, with or without a
+            credential. An address is one of IPv4, or a network of 64 bits of IPv6.
+        max_anonymous_calls_per_second_per_address: those without a credential.
         log_level: "info", "warning" or "error".
     """
 
@@ -83,6 +94,7 @@ class GatewaySettings(BaseSettings):
     )
 
     listen: str = "127.0.0.1:8080"
+    grpc_listen: str | None = None
     target: str = "127.0.0.1:50051"
     target_ca_file: Path | None = None
     target_name: str | None = None
@@ -94,6 +106,14 @@ class GatewaySettings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: int = Field(default=0, ge=0, le=10)
     max_request_bytes: int = Field(default=1024 * 1024, ge=1_024, le=64 * 1024 * 1024)
+    max_connections: int = Field(default=5_000, ge=1, le=1_000_000)
+    max_connections_per_second: int = Field(default=500, ge=1, le=1_000_000)
+    max_streams_per_connection: int = Field(default=100, ge=1, le=10_000)
+    max_concurrent_calls: int = Field(default=900, ge=1, le=1_000_000)
+    max_concurrent_anonymous_calls: int = Field(default=50, ge=1, le=1_000_000)
+    max_streams: int = Field(default=5_000, ge=1, le=1_000_000)
+    max_calls_per_second_per_address: int = Field(default=2_000, ge=1, le=1_000_000)
+    max_anonymous_calls_per_second_per_address: int = Field(default=20, ge=1, le=1_000_000)
     log_level: LogLevel = LogLevel.WARNING
 
     @field_validator("cors_origins", mode="before")
@@ -111,12 +131,11 @@ class GatewaySettings(BaseSettings):
                 raise ValueError('an origin is like https://app.example.com, or "*" for all')
         return value
 
-    @field_validator("listen")
+    @field_validator("listen", "grpc_listen")
     @classmethod
-    def _check_listen(cls, value: str) -> str:
-        if value.startswith("unix:"):
-            raise ValueError("must be HOST:PORT, for example 127.0.0.1:8080")
-        parse_address(value)
+    def _check_listen(cls, value: str | None) -> str | None:
+        if value is not None:
+            _parse_tcp(value)
         return value
 
     @field_validator("target")
@@ -139,14 +158,9 @@ class GatewaySettings(BaseSettings):
     def _check_together(self) -> GatewaySettings:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError(f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE go together")
-        exposed = not self.listen_address.is_loopback
-        if exposed and self.tls_cert_file is None and not self.insecure_plaintext:
-            raise ValueError(
-                f"{PREFIX}LISTEN: {self.listen} can be reached from other machines, and without "
-                f"TLS every credential would cross the network in the clear. Set "
-                f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE, or listen on 127.0.0.1. If "
-                f"something else encrypts, set {PREFIX}INSECURE_PLAINTEXT=true"
-            )
+        self._check_exposed("LISTEN", self.listen_address)
+        if self.grpc_listen_address is not None:
+            self._check_exposed("GRPC_LISTEN", self.grpc_listen_address)
         if self.target_insecure_plaintext and self.target_ca_file is not None:
             raise ValueError(
                 f"{PREFIX}TARGET_INSECURE_PLAINTEXT and {PREFIX}TARGET_CA_FILE exclude each other"
@@ -163,13 +177,25 @@ class GatewaySettings(BaseSettings):
             )
         return self
 
+    def _check_exposed(self, name: str, address: TcpAddress) -> None:
+        has_tls = self.tls_cert_file is not None
+        if not (address.is_loopback or has_tls or self.insecure_plaintext):
+            raise ValueError(
+                f"{PREFIX}{name}: {address.host} can be reached from other machines, and without "
+                f"TLS every credential would cross the network in the clear. Set "
+                f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE, or listen on 127.0.0.1. If "
+                f"something else encrypts, set {PREFIX}INSECURE_PLAINTEXT=true"
+            )
+
     @property
     def listen_address(self) -> TcpAddress:
-        """Where to listen."""
-        address = parse_address(self.listen)
-        if not isinstance(address, TcpAddress):
-            raise TypeError(self.listen)
-        return address
+        """Where to listen for REST and gRPC-Web."""
+        return _parse_tcp(self.listen)
+
+    @property
+    def grpc_listen_address(self) -> TcpAddress | None:
+        """Where to listen for gRPC; None: nowhere."""
+        return None if self.grpc_listen is None else _parse_tcp(self.grpc_listen)
 
     @property
     def target_authorities(self) -> Path | None:
@@ -194,6 +220,13 @@ class GatewaySettings(BaseSettings):
                 return address
         host, _, port = self.target.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+def _parse_tcp(value: str) -> TcpAddress:
+    address = parse_address(value)
+    if not isinstance(address, TcpAddress):
+        raise ValueError("must be HOST:PORT, for example 127.0.0.1:8080")  # noqa: TRY004
+    return address
 
 
 def load_gateway_settings(environment: Mapping[str, str] | None = None) -> GatewaySettings:

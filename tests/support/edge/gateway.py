@@ -14,7 +14,7 @@ from typing import Any, Final
 from support.edge.http import Answer, Headers, bearer, send
 from support.served import COMMAND, environment_without_settings
 
-_START_SECONDS: Final = 30
+_START_SECONDS: Final = 90
 _STOP_SECONDS: Final = 20
 
 
@@ -49,6 +49,13 @@ class Gateway:
         except BaseException:
             self.stop()
             raise
+
+    @property
+    def grpc_port(self) -> int:
+        """Where it listens for gRPC."""
+        found = re.search(r"serving gRPC on [^ ]*:(\d+)\n", self.output)
+        assert found is not None, self.output
+        return int(found[1])
 
     @property
     def pid(self) -> int:

@@ -38,15 +38,32 @@ def exchange(port: int, fields: Fields, body: bytes | None = None) -> int | None
     Returns:
         None if there is none: the stream was reset, or the connection ended.
     """
+    return _exchange(port, fields, body, b":status", "127.0.0.1")
+
+
+def call(port: int, path: str, *metadata: tuple[str, str], source: str = "127.0.0.1") -> int | None:
+    """Makes a call of gRPC with an empty message, from an address, and returns gRPC's status.
+
+    Returns:
+        None if there is none: the stream was reset, or the connection ended.
+    """
+    fields = request("POST", path, ("content-type", "application/grpc"), ("te", "trailers"))
+    return _exchange(port, [*fields, *metadata], bytes(5), b"grpc-status", source)
+
+
+def _exchange(
+    port: int, fields: Fields, body: bytes | None, wanted: bytes, source: str
+) -> int | None:
     block = header_block([(name.encode(), value.encode()) for name, value in fields])
     flags = END_HEADERS | (END_STREAM if body is None else 0)
     sent = PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, flags, _STREAM, block)
     if body is not None:
         sent += frame(DATA, END_STREAM, _STREAM, body)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    address = ("127.0.0.1", port)
+    with socket.create_connection(address, timeout=10, source_address=(source, 0)) as connection:
         try:
             connection.sendall(sent)
-            return _status(connection)
+            return _first(connection, wanted)
         except ConnectionError:
             return None
 
@@ -58,13 +75,15 @@ def exchange_all(port: int, heads: Sequence[Fields]) -> list[int | None]:
         return list(pool.map(lambda fields: exchange(port, fields), heads))
 
 
-def _status(connection: socket.socket) -> int | None:
+def _first(connection: socket.socket, wanted: bytes) -> int | None:
     decoder = Decoder()
     while head := _exactly(connection, 9):
         payload = _exactly(connection, int.from_bytes(head[:3], "big"))
         kind, stream = head[3], int.from_bytes(head[5:], "big")
         if kind == HEADERS:
-            return int(dict(decoder.decode(payload, raw=True))[b":status"])
+            found = dict(decoder.decode(payload, raw=True)).get(wanted)
+            if found is not None:
+                return int(found)
         if kind == GOAWAY or (kind == RST_STREAM and stream == _STREAM):
             return None
     return None
