@@ -116,6 +116,26 @@ def test_nobody_locks_an_owner_out_who_comes_by_a_trusted_proxy(documented: Door
     assert begun.details["address"] == CLIENT
 
 
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        (f"{CLIENT}:5000", CLIENT),
+        ("[2001:db8::7]:5000", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("unknown", "127.0.0.1"),
+    ],
+)
+def test_a_proxy_may_write_the_clients_port(documented: Door, written: str, address: str) -> None:
+    """Some do. What cannot be read as an address counts as the proxy's own."""
+    here = [documented.register(f"a{n}@example.com", forwarded(written)).status for n in range(22)]
+    assert here == [200] * 20 + [429] * 2
+    assert documented.log_in(PASSWORD, forwarded(written)).status == 401
+    assert documented.register("anna@example.com", forwarded(OTHER)).status == 200
+    assert documented.log_in(PASSWORD, forwarded(written)).status == 200
+    (begun,) = documented.events("account.log_in")
+    assert begun.details["address"] == address
+
+
 def test_each_address_has_registrations_of_its_own_behind_a_trusted_proxy(
     documented: Door,
 ) -> None:

@@ -13,6 +13,7 @@ from keyfence import Client
 from keyfence_server.gateway.configuration import gateway_config
 from keyfence_server.gateway.settings import GatewaySettings
 from support.edge.authority import Authority
+from support.edge.configuration import connection_manager
 from support.edge.envoy import StartEnvoy
 from support.edge.gateway import Gateway
 from support.edge.http import send
@@ -96,8 +97,7 @@ def test_one_that_got_through_all_the_same_harms_no_other_caller(
     config = gateway_config(
         GatewaySettings(listen="127.0.0.1:0", target=f"127.0.0.1:{authority.port}")
     )
-    chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
-    manager = chain["filters"][0]["typed_config"]
+    manager = connection_manager(config)
     kept = [one for one in manager["http_filters"] if one["name"] != "keyfence.headers"]
     assert len(kept) == len(manager["http_filters"]) - 1
     manager["http_filters"] = kept

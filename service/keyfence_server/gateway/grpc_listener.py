@@ -16,7 +16,6 @@ from keyfence_server.gateway.listeners import (
     buffer,
     checked_headers,
     connection_manager,
-    forwarded_address,
     listener,
 )
 from keyfence_server.gateway.parts import Config, has_header, http_filter, is_method, lacks_header
@@ -44,7 +43,7 @@ def grpc_listener(address: TcpAddress, settings: GatewaySettings) -> Config:
         # Keyfence gives a call an id.
         "generate_request_id": False,
         "http_filters": [
-            checked_headers(cookie=None),
+            checked_headers(None, settings.trusted_proxies),
             _rate_limits(settings),
             # A call whose message does not arrive takes no place among those of Keyfence.
             buffer(settings),
@@ -123,11 +122,7 @@ def _route_config() -> Config:
             _refused({"prefix": "/"}),
         ],
     }
-    return {
-        "name": LISTENER,
-        "virtual_hosts": [host],
-        "request_headers_to_add": [forwarded_address()],
-    }
+    return {"name": LISTENER, "virtual_hosts": [host]}
 
 
 def _unary(cluster: str, longest: str = "90s") -> Config:

@@ -6,7 +6,12 @@
 -- A malformed header of gRPC. Keyfence would answer with an internal error, and gRPC would
 -- remember the header in the connection's header table, which other callers share.
 --
--- COOKIE is defined above this text: the cookie that may carry a credential, or nil.
+-- It also tells Keyfence the client's address, in "x-forwarded-for", by itself and without a port.
+-- That is the other end of the connection, or what trusted proxies have written into that header.
+-- Some of them write a port, which Envoy cannot read.
+--
+-- Defined above this text: COOKIE, the cookie that may carry a credential, or nil; PROXIES, how
+-- many trusted proxies there are.
 
 local ENCODINGS = {identity = true, deflate = true, gzip = true}
 
@@ -76,15 +81,41 @@ local function malformed_grpc_header(headers)
   end
 end
 
-function envoy_on_request(handle)
-  local headers = handle:headers()
+local function without_port(text)
+  return string.match(text, "^([%d.]+):%d+$") or string.match(text, "^%[([%x:.]+)%]")
+end
+
+local function client_address(headers, connected)
+  local entries = {}
+  for index = 0, headers:getNumValues("x-forwarded-for") - 1 do
+    for entry in string.gmatch(headers:getAtIndex("x-forwarded-for", index), "[^,%s]+") do
+      table.insert(entries, entry)
+    end
+  end
+  -- The last entry is Envoy's own.
+  local entry = PROXIES > 0 and entries[#entries - PROXIES] or connected
+  local address = without_port(entry) or string.match(entry, "^[%x:.]+$")
+  return address or without_port(connected)
+end
+
+local function check(headers, connected)
   if count_credentials(headers) > 1 then
-    handle:respond({[":status"] = "400"}, "send one credential")
-    return
+    return "send one credential"
   end
   local malformed = malformed_grpc_header(headers)
   if malformed then
-    local name = #malformed <= 26 and malformed or "of gRPC"
-    handle:respond({[":status"] = "400"}, "the header " .. name .. " is malformed")
+    return "the header " .. (#malformed <= 26 and malformed or "of gRPC") .. " is malformed"
+  end
+  headers:replace("x-forwarded-for", client_address(headers, connected))
+end
+
+function envoy_on_request(handle)
+  local connected = handle:streamInfo():downstreamDirectRemoteAddress()
+  -- Envoy goes on with a request when its script fails.
+  local good, problem = pcall(check, handle:headers(), connected)
+  if not good then
+    handle:respond({[":status"] = "400"}, "the headers cannot be read")
+  elseif problem then
+    handle:respond({[":status"] = "400"}, problem)
   end
 end

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Final
 
-from keyfence_server.gateway.parts import Config, absolute, header, http_filter, network_filter
+from keyfence_server.gateway.parts import Config, absolute, http_filter, network_filter
 from keyfence_server.gateway.settings import GatewaySettings
 from keyfence_server.rpc.addresses import TcpAddress
 
@@ -129,28 +129,19 @@ def buffer(settings: GatewaySettings) -> Config:
     return http_filter(BUFFER, "buffer.v3.Buffer", max_request_bytes=settings.max_request_bytes)
 
 
-def checked_headers(cookie: str | None) -> Config:
-    """The filter that refuses what `headers.lua` says.
+def checked_headers(cookie: str | None, trusted_proxies: int) -> Config:
+    """The filter of `headers.lua`.
 
     Args:
         cookie: the cookie that may carry a credential.
+        trusted_proxies: how many proxies write "x-forwarded-for" before the gateway.
     """
     text = "nil" if cookie is None else f'"{cookie}"'
     code = files(__package__).joinpath("headers.lua").read_text(encoding="utf-8")
+    constants = f"local COOKIE, PROXIES = {text}, {trusted_proxies}\n"
     return http_filter(
-        "keyfence.headers",
-        "lua.v3.Lua",
-        default_source_code={"inline_string": f"local COOKIE = {text}\n{code}"},
+        "keyfence.headers", "lua.v3.Lua", default_source_code={"inline_string": constants + code}
     )
-
-
-def forwarded_address() -> Config:
-    """The header that tells Keyfence the client's address: one address, and not a list.
-
-    It is what trusted proxies have said, or else the other end of the connection. What a client
-    writes into the header does not get through.
-    """
-    return header("x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
 
 
 def bucket(per_second: int) -> Config:

@@ -46,7 +46,7 @@ def _http_filters(settings: GatewaySettings) -> list[Config]:
     filters = [usable_request_ids()]
     if settings.cors_origins:
         filters.append(http_filter(CORS, "cors.v3.Cors"))
-    filters.append(checked_headers(settings.cookie))
+    filters.append(checked_headers(settings.cookie, settings.trusted_proxies))
     if settings.cookie is not None:
         # Only the routes that go by the cookie ask these filters.
         filters += [

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Final
 
 from keyfence_server.gateway.cluster import CALLS
-from keyfence_server.gateway.listeners import BUFFER, OFF, TIMEOUT, forwarded_address
+from keyfence_server.gateway.listeners import BUFFER, OFF, TIMEOUT
 from keyfence_server.gateway.parts import (
     FILTERS,
     Config,
@@ -72,7 +72,6 @@ def route_config(settings: GatewaySettings) -> Config:
         "name": "gateway",
         "virtual_hosts": [host],
         "max_direct_response_body_size_bytes": len(openapi.encode()),
-        "request_headers_to_add": [forwarded_address()],
         # What was in them is in `authorization` by now, and Keyfence reads that alone.
         "request_headers_to_remove": ["x-api-key", "cookie"],
     }

@@ -98,7 +98,7 @@ def edge_config(
 def connection_manager(config: Config) -> Config:
     """What the file says of HTTP."""
     chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
-    manager: Config = chain["filters"][0]["typed_config"]
+    manager: Config = chain["filters"][-1]["typed_config"]
     return manager
 
 
