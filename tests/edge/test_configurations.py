@@ -23,6 +23,7 @@ from support.edge.configuration import edge_config, example_config
 from support.edge.envoy import StartEnvoy
 from support.edge.http import bearer, send
 from support.edge.upstream import Upstream
+from tools.generate_rest import GRPC_LISTENER, grpc_listener_example
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
 
@@ -129,6 +130,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         {"cors_origins": "https://a.example.com,http://localhost:3000"},
         {"cors_origins": "*"},
         {"max_request_bytes": 1_024},
+        {"grpc_listen": "127.0.0.1:0"},
+        {"grpc_listen": "[::1]:0", "target": "localhost:443", "trusted_proxies": 1},
     ],
     ids=str,
 )
@@ -139,6 +142,21 @@ def test_the_gateways_configuration_is_accepted_for_all_settings(
     settings = GatewaySettings(**{**fields, **(certificates if served_with_tls else {})})
     path = tmp_path / "envoy.json"
     path.write_text(json.dumps(gateway_config(settings)))
+
+    assert "deprecated" not in validated(path).lower()
+
+
+def test_the_example_of_the_listener_for_grpc_is_what_is_made_and_accepted(
+    certificates: dict[str, str], tmp_path: Path
+) -> None:
+    text = GRPC_LISTENER.read_text()
+    assert text == grpc_listener_example()
+    for setting in ("tls_cert_file", "tls_key_file"):
+        name = f"/etc/keyfence/tls.{'crt' if 'cert' in setting else 'key'}"
+        assert name in text
+        text = text.replace(name, certificates[setting])
+    path = tmp_path / "grpc.yaml"
+    path.write_text(text)
 
     assert "deprecated" not in validated(path).lower()
 

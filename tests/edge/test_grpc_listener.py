@@ -12,11 +12,11 @@ import psutil
 import pytest
 
 import keyfence
-from support.attacks import ATTACKS, CALL, PATH, Attack, attacked, paced_reset, rapid_reset
 from support.edge.gateway import Gateway
 from support.edge.http2 import call, exchange, request
-from support.raw_http2 import END_HEADERS, HEADERS, PING, RawConnection, frame
 from support.served import Served
+from testkit.attacks import ATTACKS, CALL, PATH, Attack, attacked, paced_reset, rapid_reset
+from testkit.raw_http2 import END_HEADERS, HEADERS, PING, RawConnection, frame
 
 ATTACKER = "127.0.0.2"
 MOST_GROWTH_BYTES = 200 * 1024 * 1024
