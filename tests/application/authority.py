@@ -14,10 +14,12 @@ from keyfence_server.adapters.clock import SystemBootClock
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
-from keyfence_server.application.callers import AccountKey, Caller, Callers, Operator
-from keyfence_server.application.checks import Checks, CountedHere, Question, Verdict
+from keyfence_server.application.callers import AccountKey, Caller, Operator
+from keyfence_server.application.calls import Call
+from keyfence_server.application.checks import Checks, CountedHere
 from keyfence_server.application.create_key import CreateKey, MadeKey, NewKey
 from keyfence_server.application.first_start import FirstStart, new_root_credential
+from keyfence_server.application.identify import Callers
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Fence, Store
 from keyfence_server.application.presented_keys import PresentedKeys
@@ -35,6 +37,7 @@ from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.declarations import (
     BodyDeclaration,
     EnvironmentDeclaration,
@@ -162,7 +165,7 @@ class Authority:
 
     async def acting(self, made: MadeKey, peer: str = "") -> Operator | AccountKey:
         """The caller who presents this key, from `peer`."""
-        caller = await self.callers.identify(made.plaintext.reveal(), peer=lambda: peer)
+        caller = await self.callers.identify(made.plaintext.reveal(), Call(address=peer))
         assert isinstance(caller, Operator | AccountKey)
         return caller
 
@@ -192,10 +195,13 @@ class Authority:
     ) -> Verdict:
         """Checks scopes, or authenticates where none is named."""
         text = key.plaintext if isinstance(key, MadeKey) else key
-        asked = Question(text.reveal() if isinstance(text, Plaintext) else text, **question)
-        if not scopes:
-            return await self.checks.authenticate(by or self.root, asked)
-        return await self.checks.check_scope(by or self.root, asked, scopes)
+        asked = Question(
+            text.reveal() if isinstance(text, Plaintext) else text,
+            required_scopes=scopes or None,
+            **question,
+        )
+        recalled = self.checks.answer_from_memory(by or self.root, asked)
+        return recalled or await self.checks.answer(by or self.root, asked)
 
     async def stored(self, key_id: str) -> Key:
         """A key's record, straight from the store."""

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from application.authority import ACME, Authority, refused
-from keyfence_server.application.checks import MAX_REQUIRED_SCOPES, Question
+from keyfence_server.domain.decisions import MAX_REQUIRED_SCOPES, Question
 from keyfence_server.domain.declarations import BodyDeclaration, FormatDeclaration
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.verdicts import Reason
@@ -100,10 +100,10 @@ async def test_an_unregistered_scope_is_told_before_the_key_is_looked_at(
 
 async def test_a_check_needs_scopes_and_not_too_many(authority: Authority) -> None:
     """An empty list that is met by every key would be a yes to a question nobody asked."""
-    asked = Question((await authority.make(scopes=["*"])).plaintext.reveal())
+    text = (await authority.make(scopes=["*"])).plaintext.reveal()
     for scopes in ([], ["vps:read"] * (MAX_REQUIRED_SCOPES + 1)):
         with refused("INVALID_FIELD", "required_scopes"):
-            await authority.checks.check_scope(authority.root, asked, scopes)
+            await authority.checks.answer(authority.root, Question(text, required_scopes=scopes))
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:80", "fe80::1%eth0", "host", "10.0.0.0/8", "\ud800"])
@@ -184,10 +184,12 @@ async def test_an_explanation_names_the_grant_the_way_and_what_is_lacking(
 ) -> None:
     made = await authority.make(scopes=["vps:create"])
     child = await authority.make(scopes=["vps:write"], parent_key_id=made.facts.key_id)
-    question = Question(child.plaintext.reveal())
-    verdict = await authority.checks.check_scope(
-        authority.root, question, ["vps:read", "vps:create", "dns:read"], with_explanation=True
+    question = Question(
+        child.plaintext.reveal(),
+        required_scopes=["vps:read", "vps:create", "dns:read"],
+        explain=True,
     )
+    verdict = await authority.checks.answer(authority.root, question)
     assert verdict.missing_scopes == ("vps:create", "dns:read")
     assert verdict.explanation is not None
     ((path),) = verdict.explanation.held

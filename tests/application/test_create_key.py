@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from application.authority import ACME, Authority, refused
+from keyfence_server.application.calls import Call
 from keyfence_server.domain.declarations import KeyDefaults, ScopeDeclaration
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keys import KeyState
@@ -211,7 +212,7 @@ async def test_a_key_makes_nothing_that_exceeds_it(
 ) -> None:
     """Threat 13: a leaked narrow key would otherwise mint itself a broad one."""
     made = await authority.make(**own)
-    maker = await authority.callers.identify(made.plaintext.reveal(), peer=lambda: "10.0.0.1")
+    maker = await authority.callers.identify(made.plaintext.reveal(), Call(address="10.0.0.1"))
     with refused("EXCEEDS_MAKER", exceeds=exceeds):
         await authority.make(by=maker, **wanted)
 
@@ -222,7 +223,7 @@ async def test_what_is_not_said_comes_from_the_maker_and_not_from_beyond_it(
     made = await authority.make(
         scopes=["*"], expire_time=START + DAY, allowed_addresses=["10.0.0.0/8"]
     )
-    maker = await authority.callers.identify(made.plaintext.reveal(), peer=lambda: "10.0.0.1")
+    maker = await authority.callers.identify(made.plaintext.reveal(), Call(address="10.0.0.1"))
     key = (await authority.make(by=maker)).facts.key
     assert key.expire_time == START + DAY
     assert key.allowed_addresses == ("10.0.0.0/8",)

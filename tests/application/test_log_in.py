@@ -14,8 +14,10 @@ import pytest
 from application.authority import ACME, Authority, refused
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.session_tokens import JwtSessionTokens, SessionKeys
-from keyfence_server.application.callers import AccountSession, Anonymous, Callers
+from keyfence_server.application.callers import AccountSession, Anonymous
+from keyfence_server.application.calls import Call
 from keyfence_server.application.disable_account import DisableAccount
+from keyfence_server.application.identify import Callers
 from keyfence_server.application.log_in import LoggedIn, LogIn
 from keyfence_server.application.log_in_attempts import PER_ACCOUNT_AND_ADDRESS, LogInAttempts
 from keyfence_server.application.log_out import LogOut
@@ -30,7 +32,7 @@ from keyfence_server.domain.secrets import Peppers, Plaintext
 
 EMAIL = "anna@example.com"
 PASSWORD = Plaintext("correct horse battery")
-ELSEWHERE = Anonymous(peer=lambda: "192.0.2.1")
+ELSEWHERE = Anonymous(call=Call(address="192.0.2.1"))
 
 
 class PlainHashes:

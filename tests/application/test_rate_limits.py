@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from application.authority import ACME, Authority, refused
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
-from keyfence_server.application.checks import CountedHere, Verdict
+from keyfence_server.application.checks import CountedHere
 from keyfence_server.application.rate_limits import RateLimits, Window
+from keyfence_server.domain.decisions import Verdict
 from keyfence_server.domain.declarations import LimitsDeclaration
 from keyfence_server.domain.limits import Limit, Rate, RateLimitStatus, Subject
 from keyfence_server.domain.verdicts import Reason

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from application.authority import OTHER, Authority, refused
-from keyfence_server.application.checks import Question
+from keyfence_server.application.calls import Call
 from keyfence_server.application.ports import Change, ChangeKind
 from keyfence_server.application.read_keys import Listing
+from keyfence_server.domain.decisions import Question
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.verdicts import Reason
@@ -209,15 +210,15 @@ async def test_a_credential_with_an_allow_list_is_good_from_there_alone(
     text = made.plaintext.reveal()
     if not passes:
         with refused("CREDENTIAL_REJECTED"):
-            await authority.callers.identify(text, peer=lambda: peer)
+            await authority.callers.identify(text, Call(address=peer))
         return
-    caller = await authority.callers.identify(text, peer=lambda: peer)
+    caller = await authority.callers.identify(text, Call(address=peer))
     assert (await authority.make(by=caller)).facts.key.allowed_addresses == ("10.0.0.0/8",)
 
 
 async def test_the_keyspace_of_a_question_is_held_against_the_key(authority: Authority) -> None:
     made = await authority.make(scopes=["*"])
-    verdict = await authority.checks.authenticate(
+    verdict = await authority.checks.answer(
         authority.root, Question(made.plaintext.reveal(), keyspace="other")
     )
     assert (verdict.reason, verdict.facts) == (Reason.KEYSPACE_MISMATCH, None)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from application.authority import ACME, Authority, refused
+from keyfence_server.application.calls import Call
 from keyfence_server.application.failed_attempts import (
     CALL_ACTION,
     LOG_IN_ACTION,
@@ -217,17 +218,10 @@ def test_the_memory_for_uses_is_bounded_and_what_is_left_out_is_counted() -> Non
     assert uses.left_out == 16
 
 
-def test_where_a_call_came_from_is_asked_once_for_all_that_is_written_together() -> None:
-    asked = []
-
-    def peer() -> str:
-        asked.append(1)
-        return "192.0.2.1"
-
+def test_calls_that_are_written_together_have_one_address() -> None:
     uses = Uses(FrozenClock())
-    for _ in range(100):
-        uses.note_call(KeyId("key_1"), peer)
-    assert len(asked) == 1
+    for number in range(100):
+        uses.note_call(KeyId("key_1"), f"192.0.2.{number + 1}")
     assert uses.take()[0].use == KeyUse(START, "192.0.2.1", 100)
 
 
@@ -323,7 +317,7 @@ async def test_an_attempt_at_keyfences_own_door_is_recorded_for_operators(
     for credential in (gone.plaintext.reveal(), "made-up", ""):
         with pytest.raises(Unauthenticated):
             await authority.callers.identify(
-                credential, request_id="req-9", peer=lambda: "198.51.100.7"
+                credential, Call(request_id="req-9", address="198.51.100.7")
             )
     revoked, malformed = (found.event for found in await attempts(authority))
     assert (revoked.keyspace, revoked.subject) == ("system", gone.facts.key_id)

@@ -9,7 +9,6 @@ import pytest
 from application.authority import PEPPERS, Authority
 from coherence.watched_store import WatchedStore
 from keyfence._holder.lease import HolderLease
-from keyfence_server.application import staleness
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
@@ -48,7 +47,9 @@ class Stage:
             found = await self.presented.find(made.plaintext.reveal())
         except StoreUnavailable:
             return "unavailable"
-        return "known" if isinstance(found, KeyFacts) else found.name
+        if not isinstance(found, KeyFacts):
+            return found.name
+        return "stale" if found.is_stale else "known"
 
 
 @pytest.fixture
@@ -68,14 +69,12 @@ async def test_memory_answers_after_the_lease_for_as_long_as_was_asked_for(
     stage: Stage, made: MadeKey
 ) -> None:
     assert await stage.reason(made) == "known"
-    assert not staleness.is_noted()
     stage.watched.is_away = True
     stage.time += LEASE
-    assert await stage.reason(made) == "known"
-    assert staleness.is_noted()
+    assert await stage.reason(made) == "stale"
     assert stage.source.answers > 0
     stage.time += BOUND - 0.001
-    assert await stage.reason(made) == "known"
+    assert await stage.reason(made) == "stale"
     stage.time += 0.001
     assert await stage.reason(made) == "unavailable"
 
@@ -89,7 +88,7 @@ async def test_whoever_can_be_asked_is_asked(
     found = await stage.presented.find(made.plaintext.reveal())
     assert isinstance(found, KeyFacts)
     assert found.key.revoke_time is not None
-    assert not staleness.is_noted()
+    assert not found.is_stale
 
 
 async def test_what_memory_lacks_is_not_made_up(stage: Stage, authority: Authority) -> None:
@@ -106,7 +105,6 @@ async def test_whoever_is_refused_says_nothing(stage: Stage, made: MadeKey) -> N
     for _ in range(3):
         stage.watched.fail_next_snapshot(StoreRefuses("no"))
         assert await stage.reason(made) == "unavailable"
-    assert not staleness.is_noted()
 
 
 async def test_that_a_text_looks_like_no_key_is_not_said_from_memory(stage: Stage) -> None:
@@ -134,7 +132,7 @@ async def test_a_store_that_does_not_answer_is_not_asked_each_time(
     await stage.reason(made)
     asked = stage.watched.snapshots
     for _ in range(10):
-        assert await stage.reason(made) == "known"
+        assert await stage.reason(made) == "stale"
     assert stage.watched.snapshots == asked
     stage.watched.is_away = False
     stage.time += 1.0

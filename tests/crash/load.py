@@ -15,9 +15,11 @@ from typing import Final, Protocol
 
 from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.sql import SqlStore, open_store
-from keyfence_server.application.callers import Caller, Callers
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.calls import Call
 from keyfence_server.application.create_key import CreateKey, NewKey
 from keyfence_server.application.first_start import FirstStart, new_root_credential
+from keyfence_server.application.identify import Callers
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Change, ChangeKind, KeyFilter, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
@@ -126,7 +128,7 @@ class _UseCases:
         return Acknowledgement(revoked.revision, "key.revoke", key_id)
 
     def _asking(self, request_id: str) -> Caller:
-        return replace(self._caller, request_id=request_id)
+        return replace(self._caller, call=Call(request_id=request_id))
 
 
 def _made(

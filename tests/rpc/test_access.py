@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from keyfence.v1 import keyspace_pb2, options_pb2
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc.origins import Origins
-from keyfence_server.rpc.pipeline import UndeclaredAccess, read_requirement
+from keyfence_server.rpc.requirements import UndeclaredAccess, read_requirement
 from support.serving import METHODS, Refusal, Served, path_of, requirement_of
 
 CLOSED = [name for name, method in METHODS.items() if requirement_of(method).needs_credential]

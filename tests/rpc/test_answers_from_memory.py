@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from application.authority import ACME, ROOT, Authority, found
-from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.callers import AccountKey, Caller, Operator
+from keyfence_server.application.calls import NO_CALL
+from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.declarations import ScopeDeclaration
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.secrets import KeyedHash
-from keyfence_server.rpc.authorization import AuthorizationService
-from keyfence_server.rpc.stats import VerdictStats
+from keyfence_server.domain.verdicts import Reason
 from support.clock import START, FrozenClock
 
 SCOPES = ("vps:read", "vps:write", "dns:read", "projects:read", "vps:reed", "*")
@@ -50,12 +51,6 @@ async def authority(
     yield authority
     await authority.mutations.finish()
     await store.close()
-
-
-def service_of(authority: Authority) -> AuthorizationService:
-    return AuthorizationService(
-        authority.checks, authority.cache, VerdictStats(), authority.callers
-    )
 
 
 async def all_callers(authority: Authority) -> list[Caller]:
@@ -101,67 +96,75 @@ async def keys(authority: Authority) -> list[str]:
     return keys
 
 
+async def outcome(answer: Callable[[], Verdict | Awaitable[Verdict] | None]) -> object:
+    """The verdict, or what is wrong with the question."""
+    try:
+        found = answer()
+        return await found if isinstance(found, Awaitable) else found
+    except DomainError as error:
+        return error.reason, error.message.partition(";")[0]
+
+
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    scopes=st.lists(st.sampled_from(SCOPES), max_size=3),
+    scopes=st.none() | st.lists(st.sampled_from(SCOPES), max_size=3),
     keyspace=st.sampled_from(["", "acme", "other", "system", "none"]),
     address=st.sampled_from(["", "10.0.0.1", "11.0.0.1", "nowhere"]),
     behind=st.integers(-1, 1),
     seconds=st.sampled_from([0, 30, 31]),
+    explain=st.booleans(),
 )
-async def test_memory_says_yes_only_where_the_long_way_says_the_same(
+async def test_what_needs_no_look_up_is_answered_as_with_one(
     authority: Authority,
     callers: list[Caller],
     keys: list[str],
-    scopes: list[str],
+    scopes: list[str] | None,
     keyspace: str,
     address: str,
     behind: int,
     seconds: int,
+    *,
+    explain: bool,
 ) -> None:
-    """The fast way is a second place that decides. Whatever it answers, the first one must
-    answer too, to the byte that a client sees; and a plain yes must not be left to it."""
-    service = service_of(authority)
     authority.clock.set(START + timedelta(seconds=seconds))
     for caller in callers:
         for text in keys:
-            asked: dict[str, Any] = {
-                "api_key": text,
-                "keyspace": keyspace,
-                "client_address": address,
-                "at_least_revision": authority.cache.revision + behind,
-            }
-            check = messages.CheckScopeRequest(required_scopes=scopes, **asked)
-            fast = service.check_scope_from_memory(check, caller)
-            slow: messages.CheckScopeResponse | None
-            try:
-                slow = await service.check_scope(check, caller)
-            except DomainError:
-                slow = None
-            if fast is not None:
-                assert messages.CheckScopeResponse.FromString(fast) == slow
-            elif slow is not None and not address:
-                assert not slow.allowed
-            authenticate = messages.AuthenticateRequest(**asked)
-            quick = service.authenticate_from_memory(authenticate, caller)
-            if quick is not None:
-                long = await service.authenticate(authenticate, caller)
-                assert messages.AuthenticateResponse.FromString(quick) == long
+            question = Question(
+                text,
+                keyspace,
+                scopes,
+                address,
+                authority.cache.revision + behind,
+                explain=explain,
+            )
+            recalled = await outcome(partial(authority.checks.answer_from_memory, caller, question))
+            if recalled is not None:
+                assert recalled == await outcome(partial(authority.checks.answer, caller, question))
 
 
-async def test_memory_alone_knows_no_caller_whom_the_long_way_refuses(
+async def test_known_keys_need_no_look_up(authority: Authority, keys: list[str]) -> None:
+    """Whatever the verdict is: denials are as cheap as the others."""
+    verdicts = [
+        authority.checks.answer_from_memory(authority.root, Question(text)) for text in keys
+    ]
+    reasons = {verdict.reason for verdict in verdicts if verdict is not None}
+    assert {Reason.OK, Reason.KEY_REVOKED, Reason.KEY_DISABLED} < reasons
+
+
+async def test_callers_are_the_same_with_and_without_a_look_up(
     authority: Authority, keys: list[str]
 ) -> None:
     for text in keys:
-        known = authority.callers.recall(text)
         try:
+            known = authority.callers.identify_from_memory(text, NO_CALL)
+        except DomainError as error:
+            with pytest.raises(type(error)):
+                await authority.callers.identify(text)
+            continue
+        if known is not None:
             caller = await authority.callers.identify(text)
-        except DomainError:
-            assert known is None
-        else:
-            assert known is not None
             assert isinstance(known, Operator | AccountKey)
             assert isinstance(caller, Operator | AccountKey)
             assert known.facts is caller.facts
@@ -174,12 +177,13 @@ async def test_a_keyspace_that_changes_is_not_answered_for_from_memory(
     made = await authority.make(scopes=["vps:write"])
     await authority.check(made, "vps:read")
     text = made.plaintext.reveal()
-    assert authority.checks.yes_from_memory(authority.root, text, "acme", ["vps:read"])
+    question = Question(text, "acme", ["vps:read"])
+    assert authority.checks.answer_from_memory(authority.root, question)
     await authority.declare(
         ACME, scopes=(*ACME.scopes[:1], ScopeDeclaration(name="vps:write"), *ACME.scopes[2:])
     )
-    assert not authority.checks.yes_from_memory(authority.root, text, "acme", ["vps:read"])
-    assert not authority.checks.yes_from_memory(authority.root, text, "acme", ["vps:read"])
+    assert not authority.checks.answer_from_memory(authority.root, question)
+    assert not authority.checks.answer_from_memory(authority.root, question)
 
 
 @given(secret=st.binary(max_size=200), text=st.text(max_size=100))

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from keyfence_server.adapters.keyspace_files import read_keyspace_file
 from keyfence_server.domain.keyspaces import compile_keyspace
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
-from keyfence_server.rpc.log_limit import LogLimit
+from keyfence_server.rpc.log_limit import LogLimits
 from keyfence_server.rpc.stats import MAX_COUNTED_KEYSPACES, OTHER_KEYSPACES, VerdictStats
 from keyfence_server.rpc.tracing import SpanPerCall
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs, log_uncaught_in
@@ -241,7 +241,7 @@ class TestLogs:
         async def is_done(rpc: str, **fields: Any) -> bool:
             before = len(log.getvalue())
             await served.client.call(rpc, **fields)
-            return '"done"' in log.getvalue()[before:]
+            return '"mutation_done"' in log.getvalue()[before:]
 
         other = {"name": "other"}
         assert not await is_done("ApplyKeyspace", keyspace=other, validate_only=True)
@@ -259,14 +259,15 @@ class TestLogs:
         lines = [line for line in log.getvalue().splitlines() if "rejected" in line]
         assert 0 < len(lines) < 100
 
-    def test_what_is_left_out_is_counted(
-        self, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        seconds = iter([1.0] * 5 + [2.0])
-        monkeypatch.setattr("keyfence_server.rpc.log_limit.monotonic", lambda: next(seconds))
-        limit = LogLimit(per_second=2)
-        assert [limit.admits() for _ in range(6)] == [True, True, False, False, False, True]
-        assert json.loads(log.getvalue())["lines"] == 3
+    def test_what_is_left_out_is_counted(self, log: io.StringIO) -> None:
+        now = 1.0
+        limits = LogLimits(lines_per_second=2, clock=lambda: now)
+        assert [limits.admits("one") for _ in range(5)] == [True, True, False, False, False]
+        assert limits.admits("another")
+        now = 2.0
+        assert limits.admits("one")
+        line = json.loads(log.getvalue())
+        assert (line["of"], line["lines"]) == ("one", 3)
 
 
 class Metrics:

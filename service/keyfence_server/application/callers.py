@@ -1,6 +1,6 @@
-"""Who is asking: the credential that came with a call, and how far it reaches.
+"""The four kinds of callers, and how far each of them reaches.
 
-There are four kinds of callers, and a class for each:
+There is a class for each kind:
 
 - an `Operator`, whose credential is a key of the keyspace `system` bound to the
   keyspaces it may act on;
@@ -10,20 +10,18 @@ There are four kinds of callers, and a class for each:
   account and on its keys;
 - an `Anonymous` caller, who has sent no credential, for the few calls that need none.
 
-Who the caller is comes from the credential and from nothing in the request.
+Who the caller is comes from the credential and from nothing in the request: see `identify`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
+from keyfence_server.application.calls import NO_CALL, Call
 from keyfence_server.application.ports import Change, ChangeKind, Clock, CredentialId, Snapshot
-from keyfence_server.application.presented_keys import PresentedKeys
-from keyfence_server.application.presented_sessions import PresentedSessions
-from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.addresses import parse_address
 from keyfence_server.domain.attenuation import require_grantable
@@ -48,11 +46,6 @@ _REJECTED: Final = (
 )
 
 
-def nowhere() -> str:
-    """Where a call came from that came from no address, as over a Unix socket."""
-    return ""
-
-
 class Owner(NamedTuple):
     """An account, which is known inside its keyspace alone."""
 
@@ -62,17 +55,29 @@ class Owner(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Caller(ABC):
-    """Whoever sent a call.
+    """The sender of a call.
 
     Attributes:
-        request_id: of the call, for the audit log.
-        peer: says which address the call came from, as far as that is known; empty for
-            none. Finding out has its cost, so it is asked only where something depends
-            on it.
+        call: which call that is. It holds plain values, so it outlives the call.
     """
 
-    request_id: str | None = None
-    peer: Callable[[], str] = nowhere
+    call: Call = NO_CALL
+
+    @property
+    def request_id(self) -> str | None:
+        """The call's request id, for the log and the audit log."""
+        return self.call.request_id
+
+    @property
+    def address(self) -> str:
+        """The address that the call came from; empty where none is known."""
+        return self.call.address
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the credential may have been revoked meanwhile, which happens only where an
+        operator has asked for stale answers."""
+        return False
 
     @property
     @abstractmethod
@@ -190,9 +195,14 @@ class Caller(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Key(Caller):
-    """Whoever has presented a key."""
+    """The bearer of a key."""
 
     facts: KeyFacts
+
+    @property
+    def is_stale(self) -> bool:
+        """See `Caller`."""
+        return self.facts.is_stale
 
     @property
     def key_id(self) -> KeyId:
@@ -227,15 +237,15 @@ class _Key(Caller):
         lineage = await snapshot.find_lineage(self.key_id)
         keyspace = await _find_keyspace(snapshot, lineage[0].keyspace) if lineage else None
         if lineage is None or keyspace is None:
-            raise _rejection(Reason.KEY_UNKNOWN)
+            raise rejection(Reason.KEY_UNKNOWN)
         account = await snapshot.find_account(AccountId(lineage[0].account_id))
         facts = compile_facts(lineage, keyspace, state_of_owner(lineage[0], account))
-        return caller_with_key(facts, clock, request_id=self.request_id, peer=self.peer)
+        return caller_with_key(facts, clock, self.call)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operator(_Key):
-    """Whoever has presented an operator credential."""
+    """The bearer of an operator credential."""
 
     @property
     def is_operator(self) -> bool:
@@ -259,7 +269,7 @@ class Operator(_Key):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AccountKey(_Key):
-    """Whoever has presented an account's key."""
+    """The bearer of an account's key."""
 
     @property
     def own(self) -> Owner:
@@ -298,7 +308,7 @@ class AccountKey(_Key):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AccountSession(Caller):
-    """Whoever has presented the token of a session."""
+    """The bearer of a session's token."""
 
     facts: SessionFacts
 
@@ -333,14 +343,14 @@ class AccountSession(Caller):
         account = await snapshot.find_account(self.facts.session.account_id)
         keyspace = await _find_keyspace(snapshot, self.facts.session.keyspace)
         if session is None or account is None or keyspace is None:
-            raise _rejection(Reason.KEY_UNKNOWN)
+            raise rejection(Reason.KEY_UNKNOWN)
         facts = SessionFacts(session, account.state, keyspace)
-        return caller_with_session(facts, clock, request_id=self.request_id, peer=self.peer)
+        return caller_with_session(facts, clock, self.call)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Anonymous(Caller):
-    """Whoever has sent no credential."""
+    """A caller without a credential."""
 
     @property
     def credential_id(self) -> None:
@@ -360,161 +370,31 @@ class Anonymous(Caller):
         return self
 
 
-def caller_with_key(
-    facts: KeyFacts, clock: Clock, *, request_id: str | None, peer: Callable[[], str]
-) -> Operator | AccountKey:
-    """Whoever has presented this key. Raises `Unauthenticated` if it does not pass."""
+def caller_with_key(facts: KeyFacts, clock: Clock, call: Call) -> Operator | AccountKey:
+    """The bearer of this key. Raises `Unauthenticated` if it does not pass."""
     address = None
     if facts.allow_lists:
         try:
-            address = parse_address(peer())
+            address = parse_address(call.address)
         except ValueError:
             address = None
     reason = facts.reason_at(clock.timestamp(), address)
     if reason is not Reason.OK:
-        raise _rejection(reason)
+        raise rejection(reason)
     kind = Operator if facts.keyspace is SYSTEM_KEYSPACE else AccountKey
-    return kind(facts, request_id=request_id, peer=peer)
+    return kind(facts, call=call)
 
 
-def caller_with_session(
-    facts: SessionFacts, clock: Clock, *, request_id: str | None, peer: Callable[[], str]
-) -> AccountSession:
-    """Whoever is in this session. Raises `Unauthenticated` if it does not pass."""
+def caller_with_session(facts: SessionFacts, clock: Clock, call: Call) -> AccountSession:
+    """The bearer of this session's token. Raises `Unauthenticated` if it does not pass."""
     reason = facts.reason_at(clock.timestamp())
     if reason is not Reason.OK:
-        raise _rejection(reason)
-    return AccountSession(facts, request_id=request_id, peer=peer)
+        raise rejection(reason)
+    return AccountSession(facts, call=call)
 
 
-class _About(NamedTuple):
-    """What a credential that was denied belongs to, as far as that is known."""
-
-    keyspace: str
-    account_id: str
-    subject: str
-
-
-# An attempt at Keyfence's own door is for operators, whatever it was made with.
-_UNKNOWN: Final = _About(SYSTEM, "", "")
-
-
-class Callers:
-    """Finds out who sent a call.
-
-    Args:
-        sessions: None: there are none, and no token of one is accepted.
-        notes: where it is noted which credentials are used, and which are denied.
-    """
-
-    def __init__(
-        self,
-        presented: PresentedKeys,
-        clock: Clock,
-        sessions: PresentedSessions | None = None,
-        notes: WriteBehind | None = None,
-    ) -> None:
-        self._notes = notes
-        self._presented = presented
-        self._clock = clock
-        self._sessions = sessions
-
-    def recall(self, credential: str, peer: Callable[[], str] = nowhere) -> Caller | None:
-        """The caller, if memory alone can tell that the credential passes: the fast way for
-        calls that are neither audited nor answered with a request id. None: `identify` finds
-        out, or finds out what to say."""
-        facts = self._presented.recall(credential)
-        if facts is None or not facts.is_plain or self._clock.timestamp() >= facts.expires_at:
-            return None
-        if self._notes is not None:
-            self._notes.called(facts.key_id, peer)
-        kind = Operator if facts.keyspace is SYSTEM_KEYSPACE else AccountKey
-        return kind(facts, peer=peer)
-
-    async def identify(
-        self,
-        credential: str,
-        *,
-        request_id: str | None = None,
-        peer: Callable[[], str] = nowhere,
-    ) -> Caller:
-        """The caller who presented this credential; empty stands for none.
-
-        Args:
-            peer: says which address the call came from.
-
-        Raises:
-            Unauthenticated: it is missing, or does not pass.
-        """
-        if self._sessions is not None and self._sessions.looks_like_one(credential):
-            session = await self._sessions.find(credential)
-            if session is None:
-                # What a made-up token says of itself is not kept: it may say anything.
-                self._note_denied(Reason.KEY_UNKNOWN, _UNKNOWN, request_id, peer)
-                raise _rejection(Reason.KEY_UNKNOWN)
-            try:
-                return caller_with_session(session, self._clock, request_id=request_id, peer=peer)
-            except Unauthenticated as rejection:
-                known = session.session
-                about = _About(known.keyspace, known.account_id, known.session_id)
-                self._note_denied(Reason[rejection.cause], about, request_id, peer)
-                raise
-        found = await self._presented.find(credential)
-        if not isinstance(found, KeyFacts):
-            prefix = await self._presented.display_prefix_of(credential, SYSTEM)
-            self._note_denied(found, _UNKNOWN._replace(subject=prefix), request_id, peer)
-            raise _rejection(found)
-        try:
-            caller = caller_with_key(found, self._clock, request_id=request_id, peer=peer)
-        except Unauthenticated as rejection:
-            about = _About(found.key.keyspace, found.key.account_id, found.key_id)
-            self._note_denied(Reason[rejection.cause], about, request_id, peer)
-            raise
-        if self._notes is not None:
-            self._notes.called(found.key_id, peer)
-        return caller
-
-    def note_forbidden(
-        self, caller: Caller, reason: str, method: str, request_id: str | None
-    ) -> None:
-        """Notes for the audit log that a caller may not do what it asked for. Callers without
-        a credential are not noted: there is nobody to look for.
-
-        Args:
-            reason: the name of an `ErrorReason`.
-            method: the RPC's full name.
-        """
-        if self._notes is not None and caller.credential_id is not None:
-            keyspace, account_id = caller.own or Owner(SYSTEM, _account_of_operator(caller))
-            self._notes.forbidden(
-                reason,
-                keyspace,
-                account_id=account_id,
-                actor_id=caller.credential_id,
-                method=method,
-                address=caller.peer(),
-                request_id=request_id,
-            )
-
-    def _note_denied(
-        self, reason: Reason, about: _About, request_id: str | None, peer: Callable[[], str]
-    ) -> None:
-        if self._notes is not None:
-            self._notes.denied(
-                reason,
-                about.keyspace,
-                account_id=about.account_id,
-                subject=about.subject,
-                address=peer(),
-                request_id=request_id,
-            )
-
-
-def _account_of_operator(caller: Caller) -> str:
-    return caller.facts.key.account_id if isinstance(caller, Operator) else ""
-
-
-def _rejection(reason: Reason) -> DomainError:
+def rejection(reason: Reason) -> DomainError:
+    """The error for a credential that does not pass."""
     if reason is Reason.CREDENTIAL_MISSING:
         return Unauthenticated(
             'this call needs a credential: send it as metadata "authorization: Bearer ..."',

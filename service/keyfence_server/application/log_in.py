@@ -117,7 +117,7 @@ class LogIn:
         kept in another way so far."""
         with self._hashes.turn():
             async with self._attempts.of_password(
-                keyspace, email.identity, caller.peer()
+                keyspace, email.identity, caller.address
             ) as attempt:
                 async with self._store.snapshot() as snapshot:
                     account = await snapshot.find_account_by_email(keyspace, email.identity)
@@ -139,7 +139,7 @@ class LogIn:
                 reason,
                 keyspace,
                 account_id=account.account_id if account is not None else "",
-                address=caller.peer(),
+                address=caller.address,
                 request_id=caller.request_id,
             )
 
@@ -175,7 +175,7 @@ class LogIn:
                 account,
                 now,
                 session.session_id,
-                address=caller.peer(),
+                address=caller.address,
             ),
         )
 

@@ -4,15 +4,24 @@ A mutation is a transaction, and then a fence: it is acknowledged when it is dur
 and when no cache anywhere answers from before it. So is one that finds nothing left to
 do, since what it found may have been done a moment ago. Nothing else in Keyfence opens
 a transaction, so nothing can change a key and forget to say so.
+
+Transactions come one after the other, because each locks the head. They wait for their turn
+here, in the order of their arrival, and a caller that goes away leaves the line. One
+credential has a limited number of places, so that its mutations cannot make those of others
+wait for long.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final, Generic, TypeVar
+
+import structlog
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import (
@@ -21,17 +30,19 @@ from keyfence_server.application.ports import (
     Clock,
     Fence,
     Store,
+    StoreUnavailable,
     Transaction,
 )
+from keyfence_server.domain.errors import DomainError
 
 T = TypeVar("T")
 
-_committed: Final[ContextVar[bool]] = ContextVar("committed", default=False)
+MAX_MUTATIONS_PER_CREDENTIAL: Final = 16
+"""Mutations of one credential that are under way at the same time."""
 
+_TURN_SECONDS: Final = 5.0
 
-def has_committed() -> bool:
-    """Whether the call under way has changed anything. Each runs in a context of its own."""
-    return _committed.get()
+_log = structlog.get_logger("keyfence.mutations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,23 @@ class Done(Generic[T]):
     is_committed: bool = False
 
 
+class TooManyMutations(DomainError):
+    """One credential has as many mutations under way as it may have."""
+
+    reason = "LIMIT_REACHED"
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a mutation has come.
+
+    Attributes:
+        has_begun: whether its transaction has begun. Until then nothing is lost if it ends.
+    """
+
+    has_begun: bool = False
+
+
 class Mutations:
     """Carries out mutations: transaction, commit, fence."""
 
@@ -72,7 +100,9 @@ class Mutations:
         self._store = store
         self._fence = fence
         self._clock = clock
+        self._turn = asyncio.Lock()
         self._under_way: set[asyncio.Task[object]] = set()
+        self._by_credential: Counter[str] = Counter()
 
     async def run(
         self,
@@ -86,36 +116,75 @@ class Mutations:
         is finished before the revocation begins.
 
         Raises:
+            TooManyMutations: the credential has too many under way; nothing was changed.
             DomainError: from the use case, or because the caller does not pass any
                 more; nothing was changed.
             StoreUnavailable: nothing was changed, or it is not known whether it was.
         """
+        started = perf_counter()
 
         async def as_reread(transaction: Transaction) -> Effect[T]:
             return await work(transaction, await caller.reread(transaction, self._clock))
 
-        done = await self.run_as_server(as_reread)
+        # Callers without a credential share the places of their address.
+        with self._place(caller.credential_id or f"address {caller.address}"):
+            done = await self.run_as_server(as_reread)
         if done.is_committed:
-            _committed.set(True)
+            _log.info(
+                "mutation_done",
+                method=caller.call.method,
+                request_id=caller.request_id,
+                caller_key_id=caller.credential_id,
+                seconds=round(perf_counter() - started, 6),
+            )
         return done
 
     async def run_as_server(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
-        # The task is not the caller's to cancel: a commit whose fence is never waited
-        # for would leave caches answering from before it.
-        task = asyncio.create_task(self._carry_out(work))
+        progress = _Progress()
+        # Once its transaction has begun, the task is not the caller's to cancel: a commit whose
+        # fence is never waited for would leave caches answering from before it.
+        task = asyncio.create_task(self._carry_out(work, progress))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not progress.has_begun:
+                task.cancel()
+            raise
 
-    async def _carry_out(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
+    @contextmanager
+    def _place(self, credential: str) -> Iterator[None]:
+        if self._by_credential[credential] >= MAX_MUTATIONS_PER_CREDENTIAL:
+            raise TooManyMutations(
+                f"this credential has {MAX_MUTATIONS_PER_CREDENTIAL} mutations under way already; "
+                "wait for one of them to end, and try again",
+                limit="mutations_per_credential",
+            )
+        self._by_credential[credential] += 1
+        try:
+            yield
+        finally:
+            self._by_credential[credential] -= 1
+            if not self._by_credential[credential]:
+                del self._by_credential[credential]
+
+    async def _carry_out(
+        self, work: Callable[[Transaction], Awaitable[Effect[T]]], progress: _Progress
+    ) -> Done[T]:
         committed: int | None = None
         try:
-            async with self._store.transaction() as transaction:
-                effect = await work(transaction)
-                found_at = transaction.revision - 1
-                if effect.changes:
-                    committed = await self._commit(transaction, effect)
+            await self._wait_for_turn()
+            try:
+                progress.has_begun = True
+                async with self._store.transaction() as transaction:
+                    effect = await work(transaction)
+                    found_at = transaction.revision - 1
+                    if effect.changes:
+                        committed = await self._commit(transaction, effect)
+            finally:
+                self._turn.release()
         finally:
             # Also if the store failed behind the commit: what is durable must hold.
             if committed is not None:
@@ -123,6 +192,15 @@ class Mutations:
         if committed is None:
             await self._fence.settle(found_at)
         return Done(effect.value, committed or found_at, is_committed=committed is not None)
+
+    async def _wait_for_turn(self) -> None:
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise StoreUnavailable(
+                "other mutations have taken too long; nothing was changed, try again"
+            ) from None
 
     async def _commit(self, transaction: Transaction, effect: Effect[T]) -> int:
         if effect.event is None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from keyfence_server.application import staleness
-from keyfence_server.application.ports import FactSource, StoreUnavailable
+from keyfence_server.application.ports import FactSource
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import MAX_KEY_LENGTH
 from keyfence_server.domain.secrets import Digest
@@ -60,8 +59,6 @@ class PresentedKeys:
         if facts is not None:
             return facts
         if not await self.keyspaces_of(text):
-            if staleness.is_noted():
-                raise StoreUnavailable("memory alone cannot tell that nothing looks like this")
             return Reason.CREDENTIAL_MALFORMED
         return await self._source.find_facts(self._digests.candidates(text)) or Reason.KEY_UNKNOWN
 

@@ -17,8 +17,8 @@ from typing import Final, Protocol
 import structlog
 
 from keyfence_server.application.ports import Clock
-from keyfence_server.domain.errors import DomainError, InvalidInput
-from keyfence_server.domain.limits import MAX_COST, Count, Limit, RateLimitStatus
+from keyfence_server.domain.errors import DomainError
+from keyfence_server.domain.limits import Count, Limit, RateLimitStatus
 
 _SECONDS_UNTIL_TRIED_AGAIN: Final = 1.0
 
@@ -246,10 +246,3 @@ class RateLimits:
         if self.stats.is_away:
             self.stats.is_away = False
             _log.warning("rate_limit_counter_available")
-
-
-def read_cost(cost: int) -> int:
-    """What a check counts for. Raises `InvalidInput`."""
-    if not 0 <= cost <= MAX_COST:
-        raise InvalidInput.field("cost", f"0 to {MAX_COST}")
-    return cost

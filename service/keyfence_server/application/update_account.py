@@ -130,7 +130,7 @@ class UpdateAccount:
             if must_prove:
                 await self._prove(caller, account, update.current_password)
             if caller.own is not None and "email" in update.fields:
-                await self._attempts.count_registration(account.keyspace, caller.peer())
+                await self._attempts.count_registration(account.keyspace, caller.address)
             return await self._hashes.hash(chosen) if chosen is not None else None
 
     async def _prove(self, caller: Caller, account: Account, password: Plaintext) -> None:
@@ -142,7 +142,7 @@ class UpdateAccount:
             raise rejected
         given = read_password("current_password", password)
         async with self._attempts.of_password(
-            account.keyspace, account.email.identity, caller.peer()
+            account.keyspace, account.email.identity, caller.address
         ) as attempt:
             if not await self._hashes.verify(given, account.password):
                 raise rejected

@@ -10,7 +10,7 @@ cannot keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -66,13 +66,13 @@ class Uses:
         self._counts[place] = count + 1
         self._last[key_id] = (now, address)
 
-    def note_call(self, key_id: KeyId, peer: Callable[[], str]) -> None:
+    def note_call(self, key_id: KeyId, address: str) -> None:
         """Notes that a key was the credential of a call to Keyfence itself.
 
-        The address is asked for once between two writes.
+        Between two writes the first address counts.
         """
         known = self._last.get(key_id)
-        self.note(key_id, known[1] if known is not None else peer())
+        self.note(key_id, known[1] if known is not None else address)
 
     def take(self) -> list[UseToAdd]:
         """All that is noted, to be written. It is not noted any more."""

@@ -69,9 +69,9 @@ class WriteBehind:
         """Notes that a check of a key passed."""
         self.uses.note(key_id, address)
 
-    def called(self, key_id: KeyId, peer: Callable[[], str]) -> None:
+    def called(self, key_id: KeyId, address: str) -> None:
         """Notes that a key was the credential of a call to Keyfence itself."""
-        self.uses.note_call(key_id, peer)
+        self.uses.note_call(key_id, address)
 
     def denied(
         self,

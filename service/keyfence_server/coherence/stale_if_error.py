@@ -7,17 +7,17 @@ meanwhile is accepted, for as long as was asked for. So it does this and no more
 - Only what memory holds is said. What it lacks, and that something does not exist, is not.
 - Memory is what it was when the lease ended. Whoever starts anew with a grantor has
   forgotten everything, and has nothing to say.
-- Every answer is noted as what it is (`application.staleness`).
+- Every answer says what it is: the facts are marked as stale.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from keyfence._holder.lease import HolderLease
-from keyfence_server.application import staleness
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.leased_facts import LeasedFacts
@@ -76,7 +76,7 @@ class StaleIfError:
         """The key kept under any of these digests."""
         return await self._either(
             lambda: self._leased.find_facts(candidates),
-            lambda: self._cache.recall(candidates[0].value),
+            lambda: _marked(self._cache.recall(candidates[0].value)),
         )
 
     async def find_session(self, session_id: SessionId) -> SessionFacts | None:
@@ -95,7 +95,11 @@ class StaleIfError:
 
     async def recogniser(self) -> Recogniser:
         """Tells which keyspaces' keys a text could be."""
-        return await self._either(self._leased.recogniser, self._cache.recall_recogniser)
+        return await self._either(self._leased.recogniser, self._recall_recogniser)
+
+    def _recall_recogniser(self) -> Recogniser | None:
+        recogniser = self._cache.recall_recogniser()
+        return _StaleRecogniser(recogniser) if recogniser is not None else None
 
     async def _either(self, ask: Callable[[], Awaitable[T]], recall: Callable[[], T | None]) -> T:
         if not self.is_allowed:
@@ -113,5 +117,33 @@ class StaleIfError:
         if recalled is None:
             raise StoreUnavailable("the store cannot be reached, and memory does not have it")
         self.answers += 1
-        staleness.note()
         return recalled
+
+
+def _marked(facts: KeyFacts | None) -> KeyFacts | None:
+    return replace(facts, is_stale=True) if facts is not None else None
+
+
+class _StaleRecogniser(Recogniser):
+    """Knows the forms that memory knows. What it does not recognise may have a new form."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, known: Recogniser) -> None:
+        super().__init__({})
+        self._known = known
+
+    def keyspaces_of(self, text: str) -> frozenset[str]:
+        """See `Recogniser`. Raises `StoreUnavailable` for a text of no known form."""
+        found = self._known.keyspaces_of(text)
+        if not found:
+            raise StoreUnavailable("memory alone cannot tell that nothing looks like this")
+        return found
+
+    def display_prefix_of(self, text: str, keyspace: str) -> str:
+        """See `Recogniser`."""
+        return self._known.display_prefix_of(text, keyspace)
+
+    def finds_a_key_in(self, text: str) -> bool:
+        """See `Recogniser`."""
+        return self._known.finds_a_key_in(text)

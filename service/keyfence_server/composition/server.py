@@ -16,8 +16,8 @@ import structlog
 
 from keyfence_server.adapters.clock import SystemBootClock, SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
-from keyfence_server.application.callers import Callers
 from keyfence_server.application.checks import Checks
+from keyfence_server.application.identify import Callers
 from keyfence_server.application.ports import Clock, StoreProblem, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind

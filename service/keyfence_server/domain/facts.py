@@ -40,9 +40,9 @@ class KeyFacts:
             none.
         account_state: whether the key's owner works, if that is a registered account.
             None: it is not, or nobody has looked, since nothing was to be decided.
+        is_stale: whether the facts may be out of date, which happens only where an operator
+            has asked for stale answers.
         key: the key itself.
-        is_plain: whether only time can keep the key from passing: it works, from anywhere,
-            and without limit.
     """
 
     lineage: Lineage
@@ -54,8 +54,8 @@ class KeyFacts:
     effective_scopes: tuple[str, ...] = field(repr=False)
     limits: tuple[Limit, ...] = ()
     account_state: AccountState | None = None
+    is_stale: bool = False
     key: Key = field(init=False, repr=False)
-    is_plain: bool = field(init=False, repr=False)
     _acts_on_named: frozenset[str] = field(init=False, repr=False)
     _acts_on_all: bool = field(init=False, repr=False)
 
@@ -65,12 +65,6 @@ class KeyFacts:
         named = {name for key in self.lineage for name in key.bound_keyspaces}
         worked_out = {
             "key": self.lineage[0],
-            "is_plain": (
-                self.state is KeyState.ACTIVE
-                and self.account_state is not AccountState.DISABLED
-                and not self.allow_lists
-                and not self.limits
-            ),
             "_acts_on_all": everywhere,
             "_acts_on_named": frozenset(
                 name for name in named if all(_is_bound(key, name) for key in self.lineage)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 import grpc
 
 from keyfence.v1 import authorization_service_pb2 as messages
-from keyfence_server.application import staleness
-from keyfence_server.application.callers import Caller, Callers
-from keyfence_server.application.checks import MAX_REQUIRED_SCOPES, Checks, Verdict
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.checks import Checks
+from keyfence_server.application.identify import Callers
 from keyfence_server.application.ports import FactSource, StoreUnavailable
+from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.rpc.convert.checks import (
-    OK,
     Principals,
-    YesAnswers,
     authenticate_response,
     check_response,
     principal_of,
-    question_from,
+    question_of_authenticate,
+    question_of_check,
     reason_of,
 )
 from keyfence_server.rpc.pipeline import Service
@@ -27,8 +28,6 @@ from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
 from keyfence_server.rpc.status import failure_of
 
 MAX_BATCH: Final = 256
-
-_BATCH_METHOD: Final = "/keyfence.v1.AuthorizationService/BatchCheckScope"
 
 
 class AuthorizationService:
@@ -42,12 +41,6 @@ class AuthorizationService:
         self._source = source
         self._verdicts = verdicts
         self._principals = Principals()
-        self._authenticated = YesAnswers(
-            messages.AuthenticateResponse(authenticated=True, reason=OK), self._principals
-        )
-        self._allowed = YesAnswers(
-            messages.CheckScopeResponse(allowed=True, reason=OK), self._principals
-        )
 
     def service(self) -> Service:
         """The service and its handlers."""
@@ -60,69 +53,43 @@ class AuthorizationService:
                 "WhoAmI": self.who_am_i,
             },
             checks=frozenset({"Authenticate", "CheckScope", "BatchCheckScope"}),
-            from_memory={
-                "Authenticate": self.authenticate_from_memory,
-                "CheckScope": self.check_scope_from_memory,
-            },
         )
 
-    def authenticate_from_memory(
+    def authenticate(
         self, request: messages.AuthenticateRequest, caller: Caller
-    ) -> bytes | None:
-        """The answer to `Authenticate` where memory alone can say yes, encoded."""
-        revision = self._source.revision
-        if (
-            request.client_address
-            or request.HasField("cost")
-            or request.at_least_revision > revision
-        ):
-            return None
-        facts = self._checks.yes_from_memory(caller, request.api_key, request.keyspace)
-        if facts is None:
-            return None
-        self._verdicts.add(facts.key.keyspace, OK)
-        return self._authenticated.encoded(facts, revision)
-
-    def check_scope_from_memory(
-        self, request: messages.CheckScopeRequest, caller: Caller
-    ) -> bytes | None:
-        """The answer to `CheckScope` where memory alone can say yes, encoded."""
-        revision = self._source.revision
-        scopes = request.required_scopes
-        if (
-            request.client_address
-            or request.HasField("cost")
-            or request.explain
-            or request.at_least_revision > revision
-            or not 1 <= len(scopes) <= MAX_REQUIRED_SCOPES
-        ):
-            return None
-        facts = self._checks.yes_from_memory(caller, request.api_key, request.keyspace, scopes)
-        if facts is None:
-            return None
-        self._verdicts.add(facts.key.keyspace, OK)
-        return self._allowed.encoded(facts, revision)
-
-    async def authenticate(
-        self, request: messages.AuthenticateRequest, caller: Caller
-    ) -> messages.AuthenticateResponse:
+    ) -> messages.AuthenticateResponse | Awaitable[messages.AuthenticateResponse]:
         """Whose key it is."""
-        verdict = await self._checks.authenticate(caller, question_from(request))
+        question = question_of_authenticate(request)
+        verdict = self._checks.answer_from_memory(caller, question)
+        if verdict is None:
+            return self._load_and_authenticate(caller, question)
         self._count(verdict)
-        return authenticate_response(verdict, self._principals, stale=staleness.is_noted())
+        return authenticate_response(verdict, self._principals)
 
-    async def check_scope(
-        self, request: messages.CheckScopeRequest, caller: Caller
-    ) -> messages.CheckScopeResponse:
-        """Whether the key may do what needs the scopes."""
-        verdict = await self._checks.check_scope(
-            caller,
-            question_from(request),
-            request.required_scopes,
-            with_explanation=request.explain,
-        )
+    async def _load_and_authenticate(
+        self, caller: Caller, question: Question
+    ) -> messages.AuthenticateResponse:
+        verdict = await self._checks.answer(caller, question)
         self._count(verdict)
-        return check_response(verdict, self._principals, stale=staleness.is_noted())
+        return authenticate_response(verdict, self._principals)
+
+    def check_scope(
+        self, request: messages.CheckScopeRequest, caller: Caller
+    ) -> messages.CheckScopeResponse | Awaitable[messages.CheckScopeResponse]:
+        """Whether the key may do what needs the scopes."""
+        question = question_of_check(request)
+        verdict = self._checks.answer_from_memory(caller, question)
+        if verdict is None:
+            return self._load_and_check(caller, question)
+        self._count(verdict)
+        return check_response(verdict, self._principals)
+
+    async def _load_and_check(
+        self, caller: Caller, question: Question
+    ) -> messages.CheckScopeResponse:
+        verdict = await self._checks.answer(caller, question)
+        self._count(verdict)
+        return check_response(verdict, self._principals)
 
     async def batch_check_scope(
         self, request: messages.BatchCheckScopeRequest, caller: Caller
@@ -146,14 +113,15 @@ class AuthorizationService:
         self, check: messages.CheckScopeRequest, caller: Caller
     ) -> messages.BatchCheckScopeResult:
         try:
-            return messages.BatchCheckScopeResult(response=await self.check_scope(check, caller))
+            response = self.check_scope(check, caller)
+            if not isinstance(response, messages.CheckScopeResponse):
+                response = await response
+            return messages.BatchCheckScopeResult(response=response)
         except (DomainError, StoreUnavailable) as error:
             failure = failure_of(error)
             if failure.code is grpc.StatusCode.PERMISSION_DENIED:
                 # Alone it would have been the call's own, which is noted for every RPC.
-                self._callers.note_forbidden(
-                    caller, failure.reason, _BATCH_METHOD, caller.request_id
-                )
+                self._callers.note_forbidden(caller, failure.reason, caller.call)
             return messages.BatchCheckScopeResult(
                 error=messages.CheckError(
                     code=failure.code.value[0],

@@ -6,6 +6,7 @@ nobody: the line would only grow.
 
 from __future__ import annotations
 
+from keyfence_server.rpc.failures import Failed
 from keyfence_server.rpc.status import Failure, limit_reached
 
 
@@ -14,35 +15,45 @@ class Gate:
 
     Attributes:
         limit: at most so many at a time.
-        under_way: how many there are now. Whoever enters adds one, and takes it away
-            when leaving.
+        under_way: how many there are now.
     """
 
-    __slots__ = ("_refusals", "limit", "refusal", "under_way")
+    __slots__ = ("_refusal", "_refusals", "limit", "under_way")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.under_way = 0
-        self.refusal: Failure | None = None
-        """Why no call is let in; None while calls are."""
+        self._refusal: Failure | None = None
         self._refusals: dict[str, Failure] = {}
 
-    def why_not(self) -> Failure | None:
-        """Why a call cannot enter now; None if it can."""
-        if self.refusal is not None:
-            return self.refusal
+    def enter(self) -> None:
+        """Takes a place, which `leave` gives back. Raises `Failed` if there is none."""
+        if self._refusal is not None:
+            raise Failed(self._refusal)
         if self.under_way >= self.limit:
-            return limit_reached(
-                "concurrent_calls", f"{self.limit} calls are under way already; try again later"
+            raise Failed(
+                limit_reached(
+                    "concurrent_calls",
+                    f"{self.limit} calls are under way already; try again later",
+                )
             )
-        return None
+        self.under_way += 1
+
+    def leave(self) -> None:
+        """Gives a place back."""
+        self.under_way -= 1
+
+    def require_open(self) -> None:
+        """Raises `Failed` while no call is let in."""
+        if self._refusal is not None:
+            raise Failed(self._refusal)
 
     def shut(self, why: Failure) -> None:
         """Lets no call in from now on, for this reason among others."""
         self._refusals[why.reason] = why
-        self.refusal = why
+        self._refusal = why
 
     def open(self, after: Failure) -> None:
         """Lets calls in again as far as this reason goes."""
         self._refusals.pop(after.reason, None)
-        self.refusal = next(iter(self._refusals.values()), None)
+        self._refusal = next(iter(self._refusals.values()), None)

@@ -1,34 +1,41 @@
-"""Keeps what anybody can cause from filling the log."""
+"""Keeps what a client can cause from filling the log: one limit for each event."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
+from typing import Final
 
 import structlog
 
-_log = structlog.get_logger("keyfence.rpc")
+from keyfence_server.domain.rates import PerSecond
+
+LINES_PER_SECOND: Final = 10
+"""How many lines of one event are written in a second."""
+
+_log = structlog.get_logger("keyfence")
 
 
-class LogLimit:
-    """Admits so many lines a second, and says how many it left out."""
+class LogLimits:
+    """Admits so many lines of each event in a second, and says how many it left out.
 
-    __slots__ = ("_admitted", "_left_out", "_per_second", "_second")
+    Each event has a limit of its own: a client with a credential must not be able to hide what
+    one without a credential does. Events are names in the code, so they are few.
+    """
 
-    def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
-        self._second = 0
-        self._admitted = 0
-        self._left_out = 0
+    def __init__(
+        self, lines_per_second: int = LINES_PER_SECOND, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._clock: Final = clock
+        self._lines_per_second: Final = lines_per_second
+        self._by_event: Final[dict[str, PerSecond]] = {}
 
-    def admits(self) -> bool:
-        """Whether one more line may be written now."""
-        second = int(monotonic())
-        if second != self._second:
-            if self._left_out:
-                _log.warning("log_lines_left_out", lines=self._left_out)
-            self._second, self._admitted, self._left_out = second, 0, 0
-        if self._admitted < self._per_second:
-            self._admitted += 1
-            return True
-        self._left_out += 1
-        return False
+    def admits(self, event: str) -> bool:
+        """Whether one more line of this event may be written now."""
+        limit = self._by_event.get(event)
+        if limit is None:
+            limit = self._by_event[event] = PerSecond(self._lines_per_second, self._clock)
+        admitted = limit.admits()
+        if admitted and limit.left_out:
+            _log.warning("log_lines_left_out", of=event, lines=limit.take_left_out())
+        return admitted

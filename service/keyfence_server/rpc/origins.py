@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -23,6 +24,7 @@ from keyfence_server.domain.addresses import (
 HEADER: Final = "x-forwarded-for"
 UNIX: Final = "unix"
 
+_WITH_PORT: Final = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<four>[0-9.]+))(?::[0-9]{1,5})?")
 _TCP_PEER: Final = re.compile(r"ipv[46]:(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:]+)):(?P<port>[0-9]+)")
 
 
@@ -76,15 +78,15 @@ class Origins:
         Args:
             peer: in gRPC's words, for example "ipv4:192.0.2.1:50123" or "unix:".
         """
-        connected = Peer.named(peer)
-        address = connected.address if connected is not None else None
+        address, text = _connected(peer)
         if not self.trusts(address):
-            return str(address) if address is not None else ""
+            return text
         for text in reversed(_forwarded(metadata)):
             try:
-                address = parse_address(text)
+                address = parse_address(_without_port(text))
             except ValueError:
-                # Nothing before it can be told from what a client made up.
+                # Nothing before it can be told from what a client made up. The proxy stands
+                # for all of its clients that cannot be told apart.
                 break
             if not self.trusts(address):
                 break
@@ -95,6 +97,20 @@ class Origins:
         if address is None:
             return self.trusts_unix
         return is_within(address, self.trusted_networks)
+
+
+@lru_cache(maxsize=4_096)
+def _connected(peer: str) -> tuple[Address | None, str]:
+    """The address of a peer in gRPC's words, and as text: a connection has many calls."""
+    found = Peer.named(peer)
+    return (found.address, str(found.address)) if found is not None else (None, "")
+
+
+def _without_port(text: str) -> str:
+    """An address as some proxies write it, "192.0.2.1:5000" or "[2001:db8::1]:443", without
+    the port."""
+    found = _WITH_PORT.fullmatch(text)
+    return (found["six"] or found["four"]) if found is not None else text
 
 
 def _forwarded(metadata: Iterable[tuple[str, str | bytes]]) -> list[str]:

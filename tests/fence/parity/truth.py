@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
 
 from fence.parity.questions import Answer, Question, of_authentication, of_check, of_error
 from keyfence import _convert
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.sql import SqlStore
-from keyfence_server.application.callers import Caller, Callers
-from keyfence_server.application.checks import Checks, Verdict
-from keyfence_server.application.checks import Question as Asked
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.checks import Checks
+from keyfence_server.application.identify import Callers
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
+from keyfence_server.domain.decisions import Question as Asked
+from keyfence_server.domain.decisions import Verdict
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.limits import RateLimitStatus
@@ -24,6 +26,8 @@ from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.stats import VerdictStats
 from keyfence_server.rpc.status import failure_of
+
+T = TypeVar("T")
 
 
 class Plenty:
@@ -35,8 +39,8 @@ class Plenty:
         """See `Counting`."""
         if verdict.reason not in (Reason.OK, Reason.SCOPE_MISSING):
             return verdict
-        return replace(
-            verdict, rate_limit=RateLimitStatus(facts.limits[0], remaining=1, reset_at=0)
+        return verdict._replace(
+            rate_limit=RateLimitStatus(facts.limits[0], remaining=1, reset_at=0)
         )
 
 
@@ -78,9 +82,16 @@ async def _answer(
     fields = {"api_key": api_key, **question.fields(head)}
     try:
         if question.scopes is None:
-            whose = await service.authenticate(messages.AuthenticateRequest(**fields), caller)
+            whose = await at_once(
+                service.authenticate(messages.AuthenticateRequest(**fields), caller)
+            )
             return of_authentication(_convert.authentication(whose))
         may = messages.CheckScopeRequest(required_scopes=question.scopes, **fields)
-        return of_check(_convert.check_result(await service.check_scope(may, caller)))
+        return of_check(_convert.check_result(await at_once(service.check_scope(may, caller))))
     except DomainError as error:
         return of_error(failure_of(error).reason)
+
+
+async def at_once(answer: T | Awaitable[T]) -> T:
+    """The answer of a handler, which may have to be waited for."""
+    return await answer if isinstance(answer, Awaitable) else answer

@@ -317,9 +317,9 @@ def counted_from_before_commit() -> None:
     began: ContextVar[float] = ContextVar("began")
     carry_out, wait = Mutations._carry_out, AuthorityFence.wait
 
-    async def timed(self: Any, work: Any) -> Any:
+    async def timed(self: Any, work: Any, progress: Any) -> Any:
         began.set(time.clock_gettime(time.CLOCK_BOOTTIME))
-        return await carry_out(self, work)
+        return await carry_out(self, work, progress)
 
     async def short(self: Any, revision: int, changes: Any) -> FenceEnd:
         left = began.get() + self._terms.wait - time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
-from keyfence_server.application import staleness
-from keyfence_server.application.checks import Question, Verdict
+from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.verdicts import Reason
@@ -29,7 +27,7 @@ class CountedUpstream:
         """See `Counting`."""
         if verdict.reason not in (Reason.OK, Reason.SCOPE_MISSING):
             return verdict
-        if staleness.is_noted():
+        if verdict.is_stale:
             # Nobody upstream can be asked, and this was asked for.
             return verdict
         response = await self._upstream.authenticate(
@@ -46,4 +44,4 @@ class CountedUpstream:
         if verdict.reason is Reason.SCOPE_MISSING and reason is Reason.OK:
             reason = Reason.SCOPE_MISSING
         missing = verdict.missing_scopes if reason is Reason.SCOPE_MISSING else ()
-        return replace(verdict, reason=reason, missing_scopes=missing, rate_limit=status)
+        return verdict._replace(reason=reason, missing_scopes=missing, rate_limit=status)

@@ -12,8 +12,8 @@ from keyfence.v1 import (
     reason_pb2,
 )
 from keyfence_server.application.callers import AccountKey, AccountSession, Caller, Operator
-from keyfence_server.application.checks import Question, Verdict
 from keyfence_server.domain.catalog import ScopePath
+from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.explanations import ScopeExplanation
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.limits import DEFAULT_COST
@@ -27,9 +27,6 @@ REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
 
 OK: Final = reason_pb2.REASON_OK
 _MAX_PRINCIPALS: Final = 10_000
-Answer = (
-    authorization_service_pb2.AuthenticateResponse | authorization_service_pb2.CheckScopeResponse
-)
 
 
 def reason_of(reason: Reason) -> reason_pb2.Reason.ValueType:
@@ -37,17 +34,31 @@ def reason_of(reason: Reason) -> reason_pb2.Reason.ValueType:
     return OK if reason is Reason.OK else REASON_NUMBERS[reason]
 
 
-def question_from(
-    request: authorization_service_pb2.AuthenticateRequest
-    | authorization_service_pb2.CheckScopeRequest,
+def question_of_authenticate(
+    request: authorization_service_pb2.AuthenticateRequest,
 ) -> Question:
     """What is asked about which key."""
     return Question(
         request.api_key,
         request.keyspace,
+        None,
         request.client_address,
         request.at_least_revision,
         request.cost if request.HasField("cost") else DEFAULT_COST,
+    )
+
+
+def question_of_check(request: authorization_service_pb2.CheckScopeRequest) -> Question:
+    """What is asked about which key."""
+    return Question(
+        request.api_key,
+        request.keyspace,
+        request.required_scopes,
+        request.client_address,
+        request.at_least_revision,
+        request.cost if request.HasField("cost") else DEFAULT_COST,
+        None,
+        request.explain,
     )
 
 
@@ -68,39 +79,13 @@ class Principals:
         """The message. It is shared, and not to be changed."""
         message = self._messages.get(facts)
         if message is None:
+            if facts.is_stale:
+                # These facts were made for one answer.
+                return _principal(facts)
             if len(self._messages) >= _MAX_PRINCIPALS:
                 self._messages.clear()
             message = self._messages[facts] = _principal(facts)
         return message
-
-
-class YesAnswers:
-    """Answers of one type that say yes, encoded.
-
-    An encoded message goes on with whatever fields are put behind it, so the principal,
-    which took half of the time, is encoded once for each facts object.
-
-    Args:
-        yes: the answer, but for whose key it is and as of when.
-    """
-
-    __slots__ = ("_answer", "_principals", "_tails", "_yes")
-
-    def __init__(self, yes: Answer, principals: Principals) -> None:
-        self._answer = type(yes)
-        self._yes = yes.SerializeToString()
-        self._principals = principals
-        self._tails: dict[KeyFacts, bytes] = {}
-
-    def encoded(self, facts: KeyFacts, revision: int) -> bytes:
-        """The answer about this key."""
-        tail = self._tails.get(facts)
-        if tail is None:
-            if len(self._tails) >= _MAX_PRINCIPALS:
-                self._tails.clear()
-            answer = self._answer(principal=self._principals.of(facts))
-            tail = self._tails[facts] = answer.SerializeToString()
-        return self._yes + tail + self._answer(revision=revision).SerializeToString()
 
 
 def _principal(facts: KeyFacts) -> principal_pb2.Principal:
@@ -161,7 +146,7 @@ def path_of(path: ScopePath) -> explanation_pb2.ScopePath:
 
 
 def check_response(
-    verdict: Verdict, principals: Principals, *, stale: bool = False
+    verdict: Verdict, principals: Principals
 ) -> authorization_service_pb2.CheckScopeResponse:
     """The answer to a check."""
     facts = verdict.facts
@@ -173,12 +158,12 @@ def check_response(
         revision=verdict.revision,
         explanation=explanation_of(verdict.explanation),
         rate_limit=status_of(verdict.rate_limit),
-        stale=stale,
+        stale=verdict.is_stale,
     )
 
 
 def authenticate_response(
-    verdict: Verdict, principals: Principals, *, stale: bool = False
+    verdict: Verdict, principals: Principals
 ) -> authorization_service_pb2.AuthenticateResponse:
     """The answer to the question whose key it is."""
     facts = verdict.facts
@@ -188,5 +173,5 @@ def authenticate_response(
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
         rate_limit=status_of(verdict.rate_limit),
-        stale=stale,
+        stale=verdict.is_stale,
     )

@@ -14,14 +14,15 @@ import structlog
 from envoy.service.auth.v3 import external_auth_pb2
 from google.rpc import code_pb2
 
-from keyfence_server.application import staleness
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.checks import Checks, Question, Verdict
+from keyfence_server.application.checks import Checks
 from keyfence_server.application.ports import Clock, FactSource, StoreUnavailable
+from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, NotFound
 from keyfence_server.domain.http_answers import Denial, HttpRules
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.checks import REASON_NUMBERS
+from keyfence_server.rpc.credentials import Metadata
 from keyfence_server.rpc.envoy.answers import Admissions, broken, denial
 from keyfence_server.rpc.envoy.requests import (
     Headers,
@@ -32,9 +33,10 @@ from keyfence_server.rpc.envoy.requests import (
     presented_in,
 )
 from keyfence_server.rpc.envoy.routes import Route, UnusableRoute, read_route
-from keyfence_server.rpc.log_limit import LogLimit
-from keyfence_server.rpc.pipeline import Metadata, Requirement, Service
+from keyfence_server.rpc.log_limit import LogLimits
+from keyfence_server.rpc.pipeline import Service
 from keyfence_server.rpc.request_ids import find_request_id
+from keyfence_server.rpc.requirements import Requirement
 from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
 from keyfence_server.rpc.status import failure_of
 
@@ -42,7 +44,6 @@ from keyfence_server.rpc.status import failure_of
 _REQUIREMENT: Final = Requirement(scope="keys:check", has_side_effects=False)
 _UNAVAILABLE: Final = 503
 _MISCONFIGURED: Final = 500
-_ALERTS_PER_SECOND: Final = 5
 
 _log = structlog.get_logger("keyfence.edge")
 
@@ -58,7 +59,7 @@ class EnvoyAuthorization:
         self._verdicts = verdicts
         self._clock = clock
         self._admissions = Admissions()
-        self._alerts = LogLimit(_ALERTS_PER_SECOND)
+        self._alerts = LogLimits()
 
     def service(self) -> Service:
         """The service and its handlers."""
@@ -98,22 +99,22 @@ class EnvoyAuthorization:
         question = Question(
             presented.credential,
             route.keyspace,
+            route.required_scopes or None,
             address,
             cost=route.cost,
             request_id=find_request_id(headers),
         )
         if presented.is_ambiguous:
             verdict = await self._checks.refuse_unread(caller, question)
-        elif route.required_scopes:
-            verdict = await self._checks.check_scope(caller, question, route.required_scopes)
         else:
-            verdict = await self._checks.authenticate(caller, question)
+            recalled = self._checks.answer_from_memory(caller, question)
+            verdict = recalled or await self._checks.answer(caller, question)
         self._count(verdict)
         if verdict.reason is not Reason.OK or verdict.facts is None:
             return self._deny(verdict, route, keyspace.http, headers)
         claimed = claimed_identity(headers)
         limits = keyspace.http.limit_headers(verdict.rate_limit)
-        stale = staleness.is_noted()
+        stale = verdict.is_stale
         if not claimed and presented.cookies_left is None and not limits and not stale:
             return self._admissions.of(verdict.facts)
         return self._admissions.adapted(
@@ -141,7 +142,7 @@ class EnvoyAuthorization:
             verdict.reason,
             verdict.facts,
             is_grpc=is_grpc(headers),
-            stale=staleness.is_noted(),
+            stale=verdict.is_stale,
         )
 
     def _count(self, verdict: Verdict) -> None:
@@ -151,6 +152,6 @@ class EnvoyAuthorization:
 
     def _alert(self, reason: str, message: str, extensions: Any) -> None:
         # The route is the operator's own words, and what has to be mended.
-        if self._alerts.admits():
+        if self._alerts.admits("route_unusable"):
             route = {name[:64]: value[:200] for name, value in list(extensions.items())[:8]}
             _log.warning("route_unusable", reason=reason, message=message, route=route)

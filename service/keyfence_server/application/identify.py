@@ -1,0 +1,141 @@
+"""Finds out who sent a call, from the credential that came with it and from nothing else."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from keyfence_server.application.callers import (
+    AccountKey,
+    Caller,
+    Operator,
+    Owner,
+    caller_with_key,
+    caller_with_session,
+    rejection,
+)
+from keyfence_server.application.calls import NO_CALL, Call
+from keyfence_server.application.ports import Clock
+from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.presented_sessions import PresentedSessions
+from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.domain.errors import Unauthenticated
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.keyspaces import SYSTEM
+from keyfence_server.domain.verdicts import Reason
+
+
+class _About(NamedTuple):
+    """What a rejected credential belongs to, as far as that is known."""
+
+    keyspace: str
+    account_id: str
+    subject: str
+
+
+# An attempt at Keyfence's own door is for operators, whatever it was made with.
+_UNKNOWN: Final = _About(SYSTEM, "", "")
+
+
+class Callers:
+    """Finds out who sent a call.
+
+    Args:
+        sessions: None: there are none, and no token of one is accepted.
+        notes: where it is noted which credentials are used, and which are denied.
+    """
+
+    def __init__(
+        self,
+        presented: PresentedKeys,
+        clock: Clock,
+        sessions: PresentedSessions | None = None,
+        notes: WriteBehind | None = None,
+    ) -> None:
+        self._notes = notes
+        self._presented = presented
+        self._clock = clock
+        self._sessions = sessions
+
+    def identify_from_memory(self, credential: str, call: Call) -> Caller | None:
+        """The caller, if memory has the credential; None: `identify` has to look it up.
+
+        Raises:
+            Unauthenticated: the credential does not pass.
+        """
+        facts = self._presented.recall(credential)
+        return None if facts is None else self._with_key(facts, call)
+
+    async def identify(self, credential: str, call: Call = NO_CALL) -> Caller:
+        """The caller who presented this credential; empty stands for none.
+
+        Raises:
+            Unauthenticated: it is missing, or does not pass.
+            StoreUnavailable: memory does not have it, and the store cannot be asked.
+        """
+        if self._sessions is not None and self._sessions.looks_like_one(credential):
+            return await self._with_session(self._sessions, credential, call)
+        found = await self._presented.find(credential)
+        if isinstance(found, KeyFacts):
+            return self._with_key(found, call)
+        prefix = await self._presented.display_prefix_of(credential, SYSTEM)
+        self._note_denied(found, _UNKNOWN._replace(subject=prefix), call)
+        raise rejection(found)
+
+    def note_forbidden(self, caller: Caller, reason: str, call: Call) -> None:
+        """Notes for the audit log that a caller may not do what it asked for. Callers without
+        a credential are not noted: there is nobody to look for.
+
+        Args:
+            reason: the name of an `ErrorReason`.
+        """
+        if self._notes is not None and caller.credential_id is not None:
+            keyspace, account_id = caller.own or Owner(SYSTEM, _account_of_operator(caller))
+            self._notes.forbidden(
+                reason,
+                keyspace,
+                account_id=account_id,
+                actor_id=caller.credential_id,
+                method=call.method,
+                address=call.address,
+                request_id=call.request_id,
+            )
+
+    def _with_key(self, facts: KeyFacts, call: Call) -> Operator | AccountKey:
+        try:
+            caller = caller_with_key(facts, self._clock, call)
+        except Unauthenticated as error:
+            about = _About(facts.key.keyspace, facts.key.account_id, facts.key_id)
+            self._note_denied(Reason[error.cause], about, call)
+            raise
+        if self._notes is not None:
+            self._notes.called(facts.key_id, call.address)
+        return caller
+
+    async def _with_session(self, sessions: PresentedSessions, token: str, call: Call) -> Caller:
+        found = await sessions.find(token)
+        if found is None:
+            # What a made-up token says of itself is not kept: it may say anything.
+            self._note_denied(Reason.KEY_UNKNOWN, _UNKNOWN, call)
+            raise rejection(Reason.KEY_UNKNOWN)
+        try:
+            return caller_with_session(found, self._clock, call)
+        except Unauthenticated as error:
+            session = found.session
+            about = _About(session.keyspace, session.account_id, session.session_id)
+            self._note_denied(Reason[error.cause], about, call)
+            raise
+
+    def _note_denied(self, reason: Reason, about: _About, call: Call) -> None:
+        if self._notes is not None:
+            self._notes.denied(
+                reason,
+                about.keyspace,
+                account_id=about.account_id,
+                subject=about.subject,
+                address=call.address,
+                request_id=call.request_id,
+            )
+
+
+def _account_of_operator(caller: Caller) -> str:
+    return caller.facts.key.account_id if isinstance(caller, Operator) else ""
