@@ -70,7 +70,8 @@ async def test_one_credential_does_not_take_the_places_of_others(authority: Auth
     ]
     await asyncio.sleep(0)
     with refused("LIMIT_REACHED", limit="mutations_per_credential"):
-        await authority.make(by=authority.root)
+        async with asyncio.timeout(5):
+            await authority.make(by=authority.root)
     of_other = asyncio.create_task(authority.make(by=other))
     await asyncio.sleep(0)
     await held.end()
