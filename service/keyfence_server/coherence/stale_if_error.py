@@ -23,7 +23,7 @@ from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.formats import Recogniser
+from keyfence_server.domain.formats import KeySearch, Recogniser
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import SessionFacts, SessionId
@@ -144,6 +144,6 @@ class _StaleRecogniser(Recogniser):
         """See `Recogniser`."""
         return self._known.display_prefix_of(text, keyspace)
 
-    def finds_a_key_in(self, text: str) -> bool:
+    def search(self, reaches: Callable[[str], bool]) -> KeySearch:
         """See `Recogniser`."""
-        return self._known.finds_a_key_in(text)
+        return self._known.search(reaches)
