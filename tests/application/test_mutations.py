@@ -17,9 +17,7 @@ class Held:
     def __init__(self, authority: Authority) -> None:
         self._begun = asyncio.Event()
         self._over = asyncio.Event()
-        self._task = asyncio.create_task(
-            authority.mutations.run(authority.root, self._work)  # type: ignore[arg-type]
-        )
+        self._task = asyncio.create_task(authority.mutations.run(authority.root, self._work))
 
     async def begin(self) -> None:
         await self._begun.wait()
