@@ -31,7 +31,9 @@ def main() -> None:
         edge.measure(rounds=2 if smoke else 11, requests=160 if smoke else 8_000)
     if asked.only in (None, "attack"):
         if smoke:
-            attack.measure(rounds=1, checks=100, connections=[1])
+            attack.measure(
+                rounds=1, checks=50, connections=[1], names=["rapid_reset", "ping_flood"]
+            )
         else:
             attack.measure(rounds=3, checks=2_000)
     if asked.only in (None, "fence"):

@@ -1,14 +1,14 @@
-"""What an attack costs a good client: its checks beside its own when somebody else is attacked.
+"""What an attack costs a good client, behind the gateway's listener and at the bare server.
 
-    python -m bench.attack NAME PORT SOURCE CONNECTIONS [PER_SECOND]
+    python -m bench.attack NAME PORT CONNECTIONS [PER_SECOND]
 
-attacks the port from an address until it is ended, for a minute at the most, with no
-credential: over so many connections at once, each for a second, and then over the next. With
-more than one it has no patience: whatever is not read within 20 ms, or not let in, it gives up
-for the next.
+attacks the port until it is ended, for a minute at most, without a valid credential: over that
+many connections at a time, each for a second and then over a new one. With more than one
+connection it gives up after 20 ms what is not read or not let in.
 
-The attacker shares the machine's processors with the server, which an attacker would not. So
-there is another column: the same attack on a socket that reads and forgets.
+The attacker shares the machine's processors with the server, which a real one would not. So each
+attack is also made elsewhere: on a socket that reads and forgets. The ratio to that is what
+counts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Final
 
 import uvloop
 
-from bench.processes import ROOT, ServerProcess, environment, running, until_answering
+from bench.processes import ROOT, environment, running, until_answering
 from keyfence import AsyncClient, KeyfenceError
 from testkit.attacks import ATTACKS, Attack, attacked, paced_reset
 
@@ -38,32 +38,50 @@ _LONGEST_SECONDS: Final = 60.0
 _IMPATIENT_SECONDS: Final = 0.02
 _PATIENT_SECONDS: Final = 5.0
 _PACES: Final = (1_000, 5_000, 20_000)
-_SHARED, _OWN = "127.0.0.1", "127.0.0.2"
+_SOURCE: Final = "127.0.0.2"
+_ATTACKS: Final = tuple(one.__name__ for one in ATTACKS)
 
 
-def measure(*, rounds: int, checks: int, connections: Sequence[int] = (1, 10)) -> None:
-    """Prints, for each attack, the p99 of checks in turn without it, beside it and under it.
+def measure(
+    *,
+    rounds: int,
+    checks: int,
+    connections: Sequence[int] = (1, 10),
+    names: Sequence[str] = _ATTACKS,
+) -> None:
+    """Prints the p99 of a good client's checks for each attack.
 
     Args:
-        connections: over how many at a time to attack, in turn.
+        rounds: the medians are of so many.
+        checks: made one after another in each round, without an attack and with it.
+        connections: of the attacker at a time, one number after another.
+        names: of the attacks.
     """
     print(
-        f"\nA good client's checks, one after another, while somebody attacks; medians of {rounds} "
-        f"rounds of {checks}, in turn\n"
-        "alone: nobody attacks; elsewhere: the same attack, on a socket that reads and forgets; "
-        "attacked: from another address, and from the good client's own\n"
+        f"\nA good client's checks, one after another, while another address attacks: p99 in ms, "
+        f"medians of {rounds} rounds of {checks}\n"
+        "alone: without an attack; elsewhere: the same attack, on a socket that reads and forgets\n"
     )
-    print(
-        f"{'p99, ms':24}{'alone':>8}{'elsewhere':>11}{'attacked':>10}{'/elsewhere':>12}"
-        f"{'its address':>13}{'/elsewhere':>12}{'not answered':>14}"
-    )
-    with _sink() as sink:
+    print(f"{'':24}{'through the listener':^46}{'the bare server':^46}")
+    columns = f"{'alone':>8}{'elsewhere':>11}{'attacked':>10}{'ratio':>7}{'failed':>8}  "
+    print(f"{'':24}{columns}{columns}")
+    with _sink() as sink, _targets() as targets:
         for count in connections:
-            print(f"over {count} at a time:")
-            for attack in ATTACKS:
-                _row(_Attacker(attack.__name__, count), sink, rounds, checks)
-            for pace in _PACES:
-                _row(_Attacker(paced_reset.__name__, count, pace), sink, rounds, checks)
+            print(f"over {count} connections at a time:")
+            attackers = [_Attacker(name, count) for name in names]
+            if names == _ATTACKS:
+                attackers += [_Attacker(paced_reset.__name__, count, pace) for pace in _PACES]
+            for attacker in attackers:
+                cells = (_cells(attacker, target, sink, rounds, checks) for target in targets)
+                print(f"{attacker.title:24}" + "".join(cells), flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A port of the server, and a credential for it."""
+
+    port: int
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,62 +104,53 @@ class _Attacker:
         return words if self.per_second is None else f"{words}, {self.per_second:,}/s"
 
     @contextmanager
-    def attacking(self, port: int, source: str) -> Iterator[None]:
-        """While it goes on."""
+    def attacking(self, port: int) -> Iterator[None]:
+        """While the attack goes on."""
         pace = [] if self.per_second is None else [str(self.per_second)]
-        command = [sys.executable, "-m", "bench.attack", self.name]
-        command += [str(port), source, str(self.connections), *pace]
-        with _killed_afterwards(subprocess.Popen(command, cwd=ROOT)):
+        command = [sys.executable, "-m", "bench.attack", self.name, str(port)]
+        command += [str(self.connections), *pace]
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        with _killed_afterwards(child):
+            assert child.stdout is not None
+            child.stdout.readline()  # it has begun
             yield
-
-
-def _row(attacker: _Attacker, sink: int, rounds: int, checks: int) -> None:
-    took: list[_Round] = []
-    for _ in range(rounds):
-        # One that has been attacked is prepared.
-        with _server() as (server, port):
-            took.append(uvloop.run(_beside(attacker, server, port, sink, checks)))
-
-    def median(value: Callable[[_Round], float]) -> float:
-        return statistics.median(map(value, took))
-
-    print(
-        f"{attacker.title:24}{median(lambda one: one.alone):8.2f}"
-        f"{median(lambda one: one.elsewhere):11.2f}"
-        f"{median(lambda one: one.attacked):10.2f}"
-        f"{median(lambda one: one.attacked / one.elsewhere):12.2f}"
-        f"{median(lambda one: one.shared):13.2f}"
-        f"{median(lambda one: one.shared / one.elsewhere):12.2f}"
-        f"{sum(one.unanswered for one in took):14}",
-        flush=True,
-    )
 
 
 @dataclass(slots=True)
 class _Round:
-    """The p99 of checks, in milliseconds."""
+    """The p99 of checks, in milliseconds, and how many failed under attack."""
 
     alone: float
     elsewhere: float
     attacked: float
-    shared: float
-    unanswered: int
+    failed: int
 
 
-async def _beside(
-    attacker: _Attacker, server: ServerProcess, port: int, sink: int, checks: int
-) -> _Round:
-    async with AsyncClient(server.target, token=server.token) as client:
+def _cells(attacker: _Attacker, target: _Target, sink: int, rounds: int, checks: int) -> str:
+    took = [uvloop.run(_beside(attacker, target, sink, checks)) for _ in range(rounds)]
+
+    def median(value: Callable[[_Round], float]) -> float:
+        return statistics.median(map(value, took))
+
+    return (
+        f"{median(lambda one: one.alone):8.2f}"
+        f"{median(lambda one: one.elsewhere):11.2f}"
+        f"{median(lambda one: one.attacked):10.2f}"
+        f"{median(lambda one: one.attacked / one.elsewhere):7.2f}"
+        f"{sum(one.failed for one in took):8}  "
+    )
+
+
+async def _beside(attacker: _Attacker, target: _Target, sink: int, checks: int) -> _Round:
+    async with AsyncClient(f"127.0.0.1:{target.port}", token=target.token) as client:
         made = await client.create_key(keyspace="demo", account_id="bench", scopes=["vps:read"])
-        for _ in range(checks):
-            await client.check_scope(made.api_key, "vps:read")
-        p99s = [await _p99_ms(client, made.api_key, checks)]
-        for where, source in ((sink, _OWN), (port, _OWN), (port, _SHARED)):
-            with attacker.attacking(where, source):
-                p99s.append(await _p99_ms(client, made.api_key, checks))
-    unanswered = sum(failed for _, failed in p99s)
-    alone, elsewhere, attacked, shared = (p99 for p99, _ in p99s)
-    return _Round(alone, elsewhere, attacked, shared, unanswered)
+        await _p99_ms(client, made.api_key, checks)  # warms up
+        alone, _ = await _p99_ms(client, made.api_key, checks)
+        with attacker.attacking(sink):
+            elsewhere, _ = await _p99_ms(client, made.api_key, checks)
+        with attacker.attacking(target.port):
+            under, failed = await _p99_ms(client, made.api_key, checks)
+    return _Round(alone, elsewhere, under, failed)
 
 
 async def _p99_ms(client: AsyncClient, api_key: str, checks: int) -> tuple[float, int]:
@@ -176,27 +185,45 @@ def _killed_afterwards(child: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 @contextmanager
-def _server() -> Iterator[tuple[ServerProcess, int]]:
-    with socket(AF_INET, SOCK_STREAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    target = f"127.0.0.1:{port}"
+def _targets() -> Iterator[tuple[_Target, _Target]]:
+    """One server: behind the listener as by default, and by its own port."""
+    port, grpc_port = _free_port(), _free_port()
     with tempfile.TemporaryDirectory(prefix="kfb-") as name:
         directory = Path(name)
-        settings = {
+        behind = f"unix:{directory / 'keyfence.sock'}"
+        server = {
             **environment(),
-            "KEYFENCE_LISTEN": target,
+            "KEYFENCE_LISTEN": f"127.0.0.1:{port},{behind}",
+            "KEYFENCE_TRUSTED_PROXIES": "unix",
             "KEYFENCE_DATA_DIR": str(directory / "data"),
             "KEYFENCE_BOOTSTRAP_KEYSPACES": str(ROOT / "examples/keyspaces/demo.yaml"),
             "KEYFENCE_LOG_LEVEL": "error",
         }
-        command = [sys.executable, "-m", "keyfence_server", "serve"]
-        with running(command, settings, until_answering(target)) as process:
+        gateway = {
+            **environment(),
+            "KEYFENCE_GATEWAY_LISTEN": "127.0.0.1:0",
+            "KEYFENCE_GATEWAY_GRPC_LISTEN": f"127.0.0.1:{grpc_port}",
+            "KEYFENCE_GATEWAY_TARGET": behind,
+            # The good client asks more often than one address may, and is not the subject.
+            "KEYFENCE_GATEWAY_MAX_CALLS_PER_SECOND_PER_ADDRESS": "20000",
+        }
+        command = [sys.executable, "-m", "keyfence_server"]
+        with (
+            running([*command, "serve"], server, until_answering(f"127.0.0.1:{port}")),
+            running([*command, "gateway"], gateway, until_answering(f"127.0.0.1:{grpc_port}")),
+        ):
             token = (directory / "data" / "root.key").read_text().strip()
-            yield ServerProcess("server", target, token, process), port
+            yield _Target(grpc_port, token), _Target(port, token)
 
 
-async def _attack(name: str, port: int, source: str, connections: int, per_second: int) -> None:
+def _free_port() -> int:
+    with socket(AF_INET, SOCK_STREAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+async def _attack(name: str, port: int, connections: int, per_second: int) -> None:
     attack: Attack
     if per_second == 0:
         attack = next(one for one in ATTACKS if one.__name__ == name)
@@ -208,12 +235,13 @@ async def _attack(name: str, port: int, source: str, connections: int, per_secon
     async def attack_again_and_again() -> None:
         while time.monotonic() < until:
             with contextlib.suppress(OSError, TimeoutError):
-                async with attacked(port, attack, source=source, patience=patience):
+                async with attacked(port, attack, source=_SOURCE, patience=patience):
                     pass
 
+    print("attacking", flush=True)
     await asyncio.gather(*(attack_again_and_again() for _ in range(connections)))
 
 
 if __name__ == "__main__":
-    name, port, source, connections, *pace = sys.argv[1:]
-    asyncio.run(_attack(name, int(port), source, int(connections), *map(int, pace or (0,))))
+    name, port, connections, *pace = sys.argv[1:]
+    asyncio.run(_attack(name, int(port), int(connections), *map(int, pace or (0,))))

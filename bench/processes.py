@@ -18,7 +18,7 @@ import grpc
 import psutil
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-_START_SECONDS: Final = 30.0
+_START_SECONDS: Final = 90.0
 _STOP_SECONDS: Final = 20.0
 
 
