@@ -229,7 +229,12 @@ def test_the_openapi_document_says_which_calls_need_a_credential_and_what_bodies
     assert operations["LogIn"]["security"] == []
     assert operations["RegisterAccount"]["security"] == [{}, *credentials]
     put = operations["ApplyKeyspace"]
-    assert [one["name"] for one in put["parameters"]] == ["name", "validateOnly", "ifRevision"]
+    assert [one["name"] for one in put["parameters"]] == [
+        "name",
+        "validateOnly",
+        "ifRevision",
+        "dropPreviousFormats",
+    ]
     for operation in operations.values():
         if "requestBody" in operation:
             schema = operation["requestBody"]["content"]["application/json"]["schema"]

@@ -89,7 +89,7 @@ type Keyspace struct {
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// What it is for. At most 2000 characters.
 	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
-	// How keys look.
+	// How keys look. Not set: `kf_{environment}_{body}{checksum}`.
 	Format *KeyFormat `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
 	// The registered scopes, besides those of `resources`. At most 10000 together.
 	Scopes []*Scope `protobuf:"bytes,5,rep,name=scopes,proto3" json:"scopes,omitempty"`
@@ -111,7 +111,8 @@ type Keyspace struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When the keyspace last changed. Output only.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	// Formats that the keyspace had before. Keys made with them still work. Output only.
+	// Formats that the keyspace had before. Keys made with them still work, until
+	// `ApplyKeyspaceRequest.drop_previous_formats` names them. Output only.
 	PreviousFormats []*KeyFormat `protobuf:"bytes,15,rep,name=previous_formats,json=previousFormats,proto3" json:"previous_formats,omitempty"`
 	// What callers of the product's HTTP API send and get. Not set: as RFC 6750 has it.
 	Http *HttpAnswers `protobuf:"bytes,16,opt,name=http,proto3" json:"http,omitempty"`
@@ -283,10 +284,11 @@ func (x *Keyspace) GetLimits() *Limits {
 type KeyFormat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Literal text with placeholders: `{type}`, `{environment}`, `{body}` (exactly once)
-	// and `{checksum}` (at most once, last, right behind the body).
+	// and `{checksum}` (at most once, last, right behind the body). It starts with a letter
+	// and another letter or digit, and has `_` or `-` right before `{body}`.
 	// Example: "kf_{environment}_{body}{checksum}".
 	Template string `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
-	// The random part.
+	// The random part. Not set: 32 characters of base62, of which 6 are shown.
 	Body *KeyBody `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
 	// Other templates for some of the key types, by the type's name.
 	TemplatesByKeyType map[string]string `protobuf:"bytes,3,rep,name=templates_by_key_type,json=templatesByKeyType,proto3" json:"templates_by_key_type,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -349,7 +351,7 @@ func (x *KeyFormat) GetTemplatesByKeyType() map[string]string {
 type KeyBody struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The characters to draw from: "base62", "hex" (lower case), "base36" (lower case),
-	// "base58", or the characters themselves.
+	// "base58", or the letters and digits themselves.
 	Alphabet string `protobuf:"bytes,1,opt,name=alphabet,proto3" json:"alphabet,omitempty"`
 	// How many characters are drawn.
 	Length int32 `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`

@@ -32,9 +32,13 @@ type ApplyKeyspaceRequest struct {
 	// Only say what would change.
 	ValidateOnly bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// Apply only if the keyspace's revision is still this one. Zero: in any case.
-	IfRevision    int64 `protobuf:"varint,3,opt,name=if_revision,json=ifRevision,proto3" json:"if_revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	IfRevision int64 `protobuf:"varint,3,opt,name=if_revision,json=ifRevision,proto3" json:"if_revision,omitempty"`
+	// Earlier formats that are no longer recognised: their templates as `previous_formats`
+	// has them, or `*` for all. Keys of these formats stop working. A template that is not
+	// among the earlier formats is ignored, since an answer may have been lost.
+	DropPreviousFormats []string `protobuf:"bytes,4,rep,name=drop_previous_formats,json=dropPreviousFormats,proto3" json:"drop_previous_formats,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ApplyKeyspaceRequest) Reset() {
@@ -86,6 +90,13 @@ func (x *ApplyKeyspaceRequest) GetIfRevision() int64 {
 		return x.IfRevision
 	}
 	return 0
+}
+
+func (x *ApplyKeyspaceRequest) GetDropPreviousFormats() []string {
+	if x != nil {
+		return x.DropPreviousFormats
+	}
+	return nil
 }
 
 // The response of `ApplyKeyspace`.
@@ -171,8 +182,16 @@ type KeyspaceDiff struct {
 	AffectedKeys []*KeyScopeChange `protobuf:"bytes,6,rep,name=affected_keys,json=affectedKeys,proto3" json:"affected_keys,omitempty"`
 	// How many such keys there are in all.
 	AffectedKeyCount int64 `protobuf:"varint,7,opt,name=affected_key_count,json=affectedKeyCount,proto3" json:"affected_key_count,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The templates of the earlier formats that are no longer recognised. Sorted.
+	DroppedFormats []string `protobuf:"bytes,8,rep,name=dropped_formats,json=droppedFormats,proto3" json:"dropped_formats,omitempty"`
+	// Keys that stop working since their format is dropped, at most 1000 of them. A key whose
+	// display prefix fits both a dropped format and one that stays is among them: it may stop
+	// working. Revoked and expired keys do not count.
+	CutOffKeys []*CutOffKey `protobuf:"bytes,9,rep,name=cut_off_keys,json=cutOffKeys,proto3" json:"cut_off_keys,omitempty"`
+	// How many such keys there are in all.
+	CutOffKeyCount int64 `protobuf:"varint,10,opt,name=cut_off_key_count,json=cutOffKeyCount,proto3" json:"cut_off_key_count,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *KeyspaceDiff) Reset() {
@@ -254,6 +273,100 @@ func (x *KeyspaceDiff) GetAffectedKeyCount() int64 {
 	return 0
 }
 
+func (x *KeyspaceDiff) GetDroppedFormats() []string {
+	if x != nil {
+		return x.DroppedFormats
+	}
+	return nil
+}
+
+func (x *KeyspaceDiff) GetCutOffKeys() []*CutOffKey {
+	if x != nil {
+		return x.CutOffKeys
+	}
+	return nil
+}
+
+func (x *KeyspaceDiff) GetCutOffKeyCount() int64 {
+	if x != nil {
+		return x.CutOffKeyCount
+	}
+	return 0
+}
+
+// A key whose format is dropped.
+type CutOffKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// Its account.
+	AccountId string `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// What people call it.
+	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// What may be shown of the key itself.
+	DisplayPrefix string `protobuf:"bytes,4,opt,name=display_prefix,json=displayPrefix,proto3" json:"display_prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CutOffKey) Reset() {
+	*x = CutOffKey{}
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CutOffKey) String() string {
+	return redact.Text(x)
+}
+
+func (*CutOffKey) ProtoMessage() {}
+
+func (x *CutOffKey) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CutOffKey.ProtoReflect.Descriptor instead.
+func (*CutOffKey) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CutOffKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *CutOffKey) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CutOffKey) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *CutOffKey) GetDisplayPrefix() string {
+	if x != nil {
+		return x.DisplayPrefix
+	}
+	return ""
+}
+
 // How one key's effective scopes differ.
 type KeyScopeChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -273,7 +386,7 @@ type KeyScopeChange struct {
 
 func (x *KeyScopeChange) Reset() {
 	*x = KeyScopeChange{}
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[3]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +398,7 @@ func (x *KeyScopeChange) String() string {
 func (*KeyScopeChange) ProtoMessage() {}
 
 func (x *KeyScopeChange) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[3]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +411,7 @@ func (x *KeyScopeChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyScopeChange.ProtoReflect.Descriptor instead.
 func (*KeyScopeChange) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{3}
+	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *KeyScopeChange) GetKeyId() string {
@@ -347,7 +460,7 @@ type GetKeyspaceRequest struct {
 
 func (x *GetKeyspaceRequest) Reset() {
 	*x = GetKeyspaceRequest{}
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[4]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -359,7 +472,7 @@ func (x *GetKeyspaceRequest) String() string {
 func (*GetKeyspaceRequest) ProtoMessage() {}
 
 func (x *GetKeyspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[4]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -372,7 +485,7 @@ func (x *GetKeyspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyspaceRequest.ProtoReflect.Descriptor instead.
 func (*GetKeyspaceRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{4}
+	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetKeyspaceRequest) GetName() string {
@@ -393,7 +506,7 @@ type GetKeyspaceResponse struct {
 
 func (x *GetKeyspaceResponse) Reset() {
 	*x = GetKeyspaceResponse{}
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[5]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +518,7 @@ func (x *GetKeyspaceResponse) String() string {
 func (*GetKeyspaceResponse) ProtoMessage() {}
 
 func (x *GetKeyspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[5]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +531,7 @@ func (x *GetKeyspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyspaceResponse.ProtoReflect.Descriptor instead.
 func (*GetKeyspaceResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{5}
+	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetKeyspaceResponse) GetKeyspace() *Keyspace {
@@ -441,7 +554,7 @@ type ListKeyspacesRequest struct {
 
 func (x *ListKeyspacesRequest) Reset() {
 	*x = ListKeyspacesRequest{}
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[6]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +566,7 @@ func (x *ListKeyspacesRequest) String() string {
 func (*ListKeyspacesRequest) ProtoMessage() {}
 
 func (x *ListKeyspacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[6]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +579,7 @@ func (x *ListKeyspacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeyspacesRequest.ProtoReflect.Descriptor instead.
 func (*ListKeyspacesRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{6}
+	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListKeyspacesRequest) GetPageSize() int32 {
@@ -496,7 +609,7 @@ type ListKeyspacesResponse struct {
 
 func (x *ListKeyspacesResponse) Reset() {
 	*x = ListKeyspacesResponse{}
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[7]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +621,7 @@ func (x *ListKeyspacesResponse) String() string {
 func (*ListKeyspacesResponse) ProtoMessage() {}
 
 func (x *ListKeyspacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[7]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +634,7 @@ func (x *ListKeyspacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeyspacesResponse.ProtoReflect.Descriptor instead.
 func (*ListKeyspacesResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{7}
+	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListKeyspacesResponse) GetKeyspaces() []*Keyspace {
@@ -551,7 +664,7 @@ type ExplainScopeRequest struct {
 
 func (x *ExplainScopeRequest) Reset() {
 	*x = ExplainScopeRequest{}
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[8]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +676,7 @@ func (x *ExplainScopeRequest) String() string {
 func (*ExplainScopeRequest) ProtoMessage() {}
 
 func (x *ExplainScopeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[8]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +689,7 @@ func (x *ExplainScopeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainScopeRequest.ProtoReflect.Descriptor instead.
 func (*ExplainScopeRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{8}
+	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExplainScopeRequest) GetKeyspace() string {
@@ -616,7 +729,7 @@ type ExplainScopeResponse struct {
 
 func (x *ExplainScopeResponse) Reset() {
 	*x = ExplainScopeResponse{}
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[9]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +741,7 @@ func (x *ExplainScopeResponse) String() string {
 func (*ExplainScopeResponse) ProtoMessage() {}
 
 func (x *ExplainScopeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[9]
+	mi := &file_keyfence_v1_keyspace_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +754,7 @@ func (x *ExplainScopeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainScopeResponse.ProtoReflect.Descriptor instead.
 func (*ExplainScopeResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{9}
+	return file_keyfence_v1_keyspace_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExplainScopeResponse) GetScope() string {
@@ -697,16 +810,17 @@ var File_keyfence_v1_keyspace_service_proto protoreflect.FileDescriptor
 
 const file_keyfence_v1_keyspace_service_proto_rawDesc = "" +
 	"\n" +
-	"\"keyfence/v1/keyspace_service.proto\x12\vkeyfence.v1\x1a\x1dkeyfence/v1/explanation.proto\x1a\x1akeyfence/v1/keyspace.proto\x1a\x19keyfence/v1/options.proto\"\x8f\x01\n" +
+	"\"keyfence/v1/keyspace_service.proto\x12\vkeyfence.v1\x1a\x1dkeyfence/v1/explanation.proto\x1a\x1akeyfence/v1/keyspace.proto\x1a\x19keyfence/v1/options.proto\"\xc3\x01\n" +
 	"\x14ApplyKeyspaceRequest\x121\n" +
 	"\bkeyspace\x18\x01 \x01(\v2\x15.keyfence.v1.KeyspaceR\bkeyspace\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\x12\x1f\n" +
 	"\vif_revision\x18\x03 \x01(\x03R\n" +
-	"ifRevision\"\x95\x01\n" +
+	"ifRevision\x122\n" +
+	"\x15drop_previous_formats\x18\x04 \x03(\tR\x13dropPreviousFormats\"\x95\x01\n" +
 	"\x15ApplyKeyspaceResponse\x121\n" +
 	"\bkeyspace\x18\x01 \x01(\v2\x15.keyfence.v1.KeyspaceR\bkeyspace\x12-\n" +
 	"\x04diff\x18\x02 \x01(\v2\x19.keyfence.v1.KeyspaceDiffR\x04diff\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"\xb0\x02\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\xbe\x03\n" +
 	"\fKeyspaceDiff\x12\x18\n" +
 	"\acreated\x18\x01 \x01(\bR\acreated\x12!\n" +
 	"\fadded_scopes\x18\x02 \x03(\tR\vaddedScopes\x12%\n" +
@@ -714,7 +828,18 @@ const file_keyfence_v1_keyspace_service_proto_rawDesc = "" +
 	"\x0echanged_scopes\x18\x04 \x03(\tR\rchangedScopes\x12%\n" +
 	"\x0echanged_fields\x18\x05 \x03(\tR\rchangedFields\x12@\n" +
 	"\raffected_keys\x18\x06 \x03(\v2\x1b.keyfence.v1.KeyScopeChangeR\faffectedKeys\x12,\n" +
-	"\x12affected_key_count\x18\a \x01(\x03R\x10affectedKeyCount\"\xaf\x01\n" +
+	"\x12affected_key_count\x18\a \x01(\x03R\x10affectedKeyCount\x12'\n" +
+	"\x0fdropped_formats\x18\b \x03(\tR\x0edroppedFormats\x128\n" +
+	"\fcut_off_keys\x18\t \x03(\v2\x16.keyfence.v1.CutOffKeyR\n" +
+	"cutOffKeys\x12)\n" +
+	"\x11cut_off_key_count\x18\n" +
+	" \x01(\x03R\x0ecutOffKeyCount\"\x8b\x01\n" +
+	"\tCutOffKey\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x02 \x01(\tR\taccountId\x12!\n" +
+	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12%\n" +
+	"\x0edisplay_prefix\x18\x04 \x01(\tR\rdisplayPrefix\"\xaf\x01\n" +
 	"\x0eKeyScopeChange\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n" +
 	"\n" +
@@ -765,43 +890,45 @@ func file_keyfence_v1_keyspace_service_proto_rawDescGZIP() []byte {
 	return file_keyfence_v1_keyspace_service_proto_rawDescData
 }
 
-var file_keyfence_v1_keyspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_keyfence_v1_keyspace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_keyfence_v1_keyspace_service_proto_goTypes = []any{
 	(*ApplyKeyspaceRequest)(nil),  // 0: keyfence.v1.ApplyKeyspaceRequest
 	(*ApplyKeyspaceResponse)(nil), // 1: keyfence.v1.ApplyKeyspaceResponse
 	(*KeyspaceDiff)(nil),          // 2: keyfence.v1.KeyspaceDiff
-	(*KeyScopeChange)(nil),        // 3: keyfence.v1.KeyScopeChange
-	(*GetKeyspaceRequest)(nil),    // 4: keyfence.v1.GetKeyspaceRequest
-	(*GetKeyspaceResponse)(nil),   // 5: keyfence.v1.GetKeyspaceResponse
-	(*ListKeyspacesRequest)(nil),  // 6: keyfence.v1.ListKeyspacesRequest
-	(*ListKeyspacesResponse)(nil), // 7: keyfence.v1.ListKeyspacesResponse
-	(*ExplainScopeRequest)(nil),   // 8: keyfence.v1.ExplainScopeRequest
-	(*ExplainScopeResponse)(nil),  // 9: keyfence.v1.ExplainScopeResponse
-	(*Keyspace)(nil),              // 10: keyfence.v1.Keyspace
-	(*ScopePath)(nil),             // 11: keyfence.v1.ScopePath
+	(*CutOffKey)(nil),             // 3: keyfence.v1.CutOffKey
+	(*KeyScopeChange)(nil),        // 4: keyfence.v1.KeyScopeChange
+	(*GetKeyspaceRequest)(nil),    // 5: keyfence.v1.GetKeyspaceRequest
+	(*GetKeyspaceResponse)(nil),   // 6: keyfence.v1.GetKeyspaceResponse
+	(*ListKeyspacesRequest)(nil),  // 7: keyfence.v1.ListKeyspacesRequest
+	(*ListKeyspacesResponse)(nil), // 8: keyfence.v1.ListKeyspacesResponse
+	(*ExplainScopeRequest)(nil),   // 9: keyfence.v1.ExplainScopeRequest
+	(*ExplainScopeResponse)(nil),  // 10: keyfence.v1.ExplainScopeResponse
+	(*Keyspace)(nil),              // 11: keyfence.v1.Keyspace
+	(*ScopePath)(nil),             // 12: keyfence.v1.ScopePath
 }
 var file_keyfence_v1_keyspace_service_proto_depIdxs = []int32{
-	10, // 0: keyfence.v1.ApplyKeyspaceRequest.keyspace:type_name -> keyfence.v1.Keyspace
-	10, // 1: keyfence.v1.ApplyKeyspaceResponse.keyspace:type_name -> keyfence.v1.Keyspace
+	11, // 0: keyfence.v1.ApplyKeyspaceRequest.keyspace:type_name -> keyfence.v1.Keyspace
+	11, // 1: keyfence.v1.ApplyKeyspaceResponse.keyspace:type_name -> keyfence.v1.Keyspace
 	2,  // 2: keyfence.v1.ApplyKeyspaceResponse.diff:type_name -> keyfence.v1.KeyspaceDiff
-	3,  // 3: keyfence.v1.KeyspaceDiff.affected_keys:type_name -> keyfence.v1.KeyScopeChange
-	10, // 4: keyfence.v1.GetKeyspaceResponse.keyspace:type_name -> keyfence.v1.Keyspace
-	10, // 5: keyfence.v1.ListKeyspacesResponse.keyspaces:type_name -> keyfence.v1.Keyspace
-	11, // 6: keyfence.v1.ExplainScopeResponse.implies:type_name -> keyfence.v1.ScopePath
-	11, // 7: keyfence.v1.ExplainScopeResponse.implied_by:type_name -> keyfence.v1.ScopePath
-	0,  // 8: keyfence.v1.KeyspaceService.ApplyKeyspace:input_type -> keyfence.v1.ApplyKeyspaceRequest
-	4,  // 9: keyfence.v1.KeyspaceService.GetKeyspace:input_type -> keyfence.v1.GetKeyspaceRequest
-	6,  // 10: keyfence.v1.KeyspaceService.ListKeyspaces:input_type -> keyfence.v1.ListKeyspacesRequest
-	8,  // 11: keyfence.v1.KeyspaceService.ExplainScope:input_type -> keyfence.v1.ExplainScopeRequest
-	1,  // 12: keyfence.v1.KeyspaceService.ApplyKeyspace:output_type -> keyfence.v1.ApplyKeyspaceResponse
-	5,  // 13: keyfence.v1.KeyspaceService.GetKeyspace:output_type -> keyfence.v1.GetKeyspaceResponse
-	7,  // 14: keyfence.v1.KeyspaceService.ListKeyspaces:output_type -> keyfence.v1.ListKeyspacesResponse
-	9,  // 15: keyfence.v1.KeyspaceService.ExplainScope:output_type -> keyfence.v1.ExplainScopeResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	4,  // 3: keyfence.v1.KeyspaceDiff.affected_keys:type_name -> keyfence.v1.KeyScopeChange
+	3,  // 4: keyfence.v1.KeyspaceDiff.cut_off_keys:type_name -> keyfence.v1.CutOffKey
+	11, // 5: keyfence.v1.GetKeyspaceResponse.keyspace:type_name -> keyfence.v1.Keyspace
+	11, // 6: keyfence.v1.ListKeyspacesResponse.keyspaces:type_name -> keyfence.v1.Keyspace
+	12, // 7: keyfence.v1.ExplainScopeResponse.implies:type_name -> keyfence.v1.ScopePath
+	12, // 8: keyfence.v1.ExplainScopeResponse.implied_by:type_name -> keyfence.v1.ScopePath
+	0,  // 9: keyfence.v1.KeyspaceService.ApplyKeyspace:input_type -> keyfence.v1.ApplyKeyspaceRequest
+	5,  // 10: keyfence.v1.KeyspaceService.GetKeyspace:input_type -> keyfence.v1.GetKeyspaceRequest
+	7,  // 11: keyfence.v1.KeyspaceService.ListKeyspaces:input_type -> keyfence.v1.ListKeyspacesRequest
+	9,  // 12: keyfence.v1.KeyspaceService.ExplainScope:input_type -> keyfence.v1.ExplainScopeRequest
+	1,  // 13: keyfence.v1.KeyspaceService.ApplyKeyspace:output_type -> keyfence.v1.ApplyKeyspaceResponse
+	6,  // 14: keyfence.v1.KeyspaceService.GetKeyspace:output_type -> keyfence.v1.GetKeyspaceResponse
+	8,  // 15: keyfence.v1.KeyspaceService.ListKeyspaces:output_type -> keyfence.v1.ListKeyspacesResponse
+	10, // 16: keyfence.v1.KeyspaceService.ExplainScope:output_type -> keyfence.v1.ExplainScopeResponse
+	13, // [13:17] is the sub-list for method output_type
+	9,  // [9:13] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_keyfence_v1_keyspace_service_proto_init() }
@@ -818,7 +945,7 @@ func file_keyfence_v1_keyspace_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyfence_v1_keyspace_service_proto_rawDesc), len(file_keyfence_v1_keyspace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
