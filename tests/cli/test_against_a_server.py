@@ -10,14 +10,17 @@ import shlex
 import subprocess
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from keyfence.errors import CallFailed
 from keyfence_server.cli import app as command
 from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import failure_from
+from keyfence_server.cli.targets import ConnectionOptions, tls_of
 from support.served import COMMAND, Served
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "keyspaces"
@@ -190,7 +193,7 @@ def test_whoami_works_for_an_accounts_key(run: Run, keyspace: str) -> None:
 
 
 def test_quiet_create_prints_the_plaintext_and_nothing_else(run: Run, keyspace: str) -> None:
-    made = run("keys", "create", "-k", keyspace, "-a", "a", "-q")
+    made = run("keys", "create", "-k", keyspace, "-a", "a", "-s", "vps:read", "-q")
     assert made.code == ExitCode.OK
     assert made.err == ""
     assert run("check", made.out.strip(), "-k", keyspace).code == ExitCode.OK
@@ -219,7 +222,7 @@ def test_create_takes_all_that_a_key_can_have(run: Run, keyspace: str) -> None:
 def test_a_wrong_field_is_named_and_ends_with_2(run: Run, keyspace: str) -> None:
     wrong = run("keys", "create", "-k", keyspace, "-a", "a", "-t", "private")
     assert wrong.code == ExitCode.WRONG_INPUT
-    assert "key_type: " in wrong.err
+    assert "--type (key_type): " in wrong.err
 
 
 def test_a_repeated_request_makes_no_second_key(run: Run, keyspace: str) -> None:
@@ -532,3 +535,121 @@ def test_a_terminal_without_unicode_loses_no_answer(
     assert done.returncode == ExitCode.OK
     assert "vps:write -> vps:read" in done.stdout
     assert r"Gr\xf6\xdfe" in done.stdout
+
+
+def test_a_quiet_list_is_never_cut_off(run: Run, keyspace: str) -> None:
+    """What is piped into another command must be all of it: `list -q | xargs revoke` would
+    leave keys alive otherwise."""
+    ids = [make_key(run, keyspace)[0] for _ in range(103)]
+    assert run("keys", "list", "-k", keyspace, "-q").out.split() == ids
+    assert len(run("keys", "list", "-k", keyspace, "-o", "json").json()["keys"]) == len(ids)
+    table = run("keys", "list", "-k", keyspace)
+    assert table.out.count("key_") == 100
+    assert "more than 100 keys" in table.err
+
+
+def test_all_keys_of_an_account_are_revoked_at_once(run: Run, keyspace: str) -> None:
+    ids = {make_key(run, keyspace)[0] for _ in range(3)}
+    other = run("keys", "create", "-k", keyspace, "-a", "other", "-o", "json").json()
+    account = ("-k", keyspace, "-a", "acct_1")
+    unconfirmed = run("keys", "revoke", *account)
+    assert unconfirmed.code == ExitCode.WRONG_INPUT
+    assert "Revoke 3 keys" in unconfirmed.err
+    assert "--yes" in unconfirmed.err
+    assert set(run("keys", "list", *account, "--state", "active", "-q").out.split()) == ids
+    done = run("keys", "revoke", *account, "--yes", "-o", "json").json()
+    assert {one["key"]["key_id"] for one in done["revoked"]} == ids
+    left = run("keys", "list", "-k", keyspace, "--state", "active", "-q").out.split()
+    assert left == [other["key"]["key_id"]]
+    assert "has no keys" in run("keys", "revoke", *account, "--yes").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["-k", "demo"], ["-a", "acct_1"], ["key_1", "-k", "demo", "-a", "a"], ["-", "key_1"]],
+    ids=" ".join,
+)
+def test_what_to_revoke_is_never_guessed(run: Run, arguments: list[str]) -> None:
+    assert run("keys", "revoke", *arguments, "--yes").code == ExitCode.WRONG_INPUT
+
+
+def test_keys_are_revoked_by_ids_and_plaintexts_on_standard_input(run: Run, keyspace: str) -> None:
+    """A leak is a list of plaintexts. One that is no key does not keep the others alive."""
+    (id_1, _), (id_2, key_2), (id_3, key_3) = (make_key(run, keyspace) for _ in range(3))
+    lines = f"{id_1}\n\n{key_2}\nkf_live_nothing\nkey_0000\n{key_3}\n"
+    ended = run("keys", "revoke", "-", stdin=lines)
+    assert ended.code == ExitCode.NOT_FOUND
+    assert [line.split()[1] for line in ended.out.splitlines()] == [id_1, id_2, id_3]
+    assert "line 4: " in ended.err
+    assert "line 5: " in ended.err
+    assert "kf_live_nothing" not in ended.err
+    assert run("keys", "list", "-k", keyspace, "--state", "active", "-q").out == ""
+
+
+def test_a_key_is_found_by_its_plaintext_without_counting_a_use(run: Run, keyspace: str) -> None:
+    key_id, key = make_key(run, keyspace)
+    found = run("keys", "find", "-", "-o", "json", stdin=f"{key}\n").json()
+    assert found["key_id"] == key_id
+    usage = run("keys", "usage", key_id, "-o", "json").json()
+    assert usage == {"days": []}
+    assert run("keys", "find", "-", stdin="kf_live_nothing\n").code == ExitCode.NOT_FOUND
+    assert run("keys", "find", "-", stdin="").code == ExitCode.WRONG_INPUT
+    as_argument = run("keys", "find", key)
+    assert as_argument.code == ExitCode.WRONG_INPUT
+    assert key not in as_argument.err
+
+
+def test_a_key_without_scopes_is_warned_of(run: Run, keyspace: str) -> None:
+    made = run("keys", "create", "-k", keyspace, "-a", "a", "-q")
+    assert made.code == ExitCode.OK
+    assert "has no scopes" in made.err
+
+
+def test_a_label_that_is_given_twice_is_refused(run: Run, keyspace: str) -> None:
+    labels = ("--label", "team=a", "--label", "team=b")
+    twice = run("keys", "create", "-k", keyspace, "-a", "a", *labels)
+    assert twice.code == ExitCode.WRONG_INPUT
+    assert "--label" in twice.err
+    assert "given twice" in twice.err
+
+
+def test_errors_are_json_where_answers_are(run: Run, keyspace: str) -> None:
+    missing = json.loads(run("keys", "get", "key_0000", "-o", "json").err)["error"]
+    assert (missing["exit_code"], missing["reason"]) == (ExitCode.NOT_FOUND, "KEY_NOT_FOUND")
+    usage = json.loads(run("keys", "get", "--nothing", "--output", "json").err)["error"]
+    assert usage["exit_code"] == ExitCode.WRONG_INPUT
+    wrong = run("keys", "create", "-k", keyspace, "-a", "a", "-t", "private", "-ojson")
+    error = json.loads(wrong.err)["error"]
+    assert error["violations"][0]["field"] == "key_type"
+
+
+def test_a_file_of_authorities_leaves_unix_sockets_alone(
+    run: Run, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that is set for a server elsewhere must not stop the one here."""
+    monkeypatch.setenv("KEYFENCE_CA_FILE", str(tmp_path / "nothing.pem"))
+    options = ConnectionOptions(target="unix:/run/keyfence.sock", ca_file=tmp_path / "x.pem")
+    assert tls_of(options) is None
+    assert tls_of(replace(options, target="127.0.0.1:1")) is not None
+
+
+def test_keyspace_files_are_validated_without_a_server(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYFENCE_TARGET", "127.0.0.1:1")
+    good = run("keyspaces", "validate", str(EXAMPLES / "demo.yaml"))
+    assert (good.code, '"demo"' in good.out) == (ExitCode.OK, True)
+    bad = tmp_path / "bad.yaml"
+    bad.write_text((EXAMPLES / "demo.yaml").read_text() + "\nnothing: 1\n")
+    wrong = run("keyspaces", "validate", str(bad))
+    assert wrong.code == ExitCode.WRONG_INPUT
+    assert "nothing" in wrong.err
+
+
+def test_a_call_that_is_not_offered_says_where_to_ask(run: Run) -> None:
+    """As by a sidecar, which answers checks alone."""
+    error = CallFailed("there is no such RPC", status="UNIMPLEMENTED")
+    failure = failure_from(error, ConnectionOptions(target="localhost:50052"))
+    assert failure.code == ExitCode.WRONG_INPUT
+    assert "localhost:50052" in failure.message
+    assert "A sidecar answers checks alone" in failure.message

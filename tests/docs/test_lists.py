@@ -207,6 +207,20 @@ def test_the_layers_are_those_of_the_linter_and_every_module_is_in_one() -> None
     assert named == modules | packages
 
 
+@pytest.mark.parametrize("path", ["a check", "a revocation"])
+def test_the_paths_through_the_code_name_files_that_are_there(path: str) -> None:
+    """And no more of them than a reader can follow."""
+    files = [
+        code(row[1])
+        for row in rows(section(read("docs/architecture.md"), f"## The path of {path}"))
+    ]
+    named = [name for names in files for name in names]
+    assert named
+    assert len(named) <= {"a check": 10, "a revocation": 20}[path]
+    missing = [name for name in named if not (ROOT / "service/keyfence_server" / name).exists()]
+    assert missing == []
+
+
 def test_every_table_of_the_database_is_listed() -> None:
     stored = section(read("docs/architecture.md"), "## What is stored")
     assert {code(row[0])[0] for row in rows(stored)} == set(metadata.tables)

@@ -122,7 +122,9 @@ class Served:
                 self._has_said.notify_all()
 
     def _wait_until_reachable(self) -> None:
-        with grpc.insecure_channel(self.target) as channel:
+        # A busy machine starts it slowly, and the usual pauses between attempts grow long.
+        patient = [("grpc.max_reconnect_backoff_ms", 200)]
+        with grpc.insecure_channel(self.target, options=patient) as channel:
             try:
                 grpc.channel_ready_future(channel).result(timeout=_START_SECONDS)
             except grpc.FutureTimeoutError:

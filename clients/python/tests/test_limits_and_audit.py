@@ -80,7 +80,7 @@ async def test_where_a_limit_stands_comes_with_the_answer(
         limit=60,
         remaining=0,
         reset_time=NOON,
-        retry_after=timedelta(seconds=7),
+        retry_after=7,
         window=MINUTE,
         subject=RateLimitSubject.KEY,
         count=RateLimitCount.WHOLE,

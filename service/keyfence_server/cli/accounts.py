@@ -20,6 +20,7 @@ from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.keys import LabelsOption, read_labels
 from keyfence_server.cli.output import (
+    LimitOption,
     Output,
     OutputOption,
     QuietOption,
@@ -30,6 +31,7 @@ from keyfence_server.cli.output import (
     print_table,
     say,
     say_json,
+    shown_at_most,
     stdout_to_nowhere,
 )
 
@@ -149,18 +151,21 @@ def list_accounts(
     email: Annotated[
         str | None, typer.Option(metavar="EMAIL", help="Only the account with this address.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many. 0: all.")] = 100,
+    limit: LimitOption = None,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
 ) -> None:
-    """List accounts, oldest first."""
+    """List accounts, oldest first. With --quiet: their ids alone."""
     from keyfence import AccountState
 
+    most = shown_at_most(limit, output=output, quiet=quiet)
     with connect(context) as client:
         listing = client.list_accounts(
             keyspace, state=AccountState.DISABLED if disabled else None, email=email
         )
-        found = list(itertools.islice(listing, limit or None))
+        found = list(itertools.islice(listing, most + 1 if most else None))
+    more = bool(most) and len(found) > most
+    found = found[:most] if most else found
     if output is Output.JSON:
         say_json({"accounts": found})
     elif quiet:
@@ -170,6 +175,8 @@ def list_accounts(
         _print_accounts(found)
     else:
         note("No accounts.")
+    if more:
+        note(f"There are more than {most} accounts; --limit 0 lists them all.")
 
 
 @app.command()

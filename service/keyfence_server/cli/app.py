@@ -6,6 +6,8 @@ what only one subcommand needs is imported when that subcommand runs.
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -149,35 +151,38 @@ def keyfence(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns how it ends. Expected failures print no traceback."""
-    if any(not _is_text(argument) for argument in arguments or sys.argv[1:]):
-        return _complain("the command line is not UTF-8", ExitCode.WRONG_INPUT)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = _asks_for_json(given)
+    if any(not _is_text(argument) for argument in given):
+        return _complain(Failure("the command line is not UTF-8", ExitCode.WRONG_INPUT), as_json)
     if sys.stdout is None:
         # A plaintext with nowhere to go would be lost for good.
-        return _complain("standard output is closed", ExitCode.OUTPUT_LOST)
+        return _complain(Failure("standard output is closed", ExitCode.OUTPUT_LOST), as_json)
     spell_out_what_cannot_be_shown()
     try:
         code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        return _complain_about_usage(error)
+        return _complain_about_usage(error, as_json)
     except InvalidKeyspaceFile as error:
-        return _complain_about_file(error)
+        return _complain_about_file(error, as_json)
     except Failure as error:
-        return _complain(error.message, error.code)
+        return _complain(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except OSError as error:
         # Files that cannot be read are failures by now, so this is standard output: an
-        # answer that nobody could read must not count as one.
+        # answer that could not be read must not count as one.
         stdout_to_nowhere()
         if isinstance(error, BrokenPipeError):
             # Its reader has seen enough, as in `keyfence keys list | head`.
             return ExitCode.OUTPUT_LOST
-        return _complain(f"the answer could not be written: {error.strerror}", ExitCode.OUTPUT_LOST)
+        lost = f"the answer could not be written: {error.strerror}"
+        return _complain(Failure(lost, ExitCode.OUTPUT_LOST), as_json)
     except SystemExit as error:
         return _end_of_library(error)
     except Exception as error:  # noqa: BLE001 - the last stop before a traceback
-        return _complain_about_fault(error)
+        return _complain_about_fault(error, as_json)
     return code if isinstance(code, int) else ExitCode.OK
 
 
@@ -186,36 +191,56 @@ def _is_text(argument: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
-def _complain(message: str, code: ExitCode) -> int:
-    note(f"{PROGRAM}: {message}")
-    return code
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON, even if the rest of it cannot be read."""
+    values = itertools.pairwise(arguments)
+    return any(one in {"-ojson", "--output=json"} for one in arguments) or any(
+        option in {"-o", "--output"} and value == "json" for option, value in values
+    )
 
 
-def _complain_about_usage(error: TyperException) -> int:
+def _complain(failure: Failure, as_json: bool) -> int:
+    """Writes the failure to standard error, and returns its exit code."""
+    if as_json:
+        error = {
+            "message": failure.message,
+            "exit_code": int(failure.code),
+            **failure.details,
+        }
+        note(json.dumps({"error": error}, indent=2))
+    else:
+        note(f"{PROGRAM}: {failure.message}")
+    return failure.code
+
+
+def _complain_about_usage(error: TyperException, as_json: bool) -> int:
     """Says what is wrong with the command line, without an argument that may be a key."""
-    message = hide_keys(error.format_message())
+    message = printable(hide_keys(error.format_message()))
     context = getattr(error, "ctx", None)
     if not message:
         # No arguments at all: the help was shown.
         return ExitCode.WRONG_INPUT
-    if context is None:
-        return _complain(printable(message), ExitCode.WRONG_INPUT)
-    note(context.get_usage())
-    return _complain(
-        f"{printable(message)}\nTry `{context.command_path} --help`.", ExitCode.WRONG_INPUT
-    )
+    if context is not None and not as_json:
+        note(context.get_usage())
+        message = f"{message}\nTry `{context.command_path} --help`."
+    return _complain(Failure(message, ExitCode.WRONG_INPUT), as_json)
 
 
-def _complain_about_file(error: InvalidKeyspaceFile) -> int:
+def _complain_about_file(error: InvalidKeyspaceFile, as_json: bool) -> int:
     count = len(error.faults)
-    for fault in error.faults[:_MOST_FAULTS]:
-        note(f"{fault.render()}\n")
+    summary = f"{counted(count, 'problem')}; nothing was applied"
+    shown = [fault.render() for fault in error.faults[:_MOST_FAULTS]]
+    if as_json:
+        failure = Failure(summary, ExitCode.WRONG_INPUT, {"problems": shown})
+        return _complain(failure, as_json)
+    for fault in shown:
+        note(f"{fault}\n")
     if count > _MOST_FAULTS:
         note(f"… and {count - _MOST_FAULTS} more.\n")
-    return _complain(f"{counted(count, 'problem')}; nothing was applied", ExitCode.WRONG_INPUT)
+    return _complain(Failure(summary, ExitCode.WRONG_INPUT), as_json)
 
 
-def _complain_about_fault(error: Exception) -> int:
+def _complain_about_fault(error: Exception, as_json: bool) -> int:
     """A fault of ours. Its text may quote a secret, so only its kind and place are shown."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -223,11 +248,11 @@ def _complain_about_fault(error: Exception) -> int:
     where = f" at {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else ""
     if os.environ.get("KEYFENCE_TRACEBACK"):
         sys.excepthook(type(error), error, error.__traceback__)
-    return _complain(
+    message = (
         f"this is a fault of Keyfence: {type(error).__name__}{where}. "
-        "KEYFENCE_TRACEBACK=1 shows the traceback, which may hold secrets.",
-        ExitCode.FAULT,
+        "KEYFENCE_TRACEBACK=1 shows the traceback, which may hold secrets."
     )
+    return _complain(Failure(message, ExitCode.FAULT), as_json)
 
 
 def _end_of_library(error: SystemExit) -> int:

@@ -186,7 +186,7 @@ def _limited(status: RateLimitStatus | None) -> dict[str, str]:
     left = f"{status.remaining} of {rate}{whose} left, whole at {moment(status.reset_time)}"
     return {
         "rate limit": left + uncertain.get(status.count, ""),
-        "try again in": f"{status.retry_after.total_seconds():.0f}s" if status.retry_after else "",
+        "try again in": f"{status.retry_after}s" if status.retry_after else "",
     }
 
 

@@ -7,6 +7,8 @@ nowhere else.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.exits import ExitCode
@@ -24,9 +26,30 @@ _CODE_BY_STATUS: Final = {
     "ALREADY_EXISTS": ExitCode.CONFLICT,
     "FAILED_PRECONDITION": ExitCode.CONFLICT,
     "ABORTED": ExitCode.CONFLICT,
+    "UNIMPLEMENTED": ExitCode.WRONG_INPUT,
     "UNAVAILABLE": ExitCode.UNAVAILABLE,
     "DEADLINE_EXCEEDED": ExitCode.UNAVAILABLE,
     "RESOURCE_EXHAUSTED": ExitCode.UNAVAILABLE,
+}
+
+
+_OPTION_BY_FIELD: Final = {
+    "account_id": "--account",
+    "allowed_addresses": "--allow-address",
+    "bound_keyspaces": "--bind",
+    "display_name": "--name",
+    "environment": "--environment",
+    "expire_time": "--expires-in or --expires-at",
+    "granted_scopes": "--scope",
+    "key_type": "--type",
+    "keyspace": "--keyspace",
+    "labels": "--label",
+    "overlap": "--overlap",
+    "parent_key_id": "--parent",
+    "preset": "--preset",
+    "rate_limit": "--rate-limit",
+    "request_id": "--request-id",
+    "scopes": "--scope",
 }
 
 
@@ -36,12 +59,16 @@ class Failure(Exception):
     Attributes:
         message: what is wrong and what to do, in one or more lines. Never a secret.
         code: how the command ends.
+        details: what a script could ask of it, such as the error's reason.
     """
 
-    def __init__(self, message: str, code: ExitCode) -> None:
+    def __init__(
+        self, message: str, code: ExitCode, details: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.details = details or {}
 
 
 def failure_from(error: KeyfenceError, options: ConnectionOptions) -> Failure:
@@ -50,7 +77,15 @@ def failure_from(error: KeyfenceError, options: ConnectionOptions) -> Failure:
 
     if isinstance(error, errors.CallFailed):
         code = _CODE_BY_STATUS.get(error.status, ExitCode.FAULT)
-        return Failure(_explained(error, options), code)
+        details = {
+            "status": error.status,
+            "reason": error.reason,
+            "request_id": error.request_id,
+            "violations": [
+                {"field": one.field, "description": one.description} for one in error.violations
+            ],
+        }
+        return Failure(_explained(error, options), code, details)
     if isinstance(error, errors.ConfigurationError):
         return Failure(error.message, ExitCode.WRONG_INPUT)
     return Failure(error.message, ExitCode.FAULT)
@@ -60,14 +95,23 @@ def _explained(error: CallFailed, options: ConnectionOptions) -> str:
     lines = [error.message]
     if error.status == "UNAVAILABLE" and not error.reason:
         lines = [f"No Keyfence answers at {options.target}: {error.message}"]
+    if error.status == "UNIMPLEMENTED":
+        lines = [f"{options.target} does not offer this call: {error.message}"]
     if error.violations:
-        lines = [f"{violation.field}: {violation.description}" for violation in error.violations]
+        lines = [f"{_option_of(one.field)}: {one.description}" for one in error.violations]
     advice = _advice(error, options)
     if advice:
         lines.append(advice)
     if error.status not in _CODE_BY_STATUS and error.request_id:
         lines.append(f"The server's log has the rest under request id {error.request_id}.")
     return "\n".join(lines)
+
+
+def _option_of(field: str) -> str:
+    """The option that sets a field of a request, and the field; the field where none does."""
+    name = re.sub(r"^(key|account)\.|[\[.].*$", "", field)
+    option = _OPTION_BY_FIELD.get(name)
+    return f"{option} ({field})" if option is not None else field
 
 
 def _advice(error: CallFailed, options: ConnectionOptions) -> str:
@@ -80,6 +124,8 @@ def _advice(error: CallFailed, options: ConnectionOptions) -> str:
         case "DEADLINE_EXCEEDED":
             late = f"{options.target} did not answer in time."
             return f"{late} A change may have been made all the same."
+        case "UNIMPLEMENTED":
+            return "A sidecar answers checks alone. Name a server with KEYFENCE_TARGET or --target."
         case "UNAUTHENTICATED":
             return (
                 "Put a good credential into KEYFENCE_TOKEN, or name the file that holds it with "

@@ -1,4 +1,4 @@
-"""How keys are shown, and how a new one is handed over."""
+"""How the command prints keys, and hands over a new one."""
 
 from __future__ import annotations
 
@@ -44,6 +44,15 @@ def hand_over(made: CreatedKey | RotatedKey, *, output: Output, quiet: bool) -> 
         ) from None
 
 
+def warn_if_it_holds_nothing(key: Key) -> None:
+    """Says so if every check of a scope would deny the key."""
+    if not key.effective_scopes:
+        note(
+            "Warning: this key has no scopes, so every check of a scope denies it. Grant some with "
+            f"`keyfence keys update {key.key_id} --scope SCOPE`."
+        )
+
+
 def print_key(key: Key, output: Output) -> None:
     """Prints a key's record."""
     if output is Output.JSON:
@@ -56,24 +65,24 @@ def _described(key: Key) -> dict[str, str]:
     return {
         "key": key.key_id,
         "name": key.display_name,
-        "looks like": f"{key.display_prefix}…",
+        "display prefix": f"{key.display_prefix}…",
         "keyspace": key.keyspace,
         "account": key.account_id,
         "type": f"{key.key_type}, {key.environment}",
         "state": key.state.lower(),
-        "granted": ", ".join(key.granted_scopes) or "nothing",
-        "holds": ", ".join(key.effective_scopes) or "nothing",
+        "granted scopes": ", ".join(key.granted_scopes) or "none",
+        "effective scopes": ", ".join(key.effective_scopes) or "none",
         "from preset": key.preset,
         "expires": moment(key.expire_time, absent="never"),
-        "works from": ", ".join(key.allowed_addresses),
-        "acts on": ", ".join(key.bound_keyspaces),
+        "allowed addresses": ", ".join(key.allowed_addresses),
+        "bound keyspaces": ", ".join(key.bound_keyspaces),
         "labels": ", ".join(f"{name}={value}" for name, value in sorted(key.labels.items())),
         "rate limit": rate_text(key.rate_limit),
         "last used": _last_used(key),
         "delegated from": key.parent_key_id,
         "replaces": key.rotated_from_key_id,
         "replaced by": key.rotated_to_key_id,
-        "made": moment(key.create_time),
+        "created": moment(key.create_time),
         "changed": moment(key.update_time) if key.update_time != key.create_time else "",
         "revoked": moment(key.revoke_time),
         "revision": str(key.revision),
@@ -81,7 +90,7 @@ def _described(key: Key) -> dict[str, str]:
 
 
 def _succeeded(made: CreatedKey | RotatedKey) -> dict[str, str]:
-    """What a rotation means for the old key: its end, which whoever uses it must know."""
+    """What a rotation means for the old key: when it ends."""
     from keyfence.results import KeyState, RotatedKey
 
     if not isinstance(made, RotatedKey):
@@ -102,11 +111,11 @@ def _last_used(key: Key) -> str:
 
 _COLUMNS: Final = (
     "KEY",
-    "LOOKS LIKE",
+    "DISPLAY PREFIX",
+    "STATE",
     "NAME",
     "ACCOUNT",
     "TYPE",
-    "STATE",
     "GRANTED",
     "EXPIRES (UTC)",
     "USED (UTC)",
@@ -121,10 +130,10 @@ def print_keys(keys: Iterable[Key]) -> None:
             (
                 key.key_id,
                 f"{key.display_prefix}…",
+                key.state.lower(),
                 key.display_name,
                 key.account_id,
                 f"{key.key_type}, {key.environment}",
-                key.state.lower(),
                 ", ".join(key.granted_scopes),
                 moment_in_short(key.expire_time, absent="never"),
                 moment_in_short(key.last_used_time),

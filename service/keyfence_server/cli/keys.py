@@ -1,9 +1,9 @@
-"""`keyfence keys`: making keys and taking them back."""
+"""`keyfence keys`: creating, listing, changing and revoking keys."""
 
 from __future__ import annotations
 
 import itertools
-import re
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -13,37 +13,53 @@ import typer
 
 from keyfence_server.cli.completion import complete_keyspace, complete_scope
 from keyfence_server.cli.connection import connect
-from keyfence_server.cli.key_output import hand_over, print_key, print_keys
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.key_ids import STANDARD_INPUT, is_key_id
+from keyfence_server.cli.key_output import (
+    hand_over,
+    print_key,
+    print_keys,
+    warn_if_it_holds_nothing,
+)
 from keyfence_server.cli.output import (
     LAST_REVISION,
+    LimitOption,
     Output,
     OutputOption,
     QuietOption,
     note,
     print_table,
+    read_line,
     say,
     say_json,
+    shown_at_most,
 )
+from keyfence_server.cli.revocations import Revocations
 from keyfence_server.cli.times import duration, expiry, point_in_time, rate
 from keyfence_server.domain.limits import Rate
 
 if TYPE_CHECKING:
     from keyfence.results import RateLimit
 
-app = typer.Typer(help="Make keys and take them back.", no_args_is_help=True)
+app = typer.Typer(help="Create, list, change and revoke keys.", no_args_is_help=True)
 
-_KEY_ID: Final = re.compile(r"key_[0-9a-z]{1,64}")
 _MAX_PAGE: Final = 1000
 
 
 def _key_id(text: str) -> str:
     """A key's id. What is none may be a key, typed by mistake: it is neither sent nor shown."""
-    if not _KEY_ID.fullmatch(text):
+    if not is_key_id(text):
         raise typer.BadParameter(
             "this is not a key's id, which looks like key_01jd2k7v9x4m8r5t6w3y1z0abc; "
             "`keyfence keys list` shows the ids"
         )
     return text
+
+
+def _key_id_or_input(text: str) -> str:
+    """A key's id, or "-" for standard input."""
+    return text if text == STANDARD_INPUT else _key_id(text)
 
 
 def read_labels(texts: Iterable[str]) -> dict[str, str]:
@@ -53,6 +69,8 @@ def read_labels(texts: Iterable[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise typer.BadParameter("write a label as NAME=VALUE", param_hint="--label")
+        if name in labels:
+            raise typer.BadParameter(f'"{name}" is given twice', param_hint="--label")
         labels[name] = value
     return labels
 
@@ -188,7 +206,7 @@ def create(
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
 ) -> None:
-    """Make a key. Its plaintext is printed this once, and can never be had again.
+    """Create a key. Its plaintext is printed once, and cannot be shown again.
 
     With --quiet the plaintext is all that is printed; with --output json it is the
     field api_key.
@@ -211,6 +229,7 @@ def create(
             request_id=request_id,
         )
     hand_over(created, output=output, quiet=quiet)
+    warn_if_it_holds_nothing(created.key)
 
 
 @app.command(name="list")
@@ -228,24 +247,29 @@ def list_keys(
         str | None,
         typer.Option(parser=_key_id, metavar="KEY_ID", help="Only keys delegated from this one."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many. 0: all of them.")] = 100,
+    limit: LimitOption = None,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
 ) -> None:
-    """List keys, oldest first. With --quiet: their ids alone."""
+    """List keys, oldest first. With --quiet: their ids alone.
+
+    A table has at most 100 keys, and says if there are more. --quiet and --output json list
+    all keys, unless --limit says otherwise.
+    """
     from keyfence.results import KeyState
 
+    most = shown_at_most(limit, output=output, quiet=quiet)
     with connect(context) as client:
         found = client.list_keys(
             keyspace=keyspace,
             account_id=account,
             state=KeyState[state.name] if state else None,
             parent_key_id=parent,
-            page_size=min(limit + 1, _MAX_PAGE) if limit else _MAX_PAGE,
+            page_size=min(most + 1, _MAX_PAGE) if most else _MAX_PAGE,
         )
-        keys = list(itertools.islice(found, limit + 1 if limit else None))
-    more = bool(limit) and len(keys) > limit
-    keys = keys[:limit] if limit else keys
+        keys = list(itertools.islice(found, most + 1 if most else None))
+    more = bool(most) and len(keys) > most
+    keys = keys[:most] if most else keys
     if output is Output.JSON:
         say_json({"keys": keys})
     elif quiet:
@@ -256,7 +280,33 @@ def list_keys(
     else:
         print_keys(keys)
     if more:
-        note(f"There are more than {limit} keys; --limit 0 lists them all.")
+        note(f"There are more than {most} keys; --limit 0 lists them all.")
+
+
+@app.command()
+def find(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="-", help='"-": the key is read from standard input.')
+    ],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show the record of a key that you have in plaintext. This does not count as a use.
+
+    The key is read from standard input, since arguments can be read by every user of the
+    machine. Your credential needs the scopes `replication:sync` and `keys:read`.
+    """
+    if source != STANDARD_INPUT:
+        raise typer.BadParameter('write "-" and give the key on standard input')
+    api_key = read_line("API key: ")
+    if not api_key:
+        raise Failure("standard input holds no key", ExitCode.WRONG_INPUT)
+    with connect(context) as client:
+        found = client.find_key(api_key)
+        if found is None:
+            raise Failure("There is no such key.", ExitCode.NOT_FOUND)
+        key = client.get_key(found.key_id)
+    print_key(key, output)
 
 
 @app.command()
@@ -400,28 +450,46 @@ def rotate(
 def revoke(
     context: typer.Context,
     key_ids: Annotated[
-        list[str],
-        typer.Argument(metavar="KEY_ID...", parser=_key_id, help="The ids, not the keys."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY_ID...|-]",
+            parser=_key_id_or_input,
+            help='The ids, not the keys. "-": ids or keys are read from standard input, one a '
+            "line.",
+        ),
+    ] = None,
+    keyspace: Annotated[
+        str,
+        typer.Option("--keyspace", "-k", metavar="NAME", help="With --account: its keyspace."),
+    ] = "",
+    account: Annotated[
+        str,
+        typer.Option("--account", "-a", metavar="ID", help="Revoke all keys of this account."),
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     comment: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit log.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Revoke keys, and all that were delegated from them. Final.
+    """Revoke keys, and all that were delegated from them. This is final.
 
-    When this has returned, nothing accepts them any more.
+    When the command has returned, no server, sidecar or cache accepts them. Name keys by
+    their ids, by lines on standard input, or all of an account with --keyspace and --account.
     """
-    revoked = []
-    try:
-        with connect(context) as client:
-            for key_id in key_ids:
-                changed = client.revoke_key(key_id, comment=comment)
-                revoked.append(changed)
-                if output is Output.TABLE:
-                    say(f"Revoked {changed.key.key_id} at revision {changed.revision}.")
-    finally:
-        # Those before one that cannot be revoked stay so, and are told of.
-        if output is Output.JSON and revoked:
-            say_json({"revoked": revoked})
+    ids = key_ids or []
+    if bool(ids) == bool(keyspace and account) or bool(keyspace) != bool(account):
+        raise typer.BadParameter(
+            'name keys by their ids, or "-" for standard input, or --keyspace with --account'
+        )
+    if STANDARD_INPUT in ids and len(ids) > 1:
+        raise typer.BadParameter('"-" goes alone')
+    with connect(context) as client, Revocations(client, comment, output) as revocations:
+        if account:
+            revocations.revoke_account(keyspace, account, is_confirmed=yes)
+        elif ids == [STANDARD_INPUT]:
+            revocations.revoke_lines(sys.stdin.buffer)
+        else:
+            for key_id in ids:
+                revocations.revoke(key_id)
 
 
 def _limit(rate: Rate | None) -> RateLimit | None:

@@ -40,6 +40,7 @@ from keyfence_server.cli.output import (
     say,
     say_json,
 )
+from keyfence_server.domain.errors import DomainError
 
 if TYPE_CHECKING:
     from keyfence import AppliedKeyspace, Client
@@ -118,6 +119,28 @@ def apply(
         note("This was a dry run: nothing was changed.")
 
 
+@app.command()
+def validate(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Keyspace files, or '-' for standard input."),
+    ],
+) -> None:
+    """Check keyspace files without a server. Every fault is shown at its line.
+
+    What only a server knows, such as the keys that a change would affect, is shown by
+    `keyfence keyspaces apply --dry-run`.
+    """
+    from keyfence_server.application.apply_keyspace import require_applicable
+
+    for file in _read_all(files):
+        try:
+            require_applicable(file.declaration)
+        except DomainError as error:
+            raise Failure(f"{file.source.name}: {error}", ExitCode.WRONG_INPUT) from None
+        say(f'{file.source.name}: a valid keyspace, "{file.declaration.name}"')
+
+
 @app.command(name="list")
 def list_keyspaces(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """List the keyspaces that your credential is bound to."""
@@ -129,7 +152,7 @@ def list_keyspaces(context: typer.Context, output: OutputOption = Output.TABLE) 
         note("No keyspaces. `keyfence keyspaces apply -f FILE` makes one.")
     else:
         print_table(
-            ("KEYSPACE", "NAME", "SCOPES", "PRESETS", "KEYS LOOK LIKE", "REVISION"),
+            ("KEYSPACE", "NAME", "SCOPES", "PRESETS", "KEY FORMAT", "REVISION"),
             (
                 (
                     keyspace.name,

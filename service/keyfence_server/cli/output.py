@@ -7,6 +7,7 @@ characters are spelled out, and nothing in it is taken for markup.
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import json
 import os
 import sys
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 LAST_REVISION: Final = 2**63 - 1
 """The greatest that a revision can be."""
 
+_READABLE: Final = 16
+"""A column of text is readable at this width: values fold, and the column need not go."""
+_LONGEST_ID: Final = 40
+_GAP: Final = 2
+_TABLE_ROWS: Final = 100
 _WIDE: Final = 4096
 """The width of tables that no terminal limits: a pipe gets whole lines."""
 
@@ -49,6 +55,30 @@ OutputOption = Annotated[
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only what a script would want.")
 ]
+
+
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        show_default=False,
+        help="At most so many; 0: all. Without it a table has at most 100, and scripts get all.",
+    ),
+]
+
+
+def shown_at_most(limit: int | None, *, output: Output, quiet: bool) -> int:
+    """How many items to list; 0 for all. What a script reads is never cut off unasked."""
+    if limit is not None:
+        return limit
+    return 0 if quiet or output is Output.JSON else _TABLE_ROWS
+
+
+def read_line(prompt: str) -> str:
+    """A line of standard input, without its end. On a terminal it is not shown."""
+    if sys.stdin.isatty():
+        return getpass.getpass(prompt).strip()
+    return sys.stdin.readline().strip()
 
 
 def console() -> Console:
@@ -161,24 +191,67 @@ def print_fields(fields: Mapping[str, str]) -> None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, unbroken: int = 1
 ) -> None:
-    """Prints a table with a heading.
+    """Prints a table with a heading, in the width of the terminal.
+
+    Columns that do not fit are left out, the last ones first, and named on standard error.
+    Long values go on in the next line of their column; headings and ids never do.
 
     Args:
-        unbroken: how many of the first columns are never broken over lines, because they
-            are there to be copied.
+        unbroken: how many of the first columns are always there, with whole values, because
+            they are there to be copied.
     """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for index, column in enumerate(columns):
-        table.add_column(column, no_wrap=index < unbroken, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+    cells = [[printable(cell) for cell in row] for row in rows]
     out = console()
+    natural = [
+        max(Text(text).cell_len for text in (column, *(row[index] for row in cells)))
+        for index, column in enumerate(columns)
+    ]
+    least = [
+        width
+        if index < unbroken
+        else max(len(columns[index]), min(width, max(_READABLE, _longest_word(cells, index))))
+        for index, width in enumerate(natural)
+    ]
+    shown = len(columns)
+    while shown > unbroken and _table_width(least[:shown]) > out.width:
+        shown -= 1
+    widths = _widened(least[:shown], natural[:shown], out.width)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for column, width in zip(columns[:shown], widths, strict=True):
+        table.add_column(column, width=width, overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row[:shown]))
+    # Ids are whole even where the terminal is narrower than they are.
+    out.width = max(out.width, _table_width(widths))
     with out.capture() as captured:
         out.print(table)
     say("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    if shown < len(columns):
+        note(f"No room for: {', '.join(columns[shown:])}. A wider terminal or -o json shows it.")
+
+
+def _longest_word(cells: Sequence[Sequence[str]], index: int) -> int:
+    """The width of the longest id or word in a column, which should not be split."""
+    words = (len(word) for row in cells for word in row[index].split())
+    return min(_LONGEST_ID, max(words, default=0))
+
+
+def _table_width(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _widened(least: Sequence[int], natural: Sequence[int], room: int) -> list[int]:
+    """Widths of columns between the least and the natural ones, the first columns first."""
+    left = room - _table_width(least)
+    widths = []
+    for width, wanted in zip(least, natural, strict=True):
+        more = max(0, min(left, wanted - width))
+        left -= more
+        widths.append(width + more)
+    return widths
 
 
 def print_styled(*parts: tuple[str, str]) -> None:

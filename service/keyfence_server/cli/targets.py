@@ -32,9 +32,11 @@ class ConnectionOptions:
 
 
 def tls_of(options: ConnectionOptions) -> Tls | None:
-    """How to do TLS, where the options say something about it."""
+    """How to do TLS, where the options say something about it. A Unix socket never does."""
     from keyfence import Tls
 
+    if options.target.startswith("unix:"):
+        return None
     files = (options.ca_file, options.certificate_file, options.key_file, options.server_name)
     if not any(files):
         return None
@@ -48,6 +50,6 @@ def tls_of(options: ConnectionOptions) -> Tls | None:
 
 def hint_at_tls(options: ConnectionOptions) -> str:
     """What else could be wrong where nobody answers; nothing if TLS was asked for."""
-    if tls_of(options) is not None:
+    if tls_of(options) is not None or options.target.startswith("unix:"):
         return ""
     return "If it serves TLS there, --ca-file names who issued its certificate."

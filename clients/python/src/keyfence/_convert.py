@@ -229,7 +229,7 @@ def _rate_limit_status(message: rate_limit_pb2.RateLimitStatus) -> results.RateL
         limit=message.limit,
         remaining=message.remaining,
         reset_time=_time(message.reset_time),
-        retry_after=message.retry_after.ToTimedelta() if has_retry_after else None,
+        retry_after=message.retry_after.seconds if has_retry_after else None,
         window=message.window.ToTimedelta(),
         subject=_SUBJECTS.get(message.subject, results.RateLimitSubject.UNRECOGNIZED),
         count=_COUNTS.get(message.count, results.RateLimitCount.UNRECOGNIZED),

@@ -111,13 +111,23 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitStatus:
-    """Where a key's rate limit stands. The fields are those of
-    `keyfence.v1.RateLimitStatus`."""
+    """Where a key's rate limit stands.
+
+    Attributes:
+        limit: how many requests the window allows.
+        remaining: how many are left in it.
+        reset_time: when the window ends, in UTC.
+        retry_after: whole seconds until the same request can pass, as in the HTTP header
+            `Retry-After`. None unless this request was limited, or if it can never pass.
+        window: how long the window is.
+        subject: whose limit it is: the key's own, or its account's.
+        count: how completely the requests were counted.
+    """
 
     limit: int
     remaining: int
     reset_time: datetime
-    retry_after: timedelta | None
+    retry_after: int | None
     window: timedelta
     subject: RateLimitSubject
     count: RateLimitCount

@@ -303,6 +303,20 @@ class AsyncClient:
         request = keys.GetKeyRequest(key_id=key_id)
         return _convert.key((await self._call(_rpcs.GET_KEY, request, timeout_seconds)).key)
 
+    async def find_key(
+        self, api_key: str, *, timeout_seconds: float | None = None
+    ) -> results.Key | None:
+        """Looks a key up by its plaintext, without counting a use.
+
+        The token needs the scope `replication:sync`.
+
+        Returns:
+            None if there is no such key, or the token may not know of it.
+        """
+        request = replication.FetchFactsRequest(api_key=api_key)
+        found = await self._call(_rpcs.FETCH_FACTS, request, timeout_seconds)
+        return _convert.key(found.lineage[0]) if found.lineage else None
+
     async def get_key_usage(
         self,
         key_id: str,

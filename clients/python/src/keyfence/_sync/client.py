@@ -304,6 +304,18 @@ class Client:
         request = keys.GetKeyRequest(key_id=key_id)
         return _convert.key((self._call(_rpcs.GET_KEY, request, timeout_seconds)).key)
 
+    def find_key(self, api_key: str, *, timeout_seconds: float | None = None) -> results.Key | None:
+        """Looks a key up by its plaintext, without counting a use.
+
+        The token needs the scope `replication:sync`.
+
+        Returns:
+            None if there is no such key, or the token may not know of it.
+        """
+        request = replication.FetchFactsRequest(api_key=api_key)
+        found = self._call(_rpcs.FETCH_FACTS, request, timeout_seconds)
+        return _convert.key(found.lineage[0]) if found.lineage else None
+
     def get_key_usage(
         self,
         key_id: str,
