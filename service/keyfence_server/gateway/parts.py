@@ -1,4 +1,4 @@
-"""Small pieces that Envoy's configuration is put together from."""
+"""Parts of Envoy's configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def network_filter(name: str, kind: str, **fields: object) -> Config:
 
 
 def header(name: str, value: str) -> Config:
-    """A header that is set, whatever it was."""
+    """Sets a header, and replaces it if it is there."""
     return {
         "header": {"key": name, "value": value},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",

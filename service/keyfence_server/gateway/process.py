@@ -1,4 +1,4 @@
-"""Envoy as the gateway's process: checked beforehand, started, and ended with us."""
+"""Envoy as a child process: its configuration is checked, and it ends with this process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from keyfence_server.gateway.settings import GatewaySettings
 _START_SECONDS: Final = 20.0
 _PR_SET_PDEATHSIG: Final = 1
 
-# Envoy takes no notice of a hang-up, which is how a terminal says that it was closed.
+# Envoy ignores SIGHUP, which a closed terminal sends.
 _PASSED_ON: Final = {
     signal.SIGTERM: signal.SIGTERM,
     signal.SIGINT: signal.SIGINT,
@@ -79,7 +79,7 @@ def _validate(envoy: Path, config: Path) -> None:
 def _running(
     envoy: Path, config: Path, settings: GatewaySettings
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Envoy, until the end of the block at the latest. Signals to us are passed on to it."""
+    """Envoy, until the end of the block at the latest. It gets the signals of this process."""
     process = subprocess.Popen(
         [
             str(envoy),
@@ -88,7 +88,7 @@ def _running(
             "--disable-hot-restart",
         ],
         stdin=subprocess.DEVNULL,
-        # There is no other thread whose locks it could find taken.
+        # Safe without other threads: none of them can hold a lock that the child needs.
         preexec_fn=_ending_with_us(),  # noqa: PLW1509
     )
 
@@ -96,7 +96,7 @@ def _running(
         if process.poll() is None:
             process.send_signal(_PASSED_ON[signal.Signals(number)])
 
-    # What is ignored stays so: `nohup` starts its programs like that.
+    # An ignored signal stays ignored: `nohup` starts programs like that.
     previous = {
         one: signal.signal(one, pass_on)
         for one in _PASSED_ON
@@ -113,8 +113,7 @@ def _running(
 
 
 def _ending_with_us() -> Callable[[], None] | None:
-    """What has the kernel kill the child when we are killed, which leaves us no time to.
-    Only Linux can."""
+    """Makes the kernel kill the child when this process is killed and cannot do it. Linux only."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -122,7 +121,7 @@ def _ending_with_us() -> Callable[[], None] | None:
 
     def before_exec() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # killed before the kernel knew
+        if os.getppid() != parent:  # the parent was killed before the call
             os._exit(1)
 
     return before_exec

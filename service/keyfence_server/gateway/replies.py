@@ -1,7 +1,7 @@
-"""What Envoy answers by itself, in the same form as Keyfence's own errors.
+"""Envoy's own errors, in the form of Keyfence's errors.
 
-Envoy's words are plain text, and often there are none. Programs that read a
-`google.rpc.Status` must be able to read these, too.
+Envoy answers with plain text, and often with none. Programs that read a `google.rpc.Status`
+must be able to read these answers, too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAME: Final = "gateway.local_reply"
 
 
 def local_replies() -> Config:
-    """The `local_reply_config`. gRPC's own callers get Envoy's words as `grpc-message`."""
+    """The `local_reply_config`. Callers of gRPC get Envoy's text as `grpc-message`."""
     return {"mappers": [_mapper(status, code) for status, code in _CODES.items()]}
 
 
@@ -66,7 +66,7 @@ _IS_REST: Final[Config] = {
                     }
                 }
             },
-            # What the transcoder has begun to turn into gRPC.
+            # Requests of REST that the transcoder has begun to convert to gRPC.
             {"header_filter": {"header": has_header("x-envoy-original-path")}},
         ]
     }

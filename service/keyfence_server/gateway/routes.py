@@ -1,7 +1,7 @@
-"""Where a request goes, by its path and by where its credential is.
+"""The routes of REST and gRPC-Web, by a request's path and by the place of its credential.
 
-Keyfence takes a credential from one place, `authorization`. So whatever was in another is
-put there.
+Keyfence reads a credential from `authorization` only. So a credential that came in another
+place is put there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SERVICES: Final = (
     "keyfence.v1.KeyService",
     "keyfence.v1.KeyspaceService",
 )
-"""What the gateway offers. Anything else that Keyfence serves is not for the world."""
+"""The services that the gateway offers. It offers nothing else that Keyfence serves."""
 
 _REST: Final = "/v1/"
 _BROWSER_MARKS: Final = ("origin", "referer", "sec-fetch-site")
@@ -72,13 +72,13 @@ def route_config(settings: GatewaySettings) -> Config:
         "name": "gateway",
         "virtual_hosts": [host],
         "max_direct_response_body_size_bytes": len(openapi.encode()),
-        # What was in them is in `authorization` by now, and Keyfence reads that alone.
+        # Their credential is in `authorization` by now, and Keyfence reads no other header.
         "request_headers_to_remove": ["x-api-key", "cookie"],
     }
 
 
 def cookie_reader(cookie: str) -> Config:
-    """The filter that notes the credential of a cookie."""
+    """The filter that puts a cookie's credential into the request's metadata."""
     return http_filter(
         "envoy.filters.http.header_to_metadata",
         "header_to_metadata.v3.Config",
@@ -127,12 +127,11 @@ def _with_headers(path: Config, *headers: Config) -> Config:
 
 
 def _not_from_a_page() -> list[list[Config]]:
-    """Matches requests that a page of another origin cannot have made a browser send.
+    """Matches requests that a browser cannot have sent for a page of another origin.
 
-    A browser says where such a request comes from: with each method but GET and HEAD it
-    sends `Origin`, and the newer ones `Sec-Fetch-Site`. Some very old ones send neither
-    with a form. But a form can do no other method than POST and no content of JSON, and
-    scripts of other origins must ask beforehand for both, which is not granted here.
+    With each method but GET and HEAD a browser sends `Origin`, and newer ones also
+    `Sec-Fetch-Site`. Some very old browsers send neither with a form. But a form can only POST,
+    and not JSON. A script of another origin must ask before it does either, and is refused.
     """
     unmarked = [lacks_header(name) for name in _BROWSER_MARKS]
     return [
@@ -168,8 +167,8 @@ def _to_keyfence(match: Config, policies: Config) -> Config:
             "cluster": CALLS,
             "timeout": TIMEOUT,
             "max_stream_duration": {},
-            # Of a name with several addresses, some may not be served. Nothing has been
-            # sent where no connection came about.
+            # A name may have several addresses, and the server listen on some of them. Without
+            # a connection nothing has been sent, so trying another one is safe.
             "retry_policy": {
                 "retry_on": "connect-failure",
                 "num_retries": 3,
@@ -185,7 +184,7 @@ def _to_keyfence(match: Config, policies: Config) -> Config:
                 "host_selection_retry_max_attempts": 5,
             },
         },
-        # Answers tell of keys and accounts, and some hold a key.
+        # Answers are about keys and accounts, and some contain a key.
         "response_headers_to_add": [header("cache-control", "no-store")],
         "typed_per_filter_config": dict(policies),
     }
@@ -195,8 +194,8 @@ def _to_keyfence(match: Config, policies: Config) -> Config:
 
 
 def _csrf_policy() -> Config:
-    """Refuses what changes something and comes from a page of another origin: browsers
-    send cookies along with such requests unasked."""
+    """Refuses changes that a page of another origin makes a browser send: it adds cookies to
+    such requests."""
     return {"@type": f"{FILTERS}.csrf.v3.CsrfPolicy", "filter_enabled": share(100)}
 
 

@@ -1,6 +1,6 @@
-"""The gateway's settings, by environment: each is `KEYFENCE_GATEWAY_` and a name from here.
+"""The gateway's settings. Each is an environment variable: `KEYFENCE_GATEWAY_` and a name.
 
-As with the server's, one that is misspelt or malformed keeps the gateway from starting.
+The gateway does not start with a setting that is misspelt or malformed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class InvalidGatewaySettings(Exception):
 
 
 class LogLevel(StrEnum):
-    """How much Envoy writes of itself. More would show headers, and credentials in them."""
+    """How much Envoy logs. More detailed levels would show headers, and credentials in them."""
 
     INFO = "info"
     WARNING = "warning"
@@ -64,7 +64,7 @@ class GatewaySettings(BaseSettings):
         target_insecure_plaintext: go to the target without TLS over a network. Every
             credential then crosses it in the clear.
         tls_cert_file, tls_key_file: PEM, what the gateway itself serves with.
-        insecure_plaintext: serve without TLS where others than this machine can listen in.
+        insecure_plaintext: serve without TLS on an address that other machines can reach.
         cookie: a cookie that may carry the credential, for browsers with a session.
             Requests that carry it must come from the gateway's own origin.
         cors_origins: origins whose pages may call, separated by commas; "*" for all. None
@@ -199,7 +199,7 @@ class GatewaySettings(BaseSettings):
 
     @property
     def target_authorities(self) -> Path | None:
-        """Whom to trust to vouch for Keyfence; None: it is spoken to without TLS."""
+        """The authorities that Keyfence's certificate must come from; None: no TLS."""
         if self.target_ca_file is not None:
             return self.target_ca_file
         if not self._target_needs_tls:
@@ -233,8 +233,8 @@ def load_gateway_settings(environment: Mapping[str, str] | None = None) -> Gatew
     """Reads the settings from the process's environment.
 
     Args:
-        environment: the variables to look through for misspelt ones; by default those of
-            the process. Values are always the process's.
+        environment: the variables to search for misspelt ones; by default those of the
+            process. Values always come from the process.
 
     Raises:
         InvalidGatewaySettings: with every problem.

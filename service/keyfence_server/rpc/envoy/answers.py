@@ -1,4 +1,4 @@
-"""What Envoy is told: to let the request through, to deny it, or that we are at a loss."""
+"""Keyfence's answers to Envoy: let the request through, deny it, or nothing could be decided."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _BROKEN_BODY: Final = (
 
 
 class Admissions:
-    """What goes on to the upstream with a request of a key: made once for each facts
-    object and not for each request."""
+    """The answers that let requests through. Each is made once for a key's facts, and not for
+    each request."""
 
     __slots__ = ("_messages",)
 
@@ -46,7 +46,7 @@ class Admissions:
         self._messages: dict[KeyFacts, Any] = {}
 
     def of(self, facts: KeyFacts) -> Any:
-        """The answer that lets a request through. It is shared, and not to be changed."""
+        """The answer that lets a request through. It is shared: do not change it."""
         message = self._messages.get(facts)
         if message is None:
             if len(self._messages) >= _MAX_CACHED:
@@ -63,13 +63,13 @@ class Admissions:
         response_headers: Iterable[tuple[str, str]],
         stale: bool,
     ) -> Any:
-        """The same for one request alone.
+        """The same answer, changed for one request.
 
         Args:
             claimed: the identity headers that the client sent, to be stripped.
             cookies_left: the new header `Cookie`, as Latin-1; empty to remove it, None to
                 leave it.
-            response_headers: to be added to the upstream's answer.
+            response_headers: headers to add to the upstream's response.
             stale: whether the verdict may be out of date.
         """
         message = CheckResponse()
@@ -116,14 +116,14 @@ def denial(
 
 
 def broken(code: int, status: int, reason: str) -> Any:
-    """The answer that says that nothing was decided. Its sender must not get through, and
-    must not think that the credential is at fault.
+    """The answer that says that nothing was decided. The request must not get through, and its
+    sender must not think that the credential is at fault.
 
     Args:
         code: of gRPC.
         status: of HTTP.
         reason: for Envoy's access log: the name of an `ErrorReason`, or ROUTE_UNUSABLE, which
-            is none, since no caller of ours but Envoy can get it.
+            only Envoy can get.
     """
     message = CheckResponse()
     message.status.code = code
@@ -149,7 +149,7 @@ def _admission(facts: KeyFacts) -> Any:
 
 
 def _identity(facts: KeyFacts) -> list[tuple[str, str]]:
-    """What the upstream is told of the caller. Nothing here was chosen by a key's holder."""
+    """What the upstream learns about the caller. No value here was chosen by a key's holder."""
     key = facts.key
     named = [
         ("key-id", key.key_id),

@@ -1,9 +1,8 @@
-"""What a request brings along: its headers, its credential, its address.
+"""What a request contains: its headers, its credential, its client's address.
 
-Where several programs look at one request, each may see another credential in it. So a
-request has one credential or it has none: two that differ, or one header twice, count as
-none at all. And what was looked at here is taken off, so that nothing behind the edge
-can look at it again and find something else.
+Several programs on the way of a request could each use another credential in it. So a request
+has one credential or none: two different ones, or one header twice, count as none. The edge
+removes the credential, so that no program behind it can read it differently.
 """
 
 from __future__ import annotations
@@ -89,9 +88,8 @@ def presented_in(headers: Headers, rules: HttpRules) -> Presented:
 
 
 def claimed_identity(headers: Headers) -> list[str]:
-    """The names of headers by which the client says who it is, as only the edge may.
-
-    Programs that take an underscore for a hyphen would see them as ours.
+    """The names of the client's headers that look like identity headers, which only the edge may
+    set. Some programs take an underscore for a hyphen.
     """
     return sorted(
         {name for name, _ in headers if name.replace("_", "-").startswith(IDENTITY_PREFIX)}
@@ -106,18 +104,17 @@ def is_grpc(headers: Headers) -> bool:
 
 
 def client_address_of(attributes: Any, metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """Where the request came from; empty for unknown.
+    """The address that the request came from; empty for unknown.
 
-    Behind proxies that Envoy was told to trust, it alone knows, and says so in the metadata
-    of its question, into which nothing comes that a client has sent. What its `attributes`
-    say is always the other end of the connection: the last of the proxies. That counts where
-    the metadata say nothing.
+    Behind trusted proxies only Envoy knows it, and says it in the metadata of its question. A
+    client cannot write into these. The question's `attributes` always have the other end of the
+    connection, which is the last proxy. They count if the metadata have no address.
     """
     told = [value for name, value in metadata if name == CLIENT_ADDRESS]
     if not told:
         connected: str = attributes.source.address.socket_address.address
         return connected
-    # Something else than an address comes from a Unix socket, for example, which has none.
+    # A Unix socket, for example, has no address.
     try:
         return str(parse_address(str(told[0]))) if len(told) == 1 else ""
     except ValueError:

@@ -1,10 +1,9 @@
-"""What a route demands, as Envoy's configuration of it says: its `context_extensions`.
+"""What a route demands, by its `context_extensions` in Envoy's configuration.
 
     keyspace: quicksrv
     required_scopes: vps:read, vps:write
 
-A route that says nothing, too much or something misspelt demands nothing that could be
-checked, so it lets nobody through.
+A route that says too little, too much or something misspelt lets no request through.
 """
 
 from __future__ import annotations

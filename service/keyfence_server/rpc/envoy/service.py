@@ -1,8 +1,8 @@
 """`envoy.service.auth.v3.Authorization/Check`: may this HTTP request go on?
 
-Envoy is a caller like any other: it needs an operator credential with `keys:check`,
-bound to the keyspace that its route names. What it is told is one of three things: let
-it through, deny it with this answer, or nothing could be decided.
+Envoy is a caller like any other: it needs an operator credential with `keys:check`, bound to the
+keyspace that its route names. It gets one of three answers: let the request through, deny it
+with this response, or nothing could be decided.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class EnvoyAuthorization:
         )
 
     async def check(self, request: Any, caller: Caller, metadata: Metadata) -> Any:
-        """What becomes of the request that Envoy asks about."""
+        """Answers Envoy's question about one request."""
         attributes = request.attributes
         extensions = attributes.context_extensions
         try:
@@ -151,7 +151,7 @@ class EnvoyAuthorization:
         self._verdicts.add(keyspace, REASON_NUMBERS[verdict.reason])
 
     def _alert(self, reason: str, message: str, extensions: Any) -> None:
-        # The route is the operator's own words, and what has to be mended.
+        # The operator wrote the route, and has to correct it.
         if self._alerts.admits("route_unusable"):
             route = {name[:64]: value[:200] for name, value in list(extensions.items())[:8]}
             _log.warning("route_unusable", reason=reason, message=message, route=route)
