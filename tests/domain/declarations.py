@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from domain.graphs import dags
@@ -22,6 +24,7 @@ from keyfence_server.domain.declarations import (
     ScopeDeclaration,
 )
 from keyfence_server.domain.formats import ALPHABETS, MINIMUM_ENTROPY_BITS
+from keyfence_server.domain.redaction import begins_like_an_id
 
 KEY_CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
@@ -88,7 +91,7 @@ def declarations(draw: st.DrawFn) -> KeyspaceDeclaration:
     shorter, longer = sorted(
         draw(st.tuples(lifetimes, lifetimes)), key=lambda one: (one is None, one or timedelta(0))
     )
-    return KeyspaceDeclaration(
+    declaration = KeyspaceDeclaration(
         name=draw(st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True)),
         display_name=draw(texts),
         description=draw(texts),
@@ -135,3 +138,18 @@ def declarations(draw: st.DrawFn) -> KeyspaceDeclaration:
         ),
         max_lifetime=longer,
     )
+    # A keyspace whose keys would begin as ids do is refused.
+    assume(not any(map(begins_like_an_id, prefixes_of(declaration))))
+    return declaration
+
+
+def prefixes_of(declaration: KeyspaceDeclaration) -> Iterator[str]:
+    """What the keys of each type and environment begin with."""
+    for kind in declaration.key_types:
+        template = declaration.format.templates_by_key_type.get(
+            kind.name, declaration.format.template
+        )
+        for place in declaration.environments:
+            prefix = template.partition("{body}")[0]
+            prefix = prefix.replace("{type}", kind.marker or kind.name)
+            yield prefix.replace("{environment}", place.marker or place.name)

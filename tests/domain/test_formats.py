@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.declarations import KEY_CHARACTERS, alphabets, declarations, enough_length
+from domain.declarations import (
+    KEY_CHARACTERS,
+    alphabets,
+    declarations,
+    enough_length,
+    prefixes_of,
+)
 from domain.graphs import brief
 from keyfence_server.domain.declarations import (
     DEFAULT_FORMAT,
@@ -80,12 +86,11 @@ def test_what_is_minted_is_recognised_and_shows_at_most_eight_characters_of_its_
 def test_a_key_is_the_template_with_its_markers(declaration: KeyspaceDeclaration) -> None:
     keyspace = compile_keyspace(declaration)
     form_of = declaration.format
+    prefixes = prefixes_of(declaration)
     for kind in declaration.key_types:
         for place in declaration.environments:
             template = form_of.templates_by_key_type.get(kind.name, form_of.template)
-            prefix = template.split("{body}")[0]
-            prefix = prefix.replace("{type}", kind.marker or kind.name)
-            prefix = prefix.replace("{environment}", place.marker or place.name)
+            prefix = next(prefixes)
             form = keyspace.forms[kind.name, place.name]
             assert form.prefix == prefix
             assert form.has_checksum == template.endswith("{checksum}")
