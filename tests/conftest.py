@@ -17,6 +17,7 @@ from hypothesis import settings
 from keyfence_server.adapters.sql import SqlStore, open_store, upgrade
 from support.clock import FrozenClock
 from support.deaths import Deaths
+from support.sqlite import copy_migrated
 from testkit.postgres import PostgresServer
 
 SLOW_TIMEOUT_SECONDS: Final = 1_800
@@ -109,10 +110,16 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'store.db'}"
 
 
+@pytest.fixture
+def migrated_sqlite_url(tmp_path: Path) -> str:
+    """The URL of a SQLite file of the test's own, with the tables."""
+    return f"sqlite:///{copy_migrated(tmp_path / 'store.db')}"
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """The URL of a fresh database: the test runs on SQLite and on PostgreSQL."""
-    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
+    """The URL of a fresh database with the tables: the test runs on SQLite and on PostgreSQL."""
+    fixture = {"sqlite": "migrated_sqlite_url", "postgresql": "postgres_url"}[request.param]
     url: str = request.getfixturevalue(fixture)
     return url
 

@@ -24,7 +24,7 @@ from keyfence_server.domain.declarations import (
     ScopeDeclaration,
 )
 from keyfence_server.domain.formats import ALPHABETS, MINIMUM_ENTROPY_BITS
-from keyfence_server.domain.redaction import begins_like_an_id
+from keyfence_server.domain.redaction import id_prefix_of
 
 KEY_CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
@@ -139,7 +139,7 @@ def declarations(draw: st.DrawFn) -> KeyspaceDeclaration:
         max_lifetime=longer,
     )
     # A keyspace whose keys would begin as ids do is refused.
-    assume(not any(map(begins_like_an_id, prefixes_of(declaration))))
+    assume(not any(map(id_prefix_of, prefixes_of(declaration))))
     return declaration
 
 

@@ -44,6 +44,6 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 @pytest.fixture
 async def served(serve: Serve) -> Served:
     """A server with the keyspace `demo`."""
-    served = await serve()
+    served = await serve(prepared=True)
     await served.client.apply()
     return served

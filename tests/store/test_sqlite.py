@@ -24,6 +24,7 @@ from keyfence_server.application.ports import KeyFilter, Store, StoreUnavailable
 from keyfence_server.domain.keys import KeyState
 from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, insert_keys, make_key
+from support.sqlite import copy_migrated
 
 
 class SqliteHarness:
@@ -80,9 +81,9 @@ class SqliteHarness:
 
 
 def harness_in_a_directory(request: pytest.FixtureRequest) -> Harness:
-    """On a file that is not there yet."""
+    """On a file with the tables and nothing in them."""
     directory: Path = request.getfixturevalue("tmp_path")
-    return SqliteHarness(directory / "store.db")
+    return SqliteHarness(copy_migrated(directory / "store.db"))
 
 
 TestSqlite = store_contract(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import pkgutil
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -24,11 +26,13 @@ import keyfence.v1
 from keyfence.v1 import keyspace_pb2
 from keyfence_server.application.ports import Clock
 from keyfence_server.composition.server import RunningServer, start
-from keyfence_server.config import Settings
+from keyfence_server.config import DATABASE_FILE, Settings
+from keyfence_server.provisioning import PEPPER_FILE
 from keyfence_server.rpc.addresses import TcpAddress
 from keyfence_server.rpc.requirements import Requirement, read_requirement
 from keyfence_server.rpc.tracing import Tracing
 from support.documented_errors import is_documented
+from support.sqlite import copy_migrated
 
 ROOT: Final = object()
 """Stands for the first operator credential where a call takes a credential."""
@@ -260,10 +264,18 @@ async def start_for_test(
     clock: Clock | None = None,
     tracing: Tracing | None = None,
     channel_options: Sequence[tuple[str, Any]] = (),
+    prepared: bool = False,
     **fields: Any,
 ) -> Served:
-    """Starts a server, and connects to the first of its addresses without TLS."""
+    """Starts a server, and connects to the first of its addresses without TLS.
+
+    Args:
+        prepared: whether the tables are made for it, which takes longer than the rest of its
+            first start.
+    """
     settings = settings_for(data_dir, **fields)
+    if prepared:
+        _prepare(data_dir)
     server = await start(settings, clock=clock, tracing=tracing)
     channel = grpc.aio.insecure_channel(
         str(server.addresses[0]), options=[("grpc.enable_retries", 0), *channel_options]
@@ -271,6 +283,15 @@ async def start_for_test(
     root_key = data_dir / "root.key"
     root = root_key.read_text().strip() if root_key.exists() else ""
     return Served(server, Client(channel, root), data_dir)
+
+
+def _prepare(data_dir: Path) -> None:
+    data_dir.mkdir(mode=0o700, parents=True)
+    copy_migrated(data_dir / DATABASE_FILE)
+    # A database without its pepper would be refused.
+    pepper = data_dir / PEPPER_FILE
+    pepper.touch(0o600)
+    pepper.write_text(f"1:{base64.b64encode(os.urandom(32)).decode()}\n")
 
 
 @asynccontextmanager
@@ -292,7 +313,7 @@ async def server_and_sidecar(**arguments: Any) -> AsyncIterator[tuple[Served, Se
         # A socket's path must be short, and pytest's directories are not.
         directory = Path(running.enter_context(TemporaryDirectory(prefix="kf")))
         socket = f"unix:{directory}/server.sock"
-        server = await start("server", listen=socket)
+        server = await start("server", listen=socket, prepared=True)
         await server.client.apply()
         token = await server.client.make_operator("keys:check", "replication:sync", bound=["demo"])
         sidecar = await start("sidecar", upstream=socket, upstream_token=token)
