@@ -25,7 +25,7 @@ from domain.graphs import (
     stands_for,
     steps,
 )
-from keyfence_server.domain.catalog import MAX_STEPS, ScopeCatalog
+from keyfence_server.domain.catalog import LEFT_OUT, MAX_PATH, MAX_STEPS, ScopeCatalog
 from keyfence_server.domain.errors import InvalidDeclaration
 
 
@@ -129,7 +129,12 @@ def test_a_chain_of_thousands_is_closed_and_its_circle_is_named_in_brief() -> No
     assert len(catalog.names_in(catalog.mask(["s:0000"]))) == 5000
     explained = catalog.explain(["s:0000"], "s:4999")
     assert explained is not None
-    assert len(explained.path) == 5000
+    assert len(explained.path) == MAX_PATH
+    assert explained.path[:3] == ("s:0000", LEFT_OUT, f"s:{5000 - MAX_PATH + 2:04d}")
+    assert explained.path[-1] == "s:4999"
+    (up, *_) = catalog.implying("s:4999")
+    assert len(up.path) == MAX_PATH
+    assert up.path[-3:] == (f"s:{MAX_PATH - 3:04d}", LEFT_OUT, "s:4999")
     ((path, message),) = problems_of({**chain, "s:4999": ["s:0000"]}).items()
     assert path == "scopes[s:0000].implies"
     assert "s:0000 → s:0001" in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from keyfence_server.application.callers import Caller
@@ -23,6 +24,8 @@ from keyfence_server.domain.verdicts import Reason
 
 _TOKEN_KIND: Final = "keyspaces"
 _BATCH: Final = 500
+MAX_EXPLAINED: Final = 500
+"""The most scopes whose paths are given, in either direction: it bounds the answer's size."""
 
 
 async def get_keyspace(snapshot: Snapshot, name: str) -> Keyspace:
@@ -38,8 +41,10 @@ class ScopeReport:
     """How a scope hangs together with the rest of its keyspace.
 
     Attributes:
-        implies: every scope that comes with it, and how.
-        implied_by: every other scope that brings it, and how.
+        implies: the scopes that come with it, and how; at most `MAX_EXPLAINED`.
+        implied_by: the other scopes that bring it, and how; at most `MAX_EXPLAINED`.
+        implies_count: how many come with it in all.
+        implied_by_count: how many bring it in all.
         presets: the presets that bring it.
         capped_key_types: the key types that cannot hold it.
         active_key_count: how many keys hold it now.
@@ -52,6 +57,8 @@ class ScopeReport:
     presets: tuple[str, ...]
     capped_key_types: tuple[str, ...]
     active_key_count: int
+    implies_count: int
+    implied_by_count: int
 
 
 class ReadKeyspaces:
@@ -105,8 +112,10 @@ class ReadKeyspaces:
             return ScopeReport(
                 scope=scope,
                 description=describe_scope(keyspace, scope),
-                implies=tuple(catalog.implied_by(scope)),
-                implied_by=tuple(catalog.implying(scope)),
+                implies=tuple(islice(catalog.implied_by(scope), MAX_EXPLAINED)),
+                implied_by=tuple(islice(catalog.implying(scope), MAX_EXPLAINED)),
+                implies_count=catalog.count_implied_by(scope),
+                implied_by_count=catalog.count_implying(scope),
                 presets=tuple(
                     sorted(p.name for p in declaration.presets if catalog.mask(p.scopes) & wanted)
                 ),

@@ -55,8 +55,8 @@ def explain(
         say_json(explained)
         return
     print_styled((explained.scope, "bold"), (f"  {explained.description}", ""))
-    _print_paths("It brings", explained.implies)
-    _print_paths("It comes with", explained.implied_by)
+    _print_paths("It brings", explained.implies, explained.implies_count)
+    _print_paths("It comes with", explained.implied_by, explained.implied_by_count)
     print_fields(
         {
             "in presets": ", ".join(explained.presets),
@@ -66,9 +66,11 @@ def explain(
     )
 
 
-def _print_paths(heading: str, paths: Iterable[ScopePath]) -> None:
+def _print_paths(heading: str, paths: Iterable[ScopePath], count: int) -> None:
     shown = [f" {arrow()} ".join(path.path) for path in paths]
     if shown:
         print_styled((heading, "dim"))
     for path in shown:
         print_styled((f"  {path}", ""))
+    if count > len(shown):
+        print_styled((f"  … and {count - len(shown)} more.", ""))

@@ -9,24 +9,37 @@ against each other.
 
 from __future__ import annotations
 
-import difflib
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final
 
 from keyfence_server.domain.errors import InvalidDeclaration, Name, Problem
-from keyfence_server.domain.scopes import EVERYTHING, NAME_RULE, is_scope_name, is_wildcard
+from keyfence_server.domain.scopes import (
+    EVERYTHING,
+    MAX_SCOPE_LENGTH,
+    NAME_RULE,
+    is_scope_name,
+    is_wildcard,
+)
 
 MAX_STEPS: Final = 200_000
 """The most implications of a catalog, wildcards resolved: it bounds the work and the
 memory that a declaration of a few kilobytes can ask for."""
 
+MAX_PATH: Final = 32
+"""The most scopes of a path that are named."""
+LEFT_OUT: Final = "…"
+"""Stands in a path for the scopes that are left out."""
+
 _NEAREST_CANDIDATES: Final = 256
 _MAX_PROBLEMS: Final = 100
 _MAX_NAMED: Final = 40
-_REMEMBERED_MASKS: Final = 1024
+_SIMILAR: Final = 0.4
+_REMEMBERED_SETS: Final = 1024
+_REMEMBERED_NAMES: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,8 @@ class ScopePath:
         scope: the scope that it leads to.
         granted: the scope or wildcard that it starts from.
         path: from a scope that `granted` stands for down to `scope`, both included,
-            each implying the next. One of the shortest.
+            each implying the next. One of the shortest. A path of more than `MAX_PATH`
+            scopes is cut: `LEFT_OUT` stands for those that are left out.
     """
 
     scope: str
@@ -58,7 +72,19 @@ class ScopeCatalog:
             `scopes[NAME].implies[INDEX]`.
     """
 
-    __slots__ = ("_bits", "_closures", "_edges", "_names_by_mask", "_own_masks", "names")
+    __slots__ = (
+        "_backwards",
+        "_bits",
+        "_closures",
+        "_edges",
+        "_grants",
+        "_last_walk",
+        "_masks",
+        "_names_by_mask",
+        "_own_masks",
+        "_remembered_names",
+        "names",
+    )
 
     def __init__(self, implications: Mapping[str, Sequence[str]]) -> None:
         self.names: Final = tuple(sorted(implications))
@@ -66,6 +92,11 @@ class ScopeCatalog:
         self._bits: Final = {name: index for index, name in enumerate(self.names)}
         self._own_masks: Final = {name: 1 << bit for name, bit in self._bits.items()}
         self._names_by_mask: Final[dict[int, tuple[str, ...]]] = {}
+        self._masks: Final[dict[int, int]] = {}
+        self._remembered_names = 0
+        self._grants: Final[dict[tuple[str, ...], tuple[str, ...]]] = {}
+        self._last_walk: tuple[tuple[str, ...], dict[str, str], _Walk] | None = None
+        self._backwards: tuple[str, ...] | None = None
         self._edges: Final = self._resolve(implications)
         self._closures: Final = self._close()
 
@@ -138,42 +169,65 @@ class ScopeCatalog:
     def names_in(self, mask: int) -> tuple[str, ...]:
         """The scopes of a mask, sorted.
 
-        Most keys hold one of a few sets of scopes, so the answers are shared: a cache of
-        many keys with "*" in a catalog of thousands holds the names once.
+        Most keys hold one of a few sets of scopes, so the answers are remembered and shared,
+        within a bound for their names in all.
         """
         found = self._names_by_mask.get(mask)
         if found is None:
-            if len(self._names_by_mask) >= _REMEMBERED_MASKS:
+            # In one pass over the digits: to clear bit by bit would take quadratic time.
+            found = tuple(compress(self.names, map("1".__eq__, reversed(f"{mask:b}"))))
+            self._remembered_names += len(found)
+            if (
+                len(self._names_by_mask) >= _REMEMBERED_SETS
+                or self._remembered_names > _REMEMBERED_NAMES
+            ):
                 self._names_by_mask.clear()
-            found = self._names_by_mask[mask] = tuple(self._each_in(mask))
+                self._remembered_names = len(found)
+            self._names_by_mask[mask] = found
         return found
 
-    def _each_in(self, mask: int) -> Iterator[str]:
-        while mask:
-            lowest = mask & -mask
-            yield self.names[lowest.bit_length() - 1]
-            mask ^= lowest
+    def shared_mask(self, mask: int) -> int:
+        """An equal mask, the same object for all that ask for it: in a catalog of thousands,
+        a mask takes more than a kilobyte."""
+        if len(self._masks) >= _REMEMBERED_SETS:
+            self._masks.clear()
+        return self._masks.setdefault(mask, mask)
+
+    def shared_grants(self, granted: tuple[str, ...]) -> tuple[str, ...]:
+        """Equal grants with the names that the catalog has in memory, the same tuple for all
+        that ask for it."""
+        found = self._grants.get(granted)
+        if found is None:
+            if len(self._grants) >= _REMEMBERED_SETS:
+                self._grants.clear()
+            names, bits = self.names, self._bits
+            found = tuple(names[bits[one]] if one in bits else one for one in granted)
+            self._grants[found] = found
+        return found
 
     def explain(self, granted: Iterable[str], scope: str) -> ScopePath | None:
         """How the grants lead to a registered scope; None if they do not.
 
         Of several ways it gives one with the fewest implications.
         """
-        origins: dict[str, str] = {}
-        for pattern in granted:
-            for name in self.matches(pattern):
-                origins.setdefault(name, pattern)
-        came_from = self._walk(origins, self._edges)
-        if scope not in came_from:
+        grants = tuple(granted)
+        if self._last_walk is None or self._last_walk[0] != grants:
+            # A check asks about many scopes of one key: one walk answers for all of them.
+            patterns: dict[str, str] = {}
+            for pattern in grants:
+                for name in self.matches(pattern):
+                    patterns.setdefault(name, pattern)
+            self._last_walk = (grants, patterns, _walk(patterns, self._edges))
+        _, patterns, walk = self._last_walk
+        if scope not in walk.came_from:
             return None
-        path = _trail(came_from, scope)
-        return ScopePath(scope, origins[path[0]], path)
+        return ScopePath(scope, patterns[walk.roots[scope]], _trail(walk, scope))
 
     def implied_by(self, scope: str) -> Iterator[ScopePath]:
         """Every scope that comes with a registered scope, itself left out, sorted."""
-        came_from = self._walk([scope], self._edges)
-        for name in sorted(came_from.keys() - {scope}):
-            yield ScopePath(name, scope, _trail(came_from, name))
+        walk = _walk([scope], self._edges)
+        for name in sorted(walk.came_from.keys() - {scope}):
+            yield ScopePath(name, scope, _trail(walk, name))
 
     def implying(self, scope: str) -> Iterator[ScopePath]:
         """Every other scope that a registered scope comes with, sorted."""
@@ -181,47 +235,47 @@ class ScopeCatalog:
         for name, targets in self._edges.items():
             for target in targets:
                 sources[target].append(name)
-        came_from = self._walk([scope], sources)
-        for name in sorted(came_from.keys() - {scope}):
-            yield ScopePath(scope, name, tuple(reversed(_trail(came_from, name))))
+        walk = _walk([scope], sources)
+        for name in sorted(walk.came_from.keys() - {scope}):
+            yield ScopePath(scope, name, tuple(reversed(_trail(walk, name))))
+
+    def count_implied_by(self, scope: str) -> int:
+        """How many scopes `implied_by` gives."""
+        return self._closures[self._bits[scope]].bit_count() - 1
+
+    def count_implying(self, scope: str) -> int:
+        """How many scopes `implying` gives."""
+        own = self._own_masks[scope]
+        return sum(1 for closure in self._closures if closure & own) - 1
 
     def smallest_grants(self, missing: Iterable[str]) -> tuple[str, ...]:
         """The fewest grants that bring all the missing scopes and nothing that is not needed:
         those of them that no other one of them implies. Sorted."""
         wanted = sorted(set(missing))
-        return tuple(
-            scope
-            for scope in wanted
-            if not any(
-                self._closures[self._bits[other]] >> self._bits[scope] & 1
-                for other in wanted
-                if other != scope
-            )
-        )
+        implied = 0
+        for scope in wanted:
+            implied |= self._closures[self._bits[scope]] & ~self._own_masks[scope]
+        return tuple(scope for scope in wanted if not implied & self._own_masks[scope])
 
     def nearest(self, name: str) -> str | None:
-        """The registered scope that somebody probably meant; None if nothing is near.
+        """The registered scope that was probably meant; None if none is similar.
 
-        Bounded work, however large the catalog: an unknown name costs its asker more
-        than it costs the server.
+        Bounded work in a catalog of any size: in a large one, only the names that are next to
+        the unknown one are compared, in the order of the alphabet and in that of the names
+        read backwards.
         """
-        if len(self.names) <= _NEAREST_CANDIDATES:
-            candidates: Sequence[str] = self.names
-        else:
-            candidates = self._similar_in_shape(name)
-        found = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
-        return found[0] if found else None
-
-    def _similar_in_shape(self, name: str) -> list[str]:
-        alike: list[str] = []
-        for candidate in self.names:
-            if abs(len(candidate) - len(name)) <= 2 and (
-                candidate[:3] == name[:3] or candidate[-3:] == name[-3:]
-            ):
-                alike.append(candidate)
-                if len(alike) == _NEAREST_CANDIDATES:
-                    break
-        return alike
+        name = name[:MAX_SCOPE_LENGTH]
+        candidates: Sequence[str] = self.names
+        if len(self.names) > _NEAREST_CANDIDATES:
+            if self._backwards is None:
+                self._backwards = tuple(sorted(one[::-1] for one in self.names))
+            candidates = [
+                *_around(self.names, name),
+                *(one[::-1] for one in _around(self._backwards, name[::-1])),
+            ]
+        nearest = min(candidates, key=lambda one: _difference(name, one), default="")
+        is_similar = _difference(name, nearest) <= _SIMILAR * max(len(name), len(nearest))
+        return nearest if nearest and is_similar else None
 
     def _resolve(self, implications: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
         problems: list[Problem] = []
@@ -310,23 +364,59 @@ class ScopeCatalog:
             ]
         )
 
-    @staticmethod
-    def _walk(origins: Iterable[str], edges: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
-        """Breadth first from the origins: each scope that is reached, and from where."""
-        came_from: dict[str, str | None] = dict.fromkeys(origins)
-        waiting = deque(came_from)
-        while waiting:
-            here = waiting.popleft()
-            for target in edges[here]:
-                if target not in came_from:
-                    came_from[target] = here
-                    waiting.append(target)
-        return came_from
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """What can be reached from some scopes.
+
+    Attributes:
+        came_from: each scope that is reached, and from where; None for an origin.
+        roots: each scope that is reached, and the origin that it is reached from.
+    """
+
+    came_from: Mapping[str, str | None]
+    roots: Mapping[str, str]
 
 
-def _trail(came_from: Mapping[str, str | None], scope: str) -> tuple[str, ...]:
-    """The way from an origin of the walk to a scope that it reached."""
+def _walk(origins: Iterable[str], edges: Mapping[str, Sequence[str]]) -> _Walk:
+    """Walks breadth first, so that every way is one of the shortest."""
+    came_from: dict[str, str | None] = dict.fromkeys(origins)
+    roots = {origin: origin for origin in came_from}
+    waiting = deque(came_from)
+    while waiting:
+        here = waiting.popleft()
+        for target in edges[here]:
+            if target not in came_from:
+                came_from[target] = here
+                roots[target] = roots[here]
+                waiting.append(target)
+    return _Walk(came_from, roots)
+
+
+def _difference(name: str, other: str) -> int:
+    """How many characters there are between what two names begin and end with in common: a
+    misspelling is in one place. Linear, unlike an edit distance."""
+    shorter = min(len(name), len(other))
+    begin = next((i for i in range(shorter) if name[i] != other[i]), shorter)
+    left = shorter - begin
+    end = next((i for i in range(left) if name[-1 - i] != other[-1 - i]), left)
+    return max(len(name), len(other)) - begin - end
+
+
+def _around(names: Sequence[str], name: str) -> Sequence[str]:
+    """The names that are next to the given one in a sorted sequence."""
+    place = bisect_left(names, name)
+    half = _NEAREST_CANDIDATES // 4
+    return names[max(0, place - half) : place + half]
+
+
+def _trail(walk: _Walk, scope: str) -> tuple[str, ...]:
+    """The way from an origin of the walk to a scope that it reached. Of a way that is too
+    long, the part behind the origin is left out, and is not walked."""
     trail = [scope]
-    while (previous := came_from[trail[-1]]) is not None:
+    while (previous := walk.came_from[trail[-1]]) is not None:
+        if len(trail) == MAX_PATH:
+            trail[-2:] = [LEFT_OUT, walk.roots[scope]]
+            break
         trail.append(previous)
     return tuple(reversed(trail))

@@ -9,7 +9,7 @@ comparisons and one AND.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from keyfence_server.domain.accounts import Account, AccountState
@@ -51,7 +51,6 @@ class KeyFacts:
     expires_at: float
     state: KeyState
     allow_lists: tuple[tuple[Network, ...], ...]
-    effective_scopes: tuple[str, ...] = field(repr=False)
     limits: tuple[Limit, ...] = ()
     account_state: AccountState | None = None
     is_stale: bool = False
@@ -72,6 +71,12 @@ class KeyFacts:
         }
         for name, value in worked_out.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def effective_scopes(self) -> tuple[str, ...]:
+        """The names of the effective scopes, sorted. Not kept: keys with equal scopes share
+        them in the catalog."""
+        return self.keyspace.catalog.names_in(self.effective)
 
     @property
     def key_id(self) -> KeyId:
@@ -122,9 +127,9 @@ def compile_facts(
     for key in lineage:
         effective &= own_mask(key, keyspace)
     return KeyFacts(
-        lineage=tuple(lineage),
+        lineage=tuple(_sharing(key, keyspace) for key in lineage),
         keyspace=keyspace,
-        effective=effective,
+        effective=keyspace.catalog.shared_mask(effective),
         expires_at=min(
             (key.expire_time.timestamp() for key in lineage if key.expire_time), default=NEVER
         ),
@@ -134,10 +139,15 @@ def compile_facts(
             for key in lineage
             if key.allowed_addresses
         ),
-        effective_scopes=keyspace.catalog.names_in(effective),
         limits=_limits(lineage, keyspace),
         account_state=owner_state,
     )
+
+
+def _sharing(key: Key, keyspace: Keyspace) -> Key:
+    """The same key, with the names of its scopes in memory once."""
+    shared = keyspace.catalog.shared_grants(key.granted_scopes)
+    return key if shared is key.granted_scopes else replace(key, granted_scopes=shared)
 
 
 def state_of_owner(key: Key, account: Account | None) -> AccountState | None:

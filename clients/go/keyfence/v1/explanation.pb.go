@@ -95,7 +95,8 @@ type ScopePath struct {
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	// The granted scope or wildcard that it comes from.
 	Granted string `protobuf:"bytes,2,opt,name=granted,proto3" json:"granted,omitempty"`
-	// The implications from a scope that `granted` names down to `scope`, both included.
+	// The implications from a scope that `granted` names down to `scope`, both included. Of a
+	// path of more than 32 scopes some are left out, and `…` stands for them.
 	Path          []string `protobuf:"bytes,3,rep,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -713,9 +713,10 @@ type ExplainScopeResponse struct {
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	// What it allows.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	// Every scope that comes with it, with the path from it. Sorted by scope.
+	// The scopes that come with it, with the path from it: the first 500, sorted by scope.
 	Implies []*ScopePath `protobuf:"bytes,3,rep,name=implies,proto3" json:"implies,omitempty"`
-	// Every scope that brings it, with the path to it. Sorted by the granted scope.
+	// The scopes that bring it, with the path to it: the first 500, sorted by the granted
+	// scope.
 	ImpliedBy []*ScopePath `protobuf:"bytes,4,rep,name=implied_by,json=impliedBy,proto3" json:"implied_by,omitempty"`
 	// The presets that bring it. Sorted.
 	Presets []string `protobuf:"bytes,5,rep,name=presets,proto3" json:"presets,omitempty"`
@@ -723,6 +724,10 @@ type ExplainScopeResponse struct {
 	CappedKeyTypes []string `protobuf:"bytes,6,rep,name=capped_key_types,json=cappedKeyTypes,proto3" json:"capped_key_types,omitempty"`
 	// How many active keys hold it now.
 	ActiveKeyCount int64 `protobuf:"varint,7,opt,name=active_key_count,json=activeKeyCount,proto3" json:"active_key_count,omitempty"`
+	// How many scopes come with it in all.
+	ImpliesCount int64 `protobuf:"varint,8,opt,name=implies_count,json=impliesCount,proto3" json:"implies_count,omitempty"`
+	// How many scopes bring it in all.
+	ImpliedByCount int64 `protobuf:"varint,9,opt,name=implied_by_count,json=impliedByCount,proto3" json:"implied_by_count,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -806,6 +811,20 @@ func (x *ExplainScopeResponse) GetActiveKeyCount() int64 {
 	return 0
 }
 
+func (x *ExplainScopeResponse) GetImpliesCount() int64 {
+	if x != nil {
+		return x.ImpliesCount
+	}
+	return 0
+}
+
+func (x *ExplainScopeResponse) GetImpliedByCount() int64 {
+	if x != nil {
+		return x.ImpliedByCount
+	}
+	return 0
+}
+
 var File_keyfence_v1_keyspace_service_proto protoreflect.FileDescriptor
 
 const file_keyfence_v1_keyspace_service_proto_rawDesc = "" +
@@ -861,7 +880,7 @@ const file_keyfence_v1_keyspace_service_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"G\n" +
 	"\x13ExplainScopeRequest\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x12\x14\n" +
-	"\x05scope\x18\x02 \x01(\tR\x05scope\"\xa5\x02\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\"\xf4\x02\n" +
 	"\x14ExplainScopeResponse\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x120\n" +
@@ -870,7 +889,9 @@ const file_keyfence_v1_keyspace_service_proto_rawDesc = "" +
 	"implied_by\x18\x04 \x03(\v2\x16.keyfence.v1.ScopePathR\timpliedBy\x12\x18\n" +
 	"\apresets\x18\x05 \x03(\tR\apresets\x12(\n" +
 	"\x10capped_key_types\x18\x06 \x03(\tR\x0ecappedKeyTypes\x12(\n" +
-	"\x10active_key_count\x18\a \x01(\x03R\x0eactiveKeyCount2\xc5\x03\n" +
+	"\x10active_key_count\x18\a \x01(\x03R\x0eactiveKeyCount\x12#\n" +
+	"\rimplies_count\x18\b \x01(\x03R\fimpliesCount\x12(\n" +
+	"\x10implied_by_count\x18\t \x01(\x03R\x0eimpliedByCount2\xc5\x03\n" +
 	"\x0fKeyspaceService\x12n\n" +
 	"\rApplyKeyspace\x12!.keyfence.v1.ApplyKeyspaceRequest\x1a\".keyfence.v1.ApplyKeyspaceResponse\"\x16\xaa\x9f\x19\x0fkeyspaces:write\x90\x02\x02\x12g\n" +
 	"\vGetKeyspace\x12\x1f.keyfence.v1.GetKeyspaceRequest\x1a .keyfence.v1.GetKeyspaceResponse\"\x15\xaa\x9f\x19\x0ekeyspaces:read\x90\x02\x01\x12m\n" +

@@ -461,4 +461,6 @@ def explained_scope(message: keyspace_service_pb2.ExplainScopeResponse) -> resul
         presets=tuple(message.presets),
         capped_key_types=tuple(message.capped_key_types),
         active_key_count=message.active_key_count,
+        implies_count=message.implies_count,
+        implied_by_count=message.implied_by_count,
     )

@@ -411,6 +411,8 @@ class ExplainedScope:
     presets: tuple[str, ...]
     capped_key_types: tuple[str, ...]
     active_key_count: int
+    implies_count: int
+    implied_by_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,8 @@ def scope_report_of(report: ScopeReport) -> keyspace_service_pb2.ExplainScopeRes
         presets=report.presets,
         capped_key_types=report.capped_key_types,
         active_key_count=report.active_key_count,
+        implies_count=report.implies_count,
+        implied_by_count=report.implied_by_count,
     )
 
 

@@ -69,7 +69,9 @@ class ScopePath(_message.Message):
     """The granted scope or wildcard that it comes from."""
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The implications from a scope that `granted` names down to `scope`, both included."""
+        """The implications from a scope that `granted` names down to `scope`, both included. Of a
+        path of more than 32 scopes some are left out, and `…` stands for them.
+        """
 
     def __init__(
         self,

@@ -389,19 +389,27 @@ class ExplainScopeResponse(_message.Message):
     PRESETS_FIELD_NUMBER: _builtins.int
     CAPPED_KEY_TYPES_FIELD_NUMBER: _builtins.int
     ACTIVE_KEY_COUNT_FIELD_NUMBER: _builtins.int
+    IMPLIES_COUNT_FIELD_NUMBER: _builtins.int
+    IMPLIED_BY_COUNT_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The scope."""
     description: _builtins.str
     """What it allows."""
     active_key_count: _builtins.int
     """How many active keys hold it now."""
+    implies_count: _builtins.int
+    """How many scopes come with it in all."""
+    implied_by_count: _builtins.int
+    """How many scopes bring it in all."""
     @_builtins.property
     def implies(self) -> _containers.RepeatedCompositeFieldContainer[_explanation_pb2.ScopePath]:
-        """Every scope that comes with it, with the path from it. Sorted by scope."""
+        """The scopes that come with it, with the path from it: the first 500, sorted by scope."""
 
     @_builtins.property
     def implied_by(self) -> _containers.RepeatedCompositeFieldContainer[_explanation_pb2.ScopePath]:
-        """Every scope that brings it, with the path to it. Sorted by the granted scope."""
+        """The scopes that bring it, with the path to it: the first 500, sorted by the granted
+        scope.
+        """
 
     @_builtins.property
     def presets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -421,10 +429,12 @@ class ExplainScopeResponse(_message.Message):
         presets: _abc.Iterable[_builtins.str] | None = ...,
         capped_key_types: _abc.Iterable[_builtins.str] | None = ...,
         active_key_count: _builtins.int = ...,
+        implies_count: _builtins.int = ...,
+        implied_by_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_key_count", b"active_key_count", "capped_key_types", b"capped_key_types", "description", b"description", "implied_by", b"implied_by", "implies", b"implies", "presets", b"presets", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_key_count", b"active_key_count", "capped_key_types", b"capped_key_types", "description", b"description", "implied_by", b"implied_by", "implied_by_count", b"implied_by_count", "implies", b"implies", "implies_count", b"implies_count", "presets", b"presets", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
