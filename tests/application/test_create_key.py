@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from application.authority import ACME, Authority, refused
 from keyfence_server.application.calls import Call
 from keyfence_server.domain.declarations import KeyDefaults, ScopeDeclaration
-from keyfence_server.domain.errors import DomainError
+from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.verdicts import Reason
 from support.clock import START
@@ -270,3 +271,35 @@ async def test_a_maker_is_read_anew_and_not_believed(authority: Authority, how: 
     ):
         with refused("CREDENTIAL_REJECTED"):
             await attempt()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\u0645\u06cc\u200c\u062e\u0648\u0631\u0645", "क्\u200dष", "team \U0001f468\u200d\U0001f469"],
+)
+async def test_a_display_name_may_be_written_with_joiners(authority: Authority, name: str) -> None:
+    """Persian, the languages of India and many emoji are written with them."""
+    made = await authority.make(display_name=name)
+    assert made.facts.key.display_name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a\u200bb", "character 2 is U+200B (ZERO WIDTH SPACE)"),
+        ("abc\u202e", "character 4 is U+202E (RIGHT-TO-LEFT OVERRIDE)"),
+        ("\x1b[2J", "character 1 is U+001B (a control character)"),
+        ("a\nb", "character 2 is U+000A"),
+        ("a\u2028b", "character 2 is U+2028 (LINE SEPARATOR)"),
+    ],
+)
+async def test_a_control_character_is_refused_by_its_name(
+    authority: Authority, text: str, named: str
+) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(named)):
+        await authority.make(display_name=text)
+
+
+async def test_a_name_of_joiners_alone_is_blank(authority: Authority) -> None:
+    with refused("INVALID_FIELD", "display_name"):
+        await authority.make(display_name="\u200d \u200c")

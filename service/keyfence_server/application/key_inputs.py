@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -29,27 +30,40 @@ MAX_BOUND_KEYSPACES: Final = 100
 
 _ACCOUNT_ID: Final = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,64}")
+_CONTROLS: Final = frozenset({"Cc", "Cf", "Zl", "Zp"})
+_JOINERS: Final = "\u200c\u200d"
 _LABEL_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 
 
 def read_display_name(path: str, text: str) -> str:
     """A name for people: no control characters, so that it cannot forge a log line."""
-    if not text.strip() or len(text) > MAX_DISPLAY_NAME or has_control_characters(text):
-        raise InvalidInput.field(
-            path, f"1 to {MAX_DISPLAY_NAME} characters, not all of them blank, none of control"
-        )
+    if not text.strip(_JOINERS + string.whitespace) or len(text) > MAX_DISPLAY_NAME:
+        raise InvalidInput.field(path, f"1 to {MAX_DISPLAY_NAME} characters, not all of them blank")
+    _refuse_control_characters(path, text)
     return text
 
 
-def has_control_characters(text: str) -> bool:
-    """Whether a text has characters that steer a terminal, or that break or turn a line."""
-    return any(unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"} for character in text)
+def _refuse_control_characters(path: str, text: str) -> None:
+    """Refuses characters that steer a terminal, or that break or turn a line.
+
+    The joiners (U+200C, U+200D) have the same category but do neither: Persian, the languages
+    of India and many emoji are written with them.
+    """
+    for place, character in enumerate(text, 1):
+        if unicodedata.category(character) in _CONTROLS and character not in _JOINERS:
+            name = unicodedata.name(character, "a control character")
+            raise InvalidInput.field(
+                path,
+                f"character {place} is U+{ord(character):04X} ({name}), which is not allowed "
+                "here: it can change how a line is shown; remove it",
+            )
 
 
 def read_comment(text: str) -> str:
     """Why something was done, for the audit log."""
-    if len(text) > MAX_COMMENT or has_control_characters(text):
-        raise InvalidInput.field("comment", f"at most {MAX_COMMENT} characters, none of control")
+    if len(text) > MAX_COMMENT:
+        raise InvalidInput.field("comment", f"at most {MAX_COMMENT} characters")
+    _refuse_control_characters("comment", text)
     return text
 
 
@@ -131,10 +145,11 @@ def read_labels(labels: Mapping[str, str]) -> dict[str, str]:
             raise InvalidInput.field(
                 f"labels[{name[:64]}]", "a label's name is 1 to 63 letters, digits and ._/-"
             )
-        if len(value) > 256 or has_control_characters(value):
+        if len(value) > 256:
             raise InvalidInput.field(
-                f"labels[{name}]", "a label's value has at most 256 characters, none of control"
+                f"labels[{name}]", "a label's value has at most 256 characters"
             )
+        _refuse_control_characters(f"labels[{name}]", value)
     return dict(sorted(labels.items()))
 
 
