@@ -1,4 +1,4 @@
-"""Says aloud when a process may no longer answer from memory, and when it may again.
+"""Reports when a process may no longer answer from memory, and when it may again.
 
 Health follows the lease with patience both ways: a lease that is late by a renewal is no
 reason to send every client elsewhere, and one that has just come back may go again. A
@@ -115,7 +115,7 @@ class LeaseWatch:
             self.seconds_without += now - self._since
             _log.info("lease_regained", seconds_without=round(now - self._since, 1))
         else:
-            # Nobody has been told anything yet that this could contradict.
+            # Health has not reported anything yet that this could contradict.
             self._say(live)
         self._set_lease(live)
         self._was_live = live

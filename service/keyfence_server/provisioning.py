@@ -218,7 +218,7 @@ def make_root_credential(settings: Settings) -> RootCredential:
 
     It is in the file before it is in the store. A start that was cut off in between
     goes on with the credential in the file, so that there is never a credential in the
-    store that nobody has.
+    store whose plaintext is lost.
 
     Raises:
         CannotStart: the file cannot be written, or holds something else.

@@ -117,14 +117,14 @@ def welcome(
 
 def _options_for_tls(tls: CertificateFiles, address: TcpAddress) -> list[str]:
     """What the command needs to know of the certificate. It trusts that one by itself, so
-    that whoever issued it need not be known here."""
+    that its issuer need not be known here."""
     options = ["--ca-file", shlex.quote(str(tls.certificate))]
     certificate = load_pem_x509_certificate(tls.certificate.read_bytes())
     name = _name_to_expect(certificate, _target(address).rpartition(":")[0].strip("[]"))
     if name is not None:
         options += ["--server-name", shlex.quote(name)]
     if tls.client_authority is not None:
-        # Nobody here has one. Whoever set this up knows where they are.
+        # Where the client certificates are is not known here.
         options += ["--certificate-file", "CLIENT.crt", "--key-file", "CLIENT.key"]
     return options
 

@@ -23,8 +23,8 @@ EXIT_CANNOT_START: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
-    """What the parent says to a worker.
+class Assignment:
+    """What the parent assigns to a worker.
 
     Attributes:
         number: of the worker, from 0.
@@ -54,13 +54,13 @@ class Parent:
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
 
-    def read_post(self) -> Post:
-        """Reads what the parent says first."""
+    def read_assignment(self) -> Assignment:
+        """Reads the parent's first message."""
         with self._socket.makefile("rb") as lines:
-            return Post(**json.loads(lines.readline()))
+            return Assignment(**json.loads(lines.readline()))
 
     def say(self, what: str) -> None:
-        """Tells the parent how the start went: nothing for well."""
+        """Reports the start to the parent: an empty text for success, or the reason."""
         try:
             self._socket.sendall(json.dumps(what).encode() + b"\n")
         except OSError:
@@ -76,18 +76,18 @@ class Parent:
             when_gone()
 
         self._socket.setblocking(False)
-        # It says nothing more, so that there is something to read means that this is the end.
+        # The parent sends nothing more, so the socket becomes readable only when it ends.
         loop.add_reader(self._socket, look)
 
 
 def main() -> int:
     """Serves. Returns the process's exit code."""
     parent = Parent(int(sys.argv[1]))
-    post = parent.read_post()
+    assignment = parent.read_assignment()
     try:
         run_worker(
-            post.applied_to(load_settings()),
-            number=post.number,
+            assignment.applied_to(load_settings()),
+            number=assignment.number,
             ready=lambda: parent.say(""),
             watch_parent=parent.watch,
         )

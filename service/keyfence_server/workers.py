@@ -1,6 +1,6 @@
 """Several processes of one server on one host: `keyfence serve --workers N`.
 
-The parent serves nobody. It holds what only one may have, the data directory's lock and
+The parent serves no calls. It holds what only one may have, the data directory's lock and
 the port, and keeps the workers going: each is a fresh interpreter, and a holder of its
 own on the store, so that one that dies takes nothing with it but its own calls.
 
@@ -32,7 +32,7 @@ from keyfence_server.provisioning import (
 )
 from keyfence_server.rpc.addresses import ListenAddress, TcpAddress
 from keyfence_server.telemetry.logs import configure_logs
-from keyfence_server.worker import Post
+from keyfence_server.worker import Assignment
 
 _FIRST_BACKOFF_SECONDS: Final = 0.2
 _LAST_BACKOFF_SECONDS: Final = 10.0
@@ -151,13 +151,14 @@ class _Workers:
         worker = self._running[number] = _Worker(started, reader, writer)
         if self._is_stopping.is_set():
             started.terminate()
-        writer.write(Post(number, self._listen_of(number), self._metrics_listen(number)).encoded())
+        assignment = Assignment(number, self._listen_of(number), self._metrics_listen(number))
+        writer.write(assignment.encoded())
         if reason := await worker.report():
             await started.wait()
             raise CannotStart(reason)
 
     def _listen_of(self, number: int) -> str:
-        # A Unix socket cannot be shared. It is there for whoever asks for the server's
+        # A Unix socket cannot be shared. It is for probes of the server's
         # health from its own host, and the first worker answers for all.
         own = self._settings.unix_addresses() if number == 0 else ()
         return _joined((*self._listen, *own))

@@ -65,7 +65,7 @@ class Argon2Passwords:
         )
         self._threads = ThreadPoolExecutor(workers, "passwords", initializer=_yield_to_others)
         self._places = waiting
-        # Of no password: nothing that anybody can send has an empty digest.
+        # Of no password: nothing that a caller can send has an empty digest.
         self._nobodys = PasswordHash(self._hasher.hash(b""), 0)
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 A kernel lets any process of the same user listen on a port that is shared by
 `SO_REUSEPORT`, and gives it a share of the connections. So a port is claimed first, by
-one process, as if it were not to be shared: whoever else tries that is refused, whether
+one process, as if it were not to be shared: any other process that tries that is refused, whether
 it means to share or not.
 """
 
@@ -17,7 +17,7 @@ _ATTEMPTS: Final = 20
 
 
 class PortTaken(Exception):
-    """Somebody else has the port, or it cannot be had."""
+    """Another process has the port, or it cannot be claimed."""
 
 
 class ClaimedPort:

@@ -56,7 +56,7 @@ class ScriptOutput(StrEnum):
 
 
 class Anchor(tuple[int, bytes]):
-    """An event's sequence and its hash, as somebody has noted them."""
+    """An event's sequence and its hash, as they were noted at an earlier time."""
 
     __slots__ = ()
 

@@ -72,7 +72,7 @@ class Failure(Exception):
 
 
 def failure_from(error: KeyfenceError, options: ConnectionOptions) -> Failure:
-    """What an error of the SDK means for whoever typed the command."""
+    """What an error of the SDK means on the command line."""
     from keyfence import errors
 
     if isinstance(error, errors.CallFailed):

@@ -53,7 +53,7 @@ class Step:
 
     Attributes:
         event: what was done.
-        commands: what does it again, without "keyfence"; none where somebody must decide.
+        commands: what does it again, without "keyfence"; none where a person must decide.
         by_hand: what no command can do; empty for nothing.
     """
 

@@ -91,7 +91,7 @@ def console() -> Console:
 
 def spell_out_what_cannot_be_shown() -> None:
     """Has standard output write what its encoding lacks in ASCII: an answer must not be
-    lost because of somebody's display name."""
+    lost because of a display name."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -104,7 +104,7 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """Writes a line for people to standard error, out of the way of scripts."""
-    # Somebody may have closed it, which is no reason to fail.
+    # Standard error may be closed, which is no reason to fail.
     with suppress(OSError, AttributeError):
         sys.stderr.write(f"{text}\n")
 

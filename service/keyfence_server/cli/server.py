@@ -60,7 +60,7 @@ def serve(
         _setting(
             "STALE_IF_ERROR",
             "DURATION",
-            "Without a lease and with nobody to ask, go on answering from memory for so long. "
+            "Without a lease, and with no server to ask, answer from memory for so long. "
             "A key that is revoked meanwhile is accepted.",
         ),
     ] = None,
@@ -139,7 +139,7 @@ def sidecar(
         _setting(
             "STALE_IF_ERROR",
             "DURATION",
-            "Without a lease and with nobody to ask, go on answering from memory for so long. "
+            "Without a lease, and with no server to ask, answer from memory for so long. "
             "A key that is revoked meanwhile is accepted.",
         ),
     ] = None,

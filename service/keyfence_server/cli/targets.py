@@ -49,7 +49,7 @@ def tls_of(options: ConnectionOptions) -> Tls | None:
 
 
 def hint_at_tls(options: ConnectionOptions) -> str:
-    """What else could be wrong where nobody answers; nothing if TLS was asked for."""
+    """What else could be wrong where no server answers; empty if TLS was asked for."""
     if tls_of(options) is not None or options.target.startswith("unix:"):
         return ""
     return "If it serves TLS there, --ca-file names who issued its certificate."

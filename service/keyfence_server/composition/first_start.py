@@ -71,7 +71,7 @@ class FirstStartOfServer:
         if self.given_root is None:
             return
         facts = await self.source.find_facts(self.peppers.candidates(self.given_root.reveal()))
-        # Nobody presents it from anywhere here.
+        # There is no address here that an allow-list could be compared with.
         now = self.clock.timestamp()
         if facts is None or facts.reason_at(now, None) not in _PASSING:
             _log.warning(

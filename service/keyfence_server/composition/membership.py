@@ -60,7 +60,7 @@ class Membership:
     Attributes:
         process_id: drawn at random when the process starts.
         source: answers about keys, from memory where that is allowed.
-        stale_if_error: the same, and goes on for a while when nobody else can answer. None
+        stale_if_error: the same, and goes on for a while when no other process can answer. None
             unless an operator has asked for it. It is for checks alone.
         cache: its memory, for the metrics.
         hub: the holders downstream of this process.

@@ -2,7 +2,7 @@
 
 The hot path counts in plain numbers and knows nothing of this. Labels take their
 values from what exists: RPCs, reasons, keyspaces that are declared. What a caller
-says never becomes a label, so that nobody can make up new time series.
+says never becomes a label, so that no caller can create new time series.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _CACHE_COUNTERS: Final = (
 
 
 class KeyfenceCollector(Collector):
-    """Makes metrics of the numbers, whenever somebody asks."""
+    """Makes metrics of the numbers, whenever Prometheus asks."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -275,9 +275,9 @@ class KeyfenceCollector(Collector):
         stats = self._sources.fence
         seconds = HistogramMetricFamily(
             "keyfence_fence_seconds",
-            "How long mutations from their commit on, and calls that found theirs done, waited "
-            "until nobody answered from before it, by what that was known from: everybody's "
-            "acknowledgement, or that somebody's lease had run out.",
+            "How long mutations waited after their commit, and calls that found nothing to do, "
+            "until no process answered from before it; by what ended the wait: the "
+            "acknowledgements of all holders, or the end of a lease.",
             labels=["of", "by"],
         )
         for of, waited in (("mutation", stats.mutations), ("repetition", stats.repetitions)):

@@ -1,6 +1,6 @@
 """The second line of defence against secrets in logs.
 
-The first is that nobody logs one. This one looks over everything that is about to
+The first is that no code logs one. This one looks over everything that is about to
 be written all the same: fields by their name, and text for what has the look of a
 key. It would rather hide a harmless word than show a key.
 """

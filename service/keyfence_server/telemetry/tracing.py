@@ -30,7 +30,7 @@ class Traces:
     """Where spans go.
 
     Attributes:
-        calls: makes them; None if nobody asked for any.
+        calls: makes them; None if no tracing is set up.
     """
 
     def __init__(

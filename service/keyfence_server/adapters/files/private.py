@@ -1,4 +1,4 @@
-"""Files that nobody but the server's own user may read, whole or not there at all.
+"""Files that only the server's own user may read, written whole or not at all.
 
 A file is never wider than mode 0600, not even for the moment between its creation
 and a `chmod`, and it appears under its name only when its content is on the disk.
@@ -54,5 +54,5 @@ def create_private_file(path: Path, content: str) -> None:
 
 
 def is_readable_by_others(path: Path) -> bool:
-    """Whether anybody but the owner and the group may read the file."""
+    """Whether users other than the owner and the group may read the file."""
     return bool(path.stat().st_mode & stat.S_IROTH)

@@ -15,17 +15,17 @@ from keyfence_server.adapters.files.lock import AlreadyLocked, FileLock
 
 
 class SocketTaken(Exception):
-    """The path is somebody else's."""
+    """The path belongs to another process, or is no socket."""
 
 
 def claim_unix_socket(path: Path) -> FileLock:
-    """Claims the path, and removes a socket there that nobody listens on any more.
+    """Claims the path, and removes a socket there that no process listens on any more.
 
     Returns:
         The claim. It holds until it is released.
 
     Raises:
-        SocketTaken: somebody listens there, or what is there is no socket.
+        SocketTaken: a process listens there, or what is there is no socket.
     """
     try:
         claim = FileLock(path.with_name(path.name + ".lock"))

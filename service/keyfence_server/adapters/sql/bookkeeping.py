@@ -36,7 +36,7 @@ _BATCH: Final = 1_000
 async def append_to_chain(
     connection: AsyncConnection, events: Sequence[AuditEvent], *, revision: int | None = None
 ) -> None:
-    """Adds events to the chain, in a transaction that somebody else commits.
+    """Adds events to the chain, in a transaction that the caller commits.
 
     Those that are in it already, because an earlier try was carried out after all, are
     not added again.
@@ -70,7 +70,7 @@ async def _not_yet_in(
 async def add_uses(
     connection: AsyncConnection, uses: Sequence[UseToAdd], *, forget_before: date
 ) -> None:
-    """Adds uses, in a transaction that somebody else commits."""
+    """Adds uses, in a transaction that the caller commits."""
     # In one order everywhere, so that two servers cannot wait for each other.
     totals = [
         {

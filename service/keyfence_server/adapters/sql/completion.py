@@ -23,7 +23,7 @@ async def to_completion(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        # Looked at, so that nobody reports it as lost: the caller is past hearing it.
+        # Retrieved, so that asyncio does not report it as lost: the caller has been cancelled.
         if not task.cancelled():
             task.exception()
         raise cancelled

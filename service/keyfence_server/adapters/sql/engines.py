@@ -94,7 +94,7 @@ def _pool(options: StoreOptions) -> dict[str, Any]:
 
 def _sqlite(url: DatabaseUrl, options: StoreOptions) -> Engines:
     _create_private(Path(url.path))
-    # At DEBUG the driver logs every statement with its values, which are nobody's business.
+    # At DEBUG the driver logs every statement with its values, which may be secret.
     logging.getLogger("aiosqlite").setLevel(logging.INFO)
     engine = create_async_engine(
         url.for_sqlalchemy(),
@@ -172,7 +172,7 @@ SELECT set_config('application_name',
        set_config('statement_timeout', $1, false),
        set_config('lock_timeout', $2, false),
        set_config('idle_in_transaction_session_timeout', $3, false),
-       -- "on" at least; whoever configured more than that keeps it.
+       -- "on" at least; a stronger setting is kept.
        set_config('synchronous_commit',
                   CASE current_setting('synchronous_commit')
                       WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)

@@ -2,7 +2,7 @@
 
 A revision is announced by the transaction that makes it, so the news goes out with the
 commit, and its changes go along where they fit. An acknowledgement is a notification
-and nothing else: nobody relies on its being kept.
+and nothing else: nothing relies on its being kept.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ _MOST_IDS: Final = 10_000
 
 
 class SqlSnapshot:
-    """Keeps the `Snapshot` port. Whoever opened the transaction ends it.
+    """Keeps the `Snapshot` port. Its opener ends the transaction.
 
     Text that holds a NUL is in no database, so nothing is found by it.
     """

@@ -83,7 +83,7 @@ keys: Final = Table(
     Column("allowed_addresses", JSON, nullable=False),
     Column("bound_keyspaces", JSON, nullable=False),
     Column("labels", JSON, nullable=False),
-    # A child without its parent would be a key that nobody can take back with it.
+    # A child without its parent would be a key that is not revoked with its parent.
     Column("parent_key_id", ExactText, ForeignKey("keys.key_id")),
     Column("rotated_from_key_id", ExactText),
     Column("rotated_to_key_id", ExactText),

@@ -55,7 +55,7 @@ class UtcTime(TypeDecorator[datetime]):
         return Text()
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
-        """Refuses a time without a zone: nobody knows when that is."""
+        """Refuses a time without a zone: it could be any of several moments."""
         if value is None:
             return None
         if value.utcoffset() is None:

@@ -52,7 +52,7 @@ class _State(Enum):
 
 
 class SqlTransaction(SqlSnapshot):
-    """Keeps the `Transaction` port. Whoever opened it rolls back what it did not commit.
+    """Keeps the `Transaction` port. Its opener rolls back what it did not commit.
 
     After any error it refuses to go on: PostgreSQL answers the COMMIT of a failed
     transaction with a rollback and no error, which would be taken for success.

@@ -16,7 +16,7 @@ CredentialId: TypeAlias = KeyId | SessionId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """That somebody did something. Written in the transaction that did it.
+    """An action and its actor. Written in the transaction that carried it out.
 
     Attributes:
         action: "key.create", "key.update", "key.rotate", "key.revoke",
@@ -24,7 +24,7 @@ class AuditEvent:
             "account.enable", "account.log_in", "account.log_out".
         actor_key_id: the credential that asked for it, a key or a session; None where none
             was needed: when the server makes the first credential itself, and where
-            anybody may register or log in.
+            registration and log-in are open.
         subject: the key's, account's or session's id, or the keyspace's name.
         request_id: of the RPC, as in the log.
         details: what a reader would ask next, never a secret.

@@ -10,12 +10,12 @@ from keyfence_server.application.ports.changes import Change
 
 
 class FenceEnd(Enum):
-    """By what it is known that nobody answers from before a revision any more."""
+    """What ended the wait for a fence."""
 
     ACKNOWLEDGEMENTS = "acknowledgements"
-    """Everyone has said so."""
+    """All holders have acknowledged the revision."""
     TIME = "time"
-    """Somebody has not, and has no lease any more from before it."""
+    """A holder has not, and its lease from before the revision has ended."""
 
 
 class Fence(Protocol):
@@ -25,7 +25,7 @@ class Fence(Protocol):
         """Returns when no holder answers from before `revision` any more, and by what that
         is known.
 
-        Called after every commit, once, in a task that nobody cancels. Until it has
+        Called after every commit, once, in a task that is never cancelled. Until it has
         returned the mutation is not acknowledged to its caller. The head is not locked any
         more: fences of several mutations may be waited for at once, in any order.
         """

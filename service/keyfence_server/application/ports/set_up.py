@@ -42,7 +42,7 @@ class SetUp(Protocol):
 
         Returns:
             All that are known by then. None for a version that something is under, and
-            whose pepper nobody has given yet.
+            whose pepper has not been given yet.
         """
         ...
 

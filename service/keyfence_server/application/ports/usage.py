@@ -30,7 +30,7 @@ class KeyUse:
 
 @dataclass(frozen=True, slots=True)
 class UseToAdd:
-    """That a key was used so often since somebody last said so.
+    """How often a key was used since the last time that its use was added.
 
     Attributes:
         day: on which day, in UTC.

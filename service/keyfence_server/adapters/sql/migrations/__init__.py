@@ -30,7 +30,7 @@ from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_e
 from keyfence_server.adapters.sql.errors import translated
 from keyfence_server.adapters.sql.urls import parse_database_url
 
-_LOCK: Final = 0x6B657966  # "keyf": any number that nobody else would lock
+_LOCK: Final = 0x6B657966  # "keyf": a number that no other program would lock
 _STATEMENT_TIMEOUT: Final = timedelta(minutes=10)
 
 
@@ -66,13 +66,13 @@ async def require_current(url: str, *, options: StoreOptions | None = None) -> N
 
 
 async def upgrade_engine(engine: AsyncEngine) -> tuple[str | None, str]:
-    """`upgrade`, for whoever has connections already."""
+    """`upgrade`, over connections that exist already."""
     with translated():
         return await to_completion(_upgrade(engine))
 
 
 async def require_current_engine(engine: AsyncEngine) -> None:
-    """`require_current`, for whoever has connections already."""
+    """`require_current`, over connections that exist already."""
     current = await _current(engine)
     _refuse_newer(current)
     if current != wanted_revision():
