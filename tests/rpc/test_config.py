@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.config import InvalidSettings, Reflection, Settings, load_settings
 from keyfence_server.gateway.settings import load_gateway_settings
 from keyfence_server.rpc.addresses import parse_address, parse_addresses
@@ -235,3 +236,9 @@ def test_several_files_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) 
 def test_a_strange_directory_still_makes_a_url(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "a b%20?#")
     assert settings.store_url().endswith("a%20b%2520%3F%23/keyfence.db")
+
+
+def test_a_data_directory_need_not_have_a_name_in_utf_8(tmp_path: Path) -> None:
+    directory = tmp_path / os.fsdecode(b"d\xe9j\xe0")
+    url = parse_database_url(Settings(data_dir=directory).store_url())
+    assert Path(url.path).parent == directory

@@ -49,7 +49,7 @@ class FileLock:
 
     @property
     def descriptor(self) -> int:
-        """The open file. A process that inherits it holds the lock too, until the last has ended."""
+        """The open file. A process that inherits it holds the lock too, until all have ended."""
         return self._descriptor
 
     def release(self) -> None:
