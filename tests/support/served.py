@@ -15,7 +15,7 @@ from typing import Final
 import grpc
 
 _START_SECONDS: Final = 90
-_STOP_SECONDS: Final = 30
+_STOP_SECONDS: Final = 60
 
 COMMAND: Final = (sys.executable, "-m", "keyfence_server")
 """The command, wherever its script is."""

@@ -131,7 +131,7 @@ class Client:
         *,
         credential: object = ROOT,
         metadata: Sequence[tuple[str, str]] = (),
-        deadline_seconds: float = 10,
+        deadline_seconds: float = 60,
         **fields: Any,
     ) -> Any:
         """Calls an RPC with a message, or with the message that has these fields."""
@@ -154,7 +154,7 @@ class Client:
         *,
         credential: object = ROOT,
         metadata: Sequence[tuple[str, str]] = (),
-        deadline_seconds: float = 10,
+        deadline_seconds: float = 60,
     ) -> bytes:
         """Calls an RPC with these bytes. One that streams gets no more than them, and gives its
         first answer; nothing, if there is none."""

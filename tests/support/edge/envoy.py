@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 from keyfence_server.gateway.admin import Admin
 from keyfence_server.gateway.binary import envoy_binary
 
-_START_SECONDS: Final = 20
-_STOP_SECONDS: Final = 10
+_START_SECONDS: Final = 120
+_STOP_SECONDS: Final = 60
 
 
 class Envoy:

@@ -15,7 +15,7 @@ from support.edge.http import Answer, Headers, bearer, send
 from support.served import COMMAND, environment_without_settings
 
 _START_SECONDS: Final = 90
-_STOP_SECONDS: Final = 20
+_STOP_SECONDS: Final = 60
 
 
 class Gateway:
