@@ -18,6 +18,7 @@ from keyfence_server.coherence.downstream import (
     Admission,
     ChangesToSend,
     DownstreamHub,
+    EndToSend,
     LeaseToSend,
     StreamEnded,
 )
@@ -197,24 +198,30 @@ async def test_a_sidecar_allows_for_what_its_grantor_takes_clocks_to_drift_by(
         assert hub.grantor.settles_by(6) == pytest.approx(clock.now() + lasts)
 
 
-async def test_a_holder_whose_own_credential_changes_is_waited_out(
-    hub: DownstreamHub, clock: Hand
+@pytest.mark.parametrize("gives_up", [True, False])
+async def test_a_holder_whose_own_credential_changes_gives_up_or_its_lease_expires(
+    hub: DownstreamHub, clock: Hand, gives_up: bool
 ) -> None:
-    """It would acknowledge that its credential is revoked, and go on answering with it: nobody
-    checks that in its process."""
+    """It would acknowledge that its credential is revoked, and go on answering with it: no
+    holder checks its own credential."""
     concerned = hub.open("a", Admission(is_concerned_by=lambda one: one.subject == "key_1"))
     other = hub.open("b", Admission(is_concerned_by=lambda one: one.subject == "key_2"))
     for stream in (concerned, other):
         stream.renew(1, 5)
     hub.push(6, [CHANGE])
-    assert isinstance(await concerned.next_message(), LeaseToSend)
-    with pytest.raises(StreamEnded):
-        await concerned.next_message()
+    assert isinstance(await concerned.next_message(), EndToSend)
     other.renew(0, 6)
-    concerned.renew(0, 6)
+    concerned.renew(2, 6)
     assert hub.settled() == 5
-    await clock.move(2.1)
-    assert hub.settled() == 6
+    hub.push(7, [CHANGE])
+    other.renew(0, 7)
+    if gives_up:
+        concerned.give_up()
+        with pytest.raises(StreamEnded):
+            await concerned.next_message()
+    else:
+        await clock.move(2.1)
+    assert hub.settled() == 7
 
 
 # The holder's session, in time that is made up.
@@ -278,6 +285,9 @@ class Remembering:
         pass
 
     def allow_for(self, drift: float) -> None:
+        pass
+
+    async def lost(self) -> None:
         pass
 
     def acknowledged(self) -> int:

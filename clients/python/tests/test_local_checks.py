@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from keyfence import Reason
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.local_checks import LocalChecks
 from keyfence._holder.memory import Entry, Memory
-from keyfence.v1 import key_service_pb2
+from keyfence.v1 import principal_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 
 REVOKED_AT = 6
@@ -41,16 +42,20 @@ def checks_over(memory: Memory) -> LocalChecks:
     return LocalChecks(memory, lease, lambda: 1.0, without_lease=lambda: None)
 
 
+def facts_of(key_id: str) -> messages.KeyFacts:
+    return messages.KeyFacts(
+        principal=principal_pb2.Principal(
+            key_id=key_id, keyspace="acme", account_id="usr_1", effective_scopes=["vps:read"]
+        ),
+        standing=reason_pb2.REASON_OK,
+        depends_on=[f"key:{key_id}", "key:key_parent", "keyspace:acme", "account:usr_1"],
+    )
+
+
 def learn(checks: LocalChecks, api_key: str, key_id: str) -> None:
     fill = checks.begin_fill(api_key)
     assert fill is not None
-    key = key_service_pb2.Key(
-        key_id=key_id,
-        keyspace="acme",
-        state=key_service_pb2.KEY_STATE_ACTIVE,
-        effective_scopes=["vps:read"],
-    )
-    response = messages.FetchFactsResponse(lineage=[key], revision=5, epoch="epoch")
+    response = messages.FetchFactsResponse(facts=facts_of(key_id), revision=5, epoch="epoch")
     checks.end_fill(fill, api_key, response)
 
 
@@ -130,7 +135,39 @@ def test_what_was_on_its_way_before_memory_was_made_anew_is_not_taken() -> None:
     lease.grant(lease.request(0.0), 1e9, 5, "epoch")
     checks.begin(Memory(2), lease)
     checks.forget_everything(5, "epoch")
-    response = messages.FetchFactsResponse(revision=5, epoch="epoch")
-    response.lineage.add(key_id="key_1", keyspace="acme", state="KEY_STATE_ACTIVE")
+    response = messages.FetchFactsResponse(facts=facts_of("key_1"), revision=5, epoch="epoch")
     checks.end_fill(fill, "kf_a", response)
     assert checks.authenticate("kf_a", None, None, 0) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key_id": "key_1"},
+        {"key_id": "key_parent"},
+        {"keyspace": "acme"},
+        {"account_id": "usr_1"},
+    ],
+)
+def test_what_facts_depend_on_drops_them(change: dict[str, str]) -> None:
+    checks = checks_over(Memory(10))
+    learn(checks, "kf_a", "key_1")
+    other = messages.RevisionChanges(revision=6, changes=[messages.SubjectChange(key_id="usr_1")])
+    checks.apply(6, other)
+    assert checks.authenticate("kf_a", None, None, 0) is not None
+    subject: Any = change
+    told = messages.RevisionChanges(revision=7, changes=[messages.SubjectChange(**subject)])
+    checks.apply(7, told)
+    assert checks.authenticate("kf_a", None, None, 0) is None
+
+
+def test_a_change_of_an_unknown_kind_makes_everything_be_forgotten() -> None:
+    """A server of a later version names something that this one cannot read."""
+    checks = checks_over(Memory(10))
+    learn(checks, "kf_a", "key_1")
+    fill = checks.memory.begin_fill()
+    checks.apply(6, messages.RevisionChanges(revision=6, changes=[messages.SubjectChange()]))
+    assert checks.acknowledged() == 6
+    assert checks.authenticate("kf_a", None, None, 0) is None
+    response = messages.FetchFactsResponse(facts=facts_of("key_1"), revision=6, epoch="epoch")
+    assert not checks.memory.end_fill(fill, b"digest", response)

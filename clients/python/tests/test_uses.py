@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from clients.python.tests.test_local_checks import checks_over, learn, revoked
+from clients.python.tests.test_local_checks import checks_over, facts_of, learn, revoked
 from keyfence._holder import reporting
 from keyfence._holder.local_checks import LocalChecks
 from keyfence._holder.memory import Memory
@@ -101,8 +101,7 @@ async def test_what_is_forgotten_was_used_all_the_same(checks: LocalChecks) -> N
 
 def learn_twice(checks: LocalChecks) -> None:
     fill = checks.memory.begin_fill()
-    response = messages.FetchFactsResponse(revision=5, epoch="epoch")
-    response.lineage.add(key_id="key_a", keyspace="acme", state="KEY_STATE_ACTIVE")
+    response = messages.FetchFactsResponse(facts=facts_of("key_a"), revision=5, epoch="epoch")
     checks.end_fill(fill, "kf_a", response)
 
 

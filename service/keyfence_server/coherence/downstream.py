@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from keyfence_server.application.ports import Change, FenceEnd
 from keyfence_server.coherence.grantor import Downstream, Granted, Grantor
@@ -40,6 +40,14 @@ class ChangesToSend:
 
     revision: int
     changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndToSend:
+    """The holder is to give everything up, and to say so."""
+
+
+ToSend: TypeAlias = LeaseToSend | ChangesToSend | EndToSend
 
 
 class EndReason(Enum):
@@ -85,10 +93,11 @@ class HolderStream:
         self.holder: Final = holder
         self.admission: Final = admission
         self._hub = hub
-        self._queue: deque[LeaseToSend | ChangesToSend] = deque()
+        self._queue: deque[ToSend] = deque()
         self._filled = asyncio.Event()
         self._end: EndReason | None = None
         self.refused_since: float | None = None
+        self.is_taken_back = False
 
     @property
     def has_ended(self) -> bool:
@@ -99,7 +108,7 @@ class HolderStream:
         """Takes a `Renew` in: an acknowledgement, and, with a nonce, a request for a lease."""
         self._hub.take_renewal(self, nonce, applied)
 
-    async def next_message(self) -> LeaseToSend | ChangesToSend:
+    async def next_message(self) -> ToSend:
         """What to send next. Raises `StreamEnded`."""
         while not self._queue:
             if self._end is not None:
@@ -108,7 +117,7 @@ class HolderStream:
             await self._filled.wait()
         return self._queue.popleft()
 
-    def put(self, message: LeaseToSend | ChangesToSend) -> None:
+    def put(self, message: ToSend) -> None:
         """Queues a message, in order. A holder with too many of them is cut off. Of leases that
         follow one another the last one is enough."""
         if isinstance(message, LeaseToSend) and self._queue:
@@ -128,6 +137,20 @@ class HolderStream:
         if self._end is None:
             self._end = reason
         self._filled.set()
+
+    def take_back(self) -> None:
+        """Asks the holder to give everything up. From now on it is granted nothing, and what it
+        acknowledges counts for nothing, until it says that it has given up."""
+        if not self.is_taken_back:
+            self.is_taken_back = True
+            self._queue.clear()
+            self._queue.append(EndToSend())
+            self._filled.set()
+
+    def give_up(self) -> None:
+        """Says that the holder has forgotten everything and has no lease any more, nor has any
+        holder downstream of it."""
+        self._hub.give_up(self)
 
     def close(self) -> None:
         """Says that the stream has ended, from the other side."""
@@ -171,14 +194,14 @@ class DownstreamHub:
     def push(self, revision: int, changes: Sequence[Change]) -> None:
         """Puts a revision on the way to everyone. Revisions come in order, without gaps.
 
-        A holder whose own credential it is about does not get to acknowledge it. Its stream
-        ends, and its lease with it or in its own time; until then the fence waits. If the
-        credential is still good for it, it comes back.
+        A holder whose own credential it is about does not get to acknowledge it, since no holder
+        checks its own credential. It is asked to give everything up, which takes a round trip;
+        from one that does not, its leases expire. If its credential is still good, it comes back.
         """
         message = ChangesToSend(revision, tuple(changes))
         for stream in tuple(self._streams):
-            if any(map(stream.admission.is_concerned_by, changes)):
-                stream.end()
+            if stream.is_taken_back or any(map(stream.admission.is_concerned_by, changes)):
+                stream.take_back()
             else:
                 stream.put(message)
         self._grantor.advance(revision, self._clock.now())
@@ -209,7 +232,7 @@ class DownstreamHub:
 
     def take_renewal(self, stream: HolderStream, nonce: int, applied: int) -> None:
         """See `HolderStream.renew`."""
-        if stream not in self._streams:
+        if stream not in self._streams or stream.is_taken_back:
             # What comes after the end may be about revisions that there are no more.
             return
         now = self._clock.now()
@@ -218,6 +241,13 @@ class DownstreamHub:
         if nonce:
             granted = self._grantor.renew(stream.holder, now, self._lease_for(stream, now))
             stream.put(LeaseToSend(nonce, granted, self.epoch))
+
+    def give_up(self, stream: HolderStream) -> None:
+        """See `HolderStream.give_up`."""
+        if stream in self._streams:
+            self._grantor.give_up(stream.holder)
+            stream.end()
+            self.progress.announce()
 
     def _lease_for(self, stream: HolderStream, now: float) -> float:
         """How long a lease the holder may have. A holder that may have none (rule I8) is told so

@@ -275,6 +275,13 @@ class Grantor:
         self._pushed_at.clear()
         self._head = head
 
+    def give_up(self, holder: Downstream) -> None:
+        """The holder has forgotten everything and has no lease any more, on this stream or an
+        earlier one, nor has any holder downstream of it. So it owes nothing."""
+        for one in (holder, *holder.former):
+            one.grants.clear()
+            one.behind_since = None
+
     def leave(self, holder: Downstream) -> None:
         """The stream is gone. The holder may still answer until its lease expires."""
         if holder in self._holders:

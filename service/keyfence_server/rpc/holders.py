@@ -8,8 +8,8 @@ to, and it ends with the credential that it was opened with.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,21 +17,26 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.application.callers import Caller
+from keyfence_server.application.callers import Caller, Operator
 from keyfence_server.application.ports import Change, ChangeKind, Clock
 from keyfence_server.coherence.downstream import (
     Admission,
     ChangesToSend,
     DownstreamHub,
     EndReason,
+    EndToSend,
     HolderStream,
     LeaseToSend,
     StreamEnded,
+    ToSend,
 )
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.domain.errors import DomainError, InvalidInput, Overloaded
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.rpc.pipeline import StreamCall
 
+PROTOCOL_VERSIONS: Final = (1,)
 _HOLDER_ID_LENGTH: Final = range(16, 65)
 _HELLO_SECONDS: Final = 5.0
 # A holder renews several times in a lease. One that does not for so many leases is gone.
@@ -39,6 +44,7 @@ _SILENT_LEASES: Final = 5
 # What a holder may send beyond one message for each that it was sent.
 _MESSAGES_AT_ONCE: Final = 200.0
 _MESSAGES_PER_SECOND: Final = 20.0
+_MOST_GIVEN: Final = 10_000
 _LONGEST_SLEEP_SECONDS: Final = 60.0
 
 _FIELDS: Final[Mapping[ChangeKind, str]] = {
@@ -72,6 +78,20 @@ class ConnectedHolder:
     hello: messages.Hello
     caller: Caller
 
+    @property
+    def account_id(self) -> str:
+        """The account that its credential belongs to."""
+        return self.caller.facts.key.account_id if isinstance(self.caller, Operator) else ""
+
+    def is_known_to(self, other: Caller) -> bool:
+        """Whether another caller may know of the holder: it reaches all that the holder reaches,
+        or has the same credential."""
+        if self.caller.credential_id == other.credential_id:
+            return True
+        return isinstance(self.caller, Operator) and all(
+            other.reaches(name) for key in self.caller.facts.lineage for name in key.bound_keyspaces
+        )
+
 
 class Holders:
     """Serves the streams.
@@ -96,6 +116,23 @@ class Holders:
         self._before_granting = before_granting
         self._streams_of: Counter[str] = Counter()
         self._connected: dict[HolderStream, ConnectedHolder] = {}
+        self.given: defaultdict[str, set[str]] = defaultdict(set)
+
+    def give(self, caller: Caller, facts: KeyFacts) -> bool:
+        """Notes that the caller is told of an operator credential that it does not reach, since it
+        was presented there: it is told of changes of it from now on. Says whether that is new, so
+        that a change may just have been kept from the caller."""
+        given = self.given[str(caller.credential_id)]
+        subjects = {*(str(one.key_id) for one in facts.lineage), facts.key.account_id}
+        if subjects <= given:
+            return False
+        if len(given) >= _MOST_GIVEN:
+            raise Overloaded(
+                f"holders of this credential know {_MOST_GIVEN} operator credentials already",
+                limit="operator_credentials",
+            )
+        given |= subjects
+        return True
 
     def connected(self) -> list[ConnectedHolder]:
         """The holders that have said hello."""
@@ -119,6 +156,9 @@ class Holders:
         finally:
             self._streams_of[credential] -= 1
             self._streams_of += Counter()
+            if not self._streams_of[credential]:
+                # Whatever stream is opened next begins with nothing.
+                self.given.pop(credential, None)
 
     def _require_room(self, credential: str) -> None:
         if self._streams_of.total() >= self._limits.in_all:
@@ -147,7 +187,9 @@ class Holders:
             ),
         )
         self._connected[stream] = ConnectedHolder(stream, hello, caller)
-        conversation = _Conversation(self._hub, stream, call, self._clock)
+        is_sidecar = hello.kind == messages.HOLDER_KIND_SIDECAR
+        reach = _Reach(caller, self.given[str(caller.credential_id)], is_sidecar=is_sidecar)
+        conversation = _Conversation(self._hub, stream, call, self._clock, reach)
         tasks = [
             asyncio.create_task(work)
             for work in (
@@ -193,12 +235,45 @@ class Holders:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What of the changes is a holder's business.
+
+    Attributes:
+        given: the ids of the operator credentials that holders of this credential were told of,
+            and of their accounts, since each of them was presented there.
+        is_sidecar: whether the holder remembers which texts are no key.
+    """
+
+    caller: Caller
+    given: Collection[str]
+    is_sidecar: bool
+
+    def told_of(self, changes: Sequence[Change]) -> list[messages.SubjectChange]:
+        """What the holder is told of a revision."""
+        told = []
+        for one in changes:
+            is_known = one.keyspace == SYSTEM and one.subject in self.given
+            if is_known or not one.keyspace or self.caller.reaches(one.keyspace):
+                told.append(_change(one))
+            elif one.keyspace == SYSTEM and one.created and self.is_sidecar:
+                # What was no key before may be one now. Which one, is not said.
+                told.append(messages.SubjectChange(key_id="", created=True))
+        return told
+
+
 class _Conversation:
     """What is said on one stream, in both directions."""
 
     def __init__(
-        self, hub: DownstreamHub, stream: HolderStream, call: StreamCall, clock: BootClock
+        self,
+        hub: DownstreamHub,
+        stream: HolderStream,
+        call: StreamCall,
+        clock: BootClock,
+        reach: _Reach,
     ) -> None:
+        self._reach = reach
         self._hub = hub
         self._stream = stream
         self._call = call
@@ -210,6 +285,9 @@ class _Conversation:
     async def take_renewals(self) -> None:
         """Returns when the holder says no more."""
         while (request := await self._call.read()) is not None:
+            if request.WhichOneof("message") == "given_up":
+                self._stream.give_up()
+                return
             if request.WhichOneof("message") != "renew":
                 raise InvalidInput.field("renew", "only the first message of a stream says hello")
             self._require_moderation()
@@ -225,7 +303,11 @@ class _Conversation:
         """Raises `StreamEnded` when the stream is ended from this side."""
         while True:
             message = await self._stream.next_message()
-            await self._call.write(_response(message))
+            await self._call.write(self._response(message))
+            if isinstance(message, EndToSend):
+                # Its leases have expired by then, whether it gives them up or not.
+                await self._clock.sleep_until(self._clock.now() + self._hub.grantor.terms.wait)
+                raise StreamEnded(EndReason.START_ANEW)
             self._may_send += 1
 
     async def require_renewals(self) -> None:
@@ -234,6 +316,18 @@ class _Conversation:
         while (until := self._renewed_at + patience) > self._clock.now():
             await self._clock.sleep_until(until)
         raise StreamEnded(EndReason.TOO_SLOW)
+
+    def _response(self, message: ToSend) -> messages.SyncResponse:
+        match message:
+            case LeaseToSend():
+                return messages.SyncResponse(lease=_lease(message))
+            case ChangesToSend():
+                told = self._reach.told_of(message.changes)
+                return messages.SyncResponse(
+                    changes=messages.RevisionChanges(revision=message.revision, changes=told)
+                )
+            case EndToSend():
+                return messages.SyncResponse(end=messages.End())
 
     def _require_possible(self, applied: int) -> None:
         head = self._hub.grantor.head
@@ -272,33 +366,35 @@ async def _hello(call: StreamCall) -> messages.Hello:
     if request is None or request.WhichOneof("message") != "hello":
         raise InvalidInput.field("hello", "the first message of the stream must say hello")
     hello: messages.Hello = request.hello
+    if hello.protocol_version not in (0, *PROTOCOL_VERSIONS):
+        supported = ", ".join(map(str, PROTOCOL_VERSIONS))
+        raise DomainError(
+            f"this server speaks version {supported} of the replication protocol, and not "
+            f"{hello.protocol_version}: use versions of both that fit",
+            reason="PROTOCOL_VERSION_UNSUPPORTED",
+            supported=supported,
+        )
     if len(hello.holder_id) not in _HOLDER_ID_LENGTH or not hello.holder_id.isprintable():
         raise InvalidInput.field("hello.holder_id", "16 to 64 printable characters")
     return hello
 
 
-def _response(message: LeaseToSend | ChangesToSend) -> messages.SyncResponse:
-    if isinstance(message, LeaseToSend):
-        return messages.SyncResponse(
-            lease=messages.Lease(
-                nonce=message.nonce,
-                ttl=duration_of(message.granted.ttl),
-                head_revision=message.granted.head,
-                epoch=message.epoch,
-                renew_after=duration_of(message.granted.renew_after),
-                clock_drift=message.granted.drift,
-            )
-        )
-    return messages.SyncResponse(
-        changes=messages.RevisionChanges(
-            revision=message.revision, changes=[_change(one) for one in message.changes]
-        )
+def _lease(message: LeaseToSend) -> messages.Lease:
+    return messages.Lease(
+        nonce=message.nonce,
+        ttl=duration_of(message.granted.ttl),
+        head_revision=message.granted.head,
+        epoch=message.epoch,
+        renew_after=duration_of(message.granted.renew_after),
+        clock_drift=message.granted.drift,
     )
 
 
 def _change(change: Change) -> messages.SubjectChange:
     field = _FIELDS[change.kind]
-    return messages.SubjectChange(**{field: change.subject}, created=change.created)
+    return messages.SubjectChange(
+        **{field: change.subject}, created=change.created, in_keyspace=change.keyspace
+    )
 
 
 def duration_of(seconds: float) -> Duration:

@@ -23,7 +23,7 @@ from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.keys import key_of
 from keyfence_server.rpc.convert.keyspaces import keyspace_of
-from keyfence_server.rpc.convert.replication import attempts_from, uses_from
+from keyfence_server.rpc.convert.replication import attempts_from, facts_of, uses_from
 from keyfence_server.rpc.convert.times import timestamp_of
 from keyfence_server.rpc.holders import Holders, duration_of
 from keyfence_server.rpc.pipeline import Service, StreamCall
@@ -88,6 +88,14 @@ class ReplicationService:
         """What is known of a presented key."""
         revision, epoch = self._require_revision(request.at_least_revision), self._hub.epoch
         found = await self._presented.find(request.api_key)
+        while (
+            isinstance(found, KeyFacts)
+            and found.key.keyspace == SYSTEM
+            and not caller.reaches(SYSTEM)
+            and self._holders.give(caller, found)
+        ):
+            # Changes of it are told from here on, so what was found before may be too old.
+            found = await self._presented.find(request.api_key)
         self._require_epoch(epoch)
         if isinstance(found, Reason):
             return messages.FetchFactsResponse(
@@ -111,6 +119,7 @@ class ReplicationService:
             well_formed=True,
             account_disabled=found.account_state is AccountState.DISABLED,
             is_counted=bool(found.limits),
+            facts=facts_of(found) if found.key.keyspace != SYSTEM else None,
         )
 
     async def fetch_keyspaces(
@@ -166,7 +175,7 @@ class ReplicationService:
         return [one for one in told if one is not None]
 
     async def list_replicas(
-        self, _request: messages.ListReplicasRequest, _caller: Caller
+        self, _request: messages.ListReplicasRequest, caller: Caller
     ) -> messages.ListReplicasResponse:
         """Who answers from memory: the processes on the store, and this one's holders."""
         replicas = [
@@ -188,9 +197,12 @@ class ReplicationService:
                 display_name=one.hello.display_name[:63],
                 grantor_id=self._grantor_id,
                 applied_revision=one.stream.holder.acknowledged,
+                credential_id=one.stream.holder.credential,
+                account_id=one.account_id,
                 lease_age=duration_of(max(0.0, now - one.stream.holder.renewed_at)),
             )
             for one in self._holders.connected()
+            if one.is_known_to(caller)
         ]
         return messages.ListReplicasResponse(replicas=replicas, head_revision=self._source.revision)
 

@@ -64,6 +64,7 @@ CODE_BY_REASON: Final[Mapping[str, grpc.StatusCode]] = {
     "PASSWORD_REJECTED": grpc.StatusCode.PERMISSION_DENIED,
     "SESSIONS_NOT_SET_UP": grpc.StatusCode.FAILED_PRECONDITION,
     "RATE_LIMITS_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "PROTOCOL_VERSION_UNSUPPORTED": grpc.StatusCode.FAILED_PRECONDITION,
     "KEY_IS_ROTATED": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """The status code of every reason of `keyfence.v1.ErrorReason`, as its comments say."""

@@ -27,7 +27,7 @@ from keyfence import (
 )
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.memory import Memory
-from keyfence.v1 import key_service_pb2, keyspace_pb2
+from keyfence.v1 import keyspace_pb2, principal_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.store import UpstreamStore
 from keyfence_server.application.ports import StoreUnavailable
@@ -51,9 +51,13 @@ async def test_1_whoever_knew_the_key_refuses_it_when_the_revocation_returns(
         assert not any((await together.answers(made.api_key)).values())
 
 
-def facts(revision: int, state: key_service_pb2.KeyState.ValueType, epoch: str = "east") -> Any:
-    key = key_service_pb2.Key(key_id="key_1", keyspace="acme", state=state)
-    return messages.FetchFactsResponse(lineage=[key], revision=revision, epoch=epoch)
+def facts(revision: int, standing: reason_pb2.Reason.ValueType, epoch: str = "east") -> Any:
+    found = messages.KeyFacts(
+        principal=principal_pb2.Principal(key_id="key_1", keyspace="acme"),
+        standing=standing,
+        depends_on=["key:key_1", "keyspace:acme"],
+    )
+    return messages.FetchFactsResponse(facts=found, revision=revision, epoch=epoch)
 
 
 def revoked_at(revision: int) -> messages.RevisionChanges:
@@ -67,10 +71,10 @@ def test_2_what_was_read_before_a_change_is_not_put_back_behind_it() -> None:
     memory.forget_everything(5, "east")
     fill = memory.begin_fill()
     memory.apply(6, revoked_at(6))
-    memory.end_fill(fill, b"digest", facts(5, key_service_pb2.KEY_STATE_ACTIVE))
+    memory.end_fill(fill, b"digest", facts(5, reason_pb2.REASON_OK))
     assert memory.find(b"digest") is None
     again = memory.begin_fill()
-    memory.end_fill(again, b"digest", facts(6, key_service_pb2.KEY_STATE_REVOKED))
+    memory.end_fill(again, b"digest", facts(6, reason_pb2.REASON_KEY_REVOKED))
     assert memory.find(b"digest") is not None
 
 
@@ -81,7 +85,7 @@ def test_3_what_a_server_that_lags_behind_knows_is_not_taken() -> None:
     memory.forget_everything(5, "east")
     memory.apply(6, revoked_at(6))
     fill = memory.begin_fill()
-    memory.end_fill(fill, b"digest", facts(5, key_service_pb2.KEY_STATE_ACTIVE))
+    memory.end_fill(fill, b"digest", facts(5, reason_pb2.REASON_OK))
     assert memory.find(b"digest") is None
 
 
@@ -91,7 +95,7 @@ def test_3_revisions_of_another_history_are_not_taken_for_new() -> None:
     memory = Memory(10)
     memory.forget_everything(5, "east")
     fill = memory.begin_fill()
-    memory.end_fill(fill, b"digest", facts(7, key_service_pb2.KEY_STATE_ACTIVE, "west"))
+    memory.end_fill(fill, b"digest", facts(7, reason_pb2.REASON_OK, "west"))
     assert memory.find(b"digest") is None
 
 
@@ -100,7 +104,7 @@ def test_10_a_cache_has_nothing_to_say_of_operators() -> None:
     credential is anybody's business depends on who asks, which only the server knows."""
     memory = Memory(10)
     memory.forget_everything(5, "east")
-    found = facts(5, key_service_pb2.KEY_STATE_ACTIVE)
+    found = facts(5, reason_pb2.REASON_OK)
     found.lineage[0].keyspace = "system"
     assert not memory.end_fill(memory.begin_fill(), b"digest", found)
     assert memory.find(b"digest") is None

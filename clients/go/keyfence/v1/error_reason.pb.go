@@ -208,6 +208,11 @@ const (
 	//
 	// Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
 	ErrorReason_ERROR_REASON_RATE_LIMITS_UNAVAILABLE ErrorReason = 50
+	// FAILED_PRECONDITION. The holder speaks a version of the replication protocol that this
+	// grantor does not speak. `supported` lists the versions that it does speak.
+	//
+	// Example: {"reason": "PROTOCOL_VERSION_UNSUPPORTED", "domain": "keyfence", "metadata": {"supported": "1"}}
+	ErrorReason_ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED ErrorReason = 60
 )
 
 // Enum value maps for ErrorReason.
@@ -249,44 +254,46 @@ var (
 		47: "ERROR_REASON_PASSWORD_REJECTED",
 		48: "ERROR_REASON_SESSIONS_NOT_SET_UP",
 		50: "ERROR_REASON_RATE_LIMITS_UNAVAILABLE",
+		60: "ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":             0,
-		"ERROR_REASON_CREDENTIAL_REQUIRED":     1,
-		"ERROR_REASON_CREDENTIAL_REJECTED":     2,
-		"ERROR_REASON_SCOPE_REQUIRED":          3,
-		"ERROR_REASON_KEYSPACE_NOT_BOUND":      4,
-		"ERROR_REASON_EXCEEDS_MAKER":           5,
-		"ERROR_REASON_KEY_TYPE_MAY_NOT_MANAGE": 6,
-		"ERROR_REASON_INVALID_FIELD":           7,
-		"ERROR_REASON_UNKNOWN_SCOPE":           8,
-		"ERROR_REASON_INVALID_KEYSPACE":        9,
-		"ERROR_REASON_KEY_NOT_FOUND":           10,
-		"ERROR_REASON_KEYSPACE_NOT_FOUND":      11,
-		"ERROR_REASON_REQUEST_ALREADY_DONE":    12,
-		"ERROR_REASON_KEY_IS_REVOKED":          13,
-		"ERROR_REASON_REVISION_CHANGED":        14,
-		"ERROR_REASON_STILL_IN_USE":            15,
-		"ERROR_REASON_LIMIT_REACHED":           16,
-		"ERROR_REASON_STORE_UNAVAILABLE":       17,
-		"ERROR_REASON_REVISION_NOT_REACHED":    18,
-		"ERROR_REASON_SHUTTING_DOWN":           19,
-		"ERROR_REASON_INTERNAL":                20,
-		"ERROR_REASON_DELEGATION_TOO_DEEP":     21,
-		"ERROR_REASON_KEYSPACE_IS_BUILT_IN":    22,
-		"ERROR_REASON_METHOD_UNKNOWN":          23,
-		"ERROR_REASON_LAST_OPERATOR":           24,
-		"ERROR_REASON_KEY_IS_ROTATED":          25,
-		"ERROR_REASON_REGISTRATION_CLOSED":     40,
-		"ERROR_REASON_EMAIL_TAKEN":             41,
-		"ERROR_REASON_LOG_IN_FAILED":           42,
-		"ERROR_REASON_ACCOUNT_NOT_FOUND":       43,
-		"ERROR_REASON_ACCOUNT_IS_DISABLED":     44,
-		"ERROR_REASON_TOO_MANY_ATTEMPTS":       45,
-		"ERROR_REASON_SESSION_REQUIRED":        46,
-		"ERROR_REASON_PASSWORD_REJECTED":       47,
-		"ERROR_REASON_SESSIONS_NOT_SET_UP":     48,
-		"ERROR_REASON_RATE_LIMITS_UNAVAILABLE": 50,
+		"ERROR_REASON_UNSPECIFIED":                  0,
+		"ERROR_REASON_CREDENTIAL_REQUIRED":          1,
+		"ERROR_REASON_CREDENTIAL_REJECTED":          2,
+		"ERROR_REASON_SCOPE_REQUIRED":               3,
+		"ERROR_REASON_KEYSPACE_NOT_BOUND":           4,
+		"ERROR_REASON_EXCEEDS_MAKER":                5,
+		"ERROR_REASON_KEY_TYPE_MAY_NOT_MANAGE":      6,
+		"ERROR_REASON_INVALID_FIELD":                7,
+		"ERROR_REASON_UNKNOWN_SCOPE":                8,
+		"ERROR_REASON_INVALID_KEYSPACE":             9,
+		"ERROR_REASON_KEY_NOT_FOUND":                10,
+		"ERROR_REASON_KEYSPACE_NOT_FOUND":           11,
+		"ERROR_REASON_REQUEST_ALREADY_DONE":         12,
+		"ERROR_REASON_KEY_IS_REVOKED":               13,
+		"ERROR_REASON_REVISION_CHANGED":             14,
+		"ERROR_REASON_STILL_IN_USE":                 15,
+		"ERROR_REASON_LIMIT_REACHED":                16,
+		"ERROR_REASON_STORE_UNAVAILABLE":            17,
+		"ERROR_REASON_REVISION_NOT_REACHED":         18,
+		"ERROR_REASON_SHUTTING_DOWN":                19,
+		"ERROR_REASON_INTERNAL":                     20,
+		"ERROR_REASON_DELEGATION_TOO_DEEP":          21,
+		"ERROR_REASON_KEYSPACE_IS_BUILT_IN":         22,
+		"ERROR_REASON_METHOD_UNKNOWN":               23,
+		"ERROR_REASON_LAST_OPERATOR":                24,
+		"ERROR_REASON_KEY_IS_ROTATED":               25,
+		"ERROR_REASON_REGISTRATION_CLOSED":          40,
+		"ERROR_REASON_EMAIL_TAKEN":                  41,
+		"ERROR_REASON_LOG_IN_FAILED":                42,
+		"ERROR_REASON_ACCOUNT_NOT_FOUND":            43,
+		"ERROR_REASON_ACCOUNT_IS_DISABLED":          44,
+		"ERROR_REASON_TOO_MANY_ATTEMPTS":            45,
+		"ERROR_REASON_SESSION_REQUIRED":             46,
+		"ERROR_REASON_PASSWORD_REJECTED":            47,
+		"ERROR_REASON_SESSIONS_NOT_SET_UP":          48,
+		"ERROR_REASON_RATE_LIMITS_UNAVAILABLE":      50,
+		"ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED": 60,
 	}
 )
 
@@ -321,7 +328,8 @@ var File_keyfence_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_keyfence_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ekeyfence/v1/error_reason.proto\x12\vkeyfence.v1*\xf7\t\n" +
+	"\x1ekeyfence/v1/error_reason.proto\x12\vkeyfence.v1*\xa6\n" +
+	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12$\n" +
 	" ERROR_REASON_CREDENTIAL_REQUIRED\x10\x01\x12$\n" +
@@ -359,7 +367,8 @@ const file_keyfence_v1_error_reason_proto_rawDesc = "" +
 	"\x1dERROR_REASON_SESSION_REQUIRED\x10.\x12\"\n" +
 	"\x1eERROR_REASON_PASSWORD_REJECTED\x10/\x12$\n" +
 	" ERROR_REASON_SESSIONS_NOT_SET_UP\x100\x12(\n" +
-	"$ERROR_REASON_RATE_LIMITS_UNAVAILABLE\x102B\x84\x01\n" +
+	"$ERROR_REASON_RATE_LIMITS_UNAVAILABLE\x102\x12-\n" +
+	")ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED\x10<B\x84\x01\n" +
 	"\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\vKeyfence.V1\xca\x02\vKeyfence\\V1\xea\x02\fKeyfence::V1b\x06proto3"
 
 var (

@@ -94,6 +94,7 @@ type SyncRequest struct {
 	//
 	//	*SyncRequest_Hello
 	//	*SyncRequest_Renew
+	//	*SyncRequest_GivenUp
 	Message       isSyncRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -154,6 +155,15 @@ func (x *SyncRequest) GetRenew() *Renew {
 	return nil
 }
 
+func (x *SyncRequest) GetGivenUp() *GivenUp {
+	if x != nil {
+		if x, ok := x.Message.(*SyncRequest_GivenUp); ok {
+			return x.GivenUp
+		}
+	}
+	return nil
+}
+
 type isSyncRequest_Message interface {
 	isSyncRequest_Message()
 }
@@ -169,9 +179,16 @@ type SyncRequest_Renew struct {
 	Renew *Renew `protobuf:"bytes,2,opt,name=renew,proto3,oneof"`
 }
 
+type SyncRequest_GivenUp struct {
+	// The answer to `End`. The last message of the stream.
+	GivenUp *GivenUp `protobuf:"bytes,3,opt,name=given_up,json=givenUp,proto3,oneof"`
+}
+
 func (*SyncRequest_Hello) isSyncRequest_Message() {}
 
 func (*SyncRequest_Renew) isSyncRequest_Message() {}
+
+func (*SyncRequest_GivenUp) isSyncRequest_Message() {}
 
 // Who the holder is.
 type Hello struct {
@@ -181,9 +198,11 @@ type Hello struct {
 	// What kind of holder it is.
 	Kind HolderKind `protobuf:"varint,2,opt,name=kind,proto3,enum=keyfence.v1.HolderKind" json:"kind,omitempty"`
 	// For people: a host's name, a process id.
-	DisplayName   string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// The version of the protocol that the holder speaks. This is version 1. Not set: the same.
+	ProtocolVersion int32 `protobuf:"varint,4,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
@@ -237,6 +256,51 @@ func (x *Hello) GetDisplayName() string {
 	return ""
 }
 
+func (x *Hello) GetProtocolVersion() int32 {
+	if x != nil {
+		return x.ProtocolVersion
+	}
+	return 0
+}
+
+// The holder has forgotten everything and answers nothing from memory, nor does any holder
+// downstream of it.
+type GivenUp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GivenUp) Reset() {
+	*x = GivenUp{}
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GivenUp) String() string {
+	return redact.Text(x)
+}
+
+func (*GivenUp) ProtoMessage() {}
+
+func (x *GivenUp) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GivenUp.ProtoReflect.Descriptor instead.
+func (*GivenUp) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{2}
+}
+
 // Asks for a lease, acknowledges changes, or both.
 type Renew struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -251,7 +315,7 @@ type Renew struct {
 
 func (x *Renew) Reset() {
 	*x = Renew{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[2]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -263,7 +327,7 @@ func (x *Renew) String() string {
 func (*Renew) ProtoMessage() {}
 
 func (x *Renew) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[2]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -276,7 +340,7 @@ func (x *Renew) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renew.ProtoReflect.Descriptor instead.
 func (*Renew) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{2}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Renew) GetNonce() int64 {
@@ -302,6 +366,7 @@ type SyncResponse struct {
 	//
 	//	*SyncResponse_Lease
 	//	*SyncResponse_Changes
+	//	*SyncResponse_End
 	Message       isSyncResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -309,7 +374,7 @@ type SyncResponse struct {
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[3]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +386,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[3]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +399,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{3}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SyncResponse) GetMessage() isSyncResponse_Message {
@@ -362,6 +427,15 @@ func (x *SyncResponse) GetChanges() *RevisionChanges {
 	return nil
 }
 
+func (x *SyncResponse) GetEnd() *End {
+	if x != nil {
+		if x, ok := x.Message.(*SyncResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
 type isSyncResponse_Message interface {
 	isSyncResponse_Message()
 }
@@ -376,9 +450,16 @@ type SyncResponse_Changes struct {
 	Changes *RevisionChanges `protobuf:"bytes,2,opt,name=changes,proto3,oneof"`
 }
 
+type SyncResponse_End struct {
+	// The grantor takes every lease back.
+	End *End `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
+}
+
 func (*SyncResponse_Lease) isSyncResponse_Message() {}
 
 func (*SyncResponse_Changes) isSyncResponse_Message() {}
+
+func (*SyncResponse_End) isSyncResponse_Message() {}
 
 // The right to answer from memory for a time.
 type Lease struct {
@@ -405,7 +486,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[4]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +498,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[4]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +511,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{4}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Lease) GetNonce() int64 {
@@ -475,13 +556,53 @@ func (x *Lease) GetClockDrift() float64 {
 	return 0
 }
 
+// The grantor takes every lease of the holder back, because the holder's credential has
+// changed. The holder forgets everything, says `GivenUp`, and closes the stream. If its
+// credential is still good, it may open another one.
+type End struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *End) Reset() {
+	*x = End{}
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *End) String() string {
+	return redact.Text(x)
+}
+
+func (*End) ProtoMessage() {}
+
+func (x *End) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use End.ProtoReflect.Descriptor instead.
+func (*End) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{6}
+}
+
 // What a revision changed.
 type RevisionChanges struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The revision. They come in order and without gaps; a holder that misses one forgets
 	// everything and goes on from the next lease's head.
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	// What is no longer as it was.
+	// What is no longer as it was, as far as it is the holder's business: a revision that
+	// changes nothing within the reach of the holder's credential comes empty.
 	Changes       []*SubjectChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -489,7 +610,7 @@ type RevisionChanges struct {
 
 func (x *RevisionChanges) Reset() {
 	*x = RevisionChanges{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[5]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +622,7 @@ func (x *RevisionChanges) String() string {
 func (*RevisionChanges) ProtoMessage() {}
 
 func (x *RevisionChanges) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[5]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +635,7 @@ func (x *RevisionChanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionChanges.ProtoReflect.Descriptor instead.
 func (*RevisionChanges) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{5}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RevisionChanges) GetRevision() int64 {
@@ -534,7 +655,8 @@ func (x *RevisionChanges) GetChanges() []*SubjectChange {
 // One thing that is no longer as it was.
 type SubjectChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is.
+	// What it is. A holder that finds none of these set has met a kind that it does not know, and
+	// forgets everything before it acknowledges.
 	//
 	// Types that are valid to be assigned to Subject:
 	//
@@ -544,14 +666,16 @@ type SubjectChange struct {
 	//	*SubjectChange_SessionId
 	Subject isSubjectChange_Subject `protobuf_oneof:"subject"`
 	// Whether it was not there before: what is remembered as unknown must be forgotten.
-	Created       bool `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
+	Created bool `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
+	// The keyspace that it is in, for a holder that grants leases in its turn.
+	InKeyspace    string `protobuf:"bytes,6,opt,name=in_keyspace,json=inKeyspace,proto3" json:"in_keyspace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubjectChange) Reset() {
 	*x = SubjectChange{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[6]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +687,7 @@ func (x *SubjectChange) String() string {
 func (*SubjectChange) ProtoMessage() {}
 
 func (x *SubjectChange) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[6]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +700,7 @@ func (x *SubjectChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubjectChange.ProtoReflect.Descriptor instead.
 func (*SubjectChange) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{6}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SubjectChange) GetSubject() isSubjectChange_Subject {
@@ -629,6 +753,13 @@ func (x *SubjectChange) GetCreated() bool {
 	return false
 }
 
+func (x *SubjectChange) GetInKeyspace() string {
+	if x != nil {
+		return x.InKeyspace
+	}
+	return ""
+}
+
 type isSubjectChange_Subject interface {
 	isSubjectChange_Subject()
 }
@@ -674,7 +805,7 @@ type FetchFactsRequest struct {
 
 func (x *FetchFactsRequest) Reset() {
 	*x = FetchFactsRequest{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[7]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +817,7 @@ func (x *FetchFactsRequest) String() string {
 func (*FetchFactsRequest) ProtoMessage() {}
 
 func (x *FetchFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[7]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +830,7 @@ func (x *FetchFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchFactsRequest.ProtoReflect.Descriptor instead.
 func (*FetchFactsRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{7}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FetchFactsRequest) GetApiKey() string {
@@ -719,8 +850,9 @@ func (x *FetchFactsRequest) GetAtLeastRevision() int64 {
 // The response of `FetchFacts`.
 type FetchFactsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key and those it was delegated from, the key first. Empty: there is none that
-	// the caller may know of.
+	// For a holder that grants leases in its turn, as a sidecar does: the key's record and those of
+	// the keys that it was delegated from, the key first. Others read `facts`. Empty: there is none
+	// that the caller may know of.
 	Lineage []*Key `protobuf:"bytes,1,rep,name=lineage,proto3" json:"lineage,omitempty"`
 	// The revision that the answer reflects at least.
 	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -732,14 +864,17 @@ type FetchFactsResponse struct {
 	// memory, but sent to the grantor, so that all of them are counted in one place.
 	IsCounted bool `protobuf:"varint,5,opt,name=is_counted,json=isCounted,proto3" json:"is_counted,omitempty"`
 	// That of the revision, as in `Lease`: a holder takes nothing of another one.
-	Epoch         string `protobuf:"bytes,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch string `protobuf:"bytes,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// All that a holder needs to answer checks of the key. Not set: there is nothing to remember.
+	// The key is unknown, or the caller may not know of it, or it is an operator credential.
+	Facts         *KeyFacts `protobuf:"bytes,7,opt,name=facts,proto3" json:"facts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FetchFactsResponse) Reset() {
 	*x = FetchFactsResponse{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[8]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +886,7 @@ func (x *FetchFactsResponse) String() string {
 func (*FetchFactsResponse) ProtoMessage() {}
 
 func (x *FetchFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[8]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +899,7 @@ func (x *FetchFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchFactsResponse.ProtoReflect.Descriptor instead.
 func (*FetchFactsResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{8}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FetchFactsResponse) GetLineage() []*Key {
@@ -809,6 +944,155 @@ func (x *FetchFactsResponse) GetEpoch() string {
 	return ""
 }
 
+func (x *FetchFactsResponse) GetFacts() *KeyFacts {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+// What is known of a key, ready to answer checks from.
+type KeyFacts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose key it is. `effective_scopes` are the scopes that checks pass for.
+	Principal *Principal `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	// Why the key does not pass, whatever the time and the address: `REASON_KEY_REVOKED`,
+	// `REASON_KEY_DISABLED` or `REASON_ACCOUNT_DISABLED`. `REASON_OK`: it may pass. A revoked key is
+	// revoked first; else an expired key is expired first; else this counts, then the address, then
+	// the scopes.
+	Standing Reason `protobuf:"varint,2,opt,name=standing,proto3,enum=keyfence.v1.Reason" json:"standing,omitempty"`
+	// When the key, or the first of those that it was delegated from, expires. Not set: never.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// The caller's address must be in each of these lists. Empty: any address, and none, will do.
+	AddressLists []*AddressList `protobuf:"bytes,4,rep,name=address_lists,json=addressLists,proto3" json:"address_lists,omitempty"`
+	// Whether checks of the key count against a rate limit. They are sent to the grantor, so that
+	// they are all counted in one place.
+	IsCounted bool `protobuf:"varint,5,opt,name=is_counted,json=isCounted,proto3" json:"is_counted,omitempty"`
+	// What the facts follow from: "key:ID", "keyspace:NAME", "account:ID" or "session:ID". When one
+	// of these changes, as `SubjectChange` says by the field of that name, the facts must be dropped.
+	DependsOn     []string `protobuf:"bytes,6,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyFacts) Reset() {
+	*x = KeyFacts{}
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyFacts) String() string {
+	return redact.Text(x)
+}
+
+func (*KeyFacts) ProtoMessage() {}
+
+func (x *KeyFacts) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyFacts.ProtoReflect.Descriptor instead.
+func (*KeyFacts) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *KeyFacts) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *KeyFacts) GetStanding() Reason {
+	if x != nil {
+		return x.Standing
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *KeyFacts) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *KeyFacts) GetAddressLists() []*AddressList {
+	if x != nil {
+		return x.AddressLists
+	}
+	return nil
+}
+
+func (x *KeyFacts) GetIsCounted() bool {
+	if x != nil {
+		return x.IsCounted
+	}
+	return false
+}
+
+func (x *KeyFacts) GetDependsOn() []string {
+	if x != nil {
+		return x.DependsOn
+	}
+	return nil
+}
+
+// Addresses that a key may be presented from.
+type AddressList struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Addresses and networks, for example "192.0.2.7/32" or "2001:db8::/32".
+	Networks      []string `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddressList) Reset() {
+	*x = AddressList{}
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddressList) String() string {
+	return redact.Text(x)
+}
+
+func (*AddressList) ProtoMessage() {}
+
+func (x *AddressList) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddressList.ProtoReflect.Descriptor instead.
+func (*AddressList) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AddressList) GetNetworks() []string {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
 // The request of `FetchKeyspaces`.
 type FetchKeyspacesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -820,7 +1104,7 @@ type FetchKeyspacesRequest struct {
 
 func (x *FetchKeyspacesRequest) Reset() {
 	*x = FetchKeyspacesRequest{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[9]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +1116,7 @@ func (x *FetchKeyspacesRequest) String() string {
 func (*FetchKeyspacesRequest) ProtoMessage() {}
 
 func (x *FetchKeyspacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[9]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +1129,7 @@ func (x *FetchKeyspacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchKeyspacesRequest.ProtoReflect.Descriptor instead.
 func (*FetchKeyspacesRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{9}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FetchKeyspacesRequest) GetAtLeastRevision() int64 {
@@ -870,7 +1154,7 @@ type FetchKeyspacesResponse struct {
 
 func (x *FetchKeyspacesResponse) Reset() {
 	*x = FetchKeyspacesResponse{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[10]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +1166,7 @@ func (x *FetchKeyspacesResponse) String() string {
 func (*FetchKeyspacesResponse) ProtoMessage() {}
 
 func (x *FetchKeyspacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[10]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +1179,7 @@ func (x *FetchKeyspacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchKeyspacesResponse.ProtoReflect.Descriptor instead.
 func (*FetchKeyspacesResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{10}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FetchKeyspacesResponse) GetKeyspaces() []*Keyspace {
@@ -933,7 +1217,7 @@ type ReportUsesRequest struct {
 
 func (x *ReportUsesRequest) Reset() {
 	*x = ReportUsesRequest{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[11]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1229,7 @@ func (x *ReportUsesRequest) String() string {
 func (*ReportUsesRequest) ProtoMessage() {}
 
 func (x *ReportUsesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[11]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1242,7 @@ func (x *ReportUsesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportUsesRequest.ProtoReflect.Descriptor instead.
 func (*ReportUsesRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{11}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReportUsesRequest) GetUses() []*ReportedUse {
@@ -994,7 +1278,7 @@ type ReportedUse struct {
 
 func (x *ReportedUse) Reset() {
 	*x = ReportedUse{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[12]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1290,7 @@ func (x *ReportedUse) String() string {
 func (*ReportedUse) ProtoMessage() {}
 
 func (x *ReportedUse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[12]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1303,7 @@ func (x *ReportedUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportedUse.ProtoReflect.Descriptor instead.
 func (*ReportedUse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{12}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReportedUse) GetKeyId() string {
@@ -1085,7 +1369,7 @@ type ReportedAttempt struct {
 
 func (x *ReportedAttempt) Reset() {
 	*x = ReportedAttempt{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[13]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1381,7 @@ func (x *ReportedAttempt) String() string {
 func (*ReportedAttempt) ProtoMessage() {}
 
 func (x *ReportedAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[13]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1394,7 @@ func (x *ReportedAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportedAttempt.ProtoReflect.Descriptor instead.
 func (*ReportedAttempt) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{13}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReportedAttempt) GetKeyspace() string {
@@ -1187,7 +1471,7 @@ type ReportUsesResponse struct {
 
 func (x *ReportUsesResponse) Reset() {
 	*x = ReportUsesResponse{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[14]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1483,7 @@ func (x *ReportUsesResponse) String() string {
 func (*ReportUsesResponse) ProtoMessage() {}
 
 func (x *ReportUsesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[14]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1496,7 @@ func (x *ReportUsesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportUsesResponse.ProtoReflect.Descriptor instead.
 func (*ReportUsesResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{14}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReportUsesResponse) GetRefusedAttempts() int32 {
@@ -1231,7 +1515,7 @@ type ListReplicasRequest struct {
 
 func (x *ListReplicasRequest) Reset() {
 	*x = ListReplicasRequest{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[15]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1527,7 @@ func (x *ListReplicasRequest) String() string {
 func (*ListReplicasRequest) ProtoMessage() {}
 
 func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[15]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1540,7 @@ func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
 func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{15}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{19}
 }
 
 // The response of `ListReplicas`.
@@ -1272,7 +1556,7 @@ type ListReplicasResponse struct {
 
 func (x *ListReplicasResponse) Reset() {
 	*x = ListReplicasResponse{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[16]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1568,7 @@ func (x *ListReplicasResponse) String() string {
 func (*ListReplicasResponse) ProtoMessage() {}
 
 func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[16]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1581,7 @@ func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
 func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{16}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListReplicasResponse) GetReplicas() []*Replica {
@@ -1331,14 +1615,18 @@ type Replica struct {
 	// not seen it renew, which it looks for once in each interval of renewal.
 	LeaseAge *durationpb.Duration `protobuf:"bytes,6,opt,name=lease_age,json=leaseAge,proto3" json:"lease_age,omitempty"`
 	// When it joined.
-	JoinTime      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=join_time,json=joinTime,proto3" json:"join_time,omitempty"`
+	JoinTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=join_time,json=joinTime,proto3" json:"join_time,omitempty"`
+	// The id of the credential that the holder uses. Empty: it is a server process.
+	CredentialId string `protobuf:"bytes,8,opt,name=credential_id,json=credentialId,proto3" json:"credential_id,omitempty"`
+	// The account that the credential belongs to. Empty: likewise.
+	AccountId     string `protobuf:"bytes,9,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[17]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1638,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_replication_service_proto_msgTypes[17]
+	mi := &file_keyfence_v1_replication_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1651,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{17}
+	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Replica) GetHolderId() string {
@@ -1415,25 +1703,43 @@ func (x *Replica) GetJoinTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Replica) GetCredentialId() string {
+	if x != nil {
+		return x.CredentialId
+	}
+	return ""
+}
+
+func (x *Replica) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
 var File_keyfence_v1_replication_service_proto protoreflect.FileDescriptor
 
 const file_keyfence_v1_replication_service_proto_rawDesc = "" +
 	"\n" +
-	"%keyfence/v1/replication_service.proto\x12\vkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkeyfence/v1/key_service.proto\x1a\x1akeyfence/v1/keyspace.proto\x1a\x19keyfence/v1/options.proto\x1a\x18keyfence/v1/reason.proto\"p\n" +
+	"%keyfence/v1/replication_service.proto\x12\vkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkeyfence/v1/key_service.proto\x1a\x1akeyfence/v1/keyspace.proto\x1a\x19keyfence/v1/options.proto\x1a\x1bkeyfence/v1/principal.proto\x1a\x18keyfence/v1/reason.proto\"\xa3\x01\n" +
 	"\vSyncRequest\x12*\n" +
 	"\x05hello\x18\x01 \x01(\v2\x12.keyfence.v1.HelloH\x00R\x05hello\x12*\n" +
-	"\x05renew\x18\x02 \x01(\v2\x12.keyfence.v1.RenewH\x00R\x05renewB\t\n" +
-	"\amessage\"t\n" +
+	"\x05renew\x18\x02 \x01(\v2\x12.keyfence.v1.RenewH\x00R\x05renew\x121\n" +
+	"\bgiven_up\x18\x03 \x01(\v2\x14.keyfence.v1.GivenUpH\x00R\agivenUpB\t\n" +
+	"\amessage\"\x9f\x01\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\tholder_id\x18\x01 \x01(\tR\bholderId\x12+\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x17.keyfence.v1.HolderKindR\x04kind\x12!\n" +
-	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\"H\n" +
+	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12)\n" +
+	"\x10protocol_version\x18\x04 \x01(\x05R\x0fprotocolVersion\"\t\n" +
+	"\aGivenUp\"H\n" +
 	"\x05Renew\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x03R\x05nonce\x12)\n" +
-	"\x10applied_revision\x18\x02 \x01(\x03R\x0fappliedRevision\"\x7f\n" +
+	"\x10applied_revision\x18\x02 \x01(\x03R\x0fappliedRevision\"\xa5\x01\n" +
 	"\fSyncResponse\x12*\n" +
 	"\x05lease\x18\x01 \x01(\v2\x12.keyfence.v1.LeaseH\x00R\x05lease\x128\n" +
-	"\achanges\x18\x02 \x01(\v2\x1c.keyfence.v1.RevisionChangesH\x00R\achangesB\t\n" +
+	"\achanges\x18\x02 \x01(\v2\x1c.keyfence.v1.RevisionChangesH\x00R\achanges\x12$\n" +
+	"\x03end\x18\x03 \x01(\v2\x10.keyfence.v1.EndH\x00R\x03endB\t\n" +
 	"\amessage\"\xe2\x01\n" +
 	"\x05Lease\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x03R\x05nonce\x12+\n" +
@@ -1443,10 +1749,11 @@ const file_keyfence_v1_replication_service_proto_rawDesc = "" +
 	"\vrenew_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"renewAfter\x12\x1f\n" +
 	"\vclock_drift\x18\x06 \x01(\x01R\n" +
-	"clockDrift\"c\n" +
+	"clockDrift\"\x05\n" +
+	"\x03End\"c\n" +
 	"\x0fRevisionChanges\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x124\n" +
-	"\achanges\x18\x02 \x03(\v2\x1a.keyfence.v1.SubjectChangeR\achanges\"\xad\x01\n" +
+	"\achanges\x18\x02 \x03(\v2\x1a.keyfence.v1.SubjectChangeR\achanges\"\xce\x01\n" +
 	"\rSubjectChange\x12\x17\n" +
 	"\x06key_id\x18\x01 \x01(\tH\x00R\x05keyId\x12\x1c\n" +
 	"\bkeyspace\x18\x02 \x01(\tH\x00R\bkeyspace\x12\x1f\n" +
@@ -1454,11 +1761,13 @@ const file_keyfence_v1_replication_service_proto_rawDesc = "" +
 	"account_id\x18\x04 \x01(\tH\x00R\taccountId\x12\x1f\n" +
 	"\n" +
 	"session_id\x18\x05 \x01(\tH\x00R\tsessionId\x12\x18\n" +
-	"\acreated\x18\x03 \x01(\bR\acreatedB\t\n" +
+	"\acreated\x18\x03 \x01(\bR\acreated\x12\x1f\n" +
+	"\vin_keyspace\x18\x06 \x01(\tR\n" +
+	"inKeyspaceB\t\n" +
 	"\asubject\"]\n" +
 	"\x11FetchFactsRequest\x12\x1c\n" +
 	"\aapi_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06apiKey\x12*\n" +
-	"\x11at_least_revision\x18\x02 \x01(\x03R\x0fatLeastRevision\"\xdd\x01\n" +
+	"\x11at_least_revision\x18\x02 \x01(\x03R\x0fatLeastRevision\"\x8a\x02\n" +
 	"\x12FetchFactsResponse\x12*\n" +
 	"\alineage\x18\x01 \x03(\v2\x10.keyfence.v1.KeyR\alineage\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1f\n" +
@@ -1467,7 +1776,20 @@ const file_keyfence_v1_replication_service_proto_rawDesc = "" +
 	"\x10account_disabled\x18\x04 \x01(\bR\x0faccountDisabled\x12\x1d\n" +
 	"\n" +
 	"is_counted\x18\x05 \x01(\bR\tisCounted\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\tR\x05epoch\"C\n" +
+	"\x05epoch\x18\x06 \x01(\tR\x05epoch\x12+\n" +
+	"\x05facts\x18\a \x01(\v2\x15.keyfence.v1.KeyFactsR\x05facts\"\xab\x02\n" +
+	"\bKeyFacts\x124\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x16.keyfence.v1.PrincipalR\tprincipal\x12/\n" +
+	"\bstanding\x18\x02 \x01(\x0e2\x13.keyfence.v1.ReasonR\bstanding\x12;\n" +
+	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12=\n" +
+	"\raddress_lists\x18\x04 \x03(\v2\x18.keyfence.v1.AddressListR\faddressLists\x12\x1d\n" +
+	"\n" +
+	"is_counted\x18\x05 \x01(\bR\tisCounted\x12\x1d\n" +
+	"\n" +
+	"depends_on\x18\x06 \x03(\tR\tdependsOn\")\n" +
+	"\vAddressList\x12\x1a\n" +
+	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"C\n" +
 	"\x15FetchKeyspacesRequest\x12*\n" +
 	"\x11at_least_revision\x18\x01 \x01(\x03R\x0fatLeastRevision\"\x7f\n" +
 	"\x16FetchKeyspacesResponse\x123\n" +
@@ -1501,7 +1823,7 @@ const file_keyfence_v1_replication_service_proto_rawDesc = "" +
 	"\x13ListReplicasRequest\"m\n" +
 	"\x14ListReplicasResponse\x120\n" +
 	"\breplicas\x18\x01 \x03(\v2\x14.keyfence.v1.ReplicaR\breplicas\x12#\n" +
-	"\rhead_revision\x18\x02 \x01(\x03R\fheadRevision\"\xb1\x02\n" +
+	"\rhead_revision\x18\x02 \x01(\x03R\fheadRevision\"\xf5\x02\n" +
 	"\aReplica\x12\x1b\n" +
 	"\tholder_id\x18\x01 \x01(\tR\bholderId\x12+\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x17.keyfence.v1.HolderKindR\x04kind\x12!\n" +
@@ -1510,7 +1832,10 @@ const file_keyfence_v1_replication_service_proto_rawDesc = "" +
 	"grantor_id\x18\x04 \x01(\tR\tgrantorId\x12)\n" +
 	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\x126\n" +
 	"\tlease_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bleaseAge\x127\n" +
-	"\tjoin_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bjoinTime*o\n" +
+	"\tjoin_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bjoinTime\x12#\n" +
+	"\rcredential_id\x18\b \x01(\tR\fcredentialId\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\t \x01(\tR\taccountId*o\n" +
 	"\n" +
 	"HolderKind\x12\x1b\n" +
 	"\x17HOLDER_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -1540,69 +1865,81 @@ func file_keyfence_v1_replication_service_proto_rawDescGZIP() []byte {
 }
 
 var file_keyfence_v1_replication_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyfence_v1_replication_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_keyfence_v1_replication_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_keyfence_v1_replication_service_proto_goTypes = []any{
 	(HolderKind)(0),                // 0: keyfence.v1.HolderKind
 	(*SyncRequest)(nil),            // 1: keyfence.v1.SyncRequest
 	(*Hello)(nil),                  // 2: keyfence.v1.Hello
-	(*Renew)(nil),                  // 3: keyfence.v1.Renew
-	(*SyncResponse)(nil),           // 4: keyfence.v1.SyncResponse
-	(*Lease)(nil),                  // 5: keyfence.v1.Lease
-	(*RevisionChanges)(nil),        // 6: keyfence.v1.RevisionChanges
-	(*SubjectChange)(nil),          // 7: keyfence.v1.SubjectChange
-	(*FetchFactsRequest)(nil),      // 8: keyfence.v1.FetchFactsRequest
-	(*FetchFactsResponse)(nil),     // 9: keyfence.v1.FetchFactsResponse
-	(*FetchKeyspacesRequest)(nil),  // 10: keyfence.v1.FetchKeyspacesRequest
-	(*FetchKeyspacesResponse)(nil), // 11: keyfence.v1.FetchKeyspacesResponse
-	(*ReportUsesRequest)(nil),      // 12: keyfence.v1.ReportUsesRequest
-	(*ReportedUse)(nil),            // 13: keyfence.v1.ReportedUse
-	(*ReportedAttempt)(nil),        // 14: keyfence.v1.ReportedAttempt
-	(*ReportUsesResponse)(nil),     // 15: keyfence.v1.ReportUsesResponse
-	(*ListReplicasRequest)(nil),    // 16: keyfence.v1.ListReplicasRequest
-	(*ListReplicasResponse)(nil),   // 17: keyfence.v1.ListReplicasResponse
-	(*Replica)(nil),                // 18: keyfence.v1.Replica
-	(*durationpb.Duration)(nil),    // 19: google.protobuf.Duration
-	(*Key)(nil),                    // 20: keyfence.v1.Key
-	(*Keyspace)(nil),               // 21: keyfence.v1.Keyspace
-	(*timestamppb.Timestamp)(nil),  // 22: google.protobuf.Timestamp
-	(Reason)(0),                    // 23: keyfence.v1.Reason
+	(*GivenUp)(nil),                // 3: keyfence.v1.GivenUp
+	(*Renew)(nil),                  // 4: keyfence.v1.Renew
+	(*SyncResponse)(nil),           // 5: keyfence.v1.SyncResponse
+	(*Lease)(nil),                  // 6: keyfence.v1.Lease
+	(*End)(nil),                    // 7: keyfence.v1.End
+	(*RevisionChanges)(nil),        // 8: keyfence.v1.RevisionChanges
+	(*SubjectChange)(nil),          // 9: keyfence.v1.SubjectChange
+	(*FetchFactsRequest)(nil),      // 10: keyfence.v1.FetchFactsRequest
+	(*FetchFactsResponse)(nil),     // 11: keyfence.v1.FetchFactsResponse
+	(*KeyFacts)(nil),               // 12: keyfence.v1.KeyFacts
+	(*AddressList)(nil),            // 13: keyfence.v1.AddressList
+	(*FetchKeyspacesRequest)(nil),  // 14: keyfence.v1.FetchKeyspacesRequest
+	(*FetchKeyspacesResponse)(nil), // 15: keyfence.v1.FetchKeyspacesResponse
+	(*ReportUsesRequest)(nil),      // 16: keyfence.v1.ReportUsesRequest
+	(*ReportedUse)(nil),            // 17: keyfence.v1.ReportedUse
+	(*ReportedAttempt)(nil),        // 18: keyfence.v1.ReportedAttempt
+	(*ReportUsesResponse)(nil),     // 19: keyfence.v1.ReportUsesResponse
+	(*ListReplicasRequest)(nil),    // 20: keyfence.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),   // 21: keyfence.v1.ListReplicasResponse
+	(*Replica)(nil),                // 22: keyfence.v1.Replica
+	(*durationpb.Duration)(nil),    // 23: google.protobuf.Duration
+	(*Key)(nil),                    // 24: keyfence.v1.Key
+	(*Principal)(nil),              // 25: keyfence.v1.Principal
+	(Reason)(0),                    // 26: keyfence.v1.Reason
+	(*timestamppb.Timestamp)(nil),  // 27: google.protobuf.Timestamp
+	(*Keyspace)(nil),               // 28: keyfence.v1.Keyspace
 }
 var file_keyfence_v1_replication_service_proto_depIdxs = []int32{
 	2,  // 0: keyfence.v1.SyncRequest.hello:type_name -> keyfence.v1.Hello
-	3,  // 1: keyfence.v1.SyncRequest.renew:type_name -> keyfence.v1.Renew
-	0,  // 2: keyfence.v1.Hello.kind:type_name -> keyfence.v1.HolderKind
-	5,  // 3: keyfence.v1.SyncResponse.lease:type_name -> keyfence.v1.Lease
-	6,  // 4: keyfence.v1.SyncResponse.changes:type_name -> keyfence.v1.RevisionChanges
-	19, // 5: keyfence.v1.Lease.ttl:type_name -> google.protobuf.Duration
-	19, // 6: keyfence.v1.Lease.renew_after:type_name -> google.protobuf.Duration
-	7,  // 7: keyfence.v1.RevisionChanges.changes:type_name -> keyfence.v1.SubjectChange
-	20, // 8: keyfence.v1.FetchFactsResponse.lineage:type_name -> keyfence.v1.Key
-	21, // 9: keyfence.v1.FetchKeyspacesResponse.keyspaces:type_name -> keyfence.v1.Keyspace
-	13, // 10: keyfence.v1.ReportUsesRequest.uses:type_name -> keyfence.v1.ReportedUse
-	14, // 11: keyfence.v1.ReportUsesRequest.attempts:type_name -> keyfence.v1.ReportedAttempt
-	22, // 12: keyfence.v1.ReportedUse.last_used_time:type_name -> google.protobuf.Timestamp
-	23, // 13: keyfence.v1.ReportedAttempt.reason:type_name -> keyfence.v1.Reason
-	22, // 14: keyfence.v1.ReportedAttempt.first_time:type_name -> google.protobuf.Timestamp
-	22, // 15: keyfence.v1.ReportedAttempt.last_time:type_name -> google.protobuf.Timestamp
-	18, // 16: keyfence.v1.ListReplicasResponse.replicas:type_name -> keyfence.v1.Replica
-	0,  // 17: keyfence.v1.Replica.kind:type_name -> keyfence.v1.HolderKind
-	19, // 18: keyfence.v1.Replica.lease_age:type_name -> google.protobuf.Duration
-	22, // 19: keyfence.v1.Replica.join_time:type_name -> google.protobuf.Timestamp
-	1,  // 20: keyfence.v1.ReplicationService.Sync:input_type -> keyfence.v1.SyncRequest
-	8,  // 21: keyfence.v1.ReplicationService.FetchFacts:input_type -> keyfence.v1.FetchFactsRequest
-	10, // 22: keyfence.v1.ReplicationService.FetchKeyspaces:input_type -> keyfence.v1.FetchKeyspacesRequest
-	12, // 23: keyfence.v1.ReplicationService.ReportUses:input_type -> keyfence.v1.ReportUsesRequest
-	16, // 24: keyfence.v1.ReplicationService.ListReplicas:input_type -> keyfence.v1.ListReplicasRequest
-	4,  // 25: keyfence.v1.ReplicationService.Sync:output_type -> keyfence.v1.SyncResponse
-	9,  // 26: keyfence.v1.ReplicationService.FetchFacts:output_type -> keyfence.v1.FetchFactsResponse
-	11, // 27: keyfence.v1.ReplicationService.FetchKeyspaces:output_type -> keyfence.v1.FetchKeyspacesResponse
-	15, // 28: keyfence.v1.ReplicationService.ReportUses:output_type -> keyfence.v1.ReportUsesResponse
-	17, // 29: keyfence.v1.ReplicationService.ListReplicas:output_type -> keyfence.v1.ListReplicasResponse
-	25, // [25:30] is the sub-list for method output_type
-	20, // [20:25] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	4,  // 1: keyfence.v1.SyncRequest.renew:type_name -> keyfence.v1.Renew
+	3,  // 2: keyfence.v1.SyncRequest.given_up:type_name -> keyfence.v1.GivenUp
+	0,  // 3: keyfence.v1.Hello.kind:type_name -> keyfence.v1.HolderKind
+	6,  // 4: keyfence.v1.SyncResponse.lease:type_name -> keyfence.v1.Lease
+	8,  // 5: keyfence.v1.SyncResponse.changes:type_name -> keyfence.v1.RevisionChanges
+	7,  // 6: keyfence.v1.SyncResponse.end:type_name -> keyfence.v1.End
+	23, // 7: keyfence.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	23, // 8: keyfence.v1.Lease.renew_after:type_name -> google.protobuf.Duration
+	9,  // 9: keyfence.v1.RevisionChanges.changes:type_name -> keyfence.v1.SubjectChange
+	24, // 10: keyfence.v1.FetchFactsResponse.lineage:type_name -> keyfence.v1.Key
+	12, // 11: keyfence.v1.FetchFactsResponse.facts:type_name -> keyfence.v1.KeyFacts
+	25, // 12: keyfence.v1.KeyFacts.principal:type_name -> keyfence.v1.Principal
+	26, // 13: keyfence.v1.KeyFacts.standing:type_name -> keyfence.v1.Reason
+	27, // 14: keyfence.v1.KeyFacts.expire_time:type_name -> google.protobuf.Timestamp
+	13, // 15: keyfence.v1.KeyFacts.address_lists:type_name -> keyfence.v1.AddressList
+	28, // 16: keyfence.v1.FetchKeyspacesResponse.keyspaces:type_name -> keyfence.v1.Keyspace
+	17, // 17: keyfence.v1.ReportUsesRequest.uses:type_name -> keyfence.v1.ReportedUse
+	18, // 18: keyfence.v1.ReportUsesRequest.attempts:type_name -> keyfence.v1.ReportedAttempt
+	27, // 19: keyfence.v1.ReportedUse.last_used_time:type_name -> google.protobuf.Timestamp
+	26, // 20: keyfence.v1.ReportedAttempt.reason:type_name -> keyfence.v1.Reason
+	27, // 21: keyfence.v1.ReportedAttempt.first_time:type_name -> google.protobuf.Timestamp
+	27, // 22: keyfence.v1.ReportedAttempt.last_time:type_name -> google.protobuf.Timestamp
+	22, // 23: keyfence.v1.ListReplicasResponse.replicas:type_name -> keyfence.v1.Replica
+	0,  // 24: keyfence.v1.Replica.kind:type_name -> keyfence.v1.HolderKind
+	23, // 25: keyfence.v1.Replica.lease_age:type_name -> google.protobuf.Duration
+	27, // 26: keyfence.v1.Replica.join_time:type_name -> google.protobuf.Timestamp
+	1,  // 27: keyfence.v1.ReplicationService.Sync:input_type -> keyfence.v1.SyncRequest
+	10, // 28: keyfence.v1.ReplicationService.FetchFacts:input_type -> keyfence.v1.FetchFactsRequest
+	14, // 29: keyfence.v1.ReplicationService.FetchKeyspaces:input_type -> keyfence.v1.FetchKeyspacesRequest
+	16, // 30: keyfence.v1.ReplicationService.ReportUses:input_type -> keyfence.v1.ReportUsesRequest
+	20, // 31: keyfence.v1.ReplicationService.ListReplicas:input_type -> keyfence.v1.ListReplicasRequest
+	5,  // 32: keyfence.v1.ReplicationService.Sync:output_type -> keyfence.v1.SyncResponse
+	11, // 33: keyfence.v1.ReplicationService.FetchFacts:output_type -> keyfence.v1.FetchFactsResponse
+	15, // 34: keyfence.v1.ReplicationService.FetchKeyspaces:output_type -> keyfence.v1.FetchKeyspacesResponse
+	19, // 35: keyfence.v1.ReplicationService.ReportUses:output_type -> keyfence.v1.ReportUsesResponse
+	21, // 36: keyfence.v1.ReplicationService.ListReplicas:output_type -> keyfence.v1.ListReplicasResponse
+	32, // [32:37] is the sub-list for method output_type
+	27, // [27:32] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_keyfence_v1_replication_service_proto_init() }
@@ -1613,16 +1950,19 @@ func file_keyfence_v1_replication_service_proto_init() {
 	file_keyfence_v1_key_service_proto_init()
 	file_keyfence_v1_keyspace_proto_init()
 	file_keyfence_v1_options_proto_init()
+	file_keyfence_v1_principal_proto_init()
 	file_keyfence_v1_reason_proto_init()
 	file_keyfence_v1_replication_service_proto_msgTypes[0].OneofWrappers = []any{
 		(*SyncRequest_Hello)(nil),
 		(*SyncRequest_Renew)(nil),
+		(*SyncRequest_GivenUp)(nil),
 	}
-	file_keyfence_v1_replication_service_proto_msgTypes[3].OneofWrappers = []any{
+	file_keyfence_v1_replication_service_proto_msgTypes[4].OneofWrappers = []any{
 		(*SyncResponse_Lease)(nil),
 		(*SyncResponse_Changes)(nil),
+		(*SyncResponse_End)(nil),
 	}
-	file_keyfence_v1_replication_service_proto_msgTypes[6].OneofWrappers = []any{
+	file_keyfence_v1_replication_service_proto_msgTypes[8].OneofWrappers = []any{
 		(*SubjectChange_KeyId)(nil),
 		(*SubjectChange_Keyspace)(nil),
 		(*SubjectChange_AccountId)(nil),
@@ -1634,7 +1974,7 @@ func file_keyfence_v1_replication_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyfence_v1_replication_service_proto_rawDesc), len(file_keyfence_v1_replication_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,7 +34,7 @@ const (
 //
 // Grants leases to holders, tells them of changes, and hands out the facts that they
 // keep. A holder may answer checks from memory while its lease lives, and only then.
-// The protocol is explained in docs/fence.md.
+// docs/fence.md explains the protocol, and docs/holder-protocol.md specifies the holder's side.
 type ReplicationServiceClient interface {
 	// One stream a holder, for as long as it wants to answer from memory.
 	//
@@ -42,7 +42,7 @@ type ReplicationServiceClient interface {
 	// `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
 	// the holder has been refused, or not been heard.
 	//
-	// Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
+	// Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `PROTOCOL_VERSION_UNSUPPORTED`, `SHUTTING_DOWN`.
 	Sync(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncRequest, SyncResponse], error)
 	// Loads what is known of a presented key, for a holder to keep.
 	//
@@ -131,7 +131,7 @@ func (c *replicationServiceClient) ListReplicas(ctx context.Context, in *ListRep
 //
 // Grants leases to holders, tells them of changes, and hands out the facts that they
 // keep. A holder may answer checks from memory while its lease lives, and only then.
-// The protocol is explained in docs/fence.md.
+// docs/fence.md explains the protocol, and docs/holder-protocol.md specifies the holder's side.
 type ReplicationServiceServer interface {
 	// One stream a holder, for as long as it wants to answer from memory.
 	//
@@ -139,7 +139,7 @@ type ReplicationServiceServer interface {
 	// `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
 	// the holder has been refused, or not been heard.
 	//
-	// Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
+	// Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `PROTOCOL_VERSION_UNSUPPORTED`, `SHUTTING_DOWN`.
 	Sync(grpc.BidiStreamingServer[SyncRequest, SyncResponse]) error
 	// Loads what is known of a presented key, for a holder to keep.
 	//

@@ -10,7 +10,8 @@ from keyfence_server.application.ports import Change
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ledger import Ledger
 
-ChangesFrom = Callable[[messages.RevisionChanges], Sequence[Change]]
+ChangesFrom = Callable[[messages.RevisionChanges], Sequence[Change] | None]
+"""None: something has changed of a kind that is not known here."""
 
 
 class Following:
@@ -30,11 +31,20 @@ class Following:
 
     def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
         """See `Listener`."""
-        self._ledger.take(revision, self._changes_from(changes))
+        known = self._changes_from(changes)
+        if known is None:
+            # What it is about cannot be told, so nothing that is remembered counts.
+            self._ledger.restart(revision, self._hub.epoch)
+        else:
+            self._ledger.take(revision, known)
 
     def allow_for(self, drift: float) -> None:
         """See `Listener`."""
         self._hub.grantor.allow_for(drift)
+
+    async def lost(self) -> None:
+        """See `Listener`."""
+        await self._hub.wait_lost()
 
     def acknowledged(self) -> int:
         """See `Listener`."""

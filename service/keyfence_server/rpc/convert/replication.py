@@ -15,15 +15,17 @@ from keyfence.v1 import (
 )
 from keyfence_server.application.failed_attempts import Attempt, ReportedAttempts
 from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, KeyUse, UseToAdd
+from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.addresses import parse_address
 from keyfence_server.domain.errors import InvalidInput
-from keyfence_server.domain.keys import Key, KeyId, Lineage
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.redaction import is_an_id
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.checks import REASON_NUMBERS
+from keyfence_server.rpc.convert.checks import REASON_NUMBERS, Principals
 from keyfence_server.rpc.convert.keys import STATES
 from keyfence_server.rpc.convert.keyspaces import declaration_from, format_from
 from keyfence_server.rpc.convert.limits import rate_from, status_from
@@ -45,6 +47,38 @@ def lineage_from(messages: Iterable[key_service_pb2.Key], digest: Digest) -> Lin
     return tuple(_key_from(message, digest) for message in messages)
 
 
+def facts_of(facts: KeyFacts) -> replication_service_pb2.KeyFacts:
+    """What a holder needs to answer checks of a key."""
+    key = facts.key
+    message = replication_service_pb2.KeyFacts(
+        principal=Principals().of(facts),
+        standing=REASON_NUMBERS[_standing(facts)],
+        expire_time=timestamp_of(
+            min((one.expire_time for one in facts.lineage if one.expire_time), default=None)
+        ),
+        is_counted=bool(facts.limits),
+        depends_on=[
+            *(f"key:{one.key_id}" for one in facts.lineage),
+            f"keyspace:{key.keyspace}",
+            f"account:{key.account_id}",
+        ],
+    )
+    for networks in facts.allow_lists:
+        message.address_lists.add(networks=map(str, networks))
+    return message
+
+
+def _standing(facts: KeyFacts) -> Reason:
+    """Why the key does not pass, whatever the time and the address; OK if it may."""
+    if facts.state is KeyState.REVOKED:
+        return Reason.KEY_REVOKED
+    if facts.state is KeyState.DISABLED:
+        return Reason.KEY_DISABLED
+    if facts.account_state is AccountState.DISABLED:
+        return Reason.ACCOUNT_DISABLED
+    return Reason.OK
+
+
 def keyspaces_from(messages: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
     """Keyspaces, made ready. Raises `InvalidDeclaration` for one of a later version."""
     return [
@@ -59,14 +93,16 @@ def keyspaces_from(messages: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
     ]
 
 
-def changes_from(message: replication_service_pb2.RevisionChanges) -> list[Change]:
-    """What a revision changed. Caches go by subjects, so whose keyspace it is in is left out."""
+def changes_from(message: replication_service_pb2.RevisionChanges) -> list[Change] | None:
+    """What a revision changed; None if some of it is of a kind that this version does not
+    know."""
     changes = []
     for one in message.changes:
         field = one.WhichOneof("subject")
-        if field is not None:
-            subject = getattr(one, field)
-            changes.append(Change(_KINDS[field], subject, one.keyspace, created=one.created))
+        if field is None:
+            return None
+        subject = getattr(one, field)
+        changes.append(Change(_KINDS[field], subject, one.in_keyspace, created=one.created))
     return changes
 
 

@@ -32,7 +32,7 @@ from keyfence._holder.lease import HolderLease
 from keyfence._holder.local_checks import LocalChecks
 from keyfence._holder.memory import Memory
 from keyfence._holder.reporting import keep_reporting, report
-from keyfence._holder.session import HolderSession
+from keyfence._holder.session import PROTOCOL_VERSION, HolderSession
 from keyfence._holder.thread import LoopThread, Work
 from keyfence.v1 import replication_service_pb2 as messages
 
@@ -163,6 +163,7 @@ class BackgroundCache:
                 holder_id=f"sdk_{secrets.token_hex(16)}",
                 kind=messages.HOLDER_KIND_SDK,
                 display_name=f"{os.getpid()} on {socket.gethostname()}"[:63],
+                protocol_version=PROTOCOL_VERSION,
             ),
             self.checks.lease,
             self.checks,

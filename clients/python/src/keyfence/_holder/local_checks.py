@@ -177,6 +177,9 @@ class LocalChecks:
     def allow_for(self, drift: float) -> None:
         """See `Listener`. Nobody is granted a lease here."""
 
+    async def lost(self) -> None:
+        """See `Listener`. No lease is granted here."""
+
     def acknowledged(self) -> int:
         """See `Listener`."""
         return self.memory.applied

@@ -22,11 +22,10 @@ from typing import Final, TypeAlias
 
 from keyfence import _convert, results
 from keyfence._holder.uses import Use, Uses
-from keyfence.v1 import key_service_pb2, keyspace_pb2, principal_pb2, replication_service_pb2
+from keyfence.v1 import keyspace_pb2, reason_pb2, replication_service_pb2
 
 _DIGEST_SIZE: Final = 16
 _NEVER: Final = float("inf")
-_OPERATORS: Final = "system"
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -36,7 +35,8 @@ class Entry:
     """What is known of a key.
 
     Attributes:
-        key_ids: the key's and those that it was delegated from.
+        depends_on: what this follows from, such as "key:ID": when one of it changes, this is
+            forgotten.
         expires_at: seconds since the epoch.
         standing: why the key does not pass, whatever the time and address; None if it may.
         allow_lists: each of which must have the caller's address.
@@ -49,7 +49,7 @@ class Entry:
         last_use: when the last one was, in seconds since the epoch, and from where.
     """
 
-    key_ids: tuple[str, ...]
+    depends_on: frozenset[str]
     keyspace: str
     expires_at: float
     standing: results.Reason | None
@@ -89,7 +89,7 @@ class Memory:
         # Copied for each digest, which costs less than to begin with the secret anew.
         self._keyed = hashlib.blake2b(digest_size=_DIGEST_SIZE, key=secrets.token_bytes(32))
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
-        self._digests_by_key: dict[str, set[bytes]] = {}
+        self._digests_by_subject: dict[str, set[bytes]] = {}
         self._scopes_by_keyspace: dict[str, frozenset[str]] = {}
         self._fills: set[Fill] = set()
         self._applied = 0
@@ -144,7 +144,7 @@ class Memory:
     ) -> bool:
         """Remembers facts, unless something has changed that they may not show. Says whether
         checks of the key can be answered now."""
-        entry = _entry(response) if response.lineage else None
+        entry = _entry(response) if response.HasField("facts") else None
         with self._lock:
             # One of the process that this one was forked from is none of this memory's.
             is_ours = fill in self._fills
@@ -157,8 +157,8 @@ class Memory:
             if (replaced := self._entries.get(digest)) is not None:
                 self._collect(replaced)
             self._entries[digest] = entry
-            for key_id in entry.key_ids:
-                self._digests_by_key.setdefault(key_id, set()).add(digest)
+            for subject in entry.depends_on:
+                self._digests_by_subject.setdefault(subject, set()).add(digest)
             while len(self._entries) > self._capacity:
                 self._drop_one()
             return not entry.is_counted
@@ -179,11 +179,10 @@ class Memory:
 
     @staticmethod
     def _is_overtaken(fill: Fill, revision: int, entry: Entry) -> bool:
-        touched = {*entry.key_ids, entry.keyspace, entry.principal.account_id}
         return (
             fill.is_void
             or revision < fill.started_at
-            or any(at > revision and subject in touched for at, subject in fill.changed)
+            or any(at > revision and subject in entry.depends_on for at, subject in fill.changed)
         )
 
     # --- uses ------------------------------------------------------------------------
@@ -213,7 +212,7 @@ class Memory:
             entry.collected += count
             last_used, client_address = entry.last_use
             address = str(_address(client_address)) if client_address else ""
-            self._uses.note(Use(entry.key_ids[0], last_used, address, count))
+            self._uses.note(Use(entry.principal.key_id, last_used, address, count))
 
     # --- forgetting ------------------------------------------------------------------
 
@@ -222,27 +221,20 @@ class Memory:
         any_keyspace = False
         with self._lock:
             for change in changes.changes:
-                subject = change.key_id or change.keyspace or change.account_id
-                if not subject:
-                    continue
+                kind = change.WhichOneof("subject")
+                if kind is None:
+                    # Of a kind that this version does not know: nothing remembered counts.
+                    self._forget()
+                    any_keyspace = True
+                    break
+                subject = f"{_KINDS[kind]}:{getattr(change, kind)}"
                 for fill in self._fills:
                     fill.changed.append((revision, subject))
                 if change.keyspace:
                     any_keyspace = True
                     self._scopes_by_keyspace.pop(change.keyspace, None)
-                    self._drop_all(
-                        digest
-                        for digest, entry in self._entries.items()
-                        if entry.keyspace == change.keyspace
-                    )
-                elif change.account_id:
-                    self._drop_all(
-                        digest
-                        for digest, entry in self._entries.items()
-                        if entry.principal.account_id == change.account_id
-                    )
-                else:
-                    self._drop_all(self._digests_by_key.get(change.key_id, ()))
+                for digest in tuple(self._digests_by_subject.get(subject, ())):
+                    self._drop(digest)
             self._applied = revision
         return any_keyspace
 
@@ -250,19 +242,18 @@ class Memory:
         """Starts anew, from this revision of this epoch on."""
         with self._lock:
             self.resets += bool(self._epoch)
-            for entry in self._entries.values():
-                self._collect(entry)
-            self._entries.clear()
-            self._digests_by_key.clear()
-            self._scopes_by_keyspace.clear()
-            for fill in self._fills:
-                fill.is_void = True
+            self._forget()
             self._applied = head
             self._epoch = epoch
 
-    def _drop_all(self, digests: Iterable[bytes]) -> None:
-        for digest in tuple(digests):
-            self._drop(digest)
+    def _forget(self) -> None:
+        for entry in self._entries.values():
+            self._collect(entry)
+        self._entries.clear()
+        self._digests_by_subject.clear()
+        self._scopes_by_keyspace.clear()
+        for fill in self._fills:
+            fill.is_void = True
 
     def _drop_one(self) -> None:
         # Each that gets its second chance has lost it by the time that its turn comes again.
@@ -274,11 +265,11 @@ class Memory:
     def _drop(self, digest: bytes) -> None:
         entry = self._entries.pop(digest)
         self._collect(entry)
-        for key_id in entry.key_ids:
-            left = self._digests_by_key[key_id]
+        for subject in entry.depends_on:
+            left = self._digests_by_subject[subject]
             left.discard(digest)
             if not left:
-                del self._digests_by_key[key_id]
+                del self._digests_by_subject[subject]
 
 
 def reason_of(entry: Entry, now: float, client_address: str | None) -> results.Reason | None:
@@ -319,37 +310,35 @@ def _address(text: str) -> Address:
     return mapped or address
 
 
-_STANDINGS: Final[Mapping[int, results.Reason]] = {
-    key_service_pb2.KEY_STATE_REVOKED: results.Reason.KEY_REVOKED,
-    key_service_pb2.KEY_STATE_DISABLED: results.Reason.KEY_DISABLED,
+# How `depends_on` calls what a change names by the field that is set.
+_KINDS: Final[Mapping[str, str]] = {
+    "key_id": "key",
+    "keyspace": "keyspace",
+    "account_id": "account",
+    "session_id": "session",
+}
+_STANDINGS: Final[Mapping[int, results.Reason | None]] = {
+    reason_pb2.REASON_OK: None,
+    reason_pb2.REASON_KEY_REVOKED: results.Reason.KEY_REVOKED,
+    reason_pb2.REASON_KEY_DISABLED: results.Reason.KEY_DISABLED,
+    reason_pb2.REASON_ACCOUNT_DISABLED: results.Reason.ACCOUNT_DISABLED,
 }
 
 
 def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None:
-    key = response.lineage[0]
-    if key.keyspace == _OPERATORS:
-        # Whether such a credential is anybody's business depends on who asks.
+    facts = response.facts
+    if facts.standing not in _STANDINGS:
+        # Of a later version: let the server answer.
         return None
-    if key.state != key_service_pb2.KEY_STATE_ACTIVE and key.state not in _STANDINGS:
-        # A state of a later version: let the server answer.
-        return None
-    expiries = [
-        one.expire_time.ToNanoseconds() / 1e9
-        for one in response.lineage
-        if one.HasField("expire_time")
-    ]
-    principal = _convert.principal(_principal(key))
+    principal = _convert.principal(facts.principal)
+    has_end = facts.HasField("expire_time")
     return Entry(
-        key_ids=tuple(one.key_id for one in response.lineage),
-        keyspace=key.keyspace,
-        expires_at=min(expiries, default=_NEVER),
-        standing=_standing(response),
-        allow_lists=tuple(
-            tuple(ip_network(text) for text in one.allowed_addresses)
-            for one in response.lineage
-            if one.allowed_addresses
-        ),
-        scopes=frozenset(key.effective_scopes),
+        depends_on=frozenset(facts.depends_on),
+        keyspace=facts.principal.keyspace,
+        expires_at=facts.expire_time.ToNanoseconds() / 1e9 if has_end else _NEVER,
+        standing=_STANDINGS[facts.standing],
+        allow_lists=tuple(tuple(map(ip_network, one.networks)) for one in facts.address_lists),
+        scopes=frozenset(facts.principal.effective_scopes),
         principal=principal,
         yes=results.CheckResult(
             allowed=True,
@@ -365,35 +354,8 @@ def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None
             principal=principal,
             revision=response.revision,
         ),
-        is_counted=response.is_counted,
+        is_counted=facts.is_counted,
     )
-
-
-def _standing(response: replication_service_pb2.FetchFactsResponse) -> results.Reason | None:
-    standing = _STANDINGS.get(response.lineage[0].state)
-    if standing is None and response.account_disabled:
-        return results.Reason.ACCOUNT_DISABLED
-    return standing
-
-
-def _principal(key: key_service_pb2.Key) -> principal_pb2.Principal:
-    principal = principal_pb2.Principal(
-        key_id=key.key_id,
-        account_id=key.account_id,
-        keyspace=key.keyspace,
-        key_type=key.key_type,
-        environment=key.environment,
-        display_name=key.display_name,
-        granted_scopes=key.granted_scopes,
-        effective_scopes=key.effective_scopes,
-        display_prefix=key.display_prefix,
-        parent_key_id=key.parent_key_id,
-        labels=key.labels,
-        bound_keyspaces=key.bound_keyspaces,
-    )
-    if key.HasField("expire_time"):
-        principal.expire_time.CopyFrom(key.expire_time)
-    return principal
 
 
 def _registered(keyspace: keyspace_pb2.Keyspace) -> frozenset[str]:

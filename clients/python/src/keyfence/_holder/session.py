@@ -21,8 +21,10 @@ from google.protobuf.duration_pb2 import Duration
 from keyfence._holder.lease import HolderLease
 from keyfence.v1 import replication_service_pb2 as messages
 
+PROTOCOL_VERSION: Final = 1
 FIRST_BACKOFF_SECONDS: Final = 0.1
-LAST_BACKOFF_SECONDS: Final = 5.0
+LAST_BACKOFF_SECONDS: Final = 1.0
+_BACKOFF_AFTER_REFUSAL_SECONDS: Final = 5.0
 _RENEWALS_PER_LEASE: Final = 3
 """Unless the grantor says when to renew."""
 _FIRST_INTERVAL_SECONDS: Final = 0.5
@@ -62,6 +64,11 @@ class Listener(Protocol):
 
     def acknowledged(self) -> int:
         """The revision that is applied here and at everyone downstream."""
+        ...
+
+    async def lost(self) -> None:
+        """Returns when no lease that was granted downstream can be alive. Called after
+        `forget_everything`."""
         ...
 
     def moved(self) -> asyncio.Future[None]:
@@ -133,6 +140,9 @@ class HolderSession:
                     await self._follow_one()
                 except StreamBroken as broken:
                     self._on_broken(str(broken))
+                    if isinstance(broken, Refused):
+                        # It has to be changed by somebody first.
+                        self._backoff = _BACKOFF_AFTER_REFUSAL_SECONDS
                 except Exception as error:  # noqa: BLE001 - else the lease would be lost for good
                     self._on_broken(type(error).__name__)
                 await self._pause()
@@ -216,6 +226,14 @@ class HolderSession:
                 self._take_lease(message.lease)
             elif message.HasField("changes"):
                 self._take_changes(message.changes)
+            elif message.HasField("end"):
+                await self._give_up(stream)
+
+    async def _give_up(self, stream: Stream) -> None:
+        """Gives everything back. The grantor then ends the stream."""
+        self._forget()
+        await self._listener.lost()
+        await stream.send(messages.SyncRequest(given_up=messages.GivenUp()))
 
     def _take_lease(self, lease: messages.Lease) -> None:
         self._heard_at = self._clock.now()

@@ -234,6 +234,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
     """
+    ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED: _ErrorReason.ValueType  # 60
+    """FAILED_PRECONDITION. The holder speaks a version of the replication protocol that this
+    grantor does not speak. `supported` lists the versions that it does speak.
+
+    Example: {"reason": "PROTOCOL_VERSION_UNSUPPORTED", "domain": "keyfence", "metadata": {"supported": "1"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of error statuses. New values may be added; clients treat one that
@@ -442,5 +448,11 @@ ERROR_REASON_RATE_LIMITS_UNAVAILABLE: ErrorReason.ValueType  # 50
 and this server is set to answer no check of a limited key without it. Try again.
 
 Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
+"""
+ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED: ErrorReason.ValueType  # 60
+"""FAILED_PRECONDITION. The holder speaks a version of the replication protocol that this
+grantor does not speak. `supported` lists the versions that it does speak.
+
+Example: {"reason": "PROTOCOL_VERSION_UNSUPPORTED", "domain": "keyfence", "metadata": {"supported": "1"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -27,10 +27,11 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from keyfence.v1 import key_service_pb2 as keyfence_dot_v1_dot_key__service__pb2
 from keyfence.v1 import keyspace_pb2 as keyfence_dot_v1_dot_keyspace__pb2
 from keyfence.v1 import options_pb2 as keyfence_dot_v1_dot_options__pb2
+from keyfence.v1 import principal_pb2 as keyfence_dot_v1_dot_principal__pb2
 from keyfence.v1 import reason_pb2 as keyfence_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%keyfence/v1/replication_service.proto\x12\x0bkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkeyfence/v1/key_service.proto\x1a\x1akeyfence/v1/keyspace.proto\x1a\x19keyfence/v1/options.proto\x1a\x18keyfence/v1/reason.proto\"p\n\x0bSyncRequest\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x12.keyfence.v1.HelloH\x00R\x05hello\x12*\n\x05renew\x18\x02 \x01(\x0b\x32\x12.keyfence.v1.RenewH\x00R\x05renewB\t\n\x07message\"t\n\x05Hello\x12\x1b\n\tholder_id\x18\x01 \x01(\tR\x08holderId\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x17.keyfence.v1.HolderKindR\x04kind\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\"H\n\x05Renew\x12\x14\n\x05nonce\x18\x01 \x01(\x03R\x05nonce\x12)\n\x10\x61pplied_revision\x18\x02 \x01(\x03R\x0f\x61ppliedRevision\"\x7f\n\x0cSyncResponse\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x12.keyfence.v1.LeaseH\x00R\x05lease\x12\x38\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x1c.keyfence.v1.RevisionChangesH\x00R\x07\x63hangesB\t\n\x07message\"\xe2\x01\n\x05Lease\x12\x14\n\x05nonce\x18\x01 \x01(\x03R\x05nonce\x12+\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12#\n\rhead_revision\x18\x03 \x01(\x03R\x0cheadRevision\x12\x14\n\x05\x65poch\x18\x04 \x01(\tR\x05\x65poch\x12:\n\x0brenew_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\nrenewAfter\x12\x1f\n\x0b\x63lock_drift\x18\x06 \x01(\x01R\nclockDrift\"c\n\x0fRevisionChanges\x12\x1a\n\x08revision\x18\x01 \x01(\x03R\x08revision\x12\x34\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x1a.keyfence.v1.SubjectChangeR\x07\x63hanges\"\xad\x01\n\rSubjectChange\x12\x17\n\x06key_id\x18\x01 \x01(\tH\x00R\x05keyId\x12\x1c\n\x08keyspace\x18\x02 \x01(\tH\x00R\x08keyspace\x12\x1f\n\naccount_id\x18\x04 \x01(\tH\x00R\taccountId\x12\x1f\n\nsession_id\x18\x05 \x01(\tH\x00R\tsessionId\x12\x18\n\x07\x63reated\x18\x03 \x01(\x08R\x07\x63reatedB\t\n\x07subject\"]\n\x11\x46\x65tchFactsRequest\x12\x1c\n\x07\x61pi_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12*\n\x11\x61t_least_revision\x18\x02 \x01(\x03R\x0f\x61tLeastRevision\"\xdd\x01\n\x12\x46\x65tchFactsResponse\x12*\n\x07lineage\x18\x01 \x03(\x0b\x32\x10.keyfence.v1.KeyR\x07lineage\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x1f\n\x0bwell_formed\x18\x03 \x01(\x08R\nwellFormed\x12)\n\x10\x61\x63\x63ount_disabled\x18\x04 \x01(\x08R\x0f\x61\x63\x63ountDisabled\x12\x1d\n\nis_counted\x18\x05 \x01(\x08R\tisCounted\x12\x14\n\x05\x65poch\x18\x06 \x01(\tR\x05\x65poch\"C\n\x15\x46\x65tchKeyspacesRequest\x12*\n\x11\x61t_least_revision\x18\x01 \x01(\x03R\x0f\x61tLeastRevision\"\x7f\n\x16\x46\x65tchKeyspacesResponse\x12\x33\n\tkeyspaces\x18\x01 \x03(\x0b\x32\x15.keyfence.v1.KeyspaceR\tkeyspaces\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x14\n\x05\x65poch\x18\x03 \x01(\tR\x05\x65poch\"{\n\x11ReportUsesRequest\x12,\n\x04uses\x18\x01 \x03(\x0b\x32\x18.keyfence.v1.ReportedUseR\x04uses\x12\x38\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x1c.keyfence.v1.ReportedAttemptR\x08\x61ttempts\"\xba\x01\n\x0bReportedUse\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x10\n\x03\x64\x61y\x18\x02 \x01(\tR\x03\x64\x61y\x12@\n\x0elast_used_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastUsedTime\x12*\n\x11last_used_address\x18\x04 \x01(\tR\x0flastUsedAddress\x12\x14\n\x05\x63ount\x18\x05 \x01(\x03R\x05\x63ount\"\xd6\x02\n\x0fReportedAttempt\x12\x1a\n\x08keyspace\x18\x01 \x01(\tR\x08keyspace\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x13.keyfence.v1.ReasonR\x06reason\x12\x1d\n\naccount_id\x18\x03 \x01(\tR\taccountId\x12\x18\n\x07subject\x18\x04 \x01(\tR\x07subject\x12\x18\n\x07\x61\x64\x64ress\x18\x05 \x01(\tR\x07\x61\x64\x64ress\x12\x39\n\nfirst_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tfirstTime\x12\x37\n\tlast_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\x12\x14\n\x05\x63ount\x18\x08 \x01(\x03R\x05\x63ount\x12\x1d\n\nrequest_id\x18\t \x01(\tR\trequestId\"?\n\x12ReportUsesResponse\x12)\n\x10refused_attempts\x18\x01 \x01(\x05R\x0frefusedAttempts\"\x15\n\x13ListReplicasRequest\"m\n\x14ListReplicasResponse\x12\x30\n\x08replicas\x18\x01 \x03(\x0b\x32\x14.keyfence.v1.ReplicaR\x08replicas\x12#\n\rhead_revision\x18\x02 \x01(\x03R\x0cheadRevision\"\xb1\x02\n\x07Replica\x12\x1b\n\tholder_id\x18\x01 \x01(\tR\x08holderId\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x17.keyfence.v1.HolderKindR\x04kind\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\x12\x1d\n\ngrantor_id\x18\x04 \x01(\tR\tgrantorId\x12)\n\x10\x61pplied_revision\x18\x05 \x01(\x03R\x0f\x61ppliedRevision\x12\x36\n\tlease_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08leaseAge\x12\x37\n\tjoin_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08joinTime*o\n\nHolderKind\x12\x1b\n\x17HOLDER_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12HOLDER_KIND_SERVER\x10\x01\x12\x17\n\x13HOLDER_KIND_SIDECAR\x10\x02\x12\x13\n\x0fHOLDER_KIND_SDK\x10\x03\x32\x9a\x04\n\x12ReplicationService\x12U\n\x04Sync\x12\x18.keyfence.v1.SyncRequest\x1a\x19.keyfence.v1.SyncResponse\"\x14\xaa\x9f\x19\x10replication:sync(\x01\x30\x01\x12\x66\n\nFetchFacts\x12\x1e.keyfence.v1.FetchFactsRequest\x1a\x1f.keyfence.v1.FetchFactsResponse\"\x17\x90\x02\x01\xaa\x9f\x19\x10replication:sync\x12r\n\x0e\x46\x65tchKeyspaces\x12\".keyfence.v1.FetchKeyspacesRequest\x1a#.keyfence.v1.FetchKeyspacesResponse\"\x17\x90\x02\x01\xaa\x9f\x19\x10replication:sync\x12\x63\n\nReportUses\x12\x1e.keyfence.v1.ReportUsesRequest\x1a\x1f.keyfence.v1.ReportUsesResponse\"\x14\xaa\x9f\x19\x10replication:sync\x12l\n\x0cListReplicas\x12 .keyfence.v1.ListReplicasRequest\x1a!.keyfence.v1.ListReplicasResponse\"\x17\x90\x02\x01\xaa\x9f\x19\x10replication:readB\x84\x01\n\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\x0bKeyfence.V1\xca\x02\x0bKeyfence\\V1\xea\x02\x0cKeyfence::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%keyfence/v1/replication_service.proto\x12\x0bkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkeyfence/v1/key_service.proto\x1a\x1akeyfence/v1/keyspace.proto\x1a\x19keyfence/v1/options.proto\x1a\x1bkeyfence/v1/principal.proto\x1a\x18keyfence/v1/reason.proto\"\xa3\x01\n\x0bSyncRequest\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x12.keyfence.v1.HelloH\x00R\x05hello\x12*\n\x05renew\x18\x02 \x01(\x0b\x32\x12.keyfence.v1.RenewH\x00R\x05renew\x12\x31\n\x08given_up\x18\x03 \x01(\x0b\x32\x14.keyfence.v1.GivenUpH\x00R\x07givenUpB\t\n\x07message\"\x9f\x01\n\x05Hello\x12\x1b\n\tholder_id\x18\x01 \x01(\tR\x08holderId\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x17.keyfence.v1.HolderKindR\x04kind\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\x12)\n\x10protocol_version\x18\x04 \x01(\x05R\x0fprotocolVersion\"\t\n\x07GivenUp\"H\n\x05Renew\x12\x14\n\x05nonce\x18\x01 \x01(\x03R\x05nonce\x12)\n\x10\x61pplied_revision\x18\x02 \x01(\x03R\x0f\x61ppliedRevision\"\xa5\x01\n\x0cSyncResponse\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x12.keyfence.v1.LeaseH\x00R\x05lease\x12\x38\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x1c.keyfence.v1.RevisionChangesH\x00R\x07\x63hanges\x12$\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x10.keyfence.v1.EndH\x00R\x03\x65ndB\t\n\x07message\"\xe2\x01\n\x05Lease\x12\x14\n\x05nonce\x18\x01 \x01(\x03R\x05nonce\x12+\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12#\n\rhead_revision\x18\x03 \x01(\x03R\x0cheadRevision\x12\x14\n\x05\x65poch\x18\x04 \x01(\tR\x05\x65poch\x12:\n\x0brenew_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\nrenewAfter\x12\x1f\n\x0b\x63lock_drift\x18\x06 \x01(\x01R\nclockDrift\"\x05\n\x03\x45nd\"c\n\x0fRevisionChanges\x12\x1a\n\x08revision\x18\x01 \x01(\x03R\x08revision\x12\x34\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x1a.keyfence.v1.SubjectChangeR\x07\x63hanges\"\xce\x01\n\rSubjectChange\x12\x17\n\x06key_id\x18\x01 \x01(\tH\x00R\x05keyId\x12\x1c\n\x08keyspace\x18\x02 \x01(\tH\x00R\x08keyspace\x12\x1f\n\naccount_id\x18\x04 \x01(\tH\x00R\taccountId\x12\x1f\n\nsession_id\x18\x05 \x01(\tH\x00R\tsessionId\x12\x18\n\x07\x63reated\x18\x03 \x01(\x08R\x07\x63reated\x12\x1f\n\x0bin_keyspace\x18\x06 \x01(\tR\ninKeyspaceB\t\n\x07subject\"]\n\x11\x46\x65tchFactsRequest\x12\x1c\n\x07\x61pi_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06\x61piKey\x12*\n\x11\x61t_least_revision\x18\x02 \x01(\x03R\x0f\x61tLeastRevision\"\x8a\x02\n\x12\x46\x65tchFactsResponse\x12*\n\x07lineage\x18\x01 \x03(\x0b\x32\x10.keyfence.v1.KeyR\x07lineage\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x1f\n\x0bwell_formed\x18\x03 \x01(\x08R\nwellFormed\x12)\n\x10\x61\x63\x63ount_disabled\x18\x04 \x01(\x08R\x0f\x61\x63\x63ountDisabled\x12\x1d\n\nis_counted\x18\x05 \x01(\x08R\tisCounted\x12\x14\n\x05\x65poch\x18\x06 \x01(\tR\x05\x65poch\x12+\n\x05\x66\x61\x63ts\x18\x07 \x01(\x0b\x32\x15.keyfence.v1.KeyFactsR\x05\x66\x61\x63ts\"\xab\x02\n\x08KeyFacts\x12\x34\n\tprincipal\x18\x01 \x01(\x0b\x32\x16.keyfence.v1.PrincipalR\tprincipal\x12/\n\x08standing\x18\x02 \x01(\x0e\x32\x13.keyfence.v1.ReasonR\x08standing\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12=\n\raddress_lists\x18\x04 \x03(\x0b\x32\x18.keyfence.v1.AddressListR\x0c\x61\x64\x64ressLists\x12\x1d\n\nis_counted\x18\x05 \x01(\x08R\tisCounted\x12\x1d\n\ndepends_on\x18\x06 \x03(\tR\tdependsOn\")\n\x0b\x41\x64\x64ressList\x12\x1a\n\x08networks\x18\x01 \x03(\tR\x08networks\"C\n\x15\x46\x65tchKeyspacesRequest\x12*\n\x11\x61t_least_revision\x18\x01 \x01(\x03R\x0f\x61tLeastRevision\"\x7f\n\x16\x46\x65tchKeyspacesResponse\x12\x33\n\tkeyspaces\x18\x01 \x03(\x0b\x32\x15.keyfence.v1.KeyspaceR\tkeyspaces\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x14\n\x05\x65poch\x18\x03 \x01(\tR\x05\x65poch\"{\n\x11ReportUsesRequest\x12,\n\x04uses\x18\x01 \x03(\x0b\x32\x18.keyfence.v1.ReportedUseR\x04uses\x12\x38\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x1c.keyfence.v1.ReportedAttemptR\x08\x61ttempts\"\xba\x01\n\x0bReportedUse\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x10\n\x03\x64\x61y\x18\x02 \x01(\tR\x03\x64\x61y\x12@\n\x0elast_used_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastUsedTime\x12*\n\x11last_used_address\x18\x04 \x01(\tR\x0flastUsedAddress\x12\x14\n\x05\x63ount\x18\x05 \x01(\x03R\x05\x63ount\"\xd6\x02\n\x0fReportedAttempt\x12\x1a\n\x08keyspace\x18\x01 \x01(\tR\x08keyspace\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x13.keyfence.v1.ReasonR\x06reason\x12\x1d\n\naccount_id\x18\x03 \x01(\tR\taccountId\x12\x18\n\x07subject\x18\x04 \x01(\tR\x07subject\x12\x18\n\x07\x61\x64\x64ress\x18\x05 \x01(\tR\x07\x61\x64\x64ress\x12\x39\n\nfirst_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tfirstTime\x12\x37\n\tlast_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\x12\x14\n\x05\x63ount\x18\x08 \x01(\x03R\x05\x63ount\x12\x1d\n\nrequest_id\x18\t \x01(\tR\trequestId\"?\n\x12ReportUsesResponse\x12)\n\x10refused_attempts\x18\x01 \x01(\x05R\x0frefusedAttempts\"\x15\n\x13ListReplicasRequest\"m\n\x14ListReplicasResponse\x12\x30\n\x08replicas\x18\x01 \x03(\x0b\x32\x14.keyfence.v1.ReplicaR\x08replicas\x12#\n\rhead_revision\x18\x02 \x01(\x03R\x0cheadRevision\"\xf5\x02\n\x07Replica\x12\x1b\n\tholder_id\x18\x01 \x01(\tR\x08holderId\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x17.keyfence.v1.HolderKindR\x04kind\x12!\n\x0c\x64isplay_name\x18\x03 \x01(\tR\x0b\x64isplayName\x12\x1d\n\ngrantor_id\x18\x04 \x01(\tR\tgrantorId\x12)\n\x10\x61pplied_revision\x18\x05 \x01(\x03R\x0f\x61ppliedRevision\x12\x36\n\tlease_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08leaseAge\x12\x37\n\tjoin_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08joinTime\x12#\n\rcredential_id\x18\x08 \x01(\tR\x0c\x63redentialId\x12\x1d\n\naccount_id\x18\t \x01(\tR\taccountId*o\n\nHolderKind\x12\x1b\n\x17HOLDER_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12HOLDER_KIND_SERVER\x10\x01\x12\x17\n\x13HOLDER_KIND_SIDECAR\x10\x02\x12\x13\n\x0fHOLDER_KIND_SDK\x10\x03\x32\x9a\x04\n\x12ReplicationService\x12U\n\x04Sync\x12\x18.keyfence.v1.SyncRequest\x1a\x19.keyfence.v1.SyncResponse\"\x14\xaa\x9f\x19\x10replication:sync(\x01\x30\x01\x12\x66\n\nFetchFacts\x12\x1e.keyfence.v1.FetchFactsRequest\x1a\x1f.keyfence.v1.FetchFactsResponse\"\x17\x90\x02\x01\xaa\x9f\x19\x10replication:sync\x12r\n\x0e\x46\x65tchKeyspaces\x12\".keyfence.v1.FetchKeyspacesRequest\x1a#.keyfence.v1.FetchKeyspacesResponse\"\x17\x90\x02\x01\xaa\x9f\x19\x10replication:sync\x12\x63\n\nReportUses\x12\x1e.keyfence.v1.ReportUsesRequest\x1a\x1f.keyfence.v1.ReportUsesResponse\"\x14\xaa\x9f\x19\x10replication:sync\x12l\n\x0cListReplicas\x12 .keyfence.v1.ListReplicasRequest\x1a!.keyfence.v1.ListReplicasResponse\"\x17\x90\x02\x01\xaa\x9f\x19\x10replication:readB\x84\x01\n\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\x0bKeyfence.V1\xca\x02\x0bKeyfence\\V1\xea\x02\x0cKeyfence::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,44 +51,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLICATIONSERVICE'].methods_by_name['ReportUses']._serialized_options = b'\252\237\031\020replication:sync'
   _globals['_REPLICATIONSERVICE'].methods_by_name['ListReplicas']._loaded_options = None
   _globals['_REPLICATIONSERVICE'].methods_by_name['ListReplicas']._serialized_options = b'\220\002\001\252\237\031\020replication:read'
-  _globals['_HOLDERKIND']._serialized_start=2855
-  _globals['_HOLDERKIND']._serialized_end=2966
-  _globals['_SYNCREQUEST']._serialized_start=231
-  _globals['_SYNCREQUEST']._serialized_end=343
-  _globals['_HELLO']._serialized_start=345
-  _globals['_HELLO']._serialized_end=461
-  _globals['_RENEW']._serialized_start=463
-  _globals['_RENEW']._serialized_end=535
-  _globals['_SYNCRESPONSE']._serialized_start=537
-  _globals['_SYNCRESPONSE']._serialized_end=664
-  _globals['_LEASE']._serialized_start=667
-  _globals['_LEASE']._serialized_end=893
-  _globals['_REVISIONCHANGES']._serialized_start=895
-  _globals['_REVISIONCHANGES']._serialized_end=994
-  _globals['_SUBJECTCHANGE']._serialized_start=997
-  _globals['_SUBJECTCHANGE']._serialized_end=1170
-  _globals['_FETCHFACTSREQUEST']._serialized_start=1172
-  _globals['_FETCHFACTSREQUEST']._serialized_end=1265
-  _globals['_FETCHFACTSRESPONSE']._serialized_start=1268
-  _globals['_FETCHFACTSRESPONSE']._serialized_end=1489
-  _globals['_FETCHKEYSPACESREQUEST']._serialized_start=1491
-  _globals['_FETCHKEYSPACESREQUEST']._serialized_end=1558
-  _globals['_FETCHKEYSPACESRESPONSE']._serialized_start=1560
-  _globals['_FETCHKEYSPACESRESPONSE']._serialized_end=1687
-  _globals['_REPORTUSESREQUEST']._serialized_start=1689
-  _globals['_REPORTUSESREQUEST']._serialized_end=1812
-  _globals['_REPORTEDUSE']._serialized_start=1815
-  _globals['_REPORTEDUSE']._serialized_end=2001
-  _globals['_REPORTEDATTEMPT']._serialized_start=2004
-  _globals['_REPORTEDATTEMPT']._serialized_end=2346
-  _globals['_REPORTUSESRESPONSE']._serialized_start=2348
-  _globals['_REPORTUSESRESPONSE']._serialized_end=2411
-  _globals['_LISTREPLICASREQUEST']._serialized_start=2413
-  _globals['_LISTREPLICASREQUEST']._serialized_end=2434
-  _globals['_LISTREPLICASRESPONSE']._serialized_start=2436
-  _globals['_LISTREPLICASRESPONSE']._serialized_end=2545
-  _globals['_REPLICA']._serialized_start=2548
-  _globals['_REPLICA']._serialized_end=2853
-  _globals['_REPLICATIONSERVICE']._serialized_start=2969
-  _globals['_REPLICATIONSERVICE']._serialized_end=3507
+  _globals['_HOLDERKIND']._serialized_start=3528
+  _globals['_HOLDERKIND']._serialized_end=3639
+  _globals['_SYNCREQUEST']._serialized_start=261
+  _globals['_SYNCREQUEST']._serialized_end=424
+  _globals['_HELLO']._serialized_start=427
+  _globals['_HELLO']._serialized_end=586
+  _globals['_GIVENUP']._serialized_start=588
+  _globals['_GIVENUP']._serialized_end=597
+  _globals['_RENEW']._serialized_start=599
+  _globals['_RENEW']._serialized_end=671
+  _globals['_SYNCRESPONSE']._serialized_start=674
+  _globals['_SYNCRESPONSE']._serialized_end=839
+  _globals['_LEASE']._serialized_start=842
+  _globals['_LEASE']._serialized_end=1068
+  _globals['_END']._serialized_start=1070
+  _globals['_END']._serialized_end=1075
+  _globals['_REVISIONCHANGES']._serialized_start=1077
+  _globals['_REVISIONCHANGES']._serialized_end=1176
+  _globals['_SUBJECTCHANGE']._serialized_start=1179
+  _globals['_SUBJECTCHANGE']._serialized_end=1385
+  _globals['_FETCHFACTSREQUEST']._serialized_start=1387
+  _globals['_FETCHFACTSREQUEST']._serialized_end=1480
+  _globals['_FETCHFACTSRESPONSE']._serialized_start=1483
+  _globals['_FETCHFACTSRESPONSE']._serialized_end=1749
+  _globals['_KEYFACTS']._serialized_start=1752
+  _globals['_KEYFACTS']._serialized_end=2051
+  _globals['_ADDRESSLIST']._serialized_start=2053
+  _globals['_ADDRESSLIST']._serialized_end=2094
+  _globals['_FETCHKEYSPACESREQUEST']._serialized_start=2096
+  _globals['_FETCHKEYSPACESREQUEST']._serialized_end=2163
+  _globals['_FETCHKEYSPACESRESPONSE']._serialized_start=2165
+  _globals['_FETCHKEYSPACESRESPONSE']._serialized_end=2292
+  _globals['_REPORTUSESREQUEST']._serialized_start=2294
+  _globals['_REPORTUSESREQUEST']._serialized_end=2417
+  _globals['_REPORTEDUSE']._serialized_start=2420
+  _globals['_REPORTEDUSE']._serialized_end=2606
+  _globals['_REPORTEDATTEMPT']._serialized_start=2609
+  _globals['_REPORTEDATTEMPT']._serialized_end=2951
+  _globals['_REPORTUSESRESPONSE']._serialized_start=2953
+  _globals['_REPORTUSESRESPONSE']._serialized_end=3016
+  _globals['_LISTREPLICASREQUEST']._serialized_start=3018
+  _globals['_LISTREPLICASREQUEST']._serialized_end=3039
+  _globals['_LISTREPLICASRESPONSE']._serialized_start=3041
+  _globals['_LISTREPLICASRESPONSE']._serialized_end=3150
+  _globals['_REPLICA']._serialized_start=3153
+  _globals['_REPLICA']._serialized_end=3526
+  _globals['_REPLICATIONSERVICE']._serialized_start=3642
+  _globals['_REPLICATIONSERVICE']._serialized_end=4180
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from keyfence.v1 import key_service_pb2 as _key_service_pb2
 from keyfence.v1 import keyspace_pb2 as _keyspace_pb2
+from keyfence.v1 import principal_pb2 as _principal_pb2
 from keyfence.v1 import reason_pb2 as _reason_pb2
 import builtins as _builtins
 import sys
@@ -60,6 +61,7 @@ class SyncRequest(_message.Message):
 
     HELLO_FIELD_NUMBER: _builtins.int
     RENEW_FIELD_NUMBER: _builtins.int
+    GIVEN_UP_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First, once."""
@@ -70,17 +72,22 @@ class SyncRequest(_message.Message):
         acknowledge.
         """
 
+    @_builtins.property
+    def given_up(self) -> Global___GivenUp:
+        """The answer to `End`. The last message of the stream."""
+
     def __init__(
         self,
         *,
         hello: Global___Hello | None = ...,
         renew: Global___Renew | None = ...,
+        given_up: Global___GivenUp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "message", b"message", "renew", b"renew"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["given_up", b"given_up", "hello", b"hello", "message", b"message", "renew", b"renew"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "message", b"message", "renew", b"renew"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given_up", b"given_up", "hello", b"hello", "message", b"message", "renew", b"renew"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "renew"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "renew", "given_up"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -95,26 +102,49 @@ class Hello(_message.Message):
     HOLDER_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     holder_id: _builtins.str
     """An id that the holder draws at random when it starts, 16 to 64 characters."""
     kind: Global___HolderKind.ValueType
     """What kind of holder it is."""
     display_name: _builtins.str
     """For people: a host's name, a process id."""
+    protocol_version: _builtins.int
+    """The version of the protocol that the holder speaks. This is version 1. Not set: the same."""
     def __init__(
         self,
         *,
         holder_id: _builtins.str = ...,
         kind: Global___HolderKind.ValueType = ...,
         display_name: _builtins.str = ...,
+        protocol_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "holder_id", b"holder_id", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "holder_id", b"holder_id", "kind", b"kind", "protocol_version", b"protocol_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class GivenUp(_message.Message):
+    """The holder has forgotten everything and answers nothing from memory, nor does any holder
+    downstream of it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GivenUp: _TypeAlias = GivenUp  # noqa: Y015
 
 @_typing.final
 class Renew(_message.Message):
@@ -152,6 +182,7 @@ class SyncResponse(_message.Message):
 
     LEASE_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease(self) -> Global___Lease:
         """The answer to `Renew`."""
@@ -160,17 +191,22 @@ class SyncResponse(_message.Message):
     def changes(self) -> Global___RevisionChanges:
         """Something has changed."""
 
+    @_builtins.property
+    def end(self) -> Global___End:
+        """The grantor takes every lease back."""
+
     def __init__(
         self,
         *,
         lease: Global___Lease | None = ...,
         changes: Global___RevisionChanges | None = ...,
+        end: Global___End | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "lease", b"lease", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "lease", b"lease", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "lease", b"lease", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "lease", b"lease", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["lease", "changes"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["lease", "changes", "end"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -231,6 +267,26 @@ class Lease(_message.Message):
 Global___Lease: _TypeAlias = Lease  # noqa: Y015
 
 @_typing.final
+class End(_message.Message):
+    """The grantor takes every lease of the holder back, because the holder's credential has
+    changed. The holder forgets everything, says `GivenUp`, and closes the stream. If its
+    credential is still good, it may open another one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___End: _TypeAlias = End  # noqa: Y015
+
+@_typing.final
 class RevisionChanges(_message.Message):
     """What a revision changed."""
 
@@ -244,7 +300,9 @@ class RevisionChanges(_message.Message):
     """
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubjectChange]:
-        """What is no longer as it was."""
+        """What is no longer as it was, as far as it is the holder's business: a revision that
+        changes nothing within the reach of the holder's credential comes empty.
+        """
 
     def __init__(
         self,
@@ -271,6 +329,7 @@ class SubjectChange(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    IN_KEYSPACE_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The key."""
     keyspace: _builtins.str
@@ -281,6 +340,8 @@ class SubjectChange(_message.Message):
     """The session."""
     created: _builtins.bool
     """Whether it was not there before: what is remembered as unknown must be forgotten."""
+    in_keyspace: _builtins.str
+    """The keyspace that it is in, for a holder that grants leases in its turn."""
     def __init__(
         self,
         *,
@@ -289,10 +350,11 @@ class SubjectChange(_message.Message):
         account_id: _builtins.str = ...,
         session_id: _builtins.str = ...,
         created: _builtins.bool = ...,
+        in_keyspace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "key_id", b"key_id", "keyspace", b"keyspace", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "created", b"created", "key_id", b"key_id", "keyspace", b"keyspace", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "created", b"created", "in_keyspace", b"in_keyspace", "key_id", b"key_id", "keyspace", b"keyspace", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["key_id", "keyspace", "account_id", "session_id"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
@@ -338,6 +400,7 @@ class FetchFactsResponse(_message.Message):
     ACCOUNT_DISABLED_FIELD_NUMBER: _builtins.int
     IS_COUNTED_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision that the answer reflects at least."""
     well_formed: _builtins.bool
@@ -352,8 +415,15 @@ class FetchFactsResponse(_message.Message):
     """That of the revision, as in `Lease`: a holder takes nothing of another one."""
     @_builtins.property
     def lineage(self) -> _containers.RepeatedCompositeFieldContainer[_key_service_pb2.Key]:
-        """The key and those it was delegated from, the key first. Empty: there is none that
-        the caller may know of.
+        """For a holder that grants leases in its turn, as a sidecar does: the key's record and those of
+        the keys that it was delegated from, the key first. Others read `facts`. Empty: there is none
+        that the caller may know of.
+        """
+
+    @_builtins.property
+    def facts(self) -> Global___KeyFacts:
+        """All that a holder needs to answer checks of the key. Not set: there is nothing to remember.
+        The key is unknown, or the caller may not know of it, or it is an operator credential.
         """
 
     def __init__(
@@ -365,14 +435,97 @@ class FetchFactsResponse(_message.Message):
         account_disabled: _builtins.bool = ...,
         is_counted: _builtins.bool = ...,
         epoch: _builtins.str = ...,
+        facts: Global___KeyFacts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_disabled", b"account_disabled", "epoch", b"epoch", "is_counted", b"is_counted", "lineage", b"lineage", "revision", b"revision", "well_formed", b"well_formed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_disabled", b"account_disabled", "epoch", b"epoch", "facts", b"facts", "is_counted", b"is_counted", "lineage", b"lineage", "revision", b"revision", "well_formed", b"well_formed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchFactsResponse: _TypeAlias = FetchFactsResponse  # noqa: Y015
+
+@_typing.final
+class KeyFacts(_message.Message):
+    """What is known of a key, ready to answer checks from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ADDRESS_LISTS_FIELD_NUMBER: _builtins.int
+    IS_COUNTED_FIELD_NUMBER: _builtins.int
+    DEPENDS_ON_FIELD_NUMBER: _builtins.int
+    standing: _reason_pb2.Reason.ValueType
+    """Why the key does not pass, whatever the time and the address: `REASON_KEY_REVOKED`,
+    `REASON_KEY_DISABLED` or `REASON_ACCOUNT_DISABLED`. `REASON_OK`: it may pass. A revoked key is
+    revoked first; else an expired key is expired first; else this counts, then the address, then
+    the scopes.
+    """
+    is_counted: _builtins.bool
+    """Whether checks of the key count against a rate limit. They are sent to the grantor, so that
+    they are all counted in one place.
+    """
+    @_builtins.property
+    def principal(self) -> _principal_pb2.Principal:
+        """Whose key it is. `effective_scopes` are the scopes that checks pass for."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the key, or the first of those that it was delegated from, expires. Not set: never."""
+
+    @_builtins.property
+    def address_lists(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressList]:
+        """The caller's address must be in each of these lists. Empty: any address, and none, will do."""
+
+    @_builtins.property
+    def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the facts follow from: "key:ID", "keyspace:NAME", "account:ID" or "session:ID". When one
+        of these changes, as `SubjectChange` says by the field of that name, the facts must be dropped.
+        """
+
+    def __init__(
+        self,
+        *,
+        principal: _principal_pb2.Principal | None = ...,
+        standing: _reason_pb2.Reason.ValueType = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        address_lists: _abc.Iterable[Global___AddressList] | None = ...,
+        is_counted: _builtins.bool = ...,
+        depends_on: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address_lists", b"address_lists", "depends_on", b"depends_on", "expire_time", b"expire_time", "is_counted", b"is_counted", "principal", b"principal", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyFacts: _TypeAlias = KeyFacts  # noqa: Y015
+
+@_typing.final
+class AddressList(_message.Message):
+    """Addresses that a key may be presented from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses and networks, for example "192.0.2.7/32" or "2001:db8::/32"."""
+
+    def __init__(
+        self,
+        *,
+        networks: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddressList: _TypeAlias = AddressList  # noqa: Y015
 
 @_typing.final
 class FetchKeyspacesRequest(_message.Message):
@@ -640,6 +793,8 @@ class Replica(_message.Message):
     APPLIED_REVISION_FIELD_NUMBER: _builtins.int
     LEASE_AGE_FIELD_NUMBER: _builtins.int
     JOIN_TIME_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     holder_id: _builtins.str
     """The holder's id."""
     kind: Global___HolderKind.ValueType
@@ -650,6 +805,10 @@ class Replica(_message.Message):
     """The holder that grants it its lease. Empty: the store itself."""
     applied_revision: _builtins.int
     """The revision up to which it has acknowledged every change."""
+    credential_id: _builtins.str
+    """The id of the credential that the holder uses. Empty: it is a server process."""
+    account_id: _builtins.str
+    """The account that the credential belongs to. Empty: likewise."""
     @_builtins.property
     def lease_age(self) -> _duration_pb2.Duration:
         """How long ago it last renewed. Of a server process: for how long the one that is asked has
@@ -670,10 +829,12 @@ class Replica(_message.Message):
         applied_revision: _builtins.int = ...,
         lease_age: _duration_pb2.Duration | None = ...,
         join_time: _timestamp_pb2.Timestamp | None = ...,
+        credential_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["join_time", b"join_time", "lease_age", b"lease_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_revision", b"applied_revision", "display_name", b"display_name", "grantor_id", b"grantor_id", "holder_id", b"holder_id", "join_time", b"join_time", "kind", b"kind", "lease_age", b"lease_age"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "applied_revision", b"applied_revision", "credential_id", b"credential_id", "display_name", b"display_name", "grantor_id", b"grantor_id", "holder_id", b"holder_id", "join_time", b"join_time", "kind", b"kind", "lease_age", b"lease_age"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

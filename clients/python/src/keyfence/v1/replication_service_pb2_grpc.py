@@ -28,7 +28,7 @@ if _version_not_supported:
 class ReplicationServiceStub:
     """Grants leases to holders, tells them of changes, and hands out the facts that they
     keep. A holder may answer checks from memory while its lease lives, and only then.
-    The protocol is explained in docs/fence.md.
+    docs/fence.md explains the protocol, and docs/holder-protocol.md specifies the holder's side.
     """
 
     def __init__(self, channel):
@@ -67,7 +67,7 @@ class ReplicationServiceStub:
 class ReplicationServiceServicer:
     """Grants leases to holders, tells them of changes, and hands out the facts that they
     keep. A holder may answer checks from memory while its lease lives, and only then.
-    The protocol is explained in docs/fence.md.
+    docs/fence.md explains the protocol, and docs/holder-protocol.md specifies the holder's side.
     """
 
     def Sync(self, request_iterator, context):
@@ -77,7 +77,7 @@ class ReplicationServiceServicer:
         `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
         the holder has been refused, or not been heard.
 
-        Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
+        Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `PROTOCOL_VERSION_UNSUPPORTED`, `SHUTTING_DOWN`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,7 +160,7 @@ def add_ReplicationServiceServicer_to_server(servicer, server):
 class ReplicationService:
     """Grants leases to holders, tells them of changes, and hands out the facts that they
     keep. A holder may answer checks from memory while its lease lives, and only then.
-    The protocol is explained in docs/fence.md.
+    docs/fence.md explains the protocol, and docs/holder-protocol.md specifies the holder's side.
     """
 
     @staticmethod

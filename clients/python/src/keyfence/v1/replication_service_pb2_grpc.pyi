@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class ReplicationServiceStub:
     """Grants leases to holders, tells them of changes, and hands out the facts that they
     keep. A holder may answer checks from memory while its lease lives, and only then.
-    The protocol is explained in docs/fence.md.
+    docs/fence.md explains the protocol, and docs/holder-protocol.md specifies the holder's side.
     """
 
     @_typing.overload
@@ -43,7 +43,7 @@ class ReplicationServiceStub:
     `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
     the holder has been refused, or not been heard.
 
-    Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
+    Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `PROTOCOL_VERSION_UNSUPPORTED`, `SHUTTING_DOWN`.
     """
     FetchFacts: _grpc.UnaryUnaryMultiCallable[_replication_service_pb2.FetchFactsRequest, _replication_service_pb2.FetchFactsResponse]
     """Loads what is known of a presented key, for a holder to keep.
@@ -72,7 +72,7 @@ class ReplicationServiceStub:
 class ReplicationServiceAsyncStub(ReplicationServiceStub):
     """Grants leases to holders, tells them of changes, and hands out the facts that they
     keep. A holder may answer checks from memory while its lease lives, and only then.
-    The protocol is explained in docs/fence.md.
+    docs/fence.md explains the protocol, and docs/holder-protocol.md specifies the holder's side.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -83,7 +83,7 @@ class ReplicationServiceAsyncStub(ReplicationServiceStub):
     `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
     the holder has been refused, or not been heard.
 
-    Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
+    Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `PROTOCOL_VERSION_UNSUPPORTED`, `SHUTTING_DOWN`.
     """
     FetchFacts: _aio.UnaryUnaryMultiCallable[_replication_service_pb2.FetchFactsRequest, _replication_service_pb2.FetchFactsResponse]  # type: ignore[assignment]
     """Loads what is known of a presented key, for a holder to keep.
@@ -111,7 +111,7 @@ class ReplicationServiceAsyncStub(ReplicationServiceStub):
 class ReplicationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Grants leases to holders, tells them of changes, and hands out the facts that they
     keep. A holder may answer checks from memory while its lease lives, and only then.
-    The protocol is explained in docs/fence.md.
+    docs/fence.md explains the protocol, and docs/holder-protocol.md specifies the holder's side.
     """
 
     @_abc_1.abstractmethod
@@ -126,7 +126,7 @@ class ReplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         `x-keyfence-let-in`, which the grantor sends before any message: until it is there,
         the holder has been refused, or not been heard.
 
-        Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `SHUTTING_DOWN`.
+        Errors: `INVALID_FIELD`, `LIMIT_REACHED`, `PROTOCOL_VERSION_UNSUPPORTED`, `SHUTTING_DOWN`.
         """
 
     @_abc_1.abstractmethod
