@@ -16,7 +16,7 @@ from keyfence_server.application.update_key import KeyUpdate
 from keyfence_server.domain.facts import compile_facts
 from keyfence_server.domain.keys import Key, KeyId, KeyState, state_of
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
-from keyfence_server.domain.secrets import Peppers
+from keyfence_server.domain.secrets import Peppers, Plaintext
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from simulation.database import Contents
 from simulation.topology import SCOPE, Server
@@ -38,7 +38,8 @@ _NARROW: Final = compile_keyspace(
     create_time=START,
     update_time=START,
 )
-TEXTS: Final = [_WIDE.forms["secret", "live"].mint().reveal() for _ in range(KEYS)]
+_FORM: Final = _WIDE.forms["secret", "live"]
+TEXTS: Final = [_FORM.mint().reveal() for _ in range(KEYS)]
 
 Mutation = Callable[[Server], Awaitable[Done[Any]]]
 
@@ -53,6 +54,7 @@ def _key(number: int) -> Key:
         keyspace="acme",
         granted_scopes=(SCOPE,),
         digest=PEPPER_BOX.digest(TEXTS[number]),
+        display_prefix=_FORM.display_prefix(Plaintext(TEXTS[number])),
         parent_key_id=_key_id(PARENT) if number == CHILD else None,
     )
 
