@@ -23,6 +23,7 @@ from keyfence_server.application.identify import Callers
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Fence, Store
 from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.quotas import ChangeQuotas
 from keyfence_server.application.rate_limits import RateLimits
 from keyfence_server.application.read_audit import ReadAudit
 from keyfence_server.application.read_keys import ReadKeys
@@ -115,10 +116,10 @@ class Authority:
         self.ledger = Ledger(self.cache, self.hub)
         self.fence = fence or SoleHolder(self.ledger, self.hub, nobody_before)
         peppers = Peppers(PEPPERS)
-        self.mutations = Mutations(store, self.fence, clock)
+        self.rate_limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
+        self.mutations = Mutations(store, self.fence, clock, ChangeQuotas(self.rate_limits))
         presented = PresentedKeys(self.cache, peppers)
         self.notes = WriteBehind(store, clock, days_kept=400)
-        self.rate_limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
         self.callers = Callers(presented, clock, notes=self.notes)
         self.checks = Checks(
             self.cache, presented, clock, CountedHere(self.rate_limits), self.notes

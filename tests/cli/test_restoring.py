@@ -283,6 +283,20 @@ def test_a_key_that_has_expired_meanwhile_is_disabled() -> None:
     assert step.commands == (("keys", "update", key.key_id, "--disable"),)
 
 
+def test_keys_that_were_revoked_with_sessions_are_revoked_again() -> None:
+    """The sessions of the backup are there again, and so are the keys that were made in them."""
+    again = ("accounts", "logout", "--all", "--revoke-keys", "acme")
+    for done in (
+        event("account.log_out", "ses_1", revoked_keys=2),
+        event("account.update", "acme", fields=["password"], revoked_keys=1),
+        event("account.disable", "acme", revoked_keys=1),
+    ):
+        (step,) = steps([done], {}, START)
+        assert again in step.commands
+    (step,) = steps([event("account.log_out", "ses_1")], {}, START)
+    assert step.commands == (("accounts", "logout", "--all", "acme"),)
+
+
 def test_what_cannot_narrow_is_not_listed() -> None:
     """Who has a hundred names to read overlooks the one line that counts."""
     events = [

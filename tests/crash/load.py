@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Final, Protocol
 
 from keyfence_server.adapters.clock import SystemClock
+from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.sql import SqlStore, open_store
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.calls import Call
@@ -23,6 +24,8 @@ from keyfence_server.application.identify import Callers
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Change, ChangeKind, KeyFilter, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.application.quotas import ChangeQuotas
+from keyfence_server.application.rate_limits import RateLimits
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey, Rotation
 from keyfence_server.coherence.fact_cache import FactCache
@@ -70,7 +73,9 @@ class _Authority:
     def __init__(self, store: SqlStore) -> None:
         clock = SystemClock()
         cache = FactCache(store)
-        mutations = Mutations(store, alone(cache, store, store, LeaseTerms()).fence, clock)
+        fence = alone(cache, store, store, LeaseTerms()).fence
+        quotas = ChangeQuotas(RateLimits(clock, MemoryCounter(clock), is_alone=True))
+        mutations = Mutations(store, fence, clock, quotas)
         self.first_start = FirstStart(mutations, PEPPERS, clock)
         self.callers = Callers(PresentedKeys(cache, PEPPERS), clock)
         self.create = CreateKey(mutations, PEPPERS, clock)

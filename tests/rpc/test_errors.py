@@ -19,6 +19,7 @@ from keyfence.v1 import (
     error_reason_pb2,
     key_service_pb2,
     keyspace_pb2,
+    rate_limit_pb2,
 )
 from keyfence_server.composition.authority import Authority
 from keyfence_server.domain.errors import InvalidInput, Problem
@@ -215,6 +216,15 @@ async def too_many_attempts(served: Served) -> Refusal:
     )
 
 
+async def quota_reached(served: Served) -> Refusal:
+    minute = Duration(seconds=60)
+    rate = rate_limit_pb2.RateLimit(requests=1, window=minute)
+    await served.client.apply(limits=keyspace_pb2.Limits(changes_per_account=rate))
+    key = await served.client.make_key()
+    await served.client.call("CreateKey", credential=key.api_key)
+    return await served.client.refusal("CreateKey", credential=key.api_key)
+
+
 async def session_required(served: Served) -> Refusal:
     key = await served.client.make_key()
     return await served.client.refusal("GetAccount", credential=key.api_key)
@@ -289,6 +299,12 @@ CASES = [
     Case("ACCOUNT_NOT_FOUND", CODE.NOT_FOUND, refused("GetAccount", account_id="usr_0")),
     Case("ACCOUNT_IS_DISABLED", CODE.FAILED_PRECONDITION, account_is_disabled, ("account_id",)),
     Case("TOO_MANY_ATTEMPTS", CODE.RESOURCE_EXHAUSTED, too_many_attempts, ("retry_after_seconds",)),
+    Case(
+        "QUOTA_REACHED",
+        CODE.RESOURCE_EXHAUSTED,
+        quota_reached,
+        ("quota", "limit", "retry_after_seconds"),
+    ),
     Case("SESSION_REQUIRED", CODE.PERMISSION_DENIED, session_required),
     Case("PASSWORD_REJECTED", CODE.PERMISSION_DENIED, password_rejected),
 ]

@@ -17,6 +17,7 @@ from keyfence._holder.memory import Fill, Memory
 from keyfence._holder.session import HolderSession, StreamBroken
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
 from keyfence_server.application.callers import Caller
@@ -29,6 +30,8 @@ from keyfence_server.application.ports import (
     UseToAdd,
 )
 from keyfence_server.application.presented_keys import Digests, PresentedKeys
+from keyfence_server.application.quotas import ChangeQuotas
+from keyfence_server.application.rate_limits import RateLimits
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
@@ -260,7 +263,9 @@ class Server(Grants):
         self._take_up(store)
 
     def _take_up(self, store: Any) -> None:
-        self.mutations = Mutations(store, self.fence, FrozenClock())
+        clock = FrozenClock()
+        quotas = ChangeQuotas(RateLimits(clock, MemoryCounter(clock), is_alone=True))
+        self.mutations = Mutations(store, self.fence, clock, quotas)
         self.revoke = RevokeKey(self.mutations, FrozenClock())
         self.update = UpdateKey(self.mutations, FrozenClock())
         self.presented = PresentedKeys(self.source, self.world.peppers)

@@ -113,8 +113,8 @@ async def test_a_state_that_is_none_cannot_be_asked_for(call: Caller) -> None:
 
 async def test_sessions_are_ended_and_accounts_stopped(call: Caller, authority: Authority) -> None:
     authority.answer("LogOut", accounts.LogOutResponse(revision=8))
-    assert await call("log_out", all_sessions=True) == 8
-    assert authority.last.request == accounts.LogOutRequest(all_sessions=True)
+    assert await call("log_out", all_sessions=True, revoke_keys=True) == 8
+    assert authority.last.request == accounts.LogOutRequest(all_sessions=True, revoke_keys=True)
     disabled = an_account(state=accounts.ACCOUNT_STATE_DISABLED, disable_time=timestamp(NOON))
     authority.answer(
         "DisableAccount", accounts.DisableAccountResponse(account=disabled, revision=9)

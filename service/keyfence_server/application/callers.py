@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, NamedTuple, NoReturn
 
 from keyfence_server.application.calls import NO_CALL, Call
@@ -33,7 +34,8 @@ from keyfence_server.domain.errors import (
     Unauthenticated,
 )
 from keyfence_server.domain.facts import NEVER, KeyFacts, compile_facts, state_of_owner
-from keyfence_server.domain.keys import Key, KeyId, Lineage
+from keyfence_server.domain.identifiers import is_session_id
+from keyfence_server.domain.keys import Key, KeyId, Lineage, expires_by
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.redaction import is_an_id
 from keyfence_server.domain.sessions import SessionFacts, SessionId
@@ -170,6 +172,11 @@ class Caller(ABC):
     def require_grantable(self, key: Key) -> None:  # noqa: B027 - most keep to nothing more
         """Makes sure that the caller may make a key like this, besides its `measures`.
         Raises `ExceedsMaker`."""
+
+    def latest_expiry(self) -> datetime | None:
+        """When a key that the caller makes must expire at the latest, besides its `measures`;
+        None for no such time."""
+        return None
 
     def delegated_in(self, keyspace: str) -> KeyId | None:
         """The credential's id, if it is a delegated key of this keyspace."""
@@ -336,6 +343,20 @@ class AccountSession(Caller):
     def require_grantable(self, key: Key) -> None:
         """See `Caller`. The measure is the keyspace: what its accounts may grant."""
         require_grantable(self.facts.keyspace, key)
+        latest = self.latest_expiry()
+        made_in_session = key.created_by_key_id is not None and is_session_id(key.created_by_key_id)
+        if latest is not None and made_in_session and not expires_by(key, latest):
+            raise ExceedsMaker(
+                f'a key that is made in a session of keyspace "{key.keyspace}" ends with the '
+                f"session; give an expire_time up to {latest.isoformat(timespec='seconds')}",
+                exceeds="expire_time",
+            )
+
+    def latest_expiry(self) -> datetime | None:
+        """See `Caller`. The session's own, if the keyspace says that keys end with it."""
+        accounts = self.facts.keyspace.declaration.accounts
+        ends = accounts is not None and accounts.keys_end_with_session
+        return self.facts.session.expire_time if ends else None
 
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
         """See `Caller`."""

@@ -23,6 +23,7 @@ from keyfence_server.application.key_inputs import (
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.application.quotas import require_room_for_key
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.domain.accounts import AccountId
 from keyfence_server.domain.attenuation import (
@@ -84,6 +85,7 @@ class CreateKey:
             Forbidden, ExceedsMaker: the caller may not make it.
             NotFound: no such keyspace, or no such parent.
             AlreadyDone: the request was carried out before.
+            QuotaReached: the account has as many keys as it may have.
             Precondition: the parent is revoked, or too deep down.
         """
 
@@ -103,6 +105,7 @@ class CreateKey:
         key, plaintext = self._mint(maker, keyspace, parent, wanted)
         require_may_make(maker, key, parent)
         await _require_owner_works(transaction, key)
+        await require_room_for_key(transaction, maker, keyspace, key.create_time)
         await require_bound_to_what_is_there(transaction, maker, key)
         await transaction.insert_key(key)
         await remember_request(transaction, maker, request_id, key)
@@ -191,7 +194,11 @@ class CreateKey:
             create_time=now,
             update_time=now,
             preset=preset,
-            expire_time=expire_time if wanted.expire_time else _not_after(above, expire_time),
+            expire_time=(
+                expire_time
+                if wanted.expire_time
+                else _not_after(above, expire_time, maker.latest_expiry())
+            ),
             allowed_addresses=addresses or _inherited_addresses(above),
             bound_keyspaces=read_bound_keyspaces(wanted.bound_keyspaces, keyspace.name),
             labels=read_labels(wanted.labels),
@@ -287,10 +294,11 @@ def _no_such_form(keyspace: Keyspace, key_type: str, environment: str) -> Invali
     )
 
 
-def _not_after(above: Sequence[KeyFacts], expire_time: datetime | None) -> datetime | None:
-    """A lifetime that nobody asked for ends with the makers' own at the latest."""
+def _not_after(above: Sequence[KeyFacts], *times: datetime | None) -> datetime | None:
+    """The expiry of a key whose maker asks for none: the earliest of these times and of the
+    expiries of the keys above; None if there is none."""
     ends = [key.expire_time for facts in above for key in facts.lineage if key.expire_time]
-    return min([*ends, *([expire_time] if expire_time else [])], default=None)
+    return min([*ends, *(time for time in times if time is not None)], default=None)
 
 
 def _inherited_addresses(above: Sequence[KeyFacts]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Stopping an account with all that it has, and letting it work again."""
+"""Disabling an account with its keys and sessions, and enabling it again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from keyfence_server.application.audit import account_event
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.key_inputs import read_comment
 from keyfence_server.application.mutations import Done, Effect, Mutations
-from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.application.ports import Clock, Transaction
 from keyfence_server.application.read_accounts import get_for_caller
+from keyfence_server.application.session_keys import Ending, account_change
 from keyfence_server.domain.accounts import Account
 
 
@@ -41,11 +42,13 @@ class DisableAccount:
             ended = await transaction.end_sessions(account.account_id, now)
             if account is before and not ended:
                 return Effect(before)
-            return await _write(
-                transaction, asking, "account.disable", account, comment=comment, sessions=ended
-            )
+            details: dict[str, object] = {"comment": comment, "sessions": ended}
+            ending = Ending(transaction, account, now)
+            if await ending.must_revoke_keys():
+                details["revoked_keys"] = await ending.revoke_keys(lambda _: True)
+            return await _write(transaction, asking, "account.disable", account, **details)
 
-        return await self._mutations.run(caller, work)
+        return await self._mutations.run(caller, work, restrictive=True)
 
     async def enable(self, caller: Caller, account_id: str, *, comment: str = "") -> Done[Account]:
         """Lets a disabled account and its keys work again. Raises as `disable`."""
@@ -68,6 +71,6 @@ async def _write(
     await transaction.update_account(account)
     return Effect(
         replace(account, revision=transaction.revision),
-        (Change(ChangeKind.ACCOUNT, account.account_id, account.keyspace),),
+        (account_change(account),),
         account_event(action, caller, account, account.update_time, **details),
     )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from keyfence_server.application.audit import account_event
 from keyfence_server.application.callers import AccountSession, Caller
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
 from keyfence_server.application.read_accounts import get_for_caller
-from keyfence_server.domain.accounts import Account
+from keyfence_server.application.session_keys import Ending, account_change
 from keyfence_server.domain.errors import InvalidInput
 
 
@@ -21,53 +19,71 @@ class LogOut:
         self._clock = clock
 
     async def log_out(
-        self, caller: Caller, account_id: str = "", *, all_sessions: bool = False
-    ) -> Done[None]:
-        """Ends the caller's session, or all sessions of an account.
+        self,
+        caller: Caller,
+        account_id: str = "",
+        *,
+        all_sessions: bool = False,
+        revoke_keys: bool = False,
+    ) -> Done[int]:
+        """Ends the caller's session, or all sessions of an account, and tells how many keys
+        were revoked.
 
-        When this returns, nothing accepts their tokens.
+        When this returns, no server and no cache accepts the sessions' tokens or those keys.
+
+        Args:
+            revoke_keys: whether to revoke the keys that were made in the session; with
+                `all_sessions`, in any session of the account, also one that ended before. The
+                keyspace can demand that in any case.
 
         Raises:
             Forbidden: the caller manages no accounts.
             NotFound: there is no such account for this caller.
-            InvalidInput: it is not said which sessions to end.
+            InvalidInput: the request does not say which sessions to end.
         """
 
-        async def work(transaction: Transaction, asking: Caller) -> Effect[None]:
+        async def work(transaction: Transaction, asking: Caller) -> Effect[int]:
             asking.require_account_management("accounts:write")
             account = await get_for_caller(transaction, asking, account_id)
-            now = self._clock.now()
+            ending = Ending(transaction, account, self._clock.now())
+            revokes = revoke_keys or await ending.must_revoke_keys()
             if all_sessions:
-                return await _end_all(transaction, asking, account, now)
+                return await _end_all(ending, asking, revokes=revokes)
             if isinstance(asking, AccountSession):
-                return await _end_own(transaction, asking, account, now)
+                return await _end_own(ending, asking, revokes=revokes)
             raise InvalidInput.field(
                 "all_sessions", "an operator has no session to end; say that all are meant"
             )
 
-        return await self._mutations.run(caller, work)
+        return await self._mutations.run(caller, work, restrictive=True)
 
 
-async def _end_own(
-    transaction: Transaction, caller: AccountSession, account: Account, now: datetime
-) -> Effect[None]:
+async def _end_own(ending: Ending, caller: AccountSession, *, revokes: bool) -> Effect[int]:
     session = caller.facts.session
-    await transaction.update_session(session.ended(now))
+    own = session.session_id
+    await ending.transaction.update_session(session.ended(ending.now))
+    revoked = await ending.revoke_keys(lambda one: one == own) if revokes else 0
+    # A change of the account concerns all its keys.
+    changes = [Change(ChangeKind.SESSION, own, session.keyspace)]
+    if revoked:
+        changes.append(account_change(ending.account))
+    details = {"revoked_keys": revoked} if revoked else {}
     return Effect(
-        None,
-        (Change(ChangeKind.SESSION, session.session_id, session.keyspace),),
-        account_event("account.log_out", caller, account, now, session.session_id),
+        revoked,
+        tuple(changes),
+        account_event("account.log_out", caller, ending.account, ending.now, own, **details),
     )
 
 
-async def _end_all(
-    transaction: Transaction, caller: Caller, account: Account, now: datetime
-) -> Effect[None]:
-    ended = await transaction.end_sessions(account.account_id, now)
-    if not ended:
-        return Effect(None)
+async def _end_all(ending: Ending, caller: Caller, *, revokes: bool) -> Effect[int]:
+    account, now = ending.account, ending.now
+    ended = await ending.transaction.end_sessions(account.account_id, now)
+    revoked = await ending.revoke_keys(lambda _: True) if revokes else 0
+    if not ended and not revoked:
+        return Effect(0)
+    details = {"revoked_keys": revoked} if revoked else {}
     return Effect(
-        None,
-        (Change(ChangeKind.ACCOUNT, account.account_id, account.keyspace),),
-        account_event("account.log_out", caller, account, now, sessions=ended),
+        revoked,
+        (account_change(account),),
+        account_event("account.log_out", caller, account, now, sessions=ended, **details),
     )

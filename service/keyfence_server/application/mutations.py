@@ -6,9 +6,8 @@ do, since what it found may have been done a moment ago. Nothing else in Keyfenc
 a transaction, so nothing can change a key and forget to say so.
 
 Transactions come one after the other, because each locks the head. They wait for their turn
-here, in the order of their arrival, and a caller that goes away leaves the line. One
-credential has a limited number of places, so that its mutations cannot make those of others
-wait for long.
+here, as `turns` says, and a caller that goes away leaves the line. One credential has a
+limited number of places, and an account a quota of changes.
 """
 
 from __future__ import annotations
@@ -33,7 +32,10 @@ from keyfence_server.application.ports import (
     StoreUnavailable,
     Transaction,
 )
+from keyfence_server.application.quotas import ChangeQuotas
+from keyfence_server.application.turns import Place, Turns
 from keyfence_server.domain.errors import DomainError
+from keyfence_server.domain.keyspaces import SYSTEM
 
 T = TypeVar("T")
 
@@ -84,23 +86,28 @@ class TooManyMutations(DomainError):
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a mutation has come.
+    """A mutation that waits for its turn, and how far it has come.
 
     Attributes:
+        place: whose turn it takes.
+        is_restrictive: whether it can only take something away.
         has_begun: whether its transaction has begun. Until then nothing is lost if it ends.
     """
 
+    place: Place
+    is_restrictive: bool
     has_begun: bool = False
 
 
 class Mutations:
     """Carries out mutations: transaction, commit, fence."""
 
-    def __init__(self, store: Store, fence: Fence, clock: Clock) -> None:
+    def __init__(self, store: Store, fence: Fence, clock: Clock, quotas: ChangeQuotas) -> None:
         self._store = store
         self._fence = fence
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._quotas = quotas
+        self._turns = Turns()
         self._under_way: set[asyncio.Task[object]] = set()
         self._by_credential: Counter[str] = Counter()
 
@@ -108,8 +115,14 @@ class Mutations:
         self,
         caller: Caller,
         work: Callable[[Transaction, Caller], Awaitable[Effect[T]]],
+        *,
+        restrictive: bool = False,
     ) -> Done[T]:
         """Runs a use case as a caller whose credential is read anew from the store.
+
+        Args:
+            restrictive: whether it can only take something away, as a revocation does. Such a
+                change need not wait for others.
 
         All mutations are serialised by the transaction's lock on the head, so a maker
         that is being revoked either is revoked first, and makes nothing, or its work
@@ -117,6 +130,7 @@ class Mutations:
 
         Raises:
             TooManyMutations: the credential has too many under way; nothing was changed.
+            QuotaReached: the account makes too many changes; nothing was changed.
             DomainError: from the use case, or because the caller does not pass any
                 more; nothing was changed.
             StoreUnavailable: nothing was changed, or it is not known whether it was.
@@ -126,9 +140,10 @@ class Mutations:
         async def as_reread(transaction: Transaction) -> Effect[T]:
             return await work(transaction, await caller.reread(transaction, self._clock))
 
+        await self._quotas.count(caller, restrictive=restrictive)
         # Callers without a credential share the places of their address.
         with self._place(caller.credential_id or f"address {caller.address}"):
-            done = await self.run_as_server(as_reread)
+            done = await self._run(as_reread, _place_of(caller), restrictive=restrictive)
         if done.is_committed:
             _log.info(
                 "mutation_done",
@@ -141,7 +156,16 @@ class Mutations:
 
     async def run_as_server(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
-        progress = _Progress()
+        return await self._run(work, ("", ""), restrictive=False)
+
+    async def _run(
+        self,
+        work: Callable[[Transaction], Awaitable[Effect[T]]],
+        place: Place,
+        *,
+        restrictive: bool,
+    ) -> Done[T]:
+        progress = _Progress(place, restrictive)
         # Once its transaction has begun, the task is not the caller's to cancel: a commit whose
         # fence is never waited for would leave caches answering from before it.
         task = asyncio.create_task(self._carry_out(work, progress))
@@ -175,7 +199,7 @@ class Mutations:
     ) -> Done[T]:
         committed: int | None = None
         try:
-            await self._wait_for_turn()
+            await self._wait_for_turn(progress)
             try:
                 progress.has_begun = True
                 async with self._store.transaction() as transaction:
@@ -184,7 +208,7 @@ class Mutations:
                     if effect.changes:
                         committed = await self._commit(transaction, effect)
             finally:
-                self._turn.release()
+                self._turns.pass_on()
         finally:
             # Also if the store failed behind the commit: what is durable must hold.
             if committed is not None:
@@ -193,10 +217,10 @@ class Mutations:
             await self._fence.settle(found_at)
         return Done(effect.value, committed or found_at, is_committed=committed is not None)
 
-    async def _wait_for_turn(self) -> None:
+    async def _wait_for_turn(self, progress: _Progress) -> None:
         try:
             async with asyncio.timeout(_TURN_SECONDS):
-                await self._turn.acquire()
+                await self._turns.take(progress.place, restrictive=progress.is_restrictive)
         except TimeoutError:
             raise StoreUnavailable(
                 "other mutations have taken too long; nothing was changed, try again"
@@ -216,3 +240,13 @@ class Mutations:
         """Waits for the mutations that are under way. Called when the server drains."""
         while self._under_way:
             await asyncio.wait(self._under_way)
+
+
+def _place_of(caller: Caller) -> Place:
+    """Whose turn a mutation takes. All keys and sessions of an account are one caller, and
+    all callers of an address without a credential."""
+    if caller.own is not None:
+        return caller.own
+    if caller.credential_id is None:
+        return "", caller.address
+    return SYSTEM, caller.credential_id

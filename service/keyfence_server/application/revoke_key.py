@@ -49,4 +49,4 @@ class RevokeKey:
                 key_event("key.revoke", maker, key, comment=comment),
             )
 
-        return await self._mutations.run(caller, work)
+        return await self._mutations.run(caller, work, restrictive=True)

@@ -18,6 +18,7 @@ from keyfence_server.application.create_key import (
 from keyfence_server.application.key_inputs import read_expire_time, read_request_id
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.application.quotas import require_room_for_key
 from keyfence_server.domain.errors import InvalidInput, Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.identifiers import new_key_id
@@ -83,6 +84,8 @@ class RotateKey:
         now = self._clock.now()
         successor, plaintext = self._successor(maker, before, rotation, now)
         require_may_make(maker, successor)
+        if rotation.overlap:
+            await require_room_for_key(transaction, maker, before.keyspace, now)
         previous = _retired(before.key, successor, rotation.overlap, now)
         await transaction.insert_key(successor)
         await transaction.update_key(previous)
@@ -123,7 +126,7 @@ class RotateKey:
             display_prefix=form.display_prefix(plaintext),
             create_time=now,
             update_time=now,
-            expire_time=_successor_expire_time(before, rotation, now),
+            expire_time=_successor_expire_time(maker, before, rotation, now),
             rotated_from_key_id=old.key_id,
             first_key_id=old.line_id,
             created_by_key_id=maker.credential_id,
@@ -131,8 +134,11 @@ class RotateKey:
         return successor, plaintext
 
 
-def _successor_expire_time(before: KeyFacts, rotation: Rotation, now: datetime) -> datetime | None:
-    """As asked; else when the old key was to, unless the keyspace's limit comes first."""
+def _successor_expire_time(
+    maker: Caller, before: KeyFacts, rotation: Rotation, now: datetime
+) -> datetime | None:
+    """As asked; otherwise the old key's, unless the keyspace's or the maker's limit comes
+    first."""
     old = before.key
     if rotation.expire_time is None and old.is_expired(now):
         raise InvalidInput.field(
@@ -141,9 +147,10 @@ def _successor_expire_time(before: KeyFacts, rotation: Rotation, now: datetime) 
     latest = read_expire_time(
         rotation.expire_time, default=None, keyspace=before.keyspace, create_time=now, now=now
     )
-    if rotation.expire_time is not None or old.expire_time is None:
+    if rotation.expire_time is not None:
         return latest
-    return min(old.expire_time, latest) if latest else old.expire_time
+    times = (old.expire_time, latest, maker.latest_expiry())
+    return min((time for time in times if time is not None), default=None)
 
 
 def _require_rotatable(before: KeyFacts) -> None:

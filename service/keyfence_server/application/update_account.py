@@ -26,8 +26,6 @@ from keyfence_server.application.key_inputs import read_labels
 from keyfence_server.application.log_in_attempts import LogInAttempts
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import (
-    Change,
-    ChangeKind,
     Clock,
     PasswordHashes,
     Store,
@@ -35,6 +33,7 @@ from keyfence_server.application.ports import (
 )
 from keyfence_server.application.read_accounts import get_for_caller
 from keyfence_server.application.register_account import require_email_is_free
+from keyfence_server.application.session_keys import Ending, account_change
 from keyfence_server.domain.accounts import Account, PasswordHash
 from keyfence_server.domain.declarations import AccountsDeclaration
 from keyfence_server.domain.errors import Conflict, Forbidden, InvalidInput
@@ -56,12 +55,21 @@ class AccountUpdate:
     labels: Mapping[str, str] = field(default_factory=dict)
     new_password: Plaintext = _NOTHING
     current_password: Plaintext = _NOTHING
+    revoke_keys: bool = False
     if_revision: int = 0
 
     @property
     def sets_password(self) -> bool:
         """Whether there is a new password."""
         return bool(self.new_password.reveal())
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedAccount:
+    """An account as it is now, and how many keys were revoked with its password."""
+
+    account: Account
+    revoked_keys: int = 0
 
 
 class UpdateAccount:
@@ -81,8 +89,11 @@ class UpdateAccount:
         self._attempts = attempts
         self._clock = clock
 
-    async def update(self, caller: Caller, update: AccountUpdate) -> Done[Account]:
+    async def update(self, caller: Caller, update: AccountUpdate) -> Done[ChangedAccount]:
         """Changes what the update names and nothing else.
+
+        A new password ends the account's other sessions, and on demand revokes the keys that
+        were made in them.
 
         Raises:
             InvalidInput: a field cannot be changed, or not to that.
@@ -99,7 +110,7 @@ class UpdateAccount:
             _, declared = await get_accounts_keyspace(snapshot, account.keyspace)
         password = await self._prove_and_hash(caller, account, update, declared)
 
-        async def work(transaction: Transaction, asking: Caller) -> Effect[Account]:
+        async def work(transaction: Transaction, asking: Caller) -> Effect[ChangedAccount]:
             asking.require_account_management("accounts:write")
             before = await get_for_caller(transaction, asking, update.account_id)
             if before.password != account.password:
@@ -107,7 +118,7 @@ class UpdateAccount:
                 raise _moved_on(before)
             return await self._update(transaction, asking, before, update, password)
 
-        return await self._mutations.run(caller, work)
+        return await self._mutations.run(caller, work, restrictive=update.sets_password)
 
     async def _prove_and_hash(
         self,
@@ -155,7 +166,7 @@ class UpdateAccount:
         before: Account,
         update: AccountUpdate,
         password: PasswordHash | None,
-    ) -> Effect[Account]:
+    ) -> Effect[ChangedAccount]:
         account = before
         for name in sorted(update.fields):
             account = _SETTERS[name](account, update)
@@ -163,22 +174,27 @@ class UpdateAccount:
             account = replace(account, password=password)
         if account == before:
             # Also at another revision: a call whose answer was lost may be made again.
-            return Effect(before)
+            return Effect(ChangedAccount(before))
         if update.if_revision not in (0, before.revision):
             raise _moved_on(before)
         now = self._clock.now()
         account = replace(account, update_time=now)
         await require_email_is_free(transaction, account)
         await transaction.update_account(account)
+        revoked = 0
         if password is not None:
-            # Whoever knew the old one must not stay in.
+            # A session that was begun with the old password must not stay.
             own = caller.credential_id if isinstance(caller, AccountSession) else None
             await transaction.end_sessions(account.account_id, now, but=own)
+            ending = Ending(transaction, account, now)
+            if update.revoke_keys or await ending.must_revoke_keys():
+                revoked = await ending.revoke_keys(lambda session: session != own)
         changed = sorted({*update.fields, *(["password"] if password else [])})
+        details = {"revoked_keys": revoked} if revoked else {}
         return Effect(
-            replace(account, revision=transaction.revision),
-            (Change(ChangeKind.ACCOUNT, account.account_id, account.keyspace),),
-            account_event("account.update", caller, account, now, fields=changed),
+            ChangedAccount(replace(account, revision=transaction.revision), revoked),
+            (account_change(account),),
+            account_event("account.update", caller, account, now, fields=changed, **details),
         )
 
 
@@ -190,6 +206,8 @@ def _require_changeable(caller: Caller, update: AccountUpdate) -> None:
             (f"{unknown[0][:64]!r} cannot be changed; " if unknown else "name what to change; ")
             + f"possible: {', '.join(sorted(_SETTERS))}",
         )
+    if update.revoke_keys and not update.sets_password:
+        raise InvalidInput.field("revoke_keys", "goes with new_password; or call LogOut")
     if not caller.is_operator and not _OWNERS.issuperset(update.fields):
         raise InvalidInput.field(
             "update_mask", f"an account changes its {' and '.join(sorted(_OWNERS))} alone"

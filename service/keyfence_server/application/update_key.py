@@ -73,7 +73,8 @@ class UpdateKey:
         async def work(transaction: Transaction, maker: Caller) -> Effect[KeyFacts]:
             return await self._update(transaction, maker, update)
 
-        return await self._mutations.run(caller, work)
+        restrictive = update.state is KeyState.DISABLED and not _may_widen(update)
+        return await self._mutations.run(caller, work, restrictive=restrictive)
 
     async def _update(
         self, transaction: Transaction, maker: Caller, update: KeyUpdate

@@ -124,10 +124,13 @@ def logout(
     every: Annotated[
         bool, typer.Option("--all", help="All sessions of the account. Operators must say so.")
     ] = False,
+    revoke_keys: Annotated[
+        bool, typer.Option("--revoke-keys", help="Also revoke the keys that were made in them.")
+    ] = False,
 ) -> None:
     """End the session in KEYFENCE_TOKEN, or all sessions of an account."""
     with connect(context) as client:
-        revision = client.log_out(account_id, all_sessions=every)
+        revision = client.log_out(account_id, all_sessions=every, revoke_keys=revoke_keys)
     note(f"Logged out at revision {revision}.")
 
 
@@ -192,6 +195,13 @@ def update(
     password: Annotated[
         bool, typer.Option("--password", help="Ask for a new password, after the current one.")
     ] = False,
+    revoke_keys: Annotated[
+        bool,
+        typer.Option(
+            "--revoke-keys",
+            help="With --password: revoke the keys that were made in other sessions.",
+        ),
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Change what is given of an account, and nothing else.
@@ -216,6 +226,9 @@ def update(
         changes["current_password"] = _read_password("Current password")
     if password:
         changes["new_password"] = _read_new_password("New password")
+        changes["revoke_keys"] = revoke_keys
+    elif revoke_keys:
+        raise typer.BadParameter("--revoke-keys goes with --password")
     with connect(context) as client:
         done = client.update_account(account_id, **changes)
     _print_account(done.account, output)

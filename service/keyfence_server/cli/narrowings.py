@@ -139,15 +139,17 @@ def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) ->
                 yield Step(event, by_hand="the account is unknown; have it registered again")
             case "account.disable":
                 disabled.add(subject)
-                yield Step(event, (("accounts", "disable", subject),))
+                disable = ("accounts", "disable", subject)
+                yield Step(event, (*_keys_of_sessions(event), disable))
             case "account.enable" if subject in disabled:
                 yield Step(event, (("accounts", "enable", subject),))
             case "account.log_out":
-                yield Step(event, (("accounts", "logout", "--all", account),))
+                log_out = ("accounts", "logout", "--all", account)
+                yield Step(event, _keys_of_sessions(event) or (log_out,))
             case "account.update" if "password" in event.details["fields"]:
                 yield Step(
                     event,
-                    (("accounts", "logout", "--all", subject),),
+                    _keys_of_sessions(event) or (("accounts", "logout", "--all", subject),),
                     "its old password is good again; have its owner choose another",
                 )
             case "account.update":
@@ -157,6 +159,14 @@ def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) ->
                 yield Step(event, by_hand="apply the file of that time: keyfence keyspaces apply")
             case action if action not in KNOWN_ACTIONS:
                 yield Step(event, by_hand="this version does not know what that is")
+
+
+def _keys_of_sessions(event: OldEvent) -> tuple[Command, ...]:
+    """What ends the account's sessions with the keys that were made in them, if keys were
+    revoked with sessions."""
+    if not event.details.get("revoked_keys"):
+        return ()
+    return (("accounts", "logout", "--all", "--revoke-keys", str(event.account_id)),)
 
 
 def _fields(events: Sequence[OldEvent], key_id: str) -> frozenset[str]:

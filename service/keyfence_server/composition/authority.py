@@ -32,6 +32,7 @@ from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Clock, SetUp, Store, StoreUnavailable, UseToAdd
 from keyfence_server.application.presented_sessions import PresentedSessions
+from keyfence_server.application.quotas import ChangeQuotas
 from keyfence_server.application.rate_limits import OnFailure, RateCounter, RateLimits
 from keyfence_server.application.read_accounts import ReadAccounts
 from keyfence_server.application.read_audit import ReadAudit
@@ -175,15 +176,16 @@ async def open_authority(
         )
     )
     fence = MeasuredFence(membership.fence, fence_stats)
-    mutations = Mutations(store, fence, clock)
     counter = _open_shared_counter(settings, resources)
     rate_limits = RateLimits(
         clock, MemoryCounter(clock), counter, settings.rate_limit_on_failure, is_alone=is_alone
     )
     # Throttling goes on without the shared counter, whatever the setting says of keys.
-    attempts = LogInAttempts(
-        RateLimits(clock, MemoryCounter(clock), counter, OnFailure.LOCAL, is_alone=is_alone), clock
+    throttling = RateLimits(
+        clock, MemoryCounter(clock), counter, OnFailure.LOCAL, is_alone=is_alone
     )
+    attempts = LogInAttempts(throttling, clock)
+    mutations = Mutations(store, fence, clock, ChangeQuotas(throttling))
 
     apply_keyspace = ApplyKeyspace(store, mutations, clock)
     notes = WriteBehind(store, clock, days_kept=settings.usage_days)

@@ -40,13 +40,16 @@ def require_within(maker: KeyFacts, key: Key) -> None:
 
 def require_grantable(keyspace: Keyspace, key: Key) -> None:
     """Makes sure that a key can do nothing that accounts may not give to their keys by
-    themselves, in a session: no more than the keyspace lets them grant, no oftener than
-    it lets any key be used.
+    themselves, in a session: no more than the keyspace lets them grant, and no more often
+    than it lets any key be used.
 
     Raises:
-        ExceedsMaker: naming the respect: "scopes" or "rate_limit".
+        ExceedsMaker: naming the respect: "key_type", "environment", "scopes" or "rate_limit".
     """
     declared = keyspace.declaration.accounts
+    if declared is not None:
+        _require_among(declared.grantable_key_types, key.key_type, "key_type", keyspace)
+        _require_among(declared.grantable_environments, key.environment, "environment", keyspace)
     grantable = declared.grantable_scopes if declared is not None else ()
     for granted in key.granted_scopes if grantable else ():
         if not any(covers(pattern, granted) for pattern in grantable) and not _is_implied(
@@ -62,6 +65,15 @@ def require_grantable(keyspace: Keyspace, key: Key) -> None:
         raise ExceedsMaker(
             f"a key that is made in a session can have a limit of {default} at most",
             exceeds="rate_limit",
+        )
+
+
+def _require_among(grantable: Sequence[str], name: str, respect: str, keyspace: Keyspace) -> None:
+    if grantable and name not in grantable:
+        raise ExceedsMaker(
+            f'accounts of keyspace "{keyspace.name}" cannot make or change keys of '
+            f'{respect} "{name}" themselves; they can with {", ".join(grantable[:5])}',
+            exceeds=respect,
         )
 
 

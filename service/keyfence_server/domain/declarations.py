@@ -35,6 +35,7 @@ from keyfence_server.domain.declared_types import (
     Texts,
     unless_empty,
 )
+from keyfence_server.domain.limits import Rate
 
 ItemName = Annotated[Text, Field(alias=NAME_IN_DOCUMENT)]
 
@@ -130,10 +131,22 @@ class KeyDefaults(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsDeclaration(Section):
-    """How often keys may be used that have no limit of their own. None: without limit."""
+    """How often keys may be used that have no limit of their own, and the quotas of accounts.
+
+    Attributes:
+        per_key: None: without limit, as `per_account`.
+        keys_per_account: 0 for `DEFAULT_KEYS_PER_ACCOUNT`.
+        changes_per_account: None for `DEFAULT_CHANGES_PER_ACCOUNT`.
+    """
 
     per_key: OptionalRate = None
     per_account: OptionalRate = None
+    keys_per_account: OptionalNumber = 0
+    changes_per_account: OptionalRate = None
+
+
+DEFAULT_KEYS_PER_ACCOUNT: Final = 1000
+DEFAULT_CHANGES_PER_ACCOUNT: Final = Rate(120, timedelta(minutes=1))
 
 
 class Registration(StrEnum):
@@ -148,13 +161,23 @@ _A_DAY: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountsDeclaration(Section):
-    """The accounts that people can have. An empty `grantable_scopes` caps nothing."""
+    """The accounts that people can have.
+
+    Attributes:
+        grantable_scopes: the most that a session may grant; empty for everything, as
+            `grantable_key_types` and `grantable_environments`.
+        keys_end_with_session: whether a key that a session makes expires no later than the
+            session and is revoked with it.
+    """
 
     registration: Annotated[Registration, unless_empty(Registration.CLOSED)] = Registration.CLOSED
     password_min_length: Annotated[Number, unless_empty(12)] = 12
     session_lifetime: Annotated[Duration, unless_empty(_A_DAY)] = _A_DAY
     default_plan: Text = ""
     grantable_scopes: Texts = ()
+    grantable_key_types: Texts = ()
+    grantable_environments: Texts = ()
+    keys_end_with_session: Flag = False
 
 
 DEFAULT_KEY_TYPES: Final = (KeyTypeDeclaration(name="secret", manages_keys=True),)

@@ -13,6 +13,7 @@ The tree:
     │   └── ExceedsMaker
     ├── Throttled               too often in too short a time
     ├── Overloaded              more at once than the server takes
+    ├── QuotaReached            an account has or does as much as its keyspace lets it
     ├── Conflict                the record has moved on
     └── Precondition            the record is in the wrong state
 
@@ -199,6 +200,26 @@ class Overloaded(DomainError):
 
     def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message, limit=limit)
+
+
+class QuotaReached(DomainError):
+    """An account has used up a quota of its keyspace. Nothing was done.
+
+    Args:
+        quota: the field of the keyspace's `limits` that declares it.
+        limit: what it allows.
+        retry_after_seconds: whole; None if waiting does not help.
+    """
+
+    reason = "QUOTA_REACHED"
+
+    def __init__(
+        self, message: str, *, quota: str, limit: str, retry_after_seconds: int | None = None
+    ) -> None:
+        wait = (
+            {} if retry_after_seconds is None else {"retry_after_seconds": str(retry_after_seconds)}
+        )
+        super().__init__(message, quota=quota, limit=limit, **wait)
 
 
 class Conflict(DomainError):

@@ -19,6 +19,7 @@ from keyfence_server.domain.sessions import SessionId
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH: Final = 26
 _RANDOM_BITS: Final = 80
+_SESSION: Final = "ses_"
 
 
 def new_key_id(now: datetime) -> KeyId:
@@ -33,7 +34,12 @@ def new_account_id(now: datetime) -> AccountId:
 
 def new_session_id(now: datetime) -> SessionId:
     """A new session's id, for example "ses_01jd2k7v9x4m8r5t6w3y1z0abc"."""
-    return SessionId("ses_" + _sortable(now))
+    return SessionId(_SESSION + _sortable(now))
+
+
+def is_session_id(text: str) -> bool:
+    """Whether an id is a session's, and not a key's."""
+    return text.startswith(_SESSION)
 
 
 def new_event_id(now: datetime) -> str:

@@ -40,6 +40,7 @@ MAX_SCOPES: Final = 10_000
 MAX_NAMES: Final = 100
 MAX_LIFETIME: Final = timedelta(days=36_500)
 MAX_DISPLAY_NAME: Final = 200
+MAX_KEYS_PER_ACCOUNT: Final = 100_000
 DEFAULT_DISPLAY_NAME: Final = "Default"
 SYSTEM: Final = "system"
 """The built-in keyspace, whose keys are the operator credentials."""
@@ -173,6 +174,7 @@ def compile_keyspace(
         *http_problems(declaration.http),
         *(accounts_problems(declaration.accounts) if declaration.accounts else ()),
         *_limits_problems(declaration),
+        *_grantable_problems(declaration),
     ]
     catalog = _catalog(declaration, problems)
     problems += _preset_problems(declaration)
@@ -486,9 +488,43 @@ def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
 
 def _limits_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
     limits = declaration.limits
-    rates = {"per_key": limits.per_key, "per_account": limits.per_account}
-    return [
+    rates = {
+        "per_key": limits.per_key,
+        "per_account": limits.per_account,
+        "changes_per_account": limits.changes_per_account,
+    }
+    problems = [
         Problem(("limits", name), problem)
         for name, rate in rates.items()
         if rate is not None and (problem := rate_problem(rate)) is not None
+    ]
+    if not 0 <= limits.keys_per_account <= MAX_KEYS_PER_ACCOUNT:
+        problems.append(
+            Problem(("limits", "keys_per_account"), f"from 1 to {MAX_KEYS_PER_ACCOUNT}")
+        )
+    return problems
+
+
+def _grantable_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    """What accounts may make keys of, and is not declared."""
+    accounts = declaration.accounts
+    if accounts is None:
+        return []
+    declared = {
+        "grantable_key_types": (
+            accounts.grantable_key_types,
+            {one.name for one in declaration.key_types},
+            "key type",
+        ),
+        "grantable_environments": (
+            accounts.grantable_environments,
+            {one.name for one in declaration.environments},
+            "environment",
+        ),
+    }
+    return [
+        Problem(("accounts", field, index), f'there is no {what} "{name[:64]}"')
+        for field, (names, known, what) in declared.items()
+        for index, name in enumerate(names)
+        if name not in known
     ]

@@ -84,9 +84,12 @@ class AccountService:
     ) -> messages.LogOutResponse:
         """Ends sessions."""
         done = await self._log_out.log_out(
-            caller, request.account_id, all_sessions=request.all_sessions
+            caller,
+            request.account_id,
+            all_sessions=request.all_sessions,
+            revoke_keys=request.revoke_keys,
         )
-        return messages.LogOutResponse(revision=done.revision)
+        return messages.LogOutResponse(revision=done.revision, revoked_key_count=done.value)
 
     async def get_account(
         self, request: messages.GetAccountRequest, caller: Caller
@@ -110,7 +113,9 @@ class AccountService:
         """Changes an account."""
         done = await self._update_account.update(caller, account_update_from(request))
         return messages.UpdateAccountResponse(
-            account=account_of(done.value), revision=done.revision
+            account=account_of(done.value.account),
+            revision=done.revision,
+            revoked_key_count=done.value.revoked_keys,
         )
 
     async def disable_account(

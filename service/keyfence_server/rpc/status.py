@@ -66,6 +66,7 @@ CODE_BY_REASON: Final[Mapping[str, grpc.StatusCode]] = {
     "RATE_LIMITS_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "PROTOCOL_VERSION_UNSUPPORTED": grpc.StatusCode.FAILED_PRECONDITION,
     "KEY_IS_ROTATED": grpc.StatusCode.FAILED_PRECONDITION,
+    "QUOTA_REACHED": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """The status code of every reason of `keyfence.v1.ErrorReason`, as its comments say."""
 

@@ -595,7 +595,11 @@ type LogOutRequest struct {
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// Whether to end all sessions of the account. An operator, who has no session, must
 	// say so; a session that does not ends itself alone.
-	AllSessions   bool `protobuf:"varint,2,opt,name=all_sessions,json=allSessions,proto3" json:"all_sessions,omitempty"`
+	AllSessions bool `protobuf:"varint,2,opt,name=all_sessions,json=allSessions,proto3" json:"all_sessions,omitempty"`
+	// Whether to revoke the keys that were made in the ended session, and the keys that those
+	// made. With `all_sessions`, the keys that were made in any session of the account,
+	// including sessions that ended before.
+	RevokeKeys    bool `protobuf:"varint,3,opt,name=revoke_keys,json=revokeKeys,proto3" json:"revoke_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -644,13 +648,22 @@ func (x *LogOutRequest) GetAllSessions() bool {
 	return false
 }
 
+func (x *LogOutRequest) GetRevokeKeys() bool {
+	if x != nil {
+		return x.RevokeKeys
+	}
+	return false
+}
+
 // The response of `LogOut`.
 type LogOutResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The revision of the mutation.
-	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// How many keys were revoked.
+	RevokedKeyCount int64 `protobuf:"varint,2,opt,name=revoked_key_count,json=revokedKeyCount,proto3" json:"revoked_key_count,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *LogOutResponse) Reset() {
@@ -686,6 +699,13 @@ func (*LogOutResponse) Descriptor() ([]byte, []int) {
 func (x *LogOutResponse) GetRevision() int64 {
 	if x != nil {
 		return x.Revision
+	}
+	return 0
+}
+
+func (x *LogOutResponse) GetRevokedKeyCount() int64 {
+	if x != nil {
+		return x.RevokedKeyCount
 	}
 	return 0
 }
@@ -935,8 +955,11 @@ type UpdateAccountRequest struct {
 	// The password as it is. A session needs it to change the e-mail address or the
 	// password; operators do not.
 	CurrentPassword string `protobuf:"bytes,5,opt,name=current_password,json=currentPassword,proto3" json:"current_password,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// With `new_password`: whether to revoke the keys that were made in any other session of the
+	// account, including sessions that ended before, and the keys that those made.
+	RevokeKeys    bool `protobuf:"varint,6,opt,name=revoke_keys,json=revokeKeys,proto3" json:"revoke_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateAccountRequest) Reset() {
@@ -1004,15 +1027,24 @@ func (x *UpdateAccountRequest) GetCurrentPassword() string {
 	return ""
 }
 
+func (x *UpdateAccountRequest) GetRevokeKeys() bool {
+	if x != nil {
+		return x.RevokeKeys
+	}
+	return false
+}
+
 // The response of `UpdateAccount`.
 type UpdateAccountResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The account as it is now.
 	Account *Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	// The revision of the mutation.
-	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// How many keys were revoked.
+	RevokedKeyCount int64 `protobuf:"varint,3,opt,name=revoked_key_count,json=revokedKeyCount,proto3" json:"revoked_key_count,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *UpdateAccountResponse) Reset() {
@@ -1055,6 +1087,13 @@ func (x *UpdateAccountResponse) GetAccount() *Account {
 func (x *UpdateAccountResponse) GetRevision() int64 {
 	if x != nil {
 		return x.Revision
+	}
+	return 0
+}
+
+func (x *UpdateAccountResponse) GetRevokedKeyCount() int64 {
+	if x != nil {
+		return x.RevokedKeyCount
 	}
 	return 0
 }
@@ -1334,13 +1373,16 @@ const file_keyfence_v1_account_service_proto_rawDesc = "" +
 	"\rsession_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\fsessionToken\x12.\n" +
 	"\asession\x18\x02 \x01(\v2\x14.keyfence.v1.SessionR\asession\x12.\n" +
 	"\aaccount\x18\x03 \x01(\v2\x14.keyfence.v1.AccountR\aaccount\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision\"Q\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"r\n" +
 	"\rLogOutRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12!\n" +
-	"\fall_sessions\x18\x02 \x01(\bR\vallSessions\",\n" +
+	"\fall_sessions\x18\x02 \x01(\bR\vallSessions\x12\x1f\n" +
+	"\vrevoke_keys\x18\x03 \x01(\bR\n" +
+	"revokeKeys\"X\n" +
 	"\x0eLogOutResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"2\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12*\n" +
+	"\x11revoked_key_count\x18\x02 \x01(\x03R\x0frevokedKeyCount\"2\n" +
 	"\x11GetAccountRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\"D\n" +
@@ -1355,7 +1397,7 @@ const file_keyfence_v1_account_service_proto_rawDesc = "" +
 	"\x05email\x18\x05 \x01(\tR\x05email\"p\n" +
 	"\x14ListAccountsResponse\x120\n" +
 	"\baccounts\x18\x01 \x03(\v2\x14.keyfence.v1.AccountR\baccounts\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfc\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9d\x02\n" +
 	"\x14UpdateAccountRequest\x12.\n" +
 	"\aaccount\x18\x01 \x01(\v2\x14.keyfence.v1.AccountR\aaccount\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
@@ -1363,10 +1405,13 @@ const file_keyfence_v1_account_service_proto_rawDesc = "" +
 	"\vif_revision\x18\x03 \x01(\x03R\n" +
 	"ifRevision\x12&\n" +
 	"\fnew_password\x18\x04 \x01(\tB\x03\x80\x01\x01R\vnewPassword\x12.\n" +
-	"\x10current_password\x18\x05 \x01(\tB\x03\x80\x01\x01R\x0fcurrentPassword\"c\n" +
+	"\x10current_password\x18\x05 \x01(\tB\x03\x80\x01\x01R\x0fcurrentPassword\x12\x1f\n" +
+	"\vrevoke_keys\x18\x06 \x01(\bR\n" +
+	"revokeKeys\"\x8f\x01\n" +
 	"\x15UpdateAccountResponse\x12.\n" +
 	"\aaccount\x18\x01 \x01(\v2\x14.keyfence.v1.AccountR\aaccount\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"P\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12*\n" +
+	"\x11revoked_key_count\x18\x03 \x01(\x03R\x0frevokedKeyCount\"P\n" +
 	"\x15DisableAccountRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x18\n" +

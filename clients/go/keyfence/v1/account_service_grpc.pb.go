@@ -64,7 +64,7 @@ type AccountServiceClient interface {
 	// returned OK, nothing accepts them. Ending what has ended is OK again, as far as the
 	// caller's credential still passes.
 	//
-	// Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`.
+	// Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`, `QUOTA_REACHED`.
 	LogOut(ctx context.Context, in *LogOutRequest, opts ...grpc.CallOption) (*LogOutResponse, error)
 	// Reads an account.
 	//
@@ -80,7 +80,8 @@ type AccountServiceClient interface {
 	// made the call.
 	//
 	// Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `EMAIL_TAKEN`, `PASSWORD_REJECTED`,
-	// `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+	// `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+	// `QUOTA_REACHED`.
 	UpdateAccount(ctx context.Context, in *UpdateAccountRequest, opts ...grpc.CallOption) (*UpdateAccountResponse, error)
 	// Stops an account: its sessions end for good, and its keys do not work until the
 	// account is enabled again. Once this has returned OK, nothing accepts any of them.
@@ -215,7 +216,7 @@ type AccountServiceServer interface {
 	// returned OK, nothing accepts them. Ending what has ended is OK again, as far as the
 	// caller's credential still passes.
 	//
-	// Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`.
+	// Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`, `QUOTA_REACHED`.
 	LogOut(context.Context, *LogOutRequest) (*LogOutResponse, error)
 	// Reads an account.
 	//
@@ -231,7 +232,8 @@ type AccountServiceServer interface {
 	// made the call.
 	//
 	// Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `EMAIL_TAKEN`, `PASSWORD_REJECTED`,
-	// `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+	// `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+	// `QUOTA_REACHED`.
 	UpdateAccount(context.Context, *UpdateAccountRequest) (*UpdateAccountResponse, error)
 	// Stops an account: its sessions end for good, and its keys do not work until the
 	// account is enabled again. Once this has returned OK, nothing accepts any of them.

@@ -41,8 +41,8 @@ type KeyServiceClient interface {
 	// Makes a key. The plaintext is in this answer and nowhere else, ever.
 	//
 	// Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
-	// `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
-	// of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
+	// `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
+	// `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
 	CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*CreateKeyResponse, error)
 	// Reads a key's record.
 	//
@@ -56,7 +56,8 @@ type KeyServiceClient interface {
 	// Changes a key's record: name, scopes, state, expiry, addresses or labels.
 	//
 	// Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-	// `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+	// `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+	// `QUOTA_REACHED`.
 	UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*UpdateKeyResponse, error)
 	// Says how often a key was used on each day.
 	//
@@ -65,12 +66,14 @@ type KeyServiceClient interface {
 	// Makes a successor with the same grants, and lets the old key live for `overlap`.
 	//
 	// Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-	// `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+	// `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+	// `QUOTA_REACHED`.
 	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
 	// Revokes a key, and with it every key that was delegated from it. Final. Once this
 	// has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 	//
-	// Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+	// Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+	// `QUOTA_REACHED`.
 	RevokeKey(ctx context.Context, in *RevokeKeyRequest, opts ...grpc.CallOption) (*RevokeKeyResponse, error)
 }
 
@@ -163,8 +166,8 @@ type KeyServiceServer interface {
 	// Makes a key. The plaintext is in this answer and nowhere else, ever.
 	//
 	// Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
-	// `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
-	// of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
+	// `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
+	// `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
 	CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error)
 	// Reads a key's record.
 	//
@@ -178,7 +181,8 @@ type KeyServiceServer interface {
 	// Changes a key's record: name, scopes, state, expiry, addresses or labels.
 	//
 	// Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-	// `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+	// `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+	// `QUOTA_REACHED`.
 	UpdateKey(context.Context, *UpdateKeyRequest) (*UpdateKeyResponse, error)
 	// Says how often a key was used on each day.
 	//
@@ -187,12 +191,14 @@ type KeyServiceServer interface {
 	// Makes a successor with the same grants, and lets the old key live for `overlap`.
 	//
 	// Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-	// `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+	// `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+	// `QUOTA_REACHED`.
 	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
 	// Revokes a key, and with it every key that was delegated from it. Final. Once this
 	// has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 	//
-	// Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+	// Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+	// `QUOTA_REACHED`.
 	RevokeKey(context.Context, *RevokeKeyRequest) (*RevokeKeyResponse, error)
 	mustEmbedUnimplementedKeyServiceServer()
 }

@@ -895,9 +895,15 @@ type Limits struct {
 	// What each key may do that has no limit of its own. Not set: as much as it likes.
 	PerKey *RateLimit `protobuf:"bytes,1,opt,name=per_key,json=perKey,proto3" json:"per_key,omitempty"`
 	// What all keys of an account together may do. Not set: as much as they like.
-	PerAccount    *RateLimit `protobuf:"bytes,2,opt,name=per_account,json=perAccount,proto3" json:"per_account,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PerAccount *RateLimit `protobuf:"bytes,2,opt,name=per_account,json=perAccount,proto3" json:"per_account,omitempty"`
+	// How many usable keys an account may have whose sessions and keys make them: 1 to 100000.
+	// Zero: 1000. Operators make any number.
+	KeysPerAccount int32 `protobuf:"varint,3,opt,name=keys_per_account,json=keysPerAccount,proto3" json:"keys_per_account,omitempty"`
+	// How many changes the sessions and keys of an account may make. Ten times as many if the
+	// changes only restrict, such as revocations. Not set: 120 in a minute.
+	ChangesPerAccount *RateLimit `protobuf:"bytes,4,opt,name=changes_per_account,json=changesPerAccount,proto3" json:"changes_per_account,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -944,6 +950,20 @@ func (x *Limits) GetPerAccount() *RateLimit {
 	return nil
 }
 
+func (x *Limits) GetKeysPerAccount() int32 {
+	if x != nil {
+		return x.KeysPerAccount
+	}
+	return 0
+}
+
+func (x *Limits) GetChangesPerAccount() *RateLimit {
+	if x != nil {
+		return x.ChangesPerAccount
+	}
+	return nil
+}
+
 // The accounts that people can have in a keyspace, with an e-mail address and a password.
 type Accounts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -956,10 +976,17 @@ type Accounts struct {
 	// The plan of an account whose maker does not say, as in `Account`.
 	DefaultPlan string `protobuf:"bytes,4,opt,name=default_plan,json=defaultPlan,proto3" json:"default_plan,omitempty"`
 	// The most that a session may grant to its account's keys: scopes or wildcards. Empty:
-	// everything. What a key may grant is measured by the key itself.
+	// everything. A key may grant what it holds itself.
 	GrantableScopes []string `protobuf:"bytes,5,rep,name=grantable_scopes,json=grantableScopes,proto3" json:"grantable_scopes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The key types that a session may make and change keys of. Empty: all.
+	GrantableKeyTypes []string `protobuf:"bytes,6,rep,name=grantable_key_types,json=grantableKeyTypes,proto3" json:"grantable_key_types,omitempty"`
+	// The environments that a session may make and change keys of. Empty: all.
+	GrantableEnvironments []string `protobuf:"bytes,7,rep,name=grantable_environments,json=grantableEnvironments,proto3" json:"grantable_environments,omitempty"`
+	// Whether a key that a session makes ends with the session: it expires no later, and is
+	// revoked when the session is ended.
+	KeysEndWithSession bool `protobuf:"varint,8,opt,name=keys_end_with_session,json=keysEndWithSession,proto3" json:"keys_end_with_session,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Accounts) Reset() {
@@ -1025,6 +1052,27 @@ func (x *Accounts) GetGrantableScopes() []string {
 		return x.GrantableScopes
 	}
 	return nil
+}
+
+func (x *Accounts) GetGrantableKeyTypes() []string {
+	if x != nil {
+		return x.GrantableKeyTypes
+	}
+	return nil
+}
+
+func (x *Accounts) GetGrantableEnvironments() []string {
+	if x != nil {
+		return x.GrantableEnvironments
+	}
+	return nil
+}
+
+func (x *Accounts) GetKeysEndWithSession() bool {
+	if x != nil {
+		return x.KeysEndWithSession
+	}
+	return false
 }
 
 var File_keyfence_v1_keyspace_proto protoreflect.FileDescriptor
@@ -1095,17 +1143,22 @@ const file_keyfence_v1_keyspace_proto_rawDesc = "" +
 	"\bkey_type\x18\x02 \x01(\tR\akeyType\x12 \n" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x12\x16\n" +
 	"\x06preset\x18\x04 \x01(\tR\x06preset\x125\n" +
-	"\blifetime\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\blifetime\"r\n" +
+	"\blifetime\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\blifetime\"\xe4\x01\n" +
 	"\x06Limits\x12/\n" +
 	"\aper_key\x18\x01 \x01(\v2\x16.keyfence.v1.RateLimitR\x06perKey\x127\n" +
 	"\vper_account\x18\x02 \x01(\v2\x16.keyfence.v1.RateLimitR\n" +
-	"perAccount\"\x8d\x02\n" +
+	"perAccount\x12(\n" +
+	"\x10keys_per_account\x18\x03 \x01(\x05R\x0ekeysPerAccount\x12F\n" +
+	"\x13changes_per_account\x18\x04 \x01(\v2\x16.keyfence.v1.RateLimitR\x11changesPerAccount\"\xa7\x03\n" +
 	"\bAccounts\x12=\n" +
 	"\fregistration\x18\x01 \x01(\x0e2\x19.keyfence.v1.RegistrationR\fregistration\x12.\n" +
 	"\x13password_min_length\x18\x02 \x01(\x05R\x11passwordMinLength\x12D\n" +
 	"\x10session_lifetime\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0fsessionLifetime\x12!\n" +
 	"\fdefault_plan\x18\x04 \x01(\tR\vdefaultPlan\x12)\n" +
-	"\x10grantable_scopes\x18\x05 \x03(\tR\x0fgrantableScopes*\\\n" +
+	"\x10grantable_scopes\x18\x05 \x03(\tR\x0fgrantableScopes\x12.\n" +
+	"\x13grantable_key_types\x18\x06 \x03(\tR\x11grantableKeyTypes\x125\n" +
+	"\x16grantable_environments\x18\a \x03(\tR\x15grantableEnvironments\x121\n" +
+	"\x15keys_end_with_session\x18\b \x01(\bR\x12keysEndWithSession*\\\n" +
 	"\fRegistration\x12\x1c\n" +
 	"\x18REGISTRATION_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REGISTRATION_CLOSED\x10\x01\x12\x15\n" +
@@ -1167,13 +1220,14 @@ var file_keyfence_v1_keyspace_proto_depIdxs = []int32{
 	14, // 17: keyfence.v1.KeyDefaults.lifetime:type_name -> google.protobuf.Duration
 	17, // 18: keyfence.v1.Limits.per_key:type_name -> keyfence.v1.RateLimit
 	17, // 19: keyfence.v1.Limits.per_account:type_name -> keyfence.v1.RateLimit
-	0,  // 20: keyfence.v1.Accounts.registration:type_name -> keyfence.v1.Registration
-	14, // 21: keyfence.v1.Accounts.session_lifetime:type_name -> google.protobuf.Duration
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	17, // 20: keyfence.v1.Limits.changes_per_account:type_name -> keyfence.v1.RateLimit
+	0,  // 21: keyfence.v1.Accounts.registration:type_name -> keyfence.v1.Registration
+	14, // 22: keyfence.v1.Accounts.session_lifetime:type_name -> google.protobuf.Duration
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_keyfence_v1_keyspace_proto_init() }

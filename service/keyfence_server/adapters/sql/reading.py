@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from itertools import takewhile
 from typing import Any, Final
 
-from sqlalchemy import Result, RowMapping, Select, func, select
+from sqlalchemy import Result, RowMapping, Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keyfence_server.adapters.sql import queries
@@ -135,16 +135,27 @@ class SqlSnapshot:
             batch = await self._rows(query.where(keys.c.key_id > last).limit(_BATCH))
 
     async def count_keys(
-        self, keyspace: str, *, key_type: str | None = None, environment: str | None = None
+        self,
+        keyspace: str,
+        *,
+        key_type: str | None = None,
+        environment: str | None = None,
+        account_id: str | None = None,
+        unexpired_at: datetime | None = None,
     ) -> int:
         """See the port."""
-        if _is_nowhere(keyspace, key_type, environment):
+        if _is_nowhere(keyspace, key_type, environment, account_id):
             return 0
         query = select(func.count().label("count")).where(*queries.not_revoked(keyspace))
         if key_type is not None:
             query = query.where(keys.c.key_type == key_type)
         if environment is not None:
             query = query.where(keys.c.environment == environment)
+        if account_id is not None:
+            query = query.where(keys.c.account_id == account_id)
+        if unexpired_at is not None:
+            expire_time = keys.c.expire_time
+            query = query.where(or_(expire_time.is_(None), expire_time > unexpired_at))
         rows = await self._rows(query)
         return int(rows[0]["count"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import Enum
@@ -34,7 +34,7 @@ from keyfence_server.adapters.sql.schema import (
 )
 from keyfence_server.application.ports import AuditEvent, Change, CredentialId
 from keyfence_server.domain.accounts import Account, AccountId
-from keyfence_server.domain.keys import Key, KeyId
+from keyfence_server.domain.keys import Key, KeyId, KeyState
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.sessions import Session, SessionId
 
@@ -42,6 +42,7 @@ _REQUESTS_REMEMBERED: Final = timedelta(hours=24)
 # A day's requests must not all be forgotten by the one mutation that comes after a
 # quiet day. Each remembers one and forgets up to this many, so the table does not grow.
 _FORGOTTEN_AT_ONCE: Final = 100
+_MOST_IDS: Final = 10_000
 _SESSIONS_REMEMBERED: Final = timedelta(days=1)
 
 
@@ -70,6 +71,24 @@ class SqlTransaction(SqlSnapshot):
         """See the port."""
         row = key_to_row(key, self._revision)
         await self._touch_one(update(keys).where(keys.c.key_id == row.pop("key_id")).values(row))
+
+    async def revoke_keys(self, key_ids: Collection[KeyId], time: datetime) -> None:
+        """See the port."""
+        ids = sorted(set(key_ids))
+        for start in range(0, len(ids), _MOST_IDS):
+            some = ids[start : start + _MOST_IDS]
+            await self._touch(
+                len(some),
+                update(keys)
+                .where(keys.c.key_id.in_(some), keys.c.state != KeyState.REVOKED.value)
+                .values(
+                    state=KeyState.REVOKED.value,
+                    revoke_time=time,
+                    update_time=time,
+                    disabled_by_operator=False,
+                    revision=self._revision,
+                ),
+            )
 
     async def put_keyspace(self, keyspace: Keyspace) -> None:
         """See the port."""
@@ -160,10 +179,13 @@ class SqlTransaction(SqlSnapshot):
 
     async def _touch_one(self, statement: UpdateBase) -> None:
         """Executes what must touch one row, and breaks the transaction if it did not."""
+        await self._touch(1, statement)
+
+    async def _touch(self, count: int, statement: UpdateBase) -> None:
         touched = (await self._execute(statement)).rowcount
-        if touched != 1:
+        if touched != count:
             self._state = _State.BROKEN
-            raise StoreFault(f"one row was to be touched, and {touched} were")
+            raise StoreFault(f"{count} rows were to be touched, and {touched} were")
 
     async def _execute(
         self, statement: UpdateBase, rows: list[dict[str, object]] | None = None

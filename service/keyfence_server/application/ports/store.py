@@ -106,9 +106,19 @@ class Snapshot(FactSnapshot, Protocol):
         ...
 
     async def count_keys(
-        self, keyspace: str, *, key_type: str | None = None, environment: str | None = None
+        self,
+        keyspace: str,
+        *,
+        key_type: str | None = None,
+        environment: str | None = None,
+        account_id: str | None = None,
+        unexpired_at: datetime | None = None,
     ) -> int:
-        """How many keys that are not revoked the keyspace has, of this type and environment."""
+        """How many keys that are not revoked the keyspace has. None means any.
+
+        Args:
+            unexpired_at: only keys that are not expired by then.
+        """
         ...
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
@@ -184,6 +194,14 @@ class Transaction(Snapshot, Protocol):
         """Replaces the record with the key's id, stamped with this revision.
 
         Exactly one row is touched, or nothing is and an error is raised.
+        """
+        ...
+
+    async def revoke_keys(self, key_ids: Collection[KeyId], time: datetime) -> None:
+        """Revokes these keys, stamped with this revision.
+
+        Exactly as many rows are touched as there are ids, or an error is raised: so each id
+        must be of a key that is not revoked.
         """
         ...
 

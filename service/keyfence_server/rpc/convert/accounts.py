@@ -76,6 +76,7 @@ def account_update_from(request: account_service_pb2.UpdateAccountRequest) -> Ac
         labels=dict(account.labels),
         new_password=Plaintext(request.new_password),
         current_password=Plaintext(request.current_password),
+        revoke_keys=request.revoke_keys,
         if_revision=request.if_revision,
     )
 

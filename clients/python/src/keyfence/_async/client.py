@@ -562,6 +562,7 @@ class AsyncClient:
         account_id: str | None = None,
         *,
         all_sessions: bool = False,
+        revoke_keys: bool = False,
         timeout_seconds: float | None = None,
     ) -> int:
         """Ends the session whose token the client has, or all sessions of an account.
@@ -571,11 +572,15 @@ class AsyncClient:
         Args:
             account_id: None: the session's own account.
             all_sessions: operators must say so.
+            revoke_keys: also revokes the keys that were made in the session; with
+                `all_sessions`, in any session of the account.
 
         Returns:
             The revision of the mutation.
         """
-        request = accounts.LogOutRequest(account_id=account_id or "", all_sessions=all_sessions)
+        request = accounts.LogOutRequest(
+            account_id=account_id or "", all_sessions=all_sessions, revoke_keys=revoke_keys
+        )
         return (await self._call(_rpcs.LOG_OUT, request, timeout_seconds)).revision
 
     async def get_account(
@@ -632,6 +637,7 @@ class AsyncClient:
         labels: Mapping[str, str] | Unchanged = UNCHANGED,
         new_password: str | None = None,
         current_password: str | None = None,
+        revoke_keys: bool = False,
         if_revision: int = 0,
         timeout_seconds: float | None = None,
     ) -> results.ChangedAccount:
@@ -642,6 +648,8 @@ class AsyncClient:
             plan, labels: for operators.
             new_password: ends all sessions of the account but the one that asks.
             current_password: what a session needs to change the address or the password.
+            revoke_keys: with `new_password`: also revokes the keys that were made in any
+                other session of the account.
 
         Raises:
             PermissionDenied: the current password is missing or wrong.
@@ -667,6 +675,7 @@ class AsyncClient:
             if_revision=if_revision,
             new_password=new_password or "",
             current_password=current_password or "",
+            revoke_keys=revoke_keys,
         )
         secrets = tuple(one for one in (new_password, current_password) if one)
         response = await self._call(_rpcs.UPDATE_ACCOUNT, request, timeout_seconds, secrets)

@@ -559,6 +559,7 @@ class Client:
         account_id: str | None = None,
         *,
         all_sessions: bool = False,
+        revoke_keys: bool = False,
         timeout_seconds: float | None = None,
     ) -> int:
         """Ends the session whose token the client has, or all sessions of an account.
@@ -568,11 +569,15 @@ class Client:
         Args:
             account_id: None: the session's own account.
             all_sessions: operators must say so.
+            revoke_keys: also revokes the keys that were made in the session; with
+                `all_sessions`, in any session of the account.
 
         Returns:
             The revision of the mutation.
         """
-        request = accounts.LogOutRequest(account_id=account_id or "", all_sessions=all_sessions)
+        request = accounts.LogOutRequest(
+            account_id=account_id or "", all_sessions=all_sessions, revoke_keys=revoke_keys
+        )
         return (self._call(_rpcs.LOG_OUT, request, timeout_seconds)).revision
 
     def get_account(
@@ -629,6 +634,7 @@ class Client:
         labels: Mapping[str, str] | Unchanged = UNCHANGED,
         new_password: str | None = None,
         current_password: str | None = None,
+        revoke_keys: bool = False,
         if_revision: int = 0,
         timeout_seconds: float | None = None,
     ) -> results.ChangedAccount:
@@ -639,6 +645,8 @@ class Client:
             plan, labels: for operators.
             new_password: ends all sessions of the account but the one that asks.
             current_password: what a session needs to change the address or the password.
+            revoke_keys: with `new_password`: also revokes the keys that were made in any
+                other session of the account.
 
         Raises:
             PermissionDenied: the current password is missing or wrong.
@@ -664,6 +672,7 @@ class Client:
             if_revision=if_revision,
             new_password=new_password or "",
             current_password=current_password or "",
+            revoke_keys=revoke_keys,
         )
         secrets = tuple(one for one in (new_password, current_password) if one)
         response = self._call(_rpcs.UPDATE_ACCOUNT, request, timeout_seconds, secrets)

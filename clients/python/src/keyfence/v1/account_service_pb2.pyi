@@ -356,21 +356,28 @@ class LogOutRequest(_message.Message):
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     ALL_SESSIONS_FIELD_NUMBER: _builtins.int
+    REVOKE_KEYS_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """The account whose sessions to end. A session may leave it empty: its own account."""
     all_sessions: _builtins.bool
     """Whether to end all sessions of the account. An operator, who has no session, must
     say so; a session that does not ends itself alone.
     """
+    revoke_keys: _builtins.bool
+    """Whether to revoke the keys that were made in the ended session, and the keys that those
+    made. With `all_sessions`, the keys that were made in any session of the account,
+    including sessions that ended before.
+    """
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
         all_sessions: _builtins.bool = ...,
+        revoke_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "all_sessions", b"all_sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "all_sessions", b"all_sessions", "revoke_keys", b"revoke_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,16 +390,20 @@ class LogOutResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
+    REVOKED_KEY_COUNT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision of the mutation."""
+    revoked_key_count: _builtins.int
+    """How many keys were revoked."""
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
+        revoked_key_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "revoked_key_count", b"revoked_key_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -521,6 +532,7 @@ class UpdateAccountRequest(_message.Message):
     IF_REVISION_FIELD_NUMBER: _builtins.int
     NEW_PASSWORD_FIELD_NUMBER: _builtins.int
     CURRENT_PASSWORD_FIELD_NUMBER: _builtins.int
+    REVOKE_KEYS_FIELD_NUMBER: _builtins.int
     if_revision: _builtins.int
     """Change it only if the account's revision is still this one. Zero: in any case."""
     new_password: _builtins.str
@@ -528,6 +540,10 @@ class UpdateAccountRequest(_message.Message):
     current_password: _builtins.str
     """The password as it is. A session needs it to change the e-mail address or the
     password; operators do not.
+    """
+    revoke_keys: _builtins.bool
+    """With `new_password`: whether to revoke the keys that were made in any other session of the
+    account, including sessions that ended before, and the keys that those made.
     """
     @_builtins.property
     def account(self) -> Global___Account:
@@ -549,10 +565,11 @@ class UpdateAccountRequest(_message.Message):
         if_revision: _builtins.int = ...,
         new_password: _builtins.str = ...,
         current_password: _builtins.str = ...,
+        revoke_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "current_password", b"current_password", "if_revision", b"if_revision", "new_password", b"new_password", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "current_password", b"current_password", "if_revision", b"if_revision", "new_password", b"new_password", "revoke_keys", b"revoke_keys", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -566,8 +583,11 @@ class UpdateAccountResponse(_message.Message):
 
     ACCOUNT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    REVOKED_KEY_COUNT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision of the mutation."""
+    revoked_key_count: _builtins.int
+    """How many keys were revoked."""
     @_builtins.property
     def account(self) -> Global___Account:
         """The account as it is now."""
@@ -577,10 +597,11 @@ class UpdateAccountResponse(_message.Message):
         *,
         account: Global___Account | None = ...,
         revision: _builtins.int = ...,
+        revoked_key_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "revision", b"revision", "revoked_key_count", b"revoked_key_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -126,7 +126,7 @@ class AccountServiceServicer:
         returned OK, nothing accepts them. Ending what has ended is OK again, as far as the
         caller's credential still passes.
 
-        Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`.
+        Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`, `QUOTA_REACHED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,7 +157,8 @@ class AccountServiceServicer:
         made the call.
 
         Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `EMAIL_TAKEN`, `PASSWORD_REJECTED`,
-        `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+        `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+        `QUOTA_REACHED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

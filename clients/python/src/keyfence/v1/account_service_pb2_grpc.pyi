@@ -64,7 +64,7 @@ class AccountServiceStub:
     returned OK, nothing accepts them. Ending what has ended is OK again, as far as the
     caller's credential still passes.
 
-    Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`.
+    Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`, `QUOTA_REACHED`.
     """
     GetAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetAccountRequest, _account_service_pb2.GetAccountResponse]
     """Reads an account.
@@ -83,7 +83,8 @@ class AccountServiceStub:
     made the call.
 
     Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `EMAIL_TAKEN`, `PASSWORD_REJECTED`,
-    `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+    `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+    `QUOTA_REACHED`.
     """
     DisableAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.DisableAccountRequest, _account_service_pb2.DisableAccountResponse]
     """Stops an account: its sessions end for good, and its keys do not work until the
@@ -134,7 +135,7 @@ class AccountServiceAsyncStub(AccountServiceStub):
     returned OK, nothing accepts them. Ending what has ended is OK again, as far as the
     caller's credential still passes.
 
-    Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`.
+    Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`, `QUOTA_REACHED`.
     """
     GetAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetAccountRequest, _account_service_pb2.GetAccountResponse]  # type: ignore[assignment]
     """Reads an account.
@@ -153,7 +154,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     made the call.
 
     Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `EMAIL_TAKEN`, `PASSWORD_REJECTED`,
-    `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+    `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+    `QUOTA_REACHED`.
     """
     DisableAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.DisableAccountRequest, _account_service_pb2.DisableAccountResponse]  # type: ignore[assignment]
     """Stops an account: its sessions end for good, and its keys do not work until the
@@ -219,7 +221,7 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         returned OK, nothing accepts them. Ending what has ended is OK again, as far as the
         caller's credential still passes.
 
-        Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`.
+        Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `SESSION_REQUIRED`, `QUOTA_REACHED`.
         """
 
     @_abc_1.abstractmethod
@@ -256,7 +258,8 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         made the call.
 
         Errors: `INVALID_FIELD`, `ACCOUNT_NOT_FOUND`, `EMAIL_TAKEN`, `PASSWORD_REJECTED`,
-        `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`.
+        `REVISION_CHANGED`, `SESSION_REQUIRED`, `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+        `QUOTA_REACHED`.
         """
 
     @_abc_1.abstractmethod

@@ -84,8 +84,8 @@ class KeyServiceServicer:
         """Makes a key. The plaintext is in this answer and nowhere else, ever.
 
         Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
-        `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
-        of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
+        `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
+        `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,7 +114,8 @@ class KeyServiceServicer:
         """Changes a key's record: name, scopes, state, expiry, addresses or labels.
 
         Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-        `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+        `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+        `QUOTA_REACHED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,7 +134,8 @@ class KeyServiceServicer:
         """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
         Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+        `QUOTA_REACHED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +145,8 @@ class KeyServiceServicer:
         """Revokes a key, and with it every key that was delegated from it. Final. Once this
         has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 
-        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+        `QUOTA_REACHED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

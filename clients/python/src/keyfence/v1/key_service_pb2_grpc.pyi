@@ -40,8 +40,8 @@ class KeyServiceStub:
     """Makes a key. The plaintext is in this answer and nowhere else, ever.
 
     Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
-    `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
-    of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
+    `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
+    `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
     """
     GetKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _key_service_pb2.GetKeyResponse]
     """Reads a key's record.
@@ -58,7 +58,8 @@ class KeyServiceStub:
     """Changes a key's record: name, scopes, state, expiry, addresses or labels.
 
     Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-    `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+    `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+    `QUOTA_REACHED`.
     """
     GetKeyUsage: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyUsageRequest, _key_service_pb2.GetKeyUsageResponse]
     """Says how often a key was used on each day.
@@ -69,13 +70,15 @@ class KeyServiceStub:
     """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
     Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+    `QUOTA_REACHED`.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]
     """Revokes a key, and with it every key that was delegated from it. Final. Once this
     has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 
-    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+    `QUOTA_REACHED`.
     """
 
 @_typing.type_check_only
@@ -90,8 +93,8 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """Makes a key. The plaintext is in this answer and nowhere else, ever.
 
     Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
-    `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
-    of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
+    `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
+    `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
     """
     GetKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _key_service_pb2.GetKeyResponse]  # type: ignore[assignment]
     """Reads a key's record.
@@ -108,7 +111,8 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """Changes a key's record: name, scopes, state, expiry, addresses or labels.
 
     Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-    `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+    `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+    `QUOTA_REACHED`.
     """
     GetKeyUsage: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyUsageRequest, _key_service_pb2.GetKeyUsageResponse]  # type: ignore[assignment]
     """Says how often a key was used on each day.
@@ -119,13 +123,15 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
     Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+    `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+    `QUOTA_REACHED`.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Revokes a key, and with it every key that was delegated from it. Final. Once this
     has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 
-    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+    Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+    `QUOTA_REACHED`.
     """
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -143,8 +149,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a key. The plaintext is in this answer and nowhere else, ever.
 
         Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
-        `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`;
-        of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
+        `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
+        `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
         """
 
     @_abc_1.abstractmethod
@@ -179,7 +185,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes a key's record: name, scopes, state, expiry, addresses or labels.
 
         Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEY_NOT_FOUND`, `KEY_IS_REVOKED`,
-        `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+        `EXCEEDS_MAKER`, `REVISION_CHANGED`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+        `QUOTA_REACHED`.
         """
 
     @_abc_1.abstractmethod
@@ -202,7 +209,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a successor with the same grants, and lets the old key live for `overlap`.
 
         Errors: `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `KEY_IS_ROTATED`, `INVALID_FIELD`,
-        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+        `EXCEEDS_MAKER`, `REQUEST_ALREADY_DONE`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+        `QUOTA_REACHED`.
         """
 
     @_abc_1.abstractmethod
@@ -214,7 +222,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Revokes a key, and with it every key that was delegated from it. Final. Once this
         has returned OK, nothing accepts the key. Revoking a revoked key is OK again.
 
-        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`.
+        Errors: `KEY_NOT_FOUND`, `INVALID_FIELD`, `LAST_OPERATOR`, `KEY_TYPE_MAY_NOT_MANAGE`,
+        `QUOTA_REACHED`.
         """
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

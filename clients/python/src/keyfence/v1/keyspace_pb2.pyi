@@ -503,6 +503,12 @@ class Limits(_message.Message):
 
     PER_KEY_FIELD_NUMBER: _builtins.int
     PER_ACCOUNT_FIELD_NUMBER: _builtins.int
+    KEYS_PER_ACCOUNT_FIELD_NUMBER: _builtins.int
+    CHANGES_PER_ACCOUNT_FIELD_NUMBER: _builtins.int
+    keys_per_account: _builtins.int
+    """How many usable keys an account may have whose sessions and keys make them: 1 to 100000.
+    Zero: 1000. Operators make any number.
+    """
     @_builtins.property
     def per_key(self) -> _rate_limit_pb2.RateLimit:
         """What each key may do that has no limit of its own. Not set: as much as it likes."""
@@ -511,15 +517,23 @@ class Limits(_message.Message):
     def per_account(self) -> _rate_limit_pb2.RateLimit:
         """What all keys of an account together may do. Not set: as much as they like."""
 
+    @_builtins.property
+    def changes_per_account(self) -> _rate_limit_pb2.RateLimit:
+        """How many changes the sessions and keys of an account may make. Ten times as many if the
+        changes only restrict, such as revocations. Not set: 120 in a minute.
+        """
+
     def __init__(
         self,
         *,
         per_key: _rate_limit_pb2.RateLimit | None = ...,
         per_account: _rate_limit_pb2.RateLimit | None = ...,
+        keys_per_account: _builtins.int = ...,
+        changes_per_account: _rate_limit_pb2.RateLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["per_account", b"per_account", "per_key", b"per_key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes_per_account", b"changes_per_account", "per_account", b"per_account", "per_key", b"per_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_account", b"per_account", "per_key", b"per_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes_per_account", b"changes_per_account", "keys_per_account", b"keys_per_account", "per_account", b"per_account", "per_key", b"per_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -536,12 +550,19 @@ class Accounts(_message.Message):
     SESSION_LIFETIME_FIELD_NUMBER: _builtins.int
     DEFAULT_PLAN_FIELD_NUMBER: _builtins.int
     GRANTABLE_SCOPES_FIELD_NUMBER: _builtins.int
+    GRANTABLE_KEY_TYPES_FIELD_NUMBER: _builtins.int
+    GRANTABLE_ENVIRONMENTS_FIELD_NUMBER: _builtins.int
+    KEYS_END_WITH_SESSION_FIELD_NUMBER: _builtins.int
     registration: Global___Registration.ValueType
     """Who may register. Unspecified: closed."""
     password_min_length: _builtins.int
     """The fewest characters of a password: 8 to 128. Zero: 12."""
     default_plan: _builtins.str
     """The plan of an account whose maker does not say, as in `Account`."""
+    keys_end_with_session: _builtins.bool
+    """Whether a key that a session makes ends with the session: it expires no later, and is
+    revoked when the session is ended.
+    """
     @_builtins.property
     def session_lifetime(self) -> _duration_pb2.Duration:
         """How long a session lasts: a minute to 90 days. Not set: 24 hours."""
@@ -549,8 +570,16 @@ class Accounts(_message.Message):
     @_builtins.property
     def grantable_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The most that a session may grant to its account's keys: scopes or wildcards. Empty:
-        everything. What a key may grant is measured by the key itself.
+        everything. A key may grant what it holds itself.
         """
+
+    @_builtins.property
+    def grantable_key_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The key types that a session may make and change keys of. Empty: all."""
+
+    @_builtins.property
+    def grantable_environments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The environments that a session may make and change keys of. Empty: all."""
 
     def __init__(
         self,
@@ -560,10 +589,13 @@ class Accounts(_message.Message):
         session_lifetime: _duration_pb2.Duration | None = ...,
         default_plan: _builtins.str = ...,
         grantable_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        grantable_key_types: _abc.Iterable[_builtins.str] | None = ...,
+        grantable_environments: _abc.Iterable[_builtins.str] | None = ...,
+        keys_end_with_session: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session_lifetime", b"session_lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_plan", b"default_plan", "grantable_scopes", b"grantable_scopes", "password_min_length", b"password_min_length", "registration", b"registration", "session_lifetime", b"session_lifetime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_plan", b"default_plan", "grantable_environments", b"grantable_environments", "grantable_key_types", b"grantable_key_types", "grantable_scopes", b"grantable_scopes", "keys_end_with_session", b"keys_end_with_session", "password_min_length", b"password_min_length", "registration", b"registration", "session_lifetime", b"session_lifetime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
