@@ -620,7 +620,7 @@ class TestThrottling:
             refusal = await log_in_refusal(served, "anna@example.com", "wrong")
             assert refusal.reason == "LOG_IN_FAILED"
         await served.client.log_in()
-        assert log.getvalue().count("are not throttled; KEYFENCE_TRUSTED_PROXIES") == 1
+        assert log.getvalue().count("log_ins_not_throttled") == 1
 
     async def test_who_is_not_trusted_does_not_say_where_they_come_from(
         self, served: Served
