@@ -64,6 +64,23 @@ async def test_the_table_is_the_whole_api(served: Served) -> None:
     assert set(CLOSED) == set(METHODS) - {"RegisterAccount", "LogIn"}
 
 
+async def test_reflection_knows_methods_and_services(served: Served) -> None:
+    """Some clients ask for the file of a method."""
+    names = ["KeyService", "KeyService.GetKey", "KeyService.NoSuchMethod"]
+    asked = [
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"keyfence.v1.{name}")
+        for name in names
+    ]
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub
+    call = stub(served.client.channel)
+    answers = [answer async for answer in call.ServerReflectionInfo(iter(asked))]
+    assert [one.WhichOneof("message_response") for one in answers] == [
+        "file_descriptor_response",
+        "file_descriptor_response",
+        "error_response",
+    ]
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_rpc_says_who_may_call_it(name: str) -> None:
     requirement = requirement_of(METHODS[name])

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from keyfence_server.provisioning import CannotStart
+from keyfence_server.rpc.request_sizes import DEFAULT_BYTES
 from support.serving import METHODS, Client, Refusal, Served, path_of, until
 from testkit.raw_http2 import (
     CANCEL,
@@ -230,8 +231,25 @@ class TestLimits:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await served.client.call("Authenticate", api_key="x" * 65 * 1024)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        answer = await served.client.call("Authenticate", api_key="x" * 63 * 1024)
+        answer = await served.client.call("Authenticate", api_key="x" * 15 * 1024)
         assert not answer.authenticated
+
+    async def test_each_rpc_has_a_size_of_its_own_before_it_decodes(self, served: Served) -> None:
+        path = path_of(METHODS["GetKey"])
+        # No field of GetKeyRequest: decoding it would be an INVALID_ARGUMENT.
+        undecodable = b"\xff" * (DEFAULT_BYTES + 1)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.client.channel.unary_unary(path)(
+                undecodable, metadata=(("authorization", f"Bearer {served.client.root}"),)
+            )
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        checks = [{"api_key": "x" * 400}] * 200
+        assert (await served.client.call("BatchCheckScope", checks=checks)).results
+
+    async def test_a_caller_without_a_credential_has_a_smaller_size(self, served: Served) -> None:
+        large = {"keyspace": "demo", "email": "a@example.com", "password": "x" * 5_000}
+        refusal = await served.client.refusal("LogIn", credential=None, **large)
+        assert (refusal.reason, refusal.metadata) == ("LIMIT_REACHED", {"limit": "request_bytes"})
 
     async def test_metadata_can_be_too_large(self, serve: Any) -> None:
         served = await serve(max_metadata_bytes=4 * 1024)

@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NoReturn
 
 import grpc
+from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from keyfence_server.rpc.request_sizes import WITHOUT_CREDENTIAL_BYTES
 from keyfence_server.rpc.status import UNDECODABLE, Failure, limit_reached
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -31,6 +33,9 @@ _SERVING: Final[Any] = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final[Any] = health_pb2.HealthCheckResponse.NOT_SERVING
 _MAX_STREAMS: Final = 256
 _REFLECTION_IDLE_SECONDS: Final = 30.0
+_TOO_LARGE: Final = limit_reached(
+    "request_bytes", f"at most {WITHOUT_CREDENTIAL_BYTES} bytes are allowed here; send less"
+)
 _TOO_MANY_STREAMS: Final = limit_reached(
     "open_streams", f"{_MAX_STREAMS} such streams are open already; try again later"
 )
@@ -172,12 +177,31 @@ class Reflection:
                 raw: Any = reading.result()
                 if raw is grpc.aio.EOF:
                     return
-                yield reflection_pb2.ServerReflectionRequest.FromString(raw)
+                if len(raw) > WITHOUT_CREDENTIAL_BYTES:
+                    await _abort(context, _TOO_LARGE)
+                yield _asking_for_service(reflection_pb2.ServerReflectionRequest.FromString(raw))
         finally:
             closing.cancel()
 
 
+def _asking_for_service(
+    request: reflection_pb2.ServerReflectionRequest,
+) -> reflection_pb2.ServerReflectionRequest:
+    """The request, with the service's name in the place of a method's: the library does not
+    find the file of a method, and some clients ask for it."""
+    service, _, method = request.file_containing_symbol.rpartition(".")
+    try:
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        return request
+    if method in descriptor.methods_by_name:
+        request.file_containing_symbol = service
+    return request
+
+
 async def _service_asked_for(raw: bytes, context: Context) -> str:
+    if len(raw) > WITHOUT_CREDENTIAL_BYTES:
+        await _abort(context, _TOO_LARGE)
     try:
         return health_pb2.HealthCheckRequest.FromString(raw).service
     except DecodeError:

@@ -1,6 +1,6 @@
 """What every call goes through, put together once for each RPC when the server starts.
 
-    place -> size -> caller -> scope -> decode -> misplaced keys -> handler -> encode -> count
+    place -> caller -> scope -> size -> decode -> misplaced keys -> handler -> encode -> count
 
 gRPC's interceptors would do the same in layers, each with its own coroutine, around
 calls whose own work is a few microseconds. So each RPC becomes one coroutine that takes these
@@ -36,6 +36,11 @@ from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.log_limit import LogLimits
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys, has_open_texts
 from keyfence_server.rpc.origins import Origins
+from keyfence_server.rpc.request_sizes import (
+    WITHOUT_CREDENTIAL_BYTES,
+    most_bytes_of,
+    require_size,
+)
 from keyfence_server.rpc.requirements import Requirement, UndeclaredAccess, read_requirement
 from keyfence_server.rpc.stats import MethodStats, RpcStats
 from keyfence_server.rpc.tracing import Tracing
@@ -191,6 +196,7 @@ class Pipeline:
                 if not is_check:
                     _require_fresh(caller)
                 door.authorize(caller)
+                door.require_size(raw, caller)
                 request = decode(raw)
                 if is_looked_through:
                     await refuse_misplaced(request, caller)
@@ -233,7 +239,10 @@ class Pipeline:
 
             async def read() -> Message | None:
                 raw = await context.read()
-                return None if raw is grpc.aio.EOF else decode(raw)
+                if raw is grpc.aio.EOF:
+                    return None
+                require_size(raw, door.most_bytes)
+                return decode(raw)
 
             async def write(response: Message) -> None:
                 await context.write(response.SerializeToString())
@@ -268,6 +277,7 @@ class _Door:
 
     Attributes:
         authorize: raises `Forbidden` for a caller that may not call the RPC.
+        most_bytes: how large a request may be.
     """
 
     def __init__(
@@ -280,6 +290,7 @@ class _Door:
         self._callers = callers
         self._origins = origins
         self.authorize = requirement.authorizer(method)
+        self.most_bytes: Final = most_bytes_of(method)
 
     def arrive(self, context: Context, metadata: Metadata) -> Call:
         """The call as plain values. A mutation has a request id in any case, which its answer
@@ -290,6 +301,12 @@ class _Door:
             context.set_trailing_metadata(((request_ids.HEADER, request_id),))
         address = self._origins.address_of(context.peer(), metadata)
         return Call(self._method, address, request_id)
+
+    def require_size(self, raw: bytes, caller: Caller) -> None:
+        """Raises `Failed` for a request that is too large for the RPC and the caller."""
+        if len(raw) > WITHOUT_CREDENTIAL_BYTES:
+            is_known = caller.credential_id is not None
+            require_size(raw, self.most_bytes if is_known else WITHOUT_CREDENTIAL_BYTES)
 
     def recall(self, call: Call, metadata: Metadata) -> Caller | None:
         """The caller, if nothing has to be waited for. Raises `Unauthenticated`."""

@@ -124,12 +124,8 @@ def principal_of(caller: Caller, principals: Principals) -> principal_pb2.Princi
     return None
 
 
-def explanation_of(
-    explanation: ScopeExplanation | None,
-) -> explanation_pb2.ScopeExplanation | None:
+def explanation_of(explanation: ScopeExplanation) -> explanation_pb2.ScopeExplanation:
     """Why, at length."""
-    if explanation is None:
-        return None
     return explanation_pb2.ScopeExplanation(
         held=map(path_of, explanation.held),
         sufficient_grants=explanation.sufficient_grants,
@@ -150,16 +146,22 @@ def check_response(
 ) -> authorization_service_pb2.CheckScopeResponse:
     """The answer to a check."""
     facts = verdict.facts
-    return authorization_service_pb2.CheckScopeResponse(
+    response = authorization_service_pb2.CheckScopeResponse(
         allowed=verdict.reason is Reason.OK,
         reason=reason_of(verdict.reason),
-        missing_scopes=verdict.missing_scopes,
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
-        explanation=explanation_of(verdict.explanation),
-        rate_limit=status_of(verdict.rate_limit),
-        stale=verdict.is_stale,
     )
+    # Each named field has its cost, also an empty one, and most answers have none of these.
+    if verdict.missing_scopes:
+        response.missing_scopes.extend(verdict.missing_scopes)
+    if verdict.explanation is not None:
+        response.explanation.CopyFrom(explanation_of(verdict.explanation))
+    if verdict.rate_limit is not None:
+        response.rate_limit.CopyFrom(status_of(verdict.rate_limit))
+    if verdict.is_stale:
+        response.stale = True
+    return response
 
 
 def authenticate_response(
@@ -167,11 +169,14 @@ def authenticate_response(
 ) -> authorization_service_pb2.AuthenticateResponse:
     """The answer to the question whose key it is."""
     facts = verdict.facts
-    return authorization_service_pb2.AuthenticateResponse(
+    response = authorization_service_pb2.AuthenticateResponse(
         authenticated=verdict.reason is Reason.OK,
         reason=reason_of(verdict.reason),
         principal=principals.of(facts) if facts is not None else None,
         revision=verdict.revision,
-        rate_limit=status_of(verdict.rate_limit),
-        stale=verdict.is_stale,
     )
+    if verdict.rate_limit is not None:
+        response.rate_limit.CopyFrom(status_of(verdict.rate_limit))
+    if verdict.is_stale:
+        response.stale = True
+    return response

@@ -37,10 +37,8 @@ def rate_of(rate: Rate | None) -> rate_limit_pb2.RateLimit | None:
     return rate_limit_pb2.RateLimit(requests=rate.requests, window=duration_of(rate.window))
 
 
-def status_of(status: RateLimitStatus | None) -> rate_limit_pb2.RateLimitStatus | None:
-    """Where a limit stands; None for nowhere."""
-    if status is None:
-        return None
+def status_of(status: RateLimitStatus) -> rate_limit_pb2.RateLimitStatus:
+    """Where a limit stands."""
     rate = status.limit.rate
     retry_after = status.retry_after
     return rate_limit_pb2.RateLimitStatus(
