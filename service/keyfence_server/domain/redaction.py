@@ -28,6 +28,11 @@ ID: Final = re.compile(
 )
 # A prefix is hidden with its body.
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]{17,}")
+# The name of an RPC may have as many letters as a body.
+_OUR_RPCS: Final = "/keyfence.v1."
+_RPC_OR_WORD: Final = re.compile(
+    rf"{re.escape(_OUR_RPCS)}[A-Za-z]{{1,32}}/[A-Za-z]{{1,32}}(?![A-Za-z0-9_-])|{_WORD.pattern}"
+)
 # Names of classes, by the words that they end with, and times in nanoseconds. Of a thousand
 # million random bodies hardly one is like this; a body of digits alone has at least 39.
 _NOT_A_BODY: Final = re.compile(
@@ -38,7 +43,7 @@ _NOT_A_BODY: Final = re.compile(
 
 def hide_keys(text: str) -> str:
     """The text, with everything hidden that has the form of a key."""
-    return _WORD.sub(_hidden, text)
+    return _RPC_OR_WORD.sub(_hidden, text)
 
 
 def looks_like_a_key(text: str) -> bool:
@@ -58,6 +63,8 @@ def id_prefix_of(text: str) -> str | None:
 
 def _hidden(found: re.Match[str]) -> str:
     word = found.group()
+    if word.startswith(_OUR_RPCS):
+        return word
     return word if _is_harmless(word) else REDACTED
 
 
