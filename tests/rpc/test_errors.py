@@ -311,7 +311,7 @@ CASES = [
 
 
 # What needs a server that is set up in another way has its test beside others of the kind.
-ELSEWHERE = {"SESSIONS_NOT_SET_UP", "RATE_LIMITS_UNAVAILABLE"}
+ELSEWHERE = {"SESSIONS_NOT_SET_UP", "RATE_LIMITS_UNAVAILABLE", "PROTOCOL_VERSION_UNSUPPORTED"}
 
 
 class ClockThatBreaks(FrozenClock):
