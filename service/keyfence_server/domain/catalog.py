@@ -1,10 +1,9 @@
 """The graph of a keyspace's scopes, closed over what implies what.
 
 Every registered scope is a bit. Compiling the catalog walks the graph once and
-gives each scope the mask of all that comes with it, so that the effective scopes
-of a key are an OR of masks, and a check is one AND. What a verdict says about
-*why* is found by walking the graph again, off the hot path, and the two are tested
-against each other.
+gives each scope the mask of the scopes that it implies, so the effective scopes of a
+key are an OR of masks, and a check is one AND. Explanations walk the graph again, off
+the hot path. The tests compare the two.
 """
 
 from __future__ import annotations
@@ -294,7 +293,7 @@ class ScopeCatalog:
                         "for; let a scope imply another one that implies the rest",
                     )
                 )
-            # Finding the nearest name has its price, and nobody reads on for ever.
+            # Each problem looks for the nearest name, which takes time.
             if steps > MAX_STEPS or len(problems) >= _MAX_PROBLEMS:
                 break
         if problems:
@@ -315,7 +314,7 @@ class ScopeCatalog:
         return tuple(sorted(targets))
 
     def describe_unknown(self, pattern: str) -> str:
-        """What to tell somebody who named a scope or wildcard that stands for nothing."""
+        """The message for a scope or wildcard that stands for no registered scope."""
         if is_wildcard(pattern):
             return f'no registered scope is below "{pattern}"'
         if not is_scope_name(pattern):

@@ -1,8 +1,8 @@
-"""How a keyspace speaks HTTP: what it answers to whom it does not let through.
+"""How a keyspace speaks HTTP: its answers to requests that it denies.
 
-What an end user can learn from an answer is the declaration's choice. By default it is
-little: every credential that does not pass gets the same answer, whether it is missing,
-made up, expired or revoked, so that nobody can find out which keys there are.
+The declaration chooses what an end user learns from an answer. By default every credential
+that does not pass gets the same answer, whether it is missing, made up, expired or revoked,
+so that an attacker cannot find out which keys exist.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class HttpRules:
         return self.declaration.credentials
 
     def answer(self, denial: Denial) -> HttpAnswer:
-        """What the end user gets to see."""
+        """The answer that the end user gets."""
         parts = self._answers[denial.reason]
         limit = denial.rate_limit
         values: dict[str, Value] = {
@@ -268,7 +268,7 @@ def _credentials_problems(credentials: CredentialsDeclaration) -> list[Problem]:
     if len({name.lower() for name in credentials.headers}) != len(credentials.headers):
         problems.append(Problem((*path, "headers"), "a header's name stands in it twice"))
     if credentials.cookie and not _TOKEN.fullmatch(credentials.cookie):
-        problems.append(Problem((*path, "cookie"), "is no name of a cookie"))
+        problems.append(Problem((*path, "cookie"), "is not the name of a cookie"))
     return problems
 
 
@@ -277,9 +277,11 @@ def _header_problems(path: Path, name: str) -> Iterable[Problem]:
         return
     # Programs behind the edge may take an underscore for a hyphen, and one name for two.
     if not _TOKEN.fullmatch(name) or "_" in name:
-        yield Problem(path, f'"{name[:64]}" is no name of a header')
+        yield Problem(path, f'"{name[:64]}" is not the name of a header')
     elif name.lower() in _TAKEN_HEADERS or name.lower().startswith(("x-keyfence-", "x-envoy-")):
-        yield Problem(path, f'"{name}" has a meaning of its own; choose another header')
+        yield Problem(
+            path, f'"{name}" is used by HTTP, by proxies or by Keyfence; choose another header'
+        )
 
 
 def _answer_problems(path: Path, one: AnswerDeclaration, content_type: str) -> Iterable[Problem]:

@@ -1,9 +1,8 @@
-"""A keyspace: the key system of one product, made ready from its declaration.
+"""A keyspace: the key system of one product, compiled from its declaration.
 
-`compile_keyspace` finds what is wrong with a declaration at once, as far as one thing
-does not follow from another, so that its author mends it in one go. What it returns is
-consistent: every scope that is named is registered, every default exists, every form
-has its entropy.
+`compile_keyspace` names every fault of a declaration at once, except faults that follow
+from others, so that its author corrects them in one go. What it returns is consistent:
+every named scope is registered, every default exists, every form has enough entropy.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _SHOWN: Final = 200  # of a text that is wrong, at most
 _MAX_DESCRIPTION: Final = 2_000
 _MAX_SCOPE_DESCRIPTION: Final = 500
 BEFORE_STORED: Final = datetime.fromtimestamp(0, UTC)
-"""The times of a keyspace that has none: one that is built in, or not stored yet."""
+"""The times of a keyspace that is built in or not stored yet."""
 
 _KEYSPACE_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _MARKED_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -103,17 +102,17 @@ class Keyspace:
 
     @property
     def default_key_type(self) -> str:
-        """The type of a key whose maker does not say."""
+        """The type of a key that is created without one."""
         return self.declaration.defaults.key_type or self.declaration.key_types[0].name
 
     @property
     def default_environment(self) -> str:
-        """The environment of a key whose maker does not say."""
+        """The environment of a key that is created without one."""
         return self.declaration.defaults.environment or self.declaration.environments[0].name
 
     @property
     def default_display_name(self) -> str:
-        """The name of a key whose maker does not say."""
+        """The name of a key that is created without one."""
         return self.declaration.defaults.display_name or DEFAULT_DISPLAY_NAME
 
     def recognises(self, display_prefix: str) -> bool:
@@ -164,6 +163,7 @@ def compile_keyspace(
         *_format_reference_problems(declaration),
         *_marked_problems("key_types", declaration.key_types),
         *_marked_problems("environments", declaration.environments),
+        *_form_count_problems(declaration),
     ]
     forms = {} if problems_of_forms else _forms(declaration)
     problems = [
@@ -218,16 +218,22 @@ def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:
     }
 
 
+def _form_count_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+    """More forms than the server can be asked to compile and to search for."""
+    types, environments = len(declaration.key_types), len(declaration.environments)
+    if types * environments <= MAX_FORMS:
+        return []
+    return [
+        Problem(
+            ("environments",),
+            f"{types} key types in {environments} environments are {types * environments} forms "
+            f"of keys; at most {MAX_FORMS} are allowed",
+        )
+    ]
+
+
 def _form_problems(forms: Mapping[tuple[str, str], KeyForm]) -> list[Problem]:
     """What is wrong with a prefix once its markers are filled in: the first such problem."""
-    if len(set(forms.values())) > MAX_FORMS:
-        return [
-            Problem(
-                ("format", "template"),
-                f"the key types and environments give {len(set(forms.values()))} different "
-                f"prefixes; at most {MAX_FORMS} are allowed",
-            )
-        ]
     for (key_type, environment), form in forms.items():
         key = f'a key of type "{key_type}" and environment "{environment}"'
         if (start := id_prefix_of(form.prefix)) is not None:
