@@ -208,6 +208,13 @@ const (
 	//
 	// Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
 	ErrorReason_ERROR_REASON_RATE_LIMITS_UNAVAILABLE ErrorReason = 50
+	// RESOURCE_EXHAUSTED. The account has used up a quota that its keyspace declares: the
+	// usable keys that it may have, or the changes that it may make. `quota` says which.
+	// `retry_after_seconds` is there if waiting helps.
+	//
+	// Example: {"reason": "QUOTA_REACHED", "domain": "keyfence", "metadata": {"quota":
+	// "changes_per_account", "limit": "120/minute", "retry_after_seconds": "17"}}
+	ErrorReason_ERROR_REASON_QUOTA_REACHED ErrorReason = 51
 	// FAILED_PRECONDITION. The holder speaks a version of the replication protocol that this
 	// grantor does not speak. `supported` lists the versions that it does speak.
 	//
@@ -254,6 +261,7 @@ var (
 		47: "ERROR_REASON_PASSWORD_REJECTED",
 		48: "ERROR_REASON_SESSIONS_NOT_SET_UP",
 		50: "ERROR_REASON_RATE_LIMITS_UNAVAILABLE",
+		51: "ERROR_REASON_QUOTA_REACHED",
 		60: "ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED",
 	}
 	ErrorReason_value = map[string]int32{
@@ -293,6 +301,7 @@ var (
 		"ERROR_REASON_PASSWORD_REJECTED":            47,
 		"ERROR_REASON_SESSIONS_NOT_SET_UP":          48,
 		"ERROR_REASON_RATE_LIMITS_UNAVAILABLE":      50,
+		"ERROR_REASON_QUOTA_REACHED":                51,
 		"ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED": 60,
 	}
 )
@@ -328,7 +337,7 @@ var File_keyfence_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_keyfence_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ekeyfence/v1/error_reason.proto\x12\vkeyfence.v1*\xa6\n" +
+	"\x1ekeyfence/v1/error_reason.proto\x12\vkeyfence.v1*\xc6\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12$\n" +
@@ -367,7 +376,8 @@ const file_keyfence_v1_error_reason_proto_rawDesc = "" +
 	"\x1dERROR_REASON_SESSION_REQUIRED\x10.\x12\"\n" +
 	"\x1eERROR_REASON_PASSWORD_REJECTED\x10/\x12$\n" +
 	" ERROR_REASON_SESSIONS_NOT_SET_UP\x100\x12(\n" +
-	"$ERROR_REASON_RATE_LIMITS_UNAVAILABLE\x102\x12-\n" +
+	"$ERROR_REASON_RATE_LIMITS_UNAVAILABLE\x102\x12\x1e\n" +
+	"\x1aERROR_REASON_QUOTA_REACHED\x103\x12-\n" +
 	")ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED\x10<B\x84\x01\n" +
 	"\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\vKeyfence.V1\xca\x02\vKeyfence\\V1\xea\x02\fKeyfence::V1b\x06proto3"
 

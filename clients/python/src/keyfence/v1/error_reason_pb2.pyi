@@ -234,6 +234,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
     """
+    ERROR_REASON_QUOTA_REACHED: _ErrorReason.ValueType  # 51
+    """RESOURCE_EXHAUSTED. The account has used up a quota that its keyspace declares: the
+    usable keys that it may have, or the changes that it may make. `quota` says which.
+    `retry_after_seconds` is there if waiting helps.
+
+    Example: {"reason": "QUOTA_REACHED", "domain": "keyfence", "metadata": {"quota":
+    "changes_per_account", "limit": "120/minute", "retry_after_seconds": "17"}}
+    """
     ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED: _ErrorReason.ValueType  # 60
     """FAILED_PRECONDITION. The holder speaks a version of the replication protocol that this
     grantor does not speak. `supported` lists the versions that it does speak.
@@ -448,6 +456,14 @@ ERROR_REASON_RATE_LIMITS_UNAVAILABLE: ErrorReason.ValueType  # 50
 and this server is set to answer no check of a limited key without it. Try again.
 
 Example: {"reason": "RATE_LIMITS_UNAVAILABLE", "domain": "keyfence"}
+"""
+ERROR_REASON_QUOTA_REACHED: ErrorReason.ValueType  # 51
+"""RESOURCE_EXHAUSTED. The account has used up a quota that its keyspace declares: the
+usable keys that it may have, or the changes that it may make. `quota` says which.
+`retry_after_seconds` is there if waiting helps.
+
+Example: {"reason": "QUOTA_REACHED", "domain": "keyfence", "metadata": {"quota":
+"changes_per_account", "limit": "120/minute", "retry_after_seconds": "17"}}
 """
 ERROR_REASON_PROTOCOL_VERSION_UNSUPPORTED: ErrorReason.ValueType  # 60
 """FAILED_PRECONDITION. The holder speaks a version of the replication protocol that this
