@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/keyfence/keyfence/clients/go/keyfence"
@@ -135,9 +136,24 @@ func TestARequestThatNamesAnIdKeepsIt(t *testing.T) {
 	if !errors.As(err, &failed) || failed.Reason != "REQUEST_ALREADY_DONE" || failed.Metadata["key_id"] == "" {
 		t.Errorf("a repeated request: %v", err)
 	}
-	other := &keyfencev1.CreateKeyRequest{Keyspace: "demo", AccountId: "acct_1"}
-	if _, err := client.Keys().CreateKey(t.Context(), other); err != nil || other.RequestId != "" {
-		t.Errorf("the caller's request was changed to %v: %v", other, err)
+}
+
+func TestARequestWithoutAnIdGetsOne(t *testing.T) {
+	server := demo(t)
+	var sent []string
+	client := server.Client(t, keyfence.WithDialOptions(grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, path string, request, response any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+			sent = append(sent, request.(*keyfencev1.CreateKeyRequest).RequestId)
+			return invoke(ctx, path, request, response, conn, options...)
+		})))
+	request := &keyfencev1.CreateKeyRequest{Keyspace: "demo", AccountId: "acct_1"}
+	for range 2 {
+		if _, err := client.Keys().CreateKey(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if request.RequestId != "" || sent[0] == "" || sent[0] == sent[1] {
+		t.Errorf("the requests had the ids %q, and the caller's has %q", sent, request.RequestId)
 	}
 }
 
@@ -224,26 +240,43 @@ func TestBatchedChecksShareMessages(t *testing.T) {
 
 func TestOneCallersGivingUpFailsNoOtherCheckOfItsBatch(t *testing.T) {
 	server := demo(t)
-	client := server.Client(t, keyfence.WithBatching(keyfence.Batching{}))
+	impatient, giveUp := context.WithCancel(t.Context())
+	begun, release := make(chan struct{}), make(chan struct{})
+	batches := 0
+	client := server.Client(t, keyfence.WithBatching(keyfence.Batching{}), keyfence.WithDialOptions(grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, path string, request, response any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+			if path == batchCheck {
+				if batches++; batches == 1 {
+					close(begun)
+					<-release // so that the other checks share the next message
+				} else {
+					giveUp()
+				}
+			}
+			return invoke(ctx, path, request, response, conn, options...)
+		})))
 	key, _ := server.CreateKey(t, "demo", "vps:read")
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
+	ask := func(ctx context.Context) (keyfence.Verdict, error) {
+		return client.CheckScope(ctx, keyfence.Check{APIKey: key, RequiredScopes: []string{"vps:read"}})
+	}
 	var asking sync.WaitGroup
-	for index := range 20 {
+	asking.Go(func() { _, _ = ask(t.Context()) })
+	<-begun
+	asking.Go(func() {
+		if verdict, err := ask(impatient); !errors.Is(err, context.Canceled) {
+			t.Errorf("a caller that has given up got %v, %v", verdict, err)
+		}
+	})
+	time.Sleep(20 * time.Millisecond) // so that the impatient one is the first of the batch
+	for range 5 {
 		asking.Go(func() {
-			ctx := t.Context()
-			if index%2 == 0 {
-				ctx = gone
-			}
-			verdict, err := client.CheckScope(ctx, keyfence.Check{APIKey: key, RequiredScopes: []string{"vps:read"}})
-			if index%2 == 1 && (err != nil || !verdict.Allowed) {
+			if verdict, err := ask(t.Context()); err != nil || !verdict.Allowed {
 				t.Errorf("a check was failed by another one: %v", err)
-			}
-			if index%2 == 0 && !errors.Is(err, context.Canceled) {
-				t.Errorf("a caller that has given up got %v, %v", verdict, err)
 			}
 		})
 	}
+	time.Sleep(20 * time.Millisecond)
+	close(release)
 	asking.Wait()
 }
 
