@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from fence.ops.test_sidecar import sidecar_of
 from keyfence import Client, KeyState
 from keyfence.v1 import keyspace_pb2
 from scenarios.clients import Caller, Program, PythonClient, build_go
@@ -57,12 +58,9 @@ def token(operator: Client) -> str:
 
 
 @pytest.fixture(scope="module")
-def sidecar(server: Served, token: str) -> Iterator[Served]:
-    with tempfile.TemporaryDirectory(prefix="kf") as directory:
-        upstream = {"KEYFENCE_UPSTREAM": server.target, "KEYFENCE_UPSTREAM_TOKEN": token}
-        served = Served(Path(directory), upstream)
-        yield served
-        served.stop()
+def sidecar(server: Served, token: str) -> Iterator[str]:
+    with sidecar_of(server, {"KEYFENCE_UPSTREAM_TOKEN": token}) as target:
+        yield target
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +72,8 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 @pytest.fixture(scope="module", params=["server", "sidecar"])
 def target(request: pytest.FixtureRequest) -> str:
-    served: Served = request.getfixturevalue(request.param)
-    return served.target
+    asked: Served | str = request.getfixturevalue(request.param)
+    return asked if isinstance(asked, str) else asked.target
 
 
 @pytest.fixture(scope="module", params=_CLIENTS)
