@@ -58,8 +58,8 @@ def token(operator: Client) -> str:
 
 
 @pytest.fixture(scope="module")
-def sidecar(server: Served, token: str) -> Iterator[str]:
-    with sidecar_of(server, {"KEYFENCE_UPSTREAM_TOKEN": token}) as target:
+def sidecar(server: Served, operator: Client) -> Iterator[str]:
+    with sidecar_of(server) as target:
         yield target
 
 
