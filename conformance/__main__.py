@@ -28,13 +28,11 @@ def build_go(directory: Path) -> Path:
     return program
 
 
-def drive(
-    holder: Holder, seeds: Iterable[int], *, knows_unknown_changes: bool = True
-) -> tuple[int, list[str]]:
+def drive(holder: Holder, seeds: Iterable[int]) -> tuple[int, list[str]]:
     """How many answers from memory there were, and the stale ones of the first seed with any."""
     answers = 0
     for seed in seeds:
-        world = World(holder, seed, knows_unknown_changes=knows_unknown_changes)
+        world = World(holder, seed)
         world.run()
         answers += world.answers
         if world.stale:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from conformance.holders import Holder
-from keyfence.v1 import key_service_pb2 as keys
+from keyfence.v1 import principal_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 
 LEASE_SECONDS: Final = 2.0
@@ -89,7 +89,6 @@ class World:
 
     holder: Holder
     seed: int
-    knows_unknown_changes: bool = True
     now: float = 100.0
     epoch: int = 1
     head: int = 10
@@ -274,17 +273,18 @@ class World:
         works = known.works_at(revision)
         if self._random.random() < 0.05:
             epoch, works = self.epoch + 1000, not works
-        state = keys.KEY_STATE_ACTIVE if works else keys.KEY_STATE_DISABLED
+        standing = reason_pb2.REASON_OK if works else reason_pb2.REASON_KEY_DISABLED
         return messages.FetchFactsResponse(
-            lineage=[
-                keys.Key(
+            facts=messages.KeyFacts(
+                principal=principal_pb2.Principal(
                     key_id=known.key_id,
                     keyspace="demo",
                     account_id="acct_1",
-                    state=state,
                     effective_scopes=[SCOPE],
-                )
-            ],
+                ),
+                standing=standing,
+                depends_on=[f"key:{known.key_id}", "keyspace:demo", "account:acct_1"],
+            ),
             revision=revision,
             epoch=str(epoch),
             well_formed=True,
@@ -304,7 +304,7 @@ class World:
             change = messages.SubjectChange(keyspace="demo")
         elif kind < 0.1:
             change = messages.SubjectChange(account_id="acct_1")
-        elif kind < 0.2 and self.knows_unknown_changes:
+        elif kind < 0.2:
             change = messages.SubjectChange()  # what a later version would say
         if not is_lost:
             self._say(

@@ -28,7 +28,7 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_python_holder_is_never_stale() -> None:
-    answers, stale = drive(PythonHolder(), range(_SEEDS), knows_unknown_changes=False)
+    answers, stale = drive(PythonHolder(), range(_SEEDS))
 
     assert not stale
     assert answers > _SEEDS * _FEWEST_ANSWERS

@@ -12,8 +12,7 @@ from keyfence import results
 from keyfence._holder.lease import HolderLease
 from keyfence._holder.local_checks import LocalChecks
 from keyfence._holder.memory import Memory
-from keyfence.v1 import key_service_pb2 as keys
-from keyfence.v1 import keyspace_pb2
+from keyfence.v1 import keyspace_pb2, principal_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 
 _VECTORS: Final = Path(__file__).parents[3] / "spec" / "vectors"
@@ -54,32 +53,23 @@ def test_leases_count_as_the_vectors_say(case: dict[str, Any]) -> None:
 
 
 def _facts(told: dict[str, Any], revision: int, epoch: str) -> messages.FetchFactsResponse:
-    """The facts as the server tells them: a line of keys, as many as there are lists."""
-    key = keys.Key(
-        key_id="key_1",
-        keyspace=told["keyspace"],
-        account_id=told["account_id"],
-        effective_scopes=told["scopes"],
-        state={
-            "KEY_REVOKED": keys.KEY_STATE_REVOKED,
-            "KEY_DISABLED": keys.KEY_STATE_DISABLED,
-        }.get(told["standing"], keys.KEY_STATE_ACTIVE),
+    """The facts as the server tells them."""
+    facts = messages.KeyFacts(
+        principal=principal_pb2.Principal(
+            key_id="key_1",
+            keyspace=told["keyspace"],
+            account_id=told["account_id"],
+            effective_scopes=told["scopes"],
+        ),
+        standing=f"REASON_{told['standing']}",
+        address_lists=[messages.AddressList(networks=one) for one in told["allow_lists"]],
+        is_counted=told["is_counted"],
+        depends_on=["key:key_1", f"keyspace:{told['keyspace']}", f"account:{told['account_id']}"],
     )
     if told["expires_at"] is not None:
-        key.expire_time.FromSeconds(told["expires_at"])
-    parents = [
-        keys.Key(key_id="key_parent", keyspace=key.keyspace) for _ in told["allow_lists"][1:]
-    ]
-    lineage = [key, *parents]
-    for one, addresses in zip(lineage, told["allow_lists"], strict=False):
-        one.allowed_addresses.extend(addresses)
+        facts.expire_time.FromSeconds(told["expires_at"])
     return messages.FetchFactsResponse(
-        lineage=lineage,
-        revision=revision,
-        epoch=epoch,
-        well_formed=True,
-        account_disabled=told["standing"] == "ACCOUNT_DISABLED",
-        is_counted=told["is_counted"],
+        facts=facts, revision=revision, epoch=epoch, well_formed=True
     )
 
 

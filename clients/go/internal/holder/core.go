@@ -129,6 +129,11 @@ func (c *Core) Take(message *keyfencev1.SyncResponse) (bool, error) {
 		return c.takeLease(message.GetLease()), nil
 	case message.GetChanges() != nil:
 		return c.takeChanges(message.GetChanges())
+	case message.GetEnd() != nil:
+		// The grantor takes every lease back: what is remembered goes before it is told so.
+		c.lease.Abandon()
+		c.memory.forgetEverything(0, "")
+		return false, nil
 	default:
 		return false, nil
 	}
@@ -185,11 +190,11 @@ func (c *Core) Answer(question Question) (Answer, bool) {
 		return Answer{}, false
 	}
 	known := c.memory.find(question.APIKey)
-	if known == nil || known.isCounted || (question.Keyspace != "" && question.Keyspace != known.keyspace) {
+	if known == nil || known.isCounted || (question.Keyspace != "" && question.Keyspace != known.principal.Keyspace) {
 		return Answer{}, false
 	}
 	missing := known.missing(question.RequiredScopes)
-	if len(missing) > 0 && !c.memory.registers(known.keyspace, missing) {
+	if len(missing) > 0 && !c.memory.registers(known.principal.Keyspace, missing) {
 		// Whether these scopes exist at all, the server knows.
 		return Answer{}, false
 	}

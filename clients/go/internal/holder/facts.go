@@ -8,10 +8,6 @@ import (
 	keyfencev1 "github.com/keyfence/keyfence/clients/go/keyfence/v1"
 )
 
-// operators is the keyspace of operator credentials. Whether one of them is good depends on
-// what it is asked for, so the server alone answers about them.
-const operators = "system"
-
 // Subject is something whose change makes facts out of date: "key:...", "keyspace:...",
 // "account:..." or "session:...".
 type Subject string
@@ -19,8 +15,6 @@ type Subject string
 // facts are what a holder knows of a key. They never change.
 type facts struct {
 	principal *keyfencev1.Principal
-	keyID     string
-	keyspace  string
 	scopes    map[string]struct{}
 	// standing is why the key does not pass, whatever the time and address; REASON_OK if it may.
 	standing keyfencev1.Reason
@@ -35,50 +29,37 @@ type facts struct {
 
 // factsOf reads what the server tells of a key. False: it is nothing to remember.
 func factsOf(response *keyfencev1.FetchFactsResponse) (*facts, bool) {
-	if len(response.Lineage) == 0 || response.Lineage[0].Keyspace == operators {
+	told := response.Facts
+	if told.GetPrincipal() == nil {
 		return nil, false
 	}
-	key := response.Lineage[0]
-	known := &facts{
-		principal: principalOf(key),
-		keyID:     key.KeyId,
-		keyspace:  key.Keyspace,
-		scopes:    make(map[string]struct{}, len(key.EffectiveScopes)),
-		isCounted: response.IsCounted,
-	}
-	switch key.State {
-	case keyfencev1.KeyState_KEY_STATE_ACTIVE:
-		known.standing = keyfencev1.Reason_REASON_OK
-		if response.AccountDisabled {
-			known.standing = keyfencev1.Reason_REASON_ACCOUNT_DISABLED
-		}
-	case keyfencev1.KeyState_KEY_STATE_DISABLED:
-		known.standing = keyfencev1.Reason_REASON_KEY_DISABLED
-	case keyfencev1.KeyState_KEY_STATE_REVOKED:
-		known.standing = keyfencev1.Reason_REASON_KEY_REVOKED
+	switch told.Standing {
+	case keyfencev1.Reason_REASON_OK, keyfencev1.Reason_REASON_KEY_REVOKED,
+		keyfencev1.Reason_REASON_KEY_DISABLED, keyfencev1.Reason_REASON_ACCOUNT_DISABLED:
 	default:
-		return nil, false // a state of a later version: the server answers
+		return nil, false // of a later version: the server answers
 	}
-	for _, scope := range key.EffectiveScopes {
+	known := &facts{
+		principal: told.Principal,
+		scopes:    make(map[string]struct{}, len(told.Principal.EffectiveScopes)),
+		standing:  told.Standing,
+		isCounted: told.IsCounted,
+	}
+	for _, scope := range told.Principal.EffectiveScopes {
 		known.scopes[scope] = struct{}{}
 	}
-	known.dependsOn = []Subject{keyspaceSubject(key.Keyspace), accountSubject(key.AccountId)}
-	for _, one := range response.Lineage {
-		known.dependsOn = append(known.dependsOn, keySubject(one.KeyId))
-		if one.ExpireTime != nil {
-			at := one.ExpireTime.AsTime().UnixNano()
-			if known.expiresAt == 0 || at < known.expiresAt {
-				known.expiresAt = at
-			}
-		}
-		if len(one.AllowedAddresses) == 0 {
-			continue
-		}
-		list, ok := prefixes(one.AllowedAddresses)
+	if told.ExpireTime != nil {
+		known.expiresAt = told.ExpireTime.AsTime().UnixNano()
+	}
+	for _, one := range told.AddressLists {
+		list, ok := prefixes(one.Networks)
 		if !ok {
 			return nil, false
 		}
 		known.allowLists = append(known.allowLists, list)
+	}
+	for _, subject := range told.DependsOn {
+		known.dependsOn = append(known.dependsOn, Subject(subject))
 	}
 	return known, true
 }
@@ -102,24 +83,6 @@ func prefixes(texts []string) ([]netip.Prefix, bool) {
 		list = append(list, prefix)
 	}
 	return list, true
-}
-
-func principalOf(key *keyfencev1.Key) *keyfencev1.Principal {
-	return &keyfencev1.Principal{
-		KeyId:           key.KeyId,
-		AccountId:       key.AccountId,
-		Keyspace:        key.Keyspace,
-		KeyType:         key.KeyType,
-		Environment:     key.Environment,
-		DisplayName:     key.DisplayName,
-		GrantedScopes:   key.GrantedScopes,
-		EffectiveScopes: key.EffectiveScopes,
-		ExpireTime:      key.ExpireTime,
-		DisplayPrefix:   key.DisplayPrefix,
-		ParentKeyId:     key.ParentKeyId,
-		Labels:          key.Labels,
-		BoundKeyspaces:  key.BoundKeyspaces,
-	}
 }
 
 func keySubject(id string) Subject      { return Subject("key:" + id) }

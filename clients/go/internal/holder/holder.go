@@ -22,8 +22,11 @@ import (
 )
 
 const (
-	firstBackoff     = 100 * time.Millisecond
-	lastBackoff      = 5 * time.Second
+	firstBackoff = 100 * time.Millisecond
+	lastBackoff  = time.Second
+	// After a refusal something has to be changed by somebody first.
+	refusedBackoff   = 5 * time.Second
+	protocolVersion  = 1
 	connectTimeout   = 2 * time.Second
 	keyspacesTimeout = 5 * time.Second
 	keyspacesPause   = time.Second
@@ -34,6 +37,11 @@ const (
 	usesInReport = 5_000
 	// letIn is a header of the answer, which a refusal does not have.
 	letIn = "x-keyfence-let-in"
+)
+
+var (
+	errRefused = errors.New("the server refuses the stream")
+	errEnded   = errors.New("the server has taken the lease back")
 )
 
 // Options say how a holder is to be.
@@ -155,6 +163,9 @@ func (h *Holder) run() {
 		// A little longer each time, and never as long as the others.
 		pause := time.Duration(float64(backoff) * (0.5 + mathrand.Float64()/2)) //nolint:gosec // no secret
 		backoff = min(lastBackoff, 2*backoff)
+		if errors.Is(err, errRefused) {
+			backoff = refusedBackoff
+		}
 		if !sleep(h.context, pause) {
 			break
 		}
@@ -176,9 +187,10 @@ func (h *Holder) follow() (granted bool, err error) {
 	var (
 		working sync.WaitGroup
 		heard   = make(chan struct{}, 1)
+		ended   = make(chan struct{}, 1)
 		moved   = make(chan struct{}, 1)
 	)
-	working.Go(func() { cancel(h.send(ctx, stream, moved)) })
+	working.Go(func() { cancel(h.send(ctx, stream, moved, ended)) })
 	working.Go(func() { cancel(h.requireAnswers(ctx, heard)) })
 	for err == nil {
 		var message *keyfencev1.SyncResponse
@@ -192,6 +204,9 @@ func (h *Holder) follow() (granted bool, err error) {
 		var fetchKeyspaces bool
 		if fetchKeyspaces, err = h.core.Take(message); fetchKeyspaces {
 			wish(h.keyspacesWanted)
+		}
+		if message.GetEnd() != nil {
+			wish(ended)
 		}
 		wish(moved)
 	}
@@ -220,12 +235,17 @@ func (h *Holder) open(ctx context.Context, cancel context.CancelCauseFunc) (keyf
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("the server refuses the stream: %s", status.Code(err))
+		switch code := status.Code(err); code {
+		case codes.Unauthenticated, codes.PermissionDenied, codes.FailedPrecondition:
+			return nil, fmt.Errorf("%w: %s", errRefused, code)
+		default:
+			return nil, fmt.Errorf("the server does not take the stream: %s", code)
+		}
 	}
 	return stream, nil
 }
 
-func (h *Holder) send(ctx context.Context, stream keyfencev1.ReplicationService_SyncClient, moved <-chan struct{}) error {
+func (h *Holder) send(ctx context.Context, stream keyfencev1.ReplicationService_SyncClient, moved, ended <-chan struct{}) error {
 	if err := stream.Send(&keyfencev1.SyncRequest{Message: &keyfencev1.SyncRequest_Hello{Hello: h.hello}}); err != nil {
 		return err
 	}
@@ -236,6 +256,11 @@ func (h *Holder) send(ctx context.Context, stream keyfencev1.ReplicationService_
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-ended:
+			// The last message of the stream, which the grantor then ends.
+			return errors.Join(errEnded, stream.Send(&keyfencev1.SyncRequest{
+				Message: &keyfencev1.SyncRequest_GivenUp{GivenUp: &keyfencev1.GivenUp{}},
+			}), stream.CloseSend())
 		case <-renew.C:
 			next = h.core.Renewal()
 			interval, _ := h.core.pace()
@@ -326,9 +351,10 @@ func newHello() *keyfencev1.Hello {
 	host, _ := os.Hostname()
 	name := fmt.Sprintf("%d on %s", os.Getpid(), host)
 	return &keyfencev1.Hello{
-		HolderId:    "sdk_" + hex.EncodeToString(id[:]),
-		Kind:        keyfencev1.HolderKind_HOLDER_KIND_SDK,
-		DisplayName: name[:min(len(name), 63)],
+		HolderId:        "sdk_" + hex.EncodeToString(id[:]),
+		Kind:            keyfencev1.HolderKind_HOLDER_KIND_SDK,
+		DisplayName:     name[:min(len(name), 63)],
+		ProtocolVersion: protocolVersion,
 	}
 }
 

@@ -13,9 +13,12 @@ const (
 // never is a moment that no clock shows.
 var never = Instant{First: -1 << 62, Second: -1 << 62}
 
+// span is when a lease counts: from when its renewal was sent, until it ends.
+type span struct{ sent, until Instant }
+
 type grant struct {
-	until Instant
-	head  int64
+	span
+	head int64
 }
 
 type request struct {
@@ -36,8 +39,8 @@ type Lease struct {
 	applied    int64
 	epoch      string
 	hasStarted bool
-	until      Instant
-	published  atomic.Pointer[Instant]
+	current    span
+	published  atomic.Pointer[span]
 	guards     Guards
 }
 
@@ -64,7 +67,7 @@ type Guards struct {
 
 // NewLease is a lease before the first grant.
 func NewLease(guards Guards) *Lease {
-	lease := &Lease{nextNonce: 1, until: never, guards: guards}
+	lease := &Lease{nextNonce: 1, current: span{until: never}, guards: guards}
 	lease.publish()
 	return lease
 }
@@ -77,10 +80,14 @@ func (l *Lease) HasStarted() bool { return l.hasStarted }
 
 // IsLive says whether the holder may answer from memory. The reading must be taken for this
 // very answer, after the question came.
-func (l *Lease) IsLive(now Instant) bool { return now.Before(*l.published.Load()) }
+func (l *Lease) IsLive(now Instant) bool {
+	counts := l.published.Load()
+	// Where the second clock is the wall clock: one that was set back ends the lease, too.
+	return now.Before(counts.until) && now.Second >= counts.sent.Second
+}
 
 // Until is when the right to answer ends.
-func (l *Lease) Until() Instant { return *l.published.Load() }
+func (l *Lease) Until() Instant { return l.published.Load().until }
 
 // Request begins a renewal and returns the nonce to send. The reading must be taken before the
 // renewal is sent: a grant can lie in a buffer for any time, so it is counted from there.
@@ -111,12 +118,12 @@ func (l *Lease) Grant(now Instant, nonce int64, ttl time.Duration, head int64, e
 	otherEpoch := epoch != l.epoch && !l.guards.IgnoreEpoch
 	if !l.hasStarted || otherEpoch || head < asked.applied {
 		// With an empty memory every change up to the head is as good as applied.
-		l.grants, l.until = nil, never
+		l.grants, l.current = nil, span{until: never}
 		l.publish()
 		l.applied, l.epoch, l.hasStarted = head, epoch, true
 		forget()
 	}
-	l.grants = append(l.grants, grant{asked.sent.Add(ttl), head})
+	l.grants = append(l.grants, grant{span{asked.sent, asked.sent.Add(ttl)}, head})
 	l.settle()
 }
 
@@ -142,7 +149,7 @@ func (l *Lease) AdvanceTo(revision int64) {
 // Abandon gives up every grant, and those that were asked for. The holder must then forget what it
 // remembers; the next grant starts it anew.
 func (l *Lease) Abandon() {
-	l.pending, l.grants, l.until = nil, nil, never
+	l.pending, l.grants, l.current = nil, nil, span{until: never}
 	l.applied, l.epoch, l.hasStarted = 0, "", false
 	l.publish()
 }
@@ -153,9 +160,9 @@ func (l *Lease) settle() {
 		switch {
 		case one.head > l.applied && !l.guards.IgnoreHead:
 			open = append(open, one)
-		case one.until.First > l.until.First:
+		case one.until.First > l.current.until.First:
 			// Both clocks of one grant count together: mixing two grants could outlast both.
-			l.until = one.until
+			l.current = one.span
 		}
 	}
 	l.grants = open[max(0, len(open)-maxGrants):]
@@ -163,6 +170,6 @@ func (l *Lease) settle() {
 }
 
 func (l *Lease) publish() {
-	until := l.until
-	l.published.Store(&until)
+	counts := l.current
+	l.published.Store(&counts)
 }

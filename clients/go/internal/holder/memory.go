@@ -304,7 +304,7 @@ func (m *Memory) collect(known *entry) {
 	if last := known.lastAddress.Load(); last != nil {
 		address = *last
 	}
-	m.uses.note(use{known.keyID, known.lastUse.Load(), address, count})
+	m.uses.note(use{known.principal.KeyId, known.lastUse.Load(), address, count})
 }
 
 // takeUses hands over how keys were used since it was last called, to be reported.

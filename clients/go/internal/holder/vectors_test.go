@@ -93,33 +93,23 @@ type factsVector struct {
 	Registered []string
 }
 
-// response is the facts as the server tells them: a line of keys, as many as there are lists.
+// response is the facts as the server tells them.
 func (f factsVector) response(revision int64, epoch string) *keyfencev1.FetchFactsResponse {
-	key := &keyfencev1.Key{
-		KeyId: "key_1", Keyspace: f.Keyspace, AccountId: f.AccountID,
-		State: keyfencev1.KeyState_KEY_STATE_ACTIVE, EffectiveScopes: f.Scopes,
-	}
-	response := &keyfencev1.FetchFactsResponse{
-		Lineage: []*keyfencev1.Key{key}, Revision: revision, Epoch: epoch, WellFormed: true, IsCounted: f.IsCounted,
-	}
-	switch f.Standing {
-	case "KEY_REVOKED":
-		key.State = keyfencev1.KeyState_KEY_STATE_REVOKED
-	case "KEY_DISABLED":
-		key.State = keyfencev1.KeyState_KEY_STATE_DISABLED
-	case "ACCOUNT_DISABLED":
-		response.AccountDisabled = true
+	facts := &keyfencev1.KeyFacts{
+		Principal: &keyfencev1.Principal{
+			KeyId: "key_1", Keyspace: f.Keyspace, AccountId: f.AccountID, EffectiveScopes: f.Scopes,
+		},
+		Standing:  keyfencev1.Reason(keyfencev1.Reason_value["REASON_"+f.Standing]),
+		IsCounted: f.IsCounted,
+		DependsOn: []string{"key:key_1", "keyspace:" + f.Keyspace, "account:" + f.AccountID},
 	}
 	if f.ExpiresAt != nil {
-		key.ExpireTime = timestamppb.New(time.Unix(*f.ExpiresAt, 0))
+		facts.ExpireTime = timestamppb.New(time.Unix(*f.ExpiresAt, 0))
 	}
-	for index, list := range f.AllowLists {
-		if index > 0 {
-			response.Lineage = append(response.Lineage, &keyfencev1.Key{KeyId: "key_parent", Keyspace: f.Keyspace})
-		}
-		response.Lineage[index].AllowedAddresses = list
+	for _, list := range f.AllowLists {
+		facts.AddressLists = append(facts.AddressLists, &keyfencev1.AddressList{Networks: list})
 	}
-	return response
+	return &keyfencev1.FetchFactsResponse{Revision: revision, Epoch: epoch, WellFormed: true, Facts: facts}
 }
 
 type questionVector struct {
@@ -210,7 +200,7 @@ func TestFillsAreKeptAsTheVectorsSay(t *testing.T) {
 	}](t, "fills.json") {
 		t.Run(one.Name, func(t *testing.T) {
 			memory := NewMemory(10, Guards{})
-			facts := factsVector{Keyspace: "demo", AccountID: "acct_1"}
+			facts := factsVector{Keyspace: "demo", AccountID: "acct_1", Standing: "OK"}
 			var fill *Fill
 			for index, step := range one.Steps {
 				got, want := true, true
@@ -252,7 +242,8 @@ func TestOneClockEndsALeaseWhateverTheOtherSays(t *testing.T) {
 	lease.Grant(Instant{}, lease.Request(Instant{100, 1000}), 10, 1, "a", func() {})
 	for now, want := range map[Instant]bool{
 		{109, 1009}: true,
-		{110, 1000}: false, // the wall clock was set back
+		{110, 1001}: false, // the monotonic clock says so
+		{105, 999}:  false, // the wall clock was set back
 		{101, 1010}: false, // the machine has slept
 	} {
 		if lease.IsLive(now) != want {
@@ -269,7 +260,7 @@ func TestOneClockEndsALeaseWhateverTheOtherSays(t *testing.T) {
 func TestAChangeOfAnUnknownKindMakesTheHolderForget(t *testing.T) {
 	memory := NewMemory(10, Guards{})
 	memory.forgetEverything(5, "a")
-	facts := factsVector{Keyspace: "demo", AccountID: "acct_1"}
+	facts := factsVector{Keyspace: "demo", AccountID: "acct_1", Standing: "OK"}
 	memory.endFill(memory.beginFill(), "kf_live_key", facts.response(5, "a"))
 	underWay := memory.beginFill()
 	memory.apply(&keyfencev1.RevisionChanges{Revision: 6, Changes: []*keyfencev1.SubjectChange{{}}})
@@ -278,5 +269,22 @@ func TestAChangeOfAnUnknownKindMakesTheHolderForget(t *testing.T) {
 	}
 	if memory.applied.Load() != 6 {
 		t.Error("the revision was not applied")
+	}
+}
+
+func TestWhenTheGrantorEndsTheLeaseNothingIsRemembered(t *testing.T) {
+	core := NewCore(10, Guards{}, func() Instant { return at(1) }, time.Now)
+	start(core, 5, "a")
+	facts := factsVector{Keyspace: "demo", AccountID: "acct_1", Standing: "OK"}
+	fill, _ := core.BeginFill("kf_live_key")
+	core.EndFill(fill, "kf_live_key", facts.response(5, "a"))
+	if _, ok := core.Answer(Question{APIKey: "kf_live_key"}); !ok {
+		t.Fatal("a known key was not answered")
+	}
+	if _, err := core.Take(&keyfencev1.SyncResponse{Message: &keyfencev1.SyncResponse_End{End: &keyfencev1.End{}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := core.Answer(Question{APIKey: "kf_live_key"}); ok || core.Remembered() != 0 {
+		t.Error("a key was answered after the end")
 	}
 }

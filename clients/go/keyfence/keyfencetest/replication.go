@@ -120,9 +120,28 @@ func (s *fake) FetchFacts(_ context.Context, request *keyfencev1.FetchFactsReque
 	response := &keyfencev1.FetchFactsResponse{Revision: s.revision, Epoch: s.epoch}
 	if stored, ok := s.keys[request.ApiKey]; ok {
 		response.WellFormed = true
-		response.Lineage = []*keyfencev1.Key{cloned(stored.record)}
+		response.Facts = factsOf(stored.record)
 	}
 	return response, nil
+}
+
+func factsOf(key *keyfencev1.Key) *keyfencev1.KeyFacts {
+	facts := &keyfencev1.KeyFacts{
+		Principal:  principalOf(key),
+		Standing:   keyfencev1.Reason_REASON_OK,
+		ExpireTime: key.ExpireTime,
+		DependsOn:  []string{"key:" + key.KeyId, "keyspace:" + key.Keyspace, "account:" + key.AccountId},
+	}
+	switch key.State {
+	case keyfencev1.KeyState_KEY_STATE_REVOKED:
+		facts.Standing = keyfencev1.Reason_REASON_KEY_REVOKED
+	case keyfencev1.KeyState_KEY_STATE_DISABLED:
+		facts.Standing = keyfencev1.Reason_REASON_KEY_DISABLED
+	}
+	if len(key.AllowedAddresses) > 0 {
+		facts.AddressLists = []*keyfencev1.AddressList{{Networks: key.AllowedAddresses}}
+	}
+	return facts
 }
 
 // FetchKeyspaces tells a cache which scopes are registered.
