@@ -1,7 +1,7 @@
-"""The drill: a backup is restored, and what was taken back since is taken back again.
+"""The drill: a backup is restored, and the restrictive changes made since are made again.
 
 With the commands of docs/operations.md, on real processes. Without the list, or with a
-kind of narrowing left out of it, a key would work that somebody was told is dead.
+kind of restrictive change left out, a key would work although its revocation was confirmed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import pytest
 from keyfence import Client, Unauthenticated
 from keyfence_server.cli import app as command
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.narrowings import steps
 from keyfence_server.cli.old_log import OldEvent
+from keyfence_server.cli.restrictive_changes import steps
 from support.builders import make_key
 from support.clock import START
 from support.served import COMMAND, Served, environment_without_settings
@@ -157,7 +157,7 @@ def drill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         drill.server.stop()
 
 
-NARROWINGS: Final = {
+RESTRICTIVE_CHANGES: Final = {
     "revoked": ("keys", "revoke"),
     "rotated": ("keys", "rotate"),
     "disabled": ("keys", "update", "--disable"),
@@ -178,7 +178,7 @@ def registered(drill: Drill, email: str) -> tuple[str, str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["the old file", "an exported log"])
 def test_what_was_taken_back_since_the_backup_is_so_again(drill: Drill, source: str) -> None:
-    keys = {name: drill.make("-a", "acme") for name in NARROWINGS}
+    keys = {name: drill.make("-a", "acme") for name in RESTRICTIVE_CHANGES}
     untouched, again = drill.make("-a", "acme"), drill.make("-a", "acme")
     drill.run("keys", "update", again[0], "--disable")
     account, _, of_account = registered(drill, "anna@example.com")
@@ -186,7 +186,7 @@ def test_what_was_taken_back_since_the_backup_is_so_again(drill: Drill, source: 
     logged_out, _, _ = registered(drill, "clara@example.com")
     session = drill.log_in("clara@example.com")
     drill.back_up()
-    for name, (group, verb, *options) in NARROWINGS.items():
+    for name, (group, verb, *options) in RESTRICTIVE_CHANGES.items():
         drill.run(group, verb, keys[name][0], *options)
     drill.run("keys", "update", again[0], "--enable")
     lost = drill.make("-a", "acme")
@@ -202,7 +202,7 @@ def test_what_was_taken_back_since_the_backup_is_so_again(drill: Drill, source: 
     assert drill.passes(of_account)
     assert drill.is_inside(session)
     what = old if source == "the old file" else exported
-    script = drill.run("audit", "narrowings", str(what))
+    script = drill.run("audit", "restrictive-changes", str(what))
     drill.do_over(script)
     assert not any(drill.passes(api_key) for _, api_key in keys.values())
     assert not drill.passes(of_account)
@@ -214,15 +214,15 @@ def test_what_was_taken_back_since_the_backup_is_so_again(drill: Drill, source: 
         # The record says to what they were changed, and a log alone does not.
         assert drill.passes(again[1])
         assert drill.passes(keys["of one address"][1], "--address", "10.0.0.1")
-    # Whoever is not sure whether it was run runs it again.
-    again_script = drill.run("audit", "narrowings", str(what))
+    # Running the script a second time is harmless.
+    again_script = drill.run("audit", "restrictive-changes", str(what))
     assert again_script == script
     drill.do_over(script)
 
 
 @pytest.mark.slow
 def test_a_log_that_is_not_the_continuation_of_the_backup_is_refused(drill: Drill) -> None:
-    """From the log of another server, or one with a gap, the list would lack what it is for."""
+    """A list from the log of another server, or from a log with a gap, would be incomplete."""
     drill.back_up()
     key_id, _ = drill.make("-a", "acme")
     drill.run("keys", "revoke", key_id)
@@ -235,20 +235,22 @@ def test_a_log_that_is_not_the_continuation_of_the_backup_is_refused(drill: Dril
         ([], "are not of one store"),
     ):
         log.write_text(json.dumps({"events": events}))
-        assert why in drill.complaint("audit", "narrowings", str(log), expect=ExitCode.CONFLICT)
+        assert why in drill.complaint(
+            "audit", "restrictive-changes", str(log), expect=ExitCode.CONFLICT
+        )
     log.write_text("no log")
     assert "neither" in drill.complaint(
-        "audit", "narrowings", str(log), expect=ExitCode.WRONG_INPUT
+        "audit", "restrictive-changes", str(log), expect=ExitCode.WRONG_INPUT
     )
     log.write_text("\n".join(json.dumps(event) for event in listed))
-    assert "key.create" in drill.run("audit", "narrowings", str(log))
+    assert "key.create" in drill.run("audit", "restrictive-changes", str(log))
 
 
 @pytest.mark.slow
 def test_a_credential_that_does_not_see_every_event_makes_no_list(
     drill: Drill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The logs would seem to part where they do not, and keys would pass for made since."""
+    """The logs would seem to differ too early, and old keys would be listed as new ones."""
     made = json.loads(
         drill.run(
             *("keys", "create", "-k", "system", "-a", "anna", "-p", "auditor", "--bind", "demo"),
@@ -258,7 +260,7 @@ def test_a_credential_that_does_not_see_every_event_makes_no_list(
     log = drill.directory / "events.json"
     log.write_text(drill.run("audit", "list", "--limit", "0", "-o", "json"))
     monkeypatch.setenv("KEYFENCE_TOKEN", made["api_key"])
-    drill.complaint("audit", "narrowings", str(log), expect=ExitCode.NOT_PERMITTED)
+    drill.complaint("audit", "restrictive-changes", str(log), expect=ExitCode.NOT_PERMITTED)
 
 
 def event(action: str, subject: str, **details: object) -> OldEvent:
@@ -297,8 +299,8 @@ def test_keys_that_were_revoked_with_sessions_are_revoked_again() -> None:
     assert step.commands == (("accounts", "logout", "--all", "acme"),)
 
 
-def test_what_cannot_narrow_is_not_listed() -> None:
-    """Who has a hundred names to read overlooks the one line that counts."""
+def test_a_change_that_restricts_nothing_is_not_listed() -> None:
+    """In a long list, the reader would overlook the one line that matters."""
     events = [
         event("key.update", "key_1", fields=["display_name"]),
         event("account.log_in", "ses_1"),

@@ -27,7 +27,7 @@ from keyfence.v1 import (
 from keyfence_server.adapters.sql.schema import metadata
 from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.cli.narrowings import KNOWN_ACTIONS
+from keyfence_server.cli.restrictive_changes import KNOWN_ACTIONS
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.config import PREFIX, Settings
 from keyfence_server.domain.system import SYSTEM_KEYSPACE

@@ -18,7 +18,6 @@ from keyfence_server.adapters.keyspace_files.source_text import printable
 from keyfence_server.cli.completion import complete_keyspace
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.narrowings import events_since_backup, steps
 from keyfence_server.cli.old_log import OldEvent, read_old_log
 from keyfence_server.cli.output import (
     Output,
@@ -33,6 +32,7 @@ from keyfence_server.cli.output import (
     say,
     say_json,
 )
+from keyfence_server.cli.restrictive_changes import events_since_backup, steps
 from keyfence_server.cli.times import since
 
 if TYPE_CHECKING:
@@ -165,19 +165,19 @@ def verify(
         typer.Option(
             parser=_anchor,
             metavar="SEQUENCE:HASH",
-            help="What this command printed earlier, kept somewhere else. May be repeated.",
+            help="An anchor that this command printed earlier. May be repeated.",
         ),
     ] = None,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
 ) -> None:
-    """Go along the chain of all audit events, and say whether it holds.
+    """Verify the hash chain of all audit events.
 
-    Exit code 0 means that it does; 1 means that an event was edited, removed or moved, or
-    that the log was cut off. Whoever can write to the database could make the whole chain
-    anew: that shows by an anchor alone, noted earlier and kept elsewhere.
+    Exit code 0: the chain is intact. Exit code 1: an event was edited, removed or moved, or
+    the end of the log was cut off. An attacker with write access to the database can rebuild
+    the whole chain. Only an anchor that was kept elsewhere reveals that.
 
-    With --quiet the anchor of today is all that is printed.
+    With --quiet the command prints only the current anchor.
     """
     with connect(context) as client:
         verified = _verified(client, sorted(anchor or ()))
@@ -197,28 +197,26 @@ def verify(
 
 
 @app.command()
-def narrowings(
+def restrictive_changes(
     context: typer.Context,
     old: Annotated[
         str,
         typer.Argument(
             metavar="OLD",
-            help="The old SQLite file, the old database's URL, or what `audit list --limit 0 -o "
-            "json` has printed; - for standard input.",
+            help="The old SQLite file, the old database's URL, or the output of `audit list "
+            "--limit 0 -o json`; - for standard input.",
         ),
     ],
     output: Annotated[
         ScriptOutput,
-        typer.Option(
-            "--output", "-o", help="For people and the shell, or for scripts.", metavar="sh|json"
-        ),
+        typer.Option("--output", "-o", help="A shell script, or JSON.", metavar="sh|json"),
     ] = ScriptOutput.SH,
 ) -> None:
-    """After a backup was restored: list what was taken back since, and how to do it again.
+    """After restoring a backup: list the restrictive changes made since, as a script.
 
-    The server is the restored one. Its log and the old one are the same up to the backup,
-    which is where the list begins. It is a shell script to read, and then to run: whatever
-    a command can do is a command, and the rest a comment. Every command can be repeated.
+    Connect to the restored server. Its log and the old log are equal up to the backup; the
+    list begins there. Read the shell script, then run it. A change that a command can make
+    again is a command; every other change is a comment. Every command can be repeated.
     """
     log = read_old_log(old)
     with connect(context) as client:
@@ -227,7 +225,7 @@ def narrowings(
     if output is ScriptOutput.JSON:
         say_json({"steps": found})
         return
-    note(f"{len(events)} events since the backup; {len(found)} of them are to be done over.")
+    note(f"{len(events)} events since the backup; {len(found)} of them must be done again.")
     for step in found:
         say(_heading(step.event))
         if step.by_hand:
@@ -243,7 +241,7 @@ def _heading(event: OldEvent) -> str:
 
 
 def _verified(client: Client, anchors: list[Anchor]) -> AuditVerification:
-    """Goes along the whole chain, and stops at each anchor on the way to compare."""
+    """Verifies the whole chain, and compares it with each anchor on the way."""
     from keyfence.results import AuditVerification
 
     sequence, digest = 0, b""

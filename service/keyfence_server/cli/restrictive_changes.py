@@ -1,7 +1,7 @@
-"""What was taken back since a backup, and how to take it back again.
+"""Lists the restrictive changes made since a backup, with commands that make them again.
 
-It errs on the side of taking too much: whoever restores a backup can give back a key
-that should work, and cannot take back what was done with one that should not.
+When in doubt, the list restricts too much. An operator can enable a key again, but cannot
+undo what was done with a key that should have been refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keyfence_server.domain.keys import Key
 
 _PAGE: Final = 1_000
-_NARROWING_FIELDS: Final = frozenset(
+_RESTRICTIVE_FIELDS: Final = frozenset(
     {"allowed_addresses", "expire_time", "granted_scopes", "rate_limit", "state"}
 )
 
@@ -49,12 +49,12 @@ Command = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do over.
+    """One change to make again.
 
     Attributes:
-        event: what was done.
-        commands: what does it again, without "keyfence"; none where a person must decide.
-        by_hand: what no command can do; empty for nothing.
+        event: the change, as the old log records it.
+        commands: the arguments of `keyfence` that make it again; empty if an operator must decide.
+        by_hand: what an operator must do by hand; empty if nothing.
     """
 
     event: OldEvent
@@ -63,11 +63,11 @@ class Step:
 
 
 def events_since_backup(client: Client, old: OldLog) -> list[OldEvent]:
-    """The events of the old log behind the last that the restored server has, too. Both
-    chains are the same up to there, since a hash is of all events before it as well.
+    """Returns the events of the old log after the last event that the restored server shares.
+    Up to that event both logs are equal, since its hash covers all events before it.
 
     Raises:
-        Failure: one is not of the other's store, or something is missing in either.
+        Failure: the logs are of different stores, or one of them lacks events.
     """
     expected: int | None = None
     for event in client.list_audit_events(newest_first=True, page_size=_PAGE):
@@ -87,8 +87,8 @@ def events_since_backup(client: Client, old: OldLog) -> list[OldEvent]:
             return _without_gaps(old, event.sequence)
         expected -= 1
     raise Failure(
-        "no event of the restored server is in the old log: they are not of one store, or the old "
-        "log begins after the backup was made",
+        "no event of the restored server is in the old log: the two logs are not of one store, or "
+        "the old log begins after the backup was made",
         ExitCode.CONFLICT,
     )
 
@@ -98,18 +98,18 @@ def _without_gaps(old: OldLog, after: int) -> list[OldEvent]:
     missing = [number for number in range(after + 1, last + 1) if number not in old.events]
     if missing:
         raise Failure(
-            f"event {missing[0]} is missing in the old log; list it without filters and with "
-            "--limit 0",
+            f"event {missing[0]} is missing in the old log; list the old log again without filters "
+            "and with --limit 0",
             ExitCode.CONFLICT,
         )
     return [old.events[number] for number in range(after + 1, last + 1)]
 
 
 def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) -> Iterator[Step]:
-    """What to do over, in the order in which it was done.
+    """Yields the changes to make again, in their original order.
 
     Args:
-        keys: the records of keys as they were in the end, where they are known.
+        keys: the last known records of updated keys, by key id.
     """
     made = {event.subject for event in events if event.action == "key.create"}
     made |= {str(event.details["successor"]) for event in events if event.action == "key.rotate"}
@@ -136,7 +136,7 @@ def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) ->
                 if fields:
                     yield _update(event, fields, keys.get(subject), now)
             case "account.register":
-                yield Step(event, by_hand="the account is unknown; have it registered again")
+                yield Step(event, by_hand="the account is unknown; register it again")
             case "account.disable":
                 disabled.add(subject)
                 disable = ("accounts", "disable", subject)
@@ -150,45 +150,46 @@ def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) ->
                 yield Step(
                     event,
                     _keys_of_sessions(event) or (("accounts", "logout", "--all", subject),),
-                    "its old password is good again; have its owner choose another",
+                    "its old password is valid again; ask its owner to choose a new one",
                 )
             case "account.update":
                 changed = ", ".join(event.details["fields"])
                 yield Step(event, by_hand=f"change again: {changed}")
             case "keyspace.apply":
-                yield Step(event, by_hand="apply the file of that time: keyfence keyspaces apply")
+                yield Step(event, by_hand="apply the latest file again: keyfence keyspaces apply")
             case action if action not in KNOWN_ACTIONS:
-                yield Step(event, by_hand="this version does not know what that is")
+                yield Step(event, by_hand="this version of keyfence does not know this action")
 
 
 def _keys_of_sessions(event: OldEvent) -> tuple[Command, ...]:
-    """What ends the account's sessions with the keys that were made in them, if keys were
-    revoked with sessions."""
+    """Returns the command that ends the account's sessions and revokes the keys made in them,
+    if the event revoked such keys."""
     if not event.details.get("revoked_keys"):
         return ()
     return (("accounts", "logout", "--all", "--revoke-keys", str(event.account_id)),)
 
 
 def _fields(events: Sequence[OldEvent], key_id: str) -> frozenset[str]:
-    """What was changed of a key that could narrow it."""
+    """Returns the changed fields of a key that can restrict it."""
     changed: set[str] = set()
     for event in events:
         if event.action == "key.update" and event.subject == key_id:
             changed.update(event.details["fields"])
-    return _NARROWING_FIELDS & changed
+    return _RESTRICTIVE_FIELDS & changed
 
 
 def _update(event: OldEvent, fields: frozenset[str], key: Key | None, now: datetime) -> Step:
-    """The key as it was in the end, or disabled where that is not known."""
+    """Sets the key's last known values, or disables the key if they are unknown."""
     update = ("keys", "update", event.subject)
     if key is None:
         return Step(
             event,
             ((*update, "--disable"),),
-            f"to what was not noted: {', '.join(sorted(fields))}; enable it when that is put right",
+            f"the new values are not in the log: {', '.join(sorted(fields))}; set them, then "
+            "enable the key",
         )
     if key.is_expired(now):
-        return Step(event, ((*update, "--disable"),), "it had expired meanwhile")
+        return Step(event, ((*update, "--disable"),), "the key has expired")
     options: list[str] = []
     if "granted_scopes" in fields:
         options += _each("--scope", key.granted_scopes) or ["--clear", "scopes"]
@@ -201,7 +202,7 @@ def _update(event: OldEvent, fields: frozenset[str], key: Key | None, now: datet
         limit = key.rate_limit
         options += ["--rate-limit", str(limit)] if limit else ["--clear", "rate-limit"]
     if "state" in fields:
-        # What was revoked in the end is so by a step of its own.
+        # A key that was revoked later has a step of its own for that.
         options.append("--enable" if key.state.value == "active" else "--disable")
     return Step(event, ((*update, *options),))
 
