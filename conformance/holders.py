@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 
 from google.protobuf.json_format import MessageToDict
 
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.local_checks import LocalChecks
-from keyfence._holder.memory import Fill, Memory
-from keyfence._holder.session import HolderSession, StreamBroken
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.local_checks import LocalChecks
+from keyfence.holder.memory import Fill, Memory
+from keyfence.holder.session import HolderSession, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 
 _MAX_KEYS: Final = 100

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.session import HolderSession, StreamBroken
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.session import HolderSession, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.application.ports import Change, ChangeKind, FenceEnd

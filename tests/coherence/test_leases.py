@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyfence._holder.lease import HolderLease
+from keyfence.holder.lease import HolderLease
 from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.terms import LeaseTerms
 

@@ -8,7 +8,7 @@ import pytest
 
 from application.authority import PEPPERS, Authority
 from coherence.watched_store import WatchedStore
-from keyfence._holder.lease import HolderLease
+from keyfence.holder.lease import HolderLease
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from keyfence import AsyncClient, CreatedKey
-from keyfence._holder.dial import LET_IN
+from keyfence.holder.dial import LET_IN
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence.v1 import replication_service_pb2_grpc as stubs

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.memory import Memory
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.memory import Memory
 from keyfence_server.application.ports import Change, FenceEnd, StoreUnavailable
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub, HolderStream

@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from keyfence._holder.session import StreamBroken
+from keyfence.holder.session import StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.ports import StoreUnavailable
 from simulation.loop import Process, SimulatedLoop

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
-from keyfence._holder.session import StreamBroken
+from keyfence.holder.session import StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from simulation.network import Connection

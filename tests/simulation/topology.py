@@ -11,10 +11,10 @@ from datetime import date
 from functools import partial
 from typing import Any, Final
 
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.local_checks import LocalChecks
-from keyfence._holder.memory import Fill, Memory
-from keyfence._holder.session import HolderSession, StreamBroken
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.local_checks import LocalChecks
+from keyfence.holder.memory import Fill, Memory
+from keyfence.holder.session import HolderSession, StreamBroken
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter

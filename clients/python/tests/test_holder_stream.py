@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 from keyfence._connection import Connection
-from keyfence._holder.dial import LET_IN, Dialer
-from keyfence._holder.session import GrpcStream, StreamBroken
+from keyfence.holder.dial import LET_IN, Dialer
+from keyfence.holder.session import GrpcStream, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from clients.python.tests.test_local_checks import checks_over, facts_of, learn, revoked
-from keyfence._holder import reporting
-from keyfence._holder.local_checks import LocalChecks
-from keyfence._holder.memory import Memory
-from keyfence._holder.uses import Use
+from keyfence.holder import reporting
+from keyfence.holder.local_checks import LocalChecks
+from keyfence.holder.memory import Memory
+from keyfence.holder.uses import Use
 from keyfence.v1 import replication_service_pb2 as messages
 
 NOON = 1_900_000_000.0

@@ -9,9 +9,9 @@ from typing import Any, Final
 import pytest
 
 from keyfence import results
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.local_checks import LocalChecks
-from keyfence._holder.memory import Memory
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.local_checks import LocalChecks
+from keyfence.holder.memory import Memory
 from keyfence.v1 import keyspace_pb2, principal_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from keyfence._holder.lease import HolderLease
+from keyfence.holder.lease import HolderLease
 from keyfence_server.application.ports import FactStore, StoreUnavailable
 from keyfence_server.coherence.downstream import wait_until
 from keyfence_server.coherence.fact_cache import FactCache

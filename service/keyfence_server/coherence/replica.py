@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from keyfence._holder.lease import HolderLease
+from keyfence.holder.lease import HolderLease
 from keyfence_server.application.ports import Change, Store, StoreUnavailable
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ledger import Ledger

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from keyfence._holder.lease import HolderLease
+from keyfence.holder.lease import HolderLease
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.leased_facts import LeasedFacts

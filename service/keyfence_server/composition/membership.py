@@ -16,8 +16,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.session import HolderSession
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.session import HolderSession
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.clock import SystemBootClock
 from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed

@@ -24,7 +24,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from keyfence._holder.dial import LET_IN
+from keyfence.holder.dial import LET_IN
 from keyfence_server.application.callers import Anonymous, Caller
 from keyfence_server.application.calls import Call
 from keyfence_server.application.identify import Callers

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from keyfence import AsyncClient, Cache, CacheStatus, Client, CreatedKey
-from keyfence._holder import background, reporting
+from keyfence.holder import background, reporting
 from support.served import Served, environment_without_settings
 
 EXAMPLES: Final = Path(__file__).parents[3] / "examples" / "keyspaces"

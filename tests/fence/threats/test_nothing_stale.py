@@ -25,8 +25,8 @@ from keyfence import (
     PermissionDenied,
     Unauthenticated,
 )
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.memory import Memory
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.memory import Memory
 from keyfence.v1 import keyspace_pb2, principal_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.store import UpstreamStore

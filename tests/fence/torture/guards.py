@@ -18,10 +18,10 @@ from typing import Any, Final
 
 from sqlalchemy import delete, select
 
-from keyfence._holder import background
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.local_checks import LocalChecks
-from keyfence._holder.memory import Memory
+from keyfence.holder import background
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.local_checks import LocalChecks
+from keyfence.holder.memory import Memory
 from keyfence_server.adapters import clock as system_clock
 from keyfence_server.adapters.sql import engines
 from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed

@@ -8,7 +8,6 @@ the errors, `keyfence.v1` the messages of the API.
 from keyfence._async.client import AsyncClient
 from keyfence._async.listing import AsyncListing
 from keyfence._connection import Tls
-from keyfence._holder.background import Cache, CacheStatus
 from keyfence._sync.client import Client
 from keyfence._sync.listing import Listing
 from keyfence._unchanged import UNCHANGED
@@ -35,6 +34,7 @@ from keyfence.errors import (
     Unimplemented,
     UnknownScope,
 )
+from keyfence.holder.background import Cache, CacheStatus
 from keyfence.results import (
     Account,
     AccountState,

@@ -11,9 +11,9 @@ import grpc
 
 from keyfence import Tls, _rpcs
 from keyfence._connection import Connection
-from keyfence._holder.dial import Dialer
-from keyfence._holder.session import GrpcStream, Refused, StreamBroken, Unreachable
 from keyfence._rpcs import Request, Response, Rpc
+from keyfence.holder.dial import Dialer
+from keyfence.holder.session import GrpcStream, Refused, StreamBroken, Unreachable
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable

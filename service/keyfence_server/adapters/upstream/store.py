@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from keyfence._holder.lease import HolderLease
+from keyfence.holder.lease import HolderLease
 from keyfence.v1 import key_service_pb2, keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream

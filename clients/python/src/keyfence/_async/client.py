@@ -24,11 +24,11 @@ from keyfence._connection import (
     Tls,
     checked_timeout,
 )
-from keyfence._holder.background import BackgroundCache, Cache, CacheStatus
 from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import AsyncToken
 from keyfence._unchanged import UNCHANGED, Unchanged
 from keyfence.errors import CallFailed
+from keyfence.holder.background import BackgroundCache, Cache, CacheStatus
 from keyfence.v1 import account_service_pb2 as accounts
 from keyfence.v1 import audit_service_pb2 as audit
 from keyfence.v1 import authorization_service_pb2 as authorization

@@ -15,9 +15,9 @@ from typing import Any, Final
 import grpc
 
 from keyfence._connection import Connection
-from keyfence._holder.session import GrpcStream, Refused, StreamBroken, Unreachable
 from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import checked_token
+from keyfence.holder.session import GrpcStream, Refused, StreamBroken, Unreachable
 from keyfence.v1 import replication_service_pb2 as messages
 
 _CONNECT_SECONDS: Final = 2.0

@@ -27,13 +27,13 @@ import grpc
 
 from keyfence import _rpcs
 from keyfence._connection import Connection
-from keyfence._holder.dial import Dialer
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.local_checks import LocalChecks
-from keyfence._holder.memory import Memory
-from keyfence._holder.reporting import keep_reporting, report
-from keyfence._holder.session import PROTOCOL_VERSION, HolderSession
-from keyfence._holder.thread import LoopThread, Work
+from keyfence.holder.dial import Dialer
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.local_checks import LocalChecks
+from keyfence.holder.memory import Memory
+from keyfence.holder.reporting import keep_reporting, report
+from keyfence.holder.session import PROTOCOL_VERSION, HolderSession
+from keyfence.holder.thread import LoopThread, Work
 from keyfence.v1 import replication_service_pb2 as messages
 
 # macOS has no clock of that name; its monotonic one goes on while the machine sleeps.

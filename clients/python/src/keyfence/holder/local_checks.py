@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Final
 
 from keyfence import results
-from keyfence._holder.lease import HolderLease
-from keyfence._holder.memory import Entry, Fill, Memory, reason_of
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.memory import Entry, Fill, Memory, reason_of
 from keyfence.v1 import replication_service_pb2 as messages
 
 _PAUSE_SECONDS: Final = 0.1

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
-from keyfence._holder.lease import HolderLease
+from keyfence.holder.lease import HolderLease
 from keyfence.v1 import replication_service_pb2 as messages
 
 PROTOCOL_VERSION: Final = 1

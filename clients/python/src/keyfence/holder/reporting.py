@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from keyfence._holder.memory import Memory
-from keyfence._holder.uses import Use
+from keyfence.holder.memory import Memory
+from keyfence.holder.uses import Use
 from keyfence.v1 import replication_service_pb2 as messages
 
 REPORT_SECONDS: Final = 5.0

@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, TypeAlias
 
 from keyfence import _convert, results
-from keyfence._holder.uses import Use, Uses
+from keyfence.holder.uses import Use, Uses
 from keyfence.v1 import keyspace_pb2, reason_pb2, replication_service_pb2
 
 _DIGEST_SIZE: Final = 16

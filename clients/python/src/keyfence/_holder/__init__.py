@@ -1,1 +1,0 @@
-"""The holder's side of the fence: docs/fence.md explains it."""
