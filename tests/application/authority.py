@@ -19,6 +19,7 @@ from keyfence_server.application.calls import Call
 from keyfence_server.application.checks import Checks, CountedHere
 from keyfence_server.application.create_key import CreateKey, MadeKey, NewKey
 from keyfence_server.application.first_start import FirstStart, new_root_credential
+from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.identify import Callers
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Fence, Store
@@ -129,7 +130,7 @@ class Authority:
         self.update_key = UpdateKey(self.mutations, clock)
         self.rotate_key = RotateKey(self.mutations, peppers, clock)
         self.revoke_key = RevokeKey(self.mutations, clock)
-        self.apply_keyspace = ApplyKeyspace(store, self.mutations, clock)
+        self.apply_keyspace = ApplyKeyspace(store, self.mutations, clock, HeavyWork())
         self.read_keys = ReadKeys(store, clock)
         self.read_audit = ReadAudit(store)
         self.read_keyspaces = ReadKeyspaces(store, clock)

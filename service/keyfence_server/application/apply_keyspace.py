@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Final
 
+from keyfence_server.application.affected_keys import (
+    MAX_AFFECTED_KEYS,
+    AffectedKeys,
+    KeyScopeChange,
+    within_bytes,
+)
 from keyfence_server.application.audit import keyspace_event
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.dropped_formats import find_keys_cut_off
+from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import (
     Change,
@@ -20,9 +28,8 @@ from keyfence_server.application.ports import (
 )
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.domain.errors import Conflict, InvalidDeclaration, Precondition, Problem
-from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.formats import KeyForm
-from keyfence_server.domain.keys import Key, KeyState
+from keyfence_server.domain.keys import Key
 from keyfence_server.domain.keyspaces import (
     SYSTEM,
     Keyspace,
@@ -32,20 +39,13 @@ from keyfence_server.domain.keyspaces import (
 )
 from keyfence_server.domain.plurals import counted
 
-MAX_AFFECTED_KEYS: Final = 1000
+MAX_LIST_BYTES: Final = 128 * 1024
+"""The most that each list of scopes in a diff takes."""
+_ATTEMPTS: Final = 3
 _BATCH: Final = 500
 _DECIDES_SCOPES: Final = frozenset({"scopes", "resources", "key_types"})
 """The parts of a declaration that keys' effective scopes follow from. Where no other part
 differs, no key need be read, and no other mutation has to wait for that."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyScopeChange:
-    """How one key's effective scopes differ."""
-
-    key: Key
-    gained_scopes: tuple[str, ...]
-    lost_scopes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class KeyspaceDiff:
     dropped_formats: tuple[str, ...] = ()
     cut_off_keys: tuple[Key, ...] = ()
     cut_off_key_count: int = 0
+    is_cut: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -77,13 +78,39 @@ class AppliedKeyspace:
     diff: KeyspaceDiff
 
 
-class ApplyKeyspace:
-    """Makes keyspaces what their declarations say."""
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What applying a declaration comes to, worked out before the transaction.
 
-    def __init__(self, store: Store, mutations: Mutations, clock: Clock) -> None:
+    Attributes:
+        before: the keyspace that it was worked out for; None for a new one.
+        after: the keyspace as it would be.
+    """
+
+    before: Keyspace | None
+    after: Keyspace
+    diff: KeyspaceDiff
+
+    def is_for(self, keyspace: Keyspace | None) -> bool:
+        """Whether the keyspace is still as it was."""
+        if self.before is None or keyspace is None:
+            return self.before is keyspace
+        mine, other = self.before, keyspace
+        return (mine.revision, mine.update_time) == (other.revision, other.update_time)
+
+
+class ApplyKeyspace:
+    """Makes keyspaces what their declarations say.
+
+    What takes long is worked out before the transaction, from a reading of the store, on a
+    thread and in slices. The transaction makes sure that the keyspace is still as it was.
+    """
+
+    def __init__(self, store: Store, mutations: Mutations, clock: Clock, heavy: HeavyWork) -> None:
         self._store = store
         self._mutations = mutations
         self._clock = clock
+        self._heavy = heavy
 
     async def apply(
         self,
@@ -107,20 +134,26 @@ class ApplyKeyspace:
             Conflict: the keyspace is not at the revision that the caller expects.
             Precondition: it is built in, or keys still have what would be taken away.
         """
-        wanted = compile_keyspace(declaration)
-
-        async def work(transaction: Transaction, maker: Caller) -> Effect[AppliedKeyspace]:
-            _require_may_apply(maker, declaration.name)
-            return await self._apply(transaction, maker, wanted, if_revision, drop_formats)
-
-        return await self._mutations.run(caller, work)
+        wanted = await self._compiled(declaration)
+        for _ in range(_ATTEMPTS):
+            plan = (await self._planned(caller, wanted, if_revision, drop_formats)).value
+            done = await self._mutations.run(caller, partial(self._carry_out, plan))
+            if done.value is not None:
+                return Done(done.value, done.revision, is_committed=done.is_committed)
+        raise Conflict(
+            f'keyspace "{wanted.name}" is changed again and again meanwhile; try again later',
+            revision=str(done.revision),
+        )
 
     async def apply_as_server(self, declaration: KeyspaceDeclaration) -> Done[AppliedKeyspace]:
         """Applies a declaration at the server's first start. Raises as `apply`."""
         wanted = require_applicable(declaration)
-        return await self._mutations.run_as_server(
-            lambda transaction: self._apply(transaction, None, wanted, 0, ())
-        )
+
+        async def work(transaction: Transaction) -> Effect[AppliedKeyspace]:
+            plan = await self._plan(transaction, wanted, 0, ())
+            return await _write(transaction, None, plan)
+
+        return await self._mutations.run_as_server(work)
 
     async def preview(
         self,
@@ -131,57 +164,57 @@ class ApplyKeyspace:
         drop_formats: Collection[str] = (),
     ) -> Done[AppliedKeyspace]:
         """What `apply` would do, without doing it. Raises as `apply`."""
-        wanted = compile_keyspace(declaration)
-        async with self._store.snapshot() as snapshot:
-            _require_may_apply(await caller.reread(snapshot, self._clock), declaration.name)
-            after, diff = await self._compare(snapshot, wanted, if_revision, drop_formats)
-            return Done(AppliedKeyspace(after, diff), snapshot.revision)
+        wanted = await self._compiled(declaration)
+        planned = await self._planned(caller, wanted, if_revision, drop_formats)
+        plan = planned.value
+        return Done(AppliedKeyspace(plan.after, plan.diff), planned.revision)
 
-    async def _apply(
+    async def _compiled(self, declaration: KeyspaceDeclaration) -> Keyspace:
+        return await self._heavy.run(
+            declaration.name, _size_of(declaration), lambda: compile_keyspace(declaration)
+        )
+
+    async def _planned(
         self,
-        transaction: Transaction,
-        caller: Caller | None,
+        caller: Caller,
         wanted: Keyspace,
         if_revision: int,
         drop_formats: Collection[str],
-    ) -> Effect[AppliedKeyspace]:
-        after, diff = await self._compare(transaction, wanted, if_revision, drop_formats)
-        if diff.is_empty:
-            return Effect(AppliedKeyspace(after, diff))
-        await transaction.put_keyspace(after)
-        stored = replace(after, revision=transaction.revision)
-        return Effect(
-            AppliedKeyspace(stored, diff),
-            (Change(ChangeKind.KEYSPACE, after.name, after.name, created=diff.created),),
-            keyspace_event(
-                caller,
-                after.name,
-                after.update_time,
-                changed_fields=list(diff.changed_fields),
-                added_scopes=len(diff.added_scopes),
-                removed_scopes=list(diff.removed_scopes[:MAX_AFFECTED_KEYS]),
-                affected_keys=diff.affected_key_count,
-                dropped_formats=list(diff.dropped_formats),
-                cut_off_keys=diff.cut_off_key_count,
-            ),
-        )
+    ) -> Done[_Plan]:
+        async with self._store.snapshot() as snapshot:
+            _require_may_apply(await caller.reread(snapshot, self._clock), wanted.name)
+            plan = await self._plan(snapshot, wanted, if_revision, drop_formats)
+            return Done(plan, snapshot.revision)
 
-    async def _compare(
+    async def _carry_out(
+        self, plan: _Plan, transaction: Transaction, maker: Caller
+    ) -> Effect[AppliedKeyspace | None]:
+        """Does what was planned, or nothing if the keyspace has changed since."""
+        _require_may_apply(maker, plan.after.name)
+        if not plan.is_for(await transaction.find_keyspace(plan.after.name)):
+            return Effect(None)
+        if plan.before is not None and not plan.diff.is_empty:
+            # A key may have been made meanwhile.
+            await _require_unused(transaction, plan.before, plan.after)
+        effect = await _write(transaction, maker, plan)
+        return Effect(effect.value, effect.changes, effect.event)
+
+    async def _plan(
         self,
         snapshot: Snapshot,
         wanted: Keyspace,
         if_revision: int,
         drop_formats: Collection[str],
-    ) -> tuple[Keyspace, KeyspaceDiff]:
-        """The keyspace as it would be, and what that changes."""
+    ) -> _Plan:
         before = await snapshot.find_keyspace(wanted.name)
         dropped: set[KeyForm] = set()
         if before is not None:
             dropped = forms_to_drop(before, wanted, drop_formats)
-            diff = replace(_difference(before, wanted), dropped_formats=_templates(dropped))
+            diff = await self._difference(before, wanted)
+            diff = replace(diff, dropped_formats=_templates(dropped))
             if diff.is_empty:
                 # Also at another revision: a call whose answer was lost may be made again.
-                return before, diff
+                return _Plan(before, before, diff)
         revision = before.revision if before else 0
         if if_revision and if_revision != revision:
             raise Conflict(
@@ -192,57 +225,90 @@ class ApplyKeyspace:
         now = self._clock.now()
         if before is None:
             after = replace(wanted, create_time=now, update_time=now)
-            return after, _difference(None, after)
-        after = compile_keyspace(
-            wanted.declaration,
-            previous_formats=formats_to_remember(before, wanted, dropped),
-            create_time=before.create_time,
-            update_time=now,
+            return _Plan(None, after, await self._difference(None, after))
+        after = await self._heavy.run(
+            wanted.name,
+            _size_of(wanted.declaration),
+            partial(
+                compile_keyspace,
+                wanted.declaration,
+                previous_formats=formats_to_remember(before, wanted, dropped),
+                create_time=before.create_time,
+                update_time=now,
+            ),
         )
         await _require_unused(snapshot, before, after)
         _require_something_said(wanted.declaration)
         cut_off_count, cut_off = await find_keys_cut_off(snapshot, before.name, dropped, now)
         diff = replace(diff, cut_off_keys=cut_off, cut_off_key_count=cut_off_count)
         if not _DECIDES_SCOPES.intersection(diff.changed_fields):
-            return after, diff
-        count, affected = await self._affected_keys(snapshot, before, after)
-        return after, replace(diff, affected_keys=affected, affected_key_count=count)
+            return _Plan(before, after, diff)
+        affected = await self._affected_keys(snapshot, before, after)
+        return _Plan(
+            before,
+            after,
+            replace(
+                diff,
+                affected_keys=tuple(affected.listed),
+                affected_key_count=affected.count,
+                is_cut=diff.is_cut or affected.is_cut,
+            ),
+        )
+
+    async def _difference(self, before: Keyspace | None, after: Keyspace) -> KeyspaceDiff:
+        size = _size_of(after.declaration) + (_size_of(before.declaration) if before else 0)
+        return await self._heavy.run(after.name, size, lambda: _difference(before, after))
 
     async def _affected_keys(
         self, snapshot: Snapshot, before: Keyspace, after: Keyspace
-    ) -> tuple[int, tuple[KeyScopeChange, ...]]:
+    ) -> AffectedKeys:
         now = self._clock.timestamp()
-        count = 0
-        affected: list[KeyScopeChange] = []
+        affected = AffectedKeys(before, after, now)
         candidates = [
             key
             async for key in snapshot.iterate_keys(before.name)
             if not key.is_expired(self._clock.now())
         ]
-        for batch in _batches(candidates):
-            for lineage in (await snapshot.ancestors(batch)).values():
-                was = compile_facts(lineage, before)
-                if was.state is KeyState.REVOKED or was.expires_at <= now:
-                    continue
-                change = _scope_change(was, compile_facts(lineage, after))
-                if change.gained_scopes or change.lost_scopes:
-                    count += 1
-                    if len(affected) < MAX_AFFECTED_KEYS:
-                        affected.append(change)
-        return count, tuple(affected)
+        size = _size_of(before.declaration) + _size_of(after.declaration)
+        for start in range(0, len(candidates), _BATCH):
+            lineages = await snapshot.ancestors(candidates[start : start + _BATCH])
+            some = tuple(lineages.values())
+            await self._heavy.run(before.name, size + len(some), partial(affected.add, some))
+        return affected
+
+
+async def _write(
+    transaction: Transaction, caller: Caller | None, plan: _Plan
+) -> Effect[AppliedKeyspace]:
+    after, diff = plan.after, plan.diff
+    if diff.is_empty:
+        return Effect(AppliedKeyspace(after, diff))
+    await transaction.put_keyspace(after)
+    stored = replace(after, revision=transaction.revision)
+    return Effect(
+        AppliedKeyspace(stored, diff),
+        (Change(ChangeKind.KEYSPACE, after.name, after.name, created=diff.created),),
+        keyspace_event(
+            caller,
+            after.name,
+            after.update_time,
+            changed_fields=list(diff.changed_fields),
+            added_scopes=len(diff.added_scopes),
+            removed_scopes=list(diff.removed_scopes[:MAX_AFFECTED_KEYS]),
+            affected_keys=diff.affected_key_count,
+            dropped_formats=list(diff.dropped_formats),
+            cut_off_keys=diff.cut_off_key_count,
+        ),
+    )
+
+
+def _size_of(declaration: KeyspaceDeclaration) -> int:
+    levels = sum(len(resource.levels) for resource in declaration.resources)
+    return len(declaration.scopes) + levels
 
 
 def _templates(forms: Collection[KeyForm]) -> tuple[str, ...]:
     return tuple(sorted(form.as_declaration().template for form in forms))
-
-
-def _batches(keys: list[Key]) -> list[list[Key]]:
-    return [keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH)]
-
-
-def _scope_change(was: KeyFacts, becomes: KeyFacts) -> KeyScopeChange:
-    before, after = set(was.effective_scopes), set(becomes.effective_scopes)
-    return KeyScopeChange(was.key, tuple(sorted(after - before)), tuple(sorted(before - after)))
 
 
 def require_applicable(declaration: KeyspaceDeclaration) -> Keyspace:
@@ -309,14 +375,21 @@ def _still_in_use(what: str, count: int, **metadata: str) -> Precondition:
 def _difference(before: Keyspace | None, after: Keyspace) -> KeyspaceDiff:
     old = _implications(before) if before else {}
     new = _implications(after)
+    lists = {
+        "added_scopes": sorted(new.keys() - old.keys()),
+        "removed_scopes": sorted(old.keys() - new.keys()),
+        "changed_scopes": sorted(
+            name for name in new.keys() & old.keys() if new[name] != old[name]
+        ),
+    }
+    within = {name: within_bytes(scopes, MAX_LIST_BYTES) for name, scopes in lists.items()}
     return KeyspaceDiff(
         created=before is None,
-        added_scopes=tuple(sorted(new.keys() - old.keys())),
-        removed_scopes=tuple(sorted(old.keys() - new.keys())),
-        changed_scopes=tuple(
-            sorted(name for name in new.keys() & old.keys() if new[name] != old[name])
-        ),
+        added_scopes=within["added_scopes"],
+        removed_scopes=within["removed_scopes"],
+        changed_scopes=within["changed_scopes"],
         changed_fields=_changed_fields(before, after),
+        is_cut=any(len(within[name]) < len(scopes) for name, scopes in lists.items()),
     )
 
 

@@ -25,6 +25,7 @@ from keyfence_server.application.checks import CountedHere
 from keyfence_server.application.create_key import CreateKey
 from keyfence_server.application.disable_account import DisableAccount
 from keyfence_server.application.first_start import FirstStart
+from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.known_peppers import WrongPeppers, require_known_peppers
 from keyfence_server.application.log_in import LogIn
 from keyfence_server.application.log_in_attempts import LogInAttempts
@@ -187,7 +188,8 @@ async def open_authority(
     attempts = LogInAttempts(throttling, clock)
     mutations = Mutations(store, fence, clock, ChangeQuotas(throttling))
 
-    apply_keyspace = ApplyKeyspace(store, mutations, clock)
+    heavy = HeavyWork()
+    apply_keyspace = ApplyKeyspace(store, mutations, clock, heavy)
     notes = WriteBehind(store, clock, days_kept=settings.usage_days)
     first_start = FirstStartOfServer(
         settings=settings,
@@ -211,7 +213,7 @@ async def open_authority(
             upstream=UpstreamStats(),
         ),
         services=[
-            *_key_services(store, mutations, apply_keyspace, peppers, clock),
+            *_key_services(store, mutations, apply_keyspace, peppers, clock, heavy),
             AccountService(
                 RegisterAccount(membership.source, mutations, passwords, attempts, clock),
                 LogIn(
@@ -236,6 +238,7 @@ def _key_services(
     apply_keyspace: ApplyKeyspace,
     peppers: Peppers,
     clock: Clock,
+    heavy: HeavyWork,
 ) -> list[Service]:
     return [
         KeyService(
@@ -245,7 +248,7 @@ def _key_services(
             RotateKey(mutations, peppers, clock),
             RevokeKey(mutations, clock),
         ).service(),
-        KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock)).service(),
+        KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock), heavy).service(),
         AuditService(ReadAudit(store)).service(),
     ]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import keyspace_service_pb2 as messages
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
+from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.rpc.convert.keyspaces import (
     declaration_from,
     diff_of,
@@ -18,9 +21,12 @@ from keyfence_server.rpc.pipeline import Service
 class KeyspaceService:
     """Asks the use cases of keyspaces."""
 
-    def __init__(self, apply_keyspace: ApplyKeyspace, read_keyspaces: ReadKeyspaces) -> None:
+    def __init__(
+        self, apply_keyspace: ApplyKeyspace, read_keyspaces: ReadKeyspaces, heavy: HeavyWork
+    ) -> None:
         self._apply_keyspace = apply_keyspace
         self._read_keyspaces = read_keyspaces
+        self._heavy = heavy
 
     def service(self) -> Service:
         """The service and its handlers."""
@@ -38,7 +44,12 @@ class KeyspaceService:
         self, request: messages.ApplyKeyspaceRequest, caller: Caller
     ) -> messages.ApplyKeyspaceResponse:
         """Applies a declaration, or says what that would do."""
-        declaration = declaration_from(request.keyspace)
+        size = len(request.keyspace.scopes) + sum(
+            len(resource.levels) for resource in request.keyspace.resources
+        )
+        declaration = await self._heavy.run(
+            caller.credential_id or "", size, lambda: declaration_from(request.keyspace)
+        )
         act = self._apply_keyspace.preview if request.validate_only else self._apply_keyspace.apply
         done = await act(
             caller,
@@ -47,7 +58,7 @@ class KeyspaceService:
             drop_formats=request.drop_previous_formats,
         )
         return messages.ApplyKeyspaceResponse(
-            keyspace=keyspace_of(done.value.keyspace),
+            keyspace=await self._message_of(done.value.keyspace),
             diff=diff_of(done.value.diff),
             revision=done.revision,
         )
@@ -57,7 +68,7 @@ class KeyspaceService:
     ) -> messages.GetKeyspaceResponse:
         """Reads a keyspace's declaration."""
         return messages.GetKeyspaceResponse(
-            keyspace=keyspace_of(await self._read_keyspaces.get(caller, request.name))
+            keyspace=await self._message_of(await self._read_keyspaces.get(caller, request.name))
         )
 
     async def list_keyspaces(
@@ -68,7 +79,13 @@ class KeyspaceService:
             caller, page_size=request.page_size, page_token=request.page_token
         )
         return messages.ListKeyspacesResponse(
-            keyspaces=map(keyspace_of, page.items), next_page_token=page.next_page_token
+            keyspaces=[await self._message_of(keyspace) for keyspace in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def _message_of(self, keyspace: Keyspace) -> keyspace_pb2.Keyspace:
+        return await self._heavy.run(
+            keyspace.name, len(keyspace.catalog.names), lambda: keyspace_of(keyspace)
         )
 
     async def explain_scope(

@@ -177,8 +177,8 @@ type KeyspaceDiff struct {
 	ChangedScopes []string `protobuf:"bytes,4,rep,name=changed_scopes,json=changedScopes,proto3" json:"changed_scopes,omitempty"`
 	// Other parts of the declaration that differ, for example "format" or "presets". Sorted.
 	ChangedFields []string `protobuf:"bytes,5,rep,name=changed_fields,json=changedFields,proto3" json:"changed_fields,omitempty"`
-	// Keys whose effective scopes differ, at most 1000 of them; revoked and expired keys
-	// do not count.
+	// Keys whose effective scopes differ, at most 1000 of them, and fewer where they gain or
+	// lose many scopes; revoked and expired keys do not count.
 	AffectedKeys []*KeyScopeChange `protobuf:"bytes,6,rep,name=affected_keys,json=affectedKeys,proto3" json:"affected_keys,omitempty"`
 	// How many such keys there are in all.
 	AffectedKeyCount int64 `protobuf:"varint,7,opt,name=affected_key_count,json=affectedKeyCount,proto3" json:"affected_key_count,omitempty"`
@@ -190,8 +190,11 @@ type KeyspaceDiff struct {
 	CutOffKeys []*CutOffKey `protobuf:"bytes,9,rep,name=cut_off_keys,json=cutOffKeys,proto3" json:"cut_off_keys,omitempty"`
 	// How many such keys there are in all.
 	CutOffKeyCount int64 `protobuf:"varint,10,opt,name=cut_off_key_count,json=cutOffKeyCount,proto3" json:"cut_off_key_count,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Whether lists of scopes or keys here were cut, because all of them would have been too
+	// large for an answer. The counts are of all. The change itself is whole.
+	Truncated     bool `protobuf:"varint,11,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KeyspaceDiff) Reset() {
@@ -292,6 +295,13 @@ func (x *KeyspaceDiff) GetCutOffKeyCount() int64 {
 		return x.CutOffKeyCount
 	}
 	return 0
+}
+
+func (x *KeyspaceDiff) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
 }
 
 // A key whose format is dropped.
@@ -839,7 +849,7 @@ const file_keyfence_v1_keyspace_service_proto_rawDesc = "" +
 	"\x15ApplyKeyspaceResponse\x121\n" +
 	"\bkeyspace\x18\x01 \x01(\v2\x15.keyfence.v1.KeyspaceR\bkeyspace\x12-\n" +
 	"\x04diff\x18\x02 \x01(\v2\x19.keyfence.v1.KeyspaceDiffR\x04diff\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"\xbe\x03\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\xdc\x03\n" +
 	"\fKeyspaceDiff\x12\x18\n" +
 	"\acreated\x18\x01 \x01(\bR\acreated\x12!\n" +
 	"\fadded_scopes\x18\x02 \x03(\tR\vaddedScopes\x12%\n" +
@@ -852,7 +862,8 @@ const file_keyfence_v1_keyspace_service_proto_rawDesc = "" +
 	"\fcut_off_keys\x18\t \x03(\v2\x16.keyfence.v1.CutOffKeyR\n" +
 	"cutOffKeys\x12)\n" +
 	"\x11cut_off_key_count\x18\n" +
-	" \x01(\x03R\x0ecutOffKeyCount\"\x8b\x01\n" +
+	" \x01(\x03R\x0ecutOffKeyCount\x12\x1c\n" +
+	"\ttruncated\x18\v \x01(\bR\ttruncated\"\x8b\x01\n" +
 	"\tCutOffKey\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n" +
 	"\n" +

@@ -12,13 +12,13 @@ from sqlalchemy import Result, RowMapping, Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keyfence_server.adapters.sql import queries
+from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.errors import StoreFault, translated
 from keyfence_server.adapters.sql.records import (
     row_to_account,
     row_to_change,
     row_to_event,
     row_to_key,
-    row_to_keyspace,
     row_to_session,
 )
 from keyfence_server.adapters.sql.schema import (
@@ -52,6 +52,7 @@ from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session, SessionId
 
 _BATCH: Final = 500
+_STAMPS: Final = select(keyspaces.c.name, keyspaces.c.revision, keyspaces.c.update_time)
 # Both databases stop at about 32,000 parameters in a statement.
 _MOST_IDS: Final = 10_000
 
@@ -62,9 +63,12 @@ class SqlSnapshot:
     Text that holds a NUL is in no database, so nothing is found by it.
     """
 
-    def __init__(self, connection: AsyncConnection, revision: int) -> None:
+    def __init__(
+        self, connection: AsyncConnection, revision: int, compiled: CompiledKeyspaces
+    ) -> None:
         self._connection = connection
         self._revision = revision
+        self._compiled = compiled
 
     @property
     def revision(self) -> int:
@@ -163,15 +167,27 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(name):
             return None
-        rows = await self._rows(select(keyspaces).where(keyspaces.c.name == name))
-        return row_to_keyspace(rows[0]) if rows else None
+        found = await self._compiled_keyspaces(_STAMPS.where(keyspaces.c.name == name))
+        return found[0] if found else None
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
         """See the port."""
-        query = select(keyspaces).order_by(keyspaces.c.name).limit(limit)
+        query = _STAMPS.order_by(keyspaces.c.name).limit(limit)
         if after is not None:
             query = query.where(keyspaces.c.name > _comparable(after))
-        return [row_to_keyspace(row) for row in await self._rows(query)]
+        return await self._compiled_keyspaces(query)
+
+    async def _compiled_keyspaces(self, stamps: Select[Any]) -> list[Keyspace]:
+        """The keyspaces of these stamps, reading whole rows of those alone that are not known."""
+        found: list[Keyspace] = []
+        for stamp in await self._rows(stamps):
+            keyspace = self._compiled.find(stamp)
+            if keyspace is None:
+                whole = select(keyspaces).where(keyspaces.c.name == stamp["name"])
+                (row,) = await self._rows(whole)
+                keyspace = await self._compiled.compile(row)
+            found.append(keyspace)
+        return found
 
     async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
         """See the port."""

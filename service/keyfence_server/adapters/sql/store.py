@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql import Executable
 
 from keyfence_server.adapters.sql import bookkeeping, migrations
+from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_engines
 from keyfence_server.adapters.sql.errors import StoreFault, translated
@@ -74,12 +75,13 @@ class SqlStore:
         # Mutations of this process queue here, in order, and not each on a connection
         # of its own: reading must not starve behind them.
         self._turn = asyncio.Lock()
+        self._compiled = CompiledKeyspaces()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """See the port."""
         async with self._opened(self._engines.reading, _READ_HEAD) as (connection, revision):
-            yield SqlSnapshot(connection, revision)
+            yield SqlSnapshot(connection, revision, self._compiled)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -87,7 +89,7 @@ class SqlStore:
         await self._take_turn()
         try:
             async with self._opened(self._engines.writing, _ADVANCE_HEAD) as (connection, revision):
-                yield SqlTransaction(connection, revision)
+                yield SqlTransaction(connection, revision, self._compiled)
         finally:
             self._turn.release()
 

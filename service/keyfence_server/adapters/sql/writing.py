@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import UpdateBase
 
 from keyfence_server.adapters.sql.bookkeeping import append_to_chain
+from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.postgresql_feed import announce
@@ -59,8 +61,10 @@ class SqlTransaction(SqlSnapshot):
     transaction with a rollback and no error, which would be taken for success.
     """
 
-    def __init__(self, connection: AsyncConnection, revision: int) -> None:
-        super().__init__(connection, revision)
+    def __init__(
+        self, connection: AsyncConnection, revision: int, compiled: CompiledKeyspaces
+    ) -> None:
+        super().__init__(connection, revision, compiled)
         self._state = _State.OPEN
 
     async def insert_key(self, key: Key) -> None:
@@ -92,7 +96,8 @@ class SqlTransaction(SqlSnapshot):
 
     async def put_keyspace(self, keyspace: Keyspace) -> None:
         """See the port."""
-        row = keyspace_to_row(keyspace, self._revision)
+        # A large one takes long to be written as a document.
+        row = await asyncio.to_thread(keyspace_to_row, keyspace, self._revision)
         existing = await self._rows(
             select(keyspaces.c.name).where(keyspaces.c.name == keyspace.name)
         )

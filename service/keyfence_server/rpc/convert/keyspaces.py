@@ -87,6 +87,7 @@ def diff_of(diff: KeyspaceDiff) -> keyspace_service_pb2.KeyspaceDiff:
             for change in diff.affected_keys
         ),
         affected_key_count=diff.affected_key_count,
+        truncated=diff.is_cut,
         dropped_formats=diff.dropped_formats,
         cut_off_keys=(
             keyspace_service_pb2.CutOffKey(

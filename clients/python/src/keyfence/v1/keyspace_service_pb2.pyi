@@ -113,12 +113,17 @@ class KeyspaceDiff(_message.Message):
     DROPPED_FORMATS_FIELD_NUMBER: _builtins.int
     CUT_OFF_KEYS_FIELD_NUMBER: _builtins.int
     CUT_OFF_KEY_COUNT_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
     """Whether the keyspace is new."""
     affected_key_count: _builtins.int
     """How many such keys there are in all."""
     cut_off_key_count: _builtins.int
     """How many such keys there are in all."""
+    truncated: _builtins.bool
+    """Whether lists of scopes or keys here were cut, because all of them would have been too
+    large for an answer. The counts are of all. The change itself is whole.
+    """
     @_builtins.property
     def added_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes that are new. Sorted."""
@@ -137,8 +142,8 @@ class KeyspaceDiff(_message.Message):
 
     @_builtins.property
     def affected_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyScopeChange]:
-        """Keys whose effective scopes differ, at most 1000 of them; revoked and expired keys
-        do not count.
+        """Keys whose effective scopes differ, at most 1000 of them, and fewer where they gain or
+        lose many scopes; revoked and expired keys do not count.
         """
 
     @_builtins.property
@@ -165,10 +170,11 @@ class KeyspaceDiff(_message.Message):
         dropped_formats: _abc.Iterable[_builtins.str] | None = ...,
         cut_off_keys: _abc.Iterable[Global___CutOffKey] | None = ...,
         cut_off_key_count: _builtins.int = ...,
+        truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_scopes", b"added_scopes", "affected_key_count", b"affected_key_count", "affected_keys", b"affected_keys", "changed_fields", b"changed_fields", "changed_scopes", b"changed_scopes", "created", b"created", "cut_off_key_count", b"cut_off_key_count", "cut_off_keys", b"cut_off_keys", "dropped_formats", b"dropped_formats", "removed_scopes", b"removed_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_scopes", b"added_scopes", "affected_key_count", b"affected_key_count", "affected_keys", b"affected_keys", "changed_fields", b"changed_fields", "changed_scopes", b"changed_scopes", "created", b"created", "cut_off_key_count", b"cut_off_key_count", "cut_off_keys", b"cut_off_keys", "dropped_formats", b"dropped_formats", "removed_scopes", b"removed_scopes", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

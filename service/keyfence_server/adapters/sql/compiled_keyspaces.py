@@ -1,0 +1,55 @@
+"""Keyspaces as they were compiled from their rows.
+
+Every mutation reads its keyspace, and to compile one of ten thousand scopes takes hundreds
+of milliseconds. A keyspace is compiled once for each time that its row changes, and a large
+one on a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Final
+
+from sqlalchemy import RowMapping
+
+from keyfence_server.adapters.sql.records import row_to_keyspace
+from keyfence_server.domain.keyspaces import Keyspace
+
+MOST_KEPT: Final = 256
+_SMALL: Final = 200
+
+
+class CompiledKeyspaces:
+    """Remembers keyspaces by what tells one state of a row from another."""
+
+    def __init__(self) -> None:
+        self._by_name: OrderedDict[str, Keyspace] = OrderedDict()
+
+    def find(self, stamp: RowMapping) -> Keyspace | None:
+        """The keyspace of a row, if it is known as the row is.
+
+        Args:
+            stamp: the row's `name`, `revision` and `update_time`. After a failover another
+                keyspace may have the same revision, and not the same time.
+        """
+        known = self._by_name.get(stamp["name"])
+        if known is None or (known.revision, known.update_time) != (
+            stamp["revision"],
+            stamp["update_time"],
+        ):
+            return None
+        self._by_name.move_to_end(known.name)
+        return known
+
+    async def compile(self, row: RowMapping) -> Keyspace:
+        """The keyspace of a whole row, which is remembered."""
+        if len(row["declaration"].get("scopes", ())) <= _SMALL:
+            keyspace = row_to_keyspace(row)
+        else:
+            keyspace = await asyncio.to_thread(row_to_keyspace, row)
+        self._by_name[keyspace.name] = keyspace
+        self._by_name.move_to_end(keyspace.name)
+        while len(self._by_name) > MOST_KEPT:
+            self._by_name.popitem(last=False)
+        return keyspace

@@ -1,0 +1,112 @@
+"""Which keys gain or lose scopes when a keyspace changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from keyfence_server.domain.facts import own_mask
+from keyfence_server.domain.keys import Key, KeyState, Lineage, state_of
+from keyfence_server.domain.keyspaces import Keyspace
+
+MAX_AFFECTED_KEYS: Final = 1000
+"""The most keys that are listed. All of them are counted."""
+MAX_BYTES: Final = 512 * 1024
+"""The most that the scopes of the listed keys take together."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyScopeChange:
+    """How one key's effective scopes differ."""
+
+    key: Key
+    gained_scopes: tuple[str, ...]
+    lost_scopes: tuple[str, ...]
+
+
+class AffectedKeys:
+    """Collects the keys whose effective scopes differ between two states of a keyspace.
+
+    Keys that hold the same scopes change alike, so what a change comes to is worked out once
+    for all of them.
+
+    Attributes:
+        count: how many keys differ.
+        listed: the first of them, within bounds.
+        is_cut: whether some are left out because of the bounds.
+    """
+
+    def __init__(self, before: Keyspace, after: Keyspace, now: float) -> None:
+        self._before = before
+        self._after = after
+        self._now = now
+        self._own: dict[tuple[tuple[str, ...], str], tuple[int, int]] = {}
+        self._changes: dict[tuple[int, int], tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._bytes = 0
+        self.count = 0
+        self.listed: list[KeyScopeChange] = []
+        self.is_cut = False
+
+    def add(self, lineages: Iterable[Lineage]) -> None:
+        """Adds keys with those that they were delegated from. Revoked and expired ones do not
+        count."""
+        for lineage in lineages:
+            ends = [key.expire_time.timestamp() for key in lineage if key.expire_time]
+            if (
+                state_of(lineage) is KeyState.REVOKED
+                or min(ends, default=self._now + 1) <= self._now
+            ):
+                continue
+            gained, lost = self._change_of(lineage)
+            if gained or lost:
+                self.count += 1
+                self._list(KeyScopeChange(lineage[0], gained, lost))
+
+    def _list(self, change: KeyScopeChange) -> None:
+        size = size_of(change.gained_scopes) + size_of(change.lost_scopes)
+        fits = len(self.listed) < MAX_AFFECTED_KEYS and self._bytes + size <= MAX_BYTES
+        if fits and not self.is_cut:
+            self._bytes += size
+            self.listed.append(change)
+        else:
+            self.is_cut = True
+
+    def _change_of(self, lineage: Lineage) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        was, becomes = -1, -1
+        for key in lineage:
+            of_before, of_after = self._masks_of(key)
+            was &= of_before
+            becomes &= of_after
+        known = self._changes.get((was, becomes))
+        if known is None:
+            old = set(self._before.catalog.names_in(was))
+            new = set(self._after.catalog.names_in(becomes))
+            known = tuple(sorted(new - old)), tuple(sorted(old - new))
+            if len(self._changes) < MAX_AFFECTED_KEYS:
+                self._changes[was, becomes] = known
+        return known
+
+    def _masks_of(self, key: Key) -> tuple[int, int]:
+        place = key.granted_scopes, key.key_type
+        known = self._own.get(place)
+        if known is None:
+            known = own_mask(key, self._before), own_mask(key, self._after)
+            if len(self._own) < MAX_AFFECTED_KEYS:
+                self._own[place] = known
+        return known
+
+
+def size_of(names: Iterable[str]) -> int:
+    """What names take in a message, in bytes, about."""
+    return sum(len(name) + 3 for name in names)
+
+
+def within_bytes(names: Sequence[str], most: int) -> tuple[str, ...]:
+    """The first of the names, as many as take no more than so many bytes."""
+    taken = 0
+    for index, name in enumerate(names):
+        taken += len(name) + 3
+        if taken > most:
+            return tuple(names[:index])
+    return tuple(names)

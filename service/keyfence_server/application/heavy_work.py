@@ -1,0 +1,64 @@
+"""Work that takes the processor for long, where it cannot stop checks.
+
+Checks are answered on the event loop, so nothing may hold that for more than 20
+milliseconds. Work that can take longer, such as compiling a keyspace of ten thousand
+scopes, runs on a thread: Python lets the event loop go on every few milliseconds. One piece
+runs at a time, so that checks share the processor with one thread at most. Keyspaces take
+turns, and each has a limited number of places, so that one cannot keep the others waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from keyfence_server.application.turns import Turns
+from keyfence_server.domain.errors import Overloaded
+
+T = TypeVar("T")
+
+MAX_WAITING: Final = 8
+"""How much work of one keyspace may wait or run."""
+SMALL: Final = 200
+"""Work on so many things is done at once: it takes less than a change of threads is worth."""
+
+
+class HeavyWork:
+    """Runs work that takes long."""
+
+    def __init__(self) -> None:
+        self._turns = Turns()
+        self._waiting: Counter[str] = Counter()
+
+    async def run(self, keyspace: str, size: int, work: Callable[[], T]) -> T:
+        """Does some work and returns its result, or raises what it raises.
+
+        Args:
+            keyspace: whose work it is.
+            size: how many things it is about, such as scopes or keys.
+            work: may touch nothing that changes meanwhile.
+
+        Raises:
+            Overloaded: too much work of this keyspace waits already.
+        """
+        if size <= SMALL:
+            return work()
+        if self._waiting[keyspace] >= MAX_WAITING:
+            raise Overloaded(
+                f'keyspace "{keyspace}" has as much work waiting as it may have; try again later',
+                limit="heavy_work_per_keyspace",
+            )
+        self._waiting[keyspace] += 1
+        # A caller that goes away does not stop the thread, so the turn stays taken till its end.
+        return await asyncio.shield(asyncio.ensure_future(self._run(keyspace, work)))
+
+    async def _run(self, keyspace: str, work: Callable[[], T]) -> T:
+        try:
+            async with self._turns.turn((keyspace, ""), restrictive=False):
+                return await asyncio.to_thread(work)
+        finally:
+            self._waiting[keyspace] -= 1
+            if not self._waiting[keyspace]:
+                del self._waiting[keyspace]
