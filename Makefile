@@ -31,7 +31,7 @@ PYTEST      := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist workstea
 DISTRIBUTIONS := pyproject.toml clients/python/pyproject.toml
 # Without npm there is no buf. A user's `make lint` then says so and goes on; CI's fails.
 LINT_PROTOS := $(if $(CI)$(wildcard $(BUF))$(shell command -v npm),lint-protos,skip-protos)
-TYPED       := service clients/python/src $(wildcard clients/python/tests tests testkit bench tools)
+TYPED       := service clients/python/src $(wildcard clients/python/tests tests testkit bench tools conformance)
 
 ## Using it
 

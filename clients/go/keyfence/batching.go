@@ -16,7 +16,8 @@ const (
 	maxBatchChecks     = 256
 )
 
-// Batching says how checks that are under way at the same time share messages.
+// Batching says how checks that are under way at the same time share messages. An error of such a
+// check has no Violations, which batches do not carry; its Message names the fields.
 type Batching struct {
 	// MaxChecks is how many checks one message carries at most: 1 to 256.
 	// Zero: DefaultBatchChecks.
