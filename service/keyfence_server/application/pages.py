@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -23,10 +24,23 @@ _MARK_LENGTH: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some items, and a token for those that follow; an empty token after the last."""
+    """Some items of a listing.
+
+    Attributes:
+        next_page_token: for the items that follow; empty after the last.
+        token_after: the token for what follows an item of the page, so that a page can end
+            earlier: its answer may be too large.
+    """
 
     items: tuple[T, ...]
     next_page_token: str
+    token_after: Callable[[T], str]
+
+    @classmethod
+    def of(cls, found: Sequence[T], limit: int, token_after: Callable[[T], str]) -> Page[T]:
+        """The page of what was found, which is one more than the limit if there is more."""
+        items = tuple(found[:limit])
+        return cls(items, token_after(items[-1]) if len(found) > limit else "", token_after)
 
 
 def read_page_size(page_size: int) -> int:

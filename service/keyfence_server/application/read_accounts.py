@@ -76,17 +76,19 @@ class ReadAccounts:
             email.identity if email else "",
         )
         after = read_page_token(listing.page_token, *question)
+
+        def token_after(account: Account) -> str:
+            return write_page_token(account.account_id, *question)
+
         async with self._store.snapshot() as snapshot:
             await get_accounts_keyspace(snapshot, listing.keyspace)
             if email is not None:
                 one = await snapshot.find_account_by_email(listing.keyspace, email.identity)
                 fits = one is not None and state in (None, one.state)
-                return Page((one,) if one is not None and fits else (), "")
+                return Page.of([one] if one is not None and fits else [], limit, token_after)
             found = await snapshot.list_accounts(
                 AccountFilter(listing.keyspace, state),
                 after=AccountId(after) if after else None,
                 limit=limit + 1,
             )
-        items = tuple(found[:limit])
-        more = len(found) > limit
-        return Page(items, write_page_token(items[-1].account_id, *question) if more else "")
+        return Page.of(found, limit, token_after)

@@ -94,9 +94,7 @@ class ReadAudit:
             events = await snapshot.list_events(
                 which, after=after, limit=limit + 1, newest_first=listing.newest_first
             )
-        more = len(events) > limit
-        items = tuple(events[:limit])
-        return Page(items, write_page_token(str(items[-1].sequence), *question) if more else "")
+        return Page.of(events, limit, lambda one: write_page_token(str(one.sequence), *question))
 
     async def verify(self, after: ChainEnd, max_events: int) -> Verified:
         """Goes along the chain from a place in it.

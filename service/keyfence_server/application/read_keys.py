@@ -119,8 +119,11 @@ class ReadKeys:
             FoundKey(compile_facts(lineages[key.key_id], keyspace), uses.get(key.key_id))
             for key in keys[:limit]
         )
-        more = len(keys) > limit
-        return Page(items, write_page_token(keys[limit - 1].key_id, *question) if more else "")
+
+        def token_after(found: FoundKey) -> str:
+            return write_page_token(found.facts.key_id, *question)
+
+        return Page(items, token_after(items[-1]) if len(keys) > limit else "", token_after)
 
     @staticmethod
     def _filter(caller: Caller, listing: Listing) -> KeyFilter:

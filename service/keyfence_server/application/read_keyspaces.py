@@ -94,10 +94,7 @@ class ReadKeyspaces:
                 if len(batch) <= limit:
                     break
                 after = batch[-1].name
-        items = tuple(found[:limit])
-        more = len(found) > limit
-        token = write_page_token(items[-1].name, *question) if more else ""
-        return Page(items, token)
+        return Page.of(found, limit, lambda one: write_page_token(one.name, *question))
 
     async def explain_scope(self, caller: Caller, name: str, scope: str) -> ScopeReport:
         """How a registered scope hangs together. Raises `Forbidden`, `NotFound`, `UnknownScope`."""

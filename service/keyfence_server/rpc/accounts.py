@@ -11,6 +11,7 @@ from keyfence_server.application.read_accounts import ReadAccounts
 from keyfence_server.application.register_account import RegisterAccount
 from keyfence_server.application.update_account import UpdateAccount
 from keyfence_server.domain.secrets import Plaintext
+from keyfence_server.rpc.answer_sizes import fitting
 from keyfence_server.rpc.convert.accounts import (
     account_listing_from,
     account_of,
@@ -103,9 +104,8 @@ class AccountService:
     ) -> messages.ListAccountsResponse:
         """Lists accounts."""
         page = await self._read_accounts.list(caller, account_listing_from(request))
-        return messages.ListAccountsResponse(
-            accounts=map(account_of, page.items), next_page_token=page.next_page_token
-        )
+        accounts, token = fitting(page, account_of)
+        return messages.ListAccountsResponse(accounts=accounts, next_page_token=token)
 
     async def update_account(
         self, request: messages.UpdateAccountRequest, caller: Caller

@@ -14,6 +14,7 @@ from keyfence_server.application.identify import Callers
 from keyfence_server.application.ports import FactSource, StoreUnavailable
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, InvalidInput
+from keyfence_server.rpc.answer_sizes import ANSWER_BYTES
 from keyfence_server.rpc.convert.checks import (
     Principals,
     authenticate_response,
@@ -25,9 +26,27 @@ from keyfence_server.rpc.convert.checks import (
 )
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
-from keyfence_server.rpc.status import failure_of
+from keyfence_server.rpc.status import Failure, failure_of, limit_reached
 
 MAX_BATCH: Final = 256
+
+
+def _error_result(failure: Failure) -> messages.BatchCheckScopeResult:
+    return messages.BatchCheckScopeResult(
+        error=messages.CheckError(
+            code=failure.code.value[0],
+            reason=failure.reason,
+            message=failure.message,
+            metadata=failure.metadata,
+        )
+    )
+
+
+_NO_ROOM: Final = _error_result(
+    limit_reached(
+        "answer_bytes", "the answers to the checks before are too large; send fewer checks a batch"
+    )
+)
 
 
 class AuthorizationService:
@@ -97,9 +116,17 @@ class AuthorizationService:
         """Each check by itself, in order."""
         if not 1 <= len(request.checks) <= MAX_BATCH:
             raise InvalidInput.field("checks", f"1 to {MAX_BATCH} checks a batch")
-        return messages.BatchCheckScopeResponse(
-            results=[await self._one_of_batch(check, caller) for check in request.checks]
-        )
+        results: list[messages.BatchCheckScopeResult] = []
+        size = 0
+        for check in request.checks:
+            if size > ANSWER_BYTES:
+                # What is not answered is not checked either: it counts against no limit.
+                results.append(_NO_ROOM)
+                continue
+            result = await self._one_of_batch(check, caller)
+            size += result.ByteSize()
+            results.append(result)
+        return messages.BatchCheckScopeResponse(results=results)
 
     async def who_am_i(
         self, _request: messages.WhoAmIRequest, caller: Caller
@@ -122,14 +149,7 @@ class AuthorizationService:
             if failure.code is grpc.StatusCode.PERMISSION_DENIED:
                 # Alone it would have been the call's own, which is noted for every RPC.
                 self._callers.note_forbidden(caller, failure.reason, caller.call)
-            return messages.BatchCheckScopeResult(
-                error=messages.CheckError(
-                    code=failure.code.value[0],
-                    reason=failure.reason,
-                    message=failure.message,
-                    metadata=failure.metadata,
-                )
-            )
+            return _error_result(failure)
 
     def _count(self, verdict: Verdict) -> None:
         facts = verdict.facts

@@ -9,6 +9,7 @@ from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.rpc.answer_sizes import fitting
 from keyfence_server.rpc.convert.keys import (
     found_key_of,
     key_of,
@@ -87,9 +88,8 @@ class KeyService:
     ) -> messages.ListKeysResponse:
         """Lists keys."""
         page = await self._read_keys.list(caller, listing_from(request))
-        return messages.ListKeysResponse(
-            keys=map(found_key_of, page.items), next_page_token=page.next_page_token
-        )
+        keys, token = fitting(page, found_key_of)
+        return messages.ListKeysResponse(keys=keys, next_page_token=token)
 
     async def update_key(
         self, request: messages.UpdateKeyRequest, caller: Caller

@@ -9,6 +9,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
 from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.convert.keyspaces import (
     declaration_from,
     diff_of,
@@ -78,10 +79,15 @@ class KeyspaceService:
         page = await self._read_keyspaces.list(
             caller, page_size=request.page_size, page_token=request.page_token
         )
-        return messages.ListKeyspacesResponse(
-            keyspaces=[await self._message_of(keyspace) for keyspace in page.items],
-            next_page_token=page.next_page_token,
-        )
+        found: list[keyspace_pb2.Keyspace] = []
+        room = Room()
+        for index, keyspace in enumerate(page.items):
+            message = await self._message_of(keyspace)
+            if not room.fits(message):
+                token = page.token_after(page.items[index - 1])
+                return messages.ListKeyspacesResponse(keyspaces=found, next_page_token=token)
+            found.append(message)
+        return messages.ListKeyspacesResponse(keyspaces=found, next_page_token=page.next_page_token)
 
     async def _message_of(self, keyspace: Keyspace) -> keyspace_pb2.Keyspace:
         return await self._heavy.run(

@@ -1,0 +1,50 @@
+"""How large an answer may be: lists end by bytes, and not by their number of items alone.
+
+Clients refuse messages above gRPC's four megabytes. An answer that ends before has the same
+form as a shorter one, so that nothing that was done is reported as failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from google.protobuf.message import Message
+
+from keyfence_server.application.pages import Page
+
+ANSWER_BYTES: Final = 3 * 1024 * 1024
+"""What the items of an answer come to at most, except that one item is always sent."""
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+
+class Room:
+    """What is left of an answer's bytes."""
+
+    def __init__(self) -> None:
+        self._left = ANSWER_BYTES
+        self._is_empty = True
+
+    def fits(self, message: Message) -> bool:
+        """Whether the message is within the answer, in which it then takes its place. The
+        first one always is."""
+        size = message.ByteSize()
+        if size > self._left and not self._is_empty:
+            return False
+        self._left -= size
+        self._is_empty = False
+        return True
+
+
+def fitting(page: Page[T], message_of: Callable[[T], M]) -> tuple[list[M], str]:
+    """As many items of a page as fit into an answer, and the token for those that follow."""
+    messages: list[M] = []
+    room = Room()
+    for index, item in enumerate(page.items):
+        message = message_of(item)
+        if not room.fits(message):
+            return messages, page.token_after(page.items[index - 1])
+        messages.append(message)
+    return messages, page.next_page_token
