@@ -14,7 +14,14 @@ from keyfence.v1 import keyspace_pb2, options_pb2
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.requirements import UndeclaredAccess, read_requirement
-from support.serving import METHODS, Refusal, Served, path_of, requirement_of
+from support.serving import (
+    METHODS,
+    Refusal,
+    Served,
+    path_of,
+    requirement_of,
+    server_and_sidecar,
+)
 
 CLOSED = [name for name, method in METHODS.items() if requirement_of(method).needs_credential]
 SCOPED = [name for name in CLOSED if requirement_of(METHODS[name]).scope]
@@ -281,3 +288,17 @@ async def test_what_is_no_rpc_is_refused(served: Served, path: str) -> None:
     refusal = Refusal.of(caught.value)
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
     assert refusal.reason == "METHOD_UNKNOWN"
+
+
+async def test_a_sidecar_says_that_it_does_not_know_sessions() -> None:
+    """Otherwise the bearer of a good token would be told that it is bad."""
+    async with server_and_sidecar() as (server, sidecar):
+        await server.client.apply(
+            accounts=keyspace_pb2.Accounts(registration=keyspace_pb2.REGISTRATION_OPEN)
+        )
+        await server.client.register()
+        token = await server.client.log_in()
+        assert (await server.client.call("WhoAmI", credential=token)).principal.session_id
+        refusal = await sidecar.client.refusal("WhoAmI", credential=token)
+        assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
+        assert "a sidecar answers for keys alone" in refusal.message

@@ -192,6 +192,22 @@ class TestLimits:
         await served.client.call("WhoAmI")
         await until(lambda: served.server._gate.under_way == 0)
 
+    async def test_one_credential_leaves_places_for_others(self, serve: Any) -> None:
+        """Its calls wait for the database, and others' checks are answered from memory."""
+        served = await serve(max_concurrent_calls=6)
+        await served.client.apply()
+        made = await served.client.make_key()
+        other = await served.client.make_operator("keys:check", "keys:read")
+        held = DatabaseHeld(served)
+        waiting = [asyncio.ensure_future(served.client.make_key()) for _ in range(3)]
+        await until(lambda: served.server._gate.under_way == 3)
+        refusal = await served.client.refusal("ListKeys", keyspace="demo")
+        assert refusal.metadata == {"limit": "waiting_calls_per_credential"}
+        answer = await served.client.call("Authenticate", api_key=made.api_key, credential=other)
+        assert answer.authenticated
+        held.release()
+        await asyncio.gather(*waiting)
+
     async def test_a_call_that_is_given_up_frees_its_place(self, serve: Any) -> None:
         served = await serve(max_concurrent_calls=1)
         await served.client.apply()

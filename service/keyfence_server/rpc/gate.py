@@ -1,10 +1,15 @@
-"""How many calls are let in, and whether any are.
+"""How many calls are let in, how many of them may wait, and whether any are let in at all.
 
 A call that finds the gate shut is told why at once. Waiting in line would help
-nobody: the line would only grow.
+nobody: the line would only grow. Calls that wait for the store, the fence or a lock are
+counted by credential, so that those of one credential leave places for the others.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from keyfence_server.rpc.failures import Failed
 from keyfence_server.rpc.status import Failure, limit_reached
@@ -16,13 +21,16 @@ class Gate:
     Attributes:
         limit: at most so many at a time.
         under_way: how many there are now.
+        waiting_limit: at most so many calls of one credential wait at a time.
     """
 
-    __slots__ = ("_refusal", "_refusals", "limit", "under_way")
+    __slots__ = ("_refusal", "_refusals", "_waiting", "limit", "under_way", "waiting_limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.under_way = 0
+        self.waiting_limit = max(1, limit // 2)
+        self._waiting: Counter[str] = Counter()
         self._refusal: Failure | None = None
         self._refusals: dict[str, Failure] = {}
 
@@ -42,6 +50,26 @@ class Gate:
     def leave(self) -> None:
         """Gives a place back."""
         self.under_way -= 1
+
+    @contextmanager
+    def waiting(self, credential_id: str) -> Iterator[None]:
+        """A place among the calls of this credential that wait; an empty id stands for callers
+        that are not known. Raises `Failed` if there is none."""
+        if self._waiting[credential_id] >= self.waiting_limit:
+            raise Failed(
+                limit_reached(
+                    "waiting_calls_per_credential",
+                    f"{self.waiting_limit} calls of this credential are waiting already; wait for "
+                    "one of them to end, and try again",
+                )
+            )
+        self._waiting[credential_id] += 1
+        try:
+            yield
+        finally:
+            self._waiting[credential_id] -= 1
+            if not self._waiting[credential_id]:
+                del self._waiting[credential_id]
 
     def require_open(self) -> None:
         """Raises `Failed` while no call is let in."""

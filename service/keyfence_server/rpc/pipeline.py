@@ -192,7 +192,10 @@ class Pipeline:
             try:
                 metadata = context.invocation_metadata() or ()
                 call = door.arrive(context, metadata)
-                caller = door.recall(call, metadata) or await door.identify(call, metadata)
+                caller = door.recall(call, metadata)
+                if caller is None:
+                    with gate.waiting(""):
+                        caller = await door.identify(call, metadata)
                 if not is_check:
                     _require_fresh(caller)
                 door.authorize(caller)
@@ -206,7 +209,7 @@ class Pipeline:
                     else handler(request, caller)
                 )
                 if type(answer) is not response_type:
-                    answer = await answer  # type: ignore[misc]
+                    answer = await _waited_for(answer, gate, caller)
                 encoded: bytes = answer.SerializeToString()
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, error, started, call, caller)
@@ -317,6 +320,17 @@ class _Door:
     async def identify(self, call: Call, metadata: Metadata) -> Caller:
         """The caller. Raises `Unauthenticated`, `StoreUnavailable`."""
         return await self._callers.identify(credential_in(metadata), call)
+
+
+async def _waited_for(answer: Any, gate: Gate, caller: Caller) -> Message:
+    """The answer, once it is there, in a place among the credential's calls that wait."""
+    try:
+        with gate.waiting(caller.credential_id or ""):
+            message: Message = await answer
+            return message
+    finally:
+        # Where there was no place, it has not begun.
+        answer.close()
 
 
 def _require_fresh(caller: Caller) -> None:
