@@ -139,7 +139,8 @@ async def test_a_reading_that_lags_behind_a_change_applied_out_of_turn_is_refuse
 ) -> None:
     """Threat 3: the cache has applied the revocation, and not yet the harmless change before
     it. Held only against what is applied without a gap, the reading between them would pass."""
-    key, other = make_key(keyspace="acme"), make_key(keyspace="acme")
+    prefix = (await authority.make(scopes=["vps:read"])).facts.key.display_prefix
+    key, other = (make_key(keyspace="acme", display_prefix=prefix) for _ in range(2))
     authority.cache.start_at(await insert_keys(watched, key, other))
     await authority.cache.recogniser()
     harmless = await update_keys(watched, replace(other, display_name="x"))

@@ -13,7 +13,7 @@ import pytest
 
 from keyfence import AsyncClient, CreatedKey
 from keyfence.holder.dial import LET_IN
-from keyfence.v1 import keyspace_pb2
+from keyfence.v1 import keyspace_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence.v1 import replication_service_pb2_grpc as stubs
 from rpc.conftest import Serve
@@ -249,3 +249,33 @@ async def test_one_credential_cannot_take_every_place(serve: Serve) -> None:
         await holder.begin()
     assert await holders[-1].ended() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "this credential" in await holders[-1].call.details()
+
+
+async def test_a_report_names_no_operator_that_was_not_presented_to_the_holder(
+    served: Served, root: AsyncClient
+) -> None:
+    """It would put another tenant's credential into the audit log."""
+    known, unknown = await _holders_key(root, "victim"), await _holders_key(root, "victim")
+    made = await _holders_key(root)
+    sidecar = Holder(served, made.api_key, kind=messages.HOLDER_KIND_SIDECAR)
+    await sidecar.begin()
+    await sidecar.fetch(known.api_key)
+    attempts = []
+    for one in (known, unknown):
+        attempt = messages.ReportedAttempt(
+            keyspace="system",
+            reason=reason_pb2.REASON_KEY_REVOKED,
+            account_id=one.key.account_id,
+            subject=one.key.key_id,
+            count=1,
+        )
+        attempt.first_time.GetCurrentTime()
+        attempt.last_time.GetCurrentTime()
+        attempts.append(attempt)
+    await sidecar.stub.ReportUses(
+        messages.ReportUsesRequest(attempts=attempts),
+        metadata=(("authorization", f"Bearer {made.api_key}"),),
+    )
+    notes = served.server._backend.notes
+    noted = {kind.attempt.subject for kind in notes.attempts._tallies if kind.attempt.reported_by}
+    assert noted == {known.key.key_id, ""}

@@ -12,7 +12,7 @@ from keyfence import results
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
 from keyfence.holder.memory import Memory
-from keyfence.v1 import keyspace_pb2, principal_pb2
+from keyfence.v1 import keyspace_pb2, principal_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 
 _VECTORS: Final = Path(__file__).parents[3] / "spec" / "vectors"
@@ -61,7 +61,7 @@ def _facts(told: dict[str, Any], revision: int, epoch: str) -> messages.FetchFac
             account_id=told["account_id"],
             effective_scopes=told["scopes"],
         ),
-        standing=f"REASON_{told['standing']}",
+        standing=reason_pb2.Reason.Value(f"REASON_{told['standing']}"),
         address_lists=[messages.AddressList(networks=one) for one in told["allow_lists"]],
         is_counted=told["is_counted"],
         depends_on=["key:key_1", f"keyspace:{told['keyspace']}", f"account:{told['account_id']}"],

@@ -134,6 +134,11 @@ class Holders:
         given |= subjects
         return True
 
+    def knows(self, caller: Caller, subjects: Collection[str]) -> bool:
+        """Whether the caller may know of all these operators' credentials and accounts."""
+        given = self.given.get(str(caller.credential_id), set())
+        return caller.reaches(SYSTEM) or given.issuperset(subjects)
+
     def connected(self) -> list[ConnectedHolder]:
         """The holders that have said hello."""
         return list(self._connected.values())

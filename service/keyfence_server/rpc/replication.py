@@ -168,11 +168,24 @@ class ReplicationService:
         }
         recogniser = await self._source.recogniser()
         told = (
-            attempts_from(one, str(caller.credential_id))
+            attempts_from(self._as_far_as_known(one, caller), str(caller.credential_id))
             for one in reported
             if one.keyspace in known and not recogniser.keyspaces_of(one.subject)
         )
         return [one for one in told if one is not None]
+
+    def _as_far_as_known(
+        self, told: messages.ReportedAttempt, caller: Caller
+    ) -> messages.ReportedAttempt:
+        """What is reported, without the names of operators that the caller cannot know of: they
+        were not presented to its holders. It could put words into their mouths."""
+        named = {told.subject, told.account_id} - {""}
+        if told.keyspace != SYSTEM or self._holders.knows(caller, named):
+            return told
+        anonymous = messages.ReportedAttempt()
+        anonymous.CopyFrom(told)
+        anonymous.subject = anonymous.account_id = ""
+        return anonymous
 
     async def list_replicas(
         self, _request: messages.ListReplicasRequest, caller: Caller
