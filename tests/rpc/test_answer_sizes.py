@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 from keyfence.v1 import key_service_pb2 as messages
 from keyfence_server.application.pages import Page
@@ -15,21 +15,21 @@ SCOPES = [f"resource-{number:04d}-{'x' * 80}:read" for number in range(2_000)]
 KEYS = 30
 
 
-def pages_of(sizes: list[int]) -> Iterator[list[int]]:
+async def pages_of(sizes: list[int]) -> AsyncIterator[list[int]]:
     """The pages of items with messages of these sizes, as a client reads them."""
     start = 0
     while start < len(sizes):
         page = Page.of(list(enumerate(sizes))[start:], 10, lambda one: str(one[0]))
-        found, token = fitting(page, lambda one: messages.GetKeyRequest(key_id="x" * one[1]))
+        found, token = await fitting(page, lambda one: messages.GetKeyRequest(key_id="x" * one[1]))
         assert sum(one.ByteSize() for one in found[:-1]) <= ANSWER_BYTES
         yield [len(one.key_id) for one in found]
         start = int(token) + 1 if token else len(sizes)
 
 
-def test_pages_together_are_every_item_once() -> None:
+async def test_pages_together_are_every_item_once() -> None:
     third = ANSWER_BYTES // 3
     sizes = [1, third, third, third, 2, ANSWER_BYTES + 1, 3, *[1] * 12]
-    pages = list(pages_of(sizes))
+    pages = [page async for page in pages_of(sizes)]
     assert [size for page in pages for size in page] == sizes
     # The item that is larger than an answer has one for itself.
     assert [ANSWER_BYTES + 1] in pages

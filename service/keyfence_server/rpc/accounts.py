@@ -104,7 +104,7 @@ class AccountService:
     ) -> messages.ListAccountsResponse:
         """Lists accounts."""
         page = await self._read_accounts.list(caller, account_listing_from(request))
-        accounts, token = fitting(page, account_of)
+        accounts, token = await fitting(page, account_of)
         return messages.ListAccountsResponse(accounts=accounts, next_page_token=token)
 
     async def update_account(

@@ -6,6 +6,7 @@ form as a shorter one, so that nothing that was done is reported as failed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -16,35 +17,58 @@ from keyfence_server.application.pages import Page
 ANSWER_BYTES: Final = 3 * 1024 * 1024
 """What the items of an answer come to at most, except that one item is always sent."""
 
+# Making so much of an answer takes some milliseconds.
+_BYTES_AT_A_TIME: Final = 128 * 1024
+_BYTES_PER_MESSAGE: Final = 4 * 1024
+
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
 
 class Room:
-    """What is left of an answer's bytes."""
+    """What is left of an answer's bytes.
+
+    Attributes:
+        is_full: whether the messages so far have taken all of it.
+    """
 
     def __init__(self) -> None:
         self._left = ANSWER_BYTES
         self._is_empty = True
+        self._until_pause = _BYTES_AT_A_TIME
 
-    def fits(self, message: Message) -> bool:
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more fits."""
+        return self._left <= 0
+
+    def fill(self) -> None:
+        """Leaves no room for more."""
+        self._left = 0
+
+    async def fits(self, message: Message) -> bool:
         """Whether the message is within the answer, in which it then takes its place. The
-        first one always is."""
+        first one always is. Other calls get their turn now and then."""
         size = message.ByteSize()
         if size > self._left and not self._is_empty:
             return False
         self._left -= size
         self._is_empty = False
+        # Small messages have their cost, too.
+        self._until_pause -= size + _BYTES_PER_MESSAGE
+        if self._until_pause < 0:
+            self._until_pause = _BYTES_AT_A_TIME
+            await asyncio.sleep(0)
         return True
 
 
-def fitting(page: Page[T], message_of: Callable[[T], M]) -> tuple[list[M], str]:
+async def fitting(page: Page[T], message_of: Callable[[T], M]) -> tuple[list[M], str]:
     """As many items of a page as fit into an answer, and the token for those that follow."""
     messages: list[M] = []
     room = Room()
     for index, item in enumerate(page.items):
         message = message_of(item)
-        if not room.fits(message):
+        if not await room.fits(message):
             return messages, page.token_after(page.items[index - 1])
         messages.append(message)
     return messages, page.next_page_token

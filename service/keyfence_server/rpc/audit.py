@@ -35,7 +35,7 @@ class AuditService:
     ) -> messages.ListAuditEventsResponse:
         """Lists events."""
         page = await self._read_audit.list(caller, _listing_from(request))
-        events, token = fitting(page, _event_of)
+        events, token = await fitting(page, _event_of)
         return messages.ListAuditEventsResponse(events=events, next_page_token=token)
 
     async def verify_audit_events(

@@ -14,7 +14,7 @@ from keyfence_server.application.identify import Callers
 from keyfence_server.application.ports import FactSource, StoreUnavailable
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, InvalidInput
-from keyfence_server.rpc.answer_sizes import ANSWER_BYTES
+from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.convert.checks import (
     Principals,
     authenticate_response,
@@ -117,14 +117,16 @@ class AuthorizationService:
         if not 1 <= len(request.checks) <= MAX_BATCH:
             raise InvalidInput.field("checks", f"1 to {MAX_BATCH} checks a batch")
         results: list[messages.BatchCheckScopeResult] = []
-        size = 0
+        room = Room()
         for check in request.checks:
-            if size > ANSWER_BYTES:
+            if room.is_full:
                 # What is not answered is not checked either: it counts against no limit.
                 results.append(_NO_ROOM)
                 continue
             result = await self._one_of_batch(check, caller)
-            size += result.ByteSize()
+            # The last one may be larger than what is left: it has been counted.
+            if not await room.fits(result):
+                room.fill()
             results.append(result)
         return messages.BatchCheckScopeResponse(results=results)
 

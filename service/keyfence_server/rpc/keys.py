@@ -88,7 +88,7 @@ class KeyService:
     ) -> messages.ListKeysResponse:
         """Lists keys."""
         page = await self._read_keys.list(caller, listing_from(request))
-        keys, token = fitting(page, found_key_of)
+        keys, token = await fitting(page, found_key_of)
         return messages.ListKeysResponse(keys=keys, next_page_token=token)
 
     async def update_key(

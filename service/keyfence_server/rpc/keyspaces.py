@@ -83,7 +83,7 @@ class KeyspaceService:
         room = Room()
         for index, keyspace in enumerate(page.items):
             message = await self._message_of(keyspace)
-            if not room.fits(message):
+            if not await room.fits(message):
                 token = page.token_after(page.items[index - 1])
                 return messages.ListKeyspacesResponse(keyspaces=found, next_page_token=token)
             found.append(message)
