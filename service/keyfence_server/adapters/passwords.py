@@ -1,13 +1,12 @@
 """Password hashing by argon2id, in threads of its own.
 
-A hash takes a core for a tenth of a second and 64 MiB, on purpose. Three things keep
-that from the rest of the server, whoever floods it with log-ins: the threads are few,
-they yield to every other thread (on Linux a thread has a priority of its own), and so
-few calls may wait for them that what waits is answered soon.
+A hash deliberately takes a core for a tenth of a second and 64 MiB. Three limits protect
+the rest of the server from a flood of log-ins: the threads are few, they have a lower
+priority (on Linux each thread has its own), and only a few calls may wait for them.
 
-What is hashed is not the password but its digest under a pepper. So a stolen database
-lets nobody try passwords, long ones cost no more than short ones, and the pepper's
-version tells which to renew.
+The hash is of the password's digest under a pepper, not of the password. So a stolen
+database does not allow tests of passwords, long passwords cost no more than short ones,
+and the pepper's version shows which hashes to renew.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ class Argon2Passwords:
         )
         self._threads = ThreadPoolExecutor(workers, "passwords", initializer=_yield_to_others)
         self._places = waiting
-        # Of no password: nothing that a caller can send has an empty digest.
-        self._nobodys = PasswordHash(self._hasher.hash(b""), 0)
+        # Matches no password: no input of a caller has an empty digest.
+        self._dummy = PasswordHash(self._hasher.hash(b""), 0)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -91,11 +90,11 @@ class Argon2Passwords:
 
     async def verify(self, password: Plaintext, kept: PasswordHash | None) -> bool:
         """See the port."""
-        kept = kept or self._nobodys
+        kept = kept or self._dummy
         digest = self._peppers.digest_under(kept.pepper_version, _KIND + password.reveal())
         if digest is None:
-            # Of nobody, or kept under a pepper that is gone: the same work, and a no.
-            kept, digest = self._nobodys, self._peppers.digest(_KIND + password.reveal())
+            # There is no account, or its pepper is missing: do the same work, then refuse.
+            kept, digest = self._dummy, self._peppers.digest(_KIND + password.reveal())
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._matches, kept.text, digest.value)
 

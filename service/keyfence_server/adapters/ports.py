@@ -1,9 +1,8 @@
-"""Claims a TCP port, so that several processes of one server may share it and no other.
+"""Claims a TCP port for the workers of one server, and for no other server.
 
-A kernel lets any process of the same user listen on a port that is shared by
-`SO_REUSEPORT`, and gives it a share of the connections. So a port is claimed first, by
-one process, as if it were not to be shared: any other process that tries that is refused, whether
-it means to share or not.
+The kernel lets any process of the same user listen on a port that is shared by
+`SO_REUSEPORT`, and gives that process a share of the connections. So the parent first
+claims the port without sharing it. A second server that claims the same port is refused.
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ class PortTaken(Exception):
 
 
 class ClaimedPort:
-    """A port that is ours until `release`, or to the end of the process. Nobody is
-    listening on it yet.
+    """A port that this process owns until `release` or its end. No socket listens on it yet.
 
     Attributes:
-        number: which port; the kernel may have chosen it.
+        number: the port; the kernel may have chosen it.
     """
 
     def __init__(self, number: int, claim: socket.socket) -> None:
@@ -46,7 +44,7 @@ def claim_port(host: IPv4Address | IPv6Address, number: int) -> ClaimedPort:
             port = number or _any_port(host)
             return ClaimedPort(port, _claimed(host, port))
         except OSError as error:
-            # A port that the kernel chose may be gone a moment later; then another one is.
+            # Another process may take the port that the kernel chose; then try another port.
             if not attempts:
                 raise PortTaken(os.strerror(error.errno or 0)) from None
 
@@ -54,14 +52,14 @@ def claim_port(host: IPv4Address | IPv6Address, number: int) -> ClaimedPort:
 def _claimed(host: IPv4Address | IPv6Address, number: int) -> socket.socket:
     claim = _new_socket(host)
     try:
-        # Connections of a server before us that are still closing must not keep us away.
+        # Closing connections of an earlier server must not prevent the claim.
         claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         claim.bind((str(host), number))
-        # Of two that have got so far at once, only one may listen.
+        # If two processes have bound the port at the same time, only one of them may listen.
         claim.listen(0)
         claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        # It keeps the port, and takes no connection any more.
+        # The socket keeps the port, and accepts no connections.
         claim.shutdown(socket.SHUT_RDWR)
     except OSError:
         claim.close()

@@ -24,11 +24,11 @@ _COLUMNS = ("HOLDER", "KIND", "NAME", "LEASE FROM", "RENEWED", "REVISION", "BEHI
 
 
 def replicas(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """List who answers checks from memory: servers, sidecars, caches in clients.
+    """List the holders, which answer checks from memory: servers, sidecars, caches in clients.
 
-    A server knows all servers on its store, and the sidecars and caches that are connected
-    to itself: ask each server for its own. Whoever stays behind makes revocations wait,
-    until its lease has run out. The credential needs the scope `replication:read`.
+    A server knows all servers on its store, but only the sidecars and caches that are
+    connected to itself. Ask each server. A holder that does not acknowledge a revocation
+    delays it until the holder's lease has expired. Needs the scope `replication:read`.
     """
     with connect(context) as client:
         found = client.list_replicas()

@@ -1,4 +1,4 @@
-"""Revoking keys one by one, and reporting those that were revoked whatever follows."""
+"""Revokes keys one by one, and reports the revoked keys even if a later one fails."""
 
 from __future__ import annotations
 

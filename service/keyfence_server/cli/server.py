@@ -47,13 +47,13 @@ def serve(
     ] = None,
     tls_client_ca_file: Annotated[
         str | None,
-        _setting("TLS_CLIENT_CA_FILE", "PATH", "PEM, who may issue certificates of clients."),
+        _setting("TLS_CLIENT_CA_FILE", "PATH", "PEM, the issuers of client certificates."),
     ] = None,
     metrics_listen: Annotated[
         str | None, _setting("METRICS_LISTEN", "HOST:PORT", "Where to serve metrics.")
     ] = None,
     reflection: Annotated[
-        str | None, _setting("REFLECTION", "auto|on|off", "Whether to tell the API to anyone.")
+        str | None, _setting("REFLECTION", "auto|on|off", "Whether to serve server reflection.")
     ] = None,
     stale_if_error: Annotated[
         str | None,
@@ -267,8 +267,8 @@ def health(
 def root_key() -> None:
     """Print a new operator credential, to give to a server as KEYFENCE_ROOT_KEY.
 
-    A server makes its first credential by itself; this is for whoever keeps secrets
-    elsewhere. It does nothing by itself: an empty store takes it at its first start.
+    By default a server makes its first credential itself. Use this command to keep the
+    credential in a secret store. An empty store accepts the credential at its first start.
     """
     from keyfence_server.application.first_start import new_root_credential
 

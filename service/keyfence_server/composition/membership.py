@@ -1,8 +1,8 @@
-"""This process's place among those that answer from memory, put together.
+"""Wires this process as a holder and as a grantor.
 
-A process that has the embedded database to itself needs no lease. One of several, on
-PostgreSQL or as one of the workers on a SQLite file, is a holder with the store as its
-grantor. Either way it grants leases to the sidecars and SDKs downstream of it.
+The only process on an embedded database needs no lease. One of several processes, on
+PostgreSQL or as a worker on a SQLite file, is a holder with the store as its
+grantor. In both cases the process grants leases to the sidecars and SDKs downstream of it.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ class Membership:
 
     Attributes:
         process_id: drawn at random when the process starts.
-        source: answers about keys, from memory where that is allowed.
-        stale_if_error: the same, and goes on for a while when no other process can answer. None
-            unless an operator has asked for it. It is for checks alone.
-        cache: its memory, for the metrics.
+        source: facts about keys, from memory where that is allowed.
+        stale_if_error: the same, and also for a limited time after the lease has expired. None
+            unless an operator has configured it. Only checks use it.
+        cache: the memory of facts, for the metrics.
         hub: the holders downstream of this process.
-        start: begins to follow the store. Nothing may be answered before it returns.
-        before_granting: what is to be done before a lease is granted to anyone downstream.
-        is_live: whether this process may answer from memory at this moment.
-        lease: how its lease is kept.
+        start: starts to follow the store. The process must not answer before it returns.
+        before_granting: must complete before a lease is granted to any holder downstream.
+        is_live: whether this process may answer from memory now.
+        lease: the figures of its lease.
     """
 
     process_id: str
@@ -181,8 +181,8 @@ def among_others(
         cache, lease, clock, replica.lease_moved, terms.length
     )
     if settings.is_embedded():
-        # Nothing replaces a file that is open: what is read there is the truth, also while a
-        # long transaction keeps everybody from renewing.
+        # An open file cannot be replaced, so a read of it is current, even while a long
+        # transaction keeps all workers from renewing.
         without_lease = asking(store)
     source = LeasedFacts(cache, lease, clock, without_lease)
     return AuthorityMembership(

@@ -97,11 +97,11 @@ class RunningServer:
         self._health.close()
         if self._reflection is not None:
             self._reflection.close()
-        # Holders go elsewhere at once, instead of holding this process up.
+        # Holders reconnect to another server at once, instead of delaying this one.
         self._backend.membership.hub.shut()
         if grace_seconds:
-            # gRPC's core cancels calls that it has received and not handed over yet. In this
-            # moment those that are on the way are handed over, and told why they are refused.
+            # When it stops, gRPC's core cancels calls that it has received and not yet handed
+            # over. This pause lets it hand them over, so they are refused with a reason.
             await asyncio.sleep(min(grace_seconds, _LAST_CALLS_SECONDS))
         await self._server.stop(grace_seconds)
         await self._backend.finish()

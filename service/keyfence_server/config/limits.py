@@ -1,4 +1,4 @@
-"""What clients may ask of the server, and how much memory it uses for them."""
+"""Limits of clients' calls and connections, and of the server's memory."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from keyfence_server.rpc.server import Limits
 
 
 class LimitSettings(ListenSettings):
-    """What clients may ask of the server.
+    """Limits of clients' calls and connections, and of the server's memory.
 
     Attributes:
-        max_concurrent_calls: calls under way, of all clients together.
-        max_connections: of all clients together.
-        max_streams_per_connection: calls that one connection may have open.
-        max_message_bytes: the largest request.
-        max_metadata_bytes: all metadata of a call together.
-        max_connection_idle_seconds: until a connection without calls is closed.
-        max_connection_age_seconds: until any connection is closed, for a new one.
-        max_connection_age_grace_seconds: what calls on such a connection have left.
-        handshake_seconds: how long a new connection has for its handshake.
-        min_ping_interval_seconds: clients may not ping more often.
-        cache_keys: how many keys to remember.
-        cache_unknown_keys: how many keys that do not exist to remember.
+        max_concurrent_calls: calls in progress, of all clients together.
+        max_connections: open connections, of all clients together.
+        max_streams_per_connection: open calls of one connection.
+        max_message_bytes: the size of the largest request.
+        max_metadata_bytes: the size of all metadata of a call.
+        max_connection_idle_seconds: time until a connection without calls is closed.
+        max_connection_age_seconds: time until any connection is closed.
+        max_connection_age_grace_seconds: time for the calls of such a connection to finish.
+        handshake_seconds: time for a new connection's handshake.
+        min_ping_interval_seconds: the shortest interval between a client's pings.
+        cache_keys: the number of keys in memory.
+        cache_unknown_keys: the number of unknown digests in memory.
         rate_limit_url: the Redis in which servers count rate limits together:
             "redis://…", "rediss://…" or "redis+unix:///path". Not set: this server counts
-            by itself.
-        rate_limit_on_failure: how checks of limited keys are answered while that Redis is
-            away: "local", "allow" or "deny".
-        rate_limit_timeout_seconds: how long a check waits for it.
+            separately.
+        rate_limit_on_failure: the answer to checks of limited keys while Redis is
+            unavailable: "local", "allow" or "deny".
+        rate_limit_timeout_seconds: how long a check waits for Redis.
     """
 
     max_concurrent_calls: int = Field(default=1_000, ge=1, le=1_000_000)
@@ -51,7 +51,7 @@ class LimitSettings(ListenSettings):
     rate_limit_timeout_seconds: Seconds = 0.25
 
     def limits(self) -> Limits:
-        """What one client may ask of the server."""
+        """Returns the limits of the gRPC server."""
         return Limits(
             concurrent_calls=self.max_concurrent_calls,
             connections=self.max_connections,

@@ -43,7 +43,7 @@ class ListenSettings(SettingsGroup):
             serves the Unix socket.
         trusted_proxies: networks whose `x-forwarded-for` counts, separated by commas;
             "unix" for connections over a Unix socket.
-        tls_cert_file: PEM, the server's certificate and those that issued it.
+        tls_cert_file: PEM, the server's certificate and its chain of issuers.
         tls_key_file: PEM, the certificate's private key.
         tls_client_ca_file: PEM. Set: clients need a certificate from one of these
             authorities.

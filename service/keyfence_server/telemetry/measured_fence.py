@@ -15,15 +15,15 @@ from keyfence_server.telemetry.store_outages import StoreOutages
 
 @dataclass(frozen=True, slots=True)
 class LeaseFigures:
-    """How the lease is kept.
+    """The state of this process's lease.
 
     Attributes:
-        left: for how many seconds this process may answer from memory, if nothing renews
-            it; infinity where none is needed.
-        age: how many seconds ago the last renewal was sent that was granted; infinity for
-            never, nothing where none is needed.
-        renewals: those that were granted.
-        failed_renewals: those that were refused, not answered, or came to nothing.
+        left: seconds until the lease expires without a renewal; infinity if no lease is
+            needed.
+        age: seconds since the last granted renewal was sent; infinity if there was none, 0 if
+            no lease is needed.
+        renewals: granted renewals.
+        failed_renewals: renewals that were refused, not answered, or too late.
     """
 
     left: float
@@ -33,14 +33,14 @@ class LeaseFigures:
 
 
 class FenceStats:
-    """What mutations waited for, and how the lease was kept.
+    """Counts how long mutations wait for the fence, and the renewals of the lease.
 
     Attributes:
-        mutations: how long they were waited for from the commit on, by what ended that.
-        repetitions: how long calls waited that found their mutation done.
-        renewals: of this process's lease at the store.
-        failed_renewals: those that the store did not answer, or that came too late.
-        struck_off: processes that this one took off the register for their silence.
+        mutations: the wait from the commit on, by what ended the wait.
+        repetitions: the wait of calls that repeat a mutation.
+        renewals: granted renewals of this process's lease at the store.
+        failed_renewals: renewals that the store did not answer, or that were too late.
+        struck_off: silent processes that this process removed from the register.
     """
 
     __slots__ = ("failed_renewals", "mutations", "renewals", "repetitions", "struck_off")

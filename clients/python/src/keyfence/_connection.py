@@ -39,7 +39,7 @@ class Tls:
     """How to do TLS, where the defaults do not fit.
 
     Attributes:
-        ca_file: the PEM certificates to trust. None: those that gRPC trusts by itself.
+        ca_file: the PEM certificates to trust. None: gRPC's default authorities.
         certificate_file: the client's own PEM certificate chain, for mutual TLS.
         key_file: the certificate's private key. Both or neither.
         server_name: the name that the server's certificate must have. None: the

@@ -85,7 +85,7 @@ def presented(api_key: str) -> str:
 
 
 def timestamp(name: str, value: datetime | None) -> Timestamp | None:
-    """The time as a message. A naive one is refused: nobody knows which instant it is."""
+    """Converts an aware time to a message. A naive time does not name an instant: refused."""
     if value is None:
         return None
     if value.utcoffset() is None:
@@ -381,7 +381,7 @@ def usage_day(message: key_service_pb2.KeyUsageDay) -> results.KeyUsageDay:
 
 
 def audit_event(message: audit_service_pb2.AuditEvent) -> results.AuditEvent:
-    """That somebody did something."""
+    """Converts an audit event."""
     return results.AuditEvent(
         event_id=message.event_id,
         time=_time(message.time),

@@ -76,7 +76,7 @@ def error_from_call(
 
     Args:
         call: the error that gRPC raised.
-        secrets: texts that must not appear in the error, whoever put them there.
+        secrets: texts that must not appear in the error, even if the server's message has them.
         timeout_seconds: the deadline that the call had.
     """
     trailers = {str(key): value for key, value in call.trailing_metadata() or ()}
@@ -95,7 +95,7 @@ def error_from_call(
 def error_from_check(
     code: int, reason: str, message: str, metadata: Mapping[str, str], secrets: Iterable[str]
 ) -> errors.CallFailed:
-    """The error that one check of a batch would have failed with, on its own."""
+    """Returns the error that this check of a batch would raise as a single check."""
     status = _STATUS_BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN)
     return build_error(status, message, _Details(reason, dict(metadata)), secrets=secrets)
 

@@ -18,7 +18,7 @@ The tree:
         ├── Aborted                 ABORTED
         │   └── RevisionChanged     the record has changed since it was read
         ├── ResourceExhausted       RESOURCE_EXHAUSTED: a limit of the server
-        ├── Unavailable             UNAVAILABLE: nobody could answer; try again
+        ├── Unavailable             UNAVAILABLE: no server could answer; try again
         ├── DeadlineExceeded        DEADLINE_EXCEEDED: no answer in time
         ├── Unimplemented           UNIMPLEMENTED: the server does not know the call
         └── InternalError           INTERNAL and whatever else there is
@@ -143,7 +143,7 @@ class UnknownScope(InvalidRequest):
 
     @property
     def scope(self) -> str:
-        """The scope that nobody registered."""
+        """The scope that is not registered."""
         return self.metadata.get("scope", "")
 
     @property
@@ -221,7 +221,7 @@ class ResourceExhausted(CallFailed):
 
 
 class Unavailable(CallFailed):
-    """Nobody could answer, after retries where they are safe. This is not a denial.
+    """No server could answer, after retries where they are safe. This is not a denial.
 
     For a call that changes something and is not retried, the change may or may not
     have been made.

@@ -320,7 +320,7 @@ class KeyUsageDay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """That somebody did something, or tried to. The fields are those of
+    """An action, or a failed attempt, in the audit log. The fields are those of
     `keyfence.v1.AuditEvent`."""
 
     event_id: str
@@ -567,14 +567,14 @@ class HolderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """Somebody who answers checks from memory, as their grantor sees them.
+    """A holder, which answers checks from memory, as its grantor knows it.
 
     Attributes:
-        grantor_id: who grants the lease; empty for the store itself.
-        applied_revision: up to where every change has been acknowledged.
-        lease_age: how long ago the lease was renewed. Servers look at one another once in each
-            interval of renewal, so of another server it is known no better than that.
-        join_time: None where the grantor cannot tell.
+        grantor_id: the grantor of the lease; empty for the store.
+        applied_revision: the holder has acknowledged every change up to this revision.
+        lease_age: time since the lease was renewed. For another server it is exact only to
+            one interval of renewal, because servers read each other's state that often.
+        join_time: None if the grantor does not know it.
     """
 
     holder_id: str
@@ -588,11 +588,11 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicas:
-    """Everybody who answers checks from memory, as one server knows them.
+    """The holders that one server knows.
 
     Attributes:
-        items: each after the one that it is downstream of.
-        head_revision: the newest revision; how far somebody is behind is counted from it.
+        items: the holders; each stands after its grantor.
+        head_revision: the newest revision; `head_revision - applied_revision` is a holder's lag.
     """
 
     items: tuple[Replica, ...]

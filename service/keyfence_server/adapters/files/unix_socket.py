@@ -1,8 +1,8 @@
-"""Claims a Unix socket's path, so that no server takes it from one that lives.
+"""Claims a Unix socket's path, so that a server cannot take it from a running server.
 
-gRPC removes whatever socket is in its way when it binds. Before it may do that, the
-path is claimed with a lock that lives as long as the server, and a socket that
-somebody still listens on is left alone.
+gRPC removes an existing socket at the path when it binds. Before that, the server
+claims the path with a lock that it holds while it runs. A socket on which another
+process listens is not removed.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def in_order(faults: Iterable[Fault]) -> list[Fault]:
 
 
 def printable(text: str) -> str:
-    """The text with tabs widened and every other control character spelled out, so that
-    nothing that somebody else wrote can steer the reader's terminal."""
+    """Returns the text with tabs expanded and every other control character escaped, so that
+    untrusted text cannot control the reader's terminal."""
     return "".join(
         _TAB if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode()
         for c in text

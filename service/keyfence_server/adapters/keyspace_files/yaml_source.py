@@ -215,8 +215,8 @@ def _syntax_fault(source: Source, error: yaml.MarkedYAMLError) -> Fault:
     return Fault(source, here, f"not YAML: {said}")
 
 
-# What PyYAML says, what that means for somebody who writes a declaration, and whether the
-# place to look at is where the faulty thing starts and not where it was noticed.
+# PyYAML's message, the explanation for the author of a declaration, and whether to report
+# the start of the faulty element instead of the place where the parser noticed the fault.
 _EXPLAINED: Final = (
     ("found another document", "a file holds one keyspace; the next one needs its own file", False),
     ("while scanning an alias", 'a wildcard must be in quotes: "*"', True),

@@ -1,8 +1,8 @@
-"""Writing what is no mutation: keys' uses, and the chain of audit events.
+"""Writes records that are not mutations: uses of keys, and the chain of audit events.
 
-None of it locks the head, so that it neither waits for mutations nor takes a revision.
-The chain has a head of its own; a mutation locks that one last, so there is no order in
-which two could wait for each other.
+These writes do not lock the head row, so they neither wait for mutations nor take a
+revision. The chain has its own head row. A mutation locks the chain's head last, so a
+deadlock is impossible.
 """
 
 from __future__ import annotations

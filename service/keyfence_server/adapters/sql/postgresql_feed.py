@@ -141,14 +141,14 @@ def _write_committed(revision: int, changes: Sequence[Change]) -> str:
 def _read(payload: str, epoch: str) -> News:
     """Reads a notification that came on a connection of this epoch.
 
-    Others may notify on the channel too: what cannot be read is taken as a reason to look
-    at the change log.
+    Other programs may notify on the channel too. A notification that cannot be read makes
+    the server read the change log.
     """
     try:
         said: dict[str, Any] = json.loads(payload)
         revision = int(said["r"])
         if "a" in said:
-            # Whoever acknowledges may not know yet of the epoch that it says it in.
+            # The sender may still be in an older epoch, so its own epoch is used.
             return Acknowledged(str(said["a"]), revision, str(said["e"]))
         changes = said.get("c")
         if not changes:

@@ -35,12 +35,12 @@ class OnCall(Protocol):
 
 
 class Upstream:
-    """Asks the servers upstream, and says in the store's words when they do not answer.
+    """Calls the servers upstream, and raises the store's errors when they do not answer.
 
     Args:
-        targets: at least one, in gRPC's syntax, of servers that stand for one another.
-        token: this sidecar's own credential, or the path of a file that holds it.
-        on_call: told of each call but the stream.
+        targets: at least one target in gRPC's syntax; the servers are interchangeable.
+        token: this sidecar's own credential, or the path of a file that contains it.
+        on_call: called after each unary call.
     """
 
     def __init__(
@@ -117,14 +117,14 @@ class Upstream:
         await self._dialer.close()
 
     async def _ask(self, rpc: Rpc[Request, Response], request: Request) -> Response:
-        # Whoever keeps the stream goes on trying, and says when there is somebody again.
+        # The stream's task keeps reconnecting, and sets this flag when a server answers.
         if not self._is_reachable:
             raise StoreUnavailable("no server upstream can be reached")
         if self._is_refused:
             raise StoreRefuses(_REFUSED)
-        # After a question without an answer, one at a time finds out whether that is still
-        # so. The others would wait for their whole deadline to learn the same, and so would
-        # the repetition of a check that has just waited.
+        # After a call without an answer, only one call at a time probes the server. Other calls
+        # fail at once instead of waiting for their whole deadline. So does the retry of a
+        # check that has just waited.
         now = time.monotonic()
         if now < self._silent_until:
             raise StoreUnavailable("the server upstream did not answer the last question")
@@ -135,7 +135,7 @@ class Upstream:
         try:
             response = await self._dialer.ask(rpc, request, _CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
-            # What the other side says is not repeated: it may quote the request.
+            # The server's message is not repeated: it may quote the request.
             if error.code() in _REFUSALS:
                 raise StoreRefuses(_REFUSED) from None
             reason = error.code().name
@@ -149,7 +149,7 @@ class Upstream:
             return response
         finally:
             self._on_call(rpc.path, time.monotonic() - now, is_answered=is_answered)
-        # That a connection was given up for another one says nothing about that one.
+        # The failure of a replaced connection says nothing about the new connection.
         if connection == self._connections:
             self._silent_until = time.monotonic() + _CALL_SECONDS if is_silent else _ANSWERING
         raise StoreUnavailable(f"the server upstream does not answer: {reason}")

@@ -28,7 +28,7 @@ class CountedUpstream:
         if verdict.reason not in (Reason.OK, Reason.SCOPE_MISSING):
             return verdict
         if verdict.is_stale:
-            # Nobody upstream can be asked, and this was asked for.
+            # No server upstream answers, and the operator allows stale answers.
             return verdict
         response = await self._upstream.authenticate(
             messages.AuthenticateRequest(

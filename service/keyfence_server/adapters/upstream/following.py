@@ -1,4 +1,5 @@
-"""Takes in what the grantor upstream says, and answers for everyone downstream."""
+"""Applies the changes that the grantor upstream sends, and acknowledges them for all
+holders downstream."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ class AsyncClient:
     The connection opens at the first call, so a client can be made anywhere, before a
     fork too. From then on it stays where it was opened.
 
-    Every call has a deadline, `timeout_seconds` for all its attempts together. Calls
-    that can be repeated without harm are, when nobody could answer; see the README.
+    Every call has a deadline, `timeout_seconds` for all its attempts together. If the
+    server is unavailable, the client repeats calls that are safe to repeat; see the README.
 
     Args:
         target: where the server is, in gRPC's syntax: "host:port", "unix:/path",
@@ -136,7 +136,7 @@ class AsyncClient:
 
         Args:
             api_key: what a caller presented, without "Bearer".
-            keyspace: the keyspace that the key must belong to. None: any of those that
+            keyspace: the keyspace that the key must belong to. None: any keyspace that
                 the token is bound to.
             client_address: where the key was presented from, for keys with an allow-list.
             at_least_revision: answer from no older a state than this, for example the
@@ -228,7 +228,7 @@ class AsyncClient:
         """Asks whose token the client has.
 
         Raises:
-            Unauthenticated: nobody's.
+            Unauthenticated: the token is not valid.
         """
         request = authorization.WhoAmIRequest()
         return _convert.identity(await self._check(_rpcs.WHO_AM_I, request, timeout_seconds, ()))
@@ -403,10 +403,10 @@ class AsyncClient:
         if_revision: int = 0,
         timeout_seconds: float | None = None,
     ) -> results.ChangedKey:
-        """Changes what is given of a key's record, and nothing else.
+        """Changes the given fields of a key's record, and no others.
 
-        It is not repeated by itself: a second attempt could undo what somebody else
-        changed in between.
+        The client does not repeat this call: a second attempt could undo another
+        caller's change in between.
 
         Args:
             state: active or disabled.
@@ -489,8 +489,8 @@ class AsyncClient:
     ) -> results.ChangedKey:
         """Revokes a key and every key that was delegated from it. Final.
 
-        When this returns, nothing anywhere accepts the key. When it raises
-        `DeadlineExceeded` or `Unavailable`, nobody knows: call it again, which is harmless.
+        When this returns, no process accepts the key. If it raises `DeadlineExceeded` or
+        `Unavailable`, the key may or may not be revoked: call it again, which is harmless.
 
         Args:
             comment: why, for the audit log.

@@ -26,7 +26,7 @@ class AsyncGuard(grpc.aio.ServerInterceptor):
     Args:
         client: asks Keyfence. It stays the caller's to close.
         keyspace: the keyspace whose keys are accepted, and no other's.
-        unguarded: what anybody may call without a key, like health checks: methods
+        unguarded: open to callers without a key, like health checks: methods
             ("/package.Service/Method") and whole services ("package.Service").
         names_missing_scopes: whether callers are told which scopes their key lacks.
         client_address: has the caller's address from the call's context.
@@ -76,8 +76,8 @@ class AsyncGuard(grpc.aio.ServerInterceptor):
             return None
 
         if not (inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)):
-            # It would have run in a thread, without the principal; here it would block all.
-            _log.error("%s is refused to everyone: its handler is not asynchronous", path)
+            # gRPC would run it in a thread, without the principal; here it would block the loop.
+            _log.error("every call of %s is refused: its handler is not asynchronous", path)
             return replaced(handler, _refuse_all)
         return replaced(handler, guarded)
 

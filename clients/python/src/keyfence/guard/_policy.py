@@ -1,4 +1,4 @@
-"""Who may call an RPC, and what those who may not are told.
+"""The rules for calls of an RPC, and the errors of refused calls.
 
 The rule comes from the RPC's own descriptor, the key from the call's metadata, the
 verdict from Keyfence. Both interceptors ask here, so that they cannot differ. This
@@ -42,9 +42,9 @@ def find_principal() -> Principal | None:
 
 
 def remember(principal: Principal) -> None:
-    """Notes the caller, for the rest of the current call.
+    """Records the caller for the rest of the current call.
 
-    It is never taken back: gRPC runs each call in a context of its own.
+    The record needs no reset: gRPC runs each call in its own context.
     """
     _principal.set(principal)
 
@@ -76,11 +76,11 @@ BROKEN: Final = Refusal(grpc.StatusCode.INTERNAL, "authorization is not set up c
 
 
 class Policy:
-    """What both interceptors decide by.
+    """The decision that both interceptors share.
 
     Args:
-        unguarded: what anybody may call: methods ("/package.Service/Method") and whole
-            services ("package.Service").
+        unguarded: open to callers without a key: methods ("/package.Service/Method") and
+            whole services ("package.Service").
         names_missing_scopes: whether callers are told which scopes their key lacks.
     """
 
@@ -92,20 +92,20 @@ class Policy:
         self._rules: dict[str, Rule | None] = {}
 
     def is_unguarded(self, path: str) -> bool:
-        """Whether anybody may call the method."""
+        """Whether callers need no key for the method."""
         return path in self._unguarded or _split(path)[0] in self._unguarded
 
     def find_rule(self, path: str) -> Rule | None:
-        """What the method demands. None: it declares nothing, so nobody may call it."""
+        """Returns the method's rule. None: the method declares none, so every call is refused."""
         if path not in self._rules:
             method = _find_method(path)
             if method is None:
-                # Not remembered: such paths come from outside, without end.
+                # Not remembered: clients can send any number of such paths.
                 _log.error("refused %r: no descriptor of it is loaded", path)
                 return None
             self._rules[path] = rule_of(method)
             if self._rules[path] is None:
-                _log.error("%s is refused to everyone: it declares no required scope", path)
+                _log.error("every call of %s is refused: it declares no required scope", path)
         return self._rules[path]
 
     def judge(self, result: Authentication | CheckResult) -> Principal | Refusal:

@@ -19,7 +19,7 @@ class Guard(grpc.ServerInterceptor):
     Args:
         client: asks Keyfence. It stays the caller's to close.
         keyspace: the keyspace whose keys are accepted, and no other's.
-        unguarded: what anybody may call without a key, like health checks: methods
+        unguarded: open to callers without a key, like health checks: methods
             ("/package.Service/Method") and whole services ("package.Service").
         names_missing_scopes: whether callers are told which scopes their key lacks.
         client_address: has the caller's address from the call's context.

@@ -1,12 +1,12 @@
-"""Bringing a database's tables to what this program wants, and refusing any other.
+"""Migrates a database's tables to this program's schema, and refuses any other schema.
 
-A migration is one transaction under one lock: of several processes that start at once
-the first does it and the others find it done, and one that fails leaves nothing
-behind. Each waits for its locks for a short time only, because whoever waits for a lock
-on a table makes everybody else wait behind it.
+A migration is one transaction under one lock. If several processes start at once, the
+first one migrates, and the others find the migration done. A failed migration changes
+nothing. Each migration waits only briefly for its locks, because a transaction that waits
+for a lock on a table blocks all later ones.
 
-A database written by a newer program is refused, never touched: this program cannot
-know what the newer one promised about it.
+A database written by a newer program is refused and not changed: this program does not
+know the newer schema.
 """
 
 from __future__ import annotations
