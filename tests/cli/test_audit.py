@@ -109,7 +109,7 @@ def test_a_whole_log_is_verified_with_anchors_and_a_changed_one_is_not(operator:
 
     wrong = f"3:{'0' * 64}"
     answer = operator.json("audit", "verify", "--anchor", wrong, expect=ExitCode.DENIED)
-    assert answer["problem"] == "event 3 is not the one that was noted"
+    assert answer["problem"] == "event 3 differs from the anchor"
     gone = f"9:{'0' * 64}"
     answer = operator.json("audit", "verify", "--anchor", gone, expect=ExitCode.DENIED)
     assert answer["problem"] == "there is no event 9 any more, which was noted"

@@ -1,8 +1,8 @@
 """Sessions' tokens: JWTs signed with Ed25519, and with nothing else.
 
-A token names its algorithm and its type, and neither is believed: there is one of
-each, and a token that says otherwise is none (RFC 8725). So is one with any header or
-claim missing. Whether its time is up is not decided here; the session's record knows.
+There is one algorithm and one type. A token with another algorithm or type is refused
+(RFC 8725), and so is a token with a missing header or claim. This module does not check
+the expiry; the session's record has it.
 """
 
 from __future__ import annotations

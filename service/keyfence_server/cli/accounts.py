@@ -1,7 +1,8 @@
-"""`keyfence accounts`: who owns keys, and the sessions in which they manage them.
+"""`keyfence accounts`: accounts, which own keys, and their sessions.
 
-Passwords are asked for on a terminal, or read from standard input, a line each. They
-are never arguments, which the shell's history and the list of processes would show.
+The command prompts for passwords on a terminal, or reads them from standard input, one on
+each line. Passwords are never arguments, because the shell's history and the list of
+processes show arguments.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ AccountArgument = Annotated[
 ]
 OwnAccountArgument = Annotated[str | None, typer.Argument(metavar="ACCOUNT_ID", help=_OWN)]
 NameOption = Annotated[
-    str | None, typer.Option("--name", "-n", metavar="TEXT", help="What people call the account.")
+    str | None, typer.Option("--name", "-n", metavar="TEXT", help="The account's display name.")
 ]
 PlanOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The plan. For operators to choose.")
+    str | None, typer.Option(metavar="NAME", help="The plan. Only operators set it.")
 ]
 CommentOption = Annotated[
     str | None, typer.Option("--comment", metavar="TEXT", help="Why, for the audit log.")
@@ -122,10 +123,13 @@ def logout(
     context: typer.Context,
     account_id: OwnAccountArgument = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All sessions of the account. Operators must say so.")
+        bool, typer.Option("--all", help="End all sessions of the account. Required for operators.")
     ] = False,
     revoke_keys: Annotated[
-        bool, typer.Option("--revoke-keys", help="Also revoke the keys that were made in them.")
+        bool,
+        typer.Option(
+            "--revoke-keys", help="Also revoke the keys that were made in these sessions."
+        ),
     ] = False,
 ) -> None:
     """End the session in KEYFENCE_TOKEN, or all sessions of an account."""

@@ -1,4 +1,4 @@
-"""`keyfence audit`: who did what, and whether the log still says so."""
+"""`keyfence audit`: reads and verifies the audit log."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from keyfence import Client
     from keyfence.results import AuditEvent, AuditVerification
 
-app = typer.Typer(
-    help="Read the audit log, and find out whether it is whole.", no_args_is_help=True
-)
+app = typer.Typer(help="Read and verify the audit log.", no_args_is_help=True)
 
 _ANCHOR: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{64})")
 _PAGE: Final = 1_000
@@ -86,27 +84,26 @@ def list_events(
     ] = "",
     subject: Annotated[
         str,
-        typer.Option(metavar="ID", help="Only what was done to this key, account or keyspace."),
+        typer.Option(metavar="ID", help="Only actions on this key, account or keyspace."),
     ] = "",
-    actor: Annotated[
-        str, typer.Option(metavar="ID", help="Only what this credential has done.")
-    ] = "",
+    actor: Annotated[str, typer.Option(metavar="ID", help="Only actions of this credential.")] = "",
     action: Annotated[
         str,
-        typer.Option(metavar="PREFIX", help="Only actions that begin so: key., check.denied, …"),
+        typer.Option(metavar="PREFIX", help="Only actions with this prefix: key., check.denied, …"),
     ] = "",
     start: Annotated[
         datetime | None,
         typer.Option(
-            "--since", parser=since, metavar="TIME", help="From then on: 15m ago, or a time."
+            "--since", parser=since, metavar="TIME", help="Only later events: 15m ago, or a time."
         ),
     ] = None,
     end: Annotated[
-        datetime | None, typer.Option("--until", parser=since, metavar="TIME", help="Before then.")
+        datetime | None,
+        typer.Option("--until", parser=since, metavar="TIME", help="Only earlier events."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="The last so many. 0: all of them.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="Only the last N events. 0: all events.")] = 50,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Keep printing new events, until Ctrl-C.")
     ] = False,
     interval: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="With --follow: how often to ask.")
@@ -256,7 +253,7 @@ def _verified(client: Client, anchors: list[Anchor]) -> AuditVerification:
         problem = verified.problem
         while anchors and not problem and sequence == anchors[0][0]:
             if digest != anchors.pop(0)[1]:
-                problem = f"event {sequence} is not the one that was noted"
+                problem = f"event {sequence} differs from the anchor"
         if not problem and anchors and verified.complete:
             problem = f"there is no event {anchors[0][0]} any more, which was noted"
         if problem or verified.complete:

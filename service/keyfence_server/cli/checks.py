@@ -1,4 +1,4 @@
-"""`keyfence check` and `keyfence whoami`: what a service asks, asked by a person."""
+"""`keyfence check` and `keyfence whoami`: a service's questions, asked on the command line."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def check(
             "-s",
             metavar="SCOPE",
             autocompletion=complete_scope,
-            help="A scope that the key must hold. May be repeated. Without it: is the key good?",
+            help="A scope that the key must hold. May be repeated. Without it: is the key valid?",
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say which grants led to the answer.")
+        bool, typer.Option("--explain", help="Show the grants that led to the answer.")
     ] = False,
     address: Annotated[
         str, typer.Option(help="The address that the key is used from.", metavar="ADDRESS")
@@ -96,7 +96,9 @@ def check(
     ] = 0,
     cost: Annotated[
         int,
-        typer.Option(min=0, max=1_000_000, help="What it counts for against the key's rate limit."),
+        typer.Option(
+            min=0, max=1_000_000, help="The cost of this check against the key's rate limit."
+        ),
     ] = 1,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,

@@ -1,7 +1,7 @@
 """What the command's exit codes mean. Scripts rely on them, so they only ever grow.
 
-Anything but an allow is not zero, so `keyfence check ... && deploy` is safe, and a
-denial is told from a fault: 1 comes from a verdict alone.
+Only an allowed check exits with 0, so `keyfence check ... && deploy` is safe. Only a
+negative verdict exits with 1, so scripts can tell a denial from a fault.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ AccountOption = Annotated[
     str, typer.Option("--account", "-a", metavar="ID", help="The owner of the key.")
 ]
 NameOption = Annotated[
-    str | None, typer.Option("--name", "-n", metavar="TEXT", help="What people call the key.")
+    str | None, typer.Option("--name", "-n", metavar="TEXT", help="The key's display name.")
 ]
 ScopesOption = Annotated[
     list[str] | None,
@@ -190,7 +190,7 @@ def create(
         typer.Option(
             parser=_key_id,
             metavar="KEY_ID",
-            help="Delegate from this key: narrowed and revoked with it.",
+            help="Delegate from this key: restricted and revoked with it.",
         ),
     ] = None,
     bind: Annotated[
@@ -351,7 +351,7 @@ def update(
     ] = None,
     enabled: Annotated[
         bool | None,
-        typer.Option("--enable/--disable", help="Let the key work, or not for now."),
+        typer.Option("--enable/--disable", help="Enable or disable the key."),
     ] = None,
     expires_in: ExpiresInOption = None,
     expires_at: ExpiresAtOption = None,
@@ -362,7 +362,7 @@ def update(
         list[Clearable] | None,
         typer.Option(
             metavar="scopes|expiry|addresses|labels|rate-limit",
-            help="What to empty. May be repeated.",
+            help="A field to clear. May be repeated.",
         ),
     ] = None,
     if_revision: Annotated[
@@ -423,7 +423,7 @@ def rotate(
         typer.Option(
             parser=duration,
             metavar="DURATION",
-            help="How long the old key still works. Without it the old key ends at once.",
+            help="How long the old key still works. Without it the old key is revoked at once.",
         ),
     ] = None,
     expires_in: ExpiresInOption = None,

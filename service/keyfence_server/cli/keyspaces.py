@@ -1,4 +1,4 @@
-"""`keyfence keyspaces`: applying declarations, and seeing what they would change."""
+"""`keyfence keyspaces`: applies declarations, and shows what they would change."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _STANDARD_INPUT: Final = "-"
 
-app = typer.Typer(help="Declare key systems, and see what is declared.", no_args_is_help=True)
+app = typer.Typer(help="Apply, validate and show keyspaces.", no_args_is_help=True)
 
 
 class KeyspaceOutput(StrEnum):
@@ -70,7 +70,7 @@ def apply(
             help="A keyspace file, or '-' for standard input. May be repeated.",
         ),
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.")] = False,
     if_revision: Annotated[
         int,
         typer.Option(

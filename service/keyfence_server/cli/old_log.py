@@ -1,7 +1,7 @@
-"""The audit log of a database that is no longer in use: from what is left of it.
+"""Reads the audit log of a database that is no longer in use.
 
-Read at three in the morning, so it takes what there is: the SQLite file, the URL of a
-PostgreSQL database, or what `keyfence audit list --limit 0 -o json` has printed.
+The source can be the SQLite file, the URL of a PostgreSQL database, or the output of
+`keyfence audit list --limit 0 -o json`.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class OldEvent:
 
 @dataclass(frozen=True, slots=True)
 class OldLog:
-    """What is left.
+    """The contents of the old log.
 
     Attributes:
-        events: by their sequence.
-        keys: the records of keys that were updated, as they were in the end; empty where
-            there are only events.
+        events: the events by their sequence.
+        keys: the last records of updated keys, by key id; empty if the source has only
+            events.
     """
 
     events: Mapping[int, OldEvent]
@@ -81,7 +81,7 @@ def read_old_log(source: str) -> OldLog:
 
 
 def _listed(text: str) -> list[dict[str, Any]]:
-    """The events of one listing, or of one that was followed: an event a line."""
+    """Reads the events of a listing, or of `audit list --follow`: one event on each line."""
     try:
         found = json.loads(text)
     except ValueError:

@@ -1,6 +1,6 @@
 """How answers are shown: tables for people, JSON for scripts, bare words for pipes.
 
-What others wrote, such as display names, never reaches the terminal as it is: control
+Untrusted text, such as a display name, never reaches the terminal unchanged: control
 characters are spelled out, and nothing in it is taken for markup.
 """
 
@@ -50,10 +50,10 @@ class Output(StrEnum):
 
 OutputOption = Annotated[
     Output,
-    typer.Option("--output", "-o", help="For people, or for scripts.", metavar="table|json"),
+    typer.Option("--output", "-o", help="A table, or JSON for scripts.", metavar="table|json"),
 ]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print only what a script would want.")
+    bool, typer.Option("--quiet", "-q", help="Print only the ids or values, for scripts.")
 ]
 
 
@@ -62,7 +62,7 @@ LimitOption = Annotated[
     typer.Option(
         min=0,
         show_default=False,
-        help="At most so many; 0: all. Without it a table has at most 100, and scripts get all.",
+        help="The most items; 0: all. By default a table has at most 100 items, other output all.",
     ),
 ]
 

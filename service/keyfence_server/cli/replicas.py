@@ -1,4 +1,4 @@
-"""`keyfence replicas`: who answers checks from memory, and how far behind each of them is."""
+"""`keyfence replicas`: the holders, and how far each is behind the newest revision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`keyfence scopes`: how a keyspace's scopes hang together."""
+"""`keyfence scopes`: the implications between a keyspace's scopes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from keyfence_server.domain.plurals import counted
 if TYPE_CHECKING:
     from keyfence.results import ScopePath
 
-app = typer.Typer(help="See how scopes hang together.", no_args_is_help=True)
+app = typer.Typer(help="Show which scopes imply each other.", no_args_is_help=True)
 
 
 @app.callback()

@@ -151,11 +151,11 @@ def sidecar(
         _setting("LOG_LEVEL", "debug|info|warning|error", "What is worth a line."),
     ] = None,
 ) -> None:
-    """Run a sidecar: it answers checks beside an application, for servers elsewhere.
+    """Run a sidecar, which answers checks on an application's host for servers elsewhere.
 
-    It keeps what it learns in memory, under a lease from upstream, and nothing on disk. The
-    credential needs the scopes `keys:check` and `replication:sync`, and to be bound to the
-    keyspaces that are asked about. Each option is a setting, as for `keyfence serve`.
+    A sidecar keeps facts in memory, under a lease from upstream, and nothing on disk. Its
+    credential needs the scopes `keys:check` and `replication:sync`, and a binding to the
+    keyspaces of the checks. Each option is a setting, as for `keyfence serve`.
     """
     _override(
         upstream=upstream,
@@ -179,10 +179,10 @@ def sidecar(
 
 def migrate(
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; end with 5 if there is work to do.")
+        bool, typer.Option("--check", help="Change nothing; exit with 5 if a migration is due.")
     ] = False,
 ) -> None:
-    """Bring the database's tables up to date with this program.
+    """Migrate the database's tables to this version.
 
     The database is that of KEYFENCE_DATABASE_URL, or the file in KEYFENCE_DATA_DIR. A
     server does this for its embedded database by itself, and never for a PostgreSQL one,
@@ -242,7 +242,7 @@ def health(
 ) -> None:
     """Ask whether the server serves, with grpc.health.v1. It needs no credential.
 
-    Exit code 0: it serves. 1: it does not, or cannot be reached.
+    Exit code 0: the server serves. 1: it does not serve, or cannot be reached.
     """
     from keyfence import KeyfenceError
     from keyfence_server.cli.health import ask_health

@@ -1,4 +1,4 @@
-"""Reads the settings from the environment, and says everything that is wrong with them."""
+"""Reads the settings from the environment, and reports all their faults together."""
 
 from __future__ import annotations
 

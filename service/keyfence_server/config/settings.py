@@ -1,4 +1,4 @@
-"""All settings together, and what no two groups may say against each other."""
+"""All settings, and the checks across groups of settings."""
 
 from __future__ import annotations
 

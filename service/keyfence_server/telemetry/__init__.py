@@ -1,6 +1,6 @@
-"""What the server tells those who run it: logs, metrics, traces.
+"""Logs, metrics and traces, for operators.
 
-The use cases and the RPCs count what happens in plain numbers, at next to no cost;
-here the numbers are read when they are asked for. Nothing here may see a secret, and
-what it writes is searched for secrets all the same.
+The use cases and the RPCs count events in plain numbers, which is cheap. This package
+reads the numbers when a client requests them. No secret may reach this package, and its
+output is searched for secrets nevertheless.
 """

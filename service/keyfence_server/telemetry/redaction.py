@@ -1,8 +1,8 @@
 """The second line of defence against secrets in logs.
 
-The first is that no code logs one. This one looks over everything that is about to
-be written all the same: fields by their name, and text for what has the look of a
-key. It would rather hide a harmless word than show a key.
+The first line is that no code logs a secret. This module filters every log line: it
+redacts fields by their names, and text that has the form of a key. In doubt it redacts a
+harmless word.
 """
 
 from __future__ import annotations

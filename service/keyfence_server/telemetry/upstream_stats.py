@@ -1,4 +1,4 @@
-"""What a sidecar has asked of the servers upstream."""
+"""Counts a sidecar's calls to the servers upstream."""
 
 from __future__ import annotations
 

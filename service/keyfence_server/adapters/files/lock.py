@@ -1,8 +1,7 @@
 """One process at a time on what lies in a directory.
 
-The lock is the kernel's, on an open file: it ends with the process, however that
-ends, so that nothing has to be tidied up after a crash. The pid inside is for
-people, and nothing is decided by it.
+The kernel holds the lock on an open file, and releases it when the process ends, so a
+crash leaves no lock behind. The pid in the file is for operators only.
 """
 
 from __future__ import annotations

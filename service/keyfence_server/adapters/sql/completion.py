@@ -1,4 +1,4 @@
-"""Finishing what must not be left half done when a caller is cancelled."""
+"""Completes operations that must finish even if their caller is cancelled."""
 
 from __future__ import annotations
 

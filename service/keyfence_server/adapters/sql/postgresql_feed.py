@@ -1,8 +1,8 @@
-"""Quick news between the processes on a PostgreSQL database, by LISTEN and NOTIFY.
+"""Notifications between the processes on a PostgreSQL database, by LISTEN and NOTIFY.
 
-A revision is announced by the transaction that makes it, so the news goes out with the
-commit, and its changes go along where they fit. An acknowledgement is a notification
-and nothing else: nothing relies on its being kept.
+The transaction that makes a revision notifies, so the notification is sent with the
+commit. It contains the changes if they fit. An acknowledgement is only a notification; the
+protocol does not rely on its delivery.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The register of server processes, in the store that they stand on.
+"""The register of server processes, in their store.
 
-Everything here is durable before it counts: a renewal that a crash of the database
-undid could let a process be struck off while its lease still lives.
+Every write is durable before it takes effect. If a crash of the database could undo a
+renewal, a process could be struck off the register while its lease is still valid.
 """
 
 from __future__ import annotations

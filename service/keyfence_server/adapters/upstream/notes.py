@@ -1,4 +1,4 @@
-"""What a sidecar notes in passing, reported upstream in batches."""
+"""Reports a sidecar's uses and failed attempts upstream, in batches."""
 
 from __future__ import annotations
 

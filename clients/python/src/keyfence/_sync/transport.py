@@ -63,8 +63,8 @@ class Transport:
             raise ClientClosed("the client is closed") from None
         else:
             return response
-        # Raised out here, so that gRPC's own error is not its context: that one keeps
-        # the other side's words unredacted.
+        # Raised outside the handler, so that gRPC's own error is not its context: gRPC's
+        # error contains the server's message without redaction.
         raise failure
 
     def _token(self) -> str | None:
