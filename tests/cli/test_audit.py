@@ -125,7 +125,7 @@ def test_a_whole_log_is_verified_with_anchors_and_a_changed_one_is_not(operator:
 
 def test_a_keys_limit_is_made_shown_changed_and_cleared(operator: Operator) -> None:
     key_id, api_key = operator.make("--rate-limit", "2/minute", "-s", "vps:read")
-    assert "rate limit  2/minute" in operator.run("keys", "get", key_id)
+    assert "rate limit        2/minute" in operator.run("keys", "get", key_id)
     allowed = operator.run("check", api_key, "-s", "vps:read")
     assert "1 of 2/minute left" in allowed
     assert "0 of 2/minute left" in operator.run("check", api_key, "--cost", "1")
