@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import attack, checks, edge, fence, scopes
+from bench import attack, checks, edge, fence, isolation, scopes
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
         "--smoke", action="store_true", help="a few calls only: shows that it works, no more"
     )
     parser.add_argument(
-        "--only", choices=["attack", "checks", "edge", "fence"], help="one part of it"
+        "--only", choices=["attack", "checks", "edge", "fence", "isolation"], help="one part of it"
     )
     parser.add_argument(
         "--plot", type=Path, help="draw what the length of the lease trades, into this file"
@@ -36,6 +36,11 @@ def main() -> None:
             )
         else:
             attack.measure(rounds=3, checks=2_000)
+    if asked.only in (None, "isolation"):
+        if smoke:
+            isolation.measure(rounds=1, checks=50, revocations=3)
+        else:
+            isolation.measure(rounds=3, checks=1_500, revocations=60)
     if asked.only in (None, "fence"):
         fence.measure(rounds=10 if smoke else 300, plot=asked.plot)
 
