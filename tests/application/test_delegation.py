@@ -154,7 +154,10 @@ async def test_a_delegated_key_manages_only_where_its_whole_line_may(
 
 async def test_a_child_is_capped_by_the_type_of_its_parent(authority: Authority) -> None:
     parent = await authority.make(scopes=["*"], key_type="publishable")
-    with refused("EXCEEDS_MAKER", exceeds="scopes"):
+    with refused("EXCEEDS_MAKER", exceeds="key_type"):
+        await child_of(authority, parent, scopes=["vps:write"], key_type="secret")
+    # A child that asks for no type is of its parent's.
+    with refused("INVALID_FIELD"):
         await child_of(authority, parent, scopes=["vps:write"])
     child = await child_of(authority, parent, scopes=["vps:read"])
     kinds = tuple(k for k in ACME.key_types if k.name == "secret")

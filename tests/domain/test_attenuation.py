@@ -167,7 +167,7 @@ def test_scopes_within(
 def test_a_wildcard_must_be_within_the_makers_cap_for_all_time() -> None:
     """Today the cap takes nothing of "vps:*" away; the next scope below it, it would."""
     maker = make_key(granted_scopes=("vps:*",), key_type="capped")
-    wanted = make_key(granted_scopes=("vps:*",), key_type="open")
+    wanted = make_key(granted_scopes=("vps:*",), key_type="capped")
     for cap, expected in ((["vps:read"], "scopes"), (["vps:*"], None), (["*"], None)):
         assert refusal(compile_facts([maker], keyspace_of({"vps:read": []}, cap)), wanted) == (
             expected
