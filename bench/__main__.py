@@ -38,7 +38,8 @@ def main() -> None:
             attack.measure(rounds=3, checks=2_000)
     if asked.only in (None, "isolation"):
         if smoke:
-            isolation.measure(rounds=1, checks=50, revocations=3)
+            few = ["creates", "never_acknowledging_holders"]
+            isolation.measure(rounds=1, checks=50, revocations=3, attacks=few)
         else:
             isolation.measure(rounds=3, checks=1_500, revocations=60)
     if asked.only in (None, "fence"):

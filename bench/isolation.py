@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,10 +205,13 @@ class _Site:
     attacker: str
 
 
-def measure(*, rounds: int, checks: int, revocations: int) -> None:
+def measure(
+    *, rounds: int, checks: int, revocations: int, attacks: Sequence[str] = tuple(ATTACKS)
+) -> None:
     """Prints, for each attack, the victim's p99 of checks and of revocations.
 
     Args:
+        attacks: their names.
         rounds: of which the medians are printed.
         checks: one after another, in each round.
         revocations: one after another, beside the checks.
@@ -222,7 +225,7 @@ def measure(*, rounds: int, checks: int, revocations: int) -> None:
         f"{'p99, ms':30}{'check, elsewhere':>18}{'here':>9}{'ratio':>7}"
         f"{'revoke, elsewhere':>20}{'here':>9}{'ratio':>7}"
     )
-    for name in ATTACKS:
+    for name in attacks:
         with _site() as here, _site() as there:
             took = [
                 uvloop.run(_beside(name, here, there, checks, revocations)) for _ in range(rounds)
