@@ -250,7 +250,7 @@ def main() -> int:
         raise SystemExit("nothing of that name is planned")
     fetch_checker()
 
-    limit = chosen.limit or (14_400.0 if chosen.long else 600.0)
+    limit = chosen.limit or (14_400.0 if chosen.long else 1_800.0)
     started = time.monotonic()
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
