@@ -67,7 +67,6 @@ def test_a_body_may_be_as_long_as_is_said_and_no_longer(gateway: Gateway, accoun
             "application/grpc-web+proto",
             b"\x00\x7f\xff\xff\xff",
         ),
-        ("/openapi.json", "application/json", b"{"),
     ],
 )
 def test_a_body_without_an_end_is_cut_off_there(
@@ -79,6 +78,14 @@ def test_a_body_without_an_end_is_cut_off_there(
     assert sent < 32 * LIMIT
     assert answer.startswith((b"HTTP/1.1 413", b"HTTP/1.1 200")), answer[:200]
     assert b"413" in answer or b"grpc-status:" in answer.replace(b" ", b"")
+
+
+def test_a_body_that_no_route_reads_is_not_waited_for(gateway: Gateway) -> None:
+    head = chunked_head("/openapi.json", "application/json")
+    answer, sent = endless_answer(gateway.port, head, b"{")
+
+    assert sent < 32 * LIMIT
+    assert answer.startswith(b"HTTP/1.1 404"), answer[:200]
 
 
 def test_all_together_are_bounded_too_and_afterwards_it_serves_again(

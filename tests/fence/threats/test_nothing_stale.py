@@ -27,7 +27,7 @@ from keyfence import (
 )
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.memory import Memory
-from keyfence.v1 import keyspace_pb2, principal_pb2, reason_pb2
+from keyfence.v1 import key_service_pb2, keyspace_pb2, principal_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.store import UpstreamStore
 from keyfence_server.application.ports import StoreUnavailable
@@ -100,12 +100,12 @@ def test_3_revisions_of_another_history_are_not_taken_for_new() -> None:
 
 
 def test_10_a_cache_has_nothing_to_say_of_operators() -> None:
-    """A holder is told of them, since a sidecar has callers of its own. Whether such a
-    credential is anybody's business depends on who asks, which only the server knows."""
+    """A sidecar is told of an operator's credential, since it has callers of its own. A cache is
+    given no facts of it, so it remembers nothing and asks the server each time."""
     memory = Memory(10)
     memory.forget_everything(5, "east")
-    found = facts(5, reason_pb2.REASON_OK)
-    found.lineage[0].keyspace = "system"
+    lineage = [key_service_pb2.Key(key_id="key_1", keyspace="system")]
+    found = messages.FetchFactsResponse(lineage=lineage, revision=5, epoch="east", well_formed=True)
     assert not memory.end_fill(memory.begin_fill(), b"digest", found)
     assert memory.find(b"digest") is None
 
