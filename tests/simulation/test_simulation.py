@@ -18,7 +18,7 @@ SEEDS = 200
 MORE_SEEDS = 2_000
 """How many the slow tests run, in parts that a slow machine finishes in time."""
 SEEDS_IN_A_PART = 250
-ANSWERS_A_SCENARIO, MUTATIONS_A_SCENARIO = 80, 8
+ANSWERS_A_SCENARIO, MUTATIONS_A_SCENARIO = 40, 4
 MOST_SEEDS_FOR_A_BUG = 10_000
 
 
