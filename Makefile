@@ -211,7 +211,8 @@ lock: $(VENV)/.dev ## refresh the locks after a change to a pyproject.toml (ARGS
 check-lock: lock
 	@git diff --exit-code --stat -- requirements \
 	|| { echo "The locks differ from the pyproject.toml files. Run: make lock"; exit 1; }
-	@touch $(VENV)/.runtime $(VENV)/.dev # written anew, and as before: nothing is to be installed
+	@# `make lock` wrote the same locks again, so nothing has to be installed anew.
+	@touch $(VENV)/.runtime $(VENV)/.dev
 
 .PHONY: dist
 dist: $(VENV)/.dev ## build the wheels of both distributions into dist/
