@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from conformance.guards import GUARDS
 from conformance.holders import Holder, Program, PythonHolder
+from conformance.programs import LANGUAGES
 from conformance.world import World
-
-_ROOT: Final = Path(__file__).parents[1]
-
-
-def build_go(directory: Path) -> Path:
-    """Builds the Go client's program for the driver."""
-    program = directory / "conformance"
-    subprocess.run(
-        ["go", "build", "-o", program, "./internal/conformance"],
-        cwd=_ROOT / "clients" / "go",
-        check=True,
-    )
-    return program
 
 
 def drive(holder: Holder, seeds: Iterable[int]) -> tuple[int, list[str]]:
@@ -43,20 +29,21 @@ def drive(holder: Holder, seeds: Iterable[int]) -> tuple[int, list[str]]:
 def main() -> int:
     """Returns 1 if an answer was stale, or, where a guard was left out, if none was."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("client", choices=["go", "python"])
+    parser.add_argument("client", choices=["python", *LANGUAGES])
     parser.add_argument("--seeds", type=int, default=500)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--without", choices=GUARDS, help="the guard to leave out (go)")
+    parser.add_argument("--without", choices=GUARDS, help="the guard to leave out")
     arguments = parser.parse_args()
     if arguments.without and arguments.client == "python":
         parser.error("the Python holder's guards are left out in tests/simulation")
     with tempfile.TemporaryDirectory() as directory:
         holder: Holder
-        if arguments.client == "go":
-            left_out = [arguments.without] if arguments.without else []
-            holder = Program([str(build_go(Path(directory))), *left_out])
-        else:
+        if arguments.client == "python":
             holder = PythonHolder()
+        else:
+            left_out = [arguments.without] if arguments.without else []
+            command = LANGUAGES[arguments.client].build("conformance", Path(directory))
+            holder = Program([*command, *left_out])
         try:
             seeds = range(arguments.first, arguments.first + arguments.seeds)
             answers, stale = drive(holder, seeds)

@@ -3,16 +3,14 @@ grantor does; and a holder without one of its guards is caught doing so."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from conformance.__main__ import build_go, drive
+from conformance.__main__ import drive
 from conformance.guards import GUARDS
 from conformance.holders import Program, PythonHolder
+from conformance.programs import LANGUAGES
 
 _SEEDS: Final = 200
 _SEEDS_TO_CATCH: Final = 1_000
@@ -20,11 +18,12 @@ _FEWEST_ANSWERS: Final = 10
 """A story: a holder that answers nothing is never stale."""
 
 
-@pytest.fixture(scope="module")
-def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("go") is None and not os.environ.get("CI"):
-        pytest.skip("the Go holder needs go")
-    return build_go(tmp_path_factory.mktemp("go"))
+@pytest.fixture(scope="module", params=LANGUAGES)
+def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    language = LANGUAGES[request.param]
+    if tool := language.missing_tool():
+        pytest.skip(f"the holder in {request.param} needs {tool}")
+    return language.build("conformance", tmp_path_factory.mktemp(request.param))
 
 
 def test_the_python_holder_is_never_stale() -> None:
@@ -34,8 +33,8 @@ def test_the_python_holder_is_never_stale() -> None:
     assert answers > _SEEDS * _FEWEST_ANSWERS
 
 
-def test_the_go_holder_is_never_stale(go_program: Path) -> None:
-    holder = Program([str(go_program)])
+def test_the_holder_of_another_language_is_never_stale(command: list[str]) -> None:
+    holder = Program(command)
     try:
         answers, stale = drive(holder, range(_SEEDS))
     finally:
@@ -47,8 +46,10 @@ def test_the_go_holder_is_never_stale(go_program: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("guard", GUARDS)
-def test_a_go_holder_without_a_guard_is_caught(go_program: Path, guard: str) -> None:
-    holder = Program([str(go_program), guard])
+def test_a_holder_of_another_language_without_a_guard_is_caught(
+    command: list[str], guard: str
+) -> None:
+    holder = Program([*command, guard])
     try:
         _, stale = drive(holder, range(_SEEDS_TO_CATCH))
     finally:

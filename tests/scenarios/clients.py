@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from keyfence import Cache, Client, ScopeCheck, errors
 from keyfence.results import Authentication, CheckResult, FailedCheck, Identity
-
-_ROOT: Final = Path(__file__).parents[2]
 
 
 class Caller(Protocol):
@@ -25,23 +23,12 @@ class Caller(Protocol):
         ...
 
 
-def build_go(directory: Path) -> Path:
-    """Builds the Go client's program for scenarios."""
-    program = directory / "scenario"
-    subprocess.run(
-        ["go", "build", "-o", program, "./internal/scenario"],
-        cwd=_ROOT / "clients" / "go",
-        check=True,
-    )
-    return program
-
-
 class Program:
     """A client of another language: a line of JSON in, a line of JSON out."""
 
-    def __init__(self, program: Path, target: str, token: str, mode: str) -> None:
+    def __init__(self, command: Sequence[str], target: str, token: str, mode: str) -> None:
         self._process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self("open", target=target, token=token, mode=mode)
 

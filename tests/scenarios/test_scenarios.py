@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +12,18 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from conformance.programs import LANGUAGES
 from fence.ops.test_sidecar import sidecar_of
 from keyfence import Client, KeyState
 from keyfence.v1 import keyspace_pb2
-from scenarios.clients import Caller, Program, PythonClient, build_go
+from scenarios.clients import Caller, Program, PythonClient
 from support.served import Served
 
 _TABLE: Final = yaml.safe_load((Path(__file__).parent / "checks.yaml").read_text())
-_CLIENTS: Final = ("python", "python cached", "go", "go cached", "go batched")
+_CLIENTS: Final = (
+    *("python", "python cached"),
+    *(f"{name}{mode}" for name in LANGUAGES for mode in ("", " cached", " batched")),
+)
 _PATIENCE_SECONDS: Final = 30
 
 Open = Callable[[str, str], Caller]
@@ -64,10 +67,14 @@ def sidecar(server: Served, operator: Client) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    if shutil.which("go") is None and not os.environ.get("CI"):
-        return None
-    return build_go(tmp_path_factory.mktemp("go"))
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    """Builds the program of a language, once."""
+
+    @functools.cache
+    def command(language: str) -> list[str]:
+        return LANGUAGES[language].build("scenario", tmp_path_factory.mktemp(language))
+
+    return command
 
 
 @pytest.fixture(scope="module", params=["server", "sidecar"])
@@ -78,16 +85,19 @@ def target(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module", params=_CLIENTS)
 def caller(
-    request: pytest.FixtureRequest, target: str, token: str, go_program: Path | None
+    request: pytest.FixtureRequest,
+    target: str,
+    token: str,
+    commands: Callable[[str], list[str]],
 ) -> Iterator[Caller]:
     language, _, mode = request.param.partition(" ")
     made: Caller
     if language == "python":
         made = PythonClient(target, token, mode)
-    elif go_program is None:
-        pytest.skip("the Go client needs go")
+    elif tool := LANGUAGES[language].missing_tool():
+        pytest.skip(f"the client in {language} needs {tool}")
     else:
-        made = Program(go_program, target, token, mode)
+        made = Program(commands(language), target, token, mode)
     _wait_until_ready(made, mode)
     yield made
     made.close()

@@ -1,0 +1,49 @@
+"""The clients of other languages, and how their programs are built.
+
+Each client has two programs that read commands from their standard input: `conformance` for the
+driver of this package, and `scenario` for the table in tests/scenarios.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_CLIENTS: Final = Path(__file__).parents[1] / "clients"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A language that has a client.
+
+    Attributes:
+        tools: the commands without which nothing can be built.
+        build: builds the program of this name in an empty folder, and gives the command to run.
+    """
+
+    tools: tuple[str, ...]
+    build: Callable[[str, Path], list[str]]
+
+    def missing_tool(self) -> str | None:
+        """The first tool that is not there. In CI every tool must be, and building then fails."""
+        if os.environ.get("CI"):
+            return None
+        return next((tool for tool in self.tools if shutil.which(tool) is None), None)
+
+
+def _build_go(program: str, directory: Path) -> list[str]:
+    built = directory / program
+    subprocess.run(
+        ["go", "build", "-o", built, f"./internal/{program}"], cwd=_CLIENTS / "go", check=True
+    )
+    return [str(built)]
+
+
+LANGUAGES: Final[Mapping[str, Language]] = {
+    "go": Language(tools=("go",), build=_build_go),
+}
