@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol
 
 from google.protobuf.json_format import MessageToDict
 
+from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
-from keyfence.holder.memory import Fill, Memory
+from keyfence.holder.memory import Memory
 from keyfence.holder.session import HolderSession, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 
@@ -150,7 +151,7 @@ class PythonHolder:
             _no_stream, messages.Hello(), self._lease, self._checks, self._clock
         )
         self._told = 0
-        self._fills: dict[int, Fill] = {}
+        self._fills: dict[int, Fill[str]] = {}
 
     def begin(self, now: float) -> None:
         """See `Holder`."""

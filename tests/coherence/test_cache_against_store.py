@@ -159,7 +159,7 @@ class CacheAgainstStore(RuleBasedStateMachine):
             for key in facts.lineage:
                 index[key.key_id].add(digest)
         assert cache._digests_by_key == index
-        assert not cache._loads
+        assert not cache._fills
         assert not cache._key_tasks
         assert all(revision > cache.revision for revision in cache._ahead)
 

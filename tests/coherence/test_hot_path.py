@@ -124,7 +124,7 @@ async def test_a_load_that_everybody_gave_up_leaves_nothing_behind(
     gate.open()
     assert (await authority.check(made, "vps:read")).reason is Reason.KEY_REVOKED
     assert authority.cache._key_tasks == {}
-    assert authority.cache._loads == set()
+    assert len(authority.cache._fills) == 0
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a bug")], ids=repr)

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.memory import Memory
+from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.ports import Change, FenceEnd, StoreUnavailable
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub, HolderStream
-from keyfence_server.coherence.fact_cache import FactCache, _Load
+from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Downstream, Granted, Grantor, _Grant
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
@@ -164,11 +166,10 @@ class ComesBackWithItsMemory(Replica):
 
 class KeepsOldFills(FactCache):
     @contextmanager
-    def _load(self) -> Iterator[_Load]:
-        with super()._load() as load:
-            yield load
-            load.started_at, load.is_void = load.revision, False
-            load.applied_meanwhile.clear()
+    def _fill(self) -> Iterator[Fill[Change]]:
+        with super()._fill() as fill:
+            yield fill
+            _forget_changes(fill)
 
 
 class KeepsDecisions(FactCache):
@@ -177,7 +178,16 @@ class KeepsDecisions(FactCache):
 
 
 class KeepsOldFillsInTheSdk(Memory):
-    _is_overtaken = staticmethod(lambda fill, revision, entry: False)
+    def end_fill(
+        self, fill: Fill[str], digest: bytes, response: messages.FetchFactsResponse
+    ) -> bool:
+        _forget_changes(fill)
+        return super().end_fill(fill, digest, response)
+
+
+def _forget_changes(fill: Fill[Any]) -> None:
+    fill.started_at, fill.is_void = 0, False
+    fill.changes.clear()
 
 
 class RegistersWithoutTheLock(SimulatedRegister):

@@ -11,9 +11,10 @@ from datetime import date
 from functools import partial
 from typing import Any, Final
 
+from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
-from keyfence.holder.memory import Fill, Memory
+from keyfence.holder.memory import Memory
 from keyfence.holder.session import HolderSession, StreamBroken
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
@@ -517,7 +518,7 @@ class Sdk:
         asked: bool = await self._holder.ask("check", text)
         return asked
 
-    async def _fill(self, fill: Fill, text: str) -> None:
+    async def _fill(self, fill: Fill[str], text: str) -> None:
         try:
             response = await self._holder.ask("fetch", self._checks.fill_request(fill, text))
         except StoreUnavailable:

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
-from keyfence import _rpcs
+from keyfence import rpcs
 from keyfence.v1 import (
     account_service_pb2,
     audit_service_pb2,
@@ -140,7 +140,7 @@ class Authority:
 
     def _handlers(self) -> dict[str, dict[str, Any]]:
         services: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-        for rpc in _rpcs.ALL:
+        for rpc in rpcs.ALL:
             services[rpc.service][rpc.name] = grpc.unary_unary_rpc_method_handler(
                 self._behaviour(rpc.name),
                 request_deserializer=REQUESTS[rpc.name].FromString,
@@ -176,7 +176,7 @@ def _request_types() -> dict[str, Any]:
     )
     return {
         rpc.name: getattr(module, f"{rpc.name}Request")
-        for rpc in _rpcs.ALL
+        for rpc in rpcs.ALL
         for module in modules
         if hasattr(module, f"{rpc.name}Request")
     }

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from clients.python.tests.authority import Authority
 from clients.python.tests.conftest import Caller
 from keyfence import AsyncClient, Client, ConfigurationError, Tls, Unavailable
-from keyfence._connection import Connection
-from keyfence._targets import is_local
 from keyfence._tokens import token_source
+from keyfence.connection import Connection
+from keyfence.targets import is_local
 
 CANARY = "kf_system_canary_1c0ffee"
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from keyfence._connection import Connection
+from keyfence.connection import Connection
 from keyfence.holder.dial import LET_IN, Dialer
 from keyfence.holder.session import GrpcStream, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages

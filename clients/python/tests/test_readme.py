@@ -9,7 +9,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 from clients.python.tests.authority import Authority
-from keyfence import AsyncClient, Client, _connection
+from keyfence import AsyncClient, Client, connection
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
@@ -34,7 +34,7 @@ async def test_the_examples_run_in_the_order_in_which_they_stand(authority: Auth
 
 
 def test_the_defaults_are_those_of_the_code() -> None:
-    assert f"`check_timeout_seconds` ({_connection.CHECK_TIMEOUT_SECONDS:g})" in README
-    assert f"`timeout_seconds` ({_connection.CALL_TIMEOUT_SECONDS:g})" in README
+    assert f"`check_timeout_seconds` ({connection.CHECK_TIMEOUT_SECONDS:g})" in README
+    assert f"`timeout_seconds` ({connection.CALL_TIMEOUT_SECONDS:g})" in README
     for kind in (Client, AsyncClient):
-        assert kind("127.0.0.1:1")._connection.timeout_seconds == _connection.CALL_TIMEOUT_SECONDS
+        assert kind("127.0.0.1:1")._connection.timeout_seconds == connection.CALL_TIMEOUT_SECONDS

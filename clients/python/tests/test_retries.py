@@ -17,7 +17,7 @@ from keyfence import (
     RequestAlreadyDone,
     ScopeCheck,
     Unavailable,
-    _connection,
+    connection,
 )
 from keyfence.v1 import keyspace_pb2
 
@@ -77,7 +77,7 @@ REPLICATION = ("FetchFacts", "FetchKeyspaces", "ListReplicas")
 
 
 async def test_the_policy_covers_every_rpc_but_updates() -> None:
-    (config,) = json.loads(_connection.service_config())["methodConfig"]
+    (config,) = json.loads(connection.service_config())["methodConfig"]
     assert {name["method"] for name in config["name"]} == {
         *REPEATED,
         "ListAccounts",

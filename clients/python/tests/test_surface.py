@@ -22,9 +22,9 @@ from keyfence import (
     Listing,
     ScopeCheck,
     _convert,
-    _rpcs,
     guard,
     results,
+    rpcs,
 )
 from keyfence.v1 import key_service_pb2
 
@@ -74,17 +74,17 @@ def test_both_listings_have_the_same_members() -> None:
 
 def test_every_rpc_of_the_api_has_a_method() -> None:
     services = (
-        _rpcs._ACCOUNTS,
-        _rpcs._AUDIT,
-        _rpcs._AUTHORIZATION,
-        _rpcs._KEYS,
-        _rpcs._KEYSPACES,
+        rpcs._ACCOUNTS,
+        rpcs._AUDIT,
+        rpcs._AUTHORIZATION,
+        rpcs._KEYS,
+        rpcs._KEYSPACES,
     )
     for service in services:
         for method in service.methods:
             words = "".join(f"_{c.lower()}" if c.isupper() else c for c in method.name).lstrip("_")
             assert hasattr(Client, words), method.name
-            assert method.name in {rpc.name for rpc in _rpcs.ALL}
+            assert method.name in {rpc.name for rpc in rpcs.ALL}
 
 
 def test_every_public_method_is_documented() -> None:

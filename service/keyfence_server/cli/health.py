@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 # Health is asked over the connection that the client would use: one rule for TLS.
-from keyfence._connection import Connection
+from keyfence.connection import Connection
 from keyfence_server.cli.targets import ConnectionOptions, tls_of
 
 

@@ -22,11 +22,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from keyfence.holder.fills import Fill, Fills
 from keyfence_server.application.ports import (
     Change,
     ChangeKind,
@@ -60,33 +61,6 @@ class CacheCounts:
     store_loads: int = 0
 
 
-@dataclass(eq=False, slots=True)
-class _Load:
-    """A reading of the store under way, and the changes that were applied meanwhile.
-
-    Attributes:
-        started_at: the highest revision that the cache had applied when the reading
-            began. An older reading might bring back what that revision did away with.
-        revision: the one that the reading shows.
-    """
-
-    started_at: int
-    revision: int = -1
-    applied_meanwhile: list[tuple[int, Change]] = field(default_factory=list)
-    is_void: bool = False
-
-    def is_overtaken(self, concerns: Callable[[Change], bool]) -> bool:
-        """Whether what was read may be older than what the cache has already applied."""
-        return (
-            self.is_void
-            or self.revision < self.started_at
-            or any(
-                revision > self.revision and concerns(change)
-                for revision, change in self.applied_meanwhile
-            )
-        )
-
-
 class FactCache:
     """Answers from memory, and loads from the store what memory lacks.
 
@@ -110,7 +84,7 @@ class FactCache:
         self._unknown: OrderedDict[bytes, None] = OrderedDict()
         self._keyspaces: dict[str, Keyspace] = {SYSTEM: SYSTEM_KEYSPACE}
         self._recogniser: Recogniser | None = None
-        self._loads: set[_Load] = set()
+        self._fills: Fills[Change] = Fills()
         self._key_tasks: dict[bytes, asyncio.Task[KeyFacts | None]] = {}
         self._session_tasks: dict[SessionId, asyncio.Task[SessionFacts | None]] = {}
         self._keyspaces_task: asyncio.Task[Recogniser] | None = None
@@ -227,8 +201,7 @@ class FactCache:
         """
         for change in changes:
             self._forget(change)
-            for load in self._loads:
-                load.applied_meanwhile.append((revision, change))
+            self._fills.note(revision, change)
         if revision > self._revision:
             self._ahead.add(revision)
         while self._revision + 1 in self._ahead:
@@ -258,20 +231,19 @@ class FactCache:
         self._unknown.clear()
         self._keyspaces = {SYSTEM: SYSTEM_KEYSPACE}
         self._recogniser = None
-        for load in self._loads:
-            load.is_void = True
+        self._fills.void()
 
     async def _load_keyspaces(self) -> Recogniser:
         for _ in range(_MAX_ATTEMPTS):
             found: dict[str, Keyspace] = {SYSTEM: SYSTEM_KEYSPACE}
-            with self._load() as load:
+            with self._fill() as fill:
                 async with self._store.snapshot() as snapshot:
-                    load.revision = snapshot.revision
+                    revision = snapshot.revision
                     after: str | None = None
                     while page := await snapshot.list_keyspaces(after=after, limit=_KEYSPACE_PAGE):
                         found |= {keyspace.name: keyspace for keyspace in page}
                         after = page[-1].name
-            if load.is_overtaken(lambda change: change.kind is ChangeKind.KEYSPACE):
+            if fill.is_overtaken(revision, lambda change: change.kind is ChangeKind.KEYSPACE):
                 self.counts.discarded_fills += 1
                 continue
             # A keyspace that has not changed keeps its object, and so its entries.
@@ -294,12 +266,12 @@ class FactCache:
         name = candidates[0].value
         for _ in range(_MAX_ATTEMPTS):
             await self.recogniser()
-            with self._load() as load:
+            with self._fill() as fill:
                 async with self._store.snapshot() as snapshot:
-                    load.revision = snapshot.revision
+                    revision = snapshot.revision
                     lineage = await snapshot.find_lineage_by_digest(candidates)
                     owner_state = await snapshot.find_owner_state(lineage[0]) if lineage else None
-            if load.is_overtaken(functools.partial(_concerns, lineage)):
+            if fill.is_overtaken(revision, functools.partial(_concerns, lineage)):
                 self.counts.discarded_fills += 1
                 continue
             if lineage is None:
@@ -317,12 +289,12 @@ class FactCache:
     async def _load_session(self, session_id: SessionId) -> SessionFacts | None:
         for _ in range(_MAX_ATTEMPTS):
             await self.recogniser()
-            with self._load() as load:
+            with self._fill() as fill:
                 async with self._store.snapshot() as snapshot:
-                    load.revision = snapshot.revision
+                    revision = snapshot.revision
                     session = await snapshot.find_session(session_id)
                     account = await snapshot.find_account(session.account_id) if session else None
-            if load.is_overtaken(functools.partial(concerns_session, session)):
+            if fill.is_overtaken(revision, functools.partial(concerns_session, session)):
                 self.counts.discarded_fills += 1
                 continue
             if session is None or account is None:
@@ -348,14 +320,13 @@ class FactCache:
         _retrieve(task)
 
     @contextmanager
-    def _load(self) -> Iterator[_Load]:
-        load = _Load(started_at=max(self._ahead, default=self._revision))
-        self._loads.add(load)
+    def _fill(self) -> Iterator[Fill[Change]]:
+        fill = self._fills.begin(max(self._ahead, default=self._revision))
         self.counts.store_loads += 1
         try:
-            yield load
+            yield fill
         finally:
-            self._loads.discard(load)
+            self._fills.end(fill)
 
     def _remember(self, digest: bytes, facts: KeyFacts) -> None:
         self._entries[digest] = facts

@@ -17,7 +17,7 @@ from typing import Annotated, Final
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from keyfence._targets import is_local
+from keyfence.targets import is_local
 from keyfence_server.config import is_service_variable
 from keyfence_server.rpc.addresses import TcpAddress, UnixAddress, parse_address
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 from sqlalchemy import delete, select
 
 from keyfence.holder import background
+from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
 from keyfence.holder.memory import Memory
@@ -169,8 +170,7 @@ def fence_before_commit() -> None:
 
 def fills_are_kept() -> None:
     """I5: what is loaded is kept, though it may be older than what was applied meanwhile."""
-    _put(fact_cache._Load, "is_overtaken", lambda _self, _concerns: False)
-    _put(Memory, "_is_overtaken", staticmethod(lambda _fill, _revision, _entry: False))
+    _put(Fill, "is_overtaken", lambda self, _revision, _concerns, *, epoch="": epoch != self.epoch)
 
 
 def joins_loads() -> None:

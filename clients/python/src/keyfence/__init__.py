@@ -7,10 +7,10 @@ the errors, `keyfence.v1` the messages of the API.
 
 from keyfence._async.client import AsyncClient
 from keyfence._async.listing import AsyncListing
-from keyfence._connection import Tls
 from keyfence._sync.client import Client
 from keyfence._sync.listing import Listing
 from keyfence._unchanged import UNCHANGED
+from keyfence.connection import Tls
 from keyfence.errors import (
     Aborted,
     AlreadyExists,

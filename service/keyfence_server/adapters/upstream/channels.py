@@ -9,11 +9,11 @@ from typing import Final, Protocol
 
 import grpc
 
-from keyfence import Tls, _rpcs
-from keyfence._connection import Connection
-from keyfence._rpcs import Request, Response, Rpc
+from keyfence import Tls, rpcs
+from keyfence.connection import Connection
 from keyfence.holder.dial import Dialer
 from keyfence.holder.session import GrpcStream, Refused, StreamBroken, Unreachable
+from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
@@ -94,23 +94,23 @@ class Upstream:
 
     async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """Raises `StoreUnavailable`."""
-        return await self._ask(_rpcs.FETCH_FACTS, request)
+        return await self._ask(rpcs.FETCH_FACTS, request)
 
     async def fetch_keyspaces(
         self, request: messages.FetchKeyspacesRequest
     ) -> messages.FetchKeyspacesResponse:
         """Raises `StoreUnavailable`."""
-        return await self._ask(_rpcs.FETCH_KEYSPACES, request)
+        return await self._ask(rpcs.FETCH_KEYSPACES, request)
 
     async def authenticate(
         self, request: authorization.AuthenticateRequest
     ) -> authorization.AuthenticateResponse:
         """Raises `StoreUnavailable`."""
-        return await self._ask(_rpcs.AUTHENTICATE, request)
+        return await self._ask(rpcs.AUTHENTICATE, request)
 
     async def report_uses(self, request: messages.ReportUsesRequest) -> messages.ReportUsesResponse:
         """Raises `StoreUnavailable`."""
-        return await self._ask(_rpcs.REPORT_USES, request)
+        return await self._ask(rpcs.REPORT_USES, request)
 
     async def close(self) -> None:
         """Ends the connection."""

@@ -14,21 +14,21 @@ from typing import Final, Self
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from keyfence import _convert, _rpcs, results
+from keyfence import _convert, results, rpcs
 from keyfence._async.listing import AsyncListing
 from keyfence._async.transport import AsyncTransport
-from keyfence._connection import (
+from keyfence._tokens import AsyncToken
+from keyfence._unchanged import UNCHANGED, Unchanged
+from keyfence.connection import (
     CALL_TIMEOUT_SECONDS,
     CHECK_TIMEOUT_SECONDS,
     Connection,
     Tls,
     checked_timeout,
 )
-from keyfence._rpcs import Request, Response, Rpc
-from keyfence._tokens import AsyncToken
-from keyfence._unchanged import UNCHANGED, Unchanged
 from keyfence.errors import CallFailed
 from keyfence.holder.background import BackgroundCache, Cache, CacheStatus
+from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import account_service_pb2 as accounts
 from keyfence.v1 import audit_service_pb2 as audit
 from keyfence.v1 import authorization_service_pb2 as authorization
@@ -161,7 +161,7 @@ class AsyncClient:
             cost=cost if cost != 1 else None,
         )
         return _convert.authentication(
-            await self._check(_rpcs.AUTHENTICATE, request, timeout_seconds, (api_key,))
+            await self._check(rpcs.AUTHENTICATE, request, timeout_seconds, (api_key,))
         )
 
     async def check_scope(
@@ -206,7 +206,7 @@ class AsyncClient:
         )
         request = _convert.check_request(check)
         return _convert.check_result(
-            await self._check(_rpcs.CHECK_SCOPE, request, timeout_seconds, (api_key,))
+            await self._check(rpcs.CHECK_SCOPE, request, timeout_seconds, (api_key,))
         )
 
     async def batch_check_scope(
@@ -221,7 +221,7 @@ class AsyncClient:
             checks=[_convert.check_request(check) for check in asked]
         )
         secrets = tuple(check.api_key for check in asked)
-        response = await self._check(_rpcs.BATCH_CHECK_SCOPE, request, timeout_seconds, secrets)
+        response = await self._check(rpcs.BATCH_CHECK_SCOPE, request, timeout_seconds, secrets)
         return _convert.batch_results(response, asked)
 
     async def who_am_i(self, *, timeout_seconds: float | None = None) -> results.Identity:
@@ -231,7 +231,7 @@ class AsyncClient:
             Unauthenticated: the token is not valid.
         """
         request = authorization.WhoAmIRequest()
-        return _convert.identity(await self._check(_rpcs.WHO_AM_I, request, timeout_seconds, ()))
+        return _convert.identity(await self._check(rpcs.WHO_AM_I, request, timeout_seconds, ()))
 
     # --- keys ------------------------------------------------------------------------
 
@@ -289,7 +289,7 @@ class AsyncClient:
             bound_keyspaces=_convert.texts("bound_keyspaces", bound_keyspaces),
             rate_limit=_convert.rate_limit(rate_limit),
         )
-        response = await self._call(_rpcs.CREATE_KEY, request, timeout_seconds)
+        response = await self._call(rpcs.CREATE_KEY, request, timeout_seconds)
         return results.CreatedKey(
             key=_convert.key(response.key), api_key=response.api_key, revision=response.revision
         )
@@ -301,7 +301,7 @@ class AsyncClient:
             NotFound: there is none, or the token may not know of it.
         """
         request = keys.GetKeyRequest(key_id=key_id)
-        return _convert.key((await self._call(_rpcs.GET_KEY, request, timeout_seconds)).key)
+        return _convert.key((await self._call(rpcs.GET_KEY, request, timeout_seconds)).key)
 
     async def find_key(
         self, api_key: str, *, timeout_seconds: float | None = None
@@ -314,7 +314,7 @@ class AsyncClient:
             None if there is no such key, or the token may not know of it.
         """
         request = replication.FetchFactsRequest(api_key=api_key)
-        found = await self._call(_rpcs.FETCH_FACTS, request, timeout_seconds)
+        found = await self._call(rpcs.FETCH_FACTS, request, timeout_seconds)
         return _convert.key(found.lineage[0]) if found.lineage else None
 
     async def get_key_usage(
@@ -336,7 +336,7 @@ class AsyncClient:
             first_day=first_day.isoformat() if first_day is not None else "",
             last_day=last_day.isoformat() if last_day is not None else "",
         )
-        response = await self._call(_rpcs.GET_KEY_USAGE, request, timeout_seconds)
+        response = await self._call(rpcs.GET_KEY_USAGE, request, timeout_seconds)
         return tuple(map(_convert.usage_day, response.days))
 
     async def list_replicas(self, *, timeout_seconds: float | None = None) -> results.Replicas:
@@ -349,7 +349,7 @@ class AsyncClient:
             Unavailable: the store cannot be asked.
         """
         request = replication.ListReplicasRequest()
-        return _convert.replicas(await self._call(_rpcs.LIST_REPLICAS, request, timeout_seconds))
+        return _convert.replicas(await self._call(rpcs.LIST_REPLICAS, request, timeout_seconds))
 
     def list_keys(
         self,
@@ -381,7 +381,7 @@ class AsyncClient:
                 state=_convert.state_number(state),
                 parent_key_id=parent_key_id or "",
             )
-            response = await self._call(_rpcs.LIST_KEYS, request, timeout_seconds)
+            response = await self._call(rpcs.LIST_KEYS, request, timeout_seconds)
             return results.Page(
                 tuple(_convert.key(message) for message in response.keys),
                 response.next_page_token,
@@ -448,7 +448,7 @@ class AsyncClient:
         request = keys.UpdateKeyRequest(
             key=record, update_mask=FieldMask(paths=paths), if_revision=if_revision
         )
-        response = await self._call(_rpcs.UPDATE_KEY, request, timeout_seconds)
+        response = await self._call(rpcs.UPDATE_KEY, request, timeout_seconds)
         return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
 
     async def rotate_key(
@@ -476,7 +476,7 @@ class AsyncClient:
             expire_time=_convert.timestamp("expire_time", expire_time),
             request_id=request_id or uuid.uuid4().hex,
         )
-        response = await self._call(_rpcs.ROTATE_KEY, request, timeout_seconds)
+        response = await self._call(rpcs.ROTATE_KEY, request, timeout_seconds)
         return results.RotatedKey(
             key=_convert.key(response.key),
             api_key=response.api_key,
@@ -496,7 +496,7 @@ class AsyncClient:
             comment: why, for the audit log.
         """
         request = keys.RevokeKeyRequest(key_id=key_id, comment=comment or "")
-        response = await self._call(_rpcs.REVOKE_KEY, request, timeout_seconds)
+        response = await self._call(rpcs.REVOKE_KEY, request, timeout_seconds)
         return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
 
     # --- accounts --------------------------------------------------------------------
@@ -530,7 +530,7 @@ class AsyncClient:
             plan=plan or "",
             labels=labels or {},
         )
-        response = await self._call(_rpcs.REGISTER_ACCOUNT, request, timeout_seconds, (password,))
+        response = await self._call(rpcs.REGISTER_ACCOUNT, request, timeout_seconds, (password,))
         return results.ChangedAccount(
             account=_convert.account(response.account), revision=response.revision
         )
@@ -554,7 +554,7 @@ class AsyncClient:
         """
         request = accounts.LogInRequest(keyspace=keyspace, email=email, password=password)
         return _convert.logged_in(
-            await self._call(_rpcs.LOG_IN, request, timeout_seconds, (password,))
+            await self._call(rpcs.LOG_IN, request, timeout_seconds, (password,))
         )
 
     async def log_out(
@@ -581,7 +581,7 @@ class AsyncClient:
         request = accounts.LogOutRequest(
             account_id=account_id or "", all_sessions=all_sessions, revoke_keys=revoke_keys
         )
-        return (await self._call(_rpcs.LOG_OUT, request, timeout_seconds)).revision
+        return (await self._call(rpcs.LOG_OUT, request, timeout_seconds)).revision
 
     async def get_account(
         self, account_id: str | None = None, *, timeout_seconds: float | None = None
@@ -592,7 +592,7 @@ class AsyncClient:
             NotFound: there is none, or the token may not know of it.
         """
         request = accounts.GetAccountRequest(account_id=account_id or "")
-        response = await self._call(_rpcs.GET_ACCOUNT, request, timeout_seconds)
+        response = await self._call(rpcs.GET_ACCOUNT, request, timeout_seconds)
         return _convert.account(response.account)
 
     def list_accounts(
@@ -619,7 +619,7 @@ class AsyncClient:
                 state=_convert.account_state_number(state),
                 email=email or "",
             )
-            response = await self._call(_rpcs.LIST_ACCOUNTS, request, timeout_seconds)
+            response = await self._call(rpcs.LIST_ACCOUNTS, request, timeout_seconds)
             return results.Page(
                 tuple(_convert.account(message) for message in response.accounts),
                 response.next_page_token,
@@ -678,7 +678,7 @@ class AsyncClient:
             revoke_keys=revoke_keys,
         )
         secrets = tuple(one for one in (new_password, current_password) if one)
-        response = await self._call(_rpcs.UPDATE_ACCOUNT, request, timeout_seconds, secrets)
+        response = await self._call(rpcs.UPDATE_ACCOUNT, request, timeout_seconds, secrets)
         return results.ChangedAccount(
             account=_convert.account(response.account), revision=response.revision
         )
@@ -694,7 +694,7 @@ class AsyncClient:
             comment: why, for the audit log.
         """
         request = accounts.DisableAccountRequest(account_id=account_id, comment=comment or "")
-        response = await self._call(_rpcs.DISABLE_ACCOUNT, request, timeout_seconds)
+        response = await self._call(rpcs.DISABLE_ACCOUNT, request, timeout_seconds)
         return results.ChangedAccount(
             account=_convert.account(response.account), revision=response.revision
         )
@@ -708,7 +708,7 @@ class AsyncClient:
             comment: why, for the audit log.
         """
         request = accounts.EnableAccountRequest(account_id=account_id, comment=comment or "")
-        response = await self._call(_rpcs.ENABLE_ACCOUNT, request, timeout_seconds)
+        response = await self._call(rpcs.ENABLE_ACCOUNT, request, timeout_seconds)
         return results.ChangedAccount(
             account=_convert.account(response.account), revision=response.revision
         )
@@ -744,7 +744,7 @@ class AsyncClient:
             if_revision=if_revision,
             drop_previous_formats=drop_previous_formats,
         )
-        response = await self._call(_rpcs.APPLY_KEYSPACE, request, timeout_seconds)
+        response = await self._call(rpcs.APPLY_KEYSPACE, request, timeout_seconds)
         return _convert.applied_keyspace(response)
 
     async def get_keyspace(
@@ -756,7 +756,7 @@ class AsyncClient:
             NotFound: there is none, or the token may not know of it.
         """
         request = keyspaces.GetKeyspaceRequest(name=name)
-        response = await self._call(_rpcs.GET_KEYSPACE, request, timeout_seconds)
+        response = await self._call(rpcs.GET_KEYSPACE, request, timeout_seconds)
         return _convert.keyspace(response.keyspace)
 
     def list_keyspaces(
@@ -770,7 +770,7 @@ class AsyncClient:
 
         async def fetch(token: str) -> results.Page[results.Keyspace]:
             request = keyspaces.ListKeyspacesRequest(page_size=page_size, page_token=token)
-            response = await self._call(_rpcs.LIST_KEYSPACES, request, timeout_seconds)
+            response = await self._call(rpcs.LIST_KEYSPACES, request, timeout_seconds)
             return results.Page(
                 tuple(map(_convert.keyspace, response.keyspaces)), response.next_page_token
             )
@@ -787,7 +787,7 @@ class AsyncClient:
         """
         request = keyspaces.ExplainScopeRequest(keyspace=keyspace, scope=scope)
         return _convert.explained_scope(
-            await self._call(_rpcs.EXPLAIN_SCOPE, request, timeout_seconds)
+            await self._call(rpcs.EXPLAIN_SCOPE, request, timeout_seconds)
         )
 
     # --- audit log -------------------------------------------------------------------
@@ -832,7 +832,7 @@ class AsyncClient:
                 page_size=page_size,
                 page_token=token,
             )
-            response = await self._call(_rpcs.LIST_AUDIT_EVENTS, request, timeout_seconds)
+            response = await self._call(rpcs.LIST_AUDIT_EVENTS, request, timeout_seconds)
             return results.Page(
                 tuple(map(_convert.audit_event, response.events)), response.next_page_token
             )
@@ -858,7 +858,7 @@ class AsyncClient:
         request = audit.VerifyAuditEventsRequest(
             after_sequence=after_sequence, after_hash=after_hash, max_events=max_events
         )
-        response = await self._call(_rpcs.VERIFY_AUDIT_EVENTS, request, timeout_seconds)
+        response = await self._call(rpcs.VERIFY_AUDIT_EVENTS, request, timeout_seconds)
         return results.AuditVerification(
             sequence=response.sequence,
             hash=response.hash,
@@ -877,7 +877,7 @@ class AsyncClient:
             return False
         try:
             response = await self._check(
-                _rpcs.FETCH_FACTS, local.fill_request(fill, api_key), timeout_seconds, (api_key,)
+                rpcs.FETCH_FACTS, local.fill_request(fill, api_key), timeout_seconds, (api_key,)
             )
         except BaseException as error:
             local.drop_fill(fill)

@@ -15,21 +15,21 @@ from typing import Final, Self
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from keyfence import _convert, _rpcs, results
-from keyfence._connection import (
+from keyfence import _convert, results, rpcs
+from keyfence._sync.listing import Listing
+from keyfence._sync.transport import Transport
+from keyfence._tokens import Token
+from keyfence._unchanged import UNCHANGED, Unchanged
+from keyfence.connection import (
     CALL_TIMEOUT_SECONDS,
     CHECK_TIMEOUT_SECONDS,
     Connection,
     Tls,
     checked_timeout,
 )
-from keyfence._rpcs import Request, Response, Rpc
-from keyfence._sync.listing import Listing
-from keyfence._sync.transport import Transport
-from keyfence._tokens import Token
-from keyfence._unchanged import UNCHANGED, Unchanged
 from keyfence.errors import CallFailed
 from keyfence.holder.background import BackgroundCache, Cache, CacheStatus
+from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import account_service_pb2 as accounts
 from keyfence.v1 import audit_service_pb2 as audit
 from keyfence.v1 import authorization_service_pb2 as authorization
@@ -162,7 +162,7 @@ class Client:
             cost=cost if cost != 1 else None,
         )
         return _convert.authentication(
-            self._check(_rpcs.AUTHENTICATE, request, timeout_seconds, (api_key,))
+            self._check(rpcs.AUTHENTICATE, request, timeout_seconds, (api_key,))
         )
 
     def check_scope(
@@ -207,7 +207,7 @@ class Client:
         )
         request = _convert.check_request(check)
         return _convert.check_result(
-            self._check(_rpcs.CHECK_SCOPE, request, timeout_seconds, (api_key,))
+            self._check(rpcs.CHECK_SCOPE, request, timeout_seconds, (api_key,))
         )
 
     def batch_check_scope(
@@ -222,7 +222,7 @@ class Client:
             checks=[_convert.check_request(check) for check in asked]
         )
         secrets = tuple(check.api_key for check in asked)
-        response = self._check(_rpcs.BATCH_CHECK_SCOPE, request, timeout_seconds, secrets)
+        response = self._check(rpcs.BATCH_CHECK_SCOPE, request, timeout_seconds, secrets)
         return _convert.batch_results(response, asked)
 
     def who_am_i(self, *, timeout_seconds: float | None = None) -> results.Identity:
@@ -232,7 +232,7 @@ class Client:
             Unauthenticated: the token is not valid.
         """
         request = authorization.WhoAmIRequest()
-        return _convert.identity(self._check(_rpcs.WHO_AM_I, request, timeout_seconds, ()))
+        return _convert.identity(self._check(rpcs.WHO_AM_I, request, timeout_seconds, ()))
 
     # --- keys ------------------------------------------------------------------------
 
@@ -290,7 +290,7 @@ class Client:
             bound_keyspaces=_convert.texts("bound_keyspaces", bound_keyspaces),
             rate_limit=_convert.rate_limit(rate_limit),
         )
-        response = self._call(_rpcs.CREATE_KEY, request, timeout_seconds)
+        response = self._call(rpcs.CREATE_KEY, request, timeout_seconds)
         return results.CreatedKey(
             key=_convert.key(response.key), api_key=response.api_key, revision=response.revision
         )
@@ -302,7 +302,7 @@ class Client:
             NotFound: there is none, or the token may not know of it.
         """
         request = keys.GetKeyRequest(key_id=key_id)
-        return _convert.key((self._call(_rpcs.GET_KEY, request, timeout_seconds)).key)
+        return _convert.key((self._call(rpcs.GET_KEY, request, timeout_seconds)).key)
 
     def find_key(self, api_key: str, *, timeout_seconds: float | None = None) -> results.Key | None:
         """Looks a key up by its plaintext, without counting a use.
@@ -313,7 +313,7 @@ class Client:
             None if there is no such key, or the token may not know of it.
         """
         request = replication.FetchFactsRequest(api_key=api_key)
-        found = self._call(_rpcs.FETCH_FACTS, request, timeout_seconds)
+        found = self._call(rpcs.FETCH_FACTS, request, timeout_seconds)
         return _convert.key(found.lineage[0]) if found.lineage else None
 
     def get_key_usage(
@@ -335,7 +335,7 @@ class Client:
             first_day=first_day.isoformat() if first_day is not None else "",
             last_day=last_day.isoformat() if last_day is not None else "",
         )
-        response = self._call(_rpcs.GET_KEY_USAGE, request, timeout_seconds)
+        response = self._call(rpcs.GET_KEY_USAGE, request, timeout_seconds)
         return tuple(map(_convert.usage_day, response.days))
 
     def list_replicas(self, *, timeout_seconds: float | None = None) -> results.Replicas:
@@ -348,7 +348,7 @@ class Client:
             Unavailable: the store cannot be asked.
         """
         request = replication.ListReplicasRequest()
-        return _convert.replicas(self._call(_rpcs.LIST_REPLICAS, request, timeout_seconds))
+        return _convert.replicas(self._call(rpcs.LIST_REPLICAS, request, timeout_seconds))
 
     def list_keys(
         self,
@@ -380,7 +380,7 @@ class Client:
                 state=_convert.state_number(state),
                 parent_key_id=parent_key_id or "",
             )
-            response = self._call(_rpcs.LIST_KEYS, request, timeout_seconds)
+            response = self._call(rpcs.LIST_KEYS, request, timeout_seconds)
             return results.Page(
                 tuple(_convert.key(message) for message in response.keys),
                 response.next_page_token,
@@ -447,7 +447,7 @@ class Client:
         request = keys.UpdateKeyRequest(
             key=record, update_mask=FieldMask(paths=paths), if_revision=if_revision
         )
-        response = self._call(_rpcs.UPDATE_KEY, request, timeout_seconds)
+        response = self._call(rpcs.UPDATE_KEY, request, timeout_seconds)
         return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
 
     def rotate_key(
@@ -475,7 +475,7 @@ class Client:
             expire_time=_convert.timestamp("expire_time", expire_time),
             request_id=request_id or uuid.uuid4().hex,
         )
-        response = self._call(_rpcs.ROTATE_KEY, request, timeout_seconds)
+        response = self._call(rpcs.ROTATE_KEY, request, timeout_seconds)
         return results.RotatedKey(
             key=_convert.key(response.key),
             api_key=response.api_key,
@@ -495,7 +495,7 @@ class Client:
             comment: why, for the audit log.
         """
         request = keys.RevokeKeyRequest(key_id=key_id, comment=comment or "")
-        response = self._call(_rpcs.REVOKE_KEY, request, timeout_seconds)
+        response = self._call(rpcs.REVOKE_KEY, request, timeout_seconds)
         return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
 
     # --- accounts --------------------------------------------------------------------
@@ -529,7 +529,7 @@ class Client:
             plan=plan or "",
             labels=labels or {},
         )
-        response = self._call(_rpcs.REGISTER_ACCOUNT, request, timeout_seconds, (password,))
+        response = self._call(rpcs.REGISTER_ACCOUNT, request, timeout_seconds, (password,))
         return results.ChangedAccount(
             account=_convert.account(response.account), revision=response.revision
         )
@@ -552,7 +552,7 @@ class Client:
                 back.
         """
         request = accounts.LogInRequest(keyspace=keyspace, email=email, password=password)
-        return _convert.logged_in(self._call(_rpcs.LOG_IN, request, timeout_seconds, (password,)))
+        return _convert.logged_in(self._call(rpcs.LOG_IN, request, timeout_seconds, (password,)))
 
     def log_out(
         self,
@@ -578,7 +578,7 @@ class Client:
         request = accounts.LogOutRequest(
             account_id=account_id or "", all_sessions=all_sessions, revoke_keys=revoke_keys
         )
-        return (self._call(_rpcs.LOG_OUT, request, timeout_seconds)).revision
+        return (self._call(rpcs.LOG_OUT, request, timeout_seconds)).revision
 
     def get_account(
         self, account_id: str | None = None, *, timeout_seconds: float | None = None
@@ -589,7 +589,7 @@ class Client:
             NotFound: there is none, or the token may not know of it.
         """
         request = accounts.GetAccountRequest(account_id=account_id or "")
-        response = self._call(_rpcs.GET_ACCOUNT, request, timeout_seconds)
+        response = self._call(rpcs.GET_ACCOUNT, request, timeout_seconds)
         return _convert.account(response.account)
 
     def list_accounts(
@@ -616,7 +616,7 @@ class Client:
                 state=_convert.account_state_number(state),
                 email=email or "",
             )
-            response = self._call(_rpcs.LIST_ACCOUNTS, request, timeout_seconds)
+            response = self._call(rpcs.LIST_ACCOUNTS, request, timeout_seconds)
             return results.Page(
                 tuple(_convert.account(message) for message in response.accounts),
                 response.next_page_token,
@@ -675,7 +675,7 @@ class Client:
             revoke_keys=revoke_keys,
         )
         secrets = tuple(one for one in (new_password, current_password) if one)
-        response = self._call(_rpcs.UPDATE_ACCOUNT, request, timeout_seconds, secrets)
+        response = self._call(rpcs.UPDATE_ACCOUNT, request, timeout_seconds, secrets)
         return results.ChangedAccount(
             account=_convert.account(response.account), revision=response.revision
         )
@@ -691,7 +691,7 @@ class Client:
             comment: why, for the audit log.
         """
         request = accounts.DisableAccountRequest(account_id=account_id, comment=comment or "")
-        response = self._call(_rpcs.DISABLE_ACCOUNT, request, timeout_seconds)
+        response = self._call(rpcs.DISABLE_ACCOUNT, request, timeout_seconds)
         return results.ChangedAccount(
             account=_convert.account(response.account), revision=response.revision
         )
@@ -705,7 +705,7 @@ class Client:
             comment: why, for the audit log.
         """
         request = accounts.EnableAccountRequest(account_id=account_id, comment=comment or "")
-        response = self._call(_rpcs.ENABLE_ACCOUNT, request, timeout_seconds)
+        response = self._call(rpcs.ENABLE_ACCOUNT, request, timeout_seconds)
         return results.ChangedAccount(
             account=_convert.account(response.account), revision=response.revision
         )
@@ -741,7 +741,7 @@ class Client:
             if_revision=if_revision,
             drop_previous_formats=drop_previous_formats,
         )
-        response = self._call(_rpcs.APPLY_KEYSPACE, request, timeout_seconds)
+        response = self._call(rpcs.APPLY_KEYSPACE, request, timeout_seconds)
         return _convert.applied_keyspace(response)
 
     def get_keyspace(self, name: str, *, timeout_seconds: float | None = None) -> results.Keyspace:
@@ -751,7 +751,7 @@ class Client:
             NotFound: there is none, or the token may not know of it.
         """
         request = keyspaces.GetKeyspaceRequest(name=name)
-        response = self._call(_rpcs.GET_KEYSPACE, request, timeout_seconds)
+        response = self._call(rpcs.GET_KEYSPACE, request, timeout_seconds)
         return _convert.keyspace(response.keyspace)
 
     def list_keyspaces(
@@ -765,7 +765,7 @@ class Client:
 
         def fetch(token: str) -> results.Page[results.Keyspace]:
             request = keyspaces.ListKeyspacesRequest(page_size=page_size, page_token=token)
-            response = self._call(_rpcs.LIST_KEYSPACES, request, timeout_seconds)
+            response = self._call(rpcs.LIST_KEYSPACES, request, timeout_seconds)
             return results.Page(
                 tuple(map(_convert.keyspace, response.keyspaces)), response.next_page_token
             )
@@ -781,7 +781,7 @@ class Client:
             UnknownScope: the keyspace registers no such scope.
         """
         request = keyspaces.ExplainScopeRequest(keyspace=keyspace, scope=scope)
-        return _convert.explained_scope(self._call(_rpcs.EXPLAIN_SCOPE, request, timeout_seconds))
+        return _convert.explained_scope(self._call(rpcs.EXPLAIN_SCOPE, request, timeout_seconds))
 
     # --- audit log -------------------------------------------------------------------
 
@@ -825,7 +825,7 @@ class Client:
                 page_size=page_size,
                 page_token=token,
             )
-            response = self._call(_rpcs.LIST_AUDIT_EVENTS, request, timeout_seconds)
+            response = self._call(rpcs.LIST_AUDIT_EVENTS, request, timeout_seconds)
             return results.Page(
                 tuple(map(_convert.audit_event, response.events)), response.next_page_token
             )
@@ -851,7 +851,7 @@ class Client:
         request = audit.VerifyAuditEventsRequest(
             after_sequence=after_sequence, after_hash=after_hash, max_events=max_events
         )
-        response = self._call(_rpcs.VERIFY_AUDIT_EVENTS, request, timeout_seconds)
+        response = self._call(rpcs.VERIFY_AUDIT_EVENTS, request, timeout_seconds)
         return results.AuditVerification(
             sequence=response.sequence,
             hash=response.hash,
@@ -870,7 +870,7 @@ class Client:
             return False
         try:
             response = self._check(
-                _rpcs.FETCH_FACTS, local.fill_request(fill, api_key), timeout_seconds, (api_key,)
+                rpcs.FETCH_FACTS, local.fill_request(fill, api_key), timeout_seconds, (api_key,)
             )
         except BaseException as error:
             local.drop_fill(fill)

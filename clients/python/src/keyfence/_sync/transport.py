@@ -13,11 +13,11 @@ from typing import Any
 
 import grpc
 
-from keyfence._connection import Connection
 from keyfence._failures import error_from_call
-from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import checked_token
+from keyfence.connection import Connection
 from keyfence.errors import CallFailed, ClientClosed
+from keyfence.rpcs import Request, Response, Rpc
 
 
 class Transport:

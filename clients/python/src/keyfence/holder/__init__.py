@@ -1,14 +1,16 @@
-"""A holder: whatever answers checks from memory under a lease.
+"""The parts of a holder: a program that answers checks from memory under a lease.
 
-The parts from which servers, sidecars and the clients' cache are put together, and from which
-a holder of another kind can be. `docs/holder-protocol.md` specifies what they do.
+Servers, sidecars and the clients' caches are built from these parts, and another kind of holder
+can be. `docs/holder-protocol.md` specifies what they do.
 
 - `lease`: how long memory may be used, and what that depends on. No I/O and no clock.
+- `fills`: which loaded facts may be remembered. No I/O and no clock.
 - `session`: the stream to the grantor, with renewals, changes and acknowledgements.
 - `dial`: connections of a holder to its grantors.
-- `memory`: what a client remembers of keys, and which facts are new enough to be remembered.
+- `memory`: what a client remembers of keys.
 """
 
+from keyfence.holder.fills import Fill, Fills
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.memory import Memory
 from keyfence.holder.session import (
@@ -23,6 +25,8 @@ from keyfence.holder.session import (
 
 __all__ = [
     "Clock",
+    "Fill",
+    "Fills",
     "HolderLease",
     "HolderSession",
     "Listener",

@@ -25,8 +25,8 @@ from typing import Final
 
 import grpc
 
-from keyfence import _rpcs
-from keyfence._connection import Connection
+from keyfence import rpcs
+from keyfence.connection import Connection
 from keyfence.holder.dial import Dialer
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
@@ -175,7 +175,7 @@ class BackgroundCache:
             request: messages.FetchKeyspacesRequest,
         ) -> messages.FetchKeyspacesResponse | None:
             try:
-                return await dialer.ask(_rpcs.FETCH_KEYSPACES, request, _KEYSPACES_SECONDS)
+                return await dialer.ask(rpcs.FETCH_KEYSPACES, request, _KEYSPACES_SECONDS)
             except Exception as error:  # noqa: BLE001 - it would end the lease's keeper too
                 _log.info("keyfence: the keyspaces are not known: %s", type(error).__name__)
                 return None
@@ -234,7 +234,7 @@ class BackgroundCache:
 
 async def _tell(dialer: Dialer, request: messages.ReportUsesRequest) -> bool:
     try:
-        await dialer.ask(_rpcs.REPORT_USES, request, _REPORT_SECONDS)
+        await dialer.ask(rpcs.REPORT_USES, request, _REPORT_SECONDS)
     except Exception as error:  # noqa: BLE001 - it would end the lease's keeper too
         _log.info("keyfence: uses of keys could not be reported: %s", type(error).__name__)
         # What the server takes for faulty once, it does again.

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import grpc
 
-from keyfence._connection import Connection
-from keyfence._rpcs import Request, Response, Rpc
 from keyfence._tokens import checked_token
+from keyfence.connection import Connection
 from keyfence.holder.session import GrpcStream, Refused, StreamBroken, Unreachable
+from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import replication_service_pb2 as messages
 
 _CONNECT_SECONDS: Final = 2.0

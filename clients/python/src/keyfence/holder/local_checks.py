@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import Final
 
 from keyfence import results
+from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
-from keyfence.holder.memory import Entry, Fill, Memory, reason_of
+from keyfence.holder.memory import Entry, Memory, reason_of
 from keyfence.v1 import replication_service_pb2 as messages
 
 _PAUSE_SECONDS: Final = 0.1
@@ -139,7 +140,7 @@ class LocalChecks:
 
     # --- filling ---------------------------------------------------------------------
 
-    def begin_fill(self, api_key: str) -> Fill | None:
+    def begin_fill(self, api_key: str) -> Fill[str] | None:
         """Called when a check could not be answered; None if asking for facts would not help."""
         if self._now() >= self.lease.until:
             return None
@@ -147,15 +148,17 @@ class LocalChecks:
             return None
         return self.memory.begin_fill()
 
-    def fill_request(self, fill: Fill, api_key: str) -> messages.FetchFactsRequest:
+    def fill_request(self, fill: Fill[str], api_key: str) -> messages.FetchFactsRequest:
         """What to ask the server."""
         return messages.FetchFactsRequest(api_key=api_key, at_least_revision=fill.started_at)
 
-    def end_fill(self, fill: Fill, api_key: str, response: messages.FetchFactsResponse) -> bool:
+    def end_fill(
+        self, fill: Fill[str], api_key: str, response: messages.FetchFactsResponse
+    ) -> bool:
         """The server has answered. Says whether the check can be answered now."""
         return self.memory.end_fill(fill, self.memory.digest(api_key), response)
 
-    def drop_fill(self, fill: Fill) -> None:
+    def drop_fill(self, fill: Fill[str]) -> None:
         """The server has not answered."""
         self.memory.drop_fill(fill)
 

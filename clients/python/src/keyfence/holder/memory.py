@@ -15,12 +15,13 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, TypeAlias
 
 from keyfence import _convert, results
+from keyfence.holder.fills import Fill, Fills
 from keyfence.holder.uses import Use, Uses
 from keyfence.v1 import keyspace_pb2, reason_pb2, replication_service_pb2
 
@@ -65,16 +66,6 @@ class Entry:
     last_use: tuple[float, str | None] = (0.0, None)
 
 
-@dataclass(slots=True, eq=False)
-class Fill:
-    """Facts on their way into memory, and what has changed since they were asked for."""
-
-    started_at: int
-    epoch: str
-    changed: list[tuple[int, str]] = field(default_factory=list)
-    is_void: bool = False
-
-
 class Memory:
     """Remembers at most `capacity` keys: when another one comes, one goes that was not asked
     for lately. To find it by a queue with a second chance needs no lock when one is asked for.
@@ -91,7 +82,7 @@ class Memory:
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._digests_by_subject: dict[str, set[bytes]] = {}
         self._scopes_by_keyspace: dict[str, frozenset[str]] = {}
-        self._fills: set[Fill] = set()
+        self._fills: Fills[str] = Fills()
         self._applied = 0
         self._epoch = ""
         self._uses = Uses()
@@ -127,31 +118,30 @@ class Memory:
 
     # --- filling ---------------------------------------------------------------------
 
-    def begin_fill(self) -> Fill:
+    def begin_fill(self) -> Fill[str]:
         """Called before facts are asked for. Every fill must be ended or dropped."""
         with self._lock:
-            fill = Fill(self._applied, self._epoch)
-            self._fills.add(fill)
-            return fill
+            return self._fills.begin(self._applied, self._epoch)
 
-    def drop_fill(self, fill: Fill) -> None:
+    def drop_fill(self, fill: Fill[str]) -> None:
         """The facts did not come."""
         with self._lock:
-            self._fills.discard(fill)
+            self._fills.end(fill)
 
     def end_fill(
-        self, fill: Fill, digest: bytes, response: replication_service_pb2.FetchFactsResponse
+        self, fill: Fill[str], digest: bytes, response: replication_service_pb2.FetchFactsResponse
     ) -> bool:
-        """Remembers facts, unless something has changed that they may not show. Says whether
-        checks of the key can be answered now."""
+        """Remembers facts, unless the fill was overtaken by a change. Returns whether checks
+        of the key can now be answered from memory."""
         entry = _entry(response) if response.HasField("facts") else None
         with self._lock:
-            # One of the process that this one was forked from is none of this memory's.
-            is_ours = fill in self._fills
-            self._fills.discard(fill)
+            # A fill that began in the parent process, before a fork, does not count here.
+            is_ours = self._fills.end(fill)
             if entry is None or not is_ours:
                 return False
-            if response.epoch != fill.epoch or self._is_overtaken(fill, response.revision, entry):
+            if fill.is_overtaken(
+                response.revision, entry.depends_on.__contains__, epoch=response.epoch
+            ):
                 self.discarded_fills += 1
                 return False
             if (replaced := self._entries.get(digest)) is not None:
@@ -164,26 +154,19 @@ class Memory:
             return not entry.is_counted
 
     def end_keyspaces_fill(
-        self, fill: Fill, response: replication_service_pb2.FetchKeyspacesResponse
+        self, fill: Fill[str], response: replication_service_pb2.FetchKeyspacesResponse
     ) -> bool:
-        """Remembers which scopes are registered. Says whether that is still so."""
+        """Remembers which scopes are registered, unless the fill was overtaken by a change of a
+        keyspace. Returns whether they are remembered."""
         found = {keyspace.name: _registered(keyspace) for keyspace in response.keyspaces}
         with self._lock:
-            self._fills.discard(fill)
-            if fill.is_void or response.epoch != fill.epoch:
-                return False
-            if response.revision < fill.started_at or fill.changed:
+            is_ours = self._fills.end(fill)
+            if not is_ours or fill.is_overtaken(
+                response.revision, _is_keyspace, epoch=response.epoch
+            ):
                 return False
             self._scopes_by_keyspace = found
             return True
-
-    @staticmethod
-    def _is_overtaken(fill: Fill, revision: int, entry: Entry) -> bool:
-        return (
-            fill.is_void
-            or revision < fill.started_at
-            or any(at > revision and subject in entry.depends_on for at, subject in fill.changed)
-        )
 
     # --- uses ------------------------------------------------------------------------
 
@@ -228,8 +211,7 @@ class Memory:
                     any_keyspace = True
                     break
                 subject = f"{_KINDS[kind]}:{getattr(change, kind)}"
-                for fill in self._fills:
-                    fill.changed.append((revision, subject))
+                self._fills.note(revision, subject)
                 if change.keyspace:
                     any_keyspace = True
                     self._scopes_by_keyspace.pop(change.keyspace, None)
@@ -252,8 +234,7 @@ class Memory:
         self._entries.clear()
         self._digests_by_subject.clear()
         self._scopes_by_keyspace.clear()
-        for fill in self._fills:
-            fill.is_void = True
+        self._fills.void()
 
     def _drop_one(self) -> None:
         # Each that gets its second chance has lost it by the time that its turn comes again.
@@ -323,6 +304,10 @@ _STANDINGS: Final[Mapping[int, results.Reason | None]] = {
     reason_pb2.REASON_KEY_DISABLED: results.Reason.KEY_DISABLED,
     reason_pb2.REASON_ACCOUNT_DISABLED: results.Reason.ACCOUNT_DISABLED,
 }
+
+
+def _is_keyspace(subject: str) -> bool:
+    return subject.startswith("keyspace:")
 
 
 def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None:

@@ -15,10 +15,10 @@ from typing import Final
 
 import grpc
 
-from keyfence import _rpcs
-from keyfence._targets import is_local
+from keyfence import rpcs
 from keyfence._tokens import AsyncToken, TokenSource, token_source
 from keyfence.errors import ConfigurationError
+from keyfence.targets import is_local
 
 CHECK_TIMEOUT_SECONDS: Final = 2.0
 """For checks: they are answered from memory, and their callers have callers waiting."""
@@ -186,7 +186,7 @@ def service_config() -> str:
     Fifty failures with few successes between them end retrying until calls succeed again, so
     that clients do not hold down a server that is trying to get up.
     """
-    names = [{"service": rpc.service, "method": rpc.name} for rpc in _rpcs.ALL if rpc.is_repeatable]
+    names = [{"service": rpc.service, "method": rpc.name} for rpc in rpcs.ALL if rpc.is_repeatable]
     return json.dumps(
         {
             "loadBalancingConfig": [{"round_robin": {}}],
