@@ -1,16 +1,9 @@
-"""The guards of a holder. Each can be left out of it for a test, and must then be missed."""
+"""The guards of a holder. A test takes one out, and must then notice a stale answer."""
 
 from __future__ import annotations
 
 from typing import Final
 
-GUARDS: Final = (
-    "count_from_sending",
-    "wait_for_head",
-    "forget_other_epoch",
-    "discard_overtaken_fills",
-    "apply_before_ack",
-    "forget_unknown_changes",
-    "refuse_gaps",
-    "forget_on_new_stream",
-)
+from testkit.seeded_bugs import SEEDED_BUGS
+
+GUARDS: Final = tuple(bug.holder_guard for bug in SEEDED_BUGS.values() if bug.holder_guard)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Has the model checker judge the fence: the protocol holds, and every guard is needed.
 
-`model.toml` says what is checked and at which bounds. The protocol must hold in every
+`model.toml` says what is checked and at which bounds, and `bugs.toml` what each variant
+does. The protocol must hold in every
 scene; every variant, which lacks one guard, must be refuted; every witness, which says
 that something useful never happens, must be refuted too. Anything else is a failure,
 and so is a run that does not finish. `docs/fence.md` explains the model.
@@ -129,7 +130,9 @@ def _in_tla(value: object) -> str:
     return str(value)
 
 
-def planned_runs(plan: Mapping[str, Mapping[str, object]], *, long: bool) -> list[Run]:
+def planned_runs(
+    plan: Mapping[str, Mapping[str, object]], bugs: Mapping[str, Mapping[str, str]], *, long: bool
+) -> list[Run]:
     """The runs that the plan asks for, the longest kinds first."""
     common = plan["bounds"]
 
@@ -159,7 +162,7 @@ def planned_runs(plan: Mapping[str, Mapping[str, object]], *, long: bool) -> lis
             Run(
                 kind,
                 name,
-                str(e["says"]),
+                str(e["says"] if kind is Kind.WITNESS else bugs[name]["says"]),
                 str(e["scene"]),
                 bounds(scenes[str(e["scene"])], e),
                 str(e.get("breaks", "NothingStale")),
@@ -241,7 +244,8 @@ def main() -> int:
     chosen = parser.parse_args()
 
     plan = tomllib.loads((HERE / "model.toml").read_text(encoding="utf-8"))
-    runs = planned_runs(plan, long=chosen.long)
+    bugs = tomllib.loads((HERE / "bugs.toml").read_text(encoding="utf-8"))
+    runs = planned_runs(plan, bugs, long=chosen.long)
     if unmatched := missing_variants(runs):
         raise SystemExit(f"guards and variants do not match: {sorted(unmatched)}")
     if chosen.names:

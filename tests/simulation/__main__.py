@@ -11,6 +11,7 @@ from simulation.checker import Violation
 from simulation.running import Tally, quietly, seed_that_finds
 from simulation.scenario import Scenario
 from simulation.topology import Parts
+from testkit.seeded_bugs import SEEDED_BUGS
 
 _MOST_SEEDS_FOR_A_BUG = 10_000
 
@@ -59,7 +60,10 @@ def _find_bugs() -> int:
     for name, bug in BUGS.items():
         seed = seed_that_finds(bug, _MOST_SEEDS_FOR_A_BUG)
         missed += seed is None
-        print(f"{name:14} {'-' if seed is None else seed + 1:>5}  {bug.says}", flush=True)
+        print(
+            f"{name:14} {'-' if seed is None else seed + 1:>5}  {SEEDED_BUGS[name].says}",
+            flush=True,
+        )
     return 1 if missed else 0
 
 

@@ -239,117 +239,94 @@ class RepeatsWithoutFence(AuthorityFence):
 
 @dataclass(frozen=True)
 class Bug:
-    """A guard that is missing.
+    """How to seed a bug of `spec/bugs.toml` in the simulation.
 
     Attributes:
-        breaks: what it breaks.
-        found_by: the first seed to try where finding it takes many. If another change
-            has altered that one's scenario, the others are gone through as before.
+        parts: the parts of the topology, one of them faulty.
+        found_by: the seed to try first, where it takes many seeds to find the bug. If that
+            seed's scenario has changed since, the other seeds are tried from the beginning.
+        breaks: the violation that shows the bug.
     """
 
-    says: str
     parts: Callable[[], Parts]
     found_by: int = 0
     breaks: type[Violation] = Stale
 
 
 BUGS: Final[dict[str, Bug]] = {
-    "I2-lease": Bug("memory answers without a lease", lambda: Parts(facts=NeverRunsOut)),
-    "I2-sent": Bug(
-        "a lease counts from its receipt", lambda: Parts(lease=CountsFromReceipt), found_by=62
-    ),
+    "I2-lease": Bug(lambda: Parts(facts=NeverRunsOut)),
+    "I2-sent": Bug(lambda: Parts(lease=CountsFromReceipt), found_by=62),
     "I2-head": Bug(
-        "a grant counts before everything up to its head is applied",
         lambda: Parts(lease=IgnoresTheHead),
         found_by=60,
     ),
-    "I3-own": Bug(
-        "a change is acknowledged before it is applied", lambda: Parts(ledger=AcknowledgesFirst)
-    ),
-    "I3-downstream": Bug(
-        "a process acknowledges for itself alone", lambda: Parts(hub=AcknowledgesForItselfAlone)
-    ),
+    "I3-own": Bug(lambda: Parts(ledger=AcknowledgesFirst)),
+    "I3-downstream": Bug(lambda: Parts(hub=AcknowledgesForItselfAlone)),
     "I3-margin": Bug(
-        "a grantor takes a holder's clock to be its own",
         lambda: Parts(grantor=WithoutMargin),
         found_by=153,
     ),
     "I3-stream": Bug(
-        "a holder is forgotten when its stream ends",
         lambda: Parts(grantor=ForgetsTheGone),
         found_by=32,
     ),
     "I3-back": Bug(
-        "a holder that comes back owes nothing for those downstream of it",
         lambda: Parts(hub=ForgetsDebts),
         found_by=432,
     ),
     "I3-leave": Bug(
-        "a server leaves the register before the leases that it granted have run out",
         lambda: Parts(replica=LeavesAtOnce),
         found_by=32,
     ),
-    "I4-drift": Bug("W has no margin for drift", lambda: Parts(terms=WithoutDrift), found_by=1953),
-    "I4-whole": Bug("strike-off after L/3", lambda: Parts(replica=StrikesOffEarly)),
+    "I4-drift": Bug(lambda: Parts(terms=WithoutDrift), found_by=1953),
+    "I4-whole": Bug(lambda: Parts(replica=StrikesOffEarly)),
     "I4-lock": Bug(
-        "registering does not lock the head",
         lambda: Parts(register=RegistersWithoutTheLock),
         found_by=1686,
     ),
     "I4-empty": Bug(
-        "a process that was struck off comes back with its memory",
         lambda: Parts(replica=ComesBackWithItsMemory),
         found_by=187,
     ),
     "I4-counter": Bug(
-        "whoever was silent is struck off, though it may have renewed meanwhile",
         lambda: Parts(register=StrikesOffUnseen),
         found_by=138,
     ),
     "I4-name": Bug(
-        "a server registers under the name of its predecessor",
         lambda: Parts(keeps_names=True),
         found_by=263,
     ),
     "I4-sole": Bug(
-        "a server that has the database to itself waits for nobody from before it",
         lambda: Parts(succession=ForgetsPredecessors),
         found_by=972,
     ),
-    "I4-repeat": Bug("a repetition is not fenced", lambda: Parts(fence=RepeatsWithoutFence)),
+    "I4-repeat": Bug(lambda: Parts(fence=RepeatsWithoutFence)),
     "I4-register": Bug(
-        "a register that cannot be read is taken to be empty",
         lambda: Parts(fence=TakesSilenceForConsent),
     ),
     "I4-timeline": Bug(
-        "renewals and acknowledgements count on any timeline",
         lambda: Parts(register=IgnoresTheEpoch),
         found_by=1298,
     ),
     "I4-settle": Bug(
-        "acknowledgements shorten W at once after a failover",
         lambda: Parts(register=NeverUnsettled),
         found_by=1406,
     ),
-    "I5-discard": Bug("fills are not held against changes", lambda: Parts(cache=KeepsOldFills)),
+    "I5-discard": Bug(lambda: Parts(cache=KeepsOldFills)),
     "I5-sdk": Bug(
-        "fills of the SDK are not held against changes",
         lambda: Parts(memory=KeepsOldFillsInTheSdk),
     ),
-    "I5-join": Bug("loads are joined without a lease", lambda: Parts(facts=JoinsLoads)),
+    "I5-join": Bug(lambda: Parts(facts=JoinsLoads)),
     "I6": Bug(
-        "a nested lease outlives its grantor's",
         lambda: Parts(terms=OutlivesItsGrantor),
     ),
     "I8-head": Bug(
-        "a renewal prolongs what a holder owes for an earlier revision",
         lambda: Parts(grantor=ProlongsDebts),
         breaks=Slow,
     ),
     "I8-laggard": Bug(
-        "a holder that never acknowledges is granted leases for ever",
         lambda: Parts(grantor=GrantsToLaggards),
         breaks=Slow,
     ),
-    "I7": Bug("what was decided by an old keyspace is kept", lambda: Parts(cache=KeepsDecisions)),
+    "I7": Bug(lambda: Parts(cache=KeepsDecisions)),
 }

@@ -12,6 +12,7 @@ import pytest
 from simulation.bugs import BUGS
 from simulation.running import Tally, finds, quietly, seed_that_finds
 from simulation.scenario import Scenario
+from testkit.seeded_bugs import SEEDED_BUGS
 
 SEEDS = 200
 """How many scenarios `pytest` runs unless it is told otherwise."""
@@ -73,5 +74,6 @@ def test_a_bug_in_the_protocol_is_found(name: str) -> None:
     # Most scenarios are told in vain, and the same ones as last time.
     found_again = finds(bug, bug.found_by)
     seed = bug.found_by if found_again else seed_that_finds(bug, MOST_SEEDS_FOR_A_BUG)
-    assert seed is not None, f"{bug.says}: not found by {MOST_SEEDS_FOR_A_BUG} seeds"
-    print(f"{name} ({bug.says}): found by seed {seed}")
+    says = SEEDED_BUGS[name].says
+    assert seed is not None, f"{says} Not found by {MOST_SEEDS_FOR_A_BUG} seeds"
+    print(f"{name}: {says} Found by seed {seed}")

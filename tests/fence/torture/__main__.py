@@ -1,7 +1,7 @@
 """`python -m fence.torture`: servers, sidecars and clients under faults, until told to stop.
 
 python -m fence.torture --probes 1000000
-python -m fence.torture --broken lease-never-expires
+python -m fence.torture --broken I2-lease
 python -m fence.torture --every-broken
 """
 
@@ -18,6 +18,7 @@ from typing import Final
 from fence.torture.broken import BUILDS
 from fence.torture.history import Answer, Verdict
 from fence.torture.run import Outcome, torture
+from testkit.seeded_bugs import SEEDED_BUGS
 
 _STORES: Final = {"postgresql": (False,), "sqlite": (True,), "both": (False, False, True)}
 # What was not answered does not count. What a client answers from its own memory costs next
@@ -34,11 +35,11 @@ def main() -> int:
     parser.add_argument("--store", choices=_STORES, default="both", help="of each run, in turn")
     parser.add_argument("--runs", type=int, default=4, help="with --broken: give up after so many")
     parser.add_argument(
-        "--broken", choices=BUILDS, nargs="+", help="take a guard out, in turn: must be caught"
+        "--broken", choices=BUILDS, nargs="+", help="seed these bugs in turn: each must be caught"
     )
     parser.add_argument("--every-broken", action="store_true", help="each in turn")
     asked = parser.parse_args()
-    # So that whoever ends this ends what it has started, too.
+    # A signal ends this process and the processes that it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if asked.every_broken or asked.broken:
         builds = BUILDS if asked.every_broken else asked.broken
@@ -100,15 +101,15 @@ class _Total:
 def _catch_all(builds: Iterable[str], seed: int, seconds: float, runs: int) -> int:
     rows, missed = [], []
     for name in builds:
-        build = BUILDS[name]
         caught = _catch(name, seed, seconds, runs)
         if caught is None:
             missed.append(name)
         else:
             probes, until = caught
-            rows.append(f"| {build.rule} | `{name}` | {build.what} | {probes:,} | {until:.1f} |")
-    _say("\n| rule | build | what it does | probes until caught | seconds |")
-    _say("\n".join(("|---|---|---|---:|---:|", *rows)))
+            says = SEEDED_BUGS[name].says.rstrip(".")
+            rows.append(f"| `{name}` | {says} | {probes:,} | {until:.1f} |")
+    _say("\n| bug | what it does | probes until caught | seconds |")
+    _say("\n".join(("|---|---|---:|---:|", *rows)))
     _say(f"not caught: {', '.join(missed) or 'none'}")
     return 1 if missed else 0
 
@@ -125,13 +126,13 @@ def _catch(name: str, seed: int, seconds: float, runs: int) -> tuple[int, float]
             probes += verdict.before_first
             until = number * seconds + verdict.seconds_before_first
             _say(
-                f"{name:26} caught after {probes} probes ({until:.1f} s under load; "
+                f"{name:14} caught after {probes} probes ({until:.1f} s under load; "
                 f"{len(verdict.violations)} violations in {verdict.total} probes of that run, of "
                 f"seed {outcome.seed}, at {', '.join(where)}); first: {first}"
             )
             return probes, until
         probes += verdict.total
-    _say(f"{name:26} NOT CAUGHT in {probes} probes")
+    _say(f"{name:14} NOT CAUGHT in {probes} probes")
     return None
 
 

@@ -1,7 +1,6 @@
-"""The guards of the protocol, and how to take each out of this process.
+"""Takes one guard of the protocol out of this process, to seed a bug of `spec/bugs.toml`.
 
-It patches the product's classes. The product knows nothing of it: there is no switch in
-there that could be left on.
+It patches the product's classes. The product has no switch for this that could be left on.
 """
 
 from __future__ import annotations
@@ -45,7 +44,6 @@ _LOOK_SECONDS: Final = 0.02
 
 
 def lease_never_expires() -> None:
-    """I2: what was granted once is good for ever."""
     until = HolderLease.until
 
     def endless(self: Any) -> float:
@@ -57,7 +55,6 @@ def lease_never_expires() -> None:
 
 
 def counted_from_receipt() -> None:
-    """I2: a lease is counted from when it comes, and not from when it was asked for."""
     grant = HolderLease.grant
 
     def late(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
@@ -69,10 +66,7 @@ def counted_from_receipt() -> None:
 
 
 def head_is_ignored() -> None:
-    """I2: a grant counts before everything up to its head is applied.
-
-    That shows while the news do not come and the change log is slow, which is no fault.
-    """
+    # The bug shows while notifications are lost and the change log is slow. Neither is a fault.
     grant, catch_up, listen = HolderLease.grant, Replica.catch_up, PostgresqlFeed.listen
 
     def blind(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
@@ -93,7 +87,6 @@ def head_is_ignored() -> None:
 
 
 def acknowledges_first() -> None:
-    """I3: a change is acknowledged, and applied a moment later."""
     take = ledger.Ledger.take
 
     def late(self: Any, revision: int, changes: Any) -> None:
@@ -117,13 +110,10 @@ class _Later:
 
 
 def does_not_wait_downstream() -> None:
-    """I3: a holder acknowledges for itself, whatever those downstream of it have applied."""
     _put(DownstreamHub, "settled", lambda self: self._grantor.head)
 
 
 def fence_returns_at_once() -> None:
-    """I4: OK as soon as it is committed."""
-
     async def wait(_self: Any, _revision: int, _changes: Any) -> FenceEnd:
         return FenceEnd.ACKNOWLEDGEMENTS
 
@@ -131,22 +121,17 @@ def fence_returns_at_once() -> None:
 
 
 def fence_forgets_the_others() -> None:
-    """I4: nobody else's acknowledgement is waited for."""
-
-    async def nobody(_self: Any, _others: Any, _revision: int) -> set[str]:
+    async def wait_for_none(_self: Any, _others: Any, _revision: int) -> set[str]:
         return set()
 
-    _put(AuthorityFence, "_wait_for", nobody)
+    _put(AuthorityFence, "_wait_for", wait_for_none)
 
 
 def waits_too_short() -> None:
-    """I4: W is a third of what it must be."""
     _put(LeaseTerms, "wait", property(lambda self: self.length / 3))
 
 
 def repeated_is_not_fenced() -> None:
-    """I4: a mutation that was done already is taken to hold already."""
-
     async def settle(_self: Any, _revision: int) -> FenceEnd:
         return FenceEnd.ACKNOWLEDGEMENTS
 
@@ -154,8 +139,6 @@ def repeated_is_not_fenced() -> None:
 
 
 def fence_before_commit() -> None:
-    """I1: first the fence, then the commit."""
-
     async def carry_out(self: Any, work: Any) -> Any:
         async with self._store.transaction() as transaction:
             effect = await work(transaction)
@@ -169,13 +152,10 @@ def fence_before_commit() -> None:
 
 
 def fills_are_kept() -> None:
-    """I5: what is loaded is kept, though it may be older than what was applied meanwhile."""
     _put(Fill, "is_overtaken", lambda self, _revision, _concerns, *, epoch="": epoch != self.epoch)
 
 
 def joins_loads() -> None:
-    """I5: without a lease, checks share the loads that are under way."""
-
     async def memory(self: Any) -> Any:
         return self._cache
 
@@ -183,12 +163,10 @@ def joins_loads() -> None:
 
 
 def outlives_its_grantor() -> None:
-    """I6: a holder grants leases that last longer than its own."""
     _put(LeaseTerms, "nested", lambda self, _remaining: self.length)
 
 
 def remembers_decisions() -> None:
-    """I7: what was decided for one scope is answered for another."""
     check = LocalChecks.check_scope
 
     def remembered(self: Any, api_key: str, required: Any, *rest: Any) -> Any:
@@ -205,7 +183,6 @@ def remembers_decisions() -> None:
 
 
 def keyspaces_are_not_applied() -> None:
-    """I3: a kind of change, those of keyspaces, that somebody forgot to apply."""
     apply = fact_cache.FactCache.apply
 
     def forgetful(self: Any, revision: int, changes: Any) -> None:
@@ -215,8 +192,6 @@ def keyspaces_are_not_applied() -> None:
 
 
 def sidecar_does_not_apply() -> None:
-    """I3: a sidecar passes changes on, and goes on answering as before."""
-
     def deaf(self: Any, revision: int, _changes: Any) -> None:
         self._ledger.take(revision, [])
 
@@ -224,8 +199,6 @@ def sidecar_does_not_apply() -> None:
 
 
 def sdk_does_not_apply() -> None:
-    """I3: a client's cache acknowledges, and goes on answering as before."""
-
     def deaf(self: Any, revision: int, _changes: Any) -> bool:
         self._applied = revision
         return False
@@ -234,13 +207,10 @@ def sdk_does_not_apply() -> None:
 
 
 def gone_is_forgotten() -> None:
-    """I3: a holder whose stream has ended is no longer waited for, whatever its lease."""
     _put(Grantor, "leave", lambda self, holder: self._holders.pop(holder, None))
 
 
 def renews_by_itself() -> None:
-    """I2: a process that has lost the register goes on, and trusts that the news come."""
-
     async def never(self: Any) -> None:
         while True:
             nonce = self._lease.request(self._clock.now())
@@ -251,14 +221,11 @@ def renews_by_itself() -> None:
 
 
 def lease_by_wall_clock() -> None:
-    """I2: leases are measured by the time of day."""
     for module in (background, system_clock):
         _put(module, "_BOOT_CLOCK", time.CLOCK_REALTIME)
 
 
 def clock_sleeps() -> None:
-    """I2: leases are measured by a clock that stands still while the process is stopped, as
-    `CLOCK_MONOTONIC` does while the machine sleeps."""
     clock = _SleepyClock()
     for module in (background, system_clock):
         _put(module, "time", clock)
@@ -281,7 +248,7 @@ class _SleepyClock:
                 self._pid = os.getpid()
                 threading.Thread(target=self._look_often, daemon=True).start()
             now = time.monotonic()
-            # Nobody has looked for so long: the process cannot have been running.
+            # No thread has read the clock for so long: the process was not running.
             self._shown += min(now - self._looked, 20 * _LOOK_SECONDS)
             self._looked = now
             return self._shown
@@ -293,14 +260,11 @@ class _SleepyClock:
 
 
 def commits_are_relaxed() -> None:
-    """I1: the database may say that it has committed before it is on the disk."""
     relaxed = engines._SESSION_SETTINGS.replace("ELSE 'on' END", "ELSE 'off' END")
     _put(engines, "_SESSION_SETTINGS", relaxed)
 
 
 def renewal_is_no_write() -> None:
-    """I1: a renewal looks whether the process is on the register, and writes nothing."""
-
     async def look(self: Any, process_id: str, _acknowledged: int, epoch: str) -> Standing:
         async with self._transaction() as connection:
             standing: Standing = await self._standing(connection)
@@ -313,7 +277,6 @@ def renewal_is_no_write() -> None:
 
 
 def counted_from_before_commit() -> None:
-    """I4: W counts from the beginning of the transaction."""
     began: ContextVar[float] = ContextVar("began")
     carry_out, wait = Mutations._carry_out, AuthorityFence.wait
 
@@ -333,7 +296,6 @@ def counted_from_before_commit() -> None:
 
 
 def struck_off_too_soon() -> None:
-    """I4: whoever has been silent for a third of a lease is struck off."""
     watch = Replica._watch
 
     async def impatient(self: Any) -> None:
@@ -343,7 +305,7 @@ def struck_off_too_soon() -> None:
 
 
 class _ShortTerms(LeaseTerms):
-    """Terms that nobody else's are longer than."""
+    """Terms that the terms of other processes do not lengthen."""
 
     def outlasting(self, others: Iterable[LeaseTerms]) -> LeaseTerms:
         return self
@@ -366,8 +328,6 @@ class _Impatient:
 
 
 def struck_off_unseen() -> None:
-    """I4: whoever was silent is struck off, though it may have renewed meanwhile."""
-
     async def strike_off(self: Any, process_id: str, _renewals: int) -> bool:
         async with self._transaction() as connection:
             struck = await connection.execute(
@@ -380,8 +340,6 @@ def struck_off_unseen() -> None:
 
 
 def returns_with_its_memory() -> None:
-    """I4: a process that registers anew keeps what it remembered."""
-
     def start_at(self: Any, revision: int) -> None:
         self._revision = revision
         self._ahead.clear()
@@ -390,14 +348,11 @@ def returns_with_its_memory() -> None:
 
 
 def keeps_its_name() -> None:
-    """I4: a process registers under the name of its predecessor."""
     name = hashlib.sha256(os.environ.get("KEYFENCE_LISTEN", "").encode()).hexdigest()[:24]
     _put(membership, "_new_process_id", lambda: f"srv_{name}")
 
 
 def leaves_too_soon() -> None:
-    """I3: a process leaves the register while leases that it granted are alive."""
-
     async def at_once(_self: Any) -> None:
         return
 

@@ -46,7 +46,7 @@ def test_nothing_stale_is_answered_whatever_is_killed_stopped_or_cut_off(sqlite:
 
 
 def _shows_enough(verdict: Verdict, holders: int) -> bool:
-    """Whether everybody was asked and has answered, and enough was changed meanwhile."""
+    """Whether every holder was asked and has answered, and enough was changed meanwhile."""
     return verdict.mutations > 20 and all(
         verdict.probes[number, answer] > 0
         for number in range(holders)
@@ -54,7 +54,7 @@ def _shows_enough(verdict: Verdict, holders: int) -> bool:
     )
 
 
-@pytest.mark.parametrize("broken", ["sidecar-does-not-apply", "sdk-does-not-apply"])
+@pytest.mark.parametrize("broken", ["I3-sidecar", "I3-sdk"])
 def test_the_torture_notices_a_broken_build(broken: str) -> None:
     # On a busy machine a run may change too little to show it.
     for seed in range(1, 1 + _MOST_RUNS):
