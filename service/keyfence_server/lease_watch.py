@@ -33,12 +33,13 @@ class LeaseWatch:
         is_live: whether there is a lease.
         may_be_stale: whether checks are answered without one, if need be.
         stale_answers: how many were, so far.
-        store_is_fit: whether the store has no problem that an operator must mend.
+        is_fit: whether there is no problem that an operator must solve.
         set_serving: tells health whether the process serves.
         set_lease: tells health whether there is a lease.
 
     Attributes:
         losses: how often the lease has run out.
+        looked_at: when it looked last, by its clock; a stalled event loop does not look.
         seconds_without: for how long there was none, in all, since the first one; up to the
             last time that it came back.
     """
@@ -48,7 +49,7 @@ class LeaseWatch:
         is_live: Callable[[], bool],
         may_be_stale: Callable[[], bool],
         stale_answers: Callable[[], int],
-        store_is_fit: Callable[[], bool],
+        is_fit: Callable[[], bool],
         set_serving: Callable[[bool], None],
         set_lease: Callable[[bool], None],
         terms: LeaseTerms,
@@ -57,7 +58,7 @@ class LeaseWatch:
         self._is_live = is_live
         self._may_be_stale = may_be_stale
         self._stale_answers = stale_answers
-        self._store_is_fit = store_is_fit
+        self._is_fit = is_fit
         self._set_serving = set_serving
         self._set_lease = set_lease
         self._terms = terms
@@ -71,6 +72,7 @@ class LeaseWatch:
         self._warned_at = float("-inf")
         self._warned_of = 0
         self.losses = 0
+        self.looked_at = clock.now()
         self.seconds_without = 0.0
 
     def end(self) -> None:
@@ -87,11 +89,12 @@ class LeaseWatch:
     def look(self) -> None:
         """Looks once."""
         now = self._clock.now()
+        self.looked_at = now
         live = self._is_live()
         if live is not self._was_live:
             self._turn(live, now)
         self._warn(now)
-        serves = (live or self._may_be_stale()) and self._store_is_fit()
+        serves = (live or self._may_be_stale()) and self._is_fit()
         if serves is not self._serves:
             self._serves = serves
             self._serves_since = now

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from keyfence_server.adapters.files.high_water import HighWaterFile
 from keyfence_server.adapters.files.lock import AlreadyLocked, FileLock
 from keyfence_server.adapters.files.peppers import generate_pepper, parse_peppers
 from keyfence_server.adapters.files.private import (
@@ -37,6 +38,7 @@ ROOT_KEY_FILE: Final = "root.key"
 PEPPER_FILE: Final = "pepper"
 SESSION_KEY_FILE: Final = "session.key"
 LOCK_FILE: Final = "lock"
+HIGH_WATER_FILE: Final = "high-water"
 _DATA_DIR: Final = "KEYFENCE_DATA_DIR"
 _MAKE_A_PEPPER: Final = 'make one with: echo "1:$(openssl rand -base64 32)"'
 
@@ -107,6 +109,14 @@ def _make_data_directory(settings: Settings) -> None:
         make_private_directory(settings.data_dir)
     except OSError as error:
         raise CannotStart(f"{_DATA_DIR}: {settings.data_dir}: {error.strerror}") from None
+
+
+def high_water_file(settings: Settings) -> HighWaterFile | None:
+    """Where the position of the store is kept. None if there is no data directory, as for a
+    server on PostgreSQL that keeps nothing on its own disk."""
+    if not settings.data_dir.is_dir():
+        return None
+    return HighWaterFile(settings.data_dir / HIGH_WATER_FILE)
 
 
 def provide_peppers(settings: Settings, database: Path | None) -> Peppers:

@@ -121,6 +121,7 @@ class Drill:
         for file in self.data.glob("keyfence.db*"):
             shutil.move(file, old / file.name)
         shutil.copy(self.directory / "backup.db", self.data / "keyfence.db")
+        (self.data / "high-water").unlink()
         self.server = self._start()
         return old / "keyfence.db"
 

@@ -89,6 +89,9 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
             stale_answers=lambda: 0,
             certificate_expire_time=lambda: None,
             seconds_without_lease=lambda: 0.0,
+            clock_skew_seconds=lambda: 0.0,
+            mutations_under_way=lambda: 0,
+            mutations_waiting=lambda: 0,
         )
     )
     listed = {

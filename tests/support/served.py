@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ class Served:
         directory: an empty one of its own.
         more: settings besides the address and the data directory.
         target: one of the addresses, where `more` names several.
+        command: what runs `keyfence`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Served:
         more: Mapping[str, str] | None = None,
         *,
         target: str | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.directory = directory
         self._settings = {
@@ -53,7 +56,7 @@ class Served:
         self._said = b""
         self._has_said = threading.Condition()
         self._process = subprocess.Popen(
-            [*COMMAND, "serve"],
+            [*command, "serve"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -80,6 +83,25 @@ class Served:
         found = re.findall(r"127\.0\.0\.1:[1-9][0-9]*", self.output)
         assert found, f"the server names no TCP address:\n{self.output}"
         return str(found[0])
+
+    @property
+    def metrics_port(self) -> int:
+        """The port of the probes and metrics, where `more` asks for them."""
+        lines = self.wait_for("serving_metrics").splitlines()
+        line = next(line for line in lines if "serving_metrics" in line)
+        found = re.search(r"port\W+([0-9]+)", line)
+        assert found is not None
+        return int(found[1])
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Asks the port of the probes: the status and the text."""
+        request = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=10)
+        try:
+            request.request("GET", path)
+            answer = request.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            request.close()
 
     @property
     def output(self) -> str:

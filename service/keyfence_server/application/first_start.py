@@ -7,6 +7,8 @@ that has ever had a credential never gets another one this way.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from keyfence_server.application.audit import key_event
 from keyfence_server.application.mutations import Effect, Mutations
 from keyfence_server.application.ports import (
@@ -19,7 +21,7 @@ from keyfence_server.application.ports import (
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.identifiers import new_key_id
-from keyfence_server.domain.keys import Key
+from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.secrets import Peppers, Plaintext
 from keyfence_server.domain.system import ALL_KEYSPACES, OPERATOR_ACCOUNT, SYSTEM_KEYSPACE
@@ -47,6 +49,27 @@ def read_root_credential(text: str) -> Plaintext:
     return Plaintext(text)
 
 
+def root_key(
+    key_id: KeyId, credential: Plaintext, peppers: Peppers, now: datetime, display_name: str
+) -> Key:
+    """The record of an operator credential with every permission."""
+    return Key(
+        key_id=key_id,
+        keyspace=SYSTEM,
+        account_id=OPERATOR_ACCOUNT,
+        display_name=display_name,
+        key_type=SYSTEM_KEYSPACE.default_key_type,
+        environment=SYSTEM_KEYSPACE.default_environment,
+        granted_scopes=("*",),
+        preset="admin",
+        digest=peppers.digest(credential.reveal()),
+        display_prefix=_FORM.display_prefix(credential),
+        create_time=now,
+        update_time=now,
+        bound_keyspaces=(ALL_KEYSPACES, SYSTEM),
+    )
+
+
 class FirstStart:
     """Makes the first credential."""
 
@@ -71,21 +94,7 @@ class FirstStart:
                 candidates = self._peppers.candidates(credential.reveal())
                 return Effect(await transaction.find_lineage_by_digest(candidates) is not None)
             now = self._clock.now()
-            key = Key(
-                key_id=new_key_id(now),
-                keyspace=SYSTEM,
-                account_id=OPERATOR_ACCOUNT,
-                display_name="Root",
-                key_type=SYSTEM_KEYSPACE.default_key_type,
-                environment=SYSTEM_KEYSPACE.default_environment,
-                granted_scopes=("*",),
-                preset="admin",
-                digest=self._peppers.digest(credential.reveal()),
-                display_prefix=_FORM.display_prefix(credential),
-                create_time=now,
-                update_time=now,
-                bound_keyspaces=(ALL_KEYSPACES, SYSTEM),
-            )
+            key = root_key(new_key_id(now), credential, self._peppers, now, "Root")
             await transaction.insert_key(key)
             return Effect(
                 True,

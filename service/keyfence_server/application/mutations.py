@@ -78,6 +78,13 @@ class Done(Generic[T]):
     is_committed: bool = False
 
 
+class ClockIsWrong(DomainError):
+    """This server's clock is wrong, so what it would make would expire at the wrong time."""
+
+    # For a client it is as if this server were away: another one may have the right time.
+    reason = "STORE_UNAVAILABLE"
+
+
 class TooManyMutations(DomainError):
     """One credential has as many mutations under way as it may have."""
 
@@ -100,14 +107,28 @@ class _Progress:
 
 
 class Mutations:
-    """Carries out mutations: transaction, commit, fence."""
+    """Carries out mutations: transaction, commit, fence.
 
-    def __init__(self, store: Store, fence: Fence, clock: Clock, quotas: ChangeQuotas) -> None:
+    Args:
+        clock_problem: what is wrong with the clock; None if nothing. While it is wrong, only
+            restrictive changes are made.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        fence: Fence,
+        clock: Clock,
+        quotas: ChangeQuotas,
+        clock_problem: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._clock_problem = clock_problem
         self._store = store
         self._fence = fence
         self._clock = clock
         self._quotas = quotas
         self._turns = Turns()
+        self._waiting = 0
         self._under_way: set[asyncio.Task[object]] = set()
         self._by_credential: Counter[str] = Counter()
 
@@ -129,6 +150,7 @@ class Mutations:
         is finished before the revocation begins.
 
         Raises:
+            ClockIsWrong: this server's clock is wrong; nothing was changed.
             TooManyMutations: the credential has too many under way; nothing was changed.
             QuotaReached: the account makes too many changes; nothing was changed.
             DomainError: from the use case, or because the caller does not pass any
@@ -140,6 +162,8 @@ class Mutations:
         async def as_reread(transaction: Transaction) -> Effect[T]:
             return await work(transaction, await caller.reread(transaction, self._clock))
 
+        if not restrictive and (problem := self._clock_problem()) is not None:
+            raise ClockIsWrong(problem)
         await self._quotas.count(caller, restrictive=restrictive)
         # Callers without a credential share the places of their address.
         with self._place(caller.credential_id or f"address {caller.address}"):
@@ -218,6 +242,7 @@ class Mutations:
         return Done(effect.value, committed or found_at, is_committed=committed is not None)
 
     async def _wait_for_turn(self, progress: _Progress) -> None:
+        self._waiting += 1
         try:
             async with asyncio.timeout(_TURN_SECONDS):
                 await self._turns.take(progress.place, restrictive=progress.is_restrictive)
@@ -225,6 +250,8 @@ class Mutations:
             raise StoreUnavailable(
                 "other mutations have taken too long; nothing was changed, try again"
             ) from None
+        finally:
+            self._waiting -= 1
 
     async def _commit(self, transaction: Transaction, effect: Effect[T]) -> int:
         if effect.event is None:
@@ -235,6 +262,16 @@ class Mutations:
             # Whatever went wrong, the commit may have taken effect.
             await self._fence.forget_everything()
             raise
+
+    @property
+    def under_way(self) -> int:
+        """How many mutations wait, have the store, or wait for their fence now."""
+        return len(self._under_way)
+
+    @property
+    def waiting(self) -> int:
+        """How many mutations wait for their turn now."""
+        return self._waiting
 
     async def finish(self) -> None:
         """Waits for the mutations that are under way. Called when the server drains."""

@@ -26,6 +26,7 @@ from keyfence_server.cli import (
     gateway,
     keys,
     keyspaces,
+    operator,
     replicas,
     scopes,
     server,
@@ -62,6 +63,7 @@ app.add_typer(scopes.app, name="scopes")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(audit.app, name="audit")
 app.command()(replicas.replicas)
+app.add_typer(operator.app, name="operator")
 
 
 def _print_version(wanted: bool) -> None:

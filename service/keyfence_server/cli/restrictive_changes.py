@@ -41,6 +41,7 @@ KNOWN_ACTIONS: Final = frozenset(
         "key.rotate",
         "key.update",
         "keyspace.apply",
+        "operator.recover",
     }
 )
 
@@ -123,6 +124,8 @@ def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) ->
         match event.action:
             case "key.create":
                 yield Step(event, by_hand=f"the key is unknown; give {_owner(event)} a new one")
+            case "operator.recover":
+                yield Step(event, by_hand="the credential is unknown; make another one")
             case "key.rotate":
                 yield Step(
                     event,

@@ -217,6 +217,12 @@ def migrate(
         say(f"The database went from {before or 'nothing'} to schema {after}.")
 
 
+def load_settings_with(**options: str | None) -> Settings:
+    """The settings, in which options of the command line win over variables."""
+    _override(**options)
+    return _load_settings()
+
+
 def _override(**settings: str | None) -> None:
     """Puts options where the settings are read from. The process ends with this command."""
     for name, value in settings.items():

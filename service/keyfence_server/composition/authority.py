@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from keyfence_server.adapters.clock import SystemBootClock
+from keyfence_server.adapters.clock import SystemBootClock, SystemClock
 from keyfence_server.adapters.passwords import Argon2Passwords
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
@@ -45,11 +45,13 @@ from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_account import UpdateAccount
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.clock_watch import ClockWatch
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.replica import SeenProcess
 from keyfence_server.composition.backend import BackendStats, FirstStartReport
 from keyfence_server.composition.background import run_in_background
 from keyfence_server.composition.first_start import FirstStartOfServer
+from keyfence_server.composition.history import History, open_history
 from keyfence_server.composition.membership import (
     AuthorityMembership,
     alone,
@@ -93,7 +95,16 @@ class Authority:
     services: Sequence[Service]
     _store: Store
     _mutations: Mutations
+    _clock_watch: ClockWatch
+    _history: History
     _first_start: FirstStartOfServer
+
+    def problems(self) -> list[str]:
+        """See the port."""
+        found = [self._clock_watch.problem(), self._history.problem()]
+        if not self.stats.store.outages.is_fit:
+            found.append(f"the database is unavailable: {self.stats.store.outages.problem}")
+        return [problem for problem in found if problem is not None]
 
     async def list_processes(self) -> list[SeenProcess]:
         """See the port."""
@@ -162,6 +173,16 @@ async def open_authority(
     resources.push_async_callback(opened.close)
     set_up = opened.set_up()
     await _require_known_peppers(settings, set_up, peppers, clock)
+    history = await open_history(settings, opened, resources)
+    clock_watch = ClockWatch(
+        SystemClock(),
+        SystemBootClock(),
+        settings.max_clock_skew_seconds,
+        opened.database_time,
+        history.last_used,
+    )
+    await clock_watch.compare()
+    run_in_background(clock_watch.run(), resources)
     store = MeasuredStore(opened, store_stats)
     run_in_background(
         store_stats.outages.watch(opened.require_writable, SystemBootClock()), resources
@@ -186,7 +207,7 @@ async def open_authority(
         clock, MemoryCounter(clock), counter, OnFailure.LOCAL, is_alone=is_alone
     )
     attempts = LogInAttempts(throttling, clock)
-    mutations = Mutations(store, fence, clock, ChangeQuotas(throttling))
+    mutations = Mutations(store, fence, clock, ChangeQuotas(throttling), clock_watch.problem)
 
     heavy = HeavyWork()
     apply_keyspace = ApplyKeyspace(store, mutations, clock, heavy)
@@ -211,6 +232,9 @@ async def open_authority(
             store=store_stats,
             fence=fence_stats,
             upstream=UpstreamStats(),
+            clock_skew_seconds=lambda: clock_watch.skew_seconds,
+            mutations_under_way=lambda: mutations.under_way,
+            mutations_waiting=lambda: mutations.waiting,
         ),
         services=[
             *_key_services(store, mutations, apply_keyspace, peppers, clock, heavy),
@@ -228,6 +252,8 @@ async def open_authority(
         sessions=PresentedSessions(membership.source, tokens),
         _store=store,
         _mutations=mutations,
+        _clock_watch=clock_watch,
+        _history=history,
         _first_start=first_start,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,9 @@ class BackendStats:
     store: StoreStats
     fence: FenceStats
     upstream: UpstreamStats
+    clock_skew_seconds: Callable[[], float] = lambda: 0.0
+    mutations_under_way: Callable[[], int] = lambda: 0
+    mutations_waiting: Callable[[], int] = lambda: 0
 
 
 class Backend(Protocol):
@@ -82,6 +85,11 @@ class Backend(Protocol):
     @property
     def services(self) -> Sequence[Service]:
         """What is served besides checks and replication."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Why this process must not be used, for an operator; empty if nothing is wrong. The
+        lease is not among the reasons: health follows it by itself."""
         ...
 
     async def list_processes(self) -> list[SeenProcess]:

@@ -44,7 +44,8 @@ from keyfence_server.rpc.server import CannotListen, RpcServer
 from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import SHUTTING_DOWN
 from keyfence_server.rpc.tracing import Tracing
-from keyfence_server.telemetry.metrics import MetricsServer, Sources
+from keyfence_server.telemetry.metrics import KeyfenceCollector, Sources
+from keyfence_server.telemetry.operations_http import OperationsServer, Probes
 
 _LAST_CALLS_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 1.0
@@ -196,7 +197,7 @@ async def _start(
         backend.membership.is_live,
         backend.membership.may_be_stale,
         backend.membership.stale_answers,
-        lambda: backend.stats.store.outages.is_fit,
+        lambda: not backend.problems(),
         health.set_serving,
         health.set_lease,
         settings.lease_terms(),
@@ -336,10 +337,19 @@ def _serve_metrics(
         seconds_without_lease=lambda: watch.seconds_without,
         stale_answers=backend.membership.stale_answers,
         certificate_expire_time=lambda: certificate.expire_time if certificate else None,
+        clock_skew_seconds=backend.stats.clock_skew_seconds,
+        mutations_under_way=backend.stats.mutations_under_way,
+        mutations_waiting=backend.stats.mutations_waiting,
+    )
+    boot_clock = SystemBootClock()
+    probes = Probes(
+        stalled_seconds=lambda: boot_clock.now() - watch.looked_at,
+        is_serving=lambda: health.is_serving,
+        problems=backend.problems,
     )
     host, _, port = text.rpartition(":")
     try:
-        server = MetricsServer(host.strip("[]"), int(port), sources)
+        server = OperationsServer(host.strip("[]"), int(port), KeyfenceCollector(sources), probes)
     except OSError as error:
         raise CannotStart(f"KEYFENCE_METRICS_LISTEN: {text}: {error.strerror}") from None
     resources.callback(server.close)

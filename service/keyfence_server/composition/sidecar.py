@@ -53,6 +53,10 @@ class Sidecar:
     stats: BackendStats
     services: Sequence[Service] = ()
 
+    def problems(self) -> list[str]:
+        """See the port. A sidecar has no database and makes no keys."""
+        return []
+
     async def list_processes(self) -> list[SeenProcess]:
         """See the port. The servers upstream list themselves."""
         return []

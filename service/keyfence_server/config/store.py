@@ -24,6 +24,9 @@ class StoreSettings(SettingsGroup):
         database_connections: the most connections to the database.
         database_wait_seconds: how long a server that starts waits for a PostgreSQL
             database that is away. Until then it does not listen.
+        max_clock_skew_seconds: by how much this machine's clock may differ from the
+            database's, or may be set while the server runs. Beyond it the server is not
+            ready and makes no keys.
         bootstrap_keyspaces: keyspace files, separated by commas, that the first start
             applies, and no later start.
         usage_flush_seconds: how often the use of keys and failed attempts are written to
@@ -35,6 +38,7 @@ class StoreSettings(SettingsGroup):
     database_url: SecretStr | None = None
     database_connections: int = Field(default=10, ge=2, le=1_000)
     database_wait_seconds: float = Field(default=120, ge=0, le=86_400)
+    max_clock_skew_seconds: float = Field(default=30, ge=1, le=86_400)
     bootstrap_keyspaces: Annotated[tuple[Path, ...], *CommaSeparated] = ()
     usage_flush_seconds: float = Field(default=5, gt=0, le=60)
     usage_days: int = Field(default=400, ge=1, le=36_500)

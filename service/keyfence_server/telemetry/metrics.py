@@ -7,17 +7,13 @@ says never becomes a label, so that no caller can create new time series.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    PlatformCollector,
-    ProcessCollector,
-    start_http_server,
-)
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -56,6 +52,9 @@ class Sources:
     seconds_without_lease: Callable[[], float]
     stale_answers: Callable[[], int]
     certificate_expire_time: Callable[[], datetime | None]
+    clock_skew_seconds: Callable[[], float]
+    mutations_under_way: Callable[[], int]
+    mutations_waiting: Callable[[], int]
 
 
 _CACHE_COUNTERS: Final = (
@@ -76,6 +75,7 @@ class KeyfenceCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
+        yield self._build()
         yield from self._of_calls()
         yield from self._of_cache()
         yield from self._of_store()
@@ -84,6 +84,16 @@ class KeyfenceCollector(Collector):
         yield from self._of_write_behind()
         yield from self._of_lease()
         yield from self._of_fence()
+
+    @staticmethod
+    def _build() -> Metric:
+        build = GaugeMetricFamily(
+            "keyfence_build_info",
+            "The version of the server and of its Python; always 1.",
+            labels=["version", "python"],
+        )
+        build.add_metric([version("keyfence-server"), platform.python_version()], 1)
+        return build
 
     def _of_calls(self) -> Iterator[Metric]:
         sources = self._sources
@@ -120,6 +130,22 @@ class KeyfenceCollector(Collector):
             "keyfence_certificate_expire_timestamp_seconds",
             "When the server's certificate expires, in seconds since the epoch; infinite without.",
             value=expire_time.timestamp() if expire_time is not None else float("inf"),
+        )
+
+        yield GaugeMetricFamily(
+            "keyfence_clock_skew_seconds",
+            "How far the wall clock is ahead of the database's; negative if it is behind.",
+            value=sources.clock_skew_seconds(),
+        )
+        yield GaugeMetricFamily(
+            "keyfence_mutations_under_way",
+            "Mutations that wait for their turn, have the store, or wait for their fence now.",
+            value=sources.mutations_under_way(),
+        )
+        yield GaugeMetricFamily(
+            "keyfence_mutations_waiting",
+            "Those of them that wait for their turn.",
+            value=sources.mutations_waiting(),
         )
 
     def _of_cache(self) -> Iterator[Metric]:
@@ -294,29 +320,6 @@ class KeyfenceCollector(Collector):
             "Processes on the store that this one took off the register for their silence.",
             value=stats.struck_off,
         )
-
-
-class MetricsServer:
-    """Serves the metrics over HTTP, on an address of their own."""
-
-    def __init__(self, host: str, port: int, sources: Sources) -> None:
-        """Begins to serve. Raises `OSError` if the port cannot be had."""
-        registry = CollectorRegistry()
-        registry.register(KeyfenceCollector(sources))
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        self._server, self._thread = start_http_server(port, host, registry)
-
-    @property
-    def port(self) -> int:
-        """The port, which may have been the kernel's choice."""
-        return self._server.server_port
-
-    def close(self) -> None:
-        """Serves no more."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def _reason_name(reason: int) -> str:

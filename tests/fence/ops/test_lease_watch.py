@@ -18,14 +18,14 @@ class Stage:
         self.live = False
         self.may_be_stale = False
         self.stale_answers = 0
-        self.store_is_fit = True
+        self.is_fit = True
         self.said: list[bool] = []
         self.said_of_lease: list[bool] = []
         self.watch = LeaseWatch(
             lambda: self.live,
             lambda: self.may_be_stale,
             lambda: self.stale_answers,
-            lambda: self.store_is_fit,
+            lambda: self.is_fit,
             self.said.append,
             self.said_of_lease.append,
             TERMS,
@@ -111,9 +111,9 @@ def test_health_says_that_a_store_that_cannot_be_written_does_not_serve() -> Non
     """As when its disk is full: a process that has it to itself has no lease to lose."""
     stage = Stage()
     stage.pass_time(0, live=True)
-    stage.store_is_fit = False
+    stage.is_fit = False
     stage.pass_time(50, live=True)
     assert stage.said == [True, False]
-    stage.store_is_fit = True
+    stage.is_fit = True
     stage.pass_time(50, live=True)
     assert stage.said == [True, False, True]

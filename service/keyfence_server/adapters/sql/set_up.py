@@ -34,6 +34,13 @@ class SqlSetUp:
         """See the port. Once begun it is carried through."""
         await to_completion(self._end_first_start())
 
+    async def known_peppers(self) -> Mapping[int, bytes | None]:
+        """See the port."""
+        with translated():
+            async with self._engines.reading.connect() as connection:
+                known = await connection.execute(select(peppers))
+                return {row.version: row.fingerprint for row in known}
+
     async def register_peppers(
         self, fingerprints: Mapping[int, bytes]
     ) -> Mapping[int, bytes | None]:

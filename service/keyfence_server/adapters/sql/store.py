@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql import Executable
 
@@ -32,6 +32,7 @@ from keyfence_server.application.ports import (
     UseToAdd,
 )
 
+_DATABASE_TIME: Final = select(func.clock_timestamp())
 _READ_HEAD: Final = select(head.c.revision)
 # The lock comes with the first statement, so the order of revisions is the order of
 # commits, and a revision that is rolled back is taken by the next mutation.
@@ -119,6 +120,18 @@ class SqlStore:
         """See the port."""
         async with self.snapshot():
             pass
+
+    async def database_time(self) -> datetime | None:
+        """The time of the database's own clock; None for an embedded database, which has none.
+
+        Raises `StoreUnavailable`.
+        """
+        if self._engines.embedded:
+            return None
+        with translated():
+            async with self._engines.reading.connect() as connection:
+                moment: datetime = (await connection.execute(_DATABASE_TIME)).scalar_one()
+        return moment
 
     async def require_writable(self) -> None:
         """Returns if the store can be written. Changes nothing. Raises `StoreUnavailable`."""

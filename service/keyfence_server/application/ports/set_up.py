@@ -35,6 +35,10 @@ class SetUp(Protocol):
         """Remembers for good that the first start is over."""
         ...
 
+    async def known_peppers(self) -> Mapping[int, bytes | None]:
+        """The fingerprints of every version that was registered. Changes nothing."""
+        ...
+
     async def register_peppers(
         self, fingerprints: Mapping[int, bytes]
     ) -> Mapping[int, bytes | None]:

@@ -1,0 +1,59 @@
+"""The position of the store, in a file beside the server's other files."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from datetime import datetime
+from pathlib import Path
+
+from keyfence_server.adapters.files.private import PRIVATE_FILE
+from keyfence_server.application.high_water import Position
+
+
+class HighWaterFile:
+    """Keeps the `HighWaterMark` port in a file.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Position | None:
+        """See the port."""
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        try:
+            return Position(
+                revision=int(found["revision"]),
+                events=int(found["events"]),
+                hash=bytes.fromhex(found["hash"]),
+                time=datetime.fromisoformat(found["time"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the field {error} is missing or malformed") from None
+
+    def write(self, position: Position) -> None:
+        """See the port. The file is replaced whole, so a crash leaves the old or the new one."""
+        text = json.dumps(
+            {
+                "revision": position.revision,
+                "events": position.events,
+                "hash": position.hash.hex(),
+                "time": position.time.isoformat(),
+            }
+        )
+        unfinished = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            unfinished.replace(self.path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,99 @@
+"""Notices that the store is older than it was: a restored backup, or another database.
+
+A restored backup makes revoked keys valid again, and nothing inside it says so. So a server
+keeps the position of its store outside of the store, and compares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from keyfence_server.application.ports import EventFilter, Snapshot, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far a store had come.
+
+    Attributes:
+        revision: of its last mutation.
+        events: how many audit events it held.
+        hash: of the last of them, which covers all before it.
+        time: when this was read.
+    """
+
+    revision: int
+    events: int
+    hash: bytes
+    time: datetime
+
+
+class HighWaterMark(Protocol):
+    """Keeps the highest position of a store, outside of it."""
+
+    def read(self) -> Position | None:
+        """The position; None if none was kept.
+
+        Raises:
+            ValueError: what was kept cannot be understood.
+        """
+        ...
+
+    def write(self, position: Position) -> None:
+        """Keeps the position. Raises `OSError`."""
+        ...
+
+
+class StoreWentBack(Exception):
+    """The store is older than a position that it has had, or is another store."""
+
+
+async def read_position(store: Store, time: datetime) -> Position:
+    """The position of a store now. Raises `StoreUnavailable`."""
+    async with store.snapshot() as snapshot:
+        return await position_in(snapshot, time)
+
+
+async def position_in(snapshot: Snapshot, time: datetime) -> Position:
+    """The position of a store in this snapshot."""
+    end = await snapshot.end_of_events()
+    return Position(revision=snapshot.revision, events=end.count, hash=end.hash, time=time)
+
+
+async def require_not_older(store: Store, mark: Position, time: datetime) -> Position:
+    """Returns the position of the store if it continues from the mark.
+
+    Raises:
+        StoreWentBack: the store holds fewer revisions or events, or another event at the
+            mark.
+        StoreUnavailable: the store does not answer.
+    """
+    async with store.snapshot() as snapshot:
+        now = await position_in(snapshot, time)
+        if now.revision < mark.revision or now.events < mark.events:
+            raise StoreWentBack(
+                f"the database is older than it was on {mark.time:%Y-%m-%d %H:%M} UTC: it is at "
+                f"revision {now.revision} and was at {mark.revision}, so a backup was restored. "
+                "Keys that were revoked since then are valid again"
+            )
+        if now.events == mark.events:
+            is_continued = now.hash == mark.hash
+        else:
+            is_continued = (
+                not mark.events or await _hash_of_event(snapshot, mark.events) == mark.hash
+            )
+        if not is_continued:
+            raise StoreWentBack(
+                f"the audit log differs from the one that this database had on "
+                f"{mark.time:%Y-%m-%d %H:%M} UTC: a backup was restored and has changed since, or "
+                "this is another database"
+            )
+    return now
+
+
+async def _hash_of_event(snapshot: Snapshot, sequence: int) -> bytes | None:
+    which = EventFilter(after_sequence=sequence - 1)
+    found = await snapshot.list_events(which, after=sequence - 1, limit=1)
+    return found[0].hash if found and found[0].sequence == sequence else None

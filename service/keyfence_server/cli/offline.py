@@ -1,0 +1,75 @@
+"""The database and the peppers of this machine, for commands that work without a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+
+if TYPE_CHECKING:
+    from keyfence_server.adapters.sql import SqlStore
+    from keyfence_server.config import Settings
+    from keyfence_server.domain.secrets import Peppers
+
+DatabaseUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="KEYFENCE_DATABASE_URL",
+        metavar="URL",
+        help="The database: sqlite:///FILE or postgresql://… Put a password into the variable "
+        "or into PGPASSWORD. Without it: keyfence.db in KEYFENCE_DATA_DIR.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineStore:
+    """A store that this command has opened by itself, and the peppers for it."""
+
+    store: SqlStore
+    peppers: Peppers
+
+
+@asynccontextmanager
+async def open_offline(settings: Settings) -> AsyncIterator[OfflineStore]:
+    """Opens the store. On SQLite no server can start meanwhile, and none may be running.
+
+    Raises:
+        Failure: there is no such database, a server has it, or the pepper is missing.
+    """
+    from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch, open_store
+    from keyfence_server.application.ports import StoreUnavailable
+    from keyfence_server.provisioning import (
+        CannotStart,
+        describe_store,
+        embedded_database,
+        lock_database,
+        provide_peppers,
+    )
+    from keyfence_server.telemetry.logs import configure_logs
+
+    # On standard error: standard output may be a file for a secret.
+    configure_logs(settings.log_format, settings.log_level)
+    async with AsyncExitStack() as resources:
+        try:
+            database = embedded_database(settings)
+            if database is not None:
+                if not database.is_file():
+                    raise Failure(f"{database}: there is no database", ExitCode.NOT_FOUND)
+                resources.callback(lock_database(settings, database).release)
+            peppers = provide_peppers(settings, database)
+            store = await open_store(settings.store_url())
+        except CannotStart as error:
+            raise Failure(str(error), ExitCode.CONFLICT) from None
+        except (InvalidDatabaseUrl, SchemaMismatch) as error:
+            raise Failure(f"{describe_store(settings)}: {error}", ExitCode.CONFLICT) from None
+        except StoreUnavailable as error:
+            raise Failure(f"{describe_store(settings)}: {error}", ExitCode.UNAVAILABLE) from None
+        resources.push_async_callback(store.close)
+        yield OfflineStore(store, peppers)

@@ -1,0 +1,78 @@
+"""`keyfence operator`: what an operator does on the database itself, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.offline import DatabaseUrlOption, open_offline
+from keyfence_server.cli.output import Output, OutputOption, QuietOption, note, say, say_json
+from keyfence_server.cli.server import load_settings_with
+
+if TYPE_CHECKING:
+    from keyfence_server.config import Settings
+    from keyfence_server.domain.keys import Key
+    from keyfence_server.domain.secrets import Plaintext
+
+app = typer.Typer(no_args_is_help=True, help="Recover access without a credential.")
+
+
+@app.callback()
+def operator() -> None:
+    """Recover access, on the machine of the database, without a server and a credential."""
+
+
+@app.command()
+def recover(
+    database_url: DatabaseUrlOption = None,
+    name: Annotated[
+        str, typer.Option("--name", "-n", metavar="TEXT", help="The credential's display name.")
+    ] = "Recovered",
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a new operator credential with every permission, and print it once.
+
+    For when the root credential is lost or revoked, or every operator is locked out. It works
+    on the database itself and needs the pepper too: KEYFENCE_PEPPER_FILE, KEYFENCE_PEPPER, or
+    the file in KEYFENCE_DATA_DIR. On SQLite, stop the server first; on PostgreSQL, servers may
+    run. The audit log records it as `operator.recover`.
+    """
+    key, plaintext = asyncio.run(_recover(load_settings_with(database_url=database_url), name))
+    if output is Output.JSON:
+        say_json({"key_id": str(key.key_id), "api_key": plaintext.reveal()})
+        return
+    say(plaintext.reveal())
+    if not quiet:
+        note(
+            f"This is the operator credential {key.key_id}. It is shown only once.\n"
+            "The other credentials are unchanged: `keyfence keys list -k system` lists them. "
+            "Revoke those that are lost."
+        )
+
+
+async def _recover(settings: Settings, name: str) -> tuple[Key, Plaintext]:
+    from keyfence_server.adapters.clock import SystemClock
+    from keyfence_server.application.key_inputs import read_display_name
+    from keyfence_server.application.ports import StoreUnavailable
+    from keyfence_server.application.recover_operator import CannotRecover, RecoverOperator
+    from keyfence_server.domain.errors import InvalidInput
+
+    try:
+        display_name = read_display_name("--name", name)
+    except InvalidInput as error:
+        raise Failure(error.message, ExitCode.WRONG_INPUT) from None
+    async with open_offline(settings) as opened:
+        use_case = RecoverOperator(
+            opened.store, opened.store.set_up(), opened.peppers, SystemClock()
+        )
+        try:
+            return await use_case.recover(display_name)
+        except CannotRecover as error:
+            raise Failure(str(error), ExitCode.CONFLICT) from None
+        except StoreUnavailable as error:
+            raise Failure(str(error), ExitCode.UNAVAILABLE) from None

@@ -1,0 +1,115 @@
+"""Compares this machine's wall clock with a reference, and reports when the two disagree.
+
+Keys expire by the wall clock, and a new key's expiry is worked out from it. A server whose
+clock is wrong refuses good keys, accepts expired ones and makes keys with wrong expiries. It
+cannot know that by itself, so it compares:
+
+- with the database's clock, where the database is a server of its own;
+- otherwise with the time that has passed since the start, by a clock that no administrator
+  sets, so a step of the wall clock shows;
+- at the start also with the last time at which a server used the data directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from keyfence_server.application.ports import Clock, StoreUnavailable
+from keyfence_server.coherence.ports import BootClock
+
+_PAUSE_SECONDS: Final = 5.0
+
+_log = structlog.get_logger("keyfence")
+
+
+class ClockWatch:
+    """Knows how far the wall clock is off.
+
+    Args:
+        clock: this machine's wall clock.
+        boot_clock: a clock that no administrator sets.
+        bound_seconds: by how much the wall clock may be off.
+        database_time: the time of the database's own clock; None if it has no clock of its own.
+        not_before: a time that has passed; None if none is known.
+
+    Attributes:
+        skew_seconds: how far the wall clock is ahead of the reference; negative if it is
+            behind, zero until the first comparison.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        boot_clock: BootClock,
+        bound_seconds: float,
+        database_time: Callable[[], Awaitable[datetime | None]],
+        not_before: datetime | None = None,
+    ) -> None:
+        self._clock = clock
+        self._boot_clock = boot_clock
+        self._bound = bound_seconds
+        self._database_time = database_time
+        self._reference = "the time that has passed since the start"
+        self.skew_seconds = 0.0
+        started = clock.timestamp()
+        if not_before is not None and started < not_before.timestamp() - bound_seconds:
+            self._reference = "the last time at which a server used the data directory"
+            started = not_before.timestamp()
+        self._offset = started - boot_clock.now()
+        self._is_wrong = False
+
+    def problem(self) -> str | None:
+        """What is wrong with the wall clock and what to do, for an operator; None if nothing."""
+        if not self._is_wrong:
+            return None
+        direction = "ahead of" if self.skew_seconds > 0 else "behind"
+        by = timedelta(seconds=round(abs(self.skew_seconds)))
+        return (
+            f"the clock of this server is {by} {direction} {self._reference}; until it is set "
+            "right, no key is made"
+        )
+
+    async def compare(self) -> None:
+        """Compares once. A database that does not answer changes nothing."""
+        before = self._clock.timestamp()
+        try:
+            theirs = await self._database_time()
+        except StoreUnavailable:
+            return
+        after = self._clock.timestamp()
+        if theirs is not None:
+            self._reference = "the database's clock"
+            # The database has read its clock at some moment between the two readings of ours.
+            # The nearer one counts, so a slow answer does not look like a wrong clock.
+            reference = theirs.timestamp()
+            ahead, behind = before - reference, after - reference
+            self.skew_seconds = ahead if ahead > 0 else min(behind, 0.0)
+        else:
+            self.skew_seconds = after - (self._offset + self._boot_clock.now())
+        self._report(abs(self.skew_seconds) > self._bound)
+
+    async def run(self) -> None:
+        """Compares again and again, until it is cancelled."""
+        while True:
+            await self._boot_clock.sleep_until(self._boot_clock.now() + _PAUSE_SECONDS)
+            await self.compare()
+
+    def _report(self, is_wrong: bool) -> None:
+        if is_wrong is self._is_wrong:
+            return
+        self._is_wrong = is_wrong
+        if is_wrong:
+            _log.error(
+                "clock_wrong",
+                skew_seconds=round(self.skew_seconds, 1),
+                problem=self.problem(),
+                advice="set the machine's clock by NTP. If it is right, correct the database's "
+                "clock; on SQLite, stop the server, delete high-water in the data directory, and "
+                "start it again",
+            )
+        else:
+            _log.warning("clock_right", skew_seconds=round(self.skew_seconds, 1))
