@@ -11,6 +11,7 @@ BIN    := $(VENV)/bin
 BUF    ?= node_modules/.bin/buf
 GO     ?= go
 STUBS  := clients/python/src/keyfence/v1
+TYPESCRIPT_STUBS := clients/typescript/src/v1/keyfence
 # More arguments for pytest or the benchmark: make test ARGS="-k rotate"
 ARGS   ?=
 # How many processes run the tests.
@@ -75,6 +76,17 @@ else ifdef CI
 	$(error the Go client needs $(GO), which CI must have)
 else
 	@echo "SKIPPED: the Go client was not tested, since there is no $(GO)."
+endif
+
+# The TypeScript client needs Node and npm alone.
+.PHONY: test-typescript
+test-typescript: ## format, lint, type-check and test the TypeScript client
+ifneq ($(and $(shell command -v node),$(shell command -v npm)),)
+	KEYFENCE_COMMAND="$${KEYFENCE_COMMAND-$(wildcard $(CURDIR)/$(BIN)/keyfence)}" $(MAKE) -C clients/typescript test
+else ifdef CI
+	$(error the TypeScript client needs node and npm, which CI must have)
+else
+	@echo "SKIPPED: the TypeScript client was not tested, since there is no node or no npm."
 endif
 
 .PHONY: simulate
@@ -162,10 +174,11 @@ audit: $(VENV)/.dev ## look for known vulnerabilities in what the server runs on
 ## Generating
 
 .PHONY: generate
-generate: build/stubs build/stubs-go ## generate stubs and REST from the protos, and the sync client from the async one
+generate: build/stubs build/stubs-go build/stubs-typescript ## generate stubs and REST from the protos, and the sync client from the async one
 	rm -f $(STUBS)/*_pb2*.py $(STUBS)/*_pb2*.pyi
 	cp build/stubs/keyfence/v1/* $(STUBS)/
 	rm -rf clients/go/keyfence/v1 && cp -R build/stubs-go/keyfence/v1 clients/go/keyfence/v1
+	rm -rf $(TYPESCRIPT_STUBS) && cp -R build/stubs-typescript/keyfence $(TYPESCRIPT_STUBS)
 	$(BIN)/python clients/python/tools/generate_sync.py
 	$(BIN)/python -m tools.generate_rest
 
@@ -175,9 +188,10 @@ descriptors: $(BUF) ## write build/keyfence.v1.binpb, the API as a descriptor se
 	$(BUF) build protos --output build/keyfence.v1.binpb
 
 .PHONY: check-generated
-check-generated: build/stubs build/stubs-go ## fail if what is generated differs from what it is generated from
+check-generated: build/stubs build/stubs-go build/stubs-typescript ## fail if what is generated differs from what it is generated from
 	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ build/stubs/keyfence/v1 $(STUBS) \
 	&& diff --recursive --brief build/stubs-go/keyfence/v1 clients/go/keyfence/v1 \
+	&& diff --recursive --brief build/stubs-typescript/keyfence $(TYPESCRIPT_STUBS) \
 	|| { echo "The stubs differ from the protos. Run: make generate"; exit 1; }
 	$(BIN)/python clients/python/tools/generate_sync.py --check
 	$(BIN)/python -m tools.generate_rest --check
@@ -199,6 +213,13 @@ else
 	mkdir -p $@/keyfence && cp -R clients/go/keyfence/v1 $@/keyfence/v1
 	@echo "SKIPPED: the stubs of the Go client, since there is no $(GO)."
 endif
+
+# Without npm there is no buf either, so whoever gets here has it.
+.PHONY: build/stubs-typescript
+build/stubs-typescript: $(BUF)
+	rm -rf $@
+	$(MAKE) -C clients/typescript installed
+	$(BUF) generate --template clients/typescript/buf.gen.yaml --output $@
 
 .PHONY: lock
 lock: $(VENV)/.dev ## refresh the locks after a change to a pyproject.toml (ARGS=--upgrade: newer versions)

@@ -44,6 +44,14 @@ def _build_go(program: str, directory: Path) -> list[str]:
     return [str(built)]
 
 
+def _build_typescript(program: str, _directory: Path) -> list[str]:
+    home = _CLIENTS / "typescript"
+    # Node finds packages beside the program, so it is built in the client's own folder.
+    subprocess.run(["make", "--silent", "-C", home, "compiled"], check=True)
+    return ["node", str(home / "build" / "programs" / f"{program}.js")]
+
+
 LANGUAGES: Final[Mapping[str, Language]] = {
     "go": Language(tools=("go",), build=_build_go),
+    "typescript": Language(tools=("node", "npm"), build=_build_typescript),
 }

@@ -89,6 +89,7 @@ PARTS: Final = (
     Part("wheels", ("make", "sbom")),
     Part("audit", ("make", "audit")),
     Part("test-go", ("make", "test-go")),
+    Part("test-typescript", ("make", "test-typescript")),
     Part("model", ("make", "model")),
     Part("test", ("make", "test"), cores=CORES),
     Part("test-slow", ("make", "test-slow"), cores=CORES),

@@ -1,0 +1,120 @@
+/** Lets the table of scenarios (tests/scenarios in the repository) call the client. */
+
+import type { CallOptions, Principal, ScopeCheck, Verdict } from "../src/index.js";
+import { Client, KeyfenceError } from "../src/index.js";
+import { serveLines } from "./lines.js";
+
+interface Check {
+  readonly api_key?: string;
+  readonly scopes?: readonly string[];
+  readonly keyspace?: string;
+  readonly client_address?: string;
+  readonly at_least_revision?: number;
+  readonly explain?: boolean;
+  readonly timeout_seconds?: number;
+}
+
+interface Command extends Check {
+  readonly do: string;
+  readonly target?: string;
+  readonly token?: string;
+  readonly mode?: string;
+  readonly checks?: readonly Check[];
+}
+
+let opened: Client | undefined;
+
+async function answer(command: Command): Promise<object> {
+  if (command.do === "open") {
+    opened = new Client({
+      target: command.target ?? "",
+      token: command.token ?? "",
+      cache: command.mode === "cached",
+      batching: command.mode === "batched",
+    });
+    return {};
+  }
+  const client = opened;
+  if (client === undefined) {
+    throw new Error("the client is not open");
+  }
+  try {
+    return await answered(client, command);
+  } catch (error) {
+    if (error instanceof KeyfenceError) {
+      return { error: failureOf(error) };
+    }
+    throw error;
+  }
+}
+
+async function answered(client: Client, command: Command): Promise<object> {
+  switch (command.do) {
+    case "check":
+      return told(await client.checkScope(questionOf(command)));
+    case "authenticate": {
+      const { requiredScopes: _, explain: __, ...question } = questionOf(command);
+      return told(await client.authenticate(question));
+    }
+    case "batch": {
+      const results = await client.batchCheckScope(
+        (command.checks ?? []).map(questionOf),
+        optionsOf(command),
+      );
+      return {
+        results: results.map(({ verdict, error }) => (verdict ? told(verdict) : { error: failureOf(error) })),
+      };
+    }
+    case "who_am_i":
+      return whose(await client.whoAmI(optionsOf(command)));
+    case "status": {
+      const status = client.cacheStatus();
+      return status === undefined ? {} : { live: status.live, hits: status.hits };
+    }
+    default:
+      throw new Error(`there is no command "${command.do}"`);
+  }
+}
+
+function optionsOf(check: Check): CallOptions {
+  return check.timeout_seconds === undefined ? {} : { timeoutMs: check.timeout_seconds * 1000 };
+}
+
+function questionOf(check: Check): ScopeCheck {
+  return {
+    apiKey: check.api_key ?? "",
+    requiredScopes: check.scopes ?? [],
+    keyspace: check.keyspace ?? "",
+    clientAddress: check.client_address ?? "",
+    atLeastRevision: BigInt(check.at_least_revision ?? 0),
+    explain: check.explain ?? false,
+    ...optionsOf(check),
+  };
+}
+
+function told(verdict: Verdict): object {
+  return {
+    allowed: verdict.allowed,
+    reason: verdict.reason,
+    missing_scopes: verdict.missingScopes,
+    ...(verdict.principal && whose(verdict.principal)),
+    ...(verdict.explanation && { sufficient_grants: verdict.explanation.sufficientGrants }),
+  };
+}
+
+function whose(principal: Principal): object {
+  return { key_id: principal.keyId, account_id: principal.accountId };
+}
+
+function failureOf(error: KeyfenceError): object {
+  return {
+    status: error.status,
+    reason: error.reason,
+    metadata: error.metadata,
+    fields: error.violations.map(({ field }) => field),
+    has_request_id: error.requestId !== "",
+  };
+}
+
+await serveLines(answer);
+await opened?.close();

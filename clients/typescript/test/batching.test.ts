@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import type { Client } from "../src/index.js";
+import type { FakeServer } from "../src/testing/index.js";
+import { FakeError } from "../src/testing/index.js";
+import { demoServer } from "./demo.js";
+
+describe("batching", () => {
+  let server: FakeServer;
+  let client: Client;
+  const read = { keyspace: "demo", requiredScopes: ["vps:read"] };
+
+  before(async () => {
+    server = await demoServer();
+    client = server.client({ batching: { maxChecks: 16 } });
+  });
+
+  after(() => server.close());
+
+  it("sends checks that begin together in one message, and answers each by itself", async () => {
+    const good = await server.createKey("demo", "vps:read");
+    const poor = await server.createKey("demo");
+    const count = server.calls("BatchCheckScope");
+
+    const [yes, no, broken, none] = await Promise.allSettled([
+      client.checkScope({ ...good, ...read }),
+      client.checkScope({ ...poor, ...read }),
+      client.checkScope({ ...good, keyspace: "demo", requiredScopes: ["vps:raed"] }),
+      client.checkScope({ apiKey: "", ...read }),
+    ]);
+
+    assert.equal(server.calls("BatchCheckScope") - count, 1);
+    assert.ok(yes.status === "fulfilled" && yes.value.principal?.keyId === good.keyId);
+    assert.ok(no.status === "fulfilled" && no.value.reason === "SCOPE_MISSING");
+    assert.ok(broken.status === "rejected" && broken.reason.reason === "UNKNOWN_SCOPE");
+    assert.ok(none.status === "fulfilled" && none.value.reason === "CREDENTIAL_MISSING");
+  });
+
+  it("sends no more checks in a message than it may", async () => {
+    const { apiKey } = await server.createKey("demo", "vps:read");
+    const count = server.calls("BatchCheckScope");
+
+    const verdicts = await Promise.all(
+      Array.from({ length: 100 }, () => client.checkScope({ apiKey, ...read })),
+    );
+
+    assert.ok(verdicts.every((verdict) => verdict.allowed));
+    assert.equal(server.calls("BatchCheckScope") - count, 7);
+  });
+
+  it("has checks wait for the message that is under way", async () => {
+    const { apiKey } = await server.createKey("demo", "vps:read");
+    const count = server.calls("BatchCheckScope");
+    const checks = [client.checkScope({ apiKey, ...read })];
+    for (let turn = 0; turn < 8; turn += 1) {
+      await Promise.resolve();
+      checks.push(client.checkScope({ apiKey, ...read }));
+    }
+    await Promise.all(checks);
+
+    assert.ok(server.calls("BatchCheckScope") - count <= 2);
+  });
+
+  it("fails every check of a message that fails, and repeats it first", async () => {
+    server.failNext("BatchCheckScope", 4, new FakeError("UNAVAILABLE", "STORE_UNAVAILABLE", "away"));
+
+    const failed = await Promise.allSettled([1, 2].map(() => client.checkScope({ apiKey: "x", ...read })));
+
+    assert.deepEqual(
+      failed.map((one) => one.status === "rejected" && one.reason.status),
+      ["UNAVAILABLE", "UNAVAILABLE"],
+    );
+    assert.ok(await client.checkScope({ apiKey: "x", ...read }), "and goes on");
+  });
+
+  it("ends one check without the others", async () => {
+    const { apiKey } = await server.createKey("demo", "vps:read");
+    const controller = new AbortController();
+    const aborted = client.checkScope({ apiKey, ...read, signal: controller.signal });
+    const other = client.checkScope({ apiKey, ...read });
+    controller.abort();
+
+    await assert.rejects(aborted, { status: "CANCELLED" });
+    assert.ok((await other).allowed);
+  });
+
+  it("sends a check with a credential of its own by itself", async () => {
+    const count = server.calls("CheckScope");
+
+    await assert.rejects(client.checkScope({ apiKey: "x", ...read, credential: "kf_system_another" }), {
+      status: "UNAUTHENTICATED",
+    });
+    assert.equal(server.calls("CheckScope") - count, 1);
+  });
+});

@@ -1,0 +1,25 @@
+/** What several tests share. */
+
+import { FakeServer } from "../src/testing/index.js";
+import { create, KeyspaceSchema } from "../src/v1/index.js";
+
+/** A fake with the keyspace "demo", where vps:create implies vps:write, which implies vps:read. */
+export function demoServer(): Promise<FakeServer> {
+  const scopes = [
+    { name: "vps:read" },
+    { name: "vps:write", implies: ["vps:read"] },
+    { name: "vps:create", implies: ["vps:write"] },
+  ];
+  return FakeServer.start(create(KeyspaceSchema, { name: "demo", scopes }));
+}
+
+/** Waits until something holds, for five seconds at most. */
+export async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + 5_000;
+  while (!(await holds())) {
+    if (performance.now() > deadline) {
+      throw new Error(`it never came to be that ${what}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
