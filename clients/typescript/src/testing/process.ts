@@ -89,6 +89,11 @@ export class KeyfenceProcess {
     throw new Error(`keyfence serve does not answer: ${failure?.message ?? ""}\n${said}`);
   }
 
+  /** The id of the process. */
+  get pid(): number {
+    return this.#process.pid as number;
+  }
+
   /** A client of the process, with its first credential unless the options say otherwise. It is closed with it. */
   client(options: ClientOptions = {}): Client {
     const client = new Client({ target: this.target, token: this.token, ...options });
