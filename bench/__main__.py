@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import attack, checks, edge, fence, isolation, scopes
+from bench import attack, batching, checks, edge, fence, isolation, scopes
 
 
 def main() -> None:
@@ -15,7 +15,9 @@ def main() -> None:
         "--smoke", action="store_true", help="a few calls only: shows that it works, no more"
     )
     parser.add_argument(
-        "--only", choices=["attack", "checks", "edge", "fence", "isolation"], help="one part of it"
+        "--only",
+        choices=["attack", "batching", "checks", "edge", "fence", "isolation"],
+        help="one part of it",
     )
     parser.add_argument(
         "--plot", type=Path, help="draw what the length of the lease trades, into this file"
@@ -27,6 +29,8 @@ def main() -> None:
     if asked.only in (None, "checks"):
         scopes.measure(rounds=2 if smoke else 11)
         checks.measure(rounds=2 if smoke else 11, calls=160 if smoke else 8_000)
+    if asked.only in (None, "batching"):
+        batching.measure(rounds=1 if smoke else 7, checks=320 if smoke else 16_000)
     if asked.only in (None, "edge"):
         edge.measure(rounds=2 if smoke else 11, requests=160 if smoke else 8_000)
     if asked.only in (None, "attack"):

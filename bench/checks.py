@@ -23,7 +23,7 @@ IN_FLIGHT = 16
 def measure(*, rounds: int, calls: int) -> None:
     """Prints, for each kind of check, the server's processor time a call, and the ratio."""
     with keyfence() as ours:
-        api_key = _make_key(ours)
+        api_key = make_key(ours)
         for name, call in _calls(api_key).items():
             answer = asyncio.run(answer_to(ours, call))
             with ExitStack() as stack:
@@ -44,7 +44,8 @@ def _in_turn(
     return took
 
 
-def _make_key(server: ServerProcess) -> str:
+def make_key(server: ServerProcess) -> str:
+    """A key of the demo's keyspace, for the checks that are measured."""
     with sdk.Client(server.target, token=server.token) as client:
         made = client.create_key(keyspace="demo", account_id="bench", scopes=["vps:write"])
         return made.api_key

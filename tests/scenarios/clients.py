@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from keyfence import Cache, Client, ScopeCheck, errors
+from keyfence import Batching, Cache, Client, ScopeCheck, errors
 from keyfence.results import Authentication, CheckResult, FailedCheck, Identity
 
 
@@ -55,7 +55,8 @@ class PythonClient:
 
     def __init__(self, target: str, token: str, mode: str) -> None:
         cache = Cache() if mode == "cached" else None
-        self._client = Client(target, token=token, cache=cache)
+        batching = Batching() if mode == "batched" else None
+        self._client = Client(target, token=token, cache=cache, batching=batching)
 
     def __call__(self, do: str, /, **arguments: Any) -> dict[str, Any]:
         """See `Caller`."""

@@ -21,7 +21,7 @@ from support.served import Served
 
 _TABLE: Final = yaml.safe_load((Path(__file__).parent / "checks.yaml").read_text())
 _CLIENTS: Final = (
-    *("python", "python cached"),
+    *("python", "python cached", "python batched"),
     *(f"{name}{mode}" for name in LANGUAGES for mode in ("", " cached", " batched")),
 )
 _PATIENCE_SECONDS: Final = 30

@@ -93,6 +93,14 @@ class Hang:
     """Never answers, until the call is over."""
 
 
+@dataclass
+class Hold:
+    """Answers when the gate is open."""
+
+    gate: asyncio.Event
+    then: Answer
+
+
 class Authority:
     """The server. Answers come from `script`, and when that is used up from `usual`."""
 
@@ -100,10 +108,10 @@ class Authority:
         self.attempts: list[Attempt] = []
         self.target = ""
         self.has_hung = asyncio.Event()
-        self._script: defaultdict[str, deque[Answer | Hang]] = defaultdict(deque)
+        self._script: defaultdict[str, deque[Answer | Hang | Hold]] = defaultdict(deque)
         self._server: grpc.aio.Server | None = None
 
-    def answer(self, method: str, *answers: Answer | Hang) -> None:
+    def answer(self, method: str, *answers: Answer | Hang | Hold) -> None:
         """Adds answers to the method's script, one for each attempt."""
         self._script[method].extend(answers)
 
@@ -156,6 +164,9 @@ class Authority:
             if isinstance(answer, Hang):
                 self.has_hung.set()
                 await asyncio.Event().wait()
+            if isinstance(answer, Hold):
+                await answer.gate.wait()
+                answer = answer.then
             if callable(answer):
                 answer = answer(request)
             if isinstance(answer, Failure):

@@ -23,6 +23,7 @@ PACKAGE: Final = Path(__file__).parent.parent / "src" / "keyfence"
 GENERATED: Final = ("client.py", "listing.py")
 
 NAMES: Final = {
+    "AsyncBatcher": "Batcher",
     "AsyncClient": "Client",
     "AsyncIterator": "Iterator",
     "AsyncListing": "Listing",

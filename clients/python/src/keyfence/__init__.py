@@ -7,6 +7,7 @@ the errors, `keyfence.v1` the messages of the API.
 
 from keyfence._async.client import AsyncClient
 from keyfence._async.listing import AsyncListing
+from keyfence._batching import Batching
 from keyfence._sync.client import Client
 from keyfence._sync.listing import Listing
 from keyfence._unchanged import UNCHANGED
@@ -87,6 +88,7 @@ __all__ = [
     "AuditEvent",
     "AuditVerification",
     "Authentication",
+    "Batching",
     "Cache",
     "CacheStatus",
     "CallFailed",

@@ -6,6 +6,7 @@ It must not know of channels; the transport beside it does.
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
@@ -15,8 +16,10 @@ from typing import Final, Self
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from keyfence import _convert, results, rpcs
+from keyfence._async.batching import AsyncBatcher
 from keyfence._async.listing import AsyncListing
 from keyfence._async.transport import AsyncTransport
+from keyfence._batching import Batching, may_share, was_left_out
 from keyfence._tokens import AsyncToken
 from keyfence._unchanged import UNCHANGED, Unchanged
 from keyfence.connection import (
@@ -26,7 +29,7 @@ from keyfence.connection import (
     Tls,
     checked_timeout,
 )
-from keyfence.errors import CallFailed
+from keyfence.errors import CallFailed, ResourceExhausted
 from keyfence.holder.background import BackgroundCache, Cache, CacheStatus
 from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import account_service_pb2 as accounts
@@ -38,6 +41,7 @@ from keyfence.v1 import keyspace_service_pb2 as keyspaces
 from keyfence.v1 import replication_service_pb2 as replication
 
 _BEFORE_AND_AFTER_FILLING: Final = 2
+_SHORTEST_TIMEOUT_SECONDS: Final = 0.001
 
 
 class AsyncClient:
@@ -62,6 +66,8 @@ class AsyncClient:
         timeout_seconds: the deadline of other calls that name none.
         cache: answer checks on known keys from memory, under a lease: what the server
             has revoked is never accepted, and what is not known is asked of it.
+        batching: send calls of `check_scope` that are under way at the same time in shared
+            messages. They cost the server less than calls of their own.
 
     Raises:
         ConfigurationError: the arguments do not make a connection.
@@ -77,6 +83,7 @@ class AsyncClient:
         check_timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
         timeout_seconds: float = CALL_TIMEOUT_SECONDS,
         cache: Cache | None = None,
+        batching: Batching | None = None,
     ) -> None:
         self._connection = Connection.resolve(
             target,
@@ -94,6 +101,9 @@ class AsyncClient:
             else BackgroundCache(self._connection, cache, self._transport.may_be_used)
         )
         self._local = None if self._cache is None else self._cache.checks
+        self._batcher = (
+            None if batching is None else AsyncBatcher(self._transport, batching.max_checks)
+        )
 
     def __repr__(self) -> str:
         security = "plaintext" if self._connection.tls is None else "tls"
@@ -205,6 +215,15 @@ class AsyncClient:
             cost=cost,
         )
         request = _convert.check_request(check)
+        if self._batcher is not None and may_share(request):
+            timeout_seconds = self._checked_timeout(timeout_seconds)
+            deadline = time.monotonic() + timeout_seconds
+            try:
+                return await self._batcher.check(check, request, timeout_seconds)
+            except ResourceExhausted as error:
+                if not was_left_out(error):
+                    raise
+            timeout_seconds = max(_SHORTEST_TIMEOUT_SECONDS, deadline - time.monotonic())
         return _convert.check_result(
             await self._check(rpcs.CHECK_SCOPE, request, timeout_seconds, (api_key,))
         )
@@ -893,9 +912,13 @@ class AsyncClient:
         timeout_seconds: float | None,
         secrets: tuple[str, ...],
     ) -> Response:
+        return await self._send(rpc, request, self._checked_timeout(timeout_seconds), secrets)
+
+    def _checked_timeout(self, timeout_seconds: float | None) -> float:
+        """How long a check may take."""
         if timeout_seconds is None:
-            timeout_seconds = self._connection.check_timeout_seconds
-        return await self._send(rpc, request, timeout_seconds, secrets)
+            return self._connection.check_timeout_seconds
+        return checked_timeout("timeout_seconds", timeout_seconds)
 
     async def _call(
         self,

@@ -48,7 +48,7 @@ class AsyncTransport:
             CallFailed: there was no answer.
             ClientClosed: see there.
         """
-        call = self._open(rpc)
+        call = self.open(rpc)
         token = await self._token()
         metadata = None if token is None else (("authorization", f"Bearer {token}"),)
         failure: CallFailed
@@ -73,7 +73,8 @@ class AsyncTransport:
         token = self._connection.token()
         return checked_token(await token if inspect.isawaitable(token) else token)
 
-    def _open(self, rpc: Rpc[Request, Response]) -> Any:
+    def open(self, rpc: Rpc[Request, Response]) -> Any:
+        """The RPC, to be called. Raises `ClientClosed`."""
         if self._is_closed:
             raise ClientClosed("the client is closed")
         if self._channel is None:

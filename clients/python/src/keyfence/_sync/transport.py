@@ -47,7 +47,7 @@ class Transport:
             CallFailed: there was no answer.
             ClientClosed: see there.
         """
-        call = self._open(rpc)
+        call = self.open(rpc)
         token = self._token()
         metadata = None if token is None else (("authorization", f"Bearer {token}"),)
         failure: CallFailed
@@ -72,7 +72,8 @@ class Transport:
             return None
         return checked_token(self._connection.token())
 
-    def _open(self, rpc: Rpc[Request, Response]) -> Any:
+    def open(self, rpc: Rpc[Request, Response]) -> Any:
+        """The RPC, to be called. Raises `ClientClosed`."""
         call = self._calls.get(rpc.path)
         if call is not None and self._process_id == os.getpid():
             return call
