@@ -105,7 +105,7 @@ def test_silence_counts_from_when_it_was_seen() -> None:
         ask = stage.database.ask
 
         async def slow(process: Any, act: Any) -> Any:
-            if process is watching.process and "read_roll" in repr(act) and len(renewals) < 5:
+            if process is watching.process and "read_state" in repr(act) and len(renewals) < 5:
                 await asyncio.sleep(1.5)
             return await ask(process, act)
 

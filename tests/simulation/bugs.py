@@ -22,7 +22,7 @@ from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Downstream, Granted, Grantor, _Grant
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
-from keyfence_server.coherence.ports import Roll, Standing
+from keyfence_server.coherence.ports import RegisterState, Standing
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
@@ -219,12 +219,12 @@ class NeverUnsettled(SimulatedRegister):
 
 
 class TakesSilenceForConsent(AuthorityFence):
-    async def _read_roll(self) -> Roll:
+    async def _read_register(self) -> RegisterState:
         try:
-            return await self._register.read_roll()
+            return await self._register.read_state()
         except StoreUnavailable:
             standing = Standing(0, self._replica._epoch, is_settled=True)
-            return Roll(standing, ())
+            return RegisterState(standing, ())
 
 
 class ForgetsPredecessors(Succession):

@@ -22,7 +22,7 @@ from keyfence_server.coherence.ports import (
     Interrupted,
     News,
     RegisteredProcess,
-    Roll,
+    RegisterState,
     Standing,
     StruckOff,
 )
@@ -433,13 +433,15 @@ class SimulatedRegister:
 
     async def list_processes(self) -> list[RegisteredProcess]:
         """See the port."""
-        return list((await self.read_roll()).processes)
+        return list((await self.read_state()).processes)
 
-    async def read_roll(self) -> Roll:
+    async def read_state(self) -> RegisterState:
         """See the port."""
         return await self._database.ask(
             self._process,
-            lambda: Roll(self.standing(), tuple(self._database.contents.processes.values())),
+            lambda: RegisterState(
+                self.standing(), tuple(self._database.contents.processes.values())
+            ),
         )
 
     async def confirm(self) -> None:

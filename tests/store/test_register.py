@@ -40,7 +40,7 @@ def feed_of(database_url: str) -> Callable[[], Feed]:
 
 
 async def epoch_of(store: SqlStore) -> str:
-    return (await store.register().read_roll()).standing.epoch
+    return (await store.register().read_state()).standing.epoch
 
 
 async def test_a_registration_is_there_when_it_returns(store: SqlStore) -> None:
@@ -49,10 +49,10 @@ async def test_a_registration_is_there_when_it_returns(store: SqlStore) -> None:
     standing = await register.join("srv_a", "a", TERMS)
     assert standing.head == revision
     assert standing.is_settled
-    roll = await register.read_roll()
-    assert roll.standing == standing
-    assert [one.process_id for one in roll.processes] == ["srv_a"]
-    assert roll.processes[0].acknowledged == 0
+    state = await register.read_state()
+    assert state.standing == standing
+    assert [one.process_id for one in state.processes] == ["srv_a"]
+    assert state.processes[0].acknowledged == 0
     await register.leave("srv_a")
     assert await register.list_processes() == []
 
@@ -64,8 +64,8 @@ async def test_nobody_registers_under_other_terms(store: SqlStore) -> None:
     for other in (LeaseTerms(length=5), LeaseTerms(drift=0.02)):
         with pytest.raises(TermsDiffer, match="stop every server first") as refused:
             await register.join("srv_b", "b", other)
-        assert [one.process_id for one in refused.value.others] == ["srv_a"]
-        assert [one.terms for one in refused.value.others] == [TERMS]
+        assert [one.process_id for one in refused.value.processes] == ["srv_a"]
+        assert [one.terms for one in refused.value.processes] == [TERMS]
     await register.join("srv_b", "b", TERMS)
     await register.leave("srv_b")
     # Its own earlier registration is replaced, so it does not stand in the way.
@@ -152,7 +152,7 @@ async def test_an_epoch_is_settled_once_and_for_good(store: SqlStore) -> None:
     )
     await register.settle(epoch)
     await register.settle(epoch)
-    assert (await register.read_roll()).standing.is_settled
+    assert (await register.read_state()).standing.is_settled
 
 
 @pytest.mark.postgres

@@ -1,5 +1,4 @@
-"""Who answers from memory, for how long, and from when on nobody does any more.
+"""The fence: revisions, leases, and when a mutation is in effect at every holder.
 
-Here is the place of revisions, leases and the fence, and of nothing else. It knows
-the ports and the domain; it must not know SQL, gRPC or the settings.
+It knows the ports and the domain. It must not know SQL, gRPC or the settings.
 """

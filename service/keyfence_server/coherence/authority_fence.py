@@ -1,10 +1,10 @@
 """The fence among several processes on a store.
 
-A mutation holds everywhere when every registered process has acknowledged it, for itself
-and for everyone downstream of it, or when W has passed since the commit returned, by
-this process's own clock: by then every lease from before the commit has run out, whoever
-held it (rule I4). Acknowledgements only make it quick, and only on a timeline of the
-store on which they can be trusted.
+A mutation is in effect everywhere when every registered process has acknowledged it, for itself
+and for all holders downstream of it; or when W has passed since the commit returned, by this
+process's own clock, because every lease from before the commit has expired by then (rule I4).
+Acknowledgements only shorten the wait, and only on a timeline of the store on which they can be
+trusted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 
 from keyfence_server.application.ports import Change, FenceEnd, StoreUnavailable
 from keyfence_server.coherence.downstream import DownstreamHub, wait_until
-from keyfence_server.coherence.ports import BootClock, Register, RegisteredProcess, Roll
+from keyfence_server.coherence.ports import BootClock, Register, RegisteredProcess, RegisterState
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.terms import LeaseTerms
 
@@ -28,11 +28,11 @@ _log = structlog.get_logger("keyfence.coherence")
 
 
 class _Bound:
-    """When every lease from before a commit has run out.
+    """When every lease from before a commit has expired.
 
-    All who are registered have the same terms. So W is known to whoever has had a lease since
-    the commit, being registered itself, and to whoever has read the register since. A process
-    that was struck off unawares knows nothing of those who came after it.
+    All registered processes have the same terms. So a process knows W if it has had a lease since
+    the commit, because it was registered then, or if it has read the register since. A process that
+    was struck off without noticing does not know the terms of the processes that registered later.
     """
 
     def __init__(self, committed_by: float, terms: LeaseTerms, *, is_certain: bool) -> None:
@@ -41,13 +41,13 @@ class _Bound:
         self.is_certain = is_certain
 
     @property
-    def everyone_has_lost(self) -> float:
-        """By the clock that the commit's moment was read from."""
+    def expires_at(self) -> float:
+        """By the clock from which the time of the commit was read."""
         return self._committed_by + self._terms.wait
 
-    def take(self, roll: Roll) -> None:
-        """Takes note of the register, as it was after the commit."""
-        self._terms = self._terms.outlasting(one.terms for one in roll.processes)
+    def take(self, register: RegisterState) -> None:
+        """Adds the terms of the processes that were registered after the commit."""
+        self._terms = self._terms.outlasting(one.terms for one in register.processes)
         self.is_certain = True
 
 
@@ -69,17 +69,16 @@ class AuthorityFence:
         self._clock = clock
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
-        """Returns when no holder answers from before the revision any more, after W at the
-        latest."""
-        # This process too learns of the changes from the feed or the change log: what the
-        # store has lost in a failover meanwhile must not be taken for a part of it.
+        """Returns when no holder answers from before the revision: after W at the latest."""
+        # This process does not apply `changes` itself. It learns of them from the feed or the
+        # change log, because a failover may have lost them.
         bound = _Bound(self._clock.now(), self._terms, is_certain=self._replica.has_lease())
         settled = asyncio.ensure_future(self._settled(revision, bound))
         timer = asyncio.ensure_future(self._outlast(bound))
         try:
             await asyncio.wait((settled, timer), return_when=asyncio.FIRST_COMPLETED)
             if settled.done() and settled.exception() is not None:
-                # What went wrong says nothing about the others, so they are waited out.
+                # The error says nothing about the other processes, so only W ends the fence.
                 _log.error("fence_by_time_only", revision=revision, exc_info=settled.exception())
             elif settled.done() and (end := settled.result()) is not None:
                 return end
@@ -90,42 +89,44 @@ class AuthorityFence:
             settled.cancel()
 
     async def settle(self, revision: int) -> FenceEnd:
-        """Returns when everything up to the revision holds everywhere. Whoever committed
-        it may have fallen before its fence was up, so nothing is assumed of when that
-        was: W counts from now. Nor of whether it waited for the store's standby: a commit
-        that was given up before can be read, and be lost in a failover."""
+        """Returns when everything up to the revision is in effect everywhere.
+
+        The process that committed the revision may have died before its fence ended, at an unknown
+        time. So W counts from now. That process may not have waited for the store's standby
+        either: such a commit can be read, and can be lost in a failover. So it is confirmed first.
+        """
         await self._register.confirm()
         return await self.wait(revision, ())
 
     async def forget_everything(self) -> None:
-        """A commit may have taken effect without our learning of it. The change log says
-        so before the next lease counts; until then the present lease is as good as ever,
-        since nobody was told that the mutation holds."""
+        """Does nothing: a commit whose answer was lost stands in the change log, which is read
+        before the next lease counts. Until then the present lease is valid, because no caller was
+        told that the mutation is in effect."""
 
     async def _outlast(self, bound: _Bound) -> None:
         """Returns when time alone ends the fence."""
         while not bound.is_certain and not self._replica.has_lease():
             await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)
-        while self._clock.now() < bound.everyone_has_lost:
-            await self._clock.sleep_until(bound.everyone_has_lost)
+        while self._clock.now() < bound.expires_at:
+            await self._clock.sleep_until(bound.expires_at)
 
     async def _settled(self, revision: int, bound: _Bound) -> FenceEnd | None:
-        """Returns when everyone has acknowledged, here and elsewhere, or is known to be lost;
-        None if no acknowledgement counts now."""
+        """Returns how the fence ended, once every holder here and elsewhere has acknowledged or has
+        lost its lease; None if no acknowledgement counts now."""
         owing: set[str] | None = None
         end = FenceEnd.ACKNOWLEDGEMENTS
         while owing is None or owing:
-            # Read after the commit. Who has registered since was given a head that is as
-            # new, and who is gone from the register has lost or given up its lease.
-            roll = await self._read_roll()
-            bound.take(roll)
-            if not self._replica.may_trust(roll.standing):
+            # Read after the commit. A process that registered later was given a head that has the
+            # revision. A process that is no longer registered has no lease.
+            register = await self._read_register()
+            bound.take(register)
+            if not self._replica.may_trust(register.standing):
                 return None
-            if owing and not owing.issubset(one.process_id for one in roll.processes):
+            if owing and not owing.issubset(one.process_id for one in register.processes):
                 end = FenceEnd.TIME
             others = [
                 one
-                for one in roll.processes
+                for one in register.processes
                 if one.process_id != self._replica.process_id
                 and (owing is None or one.process_id in owing)
             ]
@@ -137,8 +138,9 @@ class AuthorityFence:
         return here if end is FenceEnd.ACKNOWLEDGEMENTS else end
 
     async def _wait_for(self, others: list[RegisteredProcess], revision: int) -> set[str]:
-        """Waits for news of the others' acknowledgements. Returns who still owes one when the
-        register must be read again, in case the news was lost."""
+        """Waits for notifications of the other processes' acknowledgements. Returns the ids of the
+        processes that have not acknowledged when it is time to read the register again, in case
+        a notification was lost."""
         look_again_at = self._clock.now() + self._terms.renewal_interval
         while True:
             moved = self._replica.progress.wait()
@@ -148,9 +150,9 @@ class AuthorityFence:
                 return {one.process_id for one in others}
             await wait_until(self._clock, moved, look_again_at)
 
-    async def _read_roll(self) -> Roll:
+    async def _read_register(self) -> RegisterState:
         while True:
             try:
-                return await self._register.read_roll()
+                return await self._register.read_state()
             except StoreUnavailable:
                 await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)

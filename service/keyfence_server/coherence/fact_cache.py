@@ -1,20 +1,20 @@
-"""Facts about keys, in memory: bounded, never stale, and loaded once however many ask.
+"""Facts about keys, in memory: bounded, never stale, and loaded once for concurrent questions.
 
 The cache holds facts and never decisions, so one entry serves every scope, time and
 address. What makes it safe:
 
 - An entry counts only with the keyspace that it was compiled with: when a keyspace
   changes, all its entries are void at once.
-- A change drops every entry whose lineage it touches; a change of an account, every
-  entry of a key or session of that account. It is remembered by the loads that are
-  under way: one that read the store before the change is thrown away and done again.
-- A load that fails, or that is cancelled, leaves nothing behind.
-- Digests that belong to no key are remembered too, in a room of their own, so that a
-  flood of made-up keys neither reaches the store again nor displaces good ones. The
-  creation of any key empties that room.
+- A change drops every entry whose lineage it touches; a change of an account drops every entry of
+  a key or session of that account. The loads that are under way note the change: facts that were
+  read from before it are discarded and loaded again (`keyfence.holder.fills`).
+- A load that fails or is cancelled leaves nothing in memory.
+- Digests that belong to no key are remembered too, in a map of their own, so that a flood of
+  made-up keys neither reaches the store again nor displaces good entries. The creation of any key
+  empties that map.
 
-It must not know where changes come from, nor for how long it may answer: that is
-the business of whoever calls `apply`.
+It must not know where changes come from, nor for how long it may answer: the caller of `apply`
+decides that.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class FactCache:
         self._unknown_capacity = unknown_capacity
         self._entries: OrderedDict[bytes, KeyFacts] = OrderedDict()
         self._digests_by_key: dict[KeyId, set[bytes]] = {}
-        # Registered or not: who loads from another holder is not told which of them are.
+        # Of registered and other accounts: a holder that loads from another holder is not told
+        # which accounts are registered.
         self._digests_by_account: dict[str, set[bytes]] = {}
         self._sessions = SessionRoom(capacity)
         self._unknown: OrderedDict[bytes, None] = OrderedDict()
@@ -148,7 +149,7 @@ class FactCache:
             task.add_done_callback(functools.partial(self._end_of_key_task, name))
         else:
             self.counts.joined_loads += 1
-        # Whoever gives up waiting does not end the load for the others.
+        # A caller that gives up must not end the load for the other callers.
         return await asyncio.shield(task)
 
     async def find_session(self, session_id: SessionId) -> SessionFacts | None:
@@ -365,6 +366,6 @@ def _take_out(index: dict[T, set[bytes]], subject: T, digest: bytes) -> None:
 
 
 def _retrieve(task: asyncio.Task[object]) -> None:
-    """Takes note of a task's failure, which whoever waited for it has seen, if anyone did."""
+    """Marks a task's failure as seen, so that asyncio does not log it. Waiting callers have it."""
     if not task.cancelled():
         task.exception()

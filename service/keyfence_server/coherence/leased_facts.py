@@ -1,9 +1,9 @@
-"""Answers from memory while there is a lease. Without one, a sidecar asks its grantor, and a
-worker on a SQLite file reads it; a process on PostgreSQL waits until it has one again.
+"""Answers from memory while there is a lease. Without a lease, a sidecar asks its grantor, a worker
+on a SQLite file reads the file, and a process on PostgreSQL waits for the next lease.
 
-It could read the database instead, and must not: whoever can be read may have been replaced, and
-not know it (rule I1). Only that a renewal was committed shows that the store is still the one
-that everybody else writes to.
+A process on PostgreSQL must not read the database instead: a primary that was replaced without
+noticing can still be read (rule I1). Only a committed renewal shows that the database is still the
+primary that other processes write to.
 """
 
 from __future__ import annotations
@@ -78,9 +78,8 @@ class LeasedFacts:
 
 
 def asking(store: FactStore) -> WithoutLease:
-    """Puts every question to whoever is upstream, by itself. It shares no load with another
-    one, since that might have begun before a mutation that has been fenced meanwhile, and it
-    leaves nothing behind."""
+    """Sends each question upstream by itself. A question never joins another question's load, which
+    may have begun before a mutation that is fenced by now, and nothing is remembered."""
 
     async def ask() -> FactCache:
         return FactCache(store, capacity=1, unknown_capacity=1)
@@ -89,12 +88,12 @@ def asking(store: FactStore) -> WithoutLease:
 
 
 class AwaitedLease:
-    """Has questions wait for the lease, which a process that was only slow has again at once.
+    """Makes questions wait for the next lease. A process that was only slow has it at once.
 
     Args:
-        moved: announces whenever there may be a lease again.
-        patience: how long after the first that found no lease questions are made to wait, in
-            seconds. After that they fail at once, until there is one.
+        moved: announces when there may be a lease again.
+        patience: how long questions wait, in seconds, counted from the first question that found
+            no lease. After that they fail at once, until there is a lease.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class AwaitedLease:
 
     async def __call__(self) -> FactCache:
         """What memory holds, once there is a lease. Raises `StoreUnavailable`."""
-        # Which lease is missed: whoever has had another one since is patient anew.
+        # Which lease has expired: after another lease, the patience starts again.
         lost_until = self._lease.until
         if self._lost is None or self._lost[0] != lost_until:
             self._lost = lost_until, self._clock.now() + self._patience

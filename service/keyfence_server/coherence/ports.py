@@ -1,4 +1,4 @@
-"""What the fence needs from the world, and what each of it promises."""
+"""The ports of the fence, and what each of them promises."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Standing:
         head: the newest revision, as of the registration or renewal.
         epoch: revisions of different epochs cannot be compared: the timeline of a
             PostgreSQL cluster.
-        is_settled: whether every lease from before this epoch is known to have run out.
+        is_settled: whether every lease from before this epoch is known to have expired.
             Until then the register may lack a process that answers from memory, since a
             failover can lose the last registrations, so only time ends a fence.
     """
@@ -53,8 +53,8 @@ class RegisteredProcess:
 
     Attributes:
         renewals: a counter that each renewal moves on. Standing still for a whole W means
-            that its lease has run out. It starts at random, so that nobody takes a new
-            registration for one that was seen before.
+            that its lease has expired. It starts at a random number, so that a new registration
+            is not mistaken for an earlier one.
         acknowledged: the revision that it had acknowledged when it last renewed.
         terms: those of its leases.
     """
@@ -68,27 +68,27 @@ class RegisteredProcess:
 
 
 class TermsDiffer(Exception):
-    """Others are registered under other terms. What is waited for in one process bounds the
-    leases of another, so all who are registered have the same L and ρ.
+    """Processes are registered with another L or ρ. Each process waits for the leases of all
+    others by its own terms, so all registered processes must have the same L and ρ.
 
     Attributes:
-        others: they.
+        processes: the registered processes whose terms differ.
     """
 
-    def __init__(self, own: LeaseTerms, others: Sequence[RegisteredProcess]) -> None:
-        one = others[0]
+    def __init__(self, own: LeaseTerms, processes: Sequence[RegisteredProcess]) -> None:
+        one = processes[0]
         super().__init__(
             "every server on a database needs the same length of leases and the same bound on "
             f"the drift of clocks: here {own.length:g} s and {own.drift:g}, but "
             f'"{one.display_name}" is running with {one.terms.length:g} s and '
             f"{one.terms.drift:g}. To change them, stop every server first"
         )
-        self.others = tuple(others)
+        self.processes = tuple(processes)
 
 
 @dataclass(frozen=True, slots=True)
-class Roll:
-    """The register as of one moment."""
+class RegisterState:
+    """The register and the store's standing, both as of one moment."""
 
     standing: Standing
     processes: tuple[RegisteredProcess, ...]
@@ -123,32 +123,31 @@ class Register(Protocol):
         ...
 
     async def leave(self, process_id: str) -> None:
-        """Takes the process off the register. Neither it nor anyone downstream of it may
-        answer from memory any more."""
+        """Removes the process from the register. Neither the process nor a holder downstream of it
+        may answer from memory any more."""
         ...
 
     async def list_processes(self) -> list[RegisteredProcess]:
-        """Everyone on the register, as of now. Raises `StoreUnavailable`."""
+        """The registered processes. Raises `StoreUnavailable`."""
         ...
 
-    async def read_roll(self) -> Roll:
-        """Everyone on the register, and where the store is, both as of one moment after the
-        call. Raises `StoreUnavailable`."""
+    async def read_state(self) -> RegisterState:
+        """The registered processes and the store's standing, both as of one moment after the call.
+        Raises `StoreUnavailable`."""
         ...
 
     async def confirm(self) -> None:
-        """Returns when everything that could be read before the call is as durable as a commit
-        makes it: also what was committed by somebody who did not wait for that. Raises
-        `StoreUnavailable`."""
+        """Returns when everything that could be read before the call is durable, also commits of
+        processes that did not wait for the standby. Raises `StoreUnavailable`."""
         ...
 
     async def settle(self, epoch: str) -> None:
-        """Notes for good that every lease from before the epoch has run out. Raises
-        `StoreUnavailable`."""
+        """Records that every lease from before the epoch has expired. Raises `StoreUnavailable`."""
         ...
 
     async def strike_off(self, process_id: str, renewals: int) -> bool:
-        """Takes a process off the register if its counter still stands where it was seen."""
+        """Removes a process from the register if its counter has not moved. Returns whether it was
+        removed."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Something to wait on: that a state which others change has come to be as wished."""
+"""Lets a task wait until another task announces that a shared state has changed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class Progress:
-    """Wakes everyone who waits, each time that something has moved on."""
+    """Wakes all waiting tasks at each announcement."""
 
     __slots__ = ("_next",)
 
@@ -14,13 +14,13 @@ class Progress:
         self._next: asyncio.Future[None] | None = None
 
     def announce(self) -> None:
-        """Wakes whoever waits now."""
+        """Wakes the tasks that wait now."""
         if self._next is not None and not self._next.done():
             self._next.set_result(None)
         self._next = None
 
     def wait(self) -> asyncio.Future[None]:
-        """Done at the next announcement. Ask for it *before* looking at the state."""
+        """Done at the next announcement. Call this *before* reading the state."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
         return asyncio.shield(self._next)

@@ -100,15 +100,14 @@ class Replica:
         try:
             await self._join()
         except TermsDiffer as differ:
-            await self._outlast(differ.others)
+            await self._outlast(differ.processes)
             await self._join()
         for loop in (self._renew, self._follow, self._acknowledge, self._watch):
             self._tasks.append(asyncio.create_task(self._forever(loop), name=loop.__name__))
 
     async def stop(self) -> None:
-        """Gives up the lease, and then the place on the register: last, and not before the
-        leases that were granted from here have run out, since no fence asks after them
-        any more from then on."""
+        """Gives up the lease, and then leaves the register: last, when every lease that was granted
+        here has expired, because no fence waits for those leases after that."""
         self._hub.close_all()
         await self._hub.wait_lost()
         for task in self._tasks:
@@ -118,7 +117,7 @@ class Replica:
         try:
             await self._register.leave(self.process_id)
         except StoreUnavailable:
-            _log.warning("left_without_saying_so", process_id=self.process_id)
+            _log.warning("deregistration_failed", process_id=self.process_id)
 
     @property
     def applied(self) -> int:
@@ -138,7 +137,7 @@ class Replica:
         return max(process.acknowledged, self._acknowledged_by.get(process.process_id, 0))
 
     async def list_processes(self) -> list[SeenProcess]:
-        """Everyone on the register, this process too. Raises `StoreUnavailable`."""
+        """The registered processes, this one included. Raises `StoreUnavailable`."""
         processes = await self._register.list_processes()
         now = self._clock.now()
         return [
@@ -165,7 +164,7 @@ class Replica:
                     continue
                 revisions = {revision for revision, _ in found}
                 if len(found) >= limit and len(revisions) == 1:
-                    # There may be more of it, and half a revision must not pass for one.
+                    # The revision may have more changes. Half a revision must not be applied.
                     limit *= 2
                     continue
                 for revision, group in itertools.groupby(found, key=lambda one: one[0]):
@@ -188,7 +187,8 @@ class Replica:
         self._granted(nonce, standing)
 
     async def _outlast(self, others: Sequence[RegisteredProcess]) -> None:
-        """Takes off the register who is dead. Nobody else may be there to do it."""
+        """Strikes off the processes whose terms differ, if they do not renew for a whole W. They
+        have ended then, and no other process may be there to strike them off."""
         terms = self._terms.outlasting(one.terms for one in others)
         _log.info("waiting_for_others", processes=[one.process_id for one in others])
         await self._clock.sleep_until(self._clock.now() + terms.wait)
@@ -211,7 +211,7 @@ class Replica:
                 try:
                     await self._join()
                 except TermsDiffer as differ:
-                    _log.error("refused_by_the_others", why=str(differ))
+                    _log.error("lease_terms_refused", why=str(differ))
                     continue
                 await self.catch_up()
                 continue
@@ -231,7 +231,7 @@ class Replica:
             self._unsettled_since = self._clock.now()
 
     async def _follow(self) -> None:
-        """Takes in the news. Where some may be missing, it reads the change log."""
+        """Applies notifications. Where one may be missing, it reads the change log."""
         async with aclosing(self._feed.listen()) as all_news:
             await self._take_in(all_news)
 
@@ -253,7 +253,8 @@ class Replica:
                     await self.catch_up()
 
     async def _acknowledge(self) -> None:
-        """Tells the others how far this process, and all downstream of it, have come."""
+        """Publishes the revision that this process and all holders downstream of it have
+        acknowledged."""
         told = (self._registrations, 0)
         while True:
             moved = self._hub.moved_or_run_out(self._ledger.applied)

@@ -1,9 +1,9 @@
 """The fence of a process that is the only one on its store.
 
-It holds the lock that makes it the only one, so it needs no lease of its own, and
-nobody else grants any: a mutation holds everywhere once it is applied to this process's
-own memory and to everyone downstream of it, and once those are lost who were downstream
-of the process that was here before.
+It has the lock on the data directory, so it needs no lease of its own, and no other process grants
+leases. A mutation is in effect everywhere once it is applied to this process's memory and
+acknowledged by all holders downstream, and once every lease has expired that a previous process
+granted.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class SoleHolder:
     """Implements the port `Fence` for a single process.
 
     Args:
-        outlast: returns when no lease from before this process can be alive, and says
-            whether one could be when it was asked.
+        outlast: returns when every lease that a previous process granted has expired, and whether
+            one could still be valid when it was called.
     """
 
     def __init__(
@@ -31,29 +31,28 @@ class SoleHolder:
         self._outlast = outlast
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
-        """Applies the mutation here, and waits for everyone downstream."""
-        # Mutations come one after the other, so a revision that is missing will not be
-        # announced any more: its commit took effect and its answer was lost.
-        self._find_track_at(revision - 1)
+        """Applies the mutation here, and waits for all holders downstream."""
+        # Mutations come one after the other, so a missing revision will not be announced later:
+        # its commit took effect and its answer was lost.
+        self._resume_at(revision - 1)
         self._ledger.take(revision, changes)
         return await self._settled(revision)
 
     async def settle(self, revision: int) -> FenceEnd:
         """Waits until everything up to the revision is applied, here and downstream."""
-        self._find_track_at(revision)
+        self._resume_at(revision)
         return await self._settled(revision)
 
     async def forget_everything(self) -> None:
-        """A commit may have taken effect without our learning of it."""
+        """Empties the memory: a commit may have taken effect whose answer was lost."""
         self._ledger.restart(self._ledger.applied, self._hub.epoch)
 
     async def _settled(self, revision: int) -> FenceEnd:
         end = await self._hub.wait_settled(revision)
         return FenceEnd.TIME if await self._outlast() else end
 
-    def _find_track_at(self, revision: int) -> None:
-        """Goes on from a revision that the store is known to have reached. Some before it
-        may never be announced, but what is loaded from here on is new enough to do
-        without them."""
+    def _resume_at(self, revision: int) -> None:
+        """Continues from a revision that the store has reached. Earlier revisions may never be
+        announced. They are not needed: the memory is emptied, and later loads are newer."""
         if revision > self._ledger.applied:
             self._ledger.restart(revision, self._hub.epoch)

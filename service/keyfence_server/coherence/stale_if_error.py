@@ -1,13 +1,13 @@
-"""Goes on answering from memory for a while after the lease, if nobody else can answer.
+"""Answers from memory for a limited time after the lease has expired, while no grantor answers.
 
-Off unless an operator asks for it. It gives up the promise: a key that was revoked
-meanwhile is accepted, for as long as was asked for. So it does this and no more:
+Off unless an operator sets `KEYFENCE_STALE_IF_ERROR`. It gives up the promise: during that time, a
+key that was revoked is accepted. So it is limited:
 
-- The store is asked first. A process that was merely suspended answers nothing stale.
-- Only what memory holds is said. What it lacks, and that something does not exist, is not.
-- Memory is what it was when the lease ended. Whoever starts anew with a grantor has
-  forgotten everything, and has nothing to say.
-- Every answer says what it is: the facts are marked as stale.
+- The store is asked first. A process that was only suspended gives no stale answer.
+- It answers only from facts in memory. It never answers that a key or a keyspace does not exist.
+- Memory stays as it was when the lease expired. A process that has opened a new stream to a grantor
+  has emptied its memory, and answers nothing.
+- The facts of such an answer are marked as stale.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class StaleIfError:
     """Implements the port `FactSource`.
 
     Args:
-        seconds: how long after the end of the lease memory may answer.
+        seconds: how long after the expiry of the lease memory may answer.
 
     Attributes:
-        answers: how many questions were answered so.
+        answers: how many questions were answered without a lease.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class StaleIfError:
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     return await ask()
             except StoreRefuses:
-                # Somebody can be asked, and has taken away this process's right to know.
+                # The grantor answers, and does not accept this process's credential any more.
                 raise
             except (StoreUnavailable, TimeoutError):
                 self._silent_until = self._clock.now() + _PAUSE_SECONDS
@@ -125,7 +125,7 @@ def _marked(facts: KeyFacts | None) -> KeyFacts | None:
 
 
 class _StaleRecogniser(Recogniser):
-    """Knows the forms that memory knows. What it does not recognise may have a new form."""
+    """Recognises the key formats in memory. A text of another format may have a new format."""
 
     __slots__ = ("_known",)
 
@@ -137,7 +137,9 @@ class _StaleRecogniser(Recogniser):
         """See `Recogniser`. Raises `StoreUnavailable` for a text of no known form."""
         found = self._known.keyspaces_of(text)
         if not found:
-            raise StoreUnavailable("memory alone cannot tell that nothing looks like this")
+            raise StoreUnavailable(
+                "memory alone cannot tell that no keyspace has keys of this form"
+            )
         return found
 
     def display_prefix_of(self, text: str, keyspace: str) -> str:

@@ -1,10 +1,10 @@
-"""Who was the only process on a store before this one, and who will be after it.
+"""The single process on a store, and the leases that a previous process granted.
 
-Sidecars and clients can outlive the process that granted them their leases, and know
-nothing of the one that comes after it. So a process registers in the store before it
-grants anything, and one that finds somebody on the register when it starts says of no
-mutation that it holds until their leases have run out (rule I4). Whoever grants nothing
-writes nothing, and is not waited for.
+Sidecars and clients can outlive the process that granted their leases, and do not know its
+successor. So a process registers in the store before it grants its first lease. A process that
+starts and finds an earlier process in the register ends no fence until the leases of that process
+have expired (rule I4). A process that grants no lease does not register, and its successor does not
+wait for it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _log = structlog.get_logger("keyfence.coherence")
 
 
 class Succession:
-    """A sole process's place after those that were there before.
+    """Keeps a single process from ending a fence while leases of earlier processes can be valid.
 
     Args:
-        process_id: never used before.
+        process_id: an id that no earlier process has used.
     """
 
     def __init__(
@@ -47,37 +47,37 @@ class Succession:
         self._hub = hub
         self._terms = terms
         self._clock = clock
-        self._are_lost_at = float("-inf")
+        self._expire_at = float("-inf")
         self._striking_off: asyncio.Task[None] | None = None
         self._registering = asyncio.Lock()
         self._is_registered = False
 
     async def start(self) -> None:
-        """Looks who was here before. Nothing may be mutated earlier. Raises
-        `StoreUnavailable`."""
+        """Reads which processes were registered before. Must return before the first mutation.
+        Raises `StoreUnavailable`."""
         found = await self._register.list_processes()
         if found:
             wait = self._terms.outlasting(one.terms for one in found).wait
-            self._are_lost_at = self._clock.now() + wait
+            self._expire_at = self._clock.now() + wait
             names = [one.display_name for one in found]
-            _log.info("waiting_out_predecessors", processes=names, seconds=round(wait, 3))
+            _log.info("waiting_for_predecessors", processes=names, seconds=round(wait, 3))
             self._striking_off = asyncio.create_task(self._strike_off(found))
 
     async def outlast(self) -> bool:
-        """Returns when no lease from before this process can be alive. Says whether one
-        could be when it was asked."""
-        if self._clock.now() >= self._are_lost_at:
+        """Returns when every lease that an earlier process granted has expired. The result says
+        whether one could still be valid when this was called."""
+        if self._clock.now() >= self._expire_at:
             return False
-        await self._clock.sleep_until(self._are_lost_at)
+        await self._clock.sleep_until(self._expire_at)
         return True
 
     @property
     def is_over(self) -> bool:
-        """Whether no lease from before this process can be alive."""
-        return self._clock.now() >= self._are_lost_at
+        """Whether every lease that an earlier process granted has expired."""
+        return self._clock.now() >= self._expire_at
 
     async def register(self) -> None:
-        """Registers this process, once. Nothing may be granted before it returns. Raises
+        """Registers this process, once. Must return before the first lease is granted. Raises
         `StoreUnavailable`."""
         if self._is_registered:
             return
@@ -87,14 +87,14 @@ class Succession:
                     await self._register.join(self._process_id, self._display_name, self._terms)
                     self._is_registered = True
                 except TermsDiffer:
-                    # Whoever is on the register is dead, and is about to be struck off.
+                    # The registered processes have ended, and are about to be struck off.
                     if self._striking_off is None or self._striking_off.done():
                         raise
                     await asyncio.shield(self._striking_off)
 
     async def stop(self) -> None:
-        """Leaves the register if nothing that was granted here can be alive. Else the next
-        process waits for it, so that this one need not."""
+        """Leaves the register if every lease that was granted here has expired. Otherwise the entry
+        stays, and the next process waits instead of this one."""
         if self._striking_off is not None:
             self._striking_off.cancel()
             await asyncio.wait({self._striking_off})
@@ -103,10 +103,10 @@ class Succession:
             try:
                 await self._register.leave(self._process_id)
             except StoreUnavailable:
-                _log.warning("left_without_saying_so", process_id=self._process_id)
+                _log.warning("deregistration_failed", process_id=self._process_id)
 
     async def _strike_off(self, found: list[RegisteredProcess]) -> None:
-        """Takes those who were here before off the register, when they are waited out."""
+        """Strikes the earlier processes off the register once their leases have expired."""
         await self.outlast()
         left = list(found)
         while left:

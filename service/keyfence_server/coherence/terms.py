@@ -1,4 +1,4 @@
-"""The lengths of time that the fence rests on, and what follows from them."""
+"""The durations that the fence depends on, and what is computed from them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ class LeaseTerms:
     Attributes:
         length: L, in seconds.
         drift: ρ: a clock shows between (1−ρ) and (1+ρ) seconds in a second.
-        slack: δ, in seconds: for what a process may be late by between reading its clock
-            and acting on it.
-        renewals: how often a holder renews in the length of a lease. Nothing rests on it:
-            fewer cost less, and more may be lost or late before a lease is.
+        slack: δ, in seconds: the delay that is allowed between reading the clock and acting on it.
+        renewals: how often a holder renews in the length of a lease. Safety does not depend on it.
+            Fewer renewals cost less; with more, more can be lost before a lease expires.
     """
 
     length: float = 2.0
@@ -29,7 +28,7 @@ class LeaseTerms:
     @property
     def wait(self) -> float:
         """W = L(1+ρ)/(1−ρ)+δ: after so long by the waiter's clock, every lease that was
-        granted before the wait began has run out by its holder's."""
+        granted before the wait began has expired by its holder's clock."""
         return self.margin(self.length) + self.slack
 
     def margin(self, ttl: float) -> float:
@@ -37,16 +36,16 @@ class LeaseTerms:
         return ttl * (1 + self.drift) / (1 - self.drift)
 
     def nested(self, remaining: float) -> float:
-        """The longest lease to give away when one's own lasts `remaining` more (rule I6)."""
+        """The longest lease to grant while the own one lasts `remaining` more seconds (rule I6)."""
         return max(0.0, min(self.length, remaining * (1 - self.drift) / (1 + self.drift)))
 
     def agree_with(self, others: LeaseTerms) -> bool:
-        """Whether a wait under one bounds leases under the other. Neither slack nor how often
-        leases are renewed matters to that."""
+        """Whether W of one bounds leases of the other. Slack and the number of renewals do not
+        matter for this."""
         return self.length == others.length and self.drift == others.drift
 
     def outlasting(self, others: Iterable[LeaseTerms]) -> LeaseTerms:
-        """The terms whose W outlasts leases under these and under any of the others."""
+        """The terms whose W is long enough for leases under these and all other terms."""
         every = (self, *others)
         return LeaseTerms(
             max(one.length for one in every),
@@ -56,13 +55,13 @@ class LeaseTerms:
         )
 
     def allowing_for(self, drift: float) -> LeaseTerms:
-        """The same for clocks that may drift so far at least."""
+        """The same terms, with at least this drift."""
         return replace(self, drift=max(self.drift, drift))
 
     def patience(self, *, is_nested: bool) -> float:
         """For how long a holder may leave a revision unacknowledged and still be granted leases
-        (rule I8). A sidecar needs up to W when a holder behind it is silent; and a sidecar gives
-        the holders behind it less, so that its own grantor does not take it for the culprit."""
+        (rule I8), in seconds. A sidecar needs up to W when a holder behind it is silent. A sidecar
+        allows the holders behind it less, so that its own grantor does not cut it off for them."""
         return self.length / 2 if is_nested else self.wait + self.length
 
     def may_delay_by_renewing(self, *, is_nested: bool) -> Allowance:

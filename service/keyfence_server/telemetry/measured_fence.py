@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from keyfence_server.application.ports import Change, Fence, FenceEnd, StoreUnavailable
-from keyfence_server.coherence.ports import Register, RegisteredProcess, Roll, Standing
+from keyfence_server.coherence.ports import Register, RegisteredProcess, RegisterState, Standing
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.rpc.stats import Latencies
 from keyfence_server.telemetry.store_outages import StoreOutages
@@ -111,9 +111,9 @@ class MeasuredRegister:
         """See the port."""
         return await self._register.list_processes()
 
-    async def read_roll(self) -> Roll:
+    async def read_state(self) -> RegisterState:
         """See the port."""
-        return await self._register.read_roll()
+        return await self._register.read_state()
 
     async def confirm(self) -> None:
         """See the port."""

@@ -22,7 +22,7 @@ from keyfence_server.adapters.sql.schema import head, processes, settled_epochs
 from keyfence_server.adapters.sql.timeline import TIMELINE
 from keyfence_server.coherence.ports import (
     RegisteredProcess,
-    Roll,
+    RegisterState,
     Standing,
     StruckOff,
     TermsDiffer,
@@ -55,7 +55,7 @@ class SqlRegister:
             # two processes with different terms one finds the other.
             await connection.execute(select(head.c.revision).with_for_update())
             standing = await self._standing(connection)
-            others = [one for one in await _everyone(connection) if one.process_id != process_id]
+            others = [one for one in await _registered(connection) if one.process_id != process_id]
             if differing := [one for one in others if not one.terms.agree_with(terms)]:
                 raise TermsDiffer(terms, differing)
             await connection.execute(delete(processes).where(processes.c.process_id == process_id))
@@ -94,14 +94,14 @@ class SqlRegister:
         """See the port."""
         with translated():
             async with self._engines.reading.connect() as connection:
-                return await _everyone(connection)
+                return await _registered(connection)
 
-    async def read_roll(self) -> Roll:
+    async def read_state(self) -> RegisterState:
         """See the port."""
         with translated():
             async with self._engines.reading.connect() as connection:
                 standing = await self._standing(connection)
-                return Roll(standing, tuple(await _everyone(connection)))
+                return RegisterState(standing, tuple(await _registered(connection)))
 
     async def confirm(self) -> None:
         """See the port. Any commit does it: what is written to the log is, with all before it,
@@ -155,7 +155,7 @@ def _of(epoch: str) -> ColumnElement[bool]:
     return settled_epochs.c.epoch == epoch
 
 
-async def _everyone(connection: AsyncConnection) -> list[RegisteredProcess]:
+async def _registered(connection: AsyncConnection) -> list[RegisteredProcess]:
     rows = await connection.execute(select(processes).order_by(processes.c.process_id))
     return [
         RegisteredProcess(

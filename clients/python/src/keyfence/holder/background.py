@@ -1,10 +1,10 @@
-"""The cache inside a client: checks on known keys, answered without leaving the process.
+"""The cache inside a client: answers checks on known keys without a call.
 
-A thread of its own keeps the lease, so that it goes on whatever the application's own
-event loop is busy with. `LocalChecks` reads what that thread has learnt.
+A thread of its own keeps the lease, so that a busy event loop of the application cannot delay
+renewals. `LocalChecks` reads the memory that this thread updates.
 
-Before a fork every cache is stopped and gives up its lease, and the thread ends. Parent
-and child begin anew, each with a lease of its own: when a check finds none.
+Before a fork every cache is stopped and gives up its lease, and the thread ends. Afterwards parent
+and child each start again, with a lease of their own, at the first check that finds no lease.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class BackgroundCache:
             _process.caches.add(self)
 
     def status(self) -> CacheStatus:
-        """How it is doing now."""
+        """The state of the cache now."""
         checks = self.checks
         memory = checks.memory
         left = max(0.0, checks.lease.until - self._clock.now())
@@ -138,7 +138,7 @@ class BackgroundCache:
     def _start(self) -> None:
         if self._work is not None or self._is_closed or not self._may_start():
             return
-        # Whoever comes at the wrong moment, as while the process forks, comes again.
+        # While the process forks, nothing is started. The next check without a lease tries again.
         if _process.starting.acquire(blocking=False):
             try:
                 if self._work is None and not self._is_closed:
@@ -204,27 +204,27 @@ class BackgroundCache:
             self._work.wait(_STOP_SECONDS)
 
     def begin_closing(self) -> bool:
-        """As `close`, and does not wait. Says whether there is something to wait for."""
+        """Like `close`, without waiting. Returns whether there is work to wait for."""
         self._is_closed = True
         self.checks.lease.abandon()
         return self.cancel()
 
     def cancel(self) -> bool:
-        """Has it stop. Says whether there is something to wait for."""
+        """Stops the work, without waiting. Returns whether there is work to wait for."""
         if self._work is None or _process.is_own_thread():
             return False
         self._work.cancel()
         return True
 
     def wait_until_stopped(self, seconds: float) -> bool:
-        """Waits until it can be started anew, and says whether it can."""
+        """Waits until the cache can be started again. Returns whether it can."""
         if self._work is not None and self._work.wait(seconds):
             self._begin_anew(self.checks.memory)
         return self._work is None
 
     def begin_in_child(self) -> None:
-        """Called in a process that was forked. Another thread may have held the locks of what
-        there was, and nobody keeps that in step here."""
+        """Called in a forked child. It starts with an empty memory: a thread of the parent may have
+        held the old memory's locks, and no thread updates that memory in the child."""
         self._begin_anew(Memory(self._options.max_keys))
 
     def _begin_anew(self, memory: Memory) -> None:
@@ -237,7 +237,7 @@ async def _tell(dialer: Dialer, request: messages.ReportUsesRequest) -> bool:
         await dialer.ask(rpcs.REPORT_USES, request, _REPORT_SECONDS)
     except Exception as error:  # noqa: BLE001 - it would end the lease's keeper too
         _log.info("keyfence: uses of keys could not be reported: %s", type(error).__name__)
-        # What the server takes for faulty once, it does again.
+        # A report that the server refuses once is refused again, so it is not repeated.
         return (
             isinstance(error, grpc.aio.AioRpcError)
             and error.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -258,13 +258,13 @@ class _Process:
         self._thread: LoopThread | None = None
 
     def running_thread(self) -> LoopThread:
-        """The thread. It is started if need be."""
+        """The thread, which is started at the first call."""
         if self._thread is None:
             self._thread = LoopThread()
         return self._thread
 
     def is_own_thread(self) -> bool:
-        """Whether it is the caches' thread that asks: it cannot wait for itself."""
+        """Whether the calling thread is the caches' own, which cannot wait for itself."""
         return self._thread is not None and self._thread.is_current
 
     def before_fork(self) -> None:
@@ -300,7 +300,7 @@ def _left(deadline: float) -> float:
 
 _process: Final = _Process()
 
-# gRPC's own threads must have nobody to call any more when the interpreter goes.
+# gRPC's own threads must have nothing to call when the interpreter ends.
 atexit.register(_process.at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

@@ -1,8 +1,8 @@
 """Connections of a holder to its grantors, one at a time.
 
-The stream that keeps the lease and the questions that fill memory go to the same
-server, so that what is asked is never behind what was told. When a server goes away,
-the next one is tried, and until it is reached the old connection stays.
+The stream that keeps the lease and the calls that fill memory go to the same server, so that facts
+are never older than the changes on the stream. When a server does not answer, the next one is
+tried. The old connection stays until another server is reached.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Dialer:
     """Opens streams and sends questions, from one event loop.
 
     Args:
-        connections: to servers that stand for one another; at least one.
+        connections: at least one. The servers are interchangeable.
     """
 
     def __init__(self, connections: Sequence[Connection]) -> None:
@@ -42,7 +42,7 @@ class Dialer:
 
     @property
     def target(self) -> str:
-        """The server that is talked to now, or that is tried first."""
+        """The server of the present connection, or the one that is tried first."""
         return (self._current[0] if self._current else self._connections[0]).target
 
     async def open_stream(self) -> GrpcStream:
@@ -82,7 +82,7 @@ class Dialer:
     ) -> Response:
         """Sends a question. Raises `grpc.aio.AioRpcError`, `grpc.aio.UsageError`."""
         if self._current is None:
-            # Nobody was reached yet. The first one may be, by the time of the call.
+            # No server was reached yet. The first one may answer by the time of the call.
             self._current = (self._connections[0], _channel(self._connections[0]))
         connection, channel = self._current
         call: Any = channel.unary_unary(
@@ -95,8 +95,8 @@ class Dialer:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Nobody has cancelled the caller: the connection was given up for another one,
-            # and gRPC says that in the same way.
+            # The caller was not cancelled. The connection was replaced, and gRPC reports that in
+            # the same way.
             raise grpc.aio.UsageError("the connection was given up") from None
         return response
 

@@ -111,7 +111,7 @@ class HolderLease:
         return nonce
 
     def grant(self, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
-        """Takes note of a grant. One that nobody asked for, or for the second time, is ignored.
+        """Adds a grant. A grant with an unknown or used nonce is ignored.
 
         Args:
             ttl: in seconds, from when the renewal was sent.
@@ -141,9 +141,9 @@ class HolderLease:
         return must_forget
 
     def advance_to(self, revision: int) -> None:
-        """Takes note that every change up to a revision is applied: called *after* they are.
+        """Records that every change up to a revision is applied. Call it *after* applying them.
 
-        Whoever calls it makes sure that there is no gap.
+        The caller makes sure that there is no gap.
         """
         if self._applied is not None and revision > self._applied:
             self._applied = revision

@@ -1,10 +1,10 @@
-"""What a client answers from its memory, and what it leaves to the server.
+"""Answers checks from a client's memory, or leaves them to the server.
 
-A check is answered here only if the lease is live at a moment that is read after the
-check came in. Everything else is left to the server, whose answer is always right.
+A check is answered here only if the lease is live by a reading of the clock that is taken after the
+check arrived. All other checks are left to the server.
 
-There is no thread in here, no connection and no clock for leases: they are `background`'s,
-and the simulation has others. Checks come from any thread, and take no lock.
+This module has no thread, no connection and no clock of leases: `background` has them, and the
+simulation has its own. Checks come from any thread, and take no lock.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ AskForKeyspaces = Callable[
 
 
 class LocalChecks:
-    """Answers checks from memory, or not at all.
+    """Answers checks from memory.
 
     Args:
         now: reads the clock that leases are measured by, in seconds.
         without_lease: called by each check that finds no lease.
 
     Attributes:
-        denials: how many checks were answered with a no.
+        denials: how many checks were denied from memory.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LocalChecks:
         self.begin(memory, lease)
 
     def begin(self, memory: Memory, lease: HolderLease) -> None:
-        """Begins, or begins anew in another event loop or process."""
+        """Starts, or starts again in another event loop or process."""
         self.memory = memory
         self.lease = lease
         self._moved: asyncio.Future[None] | None = None
@@ -65,22 +65,16 @@ class LocalChecks:
         self, api_key: str, keyspace: str | None, client_address: str | None, at_least: int
     ) -> results.Authentication | None:
         """Whose key it is; None if the server must be asked."""
-        revision = self.memory.applied
-        entry = self._find(api_key, keyspace)
-        if entry is None or at_least > revision:
+        known = self._judge(api_key, keyspace, client_address, at_least)
+        if known is None:
             return None
-        now = time.time()
-        try:
-            reason = reason_of(entry, now, client_address)
-        except ValueError:
-            return None
+        entry, revision, reason = known
         if reason is None:
-            entry.uses += 1
-            entry.last_use = now, client_address
-            known = entry.authenticated
-            if known.revision != revision:
-                known = entry.authenticated = replace(known, revision=revision)
-            return known
+            _count(entry, client_address)
+            answer = entry.authenticated
+            if answer.revision != revision:
+                answer = entry.authenticated = replace(answer, revision=revision)
+            return answer
         self.denials += 1
         return results.Authentication(
             authenticated=False, reason=reason, principal=entry.principal, revision=revision
@@ -94,31 +88,23 @@ class LocalChecks:
         client_address: str | None,
         at_least: int,
     ) -> results.CheckResult | None:
-        """Whether the key may do it; None if the server must be asked."""
-        # Read before the entry, which is then at least as new, whatever is applied meanwhile.
-        revision = self.memory.applied
-        entry = self._find(api_key, keyspace)
-        if entry is None or not required or at_least > revision:
+        """Whether the key has the required scopes; None if the server must be asked."""
+        known = self._judge(api_key, keyspace, client_address, at_least)
+        if known is None or not required:
             return None
-        scopes = entry.scopes
+        entry, revision, reason = known
         missing: list[str] = []
-        if not scopes.issuperset(required):
-            missing = [scope for scope in required if scope not in scopes]
-        if missing and not self.memory.registers(entry.keyspace, missing):
-            # Whether these scopes exist at all, the server knows.
-            return None
-        now = time.time()
-        try:
-            reason = reason_of(entry, now, client_address)
-        except ValueError:
-            return None
+        if not entry.scopes.issuperset(required):
+            missing = [scope for scope in required if scope not in entry.scopes]
+            if not self.memory.registers(entry.keyspace, missing):
+                # Only the server knows whether these scopes exist.
+                return None
         if reason is None and not missing:
-            entry.uses += 1
-            entry.last_use = now, client_address
-            yes = entry.yes
-            if yes.revision != revision:
-                yes = entry.yes = replace(yes, revision=revision)
-            return yes
+            _count(entry, client_address)
+            answer = entry.yes
+            if answer.revision != revision:
+                answer = entry.yes = replace(answer, revision=revision)
+            return answer
         self.denials += 1
         return results.CheckResult(
             allowed=False,
@@ -129,19 +115,31 @@ class LocalChecks:
             explanation=None,
         )
 
-    def _find(self, api_key: str, keyspace: str | None) -> Entry | None:
+    def _judge(
+        self, api_key: str, keyspace: str | None, client_address: str | None, at_least: int
+    ) -> tuple[Entry, int, results.Reason | None] | None:
+        """The key's entry, the revision that it reflects at least, and why the key does not pass,
+        scopes aside. None if the server must be asked."""
+        # Read before the entry, which is then at least as new.
+        revision = self.memory.applied
         if self._now() >= self.lease.until:
             self._without_lease()
             return None
         entry = self.memory.find(self.memory.digest(api_key))
         if entry is None or entry.is_counted or (keyspace and keyspace != entry.keyspace):
             return None
-        return entry
+        if at_least > revision:
+            return None
+        try:
+            return entry, revision, reason_of(entry, time.time(), client_address)
+        except ValueError:
+            # The address is not one. The server says so.
+            return None
 
     # --- filling ---------------------------------------------------------------------
 
     def begin_fill(self, api_key: str) -> Fill[str] | None:
-        """Called when a check could not be answered; None if asking for facts would not help."""
+        """Called when a check could not be answered. None if facts would not help."""
         if self._now() >= self.lease.until:
             return None
         if self.memory.find(self.memory.digest(api_key)) is not None:
@@ -149,7 +147,7 @@ class LocalChecks:
         return self.memory.begin_fill()
 
     def fill_request(self, fill: Fill[str], api_key: str) -> messages.FetchFactsRequest:
-        """What to ask the server."""
+        """The request for the facts."""
         return messages.FetchFactsRequest(api_key=api_key, at_least_revision=fill.started_at)
 
     def end_fill(
@@ -159,7 +157,7 @@ class LocalChecks:
         return self.memory.end_fill(fill, self.memory.digest(api_key), response)
 
     def drop_fill(self, fill: Fill[str]) -> None:
-        """The server has not answered."""
+        """Ends a fill without an answer."""
         self.memory.drop_fill(fill)
 
     # --- the session's listener ------------------------------------------------------
@@ -178,10 +176,10 @@ class LocalChecks:
         self._announce()
 
     def allow_for(self, drift: float) -> None:
-        """See `Listener`. Nobody is granted a lease here."""
+        """See `Listener`. A client grants no leases."""
 
     async def lost(self) -> None:
-        """See `Listener`. No lease is granted here."""
+        """See `Listener`. A client grants no leases."""
 
     def acknowledged(self) -> int:
         """See `Listener`."""
@@ -201,17 +199,17 @@ class LocalChecks:
     # --- keyspaces -------------------------------------------------------------------
 
     async def keep_keyspaces(self, ask: AskForKeyspaces) -> None:
-        """Learns which scopes are registered, again whenever a keyspace has changed. Until it
-        is known, denials for missing scopes come from the server.
+        """Fetches the registered scopes, and again after each change of a keyspace. Until they are
+        known, the server answers checks whose scopes are missing.
 
         Args:
-            ask: asks the server; None if it does not answer.
+            ask: asks the server. Returns None if it does not answer.
         """
         while True:
             await self._keyspaces_wanted.wait()
             self._keyspaces_wanted.clear()
             if not self.lease.has_started:
-                # It is wanted again when there is a lease.
+                # The next lease asks for the keyspaces again.
                 continue
             fill = self.memory.begin_fill()
             response = await ask(messages.FetchKeyspacesRequest(at_least_revision=fill.started_at))
@@ -222,3 +220,8 @@ class LocalChecks:
             elif not self.memory.end_keyspaces_fill(fill, response):
                 await asyncio.sleep(_PAUSE_SECONDS)
                 self._keyspaces_wanted.set()
+
+
+def _count(entry: Entry, client_address: str | None) -> None:
+    entry.uses += 1
+    entry.last_use = time.time(), client_address

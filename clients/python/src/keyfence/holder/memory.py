@@ -1,11 +1,11 @@
-"""What an SDK's cache remembers of keys, and how it answers from that.
+"""The facts about keys that an SDK's cache remembers.
 
-Facts and never decisions: whether a key passes is worked out at every check, from the
-time, the address and the scopes asked for. A key is found by a keyed digest that is of
-this process alone, so that no plaintext stays in memory longer than its call.
+Facts and never decisions: each check decides by the time, the address and the required scopes. A
+key is found by a keyed digest with a secret of this process, so that no plaintext stays in memory
+longer than its call.
 
-Reading takes no lock: an entry is found or it is not. Writing does, because changes
-come from the thread of the session and facts from whichever thread asked for them.
+Reading takes no lock. Writing takes one, because changes come from the thread of the session and
+facts from the thread that asked for them.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ Address: TypeAlias = IPv4Address | IPv6Address
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """What is known of a key.
+    """The facts about a key.
 
     Attributes:
-        depends_on: what this follows from, such as "key:ID": when one of it changes, this is
-            forgotten.
+        depends_on: the subjects of these facts, such as "key:ID". A change of one of them drops
+            the entry.
         expires_at: seconds since the epoch.
-        standing: why the key does not pass, whatever the time and address; None if it may.
-        allow_lists: each of which must have the caller's address.
-        is_counted: whether checks count against a rate limit. They are counted in one place,
-            so they are never answered from here.
-        is_asked_for: whether it was since its place in the queue came up.
-        uses: how many checks have passed. Counted without a lock: no thread of CPython gives
-            way to another one within `+= 1`.
-        collected: how many of these were collected to be reported.
-        last_use: when the last one was, in seconds since the epoch, and from where.
+        standing: why the key does not pass, whatever the time and address; None if it may pass.
+        allow_lists: the caller's address must be in each of them.
+        is_counted: whether checks count against a rate limit. Only the server counts, so such
+            checks are never answered from memory.
+        is_asked_for: whether the key was asked for since it last moved in the queue.
+        uses: how many checks have passed. Counted without a lock: CPython does not switch threads
+            within `+= 1`.
+        collected: how many of these uses were collected to be reported.
+        last_use: the time of the last use, in seconds since the epoch, and the address.
+
     """
 
     depends_on: frozenset[str]
@@ -67,12 +68,12 @@ class Entry:
 
 
 class Memory:
-    """Remembers at most `capacity` keys: when another one comes, one goes that was not asked
-    for lately. To find it by a queue with a second chance needs no lock when one is asked for.
+    """Remembers at most `capacity` keys. A new key displaces one that was not asked for lately: a
+    queue with a second chance, because it needs no lock when a key is asked for.
 
     Attributes:
-        discarded_fills: how many came when something had changed that they may not show.
-        resets: how often everything was forgotten that may have been known.
+        discarded_fills: how many loads were discarded because of a change meanwhile.
+        resets: how often the memory was emptied after it had been in use.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -99,13 +100,13 @@ class Memory:
         return self._applied
 
     def digest(self, api_key: str) -> bytes:
-        """Under which a key is remembered here."""
+        """The digest under which a key is remembered."""
         keyed = self._keyed.copy()
         keyed.update(api_key.encode("utf-8", "replace"))
         return keyed.digest()
 
     def find(self, digest: bytes) -> Entry | None:
-        """What is known of the key."""
+        """The key's entry; None if the key is not in memory."""
         entry = self._entries.get(digest)
         if entry is not None:
             entry.is_asked_for = True
@@ -124,7 +125,7 @@ class Memory:
             return self._fills.begin(self._applied, self._epoch)
 
     def drop_fill(self, fill: Fill[str]) -> None:
-        """The facts did not come."""
+        """Ends a fill without facts."""
         with self._lock:
             self._fills.end(fill)
 
@@ -172,21 +173,21 @@ class Memory:
 
     @property
     def uses(self) -> int:
-        """How many checks have passed in all."""
+        """How many checks have passed since the start."""
         with self._lock:
             return self._uses.total + sum(
                 entry.uses - entry.collected for entry in self._entries.values()
             )
 
     def take_uses(self) -> list[Use]:
-        """How keys were used since this was last asked, to be reported."""
+        """Removes and returns the uses that are to be reported."""
         with self._lock:
             for entry in self._entries.values():
                 self._collect(entry)
             return self._uses.take()
 
     def put_back_uses(self, uses: Sequence[Use]) -> None:
-        """They could not be reported."""
+        """Adds uses again that could not be reported."""
         with self._lock:
             self._uses.put_back(uses)
 
@@ -200,13 +201,13 @@ class Memory:
     # --- forgetting ------------------------------------------------------------------
 
     def apply(self, revision: int, changes: replication_service_pb2.RevisionChanges) -> bool:
-        """Forgets what a revision changed. Says whether a keyspace was among it."""
+        """Forgets what a revision changed. Returns whether a keyspace was changed."""
         any_keyspace = False
         with self._lock:
             for change in changes.changes:
                 kind = change.WhichOneof("subject")
                 if kind is None:
-                    # Of a kind that this version does not know: nothing remembered counts.
+                    # This version does not know the kind of change, so nothing is kept.
                     self._forget()
                     any_keyspace = True
                     break
@@ -221,7 +222,7 @@ class Memory:
         return any_keyspace
 
     def forget_everything(self, head: int, epoch: str) -> None:
-        """Starts anew, from this revision of this epoch on."""
+        """Empties the memory. Changes follow from this revision of this epoch on."""
         with self._lock:
             self.resets += bool(self._epoch)
             self._forget()
@@ -237,7 +238,7 @@ class Memory:
         self._fills.void()
 
     def _drop_one(self) -> None:
-        # Each that gets its second chance has lost it by the time that its turn comes again.
+        # An entry with a second chance moves to the end of the queue, and has lost it there.
         while (entry := self._entries[digest := next(iter(self._entries))]).is_asked_for:
             entry.is_asked_for = False
             self._entries.move_to_end(digest)
@@ -254,13 +255,13 @@ class Memory:
 
 
 def reason_of(entry: Entry, now: float, client_address: str | None) -> results.Reason | None:
-    """Why the key does not pass, scopes aside; None if it does.
+    """Why the key does not pass, scopes aside; None if it passes.
 
     Args:
         now: seconds since the epoch.
 
     Raises:
-        ValueError: the address is none, whatever else there is to say of the key.
+        ValueError: the address is not an address.
     """
     address = _address(client_address) if client_address else None
     if entry.standing is results.Reason.KEY_REVOKED:
@@ -284,14 +285,14 @@ def _is_allowed(entry: Entry, address: Address | None) -> bool:
 @lru_cache(maxsize=4096)
 def _address(text: str) -> Address:
     if "%" in text:
-        # A zone means something on one host alone, so the server takes none.
+        # A zone has a meaning on one host only, so the server refuses it.
         raise ValueError(text)
     address = ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 
 
-# How `depends_on` calls what a change names by the field that is set.
+# The prefix in `depends_on` for each field of a change.
 _KINDS: Final[Mapping[str, str]] = {
     "key_id": "key",
     "keyspace": "keyspace",
@@ -313,7 +314,7 @@ def _is_keyspace(subject: str) -> bool:
 def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None:
     facts = response.facts
     if facts.standing not in _STANDINGS:
-        # Of a later version: let the server answer.
+        # A later version has sent this. The server answers checks of the key.
         return None
     principal = _convert.principal(facts.principal)
     has_end = facts.HasField("expire_time")

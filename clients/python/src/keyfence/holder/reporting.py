@@ -1,4 +1,4 @@
-"""Tells the server how keys were used in checks that it has not seen."""
+"""Reports uses of keys in checks that were answered from memory."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ async def report(memory: Memory, tell: Tell) -> None:
     """Reports what is noted, if there is any.
 
     Args:
-        tell: sends a report, and says whether it is done with. What is not is reported
-            again. If it has arrived all the same it counts twice: a number that is a little
-            too high misleads nobody, one that is missing might.
+        tell: sends a report. Returns whether the report is finished; otherwise it is sent again.
+            A report that had arrived counts twice then. A count that is slightly too high does no
+            harm; a missing use could make a key look unused.
     """
     left = memory.take_uses()
     try:

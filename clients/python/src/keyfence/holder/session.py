@@ -1,12 +1,11 @@
 """A holder's stream to its grantor: renewals up, leases and changes down.
 
-It keeps the lease and tells a listener what to forget. It does not know what the
-listener remembers, nor how the stream comes to be: a function opens it, so that tests
-and simulations can put their own in its place.
+It keeps the lease and tells a listener what to forget. It does not know what the listener
+remembers. A function opens the stream, so that tests and simulations can pass their own.
 
-When the stream breaks, the lease that was granted goes on until it runs out, or until
-another grantor is reached. Before that one hears from this holder, the lease is given up
-and everything is forgotten, so that it need not wait for what this holder was before.
+When the stream breaks, the granted lease stays valid until it expires, or until another grantor is
+reached. Before the other grantor hears from this holder, the lease is given up and memory is
+emptied, so that the other grantor does not wait for the earlier lease.
 """
 
 from __future__ import annotations
@@ -47,49 +46,49 @@ class Clock(Protocol):
 
 
 class Listener(Protocol):
-    """Whoever remembers things under the lease."""
+    """The part of a holder that remembers facts under the lease."""
 
     def forget_everything(self, head: int, epoch: str) -> None:
-        """Nothing that was remembered or is being loaded counts any more. From `head` on,
-        changes follow one another."""
+        """Empties memory and voids the loads that are under way. Changes follow from `head` on,
+        without a gap."""
         ...
 
     def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
-        """The next revision: what it changed must be forgotten before this returns."""
+        """Applies the next revision: what it changed must be forgotten before this returns."""
         ...
 
     def allow_for(self, drift: float) -> None:
-        """Clocks may drift so far: what counts for whoever grants leases in its turn."""
+        """Tells how far clocks may drift. A holder that grants leases itself allows for it."""
         ...
 
     def acknowledged(self) -> int:
-        """The revision that is applied here and at everyone downstream."""
+        """The revision that this holder and all holders downstream of it have applied."""
         ...
 
     async def lost(self) -> None:
-        """Returns when no lease that was granted downstream can be alive. Called after
+        """Returns when every lease that was granted downstream has expired. Called after
         `forget_everything`."""
         ...
 
     def moved(self) -> asyncio.Future[None]:
-        """Done when `acknowledged` may have moved on. Asked for before looking."""
+        """Done when `acknowledged` may have increased. Call this before reading it."""
         ...
 
 
 class Stream(Protocol):
-    """The two directions of a `Sync` call. Nothing was sent on it yet when it is made, but
-    somebody is there to hear it."""
+    """The two directions of a `Sync` call. The grantor has accepted it, and nothing was sent
+    yet."""
 
     async def send(self, request: messages.SyncRequest) -> None:
         """Sends a message. Raises `StreamBroken`."""
         ...
 
     def messages(self) -> AsyncIterator[messages.SyncResponse]:
-        """What comes, until the stream ends. Raises `StreamBroken`."""
+        """The grantor's messages, until the stream ends. Raises `StreamBroken`."""
         ...
 
     def close(self) -> None:
-        """Lets go of the stream."""
+        """Ends the stream."""
         ...
 
 
@@ -102,8 +101,7 @@ class Unreachable(StreamBroken):
 
 
 class Refused(StreamBroken):
-    """The grantor does not let this holder in, whatever it tries: its credential is not, or
-    no more, good for it."""
+    """The grantor does not accept this holder's credential."""
 
 
 class HolderSession:
@@ -133,7 +131,7 @@ class HolderSession:
         self._backoff = FIRST_BACKOFF_SECONDS
 
     async def run(self) -> None:
-        """Stays in step for ever. Ends only by being cancelled, and gives up the lease then."""
+        """Runs until it is cancelled, and gives up the lease then."""
         try:
             while True:
                 try:
@@ -141,7 +139,7 @@ class HolderSession:
                 except StreamBroken as broken:
                     self._on_broken(str(broken))
                     if isinstance(broken, Refused):
-                        # It has to be changed by somebody first.
+                        # It stays refused until an operator changes the credential.
                         self._backoff = _BACKOFF_AFTER_REFUSAL_SECONDS
                 except Exception as error:  # noqa: BLE001 - else the lease would be lost for good
                     self._on_broken(type(error).__name__)
@@ -150,10 +148,10 @@ class HolderSession:
             self._forget()
 
     async def _follow_one(self) -> None:
-        # While no grantor can be reached, the lease that there is goes on counting.
+        # While no grantor can be reached, the present lease stays valid.
         stream = await self._open_stream()
         try:
-            # Given up before the grantor hears of us again, who then need not wait for it.
+            # Given up before this grantor hears from the holder, so that it need not wait for it.
             self._forget()
             await self._follow(stream)
         finally:
@@ -175,7 +173,7 @@ class HolderSession:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.cancelled():
-                    raise StreamBroken("the stream was let go of")
+                    raise StreamBroken("the stream was closed")
                 if task.done():
                     task.result()
         finally:
@@ -184,7 +182,7 @@ class HolderSession:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _require_answers(self) -> None:
-        """A connection can be dead for minutes before anyone says so."""
+        """Ends a stream without answers: a connection can be dead for minutes without an error."""
         while True:
             if (until := self._heard_at + self._patience) <= self._clock.now():
                 break
@@ -230,7 +228,7 @@ class HolderSession:
                 await self._give_up(stream)
 
     async def _give_up(self, stream: Stream) -> None:
-        """Gives everything back. The grantor then ends the stream."""
+        """Gives up all leases. The grantor then ends the stream."""
         self._forget()
         await self._listener.lost()
         await stream.send(messages.SyncRequest(given_up=messages.GivenUp()))
@@ -241,9 +239,9 @@ class HolderSession:
         if ttl <= 0:
             return
         self._listener.allow_for(lease.clock_drift)
-        # Nothing is awaited in here, so nobody on this event loop answers between the grant and
-        # the forgetting. An SDK's other threads may, and find nothing: memory was emptied when
-        # the stream was opened, and one stream serves one epoch.
+        # Nothing is awaited here, so no check on this event loop is answered between the grant and
+        # the emptying of memory. Checks in other threads of an SDK may be, and find nothing: memory
+        # was emptied when the stream was opened, and one stream serves one epoch.
         if self._lease.grant(lease.nonce, ttl, lease.head_revision, lease.epoch):
             self._listener.forget_everything(lease.head_revision, lease.epoch)
         interval = _seconds(lease.renew_after) or ttl / _RENEWALS_PER_LEASE
@@ -267,7 +265,8 @@ class HolderSession:
         self._listener.forget_everything(0, "")
 
     async def _pause(self) -> None:
-        """Waits a little longer each time, and never as long as the others do."""
+        """Waits longer after each failure, for a random time, so that holders do not come
+        together."""
         seconds = self._backoff * self._random.uniform(0.5, 1.0)
         self._backoff = min(LAST_BACKOFF_SECONDS, self._backoff * 2)
         await self._clock.sleep_until(self._clock.now() + seconds)

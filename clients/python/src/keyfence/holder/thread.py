@@ -1,8 +1,8 @@
-"""The thread in which the caches of this process are kept in step, all in one event loop.
+"""The thread that runs the caches of this process, in one event loop.
 
-One for all clients, and for as long as the process lives: `grpc.aio` hands an event to
-whichever loop wakes first, and what then comes late for a loop that is closed is printed
-as an error. A fork ends it, since gRPC's own threads crash the child otherwise.
+There is one thread for all clients, and it lives as long as the process: `grpc.aio` hands an event
+to the first loop that wakes, and prints an error if it comes late for a closed loop. A fork ends
+the thread, because gRPC's own threads would crash the child otherwise.
 
 It does not know what it runs.
 """
@@ -19,7 +19,7 @@ _QUIET_SECONDS: Final = 1.0
 
 
 class Work:
-    """Something that goes on in the thread until it is cancelled."""
+    """A coroutine that runs in the thread until it is cancelled."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
         self._loop = loop
@@ -33,11 +33,11 @@ class Work:
         self._task.add_done_callback(lambda _: self._ended.set())
 
     def cancel(self) -> None:
-        """Has it end, soon."""
+        """Cancels the coroutine, and does not wait for its end."""
         try:
             self._loop.call_soon_threadsafe(self._cancel)
         except RuntimeError:
-            # The loop is closed, and nothing goes on in it.
+            # The loop is closed, so nothing runs in it.
             self._ended.set()
 
     def _cancel(self) -> None:
@@ -45,12 +45,12 @@ class Work:
             self._task.cancel()
 
     def wait(self, seconds: float) -> bool:
-        """Waits until it has ended, and says whether it has."""
+        """Waits until the coroutine has ended. Returns whether it has."""
         return self._ended.wait(seconds)
 
 
 class LoopThread:
-    """A thread with an event loop, which goes on until it is stopped."""
+    """A thread with an event loop that runs until it is stopped."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -59,15 +59,15 @@ class LoopThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether it is the thread that asks."""
+        """Whether the calling thread is this one."""
         return self._thread is threading.current_thread()
 
     def start(self, work: Coroutine[Any, Any, None]) -> Work:
-        """Begins something."""
+        """Runs a coroutine in the thread."""
         return Work(self._loop, work)
 
     def stop(self, seconds: float) -> bool:
-        """Ends the thread, whose work has ended before. Says whether it has."""
+        """Ends the thread, after its work has ended. Returns whether the thread has ended."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -85,7 +85,7 @@ class LoopThread:
 
 
 async def _quiet() -> None:
-    """Lets what gRPC still has under way come to its end."""
+    """Lets gRPC finish the work that is under way."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:
         _, left = await asyncio.wait(left, timeout=_QUIET_SECONDS)

@@ -1,8 +1,7 @@
-"""How keys were used in checks that were answered from memory, until the server is told.
+"""Uses of keys in checks that were answered from memory, until they are reported to the server.
 
-A check does no more than count on its key's entry. From there the uses are collected now
-and then, and whenever an entry goes. What was counted since the last report is lost if
-the process is killed.
+A check only counts on its key's entry. The uses are collected from there before a report, and when
+an entry is dropped. Uses since the last report are lost if the process is killed.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ _MOST_KEYS: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """How a key was used, on the day of the last time.
+    """The uses of a key on one day.
 
     Attributes:
-        last_used: seconds since the epoch.
+        last_used: the time of the last one, in seconds since the epoch.
         address: where the key was presented from then; empty for unknown.
     """
 
@@ -31,10 +30,10 @@ class Use:
 
 
 class Uses:
-    """What is to be told. Not safe under threads: `Memory` has a lock.
+    """The uses that are to be reported. Not safe under threads: `Memory` has a lock.
 
     Attributes:
-        total: how many were ever noted.
+        total: how many uses were counted since the start.
     """
 
     def __init__(self) -> None:
@@ -42,17 +41,17 @@ class Uses:
         self.total = 0
 
     def note(self, use: Use) -> None:
-        """Notes it."""
+        """Adds uses."""
         self.total += use.count
         self._add(use)
 
     def take(self) -> list[Use]:
-        """All that is noted. It is not noted any more."""
+        """Removes and returns all uses."""
         noted, self._noted = self._noted, {}
         return list(noted.values())
 
     def put_back(self, uses: Sequence[Use]) -> None:
-        """Notes again what could not be told."""
+        """Adds uses again that could not be reported."""
         for use in uses:
             self._add(use)
 
@@ -63,6 +62,6 @@ class Uses:
             latest = max(use, known, key=lambda one: one.last_used)
             use = Use(use.key_id, latest.last_used, latest.address, use.count + known.count)
         elif len(self._noted) >= _MOST_KEYS:
-            # The server has been away for long. What is left out is not reported.
+            # The server has been unreachable for long. These uses are not reported.
             return
         self._noted[place] = use
