@@ -95,12 +95,12 @@ def test_the_pasted_commands_create_deny_explain_and_revoke(run: Run) -> None:
     denied = run("check", api_key, *words("--keyspace demo --scope vps:create --explain"))
     assert denied.code == ExitCode.DENIED
     assert "denied: the key lacks vps:create  (SCOPE_MISSING)" in denied.out
-    assert "A grant of vps:create would do." in denied.out
+    assert "A grant of vps:create would be enough." in denied.out
 
     allowed = run("check", api_key, *words("--keyspace demo --scope vps:read --explain"))
     assert allowed.code == ExitCode.OK
-    assert "allowed: the key holds vps:read" in allowed.out
-    assert "vps:read: held, because granted vps:write → vps:read" in allowed.out
+    assert "allowed: the key has vps:read" in allowed.out
+    assert "vps:read: granted by vps:write → vps:read" in allowed.out
 
     revoked = run("keys", "revoke", key_id)
     assert revoked.code == ExitCode.OK
@@ -156,7 +156,7 @@ def test_a_cap_is_named_as_what_takes_the_scope_away(run: Run, keyspace: str) ->
     _, api_key = make_key(run, keyspace, "-t", "publishable", "-s", "vps:read")
     denied = run("check", api_key, "-k", keyspace, "-s", "vps:write", "--explain")
     assert denied.code == ExitCode.DENIED
-    told = "vps:write: missing, kept away by key_type:publishable, whatever is granted"
+    told = "vps:write: missing, excluded by key_type:publishable"
     assert told in denied.out
     assert "would do" not in denied.out
 

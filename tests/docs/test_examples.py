@@ -45,8 +45,8 @@ def test_the_first_five_minutes_answer_what_the_readme_says(clone: Clone) -> Non
     at = 0
     for answer in answers.splitlines():
         at = said.index(answer, at)
-    assert "vps:read: held, because granted vps:write → vps:read" in said
-    assert "A grant of vps:create would do." in said
+    assert "vps:read: granted by vps:write → vps:read" in said
+    assert "A grant of vps:create would be enough." in said
 
 
 def test_the_python_example_of_the_readme_runs(clone: Clone) -> None:

@@ -79,7 +79,7 @@ def check(
             "-s",
             metavar="SCOPE",
             autocompletion=complete_scope,
-            help="A scope that the key must hold. May be repeated. Without it: is the key valid?",
+            help="A scope that the key must have. May be repeated. Without it: is the key valid?",
         ),
     ] = None,
     explain: Annotated[
@@ -103,7 +103,7 @@ def check(
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask whether a key is good, and may do what needs all of the scopes.
+    """Ask whether a key is good, and has all of the scopes.
 
     Exit code 0 means allowed and nothing else does; 1 means denied; every other code
     means that there was no answer. So `keyfence check - -k demo -s vps:write && deploy`
@@ -141,7 +141,7 @@ def check(
 
 
 def whoami(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """Show whose credential this is. Any will do: an operator's, an account's key or session."""
+    """Show whose credential this is: an operator's, or an account's key or session."""
     with connect(context) as client:
         identity = client.who_am_i()
     if output is Output.JSON:
@@ -164,7 +164,7 @@ def _print_answer(answer: CheckResult | Authentication, scopes: list[str]) -> No
     is_check = isinstance(answer, CheckResult)
     missing = answer.missing_scopes if isinstance(answer, CheckResult) else ()
     if answer:
-        what = f"allowed: the key holds {', '.join(scopes)}" if is_check else "the key is good"
+        what = f"allowed: the key has {', '.join(scopes)}" if is_check else "the key is good"
         print_styled((f"{mark(True)}{what}", "bold green"))
     else:
         why = f"the key lacks {', '.join(missing)}" if missing else ""
@@ -172,7 +172,7 @@ def _print_answer(answer: CheckResult | Authentication, scopes: list[str]) -> No
         said = f"{mark(False)}denied: {why}" if why else f"{mark(False)}denied"
         print_styled((said, "bold red"), (f"  ({answer.reason})", "dim"))
     if answer.stale:
-        print_styled(("out of date, maybe: answered from memory, without a lease", "bold yellow"))
+        print_styled(("may be out of date: answered from memory, without a lease", "bold yellow"))
     if answer.principal:
         print_fields(_described(answer.principal) | _limited(answer.rate_limit))
     if isinstance(answer, CheckResult) and answer.explanation:
@@ -198,15 +198,14 @@ def _print_explanation(explanation: ScopeExplanation, missing: tuple[str, ...]) 
         path = f" {arrow()} ".join(held.path)
         if held.granted != held.path[0]:
             path = f"{held.granted}, which covers {path}"
-        print_styled((f"{held.scope}: ", "bold"), (f"held, because granted {path}", ""))
+        print_styled((f"{held.scope}: ", "bold"), (f"granted by {path}", ""))
     capped = {one.scope: one.capped_by for one in explanation.capped}
     for scope in missing:
-        kept_away = f"kept away by {capped.get(scope)}, whatever is granted"
-        why = kept_away if scope in capped else "not granted"
+        why = f"excluded by {capped[scope]}" if scope in capped else "not granted"
         print_styled((f"{scope}: ", "bold"), (f"missing, {why}", ""))
     if explanation.sufficient_grants:
         grants = ", ".join(explanation.sufficient_grants)
-        print_styled(("A grant of ", ""), (grants, "bold"), (" would do.", ""))
+        print_styled(("A grant of ", ""), (grants, "bold"), (" would be enough.", ""))
 
 
 def _described(principal: Principal) -> dict[str, str]:
@@ -220,12 +219,12 @@ def _described(principal: Principal) -> dict[str, str]:
     return {
         "key": principal.key_id,
         "name": principal.display_name,
-        "looks like": f"{principal.display_prefix}…",
+        "display prefix": f"{principal.display_prefix}…",
         "account": principal.account_id,
         "keyspace": principal.keyspace,
         "type": f"{principal.key_type}, {principal.environment}",
-        "granted": ", ".join(principal.granted_scopes) or "nothing",
-        "holds": ", ".join(principal.effective_scopes) or "nothing",
+        "granted scopes": ", ".join(principal.granted_scopes) or "nothing",
+        "effective scopes": ", ".join(principal.effective_scopes) or "nothing",
         "expires": moment(principal.expire_time, absent="never"),
         "acts on": ", ".join(principal.bound_keyspaces),
         "labels": ", ".join(f"{name}={value}" for name, value in sorted(principal.labels.items())),

@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
 EXIT_CODES_HELP: Final = """\
 **Exit codes**
 
-- 0: done; `check`: the key is good and holds every scope
+- 0: done; `check`: the key is good and has every scope
 - 1: `check`: denied; `health`: not serving; `audit verify`: changed
 - 2: the command line, a file or a field is wrong
 - 3: there is no such key or keyspace

@@ -69,9 +69,10 @@ class AuthorityFence:
         self._clock = clock
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
-        """Returns when no holder answers from before the revision: after W at the latest."""
-        # This process does not apply `changes` itself. It learns of them from the feed or the
-        # change log, because a failover may have lost them.
+        """Returns when no holder answers from before the revision any more, after W at the
+        latest."""
+        # This process too learns of the changes from the feed or the change log: what the
+        # store has lost in a failover meanwhile must not be taken for a part of it.
         bound = _Bound(self._clock.now(), self._terms, is_certain=self._replica.has_lease())
         settled = asyncio.ensure_future(self._settled(revision, bound))
         timer = asyncio.ensure_future(self._outlast(bound))

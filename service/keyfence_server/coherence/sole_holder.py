@@ -31,16 +31,16 @@ class SoleHolder:
         self._outlast = outlast
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
-        """Applies the mutation here, and waits for all holders downstream."""
-        # Mutations come one after the other, so a missing revision will not be announced later:
-        # its commit took effect and its answer was lost.
-        self._resume_at(revision - 1)
+        """Applies the mutation here, and waits for everyone downstream."""
+        # Mutations come one after the other, so a revision that is missing will not be
+        # announced any more: its commit took effect and its answer was lost.
+        self._find_track_at(revision - 1)
         self._ledger.take(revision, changes)
         return await self._settled(revision)
 
     async def settle(self, revision: int) -> FenceEnd:
         """Waits until everything up to the revision is applied, here and downstream."""
-        self._resume_at(revision)
+        self._find_track_at(revision)
         return await self._settled(revision)
 
     async def forget_everything(self) -> None:
@@ -51,7 +51,7 @@ class SoleHolder:
         end = await self._hub.wait_settled(revision)
         return FenceEnd.TIME if await self._outlast() else end
 
-    def _resume_at(self, revision: int) -> None:
+    def _find_track_at(self, revision: int) -> None:
         """Continues from a revision that the store has reached. Earlier revisions may never be
         announced. They are not needed: the memory is emptied, and later loads are newer."""
         if revision > self._ledger.applied:
