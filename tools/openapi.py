@@ -1,7 +1,7 @@
 """An OpenAPI 3.1 document of the RPCs that have REST annotations.
 
-Types are as the JSON mapping of protocol buffers has them, which is what Envoy's
-transcoding speaks. Descriptions are the comments of the protos.
+Types follow the JSON mapping of protocol buffers, which Envoy's transcoding uses. Descriptions are
+the comments of the protos.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SCALARS: Final[Mapping[int, Schema]] = {
     FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
     FieldDescriptorProto.TYPE_INT32: {"type": "integer", "format": "int32"},
     FieldDescriptorProto.TYPE_UINT32: {"type": "integer", "format": "uint32"},
-    # JSON's numbers lose digits of these, so they are text.
+    # A JSON number would lose digits of a 64-bit integer, so it is a string.
     FieldDescriptorProto.TYPE_INT64: {"type": "string", "format": "int64"},
     FieldDescriptorProto.TYPE_UINT64: {"type": "string", "format": "uint64"},
     FieldDescriptorProto.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},

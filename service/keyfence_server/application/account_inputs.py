@@ -1,4 +1,4 @@
-"""Reads what somebody wants an account to be, and says what is wrong with it."""
+"""Reads the wanted properties of an account, and says what is wrong with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_email(path: str, text: str) -> Email:
 
 
 def read_password(path: str, password: Plaintext) -> Plaintext:
-    """A password that somebody has, whatever it is, as long as it can be looked at."""
+    """A password to be checked. It need not meet the rules for new passwords."""
     if not password.reveal():
         raise InvalidInput.field(path, "is missing")
     try:
@@ -39,7 +39,7 @@ def read_password(path: str, password: Plaintext) -> Plaintext:
 def read_new_password(
     path: str, password: Plaintext, declared: AccountsDeclaration, email: Email
 ) -> Plaintext:
-    """A password that somebody chooses."""
+    """A new password, which must meet the rules."""
     normalized = read_password(path, password)
     problem = password_problem(normalized, min_length=declared.password_min_length, email=email)
     if problem:

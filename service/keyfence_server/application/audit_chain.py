@@ -1,11 +1,10 @@
-"""The chain that the audit events make: each holds on to the one before it.
+"""The hash chain of the audit events: each event's hash covers the hash of the event before it.
 
 An event's hash is SHA-256 over the hash of the event before it (32 zero bytes before the
 first) and the event itself, written in one way only: a JSON object with its names in
 order, without blanks, in ASCII; what is empty is left out; times are in UTC, in ISO 8601
-with microseconds. So whoever edits, removes, adds or reorders an event has to make every
-later one anew, and then the last hash is another one: it shows for as long as somebody
-has kept an earlier one elsewhere.
+with microseconds. So an event that is edited, removed, added or moved changes the hash of every
+later event, and the last hash. A copy of an earlier hash that is kept elsewhere shows the change.
 
 What is left out where it is empty lets later versions add fields without making the
 hashes of old events wrong.

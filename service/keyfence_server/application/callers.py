@@ -1,4 +1,4 @@
-"""The four kinds of callers, and how far each of them reaches.
+"""The four kinds of callers, and what each of them may act on.
 
 There is a class for each kind:
 
@@ -6,11 +6,10 @@ There is a class for each kind:
   keyspaces it may act on;
 - an `AccountKey`, a key of any other keyspace, which acts on its own account's keys
   within what it may do itself;
-- an `AccountSession`, in which somebody has logged in to an account; it acts on that
-  account and on its keys;
+- an `AccountSession`, which a log-in has begun; it acts on that account and on its keys;
 - an `Anonymous` caller, who has sent no credential, for the few calls that need none.
 
-Who the caller is comes from the credential and from nothing in the request: see `identify`.
+Only the credential decides who the caller is, and nothing in the request: see `identify`.
 """
 
 from __future__ import annotations
@@ -165,16 +164,16 @@ class Caller(ABC):
         `Forbidden`."""
         self.require_scope(scope, method=method)
 
-    def measures(self, keyspace: str) -> Sequence[KeyFacts]:
-        """The keys that a key of this keyspace must stay within, if the caller makes it."""
+    def bounding_keys(self, keyspace: str) -> Sequence[KeyFacts]:
+        """The keys within which a key of this keyspace must stay if this caller makes it."""
         return ()
 
     def require_grantable(self, key: Key) -> None:  # noqa: B027 - most keep to nothing more
-        """Makes sure that the caller may make a key like this, besides its `measures`.
+        """Makes sure that the caller may make a key like this, besides its `bounding_keys`.
         Raises `ExceedsMaker`."""
 
     def latest_expiry(self) -> datetime | None:
-        """When a key that the caller makes must expire at the latest, besides its `measures`;
+        """When a key that the caller makes must expire at the latest, besides its `bounding_keys`;
         None for no such time."""
         return None
 
@@ -183,13 +182,13 @@ class Caller(ABC):
         return None
 
     def require_hold(self, lineage: Lineage) -> None:
-        """Makes sure that a delegated key changes itself alone and what hangs on it.
+        """Makes sure that a delegated key changes only itself and the keys delegated from it.
 
-        It could otherwise take over a key that stays when it is taken back: replace the
-        one that it was delegated from, for example, and keep the successor.
+        Otherwise it could gain control of a key that stays after its own revocation: it could
+        rotate the key that it was delegated from, for example, and keep the successor.
 
         Raises:
-            ExceedsMaker: the key is not in the caller's line.
+            ExceedsMaker: the key was not delegated from the caller's key.
         """
         delegated = self.delegated_in(lineage[0].keyspace)
         if delegated is not None and all(key.key_id != delegated for key in lineage):
@@ -268,9 +267,9 @@ class Operator(_Key):
         if not self.facts.effective & SYSTEM_KEYSPACE.catalog.required_mask([scope]):
             Caller.require_scope(self, scope, method=method)
 
-    def measures(self, keyspace: str) -> Sequence[KeyFacts]:
-        """See `Caller`. An operator's scopes speak of Keyfence, and not of what the keys of
-        other keyspaces protect."""
+    def bounding_keys(self, keyspace: str) -> Sequence[KeyFacts]:
+        """See `Caller`. An operator's scopes are those of Keyfence's own RPCs. They do not bound
+        the scopes of keys of other keyspaces."""
         return (self.facts,) if keyspace == SYSTEM else ()
 
 
@@ -302,13 +301,14 @@ class AccountKey(_Key):
                 )
 
     def require_account_management(self, scope: str, *, method: str = "") -> NoReturn:
-        """See `Caller`. A key is for programs; who may change a password is a person."""
+        """See `Caller`. A key is for programs. Only a person who has logged in may change a
+        password."""
         raise Forbidden(
             "a key does not manage its account; log in, and call with the session's token",
             reason="SESSION_REQUIRED",
         )
 
-    def measures(self, keyspace: str) -> Sequence[KeyFacts]:
+    def bounding_keys(self, keyspace: str) -> Sequence[KeyFacts]:
         """See `Caller`."""
         return (self.facts,)
 
@@ -383,7 +383,7 @@ class Anonymous(Caller):
         return False
 
     def may_know(self, owner: Owner) -> bool:
-        """Of nobody."""
+        """Never."""
         return False
 
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:

@@ -43,7 +43,7 @@ from keyfence_server.domain.secrets import Peppers, Plaintext
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """What somebody wants a key to be. Fields and defaults as in `CreateKeyRequest`."""
+    """The wanted properties of a new key. Fields and defaults as in `CreateKeyRequest`."""
 
     keyspace: str = ""
     account_id: str = ""
@@ -161,7 +161,7 @@ class CreateKey:
         self, maker: Caller, keyspace: Keyspace, parent: KeyFacts | None, wanted: NewKey
     ) -> tuple[Key, Plaintext]:
         now = self._clock.now()
-        above = measures_of(maker, keyspace.name, parent)
+        above = bounding_keys_of(maker, keyspace.name, parent)
         key_type = wanted.key_type or inherited_type(above, keyspace)
         environment = wanted.environment or inherited_environment(above, keyspace)
         form = keyspace.forms.get((key_type, environment))
@@ -232,7 +232,7 @@ class CreateKey:
 
 
 async def _require_owner_works(transaction: Transaction, key: Key) -> None:
-    """Refuses a key that would not work. An owner who is not registered always does."""
+    """Refuses a key of a disabled account. An owner that is not registered cannot be disabled."""
     owner = await transaction.find_account(AccountId(key.account_id))
     if owner is not None and owner.keyspace == key.keyspace and owner.is_disabled:
         raise Precondition(
@@ -242,24 +242,27 @@ async def _require_owner_works(transaction: Transaction, key: Key) -> None:
         )
 
 
-def measures_of(maker: Caller, keyspace: str, parent: KeyFacts | None = None) -> list[KeyFacts]:
+def bounding_keys_of(
+    maker: Caller, keyspace: str, parent: KeyFacts | None = None
+) -> list[KeyFacts]:
     """The keys that a new or changed key must stay within."""
-    measures = [*maker.measures(keyspace)]
-    return [*measures, parent] if parent else measures
+    keys = [*maker.bounding_keys(keyspace)]
+    return [*keys, parent] if parent else keys
 
 
 def require_may_make(maker: Caller, key: Key, parent: KeyFacts | None = None) -> None:
-    """Makes sure that a new or changed key stays within all that it must. Raises
+    """Makes sure that a new or changed key stays within its maker and its parent. Raises
     `ExceedsMaker`."""
-    for measure in measures_of(maker, key.keyspace, parent):
-        require_within(measure, key)
+    for bounding in bounding_keys_of(maker, key.keyspace, parent):
+        require_within(bounding, key)
     maker.require_grantable(key)
 
 
 async def remember_request(
     transaction: Transaction, maker: Caller, request_id: str | None, made: Key
 ) -> None:
-    """Remembers what a request has made, if it has an id and its maker can be known again."""
+    """Records the key that a request has made, if the request has an id and its caller has a
+    credential by which it is recognised again."""
     if request_id is not None and maker.credential_id is not None:
         await transaction.insert_request(
             maker.credential_id, request_id, made.key_id, made.create_time
@@ -269,7 +272,7 @@ async def remember_request(
 async def require_new_request(
     transaction: Transaction, maker: Caller, request_id: str | None
 ) -> None:
-    """Refuses what was carried out before. Raises `AlreadyDone`."""
+    """Refuses a request that was carried out before. Raises `AlreadyDone`."""
     if request_id is None or maker.credential_id is None:
         return
     made = await transaction.find_request(maker.credential_id, request_id)
@@ -302,7 +305,7 @@ def _not_after(above: Sequence[KeyFacts], *times: datetime | None) -> datetime |
 
 
 def _inherited_addresses(above: Sequence[KeyFacts]) -> tuple[str, ...]:
-    """Where nobody named addresses, the nearest allow-list above holds."""
+    """The allow-list of a key whose maker names no addresses: the nearest one above."""
     for facts in above:
         for key in facts.lineage:
             if key.allowed_addresses:

@@ -13,8 +13,8 @@ What is beyond a budget is counted with fewer details: first without the address
 keyspace and reason alone. A flood fills neither the memory nor the audit log, and every
 attempt is counted.
 
-A text that looks like a key of a keyspace is known by its display prefix, as keys are.
-Of any other text nothing is kept: it may be a password that was put in the wrong place.
+Of a text that has the form of a key of a keyspace, the display prefix is kept, as of keys. Of any
+other text nothing is kept: it may be a password that was put in the wrong place.
 """
 
 from __future__ import annotations

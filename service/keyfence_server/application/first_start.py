@@ -1,8 +1,7 @@
-"""What the server does of itself, once: making the first operator credential.
+"""Makes the first operator credential, once.
 
-There is no default credential. The first one is drawn at random, or given by
-whoever sets the server up, and it is made in a store without credentials only: one
-that has ever had a credential never gets another one this way.
+There is no default credential. The first one is drawn at random, or given by the operator who sets
+the server up. It is made only in a store that has never had an operator credential.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def new_root_credential() -> Plaintext:
 
 
 def read_root_credential(text: str) -> Plaintext:
-    """A credential that somebody made elsewhere, for example with `keyfence root-key`.
+    """A credential that was made elsewhere, for example with `keyfence root-key`.
 
     Raises:
         InvalidInput: it does not have the form of one; the message does not repeat it.

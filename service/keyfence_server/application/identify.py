@@ -82,8 +82,8 @@ class Callers:
         raise rejection(found)
 
     def note_forbidden(self, caller: Caller, reason: str, call: Call) -> None:
-        """Notes for the audit log that a caller may not do what it asked for. Callers without
-        a credential are not noted: there is nobody to look for.
+        """Notes for the audit log that a caller may not do what it asked for. Calls without a
+        credential are not noted, because the event would name no one.
 
         Args:
             reason: the name of an `ErrorReason`.

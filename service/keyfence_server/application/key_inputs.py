@@ -1,4 +1,4 @@
-"""Reads what somebody wants a key to be, and says everything that is wrong with it."""
+"""Reads the wanted properties of a key, and says everything that is wrong with them."""
 
 from __future__ import annotations
 

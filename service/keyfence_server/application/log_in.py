@@ -1,9 +1,8 @@
 """Logging in: from an e-mail address and a password to a session.
 
-An address that no account has and a password that is wrong cannot be told apart, by
-the answer or by the work that is done for it. The password is checked before the
-transaction, since it takes long; so the transaction makes sure that it is still the
-account's.
+An unknown address and a wrong password get the same answer and cost the same work. The password is
+checked before the transaction, because the check takes long. So the transaction makes sure that the
+password has not changed meanwhile.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ class LogIn:
             NotFound: there is no such keyspace with accounts.
             Unauthenticated: no account has this address and this password.
             Precondition: the account is disabled, or sessions cannot be signed.
-            Throttled, Overloaded: not now.
+            Throttled, Overloaded: try again later.
         """
         await get_accounts_keyspace(self._source, keyspace)
         tokens = self._require_tokens()
@@ -113,8 +112,7 @@ class LogIn:
     async def _prove(
         self, caller: Caller, keyspace: str, email: Email, password: Plaintext
     ) -> tuple[Account, PasswordHash | None]:
-        """The account whose password this is; and how to keep that from now on, if it was
-        kept in another way so far."""
+        """The account with this password, and a new hash if the stored one is outdated."""
         with self._hashes.turn():
             async with self._attempts.of_password(
                 keyspace, email.identity, caller.address

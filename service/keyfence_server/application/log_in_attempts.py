@@ -1,14 +1,12 @@
-"""Throttles what is tried from an address, without giving anybody a way to lock others out.
+"""Throttles log-ins and registrations by client address, so that no client can lock out another.
 
-What counts is what an address did: the passwords that it got wrong, for one account
-and for all together, and the accounts that it registered. A log-in that succeeds costs
-nothing. Nothing is counted against an account alone, whoever tries it, since then
-anybody could keep its owner from logging in by failing often enough.
+Counted are the wrong passwords of an address, for one account and for all accounts together, and
+the accounts that it registered. A log-in that succeeds is not counted. Nothing is counted against
+an account alone: otherwise any client could keep the owner from logging in by failing often enough.
 
-That is also what it would come to if passwords were counted where no address is known,
-as of those who come by a proxy that this server was not told to believe: all of them
-together. So their passwords are not counted, and the log says so. What they register is
-counted, all together: it keeps nobody from an account that they have.
+Behind a proxy that the server was not told to trust, no client's address is known, and all clients
+would be counted as one. So their wrong passwords are not counted, and the log says so. Their
+registrations are counted together: that keeps no owner from an existing account.
 
 A password that is being checked counts as wrong until it turns out to be right, so
 that many sent at once get no more tries than one after the other.
@@ -38,7 +36,7 @@ REGISTRATIONS_PER_ADDRESS: Final = Rate(20, timedelta(hours=1))
 
 _log = structlog.get_logger("keyfence.accounts")
 
-# A network of IPv6 is what one customer has; all of its addresses are one client's.
+# One customer has a whole network of IPv6, so all of its addresses count as one client.
 _IPV6_PREFIX: Final = 64
 _UNKNOWN: Final = "unknown"
 
@@ -60,12 +58,11 @@ class LogInAttempts:
     async def of_password(
         self, keyspace: str, identity: str, address: str
     ) -> AsyncIterator[PasswordAttempt]:
-        """Around the checking of a password. Unless it is told that the password was
-        right, the attempt counts.
+        """Surrounds the checking of a password. The attempt counts unless `succeed` is called.
 
         Args:
-            identity: what the account is tried by: an e-mail address's identity.
-            address: where from; empty for unknown.
+            identity: the identity of the e-mail address that was given.
+            address: the client's address; empty for unknown.
 
         Raises:
             Throttled: too many have failed.
@@ -92,8 +89,8 @@ class LogInAttempts:
                     del self._under_way[name]
 
     async def count_registration(self, keyspace: str, address: str) -> None:
-        """Counts an account that somebody wants to register, or another e-mail address that
-        they want theirs to have: both tell whether an address is taken. Raises `Throttled`."""
+        """Counts a registration, or a change of an account's e-mail address: both tell whether an
+        address is taken. Raises `Throttled`."""
         network = _network_of(address) or _UNKNOWN
         limit = Limit(Subject.ACCOUNT, f"register/{keyspace}/{network}", REGISTRATIONS_PER_ADDRESS)
         passed, status = await self._limits.take([limit], 1)

@@ -1,7 +1,7 @@
 """Pages of a listing, by keyset: where the last page ended, and not how many went before.
 
-A token says after which item to go on, and is good for the same question only. It
-is not a secret and not signed: whoever makes one up sees what they may see anyway.
+A token says after which item to continue, and is valid for the same question only. It is neither
+secret nor signed: a caller with a made-up token sees only what that caller may see anyway.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""From the text that somebody presented to what is known of the key.
+"""Finds the facts about a presented key.
 
-The order is chosen for the hot path: a key in memory costs one HMAC and one look-up.
-Only a text that memory does not know is held against the formats, and only one that
-looks like a key is asked of the store.
+The order is chosen for the hot path: a key in memory costs one HMAC and one look-up. Only a text
+that is not in memory is compared with the formats, and only a text that has the form of a key is
+looked up in the store.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class PresentedKeys:
         return await self._source.find_facts(self._digests.candidates(text)) or Reason.KEY_UNKNOWN
 
     async def display_prefix_of(self, text: str, keyspace: str) -> str:
-        """What may be shown of a text that looks like a key of this keyspace, else nothing."""
+        """The display prefix of a text that has the form of a key of this keyspace, else empty."""
         return (await self._source.recogniser()).display_prefix_of(text, keyspace)
 
     async def keyspaces_of(self, text: str) -> frozenset[str]:
-        """The keyspaces whose keys look like this text."""
+        """The keyspaces whose keys have the form of this text."""
         return (await self._source.recogniser()).keyspaces_of(text)

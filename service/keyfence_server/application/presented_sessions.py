@@ -1,8 +1,7 @@
-"""From a token that somebody presented to what is known of its session.
+"""Finds the facts about a presented session token.
 
-The signature comes first, so that nothing is asked of the store, nor of memory, about
-a token that was made up. Then the record counts: a token must agree with it in all
-that both of them say.
+The signature is checked first, so that a made-up token costs no look-up in memory or in the store.
+Then the token must agree with the session's record in every field that both have.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading the audit log, and finding out whether it is what was written."""
+"""Reading the audit log, and checking that it was not changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading keyspaces, and asking how their scopes hang together."""
+"""Reading keyspaces, and explaining how their scopes are connected."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ async def get_keyspace(snapshot: Snapshot, name: str) -> Keyspace:
 
 @dataclass(frozen=True, slots=True)
 class ScopeReport:
-    """How a scope hangs together with the rest of its keyspace.
+    """How a scope is connected with the rest of its keyspace.
 
     Attributes:
-        implies: the scopes that come with it, and how; at most `MAX_EXPLAINED`.
-        implied_by: the other scopes that bring it, and how; at most `MAX_EXPLAINED`.
-        implies_count: how many come with it in all.
-        implied_by_count: how many bring it in all.
-        presets: the presets that bring it.
-        capped_key_types: the key types that cannot hold it.
-        active_key_count: how many keys hold it now.
+        implies: the scopes that it implies, with the paths; at most `MAX_EXPLAINED`.
+        implied_by: the other scopes that imply it, with the paths; at most `MAX_EXPLAINED`.
+        implies_count: how many scopes it implies.
+        implied_by_count: how many scopes imply it.
+        presets: the presets that include or imply it.
+        capped_key_types: the key types whose caps exclude it.
+        active_key_count: how many active keys have it.
     """
 
     scope: str

@@ -1,8 +1,8 @@
 """Registering an account.
 
-Whoever registers an address that is taken gets to know it: without sending mail there
-is no other way to say that the account was not made. It is made to cost as much as a
-registration that succeeds, and each address can do it so many times an hour only.
+A registration tells whether an e-mail address is taken: without sending mail, the answer cannot
+hide that no account was made. So a failed registration costs as much work as a successful one, and
+each client address may register only so often an hour.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ from keyfence_server.domain.secrets import Plaintext
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAccount:
-    """What somebody wants an account to be. Fields and defaults as in
-    `RegisterAccountRequest`."""
+    """The wanted properties of an account. Fields and defaults as in `RegisterAccountRequest`."""
 
     keyspace: str
     email: str
@@ -51,7 +50,7 @@ class NewAccount:
 
 
 class RegisterAccount:
-    """Makes accounts, for operators and, where a keyspace lets it, for anybody."""
+    """Makes accounts: for operators, and for any caller where the keyspace allows it."""
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class RegisterAccount:
             Forbidden: the caller may not make it, or not so.
             NotFound: there is no such keyspace with accounts.
             AlreadyDone: another account has the address.
-            Throttled, Overloaded: not now.
+            Throttled, Overloaded: try again later.
         """
         keyspace, declared = await get_accounts_keyspace(self._source, wanted.keyspace)
         _require_may_register(caller, keyspace.name, declared)
@@ -104,7 +103,7 @@ class RegisterAccount:
     ) -> Account:
         for name in ("plan", "labels"):
             if getattr(wanted, name) and not caller.is_operator:
-                raise InvalidInput.field(name, "is an operator's to choose")
+                raise InvalidInput.field(name, "can only be set by an operator")
         now = self._clock.now()
         return Account(
             account_id=new_account_id(now),

@@ -1,9 +1,8 @@
 """Changing an account: its name, its address, its password, its plan.
 
-Whoever has got hold of a session must not get hold of the account with it: a session
-changes the address and the password only with the password as it is. Checking and
-hashing take long, so they come before the transaction, which makes sure that nothing
-has changed meanwhile.
+A stolen session must not be enough to take over the account: a session changes the address and the
+password only with the present password. Checking and hashing take long, so they come before the
+transaction, which makes sure that nothing has changed meanwhile.
 """
 
 from __future__ import annotations

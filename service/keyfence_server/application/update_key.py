@@ -108,8 +108,8 @@ class UpdateKey:
 
 
 def _may_widen(update: KeyUpdate) -> bool:
-    """Whether the key could come to do more. A name does not, and to disable a key must be
-    open to whoever may revoke it."""
+    """Whether the update could let the key do more. A new name does not. Neither does disabling:
+    a caller that may revoke a key may also disable it."""
     harmless = {"display_name", "labels"}
     if update.state is KeyState.DISABLED:
         harmless.add("state")

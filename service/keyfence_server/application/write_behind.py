@@ -102,12 +102,12 @@ class WriteBehind:
         address: str = "",
         request_id: str | None = None,
     ) -> None:
-        """Notes somebody who could not log in.
+        """Notes a log-in that was denied.
 
         Args:
-            reason: the error that they got.
-            account_id: empty, if no account has the address that they gave. The address
-                itself is not kept: it may be a password that was put in the wrong place.
+            reason: the error that the client got.
+            account_id: empty if no account has the given address. The address itself is not
+                kept: it may be a password that was put in the wrong place.
         """
         attempt = Attempt(keyspace, reason, account_id, account_id, address, LOG_IN_ACTION)
         self.attempts.note(attempt, request_id)
@@ -155,8 +155,8 @@ class WriteBehind:
 
     async def _write_uses(self) -> None:
         forget_before = (self._clock.now() - timedelta(days=self._days_kept)).date()
-        # If a write that failed was carried out all the same, its uses count twice: a number
-        # that is a little too high misleads nobody, one that is missing might.
+        # If a write that failed took effect all the same, its uses count twice. A count that is
+        # slightly too high does no harm; a missing use could make a key look unused.
         await self._write(
             self.uses.take(),
             partial(self._store.add_uses, forget_before=forget_before),

@@ -1,11 +1,9 @@
-"""Who owns keys, as far as they are registered: an e-mail address, a password, a state.
+"""Registered accounts, which own keys: an e-mail address, a password, a state.
 
-An account's id is made by Keyfence and drawn at random. Keys may belong to other
-account ids too, which operators make up; such an owner is known by name alone, and
-can neither log in nor be disabled.
+Keyfence draws an account's id at random. Keys may also belong to account ids that operators choose.
+Such an owner is only a name: it can neither log in nor be disabled.
 
-The password itself is never here. What is kept of it is the business of whoever
-hashes it; to this module it is opaque.
+The password itself is never here. Its hash is opaque to this module.
 """
 
 from __future__ import annotations
@@ -55,11 +53,10 @@ class Email:
 
     @property
     def identity(self) -> str:
-        """What tells it from other addresses: all of it, in lower case.
+        """What distinguishes it from other addresses: the whole text, in lower case.
 
-        Nothing else is folded. ASCII has no two letters that a mail server could take
-        for one another, which is why an address has no others: with them, an address
-        that somebody else receives could count as one's own.
+        Nothing else is folded. An address may contain only ASCII, in which a mail server confuses
+        no two letters. Otherwise two people's addresses could count as the same one.
         """
         return self.text.lower()
 
@@ -129,11 +126,11 @@ def password_problem(password: Plaintext, *, min_length: int, email: Email) -> s
 
 @dataclass(frozen=True, slots=True)
 class PasswordHash:
-    """What is kept of a password.
+    """The hash of a password.
 
     Attributes:
-        text: as whoever made it wants it.
-        pepper_version: which pepper it was made under.
+        text: in the format of the adapter that made it.
+        pepper_version: the version of the pepper that it was made under.
     """
 
     text: str

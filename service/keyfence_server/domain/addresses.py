@@ -50,7 +50,7 @@ def parse_address(text: str) -> Address:
 
 
 def _require_no_zone(text: str) -> None:
-    # A zone means something on one host alone, and not to whoever reads the record.
+    # A zone has a meaning on one host only, so a record with one cannot be understood elsewhere.
     if "%" in text:
         raise ValueError(f"{text!r} has a zone; give the address alone")
 

@@ -39,7 +39,7 @@ class KeyFacts:
             was delegated from, whose allowance it spends, and its account's. Most often
             none.
         account_state: whether the key's owner works, if that is a registered account.
-            None: it is not, or nobody has looked, since nothing was to be decided.
+            None: the owner is not registered, or its state was not read.
         is_stale: whether the facts may be out of date, which happens only where an operator
             has asked for stale answers.
         key: the key itself.
@@ -121,7 +121,7 @@ def compile_facts(
 
     Args:
         owner_state: whether the key's owner works, if that is a registered account.
-            Whoever decides by the facts must have looked for it; see `state_of_owner`.
+            A caller that decides by the facts must have read it; see `state_of_owner`.
     """
     effective = -1
     for key in lineage:
@@ -167,7 +167,7 @@ def own_rate(key: Key, keyspace: Keyspace) -> Rate | None:
 
 
 def _limits(lineage: Lineage, keyspace: Keyspace) -> tuple[Limit, ...]:
-    # By the line: whoever may rotate a key could else make its limit whole by doing so.
+    # Counted by line: otherwise rotating a key would reset its limit.
     limits = [
         Limit(Subject.KEY, f"{key.line_id}/{rate.seconds}", rate)
         for key in lineage

@@ -1,4 +1,4 @@
-"""How a keyspace speaks HTTP: its answers to requests that it denies.
+"""The HTTP answers of a keyspace to requests that it denies.
 
 The declaration chooses what an end user learns from an answer. By default every credential
 that does not pass gets the same answer, whether it is missing, made up, expired or revoked,
@@ -34,13 +34,13 @@ PLAIN_TEXT: Final = "text/plain"
 CONTENT_TYPES: Final = (DEFAULT_CONTENT_TYPE, "application/problem+json", PLAIN_TEXT)
 
 UNAUTHENTICATED: Final = "unauthenticated"
-"""The cause that stands for every credential that does not pass."""
+"""The cause for every credential that does not pass."""
 
 _OTHER_CAUSES: Final = (Reason.SCOPE_MISSING, Reason.RATE_LIMITED)
 _DENIALS: Final = tuple(reason for reason in Reason if reason is not Reason.OK)
 
-# The words are those of RFC 6750, section 3.1. The challenge of a 401 names no error:
-# it would tell a missing credential from a wrong one.
+# The codes are those of RFC 6750, section 3.1. The challenge of a 401 names no error, because that
+# would distinguish a missing credential from a wrong one.
 _DEFAULTS: Final[Mapping[str, AnswerDeclaration]] = {
     UNAUTHENTICATED: AnswerDeclaration(
         cause=UNAUTHENTICATED,
@@ -61,7 +61,7 @@ _DEFAULTS: Final[Mapping[str, AnswerDeclaration]] = {
     ),
 }
 
-# What Envoy can answer with, of 400 to 499.
+# The statuses from 400 to 499 that Envoy can answer with.
 _STATUSES: Final = frozenset({*range(400, 418), 421, 422, 423, 424, 426, 428, 429, 431})
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -75,7 +75,7 @@ _IN_CHALLENGES: Final = frozenset(
     {"keyspace", "code", "missing_scopes", "required_scopes", "scheme"}
 )
 
-# Headers that mean something to proxies and HTTP itself, or to Keyfence.
+# Headers that have a meaning for proxies, for HTTP itself, or for Keyfence.
 _TAKEN_HEADERS: Final = frozenset(
     {"authorization", "connection", "content-length", "content-type", "cookie", "host", "te"}
     | {"keep-alive", "proxy-authorization", "set-cookie", "trailer", "transfer-encoding", "upgrade"}
@@ -88,12 +88,12 @@ _MAX_BODY: Final = 4_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denial:
-    """What an answer can speak of.
+    """The values that an answer can contain.
 
     Attributes:
         request_id: empty if there is none.
         time: now, as RFC 3339 writes it.
-        rate_limit: where the key's limit stands, if it has one.
+        rate_limit: the state of the key's rate limit, if it has one.
     """
 
     reason: Reason

@@ -52,7 +52,7 @@ def looks_like_a_key(text: str) -> bool:
 
 
 def is_an_id(text: str) -> bool:
-    """Whether a text has the form of an id of ours, so that it may be shown to anybody."""
+    """Whether a text has the form of one of Keyfence's ids, which are not secret."""
     return _OUR_ID.fullmatch(text) is not None
 
 

@@ -2,7 +2,7 @@
 
 A key's plaintext exists in the reply that creates it and in the requests that
 present it. Everything else knows the digest: HMAC-SHA256 under a pepper that lives
-outside the database, so that a stolen database lets nobody test guesses. A fast
+outside the database, so that guesses cannot be tested with a stolen database alone. A fast
 hash is right here because keys carry at least 128 bits of entropy; slow hashes are
 for passwords (https://www.rfc-editor.org/rfc/rfc2104, RFC 2104, for HMAC).
 """
@@ -22,7 +22,7 @@ _FINGERPRINTED: Final = "pepper\0"
 
 
 class Plaintext:
-    """A key as its holder has it. Shows itself to nobody who does not ask by name."""
+    """A key's plaintext. Only `reveal` shows it: its `repr` and its text are redacted."""
 
     __slots__ = ("_text",)
 
@@ -30,7 +30,7 @@ class Plaintext:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself. Only for the answer to whoever made the key, and for digests."""
+        """The text itself. Only for the answer to the key's maker, and for digests."""
         return self._text
 
     def __repr__(self) -> str:

@@ -1,8 +1,7 @@
-"""Texts with placeholders: the smallest template language that does.
+"""Texts with placeholders.
 
-`{name}` stands for a value, `{{` and `}}` for the braces themselves. There are no
-expressions, no loops and no access to anything that was not put in by name, so a
-template can do nothing but place what its writer was offered.
+`{name}` stands for a value, `{{` and `}}` for the braces themselves. There are no expressions and
+no loops, and a template can use only the values that are passed to it by name.
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ class InvalidTemplate(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TextTemplate:
-    """Literal texts and names in turn.
+    """Literal texts and names of values, alternating.
 
     Attributes:
-        parts: literal texts at even places, names of values at odd ones.
+        parts: literal texts at even indexes, names of values at odd indexes.
     """
 
     parts: tuple[str, ...]
 
     @property
     def names(self) -> frozenset[str]:
-        """The values that it places."""
+        """The names of the values that it uses."""
         return frozenset(self.parts[1::2])
 
     @property
     def only_name(self) -> str | None:
-        """The value that the template consists of and nothing else; None if it is more."""
+        """The name, if the template is a single placeholder and nothing else; otherwise None."""
         before, *rest = self.parts
         return rest[0] if not before and len(rest) == 2 and not rest[1] else None
 
     def render(self, values: Mapping[str, Value], *, separator: str = ", ") -> str:
-        """The text with the values in their places; lists are joined, None is nothing."""
+        """The text with its values. Lists are joined; None becomes the empty text."""
         return "".join(
             _text(values[part], separator) if index % 2 else part
             for index, part in enumerate(self.parts)
@@ -76,9 +75,8 @@ def parse_text(text: str) -> TextTemplate:
 class JsonTemplate:
     """A JSON object whose strings may hold placeholders.
 
-    Values are put into the object and not into its text, so none of them can be read as
-    anything but a value. A string that is one placeholder and nothing else becomes the
-    value itself: a number, a list, or null.
+    Values are put into the object and not into its text, so no value can change the structure. A
+    string that is a single placeholder becomes the value itself: a number, a list, or null.
     """
 
     root: object
@@ -99,7 +97,7 @@ def parse_json(text: str) -> JsonTemplate:
 
 
 def json_text(data: object) -> str:
-    """The one text that stands for data of JSON types. Raises `InvalidTemplate`."""
+    """Data of JSON types, as text. Raises `InvalidTemplate`."""
     try:
         return json.dumps(data, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -107,7 +105,7 @@ def json_text(data: object) -> str:
 
 
 def json_data(text: str) -> object:
-    """What a JSON text stands for. Raises `InvalidTemplate`."""
+    """The data of a JSON text. Raises `InvalidTemplate`."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

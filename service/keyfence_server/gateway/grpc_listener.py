@@ -104,7 +104,7 @@ def _route_config() -> Config:
         "name": LISTENER,
         "domains": ["*"],
         "routes": [
-            # A stream without an end, from anybody. Clients do without it.
+            # Any client could hold such a stream open without end. Clients do not need it.
             _refused({"path": "/grpc.health.v1.Health/Watch"}),
             # The streams of holders: they last, and renew their leases all the time.
             {

@@ -14,7 +14,7 @@ from keyfence_server.gateway.settings import GatewaySettings
 from keyfence_server.rpc.addresses import TcpAddress
 
 BUFFER_BYTES: Final = 64 * 1024
-"""How much of one connection or stream is read before somebody takes it."""
+"""How much of one connection or stream is buffered."""
 
 TIMEOUT: Final = "60s"
 """For one call. A mutation waits until it holds everywhere, which takes seconds at most."""

@@ -172,8 +172,8 @@ class GatewaySettings(BaseSettings):
             )
         if self.cookie is not None and self.cors_origins:
             raise ValueError(
-                f"{PREFIX}COOKIE and {PREFIX}CORS_ORIGINS exclude each other: pages of other "
-                "origins must not act with somebody's cookie"
+                f"{PREFIX}COOKIE and {PREFIX}CORS_ORIGINS exclude each other: a page of another "
+                "origin must not send requests with a user's cookie"
             )
         return self
 

@@ -1,8 +1,8 @@
 """How many calls are let in, how many of them may wait, and whether any are let in at all.
 
-A call that finds the gate shut is told why at once. Waiting in line would help
-nobody: the line would only grow. Calls that wait for the store, the fence or a lock are
-counted by credential, so that those of one credential leave places for the others.
+A call that is not let in gets an error at once. A queue would not help, because it would only grow.
+Calls that wait for the store, the fence or a lock are counted by credential, so that one credential
+leaves places for the others.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Gate:
         self._refusals: dict[str, Failure] = {}
 
     def enter(self) -> None:
-        """Takes a place, which `leave` gives back. Raises `Failed` if there is none."""
+        """Takes a place, which `leave` frees. Raises `Failed` if there is none."""
         if self._refusal is not None:
             raise Failed(self._refusal)
         if self.under_way >= self.limit:

@@ -1,7 +1,7 @@
-"""Where a call came from: the peer's address, or what a proxy that is trusted says of it.
+"""The address that a call came from: the peer's, or the one that a trusted proxy reports.
 
-Anybody can send an `x-forwarded-for`. So it counts only from a peer that the server
-was told to trust, and only as far from its end as trusted proxies have written it.
+Any client can send an `x-forwarded-for`. So it counts only from a peer that the server was told to
+trust, and only the last entries, which trusted proxies have written.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Origins:
     """Finds out where calls came from.
 
     Attributes:
-        trusted_networks: the proxies whose word counts.
-        trusts_unix: whether that of whoever connects over a Unix socket does.
+        trusted_networks: the addresses of trusted proxies.
+        trusts_unix: whether peers on a Unix socket are trusted too.
     """
 
     trusted_networks: Sequence[Network] = ()

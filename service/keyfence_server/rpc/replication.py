@@ -157,8 +157,8 @@ class ReplicationService:
     async def _attempts_from(
         self, reported: Sequence[messages.ReportedAttempt], caller: Caller
     ) -> list[ReportedAttempts]:
-        """Those that can be, and that the caller may know of. What is told of none of them
-        may be a key: whoever reports it may have put it in the wrong place."""
+        """The reported attempts that are well formed and in keyspaces that the caller may know. No
+        text of them may be a key, which the reporting holder may have put in the wrong field."""
         named = {one.keyspace for one in reported} - {"", SYSTEM}
         # A credential for every keyspace reaches names, too, that are no keyspace's.
         known = {"", SYSTEM} | {

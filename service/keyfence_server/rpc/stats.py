@@ -1,4 +1,4 @@
-"""How often, how fast and how it went: plain numbers, read by whoever wants to know.
+"""Counts and durations of calls, as plain numbers. The metrics read them.
 
 Counting must cost next to nothing, so nothing here locks, allocates or knows of a
 metrics library. The numbers belong to the event loop's thread; a reader in another

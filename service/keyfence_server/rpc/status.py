@@ -1,11 +1,10 @@
 """The one place where an error becomes a gRPC status.
 
-Every error status carries one `google.rpc.ErrorInfo` with domain "keyfence" and a
-reason of `keyfence.v1.ErrorReason`; faults in fields also a `google.rpc.BadRequest`.
-What a status says stays small, however much was wrong: it travels as metadata, and
-clients refuse too much of that. A message repeats what was sent, which may be a key in
-the wrong field, and whoever gets the message logs it: so what looks like a key is hidden
-here, whatever the error.
+Every error status carries one `google.rpc.ErrorInfo` with domain "keyfence" and a reason of
+`keyfence.v1.ErrorReason`; faults in fields also a `google.rpc.BadRequest`. A status stays small,
+however many faults there are: it travels as metadata, and clients refuse large metadata. A message
+can repeat a key that was sent in the wrong field, and clients log messages. So every text that has
+the form of a key is redacted here, whatever the error.
 """
 
 from __future__ import annotations

@@ -26,14 +26,14 @@ _MAX_DEPTH: Final = 8
 def redact_event(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A structlog processor that hides whatever looks like a secret."""
+    """A structlog processor that redacts every text that has the form of a secret."""
     for name, value in event.items():
         event[name] = REDACTED if _names_a_secret(name) else _redact(value, 0)
     return event
 
 
 def redact_text(text: str) -> str:
-    """The text, with everything hidden that looks like a credential."""
+    """The text, with every part redacted that has the form of a credential."""
     text = _BEARER.sub(rf"\1 {REDACTED}", text)
     text = _URL_PASSWORD.sub(rf"\1:{REDACTED}@", text)
     return hide_keys(text)

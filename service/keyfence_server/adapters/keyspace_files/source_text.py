@@ -1,7 +1,7 @@
-"""Text that a person wrote in a file, and where in it something is wrong.
+"""The text of a file, and faults at places in it.
 
-A fault is shown as compilers show one: where it is, what it is, and the line with a
-mark under the spot. This module knows neither YAML nor keyspaces.
+A fault is shown as compilers show errors: the place, the message, and the line with a mark under
+the faulty part. This module knows neither YAML nor keyspaces.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TAB: Final = "    "
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """A stretch of one line. Lines and columns count from 1, columns in characters."""
+    """A part of one line. Lines and columns count from 1, columns in characters."""
 
     line: int
     column: int
@@ -32,7 +32,7 @@ class Source:
     """A file's text.
 
     Attributes:
-        name: what people call the file: its path as it was given, or "<stdin>".
+        name: the path of the file as it was given, or "<stdin>".
     """
 
     name: str
@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong at one place. `span` is None where there is no such place."""
+    """A fault at one place. `span` is None if the fault has no place in the text."""
 
     source: Source
     span: Span | None
@@ -85,7 +85,7 @@ class Fault:
 
 
 def in_order(faults: Iterable[Fault]) -> list[Fault]:
-    """The faults from the top of each file to its end, each said once."""
+    """The faults in the order of their places in each file, without repetition."""
     unplaced = Span(0, 0)
     return sorted(
         dict.fromkeys(faults),

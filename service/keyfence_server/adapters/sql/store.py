@@ -207,7 +207,7 @@ async def _closed(connection: AsyncConnection) -> None:
         with translated():
             await connection.close()
     except StoreUnavailable:
-        # It could not be told to roll back. Losing the connection makes it.
+        # The rollback could not be sent. Closing the connection rolls back.
         with suppress(StoreUnavailable), translated():
             if not connection.closed:
                 await connection.invalidate()

@@ -65,9 +65,8 @@ def question_of_check(request: authorization_service_pb2.CheckScopeRequest) -> Q
 class Principals:
     """Principals as messages, made once for each facts object and not for each check.
 
-    Facts never change; what replaces them are other facts. So a message made from
-    facts is right for as long as somebody holds these facts, and no longer looked for
-    afterwards.
+    A facts object never changes; it is replaced by another one. So a message made from it stays
+    right, and is dropped together with it.
     """
 
     __slots__ = ("_messages",)
@@ -110,7 +109,7 @@ def _principal(facts: KeyFacts) -> principal_pb2.Principal:
 
 
 def principal_of(caller: Caller, principals: Principals) -> principal_pb2.Principal | None:
-    """Who a caller is; None for nobody."""
+    """Who a caller is; None for a caller without a credential."""
     if isinstance(caller, AccountSession):
         session = caller.facts.session
         return principal_pb2.Principal(

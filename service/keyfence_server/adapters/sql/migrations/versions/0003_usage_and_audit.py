@@ -1,7 +1,7 @@
 """Keys' own rate limits, how keys are used, and the chain of audit events.
 
-The events that are there already are put into the chain in the order of their
-revisions: what they were before is what the chain vouches for from now on.
+Existing events are put into the chain in the order of their revisions. The chain shows changes that
+are made to them after this migration.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def upgrade() -> None:
         comment="Timelines before which no lease is alive any more. docs/fence.md explains it.",
     )
     if op.get_bind().dialect.name == "postgresql":
-        # Nobody had a lease before there was a register.
+        # No process had a lease before the register existed, so this timeline is settled.
         op.execute(
             "INSERT INTO settled_epochs SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
         )
