@@ -50,13 +50,13 @@ async def test_one_password_is_never_kept_alike_twice(made: list[Argon2Passwords
     assert await hashes.hash(PASSWORD) != await hashes.hash(PASSWORD)
 
 
-async def test_nobody_has_any_password(made: list[Argon2Passwords]) -> None:
+async def test_no_password_matches_without_an_account(made: list[Argon2Passwords]) -> None:
     hashes = hashing(made)
     for text in ("", "x", PASSWORD.reveal()):
         assert not await hashes.verify(Plaintext(text), None)
 
 
-async def test_nobody_s_password_costs_what_anybody_s_does(
+async def test_a_password_without_an_account_costs_as_much_as_one_with(
     made: list[Argon2Passwords], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An address that nobody has is not told from one with another password by the work."""
@@ -76,7 +76,9 @@ async def test_nobody_s_password_costs_what_anybody_s_does(
     assert worked[0] == worked[1]
 
 
-async def test_a_stolen_database_lets_nobody_try_passwords(made: list[Argon2Passwords]) -> None:
+async def test_passwords_cannot_be_tried_with_a_stolen_database(
+    made: list[Argon2Passwords],
+) -> None:
     """Without the pepper the right password is wrong."""
     kept = await hashing(made).hash(PASSWORD)
     assert not await hashing(made, {1: b"b" * 32}).verify(PASSWORD, kept)

@@ -56,5 +56,5 @@ def test_keys_that_are_none_are_refused(seeds: dict[int, bytes]) -> None:
         SessionKeys(seeds)
 
 
-def test_keys_show_themselves_to_nobody() -> None:
+def test_keys_are_redacted_in_every_text() -> None:
     assert "aaaa" not in repr(SessionKeys(SEEDS))

@@ -93,7 +93,7 @@ OTHER: Final = KeyspaceDeclaration(
 )
 
 
-async def nobody_before() -> bool:
+async def no_process_before() -> bool:
     """No process was on the store before this one."""
     return False
 
@@ -115,7 +115,7 @@ class Authority:
         self.cache = FactCache(store, **cache)
         self.hub = DownstreamHub(Grantor(LeaseTerms()), SystemBootClock(), lambda: float("inf"))
         self.ledger = Ledger(self.cache, self.hub)
-        self.fence = fence or SoleHolder(self.ledger, self.hub, nobody_before)
+        self.fence = fence or SoleHolder(self.ledger, self.hub, no_process_before)
         peppers = Peppers(PEPPERS)
         self.rate_limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
         self.mutations = Mutations(store, self.fence, clock, ChangeQuotas(self.rate_limits))

@@ -285,7 +285,7 @@ async def test_a_disabled_key_does_not_come_back_by_rotation(authority: Authorit
     assert (await authority.check(rotated.successor, "vps:read")).reason is Reason.KEY_DISABLED
 
 
-async def test_nobody_rotates_their_way_to_more(authority: Authority) -> None:
+async def test_rotating_a_key_gives_no_caller_more_scopes(authority: Authority) -> None:
     """Threat 13: whoever rotates a key has its successor's plaintext."""
     great = (await authority.make(scopes=["*"])).facts.key_id
     small = await authority.acting(await authority.make(scopes=["vps:read"]))

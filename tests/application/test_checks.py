@@ -200,7 +200,7 @@ async def test_an_explanation_names_the_grant_the_way_and_what_is_lacking(
     assert verdict.explanation.sufficient_grants == ("vps:create",)
 
 
-async def test_nothing_is_explained_that_nobody_asked_for(authority: Authority) -> None:
+async def test_nothing_is_explained_unless_the_caller_asks(authority: Authority) -> None:
     made = await authority.make(scopes=["*"])
     assert (await authority.check(made, "dns:read")).explanation is None
 

@@ -134,7 +134,7 @@ async def test_a_wildcard_is_narrowed_by_the_type_and_widens_with_the_catalog(
     assert (await authority.check(capped, "vps:new")).reason is Reason.SCOPE_MISSING
 
 
-async def test_the_longest_lifetime_holds_whoever_asks(authority: Authority) -> None:
+async def test_the_longest_lifetime_applies_to_every_caller(authority: Authority) -> None:
     await authority.declare(ACME, max_lifetime=DAY)
     assert (await authority.make()).facts.key.expire_time == START + DAY
     assert (await authority.make(expire_time=START + DAY)).facts.key.expire_time == START + DAY

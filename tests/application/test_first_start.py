@@ -54,7 +54,7 @@ def test_a_malformed_credential_is_refused_and_not_repeated(text: str) -> None:
     assert read_root_credential(ROOT.reveal()) == ROOT
 
 
-async def test_the_built_in_keyspace_is_nobodys_to_declare(authority: Authority) -> None:
+async def test_no_caller_can_declare_the_built_in_keyspace(authority: Authority) -> None:
     with refused("KEYSPACE_IS_BUILT_IN", keyspace="system"):
         await authority.declare(ACME, name="system")
     with refused("KEYSPACE_IS_BUILT_IN"):

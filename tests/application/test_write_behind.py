@@ -575,7 +575,7 @@ async def test_events_wait_for_the_store_within_bounds(authority: Authority) -> 
     assert notes.events_left_out == 0
 
 
-async def test_writing_goes_on_after_a_fault_that_nobody_expected(authority: Authority) -> None:
+async def test_writing_goes_on_after_an_unexpected_fault(authority: Authority) -> None:
     class Faulty(Switch):
         async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
             if self.is_away:

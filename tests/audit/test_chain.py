@@ -66,7 +66,7 @@ def test_a_time_is_the_same_in_every_zone() -> None:
     assert hash_of(bytes(32), 1, None, event) == hash_of(bytes(32), 1, None, elsewhere)
 
 
-def test_a_chain_that_nobody_touched_holds_from_anywhere() -> None:
+def test_an_unchanged_chain_is_valid_from_any_place() -> None:
     chain = a_chain(5)
     end = ChainEnd(5, chain[-1].hash)
     assert follow(BEFORE_THE_FIRST, chain) == (end, None)

@@ -155,7 +155,7 @@ async def test_a_report_with_a_key_in_it_is_refused_whole(served: Served) -> Non
     assert Refusal.of(caught.value).reason == "INVALID_FIELD"
 
 
-async def test_nobody_reports_without_being_let(served: Served) -> None:
+async def test_a_report_needs_the_scope_for_it(served: Served) -> None:
     checker = await served.client.make_operator("keys:check", bound=["demo"])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await report(served, attempt(), credential=checker)
@@ -202,7 +202,7 @@ def use(key_id: str, **fields: Any) -> messages.ReportedUse:
     return messages.ReportedUse(key_id=key_id, **told)
 
 
-async def test_nobody_has_keys_used_that_it_may_not_know_of(served: Served) -> None:
+async def test_no_holder_reports_uses_of_keys_that_it_may_not_know(served: Served) -> None:
     """Or whoever may report could make a key that somebody else watches look used, for ever if
     it says that this was in a hundred years."""
     client = served.client

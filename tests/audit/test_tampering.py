@@ -68,7 +68,7 @@ async def verified(store: SqlStore, step: int = 0) -> Verified:
 
 
 @pytest.mark.parametrize("step", [0, 1, 2, 3, EVENTS, EVENTS + 1])
-async def test_a_log_that_nobody_touched_holds(filled: SqlStore, step: int) -> None:
+async def test_an_unchanged_log_is_valid(filled: SqlStore, step: int) -> None:
     result = await verified(filled, step)
     assert result.is_complete
     assert result.end.count == EVENTS

@@ -336,7 +336,9 @@ def test_a_key_that_cannot_be_printed_is_named_for_revocation(served: Served, ru
     assert run("keys", "get", key_id).code == ExitCode.OK
 
 
-def test_an_allow_that_nobody_could_read_is_not_0(served: Served, run: Run, keyspace: str) -> None:
+def test_an_allow_that_could_not_be_printed_is_not_0(
+    served: Served, run: Run, keyspace: str
+) -> None:
     _, api_key = make_key(run, keyspace, "-s", "vps:read")
     program = [*COMMAND, "check", api_key, "-k", keyspace]
     with Path("/dev/full").open("w") as full:

@@ -170,7 +170,7 @@ def test_no_server_is_told_from_a_denial(
     assert A_KEY not in shown.err
 
 
-def test_health_of_nobody_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_health_without_a_server_is_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["--timeout", "1", "health"]) == ExitCode.DENIED
     assert "unreachable" in capsys.readouterr().err
 

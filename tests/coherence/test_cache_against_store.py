@@ -125,7 +125,7 @@ class CacheAgainstStore(RuleBasedStateMachine):
         self.run(both())
 
     @rule()
-    def ask_for_a_key_that_nobody_made(self) -> None:
+    def ask_for_an_unknown_key(self) -> None:
         form = self._pick(0).facts.keyspace.forms["secret", "live"]
         assert self.run(self._authority.check(form.mint())).reason is Reason.KEY_UNKNOWN
 

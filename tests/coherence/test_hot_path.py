@@ -94,7 +94,7 @@ async def test_many_at_once_load_a_key_once(authority: Authority, watched: Watch
     assert authority.cache.counts.joined_loads == 49
 
 
-async def test_whoever_gives_up_does_not_end_the_load_for_the_others(
+async def test_a_caller_that_gives_up_does_not_end_the_load_for_the_others(
     authority: Authority, watched: WatchedStore
 ) -> None:
     """Threat 7: a cancelled load would be an error, or an answer, to those who did not cancel."""
@@ -111,7 +111,7 @@ async def test_whoever_gives_up_does_not_end_the_load_for_the_others(
     assert watched.snapshots - before == 1
 
 
-async def test_a_load_that_everybody_gave_up_leaves_nothing_behind(
+async def test_a_load_that_all_callers_gave_up_leaves_nothing_behind(
     authority: Authority, watched: WatchedStore
 ) -> None:
     made = await authority.make(scopes=["vps:read"])
@@ -128,7 +128,7 @@ async def test_a_load_that_everybody_gave_up_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a bug")], ids=repr)
-async def test_a_load_that_fails_is_an_error_to_all_and_remembered_by_nobody(
+async def test_a_load_that_fails_is_an_error_to_all_and_is_not_remembered(
     authority: Authority, watched: WatchedStore, error: Exception
 ) -> None:
     """Threat 7: a failure that is remembered as "there is no such key" locks a good key out."""

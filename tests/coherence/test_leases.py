@@ -26,7 +26,7 @@ def terms_and_rates(draw: st.DrawFn) -> tuple[LeaseTerms, float, float]:
 
 
 @given(terms_and_rates(), st.floats(0, 10), st.floats(0, 10))
-def test_whoever_waits_for_w_outlasts_every_lease_from_before(
+def test_w_outlasts_every_lease_from_before_the_wait(
     drawn: tuple[LeaseTerms, float, float], sent_before: float, answered_late: float
 ) -> None:
     """I4: however the clocks of the waiter and of the holder drift. In real seconds; the
@@ -67,7 +67,7 @@ def test_a_lease_downstream_never_outlives_its_grantors(
 
 
 @pytest.mark.parametrize("remaining", [0.0, -1.0, -math.inf])
-def test_nobody_gives_away_what_they_have_not(remaining: float) -> None:
+def test_no_lease_is_granted_longer_than_the_own_one(remaining: float) -> None:
     grantor = Grantor(LeaseTerms())
     holder = grantor.join("holder")
     assert grantor.renew(holder, 5.0, remaining).ttl == 0
@@ -159,7 +159,7 @@ class TestGrantor:
         assert grantor.acknowledge(holder, 6, 11.0)
         assert grantor.settled(11.0) == 6
 
-    def test_whoever_has_gone_owes_as_before(self) -> None:
+    def test_a_holder_that_has_gone_owes_as_before(self) -> None:
         grantor = self.grantor()
         holder = grantor.join("a")
         grantor.renew(holder, 10.0, math.inf)
@@ -168,7 +168,7 @@ class TestGrantor:
         assert grantor.settled(11.0) == 5
         assert grantor.settled(12.0) == 6
 
-    def test_whoever_comes_back_owes_as_before_until_it_has_acknowledged(self) -> None:
+    def test_a_holder_that_comes_back_owes_as_before_until_it_has_acknowledged(self) -> None:
         """It gave up its own lease. Those behind it may still answer under leases that it
         had granted."""
         grantor = self.grantor()
@@ -184,7 +184,7 @@ class TestGrantor:
         grantor.acknowledge(holder, 6, 11.0)
         assert grantor.settled(11.0) == 6
 
-    def test_nobody_speaks_for_another(self) -> None:
+    def test_no_holder_acknowledges_for_another(self) -> None:
         grantor = self.grantor()
         gone = grantor.join("a")
         grantor.renew(gone, 10.0, math.inf)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from application.authority import ACME, ROOT, Authority, nobody_before
+from application.authority import ACME, ROOT, Authority, no_process_before
 from coherence.watched_store import Gate, Loss, WatchedStore, until
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import Change, ChangeKind, FenceEnd, StoreUnavailable
@@ -272,7 +272,7 @@ async def test_keyspaces_read_while_a_declaration_is_lost_are_thrown_away(
     assert await check is Reason.OK
 
 
-async def test_whoever_gives_up_waiting_for_a_mutation_does_not_keep_it_from_its_fence(
+async def test_a_caller_that_gives_up_does_not_keep_a_mutation_from_its_fence(
     authority: Authority,
 ) -> None:
     """Threat 4: a caller's deadline between commit and invalidation would leave the key in
@@ -294,7 +294,7 @@ class HeldFence(SoleHolder):
     """A fence that takes its time, as one does that has other holders to wait for."""
 
     def __init__(self, ledger: Ledger, hub: DownstreamHub, gate: Gate) -> None:
-        super().__init__(ledger, hub, nobody_before)
+        super().__init__(ledger, hub, no_process_before)
         self._gate = gate
 
     async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
@@ -489,7 +489,7 @@ async def test_the_answer_reflects_the_revision_that_it_names(authority: Authori
     assert verdict.reason is Reason.KEY_REVOKED
 
 
-async def test_a_change_of_an_account_concerns_keys_of_which_nobody_knows_whose_they_are(
+async def test_a_change_of_an_account_drops_its_keys_also_where_the_owner_is_not_known(
     watched: WatchedStore,
 ) -> None:
     """A holder that loads from another one is not told which accounts are registered. It would

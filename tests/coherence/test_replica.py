@@ -124,7 +124,7 @@ def test_silence_counts_from_when_it_was_seen() -> None:
     played(play)
 
 
-def test_whoever_leaves_waits_for_the_leases_that_it_granted() -> None:
+def test_a_process_that_leaves_waits_for_the_leases_that_it_granted() -> None:
     """I3: off the register it is asked no more, so nobody would wait for those behind it."""
 
     async def play(stage: Stage) -> None:
@@ -179,7 +179,7 @@ def test_news_of_another_timeline_is_not_taken_in() -> None:
     played(play)
 
 
-def test_whoever_has_longer_leases_is_waited_for_as_long_as_they_last() -> None:
+def test_a_process_with_longer_leases_is_waited_for_as_long_as_they_last() -> None:
     """A process that is struck off unawares may find others on the register when it comes back,
     under terms that it would not be let in with. Its own W bounds none of their leases."""
 

@@ -79,7 +79,7 @@ async def test_memory_answers_after_the_lease_for_as_long_as_was_asked_for(
     assert await stage.reason(made) == "unavailable"
 
 
-async def test_whoever_can_be_asked_is_asked(
+async def test_a_grantor_that_can_be_reached_is_asked(
     stage: Stage, made: MadeKey, authority: Authority
 ) -> None:
     """A process that was suspended comes back without a lease, and with a store."""
@@ -99,7 +99,7 @@ async def test_what_memory_lacks_is_not_made_up(stage: Stage, authority: Authori
     assert await stage.reason(never_seen) == "unavailable"
 
 
-async def test_whoever_is_refused_says_nothing(stage: Stage, made: MadeKey) -> None:
+async def test_a_process_that_is_refused_answers_nothing(stage: Stage, made: MadeKey) -> None:
     """A process whose own credential is revoked can ask: it is told that it may not know."""
     stage.time += LEASE
     for _ in range(3):
@@ -115,7 +115,7 @@ async def test_that_a_text_looks_like_no_key_is_not_said_from_memory(stage: Stag
         await stage.presented.find("looks_like_nothing_that_is_known_here")
 
 
-async def test_whoever_has_given_up_its_lease_has_nothing_to_say(
+async def test_a_process_that_has_given_up_its_lease_answers_nothing(
     stage: Stage, made: MadeKey
 ) -> None:
     stage.lease.abandon()

@@ -130,7 +130,7 @@ class TestPasswords:
         with pytest.raises(ValueError, match="bytes"):
             normalized_password(Plaintext(text))
 
-    def test_a_hash_shows_itself_to_nobody(self) -> None:
+    def test_a_hash_is_redacted_in_every_text(self) -> None:
         assert "canary" not in repr(PasswordHash("canary", 1))
 
 

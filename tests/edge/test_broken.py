@@ -99,7 +99,7 @@ def test_without_the_counter_of_limits_limited_keys_get_a_503_if_that_is_set(
         redis.close()
 
 
-def test_a_stopped_authority_lets_nobody_through_and_goes_on_when_it_does(
+def test_a_stopped_authority_lets_no_request_through_and_continues_afterwards(
     upstream: Upstream, start_envoy: StartEnvoy
 ) -> None:
     """The process and its connections are there, as on a machine that is suspended."""
@@ -133,7 +133,7 @@ def test_a_stopped_authority_lets_nobody_through_and_goes_on_when_it_does(
             served.stop()
 
 
-def test_an_edge_whose_own_credential_does_not_pass_lets_nobody_through(
+def test_an_edge_whose_own_credential_does_not_pass_lets_no_request_through(
     authority: Authority, upstream: Upstream, start_envoy: StartEnvoy
 ) -> None:
     """Its callers' keys are not at fault, and must not be told so."""
@@ -172,7 +172,7 @@ def test_an_edge_whose_own_credential_does_not_pass_lets_nobody_through(
     ],
     ids=str,
 )
-def test_a_route_that_does_not_say_what_it_needs_lets_nobody_through(
+def test_a_route_that_names_no_scope_lets_no_request_through(
     authority: Authority, upstream: Upstream, start_envoy: StartEnvoy, extensions: dict[str, str]
 ) -> None:
     """A typing error in a route must not open it, nor look like a fault of its callers."""

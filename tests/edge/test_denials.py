@@ -24,7 +24,7 @@ def seen(answer: Answer) -> tuple[int, dict[str, str], str]:
     return answer.status, essential(answer.headers), json.dumps(body)
 
 
-def test_nobody_can_tell_why_a_credential_does_not_pass(site: Site) -> None:
+def test_the_answer_does_not_tell_why_a_credential_does_not_pass(site: Site) -> None:
     """Missing, malformed, made up, revoked, expired, disabled or another system's key: the
     same answer. Otherwise it would tell which keys there are."""
     authority = site.authority

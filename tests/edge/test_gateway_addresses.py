@@ -85,7 +85,7 @@ def documented(tmp_path: Path) -> Iterator[Door]:
     door.stop()
 
 
-def test_nobody_locks_an_owner_out_where_nothing_is_set_up(untold: Door) -> None:
+def test_no_client_locks_an_owner_out_where_nothing_is_set_up(untold: Door) -> None:
     """The server cannot tell the owner from whoever else comes by the gateway."""
     assert untold.register("anna@example.com", []).status == 200
     for n in range(25):
@@ -103,7 +103,7 @@ def test_registrations_are_bounded_where_nothing_is_set_up(untold: Door) -> None
     assert answers == [200] * 20 + [429] * 5
 
 
-def test_nobody_locks_an_owner_out_who_comes_by_a_trusted_proxy(documented: Door) -> None:
+def test_no_client_locks_out_an_owner_behind_a_trusted_proxy(documented: Door) -> None:
     """Whoever fails at it from elsewhere spends their own address's attempts."""
     assert documented.register("anna@example.com", forwarded(CLIENT)).status == 200
     for n in range(2):

@@ -23,7 +23,7 @@ def test_a_process_that_dies_by_a_signal_is_told_of(deaths: Deaths, name: str) -
     assert deaths.take() == []
 
 
-def test_a_death_is_told_of_though_nobody_has_waited_for_the_process(deaths: Deaths) -> None:
+def test_a_death_is_reported_before_the_process_is_waited_for(deaths: Deaths) -> None:
     process = subprocess.Popen([sys.executable, "-c", CRASH.format("SIGSEGV")])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert len(deaths.take()) == 1

@@ -47,7 +47,7 @@ class CounterContract:
     def harness(self) -> Harness:
         raise AssertionError("a class that inherits the contract must give a harness")
 
-    async def test_nothing_is_used_of_a_limit_that_nobody_has_used(self, harness: Harness) -> None:
+    async def test_nothing_is_used_of_a_limit_before_its_first_use(self, harness: Harness) -> None:
         (window,) = await harness.counter.look([a_limit(3)])
         assert window.used == 0
         assert window.ends_at == pytest.approx(harness.clock.timestamp(), abs=2)
@@ -243,7 +243,7 @@ async def test_a_connection_that_redis_has_closed_is_no_outage(redis: RedisServe
         await counter.close()
 
 
-async def test_a_counter_that_does_not_answer_keeps_nobody_waiting(redis: RedisServer) -> None:
+async def test_a_counter_that_does_not_answer_keeps_no_check_waiting(redis: RedisServer) -> None:
     counter = RedisCounter(redis.url, 0.1)
     await counter.take([a_limit(5)], 1)
     redis.hold()

@@ -205,7 +205,7 @@ async def test_an_account_s_key_manages_its_own_account_s_keys(served: Served) -
     assert refusal.reason == "KEY_NOT_FOUND"
 
 
-async def test_whoever_has_a_credential_may_ask_about_it(served: Served) -> None:
+async def test_the_bearer_of_any_credential_may_ask_about_it(served: Served) -> None:
     key = await served.client.make_key(scopes=["vps:write"])
     answer = await served.client.call("WhoAmI", credential=key.api_key)
     assert answer.principal.key_id == key.key.key_id

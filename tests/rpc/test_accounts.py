@@ -48,7 +48,7 @@ async def log_in_refusal(served: Served, email: str, password: str, **more: Any)
 
 
 class TestRegistration:
-    async def test_anybody_registers_where_it_is_open(self, served: Served) -> None:
+    async def test_any_caller_registers_where_registration_is_open(self, served: Served) -> None:
         account = await served.client.register("Anna@Example.com", display_name="Anna")
         assert account.account_id.startswith("usr_")
         assert (account.email, account.display_name) == ("Anna@Example.com", "Anna")
@@ -597,7 +597,7 @@ class TestThrottling:
         clock.advance(timedelta(seconds=int(refusal.metadata["retry_after_seconds"])))
         await served.client.log_in(metadata=here)
 
-    async def test_nobody_locks_an_owner_out(self, serve: Any) -> None:
+    async def test_no_client_locks_an_owner_out(self, serve: Any) -> None:
         """Whoever fails at it from elsewhere spends their own address's attempts."""
         served = await serve(trusted_proxies="127.0.0.1")
         await served.client.apply(accounts=OPEN)
@@ -611,7 +611,7 @@ class TestThrottling:
             assert refusal.reason == "TOO_MANY_ATTEMPTS"
         await served.client.log_in(metadata=[("x-forwarded-for", "192.0.2.1")])
 
-    async def test_nobody_locks_an_owner_out_where_no_address_is_known(
+    async def test_no_client_locks_an_owner_out_where_no_address_is_known(
         self, served: Served, log: io.StringIO
     ) -> None:
         """The test's own connection is loopback, which tells nothing of whose it is."""

@@ -23,7 +23,7 @@ def test_a_stale_verdict_says_so_to_the_upstream_and_to_the_access_log() -> None
     assert dict(message.dynamic_metadata)["stale"] is True
 
 
-def test_nobody_else_says_so() -> None:
+def test_no_other_answer_is_marked_so() -> None:
     message = adapted(claimed=["x-keyfence-stale"], stale=False)
     assert "x-keyfence-stale" in message.ok_response.headers_to_remove
     assert "x-keyfence-stale" not in {one.header.key for one in message.ok_response.headers}

@@ -52,7 +52,7 @@ def write_keyspace(path: Path, name: str) -> None:
 
 
 class TestFiles:
-    async def test_nobody_else_can_read_what_it_makes(self, serve: Any, tmp_path: Path) -> None:
+    async def test_no_other_user_can_read_what_it_makes(self, serve: Any, tmp_path: Path) -> None:
         previous = os.umask(0)
         try:
             await serve()

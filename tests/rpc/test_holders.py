@@ -192,7 +192,7 @@ async def test_a_lease_does_not_outlive_the_credential_and_the_stream_ends_with_
     assert await holder.ended() is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_a_holder_whose_credential_changes_gives_up_and_delays_nobody(
+async def test_a_holder_whose_credential_changes_gives_up_and_delays_no_mutation(
     served: Served, root: AsyncClient
 ) -> None:
     """Until it says so, mutations wait; from then on they do not wait for its lease."""

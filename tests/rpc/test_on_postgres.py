@@ -63,7 +63,7 @@ async def test_what_one_server_revokes_no_other_accepts(served: Served, other: S
         assert not answer.authenticated
 
 
-async def test_without_a_key_to_sign_sessions_nobody_logs_in(
+async def test_without_a_key_to_sign_sessions_no_log_in_succeeds(
     served: Served, serve: Any, postgres_url: str, tmp_path: Path
 ) -> None:
     """A key that one server makes for itself is none that another one could verify by. So

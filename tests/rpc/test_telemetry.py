@@ -397,7 +397,7 @@ class TestTraces:
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"},
         ],
     )
-    def test_nobody_is_traced_unasked(self, variables: dict[str, str]) -> None:
+    def test_no_call_is_traced_unless_it_is_set_up(self, variables: dict[str, str]) -> None:
         assert configure_tracing(variables).calls is None
 
     def test_who_asks_is_traced(self) -> None:

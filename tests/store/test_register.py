@@ -57,7 +57,7 @@ async def test_a_registration_is_there_when_it_returns(store: SqlStore) -> None:
     assert await register.list_processes() == []
 
 
-async def test_nobody_registers_under_other_terms(store: SqlStore) -> None:
+async def test_no_process_registers_under_other_terms(store: SqlStore) -> None:
     """What is waited for in one process bounds the leases of another."""
     register = store.register()
     await register.join("srv_a", "a", TERMS)
@@ -114,7 +114,7 @@ async def test_a_renewal_from_another_epoch_is_refused_and_leaves_no_trace(
     assert await register.list_processes() == [before]
 
 
-async def test_whoever_is_struck_off_cannot_renew_and_registers_as_somebody_new(
+async def test_a_process_that_was_struck_off_cannot_renew_and_registers_anew(
     store: SqlStore,
 ) -> None:
     register = store.register()
@@ -127,7 +127,7 @@ async def test_whoever_is_struck_off_cannot_renew_and_registers_as_somebody_new(
     assert not await register.strike_off("srv_a", seen.renewals)
 
 
-async def test_whoever_renews_is_not_struck_off(store: SqlStore) -> None:
+async def test_a_process_that_renews_is_not_struck_off(store: SqlStore) -> None:
     """Whichever of the two comes first: the other one then knows."""
     register = store.register()
     epoch = (await register.join("srv_a", "a", TERMS)).epoch
@@ -289,7 +289,7 @@ class TestOnPostgresql:
         assert isinstance(heard[-1], Committed)
         assert heard[-1].changes is None
 
-    async def test_whoever_is_cut_off_hears_of_it_and_can_listen_again(
+    async def test_a_listener_that_is_cut_off_notices_it_and_can_listen_again(
         self, postgres_url: str
     ) -> None:
         feed = PostgresqlFeed(postgres_url)

@@ -111,7 +111,7 @@ async def test_every_connection_is_durable_and_checks_references(sqlite_url: str
     await engines.dispose()
 
 
-async def test_nobody_else_can_read_the_files(tmp_path: Path) -> None:
+async def test_no_other_user_can_read_the_files(tmp_path: Path) -> None:
     store = await open_store(f"sqlite:///{tmp_path}/store.db")
     await insert_keys(store, make_key())
     modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in os.scandir(tmp_path)}

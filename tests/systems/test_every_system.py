@@ -195,9 +195,7 @@ async def test_keys_manage_keys_where_the_page_says_so(name: str, authority: Aut
     assert await authority.reason(made.api_key, name) is Reason.OK
 
 
-async def test_what_is_no_key_is_told_from_a_key_that_nobody_made(
-    name: str, authority: Authority
-) -> None:
+async def test_a_malformed_key_is_told_from_an_unknown_one(name: str, authority: Authority) -> None:
     await authority.apply(name)
     made = await authority.operator.create_key(keyspace=name, account_id="a")
     last = "0" if made.api_key[-1] != "0" else "1"

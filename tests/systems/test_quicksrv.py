@@ -69,7 +69,7 @@ async def test_an_allow_explains_the_way_from_the_grant_to_the_scope(authority: 
     assert held.path == ("vps:create", "vps:write", "vps:read")
 
 
-async def test_a_scope_that_the_page_does_not_have_is_nobodys(authority: Authority) -> None:
+async def test_no_key_has_a_scope_that_the_page_does_not_have(authority: Authority) -> None:
     await authority.apply(NAME)
     made = await authority.operator.create_key(keyspace=NAME, account_id="a", scopes=["*"])
     with pytest.raises(keyfence.UnknownScope) as asked:

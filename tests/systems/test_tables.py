@@ -107,7 +107,7 @@ async def test_keys_are_presented_where_the_page_says_and_nowhere_else(
     assert (await shown(authority, name)).http.credentials == CREDENTIALS[name]
 
 
-async def test_nobody_registers_where_the_page_does_not_say_so(
+async def test_no_account_is_registered_where_the_page_does_not_allow_it(
     name: str, authority: Authority
 ) -> None:
     """QuantumSafe's page alone has "Authentication: None required"."""

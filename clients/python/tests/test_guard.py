@@ -292,7 +292,7 @@ async def test_a_limited_caller_is_not_told_that_its_key_is_bad(
 
 
 @pytest.mark.parametrize("name", ["Undeclared", "OwnAccount", "NotInTheProto"])
-async def test_what_declares_no_scope_is_open_to_nobody(
+async def test_a_method_without_a_scope_is_open_to_no_caller(
     shop: Shop, authority: Authority, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (await shop.refusal(name, ("x-api-key", KEY)))[0] is CODE.PERMISSION_DENIED
@@ -321,12 +321,12 @@ async def test_a_whole_service_can_be_unguarded(guarded: Guarded) -> None:
     assert await shop("Read", []) == ["nobody"]
 
 
-async def test_a_method_that_nobody_serves_stays_unimplemented(shop: Shop) -> None:
+async def test_a_method_without_a_handler_stays_unimplemented(shop: Shop) -> None:
     assert (await shop.refusal("Nowhere"))[0] is CODE.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("name", SCOPED)
-async def test_when_keyfence_is_away_nobody_gets_in_and_nobody_is_told_denied(
+async def test_when_keyfence_is_away_no_call_gets_in_and_none_is_told_denied(
     shop: Shop, authority: Authority, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await authority.stop()
@@ -362,7 +362,7 @@ async def test_a_fault_of_the_service_is_logged_and_not_blamed_on_the_caller(
     assert KEY not in caplog.text
 
 
-async def test_a_fault_of_the_settings_lets_nobody_in(guarded: Guarded) -> None:
+async def test_a_fault_of_the_settings_lets_no_call_in(guarded: Guarded) -> None:
     def broken(context: Any) -> str:
         raise RuntimeError("secret detail")
 

@@ -78,7 +78,7 @@ def test_an_answer_is_of_the_revision_that_it_names() -> None:
         lambda checks: checks.check_scope("kf_a", ("vps:read",), None, None, REVOKED_AT),
     ],
 )
-def test_whoever_demands_a_revision_is_not_answered_from_before_it(
+def test_a_check_that_demands_a_revision_is_not_answered_from_before_it(
     ask: Callable[[LocalChecks], object],
 ) -> None:
     """Not even when it is applied between finding the key and answering."""
@@ -89,7 +89,7 @@ def test_whoever_demands_a_revision_is_not_answered_from_before_it(
     assert ask(checks) is None
 
 
-def test_room_is_made_by_forgetting_what_nobody_has_asked_for_lately() -> None:
+def test_room_is_made_by_forgetting_a_key_that_was_not_asked_for_lately() -> None:
     checks = checks_over(Memory(3))
     for name in ("a", "b", "c", "d"):
         learn(checks, f"kf_{name}", f"key_{name}")

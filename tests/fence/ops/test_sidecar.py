@@ -230,7 +230,7 @@ def test_what_makes_no_sense_for_a_sidecar_is_refused_by_name(
     assert "a sidecar has no store" in ended
 
 
-def test_a_sidecar_of_nobody_and_a_server_with_an_upstream_are_refused(directory: Path) -> None:
+def test_a_sidecar_without_an_upstream_and_a_server_with_one_are_refused(directory: Path) -> None:
     assert "KEYFENCE_UPSTREAM or --upstream" in refusal(directory, "sidecar")
     serving = refusal(directory, "serve", KEYFENCE_UPSTREAM="127.0.0.1:1")
     assert "KEYFENCE_UPSTREAM is for `keyfence sidecar`" in serving

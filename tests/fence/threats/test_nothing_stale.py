@@ -36,7 +36,7 @@ from support.serving import PASSWORD
 pytestmark = pytest.mark.postgres
 
 
-async def test_1_whoever_knew_the_key_refuses_it_when_the_revocation_returns(
+async def test_1_every_holder_that_knew_the_key_refuses_it_when_the_revocation_returns(
     together: Together,
 ) -> None:
     """Without the fence, whoever has the key in memory would accept it for as long as it
@@ -263,7 +263,7 @@ NARROWINGS: dict[str, Narrowing] = {
 
 
 @pytest.mark.parametrize("narrowing", NARROWINGS)
-async def test_5_every_kind_of_narrowing_holds_everywhere_when_it_returns(
+async def test_5_every_restrictive_change_is_in_effect_everywhere_when_it_returns(
     together: Together, narrowing: str
 ) -> None:
     """One kind that forgot to say what it changed would be seen here, at whoever caches."""
@@ -320,7 +320,7 @@ CREDENTIAL_NARROWINGS: dict[str, Callable[[AsyncClient, str], Awaitable[object]]
 
 
 @pytest.mark.parametrize("narrowing", CREDENTIAL_NARROWINGS)
-async def test_5_a_credential_that_was_narrowed_asks_nobody_any_more(
+async def test_5_a_restricted_credential_gets_no_answers_any_more(
     together: Together, tmp_path: Path, narrowing: str
 ) -> None:
     """Whoever answers remembers the credentials that ask, too: what such a one may do is a
