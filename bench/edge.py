@@ -90,7 +90,7 @@ def _config(target: str) -> dict[str, Any]:
     listener = config["static_resources"]["listeners"][0]
     listener["address"]["socket_address"]["port_value"] = 0
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    # Writing to a file that nobody reads is not what is measured.
+    # Writing the access log is not measured.
     del manager["access_log"]
     host = manager["route_config"]["virtual_hosts"][0]
     settings = host["typed_per_filter_config"]["envoy.filters.http.ext_authz"]["check_settings"]

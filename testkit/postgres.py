@@ -173,7 +173,7 @@ class PostgresServer:
         return name
 
     def drop_database(self, name: str) -> None:
-        """Removes a database, and whoever is connected to it."""
+        """Removes a database, and ends the connections to it."""
         self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def execute(self, statement: str, *arguments: object, database: str = "postgres") -> Any:
@@ -251,7 +251,7 @@ class PostgresServer:
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    # Whoever inherits orphans may take long to bury them.
+    # The process that inherits orphans may take long to reap them.
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

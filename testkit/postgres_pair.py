@@ -30,7 +30,7 @@ class PostgresPair:
 
     Args:
         way: the directory where the standby finds the socket of whichever is the primary.
-            Whoever makes the pair sees to it.
+            The caller keeps it up to date.
         environment: variables that the servers are started with besides our own.
     """
 

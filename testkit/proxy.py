@@ -31,7 +31,7 @@ class Mode(StrEnum):
 
     WHOLE = "whole"
     BLACKHOLE = "blackhole"
-    """Nothing gets through, either way. Nobody is told."""
+    """Nothing gets through in either direction, without an error."""
     DEAF = "deaf"
     """What the server says does not reach the client."""
     MUTE = "mute"
@@ -88,7 +88,7 @@ class Link:
         try:
             there, back = await self._connect()
         except OSError:
-            # Whoever has connected must learn of it, also if it is that nobody listens there.
+            # The client must get an error, also if there is no server behind the proxy.
             writer.transport.abort()
             return
         self.writers |= {writer, back}

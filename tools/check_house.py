@@ -1,7 +1,7 @@
 """House rules that no linter knows, checked on every tracked file.
 
 A file must not depend on one machine or one network: no address of a package registry
-(whoever installs says where from, and the locks carry hashes), no path of somebody's home.
+(the installer names it, and the locks carry hashes), no path of a home directory.
 And a link in the documentation must lead somewhere.
 
 It uses the standard library alone, so that it can run before anything is installed.

@@ -283,7 +283,7 @@ def _security(method: MethodDescriptorProto) -> Schema:
     options: Any = method.options
     if options.Extensions[options_pb2.access] != options_pb2.ACCESS_PUBLIC:
         return {}
-    # With a scope, an operator may call where nobody else may.
+    # With a scope, an operator may call it where no other caller may.
     return {
         "security": [{}, *_CREDENTIALS] if options.Extensions[options_pb2.required_scope] else []
     }

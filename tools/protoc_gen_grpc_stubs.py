@@ -2,8 +2,8 @@
 
 Two things that `buf generate` cannot be told in its configuration are told here. gRPC's own
 generator is built into `grpc_tools` and exists as no program that buf could call. And both
-it and mypy-protobuf's write a hollow module for every file without a service, which would
-be public API of the SDK that nobody meant.
+it and mypy-protobuf's write an empty module for every file without a service, which would be part
+of the SDK's public API by accident.
 
 It knows the plug-in protocol (a `CodeGeneratorRequest` on stdin, a `CodeGeneratorResponse`
 on stdout) and nothing of what the protos say.

@@ -59,7 +59,7 @@ async def test_no_password_matches_without_an_account(made: list[Argon2Passwords
 async def test_a_password_without_an_account_costs_as_much_as_one_with(
     made: list[Argon2Passwords], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An address that nobody has is not told from one with another password by the work."""
+    """The work must not tell an unknown address from a wrong password."""
     hashes = hashing(made)
     kept = await hashes.hash(PASSWORD)
     worked: list[str] = []

@@ -1,4 +1,4 @@
-"""Questions to the server upstream: nobody waits for what the last one waited for in vain."""
+"""Calls to the server upstream: after a timeout, the next calls fail at once."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ async def test_a_wrong_place_to_begin_is_refused(
 
 
 async def test_a_place_that_is_behind_the_end_is_a_break(authority: Authority) -> None:
-    """Whoever has noted an event that is gone learns that the log was cut off."""
+    """A caller that names an event that is gone learns that the log was cut off."""
     end = (await authority.read_audit.verify(BEFORE_THE_FIRST, 0)).end
     verified = await authority.read_audit.verify(ChainEnd(end.count + 5, bytes(32)), 0)
     assert not verified.is_complete

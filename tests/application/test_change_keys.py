@@ -286,7 +286,7 @@ async def test_a_disabled_key_does_not_come_back_by_rotation(authority: Authorit
 
 
 async def test_rotating_a_key_gives_no_caller_more_scopes(authority: Authority) -> None:
-    """Threat 13: whoever rotates a key has its successor's plaintext."""
+    """Threat 13: a caller that rotates a key gets its successor's plaintext."""
     great = (await authority.make(scopes=["*"])).facts.key_id
     small = await authority.acting(await authority.make(scopes=["vps:read"]))
     with refused("EXCEEDS_MAKER", exceeds="scopes"):
@@ -335,7 +335,7 @@ async def root_becomes(authority: Authority, **fields: Any) -> object:
 async def test_the_last_administrator_cannot_be_taken_away(
     authority: Authority, ending: str
 ) -> None:
-    """Threat 38: nobody could get in any more, or not for long, or not from anywhere."""
+    """Threat 38: no operator could log in any more, or not for long, or not from any address."""
     await authority.operator("system", scopes=["keys:*"])
     await authority.operator("*", "system", scopes=["keys:*"])
     await authority.operator("*")

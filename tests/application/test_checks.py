@@ -99,7 +99,7 @@ async def test_an_unregistered_scope_is_told_before_the_key_is_looked_at(
 
 
 async def test_a_check_needs_scopes_and_not_too_many(authority: Authority) -> None:
-    """An empty list that is met by every key would be a yes to a question nobody asked."""
+    """Otherwise every key would pass a check that names no scope."""
     text = (await authority.make(scopes=["*"])).plaintext.reveal()
     for scopes in ([], ["vps:read"] * (MAX_REQUIRED_SCOPES + 1)):
         with refused("INVALID_FIELD", "required_scopes"):

@@ -254,7 +254,7 @@ async def test_what_a_key_made_before_its_revocation_is_there_whole(authority: A
 
 @pytest.mark.parametrize("how", ["revoked", "disabled", "expired"])
 async def test_a_maker_is_read_anew_and_not_believed(authority: Authority, how: str) -> None:
-    """The caller was identified a moment ago; by the time it is its turn, it may be nobody."""
+    """The caller was identified before it waited. Its credential may have been revoked since."""
     made = await authority.make(scopes=["*"], expire_time=START + DAY)
     maker = await authority.acting(made)
     if how == "revoked":

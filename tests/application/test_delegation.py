@@ -92,8 +92,7 @@ async def test_a_parent_of_another_account_is_not_to_be_found(authority: Authori
 
 
 async def test_what_a_delegated_key_makes_hangs_on_it(authority: Authority) -> None:
-    """Whoever was given a delegated key would otherwise make one that stays when the
-    delegation is taken back."""
+    """Otherwise a delegated key could make a key that stays after the delegation is revoked."""
     parent = await authority.make(scopes=["*"])
     delegate = await authority.acting(await child_of(authority, parent, scopes=["*"]))
     made = await authority.make(by=delegate, scopes=["vps:read"])

@@ -27,7 +27,7 @@ async def test_the_first_credential_is_made_once_even_if_keyspaces_came_first(
 
 
 async def test_a_store_that_has_had_a_credential_gets_no_other_one(authority: Authority) -> None:
-    """Threat 11: whoever restarts the server would otherwise become its operator."""
+    """Threat 11: otherwise a restart would make another operator credential."""
     second = new_root_credential()
     assert not await authority.first_start.make_root(second)
     with refused("CREDENTIAL_REJECTED"):

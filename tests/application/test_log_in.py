@@ -28,7 +28,7 @@ async def accounts(authority: Authority) -> Accounts:
 async def test_a_password_that_changes_while_it_is_checked_does_not_count(
     accounts: Accounts,
 ) -> None:
-    """Else whoever has the old one could slip in beside its owner's changing it."""
+    """Otherwise the old password could begin a session while its owner changes it."""
     account = await accounts.register()
     accounts.hashes.gate = asyncio.Event()
     slow = asyncio.create_task(accounts.log_in())

@@ -139,8 +139,8 @@ async def test_an_operators_disabling_counts_where_the_account_came_first(
 async def test_applying_keyspaces_is_documented_as_equal_to_managing_their_keys(
     authority: Authority,
 ) -> None:
-    """Whoever decides what a scope implies decides what every key may do. So the right to
-    apply a keyspace includes the right to its keys, and is given by nobody who has not both."""
+    """What a scope implies decides what every key may do. So the right to apply a keyspace includes
+    the right to its keys, and only a caller that has both can grant it."""
     applier = await authority.operator("acme", scopes=["keyspaces:write"])
     made = await authority.make(applier, scopes=["*"])
     assert (await authority.check(made, "dns:read")).reason is Reason.OK

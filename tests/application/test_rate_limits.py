@@ -290,7 +290,7 @@ async def test_operator_credentials_have_no_limit(authority: Authority) -> None:
         await authority.operator("acme", rate_limit=THREE)
 
 
-# --- nobody makes a key that is less limited than they are ----------------------------
+# --- no caller makes a key that is less limited than itself ---------------------------
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ async def test_where_a_maker_asks_for_no_limit_its_own_holds(authority: Authorit
 
 
 class Forbidden:
-    """A counter that nobody may ask."""
+    """A counter that must not be asked."""
 
     async def look(self, limits: Sequence[Limit]) -> list[Window]:
         raise AssertionError("asked without need")

@@ -20,7 +20,7 @@ ROOT_LIKE = "kfop_" + "0" * 49
 
 async def test_a_bound_operator_learns_nothing_of_other_keyspaces(authority: Authority) -> None:
     """Threat 10: an empty keyspace in the question must not skip the binding. If it did, the
-    answer would be the key's true state, or would differ from that for a key nobody made."""
+    answer would be the key's true state, or would differ from that for an unknown key."""
     bound = await authority.operator("acme")
     foreign = await authority.make(keyspace="other", scopes=["vps:read"])
     other = await authority.read_keyspaces.get(authority.root, "other")
@@ -101,7 +101,7 @@ async def test_an_operator_binds_others_only_to_what_it_is_bound_to(authority: A
 async def test_a_binding_to_what_is_not_there_is_refused_with_the_nearest_name(
     authority: Authority,
 ) -> None:
-    """It would act nowhere, and nobody would know why."""
+    """The credential would have no effect, without an error that says why."""
     for name, hint in (("acmee", 'did you mean "acme"'), ("xyz", "apply it first")):
         with pytest.raises(InvalidInput, match=hint):
             await authority.operator("acme", name, scopes=["keys:check"])

@@ -161,7 +161,7 @@ async def test_keys_end_with_their_session_where_the_keyspace_says_so(
 
 
 async def test_a_key_that_ends_with_its_session_expires_no_later(authority: Authority) -> None:
-    """Otherwise a session that nobody ends would leave its keys behind."""
+    """Otherwise a session that is never ended would leave its keys behind."""
     accounts = await accounts_with(
         authority, keys_end_with_session=True, session_lifetime=timedelta(hours=1)
     )

@@ -166,7 +166,7 @@ def test_missing_events_are_named() -> None:
 def test_who_makes_the_chain_anew_behind_an_edit_ends_at_another_hash(
     length: int, at: int, field: str, redone: bool
 ) -> None:
-    """So whoever has noted the last hash sees it."""
+    """A copy of the last hash shows the change."""
     chain = a_chain(length)
     at %= length
     events = [one.event for one in chain]

@@ -203,8 +203,8 @@ def use(key_id: str, **fields: Any) -> messages.ReportedUse:
 
 
 async def test_no_holder_reports_uses_of_keys_that_it_may_not_know(served: Served) -> None:
-    """Or whoever may report could make a key that somebody else watches look used, for ever if
-    it says that this was in a hundred years."""
+    """Otherwise a holder could make a key of another keyspace look used, for ever if it reports a
+    use in a hundred years."""
     client = served.client
     demo = await client.make_operator("replication:sync", bound=["demo"])
     elsewhere = await client.make_operator("replication:sync", bound=["other"])

@@ -120,7 +120,7 @@ async def test_what_somebody_did_to_the_log_shows(
 async def test_a_log_that_was_made_anew_from_the_start_shows_by_an_anchor(
     filled: SqlStore, write: Write
 ) -> None:
-    """Whoever can write to the database can make a chain that holds, but not the same."""
+    """With write access to the database a valid chain can be made, but with another last hash."""
     noted = (await verified(filled)).end
     forged = list(chained(BEFORE_THE_FIRST, [make_event(str(n)) for n in range(EVENTS)]))
     await write("DELETE FROM audit_events")

@@ -26,7 +26,7 @@ accounts:
 
 @pytest.fixture
 def keyspace(run: Run, tmp_path: Path) -> str:
-    """A keyspace of the test's own, in which anybody may register."""
+    """A keyspace of the test's own, in which registration is open."""
     name = f"k{uuid.uuid4().hex[:12]}"
     file = tmp_path / "keyspace.yaml"
     file.write_text(DECLARATION.format(name=name))

@@ -87,8 +87,8 @@ def test_the_commands_of_the_first_start_work_word_for_word(directory: Path) -> 
 def test_the_commands_of_a_first_start_with_tls_know_the_certificate(
     directory: Path, name: str
 ) -> None:
-    """As they are pasted: whoever issued it is not known to the machine, and it may be for a
-    name that leads elsewhere."""
+    """As they are pasted: the machine does not know the certificate's issuer, and the name may lead
+    to another host."""
     files = Files.write(directory / "tls", Authority().issue(domains=[name] if name else None))
     server = Served(
         directory,

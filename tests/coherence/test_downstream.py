@@ -32,7 +32,7 @@ CHANGE = Change(ChangeKind.KEY, "key_1", "acme")
 
 
 class Hand:
-    """A clock that a test moves by hand. Whoever sleeps is woken by the move."""
+    """A clock that a test moves by hand. Each move wakes the sleepers."""
 
     def __init__(self) -> None:
         self._now = 100.0
@@ -186,8 +186,8 @@ async def test_revisions_go_downstream_in_order_and_once_however_they_come(
 async def test_a_sidecar_allows_for_what_its_grantor_takes_clocks_to_drift_by(
     hub: DownstreamHub, clock: Hand
 ) -> None:
-    """Whoever waits for it upstream counts with the larger drift. One that was set up to trust
-    its clock would say too early that the leases behind it have run out."""
+    """The grantor upstream counts with the larger drift. A sidecar that counts with less would say
+    too early that the leases behind it have expired."""
     following = Following(Ledger(FactCache(None), hub), hub, lambda _: [], "sidecar")  # type: ignore[arg-type]
     for drift, lasts in ((0.5, 6.0), (0.1, 6.0)):
         following.allow_for(drift)

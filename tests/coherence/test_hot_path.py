@@ -195,7 +195,7 @@ async def test_a_flood_of_unknown_keys_has_a_room_of_its_own(watched: WatchedSto
 async def test_the_creation_of_a_key_empties_the_room_of_unknown_ones(
     authority: Authority,
 ) -> None:
-    """Whoever is told that a key is unknown must not be told so again once it is there."""
+    """A digest that was unknown must be found once its key exists."""
     await authority.check(never_made(authority))
     assert authority.cache.unknown_count == 1
     made = await authority.make(scopes=["vps:read"])

@@ -195,7 +195,7 @@ async def test_a_keyspace_that_changes_as_its_load_ends_is_not_reported_missing(
     assert found.declaration == changed.declaration
 
 
-# Threat 4: a commit whose outcome nobody knows, or that is durable and then something breaks.
+# Threat 4: a commit whose outcome is unknown, or after which the connection breaks.
 
 
 @pytest.mark.parametrize("loss", Loss)
@@ -230,7 +230,7 @@ async def test_a_lost_creation_and_a_lost_declaration_are_seen_as_well(
     with pytest.raises(StoreUnavailable):
         await authority.declare(ACME, scopes=EXTRA)
     assert await reason(authority, made, "extra") is Reason.OK
-    # The next mutation leaves a gap, which nobody will ever fill.
+    # The next mutation leaves a gap, which will never be filled.
     await authority.make()
     assert authority.cache.revision == await authority.revision()
     watched.lose_next_commit(Loss.ANSWER)

@@ -46,7 +46,7 @@ class Stage:
         return server
 
     def commit(self, *changes: Change) -> int:
-        """A mutation of a process that is gone, of which nobody is told."""
+        """A mutation of a process that has ended, without a notification."""
         before = self.database.contents
         revision = before.revision + 1
         after = replace(
@@ -125,7 +125,7 @@ def test_silence_counts_from_when_it_was_seen() -> None:
 
 
 def test_a_process_that_leaves_waits_for_the_leases_that_it_granted() -> None:
-    """I3: off the register it is asked no more, so nobody would wait for those behind it."""
+    """I3: no fence waits for the holders behind a process that is not registered."""
 
     async def play(stage: Stage) -> None:
         server = stage.server()
@@ -226,7 +226,7 @@ def test_a_fence_says_what_ended_it() -> None:
 
 
 def test_a_process_is_listed_with_how_long_it_has_been_silent() -> None:
-    """Whoever has stopped is the one that mutations are waiting for."""
+    """Mutations wait for a process that has stopped."""
 
     async def play(stage: Stage) -> None:
         here, silent = stage.server("here"), stage.server("silent")
@@ -241,8 +241,8 @@ def test_a_process_is_listed_with_how_long_it_has_been_silent() -> None:
 
 
 def test_a_process_without_a_lease_does_not_answer_from_what_it_can_read() -> None:
-    """I1: whoever can be read may have been replaced. That a renewal was committed shows that
-    it has not, so the answer waits for one, and fails when none comes."""
+    """I1: a database that can be read may have been replaced. A committed renewal shows that it has
+    not. So the answer waits for a renewal, and fails when none comes."""
 
     async def play(stage: Stage) -> None:
         server, length = stage.server(), stage.world.terms.length

@@ -1,4 +1,4 @@
-"""Answers without a lease: where they were asked for, when nobody else can answer, no others."""
+"""Answers without a lease: only where an operator has set it, and only while no grantor answers."""
 
 from __future__ import annotations
 

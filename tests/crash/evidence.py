@@ -25,7 +25,7 @@ from keyfence_server.domain.verdicts import Reason
 
 Query = Callable[[str], Awaitable[list[tuple[Any, ...]]]]
 """Reads past the store. All queries of one `verify` must see the same moment: PostgreSQL may
-finish a commit that it has received after whoever sent it was killed."""
+finish a commit that it has received after the sender was killed."""
 
 
 @dataclass

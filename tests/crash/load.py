@@ -1,5 +1,5 @@
-"""Whoever creates, rotates and revokes keys as fast as they can, and tells of each mutation
-once it is acknowledged; and a process that does so until it is killed.
+"""A load that creates, rotates and revokes keys as fast as it can, and reports each mutation once
+it is acknowledged; and a process that does so until it is killed.
 
 What acknowledges is a port here: the use cases in the process itself, or a server's RPCs.
 """

@@ -46,7 +46,7 @@ async def read_postgresql(url: str) -> AsyncIterator[Query]:
 
     try:
         # What was sent before the kill is still carried out, and must not happen in between.
-        while await connection.fetchval(_OTHERS):  # noqa: ASYNC110 - it tells nobody
+        while await connection.fetchval(_OTHERS):  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.001)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             yield query

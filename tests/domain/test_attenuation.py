@@ -1,4 +1,4 @@
-"""Nobody makes a key that can do more than they can: not today, and not later."""
+"""No caller makes a key that can do more than the caller: not today, and not later."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_an_explanation_tells_held_from_missing_from_capped_and_its_advice_is_en
     capped = [one.scope for one in found.capped]
     assert held == [s for s in dict.fromkeys(required) if s in facts.effective_scopes]
     assert set(held).isdisjoint(capped)
-    # Whoever follows the advice holds everything but what a cap keeps from the key.
+    # With the advised grants the key has every scope that no cap excludes.
     mended = replace(line[0], granted_scopes=(*line[0].granted_scopes, *found.sufficient_grants))
     now_held = set(compile_facts([mended, *line[1:]], keyspace).effective_scopes)
     assert set(required) - set(capped) <= now_held

@@ -30,7 +30,7 @@ def test_a_key_is_disabled_and_enabled_again() -> None:
 
 
 def test_to_revoke_is_final() -> None:
-    """Were it not, whoever may edit a key could bring it back."""
+    """Otherwise a caller that may edit a key could undo its revocation."""
     revoked = make_key().revoked(LATER)
     assert (revoked.state, revoked.revoke_time) == (KeyState.REVOKED, LATER)
     for change in (

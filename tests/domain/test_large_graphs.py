@@ -25,7 +25,7 @@ from support.builders import make_key
 
 Shape = Callable[[random.Random, int], KeyspaceDeclaration]
 
-# Beyond this, nobody calls it "well under a second" on any machine: it takes a
+# Beyond this, it is not "well under a second" on any machine: it takes a
 # small part of it.
 MOST_CPU_SECONDS = 5.0
 
@@ -50,7 +50,7 @@ def assert_is_a_shortest_way(path: ScopePath, said: Said, distance: int) -> None
     assert path.path[-1] == path.scope
     for above, below in itertools.pairwise(path.path):
         if LEFT_OUT not in {above, below}:
-            assert below in said.direct[above], f"nobody declared {above} → {below}"
+            assert below in said.direct[above], f"{above} → {below} is not declared"
     assert len(path.path) == min(distance + 1, MAX_PATH)
     assert (LEFT_OUT in path.path) == (distance + 1 > MAX_PATH)
 

@@ -50,7 +50,7 @@ def test_the_mask_is_the_closure(implications: Implications, granted: list[str])
 def test_the_explanation_agrees_with_the_mask_and_is_a_shortest_way(
     implications: Implications, granted: list[str]
 ) -> None:
-    """Without agreement, a verdict would be explained by a path that nobody declared."""
+    """Otherwise a verdict could be explained by a path that is not declared."""
     catalog = ScopeCatalog(implications)
     direct = steps(implications)
     shortest = distances(implications, granted)

@@ -1,4 +1,4 @@
-"""Plaintexts that show themselves to nobody, and digests under peppers."""
+"""Plaintexts that are redacted in every text, and digests under peppers."""
 
 from __future__ import annotations
 

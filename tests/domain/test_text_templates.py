@@ -25,7 +25,7 @@ JSON = st.recursive(
 
 @given(st.text(), st.text())
 def test_no_value_breaks_out_of_a_json_body(message: str, code: str) -> None:
-    """A message with quotes, braces or controls is the same message for whoever reads it."""
+    """A message with quotes, braces or controls is read back unchanged."""
     template = parse_json('{"error": "Sorry: {message}.", "deep": [{"code": "{code}"}]}')
 
     text = template.render({"message": message, "code": code})

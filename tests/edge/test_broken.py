@@ -1,4 +1,4 @@
-"""When nothing could be decided: nobody gets through, and the answer is not a denial's."""
+"""When nothing can be decided, no request gets through, and the answer is not a denial."""
 
 from __future__ import annotations
 

@@ -162,6 +162,6 @@ def test_the_example_of_the_listener_for_grpc_is_what_is_made_and_accepted(
 
 
 def test_the_gateway_cannot_be_told_a_secret() -> None:
-    """Its configuration can be shown to anybody."""
+    """The configuration contains no secret."""
     for name in GatewaySettings.model_fields:
         assert not any(word in name for word in ("token", "password", "secret", "root_key"))

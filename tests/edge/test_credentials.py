@@ -226,7 +226,7 @@ def test_the_upstream_is_told_whose_key_it_is(quicksrv: Site) -> None:
 
 
 def test_identity_headers_of_the_client_are_stripped(quicksrv: Site) -> None:
-    """Otherwise a client would be whoever it says it is."""
+    """Otherwise a client could claim any identity."""
     made = quicksrv.authority.operator.create_key(
         keyspace="quicksrv", account_id="acct_42", scopes=["vps:read"]
     )

@@ -51,7 +51,7 @@ class Door:
         self.authority.stop()
 
     def register(self, email: str, headers: list[tuple[str, str]]) -> Answer:
-        """Registers an account, as anybody may."""
+        """Registers an account, without a credential."""
         account = {"keyspace": "shop", "email": email, "password": PASSWORD}
         return self.gateway.call("POST", "/v1/accounts:register", account, headers=headers)
 
@@ -67,7 +67,7 @@ class Door:
 
 @pytest.fixture
 def untold(tmp_path: Path) -> Iterator[Door]:
-    """Both as they are by default: nobody has told the server of the gateway."""
+    """Gateway and server with default settings: the server does not trust the gateway."""
     door = Door(tmp_path, {}, {})
     yield door
     door.stop()
@@ -86,7 +86,7 @@ def documented(tmp_path: Path) -> Iterator[Door]:
 
 
 def test_no_client_locks_an_owner_out_where_nothing_is_set_up(untold: Door) -> None:
-    """The server cannot tell the owner from whoever else comes by the gateway."""
+    """The server cannot tell the owner from other clients behind the gateway."""
     assert untold.register("anna@example.com", []).status == 200
     for n in range(25):
         assert untold.log_in("wrong", forwarded(f"198.51.100.{n}")).status == 401
@@ -104,7 +104,7 @@ def test_registrations_are_bounded_where_nothing_is_set_up(untold: Door) -> None
 
 
 def test_no_client_locks_out_an_owner_behind_a_trusted_proxy(documented: Door) -> None:
-    """Whoever fails at it from elsewhere spends their own address's attempts."""
+    """A client that fails from another address uses up the attempts of that address."""
     assert documented.register("anna@example.com", forwarded(CLIENT)).status == 200
     for n in range(2):
         attacker = forwarded(f"198.51.100.{n}")

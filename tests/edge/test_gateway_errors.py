@@ -1,4 +1,4 @@
-"""Whoever refuses, the answer is a `google.rpc.Status`."""
+"""Every refusal is a `google.rpc.Status`, of the gateway and of the server."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_a_body_may_be_as_long_as_is_said_and_no_longer(gateway: Gateway, accoun
 def test_a_body_without_an_end_is_cut_off_there(
     gateway: Gateway, path: str, content_type: str, start: bytes
 ) -> None:
-    """Nobody who sends one need say who they are."""
+    """A client needs no credential to send such a body."""
     answer, sent = endless_answer(gateway.port, chunked_head(path, content_type), start)
 
     assert sent < 32 * LIMIT

@@ -38,7 +38,7 @@ class TestTheEnd:
     def test_it_ends_when_told_or_when_its_terminal_is_closed(
         self, authority: Authority, tmp_path: Path, how: signal.Signals
     ) -> None:
-        # Whoever runs the tests may have been told to ignore it.
+        # The process that runs the tests may ignore the signal.
         before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         try:
             gateway = Gateway(tmp_path, authority.port)
@@ -53,7 +53,7 @@ class TestTheEnd:
     def test_envoy_does_not_outlive_it_if_it_is_killed_and_no_file_does(
         self, authority: Authority, tmp_path: Path
     ) -> None:
-        """Nobody would ever end it, and the next gateway would find its port taken."""
+        """Otherwise it would never end, and the next gateway would find its port taken."""
         # A short path, since Envoy's socket goes there.
         with tempfile.TemporaryDirectory() as name:
             gateway = Gateway(tmp_path, authority.port, {"TMPDIR": name})

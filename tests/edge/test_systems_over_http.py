@@ -280,7 +280,7 @@ PASSWORD = "securepassword123"
 
 @pytest.fixture(scope="module")
 def quantumsafe_account(gateway: Gateway) -> str:
-    """The page's own account, registered by anybody."""
+    """The page's own account, registered without a credential."""
     answer = gateway.call(
         "POST",
         "/v1/accounts:register",

@@ -208,7 +208,7 @@ HEADS = {
         (":path", INSTANCES),
     ],
     "a status": [*request("GET", INSTANCES), (":status", "200")],
-    "a pseudo-header of nobody's": [*request("GET", INSTANCES), (":admin", "true")],
+    "an unknown pseudo-header": [*request("GET", INSTANCES), (":admin", "true")],
     "a protocol": [*request("CONNECT", INSTANCES), (":protocol", "websocket")],
     "a name in mixed case": request("GET", INSTANCES, ("X-Keyfence-Key-Id", "forged")),
     "a credential's name in mixed case": request("GET", INSTANCES, ("Authorization", "Bearer x")),

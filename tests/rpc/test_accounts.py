@@ -264,8 +264,8 @@ class TestSessions:
 
 
 class TestForgedTokens:
-    """Threats: `alg: none`, a key of one algorithm taken for another's, an audience or a type
-    that nobody looks at."""
+    """Threats: `alg: none`, a key of one algorithm used for another, an audience or a type that is
+    not checked."""
 
     @pytest.fixture
     async def token(self, served: Served) -> str:
@@ -311,7 +311,7 @@ class TestForgedTokens:
             )
 
     async def test_the_public_key_is_no_shared_secret(self, served: Served, token: str) -> None:
-        """HS/RS confusion: whoever knows the public key signs with it as if it were a secret."""
+        """HS/RS confusion: an attacker signs with the public key as if it were a secret."""
         public = self.signing_keys(served).verifying_keys["1"]
         payload = token.split(".")[1]
         header = encoded({"alg": "HS256", "typ": TYPE, "kid": "1"})
@@ -598,7 +598,7 @@ class TestThrottling:
         await served.client.log_in(metadata=here)
 
     async def test_no_client_locks_an_owner_out(self, serve: Any) -> None:
-        """Whoever fails at it from elsewhere spends their own address's attempts."""
+        """A client that fails from another address uses up the attempts of that address."""
         served = await serve(trusted_proxies="127.0.0.1")
         await served.client.apply(accounts=OPEN)
         await served.client.register()

@@ -164,7 +164,7 @@ def test_plaintext_for_other_machines_is_refused_unless_asked_for_by_name(
 def test_metrics_for_other_machines_are_refused_unless_asked_for_by_name(
     monkeypatch: pytest.MonkeyPatch, listen: str, plaintext: str
 ) -> None:
-    """Whoever serves keys in the clear has not said so of metrics, too."""
+    """Permission to serve keys in the clear is no permission to serve metrics so."""
     monkeypatch.setenv("KEYFENCE_INSECURE_PLAINTEXT", plaintext)
     (said,) = problems(monkeypatch, KEYFENCE_METRICS_LISTEN=listen)
     assert "KEYFENCE_METRICS_INSECURE_PLAINTEXT=true" in said

@@ -161,7 +161,8 @@ class TestFiles:
     async def test_a_pepper_that_no_key_needs_any_more_can_be_dropped(
         self, serve: Any, log: Any
     ) -> None:
-        """Passwords can be set anew, so those under it are pointed out and hold nobody up."""
+        """Passwords can be set again, so passwords under the pepper are logged and do not stop
+        it."""
         old, new = "1:" + "A" * 44, "2:" + "B" * 44
         first = await serve(pepper=old)
         await first.client.apply(

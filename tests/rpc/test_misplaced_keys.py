@@ -84,7 +84,7 @@ async def open_demo(served: Served) -> Served:
 
 
 async def test_no_error_says_a_key_back(open_demo: Served) -> None:
-    """Neither one of this server's nor one of anybody else's, wherever it was put."""
+    """Neither a key of this server nor one of another system, in any field."""
     client = open_demo.client
     ours = (await client.make_key()).api_key
     for rpc, fields in MISPLACED:

@@ -124,7 +124,7 @@ async def test_random_messages_are_never_a_fault_of_ours(
     served: Served, name: str, log: io.StringIO
 ) -> None:
     key = await served.client.make_key(scopes=["vps:write"])
-    # Nobody has these, and only the store can tell.
+    # Well-formed keys that do not exist. Only the store can tell.
     made_up = [FORM.mint().reveal(), FORM.mint().reveal()]
     noise = Noise(
         seed=sum(map(ord, name)),
@@ -149,7 +149,7 @@ async def test_random_messages_are_never_a_fault_of_ours(
 
 
 def says_yes(message: Message) -> bool:
-    """Whether an answer lets anybody through, or any part of one does, as of a batch."""
+    """Whether an answer allows anything, in any of its parts."""
     for field, value in message.ListFields():
         if field.name in {"allowed", "authenticated", "ok_response"}:
             return True
@@ -175,8 +175,8 @@ async def test_it_would_show_if_noise_were_let_through(served: Served, rpc: str)
 def sink(
     request: pytest.FixtureRequest, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> io.StringIO:
-    """Everything that is logged: as it is written, and as it would be without a redaction that
-    catches what nobody should have logged."""
+    """Everything that is logged: as it is written, and as it would be without the redaction, which
+    must not be needed."""
     if request.param == "as it is":
         monkeypatch.setattr(logs, "redact_event", lambda _logger, _method, event: event)
         logs.configure_logs(logs.LogFormat.JSON, logs.LogLevel.DEBUG, log)

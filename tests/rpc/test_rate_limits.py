@@ -125,7 +125,7 @@ async def test_declared_limits_come_back_as_they_were_applied(limited: Served) -
 
 
 async def test_a_shared_counter_that_is_away_is_an_error_if_that_is_set(serve: Serve) -> None:
-    """The caller can tell "broken" from "denied", and whoever runs it can see it."""
+    """The caller can tell "broken" from "denied", and the operator can see it."""
     served = await serve(
         rate_limit_url="redis://127.0.0.1:1/0",
         rate_limit_on_failure="deny",

@@ -400,7 +400,7 @@ class TestTraces:
     def test_no_call_is_traced_unless_it_is_set_up(self, variables: dict[str, str]) -> None:
         assert configure_tracing(variables).calls is None
 
-    def test_who_asks_is_traced(self) -> None:
+    def test_calls_are_traced_if_it_is_set_up(self) -> None:
         traces = configure_tracing({"OTEL_TRACES_EXPORTER": "otlp"})
         assert traces.calls is not None
         traces.close()

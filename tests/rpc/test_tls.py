@@ -198,7 +198,7 @@ def test_a_certificate_that_expires_soon_is_logged_once_a_day(
 
 
 async def test_a_key_with_a_passphrase_is_not_asked_about(serve: Any, files: Files) -> None:
-    """There is nobody at the terminal who could answer."""
+    """A server has no terminal at which a passphrase could be typed."""
     key = ec.generate_private_key(ec.SECP256R1())
     files.key.write_bytes(private_pem(key, passphrase=b"secret"))
     with pytest.raises(CannotStart, match="without a passphrase"):

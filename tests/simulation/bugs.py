@@ -193,7 +193,7 @@ def _forget_changes(fill: Fill[Any]) -> None:
 class RegistersWithoutTheLock(SimulatedRegister):
     async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
         standing = await self._database.ask(self._process, self.standing)
-        # Whatever else there is to do in the same transaction.
+        # The transaction may have more to do.
         await asyncio.sleep(self._database._random.uniform(0.0, 0.1))
         await self._database.ask(self._process, lambda: self.insert(process_id, terms))
         return standing
@@ -201,7 +201,7 @@ class RegistersWithoutTheLock(SimulatedRegister):
 
 class StrikesOffUnseen(SimulatedRegister):
     async def strike_off(self, process_id: str, renewals: int) -> bool:
-        # Whoever was silent until now may be back by then.
+        # The process that was silent may renew meanwhile.
         await asyncio.sleep(self._database._random.uniform(0.0, 0.2))
         return await self._database.ask(self._process, lambda: self.remove(process_id))
 

@@ -25,15 +25,15 @@ class Cast:
         self._names = 0
 
     def holders(self) -> list[Participant]:
-        """Whoever can be asked."""
+        """The participants that can be asked."""
         return [*(one for one in self.servers if one.is_up), *self.sidecars, *self.sdks]
 
     def everyone(self) -> list[Participant]:
-        """Those that are starting, too."""
+        """All participants, also those that are starting."""
         return [*self.servers, *self.sidecars, *self.sdks]
 
     def server_above(self, one: Participant) -> Server | None:
-        """The server process that it hangs on: itself, if it is one."""
+        """The server process that its leases come from: itself, if it is one."""
         above: Participant | None = one
         while above is not None and not isinstance(above, Server):
             above = above.grantor
@@ -78,14 +78,14 @@ class Cast:
             self.add_server(server)
 
     async def _replace(self, server: SoleServer) -> None:
-        """Nobody else gets the database before it has ended."""
+        """Replaces the server. No other process gets the database before this one has ended."""
         if server.is_up:
             await server.process.start(server.stop())
             self.servers.remove(server)
             self.add_server()
 
     def kill(self, one: Participant, source: random.Random) -> None:
-        """Ends it without a word, and another one comes."""
+        """Kills it, and starts another one."""
         one.process.kill()
         if isinstance(one, Server):
             self.servers.remove(one)
@@ -104,7 +104,7 @@ class Cast:
             if feed.process is process:
                 del database.listeners[feed]
         for connection in tuple(network.connections):
-            # The machine may have gone with it: then nobody is told.
+            # If the machine has failed too, the other end is not told.
             if connection.server is process and source.random() < 0.8:
                 connection.reset_client(0.01)
             elif connection.client is process and source.random() < 0.8:

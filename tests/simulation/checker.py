@@ -3,8 +3,8 @@
 The checker knows the order in which calls began and returned, and what the database
 committed. A check sees a key with all that it was delegated from, and its keyspace. Each
 must be as it was at some moment between the newest mutation whose fenced OK came before
-the check began, and the check's end. It need not be the same moment for both: what changes
-while a check is under way is promised to nobody.
+the check began, and the check's end. It need not be the same moment for both: nothing is promised
+about changes while a check is under way.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One transaction at a time holds the head; a commit is whole and gets the next revision;
 a snapshot shows one moment; a registration waits for the head. Whatever is asked of it
-crosses a network: the question or the answer can be lost, and then nobody knows.
+crosses a network: the question or the answer can be lost, and then the outcome is unknown.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Database:
         self.slowest = 0.02
         self.often_slow = 0.1
         self.lag = 0.0
-        # Told to whoever tells the scenario.
+        # Called for the scenario.
         self.on_lock: Callable[[Record], None] = _nobody
         self.on_commit: Callable[[Record], None] = _nobody
         self.on_registration: Callable[[Process], None] = _nobody
@@ -133,8 +133,8 @@ class Database:
         return self.available and process not in self.unreachable
 
     async def ask(self, process: Process, act: Callable[[], T]) -> T:
-        """Has something done here, at one moment, for a process far away. What was sent is
-        done, even if nobody waits for the answer any more."""
+        """Does something here, at one moment, for a remote process. What was sent is done, even if
+        the process does not wait for the answer any more."""
         loop, timeline, lost = self._loop, self.timeline, self._random.random()
         answer: asyncio.Future[T] = loop.create_future()
 
@@ -183,7 +183,7 @@ class Database:
             raise StoreUnavailable("the head is locked") from None
         self._lock_holder = transaction
         self.on_lock(next(one for one in reversed(self.records) if not one.lost))
-        # The database takes the lock away from whoever says nothing any more.
+        # The database ends a transaction that is idle for too long.
         self._loop.call_later(
             _IDLE_TIMEOUT, self.unlock, transaction, context=self._loop.world.context
         )
@@ -299,7 +299,7 @@ class SimulatedSnapshot:
         return None
 
     async def find_session(self, session_id: SessionId) -> Session | None:
-        """Nobody logs in here."""
+        """No session is stored here."""
         return None
 
     async def find_account(self, account_id: AccountId) -> Account | None:
@@ -548,7 +548,7 @@ class SimulatedFeed:
 
 
 def _nobody(_what: object) -> None:
-    """Listens where nobody does."""
+    """Ignores what happened: no scenario listens."""
 
 
 def _succeed(answer: asyncio.Future[T], found: T) -> None:

@@ -16,7 +16,7 @@ MOMENTARY: Final = (
 )  # fmt: skip
 """What happens at a moment, and may take a while to pass: see `Trouble`."""
 _NOT_OF_SOLE_SERVERS: Final = ("join", "deafen", "failover", "loss")
-"""A database that belongs to one process has nobody to fail over to, and no news."""
+"""A database of one process has no standby to fail over to, and no notifications."""
 _LASTING: Final = {
     "questions": (0.01, 0.05, 0.2),
     "answers": (0.01, 0.05, 0.2),

@@ -32,7 +32,7 @@ class Network:
         self.falls_silent = 0.0
         self.severed: set[tuple[Process, Process]] = set()
         self.connections: list[Connection] = []
-        # Told to whoever tells the scenario.
+        # Called for the scenario.
         self.on_connection: Callable[[Process], None] = lambda _: None
 
     def delay(self, one: Process, other: Process) -> float:

@@ -172,9 +172,9 @@ class Scenario:
             self.trouble.strike(self.random.choice(kinds))
 
     def _time_fences(self, server: Server) -> None:
-        """I4: a fence takes W at most, by the clock of whoever waits. Whoever has no lease at
-        the commit first has to learn what the others' terms are. A sole server waits for those
-        from before it, too. So it is however the holders behave (I8)."""
+        """I4: a fence takes W at most, by the waiting process's clock, however the holders behave
+        (I8). A process without a lease at the commit first reads the terms of the others. A sole
+        server also waits for the leases of its predecessors."""
         wait = server.fence.wait
         most = self.world.terms.wait / (1 - self.plan.drift) + 0.01
 

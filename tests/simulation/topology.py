@@ -87,10 +87,10 @@ class NoNotes:
 
 @dataclass(kw_only=True)
 class Parts:
-    """What the processes are made of. A seeded bug puts another class in the place of one.
+    """The classes that the processes are built from. A seeded bug replaces one of them.
 
     Attributes:
-        keeps_names: whether whoever comes in the place of a server registers as that one.
+        keeps_names: whether the successor of a server registers under the server's name.
     """
 
     lease: type[HolderLease] = HolderLease
@@ -176,7 +176,7 @@ class Grants:
     async def sync(self, caller: Caller, connection: Connection) -> None:
         """One holder's stream."""
 
-        # Operators are nobody's subject here, and whoever stands has let everybody in.
+        # The simulation has no operator credentials: every holder is let in.
         async def reidentify() -> Caller:
             return caller
 
@@ -402,7 +402,7 @@ class Holder:
         """Asks the server of the stream. Raises `StoreUnavailable`."""
         grantor, generation = self.grantor, self._generation
         if grantor is None:
-            raise StoreUnavailable("nobody was reached yet")
+            raise StoreUnavailable("no grantor was reached yet")
         answer = await self.world.network.ask(
             self._process, grantor.process, partial(getattr(grantor, question), *arguments)
         )

@@ -185,7 +185,7 @@ async def test_lines_of_rotations_from_before_are_followed_to_their_first_keys(
 
 
 async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: str) -> None:
-    """And the pepper of its keys is there to be given, by whoever starts on it next."""
+    """The next server that starts on it must be given the pepper of its keys."""
     store = await open_migrated(empty_url)
     await insert_keys(store, make_key())
     await insert_keys(store, make_key())

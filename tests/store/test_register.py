@@ -304,7 +304,7 @@ class TestOnPostgresql:
 
         with pytest.raises(StoreUnavailable):
             await until_hears(feed, lambda _: False, cut_off)
-        # Nobody to tell: the next renewal says it.
+        # There is no connection to publish on: the next renewal carries it.
         await feed.acknowledge("srv_a", 7, "1")
 
         async def act() -> None:

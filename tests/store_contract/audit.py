@@ -84,7 +84,7 @@ class AuditContract(Topic):
     async def test_appending_the_same_events_again_adds_only_what_is_missing(
         self, store: Store
     ) -> None:
-        """Whoever does not know whether it was done may do it again."""
+        """A caller that does not know the outcome may repeat the call."""
         events = [make_event(str(number)) for number in range(3)]
         await store.append_events(events[:2])
         await store.append_events(events)

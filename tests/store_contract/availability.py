@@ -79,7 +79,7 @@ class AvailabilityContract(Topic):
     async def test_a_database_that_was_away_unnoticed_is_found_again_without_an_error(
         self, harness: Harness, store: Store
     ) -> None:
-        """Connections of the pool died while nobody used them: nobody needs to know."""
+        """Idle connections of the pool broke. No caller may get an error for that."""
         key = make_key()
         await insert_keys(store, key)
         await asyncio.gather(*(revision_of(store) for _ in range(5)))

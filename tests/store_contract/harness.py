@@ -38,7 +38,7 @@ class Harness(Protocol):
         ...
 
     async def count_open_transactions(self) -> int:
-        """How many connections are in a transaction, whoever has them."""
+        """How many connections of all processes are in a transaction."""
         ...
 
     async def take_away(self) -> None:

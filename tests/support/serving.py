@@ -64,9 +64,9 @@ def requirement_of(method: MethodDescriptor) -> Requirement:
 
 
 async def until(condition: Callable[[], bool], *, patience_seconds: float = 10) -> None:
-    """Lets the others of the event loop go on until a condition holds."""
+    """Runs the other tasks of the event loop until a condition is true."""
     async with asyncio.timeout(patience_seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+        while not condition():  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0)
 
 
@@ -204,8 +204,8 @@ class Client:
         return plaintext
 
     async def register(self, email: str = "anna@example.com", **fields: Any) -> Any:
-        """Registers an account as anybody may, with the password `PASSWORD`, and answers
-        with its record."""
+        """Registers an account without a credential, with the password `PASSWORD`. Returns its
+        record."""
         wanted = {"keyspace": "demo", "email": email, "password": PASSWORD, **fields}
         answer = await self.call("RegisterAccount", credential=None, **wanted)
         return answer.account
@@ -319,7 +319,7 @@ async def server_and_sidecar(**arguments: Any) -> AsyncIterator[tuple[Served, Se
         sidecar = await start("sidecar", upstream=socket, upstream_token=token)
         sidecar.client.root = server.client.root
         async with asyncio.timeout(30):
-            while not await _answers(sidecar.client):  # noqa: ASYNC110 - nobody tells
+            while not await _answers(sidecar.client):  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.02)
         yield server, sidecar
 

@@ -1,4 +1,4 @@
-"""A guarded service lets nobody in whom Keyfence did not let in."""
+"""A guarded service lets in only calls that Keyfence has allowed."""
 
 from __future__ import annotations
 

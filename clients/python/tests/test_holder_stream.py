@@ -63,7 +63,7 @@ async def test_a_renewal_and_an_acknowledgement_may_be_sent_at_once(tmp_path: Pa
 
 
 class Refusing(grpc.GenericRpcHandler):
-    """A server that is reached and lets nobody in, until it is told to."""
+    """A server that can be reached and refuses every holder, until it is told to accept them."""
 
     def __init__(self) -> None:
         self.heard: list[messages.SyncRequest] = []
@@ -91,8 +91,8 @@ class Refusing(grpc.GenericRpcHandler):
 async def test_a_server_that_refuses_the_stream_hears_nothing_of_the_holder(
     tmp_path: Path,
 ) -> None:
-    """A lease is given up before a grantor hears of its holder. One that is about to stop can
-    still be reached: whoever took that for a grantor would have no lease at all."""
+    """A lease is given up before another grantor hears from the holder. A server that is about to
+    stop can still be reached: a holder that gave up its lease for it would have none."""
     refusing = Refusing()
     server = grpc.aio.server(handlers=[refusing])
     server.add_insecure_port(f"unix:{tmp_path}/s")

@@ -105,7 +105,7 @@ def test_room_is_made_by_forgetting_a_key_that_was_not_asked_for_lately() -> Non
 
 
 def test_a_key_that_was_just_learnt_is_not_the_one_to_go() -> None:
-    """Or whoever asks for it next would have to learn it again, and again."""
+    """Otherwise the next check of it would have to load it again."""
     checks = checks_over(Memory(2))
     for name in ("a", "b"):
         learn(checks, f"kf_{name}", f"key_{name}")

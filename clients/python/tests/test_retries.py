@@ -131,7 +131,7 @@ async def test_a_given_request_id_is_kept(call: Caller, authority: Authority) ->
 
 
 async def test_a_lost_answer_makes_one_key_and_says_so(call: Caller, authority: Authority) -> None:
-    """Without the request id the retry would have made a second key, and nobody the wiser."""
+    """Without the request id the retry would have made a second key, unnoticed."""
     made: dict[str, str] = {}
 
     def make(request: Any) -> Any:

@@ -56,15 +56,15 @@ async def until_live(served: Served, *, renewals: int = 1) -> None:
     async with asyncio.timeout(30):
         while await value(served, "keyfence_lease_renewals_total") < renewals:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        while not await value(served, "keyfence_lease_live"):  # noqa: ASYNC110 - nobody tells
+        while not await value(served, "keyfence_lease_live"):  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.05)
 
 
 async def test_a_sidecar_says_how_its_lease_is_kept_and_what_it_asks(
     start: Start, tmp_path: Path
 ) -> None:
-    """With counters of the store alone, a sidecar would seem to do nothing, and nobody could
-    tell what it costs its servers, nor that its lease is about to end."""
+    """With counters of the store alone, a sidecar would seem to do nothing. Its load on the servers
+    and the end of its lease would not show."""
     server = await start("server")
     await server.client.apply()
     made = await server.client.make_key()

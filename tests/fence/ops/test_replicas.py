@@ -54,7 +54,7 @@ def test_a_sidecar_is_listed_with_its_lease_and_its_lag(server: Served) -> None:
         assert [each["kind"] for each in document["replicas"]] == ["sidecar"]
 
 
-def test_only_a_caller_bound_to_all_keyspaces_is_told_of_the_holders(server: Served) -> None:
+def test_listing_the_holders_needs_the_scope_for_it(server: Served) -> None:
     with Client(server.target, token=server.root_key) as client:
         made = client.create_key(
             keyspace="system", account_id="ops", scopes=["keys:check"], bound_keyspaces=["demo"]

@@ -213,7 +213,7 @@ def test_a_process_with_a_live_cache_can_fork(server: Served, made: CreatedKey, 
 def test_what_was_answered_from_memory_shows_on_the_keys_record(
     server: Served, operator: Client, made: CreatedKey
 ) -> None:
-    """Or a key that was rotated would look as if nobody used it any more."""
+    """Otherwise a key that is still used would look unused."""
     with cached(server) as client:
         count = warm(client, made.api_key)
         for _ in range(1_000):

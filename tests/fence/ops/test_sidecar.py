@@ -95,8 +95,8 @@ def is_unavailable(client: Client, api_key: str) -> bool:
 
 @pytest.mark.slow
 def test_an_outage_is_invisible_for_a_lease_and_fails_closed_after_it(directory: Path) -> None:
-    """Threats 1, 19 and 25: nothing is answered from a memory that nobody vouches for,
-    nobody waits for what cannot come, and nothing is to be done by hand afterwards."""
+    """Threats 1, 19 and 25: without a lease nothing is answered from memory, no check waits for a
+    server that is away, and the sidecar recovers by itself."""
     server = Served(directory, SETTINGS)
     try:
         with (
@@ -224,7 +224,7 @@ def test_a_server_that_comes_back_waits_for_whom_the_one_before_had_granted_leas
 def test_what_makes_no_sense_for_a_sidecar_is_refused_by_name(
     directory: Path, name: str, value: str
 ) -> None:
-    """Whoever sets it believes that it does something."""
+    """A setting without an effect would mislead the operator who sets it."""
     ended = refusal(directory, "sidecar", KEYFENCE_UPSTREAM="127.0.0.1:1", **{name: value})
     assert name in ended
     assert "a sidecar has no store" in ended

@@ -49,10 +49,10 @@ def log() -> Iterator[None]:
 
 @dataclass
 class Everyone:
-    """Whoever answers, by its name, and the truth.
+    """The holders by name, and the truth.
 
     Attributes:
-        operator: changes things, past any cache.
+        operator: a client that makes changes, past any cache.
     """
 
     truth: Truth

@@ -1,7 +1,7 @@
-"""Whoever is asked, the answer is the same: that of the store, when a change has returned.
+"""Every holder gives the same answer as the store, once a change has returned.
 
-One table, of kinds of keys (`kinds`), of what becomes of them (`kinds`) and of questions
-(`questions`), is asked of everyone who answers.
+One table of kinds of keys, of changes to them (`kinds`) and of questions (`questions`) is put to
+every holder.
 """
 
 from __future__ import annotations

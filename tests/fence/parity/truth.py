@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Plenty:
-    """Limits that nobody reaches. How far a count has come is not compared."""
+    """Limits that no test reaches. Counts are not compared."""
 
     notes_uses = False
 

@@ -39,8 +39,8 @@ pytestmark = pytest.mark.postgres
 async def test_1_every_holder_that_knew_the_key_refuses_it_when_the_revocation_returns(
     together: Together,
 ) -> None:
-    """Without the fence, whoever has the key in memory would accept it for as long as it
-    likes: the other server, the sidecar, the clients' caches."""
+    """Without the fence, every holder that has the key in memory would go on accepting it: the
+    other server, the sidecar, the clients' caches."""
     for _ in range(5):
         made = await together.here.create_key(
             keyspace="torture", account_id="acme", scopes=["vps:write"]
@@ -194,7 +194,7 @@ async def test_4_a_deadline_before_the_fence_is_an_error_and_a_repetition_waits(
 
 
 def test_5_nothing_but_the_one_gate_opens_a_transaction() -> None:
-    """A path that writes past the gate would change a key and tell nobody."""
+    """A path that writes past the gate would change a key without informing any holder."""
     package = Path(keyfence_server.__file__).parent
     opens = {
         path.relative_to(package).as_posix()
@@ -236,7 +236,7 @@ def with_accounts(*, implies: bool) -> keyspace_pb2.Keyspace:
     return declared
 
 
-Narrowing = Callable[[AsyncClient, Anna], Awaitable[object]]
+Restriction = Callable[[AsyncClient, Anna], Awaitable[object]]
 
 
 async def expire(client: AsyncClient, anna: Anna) -> None:
@@ -244,11 +244,11 @@ async def expire(client: AsyncClient, anna: Anna) -> None:
     is no later than when everybody was told."""
     soon = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS / 10)
     await client.update_key(anna.key_id, expire_time=soon)
-    while datetime.now(UTC) < soon:  # noqa: ASYNC110 - the wall clock tells nobody
+    while datetime.now(UTC) < soon:  # noqa: ASYNC110 - nothing announces the time of day
         await asyncio.sleep(0.01)
 
 
-NARROWINGS: dict[str, Narrowing] = {
+RESTRICTIONS: dict[str, Restriction] = {
     "revoke": lambda client, anna: client.revoke_key(anna.key_id),
     "rotate": lambda client, anna: client.rotate_key(anna.key_id),
     "disable": lambda client, anna: client.update_key(anna.key_id, state=KeyState.DISABLED),
@@ -262,19 +262,19 @@ NARROWINGS: dict[str, Narrowing] = {
 }
 
 
-@pytest.mark.parametrize("narrowing", NARROWINGS)
+@pytest.mark.parametrize("restriction", RESTRICTIONS)
 async def test_5_every_restrictive_change_is_in_effect_everywhere_when_it_returns(
-    together: Together, narrowing: str
+    together: Together, restriction: str
 ) -> None:
-    """One kind that forgot to say what it changed would be seen here, at whoever caches."""
+    """A kind of change that does not say what it changed would show here, at every cache."""
     anna = await sign_up(together)
     await together.warm(anna.api_key)
     assert all((await together.answers(anna.api_key)).values())
-    await NARROWINGS[narrowing](together.here, anna)
+    await RESTRICTIONS[restriction](together.here, anna)
     assert not any((await together.answers(anna.api_key)).values())
 
 
-ENDINGS: dict[str, Narrowing] = {
+ENDINGS: dict[str, Restriction] = {
     "log-out of all": lambda client, anna: client.log_out(anna.account_id, all_sessions=True),
     "another password": lambda client, anna: client.update_account(
         anna.account_id, new_password=f"another {PASSWORD}"
@@ -287,7 +287,7 @@ ENDINGS: dict[str, Narrowing] = {
 async def test_5_an_ended_session_is_over_at_every_server_when_that_returns(
     together: Together, tmp_path: Path, ending: str
 ) -> None:
-    """Both servers remember sessions; whoever is not told goes on letting this one in.
+    """Both servers remember sessions. A server that is not informed would go on accepting this one.
     Sidecars know no sessions."""
     anna = await sign_up(together)
     async with AsyncExitStack() as stack:
@@ -308,7 +308,7 @@ async def test_5_an_ended_session_is_over_at_every_server_when_that_returns(
                 await client.who_am_i()
 
 
-CREDENTIAL_NARROWINGS: dict[str, Callable[[AsyncClient, str], Awaitable[object]]] = {
+CREDENTIAL_RESTRICTIONS: dict[str, Callable[[AsyncClient, str], Awaitable[object]]] = {
     "revoked": lambda client, key_id: client.revoke_key(key_id),
     "rotated": lambda client, key_id: client.rotate_key(key_id),
     "disabled": lambda client, key_id: client.update_key(key_id, state=KeyState.DISABLED),
@@ -319,12 +319,12 @@ CREDENTIAL_NARROWINGS: dict[str, Callable[[AsyncClient, str], Awaitable[object]]
 }
 
 
-@pytest.mark.parametrize("narrowing", CREDENTIAL_NARROWINGS)
+@pytest.mark.parametrize("restriction", CREDENTIAL_RESTRICTIONS)
 async def test_5_a_restricted_credential_gets_no_answers_any_more(
-    together: Together, tmp_path: Path, narrowing: str
+    together: Together, tmp_path: Path, restriction: str
 ) -> None:
-    """Whoever answers remembers the credentials that ask, too: what such a one may do is a
-    fact like another."""
+    """Holders remember the credentials of their callers too, and must forget them in the same
+    way."""
     key = await together.here.create_key(
         keyspace="torture", account_id="acme", scopes=["vps:write"]
     )
@@ -343,7 +343,7 @@ async def test_5_a_restricted_credential_gets_no_answers_any_more(
         ]
         for client in clients:
             assert (await client.check_scope(key.api_key, "vps:read")).allowed
-        await CREDENTIAL_NARROWINGS[narrowing](together.here, asking.key.key_id)
+        await CREDENTIAL_RESTRICTIONS[restriction](together.here, asking.key.key_id)
         for client in clients:
             with pytest.raises((Unauthenticated, PermissionDenied)):
                 await client.check_scope(key.api_key, "vps:read")
@@ -372,8 +372,7 @@ async def test_6_what_was_accepted_for_one_scope_or_address_is_not_for_another(
 
 
 async def test_7_a_load_that_was_given_up_leaves_nothing(together: Together) -> None:
-    """Were half a load kept, or a load that nobody waits for any more, a later check would
-    be answered from it."""
+    """A later check would be answered from it otherwise."""
     client = together.holders["cache at the sidecar"]
     first = await together.here.create_key(
         keyspace="torture", account_id="acme", scopes=["vps:write"]

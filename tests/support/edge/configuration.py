@@ -62,7 +62,7 @@ def edge_config(
     """The file for these addresses, and with these routes instead of its own.
 
     Args:
-        authorities: whom to trust to vouch for Keyfence at 127.0.0.1. None: no TLS.
+        authorities: the CA certificates to trust for Keyfence at 127.0.0.1. None: no TLS.
     """
     config = example_config(with_tls=authorities is not None)
     listener = config["static_resources"]["listeners"][0]
