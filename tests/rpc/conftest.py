@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import structlog
 
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
@@ -47,3 +48,16 @@ async def served(serve: Serve) -> Served:
     served = await serve(prepared=True)
     await served.client.apply()
     return served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """One server with the keyspace `demo` for all tests of a module that do not mind the others.
+
+    Such a test runs on the module's event loop: `@pytest.mark.asyncio(loop_scope="module")`.
+    """
+    served = await start_for_test(tmp_path_factory.mktemp("shared") / "data", prepared=True)
+    await served.client.apply()
+    yield served
+    await served.client.channel.close()
+    await served.server.stop()

@@ -23,6 +23,7 @@ from support.serving import (
     server_and_sidecar,
 )
 
+ON_THE_SHARED_SERVER = pytest.mark.asyncio(loop_scope="module")
 CLOSED = [name for name, method in METHODS.items() if requirement_of(method).needs_credential]
 SCOPED = [name for name in CLOSED if requirement_of(METHODS[name]).scope]
 OPEN_SERVICES = {
@@ -52,11 +53,12 @@ async def outcome(served: Served, name: str, **arguments: Any) -> Refusal | None
     return None
 
 
-async def test_the_table_is_the_whole_api(served: Served) -> None:
+@ON_THE_SHARED_SERVER
+async def test_the_table_is_the_whole_api(shared: Served) -> None:
     """What is tested here is all that the server serves, besides what is open to everybody."""
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
     stub: Any = reflection_pb2_grpc.ServerReflectionStub
-    call = stub(served.client.channel)
+    call = stub(shared.client.channel)
     answers = [answer async for answer in call.ServerReflectionInfo(iter([asked]))]
     listed = {service.name for service in answers[0].list_services_response.service}
     assert listed - OPEN_SERVICES == {
@@ -71,7 +73,8 @@ async def test_the_table_is_the_whole_api(served: Served) -> None:
     assert set(CLOSED) == set(METHODS) - {"RegisterAccount", "LogIn"}
 
 
-async def test_reflection_knows_methods_and_services(served: Served) -> None:
+@ON_THE_SHARED_SERVER
+async def test_reflection_knows_methods_and_services(shared: Served) -> None:
     """Some clients ask for the file of a method."""
     names = ["KeyService", "KeyService.GetKey", "KeyService.NoSuchMethod"]
     asked = [
@@ -79,7 +82,7 @@ async def test_reflection_knows_methods_and_services(served: Served) -> None:
         for name in names
     ]
     stub: Any = reflection_pb2_grpc.ServerReflectionStub
-    call = stub(served.client.channel)
+    call = stub(shared.client.channel)
     answers = [answer async for answer in call.ServerReflectionInfo(iter(asked))]
     assert [one.WhichOneof("message_response") for one in answers] == [
         "file_descriptor_response",
@@ -128,26 +131,28 @@ def method_requiring(scope: str | None) -> MethodDescriptor:
 
 
 @pytest.mark.parametrize("name", CLOSED)
-async def test_no_rpc_answers_without_a_credential(served: Served, name: str) -> None:
-    refusal = await served.client.refusal(name, credential=None)
+@ON_THE_SHARED_SERVER
+async def test_no_rpc_answers_without_a_credential(shared: Served, name: str) -> None:
+    refusal = await shared.client.refusal(name, credential=None)
     assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
     assert refusal.reason == "CREDENTIAL_REQUIRED"
 
 
 @pytest.mark.parametrize("name", [*CLOSED, "RegisterAccount"])
-async def test_no_rpc_says_why_a_credential_is_not_accepted(served: Served, name: str) -> None:
+@ON_THE_SHARED_SERVER
+async def test_no_rpc_says_why_a_credential_is_not_accepted(shared: Served, name: str) -> None:
     """A malformed, an unknown and a revoked credential get the same answer."""
-    made = await served.client.call(
+    made = await shared.client.call(
         "CreateKey",
         keyspace="system",
         account_id="operators",
         scopes=["*"],
         bound_keyspaces=["*"],
     )
-    await served.client.call("RevokeKey", key_id=made.key.key_id)
+    await shared.client.call("RevokeKey", key_id=made.key.key_id)
     key = SYSTEM_KEYSPACE.forms["operator", SYSTEM_KEYSPACE.default_environment].mint()
     refusals = [
-        await served.client.refusal(name, credential=credential)
+        await shared.client.refusal(name, credential=credential)
         for credential in ("hunter2", key.reveal(), made.api_key)
     ]
     assert {refusal.reason for refusal in refusals} == {"CREDENTIAL_REJECTED"}
@@ -156,7 +161,8 @@ async def test_no_rpc_says_why_a_credential_is_not_accepted(served: Served, name
 
 
 @pytest.mark.parametrize("name", SCOPED)
-async def test_all_other_scopes_together_are_not_enough(served: Served, name: str) -> None:
+@ON_THE_SHARED_SERVER
+async def test_all_other_scopes_together_are_not_enough(shared: Served, name: str) -> None:
     scope = required_scope(name)
     wanted = SYSTEM_KEYSPACE.catalog.required_mask([scope])
     others = [
@@ -164,8 +170,8 @@ async def test_all_other_scopes_together_are_not_enough(served: Served, name: st
         for other in SYSTEM_KEYSPACE.catalog.names
         if not SYSTEM_KEYSPACE.catalog.mask([other]) & wanted
     ]
-    refusal = await served.client.refusal(
-        name, credential=await served.client.make_operator(*others)
+    refusal = await shared.client.refusal(
+        name, credential=await shared.client.make_operator(*others)
     )
     assert refusal.code is grpc.StatusCode.PERMISSION_DENIED
     assert refusal.reason == "SCOPE_REQUIRED"
@@ -173,10 +179,11 @@ async def test_all_other_scopes_together_are_not_enough(served: Served, name: st
 
 
 @pytest.mark.parametrize("name", SCOPED)
-async def test_the_required_scope_is_enough(served: Served, name: str) -> None:
+@ON_THE_SHARED_SERVER
+async def test_the_required_scope_is_enough(shared: Served, name: str) -> None:
     """It opens the RPC. What the request then lacks is another matter."""
-    credential = await served.client.make_operator(required_scope(name))
-    refusal = await outcome(served, name, credential=credential)
+    credential = await shared.client.make_operator(required_scope(name))
+    refusal = await outcome(shared, name, credential=credential)
     assert refusal is None or refusal.reason not in {
         "CREDENTIAL_REQUIRED",
         "CREDENTIAL_REJECTED",
@@ -185,48 +192,53 @@ async def test_the_required_scope_is_enough(served: Served, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FOR_OPERATORS)
-async def test_an_account_s_scopes_do_not_open_an_operator_s_rpc(served: Served, name: str) -> None:
+@ON_THE_SHARED_SERVER
+async def test_an_account_s_scopes_do_not_open_an_operator_s_rpc(shared: Served, name: str) -> None:
     """Not even where they have the same names: keyspaces do not share them."""
     scopes = [keyspace_pb2.Scope(name=one) for one in SYSTEM_KEYSPACE.catalog.names]
-    await served.client.apply("lookalike", scopes=scopes)
-    key = await served.client.make_key("lookalike", scopes=["*"])
-    refusal = await served.client.refusal(name, credential=key.api_key)
+    await shared.client.apply("lookalike", scopes=scopes)
+    key = await shared.client.make_key("lookalike", scopes=["*"])
+    refusal = await shared.client.refusal(name, credential=key.api_key)
     assert refusal.reason == "SCOPE_REQUIRED"
 
 
-async def test_an_account_s_key_manages_its_own_account_s_keys(served: Served) -> None:
-    mine = await served.client.make_key(scopes=["vps:write"])
-    theirs = await served.client.make_key(account="acct_2")
-    made = await served.client.call("CreateKey", scopes=["vps:read"], credential=mine.api_key)
+@ON_THE_SHARED_SERVER
+async def test_an_account_s_key_manages_its_own_account_s_keys(shared: Served) -> None:
+    mine = await shared.client.make_key(scopes=["vps:write"])
+    theirs = await shared.client.make_key(account="acct_2")
+    made = await shared.client.call("CreateKey", scopes=["vps:read"], credential=mine.api_key)
     assert made.key.account_id == "acct_1"
-    refusal = await served.client.refusal(
+    refusal = await shared.client.refusal(
         "GetKey", key_id=theirs.key.key_id, credential=mine.api_key
     )
     assert refusal.reason == "KEY_NOT_FOUND"
 
 
-async def test_the_bearer_of_any_credential_may_ask_about_it(served: Served) -> None:
-    key = await served.client.make_key(scopes=["vps:write"])
-    answer = await served.client.call("WhoAmI", credential=key.api_key)
+@ON_THE_SHARED_SERVER
+async def test_the_bearer_of_any_credential_may_ask_about_it(shared: Served) -> None:
+    key = await shared.client.make_key(scopes=["vps:write"])
+    answer = await shared.client.call("WhoAmI", credential=key.api_key)
     assert answer.principal.key_id == key.key.key_id
     assert list(answer.principal.effective_scopes) == ["vps:read", "vps:write"]
 
 
-async def test_two_credentials_are_none(served: Served) -> None:
+@ON_THE_SHARED_SERVER
+async def test_two_credentials_are_none(shared: Served) -> None:
     """Neither the same one twice nor a good one behind a bad one."""
-    good = ("authorization", f"Bearer {served.client.root}")
+    good = ("authorization", f"Bearer {shared.client.root}")
     for other in (good, ("authorization", "Bearer hunter2"), ("authorization", "")):
         for order in ([good, other], [other, good]):
-            refusal = await served.client.refusal("WhoAmI", credential=None, metadata=order)
+            refusal = await shared.client.refusal("WhoAmI", credential=None, metadata=order)
             assert refusal.reason == "CREDENTIAL_REJECTED"
 
 
-async def test_the_scheme_is_bearer_in_any_case(served: Served) -> None:
+@ON_THE_SHARED_SERVER
+async def test_the_scheme_is_bearer_in_any_case(shared: Served) -> None:
     for scheme in ("bearer", "BEARER"):
-        sent = [("authorization", f"{scheme} {served.client.root}")]
-        await served.client.call("WhoAmI", credential=None, metadata=sent)
-    sent = [("authorization", f"Basic {served.client.root}")]
-    refusal = await served.client.refusal("WhoAmI", credential=None, metadata=sent)
+        sent = [("authorization", f"{scheme} {shared.client.root}")]
+        await shared.client.call("WhoAmI", credential=None, metadata=sent)
+    sent = [("authorization", f"Basic {shared.client.root}")]
+    refusal = await shared.client.refusal("WhoAmI", credential=None, metadata=sent)
     assert refusal.reason == "CREDENTIAL_REQUIRED"
 
 
@@ -282,9 +294,10 @@ def test_where_a_call_came_from(peer: str, address: str) -> None:
         "/",
     ],
 )
-async def test_what_is_no_rpc_is_refused(served: Served, path: str) -> None:
+@ON_THE_SHARED_SERVER
+async def test_what_is_no_rpc_is_refused(shared: Served, path: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await served.client.call_raw(path, b"")
+        await shared.client.call_raw(path, b"")
     refusal = Refusal.of(caught.value)
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
     assert refusal.reason == "METHOD_UNKNOWN"
