@@ -24,7 +24,8 @@ from keyfence_server.adapters.files.versioned_secrets import (
     generate_versioned_secret,
     parse_versioned_secrets,
 )
-from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile, read_keyspace_file
+from keyfence_server.adapters.keyspace_files.reading import read_keyspace_file
+from keyfence_server.adapters.keyspace_files.source_text import InvalidKeyspaceFile
 from keyfence_server.adapters.session_tokens import SEED_SIZE, SessionKeys
 from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl, parse_database_url
 from keyfence_server.application.apply_keyspace import require_applicable

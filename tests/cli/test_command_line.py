@@ -237,8 +237,8 @@ def test_the_command_line_loads_neither_grpc_nor_the_server() -> None:
     """Help and completion answer at once: what is heavy is loaded when it is needed."""
     program = (
         "import sys; import keyfence_server.cli.app; "
-        "print([name for name in ('grpc', 'google.protobuf', 'sqlalchemy', 'rich.console', "
-        "'keyfence_server.composition.server') if name in sys.modules])"
+        "print([name for name in ('asyncio', 'google.protobuf', 'grpc', 'pydantic', 'rich.console'"
+        ", 'sqlalchemy', 'yaml', 'keyfence_server.composition.server') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

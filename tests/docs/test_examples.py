@@ -15,7 +15,8 @@ import pytest
 from docs.conftest import FIRST_MINUTES, Clone
 from docs.pages import PAGES, ROOT, blocks, code, pairs, read, rows, section
 from keyfence import CacheStatus
-from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile, parse_keyspace_file
+from keyfence_server.adapters.keyspace_files.reading import parse_keyspace_file
+from keyfence_server.adapters.keyspace_files.source_text import InvalidKeyspaceFile
 from keyfence_server.domain.keyspaces import Keyspace
 
 KEYSPACES = read("docs/keyspaces.md")

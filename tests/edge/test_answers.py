@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from keyfence import KeyState
-from keyfence_server.adapters.keyspace_files import parse_keyspace_file
+from keyfence_server.adapters.keyspace_files.reading import parse_keyspace_file
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.convert.keyspaces import keyspace_of
 from support.edge.authority import Authority

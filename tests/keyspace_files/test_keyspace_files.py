@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.graphs import brief
-from keyfence_server.adapters.keyspace_files import (
+from keyfence_server.adapters.keyspace_files.reading import (
     MAX_FILE_SIZE,
-    InvalidKeyspaceFile,
     KeyspaceFile,
     parse_keyspace_file,
-    write_keyspace_document,
 )
+from keyfence_server.adapters.keyspace_files.source_text import InvalidKeyspaceFile
+from keyfence_server.adapters.keyspace_files.writing import write_keyspace_document
 from keyfence_server.domain.declarations import (
     KeyDefaults,
     KeyspaceDeclaration,

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
-from keyfence_server.adapters.keyspace_files import read_keyspace_file
+from keyfence_server.adapters.keyspace_files.reading import read_keyspace_file
 from keyfence_server.domain.keyspaces import compile_keyspace
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc.log_limit import LogLimits

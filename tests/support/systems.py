@@ -9,7 +9,7 @@ from typing import Final
 
 from keyfence import AsyncClient, Reason
 from keyfence.v1.keyspace_pb2 import Keyspace
-from keyfence_server.adapters.keyspace_files import read_keyspace_file
+from keyfence_server.adapters.keyspace_files.reading import read_keyspace_file
 from keyfence_server.composition.server import RunningServer
 from keyfence_server.rpc.convert.keyspaces import keyspace_of
 

@@ -17,8 +17,7 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from keyfence_server.adapters.keyspace_files import InvalidKeyspaceFile
-from keyfence_server.adapters.keyspace_files.source_text import printable
+from keyfence_server.adapters.keyspace_files.source_text import InvalidKeyspaceFile, printable
 from keyfence_server.cli import (
     accounts,
     audit,

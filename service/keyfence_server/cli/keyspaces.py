@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from keyfence_server.adapters.keyspace_files import (
-    MAX_FILE_SIZE,
-    InvalidKeyspaceFile,
-    KeyspaceFile,
-    parse_keyspace_file,
-    read_keyspace_file,
-    write_keyspace_document,
-)
-from keyfence_server.adapters.keyspace_files.source_text import Fault
+from keyfence_server.adapters.keyspace_files.source_text import Fault, InvalidKeyspaceFile
 from keyfence_server.cli.completion import complete_keyspace
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
@@ -44,6 +36,7 @@ from keyfence_server.domain.errors import DomainError
 
 if TYPE_CHECKING:
     from keyfence import AppliedKeyspace, Client
+    from keyfence_server.adapters.keyspace_files.reading import KeyspaceFile
 
 _STANDARD_INPUT: Final = "-"
 
@@ -186,6 +179,8 @@ def get(
     with connect(context) as client:
         found = client.get_keyspace(keyspace)
     if output is KeyspaceOutput.YAML:
+        from keyfence_server.adapters.keyspace_files.writing import write_keyspace_document
+
         say(write_keyspace_document(declaration_from(found.declaration)).rstrip("\n"))
     elif output is KeyspaceOutput.JSON:
         say_json(keyspace_document(found))
@@ -218,6 +213,12 @@ def _read_all(names: Sequence[str]) -> list[KeyspaceFile]:
 
 
 def _read(name: str) -> KeyspaceFile:
+    from keyfence_server.adapters.keyspace_files.reading import (
+        MAX_FILE_SIZE,
+        parse_keyspace_file,
+        read_keyspace_file,
+    )
+
     if name == _STANDARD_INPUT:
         return parse_keyspace_file(sys.stdin.buffer.read(MAX_FILE_SIZE + 1), name="<stdin>")
     return read_keyspace_file(Path(name))

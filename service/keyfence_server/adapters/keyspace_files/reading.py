@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from keyfence_server.adapters.keyspace_files.places import fault_at, paths_by_text
-from keyfence_server.adapters.keyspace_files.source_text import Fault, Source, in_order
+from keyfence_server.adapters.keyspace_files.source_text import Fault, InvalidKeyspaceFile, Source
 from keyfence_server.adapters.keyspace_files.yaml_source import YamlDocument, YamlFaults, parse_yaml
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.domain.documents import declaration_from_document
@@ -16,14 +16,6 @@ from keyfence_server.domain.errors import InvalidDeclaration, Problem
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 
 MAX_FILE_SIZE: Final = 2 * 1024 * 1024
-
-
-class InvalidKeyspaceFile(Exception):
-    """A file is wrong. `faults` names every fault, in the order of the file."""
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults: Sequence[Fault] = in_order(faults)
-        super().__init__("\n".join(fault.render() for fault in self.faults))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from rich.cells import cell_len
-
 _LINE_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _WIDTH: Final = 100
 _TAB: Final = "    "
@@ -72,6 +70,8 @@ class Fault:
         line = self.source.lines[span.line - 1]
         start = min(span.column - 1, len(line))
         end = max(start + 1, min(start + span.length, len(line)))
+        from rich.cells import cell_len  # noqa: PLC0415 - takes a command longer than the rest
+
         before, marked, after = (printable(part) for part in _split(line, start, end))
         if (cut := cell_len(before) - _WIDTH // 2) > 0 and cell_len(before + marked) > _WIDTH:
             before = "…" + before[cut:]
@@ -104,3 +104,11 @@ def printable(text: str) -> str:
 
 def _split(line: str, start: int, end: int) -> tuple[str, str, str]:
     return line[:start], line[start:end], line[end:]
+
+
+class InvalidKeyspaceFile(Exception):
+    """A file is wrong. `faults` names every fault, in the order of the file."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults: Sequence[Fault] = in_order(faults)
+        super().__init__("\n".join(fault.render() for fault in self.faults))
