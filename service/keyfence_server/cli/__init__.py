@@ -5,6 +5,7 @@ It is the outermost layer: nothing imports it but `__main__`, which runs it.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -16,4 +17,8 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from keyfence_server.cli.app import run
 
-    sys.exit(run())
+    code = run()
+    # The interpreter's last collections would walk all that was ever loaded: a fifth of the
+    # processor time that starting and stopping a server takes.
+    gc.freeze()
+    sys.exit(code)
