@@ -6,6 +6,7 @@ The source can be the SQLite file, the URL of a PostgreSQL database, or the outp
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Mapping
@@ -61,13 +62,13 @@ def read_old_log(source: str) -> OldLog:
         Failure: it is neither, or cannot be read.
     """
     if "://" in source:
-        return _of_database(source)
+        return asyncio.run(_of_database(source))
     try:
         content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
         raise Failure(f"{source}: {error.strerror}", ExitCode.WRONG_INPUT) from None
     if content.startswith(_SQLITE):
-        return _of_database(f"sqlite:///{Path(source).absolute()}")
+        return asyncio.run(_of_database(f"sqlite:///{Path(source).absolute()}"))
     try:
         events = [_of_json(event) for event in _listed(content.decode())]
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -103,13 +104,7 @@ def _of_json(event: dict[str, Any]) -> OldEvent:
     )
 
 
-def _of_database(url: str) -> OldLog:
-    import asyncio
-
-    return asyncio.run(_read_database(url))
-
-
-async def _read_database(url: str) -> OldLog:
+async def _of_database(url: str) -> OldLog:
     from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch, open_store
     from keyfence_server.application.ports import EventFilter, StoreUnavailable
     from keyfence_server.domain.keys import KeyId

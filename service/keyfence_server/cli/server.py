@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -187,8 +188,6 @@ def migrate(
     server does this for its embedded database by itself, and never for a PostgreSQL one,
     which other servers may be using. It is safe to run twice, and beside running servers.
     """
-    import asyncio
-
     from keyfence_server.adapters.sql import (
         InvalidDatabaseUrl,
         SchemaMismatch,
