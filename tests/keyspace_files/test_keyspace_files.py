@@ -343,6 +343,18 @@ def test_what_is_written_means_the_same_to_any_other_reader_of_yaml(
     assert yaml.safe_load(written) == ours
 
 
+@pytest.mark.parametrize("name", ["08", "-09", "0", "null", "~", "true", "", "yes", "1e3"])
+def test_a_name_that_looks_like_a_value_stays_text(name: str) -> None:
+    declaration = KeyspaceDeclaration(
+        name="acme",
+        scopes=[ScopeDeclaration(name="read")],
+        defaults=KeyDefaults(display_name=name),
+    )
+    written = write_keyspace_document(declaration)
+    again = parse_keyspace_file(written.encode(), name="acme.yaml").declaration
+    assert again.defaults.display_name == name
+
+
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[2] / "examples" / "keyspaces").glob("*.yaml")), ids=str
 )

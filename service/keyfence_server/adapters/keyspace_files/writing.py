@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import yaml
 
+from keyfence_server.adapters.keyspace_files.yaml_source import unquoted
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.domain.documents import declaration_to_document
 
@@ -56,8 +57,13 @@ def _represent_list(dumper: _Dumper, data: list[object]) -> yaml.Node:
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
-    # PyYAML takes some line breaks of Unicode for its own, and loses them in other styles.
-    style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
+    style = None
+    if any(character in text for character in "\x85\u2028\u2029"):
+        # PyYAML takes some line breaks of Unicode for its own, and loses them in other styles.
+        style = '"'
+    elif unquoted(text) != text:
+        # PyYAML reads 08 as text, since it is no octal number. Ours reads a number.
+        style = "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -182,6 +182,11 @@ def _scalar(node: yaml.Node) -> object:
     text = str(node.value)
     if not isinstance(node, yaml.ScalarNode) or node.style is not None:
         return text
+    return unquoted(text)
+
+
+def unquoted(text: str) -> object:
+    """What a scalar without quotes means: a constant, a whole number, or the text itself."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     return int(text) if _WHOLE_NUMBER.fullmatch(text) else text
