@@ -347,7 +347,7 @@ def test_what_is_written_means_the_same_to_any_other_reader_of_yaml(
 def test_a_name_that_looks_like_a_value_stays_text(name: str) -> None:
     declaration = KeyspaceDeclaration(
         name="acme",
-        scopes=[ScopeDeclaration(name="read")],
+        scopes=(ScopeDeclaration(name="read"),),
         defaults=KeyDefaults(display_name=name),
     )
     written = write_keyspace_document(declaration)
