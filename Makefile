@@ -258,6 +258,7 @@ sbom: check-dist ## write build/sbom.cdx.json, what the container runs on (Cyclo
 .PHONY: clean
 clean: ## remove all that was installed, built or cached, but not ./.keyfence
 	rm -rf $(VENV) node_modules build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(addprefix clients/typescript/,node_modules build dist)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the targets stand on.

@@ -239,6 +239,35 @@ describe("a client", () => {
     assert.throws(() => new Client({ target: "" }), /KEYFENCE_TARGET/);
   });
 
+  it("speaks TLS to whatever may be another machine, and plaintext only where that is asked for", async () => {
+    // 0.0.0.0 leads to this machine here, and nothing says so.
+    const network = "0.0.0.0";
+    for (const [host, options, first] of [
+      [network, {}, "16"],
+      [network, { insecurePlaintext: true }, "50"],
+      ["127.0.0.1", {}, "50"],
+      ["127.0.0.1", { tls: {} }, "16"],
+    ] as const) {
+      const listener = createServer();
+      const heard = new Promise<string>((resolve) => {
+        listener.on("connection", (socket) => {
+          socket.on("error", () => undefined);
+          socket.once("data", (data) => {
+            resolve(data.subarray(0, 1).toString("hex"));
+            socket.destroy();
+          });
+        });
+      });
+      listener.listen(0, "127.0.0.1");
+      await new Promise((resolve) => listener.once("listening", resolve));
+      const { port } = listener.address() as { port: number };
+      await using secured = new Client({ target: `${host}:${port}`, token: TOKEN, ...options });
+      await assert.rejects(secured.authenticate({ apiKey: "x", timeoutMs: 500 }));
+      assert.equal(await heard, first, `${host} ${JSON.stringify(options)}`);
+      listener.close();
+    }
+  });
+
   it("takes a Secret wherever it takes a key", async () => {
     const { apiKey } = await server.createKey("demo");
 

@@ -13,9 +13,13 @@ export function demoServer(): Promise<FakeServer> {
   return FakeServer.start(create(KeyspaceSchema, { name: "demo", scopes }));
 }
 
-/** Waits until something holds, for five seconds at most. */
-export async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + 5_000;
+/** Waits until something holds. */
+export async function until(
+  holds: () => boolean | Promise<boolean>,
+  what: string,
+  patienceMs = 20_000,
+): Promise<void> {
+  const deadline = performance.now() + patienceMs;
   while (!(await holds())) {
     if (performance.now() > deadline) {
       throw new Error(`it never came to be that ${what}`);

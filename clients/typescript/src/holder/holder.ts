@@ -217,6 +217,7 @@ export class Holder {
     return new Promise<never>((_, reject) => {
       let renewing: NodeJS.Timeout | undefined;
       let isAcknowledging = false;
+      let isGivenUp = false;
       const end = (ended: StreamEnded): void => {
         clearTimeout(renewing);
         clearTimeout(watching);
@@ -236,7 +237,7 @@ export class Holder {
       };
       const acknowledge = (): void => {
         isAcknowledging = false;
-        const renewal = core.acknowledgement();
+        const renewal = isGivenUp ? undefined : core.acknowledgement();
         if (renewal !== undefined) {
           say({ case: "renew", value: renewal });
         }
@@ -247,6 +248,9 @@ export class Holder {
       let watching = watch();
       const take = (message: SyncResponse): void => {
         const { value, case: kind } = message.message;
+        if (isGivenUp) {
+          return;
+        }
         try {
           if (core.take(message)) {
             this.#fetchKeyspaces();
@@ -262,10 +266,11 @@ export class Holder {
             granted();
           }
         } else if (kind === "end") {
-          // The last message of the stream, which the grantor then ends.
+          // The last message of the stream. The grantor ends it then, or the watchdog does.
+          isGivenUp = true;
+          clearTimeout(renewing);
           say({ case: "givenUp", value: { $typeName: "keyfence.v1.GivenUp" } });
           stream.end();
-          end(new StreamEnded("the server has taken the lease back"));
           return;
         }
         if (!isAcknowledging) {
@@ -276,7 +281,13 @@ export class Holder {
       };
       stream.on("data", take);
       stream.on("error", (error: ServiceError) => end(endedBy(error)));
-      stream.on("end", () => end(new StreamEnded("the server has ended the stream")));
+      stream.on("end", () => {
+        end(
+          new StreamEnded(
+            isGivenUp ? "the server has taken the lease back" : "the server has ended the stream",
+          ),
+        );
+      });
       this.#closing.signal.addEventListener("abort", close, { once: true });
       if (this.#isClosing) {
         close();
