@@ -93,9 +93,7 @@ export class Batcher {
       results = kept.map(() => ({ error: failed }));
     }
     for (const [index, one] of kept.entries()) {
-      if (!one.isSettled) {
-        one.settle(results[index] ?? { error: failure("there is no result") });
-      }
+      one.settle(results[index] ?? { error: failure("there is no result") });
     }
   }
 }

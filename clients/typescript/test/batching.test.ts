@@ -1,9 +1,14 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import type { Client } from "../src/index.js";
+import type { ServiceDefinition } from "@grpc/grpc-js";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { Client } from "../src/index.js";
 import type { FakeServer } from "../src/testing/index.js";
-import { FakeError } from "../src/testing/index.js";
-import { demoServer } from "./demo.js";
+import { FakeError, TOKEN } from "../src/testing/index.js";
+import { definitionOf } from "../src/testing/server.js";
+import type { BatchCheckScopeRequest } from "../src/v1/index.js";
+import { AuthorizationService, BatchCheckScopeResponseSchema, create } from "../src/v1/index.js";
+import { demoServer, until } from "./demo.js";
 
 describe("batching", () => {
   let server: FakeServer;
@@ -59,6 +64,46 @@ describe("batching", () => {
     await Promise.all(checks);
 
     assert.ok(server.calls("BatchCheckScope") - count <= 2);
+  });
+
+  it("does not have a full message wait for the one that is under way", async () => {
+    const held: (() => void)[] = [];
+    const answerAll = (): void => {
+      for (const answer of held.splice(0)) {
+        answer();
+      }
+    };
+    const slow = new Server();
+    const { batchCheckScope } = definitionOf(AuthorizationService);
+    slow.addService({ batchCheckScope } as ServiceDefinition, {
+      batchCheckScope: (
+        call: { request: BatchCheckScopeRequest },
+        callback: (error: null, value: object) => void,
+      ) => {
+        const results = call.request.checks.map(() => ({ result: { case: "response" as const, value: {} } }));
+        held.push(() => callback(null, create(BatchCheckScopeResponseSchema, { results })));
+      },
+    });
+    const port = await new Promise<number>((resolve) => {
+      slow.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (_, bound) => resolve(bound));
+    });
+    await using batched = new Client({
+      target: `127.0.0.1:${port}`,
+      token: TOKEN,
+      batching: { maxChecks: 4 },
+    });
+    const check = (): Promise<unknown> => batched.checkScope({ apiKey: "x", ...read });
+
+    const checks = [check()];
+    await until(() => held.length === 1, "the first message is under way");
+    checks.push(...[1, 2, 3, 4, 5].map(check));
+    await until(() => held.length === 2, "the full message is under way, too");
+    answerAll();
+    await until(() => held.length === 1, "the check that was left has its message");
+    answerAll();
+
+    assert.equal((await Promise.all(checks)).length, 6);
+    slow.forceShutdown();
   });
 
   it("fails every check of a message that fails, and repeats it first", async () => {

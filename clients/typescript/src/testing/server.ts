@@ -94,6 +94,7 @@ export class FakeError extends Error {
 
 interface PlannedFailure {
   readonly method: string;
+  readonly isAnswerLost: boolean;
   readonly error: FakeError;
   times: number;
 }
@@ -171,7 +172,13 @@ export class FakeServer {
 
   /** Makes the next calls of a method fail, for example of "CheckScope". */
   failNext(method: string, times: number, error: FakeError): void {
-    this.#fake.failures.push({ method, times, error });
+    this.#fake.failures.push({ method, times, error, isAnswerLost: false });
+  }
+
+  /** Carries out the next call of a method, and has its answer lost on the way. */
+  loseNextAnswer(method: string): void {
+    const error = new FakeError("UNAVAILABLE", "", "the connection was lost");
+    this.#fake.failures.push({ method, times: 1, error, isAnswerLost: true });
   }
 
   /** How often a method was called. */
@@ -325,22 +332,30 @@ class Fake {
     if (handle === undefined) {
       throw new FakeError("UNIMPLEMENTED", "", `the fake has no ${method.name}`);
     }
-    return create(method.output, (await handle(call.request as never)) as Record<string, unknown>);
+    const response = create(method.output, (await handle(call.request as never)) as Record<string, unknown>);
+    this.#failAsPlanned(method, true);
+    return response;
   }
 
   #admit(method: DescMethod, metadata: Metadata): void {
     this.calls.set(method.name, (this.calls.get(method.name) ?? 0) + 1);
-    const planned = this.failures.find((one) => one.method === method.name && one.times > 0);
-    if (planned !== undefined) {
-      planned.times -= 1;
-      throw planned.error;
-    }
+    this.#failAsPlanned(method, false);
     const presented = metadata.get("authorization");
     if (presented.length === 0) {
       throw new FakeError("UNAUTHENTICATED", "CREDENTIAL_REQUIRED", "the call carries no credential");
     }
     if (presented.length > 1 || presented[0] !== `Bearer ${TOKEN.reveal()}`) {
       throw new FakeError("UNAUTHENTICATED", "CREDENTIAL_REJECTED", "the credential is not good; use TOKEN");
+    }
+  }
+
+  #failAsPlanned(method: DescMethod, isAnswerLost: boolean): void {
+    const planned = this.failures.find(
+      (one) => one.method === method.name && one.isAnswerLost === isAnswerLost && one.times > 0,
+    );
+    if (planned !== undefined) {
+      planned.times -= 1;
+      throw planned.error;
     }
   }
 
