@@ -107,7 +107,10 @@ export class Memory {
     if (replaced !== undefined) {
       this.#drop(replaced);
     }
-    const entry = { facts, digest, isAskedFor: true, uses: 0, lastUse: 0, lastAddress: "" };
+    while (this.#entries.size >= this.#capacity) {
+      this.#dropOne();
+    }
+    const entry = { facts, digest, isAskedFor: false, uses: 0, lastUse: 0, lastAddress: "" };
     this.#entries.set(digest, entry);
     for (const subject of facts.dependsOn) {
       const known = this.#bySubject.get(subject);
@@ -116,9 +119,6 @@ export class Memory {
       } else {
         this.#bySubject.set(subject, known === undefined ? entry : new Set([known, entry]));
       }
-    }
-    while (this.#entries.size > this.#capacity) {
-      this.#dropOne();
     }
     return !facts.isCounted;
   }
