@@ -5,6 +5,7 @@ It must not know of channels; the transport beside it does.
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 import uuid
@@ -125,6 +126,26 @@ class AsyncClient:
         if self._cache is not None:
             await self._transport.wait_for(self._cache.close)
         await self._transport.close()
+
+    def acting_as(
+        self, token: AsyncToken | None, *, client_address: str | None = None
+    ) -> AsyncClient:
+        """A client on the same connection that presents another credential, or none.
+
+        For an application that manages accounts and keys in its caller's name: Keyfence
+        decides what the caller may do. The client has no cache and needs no closing. It can be
+        used until the client that it was made from is closed.
+
+        Args:
+            token: as for the client. None: no credential, whatever the environment has.
+            client_address: where the caller is. The server believes it if the application is
+                among its `KEYFENCE_TRUSTED_PROXIES`.
+        """
+        acting = copy.copy(self)
+        acting.__dict__.update(
+            _transport=self._transport.acting_as(token, client_address), _cache=None, _local=None
+        )
+        return acting
 
     def cache_status(self) -> CacheStatus | None:
         """How the cache is doing; None if the client has none."""

@@ -10,12 +10,13 @@ import asyncio
 import inspect
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
 
 from keyfence._failures import error_from_call
-from keyfence._tokens import checked_token
+from keyfence._tokens import AsyncToken, checked_token, token_source
 from keyfence.connection import Connection
 from keyfence.errors import CallFailed, ClientClosed
 from keyfence.rpcs import Request, Response, Rpc
@@ -24,13 +25,31 @@ from keyfence.rpcs import Request, Response, Rpc
 class AsyncTransport:
     """A channel that opens at its first call, in the event loop that makes it."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        opener: AsyncTransport | None = None,
+        client_address: str | None = None,
+    ) -> None:
         self._connection = connection
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process_id = 0
         self._calls: dict[str, Any] = {}
-        self._is_closed = False
+        self.is_closed = False
+        # Of a transport that presents another credential: the transport whose channel it uses.
+        self._opener = opener
+        self._metadata = (("x-forwarded-for", client_address),) if client_address else ()
+
+    def acting_as(self, token: AsyncToken | None, client_address: str | None) -> AsyncTransport:
+        """A transport on the same channel that presents another credential, or none."""
+        source = None if token is None else token_source(token)
+        return AsyncTransport(
+            replace(self._connection, token=source),
+            opener=self._opener or self,
+            client_address=client_address,
+        )
 
     async def call(
         self,
@@ -48,17 +67,22 @@ class AsyncTransport:
             CallFailed: there was no answer.
             ClientClosed: see there.
         """
-        call = self.open(rpc)
+        opener = self._opener or self
+        call = opener.open(rpc)
         token = await self._token()
-        metadata = None if token is None else (("authorization", f"Bearer {token}"),)
+        metadata: tuple[tuple[str, str], ...] = self._metadata
+        if token is not None:
+            metadata = (("authorization", f"Bearer {token}"), *metadata)
         failure: CallFailed
         try:
-            response: Response = await call(request, timeout=timeout_seconds, metadata=metadata)
+            response: Response = await call(
+                request, timeout=timeout_seconds, metadata=metadata or None
+            )
         except grpc.aio.AioRpcError as error:
             failure = error_from_call(error, (token or "", *secrets), timeout_seconds)
         except (grpc.aio.UsageError, asyncio.CancelledError):
             task = asyncio.current_task()
-            if not self._is_closed or (task is not None and task.cancelling()):
+            if not opener.is_closed or (task is not None and task.cancelling()):
                 raise
             raise ClientClosed("the client was closed during the call") from None
         else:
@@ -75,7 +99,7 @@ class AsyncTransport:
 
     def open(self, rpc: Rpc[Request, Response]) -> Any:
         """The RPC, to be called. Raises `ClientClosed`."""
-        if self._is_closed:
+        if self.is_closed:
             raise ClientClosed("the client is closed")
         if self._channel is None:
             self._process_id = os.getpid()
@@ -112,7 +136,9 @@ class AsyncTransport:
 
     async def close(self) -> None:
         """Ends the calls under way and the connection. Closing twice is fine."""
-        self._is_closed = True
+        if self._opener is not None:
+            return
+        self.is_closed = True
         channel, self._channel = self._channel, None
         self._calls.clear()
         if channel is not None and self._process_id == os.getpid():

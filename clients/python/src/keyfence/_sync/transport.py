@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
 
 from keyfence._failures import error_from_call
-from keyfence._tokens import checked_token
+from keyfence._tokens import Token, checked_token, token_source
 from keyfence.connection import Connection
 from keyfence.errors import CallFailed, ClientClosed
 from keyfence.rpcs import Request, Response, Rpc
@@ -23,13 +24,31 @@ from keyfence.rpcs import Request, Response, Rpc
 class Transport:
     """A channel that opens at its first call. Safe under threads."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        opener: Transport | None = None,
+        client_address: str | None = None,
+    ) -> None:
         self._connection = connection
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._process_id = 0
         self._calls: dict[str, Any] = {}
-        self._is_closed = False
+        self.is_closed = False
+        # Of a transport that presents another credential: the transport whose channel it uses.
+        self._opener = opener
+        self._metadata = (("x-forwarded-for", client_address),) if client_address else ()
+
+    def acting_as(self, token: Token | None, client_address: str | None) -> Transport:
+        """A transport on the same channel that presents another credential, or none."""
+        source = None if token is None else token_source(token)
+        return Transport(
+            replace(self._connection, token=source),
+            opener=self._opener or self,
+            client_address=client_address,
+        )
 
     def call(
         self,
@@ -47,18 +66,21 @@ class Transport:
             CallFailed: there was no answer.
             ClientClosed: see there.
         """
-        call = self.open(rpc)
+        opener = self._opener or self
+        call = opener.open(rpc)
         token = self._token()
-        metadata = None if token is None else (("authorization", f"Bearer {token}"),)
+        metadata: tuple[tuple[str, str], ...] = self._metadata
+        if token is not None:
+            metadata = (("authorization", f"Bearer {token}"), *metadata)
         failure: CallFailed
         try:
-            response: Response = call(request, timeout=timeout_seconds, metadata=metadata)
+            response: Response = call(request, timeout=timeout_seconds, metadata=metadata or None)
         except grpc.RpcError as error:
-            if self._is_closed:
+            if opener.is_closed:
                 raise ClientClosed("the client was closed during the call") from None
             failure = error_from_call(error, (token or "", *secrets), timeout_seconds)
         except ValueError:
-            if not self._is_closed:
+            if not opener.is_closed:
                 raise
             raise ClientClosed("the client is closed") from None
         else:
@@ -81,7 +103,7 @@ class Transport:
             # Not under the lock: a thread of the parent may have held it at the fork.
             raise ClientClosed("the client was used before a fork: make one in each process")
         with self._lock:
-            if self._is_closed:
+            if self.is_closed:
                 raise ClientClosed("the client is closed")
             if self._channel is None:
                 self._process_id = os.getpid()
@@ -113,8 +135,10 @@ class Transport:
 
     def close(self) -> None:
         """Ends the calls under way and the connection. Closing twice is fine."""
+        if self._opener is not None:
+            return
         with self._lock:
-            self._is_closed = True
+            self.is_closed = True
             channel, self._channel = self._channel, None
             self._calls.clear()
         if channel is not None and self._process_id == os.getpid():
