@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,8 @@ from keyfence import (
     Listing,
     ScopeCheck,
     _convert,
+    asgi,
+    fastapi,
     guard,
     results,
     rpcs,
@@ -34,7 +37,7 @@ CANARY = "kf_live_canary_7f3a9c"
 
 
 def test_every_export_exists_and_is_public() -> None:
-    for module in (keyfence, guard):
+    for module in (keyfence, guard, asgi, fastapi):
         assert len(set(module.__all__)) == len(module.__all__)
         for name in module.__all__:
             assert hasattr(module, name)
@@ -125,9 +128,12 @@ def test_the_generator_keeps_texts_and_layout() -> None:
     )
 
 
-def imported_modules() -> set[str]:
+FOR_FASTAPI = PACKAGE / "fastapi.py"
+
+
+def imported_modules(files: Iterable[Path]) -> set[str]:
     names: set[str] = set()
-    for file in PACKAGE.rglob("*.py"):
+    for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names.update(alias.name for alias in node.names)
@@ -136,14 +142,24 @@ def imported_modules() -> set[str]:
     return names
 
 
-def test_nothing_is_needed_but_grpcio_and_protobuf() -> None:
-    foreign = {
+def foreign_modules(files: Iterable[Path]) -> set[str]:
+    return {
         name
-        for name in imported_modules()
+        for name in imported_modules(files)
         if name.partition(".")[0] not in {*sys.stdlib_module_names, "keyfence", "grpc"}
         and not name.startswith("google.protobuf")
     }
-    assert foreign == set()
+
+
+def test_nothing_is_needed_but_grpcio_and_protobuf() -> None:
+    files = set(PACKAGE.rglob("*.py")) - {FOR_FASTAPI}
+    assert foreign_modules(files) == set()
+    assert "keyfence.fastapi" not in imported_modules(files)
+
+
+def test_fastapi_and_what_it_brings_is_needed_by_its_own_module_alone() -> None:
+    brought = {name.partition(".")[0] for name in foreign_modules([FOR_FASTAPI])}
+    assert brought == {"fastapi", "starlette", "pydantic"}
 
 
 def run(code: str) -> str:

@@ -1,0 +1,483 @@
+"""What requests to an HTTP service may go on: the decision, and the ASGI middleware.
+
+The keyspace says where a credential may be and how denials look. Keyfence decides. This
+module must not know of a framework.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from keyfence._async.client import AsyncClient
+from keyfence.asgi._answers import Answer, Denial, Denied, HttpAnswers
+from keyfence.asgi._credentials import Headers, Presented, take_credential
+from keyfence.errors import (
+    AlreadyExists,
+    CallFailed,
+    ConfigurationError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidRequest,
+    KeyfenceError,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    UnknownScope,
+)
+from keyfence.results import Authentication, CheckResult, Principal, RateLimitStatus, Reason
+from keyfence.v1 import keyspace_pb2
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Any, Receive, Send], Awaitable[None]]
+
+_STATE: Final = "keyfence"
+_POLICY_VIOLATION: Final = 1008
+_log: Final = logging.getLogger("keyfence.asgi")
+
+_STATUSES: Final[Mapping[type[CallFailed], int]] = {
+    InvalidRequest: 400,
+    Unauthenticated: 401,
+    PermissionDenied: 403,
+    NotFound: 404,
+    AlreadyExists: 409,
+    FailedPrecondition: 409,
+    ResourceExhausted: 429,
+    Unavailable: 503,
+    DeadlineExceeded: 503,
+}
+_CODES: Final[Mapping[int, str]] = {
+    400: "invalid_request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid_request",
+    429: "rate_limited",
+    500: "internal_error",
+    503: "temporarily_unavailable",
+}
+_MESSAGES: Final[Mapping[int, str]] = {
+    403: "This credential may not do this",
+    404: "There is no such thing",
+    429: "Too many requests",
+    500: "The request could not be checked",
+    503: "The request could not be checked; try again",
+}
+
+
+@dataclass(slots=True)
+class GuardedRequest:
+    """A request under the guard's middleware.
+
+    Attributes:
+        presented: its credential.
+        client_address: None if it is not known.
+        request_id: what answers and logs call the request.
+        principal: whose key it is, once the request was admitted.
+        rate_limit: where the key's rate limit stands, once the request was admitted.
+    """
+
+    presented: Presented
+    client_address: str | None
+    request_id: str
+    principal: Principal | None = None
+    rate_limit: RateLimitStatus | None = None
+
+    def id_header(self) -> Sequence[tuple[str, str]]:
+        """The header that tells the client the request's id."""
+        return (("x-request-id", self.request_id),)
+
+
+def peer_address(scope: Scope) -> str | None:
+    """The address at the other end of the connection; None if it has none.
+
+    Behind a proxy this is the proxy's: give the guard a function that knows better, or let
+    the server of the application read the proxy's headers.
+    """
+    client = scope.get("client")
+    return str(client[0]) if client else None
+
+
+def new_request_id(_scope: Scope) -> str:
+    """An id that no client has chosen, such as "req_9f86d081884c7d65"."""
+    return f"req_{secrets.token_hex(8)}"
+
+
+class Guard:
+    """Lets requests through whose credential may make them.
+
+    Args:
+        client: asks Keyfence. Its token needs "keys:check", or "replication:sync" with a
+            cache, and "keyspaces:read".
+        keyspace: the keyspace whose keys are accepted, and no other's.
+        unguarded: paths that the guard leaves alone, each with all beneath it, such as "/health".
+        codes: how the product calls its errors, by HTTP status.
+        codes_by_reason: the same, by the reason of an error of Keyfence's; these come first.
+        client_address: has the address of a request's client.
+        request_id: has the id of a request.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        *,
+        keyspace: str,
+        unguarded: Collection[str] = (),
+        codes: Mapping[int, str] | None = None,
+        codes_by_reason: Mapping[str, str] | None = None,
+        client_address: Callable[[Scope], str | None] = peer_address,
+        request_id: Callable[[Scope], str] = new_request_id,
+    ) -> None:
+        if not keyspace:
+            raise ConfigurationError("a guard needs the keyspace whose keys it accepts")
+        if isinstance(unguarded, str):
+            raise TypeError("unguarded takes several paths, not one: put it into a list")
+        self._client = client
+        self._keyspace = keyspace
+        self._unguarded = tuple(path.rstrip("/") for path in unguarded)
+        self._codes = {**_CODES, **(codes or {})}
+        self._codes_by_reason = dict(codes_by_reason or {})
+        self._client_address = client_address
+        self._request_id = request_id
+        self._scopes: set[str] = set()
+        self._answers = HttpAnswers(None, keyspace)
+        self._starting: asyncio.Task[None] | None = None
+        self._is_started = False
+
+    @property
+    def client(self) -> AsyncClient:
+        """The client that asks Keyfence, with the service's own credential."""
+        return self._client
+
+    @property
+    def keyspace(self) -> str:
+        """The keyspace whose keys are accepted."""
+        return self._keyspace
+
+    def note_scopes(self, scopes: Sequence[str]) -> None:
+        """Records scopes that the service requires, for `start` to verify."""
+        self._scopes.update(scopes)
+
+    async def start(self) -> None:
+        """Reads how the keyspace speaks HTTP, and verifies that every scope which the service
+        requires is registered. The first request does it, if nothing else did. A change of
+        the keyspace's section `http` counts from the next start on.
+
+        Raises:
+            ConfigurationError: the guard cannot work as it is set up.
+            CallFailed: Keyfence gave no answer.
+        """
+        if self._is_started:
+            return
+        # Requests that come meanwhile wait for the same attempt. The next one makes another.
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start())
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        try:
+            declared = (await self._client.get_keyspace(self._keyspace)).declaration
+            for scope in sorted(self._scopes):
+                await self._client.explain_scope(self._keyspace, scope)
+        except UnknownScope as error:
+            nearest = f"; did you mean {error.nearest!r}?" if error.nearest else ""
+            raise ConfigurationError(
+                f"the service requires the scope {error.scope!r}, which the keyspace "
+                f"{self._keyspace!r} does not register{nearest}"
+            ) from None
+        except NotFound:
+            raise ConfigurationError(
+                f"there is no keyspace {self._keyspace!r}, or the token is not bound to it"
+            ) from None
+        except PermissionDenied as error:
+            raise ConfigurationError(
+                f"the guard's token needs the scope {error.required_scope!r}"
+            ) from None
+        self._answers = HttpAnswers(_http_of(declared), self._keyspace)
+        self._is_started = True
+
+    async def prepare(self, scope: Scope) -> GuardedRequest:
+        """Reads a request, before anything else does.
+
+        Raises:
+            Denied: the guard could not be started.
+        """
+        request_id = self._request_id(scope)
+        if not self._is_started:
+            try:
+                await self.start()
+            except KeyfenceError as error:
+                raise self._no_verdict(error, request_id) from None
+        presented = take_credential(scope["headers"], self._answers.places)
+        return GuardedRequest(presented, self._client_address(scope), request_id)
+
+    async def admit(self, scope: Scope, *required_scopes: str) -> Principal:
+        """Asks whether the request's key may do what needs all of the scopes; without
+        scopes, whether it is good.
+
+        Args:
+            scope: ASGI's, of a request under the guard's middleware.
+
+        Raises:
+            Denied: it may not, or there was no verdict.
+        """
+        request = self.request_in(scope)
+        credential, address = request.presented.credential, request.client_address
+        if not credential:
+            # Decided here, so that requests without a key cost the server nothing.
+            raise self._denied(request, request.presented.problem, required_scopes)
+        result: CheckResult | Authentication
+        try:
+            if required_scopes:
+                result = await self._client.check_scope(
+                    credential, *required_scopes, keyspace=self._keyspace, client_address=address
+                )
+            else:
+                result = await self._client.authenticate(
+                    credential, keyspace=self._keyspace, client_address=address
+                )
+        except KeyfenceError as error:
+            raise self._no_verdict(error, request.request_id) from None
+        if not result or result.principal is None:
+            missing = result.missing_scopes if isinstance(result, CheckResult) else ()
+            raise self._denied(request, result.reason, required_scopes, missing, result.rate_limit)
+        request.principal, request.rate_limit = result.principal, result.rate_limit
+        return result.principal
+
+    def acting_as_caller(self, scope: Scope) -> AsyncClient:
+        """A client that presents the caller's own credential, a key or a session.
+
+        Raises:
+            Denied: the request has no credential.
+        """
+        request = self.request_in(scope)
+        if not request.presented.credential:
+            raise self._denied(request, request.presented.problem)
+        return self._client.acting_as(
+            request.presented.credential, client_address=request.client_address
+        )
+
+    def acting_as_nobody(self, scope: Scope) -> AsyncClient:
+        """A client without a credential, for registering and logging in."""
+        return self._client.acting_as(None, client_address=self.request_in(scope).client_address)
+
+    def denied_by(
+        self, error: CallFailed, scope: Scope, names: Mapping[str, str] | None = None
+    ) -> Denied:
+        """What ends a request after a call in its caller's name has failed.
+
+        Args:
+            names: what the product calls the fields of Keyfence's requests.
+        """
+        request = self.request_in(scope)
+        status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
+        if status == 401 and error.reason != "LOG_IN_FAILED":
+            return self._denied(request, Reason.KEY_UNKNOWN)
+        if status >= 500:
+            return self._no_verdict(error, request.request_id)
+        message = _MESSAGES.get(status, error.message)
+        if isinstance(error, InvalidRequest) and error.violations:
+            message = "; ".join(
+                f"{(names or {}).get(one.field, one.field)}: {one.description}"
+                for one in error.violations
+            )
+        retry_after = error.metadata.get("retry_after_seconds")
+        return self.error(
+            scope,
+            status,
+            message,
+            code=self._codes_by_reason.get(error.reason),
+            retry_after=int(retry_after) if retry_after else None,
+        )
+
+    def error(
+        self,
+        scope: Scope,
+        status: int,
+        message: str | None = None,
+        *,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> Denied:
+        """An error of the product's own, in the shape of the keyspace's answers, to be raised.
+
+        Args:
+            message: None: a usual one.
+            code: what the product calls it. None: what `codes` says of the status.
+            retry_after: seconds until the same request can pass.
+        """
+        request: GuardedRequest | None = scope.get(_STATE)
+        return Denied(
+            self._answers.error(
+                status,
+                code or self._codes.get(status, "error"),
+                message or _MESSAGES.get(status, "The request cannot be served"),
+                request_id=request.request_id if request else self._request_id(scope),
+                retry_after=retry_after,
+            )
+        )
+
+    def leaves_alone(self, path: str) -> bool:
+        """Whether a path is unguarded. One with ".." is not: the application may take it for
+        another."""
+        return ".." not in path.split("/") and any(
+            path == one or path.startswith(f"{one}/") for one in self._unguarded
+        )
+
+    def request_in(self, scope: Scope) -> GuardedRequest:
+        """The request that the guard's middleware has read.
+
+        Raises:
+            ConfigurationError: no middleware of the guard stands before the handler.
+        """
+        request = scope.get(_STATE)
+        if not isinstance(request, GuardedRequest):
+            raise ConfigurationError(
+                "the guard's middleware has not seen this request: add it to the application, "
+                "and do not name the path in `unguarded`"
+            )
+        return request
+
+    def limit_headers(self, request: GuardedRequest) -> list[tuple[str, str]]:
+        """The headers that say where an admitted key's rate limit stands."""
+        return self._answers.limit_headers(request.rate_limit)
+
+    def _denied(
+        self,
+        request: GuardedRequest,
+        reason: Reason,
+        required: Sequence[str] = (),
+        missing: Sequence[str] = (),
+        rate_limit: RateLimitStatus | None = None,
+    ) -> Denied:
+        # An allow without a principal, or a reason of a later version: the key did not pass.
+        if reason in {Reason.OK, Reason.UNRECOGNIZED}:
+            reason = Reason.KEY_UNKNOWN
+        return Denied(
+            self._answers.denial(
+                Denial(
+                    reason=reason,
+                    required_scopes=required,
+                    missing_scopes=missing,
+                    request_id=request.request_id,
+                    rate_limit=rate_limit,
+                )
+            )
+        )
+
+    def _no_verdict(self, error: KeyfenceError, request_id: str) -> Denied:
+        """Never in the words of a denial: nothing was decided."""
+        _log.error("no verdict for request %s: %s", request_id, error)
+        passing = isinstance(error, Unavailable | DeadlineExceeded | ResourceExhausted)
+        status = 503 if passing else 500
+        return Denied(
+            self._answers.error(
+                status, self._codes[status], _MESSAGES[status], request_id=request_id
+            )
+        )
+
+
+class GuardMiddleware:
+    """The guard in front of an ASGI application.
+
+    It takes the credential off each request, so that neither the application nor what logs its
+    requests sees it, sends the answers of denied requests, and adds the headers of rate
+    limits.
+
+    Args:
+        app: the application.
+        guard: decides.
+        scopes: what every request needs; empty: any good key. None: handlers ask
+            themselves, by `Guard.admit`.
+    """
+
+    def __init__(self, app: App, guard: Guard, scopes: Sequence[str] | None = ()) -> None:
+        if isinstance(scopes, str):
+            raise TypeError("scopes takes several names, not one: put it into a list")
+        self._app = app
+        self._guard = guard
+        self._scopes = scopes
+        guard.note_scopes(scopes or ())
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Serves a request."""
+        if scope["type"] not in {"http", "websocket"} or self._guard.leaves_alone(_path_of(scope)):
+            await self._app(scope, receive, send)
+            return
+        request: GuardedRequest | None = None
+        sender = _Sender(send)
+        try:
+            request = await self._guard.prepare(scope)
+            inner = {**scope, "headers": request.presented.headers_left, _STATE: request}
+            if self._scopes is not None:
+                await self._guard.admit(inner, *self._scopes)
+            await self._app(inner, receive, sender.adding(partial(self._headers_for, request)))
+        except Denied as denied:
+            if sender.has_begun:
+                raise
+            await _send_answer(scope, denied.answer, request, send)
+
+    def _headers_for(self, request: GuardedRequest) -> Headers:
+        return _encoded([*request.id_header(), *self._guard.limit_headers(request)])
+
+
+class _Sender:
+    """Sends an application's messages on, and notes whether there was one."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = False
+
+    def adding(self, headers: Callable[[], Headers]) -> Send:
+        """What the application sends by. Its answer gets the headers of the moment."""
+
+        async def send_on(message: Any) -> None:
+            self.has_begun = True
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *headers()]}
+            await self._send(message)
+
+        return send_on
+
+
+async def _send_answer(
+    scope: Scope, answer: Answer, request: GuardedRequest | None, send: Send
+) -> None:
+    if scope["type"] == "websocket":
+        # Before the handshake is accepted, servers make 403 of it.
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        return
+    length = ("content-length", str(len(answer.body)))
+    ids = request.id_header() if request else ()
+    headers = _encoded([*answer.headers, *ids, length])
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body})
+
+
+def _encoded(headers: Sequence[tuple[str, str]]) -> Headers:
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+
+
+def _path_of(scope: Scope) -> str:
+    """The path without the prefix that a proxy has put before the application."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    is_beneath = bool(root) and (path == root or path.startswith(f"{root}/"))
+    return path[len(root) :] if is_beneath else path
+
+
+def _http_of(declared: keyspace_pb2.Keyspace) -> Any:
+    return declared.http if declared.HasField("http") else None
