@@ -16,6 +16,8 @@ TYPESCRIPT_STUBS := clients/typescript/src/v1/keyfence
 ARGS   ?=
 # How many processes run the tests.
 WORKERS ?= 2
+# The product of `make demo`.
+SYSTEM ?= quantumsafe
 SEEDS  ?= 2000
 FIRST  ?= 0
 
@@ -32,7 +34,7 @@ PYTEST      := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist workstea
 DISTRIBUTIONS := pyproject.toml clients/python/pyproject.toml
 # Without npm there is no buf. A user's `make lint` then says so and goes on; CI's fails.
 LINT_PROTOS := $(if $(CI)$(wildcard $(BUF))$(shell command -v npm),lint-protos,skip-protos)
-TYPED       := service clients/python/src $(wildcard clients/python/tests tests testkit bench tools conformance)
+TYPED       := service clients/python/src $(wildcard clients/python/tests tests testkit bench tools conformance examples)
 
 ## Using it
 
@@ -46,6 +48,10 @@ run: $(VENV)/.runtime ## start the server on 127.0.0.1:50051, its data in ./.key
 	export KEYFENCE_DATA_DIR="$${KEYFENCE_DATA_DIR:-.keyfence}"; \
 	export KEYFENCE_BOOTSTRAP_KEYSPACES="$${KEYFENCE_BOOTSTRAP_KEYSPACES-examples/keyspaces/demo.yaml}"; \
 	exec $(BIN)/keyfence serve
+
+.PHONY: demo
+demo: $(VENV)/.dev ## start a product's application, and print its page's commands (SYSTEM=xquik)
+	@exec $(BIN)/python -m examples.products.demo $(SYSTEM)
 
 .PHONY: install
 install: $(VENV)/.dev $(BUF) ## install all that the targets below need

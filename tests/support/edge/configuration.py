@@ -56,7 +56,7 @@ def edge_config(
     keyfence_socket: Path | None = None,
     upstream_port: int,
     keyspace: str | None = None,
-    routes: Sequence[Route] | None = None,
+    routes: Sequence[Route | Config] | None = None,
     authorities: Path | None = None,
 ) -> Config:
     """The file for these addresses, and with these routes instead of its own.
@@ -118,7 +118,9 @@ def _address(port: int) -> Config:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def _route(route: Route) -> Config:
+def _route(route: Route | Config) -> Config:
+    if not isinstance(route, Route):
+        return route
     extensions = route.extensions
     if extensions is None:
         extensions = (

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+import yaml
+
 from support.edge.authority import Authority
-from support.edge.configuration import Route
+from support.edge.configuration import Config
 from support.edge.envoy import Envoy
 from support.edge.http import Answer, Headers, bearer, send
 from support.edge.upstream import Upstream
+from support.systems import SYSTEMS
 
-_SUPASCALE: Final = ("projects", "backups", "tasks", "cloud-storage", "system")
+_PRODUCTS: Final = Path(__file__).parents[3] / "examples" / "products"
 
-ROUTES: Final[Mapping[str, tuple[Route, ...] | None]] = {
-    # The routes of the example itself.
-    "quicksrv": None,
-    "sitequest": (
-        Route("GET", "/v1/servers", "vps:read"),
-        Route("POST", "/v1/servers/reboot", "vps:write"),
-        Route("POST", "/v1/servers", "vps:manage"),
-        Route("GET", "/v1/domains", "domains:read"),
-        Route("PUT", "/v1/domains", "domains:write"),
-        Route("POST", "/v1/domains", "domains:manage"),
-        Route("GET", "/v1/overview", "vps:read, domains:read"),
-    ),
-    "quantumsafe": (Route("POST", "/v1/scan"),),
-    "xquik": (Route("GET", "/api/v1/account"),),
-    "supascale": tuple(
-        Route(method, f"/api/v1/{resource}", f"{resource}:{level}")
-        for resource in _SUPASCALE
-        for method, level in (("GET", "read"), ("POST", "write"))
-    ),
-}
+
+def _routes_of(name: str) -> list[Config] | None:
+    file = _PRODUCTS / name / "envoy-routes.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+ROUTES: Final[Mapping[str, list[Config] | None]] = {name: _routes_of(name) for name in SYSTEMS}
+"""The routes that the examples have for Envoy. None: those of deploy/envoy/envoy.yaml itself."""
 
 ANY_GOOD_KEY: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "quicksrv": ("GET", "/api/v1/instances", ("vps:read",)),
