@@ -23,7 +23,7 @@ from clients.python.tests.authority import (
     denied,
     timestamp,
 )
-from keyfence import AsyncClient, ConfigurationError, Principal
+from keyfence import AsyncClient, Batching, Cache, ConfigurationError, Principal
 from keyfence import asgi as framework_free
 from keyfence.asgi import GuardMiddleware
 from keyfence.fastapi import Guard, KeyOwner
@@ -515,6 +515,25 @@ async def test_with_an_operators_credential_an_account_reaches_its_own_keys_alon
 def test_a_field_that_a_key_does_not_have_is_a_mistake(guard: Guard) -> None:
     with pytest.raises(ConfigurationError, match="labels"):
         guard.key_routes("/keys", takes={"tags": "labels"}, shows={}, plaintext="key")
+
+
+async def test_every_call_of_an_acting_client_presents_its_own_credential(
+    authority: Authority,
+) -> None:
+    async with AsyncClient(
+        authority.target, token="kf_system_token", cache=Cache(), batching=Batching()
+    ) as client:
+        acting = client.acting_as(KEY, client_address="192.0.2.7")
+        await acting.check_scope("kf_live_other", "vps:read")
+        await acting.create_key()
+        await acting.close()
+        sent = [
+            (attempt.metadata.get("authorization"), attempt.metadata.get("x-forwarded-for"))
+            for attempt in authority.attempts
+        ]
+        assert sent == [(f"Bearer {KEY}", "192.0.2.7")] * 2
+        await client.create_key()
+    assert authority.last.metadata["authorization"] == "Bearer kf_system_token"
 
 
 async def test_nobody_is_a_client_without_a_credential(

@@ -130,8 +130,8 @@ class Client:
         """A client on the same connection that presents another credential, or none.
 
         For an application that manages accounts and keys in its caller's name: Keyfence
-        decides what the caller may do. The client has no cache and needs no closing. It can be
-        used until the client that it was made from is closed.
+        decides what the caller may do. The client has neither cache nor batches, and needs no
+        closing. It can be used until the client that it was made from is closed.
 
         Args:
             token: as for the client. None: no credential, whatever the environment has.
@@ -139,8 +139,12 @@ class Client:
                 among its `KEYFENCE_TRUSTED_PROXIES`.
         """
         acting = copy.copy(self)
+        # Without the cache and the batches of the first client: both ask with its credential.
         acting.__dict__.update(
-            _transport=self._transport.acting_as(token, client_address), _cache=None, _local=None
+            _transport=self._transport.acting_as(token, client_address),
+            _cache=None,
+            _local=None,
+            _batcher=None,
         )
         return acting
 
