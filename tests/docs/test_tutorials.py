@@ -50,7 +50,7 @@ class Terminals:
         return script
 
     def leave_running(self, script: str, port: str) -> None:
-        """Pastes a script that does not end, and returns once somebody listens at its port."""
+        """Pastes a script that does not end, and returns once a server listens at its port."""
         process = subprocess.Popen(
             ["bash", "-c", self.adapted(script)],
             cwd=self.directory,
@@ -69,7 +69,7 @@ class Terminals:
                     return
             time.sleep(0.05)
         self.stop()
-        raise AssertionError(f"nobody listens: {process.stdout and process.stdout.read()}")
+        raise AssertionError(f"no server listens: {process.stdout and process.stdout.read()}")
 
     def paste(self, script: str) -> str:
         """What a script writes."""

@@ -194,7 +194,7 @@ async def test_the_scopes_of_a_middleware_are_asked_for(
     assert authority.last.request.required_scopes == ["vps:read", "vps:write"]
 
 
-async def test_a_handler_without_the_middleware_asks_nobody(
+async def test_a_handler_without_the_middleware_makes_no_call(
     client: AsyncClient, authority: Authority
 ) -> None:
     guard = framework_free.Guard(client, keyspace="demo")
@@ -536,7 +536,7 @@ async def test_every_call_of_an_acting_client_presents_its_own_credential(
     assert authority.last.metadata["authorization"] == "Bearer kf_system_token"
 
 
-async def test_nobody_is_a_client_without_a_credential(
+async def test_a_client_without_a_credential_ignores_the_environment(
     client: AsyncClient, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEYFENCE_TOKEN", "kf_system_of_the_environment")

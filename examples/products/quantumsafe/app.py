@@ -35,7 +35,7 @@ guard = Guard(
 app = FastAPI(title="QuantumSafe", lifespan=guard.lifespan, openapi_url=None)
 guard.install(app)
 
-Anyone = Annotated[AsyncClient, guard.anyone(names={"display_name": "name"})]
+Public = Annotated[AsyncClient, guard.public(names={"display_name": "name"})]
 
 
 class Registration(BaseModel):
@@ -54,7 +54,7 @@ def shown(time: datetime | None) -> str | None:
 
 
 @app.post("/v1/auth/register", status_code=201)
-async def register(asked: Registration, keyfence: Anyone, request: Request) -> dict[str, object]:
+async def register(asked: Registration, keyfence: Public, request: Request) -> dict[str, object]:
     made = await keyfence.register_account(
         guard.keyspace, asked.email, asked.password, display_name=asked.name
     )
@@ -75,7 +75,7 @@ async def register(asked: Registration, keyfence: Anyone, request: Request) -> d
 
 
 @app.post("/v1/auth/login")
-async def log_in(asked: LogIn, keyfence: Anyone) -> dict[str, object]:
+async def log_in(asked: LogIn, keyfence: Public) -> dict[str, object]:
     begun = await keyfence.log_in(guard.keyspace, asked.email, asked.password)
     account = begun.account
     return {

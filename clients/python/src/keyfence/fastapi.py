@@ -2,7 +2,7 @@
 
 A `Guard` is installed into an application, and every route says by a dependency what it
 needs: `requires("vps:write")`, `requires()` for any good key, `account()` for a caller that
-manages its account, `anyone()` for no credential. An application with a route that says
+manages its account, `public()` for no credential. An application with a route that says
 nothing does not start.
 """
 
@@ -111,10 +111,10 @@ class Guard(asgi.Guard):
         """
         return Depends(_Acts(self, self.acting_as_caller, names or {}))
 
-    def anyone(self, names: Mapping[str, str] | None = None) -> Any:
+    def public(self, names: Mapping[str, str] | None = None) -> Any:
         """A dependency: no credential is needed. Gives an `AsyncClient` that presents none, for
         registering and logging in. See `account`."""
-        return Depends(_Acts(self, self.acting_as_nobody, names or {}))
+        return Depends(_Acts(self, self.acting_without_credential, names or {}))
 
     def key_routes(
         self,

@@ -270,7 +270,7 @@ class Guard:
             request.presented.credential, client_address=request.client_address
         )
 
-    def acting_as_nobody(self, scope: Scope) -> AsyncClient:
+    def acting_without_credential(self, scope: Scope) -> AsyncClient:
         """A client without a credential, for registering and logging in."""
         return self._client.acting_as(None, client_address=self.request_in(scope).client_address)
 
