@@ -37,7 +37,7 @@ from keyfence_server.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from keyfence.results import Account, LoggedIn
+    from keyfence.results import Account, ChangedAccount, LoggedIn
 
 app = typer.Typer(help="Register accounts, log in and out, stop accounts.", no_args_is_help=True)
 
@@ -247,11 +247,7 @@ def disable(
 ) -> None:
     """Stop an account: its keys do not work, and its sessions are over."""
     with connect(context) as client:
-        done = client.disable_account(account_id, comment=comment)
-    if output is Output.JSON:
-        say_json(done)
-    else:
-        say(f"Disabled {done.account.account_id} at revision {done.revision}.")
+        _print_done("Disabled", client.disable_account(account_id, comment=comment), output)
 
 
 @app.command()
@@ -263,11 +259,14 @@ def enable(
 ) -> None:
     """Let a disabled account and its keys work again."""
     with connect(context) as client:
-        done = client.enable_account(account_id, comment=comment)
+        _print_done("Enabled", client.enable_account(account_id, comment=comment), output)
+
+
+def _print_done(what: str, done: ChangedAccount, output: Output) -> None:
     if output is Output.JSON:
         say_json(done)
     else:
-        say(f"Enabled {done.account.account_id} at revision {done.revision}.")
+        say(f"{what} {done.account.account_id} at revision {done.revision}.")
 
 
 def _read_password(prompt: str) -> str:

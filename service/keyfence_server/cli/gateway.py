@@ -28,10 +28,11 @@ def gateway(
     KEYFENCE_GATEWAY_TARGET and so on; docs/gateway.md has them all. The gateway holds no
     credential. Callers send their own, and the server decides.
     """
+    from keyfence_server.config import InvalidSettings
     from keyfence_server.gateway.binary import NoEnvoy
     from keyfence_server.gateway.configuration import gateway_config
     from keyfence_server.gateway.process import CannotStartGateway, run_gateway
-    from keyfence_server.gateway.settings import InvalidGatewaySettings, load_gateway_settings
+    from keyfence_server.gateway.settings import load_gateway_settings
 
     try:
         settings = load_gateway_settings()
@@ -39,7 +40,7 @@ def gateway(
             say(json.dumps(gateway_config(settings), indent=2))
             return
         code = run_gateway(settings)
-    except InvalidGatewaySettings as error:
+    except InvalidSettings as error:
         raise Failure("\n".join(error.problems), ExitCode.WRONG_INPUT) from None
     except (NoEnvoy, CannotStartGateway) as error:
         raise Failure(str(error), ExitCode.CONFLICT) from None

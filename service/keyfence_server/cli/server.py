@@ -25,10 +25,31 @@ def _setting(name: str, metavar: str, text: str) -> Any:
     return typer.Option(envvar=f"KEYFENCE_{name}", metavar=metavar, help=text)
 
 
+ListenOption = Annotated[
+    str | None, _setting("LISTEN", "ADDRESS", "Where to listen: HOST:PORT or unix:/PATH.")
+]
+MetricsListenOption = Annotated[
+    str | None, _setting("METRICS_LISTEN", "HOST:PORT", "Where to serve metrics.")
+]
+StaleIfErrorOption = Annotated[
+    str | None,
+    _setting(
+        "STALE_IF_ERROR",
+        "DURATION",
+        "Without a lease, and with no server to ask, answer from memory for so long. "
+        "A key that is revoked meanwhile is accepted.",
+    ),
+]
+LogFormatOption = Annotated[
+    str | None, _setting("LOG_FORMAT", "auto|json|console", "How log lines look.")
+]
+LogLevelOption = Annotated[
+    str | None, _setting("LOG_LEVEL", "debug|info|warning|error", "What is worth a line.")
+]
+
+
 def serve(
-    listen: Annotated[
-        str | None, _setting("LISTEN", "ADDRESS", "Where to listen: HOST:PORT or unix:/PATH.")
-    ] = None,
+    listen: ListenOption = None,
     workers: Annotated[
         str | None, _setting("WORKERS", "N", "How many processes serve, on one port of this host.")
     ] = None,
@@ -49,28 +70,13 @@ def serve(
         str | None,
         _setting("TLS_CLIENT_CA_FILE", "PATH", "PEM, the issuers of client certificates."),
     ] = None,
-    metrics_listen: Annotated[
-        str | None, _setting("METRICS_LISTEN", "HOST:PORT", "Where to serve metrics.")
-    ] = None,
+    metrics_listen: MetricsListenOption = None,
     reflection: Annotated[
         str | None, _setting("REFLECTION", "auto|on|off", "Whether to serve server reflection.")
     ] = None,
-    stale_if_error: Annotated[
-        str | None,
-        _setting(
-            "STALE_IF_ERROR",
-            "DURATION",
-            "Without a lease, and with no server to ask, answer from memory for so long. "
-            "A key that is revoked meanwhile is accepted.",
-        ),
-    ] = None,
-    log_format: Annotated[
-        str | None, _setting("LOG_FORMAT", "auto|json|console", "How log lines look.")
-    ] = None,
-    log_level: Annotated[
-        str | None,
-        _setting("LOG_LEVEL", "debug|info|warning|error", "What is worth a line."),
-    ] = None,
+    stale_if_error: StaleIfErrorOption = None,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
     insecure_plaintext: Annotated[
         str | None,
         _setting("INSECURE_PLAINTEXT", "true|false", "Serve a network without TLS, all the same."),
@@ -82,22 +88,7 @@ def serve(
     other settings, and all that hold a secret, are variables alone: the arguments of a
     process can be read by every user of its machine.
     """
-    _override(
-        listen=listen,
-        workers=workers,
-        data_dir=data_dir,
-        bootstrap_keyspaces=bootstrap_keyspaces,
-        tls_cert_file=tls_cert_file,
-        tls_key_file=tls_key_file,
-        tls_client_ca_file=tls_client_ca_file,
-        metrics_listen=metrics_listen,
-        reflection=reflection,
-        stale_if_error=stale_if_error,
-        log_format=log_format,
-        log_level=log_level,
-        insecure_plaintext=insecure_plaintext,
-    )
-    settings = _load_settings()
+    settings = load_settings_with(**locals())
     if settings.upstream is not None:
         raise Failure(
             "KEYFENCE_UPSTREAM is for `keyfence sidecar`; unset it to serve from a store",
@@ -121,9 +112,7 @@ def sidecar(
         str | None,
         _setting("UPSTREAM", "TARGETS", "Servers to answer for, separated by commas."),
     ] = None,
-    listen: Annotated[
-        str | None, _setting("LISTEN", "ADDRESS", "Where to listen: HOST:PORT or unix:/PATH.")
-    ] = None,
+    listen: ListenOption = None,
     upstream_token_file: Annotated[
         str | None,
         _setting("UPSTREAM_TOKEN_FILE", "PATH", "The file with the sidecar's own credential."),
@@ -131,25 +120,10 @@ def sidecar(
     upstream_ca_file: Annotated[
         str | None, _setting("UPSTREAM_CA_FILE", "PATH", "PEM, whom to trust upstream.")
     ] = None,
-    metrics_listen: Annotated[
-        str | None, _setting("METRICS_LISTEN", "HOST:PORT", "Where to serve metrics.")
-    ] = None,
-    stale_if_error: Annotated[
-        str | None,
-        _setting(
-            "STALE_IF_ERROR",
-            "DURATION",
-            "Without a lease, and with no server to ask, answer from memory for so long. "
-            "A key that is revoked meanwhile is accepted.",
-        ),
-    ] = None,
-    log_format: Annotated[
-        str | None, _setting("LOG_FORMAT", "auto|json|console", "How log lines look.")
-    ] = None,
-    log_level: Annotated[
-        str | None,
-        _setting("LOG_LEVEL", "debug|info|warning|error", "What is worth a line."),
-    ] = None,
+    metrics_listen: MetricsListenOption = None,
+    stale_if_error: StaleIfErrorOption = None,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
 ) -> None:
     """Run a sidecar, which answers checks on an application's host for servers elsewhere.
 
@@ -157,17 +131,7 @@ def sidecar(
     credential needs the scopes `keys:check` and `replication:sync`, and a binding to the
     keyspaces of the checks. Each option is a setting, as for `keyfence serve`.
     """
-    _override(
-        upstream=upstream,
-        listen=listen,
-        upstream_token_file=upstream_token_file,
-        upstream_ca_file=upstream_ca_file,
-        metrics_listen=metrics_listen,
-        stale_if_error=stale_if_error,
-        log_format=log_format,
-        log_level=log_level,
-    )
-    settings = _load_settings()
+    settings = load_settings_with(**locals())
     if not settings.upstream_targets():
         raise Failure(
             "KEYFENCE_UPSTREAM or --upstream: name the servers to answer for, for example "
@@ -219,15 +183,11 @@ def migrate(
 
 def load_settings_with(**options: str | None) -> Settings:
     """The settings, in which options of the command line win over variables."""
-    _override(**options)
-    return _load_settings()
-
-
-def _override(**settings: str | None) -> None:
-    """Puts options where the settings are read from. The process ends with this command."""
-    for name, value in settings.items():
+    # Settings are read from the environment, and this process ends with the command.
+    for name, value in options.items():
         if value is not None:
             os.environ[f"KEYFENCE_{name.upper()}"] = value
+    return _load_settings()
 
 
 def _load_settings() -> Settings:

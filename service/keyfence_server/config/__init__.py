@@ -10,7 +10,12 @@ reads them from the environment.
 
 from __future__ import annotations
 
-from keyfence_server.config.environment import InvalidSettings, load_settings
+from keyfence_server.config.environment import (
+    InvalidSettings,
+    load_settings,
+    no_such_setting,
+    read_settings,
+)
 from keyfence_server.config.group import PREFIX
 from keyfence_server.config.kubernetes import is_service_variable
 from keyfence_server.config.listen import Reflection
@@ -25,4 +30,6 @@ __all__ = [
     "Settings",
     "is_service_variable",
     "load_settings",
+    "no_such_setting",
+    "read_settings",
 ]

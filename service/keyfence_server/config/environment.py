@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from keyfence_server.config.group import PREFIX
 from keyfence_server.config.kubernetes import is_service_variable
 from keyfence_server.config.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+S = TypeVar("S", bound=BaseSettings)
 
 _OF_CLIENTS: Final = frozenset(
     PREFIX + name for name in ("TARGET", "TOKEN", "TOKEN_FILE", "CA_FILE", "TRACEBACK")
@@ -37,7 +43,7 @@ _NEVER_EMPTY: Final = frozenset(
 
 
 class InvalidSettings(Exception):
-    """The server cannot start with these settings.
+    """The process cannot start with these settings.
 
     Attributes:
         problems: each names its variable, what is wrong and what to do.
@@ -58,15 +64,41 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     Raises:
         InvalidSettings: with every problem.
     """
-    problems = _name_problems(os.environ if environment is None else environment)
+    return read_settings(
+        Settings, _name_problems(os.environ if environment is None else environment)
+    )
+
+
+def read_settings(kind: type[S], problems: Sequence[str]) -> S:
+    """Reads settings of a kind from the process's environment.
+
+    Args:
+        problems: what is wrong with the names of the variables.
+
+    Raises:
+        InvalidSettings: with these problems and all problems of the values.
+    """
     try:
-        settings = Settings()
+        settings = kind()
     except ValidationError as error:
-        problems += map(_describe, error.errors(include_input=False, include_url=False))
-        raise InvalidSettings(*problems) from None
+        prefix = kind.model_config.get("env_prefix", "").upper()
+        faults = error.errors(include_input=False, include_url=False)
+        raise InvalidSettings(*problems, *(_described(one, prefix) for one in faults)) from None
     if problems:
         raise InvalidSettings(*problems)
     return settings
+
+
+def no_such_setting(name: str, known: Collection[str], prefix: str) -> str:
+    """The problem of a variable that names no setting, with the nearest setting if there is one.
+
+    Args:
+        known: the settings, each with the prefix.
+    """
+    rests = [one.removeprefix(prefix) for one in known]
+    nearest = difflib.get_close_matches(name.upper().removeprefix(prefix), rests, n=1)
+    hint = f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
+    return f"{name}: there is no such setting{hint}"
 
 
 def _name_problems(environment: Mapping[str, str]) -> list[str]:
@@ -80,19 +112,10 @@ def _name_problems(environment: Mapping[str, str]) -> list[str]:
             if not value and upper in _NEVER_EMPTY:
                 problems.append(f"{name}: is set, but empty; unset it, or give it a value")
         elif not is_service_variable(name, value):
-            problems.append(f"{name}: there is no such setting{_nearest(upper, known)}")
+            problems.append(no_such_setting(name, known, PREFIX))
     return problems
 
 
-def _nearest(name: str, known: set[str]) -> str:
-    rests = [one.removeprefix(PREFIX) for one in known]
-    nearest = difflib.get_close_matches(name.removeprefix(PREFIX), rests, n=1)
-    return f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ""
-
-
-def _describe(error: Mapping[str, object]) -> str:
-    location = error["loc"]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if isinstance(location, tuple) and location:
-        return f"{PREFIX}{str(location[0]).upper()}: {message}"
-    return message
+def _described(error: ErrorDetails, prefix: str) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{prefix}{str(error['loc'][0]).upper()}: {message}" if error["loc"] else message

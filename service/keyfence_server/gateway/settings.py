@@ -5,7 +5,6 @@ The gateway does not start with a setting that is misspelt or malformed.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import ssl
@@ -14,11 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keyfence.targets import is_local
-from keyfence_server.config import is_service_variable
+from keyfence_server.config import is_service_variable, no_such_setting, read_settings
 from keyfence_server.rpc.addresses import TcpAddress, UnixAddress, parse_address
 
 PREFIX: Final = "KEYFENCE_GATEWAY_"
@@ -28,18 +27,6 @@ _HOST_PORT: Final = re.compile(
 )
 _COOKIE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|\*")
-
-
-class InvalidGatewaySettings(Exception):
-    """The gateway cannot start with these settings.
-
-    Attributes:
-        problems: each names its variable and what is wrong.
-    """
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
 
 
 class LogLevel(StrEnum):
@@ -237,34 +224,19 @@ def load_gateway_settings(environment: Mapping[str, str] | None = None) -> Gatew
             process. Values always come from the process.
 
     Raises:
-        InvalidGatewaySettings: with every problem.
+        InvalidSettings: with every problem.
     """
-    problems = list(_name_problems(os.environ if environment is None else environment))
-    try:
-        settings = GatewaySettings()
-    except ValidationError as error:
-        problems += [_describe(one) for one in error.errors(include_input=False, include_url=False)]
-        raise InvalidGatewaySettings(*problems) from None
-    if problems:
-        raise InvalidGatewaySettings(*problems)
-    return settings
+    return read_settings(
+        GatewaySettings, _name_problems(os.environ if environment is None else environment)
+    )
 
 
 def _name_problems(environment: Mapping[str, str]) -> list[str]:
     known = {PREFIX + name.upper() for name in GatewaySettings.model_fields}
-    problems = []
-    for name, value in sorted(environment.items()):
-        is_ours = name.upper().startswith(PREFIX) and not is_service_variable(name, value)
-        if is_ours and name.upper() not in known:
-            nearest = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            problems.append(f"{name}: there is no such setting{hint}")
-    return problems
-
-
-def _describe(error: Mapping[str, object]) -> str:
-    location = error["loc"]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if isinstance(location, tuple) and location:
-        return f"{PREFIX}{str(location[0]).upper()}: {message}"
-    return message
+    return [
+        no_such_setting(name, known, PREFIX)
+        for name, value in sorted(environment.items())
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in known
+        and not is_service_variable(name, value)
+    ]
