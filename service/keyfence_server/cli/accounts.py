@@ -8,14 +8,13 @@ processes show arguments.
 from __future__ import annotations
 
 import getpass
-import itertools
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from keyfence_server.cli.completion import complete_keyspace
+from keyfence_server.cli.completion import keyspace_option
 from keyfence_server.cli.connection import connect, connection_options, open_client
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
@@ -32,6 +31,7 @@ from keyfence_server.cli.output import (
     print_table,
     say,
     say_json,
+    show_listing,
     shown_at_most,
     stdout_to_nowhere,
 )
@@ -46,13 +46,7 @@ _OWN: Final = "The account's id. Without it: the account of the session in KEYFE
 
 KeyspaceOption = Annotated[
     str,
-    typer.Option(
-        "--keyspace",
-        "-k",
-        metavar="NAME",
-        autocompletion=complete_keyspace,
-        help="The keyspace of the account.",
-    ),
+    keyspace_option("The keyspace of the account."),
 ]
 EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address.")]
 AccountArgument = Annotated[
@@ -170,20 +164,15 @@ def list_accounts(
         listing = client.list_accounts(
             keyspace, state=AccountState.DISABLED if disabled else None, email=email
         )
-        found = list(itertools.islice(listing, most + 1 if most else None))
-    more = bool(most) and len(found) > most
-    found = found[:most] if most else found
-    if output is Output.JSON:
-        say_json({"accounts": found})
-    elif quiet:
-        for account in found:
-            say(account.account_id)
-    elif found:
-        _print_accounts(found)
-    else:
-        note("No accounts.")
-    if more:
-        note(f"There are more than {most} accounts; --limit 0 lists them all.")
+        show_listing(
+            "accounts",
+            listing,
+            most,
+            output=output,
+            quiet=quiet,
+            id_of=lambda account: account.account_id,
+            show_table=_print_accounts,
+        )
 
 
 @app.command()

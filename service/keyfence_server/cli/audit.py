@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from keyfence_server.adapters.keyspace_files.source_text import printable
-from keyfence_server.cli.completion import complete_keyspace
+from keyfence_server.cli.completion import keyspace_option
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.old_log import OldEvent, read_old_log
@@ -71,13 +71,7 @@ def list_events(
     context: typer.Context,
     keyspace: Annotated[
         str,
-        typer.Option(
-            "--keyspace",
-            "-k",
-            metavar="NAME",
-            autocompletion=complete_keyspace,
-            help="Only events of this keyspace.",
-        ),
+        keyspace_option("Only events of this keyspace."),
     ] = "",
     account: Annotated[
         str, typer.Option("--account", "-a", metavar="ID", help="Only events of this account.")

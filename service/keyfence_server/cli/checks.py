@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from keyfence_server.cli.completion import complete_keyspace, complete_scope
+from keyfence_server.cli.completion import complete_scope, keyspace_option
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
@@ -64,13 +64,7 @@ def check(
     ],
     keyspace: Annotated[
         str,
-        typer.Option(
-            "--keyspace",
-            "-k",
-            metavar="NAME",
-            autocompletion=complete_keyspace,
-            help="The keyspace that the key must belong to.",
-        ),
+        keyspace_option("The keyspace that the key must belong to."),
     ] = "",
     scope: Annotated[
         list[str] | None,

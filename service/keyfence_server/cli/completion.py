@@ -1,15 +1,14 @@
-"""What the shell can complete by asking the server.
+"""Completions of the shell that ask the server.
 
-A completion must never disturb: it waits a moment at most, says nothing, and whatever
-goes wrong is no completion. It sends the credential only where the command itself
-would send it.
+A completion waits a second at most, prints nothing, and completes nothing if it fails. It sends the
+credential only where the command itself would send it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -32,6 +31,13 @@ def complete_keyspace(context: typer.Context, incomplete: str) -> list[str]:
             for keyspace in client.list_keyspaces()
             if keyspace.name.startswith(incomplete)
         ),
+    )
+
+
+def keyspace_option(text: str) -> Any:
+    """The option `--keyspace`, with its help."""
+    return typer.Option(
+        "--keyspace", "-k", metavar="NAME", autocompletion=complete_keyspace, help=text
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from keyfence_server.cli.completion import complete_keyspace, complete_scope
+from keyfence_server.cli.completion import complete_keyspace, complete_scope, keyspace_option
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
@@ -31,8 +30,8 @@ from keyfence_server.cli.output import (
     note,
     print_table,
     read_line,
-    say,
     say_json,
+    show_listing,
     shown_at_most,
 )
 from keyfence_server.cli.revocations import Revocations
@@ -80,13 +79,7 @@ KeyIdArgument = Annotated[
 ]
 KeyspaceOption = Annotated[
     str,
-    typer.Option(
-        "--keyspace",
-        "-k",
-        metavar="NAME",
-        autocompletion=complete_keyspace,
-        help="The keyspace. An account's own key needs none.",
-    ),
+    keyspace_option("The keyspace. An account's own key needs none."),
 ]
 AccountOption = Annotated[
     str, typer.Option("--account", "-a", metavar="ID", help="The owner of the key.")
@@ -267,20 +260,15 @@ def list_keys(
             parent_key_id=parent,
             page_size=min(most + 1, _MAX_PAGE) if most else _MAX_PAGE,
         )
-        keys = list(itertools.islice(found, most + 1 if most else None))
-    more = bool(most) and len(keys) > most
-    keys = keys[:most] if most else keys
-    if output is Output.JSON:
-        say_json({"keys": keys})
-    elif quiet:
-        for key in keys:
-            say(key.key_id)
-    elif not keys:
-        note("No keys.")
-    else:
-        print_keys(keys)
-    if more:
-        note(f"There are more than {most} keys; --limit 0 lists them all.")
+        show_listing(
+            "keys",
+            found,
+            most,
+            output=output,
+            quiet=quiet,
+            id_of=lambda key: key.key_id,
+            show_table=print_keys,
+        )
 
 
 @app.command()
@@ -460,7 +448,7 @@ def revoke(
     ] = None,
     keyspace: Annotated[
         str,
-        typer.Option("--keyspace", "-k", metavar="NAME", help="With --account: its keyspace."),
+        keyspace_option("With --account: its keyspace."),
     ] = "",
     account: Annotated[
         str,

@@ -11,12 +11,13 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Annotated, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from keyfence.results import RateLimit
+
+T = TypeVar("T")
 
 LAST_REVISION: Final = 2**63 - 1
 """The greatest that a revision can be."""
@@ -72,6 +75,37 @@ def shown_at_most(limit: int | None, *, output: Output, quiet: bool) -> int:
     if limit is not None:
         return limit
     return 0 if quiet or output is Output.JSON else _TABLE_ROWS
+
+
+def show_listing(
+    name: str,
+    listing: Iterable[T],
+    most: int,
+    *,
+    output: Output,
+    quiet: bool,
+    id_of: Callable[[T], str],
+    show_table: Callable[[list[T]], None],
+) -> None:
+    """Shows the first items of a listing: as JSON, as ids, or as a table.
+
+    Args:
+        name: what the items are, in the plural.
+        most: how many to show; 0 for all. Only one more than these is read from the listing.
+    """
+    items = list(islice(listing, most + 1 if most else None))
+    shown = items[:most] if most else items
+    if output is Output.JSON:
+        say_json({name: shown})
+    elif quiet:
+        for item in shown:
+            say(id_of(item))
+    elif shown:
+        show_table(shown)
+    else:
+        note(f"No {name}.")
+    if len(shown) < len(items):
+        note(f"There are more than {most} {name}; --limit 0 lists them all.")
 
 
 def read_line(prompt: str) -> str:

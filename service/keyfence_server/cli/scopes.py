@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keyfence_server.cli.completion import complete_keyspace, complete_scope
+from keyfence_server.cli.completion import complete_scope, keyspace_option
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.output import (
     Output,
@@ -38,13 +38,7 @@ def explain(
     ],
     keyspace: Annotated[
         str,
-        typer.Option(
-            "--keyspace",
-            "-k",
-            metavar="NAME",
-            autocompletion=complete_keyspace,
-            help="The scope's keyspace.",
-        ),
+        keyspace_option("The scope's keyspace."),
     ],
     output: OutputOption = Output.TABLE,
 ) -> None:
