@@ -1,9 +1,9 @@
-"""Reports when a process may no longer answer from memory, and when it may again.
+"""Reports to logs, metrics and health whether the process has a lease.
 
-Health follows the lease with patience both ways: a lease that is late by a renewal is no
-reason to send every client elsewhere, and one that has just come back may go again. A
-process that answers without a lease, because an operator has asked for it, says that it
-serves, and says everywhere else what its answers are worth.
+Health follows the lease with a delay in both directions: a single late renewal must not move all
+clients to other servers, and a lease that has just come back may be lost again. A process that
+answers without a lease (`KEYFENCE_STALE_IF_ERROR`) reports that it serves; logs, metrics and the
+answers themselves say that they may be stale.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _log = structlog.get_logger("keyfence")
 
 
 class LeaseWatch:
-    """Looks at the lease, and tells the logs, the metrics and health.
+    """Checks the lease regularly, and reports changes to the logs, the metrics and health.
 
-    Health says that the process does not serve when the lease has been gone for a whole L,
-    and that it serves when it has been there for a third of one. At the start there is none
-    yet, and the first one counts at once.
+    Health says that the process does not serve when there has been no lease for a whole L, and that
+    it serves when there has been one for a third of L. The first lease after the start counts at
+    once.
 
     Args:
         is_live: whether there is a lease.
-        may_be_stale: whether checks are answered without one, if need be.
-        stale_answers: how many were, so far.
+        may_be_stale: whether checks may be answered without a lease now.
+        stale_answers: how many checks were answered without a lease so far.
         is_fit: whether there is no problem that an operator must solve.
         set_serving: tells health whether the process serves.
         set_lease: tells health whether there is a lease.
@@ -76,18 +76,18 @@ class LeaseWatch:
         self.seconds_without = 0.0
 
     def end(self) -> None:
-        """Leaves health alone from now on: the process is about to stop."""
+        """Stops reporting to health: the process is about to stop."""
         self._has_ended = True
 
     async def run(self) -> None:
-        """Watches until it is cancelled."""
+        """Checks the lease until it is cancelled."""
         while True:
             self.look()
             pause = self._terms.renewal_interval / _LOOKS_PER_RENEWAL
             await self._clock.sleep_until(self._clock.now() + pause)
 
     def look(self) -> None:
-        """Looks once."""
+        """Checks the lease once."""
         now = self._clock.now()
         self.looked_at = now
         live = self._is_live()

@@ -104,7 +104,7 @@ class ReplicationService:
                 well_formed=found is not Reason.CREDENTIAL_MALFORMED,
             )
         # A holder checks its own callers too, so it may know of an operator credential
-        # that somebody presented to it; of other keys it may know as any caller may.
+        # that was presented to it. Other keys it may know as any caller may.
         if found.key.keyspace != SYSTEM and not caller.reaches(found.key.keyspace):
             looks_like = await self._presented.keyspaces_of(request.api_key)
             return messages.FetchFactsResponse(

@@ -15,8 +15,8 @@ from keyfence.errors import DeadlineExceeded, KeyfenceError, ResourceExhausted
 from keyfence.v1 import authorization_service_pb2 as authorization
 
 _MOST_CHECKS: Final = 256
-# A batch may have 512 KiB. Somebody who presents a very long key must not fail the checks of
-# others, so a larger check than this is sent alone.
+# A batch may have 512 KiB. A very long presented key must not fail the other checks of its message,
+# so a check that is larger than this is sent alone.
 _MOST_BYTES_OF_A_CHECK: Final = 1_536
 
 
