@@ -2,10 +2,12 @@ package keyfence
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	keyfencev1 "github.com/keyfence/keyfence/clients/go/keyfence/v1"
 )
@@ -14,6 +16,9 @@ const (
 	// DefaultBatchChecks is how many checks one message carries at most, unless said otherwise.
 	DefaultBatchChecks = 64
 	maxBatchChecks     = 256
+	// A batch may have 512 KiB. A very long presented key must not fail the other checks of its
+	// message, so a check that is larger than this is sent alone.
+	maxBatchedCheckBytes = 1536
 )
 
 // Batching says how checks that are under way at the same time share messages. An error of such a
@@ -50,6 +55,9 @@ func newBatcher(checks keyfencev1.AuthorizationServiceClient, maxChecks int, tim
 func (b *batcher) check(ctx context.Context, request *keyfencev1.CheckScopeRequest) (Verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
+	if proto.Size(request) > maxBatchedCheckBytes {
+		return b.alone(ctx, request)
+	}
 	waiting := &waitingCheck{ctx: ctx, request: request, result: make(chan Result, 1)}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, waiting)
@@ -63,6 +71,9 @@ func (b *batcher) check(ctx context.Context, request *keyfencev1.CheckScopeReque
 	b.mu.Unlock()
 	select {
 	case result := <-waiting.result:
+		if wasLeftOut(result.Err) {
+			return b.alone(ctx, request)
+		}
 		return result.Verdict, result.Err
 	case <-ctx.Done():
 		code := codes.Canceled
@@ -71,6 +82,21 @@ func (b *batcher) check(ctx context.Context, request *keyfencev1.CheckScopeReque
 		}
 		return Verdict{}, &Error{Code: code, Message: "the check was not answered in time"}
 	}
+}
+
+func (b *batcher) alone(ctx context.Context, request *keyfencev1.CheckScopeRequest) (Verdict, error) {
+	response, err := b.checks.CheckScope(ctx, request)
+	if err != nil {
+		return Verdict{}, err
+	}
+	return scopeVerdict(response), nil
+}
+
+// wasLeftOut tells whether the server has not looked at the check, because the answers of its batch
+// were too large. It counts against no rate limit then, and may be sent alone.
+func wasLeftOut(err error) bool {
+	var failed *Error
+	return errors.As(err, &failed) && failed.Code == codes.ResourceExhausted && failed.Metadata["limit"] == "answer_bytes"
 }
 
 // take has the checks of the next batch. Called under the lock.

@@ -280,6 +280,39 @@ func TestOneCallersGivingUpFailsNoOtherCheckOfItsBatch(t *testing.T) {
 	asking.Wait()
 }
 
+func TestALargeCheckIsSentAlone(t *testing.T) {
+	server := demo(t)
+	client := server.Client(t, keyfence.WithBatching(keyfence.Batching{}))
+	long := "kf_live_" + strings.Repeat("a", 2_000)
+	verdict, err := client.CheckScope(t.Context(), keyfence.Check{APIKey: keyfence.Secret(long), RequiredScopes: []string{"vps:read"}})
+	if err != nil || verdict.Allowed {
+		t.Errorf("a made-up key got %v, %v", verdict, err)
+	}
+	if server.Calls(checkScope) != 1 || server.Calls(batchCheck) != 0 {
+		t.Errorf("%d batches and %d single checks", server.Calls(batchCheck), server.Calls(checkScope))
+	}
+}
+
+func TestACheckThatDidNotFitTheAnswerIsAskedAlone(t *testing.T) {
+	server := demo(t)
+	client := server.Client(t, keyfence.WithBatching(keyfence.Batching{}), keyfence.WithDialOptions(grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, path string, request, response any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+			batch, isBatch := response.(*keyfencev1.BatchCheckScopeResponse)
+			if !isBatch {
+				return invoke(ctx, path, request, response, conn, options...)
+			}
+			batch.Results = []*keyfencev1.BatchCheckScopeResult{{Result: &keyfencev1.BatchCheckScopeResult_Error{Error: &keyfencev1.CheckError{
+				Code: int32(codes.ResourceExhausted), Reason: "LIMIT_REACHED", Metadata: map[string]string{"limit": "answer_bytes"},
+			}}}}
+			return nil
+		})))
+	key, _ := server.CreateKey(t, "demo", "vps:read")
+	verdict, err := client.CheckScope(t.Context(), keyfence.Check{APIKey: key, RequiredScopes: []string{"vps:read"}})
+	if err != nil || !verdict.Allowed || server.Calls(checkScope) != 1 {
+		t.Errorf("the check was answered with %v, %v", verdict, err)
+	}
+}
+
 func TestNothingThatIsPrintedHoldsAKey(t *testing.T) {
 	const key = "kf_live_secretsecretsecretsecret"
 	values := []any{
