@@ -203,7 +203,7 @@ async def test_a_declaration_of_nothing_but_the_name_takes_nothing_away(
         assert (await authority.apply_keyspace.apply(authority.root, new)).value.keyspace
 
 
-async def test_who_may_not_apply_may_not_try_it_out_either(authority: Authority) -> None:
+async def test_a_dry_run_needs_the_right_to_apply(authority: Authority) -> None:
     reader = await authority.operator("acme", scopes=["keyspaces:read"])
     for attempt in (authority.apply_keyspace.preview, authority.apply_keyspace.apply):
         with refused("SCOPE_REQUIRED", required_scope="keyspaces:write"):
@@ -234,7 +234,7 @@ async def test_a_scope_is_explained_with_its_ways_its_presets_and_its_holders(
         await authority.read_keyspaces.explain_scope(authority.root, "acme", "vps:wriet")
 
 
-async def test_the_built_in_keyspace_can_be_read_by_who_is_bound_to_it(
+async def test_the_built_in_keyspace_can_be_read_by_callers_bound_to_it(
     authority: Authority,
 ) -> None:
     system = await authority.read_keyspaces.get(authority.root, "system")

@@ -34,7 +34,7 @@ def about(events: list[RecordedEvent]) -> set[tuple[str, str]]:
     return {(one.event.keyspace, one.event.subject) for one in events}
 
 
-async def test_every_mutation_is_one_event_with_who_did_it(authority: Authority) -> None:
+async def test_every_mutation_is_one_event_with_its_actor(authority: Authority) -> None:
     before = await authority.revision()
     key = (await authority.make(scopes=["vps:read"])).facts.key_id
     await authority.update(None, key, display_name="CI")
@@ -60,7 +60,7 @@ async def test_pages_together_are_everything_once_in_either_order(authority: Aut
     assert await listed(authority, page_size=0) == up
 
 
-async def test_who_follows_sees_each_event_once(authority: Authority) -> None:
+async def test_a_caller_that_follows_the_log_sees_each_event_once(authority: Authority) -> None:
     seen = (await listed(authority))[-1].sequence
     for _ in range(3):
         made = await authority.make()

@@ -87,7 +87,7 @@ async def test_only_what_passes_counts(authority: Authority) -> None:
     assert status_of(await authority.check(key, **here)).remaining == 2
 
 
-async def test_where_the_limit_stands_is_said_to_those_who_lack_a_scope_too(
+async def test_a_check_that_lacks_a_scope_tells_the_state_of_the_limit_too(
     authority: Authority,
 ) -> None:
     await limited(authority)

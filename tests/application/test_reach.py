@@ -117,7 +117,7 @@ async def test_a_binding_to_what_is_not_there_is_refused_with_the_nearest_name(
     assert "other" not in str(caught.value)
 
 
-async def test_who_may_apply_keyspaces_is_bound_to_one_before_it_is_there(
+async def test_an_operator_can_be_bound_to_a_keyspace_before_it_is_applied(
     authority: Authority,
 ) -> None:
     first = await authority.operator("new", scopes=["keyspaces:write"])
@@ -136,7 +136,7 @@ async def test_a_users_scope_named_like_an_operators_is_not_one(authority: Autho
         await authority.apply_keyspace.apply(caller, OTHER)
 
 
-async def test_operator_credentials_are_checked_only_by_who_is_bound_to_system(
+async def test_operator_credentials_are_checked_only_by_callers_bound_to_system(
     authority: Authority,
 ) -> None:
     made = await authority.make(

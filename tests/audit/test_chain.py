@@ -163,7 +163,7 @@ def test_missing_events_are_named() -> None:
     field=st.sampled_from(sorted(FIELDS)),
     redone=st.booleans(),
 )
-def test_who_makes_the_chain_anew_behind_an_edit_ends_at_another_hash(
+def test_a_chain_that_is_computed_again_after_an_edit_ends_at_another_hash(
     length: int, at: int, field: str, redone: bool
 ) -> None:
     """A copy of the last hash shows the change."""

@@ -146,7 +146,7 @@ async def test_a_key_read_before_its_account_was_disabled_is_thrown_away(
     assert (await reading).reason_at(NOW, None) is Reason.ACCOUNT_DISABLED
 
 
-async def test_many_who_ask_for_a_session_at_once_read_it_once(
+async def test_concurrent_questions_for_a_session_read_it_once(
     watched: WatchedStore, cache: FactCache
 ) -> None:
     account = make_account()

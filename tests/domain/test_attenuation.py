@@ -133,7 +133,7 @@ def made_by(key: Key, *above: Key) -> KeyFacts:
     return compile_facts([key, *above], make_keyspace())
 
 
-def test_a_grant_that_is_not_registered_is_passed_on_only_by_who_has_it() -> None:
+def test_a_grant_that_is_not_registered_is_passed_on_only_by_a_key_that_has_it() -> None:
     """An old key carries the name of a scope that was dropped. A lesser key that could rotate
     it would hold the scope from the day on which it is registered again."""
     old = make_key(granted_scopes=("vps:read", "vps:secret"))

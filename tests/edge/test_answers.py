@@ -63,7 +63,7 @@ def require(answer: Answer, status: int, headers: dict[str, str], body: str) -> 
     assert essential(answer.headers) == expected
 
 
-def test_who_is_not_known_gets_exactly_this(site: Site) -> None:
+def test_a_credential_that_does_not_pass_gets_exactly_this(site: Site) -> None:
     answer = site.usual([])
 
     challenge = {"www-authenticate": f'Bearer realm="{site.name}"'}
@@ -83,7 +83,9 @@ def test_the_answer_tells_its_own_request_and_time(site_of: Callable[[str], Site
 
 
 @pytest.mark.parametrize("name", LACKING)
-def test_who_may_not_do_this_gets_exactly_this(site_of: Callable[[str], Site], name: str) -> None:
+def test_a_key_without_the_scope_gets_exactly_this(
+    site_of: Callable[[str], Site], name: str
+) -> None:
     site = site_of(name)
 
     answer = site.usual([bearer(site.key())])
@@ -118,7 +120,7 @@ def test_a_call_of_grpc_that_is_denied_gets_the_status_of_grpc(
     assert sitequest.usual([bearer(limited)]).header("grpc-status") is None
 
 
-def test_who_asks_too_often_gets_exactly_this(site_of: Callable[[str], Site]) -> None:
+def test_a_throttled_key_gets_exactly_this(site_of: Callable[[str], Site]) -> None:
     sitequest = site_of("sitequest")
     key = sitequest.usual_key()
     for _ in range(60):

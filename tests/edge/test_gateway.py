@@ -89,7 +89,7 @@ def test_without_a_good_credential_there_is_nothing(gateway: Gateway, authority:
     assert gateway.call("GET", "/v1/keyspaces", token=publishable).status == 403
 
 
-def test_who_you_are_is_not_taken_from_the_body(
+def test_the_credential_is_not_taken_from_the_body(
     gateway: Gateway, authority: Authority, account_key: str
 ) -> None:
     """An account's key that names another account or keyspace gets nothing there."""

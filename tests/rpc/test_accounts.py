@@ -622,9 +622,7 @@ class TestThrottling:
         await served.client.log_in()
         assert log.getvalue().count("log_ins_not_throttled") == 1
 
-    async def test_who_is_not_trusted_does_not_say_where_they_come_from(
-        self, served: Served
-    ) -> None:
+    async def test_an_untrusted_peer_cannot_claim_another_address(self, served: Served) -> None:
         for n in range(20):
             made_up = [("x-forwarded-for", f"198.51.100.{n}")]
             await served.client.register(f"a{n}@example.com", metadata=made_up)

@@ -131,7 +131,7 @@ async def test_the_chain_is_verified_over_the_wire(served: Served) -> None:
 
 
 @pytest.mark.parametrize("rpc", ["ListAuditEvents", "VerifyAuditEvents"])
-async def test_only_who_may_read_the_audit_log_does(served: Served, rpc: str) -> None:
+async def test_reading_the_audit_log_needs_the_scope_for_it(served: Served, rpc: str) -> None:
     checker = await served.client.make_operator("keys:*", "keyspaces:*")
     refused = await served.client.refusal(rpc, credential=checker)
     assert (refused.code, refused.reason) == (grpc.StatusCode.PERMISSION_DENIED, "SCOPE_REQUIRED")

@@ -123,14 +123,14 @@ async def test_a_call_that_outlives_its_connection_has_a_grace_and_no_more() -> 
         assert GOAWAY in {received.kind for received in await read_to_the_end(connection)}
 
 
-async def test_who_does_not_confirm_the_settings_is_given_up() -> None:
+async def test_a_connection_that_does_not_confirm_the_settings_is_given_up() -> None:
     """Until then gRPC holds no client to them: megabytes of metadata are taken, say."""
     async with listening(handshake_seconds=0.1) as port, connected(port) as connection:
         await call_without_end(connection)
         await read_to_the_end(connection)
 
 
-async def test_who_confirms_the_settings_in_time_stays() -> None:
+async def test_a_connection_that_confirms_the_settings_in_time_stays() -> None:
     limits = {"handshake_seconds": 0.1, "keepalive_seconds": 0.3}
     async with listening(**limits) as port, connected(port) as connection:
         await confirm_settings(connection)
@@ -144,7 +144,7 @@ async def test_a_silent_connection_is_asked_whether_it_lives() -> None:
         assert not asked.flags & ACK
 
 
-async def test_who_does_not_answer_is_given_up() -> None:
+async def test_a_connection_that_does_not_answer_is_given_up() -> None:
     limits = {"keepalive_seconds": 0.1, "keepalive_timeout_seconds": 0.1}
     async with listening(**limits) as port, connected(port) as connection:
         assert PING in {received.kind for received in await read_to_the_end(connection)}

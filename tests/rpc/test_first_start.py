@@ -293,7 +293,7 @@ class TestRootCredential:
 
 
 class TestOneProcess:
-    async def test_a_second_one_is_told_who_has_the_database(self, serve: Any) -> None:
+    async def test_a_second_process_is_told_which_one_has_the_database(self, serve: Any) -> None:
         served = await serve()
         with pytest.raises(CannotStart, match=rf"is held by process {os.getpid()}\b"):
             await serve()

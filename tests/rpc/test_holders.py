@@ -219,7 +219,7 @@ async def test_a_version_that_is_not_spoken_is_named(served: Served, root: Async
     assert await holder.ended() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_replicas_name_their_credential_to_those_who_may_know_of_it(
+async def test_replicas_name_their_credential_to_callers_that_may_know_it(
     served: Served, root: AsyncClient
 ) -> None:
     mine, other = await _holders_key(root), await _holders_key(root, "victim")

@@ -322,7 +322,7 @@ class TestLimits:
         await served.client.call("WhoAmI")
         await connection.close()
 
-    async def test_who_says_nothing_is_not_waited_for(self, serve: Any) -> None:
+    async def test_a_silent_connection_is_not_waited_for(self, serve: Any) -> None:
         served = await serve(handshake_seconds=0.2)
         for said in (b"", PREFACE[:10], b"GET / HTTP/1.1\r\n\r\n"):
             reader, writer = await asyncio.open_connection("127.0.0.1", served.port)

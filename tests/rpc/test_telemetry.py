@@ -177,7 +177,7 @@ class TestLogs:
         await served.client.call("WhoAmI")
         assert log.getvalue() == before
 
-    async def test_a_mutation_is_logged_with_who_and_what(
+    async def test_a_mutation_is_logged_with_its_caller_and_its_subject(
         self, served: Served, log: io.StringIO
     ) -> None:
         sent = [("x-request-id", "req-7")]
@@ -206,7 +206,7 @@ class TestLogs:
             ("CreateKey", {"keyspace": "system", "account_id": "canary"}, "SCOPE_REQUIRED"),
         ],
     )
-    async def test_a_call_that_is_refused_is_logged_with_who_and_why_and_never_with_what(
+    async def test_a_refused_call_is_logged_with_its_caller_and_the_reason_and_without_its_content(
         self, served: Served, log: io.StringIO, rpc: str, fields: dict[str, str], reason: str
     ) -> None:
         credential = served.client.root

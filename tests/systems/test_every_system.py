@@ -165,7 +165,7 @@ async def test_a_key_without_an_expiry_does_not_end_by_itself(
     assert await authority.reason(made.api_key, name) is Reason.OK
 
 
-async def test_a_key_can_ask_who_it_is_itself(name: str, authority: Authority) -> None:
+async def test_a_key_can_ask_about_itself(name: str, authority: Authority) -> None:
     await authority.apply(name)
     made = await authority.operator.create_key(
         keyspace=name, account_id="acct_7", display_name="CI/CD Pipeline"

@@ -283,7 +283,7 @@ async def test_tls_with_another_name_than_the_target(
 
 
 @pytest.mark.parametrize("trouble", ["authority", "name"])
-async def test_a_server_that_cannot_show_who_it_is_gets_nothing(
+async def test_a_server_without_a_valid_certificate_gets_nothing(
     kind: Any, tls_authority: Authority, certificates: Certificates, trouble: str
 ) -> None:
     tls = (

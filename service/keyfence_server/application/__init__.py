@@ -1,1 +1,1 @@
-"""What Keyfence does: one use case a file, and the ports that they need from the world."""
+"""The use cases, one in each file, and the ports that they need."""

@@ -1,12 +1,12 @@
 """Attempts that failed: which credential tried to use or do what, and was denied.
 
-Anyone can cause them, and as many as they like. So alike attempts of one minute become one
+Any client can cause any number of them. So alike attempts of one minute become one
 event with a count, and the number of different ones is bounded by budgets that do not
 touch each other:
 
 - attempts without a known credential have a budget for each keyspace;
 - attempts of a known credential have one for each credential and one for each keyspace,
-  so that they keep their actor, method and address whatever anyone else does;
+  so that they keep their actor, method and address during a flood of others;
 - attempts that a holder reports have one for each holder.
 
 What is beyond a budget is counted with fewer details: first without the address, then by

@@ -1,4 +1,4 @@
-"""Finds out who sent a call, from the credential that came with it and from nothing else."""
+"""Identifies the caller by the credential of the call, and by nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _UNKNOWN: Final = _About(SYSTEM, "", "")
 
 
 class Callers:
-    """Finds out who sent a call.
+    """Identifies callers.
 
     Args:
         sessions: None: there are none, and no token of one is accepted.
@@ -66,7 +66,7 @@ class Callers:
         return None if facts is None else self._with_key(facts, call)
 
     async def identify(self, credential: str, call: Call = NO_CALL) -> Caller:
-        """The caller who presented this credential; empty stands for none.
+        """The bearer of this credential; empty for a call without one.
 
         Raises:
             Unauthenticated: it is missing, or does not pass.

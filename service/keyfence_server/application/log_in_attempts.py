@@ -143,7 +143,7 @@ def _password_limits(keyspace: str, identity: str, network: str) -> list[Limit]:
 def _network_of(address: str) -> str | None:
     """Whose address it is, as far as addresses tell; None where it tells nothing.
 
-    A loopback address is that of a proxy on this machine, and so of all who come by it.
+    A loopback address is that of a proxy on this machine, and so of all clients behind it.
     """
     parsed = _parsed(address)
     if parsed is None or parsed.is_loopback:

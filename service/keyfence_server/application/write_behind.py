@@ -123,7 +123,7 @@ class WriteBehind:
         address: str,
         request_id: str | None,
     ) -> None:
-        """Notes a caller who is known and asked for what it may not do."""
+        """Notes a call that its known caller may not make."""
         attempt = Attempt(
             keyspace,
             reason,

@@ -52,4 +52,4 @@ def hint_at_tls(options: ConnectionOptions) -> str:
     """What else could be wrong where no server answers; empty if TLS was asked for."""
     if tls_of(options) is not None or options.target.startswith("unix:"):
         return ""
-    return "If it serves TLS there, --ca-file names who issued its certificate."
+    return "If it serves TLS there, --ca-file names the issuers of its certificate."

@@ -75,7 +75,7 @@ class DelayBudget:
         return credential in self._accounts and self._account(credential, now).is_spent
 
     def seconds_until_allowed(self, credential: str, now: float) -> float:
-        """How long the credential's holders are granted no lease; 0 if they are."""
+        """For how long the credential's holders get no lease; 0 if they get one."""
         if not self.is_spent(credential, now):
             return 0.0
         return max(0.0, self._budget / 2 - self._accounts[credential].left) / self._refill_rate

@@ -263,7 +263,7 @@ class DownstreamHub:
         return 0.0
 
     def settled(self) -> int:
-        """The revision that this process may acknowledge for all who are downstream of it."""
+        """The revision that this process may acknowledge for all holders downstream of it."""
         return self._grantor.settled(self._clock.now())
 
     def moved_or_run_out(self, revision: int) -> asyncio.Future[None]:

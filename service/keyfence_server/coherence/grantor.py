@@ -235,7 +235,7 @@ class Grantor:
         return not is_late and not self.seconds_until_allowed(holder.credential, now)
 
     def seconds_until_allowed(self, credential: str, now: float) -> float:
-        """How long the credential's holders are granted no lease (rule I8); 0 if they are."""
+        """For how long the credential's holders get no lease (rule I8); 0 if they get one."""
         return max(
             budget.seconds_until_allowed(credential, now)
             for budget in (self._delays_by_renewing, self._delays_by_silence)

@@ -1,4 +1,4 @@
-"""`keyfence.v1.AccountService`: who owns keys, and the sessions in which they manage them."""
+"""`keyfence.v1.AccountService`: accounts and their sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`keyfence.v1.AuditService`: who did what."""
+"""`keyfence.v1.AuditService`: the audit log."""
 
 from __future__ import annotations
 

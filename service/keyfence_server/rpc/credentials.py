@@ -13,7 +13,7 @@ _BEARER: Final = "bearer "
 
 
 def carries_credential(metadata: Metadata) -> bool:
-    """Whether a call says who sends it, be it rightly or not."""
+    """Whether a call carries a credential, valid or not."""
     return any(name == "authorization" for name, _ in metadata)
 
 

@@ -58,7 +58,7 @@ class Failures:
         Args:
             started: when the call arrived, by `perf_counter`.
             call: None: it failed before it was looked at.
-            caller: None: it is not known who called.
+            caller: None if the caller is not known.
         """
         call = _with_request_id(call, self._method, context)
         failure = _failure_of(error, call)

@@ -93,7 +93,7 @@ class Limits:
             ("grpc.max_allowed_incoming_connections", self.connections),
             ("grpc.max_concurrent_streams", self.streams_per_connection),
             # A call that its client has reset still costs work until it is tidied up. So those
-            # count, too, and who resets calls as fast as it can is refused more of them where
+            # count, too, and a client that resets calls as fast as it can is refused more where
             # that is cheap. Without room for as many again, clients that keep to the limit
             # would be refused calls while the ones before are tidied up.
             ("grpc.http.overload_protection", 1),

@@ -1,4 +1,4 @@
-"""A span for each call, for those who trace.
+"""A span for each call, if tracing is set up.
 
 Knows the API of OpenTelemetry alone. What records spans, and where they go, is set
 up elsewhere; where it is not, no call goes through here.
