@@ -28,12 +28,12 @@ _MOST_CREDENTIALS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a budget allows.
+    """The size of a budget.
 
     Attributes:
         seconds: B, in seconds.
         refill: r, the seconds that come back in a second.
-        grace: a delay that is no longer is not counted: a round trip is none.
+        grace: delays up to this length are round trips and are not counted.
     """
 
     seconds: float
@@ -59,7 +59,7 @@ class DelayBudget:
         self._accounts: dict[str, _Account] = {}
 
     def charge(self, credential: str, start: float, end: float) -> None:
-        """Counts a delay from `start` to `end`, the part that was not counted before."""
+        """Adds the delay from `start` to `end`, except the part that was counted before."""
         if end - start <= self._grace:
             return
         account = self._account(credential, end)
@@ -71,7 +71,7 @@ class DelayBudget:
         account.is_spent = account.is_spent or account.left <= 0
 
     def is_spent(self, credential: str, now: float) -> bool:
-        """Whether the credential's holders are granted no lease now."""
+        """Whether the credential's holders get no lease now."""
         return credential in self._accounts and self._account(credential, now).is_spent
 
     def seconds_until_allowed(self, credential: str, now: float) -> float:
@@ -97,7 +97,7 @@ class DelayBudget:
             account.is_spent = False
 
     def _forget_full(self, now: float) -> None:
-        """Keeps the memory bounded. A credential with a full budget needs no account."""
+        """Bounds the memory. A credential with a full budget needs no entry."""
         if len(self._accounts) < _MOST_CREDENTIALS:
             return
         for account in self._accounts.values():

@@ -1,4 +1,4 @@
-"""The holders downstream of this process: what is sent to them, and waiting for them.
+"""The holders downstream of this process: the messages to them, and waits for them.
 
 `Grantor` decides; this moves messages. Each holder has a queue, which its stream
 empties. A holder that is too slow to take its changes is cut off: it loses its lease in
@@ -44,7 +44,7 @@ class ChangesToSend:
 
 @dataclass(frozen=True, slots=True)
 class EndToSend:
-    """The holder is to give everything up, and to say so."""
+    """Asks the holder to give everything up, and to confirm that."""
 
 
 ToSend: TypeAlias = LeaseToSend | ChangesToSend | EndToSend
@@ -54,16 +54,16 @@ class EndReason(Enum):
     """Why a grantor ends a stream."""
 
     START_ANEW = "start anew"
-    """The grantor goes on from elsewhere, stops, or the holder's credential has changed."""
+    """The grantor continues from another head, or stops, or the holder's credential has changed."""
     TOO_SLOW = "too slow"
-    """The holder does not take what is sent to it."""
+    """The holder does not read the messages to it."""
     BEHIND = "behind"
     """The holder has left a revision unacknowledged for too long, or the holders of its
     credential have delayed mutations for too long in all (rule I8)."""
 
 
 class StreamEnded(Exception):
-    """The grantor ends the stream: the holder must start anew."""
+    """The grantor has ended the stream. The holder must start anew."""
 
     def __init__(self, reason: EndReason) -> None:
         super().__init__(reason.value)
@@ -72,12 +72,12 @@ class StreamEnded(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """On what terms a holder is let in.
+    """The terms on which a holder is let in.
 
     Attributes:
         credential: the id of its credential.
-        is_concerned_by: whether a change may take away what the holder was let in for.
-        credential_lasts: how long its credential is good for from now on, in seconds; infinity
+        is_concerned_by: whether a change could affect the holder's credential.
+        credential_lasts: how long its credential is still valid, in seconds; infinity
             for one that does not expire.
     """
 
@@ -87,7 +87,7 @@ class Admission:
 
 
 class HolderStream:
-    """One holder's stream, from the grantor's side."""
+    """The grantor's side of one holder's stream."""
 
     def __init__(self, hub: DownstreamHub, holder: Downstream, admission: Admission) -> None:
         self.holder: Final = holder
@@ -101,15 +101,15 @@ class HolderStream:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was ended from this side."""
+        """Whether the grantor has ended the stream."""
         return self._end is not None
 
     def renew(self, nonce: int, applied: int) -> None:
-        """Takes a `Renew` in: an acknowledgement, and, with a nonce, a request for a lease."""
+        """Handles a `Renew`: an acknowledgement and, with a nonce, a request for a lease."""
         self._hub.take_renewal(self, nonce, applied)
 
     async def next_message(self) -> ToSend:
-        """What to send next. Raises `StreamEnded`."""
+        """The next message to send. Raises `StreamEnded`."""
         while not self._queue:
             if self._end is not None:
                 raise StreamEnded(self._end)
@@ -132,7 +132,7 @@ class HolderStream:
             self._filled.set()
 
     def end(self, reason: EndReason = EndReason.START_ANEW) -> None:
-        """Makes the stream end, from this side."""
+        """Ends the stream."""
         self._hub.close(self)
         if self._end is None:
             self._end = reason
@@ -153,7 +153,7 @@ class HolderStream:
         self._hub.give_up(self)
 
     def close(self) -> None:
-        """Says that the stream has ended, from the other side."""
+        """Records that the holder has ended the stream."""
         self._hub.close(self)
 
 
@@ -173,11 +173,11 @@ class DownstreamHub:
 
     @property
     def grantor(self) -> Grantor:
-        """Who decides."""
+        """The grantor, which decides about leases."""
         return self._grantor
 
     def open(self, holder_id: str, admission: Admission | None = None) -> HolderStream:
-        """Takes in a holder that remembers nothing and has given up all earlier leases."""
+        """Adds a holder with an empty memory, which has given up all earlier leases."""
         admission = admission or Admission()
         holder = self._grantor.join(holder_id, admission.credential)
         stream = HolderStream(self, holder, admission)
@@ -187,12 +187,12 @@ class DownstreamHub:
         return stream
 
     def close(self, stream: HolderStream) -> None:
-        """Lets a holder go. Its lease may last a little longer."""
+        """Removes a holder whose stream has ended. Its lease may still be valid."""
         self._streams.pop(stream, None)
         self._grantor.leave(stream.holder)
 
     def push(self, revision: int, changes: Sequence[Change]) -> None:
-        """Puts a revision on the way to everyone. Revisions come in order, without gaps.
+        """Queues a revision for every holder. Revisions come in order, without gaps.
 
         A holder whose own credential it is about does not get to acknowledge it, since no holder
         checks its own credential. It is asked to give everything up, which takes a round trip;
@@ -208,11 +208,11 @@ class DownstreamHub:
         self.progress.announce()
 
     def restart(self, head: int, epoch: str) -> None:
-        """Goes on from another head: every holder must start anew, so every stream ends."""
+        """Continues from another head: every holder must start anew, so every stream ends."""
         self.close_all()
         if epoch == self.epoch and head >= self._grantor.head:
-            # The same history. What was acknowledged and granted in it goes on counting, so
-            # fences that are waited for take no longer.
+            # The same history: its acknowledgements and leases still count, so that fences that are
+            # under way take no longer.
             self._grantor.advance(head, self._clock.now())
         else:
             self._grantor.restart(head)
@@ -226,14 +226,14 @@ class DownstreamHub:
         self.close_all()
 
     def close_all(self) -> None:
-        """Ends every stream, from this side."""
+        """Ends every stream."""
         for stream in tuple(self._streams):
             stream.end()
 
     def take_renewal(self, stream: HolderStream, nonce: int, applied: int) -> None:
         """See `HolderStream.renew`."""
         if stream not in self._streams or stream.is_taken_back:
-            # What comes after the end may be about revisions that there are no more.
+            # A message after the end may be about revisions of an earlier history.
             return
         now = self._clock.now()
         if self._grantor.acknowledge(stream.holder, applied, now):
@@ -267,16 +267,16 @@ class DownstreamHub:
         return self._grantor.settled(self._clock.now())
 
     def moved_or_run_out(self, revision: int) -> asyncio.Future[None]:
-        """Done when something has moved on, or when the leases of those who have not
-        acknowledged the revision have run out."""
+        """Done at the next announcement, or when the leases of all holders that have not
+        acknowledged the revision have expired."""
         moved = self.progress.wait()
         ends = self._grantor.settles_by(revision)
         when = ends if ends > self._clock.now() else NEVER
         return asyncio.ensure_future(wait_until(self._clock, moved, when))
 
     async def wait_lost(self) -> None:
-        """Returns when every lease that was granted here has run out. Called when no more
-        are granted."""
+        """Returns when every lease that was granted here has expired. Called when no more are
+        granted."""
         while (ends := self._grantor.settles_by(EVERYTHING)) > self._clock.now():
             await self._clock.sleep_until(ends)
 
@@ -289,7 +289,7 @@ class DownstreamHub:
         owing = self._grantor.owing(revision, self._clock.now())
         end = FenceEnd.ACKNOWLEDGEMENTS
         while owing:
-            # One after the other: each is looked at again only when something has moved.
+            # Each holder is checked again only after an announcement.
             holder = owing[-1]
             moved = self.progress.wait()
             ends = holder.settles_by(revision)
@@ -304,7 +304,7 @@ class DownstreamHub:
 
 
 async def wait_until(clock: BootClock, moved: asyncio.Future[None], when: float) -> None:
-    """Returns when something has moved, or at `when`, whichever comes first."""
+    """Returns at the next announcement or at `when`, whichever comes first."""
     if when == NEVER:
         await moved
         return

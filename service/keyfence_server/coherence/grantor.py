@@ -1,4 +1,4 @@
-"""The grantor's side: which holders have a lease from here, and what each has acknowledged.
+"""The grantor's side of leases: the holders that have one, and what each has acknowledged.
 
 A server process grants leases to sidecars and SDKs; a sidecar grants leases to the SDKs
 behind it. A grantor that acknowledges revision R upstream promises that no holder
@@ -26,18 +26,18 @@ from keyfence_server.coherence.terms import LeaseTerms
 NEVER_GRANTED: Final = float("-inf")
 NOTHING_ACKNOWLEDGED: Final = -1
 _MOST_GRANTS: Final = 16
-# The first may have been asked for before the holder fell silent, and the second may be asked
-# for by a holder that has just come back, before it acknowledges.
+# The first request may come from before the holder fell silent. The second may come from a holder
+# that has just come back and has not acknowledged yet.
 _RENEWALS_OF_A_LAGGARD: Final = 3
 
 
 @dataclass(slots=True)
 class _Grant:
-    """A lease that may be alive.
+    """A lease that may be valid.
 
     Attributes:
         head: the revision that the holder must have applied before it answers under the lease.
-        ends: when the lease has expired for certain, by the grantor's clock.
+        ends: when the lease has expired by any holder's clock; by the grantor's clock.
     """
 
     head: int
@@ -45,17 +45,17 @@ class _Grant:
 
 
 class Downstream:
-    """One holder, as its grantor knows it.
+    """What a grantor knows of one holder.
 
     Attributes:
-        holder_id: what the holder calls itself, together with its credential.
+        holder_id: the id that the holder has chosen, together with its credential.
         credential: the id of the holder's credential.
         acknowledged: the revision up to which the holder has said that it, and every holder
             downstream of it, has applied every change.
-        grants: its leases that may be alive, in the order of their heads.
+        grants: its leases that may be valid, in the order of their heads.
         behind_since: when the first revision that it has not acknowledged was pushed; None:
             it has acknowledged everything.
-        renewals_while_behind: how often it has asked for a lease since.
+        renewals_while_behind: how many leases it has asked for since.
         renewed_at: when it last asked for a lease.
         former: the same holder on streams that have ended. Leases of that time may be alive:
             not the holder's own, which it gave up, but those that it had granted in turn.
@@ -91,22 +91,22 @@ class Downstream:
 
     @property
     def lease_ends(self) -> float:
-        """When the last of its leases has expired for certain, by the grantor's clock."""
+        """When the last of its leases has expired, by the grantor's clock."""
         return max((one.ends for one in self.grants), default=NEVER_GRANTED)
 
     def settles_by(self, revision: int) -> float:
-        """When it cannot answer from before the revision any more, by the grantor's clock."""
+        """From when on it cannot answer from before the revision, by the grantor's clock."""
         if self.acknowledged >= revision:
             return NEVER_GRANTED
         return max((one.ends for one in self.grants if one.head < revision), default=NEVER_GRANTED)
 
     def settled(self, now: float) -> int | None:
-        """The revision from before which it cannot answer now; None: it cannot answer at all."""
+        """The lowest revision that it can answer from now; None if it cannot answer at all."""
         live = [one.head for one in self.grants if now < one.ends]
         return max(self.acknowledged, min(live)) if live else None
 
     def note_grant(self, head: int, ends: float, now: float) -> None:
-        """Remembers a lease. Leases under one head count as the longest of them."""
+        """Records a lease. Of leases under one head, only the longest is kept."""
         self.grants = [one for one in self.grants if now < one.ends]
         last = self.grants[-1] if self.grants else None
         if last is not None and last.head == head:
@@ -119,8 +119,8 @@ class Downstream:
             self.grants[0] = _Grant(first.head, max(first.ends, self.grants[0].ends))
 
     def owe_everything(self) -> None:
-        """Its leases and acknowledgements are of revisions that there are no more: its leases
-        have to expire."""
+        """Records that its revisions are of an earlier history: its acknowledgements do not count,
+        and its leases must expire."""
         ends = self.lease_ends
         self.acknowledged = NOTHING_ACKNOWLEDGED
         self.grants = [_Grant(NOTHING_ACKNOWLEDGED, ends)] if self.grants else []
@@ -129,13 +129,13 @@ class Downstream:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A lease to send.
+    """A lease that is sent to a holder.
 
     Attributes:
         ttl: in seconds.
-        head: everything up to there is to be applied first.
+        head: the revision that the holder must apply before the lease counts.
         renew_after: when the holder should renew, in seconds from its last renewal.
-        drift: what the holder, too, must allow clocks to drift by.
+        drift: the drift of clocks that the holder must allow for.
     """
 
     ttl: float
@@ -145,7 +145,7 @@ class Granted:
 
 
 class Grantor:
-    """Grants leases, and keeps count of what is acknowledged.
+    """Grants leases, and records acknowledgements.
 
     Args:
         is_nested: whether this grantor is itself downstream of another one. It is then less
@@ -155,7 +155,7 @@ class Grantor:
     def __init__(self, terms: LeaseTerms, *, is_nested: bool = False) -> None:
         self._terms = terms
         self._patience = terms.patience(is_nested=is_nested)
-        # In order, so that what follows from it can be told again.
+        # In insertion order, so that a simulated scenario can be repeated.
         self._holders: dict[Downstream, None] = {}
         self._gone: dict[Downstream, None] = {}
         self._head = 0
@@ -176,7 +176,7 @@ class Grantor:
 
     @property
     def known(self) -> tuple[Downstream, ...]:
-        """The holders that are connected, and those whose leases may still be alive."""
+        """The connected holders, and those whose leases may still be valid."""
         return (*self._holders, *self._gone)
 
     @property
@@ -185,8 +185,8 @@ class Grantor:
         return tuple(self._holders)
 
     def advance(self, head: int, now: float) -> None:
-        """Says that the grantor has applied everything up to `head`, and has put the
-        changes on the way to every connected holder."""
+        """Records that the grantor has applied everything up to `head`, and has queued the changes
+        for every connected holder."""
         if head <= self._head:
             return
         self._head = head
@@ -194,15 +194,14 @@ class Grantor:
         self._pushed_at.append(now)
         forgotten = bisect_left(self._pushed_at, now - self._patience) - 1
         if forgotten > 0:
-            # The last one that is older than the patience stands for all before it.
+            # Of the revisions that are older than the patience, only the last one is kept.
             del self._pushed[:forgotten], self._pushed_at[:forgotten]
         for holder in self.known:
             if holder.behind_since is None and holder.acknowledged < head:
                 holder.behind_since = now
 
     def join(self, holder_id: str, credential: str = "") -> Downstream:
-        """Takes in a holder that remembers nothing. It owes nothing yet but what it owes from
-        its former streams."""
+        """Adds a holder with an empty memory. It owes only what it owes from its former streams."""
         former = tuple(one for one in self.known if one.holder_id == holder_id)
         for one in former:
             one.former = ()
@@ -262,13 +261,12 @@ class Grantor:
         return Granted(ttl, self._head, ttl / self._terms.renewals, self._terms.drift)
 
     def allow_for(self, drift: float) -> None:
-        """From now on, allows clocks to drift at least so far, since the grantor upstream
-        does."""
+        """Allows for at least this drift of clocks from now on, as the grantor upstream does."""
         self._terms = self._terms.allowing_for(drift)
 
     def restart(self, head: int) -> None:
-        """Goes on from a head that cannot be compared with the one before. What earlier
-        holders acknowledged says nothing about it, so their leases have to expire."""
+        """Continues from a head of another history. Acknowledgements of the earlier history do not
+        count, so the leases of its holders must expire."""
         for holder in self.known:
             holder.owe_everything()
         self._pushed.clear()
@@ -276,14 +274,15 @@ class Grantor:
         self._head = head
 
     def give_up(self, holder: Downstream) -> None:
-        """The holder has forgotten everything and has no lease any more, on this stream or an
-        earlier one, nor has any holder downstream of it. So it owes nothing."""
+        """Records that the holder and all holders downstream of it have emptied their memories and
+        have no lease, on this stream or an earlier one. So it owes nothing."""
         for one in (holder, *holder.former):
             one.grants.clear()
             one.behind_since = None
 
     def leave(self, holder: Downstream) -> None:
-        """The stream is gone. The holder may still answer until its lease expires."""
+        """Records that the stream has ended. The holder may still answer until its lease
+        expires."""
         if holder in self._holders:
             del self._holders[holder]
             self._gone[holder] = None
@@ -315,7 +314,7 @@ class Grantor:
                 del self._gone[holder]
 
     def _charge(self, holder: Downstream, now: float) -> None:
-        """Counts for how long the holder has kept mutations from being acknowledged."""
+        """Adds the time for which the holder has delayed mutations to its credential's account."""
         since = holder.behind_since
         if since is not None:
             ends = min(now, holder.settles_by(self._head))
