@@ -154,17 +154,6 @@ class ScopeCatalog:
             mask |= own[scope]
         return mask
 
-    def holds_all(self, mask: int, scopes: Sequence[str]) -> bool:
-        """Whether all the scopes are registered, and in the mask."""
-        own = self._own_masks
-        required = 0
-        for scope in scopes:
-            bit = own.get(scope)
-            if bit is None:
-                return False
-            required |= bit
-        return required & mask == required
-
     def names_in(self, mask: int) -> tuple[str, ...]:
         """The scopes of a mask, sorted.
 

@@ -29,11 +29,6 @@ def find_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
     return None
 
 
-def request_id_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The caller's request id, if it brought a plain one; otherwise a new one."""
-    return find_request_id(metadata) or new_request_id()
-
-
 def new_request_id() -> str:
     """A new request id."""
     return secrets.token_hex(16)
