@@ -60,7 +60,7 @@ def test_a_circle_of_implications_is_shown_with_its_path_where_it_starts() -> No
           create: {implies: read}
         """
     (fault,) = faults_in(text)
-    assert fault.startswith("7:21: scopes imply each other in a circle: create → read → write")
+    assert fault.startswith("7:21: scopes imply each other in a cycle: create → read → write")
     assert fault.endswith("<read>")
 
 

@@ -347,7 +347,7 @@ class ScopeCatalog:
             [
                 Problem(
                     ("scopes", Name(cycle[0]), "implies"),
-                    f"scopes imply each other in a circle: {arrows}; remove one of the steps",
+                    f"scopes imply each other in a cycle: {arrows}; remove one of the steps",
                 )
             ]
         )
