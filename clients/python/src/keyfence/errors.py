@@ -21,12 +21,12 @@ The tree:
         ├── Unavailable             UNAVAILABLE: no server could answer; try again
         ├── DeadlineExceeded        DEADLINE_EXCEEDED: no answer in time
         ├── Unimplemented           UNIMPLEMENTED: the server does not know the call
-        └── InternalError           INTERNAL and whatever else there is
+        └── InternalError           INTERNAL and every other status
 
 A key that does not pass a check is not an error: it is a result that is not allowed.
 
-No error holds a secret: the token and the keys of the call are cut out of whatever
-the other side said. This module must not know of channels.
+No error contains a secret: the token and the keys of the call are redacted in the server's
+message. This module must not know of channels.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import ClassVar
 
 
 class KeyfenceError(Exception):
-    """Whatever this library raises by itself.
+    """The base of all errors that this library raises.
 
     Attributes:
         message: what was wrong, for a developer to read. Never a secret.
@@ -50,7 +50,7 @@ class KeyfenceError(Exception):
 
 
 class ConfigurationError(KeyfenceError):
-    """The client cannot work as it was made. Nothing was sent."""
+    """The client was configured or used wrongly. Nothing was sent."""
 
 
 class ClientClosed(KeyfenceError):
@@ -71,7 +71,7 @@ class FieldViolation:
 
 
 class CallFailed(KeyfenceError):
-    """A call came back without an answer.
+    """A call failed.
 
     Attributes:
         status: the gRPC status code's name, for example "NOT_FOUND".
@@ -133,13 +133,14 @@ def _rebuilt(
 
 
 class InvalidRequest(CallFailed):
-    """Fields of the request are wrong. Sending it again will not help."""
+    """Fields of the request are wrong. Repeating the request does not help."""
 
     default_status = "INVALID_ARGUMENT"
 
 
 class UnknownScope(InvalidRequest):
-    """A scope is not in the keyspace's catalog: in a check, a bug of the caller."""
+    """The keyspace does not register the scope. In a check, this is a bug of the calling
+    program."""
 
     @property
     def scope(self) -> str:
@@ -148,7 +149,7 @@ class UnknownScope(InvalidRequest):
 
     @property
     def nearest(self) -> str | None:
-        """The registered scope that looks most like it, if one does."""
+        """The registered scope with the most similar name, if there is one."""
         return self.metadata.get("nearest")
 
 
@@ -163,24 +164,24 @@ class Unauthenticated(CallFailed):
 
 
 class PermissionDenied(CallFailed):
-    """The token is good, but does not allow this."""
+    """The token is valid, but does not allow this."""
 
     default_status = "PERMISSION_DENIED"
 
     @property
     def required_scope(self) -> str | None:
-        """The scope that the token would need, if that is what was missing."""
+        """The scope that the token lacks, if that was the reason."""
         return self.metadata.get("required_scope")
 
 
 class NotFound(CallFailed):
-    """There is no such thing, or the token may not know of it: the two look alike."""
+    """The thing does not exist, or the token may not know of it. The error is the same for both."""
 
     default_status = "NOT_FOUND"
 
 
 class AlreadyExists(CallFailed):
-    """What was to be made is there."""
+    """The thing that was to be created exists already."""
 
     default_status = "ALREADY_EXISTS"
 
@@ -199,23 +200,23 @@ class RequestAlreadyDone(AlreadyExists):
 
 
 class FailedPrecondition(CallFailed):
-    """The record is in a state in which this cannot be done, for example revoked."""
+    """The state of the record does not allow this, for example because it is revoked."""
 
     default_status = "FAILED_PRECONDITION"
 
 
 class Aborted(CallFailed):
-    """Something else happened at the same time."""
+    """Another change was made at the same time."""
 
     default_status = "ABORTED"
 
 
 class RevisionChanged(Aborted):
-    """The record has changed since `if_revision`. Read it again, and decide again."""
+    """The record has changed since `if_revision`. Read it again and repeat the change."""
 
 
 class ResourceExhausted(CallFailed):
-    """A limit of the server was reached. Try again later, or with less."""
+    """A limit of the server was reached. Try again later, or with a smaller request."""
 
     default_status = "RESOURCE_EXHAUSTED"
 
@@ -237,12 +238,12 @@ class DeadlineExceeded(CallFailed):
 
 
 class Unimplemented(CallFailed):
-    """The server does not know the call: it is older than this library, or another."""
+    """The server does not know the call: it is older than this library, or not Keyfence."""
 
     default_status = "UNIMPLEMENTED"
 
 
 class InternalError(CallFailed):
-    """A fault of the server, or of something between. `request_id` finds it in the log."""
+    """A fault of the server or of a proxy. `request_id` finds it in the server's log."""
 
     default_status = "INTERNAL"

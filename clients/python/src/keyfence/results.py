@@ -44,7 +44,7 @@ class Reason(StrEnum):
 
 
 class KeyState(StrEnum):
-    """What has become of a key. Expiry is not a state: it comes by time alone."""
+    """The state of a key. Expiry is not a state, because it follows from the time."""
 
     UNRECOGNIZED = "UNRECOGNIZED"
     """A state that this version of the library does not know."""
@@ -54,7 +54,7 @@ class KeyState(StrEnum):
 
 
 class AccountState(StrEnum):
-    """Whether an account works."""
+    """The state of an account."""
 
     UNRECOGNIZED = "UNRECOGNIZED"
     """A state that this version of the library does not know."""
@@ -83,7 +83,7 @@ class Principal:
 
 
 class RateLimitSubject(StrEnum):
-    """Whose uses count together. See `keyfence.v1.RateLimitSubject`."""
+    """What a rate limit applies to. See `keyfence.v1.RateLimitSubject`."""
 
     UNRECOGNIZED = "UNRECOGNIZED"
     """A subject that this version of the library does not know."""
@@ -92,10 +92,10 @@ class RateLimitSubject(StrEnum):
 
 
 class RateLimitCount(StrEnum):
-    """What a rate limit's numbers rest on. See `keyfence.v1.RateLimitCount`."""
+    """Where the uses are counted. See `keyfence.v1.RateLimitCount`."""
 
     UNRECOGNIZED = "UNRECOGNIZED"
-    """Something that this version of the library does not know."""
+    """A value that this version of the library does not know."""
     WHOLE = "WHOLE"
     LOCAL = "LOCAL"
     NONE = "NONE"
@@ -103,7 +103,7 @@ class RateLimitCount(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """So many requests in so long a time, for example `RateLimit(60, timedelta(minutes=1))`."""
+    """A number of requests in a time, for example `RateLimit(60, timedelta(minutes=1))`."""
 
     requests: int
     window: timedelta
@@ -111,7 +111,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitStatus:
-    """Where a key's rate limit stands.
+    """The state of a key's rate limit.
 
     Attributes:
         limit: how many requests the window allows.
@@ -170,7 +170,7 @@ class ScopePath:
 
 @dataclass(frozen=True, slots=True)
 class CappedScope:
-    """A scope that a cap takes away, for example "key_type:publishable"."""
+    """A scope that a cap excludes; the cap is, for example, "key_type:publishable"."""
 
     scope: str
     capped_by: str
@@ -178,7 +178,7 @@ class CappedScope:
 
 @dataclass(frozen=True, slots=True)
 class ScopeExplanation:
-    """Why a key holds, or lacks, the required scopes.
+    """Why a key has or lacks the required scopes.
 
     Attributes:
         held: one path for each required scope that the key holds.
@@ -263,7 +263,7 @@ class ScopeCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who sent the call.
+    """The bearer of the client's token.
 
     Attributes:
         principal: the bearer of the client's token.
@@ -339,7 +339,7 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditVerification:
-    """How far the chain of audit events holds.
+    """How far the chain of audit events is intact.
 
     Attributes:
         sequence: the last event up to which it does.
@@ -402,7 +402,7 @@ class ChangedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedScope:
-    """How a scope hangs together with others. Fields of `keyfence.v1.ExplainScopeResponse`."""
+    """How a scope is connected with others. Fields of `keyfence.v1.ExplainScopeResponse`."""
 
     scope: str
     description: str
@@ -485,7 +485,7 @@ class AppliedKeyspace:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """Some of the things that were listed.
+    """One page of a listing.
 
     Attributes:
         items: the things.
@@ -556,13 +556,13 @@ class LoggedIn:
 
 
 class HolderKind(StrEnum):
-    """What answers checks from memory."""
+    """The kind of a holder."""
 
     SERVER = "server"
     SIDECAR = "sidecar"
     SDK = "sdk"
     UNRECOGNIZED = "unrecognized"
-    """One that this version of the library does not know."""
+    """A kind that this version of the library does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Putting another function in the place of a gRPC handler's, whatever its kind."""
+"""Replaces the function of a gRPC handler of any kind."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def current_principal() -> Principal:
 
 
 def find_principal() -> Principal | None:
-    """As `current_principal`; None, where no guarded call is under way."""
+    """Like `current_principal`; None if no guarded call is under way."""
     return _principal.get(None)
 
 
@@ -51,14 +51,14 @@ def remember(principal: Principal) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an RPC demands. An empty scope: any good key."""
+    """What an RPC requires. An empty scope: any valid key."""
 
     required_scope: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How a call ends that may not go on. The message is for end users."""
+    """The error of a call that is refused. The message is for end users."""
 
     code: grpc.StatusCode
     message: str
@@ -130,7 +130,7 @@ def checked_keyspace(keyspace: str) -> str:
 
 
 def rule_of(method: MethodDescriptor) -> Rule | None:
-    """What the method's options demand. Where they say two things, the stricter counts."""
+    """The rule of the method's options. Of two contradicting options, the stricter one counts."""
     extensions = method.GetOptions().Extensions
     scope = extensions[options_pb2.required_scope]
     if scope:
@@ -141,7 +141,7 @@ def rule_of(method: MethodDescriptor) -> Rule | None:
 
 
 def refusal_for(error: Exception, path: str) -> Refusal:
-    """What the caller is told when there is no verdict: never that it was denied."""
+    """The error without a verdict. It never says that the call was denied."""
     is_foreign = not isinstance(error, errors.KeyfenceError)
     _log.error("no verdict for a call of %s: %s", path, error, exc_info=is_foreign)
     passing = (errors.Unavailable, errors.DeadlineExceeded, errors.ResourceExhausted)
