@@ -95,6 +95,19 @@ else
 	@echo "SKIPPED: the TypeScript client was not tested, since there is no node or no npm."
 endif
 
+# helm comes from Go's module proxy, and stays in .tools. A test that needs it is skipped without Go.
+HELM := .tools/helm
+.PHONY: test-helm
+test-helm: $(VENV)/.dev ## render the Helm chart and check what it makes
+ifneq ($(shell command -v $(GO)),)
+	@[ -x $(HELM) ] || GOBIN=$(CURDIR)/.tools $(GO) install -ldflags='-s -w' helm.sh/helm/v3/cmd/helm@v3.19.0
+	KEYFENCE_HELM=$(CURDIR)/$(HELM) $(BIN)/python -m pytest -q tests/deploy/test_helm.py $(ARGS)
+else ifdef CI
+	$(error helm needs $(GO), which CI must have)
+else
+	@echo "SKIPPED: the Helm chart was not rendered, since there is no $(GO) to build helm with."
+endif
+
 .PHONY: simulate
 simulate: $(VENV)/.dev ## run many scenarios of trouble on the coherence code (SEEDS=100000, FIRST=0)
 	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
@@ -263,7 +276,7 @@ sbom: check-dist ## write build/sbom.cdx.json, what the container runs on (Cyclo
 
 .PHONY: clean
 clean: ## remove all that was installed, built or cached, but not ./.keyfence
-	rm -rf $(VENV) node_modules build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) node_modules .tools build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	rm -rf $(addprefix clients/typescript/,node_modules build dist)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -75,6 +75,11 @@ class PostgresServer:
             )
 
     @property
+    def binaries(self) -> Path:
+        """Where its programs are, such as `pg_dump`."""
+        return self._bin
+
+    @property
     def pid(self) -> int:
         """The postmaster's process id."""
         assert self._process is not None

@@ -90,6 +90,7 @@ PARTS: Final = (
     Part("audit", ("make", "audit")),
     Part("test-go", ("make", "test-go")),
     Part("test-typescript", ("make", "test-typescript")),
+    Part("test-helm", ("make", "test-helm")),
     Part("model", ("make", "model")),
     Part("test", ("make", "test"), cores=CORES),
     Part("test-slow", ("make", "test-slow"), cores=CORES),

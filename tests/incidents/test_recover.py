@@ -82,8 +82,10 @@ def test_a_revoked_root_credential_is_replaced_beside_servers_on_postgresql(
 
     async def lock_out() -> None:
         connection = await asyncpg.connect(postgres_url)
-        await connection.execute("UPDATE keys SET state = 'revoked'")
-        await connection.close()
+        try:
+            await connection.execute("DELETE FROM keys")
+        finally:
+            await connection.close()
 
     asyncio.run(lock_out())
     wrong = {"KEYFENCE_DATABASE_URL": "", "KEYFENCE_PEPPER": "1:" + "B" * 43 + "="}

@@ -21,6 +21,7 @@ from keyfence_server.adapters.keyspace_files.source_text import InvalidKeyspaceF
 from keyfence_server.cli import (
     accounts,
     audit,
+    backups,
     checks,
     gateway,
     keys,
@@ -52,6 +53,8 @@ app.command()(server.serve)
 app.command()(server.sidecar)
 app.command()(server.migrate)
 app.command()(server.health)
+app.command()(backups.backup)
+app.command()(backups.restore)
 app.command()(gateway.gateway)
 app.command()(server.root_key)
 app.add_typer(keyspaces.app, name="keyspaces")

@@ -112,7 +112,7 @@ def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) ->
     Args:
         keys: the last known records of updated keys, by key id.
     """
-    made = {event.subject for event in events if event.action == "key.create"}
+    made = {event.subject for event in events if event.action in {"key.create", "operator.recover"}}
     made |= {str(event.details["successor"]) for event in events if event.action == "key.rotate"}
     registered = {event.subject for event in events if event.action == "account.register"}
     last_update = {event.subject: event for event in events if event.action == "key.update"}
@@ -124,7 +124,7 @@ def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) ->
         match event.action:
             case "key.create":
                 yield Step(event, by_hand=f"the key is unknown; give {_owner(event)} a new one")
-            case "operator.recover":
+            case "operator.recover" if event.details.get("purpose") != "restore":
                 yield Step(event, by_hand="the credential is unknown; make another one")
             case "key.rotate":
                 yield Step(

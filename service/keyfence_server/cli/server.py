@@ -81,8 +81,16 @@ def serve(
         str | None,
         _setting("INSECURE_PLAINTEXT", "true|false", "Serve a network without TLS, all the same."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Read the settings and files and ask the database, and serve nothing. Exit "
+            "with 5 if a server could not start.",
+        ),
+    ] = False,
 ) -> None:
-    """Run a server, until it is told to stop.
+    """Run a server, until it is told to stop. With --check: only look for what is wrong.
 
     Each option is a setting, and wins over the environment's variable of that name. The
     other settings, and all that hold a secret, are variables alone: the arguments of a
@@ -94,7 +102,21 @@ def serve(
             "KEYFENCE_UPSTREAM is for `keyfence sidecar`; unset it to serve from a store",
             ExitCode.WRONG_INPUT,
         )
+    if check:
+        _check(settings)
+        return
     _run(settings)
+
+
+def _check(settings: Settings) -> None:
+    from keyfence_server.composition.preflight import check_start
+    from keyfence_server.provisioning import CannotStart
+
+    try:
+        asyncio.run(check_start(settings))
+    except CannotStart as error:
+        raise Failure(f"cannot start: {error}", ExitCode.CONFLICT) from None
+    say("ready to serve")
 
 
 def _run(settings: Settings) -> None:
