@@ -91,16 +91,3 @@ def test_secrets_are_made_once(tmp_path: Any) -> None:
     subprocess.run(run, check=True)
     assert made == {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
-
-
-def _has_compose() -> bool:
-    found = shutil.which("docker")
-    if found is None:
-        return False
-    asked = subprocess.run([found, "compose", "version"], capture_output=True, check=False)
-    return asked.returncode == 0
-
-
-@pytest.mark.skipif(not _has_compose(), reason="this machine has no `docker compose`")
-def test_docker_compose_accepts_it() -> None:
-    subprocess.run(["docker", "compose", "config", "--quiet"], cwd=DIRECTORY, check=True)

@@ -1,6 +1,6 @@
 """deploy/helm: helm renders the chart, refuses wrong values, and the result starts servers.
 
-`make test-helm` builds helm and runs these. Without KEYFENCE_HELM they are skipped.
+`make test-helm` builds helm and runs these; see conftest.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deploy.settings import gateway_settings, server_settings
 from docs.pages import ROOT
 from keyfence_server.config import Settings
 
-HELM = os.environ.get("KEYFENCE_HELM", "")
+HELM = os.environ["KEYFENCE_HELM"]
 CHART = ROOT / "deploy" / "helm" / "keyfence"
 PLAIN = ("tls.insecurePlaintext=true",)
 FULL = (
@@ -29,8 +29,6 @@ FULL = (
     "networkPolicy.monitoring[0].namespaceSelector.matchLabels.name=monitoring",
 )
 KUBERNETES = "1.31"
-
-pytestmark = pytest.mark.skipif(not HELM, reason="KEYFENCE_HELM is not set; run make test-helm")
 
 
 def helm(*arguments: str, values: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from incidents.conftest import Host, eventually
 from support.served import COMMAND
-
-may_mount = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("unshare") is None,
-    reason="a small file system needs root and unshare",
-)
 
 
 @pytest.fixture
@@ -26,7 +19,6 @@ def small_disk(host: Host) -> tuple[str, ...]:
     return ("unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh", *COMMAND)
 
 
-@may_mount
 @pytest.mark.slow
 def test_a_full_disk_refuses_changes_and_answers_checks_until_there_is_room(
     host: Host, small_disk: tuple[str, ...]
