@@ -96,7 +96,8 @@ def serve(
     other settings, and all that hold a secret, are variables alone: the arguments of a
     process can be read by every user of its machine.
     """
-    settings = load_settings_with(**locals())
+    options = {name: value for name, value in locals().items() if name != "check"}
+    settings = load_settings_with(**options)
     if settings.upstream is not None:
         raise Failure(
             "KEYFENCE_UPSTREAM is for `keyfence sidecar`; unset it to serve from a store",
