@@ -161,6 +161,9 @@ def test_create_a_key(story: Story) -> None:
     assert story.created.header("cache-control") == "no-store"
     assert story.second.status == 201
     assert refusal(story.product.call("POST", "/v1/auth/api-keys", CREATE)) == (401, "AUTH_002")
+    operator = story.product.authority.root_key
+    answer = story.product.call("POST", "/v1/auth/api-keys", CREATE, key=operator)
+    assert refusal(answer) == (401, "AUTH_002")
     publishable = story.second.json()["data"]["key"]
     answer = story.product.call("POST", "/v1/auth/api-keys", CREATE, key=publishable)
     assert refusal(answer) == (403, "FORBIDDEN")

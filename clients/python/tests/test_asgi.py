@@ -28,6 +28,7 @@ from keyfence import asgi as framework_free
 from keyfence.asgi import GuardMiddleware
 from keyfence.fastapi import Guard, KeyOwner
 from keyfence.v1 import (
+    authorization_service_pb2,
     http_answers_pb2,
     key_service_pb2,
     keyspace_pb2,
@@ -203,7 +204,17 @@ async def test_a_handler_without_the_middleware_makes_no_call(
     assert authority.attempts == []
 
 
-@pytest.mark.parametrize("wrong", [{"keyspace": ""}, {"keyspace": "demo", "unguarded": "/x"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keyspace": ""},
+        {"keyspace": "demo", "unguarded": "/x"},
+        {"keyspace": "demo", "unguarded": ["/"]},
+        {"keyspace": "demo", "unguarded": [""]},
+        {"keyspace": "demo", "unguarded": ["health"]},
+    ],
+    ids=str,
+)
 def test_a_guard_that_would_let_too_much_through_cannot_be_made(
     client: AsyncClient, wrong: dict[str, Any]
 ) -> None:
@@ -439,6 +450,25 @@ async def test_keys_are_managed_in_the_callers_name_and_the_products_words(
     gone = await send(app, "DELETE", "/keys/key_1", [BEARER])
     assert (gone.status, gone.body) == (204, b"")
     assert authority.last.request.key_id == "key_1"
+
+
+async def test_a_credential_of_another_keyspace_manages_nothing(
+    guard: Guard, authority: Authority
+) -> None:
+    """An operator's, above all: the service is no way to Keyfence for the finder of one."""
+    app = with_keys(guard)
+    for method, path in (("POST", "/keys"), ("GET", "/keys"), ("DELETE", "/keys/key_1")):
+        stranger = authorization_service_pb2.WhoAmIResponse(
+            principal=a_principal(keyspace="system")
+        )
+        authority.answer("WhoAmI", stranger)
+        answer = await send(app, method, path, [BEARER], {"title": "CI"})
+        assert answer.status == 401
+    assert {attempt.method for attempt in authority.attempts} == {
+        "GetKeyspace",
+        "ExplainScope",
+        "WhoAmI",
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ nothing does not start.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -151,10 +151,8 @@ class Guard(asgi.Guard):
         wanted: Any = _model(takes, frozenset(required))
         names = {argument: field for field, argument in takes.items()}
         if owner is None:
-            owner = Depends(
-                _Acts(self, lambda scope: KeyOwner(self.acting_as_caller(scope)), names)
-            )
-        router = APIRouter(dependencies=[Depends(_Acts(self, lambda _scope: None, names))])
+            owner = Depends(_Acts(self, self._caller_as_owner, names))
+        router = APIRouter(dependencies=[Depends(_Acts(self, _nothing, names))])
 
         def wrapped(content: object) -> object:
             return content if envelope is None else {envelope: content}
@@ -190,6 +188,9 @@ class Guard(asgi.Guard):
         router.get(path)(list_all)
         router.delete(f"{path}/{{key_id}}")(revoke)
         return router
+
+    async def _caller_as_owner(self, scope: Any) -> KeyOwner:
+        return KeyOwner(await self.acting_as_caller(scope))
 
     def _verify_routes(self, app: FastAPI) -> None:
         silent = []
@@ -235,14 +236,18 @@ class _Acts:
     request with the product's answer."""
 
     guard: Guard
-    make: Callable[[Any], object]
+    make: Callable[[Any], Awaitable[object]]
     names: Mapping[str, str]
 
     async def __call__(self, connection: HTTPConnection) -> AsyncIterator[Any]:
         try:
-            yield self.make(connection.scope)
+            yield await self.make(connection.scope)
         except CallFailed as error:
             raise self.guard.denied_by(error, connection.scope, self.names) from None
+
+
+async def _nothing(_scope: Any) -> None:
+    """What a dependency gives that only turns errors into answers."""
 
 
 def _says_something(dependant: Any) -> bool:

@@ -145,6 +145,12 @@ class Guard:
             raise ConfigurationError("a guard needs the keyspace whose keys it accepts")
         if isinstance(unguarded, str):
             raise TypeError("unguarded takes several paths, not one: put it into a list")
+        for path in unguarded:
+            if not path.startswith("/") or not path.strip("/"):
+                raise ConfigurationError(
+                    f"unguarded: {path!r} is not the path of a part of the service, such as "
+                    "'/health'"
+                )
         self._client = client
         self._keyspace = keyspace
         self._unguarded = tuple(path.rstrip("/") for path in unguarded)
@@ -257,20 +263,30 @@ class Guard:
         request.principal, request.rate_limit = result.principal, result.rate_limit
         return result.principal
 
-    def acting_as_caller(self, scope: Scope) -> AsyncClient:
-        """A client that presents the caller's own credential, a key or a session.
+    async def acting_as_caller(self, scope: Scope) -> AsyncClient:
+        """A client that presents the caller's own credential, a key or a session of the keyspace.
+
+        A good credential of another keyspace, an operator's above all, is refused: the service
+        must not carry it to Keyfence from wherever the caller is.
 
         Raises:
-            Denied: the request has no credential.
+            Denied: the request has no such credential.
         """
         request = self.request_in(scope)
         if not request.presented.credential:
             raise self._denied(request, request.presented.problem)
-        return self._client.acting_as(
+        acting = self._client.acting_as(
             request.presented.credential, client_address=request.client_address
         )
+        try:
+            identity = await acting.who_am_i()
+        except CallFailed as error:
+            raise self.denied_by(error, scope) from None
+        if identity.principal.keyspace != self._keyspace:
+            raise self._denied(request, Reason.KEYSPACE_MISMATCH)
+        return acting
 
-    def acting_without_credential(self, scope: Scope) -> AsyncClient:
+    async def acting_without_credential(self, scope: Scope) -> AsyncClient:
         """A client without a credential, for registering and logging in."""
         return self._client.acting_as(None, client_address=self.request_in(scope).client_address)
 
