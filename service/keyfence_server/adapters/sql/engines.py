@@ -7,7 +7,6 @@ ask which database is behind it.
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from keyfence_server.adapters.sql.errors import StoreFault, means_lost_connection
+from keyfence_server.adapters.sql.sqlite_connection import SqliteConnection
 from keyfence_server.adapters.sql.urls import DatabaseUrl, InvalidDatabaseUrl
 from keyfence_server.application.ports import StoreUnavailable
 
@@ -94,18 +94,12 @@ def _pool(options: StoreOptions) -> dict[str, Any]:
 
 def _sqlite(url: DatabaseUrl, options: StoreOptions) -> Engines:
     _create_private(Path(url.path))
-    # At DEBUG the driver logs every statement with its values, which may be secret.
-    logging.getLogger("aiosqlite").setLevel(logging.INFO)
-    engine = create_async_engine(
-        url.for_sqlalchemy(),
-        connect_args={
-            "timeout": options.lock_timeout.total_seconds(),
-            # The driver's own idea of when to begin a transaction is switched off:
-            # it begins none for a SELECT, and a snapshot is nothing but SELECTs.
-            "isolation_level": None,
-        },
-        **_pool(options),
-    )
+
+    async def connect(*_: object, **__: object) -> SqliteConnection:
+        timeout = options.lock_timeout.total_seconds()
+        return await SqliteConnection(url.path, timeout=timeout).open()
+
+    engine = create_async_engine(url.for_sqlalchemy(), async_creator=connect, **_pool(options))
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return Engines(

@@ -1,0 +1,219 @@
+"""A SQLite connection for SQLAlchemy's asynchronous engine that rarely changes threads.
+
+SQLite answers a look-up by an index in microseconds, and to hand it to a thread and back costs a
+hundred times that in processor time. So short statements run on the event loop. What can take
+long runs on a thread of the connection's own, one after the other:
+
+- everything that can wait for a lock or for the disk: BEGIN IMMEDIATE, COMMIT, pragmas;
+- statements that write many rows;
+- a reading that has used up its budget of SQLite's steps, about a millisecond. SQLite ends it,
+  which undoes nothing, and the thread repeats it in the same transaction.
+
+On the event loop no statement waits for a lock: SQLite refuses at once, and the thread repeats it
+and waits. What is not bounded is one reading of a page from a slow disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, Self, TypeVar
+
+T = TypeVar("T")
+
+_STEPS: Final = 20_000
+"""Instructions of SQLite's virtual machine: about a millisecond, or five hundred whole keys."""
+_MOST_ROWS: Final = 64
+_MOST_VALUES: Final = 256
+_READS: Final = ("SELECT", "WITH")
+_WRITES: Final = ("INSERT", "UPDATE", "SAVEPOINT", "RELEASE")
+_TO_BE_REPEATED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT})
+
+
+class SqliteConnection:
+    """What SQLAlchemy expects of a connection of `aiosqlite`.
+
+    Args:
+        timeout: seconds for which a statement on the thread waits for a lock.
+    """
+
+    def __init__(self, path: str, *, timeout: float) -> None:
+        self._path = path
+        self._wait_for_locks = f"PRAGMA busy_timeout = {int(timeout * 1000)}"
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keyfence-sqlite")
+        self._last_on_thread: Future[Any] | None = None
+        self._may_be_ended = False
+        self._is_writing = False
+        # SQLAlchemy looks whether this is open.
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> Self:
+        """Opens the file. Raises `sqlite3.Error`."""
+        try:
+            self._connection = await self._submit(self._connect)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def cursor(self) -> SqliteCursor:
+        """A cursor. Nothing is asked yet."""
+        return SqliteCursor(self)
+
+    async def commit(self) -> None:
+        """Commits, on the thread."""
+        self._is_writing = False
+        await self.on_thread(lambda connection: connection.commit())
+
+    async def rollback(self) -> None:
+        """Rolls back. A reading has nothing to undo, so its end is brief."""
+        is_brief, self._is_writing = not self._is_writing, False
+        await self.run(lambda connection: connection.rollback(), is_brief=is_brief)
+
+    async def create_function(self, *arguments: Any, **options: Any) -> None:
+        """Adds a function to SQL."""
+        await self.on_thread(lambda one: one.create_function(*arguments, **options))
+
+    async def close(self) -> None:
+        """Closes the file, after what is under way."""
+        if self._connection is not None:
+            closing = self._submit(self._connection.close)
+            self._connection = None
+            self._thread.shutdown(wait=False)
+            await closing
+
+    def stop(self) -> None:
+        """Closes the file without waiting for it."""
+        if self._connection is not None:
+            self._thread.submit(self._connection.close)
+            self._connection = None
+        self._thread.shutdown(wait=False)
+
+    async def run(
+        self, work: Callable[[sqlite3.Connection], T], *, is_brief: bool, is_reading: bool = False
+    ) -> T:
+        """Runs it here if it is brief, else on the thread.
+
+        Args:
+            is_reading: it may be ended and repeated at will.
+        """
+        last = self._last_on_thread
+        if is_brief and (last is None or last.done()):
+            self._may_be_ended = is_reading
+            try:
+                return work(self._opened())
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _TO_BE_REPEATED:
+                    raise
+            finally:
+                self._may_be_ended = False
+        return await self.on_thread(work)
+
+    async def execute(
+        self, work: Callable[[sqlite3.Connection], T], statement: str, rows: int, values: int
+    ) -> T:
+        """Runs a statement where it belongs, by what it is and how much it is given."""
+        if statement.startswith("BEGIN IMMEDIATE"):
+            self._is_writing = True
+        is_reading = statement.startswith(_READS)
+        is_brief = (is_reading or statement == "BEGIN" or statement.startswith(_WRITES)) and (
+            rows <= _MOST_ROWS and values <= _MOST_VALUES
+        )
+        return await self.run(work, is_brief=is_brief, is_reading=is_reading)
+
+    async def on_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs it on the thread, where it may wait for locks."""
+        return await self._submit(partial(self._patiently, work, self._opened()))
+
+    def _patiently(
+        self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection
+    ) -> T:
+        connection.execute(self._wait_for_locks)
+        try:
+            return work(connection)
+        finally:
+            connection.execute("PRAGMA busy_timeout = 0")
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=0,
+            # The driver's own idea of when to begin a transaction is switched off:
+            # it begins none for a SELECT, and a snapshot is nothing but SELECTs.
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.set_progress_handler(lambda: self._may_be_ended, _STEPS)
+        return connection
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise ValueError("Connection closed")
+        return self._connection
+
+    def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        self._last_on_thread = self._thread.submit(work)
+        return asyncio.wrap_future(self._last_on_thread)
+
+
+class SqliteCursor:
+    """What SQLAlchemy expects of a cursor of `aiosqlite`. All rows come with the statement."""
+
+    def __init__(self, connection: SqliteConnection) -> None:
+        self._on = connection
+        self._rows: list[Any] = []
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+        self.arraysize = 1
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Self:
+        """Executes a statement, and takes all its rows."""
+        self._take(
+            await self._on.execute(
+                lambda connection: _executed(connection.execute(statement, parameters)),
+                statement,
+                1,
+                len(parameters),
+            )
+        )
+        return self
+
+    async def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> Self:
+        """Executes a statement for each of the rows."""
+        every = list(rows)
+        values = sum(map(len, every))
+        self._take(
+            await self._on.execute(
+                lambda connection: _executed(connection.executemany(statement, every)),
+                statement,
+                len(every),
+                values,
+            )
+        )
+        return self
+
+    async def fetchall(self) -> list[Any]:
+        """The rows."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    async def close(self) -> None:
+        """Forgets the rows."""
+        self._rows = []
+
+    def _take(self, cursor_and_rows: tuple[sqlite3.Cursor, list[Any]]) -> None:
+        cursor, self._rows = cursor_and_rows
+        self.description = cursor.description
+        self.rowcount = cursor.rowcount
+        self.lastrowid = cursor.lastrowid
+
+
+def _executed(cursor: sqlite3.Cursor) -> tuple[sqlite3.Cursor, list[Any]]:
+    return cursor, cursor.fetchall() if cursor.description else []
