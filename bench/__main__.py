@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import attack, batching, checks, edge, fence, isolation, scopes
+from bench import attack, batching, checks, edge, fence, isolation, mutations, scopes
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--only",
-        choices=["attack", "batching", "checks", "edge", "fence", "isolation"],
+        choices=["attack", "batching", "checks", "edge", "fence", "isolation", "mutations"],
         help="one part of it",
     )
     parser.add_argument(
@@ -46,6 +46,11 @@ def main() -> None:
             isolation.measure(rounds=1, checks=50, revocations=3, attacks=few)
         else:
             isolation.measure(rounds=3, checks=1_500, revocations=60)
+    if asked.only in (None, "mutations"):
+        if smoke:
+            mutations.measure(rounds=1, calls=8, holders=6)
+        else:
+            mutations.measure(rounds=5, calls=200)
     if asked.only in (None, "fence"):
         fence.measure(rounds=10 if smoke else 300, plot=asked.plot)
 

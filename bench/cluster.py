@@ -27,11 +27,13 @@ class Cluster:
 
     Attributes:
         database_url: past the servers.
+        database_pid: of the postmaster.
         times: what `bench.timed_server` has written of them all.
     """
 
     servers: list[ServerProcess]
     database_url: str
+    database_pid: int
     times: list[Path]
 
     def seconds(self, what: str) -> dict[int, float]:
@@ -70,7 +72,7 @@ def cluster(lease_seconds: float) -> Iterator[Cluster]:
                 running(command, {**environment(), **settings}, until_answering(target))
             )
             servers.append(ServerProcess(f"server {number}", target, token, process))
-        yield Cluster(servers, url, times)
+        yield Cluster(servers, url, postgres.pid, times)
 
 
 @contextmanager

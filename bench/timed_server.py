@@ -25,20 +25,22 @@ def main() -> None:
     """Serves, and appends a line to the file for each commit and each fence."""
     times = Path(sys.argv.pop(1)).open("a", buffering=1, encoding="ascii")  # noqa: SIM115
 
-    def timed(what: str, work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def measured(self: Any, *arguments: Any) -> Any:
+    def timed(
+        what: str, work: Callable[..., Awaitable[Any]], revision: Callable[[Any], int]
+    ) -> Callable[..., Awaitable[Any]]:
+        async def measured(self: Any, argument: Any) -> Any:
             began = time.perf_counter()
-            result = await work(self, *arguments)
+            result = await work(self, argument)
             took = time.perf_counter() - began
-            revision = result if isinstance(result, int) else arguments[0]
-            times.write(f"{what} {revision} {took:.9f}\n")
+            times.write(f"{what} {revision(argument)} {took:.9f}\n")
             return result
 
         return measured
 
     for owner in (AuthorityFence, SoleHolder):
-        setattr(owner, "wait", timed("fence", owner.wait))  # noqa: B010
-    setattr(Mutations, "_commit", timed("commit", Mutations._commit))  # noqa: B010, SLF001
+        setattr(owner, "wait", timed("fence", owner.wait, lambda made: made[-1].number))  # noqa: B010
+    commit = timed("commit", Mutations._commit, lambda transaction: transaction.revision - 1)  # noqa: SLF001
+    setattr(Mutations, "_commit", commit)  # noqa: B010
     command()
 
 

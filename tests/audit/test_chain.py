@@ -38,7 +38,7 @@ DETAILS = st.dictionaries(
 
 def a_chain(length: int) -> list[RecordedEvent]:
     events = [make_event(f"key_{number}", details={"n": number}) for number in range(length)]
-    return list(chained(BEFORE_THE_FIRST, events))
+    return list(chained(BEFORE_THE_FIRST, [(None, one) for one in events]))
 
 
 def test_a_hash_is_what_the_documentation_says() -> None:
@@ -171,7 +171,7 @@ def test_a_chain_that_is_computed_again_after_an_edit_ends_at_another_hash(
     at %= length
     events = [one.event for one in chain]
     events[at] = replace(events[at], **{field: FIELDS[field]})
-    forged = list(chained(BEFORE_THE_FIRST, events))
+    forged = list(chained(BEFORE_THE_FIRST, [(None, one) for one in events]))
     assert follow(BEFORE_THE_FIRST, forged)[1] is None
     assert forged[-1].hash != chain[-1].hash
     if not redone:

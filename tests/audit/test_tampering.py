@@ -122,7 +122,7 @@ async def test_a_log_that_was_made_anew_from_the_start_shows_by_an_anchor(
 ) -> None:
     """With write access to the database a valid chain can be made, but with another last hash."""
     noted = (await verified(filled)).end
-    forged = list(chained(BEFORE_THE_FIRST, [make_event(str(n)) for n in range(EVENTS)]))
+    forged = list(chained(BEFORE_THE_FIRST, [(None, make_event(str(n))) for n in range(EVENTS)]))
     await write("DELETE FROM audit_events")
     await write("UPDATE audit_head SET event_count = 0, hash = :hash", hash=BEFORE_THE_FIRST.hash)
     await filled.append_events([one.event for one in forged])

@@ -18,6 +18,7 @@ from keyfence_server.domain.verdicts import Reason
 from support.builders import (
     KEYSPACE,
     account_change,
+    commit_one,
     digest_of,
     insert_accounts,
     insert_keys,
@@ -121,7 +122,7 @@ async def test_a_session_read_before_a_change_is_thrown_away(
             await transaction.end_sessions(account.account_id, START)
         else:
             await transaction.update_session(replace(session, end_time=START))
-        revision = await transaction.commit([change], make_event(subject))
+        revision = await commit_one(transaction, [change], make_event(subject))
     cache.apply(revision, [change])
     gate.open()
     found = await reading

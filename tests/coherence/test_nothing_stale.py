@@ -13,7 +13,13 @@ import pytest
 from application.authority import ACME, ROOT, Authority, no_process_before
 from coherence.watched_store import Gate, Loss, WatchedStore, until
 from keyfence_server.application.create_key import MadeKey
-from keyfence_server.application.ports import Change, ChangeKind, FenceEnd, StoreUnavailable
+from keyfence_server.application.ports import (
+    Change,
+    ChangeKind,
+    FenceEnd,
+    Revision,
+    StoreUnavailable,
+)
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.ledger import Ledger
@@ -297,9 +303,9 @@ class HeldFence(SoleHolder):
         super().__init__(ledger, hub, no_process_before)
         self._gate = gate
 
-    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
+    async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
         await self._gate.pass_through()
-        return await super().wait(revision, changes)
+        return await super().wait(revisions)
 
     async def settle(self, revision: int) -> FenceEnd:
         if revision <= self._ledger.applied:

@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from keyfence_server.application.ports import Change, ChangeKind, FenceEnd, StoreUnavailable
+from keyfence_server.application.ports import (
+    Change,
+    ChangeKind,
+    FenceEnd,
+    Revision,
+    StoreUnavailable,
+)
 from keyfence_server.coherence import replica as module
 from keyfence_server.coherence.terms import LeaseTerms
 from simulation.database import Database, SimulatedRegister
@@ -64,6 +70,10 @@ def played(play: Callable[[Stage], Awaitable[None]]) -> None:
         stage.loop.run(play(stage))
     finally:
         stage.loop.end()
+
+
+def made(revision: int) -> list[Revision]:
+    return [Revision(revision, tuple(keys(1)))]
 
 
 def keys(count: int) -> list[Change]:
@@ -151,7 +161,7 @@ def test_on_a_new_timeline_only_time_ends_a_fence_until_w_has_passed() -> None:
 
         async def fence() -> float:
             began = stage.loop.time()
-            await server.process.start(server.fence.wait(stage.commit(*keys(1)), keys(1)))
+            await server.process.start(server.fence.wait(made(stage.commit(*keys(1)))))
             return stage.loop.time() - began
 
         assert await fence() >= 1.9
@@ -189,7 +199,7 @@ def test_a_process_with_longer_leases_is_waited_for_as_long_as_they_last() -> No
         register = SimulatedRegister(stage.database, server.process)
         register.insert("stranger", LeaseTerms(30.0, 0.0, 0.0))
         began = stage.loop.time()
-        await server.process.start(server.fence.wait(stage.commit(*keys(1)), keys(1)))
+        await server.process.start(server.fence.wait(made(stage.commit(*keys(1)))))
         assert stage.loop.time() - began >= 30.0
         await asyncio.sleep(5.0)
         assert "stranger" not in stage.database.contents.processes
@@ -205,7 +215,7 @@ def test_a_fence_says_what_ended_it() -> None:
         await asyncio.sleep(1.0)
 
         async def end(revision: int) -> FenceEnd:
-            found: FenceEnd = await server.process.start(server.fence.wait(revision, keys(1)))
+            found: FenceEnd = await server.process.start(server.fence.wait(made(revision)))
             return found
 
         assert await end(stage.commit(*keys(1))) is FenceEnd.ACKNOWLEDGEMENTS

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from keyfence_server.application.ports import (
     AuditEvent,
-    Change,
     Snapshot,
     Store,
     StoreUnavailable,
@@ -147,14 +146,14 @@ class _WatchedTransaction:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transaction, name)
 
-    async def commit(self, changes: Sequence[Change], event: AuditEvent) -> int:
+    async def commit(self) -> int:
         """See the port."""
         if not self._losses:
-            return await self._transaction.commit(changes, event)
+            return await self._transaction.commit()
         loss, error = self._losses.popleft()
         if loss is Loss.COMMIT:
             raise error
-        revision = await self._transaction.commit(changes, event)
+        revision = await self._transaction.commit()
         if loss is Loss.ANSWER:
             raise error
         self.breaks_with = error

@@ -34,7 +34,7 @@ from keyfence_server.composition.membership import alone
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyId, KeyState
 from keyfence_server.domain.secrets import Peppers
-from support.builders import KEYSPACE, make_event, make_keyspace
+from support.builders import KEYSPACE, commit_one, make_event, make_keyspace
 
 PEPPERS: Final = Peppers({1: bytes(32)})
 AT_ONCE: Final = 3
@@ -92,7 +92,7 @@ async def prepare(url: str) -> str:
         await transaction.put_keyspace(make_keyspace())
         made = Change(ChangeKind.KEYSPACE, KEYSPACE, KEYSPACE, created=True)
         event = make_event(KEYSPACE, action="keyspace.apply", account_id=None)
-        await transaction.commit([made], event)
+        await commit_one(transaction, [made], event)
     await store.close()
     return root.reveal()
 

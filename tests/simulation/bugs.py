@@ -15,7 +15,7 @@ from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.memory import Memory
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.application.ports import Change, FenceEnd, StoreUnavailable
+from keyfence_server.application.ports import Change, FenceEnd, Revision, StoreUnavailable
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub, HolderStream
 from keyfence_server.coherence.fact_cache import FactCache
@@ -237,6 +237,11 @@ class RepeatsWithoutFence(AuthorityFence):
         return FenceEnd.ACKNOWLEDGEMENTS
 
 
+class WaitsForTheFirstOfAGroup(AuthorityFence):
+    async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
+        return await super().wait(revisions[:1])
+
+
 @dataclass(frozen=True)
 class Bug:
     """How to seed a bug of `spec/bugs.toml` in the simulation.
@@ -301,6 +306,7 @@ BUGS: Final[dict[str, Bug]] = {
         found_by=972,
     ),
     "I4-repeat": Bug(lambda: Parts(fence=RepeatsWithoutFence)),
+    "I4-group": Bug(lambda: Parts(fence=WaitsForTheFirstOfAGroup)),
     "I4-register": Bug(
         lambda: Parts(fence=TakesSilenceForConsent),
     ),

@@ -86,7 +86,7 @@ class Database:
         self.deaf: set[Process] = set()
         self.slow: dict[Process, float] = {}
         self.listeners: dict[SimulatedFeed, None] = {}
-        self.written: list[tuple[Contents, Record | None]] = []
+        self.written: list[tuple[Contents, tuple[Record, ...]]] = []
         self.records = [Record(0, contents.revision, 1, contents, loop.time())]
         # Faults, in the likelihood of each question meeting one.
         self.loses_questions = 0.0
@@ -96,7 +96,7 @@ class Database:
         self.often_slow = 0.1
         self.lag = 0.0
         # Called for the scenario.
-        self.on_lock: Callable[[Record], None] = _nobody
+        self.on_mutation: Callable[[Record], None] = _nobody
         self.on_commit: Callable[[Record], None] = _nobody
         self.on_registration: Callable[[Process], None] = _nobody
 
@@ -107,17 +107,20 @@ class Database:
     def write(self, contents: Contents) -> None:
         """Makes a change durable."""
         self.contents = contents
-        self.written.append((contents, None))
+        self.written.append((contents, ()))
 
-    def commit(self, contents: Contents) -> None:
-        """Makes a mutation durable."""
-        record = Record(
-            len(self.records), contents.revision, self.timeline, contents, self._loop.time()
+    def commit(self, *group: Contents) -> None:
+        """Makes mutations durable, all of them at once: each as of its own revision."""
+        first, now = len(self.records), self._loop.time()
+        records = tuple(
+            Record(first + place, contents.revision, self.timeline, contents, now)
+            for place, contents in enumerate(group)
         )
-        self.contents = contents
-        self.written.append((contents, record))
-        self.records.append(record)
-        self.on_commit(record)
+        self.contents = group[-1]
+        self.written.append((self.contents, records))
+        self.records.extend(records)
+        for record in records:
+            self.on_commit(record)
 
     def delay(self, process: Process) -> float:
         """How long a message to or from a process is on its way."""
@@ -182,7 +185,6 @@ class Database:
         except TimeoutError:
             raise StoreUnavailable("the head is locked") from None
         self._lock_holder = transaction
-        self.on_lock(next(one for one in reversed(self.records) if not one.lost))
         # The database ends a transaction that is idle for too long.
         self._loop.call_later(
             _IDLE_TIMEOUT, self.unlock, transaction, context=self._loop.world.context
@@ -207,8 +209,7 @@ class Database:
         if self._lock_holder is not None:
             self.unlock(self._lock_holder)
         for _ in range(min(lost_writes, len(self.written) - 1)):
-            record = self.written.pop()[1]
-            if record is not None:
+            for record in self.written.pop()[1]:
                 record.lost = True
         if self.written:
             self.contents = self.written[-1][0]
@@ -339,10 +340,29 @@ class SimulatedTransaction(SimulatedSnapshot):
     def __init__(self, database: Database, process: Process, contents: Contents) -> None:
         super().__init__(database, process, contents)
         self.found = contents
+        self.kept: list[tuple[Contents, tuple[Change, ...]]] = []
 
     @property
     def revision(self) -> int:
-        return self.found.revision + 1
+        return self.found.revision + 1 + len(self.kept)
+
+    @asynccontextmanager
+    async def mutation(self) -> AsyncIterator[None]:
+        """See the port."""
+        before, kept = self.contents, len(self.kept)
+        database = self._database
+        database.on_mutation(next(one for one in reversed(database.records) if not one.lost))
+        try:
+            yield
+        finally:
+            if len(self.kept) == kept:
+                self.contents = before
+
+    def keep(self, changes: Sequence[Change], event: AuditEvent) -> int:
+        """See the port."""
+        revision = self.revision
+        self.kept.append((self.contents, tuple(changes)))
+        return revision
 
     async def insert_key(self, key: Key) -> None:
         await self.update_key(key)
@@ -357,26 +377,30 @@ class SimulatedTransaction(SimulatedSnapshot):
             self.contents, keyspaces={**self.contents.keyspaces, keyspace.name: stamped}
         )
 
-    async def commit(self, changes: Sequence[Change], event: AuditEvent) -> int:
+    async def commit(self) -> int:
         """See the port."""
-        return await self._database.ask(self._process, lambda: self._commit(tuple(changes)))
+        return await self._database.ask(self._process, self._commit)
 
-    def _commit(self, changes: tuple[Change, ...]) -> int:
+    def _commit(self) -> int:
         database = self._database
         if not database.is_locked_by(self):
             raise StoreUnavailable("the lock was taken away")
-        revision = self.revision
-        contents = replace(
-            database.contents,
-            revision=revision,
-            keys=self.contents.keys,
-            keyspaces=self.contents.keyspaces,
-            changes=(*database.contents.changes, *((revision, one) for one in changes)),
-        )
-        database.commit(contents)
+        group, news, contents = [], [], database.contents
+        for revision, (kept, changes) in enumerate(self.kept, contents.revision + 1):
+            contents = replace(
+                contents,
+                revision=revision,
+                keys=kept.keys,
+                keyspaces=kept.keyspaces,
+                changes=(*contents.changes, *((revision, one) for one in changes)),
+            )
+            group.append(contents)
+            news.append(Committed(revision, changes, database.epoch))
+        database.commit(*group)
         database.unlock(self)
-        database.publish(Committed(revision, changes, database.epoch))
-        return revision
+        for one in news:
+            database.publish(one)
+        return contents.revision
 
 
 class SimulatedRegister:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from keyfence_server.application.ports import FenceEnd, StoreUnavailable
+from keyfence_server.application.ports import FenceEnd, Revision, StoreUnavailable
 from keyfence_server.domain.errors import DomainError
 from simulation.cast import Cast, Participant
 from simulation.checker import Checker, Slow, Stale, Violation
@@ -78,7 +78,7 @@ class Scenario:
         self._note(str(plan))
         self.loop = SimulatedLoop(another())
         database = self.database = Database(self.loop, another(), at_first())
-        database.on_lock, database.on_commit = self._note_what_is_found, self._committed
+        database.on_mutation, database.on_commit = self._note_what_is_found, self._committed
         database.on_registration = self._has_come
         network = Network(self.loop, another())
         network.on_connection = self._connected
@@ -178,17 +178,19 @@ class Scenario:
         wait = server.fence.wait
         most = self.world.terms.wait / (1 - self.plan.drift) + 0.01
 
-        async def timed(revision: int, changes: Any) -> FenceEnd:
+        async def timed(revisions: Sequence[Revision]) -> FenceEnd:
             began, stood_still = self.loop.time(), server.process.stood_still
             had_lease = (
                 server.has_outlasted_others()
                 if isinstance(server, SoleServer)
                 else server.replica.has_lease()
             )
-            end = await wait(revision, changes)
+            end = await wait(revisions)
             took = self.loop.time() - began - (server.process.stood_still - stood_still)
             if took > most and had_lease:
-                what = f"the fence of {revision} took {took:.3f} s, more than {most:.3f}"
+                what = (
+                    f"the fence of {revisions[-1].number} took {took:.3f} s, more than {most:.3f}"
+                )
                 self._violate(what, Slow)
             return end
 
@@ -237,7 +239,14 @@ class Scenario:
             again = partial(self._mutate_somewhere, f"{name} again", mutation, number)
             seconds = self.random.random() * self.plan.length / 2
             self.at_commit.append(partial(self._in, seconds, again))
-        return self._mutate_at(self.random.choice(able), name, mutation, number)
+        server = self.random.choice(able)
+        task = self._mutate_at(server, name, mutation, number)
+        for _ in range(self.random.choice((0, 0, 1, 2))):
+            # At the same server at the same time, so they are committed as a group.
+            other = self.random.choice(self.keys)
+            name, mutation = draw_mutation(self.random, other, self.database.contents)
+            self._mutate_at(server, name, mutation, other)
+        return task
 
     def _mutate_somewhere(self, name: str, mutation: Mutation, number: int) -> None:
         able = [one for one in self.cast.servers if one.is_up]

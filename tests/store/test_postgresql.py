@@ -18,7 +18,7 @@ from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import Store, StoreProblem, StoreUnavailable
 from store_contract import Category, Harness, store_contract
-from support.builders import KEYSPACE, insert_keys, key_change, make_event, make_key
+from support.builders import KEYSPACE, commit_one, insert_keys, key_change, make_event, make_key
 from testkit.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
@@ -113,7 +113,7 @@ async def test_a_server_lost_in_the_middle_undoes_the_mutation(
                 key = make_key()
                 await transaction.insert_key(key)
                 await asyncio.to_thread(postgres_server.stop)
-                await transaction.commit([key_change(key)], make_event(key.key_id))
+                await commit_one(transaction, [key_change(key)], make_event(key.key_id))
 
         with pytest.raises(StoreUnavailable):
             await lose_it_half_way()
@@ -309,7 +309,7 @@ async def test_a_process_that_stops_with_the_lock_loses_it(postgres_url: str) ->
                 key = make_key()
                 await transaction.insert_key(key)
                 assert await insert_keys(other, make_key()) == 1
-                await transaction.commit([key_change(key)], make_event(key.key_id))
+                await commit_one(transaction, [key_change(key)], make_event(key.key_id))
 
         with pytest.raises(StoreUnavailable):
             await stop_half_way()

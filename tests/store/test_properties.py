@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keyfence_server.adapters.sql import SqlStore, StoreFault
 from keyfence_server.application.ports import KeyFilter
 from keyfence_server.domain.keys import Key, KeyId, KeyState
-from support.builders import KEYSPACE, insert_keys, key_change, make_event, make_key
+from support.builders import KEYSPACE, commit_one, insert_keys, key_change, make_event, make_key
 
 # The database outlives the examples, each of which counts on what it adds alone.
 ON_ONE_DATABASE = settings(
@@ -81,7 +81,9 @@ async def test_changes_read_in_lists_of_any_size_are_whole_revisions_and_all_of_
         start = snapshot.revision
     for size in sizes:
         async with store.transaction() as transaction:
-            await transaction.commit([key_change(make_key()) for _ in range(size)], make_event("x"))
+            await commit_one(
+                transaction, [key_change(make_key()) for _ in range(size)], make_event("x")
+            )
     read: list[int] = []
     after = start
     async with store.snapshot() as snapshot:
@@ -129,7 +131,7 @@ async def test_the_store_does_what_a_dictionary_would(
                         await transaction.update_key(key)
                     attempt.keys[key.key_id] = replace(key, revision=attempt.revision)
                 if commits:
-                    await transaction.commit([key_change(key)], make_event(key.key_id))
+                    await commit_one(transaction, [key_change(key)], make_event(key.key_id))
                     model = attempt
         except StoreFault:
             assert key.key_id not in attempt.keys

@@ -26,7 +26,7 @@ from keyfence_server.coherence.ports import (
     TermsDiffer,
 )
 from keyfence_server.coherence.terms import LeaseTerms
-from support.builders import insert_keys, key_change, make_event, make_key
+from support.builders import commit_one, insert_keys, key_change, make_event, make_key
 
 SOON = 10.0
 TERMS = LeaseTerms()
@@ -83,7 +83,7 @@ async def test_registering_waits_for_a_mutation_in_flight(store: SqlStore) -> No
         await asyncio.wait([joining], timeout=0.2)
         assert not joining.done()
         changes = [key_change(key, created=True)]
-        revision = await transaction.commit(changes, make_event(key.key_id))
+        revision = await commit_one(transaction, changes, make_event(key.key_id))
     assert (await joining).head == revision
 
 
@@ -236,7 +236,7 @@ class TestOnPostgresql:
         async def act() -> None:
             async with store.transaction() as transaction:
                 await transaction.insert_key(key)
-                await transaction.commit(many, make_event(key.key_id))
+                await commit_one(transaction, many, make_event(key.key_id))
 
         try:
             heard = await until_hears(
@@ -258,12 +258,13 @@ class TestOnPostgresql:
             '{"r": "one"}',
             '{"r": Infinity}',
             '{"r": 1e999}',
-            '{"r": 1, "c": [["key"]]}',
-            '{"r": 1, "c": [["nonsense", "a", "b", false]]}',
+            '{"c": [[1, [["key"]]]]}',
+            '{"c": [[1, [["nonsense", "a", "b", false]]]]}',
+            '{"c": [["one", []]]}',
             '{"a": "srv_b", "r": 9}',
             "[" * 7000,
         ],
-        ids=range(12),
+        ids=range(13),
     )
     async def test_what_cannot_be_read_sends_everyone_to_the_change_log(
         self, postgres_url: str, payload: str
@@ -281,7 +282,7 @@ class TestOnPostgresql:
     ) -> None:
         async def act() -> None:
             connection = await asyncpg.connect(parse_database_url(postgres_url).for_asyncpg())
-            said = json.dumps({"r": 3, "c": []})
+            said = json.dumps({"c": [[3, []]]})
             await connection.execute("SELECT pg_notify('keyfence_news', $1)", said)
             await connection.close()
 

@@ -21,6 +21,7 @@ from store_contract.availability import AvailabilityContract
 from store_contract.cancellation import CancellationContract
 from store_contract.concurrency import ConcurrencyContract
 from store_contract.finding import FindingContract
+from store_contract.groups import GroupsContract
 from store_contract.harness import Category, Harness, Topic, category_of
 from store_contract.lineage import LineageContract
 from store_contract.listing import ListingContract
@@ -32,6 +33,7 @@ TOPICS: Final[tuple[type[Topic], ...]] = (
     LineageContract,
     ListingContract,
     MutatingContract,
+    GroupsContract,
     AuditContract,
     UsesContract,
     AccountsContract,

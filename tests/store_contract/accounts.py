@@ -24,6 +24,7 @@ from store_contract.values import (
 from support.builders import (
     KEYSPACE,
     account_change,
+    commit_one,
     insert_accounts,
     insert_sessions,
     make_account,
@@ -135,8 +136,10 @@ class AccountsContract(Topic):
             assert await snapshot.find_session(SessionId("ses_0")) is None
         async with store.transaction() as transaction:
             await transaction.update_session(replace(session, end_time=START))
-            await transaction.commit(
-                [Change(ChangeKind.SESSION, session.session_id, KEYSPACE)], make_event("s")
+            await commit_one(
+                transaction,
+                [Change(ChangeKind.SESSION, session.session_id, KEYSPACE)],
+                make_event("s"),
             )
         async with store.snapshot() as snapshot:
             found = await snapshot.find_session(session.session_id)
@@ -168,7 +171,7 @@ class AccountsContract(Topic):
             )
             assert ended == 2
             assert await transaction.end_sessions(AccountId("usr_0"), now) == 0
-            await transaction.commit([account_change(account)], make_event(account.account_id))
+            await commit_one(transaction, [account_change(account)], make_event(account.account_id))
         async with store.snapshot() as snapshot:
             for one in opened[1:]:
                 found = await snapshot.find_session(one.session_id)

@@ -17,6 +17,7 @@ from store_contract.values import (
     HOSTILE,
 )
 from support.builders import (
+    commit_one,
     insert_keys,
     key_change,
     make_event,
@@ -48,7 +49,7 @@ class AuditContract(Topic):
         ]
         async with store.transaction() as transaction:
             await transaction.insert_key(key)
-            await transaction.commit([key_change(key, created=True)], told)
+            await commit_one(transaction, [key_change(key, created=True)], told)
         await store.append_events(attempts)
         await insert_keys(store, make_key())
         async with store.snapshot() as snapshot:

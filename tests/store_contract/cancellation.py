@@ -19,6 +19,7 @@ from store_contract.values import (
 )
 from support.builders import (
     KEYSPACE,
+    commit_one,
     insert_keys,
     key_change,
     make_event,
@@ -67,7 +68,7 @@ class CancellationContract(Topic):
             async with store.transaction() as transaction:
                 await transaction.insert_key(key)
                 committing.set()
-                await transaction.commit([key_change(key)], make_event(key.key_id))
+                await commit_one(transaction, [key_change(key)], make_event(key.key_id))
 
         mutation = asyncio.create_task(mutate())
         await committing.wait()
@@ -108,7 +109,7 @@ class CancellationContract(Topic):
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            await transaction.commit([key_change(make_key())], make_event("x"))
+            await commit_one(transaction, [key_change(make_key())], make_event("x"))
         assert await insert_keys(store, make_key()) == 2
 
     async def test_a_snapshot_cancelled_at_any_moment_lets_go_of_its_connection(

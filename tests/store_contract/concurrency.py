@@ -15,6 +15,7 @@ from store_contract.values import (
 )
 from support.builders import (
     KEYSPACE,
+    commit_one,
     insert_keys,
     key_change,
     make_event,
@@ -39,8 +40,9 @@ class ConcurrencyContract(Topic):
                 await transaction.insert_key(key)
                 if number % 5 == 4:
                     return
-                await transaction.commit([key_change(key)], make_event(key.key_id))
-                acknowledged.append(transaction.revision)
+                acknowledged.append(
+                    await commit_one(transaction, [key_change(key)], make_event(key.key_id))
+                )
 
         await asyncio.gather(*(mutate(number) for number in range(40)))
         assert sorted(acknowledged) == list(range(1, 33))
@@ -68,7 +70,7 @@ class ConcurrencyContract(Topic):
                 await transaction.update_key(
                     replace(key, display_name=str(int(key.display_name) + 1))
                 )
-                await transaction.commit([key_change(key)], make_event(key.key_id))
+                await commit_one(transaction, [key_change(key)], make_event(key.key_id))
 
         await asyncio.gather(*(increment(number) for number in range(30)))
         async with store.snapshot() as snapshot:

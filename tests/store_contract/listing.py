@@ -17,6 +17,7 @@ from store_contract.values import (
 )
 from support.builders import (
     KEYSPACE,
+    commit_one,
     insert_keys,
     make_event,
     make_key,
@@ -117,7 +118,7 @@ class ListingContract(Topic):
         ]
         for changes in made:
             async with store.transaction() as transaction:
-                await transaction.commit(changes, make_event("x"))
+                await commit_one(transaction, changes, make_event("x"))
         flat = [(n, change) for n, changes in enumerate(made, 1) for change in changes]
         async with store.snapshot() as snapshot:
             assert await snapshot.list_changes(after=0, limit=100) == flat
@@ -130,7 +131,8 @@ class ListingContract(Topic):
         sizes = [1, 3, 2]
         for revision, size in enumerate(sizes, 1):
             async with store.transaction() as transaction:
-                await transaction.commit(
+                await commit_one(
+                    transaction,
                     [Change(ChangeKind.KEY, f"{revision}.{n}", "demo") for n in range(size)],
                     make_event("x"),
                 )

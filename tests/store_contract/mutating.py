@@ -19,6 +19,7 @@ from store_contract.values import (
 )
 from support.builders import (
     KEYSPACE,
+    commit_one,
     insert_keys,
     key_change,
     make_event,
@@ -45,7 +46,7 @@ class MutatingContract(Topic):
         async with store.transaction() as transaction:
             assert transaction.revision == 1
             await transaction.insert_key(key)
-            revision = await transaction.commit([key_change(key, created=True)], event)
+            revision = await commit_one(transaction, [key_change(key, created=True)], event)
         assert revision == 1
         async with store.snapshot() as snapshot:
             assert snapshot.revision == 1
@@ -144,7 +145,7 @@ class MutatingContract(Topic):
             with pytest.raises(RuntimeError):
                 await transaction.update_key(make_key("key_gone"))
             with pytest.raises(RuntimeError):
-                await transaction.commit([key_change(key)], make_event(key.key_id))
+                await commit_one(transaction, [key_change(key)], make_event(key.key_id))
         async with store.snapshot() as snapshot:
             assert snapshot.revision == 0
             assert await snapshot.find_key(key.key_id) is None
@@ -159,7 +160,7 @@ class MutatingContract(Topic):
             with pytest.raises(RuntimeError):
                 await transaction.insert_key(first)
             with pytest.raises(RuntimeError):
-                await transaction.commit([key_change(second)], make_event(second.key_id))
+                await commit_one(transaction, [key_change(second)], make_event(second.key_id))
         async with store.snapshot() as snapshot:
             assert snapshot.revision == 1
             assert await snapshot.find_key(second.key_id) is None
@@ -167,7 +168,7 @@ class MutatingContract(Topic):
     async def test_a_transaction_is_over_once_committed(self, store: Store) -> None:
         key = make_key()
         async with store.transaction() as transaction:
-            await transaction.commit([key_change(key)], make_event(key.key_id))
+            await commit_one(transaction, [key_change(key)], make_event(key.key_id))
             with pytest.raises(RuntimeError):
                 await transaction.insert_key(key)
             with pytest.raises(RuntimeError):
@@ -178,7 +179,7 @@ class MutatingContract(Topic):
     async def test_a_mutation_must_say_what_it_changed(self, store: Store) -> None:
         async with store.transaction() as transaction:
             with pytest.raises(ValueError, match="nothing"):
-                await transaction.commit([], make_event("x"))
+                await commit_one(transaction, [], make_event("x"))
 
     @pytest.mark.parametrize("same", ["key_id", "digest"])
     async def test_an_id_or_digest_that_is_not_new_is_an_error_without_the_digest(
@@ -207,7 +208,7 @@ class MutatingContract(Topic):
             for key, (caller, request_id) in zip(keys, requests, strict=True):
                 await transaction.insert_key(key)
                 await transaction.insert_request(KeyId(caller), request_id, key.key_id, START)
-            await transaction.commit([key_change(keys[0])], make_event("x"))
+            await commit_one(transaction, [key_change(keys[0])], make_event("x"))
         async with store.snapshot() as snapshot:
             for key, (caller, request_id) in zip(keys, requests, strict=True):
                 assert await snapshot.find_request(KeyId(caller), request_id) == key.key_id
@@ -226,7 +227,7 @@ class MutatingContract(Topic):
             await transaction.insert_request(
                 caller, "new", key.key_id, START + day + timedelta(seconds=1)
             )
-            await transaction.commit([key_change(key)], make_event("x"))
+            await commit_one(transaction, [key_change(key)], make_event("x"))
         async with store.snapshot() as snapshot:
             assert await snapshot.find_request(caller, "old") is None
             assert await snapshot.find_request(caller, "recent") == key.key_id

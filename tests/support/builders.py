@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, Store
+from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, Store, Transaction
 from keyfence_server.domain.accounts import Account, AccountId, Email, PasswordHash
 from keyfence_server.domain.declarations import KeyspaceDeclaration, ScopeDeclaration
 from keyfence_server.domain.keys import Key, KeyId
@@ -101,12 +102,19 @@ def make_session(account: Account, session_id: str | None = None, **fields: Any)
     return Session(session_id=SessionId(identity), **{**defaults, **fields})
 
 
+async def commit_one(transaction: Transaction, changes: Sequence[Change], event: AuditEvent) -> int:
+    """Commits the only mutation of a transaction, and returns its revision."""
+    transaction.keep(changes, event)
+    return await transaction.commit()
+
+
 async def insert_accounts(store: Store, *accounts: Account) -> int:
     """Puts accounts into the store by one mutation, and tells its revision."""
     async with store.transaction() as transaction:
         for account in accounts:
             await transaction.insert_account(account)
-        return await transaction.commit(
+        return await commit_one(
+            transaction,
             [account_change(account, created=True) for account in accounts],
             make_event(accounts[0].account_id, action="account.register"),
         )
@@ -117,7 +125,8 @@ async def update_accounts(store: Store, *accounts: Account) -> int:
     async with store.transaction() as transaction:
         for account in accounts:
             await transaction.update_account(account)
-        return await transaction.commit(
+        return await commit_one(
+            transaction,
             [account_change(account) for account in accounts],
             make_event(accounts[0].account_id, action="account.update"),
         )
@@ -128,7 +137,8 @@ async def insert_sessions(store: Store, *sessions: Session) -> int:
     async with store.transaction() as transaction:
         for session in sessions:
             await transaction.insert_session(session)
-        return await transaction.commit(
+        return await commit_one(
+            transaction,
             [
                 Change(ChangeKind.SESSION, one.session_id, one.keyspace, created=True)
                 for one in sessions
@@ -147,8 +157,8 @@ async def insert_keys(store: Store, *keys: Key) -> int:
     async with store.transaction() as transaction:
         for key in keys:
             await transaction.insert_key(key)
-        return await transaction.commit(
-            [key_change(key, created=True) for key in keys], make_event(keys[0].key_id)
+        return await commit_one(
+            transaction, [key_change(key, created=True) for key in keys], make_event(keys[0].key_id)
         )
 
 
@@ -157,7 +167,8 @@ async def update_keys(store: Store, *keys: Key) -> int:
     async with store.transaction() as transaction:
         for key in keys:
             await transaction.update_key(key)
-        return await transaction.commit(
+        return await commit_one(
+            transaction,
             [key_change(key) for key in keys],
             make_event(keys[0].key_id, action="key.update"),
         )
@@ -168,7 +179,8 @@ async def put_keyspaces(store: Store, *keyspaces: Keyspace) -> int:
     async with store.transaction() as transaction:
         for keyspace in keyspaces:
             await transaction.put_keyspace(keyspace)
-        return await transaction.commit(
+        return await commit_one(
+            transaction,
             [Change(ChangeKind.KEYSPACE, one.name, one.name) for one in keyspaces],
             make_event(keyspaces[0].name, action="keyspace.apply", account_id=None),
         )

@@ -137,7 +137,7 @@ class ApplyKeyspace:
         wanted = await self._compiled(declaration)
         for _ in range(_ATTEMPTS):
             plan = (await self._planned(caller, wanted, if_revision, drop_formats)).value
-            done = await self._mutations.run(caller, partial(self._carry_out, plan))
+            done = await self._mutations.run(caller, partial(self._carry_out, plan), alone=True)
             if done.value is not None:
                 return Done(done.value, done.revision, is_committed=done.is_committed)
         raise Conflict(

@@ -25,11 +25,15 @@ BEFORE_THE_FIRST: Final = ChainEnd(0, bytes(32))
 
 
 def chained(
-    end: ChainEnd, events: Iterable[AuditEvent], *, revision: int | None = None
+    end: ChainEnd, events: Iterable[tuple[int | None, AuditEvent]]
 ) -> Iterator[RecordedEvent]:
-    """The events with their places behind the end of a chain."""
+    """The events with their places behind the end of a chain.
+
+    Args:
+        events: each with the revision that it tells of; None for an event that is no mutation.
+    """
     sequence, digest = end.count, end.hash
-    for event in events:
+    for revision, event in events:
         sequence += 1
         digest = hash_of(digest, sequence, revision, event)
         yield RecordedEvent(sequence=sequence, revision=revision, event=event, hash=digest)

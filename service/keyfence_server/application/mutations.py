@@ -5,20 +5,26 @@ and when no cache anywhere answers from before it. So is one that finds nothing 
 do, since what it found may have been done a moment ago. Nothing else in Keyfence opens
 a transaction, so nothing can change a key and forget to say so.
 
-Transactions come one after the other, because each locks the head. They wait for their turn
-here, as `turns` says, and a caller that goes away leaves the line. One credential has a
-limited number of places, and an account a quota of changes.
+Mutations come one after the other, because their transaction locks the head. Those that wait
+while one is under way follow in the same transaction, as a group: each has a revision, an audit
+event and an outcome of its own, and all share the commit and the fence. One that fails is undone
+and leaves the others whole. If the group's commit fails, all of them fail, and so does whatever
+was answered by what they had written.
+
+Mutations wait in the order that `turns` says, and a caller that goes away leaves the line. One
+credential has a limited number of places, and an account a quota of changes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
@@ -28,12 +34,13 @@ from keyfence_server.application.ports import (
     Change,
     Clock,
     Fence,
+    Revision,
     Store,
     StoreUnavailable,
     Transaction,
 )
 from keyfence_server.application.quotas import ChangeQuotas
-from keyfence_server.application.turns import Place, Turns
+from keyfence_server.application.turns import Place, Queue
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keyspaces import SYSTEM
 
@@ -41,6 +48,10 @@ T = TypeVar("T")
 
 MAX_MUTATIONS_PER_CREDENTIAL: Final = 16
 """Mutations of one credential that are under way at the same time."""
+
+MOST_IN_A_GROUP: Final = 64
+_GROUP_SECONDS: Final = 0.05
+"""After which no further mutation joins a group: those in it wait for its commit."""
 
 _TURN_SECONDS: Final = 5.0
 
@@ -91,19 +102,84 @@ class TooManyMutations(DomainError):
     reason = "LIMIT_REACHED"
 
 
-@dataclass(slots=True)
-class _Progress:
-    """A mutation that waits for its turn, and how far it has come.
+class _Mutation(Generic[T]):
+    """A mutation, from when it waits until its outcome is known.
 
     Attributes:
+        work: what it does in the transaction.
         place: whose turn it takes.
         is_restrictive: whether it can only take something away.
-        has_begun: whether its transaction has begun. Until then nothing is lost if it ends.
+        is_alone: whether no other mutation may share its transaction, because it takes long.
+        context: the caller's.
+        begins: done when it has begun, and cancelled when its caller has left the line.
+        outcome: what its caller is told.
     """
 
-    place: Place
-    is_restrictive: bool
-    has_begun: bool = False
+    __slots__ = ("begins", "context", "is_alone", "is_restrictive", "outcome", "place", "work")
+
+    def __init__(
+        self,
+        work: Callable[[Transaction], Awaitable[Effect[T]]],
+        place: Place,
+        *,
+        restrictive: bool,
+        alone: bool,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.work = work
+        self.place = place
+        self.is_restrictive = restrictive
+        self.is_alone = alone
+        self.context = copy_context()
+        self.begins: asyncio.Future[None] = loop.create_future()
+        self.outcome: asyncio.Future[Done[T]] = loop.create_future()
+
+    def done(self) -> bool:
+        """Whether it does not wait in the line any more."""
+        return self.begins.done()
+
+    def fail(self, error: BaseException) -> None:
+        """Tells the caller why it has no effect, or why nobody knows whether it has."""
+        self.outcome.set_exception(error)
+        # Retrieved, so that asyncio does not report it as lost: the caller may have gone.
+        self.outcome.exception()
+
+
+@dataclass(slots=True)
+class _Group:
+    """The mutations that share a transaction.
+
+    Attributes:
+        at_work: the mutation that is in the transaction now.
+        found_at: the revision of the store as it was found.
+        revisions: what the commit makes durable.
+        succeeded: mutations, with what their callers are told when the fence has ended.
+        failed: mutations that could see what others of the group had written.
+        is_committed: whether the revisions are durable.
+        error: why the transaction failed.
+    """
+
+    at_work: _Mutation[Any] | None
+    found_at: int = 0
+    revisions: list[Revision] = field(default_factory=list)
+    succeeded: list[tuple[_Mutation[Any], Done[Any]]] = field(default_factory=list)
+    failed: list[tuple[_Mutation[Any], Exception]] = field(default_factory=list)
+    is_committed: bool = False
+    error: BaseException | None = None
+
+    def tell(self) -> None:
+        """Tells each caller the outcome."""
+        for mutation, done in self.succeeded:
+            mutation.outcome.set_result(done)
+        for mutation, error in self.failed:
+            mutation.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Tells every caller that the transaction failed, or that this is not known."""
+        for mutation, _ in (*self.succeeded, *self.failed):
+            mutation.fail(error)
+        if self.at_work is not None:
+            self.at_work.fail(error)
 
 
 class Mutations:
@@ -127,8 +203,10 @@ class Mutations:
         self._fence = fence
         self._clock = clock
         self._quotas = quotas
-        self._turns = Turns()
+        self._line: Queue[_Mutation[Any]] = Queue()
+        self._is_serving = False
         self._waiting = 0
+        self._unfinished = 0
         self._under_way: set[asyncio.Task[object]] = set()
         self._by_credential: Counter[str] = Counter()
 
@@ -138,12 +216,14 @@ class Mutations:
         work: Callable[[Transaction, Caller], Awaitable[Effect[T]]],
         *,
         restrictive: bool = False,
+        alone: bool = False,
     ) -> Done[T]:
         """Runs a use case as a caller whose credential is read anew from the store.
 
         Args:
             restrictive: whether it can only take something away, as a revocation does. Such a
                 change need not wait for others.
+            alone: whether it takes so long that no other mutation is to wait for its commit.
 
         All mutations are serialised by the transaction's lock on the head, so a maker
         that is being revoked either is revoked first, and makes nothing, or its work
@@ -167,7 +247,9 @@ class Mutations:
         await self._quotas.count(caller, restrictive=restrictive)
         # Callers without a credential share the places of their address.
         with self._place(caller.credential_id or f"address {caller.address}"):
-            done = await self._run(as_reread, _place_of(caller), restrictive=restrictive)
+            done = await self._run(
+                as_reread, _place_of(caller), restrictive=restrictive, alone=alone
+            )
         if done.is_committed:
             _log.info(
                 "mutation_done",
@@ -180,7 +262,7 @@ class Mutations:
 
     async def run_as_server(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
-        return await self._run(work, ("", ""), restrictive=False)
+        return await self._run(work, ("", ""), restrictive=False, alone=False)
 
     async def _run(
         self,
@@ -188,19 +270,43 @@ class Mutations:
         place: Place,
         *,
         restrictive: bool,
+        alone: bool,
     ) -> Done[T]:
-        progress = _Progress(place, restrictive)
-        # Once its transaction has begun, the task is not the caller's to cancel: a commit whose
-        # fence is never waited for would leave caches answering from before it.
-        task = asyncio.create_task(self._carry_out(work, progress))
+        mutation = _Mutation(work, place, restrictive=restrictive, alone=alone)
+        self._unfinished += 1
+        mutation.begins.add_done_callback(self._note_end_if_left)
+        mutation.outcome.add_done_callback(self._note_end)
+        self._line.add(place, mutation, restrictive=restrictive)
+        if not self._is_serving:
+            self._is_serving = True
+            self._start(self._serve(self._next()))
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await mutation.begins
+        except TimeoutError:
+            # It may have begun at the last moment.
+            if mutation.begins.cancelled():
+                raise StoreUnavailable(
+                    "other mutations have taken too long; nothing was changed, try again"
+                ) from None
+        finally:
+            self._waiting -= 1
+        # From here on it is not the caller's to cancel: a commit whose fence is never waited for
+        # would leave caches answering from before it.
+        return await asyncio.shield(mutation.outcome)
+
+    def _note_end(self, _: asyncio.Future[Any]) -> None:
+        self._unfinished -= 1
+
+    def _note_end_if_left(self, begins: asyncio.Future[None]) -> None:
+        if begins.cancelled():
+            self._unfinished -= 1
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not progress.has_begun:
-                task.cancel()
-            raise
 
     @contextmanager
     def _place(self, credential: str) -> Iterator[None]:
@@ -218,55 +324,124 @@ class Mutations:
             if not self._by_credential[credential]:
                 del self._by_credential[credential]
 
-    async def _carry_out(
-        self, work: Callable[[Transaction], Awaitable[Effect[T]]], progress: _Progress
-    ) -> Done[T]:
-        committed: int | None = None
-        try:
-            await self._wait_for_turn(progress)
-            try:
-                progress.has_begun = True
-                async with self._store.transaction() as transaction:
-                    effect = await work(transaction)
-                    found_at = transaction.revision - 1
-                    if effect.changes:
-                        committed = await self._commit(transaction, effect)
-            finally:
-                self._turns.pass_on()
-        finally:
-            # Also if the store failed behind the commit: what is durable must hold.
-            if committed is not None:
-                await self._fence.wait(committed, effect.changes)
-        if committed is None:
-            await self._fence.settle(found_at)
-        return Done(effect.value, committed or found_at, is_committed=committed is not None)
+    def _next(self) -> _Mutation[Any] | None:
+        """Lets the next mutation of the line begin."""
+        mutation = self._line.take()
+        if mutation is not None:
+            mutation.begins.set_result(None)
+        return mutation
 
-    async def _wait_for_turn(self, progress: _Progress) -> None:
-        self._waiting += 1
+    async def _serve(self, first: _Mutation[Any] | None) -> None:
+        """Carries out a mutation and whatever waits, group by group."""
         try:
-            async with asyncio.timeout(_TURN_SECONDS):
-                await self._turns.take(progress.place, restrictive=progress.is_restrictive)
-        except TimeoutError:
-            raise StoreUnavailable(
-                "other mutations have taken too long; nothing was changed, try again"
-            ) from None
+            while first is not None:
+                group = _Group(first)
+                try:
+                    await self._carry_out(group, first)
+                except Exception as error:  # noqa: BLE001 - each caller is told
+                    group.error = error
+                self._start(self._acknowledge(group))
+                first = self._next()
         finally:
-            self._waiting -= 1
+            self._is_serving = False
 
-    async def _commit(self, transaction: Transaction, effect: Effect[T]) -> int:
-        if effect.event is None:
-            raise TypeError("a mutation without an audit event")
+    async def _carry_out(self, group: _Group, first: _Mutation[Any]) -> None:
+        """Carries out a mutation and those that wait behind it, up to their commit."""
+        async with self._store.transaction() as transaction:
+            group.found_at = transaction.revision - 1
+            await self._fill(group, transaction, first)
+            if group.revisions:
+                await self._commit(transaction)
+                group.is_committed = True
+
+    async def _fill(self, group: _Group, transaction: Transaction, first: _Mutation[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        full_at = loop.time() + _GROUP_SECONDS
+        may_go_on = await self._let(first, group, transaction) and not first.is_alone
+        members, has_restrictive = 1, first.is_restrictive
+        while may_go_on and members < MOST_IN_A_GROUP and loop.time() < full_at:
+            # A revocation waits for the commit, so what need not hurry does not join it.
+            mutation = self._line.take(only_restrictive=has_restrictive)
+            if mutation is None:
+                return
+            if mutation.is_alone and group.revisions:
+                # Nothing has begun, so what overtakes it until the commit is served before it.
+                self._line.put_back(mutation.place, mutation, restrictive=mutation.is_restrictive)
+                return
+            mutation.begins.set_result(None)
+            members += 1
+            has_restrictive = has_restrictive or mutation.is_restrictive
+            may_go_on = await self._let(mutation, group, transaction) and not mutation.is_alone
+
+    async def _let(self, mutation: _Mutation[Any], group: _Group, transaction: Transaction) -> bool:
+        # What is logged and traced there belongs to the caller.
+        work = self._work(group, transaction, mutation)
+        return await asyncio.create_task(work, context=mutation.context)
+
+    @staticmethod
+    async def _work(group: _Group, transaction: Transaction, mutation: _Mutation[T]) -> bool:
+        """Lets a mutation do its work.
+
+        Returns:
+            Whether the transaction may go on.
+        """
+        group.at_work = mutation
+        failure: Exception | None = None
         try:
-            return await transaction.commit(effect.changes, effect.event)
+            async with transaction.mutation():
+                try:
+                    effect = await mutation.work(transaction)
+                except Exception as error:
+                    failure = error
+                    raise
+                if effect.changes:
+                    if effect.event is None:
+                        raise TypeError("a mutation without an audit event")
+                    revision = transaction.keep(effect.changes, effect.event)
+                    group.revisions.append(Revision(revision, tuple(effect.changes)))
+        except Exception as error:
+            if error is not failure:
+                # It could not be undone.
+                raise
+            if group.revisions:
+                # What it has seen may not come to be, so its caller is not told yet.
+                group.failed.append((mutation, error))
+            else:
+                mutation.fail(error)
+            group.at_work = None
+            return bool(group.revisions)
+        done = Done(effect.value, transaction.revision - 1, is_committed=bool(effect.changes))
+        group.succeeded.append((mutation, done))
+        group.at_work = None
+        return True
+
+    async def _commit(self, transaction: Transaction) -> None:
+        try:
+            await transaction.commit()
         except BaseException:
             # Whatever went wrong, the commit may have taken effect.
             await self._fence.forget_everything()
             raise
 
+    async def _acknowledge(self, group: _Group) -> None:
+        """Waits for the fence of a group, and tells its callers."""
+        try:
+            if group.is_committed:
+                # Also if the store failed behind the commit: what is durable must hold.
+                await self._fence.wait(group.revisions)
+            elif group.succeeded and group.error is None:
+                await self._fence.settle(group.found_at)
+        except Exception as error:  # noqa: BLE001 - each caller is told
+            group.error = error
+        if group.error is None:
+            group.tell()
+        else:
+            group.fail(group.error)
+
     @property
     def under_way(self) -> int:
         """How many mutations wait, have the store, or wait for their fence now."""
-        return len(self._under_way)
+        return self._unfinished
 
     @property
     def waiting(self) -> int:

@@ -48,10 +48,11 @@ class RecoverOperator:
         key = root_key(new_key_id(now), plaintext, self._peppers, now, display_name)
         async with self._store.transaction() as transaction:
             await transaction.insert_key(key)
-            await transaction.commit(
+            transaction.keep(
                 (Change(ChangeKind.KEY, key.key_id, SYSTEM, created=True),),
                 key_event("operator.recover", None, key, **details),
             )
+            await transaction.commit()
         return key, plaintext
 
     async def _require_the_pepper(self) -> None:

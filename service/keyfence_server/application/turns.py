@@ -1,10 +1,10 @@
-"""The order in which mutations get the store.
+"""The order in which mutations and heavy work are served.
 
-One mutation at a time has the store. Those that wait are not served in the order of their
-arrival: then a caller with a hundred mutations under way would make every other caller wait
-for all of them. Restrictive changes come first, and keyspaces take turns, and inside a
-keyspace its callers. So a mutation waits for the one that has the store, and for at most one
-of each other caller of its keyspace and one of each other keyspace.
+What waits is not served in the order of its arrival: then a caller with a hundred mutations
+under way would make every other caller wait for all of them. Restrictive changes come first,
+and keyspaces take turns, and inside a keyspace its callers. So a mutation waits for those that
+have the store, and for at most one of each other caller of its keyspace and one of each other
+keyspace.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 Place: TypeAlias = tuple[str, str]
 """Who waits: the keyspace, and the caller inside it."""
@@ -23,74 +23,114 @@ MOST_RESTRICTIVE_IN_A_ROW: Final = 8
 endless row of them would stop every other mutation."""
 
 
-class Turns:
-    """Lets one mutation at a time have the store."""
+class Waiting(Protocol):
+    """What waits in a line."""
+
+    def done(self) -> bool:
+        """Whether it waits no more."""
+        ...
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+class Queue(Generic[W]):
+    """What waits, in the order in which it is served."""
 
     def __init__(self) -> None:
-        self._is_taken = False
-        self._restrictive = _Line()
-        self._others = _Line()
+        self._restrictive: _Line[W] = _Line()
+        self._others: _Line[W] = _Line()
         self._in_a_row = 0
 
-    @asynccontextmanager
-    async def turn(self, place: Place, *, restrictive: bool) -> AsyncIterator[None]:
-        """Waits for a turn and holds it."""
-        await self.take(place, restrictive=restrictive)
-        try:
-            yield
-        finally:
-            self.pass_on()
-
-    async def take(self, place: Place, *, restrictive: bool) -> None:
-        """Waits for a turn, which the caller passes on."""
-        if not self._is_taken:
-            self._is_taken = True
-            return
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def add(self, place: Place, waiting: W, *, restrictive: bool) -> None:
+        """Adds to the end of the place's own line."""
         (self._restrictive if restrictive else self._others).add(place, waiting)
-        try:
-            await waiting
-        except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled():
-                # The turn came, and its owner has gone.
-                self.pass_on()
-            raise
 
-    def pass_on(self) -> None:
-        """Gives the turn to the next that waits."""
-        waiting = self._next()
-        if waiting is None:
-            self._is_taken = False
-        else:
-            waiting.set_result(None)
+    def put_back(self, place: Place, waiting: W, *, restrictive: bool) -> None:
+        """Lets what was taken be the next again."""
+        (self._restrictive if restrictive else self._others).put_back(place, waiting)
 
-    def _next(self) -> asyncio.Future[None] | None:
+    def take(self, *, only_restrictive: bool = False) -> W | None:
+        """Removes the next that still waits; None also if that is not a restrictive change, and
+        no other is wanted."""
         lines = [self._restrictive, self._others]
         if self._in_a_row >= MOST_RESTRICTIVE_IN_A_ROW:
             lines.reverse()
+        if only_restrictive and (lines[0] is self._restrictive or self._others.is_empty):
+            lines = [self._restrictive]
+        elif only_restrictive:
+            return None
         for line in lines:
             waiting = line.take()
             if waiting is not None:
                 self._in_a_row = self._in_a_row + 1 if line is self._restrictive else 0
                 return waiting
-        self._in_a_row = 0
+        if not only_restrictive:
+            self._in_a_row = 0
         return None
 
 
-class _Line:
-    """Futures that wait. Keyspaces are served in turn, and the callers of each in turn."""
+class Turns:
+    """Lets one at a time work."""
 
     def __init__(self) -> None:
-        self._keyspaces: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = (
-            OrderedDict()
-        )
+        self._is_taken = False
+        self._queue: Queue[asyncio.Future[None]] = Queue()
 
-    def add(self, place: Place, waiting: asyncio.Future[None]) -> None:
+    @asynccontextmanager
+    async def turn(self, place: Place, *, restrictive: bool) -> AsyncIterator[None]:
+        """Waits for a turn and holds it."""
+        await self._take(place, restrictive=restrictive)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _take(self, place: Place, *, restrictive: bool) -> None:
+        if not self._is_taken:
+            self._is_taken = True
+            return
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.add(place, waiting, restrictive=restrictive)
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled():
+                # The turn came, and its owner has gone.
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        waiting = self._queue.take()
+        if waiting is None:
+            self._is_taken = False
+        else:
+            waiting.set_result(None)
+
+
+class _Line(Generic[W]):
+    """Keyspaces are served in turn, and the callers of each in turn."""
+
+    def __init__(self) -> None:
+        self._keyspaces: OrderedDict[str, OrderedDict[str, deque[W]]] = OrderedDict()
+
+    def add(self, place: Place, waiting: W) -> None:
         keyspace, caller = place
         callers = self._keyspaces.setdefault(keyspace, OrderedDict())
         callers.setdefault(caller, deque()).append(waiting)
 
-    def take(self) -> asyncio.Future[None] | None:
+    @property
+    def is_empty(self) -> bool:
+        return not self._keyspaces
+
+    def put_back(self, place: Place, waiting: W) -> None:
+        keyspace, caller = place
+        callers = self._keyspaces.setdefault(keyspace, OrderedDict())
+        callers.setdefault(caller, deque()).appendleft(waiting)
+        callers.move_to_end(caller, last=False)
+        self._keyspaces.move_to_end(keyspace, last=False)
+
+    def take(self) -> W | None:
         """The next that still waits, or None."""
         while self._keyspaces:
             keyspace, callers = next(iter(self._keyspaces.items()))

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from keyfence_server.application.ports import Change, FenceEnd, StoreUnavailable
+from keyfence_server.application.ports import FenceEnd, Revision, StoreUnavailable
 from keyfence_server.coherence.downstream import DownstreamHub, wait_until
 from keyfence_server.coherence.ports import BootClock, Register, RegisteredProcess, RegisterState
 from keyfence_server.coherence.replica import Replica
@@ -68,9 +68,12 @@ class AuthorityFence:
         self._terms = terms
         self._clock = clock
 
-    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
-        """Returns when no holder answers from before the revision any more, after W at the
-        latest."""
+    async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
+        """Returns when no holder answers from before the last of the revisions any more, after
+        W at the latest. Who has acknowledged the last has acknowledged all."""
+        return await self._wait(revisions[-1].number)
+
+    async def _wait(self, revision: int) -> FenceEnd:
         # This process too learns of the changes from the feed or the change log: what the
         # store has lost in a failover meanwhile must not be taken for a part of it.
         bound = _Bound(self._clock.now(), self._terms, is_certain=self._replica.has_lease())
@@ -97,7 +100,7 @@ class AuthorityFence:
         either: such a commit can be read, and can be lost in a failover. So it is confirmed first.
         """
         await self._register.confirm()
-        return await self.wait(revision, ())
+        return await self._wait(revision)
 
     async def forget_everything(self) -> None:
         """Does nothing: a commit whose answer was lost stands in the change log, which is read

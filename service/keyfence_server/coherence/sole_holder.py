@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from keyfence_server.application.ports import Change, FenceEnd
+from keyfence_server.application.ports import FenceEnd, Revision
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ledger import Ledger
 
@@ -30,13 +30,14 @@ class SoleHolder:
         self._hub = hub
         self._outlast = outlast
 
-    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
-        """Applies the mutation here, and waits for everyone downstream."""
-        # Mutations come one after the other, so a revision that is missing will not be
+    async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
+        """Applies the mutations here, and waits for everyone downstream."""
+        # Commits come one after the other, so a revision that is missing will not be
         # announced any more: its commit took effect and its answer was lost.
-        self._find_track_at(revision - 1)
-        self._ledger.take(revision, changes)
-        return await self._settled(revision)
+        self._find_track_at(revisions[0].number - 1)
+        for revision in revisions:
+            self._ledger.take(revision.number, revision.changes)
+        return await self._settled(revisions[-1].number)
 
     async def settle(self, revision: int) -> FenceEnd:
         """Waits until everything up to the revision is applied, here and downstream."""

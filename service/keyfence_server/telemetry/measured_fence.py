@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from keyfence_server.application.ports import Change, Fence, FenceEnd, StoreUnavailable
+from keyfence_server.application.ports import Fence, FenceEnd, Revision, StoreUnavailable
 from keyfence_server.coherence.ports import Register, RegisteredProcess, RegisterState, Standing
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.rpc.stats import Latencies
@@ -60,10 +60,10 @@ class MeasuredFence:
         self._fence = fence
         self._stats = stats
 
-    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
+    async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
         """See the port."""
         began = perf_counter()
-        end = await self._fence.wait(revision, changes)
+        end = await self._fence.wait(revisions)
         self._stats.mutations[end].add(perf_counter() - began)
         return end
 

@@ -28,7 +28,7 @@ from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed
 from keyfence_server.adapters.sql.register import SqlRegister
 from keyfence_server.adapters.sql.schema import processes
 from keyfence_server.adapters.upstream.following import Following
-from keyfence_server.application.mutations import Done, Mutations
+from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import ChangeKind, FenceEnd
 from keyfence_server.coherence import fact_cache, leased_facts, ledger
 from keyfence_server.coherence.authority_fence import AuthorityFence
@@ -114,7 +114,7 @@ def does_not_wait_downstream() -> None:
 
 
 def fence_returns_at_once() -> None:
-    async def wait(_self: Any, _revision: int, _changes: Any) -> FenceEnd:
+    async def wait(_self: Any, _revisions: Any) -> FenceEnd:
         return FenceEnd.ACKNOWLEDGEMENTS
 
     _put(AuthorityFence, "wait", wait)
@@ -139,16 +139,20 @@ def repeated_is_not_fenced() -> None:
 
 
 def fence_before_commit() -> None:
-    async def carry_out(self: Any, work: Any) -> Any:
-        async with self._store.transaction() as transaction:
-            effect = await work(transaction)
-            found_at = transaction.revision - 1
-            if not effect.changes:
-                return Done(effect.value, found_at)
-            await self._fence.wait(found_at, effect.changes)
-            return Done(effect.value, await self._commit(transaction, effect))
+    commit = Mutations._commit
 
-    _put(Mutations, "_carry_out", carry_out)
+    async def fence_and_commit(self: Any, transaction: Any) -> None:
+        await self._fence.settle(transaction.revision - 1)
+        await commit(self, transaction)
+
+    async def at_once(_self: Any, group: Any) -> None:
+        if group.error is None:
+            group.tell()
+        else:
+            group.fail(group.error)
+
+    _put(Mutations, "_commit", fence_and_commit)
+    _put(Mutations, "_acknowledge", at_once)
 
 
 def fills_are_kept() -> None:
@@ -280,15 +284,14 @@ def counted_from_before_commit() -> None:
     began: ContextVar[float] = ContextVar("began")
     carry_out, wait = Mutations._carry_out, AuthorityFence.wait
 
-    async def timed(self: Any, work: Any, progress: Any) -> Any:
+    async def timed(self: Any, group: Any, first: Any) -> Any:
+        # The task of the fence begins with a copy of this context.
         began.set(time.clock_gettime(time.CLOCK_BOOTTIME))
-        return await carry_out(self, work, progress)
+        return await carry_out(self, group, first)
 
-    async def short(self: Any, revision: int, changes: Any) -> FenceEnd:
+    async def short(self: Any, revisions: Any) -> FenceEnd:
         left = began.get() + self._terms.wait - time.clock_gettime(time.CLOCK_BOOTTIME)
-        await asyncio.wait(
-            [asyncio.ensure_future(wait(self, revision, changes))], timeout=max(0.0, left)
-        )
+        await asyncio.wait([asyncio.ensure_future(wait(self, revisions))], timeout=max(0.0, left))
         return FenceEnd.TIME
 
     _put(Mutations, "_carry_out", timed)

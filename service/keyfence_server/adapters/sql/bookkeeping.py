@@ -32,39 +32,43 @@ from keyfence_server.domain.keys import KeyId
 _BATCH: Final = 1_000
 """Rows in a statement: both databases stop at about 32,000 parameters."""
 
+_END_OF_CHAIN: Final = select(audit_head).with_for_update()
+_INSERT_EVENTS: Final = insert(audit_events)
+_MOVE_END: Final = update(audit_head)
+
 
 async def append_to_chain(
-    connection: AsyncConnection, events: Sequence[AuditEvent], *, revision: int | None = None
+    connection: AsyncConnection, events: Sequence[tuple[int | None, AuditEvent]]
 ) -> None:
-    """Adds events to the chain, in a transaction that the caller commits.
-
-    Those that are in it already, because an earlier try was carried out after all, are
-    not added again.
-    """
-    head = (await connection.execute(select(audit_head).with_for_update())).mappings().first()
+    """Adds events to the chain, each with the revision that it tells of, in a transaction that
+    the caller commits."""
+    head = (await connection.execute(_END_OF_CHAIN)).mappings().first()
     if head is None:
         raise StoreFault("the chain of audit events has lost its head")
-    if revision is None:
-        events = await _not_yet_in(connection, events)
-        if not events:
-            return
-    recorded = list(chained(ChainEnd(head["event_count"], head["hash"]), events, revision=revision))
+    recorded = list(chained(ChainEnd(head["event_count"], head["hash"]), events))
     rows = [event_to_row(one) for one in recorded]
     for start in range(0, len(rows), _BATCH):
-        await connection.execute(insert(audit_events), rows[start : start + _BATCH])
-    last = recorded[-1]
-    await connection.execute(update(audit_head).values(event_count=last.sequence, hash=last.hash))
+        await connection.execute(_INSERT_EVENTS, rows[start : start + _BATCH])
+    if recorded:
+        last = recorded[-1]
+        await connection.execute(_MOVE_END, {"event_count": last.sequence, "hash": last.hash})
 
 
-async def _not_yet_in(
-    connection: AsyncConnection, events: Sequence[AuditEvent]
-) -> Sequence[AuditEvent]:
+async def append_new_events(connection: AsyncConnection, events: Sequence[AuditEvent]) -> None:
+    """Adds events that tell of no revision, in a transaction that the caller commits.
+
+    Those that are in the chain already, because an earlier try was carried out after all, are
+    not added again.
+    """
+    # The end of the chain is locked first, so nobody adds them meanwhile.
+    await connection.execute(_END_OF_CHAIN)
     present: set[str] = set()
     for start in range(0, len(events), _BATCH):
         ids = [event.event_id for event in events[start : start + _BATCH]]
         query = select(audit_events.c.event_id).where(audit_events.c.event_id.in_(ids))
         present |= set((await connection.execute(query)).scalars())
-    return [event for event in events if event.event_id not in present]
+    missing = [(None, event) for event in events if event.event_id not in present]
+    await append_to_chain(connection, missing)
 
 
 async def add_uses(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -37,13 +37,15 @@ _CONNECTION_ERRORS: Final = (
 )
 
 
-async def announce(connection: AsyncConnection, revision: int, changes: Sequence[Change]) -> None:
-    """Has the transaction announce its revision when it commits. On SQLite it does nothing:
+async def announce(
+    connection: AsyncConnection, revisions: Sequence[tuple[int, Sequence[Change]]]
+) -> None:
+    """Has the transaction announce its revisions when it commits. On SQLite it does nothing:
     there the change of the file is the news."""
     if connection.dialect.name != "postgresql":
         return
-    payload = _write_committed(revision, changes)
-    await connection.execute(_NOTIFY, {"channel": _CHANNEL, "payload": payload})
+    payloads = [{"channel": _CHANNEL, "payload": one} for one in _write_committed(revisions)]
+    await connection.execute(_NOTIFY, payloads if len(payloads) > 1 else payloads[0])
 
 
 class PostgresqlFeed:
@@ -106,7 +108,7 @@ class PostgresqlFeed:
             # A connection does not outlive the timeline that it began on.
             epoch = str(await connection.fetchval(TIMELINE))
             await connection.add_listener(
-                _CHANNEL, lambda *said: news.put_nowait(_read(str(said[-1]), epoch))
+                _CHANNEL, lambda *said: _put(news, _read(str(said[-1]), epoch))
             )
         except (*_CONNECTION_ERRORS, ValueError) as error:
             if connection is not None:
@@ -127,18 +129,28 @@ class PostgresqlFeed:
             ) from None
 
 
-def _write_committed(revision: int, changes: Sequence[Change]) -> str:
-    whole = json.dumps(
-        {
-            "r": revision,
-            "c": [[one.kind.value, one.subject, one.keyspace, one.created] for one in changes],
-        },
-        separators=(",", ":"),
-    )
-    return whole if len(whole.encode()) <= _MAX_PAYLOAD else json.dumps({"r": revision})
+def _put(queue: asyncio.Queue[News | None], news: Iterable[News]) -> None:
+    for one in news:
+        queue.put_nowait(one)
 
 
-def _read(payload: str, epoch: str) -> News:
+def _write_committed(revisions: Sequence[tuple[int, Sequence[Change]]]) -> list[str]:
+    """Notifications of the revisions, in order and as few as can be. A revision whose changes do
+    not fit is announced without them, and is read from the change log."""
+    payloads: list[str] = []
+    for revision, changes in revisions:
+        made = [[one.kind.value, one.subject, one.keyspace, one.created] for one in changes]
+        text = json.dumps([revision, made], separators=(",", ":"))
+        if len(text) > _MAX_PAYLOAD:
+            text = json.dumps([revision, []])
+        if payloads and len(payloads[-1]) + len(text) < _MAX_PAYLOAD:
+            payloads[-1] += "," + text
+        else:
+            payloads.append(text)
+    return [f'{{"c":[{one}]}}' for one in payloads]
+
+
+def _read(payload: str, epoch: str) -> list[News]:
     """Reads a notification that came on a connection of this epoch.
 
     Other programs may notify on the channel too. A notification that cannot be read makes
@@ -146,20 +158,20 @@ def _read(payload: str, epoch: str) -> News:
     """
     try:
         said: dict[str, Any] = json.loads(payload)
-        revision = int(said["r"])
         if "a" in said:
             # The sender may still be in an older epoch, so its own epoch is used.
-            return Acknowledged(str(said["a"]), revision, str(said["e"]))
-        changes = said.get("c")
-        if not changes:
-            return Committed(revision, None, epoch)
-        return Committed(
-            revision,
-            tuple(
-                Change(ChangeKind(kind), str(subject), str(keyspace), created is True)
-                for kind, subject, keyspace, created in changes
-            ),
-            epoch,
-        )
+            return [Acknowledged(str(said["a"]), int(said["r"]), str(said["e"]))]
+        return [
+            Committed(
+                int(revision),
+                tuple(
+                    Change(ChangeKind(kind), str(subject), str(keyspace), created is True)
+                    for kind, subject, keyspace, created in changes
+                )
+                or None,
+                epoch,
+            )
+            for revision, changes in said["c"]
+        ]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return Interrupted()
+        return [Interrupted()]

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from itertools import takewhile
 from typing import Any, Final
 
-from sqlalchemy import Result, RowMapping, Select, func, or_, select
+from sqlalchemy import Result, RowMapping, Select, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keyfence_server.adapters.sql import queries
@@ -56,6 +56,18 @@ _STAMPS: Final = select(keyspaces.c.name, keyspaces.c.revision, keyspaces.c.upda
 # Both databases stop at about 32,000 parameters in a statement.
 _MOST_IDS: Final = 10_000
 
+# To put a statement together takes longer than to execute it, so the frequent ones are made once.
+_KEY: Final = select(keys).where(keys.c.key_id == bindparam("key_id"))
+_STAMP: Final = _STAMPS.where(keyspaces.c.name == bindparam("name"))
+_REQUEST: Final = select(requests.c.key_id).where(
+    requests.c.caller_key_id == bindparam("caller"), requests.c.request_id == bindparam("request")
+)
+_ACCOUNT: Final = select(accounts).where(accounts.c.account_id == bindparam("account_id"))
+_ACCOUNT_BY_EMAIL: Final = select(accounts).where(
+    accounts.c.keyspace == bindparam("keyspace"), accounts.c.email_identity == bindparam("identity")
+)
+_SESSION: Final = select(sessions).where(sessions.c.session_id == bindparam("session_id"))
+
 
 class SqlSnapshot:
     """Keeps the `Snapshot` port. Its opener ends the transaction.
@@ -79,7 +91,7 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(key_id):
             return None
-        rows = await self._rows(select(keys).where(keys.c.key_id == key_id))
+        rows = await self._rows(_KEY, {"key_id": key_id})
         return row_to_key(rows[0]) if rows else None
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
@@ -167,7 +179,7 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(name):
             return None
-        found = await self._compiled_keyspaces(_STAMPS.where(keyspaces.c.name == name))
+        found = await self._compiled_keyspaces(_STAMP, {"name": name})
         return found[0] if found else None
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
@@ -177,10 +189,12 @@ class SqlSnapshot:
             query = query.where(keyspaces.c.name > _comparable(after))
         return await self._compiled_keyspaces(query)
 
-    async def _compiled_keyspaces(self, stamps: Select[Any]) -> list[Keyspace]:
+    async def _compiled_keyspaces(
+        self, stamps: Select[Any], parameters: Mapping[str, object] | None = None
+    ) -> list[Keyspace]:
         """The keyspaces of these stamps, reading whole rows of those alone that are not known."""
         found: list[Keyspace] = []
-        for stamp in await self._rows(stamps):
+        for stamp in await self._rows(stamps, parameters):
             keyspace = self._compiled.find(stamp)
             if keyspace is None:
                 whole = select(keyspaces).where(keyspaces.c.name == stamp["name"])
@@ -193,11 +207,7 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(caller, request_id):
             return None
-        rows = await self._rows(
-            select(requests.c.key_id).where(
-                requests.c.caller_key_id == caller, requests.c.request_id == request_id
-            )
-        )
+        rows = await self._rows(_REQUEST, {"caller": caller, "request": request_id})
         return KeyId(rows[0]["key_id"]) if rows else None
 
     async def find_owner_state(self, key: Key) -> AccountState | None:
@@ -208,18 +218,14 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(account_id):
             return None
-        rows = await self._rows(select(accounts).where(accounts.c.account_id == account_id))
+        rows = await self._rows(_ACCOUNT, {"account_id": account_id})
         return row_to_account(rows[0]) if rows else None
 
     async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
         """See the port."""
         if _is_nowhere(keyspace, identity):
             return None
-        rows = await self._rows(
-            select(accounts).where(
-                accounts.c.keyspace == keyspace, accounts.c.email_identity == identity
-            )
-        )
+        rows = await self._rows(_ACCOUNT_BY_EMAIL, {"keyspace": keyspace, "identity": identity})
         return row_to_account(rows[0]) if rows else None
 
     async def list_accounts(
@@ -240,7 +246,7 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(session_id):
             return None
-        rows = await self._rows(select(sessions).where(sessions.c.session_id == session_id))
+        rows = await self._rows(_SESSION, {"session_id": session_id})
         return row_to_session(rows[0]) if rows else None
 
     async def list_events(

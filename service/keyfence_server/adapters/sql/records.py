@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import RowMapping
@@ -171,7 +172,7 @@ def row_to_session(row: RowMapping) -> Session:
     return Session(**{name: row[name] for name in _OF_SESSION}, revision=row["revision"])
 
 
-def changes_to_rows(changes: list[Change], revision: int) -> list[dict[str, object]]:
+def changes_to_rows(changes: Sequence[Change], revision: int) -> list[dict[str, object]]:
     """The rows of a revision's changes, in order."""
     return [
         {

@@ -114,7 +114,9 @@ class SqlStore:
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         """See the port. Once begun it is carried through."""
         if events:
-            await to_completion(self._bookkeep(lambda on: bookkeeping.append_to_chain(on, events)))
+            await to_completion(
+                self._bookkeep(lambda on: bookkeeping.append_new_events(on, events))
+            )
 
     async def ping(self) -> None:
         """See the port."""

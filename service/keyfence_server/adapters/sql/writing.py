@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import CursorResult, delete, insert, select, tuple_, update
+from sqlalchemy import CursorResult, bindparam, delete, insert, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql import Executable
 
 from keyfence_server.adapters.sql.bookkeeping import append_to_chain
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
@@ -29,6 +29,7 @@ from keyfence_server.adapters.sql.records import (
 from keyfence_server.adapters.sql.schema import (
     accounts,
     changes,
+    head,
     keys,
     keyspaces,
     requests,
@@ -36,7 +37,7 @@ from keyfence_server.adapters.sql.schema import (
 )
 from keyfence_server.application.ports import AuditEvent, Change, CredentialId
 from keyfence_server.domain.accounts import Account, AccountId
-from keyfence_server.domain.keys import Key, KeyId, KeyState
+from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.sessions import Session, SessionId
 
@@ -47,6 +48,36 @@ _FORGOTTEN_AT_ONCE: Final = 100
 _MOST_IDS: Final = 10_000
 _SESSIONS_REMEMBERED: Final = timedelta(days=1)
 
+# Made once, for the reason in `reading`. What is set comes with the parameters.
+_INSERT_KEY: Final = insert(keys)
+_UPDATE_KEY: Final = update(keys).where(keys.c.key_id == bindparam("which"))
+_INSERT_ACCOUNT: Final = insert(accounts)
+_UPDATE_ACCOUNT: Final = update(accounts).where(accounts.c.account_id == bindparam("which"))
+_INSERT_SESSION: Final = insert(sessions)
+_UPDATE_SESSION: Final = update(sessions).where(sessions.c.session_id == bindparam("which"))
+_INSERT_REQUEST: Final = insert(requests)
+_INSERT_CHANGES: Final = insert(changes)
+_SET_HEAD: Final = update(head)
+# PostgreSQL and SQLite undo to the newest savepoint of a name. None is released before the
+# commit: a group has few mutations.
+_SAVE: Final = text("SAVEPOINT mutation")
+_UNDO: Final = text("ROLLBACK TO SAVEPOINT mutation")
+_FORGET_SESSIONS: Final = delete(sessions).where(
+    sessions.c.session_id.in_(
+        select(sessions.c.session_id)
+        .where(sessions.c.expire_time < bindparam("before", type_=sessions.c.expire_time.type))
+        .limit(_FORGOTTEN_AT_ONCE)
+    )
+)
+_IDENTITY: Final = (requests.c.caller_key_id, requests.c.request_id)
+_FORGET_REQUESTS: Final = delete(requests).where(
+    tuple_(*_IDENTITY).in_(
+        select(*_IDENTITY)
+        .where(requests.c.time < bindparam("before", type_=requests.c.time.type))
+        .limit(_FORGOTTEN_AT_ONCE)
+    )
+)
+
 
 class _State(Enum):
     OPEN = "open"
@@ -54,11 +85,20 @@ class _State(Enum):
     ENDED = "over"
 
 
-class SqlTransaction(SqlSnapshot):
-    """Keeps the `Transaction` port. Its opener rolls back what it did not commit.
+class _Kept(NamedTuple):
+    """A mutation that is part of the commit."""
 
-    After any error it refuses to go on: PostgreSQL answers the COMMIT of a failed
-    transaction with a rollback and no error, which would be taken for success.
+    revision: int
+    changes: tuple[Change, ...]
+    event: AuditEvent
+
+
+class SqlTransaction(SqlSnapshot):
+    """Implements the `Transaction` port. Its opener rolls back what it did not commit.
+
+    After any error it refuses to go on, until the mutation at fault is undone: PostgreSQL answers
+    the COMMIT of a failed transaction with a rollback and no error, which would be taken for
+    success.
     """
 
     def __init__(
@@ -66,15 +106,41 @@ class SqlTransaction(SqlSnapshot):
     ) -> None:
         super().__init__(connection, revision, compiled)
         self._state = _State.OPEN
+        self._kept: list[_Kept] = []
+        self._has_written = False
+        # What was read stays true until it is written here: the head is locked.
+        self._lineages: dict[KeyId, Lineage | None] = {}
+        self._accounts: dict[AccountId, Account | None] = {}
+        self._keyspaces: dict[str, Keyspace | None] = {}
+
+    async def find_lineage(self, key_id: KeyId) -> Lineage | None:
+        """See the port. Reads once."""
+        if key_id not in self._lineages:
+            self._lineages[key_id] = await super().find_lineage(key_id)
+        return self._lineages[key_id]
+
+    async def find_account(self, account_id: AccountId) -> Account | None:
+        """See the port. Reads once."""
+        if account_id not in self._accounts:
+            self._accounts[account_id] = await super().find_account(account_id)
+        return self._accounts[account_id]
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """See the port. Reads once."""
+        if name not in self._keyspaces:
+            self._keyspaces[name] = await super().find_keyspace(name)
+        return self._keyspaces[name]
 
     async def insert_key(self, key: Key) -> None:
         """See the port."""
-        await self._touch_one(insert(keys).values(key_to_row(key, self._revision)))
+        await self._touch_one(_INSERT_KEY, key_to_row(key, self.revision))
+        self._lineages.pop(key.key_id, None)
 
     async def update_key(self, key: Key) -> None:
         """See the port."""
-        row = key_to_row(key, self._revision)
-        await self._touch_one(update(keys).where(keys.c.key_id == row.pop("key_id")).values(row))
+        row = key_to_row(key, self.revision)
+        await self._touch_one(_UPDATE_KEY, {**row, "which": row.pop("key_id")})
+        self._lineages.clear()
 
     async def revoke_keys(self, key_ids: Collection[KeyId], time: datetime) -> None:
         """See the port."""
@@ -90,14 +156,15 @@ class SqlTransaction(SqlSnapshot):
                     revoke_time=time,
                     update_time=time,
                     disabled_by_operator=False,
-                    revision=self._revision,
+                    revision=self.revision,
                 ),
             )
+        self._lineages.clear()
 
     async def put_keyspace(self, keyspace: Keyspace) -> None:
         """See the port."""
         # A large one takes long to be written as a document.
-        row = await asyncio.to_thread(keyspace_to_row, keyspace, self._revision)
+        row = await asyncio.to_thread(keyspace_to_row, keyspace, self.revision)
         existing = await self._rows(
             select(keyspaces.c.name).where(keyspaces.c.name == keyspace.name)
         )
@@ -106,34 +173,29 @@ class SqlTransaction(SqlSnapshot):
             await self._touch_one(update(keyspaces).where(keyspaces.c.name == name).values(row))
         else:
             await self._touch_one(insert(keyspaces).values(row))
+        self._keyspaces.pop(keyspace.name, None)
 
     async def insert_account(self, account: Account) -> None:
         """See the port."""
-        await self._touch_one(insert(accounts).values(account_to_row(account, self._revision)))
+        await self._touch_one(_INSERT_ACCOUNT, account_to_row(account, self.revision))
+        self._accounts.pop(account.account_id, None)
 
     async def update_account(self, account: Account) -> None:
         """See the port."""
-        row = account_to_row(account, self._revision)
-        await self._touch_one(
-            update(accounts).where(accounts.c.account_id == row.pop("account_id")).values(row)
-        )
+        row = account_to_row(account, self.revision)
+        await self._touch_one(_UPDATE_ACCOUNT, {**row, "which": row.pop("account_id")})
+        self._accounts.pop(account.account_id, None)
 
     async def insert_session(self, session: Session) -> None:
         """See the port."""
-        forgettable = (
-            select(sessions.c.session_id)
-            .where(sessions.c.expire_time < session.create_time - _SESSIONS_REMEMBERED)
-            .limit(_FORGOTTEN_AT_ONCE)
-        )
-        await self._execute(delete(sessions).where(sessions.c.session_id.in_(forgettable)))
-        await self._touch_one(insert(sessions).values(session_to_row(session, self._revision)))
+        forgotten_before = session.create_time - _SESSIONS_REMEMBERED
+        await self._execute(_FORGET_SESSIONS, {"before": forgotten_before})
+        await self._touch_one(_INSERT_SESSION, session_to_row(session, self.revision))
 
     async def update_session(self, session: Session) -> None:
         """See the port."""
-        row = session_to_row(session, self._revision)
-        await self._touch_one(
-            update(sessions).where(sessions.c.session_id == row.pop("session_id")).values(row)
-        )
+        row = session_to_row(session, self.revision)
+        await self._touch_one(_UPDATE_SESSION, {**row, "which": row.pop("session_id")})
 
     async def end_sessions(
         self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
@@ -146,65 +208,117 @@ class SqlTransaction(SqlSnapshot):
         )
         if but is not None:
             statement = statement.where(sessions.c.session_id != but)
-        ended = await self._execute(statement.values(end_time=time, revision=self._revision))
+        ended = await self._execute(statement.values(end_time=time, revision=self.revision))
         return int(ended.rowcount)
 
     async def insert_request(
         self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
     ) -> None:
         """See the port."""
-        identity = (requests.c.caller_key_id, requests.c.request_id)
-        forgettable = (
-            select(*identity)
-            .where(requests.c.time < time - _REQUESTS_REMEMBERED)
-            .limit(_FORGOTTEN_AT_ONCE)
-        )
-        await self._execute(delete(requests).where(tuple_(*identity).in_(forgettable)))
-        await self._touch_one(
-            insert(requests).values(
-                caller_key_id=caller, request_id=request_id, key_id=key_id, time=time
-            )
-        )
+        await self._execute(_FORGET_REQUESTS, {"before": time - _REQUESTS_REMEMBERED})
+        row = {"caller_key_id": caller, "request_id": request_id, "key_id": key_id, "time": time}
+        await self._touch_one(_INSERT_REQUEST, row)
 
-    async def commit(self, changes: Sequence[Change], event: AuditEvent) -> int:
-        """See the port. Once begun it is carried through, even if the caller is cancelled."""
+    @property
+    def revision(self) -> int:
+        """See the port."""
+        return self._revision + len(self._kept)
+
+    @asynccontextmanager
+    async def mutation(self) -> AsyncIterator[None]:
+        """See the port."""
+        kept = len(self._kept)
+        # Until something is kept there is nothing to save.
+        if kept:
+            await self._execute(_SAVE)
+        self._has_written = False
+        try:
+            yield
+        except BaseException:
+            if kept:
+                await to_completion(self._undo())
+            raise
+        if len(self._kept) > kept:
+            return
+        if kept:
+            await to_completion(self._undo())
+        elif self._has_written:
+            self._state = _State.BROKEN
+            raise StoreFault("a mutation has written, and kept nothing")
+
+    def keep(self, changes: Sequence[Change], event: AuditEvent) -> int:
+        """See the port."""
         if not changes:
             raise ValueError("a mutation that changes nothing has no revision")
-        return await to_completion(self._commit(list(changes), event))
+        self._require_open()
+        revision = self.revision
+        self._kept.append(_Kept(revision, tuple(changes), event))
+        return revision
 
-    async def _commit(self, made: list[Change], event: AuditEvent) -> int:
-        await self._execute(insert(changes), changes_to_rows(made, self._revision))
+    async def commit(self) -> int:
+        """See the port. Once begun it is carried through, even if the caller is cancelled."""
+        if not self._kept:
+            raise ValueError("there is nothing to commit")
+        return await to_completion(self._commit())
+
+    async def _commit(self) -> int:
+        last = self._kept[-1].revision
+        if last != self._revision:
+            await self._execute(_SET_HEAD, {"revision": last})
+        rows = [row for one in self._kept for row in changes_to_rows(one.changes, one.revision)]
+        await self._execute(_INSERT_CHANGES, rows)
         with self._step():
-            await append_to_chain(self._connection, [event], revision=self._revision)
+            await append_to_chain(
+                self._connection, [(one.revision, one.event) for one in self._kept]
+            )
         with self._step():
-            await announce(self._connection, self._revision, made)
+            await announce(self._connection, [(one.revision, one.changes) for one in self._kept])
             await self._connection.commit()
         self._state = _State.ENDED
-        return self._revision
+        return last
 
-    async def _touch_one(self, statement: UpdateBase) -> None:
+    async def _undo(self) -> None:
+        """Undoes what was written since the savepoint. It also heals PostgreSQL's transaction,
+        which takes no statement after an error."""
+        self._lineages.clear()
+        self._accounts.clear()
+        self._keyspaces.clear()
+        self._state = _State.OPEN
+        await self._execute(_UNDO)
+
+    async def _touch_one(self, statement: Executable, row: dict[str, object] | None = None) -> None:
         """Executes what must touch one row, and breaks the transaction if it did not."""
-        await self._touch(1, statement)
+        await self._touch(1, statement, row)
 
-    async def _touch(self, count: int, statement: UpdateBase) -> None:
-        touched = (await self._execute(statement)).rowcount
+    async def _touch(
+        self, count: int, statement: Executable, row: dict[str, object] | None = None
+    ) -> None:
+        touched = (await self._execute(statement, row)).rowcount
         if touched != count:
             self._state = _State.BROKEN
             raise StoreFault(f"{count} rows were to be touched, and {touched} were")
 
     async def _execute(
-        self, statement: UpdateBase, rows: list[dict[str, object]] | None = None
+        self,
+        statement: Executable,
+        rows: dict[str, object] | list[dict[str, object]] | None = None,
     ) -> CursorResult[Any]:
         with self._step():
-            return await self._connection.execute(statement, rows)
+            result = await self._connection.execute(statement, rows)
+        if result.rowcount != 0:
+            self._has_written = True
+        return result
 
     @contextmanager
     def _step(self) -> Iterator[None]:
-        if self._state is not _State.OPEN:
-            raise StoreFault(f"the transaction is {self._state.value}")
+        self._require_open()
         try:
             with super()._step():
                 yield
         except BaseException:
             self._state = _State.BROKEN
             raise
+
+    def _require_open(self) -> None:
+        if self._state is not _State.OPEN:
+            raise StoreFault(f"the transaction is {self._state.value}")

@@ -22,7 +22,7 @@ from keyfence_server.application.ports.credentials import (
     SessionTokens,
 )
 from keyfence_server.application.ports.facts import FactSnapshot, FactSource, FactStore
-from keyfence_server.application.ports.fence import Fence, FenceEnd
+from keyfence_server.application.ports.fence import Fence, FenceEnd, Revision
 from keyfence_server.application.ports.set_up import SetUp, UsesOfPeppers
 from keyfence_server.application.ports.store import (
     AccountFilter,
@@ -56,6 +56,7 @@ __all__ = [
     "NoteStore",
     "PasswordHashes",
     "RecordedEvent",
+    "Revision",
     "SessionClaims",
     "SessionTokens",
     "SetUp",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from keyfence_server.application.ports.changes import Change
 
@@ -18,16 +18,24 @@ class FenceEnd(Enum):
     """A holder has not, and its lease from before the revision has ended."""
 
 
+class Revision(NamedTuple):
+    """A revision that is durable, and what it changed."""
+
+    number: int
+    changes: tuple[Change, ...]
+
+
 class Fence(Protocol):
     """Knows when a mutation holds everywhere."""
 
-    async def wait(self, revision: int, changes: Sequence[Change]) -> FenceEnd:
-        """Returns when no holder answers from before `revision` any more, and by what that
-        is known.
+    async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
+        """Returns when no holder answers from before any of these revisions any more, and by
+        what that is known.
 
-        Called after every commit, once, in a task that is never cancelled. Until it has
-        returned the mutation is not acknowledged to its caller. The head is not locked any
-        more: fences of several mutations may be waited for at once, in any order.
+        Called after every commit, once, with all revisions that it made durable, in order, in a
+        task that is never cancelled. Until it has returned none of their mutations is
+        acknowledged to its caller. The head is not locked any more: fences of several commits
+        may be waited for at once, in any order.
         """
         ...
 

@@ -175,15 +175,54 @@ class Snapshot(FactSnapshot, Protocol):
 
 
 class Transaction(Snapshot, Protocol):
-    """A mutation under way. It has locked the head, so no other mutation is: what it
+    """One or several mutations under way. It has locked the head, so no other is: what it
     reads stays true until it ends.
 
+    Each mutation has a revision of its own, and all of them become durable with one commit.
     Leaving the transaction without `commit` undoes all of it.
     """
 
     @property
     def revision(self) -> int:
-        """The revision that this mutation will have: the head's plus one."""
+        """The revision that the mutation at hand will have: one above the last that was kept,
+        or above the head."""
+        ...
+
+    def mutation(self) -> AbstractAsyncContextManager[None]:
+        """Around each mutation of several.
+
+        If the block raises, or ends without `keep`, what it wrote is undone, and the mutations
+        kept before it are as they were. While none is kept, nothing can be undone alone: after a
+        block that raised the transaction is not to be used any more, and a block that wrote must
+        keep, or an error is raised.
+
+        Raises:
+            StoreUnavailable: it could not be undone. The transaction is over, and nothing of
+                it is durable.
+        """
+        ...
+
+    def keep(self, changes: Sequence[Change], event: AuditEvent) -> int:
+        """Ends the mutation at hand, which becomes durable with the commit.
+
+        Args:
+            changes: at least one, in order.
+
+        Returns:
+            Its revision.
+        """
+        ...
+
+    async def commit(self) -> int:
+        """Makes all mutations that were kept durable at once: rows, revisions, changes and
+        audit events.
+
+        Returns:
+            The revision of the last.
+
+        Raises:
+            StoreUnavailable: it is not known whether they took effect.
+        """
         ...
 
     async def insert_key(self, key: Key) -> None:
@@ -249,20 +288,6 @@ class Transaction(Snapshot, Protocol):
         older than 24 hours before `time`."""
         ...
 
-    async def commit(self, changes: Sequence[Change], event: AuditEvent) -> int:
-        """Makes everything durable at once: rows, revision, changes and audit event.
-
-        Args:
-            changes: at least one, in order.
-
-        Returns:
-            The revision, one above the head that the transaction found.
-
-        Raises:
-            StoreUnavailable: it is not known whether the mutation took effect.
-        """
-        ...
-
 
 class Store(NoteStore, Protocol):
     """Where the truth is kept."""
@@ -272,7 +297,7 @@ class Store(NoteStore, Protocol):
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Opens a mutation, once every other has ended. Raises `StoreUnavailable`."""
+        """Opens a transaction, once every other has ended. Raises `StoreUnavailable`."""
         ...
 
     async def ping(self) -> None:

@@ -1,0 +1,229 @@
+"""Mutations that wait for one another share a transaction, a commit and a fence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import Engine, event
+
+from application.authority import Authority
+from coherence.watched_store import Loss, WatchedStore
+from keyfence_server.application import mutations
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.mutations import Effect
+from keyfence_server.application.ports import FenceEnd, Revision, StoreUnavailable, Transaction
+from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.domain.errors import DomainError
+from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.verdicts import Reason
+
+GROUP = 12
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group takes whatever waits, however slow the machine is."""
+    monkeypatch.setattr(mutations, "_GROUP_SECONDS", 60.0)
+
+
+class CountingFence(SoleHolder):
+    """Notes what it was asked to wait for."""
+
+    def __init__(self, authority: Authority) -> None:
+        async def nobody() -> bool:
+            return False
+
+        super().__init__(authority.ledger, authority.hub, nobody)
+        self.waited: list[list[int]] = []
+
+    async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
+        self.waited.append([one.number for one in revisions])
+        return await super().wait(revisions)
+
+
+@pytest.fixture
+def fence(authority: Authority) -> CountingFence:
+    counting = CountingFence(authority)
+    authority.mutations._fence = counting
+    return counting
+
+
+class Held:
+    """A mutation that has the store until it is let go."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._begun = asyncio.Event()
+        self._over = asyncio.Event()
+        self.task = asyncio.create_task(authority.mutations.run(authority.root, self._work))
+
+    async def begin(self) -> None:
+        await self._begun.wait()
+
+    async def let_go(self) -> None:
+        """Lets whoever has arrived stand in the line first."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self._over.set()
+        await self.task
+
+    async def _work(self, _transaction: Transaction, _caller: Caller) -> Effect[None]:
+        self._begun.set()
+        await self._over.wait()
+        return Effect(None)
+
+
+async def test_mutations_that_wait_share_one_transaction_and_one_fence(
+    authority: Authority, watched: WatchedStore, fence: CountingFence
+) -> None:
+    before = await authority.revision()
+    held = Held(authority)
+    await held.begin()
+    transactions = watched.transactions
+    making = [asyncio.create_task(authority.make(scopes=["vps:read"])) for _ in range(GROUP)]
+    await held.let_go()
+    made = await asyncio.gather(*making)
+    assert watched.transactions == transactions
+    assert fence.waited == [list(range(before + 1, before + GROUP + 1))]
+    assert sorted(one.facts.key.revision for one in made) == fence.waited[0]
+    for one in made:
+        assert (await authority.check(one, "vps:read")).reason is Reason.OK
+
+
+async def test_one_that_fails_is_told_why_and_the_others_are_carried_out(
+    authority: Authority, fence: CountingFence
+) -> None:
+    held = Held(authority)
+    await held.begin()
+    first = asyncio.create_task(authority.make())
+    wrong = asyncio.create_task(authority.make(scopes=["no:such"]))
+    last = asyncio.create_task(authority.make())
+    await held.let_go()
+    with pytest.raises(DomainError, match="no:such"):
+        await wrong
+    revisions = [(await one).facts.key.revision for one in (first, last)]
+    assert fence.waited == [revisions]
+    assert revisions[1] == revisions[0] + 1 == await authority.revision()
+
+
+async def test_where_the_commit_fails_nobody_is_told_what_others_had_written(
+    authority: Authority, watched: WatchedStore
+) -> None:
+    """The second asks for what the first has made, and the first has come to nothing. An answer
+    that it was made before would be wrong."""
+    held = Held(authority)
+    await held.begin()
+    watched.lose_next_commit(Loss.COMMIT)
+    first = asyncio.create_task(authority.make(request_id="r-1"))
+    again = asyncio.create_task(authority.make(request_id="r-1"))
+    for one in (asyncio.create_task(held.let_go()), first, again):
+        with pytest.raises(StoreUnavailable):
+            await one
+    await authority.make(request_id="r-1")
+
+
+async def test_what_is_found_done_in_a_group_waits_for_the_groups_fence(
+    authority: Authority, fence: CountingFence
+) -> None:
+    made = await authority.make()
+    fence.waited.clear()
+    held = Held(authority)
+    await held.begin()
+    revoking = [
+        asyncio.create_task(authority.revoke_key.revoke(authority.root, made.facts.key_id))
+        for _ in range(2)
+    ]
+    await held.let_go()
+    done = [await one for one in revoking]
+    assert [one.is_committed for one in done] == [True, False]
+    assert [one.revision for one in done] == [await authority.revision()] * 2
+    assert fence.waited == [[done[0].revision]]
+
+
+async def test_a_revocation_overtakes_what_waits(
+    authority: Authority, fence: CountingFence
+) -> None:
+    victim = await authority.make()
+    held = Held(authority)
+    await held.begin()
+    making = [asyncio.create_task(authority.make()) for _ in range(GROUP)]
+    await asyncio.sleep(0)
+    revoking = asyncio.create_task(authority.revoke(None, victim.facts.key_id))
+    before = await authority.revision()
+    await held.let_go()
+    revoked = await revoking
+    assert revoked.key.state is KeyState.REVOKED
+    assert revoked.key.revision == before + 1
+    await asyncio.gather(*making)
+    # Nothing that need not hurry has joined its group.
+    assert [revoked.key.revision] in fence.waited
+
+
+async def test_a_caller_that_is_revoked_in_a_group_changes_nothing_after_that(
+    authority: Authority,
+) -> None:
+    operator = await authority.operator("acme")
+    held = Held(authority)
+    await held.begin()
+    making = asyncio.create_task(authority.make(by=operator))
+    await asyncio.sleep(0)
+    revoking = asyncio.create_task(authority.revoke(None, operator.key_id))
+    await held.let_go()
+    await revoking
+    with pytest.raises(DomainError, match="not accepted"):
+        await making
+
+
+async def test_a_mutation_that_takes_long_shares_its_transaction_with_nothing(
+    authority: Authority, watched: WatchedStore
+) -> None:
+    """Nobody is to wait for its commit."""
+
+    async def work(_transaction: Transaction, _caller: Caller) -> Effect[None]:
+        return Effect(None)
+
+    held = Held(authority)
+    await held.begin()
+    transactions = watched.transactions
+    first = asyncio.create_task(authority.make())
+    await asyncio.sleep(0)
+    long = asyncio.create_task(authority.mutations.run(authority.root, work, alone=True))
+    await asyncio.sleep(0)
+    last = asyncio.create_task(authority.make())
+    await held.let_go()
+    await asyncio.gather(first, long, last)
+    assert watched.transactions == transactions + 2
+
+
+STATEMENTS_OF_ONE = 11
+STATEMENTS_OF_EACH_MORE = 2
+
+
+async def test_how_many_statements_a_mutation_takes(authority: Authority) -> None:
+    """Each statement costs as much as a check, so none may creep in."""
+    statements: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        made = await authority.make()
+        creating = len(statements)
+        statements.clear()
+        await authority.revoke(None, made.facts.key_id)
+        revoking = len(statements)
+        held = Held(authority)
+        await held.begin()
+        statements.clear()
+        making = [asyncio.create_task(authority.make()) for _ in range(GROUP)]
+        await held.let_go()
+        await asyncio.gather(*making)
+        group = len(statements)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert creating <= STATEMENTS_OF_ONE
+    assert revoking <= STATEMENTS_OF_ONE
+    assert group <= STATEMENTS_OF_ONE + STATEMENTS_OF_EACH_MORE * (GROUP - 1)
