@@ -233,7 +233,7 @@ else
 	@echo "SKIPPED: the stubs of the Go client, since there is no $(GO)."
 endif
 
-# Without npm there is no buf either, so whoever gets here has it.
+# buf comes with npm, so npm is there.
 .PHONY: build/stubs-typescript
 build/stubs-typescript: $(BUF)
 	rm -rf $@

@@ -24,7 +24,7 @@ export interface GrpcGuardOptions {
    * generates the stubs.
    */
   readonly services: readonly DescService[] | Uint8Array;
-  /** What anybody may call: methods ("/package.Service/Method") and whole services ("package.Service"). */
+  /** What every caller may call, without a key: methods ("/package.Service/Method") and whole services ("package.Service"). */
   readonly unguarded?: readonly string[];
   /**
    * Where a call comes from, for keys with an allow-list. By default the other end of the connection, which

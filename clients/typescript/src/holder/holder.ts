@@ -21,7 +21,7 @@ import { reportOf } from "./uses.js";
 const PROTOCOL_VERSION = 1;
 const FIRST_BACKOFF_MS = 100;
 const LAST_BACKOFF_MS = 1_000;
-/** After a refusal something has to be changed by somebody first. */
+/** A refusal lasts until an operator has changed something. */
 const REFUSED_BACKOFF_MS = 5_000;
 const OPEN_TIMEOUT_MS = 2_000;
 const KEYSPACES_TIMEOUT_MS = 5_000;
@@ -81,7 +81,7 @@ export class Holder {
   #address = 0;
   #connection: Connection | undefined;
   #running: Promise<unknown> | undefined;
-  #wantKeyspaces: (() => void) | undefined;
+  #wakeKeyspaces: (() => void) | undefined;
   #areKeyspacesWanted = false;
 
   constructor(transport: Transport, maxKeys: number, logger: Logger | undefined) {
@@ -139,6 +139,7 @@ export class Holder {
   async close(): Promise<void> {
     this.#core.abandon();
     this.#closing.abort();
+    this.#wakeKeyspaces?.();
     this.#running ??= Promise.resolve();
     const report = this.#report(LAST_REPORT_MS);
     await this.#running;
@@ -190,7 +191,7 @@ export class Holder {
       const { metadata } = await this.#transport.authorization();
       metadata.setOptions({ waitForReady: true });
       stream = connection.stream(ReplicationService.method.sync, metadata);
-      // Without a listener an error would end the process; who waits for one has a listener of its own.
+      // Without a listener an error would end the process. The waits below have listeners of their own.
       stream.on("error", () => undefined);
       await letIn(stream, this.#closing.signal);
       this.#core.begin();
@@ -303,8 +304,7 @@ export class Holder {
     while (!this.#isClosing) {
       if (!this.#areKeyspacesWanted) {
         await new Promise<void>((resolve) => {
-          this.#wantKeyspaces = resolve;
-          this.#closing.signal.addEventListener("abort", () => resolve(), { once: true });
+          this.#wakeKeyspaces = resolve;
         });
         continue;
       }
@@ -331,7 +331,7 @@ export class Holder {
 
   #fetchKeyspaces(): void {
     this.#areKeyspacesWanted = true;
-    this.#wantKeyspaces?.();
+    this.#wakeKeyspaces?.();
   }
 
   async #keepReporting(): Promise<void> {

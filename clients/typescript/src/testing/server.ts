@@ -546,7 +546,7 @@ class Fake {
     };
     const holder: HolderStream = { tell, acked: 0n, until: Number.NEGATIVE_INFINITY };
     this.#holders.add(holder);
-    // A cache that has left may still answer, until its lease has run out; then nobody waits for it.
+    // A cache that has left may still answer until its lease has run out. Until then changes wait for it.
     const leave = (): void => {
       setTimeout(() => this.#holders.delete(holder), Math.max(0, holder.until - performance.now())).unref();
     };
