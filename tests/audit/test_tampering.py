@@ -1,4 +1,4 @@
-"""The audit log in a database that somebody has written to, on SQLite and on PostgreSQL."""
+"""The audit log in a database that was changed by hand, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_an_empty_log_holds(store: SqlStore) -> None:
         (["UPDATE audit_head SET event_count = 5"], "there are events behind 5"),
     ],
 )
-async def test_what_somebody_did_to_the_log_shows(
+async def test_every_change_of_the_log_shows(
     filled: SqlStore, write: Write, statements: list[str], problem: str
 ) -> None:
     await write(*statements)

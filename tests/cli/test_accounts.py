@@ -129,7 +129,7 @@ def test_what_cannot_be_says_so_and_shows_no_password(
 
 
 def test_a_password_is_no_argument(run: Run, keyspace: str) -> None:
-    """Not even by an option that somebody hopes there is."""
+    """Not even by an option that does not exist."""
     for option in ("--password", f"--password={PASSWORD}"):
         ended = run("accounts", "register", "x@example.com", "-k", keyspace, option)
         assert ended.code == ExitCode.WRONG_INPUT

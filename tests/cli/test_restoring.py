@@ -42,7 +42,7 @@ FAST: Final = {"KEYFENCE_PASSWORD_MEMORY_MIB": "8", "KEYFENCE_PASSWORD_PASSES": 
 
 
 class Drill:
-    """A server in a directory, and somebody who restores its backup."""
+    """A server in a directory, and an operator who restores its backup."""
 
     def __init__(
         self,

@@ -108,7 +108,7 @@ async def test_a_fence_waits_no_longer_than_the_lease(hub: DownstreamHub, clock:
 async def test_a_fence_that_one_of_two_has_to_be_waited_out_for_is_ended_by_time(
     hub: DownstreamHub, clock: Hand
 ) -> None:
-    """Else somebody's silence would not show where there is somebody else who speaks."""
+    """Otherwise the silence of one holder would be hidden by the answers of another."""
     loud, silent = hub.open("a"), hub.open("b")
     loud.renew(1, 5)
     silent.renew(1, 5)

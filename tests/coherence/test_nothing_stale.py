@@ -73,7 +73,7 @@ async def test_a_fill_that_a_revocation_overtakes_is_thrown_away(
     assert await reason(authority, child) is Reason.KEY_REVOKED
 
 
-async def test_a_fill_that_somebody_elses_change_overtakes_is_kept(
+async def test_a_fill_that_a_change_of_another_key_overtakes_is_kept(
     authority: Authority, watched: WatchedStore
 ) -> None:
     """Else a busy server would never finish a load."""

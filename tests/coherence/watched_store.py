@@ -21,7 +21,7 @@ from keyfence_server.application.ports import (
 
 
 class Gate:
-    """Where somebody waits until the test lets them go on."""
+    """A place where a task waits until the test lets it go on."""
 
     def __init__(self) -> None:
         self._arrived = asyncio.Event()
@@ -33,11 +33,11 @@ class Gate:
         await self._open.wait()
 
     async def arrival(self) -> None:
-        """Waits until somebody stands at the gate."""
+        """Waits until a task is at the gate."""
         await self._arrived.wait()
 
     def open(self) -> None:
-        """Lets everybody through."""
+        """Lets every task through."""
         self._open.set()
 
 

@@ -43,7 +43,7 @@ _GRANTS: Final = (("vps:read",), ("vps:write",), ("vps:read", "vps:write"), ("vp
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """What somebody was told of a mutation.
+    """What the caller was told of a mutation.
 
     Attributes:
         subject: the key that it was done to.

@@ -85,7 +85,7 @@ async def test_by_a_key_with_an_allow_list(server: Served) -> None:
 
 
 async def test_while_logging_in(server: Served) -> None:
-    """Where somebody logs in from is noted after the password was hashed."""
+    """The address of a log-in is noted after the password was hashed."""
     async with grpc.aio.insecure_channel(server.tcp_target) as channel:
         stub = accounts_rpc.AccountServiceStub(channel)
         await stub.RegisterAccount(

@@ -85,7 +85,7 @@ class Clone:
     def stop(self) -> None:
         """Stops the server, as its operator would."""
         # The group is ours for as long as its leader has not been waited for. A pid out of
-        # the lock's file could be anybody's by now.
+        # another process could have the lock's file by now.
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
         self._process.communicate(timeout=30)

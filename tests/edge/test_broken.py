@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "keyspaces"
 
 @pytest.fixture(scope="module")
 def silent_port() -> Iterator[int]:
-    """Somebody who takes connections and never says a word."""
+    """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         yield port

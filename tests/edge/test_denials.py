@@ -1,4 +1,4 @@
-"""What somebody who is not let through gets to see, and what the operator does."""
+"""What a denied caller sees, and what the operator sees."""
 
 from __future__ import annotations
 

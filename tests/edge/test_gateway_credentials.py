@@ -61,7 +61,7 @@ def test_other_cookies_are_no_credentials(gateway: Gateway, cookie: tuple[str, s
     assert gateway.send("GET", "/v1/whoami", [("Cookie", "session_tokens=a")]).status == 401
 
 
-def test_a_page_of_another_origin_cannot_act_with_somebodys_cookie(
+def test_a_page_of_another_origin_cannot_act_with_a_users_cookie(
     gateway: Gateway, cookie: tuple[str, str]
 ) -> None:
     """Browsers send cookies along with requests that pages of other origins make. Each of

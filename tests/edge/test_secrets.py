@@ -1,4 +1,4 @@
-"""No key ends up where somebody could read it who should not: not even under faults."""
+"""No key is written where it could be read without permission, even under faults."""
 
 from __future__ import annotations
 

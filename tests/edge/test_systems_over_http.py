@@ -175,7 +175,7 @@ class TestSitequest:
         assert passed.header("x-ratelimit-remaining") == "59"
 
     def test_answers_about_a_good_key_have_the_headers_and_no_others(self, site_of: SiteOf) -> None:
-        """They tell of a key's limit. A 401 is the same for everybody, so it has none, nor has
+        """They tell of a key's limit. A 401 is the same for every caller, so it has none, nor has
         what is answered before a key is looked at."""
         site = site_of("sitequest")
         key, revoked = site.key("vps:read"), site.key("vps:read")

@@ -25,7 +25,7 @@ FAULTS: Final = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusC
 _YES: Final = {"allowed", "authenticated", "ok_response"}
 _RENEW_EVERY: Final = 250
 _SHARE_THAT_GIVE_UP: Final = 0.1
-# Envoy asks for somebody else's request, and `Sync` is a conversation: they have suites of
+# Envoy asks about another program's request, and `Sync` is a conversation: they have suites of
 # their own.
 _LEFT_OUT: Final = {"Check"}
 

@@ -114,7 +114,7 @@ async def test_a_database_that_is_away_changes_nothing() -> None:
 def test_a_clock_far_ahead_makes_no_keys_until_it_is_set_right(
     host: Host, database: str, request: pytest.FixtureRequest
 ) -> None:
-    """Without the guard, keys would be made that expire in a year that nobody meant."""
+    """Without the guard, keys would be made that expire in a wrong year."""
     offset = host.directory / "offset"
     more = {"PYTHONPATH": str(Path(__file__).parents[1])}
     if database == "pg":

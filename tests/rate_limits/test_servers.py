@@ -61,7 +61,7 @@ def passed(clients: list[Client], checks_each: int) -> tuple[int, Counter[RateLi
 
 
 def test_without_a_shared_counter_each_counts_by_itself_and_says_so(postgres_url: str) -> None:
-    """In every answer, and in the log of whoever is not the first."""
+    """In every answer, and in the log of every process but the first."""
     with two_servers(postgres_url, {}) as (clients, (first, second)):
         assert passed(clients, LIMIT + 5) == (
             2 * LIMIT,

@@ -55,7 +55,7 @@ async def outcome(served: Served, name: str, **arguments: Any) -> Refusal | None
 
 @ON_THE_SHARED_SERVER
 async def test_the_table_is_the_whole_api(shared: Served) -> None:
-    """What is tested here is all that the server serves, besides what is open to everybody."""
+    """These tests cover every RPC of the server, except the public ones."""
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
     stub: Any = reflection_pb2_grpc.ServerReflectionStub
     call = stub(shared.client.channel)

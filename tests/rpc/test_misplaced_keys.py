@@ -11,7 +11,7 @@ from keyfence_server.domain.redaction import REDACTED
 from support.serving import METHODS, PASSWORD, Refusal, Served
 
 FOREIGN = "sk_live_51H8xkQp0Zr7TnV3mLwYbC2d"
-"""A key of somebody else's, whose form no keyspace here declares."""
+"""A key of another system, in a form that no keyspace here declares."""
 
 MISPLACED: list[tuple[str, dict[str, Any]]] = [
     ("GetKey", {"key_id": "{}"}),

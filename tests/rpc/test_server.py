@@ -82,7 +82,7 @@ class TestSockets:
             stranger.bind(("127.0.0.1", served.port))
         await served.client.call("WhoAmI")
 
-    async def test_a_port_that_somebody_offers_to_share_is_refused(self, serve: Any) -> None:
+    async def test_a_port_that_another_process_offers_to_share_is_refused(self, serve: Any) -> None:
         with socket.socket() as stranger:
             stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             stranger.bind(("127.0.0.1", 0))

@@ -272,7 +272,7 @@ class SimulatedLoop(_Base):  # type: ignore[misc]
                 if not following.is_cancelled:
                     self._enqueue(following)
             return
-        raise AssertionError("everybody waits, and for nothing")
+        raise AssertionError("every task waits, and nothing is scheduled")
 
     def end(self) -> None:
         """Lets go of everything, wherever it stands."""

@@ -235,7 +235,7 @@ class Scenario:
             return None
         name, mutation = draw_mutation(self.random, number, self.database.contents)
         if self.random.random() < 0.25:
-            # Somebody who does not know that it is done, or being done.
+            # A caller that does not know whether it is done, or under way.
             again = partial(self._mutate_somewhere, f"{name} again", mutation, number)
             seconds = self.random.random() * self.plan.length / 2
             self.at_commit.append(partial(self._in, seconds, again))

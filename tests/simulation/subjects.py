@@ -136,7 +136,7 @@ def _draw_update(source: random.Random, number: int, key: Key) -> tuple[str, Mut
 
 
 def turn_keyspace(contents: Contents) -> Mutation:
-    """Something that everybody has to take note of."""
+    """A change that every holder must apply."""
     return _put(_NARROW if keyspace_allows(contents) else _WIDE)
 
 

@@ -112,7 +112,7 @@ class Parts:
 
 @dataclass(kw_only=True)
 class World:
-    """What everybody shares."""
+    """What all participants share."""
 
     loop: SimulatedLoop
     random: random.Random

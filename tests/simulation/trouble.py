@@ -155,7 +155,7 @@ class Trouble:
         database.available = False
         database.fail_over(lost_writes)
         if self._random.random() < 0.5:
-            # What cut the database off from its standby cut off somebody else, too.
+            # The fault that cut the database off from its standby cut off a process, too.
             self._cut(victim)
         self._in(self._random.choice((0.001, 0.05, 0.5)) * self._random.random(), self._return)
 

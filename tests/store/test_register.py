@@ -156,7 +156,7 @@ async def test_an_epoch_is_settled_once_and_for_good(store: SqlStore) -> None:
 
 
 @pytest.mark.postgres
-async def test_a_new_timeline_is_not_settled_until_somebody_says_so(postgres_url: str) -> None:
+async def test_a_new_timeline_is_not_settled_until_a_process_says_so(postgres_url: str) -> None:
     from keyfence_server.adapters.sql import open_store  # noqa: PLC0415
 
     connection = await asyncpg.connect(parse_database_url(postgres_url).for_asyncpg())

@@ -197,7 +197,7 @@ async def test_closing_the_client_ends_the_checks_that_wait(
 
 
 async def test_a_large_check_is_sent_alone(batched: Caller, authority: Authority) -> None:
-    """Somebody who presents a long key could otherwise fail the checks in the same message."""
+    """A very long key could otherwise fail the other checks in the same message."""
     assert await check(batched, "kf_live_" + "a" * 2_000)
     assert [one.method for one in authority.attempts] == ["CheckScope"]
 

@@ -65,7 +65,7 @@ async def test_a_check_that_a_flooded_server_has_given_up_is_sent_again(
 
 
 async def test_an_update_is_never_sent_twice(call: Caller, authority: Authority) -> None:
-    """A second attempt could undo what somebody else did after the first."""
+    """A second attempt could undo another caller's change after the first."""
     authority.answer("UpdateKey", UNAVAILABLE)
     with pytest.raises(Unavailable):
         await call("update_key", "key_1", display_name="CI")

@@ -241,7 +241,7 @@ Restriction = Callable[[AsyncClient, Anna], Awaitable[object]]
 
 async def expire(client: AsyncClient, anna: Anna) -> None:
     """Has the key expire at once, and returns when it has by the one clock of this host. That
-    is no later than when everybody was told."""
+    is no later than when every holder was told."""
     soon = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS / 10)
     await client.update_key(anna.key_id, expire_time=soon)
     while datetime.now(UTC) < soon:  # noqa: ASYNC110 - nothing announces the time of day

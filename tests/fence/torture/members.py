@@ -88,7 +88,7 @@ class Member:
         self._require_no_crash()
 
     def _require_no_crash(self) -> None:
-        # Nobody has sent it such a signal.
+        # No test has sent it such a signal.
         code = self.process.poll() if self.process is not None else None
         if code is not None and -code in _CRASHES:
             raise RuntimeError(f"{self.name} crashed ({code}):\n{self.log.read_text()[-5000:]}")

@@ -53,7 +53,7 @@ MADE_AND_REVOKED = [
         (150, 160, Answer.ACCEPTED, 0),  # between its beginning and its OK both may be
         (150, 160, Answer.REFUSED, 0),
         (199, 900, Answer.ACCEPTED, 0),  # however late the answer of a check from before it
-        (200, 201, Answer.ACCEPTED, 0),  # at the very same moment nobody can tell
+        (200, 201, Answer.ACCEPTED, 0),  # at the same moment, both answers are right
         (201, 202, Answer.ACCEPTED, 1),
         (201, 202, Answer.REFUSED, 0),
         (201, 202, Answer.NONE, 0),  # no answer is no lie

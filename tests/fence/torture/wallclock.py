@@ -44,7 +44,7 @@ class WallClock:
 
 
 class WallClocks:
-    """Makes wall clocks, in a directory where everybody may read.
+    """Makes wall clocks, in a directory that every user may read.
 
     Attributes:
         by_name: those that were made; none if there is no C compiler.

@@ -88,7 +88,7 @@ class Writer:
                     timeout_seconds=_ATTEMPT_SECONDS,
                 )
             except CallFailed:
-                # Nobody knows this key, so it does not matter whether there is one.
+                # No prober knows this key, so it does not matter whether it exists.
                 continue
             number = next(self._numbers)
             self._history.write(Mutation(number, state, began, now_ns()).to_line())

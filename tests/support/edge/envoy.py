@@ -93,7 +93,7 @@ class Envoy:
 
 
 class StartEnvoy(Protocol):
-    """Starts an Envoy that somebody else ends."""
+    """Starts an Envoy, which the caller ends."""
 
     def __call__(self, config: dict[str, Any], token: str = "") -> Envoy:
         """An Envoy with this configuration and this credential."""
