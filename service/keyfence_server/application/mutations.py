@@ -139,7 +139,7 @@ class _Mutation(Generic[T]):
         return self.begins.done()
 
     def fail(self, error: BaseException) -> None:
-        """Tells the caller why it has no effect, or why nobody knows whether it has."""
+        """Tells the caller why it has no effect, or why its outcome is unknown."""
         self.outcome.set_exception(error)
         # Retrieved, so that asyncio does not report it as lost: the caller may have gone.
         self.outcome.exception()

@@ -69,13 +69,13 @@ class AuthorityFence:
         self._clock = clock
 
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
-        """Returns when no holder answers from before the last of the revisions any more, after
-        W at the latest. Who has acknowledged the last has acknowledged all."""
+        """Returns when no holder answers from before the last of the revisions: after W at the
+        latest. A holder that has acknowledged the last one has acknowledged all of them."""
         return await self._wait(revisions[-1].number)
 
     async def _wait(self, revision: int) -> FenceEnd:
-        # This process too learns of the changes from the feed or the change log: what the
-        # store has lost in a failover meanwhile must not be taken for a part of it.
+        # This process does not apply the changes here. It learns of them from the feed or the
+        # change log, because a failover may have lost them meanwhile.
         bound = _Bound(self._clock.now(), self._terms, is_certain=self._replica.has_lease())
         settled = asyncio.ensure_future(self._settled(revision, bound))
         timer = asyncio.ensure_future(self._outlast(bound))

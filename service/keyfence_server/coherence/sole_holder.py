@@ -31,17 +31,17 @@ class SoleHolder:
         self._outlast = outlast
 
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
-        """Applies the mutations here, and waits for everyone downstream."""
-        # Commits come one after the other, so a revision that is missing will not be
-        # announced any more: its commit took effect and its answer was lost.
-        self._find_track_at(revisions[0].number - 1)
+        """Applies the mutations here, and waits for all holders downstream."""
+        # Commits come one after the other, so a missing revision will not be announced later:
+        # its commit took effect and its answer was lost.
+        self._resume_at(revisions[0].number - 1)
         for revision in revisions:
             self._ledger.take(revision.number, revision.changes)
         return await self._settled(revisions[-1].number)
 
     async def settle(self, revision: int) -> FenceEnd:
         """Waits until everything up to the revision is applied, here and downstream."""
-        self._find_track_at(revision)
+        self._resume_at(revision)
         return await self._settled(revision)
 
     async def forget_everything(self) -> None:
@@ -52,7 +52,7 @@ class SoleHolder:
         end = await self._hub.wait_settled(revision)
         return FenceEnd.TIME if await self._outlast() else end
 
-    def _find_track_at(self, revision: int) -> None:
+    def _resume_at(self, revision: int) -> None:
         """Continues from a revision that the store has reached. Earlier revisions may never be
         announced. They are not needed: the memory is emptied, and later loads are newer."""
         if revision > self._ledger.applied:

@@ -60,7 +60,7 @@ async def append_new_events(connection: AsyncConnection, events: Sequence[AuditE
     Those that are in the chain already, because an earlier try was carried out after all, are
     not added again.
     """
-    # The end of the chain is locked first, so nobody adds them meanwhile.
+    # The end of the chain is locked first, so no other writer adds them meanwhile.
     await connection.execute(_END_OF_CHAIN)
     present: set[str] = set()
     for start in range(0, len(events), _BATCH):
