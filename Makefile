@@ -10,6 +10,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 BUF    ?= node_modules/.bin/buf
 GO     ?= go
+MVN    ?= mvn
 STUBS  := clients/python/src/keyfence/v1
 TYPESCRIPT_STUBS := clients/typescript/src/v1/keyfence
 # More arguments for pytest or the benchmark: make test ARGS="-k rotate"
@@ -106,6 +107,19 @@ else ifdef CI
 	$(error helm needs $(GO), which CI must have)
 else
 	@echo "SKIPPED: the Helm chart was not rendered, since there is no $(GO) to build helm with."
+endif
+
+# It needs Java 17 and Maven alone, and installs the artefacts into Maven's local repository, from
+# where the README's project takes them.
+.PHONY: test-java
+test-java: ## format, compile with every lint, test and install the Java client
+ifneq ($(and $(shell command -v java),$(shell command -v $(MVN))),)
+	cd clients/java && KEYFENCE_COMMAND="$${KEYFENCE_COMMAND-$(wildcard $(CURDIR)/$(BIN)/keyfence)}" \
+	    $(MVN) --batch-mode --no-transfer-progress -Dkeyfence.readme=true $(ARGS) install
+else ifdef CI
+	$(error the Java client needs java and $(MVN), which CI must have)
+else
+	@echo "SKIPPED: the Java client was not tested, since there is no java or no $(MVN)."
 endif
 
 .PHONY: simulate
@@ -277,7 +291,7 @@ sbom: check-dist ## write build/sbom.cdx.json, what the container runs on (Cyclo
 .PHONY: clean
 clean: ## remove all that was installed, built or cached, but not ./.keyfence
 	rm -rf $(VENV) node_modules .tools build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	rm -rf $(addprefix clients/typescript/,node_modules build dist)
+	rm -rf $(addprefix clients/typescript/,node_modules build dist) clients/java/*/target
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the targets stand on.

@@ -91,6 +91,7 @@ PARTS: Final = (
     Part("test-go", ("make", "test-go")),
     Part("test-typescript", ("make", "test-typescript")),
     Part("test-helm", ("make", "test-helm")),
+    Part("test-java", ("make", "test-java")),
     Part("model", ("make", "model")),
     Part("test", ("make", "test"), cores=CORES),
     Part("test-slow", ("make", "test-slow"), cores=CORES),

@@ -1,0 +1,128 @@
+package io.github.keyfence;
+
+import static java.util.concurrent.TimeUnit.MILLISECONDS;
+import static java.util.concurrent.TimeUnit.MINUTES;
+import static java.util.concurrent.TimeUnit.SECONDS;
+
+import io.github.keyfence.internal.ServersResolverProvider;
+import io.grpc.ChannelCredentials;
+import io.grpc.ConnectivityState;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
+import io.grpc.TlsChannelCredentials;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.function.UnaryOperator;
+
+/** Opens channels to the servers of a client. */
+final class Channels {
+  private static final int MAX_RESPONSE_BYTES = 64 << 20;
+  private static final long FIRST_BACKOFF_MILLIS = 100;
+  private static final long LAST_BACKOFF_MILLIS = 5_000;
+
+  private final List<Target> targets;
+  private final List<String> texts;
+  private final ChannelCredentials credentials;
+  private final boolean isLocal;
+  private final UnaryOperator<ManagedChannelBuilder<?>> adjust;
+
+  Channels(
+      List<String> texts,
+      ChannelCredentials tls,
+      boolean plaintext,
+      UnaryOperator<ManagedChannelBuilder<?>> adjust) {
+    this.texts = List.copyOf(texts);
+    this.adjust = adjust;
+    targets = new ArrayList<>();
+    for (String text : texts) {
+      if (texts.size() > 1) {
+        Target.hostOf(text, text); // several servers are named as host:port each
+      }
+      targets.add(Target.parse(text));
+    }
+    isLocal = targets.stream().allMatch(Target::isLocal);
+    if (tls != null) {
+      credentials = tls;
+    } else if (isLocal || plaintext) {
+      credentials = InsecureChannelCredentials.create();
+    } else {
+      credentials = TlsChannelCredentials.create();
+    }
+  }
+
+  /** A channel over which calls take turns among the servers. */
+  ManagedChannel toAll() {
+    String target =
+        targets.size() == 1
+            ? targets.get(0).text()
+            : ServersResolverProvider.SCHEME + ":///" + String.join(",", texts);
+    return open(target, "round_robin");
+  }
+
+  /** A channel to one server; the numbers go around. */
+  ManagedChannel toOne(int number) {
+    return open(targets.get(Math.floorMod(number, targets.size())).text(), "pick_first");
+  }
+
+  int count() {
+    return targets.size();
+  }
+
+  private ManagedChannel open(String target, String loadBalancing) {
+    ManagedChannelBuilder<?> builder =
+        Grpc.newChannelBuilder(target, credentials)
+            .userAgent("keyfence-java")
+            .maxInboundMessageSize(MAX_RESPONSE_BYTES)
+            // A ping in five minutes is what a gRPC server tolerates by default.
+            .keepAliveTime(5, MINUTES)
+            .keepAliveTimeout(10, SECONDS)
+            // What a name server says must not change how calls are retried.
+            .disableServiceConfigLookUp()
+            .defaultServiceConfig(Rpcs.serviceConfig(loadBalancing))
+            .enableRetry();
+    if (isLocal) {
+      // A proxy of the environment would carry what must stay on this machine.
+      builder.proxyDetector(address -> null);
+    }
+    ManagedChannel channel = adjust.apply(builder).build();
+    new Reconnection(channel).watch();
+    return channel;
+  }
+
+  /**
+   * Makes a channel try again after 0.1 to 5 s, so that a server that restarts is found again
+   * within a check's deadline. gRPC's own pauses are of 1 to 120 s.
+   */
+  private static final class Reconnection {
+    private final ManagedChannel channel;
+    private long backoffMillis = FIRST_BACKOFF_MILLIS;
+
+    Reconnection(ManagedChannel channel) {
+      this.channel = channel;
+    }
+
+    void watch() {
+      ConnectivityState state = channel.getState(false);
+      if (state == ConnectivityState.SHUTDOWN) {
+        return;
+      }
+      if (state == ConnectivityState.TRANSIENT_FAILURE) {
+        CompletableFuture.delayedExecutor(backoffMillis, MILLISECONDS)
+            .execute(
+                () -> {
+                  channel.resetConnectBackoff();
+                  watch();
+                });
+        backoffMillis = Math.min(LAST_BACKOFF_MILLIS, 2 * backoffMillis);
+        return;
+      }
+      if (state == ConnectivityState.READY) {
+        backoffMillis = FIRST_BACKOFF_MILLIS;
+      }
+      channel.notifyWhenStateChanged(state, this::watch);
+    }
+  }
+}
