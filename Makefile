@@ -165,6 +165,11 @@ lint-protos: $(BUF)
 skip-protos:
 	@echo "SKIPPED: the protos were not checked, since buf comes with npm, and there is none."
 
+# NO_MKDOCS_2_WARNING: a notice about other software, which is no warning of the build.
+.PHONY: docs
+docs: $(VENV)/.dev ## build the documentation as a site in build/site, and fail on any warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 .PHONY: lint-docker
 lint-docker: $(VENV)/.dev
 	$(BIN)/hadolint Dockerfile
@@ -273,15 +278,21 @@ dist: $(VENV)/.dev ## build the wheels of both distributions into dist/
 	@rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./clients/python .
 
+.PHONY: sdist
+sdist: $(VENV)/.dev ## add the source distributions to dist/
+	$(BIN)/python -c "import hatchling.build as b; b.build_sdist('dist')"
+	cd clients/python && $(CURDIR)/$(BIN)/python -c "import hatchling.build as b; b.build_sdist('$(CURDIR)/dist')"
+
 # What the container will have: the wheels, and nothing that the tests brought along.
 .PHONY: check-dist
-check-dist: dist ## install the wheels as the Dockerfile does, and start the command
+check-dist: dist ## install the wheels as the Dockerfile does, and make and check a key with them alone
 	@rm -rf build/installed
 	@$(PYTHON) -m venv build/installed
 	build/installed/bin/python -m pip install --quiet --require-hashes -r requirements/image.txt
 	build/installed/bin/python -m pip install --quiet --no-deps dist/*.whl
 	build/installed/bin/python -m pip check
 	cd build && installed/bin/keyfence --version
+	$(PYTHON) tools/try_wheels.py build/installed/bin/keyfence
 
 .PHONY: sbom
 sbom: check-dist ## write build/sbom.cdx.json, what the container runs on (CycloneDX)
