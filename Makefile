@@ -168,7 +168,7 @@ skip-protos:
 # NO_MKDOCS_2_WARNING: a notice about other software, which is no warning of the build.
 .PHONY: docs
 docs: $(VENV)/.dev ## build the documentation as a site in build/site, and fail on any warning
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .PHONY: lint-docker
 lint-docker: $(VENV)/.dev
