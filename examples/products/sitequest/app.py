@@ -16,7 +16,15 @@ from examples.products.panel import signed_in
 from keyfence import AsyncClient, Cache, Principal
 from keyfence.fastapi import Guard
 
-CODES = {400: "INVALID_REQUEST", 401: "UNAUTHORIZED", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+CODES = {
+    400: "INVALID_REQUEST",
+    401: "UNAUTHORIZED",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    429: "RATE_LIMITED",
+    500: "INTERNAL_ERROR",
+    503: "UNAVAILABLE",
+}
 
 # KEYFENCE_TARGET and KEYFENCE_TOKEN in the environment say where Keyfence is.
 guard = Guard(AsyncClient(cache=Cache()), keyspace="sitequest", codes=CODES)
