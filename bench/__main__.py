@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import attack, batching, checks, edge, fence, isolation, mutations, scopes
+from bench import attack, batching, checks, edge, fence, isolation, mutations, scopes, worst
 
 
 def main() -> None:
@@ -16,7 +16,16 @@ def main() -> None:
     )
     parser.add_argument(
         "--only",
-        choices=["attack", "batching", "checks", "edge", "fence", "isolation", "mutations"],
+        choices=[
+            "attack",
+            "batching",
+            "checks",
+            "edge",
+            "fence",
+            "isolation",
+            "mutations",
+            "worst",
+        ],
         help="one part of it",
     )
     parser.add_argument(
@@ -51,6 +60,8 @@ def main() -> None:
             mutations.measure(rounds=1, calls=8, holders=6)
         else:
             mutations.measure(rounds=5, calls=200)
+    if asked.only in (None, "worst"):
+        worst.measure(rounds=1 if smoke else 5, key_count=5 if smoke else 1_000)
     if asked.only in (None, "fence"):
         fence.measure(rounds=10 if smoke else 300, plot=asked.plot)
 

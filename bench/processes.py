@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import psutil
@@ -85,7 +85,7 @@ def running(
             command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            _wait_until_ready(child, is_ready)
+            wait_until_ready(child, is_ready)
             yield psutil.Process(child.pid)
         except BaseException:
             output.seek(0)
@@ -100,7 +100,8 @@ def running(
                 child.wait()
 
 
-def _wait_until_ready(child: subprocess.Popen[bytes], is_ready: Callable[[], bool]) -> None:
+def wait_until_ready(child: subprocess.Popen[Any], is_ready: Callable[[], bool]) -> None:
+    """Returns when the child is ready. Raises `RuntimeError` if it ends, or takes too long."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if child.poll() is not None:
