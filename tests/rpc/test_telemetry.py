@@ -23,9 +23,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from keyfence_server.adapters.keyspace_files.reading import read_keyspace_file
 from keyfence_server.domain.keyspaces import compile_keyspace
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
-from keyfence_server.rpc.log_limit import LogLimits
 from keyfence_server.rpc.stats import MAX_COUNTED_KEYSPACES, OTHER_KEYSPACES, VerdictStats
 from keyfence_server.rpc.tracing import SpanPerCall
+from keyfence_server.telemetry.log_limit import LINES_PER_SECOND, LogLimits
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs, log_uncaught_in
 from keyfence_server.telemetry.redaction import redact_text
 from keyfence_server.telemetry.tracing import configure_tracing
@@ -258,6 +258,17 @@ class TestLogs:
         await asyncio.gather(*calls)
         lines = [line for line in log.getvalue().splitlines() if "rejected" in line]
         assert 0 < len(lines) < 100
+
+    @pytest.mark.parametrize("level", ["debug", "info", "warning", "error", "exception"])
+    def test_no_event_of_any_logger_fills_the_log(self, log: io.StringIO, level: str) -> None:
+        """One limit, where all lines pass: a new event needs nothing to be limited."""
+        for number in range(500):
+            for name in ("keyfence", "keyfence.anything", "keyfence.edge"):
+                getattr(structlog.get_logger(name), level)(f"event_of_{name}", number=number)
+            getattr(logging.getLogger("a.library"), level)("line %d", number)
+        lines = log.getvalue().splitlines()
+        # In as many seconds as this has taken, at most four on a very slow machine.
+        assert 4 * LINES_PER_SECOND <= len(lines) <= 4 * 5 * (LINES_PER_SECOND + 1)
 
     def test_what_is_left_out_is_counted(self, log: io.StringIO) -> None:
         now = 1.0

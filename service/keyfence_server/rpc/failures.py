@@ -15,7 +15,6 @@ from keyfence_server.application.identify import Callers
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
 from keyfence_server.rpc import request_ids
-from keyfence_server.rpc.log_limit import LogLimits
 from keyfence_server.rpc.stats import MethodStats
 from keyfence_server.rpc.status import UNDECODABLE, Failure, failure_of, internal_failure
 
@@ -39,11 +38,10 @@ class Failed(DomainError):
 class Failures:
     """Answers, counts and logs the calls of one RPC that end with an error status."""
 
-    def __init__(self, method: str, stats: MethodStats, callers: Callers, log: LogLimits) -> None:
+    def __init__(self, method: str, stats: MethodStats, callers: Callers) -> None:
         self._method = method
         self._stats = stats
         self._callers = callers
-        self._limits = log
 
     async def answer(
         self,
@@ -76,17 +74,13 @@ class Failures:
         # The message of an error repeats what the caller sent, so it stays out of the log.
         about: dict[str, object] = {"method": call.method, "request_id": call.request_id}
         if failure.reason == "INTERNAL":
-            if self._limits.admits("internal_error"):
-                _log.error("internal_error", **about, exc_info=error)
+            _log.error("internal_error", **about, exc_info=error)
         elif isinstance(error, Unauthenticated):
-            if self._limits.admits("credential_rejected"):
-                _log.warning(
-                    "credential_rejected", **about, cause=error.cause, address=call.address
-                )
+            _log.warning("credential_rejected", **about, cause=error.cause, address=call.address)
         elif isinstance(error, StoreUnavailable):
             # The watch over the store, or over the lease, has said why.
             _log.debug("call_without_store", **about, error=str(error))
-        elif self._limits.admits("call_refused"):
+        else:
             caller_id = caller.credential_id if caller is not None else None
             _log.info("call_refused", **about, reason=failure.reason, caller_key_id=caller_id)
 

@@ -1,8 +1,8 @@
 """Logs: one event a line, for machines (JSON) or for people (a terminal).
 
 Every line of the process comes through here, those of libraries too, so that all
-of them pass the redaction. Exceptions are shown with their frames and never with
-the local variables in them: that is where the secrets are.
+of them pass the redaction and the limit of lines a second. Exceptions are shown with
+their frames and never with the local variables in them: that is where the secrets are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from keyfence_server.telemetry.log_limit import LogLimits
 from keyfence_server.telemetry.redaction import redact_event
 
 
@@ -70,6 +71,7 @@ def configure_logs(
             ],
         )
     )
+    handler.addFilter(LogLimits())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

@@ -33,7 +33,6 @@ from keyfence_server.rpc.envoy.requests import (
     presented_in,
 )
 from keyfence_server.rpc.envoy.routes import Route, UnusableRoute, read_route
-from keyfence_server.rpc.log_limit import LogLimits
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.rpc.request_ids import find_request_id
 from keyfence_server.rpc.requirements import Requirement
@@ -59,7 +58,6 @@ class EnvoyAuthorization:
         self._verdicts = verdicts
         self._clock = clock
         self._admissions = Admissions()
-        self._alerts = LogLimits()
 
     def service(self) -> Service:
         """The service and its handlers."""
@@ -80,13 +78,13 @@ class EnvoyAuthorization:
             address = client_address_of(attributes, metadata)
             return await self._decide(caller, route, attributes.request.http, address)
         except UnusableRoute as error:
-            self._alert("ROUTE_UNUSABLE", str(error), extensions)
+            _alert("ROUTE_UNUSABLE", str(error), extensions)
             return broken(code_pb2.FAILED_PRECONDITION, _MISCONFIGURED, "ROUTE_UNUSABLE")
         except (DomainError, StoreUnavailable) as error:
             failure = failure_of(error)
             code = failure.code.value[0]
             status = _UNAVAILABLE if code == code_pb2.UNAVAILABLE else _MISCONFIGURED
-            self._alert(failure.reason, "", extensions)
+            _alert(failure.reason, "", extensions)
             return broken(code, status, failure.reason)
 
     async def _decide(self, caller: Caller, route: Route, http: Any, address: str) -> Any:
@@ -150,8 +148,8 @@ class EnvoyAuthorization:
         keyspace = facts.key.keyspace if facts is not None else NO_KEYSPACE
         self._verdicts.add(keyspace, REASON_NUMBERS[verdict.reason])
 
-    def _alert(self, reason: str, message: str, extensions: Any) -> None:
-        # The operator wrote the route, and has to correct it.
-        if self._alerts.admits("route_unusable"):
-            route = {name[:64]: value[:200] for name, value in list(extensions.items())[:8]}
-            _log.warning("route_unusable", reason=reason, message=message, route=route)
+
+def _alert(reason: str, message: str, extensions: Any) -> None:
+    # The operator wrote the route, and has to correct it.
+    route = {name[:64]: value[:200] for name, value in list(extensions.items())[:8]}
+    _log.warning("route_unusable", reason=reason, message=message, route=route)
