@@ -139,7 +139,7 @@ class _UseCases:
 def _made(
     revision: int, action: str, subject: str, facts: KeyFacts, plaintext: str, request_id: str
 ) -> Acknowledgement:
-    scopes = facts.key.granted_scopes
+    scopes = tuple(facts.key.granted_scopes)
     return Acknowledgement(revision, action, subject, facts.key_id, plaintext, scopes, request_id)
 
 

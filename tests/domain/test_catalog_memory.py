@@ -10,13 +10,16 @@ from typing import Final
 
 import pytest
 
+from keyfence_server.application.key_inputs import MAX_GRANTS
+from keyfence_server.domain.catalog import FEW_GRANTS
 from keyfence_server.domain.declarations import KeyspaceDeclaration, ScopeDeclaration
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keyspaces import MAX_SCOPES, Keyspace, compile_keyspace
 from support.builders import make_key
 
 NAMES: Final = [f"scope:{number:05d}" for number in range(MAX_SCOPES)]
-KEYS: Final = 200
+KEYS: Final = 1_100
+"""More than the sets of scopes that a catalog remembers."""
 MOST_BYTES_A_KEY: Final = 2048
 
 
@@ -40,25 +43,40 @@ def facts_of(keyspace: Keyspace, grants: Iterator[list[str]]) -> list[KeyFacts]:
     ]
 
 
+def granted_of_their_own(count: int) -> Iterator[list[str]]:
+    """Grants of which no two keys have the same, spread over the whole catalog."""
+    step = MAX_SCOPES // count
+    return (
+        [NAMES[(number * 7 + step * one) % MAX_SCOPES] for one in range(count)]
+        for number in itertools.count()
+    )
+
+
 @pytest.mark.parametrize(
     "grants",
     [
         lambda: itertools.repeat(["*"]),
         lambda: itertools.repeat(NAMES[-256:]),
         lambda: ([name] for name in NAMES),
+        lambda: granted_of_their_own(FEW_GRANTS),
+        lambda: granted_of_their_own(MAX_GRANTS),
     ],
-    ids=["everything", "the-same-256", "one-of-its-own"],
+    ids=["everything", "the-same-256", "one-of-its-own", "few-of-its-own", "256-of-its-own"],
 )
 def test_a_cached_key_costs_at_most_two_kibibytes_beyond_what_keys_share(
     keyspace: Keyspace, grants: Callable[[], Iterator[list[str]]]
 ) -> None:
     """Were the names of its scopes kept with each key, it would cost eighty."""
-    shared = facts_of(keyspace, grants())
-    assert len(shared[0].effective_scopes) > 0
+    drawn = grants()
+    # What the catalog remembers is full afterwards, and no further key has the same grants.
+    shared = facts_of(keyspace, drawn)
+    assert all(facts.effective for facts in shared)
+    del shared
     gc.collect()
     tracemalloc.start()
     try:
-        kept = facts_of(keyspace, grants())
+        kept = facts_of(keyspace, drawn)
+        assert all(facts.effective for facts in kept)
         gc.collect()
         size, _ = tracemalloc.get_traced_memory()
     finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from keyfence_server.domain.facts import own_mask
 from keyfence_server.domain.keys import Key, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.scopes import size_of
 
 MAX_AFFECTED_KEYS: Final = 1000
 """The most keys that are listed. All of them are counted."""
@@ -88,25 +89,10 @@ class AffectedKeys:
         return known
 
     def _masks_of(self, key: Key) -> tuple[int, int]:
-        place = key.granted_scopes, key.key_type
+        place = tuple(key.granted_scopes), key.key_type
         known = self._own.get(place)
         if known is None:
             known = own_mask(key, self._before), own_mask(key, self._after)
             if len(self._own) < MAX_AFFECTED_KEYS:
                 self._own[place] = known
         return known
-
-
-def size_of(names: Iterable[str]) -> int:
-    """What names take in a message, in bytes, about."""
-    return sum(len(name) + 3 for name in names)
-
-
-def within_bytes(names: Sequence[str], most: int) -> tuple[str, ...]:
-    """The first of the names, as many as take no more than so many bytes."""
-    taken = 0
-    for index, name in enumerate(names):
-        taken += len(name) + 3
-        if taken > most:
-            return tuple(names[:index])
-    return tuple(names)

@@ -9,12 +9,13 @@ the hot path. The tests compare the two.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Final
 
+from keyfence_server.domain.compact_names import NameTable
 from keyfence_server.domain.errors import InvalidDeclaration, Name, Problem
 from keyfence_server.domain.scopes import (
     EVERYTHING,
@@ -22,6 +23,7 @@ from keyfence_server.domain.scopes import (
     NAME_RULE,
     is_scope_name,
     is_wildcard,
+    size_of_name,
 )
 
 MAX_STEPS: Final = 200_000
@@ -38,6 +40,9 @@ _MAX_PROBLEMS: Final = 100
 _MAX_NAMED: Final = 40
 _SIMILAR: Final = 0.4
 _REMEMBERED_SETS: Final = 1024
+_MORE_NAMES: Final = 1_000
+FEW_GRANTS: Final = 16
+"""Grants up to this number are kept as they are, and their mask with them."""
 _REMEMBERED_NAMES: Final = 100_000
 
 
@@ -76,12 +81,14 @@ class ScopeCatalog:
         "_bits",
         "_closures",
         "_edges",
+        "_effective",
         "_grants",
         "_last_walk",
         "_masks",
         "_names_by_mask",
         "_own_masks",
         "_remembered_names",
+        "_table",
         "names",
     )
 
@@ -94,6 +101,9 @@ class ScopeCatalog:
         self._masks: Final[dict[int, int]] = {}
         self._remembered_names = 0
         self._grants: Final[dict[tuple[str, ...], tuple[str, ...]]] = {}
+        # Wildcards, and scopes that are gone, are granted, too.
+        self._table: Final = NameTable(self.names, len(self.names) + _MORE_NAMES)
+        self._effective: Final[OrderedDict[object, int]] = OrderedDict()
         self._last_walk: tuple[tuple[str, ...], dict[str, str], _Walk] | None = None
         self._backwards: tuple[str, ...] | None = None
         self._edges: Final = self._resolve(implications)
@@ -174,6 +184,35 @@ class ScopeCatalog:
             self._names_by_mask[mask] = found
         return found
 
+    def first_names_in(self, mask: int, most_bytes: int) -> tuple[tuple[str, ...], bool]:
+        """The first scopes of a mask, sorted, within so many bytes of a message, and whether some
+        are left out. The work is bounded by the bytes, and not by the mask."""
+        found: list[str] = []
+        while mask:
+            first = mask & -mask
+            name = self.names[first.bit_length() - 1]
+            most_bytes -= size_of_name(name)
+            if most_bytes < 0:
+                return tuple(found), True
+            found.append(name)
+            mask ^= first
+        return tuple(found), False
+
+    def recent_mask(self, place: Hashable, make: Callable[[], int]) -> int:
+        """A mask that is made again when it has not been asked for lately.
+
+        Args:
+            place: what the mask follows from, in this catalog.
+        """
+        mask = self._effective.get(place)
+        if mask is None:
+            mask = self._effective[place] = make()
+            if len(self._effective) > _REMEMBERED_SETS:
+                self._effective.popitem(last=False)
+        else:
+            self._effective.move_to_end(place)
+        return mask
+
     def shared_mask(self, mask: int) -> int:
         """An equal mask, the same object for all that ask for it: in a catalog of thousands,
         a mask takes more than a kilobyte."""
@@ -181,9 +220,13 @@ class ScopeCatalog:
             self._masks.clear()
         return self._masks.setdefault(mask, mask)
 
-    def shared_grants(self, granted: tuple[str, ...]) -> tuple[str, ...]:
-        """Equal grants with the names that the catalog has in memory, the same tuple for all
-        that ask for it."""
+    def shared_grants(self, granted: Sequence[str]) -> Sequence[str]:
+        """Equal grants with the names that the catalog has in memory: a few as the same tuple for
+        all that ask for it, many in a form that takes little memory."""
+        if not isinstance(granted, tuple):
+            return granted
+        if len(granted) > FEW_GRANTS:
+            return self._table.compact(granted)
         found = self._grants.get(granted)
         if found is None:
             if len(self._grants) >= _REMEMBERED_SETS:

@@ -9,11 +9,14 @@ comparisons and one AND.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from keyfence_server.domain.accounts import Account, AccountState
 from keyfence_server.domain.addresses import Address, Network, is_within, parse_network
+from keyfence_server.domain.catalog import FEW_GRANTS
+from keyfence_server.domain.compact_names import CompactNames
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.limits import Limit, Rate, Subject
@@ -21,6 +24,9 @@ from keyfence_server.domain.system import ALL_KEYSPACES
 from keyfence_server.domain.verdicts import Reason
 
 NEVER: Final = math.inf
+MAX_LISTED_SCOPES_BYTES: Final = 16 * 1024
+"""What the effective scopes that an answer lists take at most. Every check has such a list in its
+answer, and a key may hold ten thousand scopes with names of a hundred characters."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,8 +36,7 @@ class KeyFacts:
     Attributes:
         lineage: the key first.
         keyspace: the keyspace as it was when the facts were compiled.
-        effective: the scopes that the key holds, as a mask of the keyspace's catalog:
-            within its own type's cap and within all that it was delegated from.
+        kept_mask: `effective`, if it is kept; None if it is worked out again where it is needed.
         expires_at: when the first of the lineage expires, in seconds since the epoch;
             infinity for never.
         allow_lists: the address lists of the lineage; all of them must be met.
@@ -47,7 +52,7 @@ class KeyFacts:
 
     lineage: Lineage
     keyspace: Keyspace
-    effective: int
+    kept_mask: int | None
     expires_at: float
     state: KeyState
     allow_lists: tuple[tuple[Network, ...], ...]
@@ -73,10 +78,31 @@ class KeyFacts:
             object.__setattr__(self, name, value)
 
     @property
+    def effective(self) -> int:
+        """The scopes that the key holds, as a mask of the keyspace's catalog: within its own
+        type's cap and within all that it was delegated from.
+
+        A mask of ten thousand scopes takes more than a kilobyte. Keys with many grants, which
+        seldom hold the same as another key, do not keep theirs: it follows from the grants, and
+        those of the keys that were used lately are remembered.
+        """
+        kept = self.kept_mask
+        if kept is not None:
+            return kept
+        place = tuple((_identity(key.granted_scopes), key.key_type) for key in self.lineage)
+        return self.keyspace.catalog.recent_mask(
+            place, lambda: effective_mask(self.lineage, self.keyspace)
+        )
+
+    @property
     def effective_scopes(self) -> tuple[str, ...]:
         """The names of the effective scopes, sorted. Not kept: keys with equal scopes share
         them in the catalog."""
         return self.keyspace.catalog.names_in(self.effective)
+
+    def listed_scopes(self) -> tuple[tuple[str, ...], bool]:
+        """The effective scopes that answers list, sorted, and whether some are left out."""
+        return self.keyspace.catalog.first_names_in(self.effective, MAX_LISTED_SCOPES_BYTES)
 
     @property
     def key_id(self) -> KeyId:
@@ -103,10 +129,20 @@ class KeyFacts:
                 return Reason.ADDRESS_NOT_ALLOWED
         return Reason.OK
 
+    @property
+    def acts_on_all(self) -> bool:
+        """Whether this operator credential is bound to every keyspace but `system`."""
+        return self._acts_on_all
+
     def acts_on(self, keyspace: str) -> bool:
         """Whether this operator credential is bound to the keyspace, and so is every one
         that it was delegated from. Never, for a credential bound to nothing."""
         return keyspace in self._acts_on_named or (self._acts_on_all and keyspace != SYSTEM)
+
+
+def _identity(granted: Sequence[str]) -> Hashable:
+    """What tells grants of a catalog from others. Bytes remember their hash."""
+    return granted.numbers if isinstance(granted, CompactNames) else tuple(granted)
 
 
 def _is_bound(key: Key, keyspace: str) -> bool:
@@ -123,13 +159,12 @@ def compile_facts(
         owner_state: whether the key's owner works, if that is a registered account.
             A caller that decides by the facts must have read it; see `state_of_owner`.
     """
-    effective = -1
-    for key in lineage:
-        effective &= own_mask(key, keyspace)
+    few = all(len(key.granted_scopes) <= FEW_GRANTS for key in lineage)
+    mask = keyspace.catalog.shared_mask(effective_mask(lineage, keyspace)) if few else None
     return KeyFacts(
         lineage=tuple(_sharing(key, keyspace) for key in lineage),
         keyspace=keyspace,
-        effective=keyspace.catalog.shared_mask(effective),
+        kept_mask=mask,
         expires_at=min(
             (key.expire_time.timestamp() for key in lineage if key.expire_time), default=NEVER
         ),
@@ -154,6 +189,14 @@ def state_of_owner(key: Key, account: Account | None) -> AccountState | None:
     """Whether a key's owner works, given the registered account with its id, if there is one.
     One of another keyspace is a namesake."""
     return account.state if account is not None and account.keyspace == key.keyspace else None
+
+
+def effective_mask(lineage: Lineage, keyspace: Keyspace) -> int:
+    """What a key holds, as a mask of the keyspace's catalog."""
+    effective = -1
+    for key in lineage:
+        effective &= own_mask(key, keyspace)
+    return effective
 
 
 def own_mask(key: Key, keyspace: Keyspace) -> int:

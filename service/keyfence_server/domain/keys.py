@@ -58,7 +58,7 @@ class Key:
     display_name: str
     key_type: str
     environment: str
-    granted_scopes: tuple[str, ...]
+    granted_scopes: Sequence[str]
     digest: Digest
     display_prefix: str
     create_time: datetime

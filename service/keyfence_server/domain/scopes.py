@@ -10,6 +10,7 @@ covers scopes that are registered later.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 MAX_SCOPE_LENGTH: Final = 128
@@ -40,9 +41,29 @@ def is_wildcard(text: str) -> bool:
     return len(text) <= MAX_SCOPE_LENGTH and _WILDCARD.fullmatch(text) is not None
 
 
+def size_of_name(name: str) -> int:
+    """What a name in a list takes in a message, in bytes, about."""
+    return len(name) + 3
+
+
 def covers(pattern: str, other: str) -> bool:
     """Whether a scope or wildcard stands for all that another one stands for, now and
     whatever is registered later."""
     if pattern in (EVERYTHING, other):
         return True
     return pattern.endswith(":*") and other.startswith(pattern[:-1])
+
+
+def size_of(names: Iterable[str]) -> int:
+    """What names take in a message, in bytes, about."""
+    return sum(map(size_of_name, names))
+
+
+def within_bytes(names: Sequence[str], most: int) -> tuple[str, ...]:
+    """The first of the names, as many as take no more than so many bytes."""
+    taken = 0
+    for index, name in enumerate(names):
+        taken += size_of_name(name)
+        if taken > most:
+            return tuple(names[:index])
+    return tuple(names)
