@@ -61,14 +61,14 @@ async def test_pages_together_are_everything_once_in_either_order(authority: Aut
 
 
 async def test_a_caller_that_follows_the_log_sees_each_event_once(authority: Authority) -> None:
-    seen = (await listed(authority))[-1].sequence
+    seen = (await listed(authority))[-1].event.event_id
     for _ in range(3):
         made = await authority.make()
-        (event,) = await listed(authority, after_sequence=seen)
+        (event,) = await listed(authority, after_event_id=seen)
         assert event.event.subject == made.facts.key_id
-        seen = event.sequence
-    assert await listed(authority, after_sequence=seen) == []
-    assert await listed(authority, after_sequence=seen, newest_first=True) == []
+        seen = event.event.event_id
+    assert await listed(authority, after_event_id=seen) == []
+    assert await listed(authority, after_event_id=seen, newest_first=True) == []
 
 
 async def test_an_operator_sees_the_keyspaces_that_it_is_bound_to(authority: Authority) -> None:
@@ -102,6 +102,34 @@ async def test_an_operator_sees_the_keyspaces_that_it_is_bound_to(authority: Aut
         await listed(authority, operators["acme"], keyspace="other")
     with refused("KEYSPACE_NOT_BOUND"):
         await listed(authority, operators["all"], keyspace="system")
+
+
+async def test_a_place_in_the_chain_is_told_to_operators_of_every_keyspace_alone(
+    authority: Authority,
+) -> None:
+    """Places in the chain of all events tell how much goes on in other keyspaces."""
+    by_bound = await authority.operator("acme")
+    mine = await authority.make()
+    theirs = await authority.make(keyspace="other")
+    account = await authority.acting(await authority.make(scopes=["*"], account_id="bob"))
+    whole = {one.event.event_id: one for one in await listed(authority)}
+    for by in (by_bound, account):
+        page = await authority.read_audit.list(by, AuditListing(page_size=1))
+        for one in page.items:
+            assert (one.sequence, one.revision, one.hash) == (0, None, b"")
+            assert one.event == whole[one.event.event_id].event
+        with refused("KEYSPACE_NOT_BOUND"):
+            await authority.read_audit.verify(by, BEFORE_THE_FIRST, 0)
+    told = [one.event.event_id for one in await listed(authority, by_bound)]
+    assert told == [name for name, one in whole.items() if one.event.keyspace == "acme"]
+    assert mine.facts.key_id in {whole[name].event.subject for name in told}
+    # Nor does the order of an event that the caller may not know of show.
+    hidden = next(n for n, one in whole.items() if one.event.subject == theirs.facts.key_id)
+    for unknown in (hidden, "evt_none"):
+        with refused("INVALID_FIELD", "after_event_id"):
+            await listed(authority, by_bound, after_event_id=unknown)
+    everywhere = await authority.operator("*")
+    assert all(one.sequence for one in await listed(authority, everywhere))
 
 
 async def test_a_delegated_operator_sees_no_more_than_those_above_it(authority: Authority) -> None:
@@ -142,7 +170,7 @@ async def test_a_page_token_is_for_its_own_listing(authority: Authority) -> None
     for fields in (
         {"keyspace": "acme"},
         {"newest_first": True},
-        {"after_sequence": 1},
+        {"after_event_id": page.items[0].event.event_id},
         {"end_time": authority.clock.now() + timedelta(days=1)},
     ):
         with refused("INVALID_FIELD", "page_token"):
@@ -169,12 +197,14 @@ async def test_a_wrong_place_to_begin_is_refused(
     authority: Authority, end: ChainEnd, max_events: int
 ) -> None:
     with refused("INVALID_FIELD"):
-        await authority.read_audit.verify(end, max_events)
+        await authority.read_audit.verify(authority.root, end, max_events)
 
 
 async def test_a_place_that_is_behind_the_end_is_a_break(authority: Authority) -> None:
     """A caller that names an event that is gone learns that the log was cut off."""
-    end = (await authority.read_audit.verify(BEFORE_THE_FIRST, 0)).end
-    verified = await authority.read_audit.verify(ChainEnd(end.count + 5, bytes(32)), 0)
+    end = (await authority.read_audit.verify(authority.root, BEFORE_THE_FIRST, 0)).end
+    verified = await authority.read_audit.verify(
+        authority.root, ChainEnd(end.count + 5, bytes(32)), 0
+    )
     assert not verified.is_complete
     assert verified.problem

@@ -21,7 +21,7 @@ from keyfence_server.adapters.sql.schema import audit_events
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, chained
 from keyfence_server.application.ports import AuditEvent, EventFilter
-from keyfence_server.application.read_audit import ReadAudit, Verified
+from keyfence_server.application.read_audit import Verified, verify_chain
 from keyfence_server.domain.keys import KeyId
 from support.builders import insert_keys, make_event, make_key
 from support.clock import START
@@ -57,10 +57,9 @@ async def filled(store: SqlStore) -> SqlStore:
 
 async def verified(store: SqlStore, step: int = 0) -> Verified:
     """The whole chain verified, in steps."""
-    audit = ReadAudit(store)
     end = BEFORE_THE_FIRST
     while True:
-        result = await audit.verify(end, step)
+        result = await verify_chain(store, end, step)
         if result.is_complete or result.problem:
             return result
         assert result.end.count > end.count, "it goes on"
@@ -129,7 +128,7 @@ async def test_a_log_that_was_made_anew_from_the_start_shows_by_an_anchor(
     result = await verified(filled)
     assert result.is_complete
     assert result.end.hash != noted.hash
-    going_on = await ReadAudit(filled).verify(noted, 0)
+    going_on = await verify_chain(filled, noted, 0)
     assert "not the one that was written last" in going_on.problem
 
 

@@ -18,7 +18,7 @@ from crash.load import PEPPERS, Acknowledgement
 from keyfence_server.adapters.sql import SqlStore
 from keyfence_server.application.audit_chain import BEFORE_THE_FIRST
 from keyfence_server.application.presented_keys import PresentedKeys
-from keyfence_server.application.read_audit import ReadAudit
+from keyfence_server.application.read_audit import verify_chain
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.verdicts import Reason
@@ -86,7 +86,7 @@ async def assert_usable(
     made passes or does not, as its record says."""
     end, complete = BEFORE_THE_FIRST, False
     while not complete:
-        verified = await ReadAudit(store).verify(end, 0)
+        verified = await verify_chain(store, end, 0)
         assert not verified.problem
         end, complete = verified.end, verified.is_complete
     presented = PresentedKeys(FactCache(store), PEPPERS)

@@ -135,6 +135,17 @@ class AuditContract(Topic):
                 assert [one.sequence for one in up] == expected, fields
                 assert [one.sequence for one in down] == expected[::-1], fields
 
+    async def test_an_event_is_found_by_its_id_within_a_filter(self, store: Store) -> None:
+        events = [make_event("a", keyspace="one"), make_event("b", keyspace="two")]
+        await store.append_events(events)
+        only_one = EventFilter(keyspaces=frozenset({"one"}))
+        async with store.snapshot() as snapshot:
+            assert await snapshot.find_event(events[1].event_id, EventFilter()) == 2
+            assert await snapshot.find_event(events[0].event_id, only_one) == 1
+            assert await snapshot.find_event(events[1].event_id, only_one) is None
+            assert await snapshot.find_event("evt_none", EventFilter()) is None
+            assert await snapshot.find_event("evt\0", EventFilter()) is None
+
     async def test_events_are_paged_both_ways(self, store: Store) -> None:
         await store.append_events([make_event(str(number)) for number in range(5)])
         async with store.snapshot() as snapshot:

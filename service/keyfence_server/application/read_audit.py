@@ -22,7 +22,7 @@ from keyfence_server.application.ports import (
     Snapshot,
     Store,
 )
-from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.errors import Forbidden, InvalidInput
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.system import ALL_KEYSPACES
 
@@ -47,7 +47,7 @@ class AuditListing:
     page_size: int = 0
     page_token: str = ""
     newest_first: bool = False
-    after_sequence: int = 0
+    after_event_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,20 @@ class ReadAudit:
             *(str(value) for value in _fields(listing)),
         )
         token = read_page_token(listing.page_token, *question)
-        after = _place(token) if token else None
         async with self._store.snapshot() as snapshot:
+            behind = listing.after_event_id
+            if behind:
+                place = await _place_of(snapshot, which, behind, "after_event_id")
+                which = replace(which, after_sequence=place)
+            after = await _place_of(snapshot, which, token, "page_token") if token else None
             events = await snapshot.list_events(
                 which, after=after, limit=limit + 1, newest_first=listing.newest_first
             )
-        return Page.of(events, limit, lambda one: write_page_token(str(one.sequence), *question))
+        if not _sees_the_chain(caller):
+            events = [replace(one, sequence=0, revision=None, hash=b"") for one in events]
+        return Page.of(events, limit, lambda one: write_page_token(one.event.event_id, *question))
 
-    async def verify(self, after: ChainEnd, max_events: int) -> Verified:
+    async def verify(self, caller: Caller, after: ChainEnd, max_events: int) -> Verified:
         """Goes along the chain from a place in it.
 
         Args:
@@ -105,15 +111,28 @@ class ReadAudit:
 
         Raises:
             InvalidInput: a field is wrong.
+            Forbidden: the caller is not bound to every keyspace.
         """
-        if after.count < 0 or not 0 <= max_events <= MAX_EVENTS:
-            raise InvalidInput.field("max_events", f"1 to {MAX_EVENTS} events, from the first on")
-        if after.count == 0:
-            after = BEFORE_THE_FIRST
-        elif len(after.hash) != _HASH_BYTES:
-            raise InvalidInput.field("after_hash", "is the 32 bytes of that event's hash")
-        async with self._store.snapshot() as snapshot:
-            return await _verified(snapshot, after, max_events or MAX_EVENTS)
+        if not _sees_the_chain(caller):
+            raise Forbidden(
+                "the chain is one for all keyspaces; use a credential that is bound to "
+                f'"{ALL_KEYSPACES}"',
+                reason="KEYSPACE_NOT_BOUND",
+                keyspace=ALL_KEYSPACES,
+            )
+        return await verify_chain(self._store, after, max_events)
+
+
+async def verify_chain(store: Store, after: ChainEnd, max_events: int) -> Verified:
+    """Goes along the chain, as `ReadAudit.verify` does, for whoever has the store."""
+    if after.count < 0 or not 0 <= max_events <= MAX_EVENTS:
+        raise InvalidInput.field("max_events", f"1 to {MAX_EVENTS} events, from the first on")
+    if after.count == 0:
+        after = BEFORE_THE_FIRST
+    elif len(after.hash) != _HASH_BYTES:
+        raise InvalidInput.field("after_hash", "is the 32 bytes of that event's hash")
+    async with store.snapshot() as snapshot:
+        return await _verified(snapshot, after, max_events or MAX_EVENTS)
 
 
 async def _verified(snapshot: Snapshot, end: ChainEnd, left: int) -> Verified:
@@ -145,11 +164,21 @@ def _at_the_end(end: ChainEnd, head: ChainEnd) -> Verified:
     return Verified(end, is_complete=False, problem=problem)
 
 
-def _place(token: str) -> int:
-    try:
-        return int(token)
-    except ValueError:
-        raise InvalidInput.field("page_token", "is not of this listing") from None
+def _sees_the_chain(caller: Caller) -> bool:
+    """Whether the caller may know of places in the chain of all events, and so of how much goes
+    on in every keyspace."""
+    return isinstance(caller, Operator) and caller.facts.acts_on_all
+
+
+async def _place_of(snapshot: Snapshot, which: EventFilter, event_id: str, field: str) -> int:
+    """The place of an event that the caller may know of. Raises `InvalidInput`."""
+    reach = EventFilter(
+        keyspaces=which.keyspaces, but_keyspace=which.but_keyspace, account_id=which.account_id
+    )
+    found = await snapshot.find_event(event_id, reach)
+    if found is None:
+        raise InvalidInput.field(field, "names no event that this credential may see")
+    return found
 
 
 def _fields(listing: AuditListing) -> tuple[object, ...]:
@@ -160,8 +189,6 @@ def _fields(listing: AuditListing) -> tuple[object, ...]:
 
 def _filter(caller: Caller, listing: AuditListing) -> EventFilter:
     keyspace, account_id = listing.keyspace, listing.account_id
-    if listing.after_sequence < 0:
-        raise InvalidInput.field("after_sequence", "is the sequence of an event, or nothing")
     own = caller.own
     if own is not None:
         # Whose events are listed comes from the credential, whatever the request says.
@@ -178,7 +205,6 @@ def _filter(caller: Caller, listing: AuditListing) -> EventFilter:
         action_prefix=listing.action_prefix or None,
         start_time=listing.start_time,
         end_time=listing.end_time,
-        after_sequence=listing.after_sequence or None,
     )
 
 

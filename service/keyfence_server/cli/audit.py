@@ -140,11 +140,11 @@ def _last(client: Client, which: Mapping[str, object], limit: int) -> list[Audit
 def _following(
     client: Client, which: Mapping[str, object], events: list[AuditEvent], interval: float
 ) -> Iterator[AuditEvent]:
-    seen = events[-1].sequence if events else 0
+    seen = events[-1].event_id if events else ""
     while True:
         time.sleep(interval)
-        for event in client.list_audit_events(after_sequence=seen, page_size=_PAGE, **which):  # type: ignore[arg-type]
-            seen = event.sequence
+        for event in client.list_audit_events(after_event_id=seen, page_size=_PAGE, **which):  # type: ignore[arg-type]
+            seen = event.event_id
             yield event
 
 
@@ -283,7 +283,7 @@ def _print_line(event: AuditEvent, output: Output) -> None:
 def _row(event: AuditEvent) -> tuple[str, ...]:
     details = ", ".join(f"{name}={_short(value)}" for name, value in event.details.items() if value)
     return (
-        str(event.sequence),
+        str(event.sequence or ""),
         moment(event.time.astimezone(UTC)),
         event.action,
         event.keyspace,

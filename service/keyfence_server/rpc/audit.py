@@ -43,7 +43,7 @@ class AuditService:
     ) -> messages.VerifyAuditEventsResponse:
         """Goes along a part of the chain."""
         verified = await self._read_audit.verify(
-            ChainEnd(request.after_sequence, request.after_hash), request.max_events
+            caller, ChainEnd(request.after_sequence, request.after_hash), request.max_events
         )
         return messages.VerifyAuditEventsResponse(
             sequence=verified.end.count,
@@ -67,7 +67,7 @@ def _listing_from(request: messages.ListAuditEventsRequest) -> AuditListing:
         page_size=request.page_size,
         page_token=request.page_token,
         newest_first=request.newest_first,
-        after_sequence=request.after_sequence,
+        after_event_id=request.after_event_id,
     )
 
 

@@ -151,6 +151,10 @@ class Snapshot(FactSnapshot, Protocol):
         or, the newest first, those below it. None for `after` begins at the end."""
         ...
 
+    async def find_event(self, event_id: str, which: EventFilter) -> int | None:
+        """The sequence of the audit event with this id, if it passes the filter."""
+        ...
+
     async def end_of_events(self) -> ChainEnd:
         """Where the chain of audit events ends, as the store remembers it apart from them."""
         ...

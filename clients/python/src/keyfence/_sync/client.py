@@ -836,7 +836,7 @@ class Client:
         start_time: datetime | None = None,
         end_time: datetime | None = None,
         newest_first: bool = False,
-        after_sequence: int = 0,
+        after_event_id: str = "",
         page_size: int = 0,
         page_token: str = "",
         timeout_seconds: float | None = None,
@@ -847,8 +847,8 @@ class Client:
             keyspace: None: every one that the token is bound to.
             account_id, subject, actor_id, action_prefix: only events that fit.
             start_time, end_time: only events from the one on, and before the other. Aware.
-            after_sequence: only events behind this one. To follow the log, ask again with
-                the last `sequence` that was seen.
+            after_event_id: only events behind this one. To follow the log, ask again with
+                the last `event_id` that was seen.
         """
 
         def fetch(token: str) -> results.Page[results.AuditEvent]:
@@ -861,7 +861,7 @@ class Client:
                 start_time=_convert.timestamp("start_time", start_time),
                 end_time=_convert.timestamp("end_time", end_time),
                 newest_first=newest_first,
-                after_sequence=after_sequence,
+                after_event_id=after_event_id,
                 page_size=page_size,
                 page_token=token,
             )
