@@ -10,10 +10,12 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from keyfence.connection import Connection
 from keyfence.holder.dial import LET_IN, Dialer
-from keyfence.holder.session import GrpcStream, StreamBroken
+from keyfence.holder.lease import HolderLease
+from keyfence.holder.session import GrpcStream, HolderSession, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 
 
@@ -88,6 +90,18 @@ class Refusing(grpc.GenericRpcHandler):
             yield messages.SyncResponse()
 
 
+def connection_to(target: str) -> Connection:
+    return Connection.resolve(
+        target,
+        token="kfop_any",
+        tls=None,
+        insecure_plaintext=False,
+        check_timeout_seconds=1,
+        timeout_seconds=1,
+        environment={},
+    )
+
+
 async def test_a_server_that_refuses_the_stream_hears_nothing_of_the_holder(
     tmp_path: Path,
 ) -> None:
@@ -97,16 +111,7 @@ async def test_a_server_that_refuses_the_stream_hears_nothing_of_the_holder(
     server = grpc.aio.server(handlers=[refusing])
     server.add_insecure_port(f"unix:{tmp_path}/s")
     await server.start()
-    connection = Connection.resolve(
-        f"unix:{tmp_path}/s",
-        token="kfop_any",
-        tls=None,
-        insecure_plaintext=False,
-        check_timeout_seconds=1,
-        timeout_seconds=1,
-        environment={},
-    )
-    dialer = Dialer([connection])
+    dialer = Dialer([connection_to(f"unix:{tmp_path}/s")])
     with pytest.raises(StreamBroken, match="refuses the stream: UNAVAILABLE"):
         await dialer.open_stream()
     assert refusing.heard == []
@@ -117,5 +122,87 @@ async def test_a_server_that_refuses_the_stream_hears_nothing_of_the_holder(
         break
     assert [one.hello.holder_id for one in refusing.heard] == ["h" * 16]
     stream.close()
+    await dialer.close()
+    await server.stop(None)
+
+
+class NoTime:
+    """A clock on which time passes at once, and which remembers how long it was waited."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.waited: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep_until(self, time: float) -> None:
+        self.waited.append(time - self.time)
+        self.time = time
+        await asyncio.sleep(0)
+
+
+class Nothing:
+    """A listener that has nothing to do."""
+
+    def forget_everything(self, _head: int, _epoch: str) -> None: ...
+
+
+@pytest.mark.parametrize(("asked", "least"), [(0.0, 0.0), (7.0, 7.0)])
+async def test_a_holder_waits_as_long_as_its_grantor_asks(asked: float, least: float) -> None:
+    """A grantor that is overloaded says how long it wants to be left alone."""
+    clock = NoTime()
+    tried = asyncio.Event()
+
+    async def refuse() -> Any:
+        if len(clock.waited) == 3:
+            tried.set()
+            await asyncio.Event().wait()
+        raise StreamBroken("RESOURCE_EXHAUSTED", retry_after_seconds=asked)
+
+    listener: Any = Nothing()
+    session = HolderSession(refuse, messages.Hello(), HolderLease(), listener, clock)
+    running = asyncio.create_task(session.run())
+    async with asyncio.timeout(20):
+        await tried.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(clock.waited) == 3
+    assert all(least <= seconds <= max(1.0, 1.5 * least) for seconds in clock.waited)
+
+
+async def test_how_long_a_refusal_asks_to_wait_is_read(tmp_path: Path) -> None:
+    """From the details of the status, before the holder is let in and on its stream."""
+    info = error_details_pb2.ErrorInfo(domain="keyfence", reason="LIMIT_REACHED")
+    info.metadata["retry_after_seconds"] = "7"
+    told = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+    told.details.add().Pack(info)
+    details = (("grpc-status-details-bin", told.SerializeToString()),)
+
+    class Overloaded(Refusing):
+        async def _sync(
+            self, requests: AsyncIterator[messages.SyncRequest], context: Any
+        ) -> AsyncIterator[messages.SyncResponse]:
+            if self.lets_in:
+                await context.send_initial_metadata(((LET_IN, "yes"),))
+                async for _ in requests:
+                    break
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "later", details)
+            yield messages.SyncResponse()
+
+    server, overloaded = grpc.aio.server(), Overloaded()
+    server.add_generic_rpc_handlers((overloaded,))
+    server.add_insecure_port(f"unix:{tmp_path}/s")
+    await server.start()
+    dialer = Dialer([connection_to(f"unix:{tmp_path}/s")])
+    with pytest.raises(StreamBroken) as refused:
+        await dialer.open_stream()
+    assert refused.value.retry_after_seconds == 7
+    overloaded.lets_in = True
+    stream = await dialer.open_stream()
+    await stream.send(messages.SyncRequest())
+    with pytest.raises(StreamBroken) as ended:
+        await anext(stream.messages())
+    assert ended.value.retry_after_seconds == 7
     await dialer.close()
     await server.stop(None)

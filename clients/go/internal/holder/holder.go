@@ -11,9 +11,11 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -25,14 +27,16 @@ const (
 	firstBackoff = 100 * time.Millisecond
 	lastBackoff  = time.Second
 	// After a refusal something has to be changed by somebody first.
-	refusedBackoff   = 5 * time.Second
-	protocolVersion  = 1
-	connectTimeout   = 2 * time.Second
-	keyspacesTimeout = 5 * time.Second
-	keyspacesPause   = time.Second
-	reportInterval   = 5 * time.Second
-	reportTimeout    = 5 * time.Second
-	lastReportTime   = time.Second
+	refusedBackoff = 5 * time.Second
+	// What a server may ask a holder to wait.
+	longestRetryAfter = time.Minute
+	protocolVersion   = 1
+	connectTimeout    = 2 * time.Second
+	keyspacesTimeout  = 5 * time.Second
+	keyspacesPause    = time.Second
+	reportInterval    = 5 * time.Second
+	reportTimeout     = 5 * time.Second
+	lastReportTime    = time.Second
 	// usesInReport is half of what a server takes, which is well within the largest message.
 	usesInReport = 5_000
 	// letIn is a header of the answer, which a refusal does not have.
@@ -161,7 +165,8 @@ func (h *Holder) run() {
 			backoff = firstBackoff
 		}
 		// A little longer each time, and never as long as the others.
-		pause := time.Duration(float64(backoff) * (0.5 + mathrand.Float64()/2)) //nolint:gosec // no secret
+		part := 0.5 + mathrand.Float64()/2 //nolint:gosec // no secret
+		pause := max(time.Duration(float64(backoff)*part), time.Duration(float64(retryAfter(err))*(0.5+part)))
 		backoff = min(lastBackoff, 2*backoff)
 		if errors.Is(err, errRefused) {
 			backoff = refusedBackoff
@@ -172,6 +177,30 @@ func (h *Holder) run() {
 	}
 	// Close may have come while a lease was being granted.
 	h.core.Abandon()
+}
+
+// coded is an error of a server that shows its code alone.
+type coded struct{ failure error }
+
+func (c coded) Error() string { return status.Code(c.failure).String() }
+
+func (c coded) Unwrap() error { return c.failure }
+
+// retryAfter says how long a server that has ended or refused a stream asks to be left alone.
+func retryAfter(err error) time.Duration {
+	failed, ok := status.FromError(err)
+	if !ok {
+		return 0
+	}
+	for _, detail := range failed.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			seconds, err := strconv.ParseFloat(info.Metadata["retry_after_seconds"], 64)
+			if err == nil && seconds > 0 {
+				return min(longestRetryAfter, time.Duration(seconds*float64(time.Second)))
+			}
+		}
+	}
+	return 0
 }
 
 // follow serves one stream, until it breaks. It says whether a lease was granted on it. While no
@@ -235,11 +264,11 @@ func (h *Holder) open(ctx context.Context, cancel context.CancelCauseFunc) (keyf
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		switch code := status.Code(err); code {
+		switch status.Code(err) {
 		case codes.Unauthenticated, codes.PermissionDenied, codes.FailedPrecondition:
-			return nil, fmt.Errorf("%w: %s", errRefused, code)
+			return nil, fmt.Errorf("%w: %w", errRefused, coded{err})
 		default:
-			return nil, fmt.Errorf("the server does not take the stream: %s", code)
+			return nil, fmt.Errorf("the server does not take the stream: %w", coded{err})
 		}
 	}
 	return stream, nil
@@ -305,7 +334,7 @@ func (h *Holder) keepKeyspaces() {
 		}
 		fill := h.core.memory.beginFill()
 		ctx, cancel := context.WithTimeout(h.context, keyspacesTimeout)
-		response, err := h.client.FetchKeyspaces(ctx, &keyfencev1.FetchKeyspacesRequest{AtLeastRevision: fill.startedAt})
+		response, err := h.fetchKeyspaces(ctx, fill.startedAt)
 		cancel()
 		if err != nil {
 			h.core.memory.dropFill(fill)
@@ -317,6 +346,27 @@ func (h *Holder) keepKeyspaces() {
 			wish(h.keyspacesWanted)
 		}
 	}
+}
+
+// fetchKeyspaces fetches all pages, and makes one answer of them that is as old as the oldest. If
+// the store has failed over between two of them, the epoch of the answer is none.
+func (h *Holder) fetchKeyspaces(ctx context.Context, atLeast int64) (*keyfencev1.FetchKeyspacesResponse, error) {
+	request := &keyfencev1.FetchKeyspacesRequest{AtLeastRevision: atLeast}
+	whole, err := h.client.FetchKeyspaces(ctx, request)
+	for err == nil && whole.NextPageToken != "" {
+		request.PageToken = whole.NextPageToken
+		var page *keyfencev1.FetchKeyspacesResponse
+		if page, err = h.client.FetchKeyspaces(ctx, request); err != nil {
+			break
+		}
+		whole.Keyspaces = append(whole.Keyspaces, page.Keyspaces...)
+		whole.NextPageToken = page.NextPageToken
+		whole.Revision = min(whole.Revision, page.Revision)
+		if page.Epoch != whole.Epoch {
+			whole.Epoch = ""
+		}
+	}
+	return whole, err
 }
 
 func (h *Holder) keepReporting() {

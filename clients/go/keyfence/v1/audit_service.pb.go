@@ -52,12 +52,13 @@ type AuditEvent struct {
 	// `address` that they came from, and the `first_time`, if there were several; of
 	// "call.denied" the RPC as `method`, too.
 	Details *structpb.Struct `protobuf:"bytes,9,opt,name=details,proto3" json:"details,omitempty"`
-	// The place in the chain: 1 for the first event, and so on without gaps.
+	// The place in the chain: 1 for the first event, and so on without gaps. Zero for a caller
+	// whose credential is not bound to `*`: it would tell what goes on in other keyspaces.
 	Sequence int64 `protobuf:"varint,10,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// The revision of the mutation. Zero: it was none.
+	// The revision of the mutation. Zero: it was none, or as with `sequence`.
 	Revision int64 `protobuf:"varint,11,opt,name=revision,proto3" json:"revision,omitempty"`
 	// SHA-256 of the event and of the hash of the one before. See the documentation of the
-	// audit log.
+	// audit log. Empty where `sequence` is zero.
 	Hash          []byte `protobuf:"bytes,12,opt,name=hash,proto3" json:"hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -201,8 +202,8 @@ type ListAuditEventsRequest struct {
 	// The newest first. By default the oldest comes first.
 	NewestFirst bool `protobuf:"varint,10,opt,name=newest_first,json=newestFirst,proto3" json:"newest_first,omitempty"`
 	// Only events behind this one in the chain. To follow the log, ask again with the last
-	// `sequence` that has been seen.
-	AfterSequence int64 `protobuf:"varint,11,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
+	// `event_id` that has been seen. An id that the caller may not know of is refused.
+	AfterEventId  string `protobuf:"bytes,11,opt,name=after_event_id,json=afterEventId,proto3" json:"after_event_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -307,11 +308,11 @@ func (x *ListAuditEventsRequest) GetNewestFirst() bool {
 	return false
 }
 
-func (x *ListAuditEventsRequest) GetAfterSequence() int64 {
+func (x *ListAuditEventsRequest) GetAfterEventId() string {
 	if x != nil {
-		return x.AfterSequence
+		return x.AfterEventId
 	}
-	return 0
+	return ""
 }
 
 // The response of `ListAuditEvents`.
@@ -527,7 +528,7 @@ const file_keyfence_v1_audit_service_proto_rawDesc = "" +
 	"\bsequence\x18\n" +
 	" \x01(\x03R\bsequence\x12\x1a\n" +
 	"\brevision\x18\v \x01(\x03R\brevision\x12\x12\n" +
-	"\x04hash\x18\f \x01(\fR\x04hash\"\xa5\x03\n" +
+	"\x04hash\x18\f \x01(\fR\x04hash\"\xa4\x03\n" +
 	"\x16ListAuditEventsRequest\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x12\x1d\n" +
 	"\n" +
@@ -542,8 +543,8 @@ const file_keyfence_v1_audit_service_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\t \x01(\tR\tpageToken\x12!\n" +
 	"\fnewest_first\x18\n" +
-	" \x01(\bR\vnewestFirst\x12%\n" +
-	"\x0eafter_sequence\x18\v \x01(\x03R\rafterSequence\"r\n" +
+	" \x01(\bR\vnewestFirst\x12$\n" +
+	"\x0eafter_event_id\x18\v \x01(\tR\fafterEventId\"r\n" +
 	"\x17ListAuditEventsResponse\x12/\n" +
 	"\x06events\x18\x01 \x03(\v2\x17.keyfence.v1.AuditEventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x7f\n" +

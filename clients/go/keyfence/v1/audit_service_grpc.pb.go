@@ -39,9 +39,10 @@ type AuditServiceClient interface {
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 	// Goes along a part of the chain of all events, and says how far it holds. It tells
-	// nothing of what is in them.
+	// nothing of what is in them, but how many there are, so it is for operators whose
+	// credential is bound to `*`.
 	//
-	// Errors: `INVALID_FIELD`.
+	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
 	VerifyAuditEvents(ctx context.Context, in *VerifyAuditEventsRequest, opts ...grpc.CallOption) (*VerifyAuditEventsResponse, error)
 }
 
@@ -87,9 +88,10 @@ type AuditServiceServer interface {
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	// Goes along a part of the chain of all events, and says how far it holds. It tells
-	// nothing of what is in them.
+	// nothing of what is in them, but how many there are, so it is for operators whose
+	// credential is bound to `*`.
 	//
-	// Errors: `INVALID_FIELD`.
+	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
 	VerifyAuditEvents(context.Context, *VerifyAuditEventsRequest) (*VerifyAuditEventsResponse, error)
 	mustEmbedUnimplementedAuditServiceServer()
 }

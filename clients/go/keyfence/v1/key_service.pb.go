@@ -99,7 +99,8 @@ type Key struct {
 	DisplayName string `protobuf:"bytes,4,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// The granted scopes, wildcards included, as they were granted.
 	GrantedScopes []string `protobuf:"bytes,5,rep,name=granted_scopes,json=grantedScopes,proto3" json:"granted_scopes,omitempty"`
-	// The registered scopes that the key holds now. Output only. Sorted.
+	// The registered scopes that the key holds now. Output only. Sorted. A long list is cut
+	// off: see `effective_scopes_truncated`.
 	EffectiveScopes []string `protobuf:"bytes,6,rep,name=effective_scopes,json=effectiveScopes,proto3" json:"effective_scopes,omitempty"`
 	// What has become of the key, or of one that it was delegated from.
 	State KeyState `protobuf:"varint,7,opt,name=state,proto3,enum=keyfence.v1.KeyState" json:"state,omitempty"`
@@ -147,9 +148,12 @@ type Key struct {
 	// Where the key was presented from then, as far as the service said. Output only.
 	LastUsedAddress string `protobuf:"bytes,26,opt,name=last_used_address,json=lastUsedAddress,proto3" json:"last_used_address,omitempty"`
 	// How many checks of the key have passed. Output only.
-	UseCount      int64 `protobuf:"varint,27,opt,name=use_count,json=useCount,proto3" json:"use_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	UseCount int64 `protobuf:"varint,27,opt,name=use_count,json=useCount,proto3" json:"use_count,omitempty"`
+	// Whether `effective_scopes` leaves out the last of the scopes, because the list would take
+	// more than 16 KiB. Checks go by all of them. Output only.
+	EffectiveScopesTruncated bool `protobuf:"varint,28,opt,name=effective_scopes_truncated,json=effectiveScopesTruncated,proto3" json:"effective_scopes_truncated,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *Key) Reset() {
@@ -369,6 +373,13 @@ func (x *Key) GetUseCount() int64 {
 		return x.UseCount
 	}
 	return 0
+}
+
+func (x *Key) GetEffectiveScopesTruncated() bool {
+	if x != nil {
+		return x.EffectiveScopesTruncated
+	}
+	return false
 }
 
 // The request of `CreateKey`.
@@ -1391,7 +1402,7 @@ var File_keyfence_v1_key_service_proto protoreflect.FileDescriptor
 
 const file_keyfence_v1_key_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dkeyfence/v1/key_service.proto\x12\vkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19keyfence/v1/options.proto\x1a\x1ckeyfence/v1/rate_limit.proto\"\xb7\t\n" +
+	"\x1dkeyfence/v1/key_service.proto\x12\vkeyfence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19keyfence/v1/options.proto\x1a\x1ckeyfence/v1/rate_limit.proto\"\xf5\t\n" +
 	"\x03Key\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1a\n" +
 	"\bkeyspace\x18\x02 \x01(\tR\bkeyspace\x12\x1d\n" +
@@ -1426,7 +1437,8 @@ const file_keyfence_v1_key_service_proto_rawDesc = "" +
 	"rate_limit\x18\x18 \x01(\v2\x16.keyfence.v1.RateLimitR\trateLimit\x12@\n" +
 	"\x0elast_used_time\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\flastUsedTime\x12*\n" +
 	"\x11last_used_address\x18\x1a \x01(\tR\x0flastUsedAddress\x12\x1b\n" +
-	"\tuse_count\x18\x1b \x01(\x03R\buseCount\x1a9\n" +
+	"\tuse_count\x18\x1b \x01(\x03R\buseCount\x12<\n" +
+	"\x1aeffective_scopes_truncated\x18\x1c \x01(\bR\x18effectiveScopesTruncated\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe8\x04\n" +

@@ -46,7 +46,7 @@ type Principal struct {
 	GrantedScopes []string `protobuf:"bytes,7,rep,name=granted_scopes,json=grantedScopes,proto3" json:"granted_scopes,omitempty"`
 	// The registered scopes that the key holds now: the granted ones and all that they
 	// imply, within the caps of the key's type and of the keys it was delegated from.
-	// Sorted.
+	// Sorted. A long list is cut off: see `effective_scopes_truncated`.
 	EffectiveScopes []string `protobuf:"bytes,8,rep,name=effective_scopes,json=effectiveScopes,proto3" json:"effective_scopes,omitempty"`
 	// When the key stops working, or the session. Not set: never, by time.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
@@ -61,9 +61,12 @@ type Principal struct {
 	BoundKeyspaces []string `protobuf:"bytes,13,rep,name=bound_keyspaces,json=boundKeyspaces,proto3" json:"bound_keyspaces,omitempty"`
 	// The session's id, for example "ses_01jd2k7v9x4m8r5t6w3y1z0abc". Not a secret. Empty
 	// for a key.
-	SessionId     string `protobuf:"bytes,14,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	SessionId string `protobuf:"bytes,14,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Whether `effective_scopes` leaves out the last of the scopes, because the list would take
+	// more than 16 KiB. Checks go by all of them.
+	EffectiveScopesTruncated bool `protobuf:"varint,15,opt,name=effective_scopes_truncated,json=effectiveScopesTruncated,proto3" json:"effective_scopes_truncated,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *Principal) Reset() {
@@ -194,11 +197,18 @@ func (x *Principal) GetSessionId() string {
 	return ""
 }
 
+func (x *Principal) GetEffectiveScopesTruncated() bool {
+	if x != nil {
+		return x.EffectiveScopesTruncated
+	}
+	return false
+}
+
 var File_keyfence_v1_principal_proto protoreflect.FileDescriptor
 
 const file_keyfence_v1_principal_proto_rawDesc = "" +
 	"\n" +
-	"\x1bkeyfence/v1/principal.proto\x12\vkeyfence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x04\n" +
+	"\x1bkeyfence/v1/principal.proto\x12\vkeyfence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x05\n" +
 	"\tPrincipal\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n" +
 	"\n" +
@@ -217,7 +227,8 @@ const file_keyfence_v1_principal_proto_rawDesc = "" +
 	"\x06labels\x18\f \x03(\v2\".keyfence.v1.Principal.LabelsEntryR\x06labels\x12'\n" +
 	"\x0fbound_keyspaces\x18\r \x03(\tR\x0eboundKeyspaces\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x0e \x01(\tR\tsessionId\x1a9\n" +
+	"session_id\x18\x0e \x01(\tR\tsessionId\x12<\n" +
+	"\x1aeffective_scopes_truncated\x18\x0f \x01(\bR\x18effectiveScopesTruncated\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x84\x01\n" +

@@ -954,7 +954,8 @@ func (x *FetchFactsResponse) GetFacts() *KeyFacts {
 // What is known of a key, ready to answer checks from.
 type KeyFacts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whose key it is. `effective_scopes` are the scopes that checks pass for.
+	// Whose key it is. `effective_scopes` are the scopes that checks pass for: all of them, however
+	// many there are.
 	Principal *Principal `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
 	// Why the key does not pass, whatever the time and the address: `REASON_KEY_REVOKED`,
 	// `REASON_KEY_DISABLED` or `REASON_ACCOUNT_DISABLED`. `REASON_OK`: it may pass. A revoked key is
@@ -1098,8 +1099,10 @@ type FetchKeyspacesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The holder's own applied revision: the answer is no older.
 	AtLeastRevision int64 `protobuf:"varint,1,opt,name=at_least_revision,json=atLeastRevision,proto3" json:"at_least_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The `next_page_token` of the page before. Empty: the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FetchKeyspacesRequest) Reset() {
@@ -1139,15 +1142,25 @@ func (x *FetchKeyspacesRequest) GetAtLeastRevision() int64 {
 	return 0
 }
 
+func (x *FetchKeyspacesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // The response of `FetchKeyspaces`.
 type FetchKeyspacesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The keyspaces.
+	// The keyspaces, in the order of their names: as many as fit into an answer, at least one.
 	Keyspaces []*Keyspace `protobuf:"bytes,1,rep,name=keyspaces,proto3" json:"keyspaces,omitempty"`
 	// The revision that the answer reflects at least.
 	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// As in `FetchFactsResponse`.
-	Epoch         string `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch string `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Where the next page begins. Empty: this is the last one. Pages may reflect different
+	// revisions, each of them no older than was asked for.
+	NextPageToken string `protobuf:"bytes,4,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1199,6 +1212,13 @@ func (x *FetchKeyspacesResponse) GetRevision() int64 {
 func (x *FetchKeyspacesResponse) GetEpoch() string {
 	if x != nil {
 		return x.Epoch
+	}
+	return ""
+}
+
+func (x *FetchKeyspacesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
 	}
 	return ""
 }
@@ -1789,13 +1809,16 @@ const file_keyfence_v1_replication_service_proto_rawDesc = "" +
 	"\n" +
 	"depends_on\x18\x06 \x03(\tR\tdependsOn\")\n" +
 	"\vAddressList\x12\x1a\n" +
-	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"C\n" +
+	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"b\n" +
 	"\x15FetchKeyspacesRequest\x12*\n" +
-	"\x11at_least_revision\x18\x01 \x01(\x03R\x0fatLeastRevision\"\x7f\n" +
+	"\x11at_least_revision\x18\x01 \x01(\x03R\x0fatLeastRevision\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\xa7\x01\n" +
 	"\x16FetchKeyspacesResponse\x123\n" +
 	"\tkeyspaces\x18\x01 \x03(\v2\x15.keyfence.v1.KeyspaceR\tkeyspaces\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\tR\x05epoch\"{\n" +
+	"\x05epoch\x18\x03 \x01(\tR\x05epoch\x12&\n" +
+	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"{\n" +
 	"\x11ReportUsesRequest\x12,\n" +
 	"\x04uses\x18\x01 \x03(\v2\x18.keyfence.v1.ReportedUseR\x04uses\x128\n" +
 	"\battempts\x18\x02 \x03(\v2\x1c.keyfence.v1.ReportedAttemptR\battempts\"\xba\x01\n" +

@@ -163,6 +163,7 @@ def principal(message: principal_pb2.Principal) -> results.Principal:
         labels=dict(message.labels),
         bound_keyspaces=tuple(message.bound_keyspaces),
         session_id=message.session_id,
+        effective_scopes_truncated=message.effective_scopes_truncated,
     )
 
 
@@ -372,6 +373,7 @@ def key(message: key_service_pb2.Key) -> results.Key:
         last_used_time=time("last_used_time"),
         last_used_address=message.last_used_address,
         use_count=message.use_count,
+        effective_scopes_truncated=message.effective_scopes_truncated,
     )
 
 

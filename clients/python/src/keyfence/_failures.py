@@ -26,6 +26,7 @@ _DOMAIN: Final = "keyfence"
 _REDACTED: Final = "(redacted)"
 # What is shorter is no key, and cutting it out would only garble the message.
 _SHORTEST_SECRET: Final = 8
+_LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 
 _BY_STATUS: Final[Mapping[grpc.StatusCode, type[errors.CallFailed]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
@@ -90,6 +91,17 @@ def error_from_call(
         request_id=str(trailers.get(_REQUEST_ID_KEY, "")),
         secrets=secrets,
     )
+
+
+def retry_after_seconds_in(trailing_metadata: Any) -> float:
+    """How long the server asks not to be called again for, in a failed call's trailers; 0 if it
+    does not say so."""
+    trailers = {str(key): value for key, value in trailing_metadata or ()}
+    told = _read_details(trailers.get(_DETAILS_KEY)).metadata.get("retry_after_seconds", "")
+    try:
+        return min(max(0.0, float(told)), _LONGEST_RETRY_AFTER_SECONDS)
+    except ValueError:
+        return 0.0
 
 
 def error_from_check(

@@ -80,6 +80,7 @@ class Principal:
     labels: Mapping[str, str] = field(hash=False)
     bound_keyspaces: tuple[str, ...]
     session_id: str = ""
+    effective_scopes_truncated: bool = False
 
 
 class RateLimitSubject(StrEnum):
@@ -308,6 +309,7 @@ class Key:
     last_used_time: datetime | None = None
     last_used_address: str = ""
     use_count: int = 0
+    effective_scopes_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import grpc
 
+from keyfence._failures import retry_after_seconds_in
 from keyfence._tokens import checked_token
 from keyfence.connection import Connection
 from keyfence.holder.session import GrpcStream, Refused, StreamBroken, Unreachable
@@ -120,7 +121,8 @@ async def _let_in(call: Any) -> None:
     if not any(name == LET_IN for name, _ in answered or ()):
         code = await call.code()
         kind = Refused if code in _REFUSALS else StreamBroken
-        raise kind(f"the server refuses the stream: {code.name}")
+        after = retry_after_seconds_in(await call.trailing_metadata())
+        raise kind(f"the server refuses the stream: {code.name}", retry_after_seconds=after)
 
 
 def _channel(connection: Connection) -> grpc.aio.Channel:

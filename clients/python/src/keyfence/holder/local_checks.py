@@ -212,7 +212,7 @@ class LocalChecks:
                 # The next lease asks for the keyspaces again.
                 continue
             fill = self.memory.begin_fill()
-            response = await ask(messages.FetchKeyspacesRequest(at_least_revision=fill.started_at))
+            response = await _every_page(ask, fill.started_at)
             if response is None:
                 self.memory.drop_fill(fill)
                 await asyncio.sleep(_PAUSE_AFTER_SILENCE_SECONDS)
@@ -225,3 +225,26 @@ class LocalChecks:
 def _count(entry: Entry, client_address: str | None) -> None:
     entry.uses += 1
     entry.last_use = time.time(), client_address
+
+
+async def _every_page(
+    ask: AskForKeyspaces, at_least: int
+) -> messages.FetchKeyspacesResponse | None:
+    """All pages as one answer, which is as old as the oldest of them. If the store has failed over
+    between two of them, its epoch is none."""
+    whole = messages.FetchKeyspacesResponse()
+    token, is_first = "", True
+    while token or is_first:
+        page = await ask(
+            messages.FetchKeyspacesRequest(at_least_revision=at_least, page_token=token)
+        )
+        if page is None:
+            return None
+        if is_first:
+            whole.revision, whole.epoch = page.revision, page.epoch
+        token, is_first = page.next_page_token, False
+        whole.keyspaces.extend(page.keyspaces)
+        whole.revision = min(whole.revision, page.revision)
+        if page.epoch != whole.epoch:
+            whole.epoch = ""
+    return whole

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
+from keyfence._failures import retry_after_seconds_in
 from keyfence.holder.lease import HolderLease
 from keyfence.v1 import replication_service_pb2 as messages
 
@@ -93,7 +94,15 @@ class Stream(Protocol):
 
 
 class StreamBroken(Exception):
-    """The stream has ended: it, or another, may be opened again."""
+    """The stream has ended: it, or another, may be opened again.
+
+    Attributes:
+        retry_after_seconds: how long the grantor asks to wait before; 0 for no time.
+    """
+
+    def __init__(self, why: str, *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(why)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Unreachable(StreamBroken):
@@ -134,16 +143,18 @@ class HolderSession:
         """Runs until it is cancelled, and gives up the lease then."""
         try:
             while True:
+                retry_after = 0.0
                 try:
                     await self._follow_one()
                 except StreamBroken as broken:
                     self._on_broken(str(broken))
+                    retry_after = broken.retry_after_seconds
                     if isinstance(broken, Refused):
                         # It stays refused until an operator changes the credential.
                         self._backoff = _BACKOFF_AFTER_REFUSAL_SECONDS
                 except Exception as error:  # noqa: BLE001 - else the lease would be lost for good
                     self._on_broken(type(error).__name__)
-                await self._pause()
+                await self._pause(retry_after)
         finally:
             self._forget()
 
@@ -264,10 +275,15 @@ class HolderSession:
         self._lease.abandon()
         self._listener.forget_everything(0, "")
 
-    async def _pause(self) -> None:
+    async def _pause(self, least: float) -> None:
         """Waits longer after each failure, for a random time, so that holders do not come
-        together."""
-        seconds = self._backoff * self._random.uniform(0.5, 1.0)
+        together.
+
+        Args:
+            least: how many seconds the grantor has asked to wait.
+        """
+        part = self._random.uniform(0.5, 1.0)
+        seconds = max(self._backoff * part, least * (0.5 + part))
         self._backoff = min(LAST_BACKOFF_SECONDS, self._backoff * 2)
         await self._clock.sleep_until(self._clock.now() + seconds)
 
@@ -291,7 +307,7 @@ class GrpcStream:
             async with self._sending:
                 await self._call.write(request)
         except self._broken_by as error:
-            raise StreamBroken(_why(error)) from None
+            raise _broken(error) from None
 
     async def messages(self) -> AsyncIterator[messages.SyncResponse]:
         """See `Stream`."""
@@ -299,13 +315,17 @@ class GrpcStream:
             async for message in self._call:
                 yield message
         except self._broken_by as error:
-            raise StreamBroken(_why(error)) from None
+            raise _broken(error) from None
 
     def close(self) -> None:
         """See `Stream`."""
         self._call.cancel()
 
 
-def _why(error: BaseException) -> str:
+def _broken(error: BaseException) -> StreamBroken:
     code = getattr(error, "code", None)
-    return f"{code().name}" if callable(code) else type(error).__name__
+    trailers = getattr(error, "trailing_metadata", None)
+    return StreamBroken(
+        f"{code().name}" if callable(code) else type(error).__name__,
+        retry_after_seconds=retry_after_seconds_in(trailers() if callable(trailers) else ()),
+    )

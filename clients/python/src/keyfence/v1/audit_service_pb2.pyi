@@ -58,12 +58,14 @@ class AuditEvent(_message.Message):
     request_id: _builtins.str
     """The id of the request, as in the log. Of attempts: of the first one, if it had any."""
     sequence: _builtins.int
-    """The place in the chain: 1 for the first event, and so on without gaps."""
+    """The place in the chain: 1 for the first event, and so on without gaps. Zero for a caller
+    whose credential is not bound to `*`: it would tell what goes on in other keyspaces.
+    """
     revision: _builtins.int
-    """The revision of the mutation. Zero: it was none."""
+    """The revision of the mutation. Zero: it was none, or as with `sequence`."""
     hash: _builtins.bytes
     """SHA-256 of the event and of the hash of the one before. See the documentation of the
-    audit log.
+    audit log. Empty where `sequence` is zero.
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -116,7 +118,7 @@ class ListAuditEventsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     NEWEST_FIRST_FIELD_NUMBER: _builtins.int
-    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    AFTER_EVENT_ID_FIELD_NUMBER: _builtins.int
     keyspace: _builtins.str
     """Only events of this keyspace. Empty: of every one that the caller reaches."""
     account_id: _builtins.str
@@ -133,9 +135,9 @@ class ListAuditEventsRequest(_message.Message):
     """The `next_page_token` of the page before. The other fields must be as they were."""
     newest_first: _builtins.bool
     """The newest first. By default the oldest comes first."""
-    after_sequence: _builtins.int
+    after_event_id: _builtins.str
     """Only events behind this one in the chain. To follow the log, ask again with the last
-    `sequence` that has been seen.
+    `event_id` that has been seen. An id that the caller may not know of is refused.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -158,11 +160,11 @@ class ListAuditEventsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         newest_first: _builtins.bool = ...,
-        after_sequence: _builtins.int = ...,
+        after_event_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "action_prefix", b"action_prefix", "actor_id", b"actor_id", "after_sequence", b"after_sequence", "end_time", b"end_time", "keyspace", b"keyspace", "newest_first", b"newest_first", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "action_prefix", b"action_prefix", "actor_id", b"actor_id", "after_event_id", b"after_event_id", "end_time", b"end_time", "keyspace", b"keyspace", "newest_first", b"newest_first", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,9 +67,10 @@ class AuditServiceServicer:
 
     def VerifyAuditEvents(self, request, context):
         """Goes along a part of the chain of all events, and says how far it holds. It tells
-        nothing of what is in them.
+        nothing of what is in them, but how many there are, so it is for operators whose
+        credential is bound to `*`.
 
-        Errors: `INVALID_FIELD`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

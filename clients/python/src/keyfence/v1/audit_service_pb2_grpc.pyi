@@ -44,9 +44,10 @@ class AuditServiceStub:
     """
     VerifyAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditEventsRequest, _audit_service_pb2.VerifyAuditEventsResponse]
     """Goes along a part of the chain of all events, and says how far it holds. It tells
-    nothing of what is in them.
+    nothing of what is in them, but how many there are, so it is for operators whose
+    credential is bound to `*`.
 
-    Errors: `INVALID_FIELD`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
     """
 
 @_typing.type_check_only
@@ -65,9 +66,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """
     VerifyAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditEventsRequest, _audit_service_pb2.VerifyAuditEventsResponse]  # type: ignore[assignment]
     """Goes along a part of the chain of all events, and says how far it holds. It tells
-    nothing of what is in them.
+    nothing of what is in them, but how many there are, so it is for operators whose
+    credential is bound to `*`.
 
-    Errors: `INVALID_FIELD`.
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,9 +97,10 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.VerifyAuditEventsResponse, _abc.Awaitable[_audit_service_pb2.VerifyAuditEventsResponse]]:
         """Goes along a part of the chain of all events, and says how far it holds. It tells
-        nothing of what is in them.
+        nothing of what is in them, but how many there are, so it is for operators whose
+        credential is bound to `*`.
 
-        Errors: `INVALID_FIELD`.
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

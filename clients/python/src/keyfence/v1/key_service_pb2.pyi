@@ -104,6 +104,7 @@ class Key(_message.Message):
     LAST_USED_TIME_FIELD_NUMBER: _builtins.int
     LAST_USED_ADDRESS_FIELD_NUMBER: _builtins.int
     USE_COUNT_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_SCOPES_TRUNCATED_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The id, made by Keyfence, for example "key_01jd2k7v9x4m8r5t6w3y1z0abc"."""
     keyspace: _builtins.str
@@ -138,13 +139,19 @@ class Key(_message.Message):
     """Where the key was presented from then, as far as the service said. Output only."""
     use_count: _builtins.int
     """How many checks of the key have passed. Output only."""
+    effective_scopes_truncated: _builtins.bool
+    """Whether `effective_scopes` leaves out the last of the scopes, because the list would take
+    more than 16 KiB. Checks go by all of them. Output only.
+    """
     @_builtins.property
     def granted_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The granted scopes, wildcards included, as they were granted."""
 
     @_builtins.property
     def effective_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The registered scopes that the key holds now. Output only. Sorted."""
+        """The registered scopes that the key holds now. Output only. Sorted. A long list is cut
+        off: see `effective_scopes_truncated`.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -219,10 +226,11 @@ class Key(_message.Message):
         last_used_time: _timestamp_pb2.Timestamp | None = ...,
         last_used_address: _builtins.str = ...,
         use_count: _builtins.int = ...,
+        effective_scopes_truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_used_time", b"last_used_time", "rate_limit", b"rate_limit", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "allowed_addresses", b"allowed_addresses", "bound_keyspaces", b"bound_keyspaces", "create_time", b"create_time", "created_by_key_id", b"created_by_key_id", "display_name", b"display_name", "display_prefix", b"display_prefix", "effective_scopes", b"effective_scopes", "environment", b"environment", "expire_time", b"expire_time", "granted_scopes", b"granted_scopes", "key_id", b"key_id", "key_type", b"key_type", "keyspace", b"keyspace", "labels", b"labels", "last_used_address", b"last_used_address", "last_used_time", b"last_used_time", "parent_key_id", b"parent_key_id", "preset", b"preset", "rate_limit", b"rate_limit", "revision", b"revision", "revoke_time", b"revoke_time", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "state", b"state", "update_time", b"update_time", "use_count", b"use_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "allowed_addresses", b"allowed_addresses", "bound_keyspaces", b"bound_keyspaces", "create_time", b"create_time", "created_by_key_id", b"created_by_key_id", "display_name", b"display_name", "display_prefix", b"display_prefix", "effective_scopes", b"effective_scopes", "effective_scopes_truncated", b"effective_scopes_truncated", "environment", b"environment", "expire_time", b"expire_time", "granted_scopes", b"granted_scopes", "key_id", b"key_id", "key_type", b"key_type", "keyspace", b"keyspace", "labels", b"labels", "last_used_address", b"last_used_address", "last_used_time", b"last_used_time", "parent_key_id", b"parent_key_id", "preset", b"preset", "rate_limit", b"rate_limit", "revision", b"revision", "revoke_time", b"revoke_time", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "state", b"state", "update_time", b"update_time", "use_count", b"use_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

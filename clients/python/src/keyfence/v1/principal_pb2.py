@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bkeyfence/v1/principal.proto\x12\x0bkeyfence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x04\n\tPrincipal\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12\x1a\n\x08keyspace\x18\x03 \x01(\tR\x08keyspace\x12\x19\n\x08key_type\x18\x04 \x01(\tR\x07keyType\x12 \n\x0b\x65nvironment\x18\x05 \x01(\tR\x0b\x65nvironment\x12!\n\x0c\x64isplay_name\x18\x06 \x01(\tR\x0b\x64isplayName\x12%\n\x0egranted_scopes\x18\x07 \x03(\tR\rgrantedScopes\x12)\n\x10\x65\x66\x66\x65\x63tive_scopes\x18\x08 \x03(\tR\x0f\x65\x66\x66\x65\x63tiveScopes\x12;\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12%\n\x0e\x64isplay_prefix\x18\n \x01(\tR\rdisplayPrefix\x12\"\n\rparent_key_id\x18\x0b \x01(\tR\x0bparentKeyId\x12:\n\x06labels\x18\x0c \x03(\x0b\x32\".keyfence.v1.Principal.LabelsEntryR\x06labels\x12\'\n\x0f\x62ound_keyspaces\x18\r \x03(\tR\x0e\x62oundKeyspaces\x12\x1d\n\nsession_id\x18\x0e \x01(\tR\tsessionId\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x84\x01\n\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\x0bKeyfence.V1\xca\x02\x0bKeyfence\\V1\xea\x02\x0cKeyfence::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bkeyfence/v1/principal.proto\x12\x0bkeyfence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x05\n\tPrincipal\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n\naccount_id\x18\x02 \x01(\tR\taccountId\x12\x1a\n\x08keyspace\x18\x03 \x01(\tR\x08keyspace\x12\x19\n\x08key_type\x18\x04 \x01(\tR\x07keyType\x12 \n\x0b\x65nvironment\x18\x05 \x01(\tR\x0b\x65nvironment\x12!\n\x0c\x64isplay_name\x18\x06 \x01(\tR\x0b\x64isplayName\x12%\n\x0egranted_scopes\x18\x07 \x03(\tR\rgrantedScopes\x12)\n\x10\x65\x66\x66\x65\x63tive_scopes\x18\x08 \x03(\tR\x0f\x65\x66\x66\x65\x63tiveScopes\x12;\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12%\n\x0e\x64isplay_prefix\x18\n \x01(\tR\rdisplayPrefix\x12\"\n\rparent_key_id\x18\x0b \x01(\tR\x0bparentKeyId\x12:\n\x06labels\x18\x0c \x03(\x0b\x32\".keyfence.v1.Principal.LabelsEntryR\x06labels\x12\'\n\x0f\x62ound_keyspaces\x18\r \x03(\tR\x0e\x62oundKeyspaces\x12\x1d\n\nsession_id\x18\x0e \x01(\tR\tsessionId\x12<\n\x1a\x65\x66\x66\x65\x63tive_scopes_truncated\x18\x0f \x01(\x08R\x18\x65\x66\x66\x65\x63tiveScopesTruncated\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x84\x01\n\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\x0bKeyfence.V1\xca\x02\x0bKeyfence\\V1\xea\x02\x0cKeyfence::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRINCIPAL_LABELSENTRY']._loaded_options = None
   _globals['_PRINCIPAL_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_PRINCIPAL']._serialized_start=78
-  _globals['_PRINCIPAL']._serialized_end=676
-  _globals['_PRINCIPAL_LABELSENTRY']._serialized_start=619
-  _globals['_PRINCIPAL_LABELSENTRY']._serialized_end=676
+  _globals['_PRINCIPAL']._serialized_end=738
+  _globals['_PRINCIPAL_LABELSENTRY']._serialized_start=681
+  _globals['_PRINCIPAL_LABELSENTRY']._serialized_end=738
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,7 @@ class Principal(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     BOUND_KEYSPACES_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_SCOPES_TRUNCATED_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The key's id, for example "key_01jd2k7v9x4m8r5t6w3y1z0abc". Not a secret. Empty for
     a session, which has none of what is said of keys below.
@@ -83,6 +84,10 @@ class Principal(_message.Message):
     """The session's id, for example "ses_01jd2k7v9x4m8r5t6w3y1z0abc". Not a secret. Empty
     for a key.
     """
+    effective_scopes_truncated: _builtins.bool
+    """Whether `effective_scopes` leaves out the last of the scopes, because the list would take
+    more than 16 KiB. Checks go by all of them.
+    """
     @_builtins.property
     def granted_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The scopes that were granted, as they were granted: wildcards included."""
@@ -91,7 +96,7 @@ class Principal(_message.Message):
     def effective_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The registered scopes that the key holds now: the granted ones and all that they
         imply, within the caps of the key's type and of the keys it was delegated from.
-        Sorted.
+        Sorted. A long list is cut off: see `effective_scopes_truncated`.
         """
 
     @_builtins.property
@@ -125,10 +130,11 @@ class Principal(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         bound_keyspaces: _abc.Iterable[_builtins.str] | None = ...,
         session_id: _builtins.str = ...,
+        effective_scopes_truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "bound_keyspaces", b"bound_keyspaces", "display_name", b"display_name", "display_prefix", b"display_prefix", "effective_scopes", b"effective_scopes", "environment", b"environment", "expire_time", b"expire_time", "granted_scopes", b"granted_scopes", "key_id", b"key_id", "key_type", b"key_type", "keyspace", b"keyspace", "labels", b"labels", "parent_key_id", b"parent_key_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "bound_keyspaces", b"bound_keyspaces", "display_name", b"display_name", "display_prefix", b"display_prefix", "effective_scopes", b"effective_scopes", "effective_scopes_truncated", b"effective_scopes_truncated", "environment", b"environment", "expire_time", b"expire_time", "granted_scopes", b"granted_scopes", "key_id", b"key_id", "key_type", b"key_type", "keyspace", b"keyspace", "labels", b"labels", "parent_key_id", b"parent_key_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -469,7 +469,9 @@ class KeyFacts(_message.Message):
     """
     @_builtins.property
     def principal(self) -> _principal_pb2.Principal:
-        """Whose key it is. `effective_scopes` are the scopes that checks pass for."""
+        """Whose key it is. `effective_scopes` are the scopes that checks pass for: all of them, however
+        many there are.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -534,16 +536,20 @@ class FetchKeyspacesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     at_least_revision: _builtins.int
     """The holder's own applied revision: the answer is no older."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before. Empty: the first page."""
     def __init__(
         self,
         *,
         at_least_revision: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -558,13 +564,18 @@ class FetchKeyspacesResponse(_message.Message):
     KEYSPACES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision that the answer reflects at least."""
     epoch: _builtins.str
     """As in `FetchFactsResponse`."""
+    next_page_token: _builtins.str
+    """Where the next page begins. Empty: this is the last one. Pages may reflect different
+    revisions, each of them no older than was asked for.
+    """
     @_builtins.property
     def keyspaces(self) -> _containers.RepeatedCompositeFieldContainer[_keyspace_pb2.Keyspace]:
-        """The keyspaces."""
+        """The keyspaces, in the order of their names: as many as fit into an answer, at least one."""
 
     def __init__(
         self,
@@ -572,10 +583,11 @@ class FetchKeyspacesResponse(_message.Message):
         keyspaces: _abc.Iterable[_keyspace_pb2.Keyspace] | None = ...,
         revision: _builtins.int = ...,
         epoch: _builtins.str = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "keyspaces", b"keyspaces", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "keyspaces", b"keyspaces", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
