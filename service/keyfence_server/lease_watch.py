@@ -120,6 +120,7 @@ class LeaseWatch:
         else:
             # Health has not reported anything yet that this could contradict.
             self._say(live)
+            _log.info("lease_granted")
         self._set_lease(live)
         self._was_live = live
         self._since = now

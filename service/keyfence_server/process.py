@@ -100,7 +100,14 @@ async def _serve(settings: Settings, tracing: SpanPerCall | None, started: _Star
         return
     server = await starting
     for address in server.addresses:
-        _log.info("serving", address=str(address))
+        if server.is_serving:
+            _log.info("serving", address=str(address))
+        else:
+            _log.warning(
+                "not_serving",
+                address=str(address),
+                consequence="checks are refused, and health is not serving, until there is a lease",
+            )
     if server.metrics_port is not None:
         _log.info("serving_metrics", port=server.metrics_port)
     if server.first_start is not None:

@@ -274,7 +274,7 @@ def _key_services(
             RotateKey(mutations, peppers, clock),
             RevokeKey(mutations, clock),
         ).service(),
-        KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock), heavy).service(),
+        KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock, heavy), heavy).service(),
         AuditService(ReadAudit(store)).service(),
     ]
 

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.session import HolderSession
@@ -43,6 +43,8 @@ from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures, M
 from keyfence_server.telemetry.store_outages import StoreOutages
 
 FOREVER = float("inf")
+_FIRST_LEASE_SECONDS: Final = 3.0
+_LOOK_SECONDS: Final = 0.02
 
 
 class Registered(Protocol):
@@ -223,13 +225,20 @@ def downstream_of(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )
     process_id = f"sdc_{secrets.token_hex(16)}"
+    is_broken: list[str] = []
+
+    def note_broken(why: str) -> None:
+        if not is_broken:
+            is_broken.append(why)
+        on_broken(why)
+
     session = HolderSession(
         upstream.open_stream,
         messages.Hello(holder_id=process_id, kind=kind, display_name=_display_name()),
         lease,
         Following(Ledger(cache, hub), hub, convert.changes_from, process_id),
         clock,
-        on_broken=on_broken,
+        on_broken=note_broken,
     )
 
     async def start(resources: AsyncExitStack) -> None:
@@ -240,6 +249,10 @@ def downstream_of(
             await asyncio.gather(task, return_exceptions=True)
 
         resources.push_async_callback(end)
+        # So that the process can say at its start whether it serves, and if not, why.
+        patience = clock.now() + _FIRST_LEASE_SECONDS
+        while not (lease.is_live(clock.now()) or is_broken or clock.now() > patience):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(_LOOK_SECONDS)
 
     source = LeasedFacts(cache, lease, clock, asking(store))
     return Membership(

@@ -80,6 +80,11 @@ class RunningServer:
     _backend: Backend
     _resources: AsyncExitStack
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether health says so: a sidecar serves when it has a lease."""
+        return self._health.is_serving
+
     def say_not_serving(self) -> None:
         """Sets health to not serving. The server goes on answering calls."""
         self._watch.end()

@@ -88,7 +88,8 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
     resources.push_async_callback(upstream.close)
 
     def broken(why: str) -> None:
-        _log.warning("upstream_out_of_step", target=upstream.target, why=why)
+        advice = {"advice": upstream.advice} if upstream.advice else {}
+        _log.warning("upstream_out_of_step", target=upstream.target, why=why, **advice)
 
     membership = downstream_of(
         settings,

@@ -248,3 +248,43 @@ def refusal(directory: Path, command: str, **settings: str) -> str:
     )
     assert ended.returncode == 2, ended
     return ended.stderr
+
+
+def test_a_sidecar_that_is_not_let_in_does_not_serve_and_says_what_to_grant(
+    directory: Path,
+) -> None:
+    server = Served(directory, SETTINGS)
+    sidecar: Served | None = None
+    try:
+        with Client(server.target, token=server.root_key) as operator:
+            made = operator.create_key(
+                keyspace="system", account_id="sidecar", preset="checker", bound_keyspaces=["demo"]
+            )
+        (directory / "beside").mkdir()
+        sidecar = Served(
+            directory / "beside",
+            {"KEYFENCE_UPSTREAM": server.target, "KEYFENCE_UPSTREAM_TOKEN": made.api_key},
+        )
+        output = sidecar.wait_for("not_serving")
+        (refused,) = [line for line in output.splitlines() if "upstream_out_of_step" in line][:1]
+        assert "replication:sync" in refused
+        assert "--preset sidecar" in refused
+        assert health(sidecar.target) != 0
+        assert " serving " not in sidecar.output.replace('"', " ")
+    finally:
+        if sidecar is not None:
+            sidecar.stop()
+        server.stop()
+
+
+def test_a_sidecar_that_reaches_no_server_says_what_may_be_missing(directory: Path) -> None:
+    sidecar = Served(
+        directory,
+        {"KEYFENCE_UPSTREAM": f"unix:{directory}/nothing", "KEYFENCE_UPSTREAM_TOKEN": "kfop_x"},
+    )
+    try:
+        output = sidecar.wait_for("not_serving")
+        assert "KEYFENCE_UPSTREAM_CA_FILE" in output
+        assert health(sidecar.target) != 0
+    finally:
+        sidecar.stop()

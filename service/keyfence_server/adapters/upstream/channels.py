@@ -78,6 +78,24 @@ class Upstream:
         """The server that is talked to now."""
         return self._dialer.target
 
+    @property
+    def advice(self) -> str:
+        """What an operator has to do before this process can follow a server; empty if that is
+        not known, as while a server is away."""
+        if self._is_refused:
+            return (
+                "give KEYFENCE_UPSTREAM_TOKEN a valid operator credential with the scope "
+                '"replication:sync", bound to the keyspaces that are checked here: keyfence keys '
+                "create --keyspace system --account SERVICE --preset sidecar --bind KEYSPACE"
+            )
+        if not self._is_reachable:
+            return (
+                "see whether a server listens there; with TLS, KEYFENCE_UPSTREAM_CA_FILE must name "
+                "the CA of its certificate, and without TLS KEYFENCE_UPSTREAM_INSECURE_PLAINTEXT "
+                "says so"
+            )
+        return ""
+
     async def open_stream(self) -> GrpcStream:
         """A new `Sync` call. Raises `StreamBroken`."""
         try:
