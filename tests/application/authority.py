@@ -133,7 +133,7 @@ class Authority:
         self.apply_keyspace = ApplyKeyspace(store, self.mutations, clock, HeavyWork())
         self.read_keys = ReadKeys(store, clock)
         self.read_audit = ReadAudit(store)
-        self.read_keyspaces = ReadKeyspaces(store, clock)
+        self.read_keyspaces = ReadKeyspaces(store, clock, HeavyWork())
 
     async def start(self) -> None:
         """Reads where the store is, as a server does at its start, and identifies the root."""

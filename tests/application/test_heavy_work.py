@@ -13,10 +13,11 @@ import pytest
 from application.authority import ACME, OTHER, Authority, refused
 from keyfence_server.adapters.sql import compiled_keyspaces
 from keyfence_server.application import apply_keyspace
-from keyfence_server.application.affected_keys import MAX_BYTES, size_of
+from keyfence_server.application.affected_keys import MAX_BYTES
 from keyfence_server.application.apply_keyspace import MAX_LIST_BYTES
 from keyfence_server.application.heavy_work import MAX_WAITING, SMALL, HeavyWork
 from keyfence_server.domain.declarations import ScopeDeclaration
+from keyfence_server.domain.scopes import size_of
 
 MANY = tuple(ScopeDeclaration(name=f"{'s' * 100}{n}:read") for n in range(3_000))
 

@@ -315,3 +315,29 @@ async def test_a_sidecar_says_that_it_does_not_know_sessions() -> None:
         refusal = await sidecar.client.refusal("WhoAmI", credential=token)
         assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
         assert "a sidecar answers for keys alone" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ("203.0.113.8", "203.0.113.8"),
+        # As the proxies of some clouds write it.
+        ("203.0.113.8:5000", "203.0.113.8"),
+        ("[2001:db8::7]:443", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("198.51.100.1:1, 203.0.113.8:5000", "203.0.113.8"),
+        ("203.0.113.8:5000, 192.0.2.1:77", "203.0.113.8"),
+        # What cannot be read counts as the proxy: one place for all.
+        ("unknown", "192.0.2.1"),
+        ("203.0.113.8:port", "192.0.2.1"),
+        ("203.0.113.8:5000000", "192.0.2.1"),
+        ("", "192.0.2.1"),
+    ],
+)
+def test_what_a_trusted_proxy_says_counts_without_the_port(forwarded: str, address: str) -> None:
+    origins = Origins.trusting(["192.0.2.0/28"])
+    sent = (("x-forwarded-for", forwarded),)
+    assert origins.address_of("ipv4:192.0.2.1:50123", sent) == address
+    # Anybody else can write it, too.
+    assert origins.address_of("ipv4:192.0.2.99:50123", sent) == "192.0.2.99"

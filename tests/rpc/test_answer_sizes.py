@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 
 from keyfence.v1 import key_service_pb2 as messages
 from keyfence_server.application.pages import Page
+from keyfence_server.domain.facts import MAX_LISTED_SCOPES_BYTES
+from keyfence_server.domain.scopes import size_of_name
 from keyfence_server.rpc.answer_sizes import ANSWER_BYTES, fitting
 from support.serving import Served
 
 SCOPES = [f"resource-{number:04d}-{'x' * 80}:read" for number in range(2_000)]
-"""What a key with "*" lists comes to 200 KB."""
+"""All of their names take 200 KB."""
 
-KEYS = 30
+GRANTED = SCOPES[:256]
+KEYS = 90
+"""So many keys take more than an answer."""
 
 
 async def pages_of(sizes: list[int]) -> AsyncIterator[list[int]]:
@@ -39,23 +44,73 @@ async def test_large_keys_are_listed_and_checked_in_answers_that_clients_take(
     served: Served,
 ) -> None:
     client = served.client
-    scopes = [{"name": name} for name in SCOPES]
+    scopes = [
+        {"name": name, "implies": [further] if further else []}
+        for name, further in itertools.zip_longest(SCOPES, SCOPES[1:])
+    ]
     await client.call("ApplyKeyspace", keyspace={"name": "large", "scopes": scopes})
     made = [
-        await client.call("CreateKey", keyspace="large", account_id="a", scopes=["*"])
+        await client.call("CreateKey", keyspace="large", account_id="a", scopes=GRANTED)
         for _ in range(KEYS)
     ]
-    listed, token = [], ""
+    listed, pages, token = [], 0, ""
     while True:
+        pages += 1
         page = await client.call("ListKeys", keyspace="large", page_size=1000, page_token=token)
         listed += [key.key_id for key in page.keys]
         token = page.next_page_token
         if not token:
             break
+    assert pages > 1
     assert listed == sorted(one.key.key_id for one in made)
-    check = {"api_key": made[0].api_key, "required_scopes": [SCOPES[0]]}
+    # Explanations of paths of 32 names each.
+    check = {"api_key": made[0].api_key, "required_scopes": SCOPES[-40:], "explain": True}
     results = (await client.call("BatchCheckScope", checks=[check] * KEYS)).results
     assert len(results) == KEYS
     assert results[0].response.allowed
     assert results[-1].error.metadata["limit"] == "answer_bytes"
     assert not results[-1].response.allowed
+
+
+async def test_effective_scopes_in_answers_are_bounded_and_say_so(served: Served) -> None:
+    """A check goes by all of them, and so does a holder, which is told them all."""
+    client = served.client
+    await client.call(
+        "ApplyKeyspace", keyspace={"name": "large", "scopes": [{"name": one} for one in SCOPES]}
+    )
+    made = await client.call("CreateKey", keyspace="large", account_id="a", scopes=["*"])
+    check = await client.call(
+        "CheckScope", api_key=made.api_key, required_scopes=[SCOPES[0], SCOPES[-1]]
+    )
+    assert check.allowed
+    record = (await client.call("GetKey", key_id=made.key.key_id)).key
+    for told in (check.principal, record, made.key):
+        assert told.effective_scopes_truncated
+        listed = list(told.effective_scopes)
+        assert listed == SCOPES[: len(listed)]
+        assert 0 < sum(map(size_of_name, listed)) <= MAX_LISTED_SCOPES_BYTES
+    facts = (await client.call("FetchFacts", api_key=made.api_key)).facts
+    assert list(facts.principal.effective_scopes) == SCOPES
+    assert not facts.principal.effective_scopes_truncated
+    few = await client.call("CreateKey", keyspace="large", account_id="a", scopes=[SCOPES[7]])
+    assert list(few.key.effective_scopes) == [SCOPES[7]]
+    assert not few.key.effective_scopes_truncated
+
+
+async def test_large_keyspaces_are_fetched_in_pages(served: Served) -> None:
+    client = served.client
+    scopes = [{"name": one, "description": "d" * 400} for one in SCOPES]
+    names = ["large-1", "large-2", "large-3", "large-4"]
+    for name in names:
+        await client.call("ApplyKeyspace", keyspace={"name": name, "scopes": scopes})
+    found, sizes, token = [], [], ""
+    while True:
+        page = await client.call("FetchKeyspaces", page_token=token)
+        found += [one.name for one in page.keyspaces]
+        sizes.append(page.ByteSize())
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == ["demo", *names]
+    assert len(sizes) > 1
+    assert max(sizes) < 4 * 2**20

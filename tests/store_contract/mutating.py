@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.application.ports import (
     Store,
 )
@@ -232,3 +234,66 @@ class MutatingContract(Topic):
             assert await snapshot.find_request(caller, "old") is None
             assert await snapshot.find_request(caller, "recent") == key.key_id
             assert await snapshot.find_request(caller, "new") == key.key_id
+
+    async def test_keys_are_revoked_together_and_no_others(self, store: Store) -> None:
+        keys = [make_key(), make_key(state=KeyState.DISABLED, disabled_by_operator=True)]
+        bystander = make_key()
+        await insert_keys(store, *keys, bystander)
+        ids = [key.key_id for key in keys]
+        later = START + timedelta(hours=1)
+        async with store.transaction() as transaction:
+            await transaction.revoke_keys([*ids, ids[0]], later)
+            revision = transaction.revision
+            await transaction.commit([key_change(key) for key in keys], make_event("all"))
+        async with store.snapshot() as snapshot:
+            for key in keys:
+                found = await snapshot.find_key(key.key_id)
+                assert found is not None
+                assert found == replace(key.revoked(later), revision=revision)
+            untouched = await snapshot.find_key(bystander.key_id)
+            assert untouched is not None
+            assert untouched.state is KeyState.ACTIVE
+
+    @pytest.mark.parametrize("which", ["revoked", "unknown"])
+    async def test_a_key_that_cannot_be_revoked_keeps_the_others_from_it(
+        self, store: Store, which: str
+    ) -> None:
+        living, revoked = make_key(), make_key(state=KeyState.REVOKED, revoke_time=START)
+        await insert_keys(store, living, revoked)
+        other = revoked.key_id if which == "revoked" else KeyId("key_none")
+        with pytest.raises(StoreFault):
+            async with store.transaction() as transaction:
+                await transaction.revoke_keys([living.key_id, other], START)
+        async with store.snapshot() as snapshot:
+            found = await snapshot.find_key(living.key_id)
+        assert found is not None
+        assert found.state is KeyState.ACTIVE
+
+    async def test_keys_are_counted_by_each_filter_and_by_all_together(self, store: Store) -> None:
+        await insert_keys(
+            store,
+            make_key(account_id="a"),
+            make_key(account_id="a", key_type="public"),
+            make_key(account_id="a", environment="test", expire_time=START),
+            make_key(account_id="b", expire_time=START + timedelta(seconds=1)),
+            make_key(account_id="a", state=KeyState.DISABLED),
+            make_key(account_id="a", state=KeyState.REVOKED, revoke_time=START),
+            make_key(account_id="a", keyspace="elsewhere"),
+        )
+        cases: list[tuple[dict[str, Any], int]] = [
+            ({}, 5),
+            ({"account_id": "a"}, 4),
+            ({"account_id": "A"}, 0),
+            ({"account_id": "a\0"}, 0),
+            ({"key_type": "public"}, 1),
+            ({"environment": "test"}, 1),
+            # A key is expired from its time on.
+            ({"unexpired_at": START}, 4),
+            ({"unexpired_at": START - timedelta(seconds=1)}, 5),
+            ({"unexpired_at": START + timedelta(seconds=1)}, 3),
+            ({"account_id": "a", "unexpired_at": START}, 3),
+            ({"account_id": "a", "key_type": "secret", "environment": "live"}, 2),
+        ]
+        async with store.snapshot() as snapshot:
+            for fields, expected in cases:
+                assert await snapshot.count_keys(KEYSPACE, **fields) == expected, fields

@@ -8,12 +8,10 @@ from functools import partial
 from typing import Final
 
 from keyfence_server.application.affected_keys import (
-    MAX_AFFECTED_KEYS,
     AffectedKeys,
     KeyScopeChange,
-    within_bytes,
 )
-from keyfence_server.application.audit import keyspace_event
+from keyfence_server.application.audit import keyspace_event, listed
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.dropped_formats import find_keys_cut_off
 from keyfence_server.application.heavy_work import HeavyWork
@@ -38,6 +36,7 @@ from keyfence_server.domain.keyspaces import (
     forms_to_drop,
 )
 from keyfence_server.domain.plurals import counted
+from keyfence_server.domain.scopes import within_bytes
 
 MAX_LIST_BYTES: Final = 128 * 1024
 """The most that each list of scopes in a diff takes."""
@@ -294,7 +293,7 @@ async def _write(
             after.update_time,
             changed_fields=list(diff.changed_fields),
             added_scopes=len(diff.added_scopes),
-            removed_scopes=list(diff.removed_scopes[:MAX_AFFECTED_KEYS]),
+            **listed("removed_scopes", diff.removed_scopes),
             affected_keys=diff.affected_key_count,
             dropped_formats=list(diff.dropped_formats),
             cut_off_keys=diff.cut_off_key_count,
@@ -303,8 +302,14 @@ async def _write(
 
 
 def _size_of(declaration: KeyspaceDeclaration) -> int:
-    levels = sum(len(resource.levels) for resource in declaration.resources)
-    return len(declaration.scopes) + levels
+    """How many things the declaration names, and forms of keys that it asks for."""
+    return (
+        sum(1 + len(scope.implies) for scope in declaration.scopes)
+        + sum(len(resource.levels) for resource in declaration.resources)
+        + sum(len(preset.scopes) for preset in declaration.presets)
+        + sum(len(kind.scope_cap) for kind in declaration.key_types)
+        + len(declaration.key_types) * len(declaration.environments)
+    )
 
 
 def _templates(forms: Collection[KeyForm]) -> tuple[str, ...]:

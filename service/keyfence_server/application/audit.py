@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import AuditEvent
 from keyfence_server.domain.accounts import Account
 from keyfence_server.domain.identifiers import new_event_id
 from keyfence_server.domain.keys import Key
+from keyfence_server.domain.scopes import within_bytes
+
+MAX_LISTED_BYTES: Final = 4 * 1024
+"""What the names in a detail of an event take at most: events are read by the thousand."""
+
+
+def listed(detail: str, names: Sequence[str]) -> dict[str, object]:
+    """A detail that lists names, and how many are left out because they would take too much."""
+    within = within_bytes(names, MAX_LISTED_BYTES)
+    left_out = len(names) - len(within)
+    return {detail: list(within), **({f"{detail}_left_out": left_out} if left_out else {})}
 
 
 def key_event(action: str, caller: Caller | None, key: Key, **details: object) -> AuditEvent:

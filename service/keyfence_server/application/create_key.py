@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from keyfence_server.application.audit import key_event
+from keyfence_server.application.audit import key_event, listed
 from keyfence_server.application.bindings import require_bound_to_what_is_there
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.key_inputs import (
@@ -114,7 +114,7 @@ class CreateKey:
         return Effect(
             MadeKey(facts, plaintext),
             (Change(ChangeKind.KEY, key.key_id, keyspace.name, created=True),),
-            key_event("key.create", maker, key, scopes=list(key.granted_scopes)),
+            key_event("key.create", maker, key, **listed("scopes", key.granted_scopes)),
         )
 
     @staticmethod

@@ -13,15 +13,21 @@ from keyfence_server.application.pages import (
     read_page_token,
     write_page_token,
 )
-from keyfence_server.application.ports import Clock, KeyFilter, KeyUse, Store
+from keyfence_server.application.pauses import Pauses
+from keyfence_server.application.ports import Clock, KeyFilter, KeyUse, Snapshot, Store
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
-from keyfence_server.domain.keys import KeyId, KeyState
+from keyfence_server.domain.keys import Key, KeyId, KeyState
+from keyfence_server.domain.scopes import size_of
 
 MAX_USE_DAYS: Final = 400
+MAX_PAGE_BYTES: Final = 3 * 1024 * 1024
+"""What the scopes, addresses and labels of the keys on a page take at most, about."""
 
 _DAYS_BY_DEFAULT: Final = 30
+_KEYS_AT_ONCE: Final = 100
+_KEYS_A_SLICE: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,20 +116,23 @@ class ReadKeys:
         after = read_page_token(listing.page_token, *question)
         async with self._store.snapshot() as snapshot:
             keyspace = await get_keyspace(snapshot, which.keyspace)
-            keys = await snapshot.list_keys(
-                which, after=KeyId(after) if after else None, limit=limit + 1
+            keys, is_last = await _page_of_keys(
+                snapshot, which, after=KeyId(after) if after else None, limit=limit
             )
-            lineages = await snapshot.ancestors(keys[:limit])
-            uses = await snapshot.find_uses([key.key_id for key in keys[:limit]])
-        items = tuple(
-            FoundKey(compile_facts(lineages[key.key_id], keyspace), uses.get(key.key_id))
-            for key in keys[:limit]
-        )
+            lineages = await snapshot.ancestors(keys)
+            uses = await snapshot.find_uses([key.key_id for key in keys])
+        found: list[FoundKey] = []
+        pauses = Pauses(_KEYS_A_SLICE)
+        for key in keys:
+            facts = compile_facts(lineages[key.key_id], keyspace)
+            found.append(FoundKey(facts, uses.get(key.key_id)))
+            await pauses.after()
+        items = tuple(found)
 
         def token_after(found: FoundKey) -> str:
             return write_page_token(found.facts.key_id, *question)
 
-        return Page(items, token_after(items[-1]) if len(keys) > limit else "", token_after)
+        return Page(items, "" if is_last else token_after(items[-1]), token_after)
 
     @staticmethod
     def _filter(caller: Caller, listing: Listing) -> KeyFilter:
@@ -144,6 +153,29 @@ class ReadKeys:
             state=listing.state,
             parent_key_id=KeyId(listing.parent_key_id) if listing.parent_key_id else None,
         )
+
+
+async def _page_of_keys(
+    snapshot: Snapshot, which: KeyFilter, *, after: KeyId | None, limit: int
+) -> tuple[list[Key], bool]:
+    """Keys of a page, and whether there are no more. A page ends early where its keys are large:
+    they would not fit into an answer, and to read them costs time."""
+    keys: list[Key] = []
+    taken = 0
+    while len(keys) < limit and taken < MAX_PAGE_BYTES:
+        wanted = min(_KEYS_AT_ONCE, limit - len(keys))
+        batch = await snapshot.list_keys(
+            which, after=keys[-1].key_id if keys else after, limit=wanted + 1
+        )
+        keys += batch[:wanted]
+        taken += sum(map(_size_of, batch[:wanted]))
+        if len(batch) <= wanted:
+            return keys, True
+    return keys, False
+
+
+def _size_of(key: Key) -> int:
+    return size_of(key.granted_scopes) + size_of(key.allowed_addresses) + size_of(key.labels)
 
 
 def _day(path: str, text: str) -> date | None:

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.pages import (
     Page,
     read_page_size,
     read_page_token,
     write_page_token,
 )
+from keyfence_server.application.pauses import Pauses
 from keyfence_server.application.ports import AccountFilter, Clock, Snapshot, Store
 from keyfence_server.domain.accounts import AccountId, AccountState
 from keyfence_server.domain.catalog import ScopePath
 from keyfence_server.domain.errors import NotFound, UnknownScope
 from keyfence_server.domain.facts import own_mask
-from keyfence_server.domain.keys import KeyState, Lineage, state_of
+from keyfence_server.domain.keys import Key, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 
 _TOKEN_KIND: Final = "keyspaces"
-_BATCH: Final = 500
-MAX_EXPLAINED: Final = 500
+_BATCH: Final = 100
+_KEYS_A_SLICE: Final = 2_000  # and grants of keys
+MAX_EXPLAINED: Final = 200
 """The most scopes whose paths are given, in either direction: it bounds the answer's size."""
 
 
@@ -65,9 +68,10 @@ class ScopeReport:
 class ReadKeyspaces:
     """Answers questions about keyspaces, from the store."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, heavy: HeavyWork) -> None:
         self._store = store
         self._clock = clock
+        self._heavy = heavy
 
     async def get(self, caller: Caller, name: str) -> Keyspace:
         """The keyspace of this name. Raises `Forbidden`, `NotFound`."""
@@ -105,43 +109,53 @@ class ReadKeyspaces:
             if scope not in catalog:
                 shortened = scope[:128]
                 raise UnknownScope("scope", shortened, name, catalog.nearest(shortened))
-            wanted = catalog.required_mask([scope])
-            declaration = keyspace.declaration
-            return ScopeReport(
-                scope=scope,
-                description=describe_scope(keyspace, scope),
-                implies=tuple(islice(catalog.implied_by(scope), MAX_EXPLAINED)),
-                implied_by=tuple(islice(catalog.implying(scope), MAX_EXPLAINED)),
-                implies_count=catalog.count_implied_by(scope),
-                implied_by_count=catalog.count_implying(scope),
-                presets=tuple(
-                    sorted(p.name for p in declaration.presets if catalog.mask(p.scopes) & wanted)
-                ),
-                capped_key_types=tuple(
-                    sorted(
-                        kind.name
-                        for kind in declaration.key_types
-                        if not keyspace.cap_mask(kind.name) & wanted
-                    )
-                ),
-                active_key_count=await self._count_holders(snapshot, keyspace, wanted),
-            )
+            # It walks the whole graph, forwards and backwards.
+            report = await self._heavy.run(name, len(catalog), lambda: _report(keyspace, scope))
+            count = await self._count_holders(snapshot, keyspace, catalog.required_mask([scope]))
+            return replace(report, active_key_count=count)
 
     async def _count_holders(self, snapshot: Snapshot, keyspace: Keyspace, wanted: int) -> int:
         now = self._clock.timestamp()
         holders = 0
         disabled = await _disabled_accounts(snapshot, keyspace.name)
-        candidates = [
-            key
-            async for key in snapshot.iterate_keys(keyspace.name)
-            if key.account_id not in disabled and keyspace.catalog.mask(key.granted_scopes) & wanted
-        ]
+        candidates: list[Key] = []
+        pauses = Pauses(_KEYS_A_SLICE)
+        async for key in snapshot.iterate_keys(keyspace.name):
+            granted = keyspace.catalog.mask(key.granted_scopes)
+            if key.account_id not in disabled and granted & wanted:
+                candidates.append(key)
+            await pauses.after(1 + len(key.granted_scopes))
         # In slices, so that checks go on.
         for start in range(0, len(candidates), _BATCH):
             lineages = await snapshot.ancestors(candidates[start : start + _BATCH])
             holders += sum(_holds(line, keyspace, wanted, now) for line in lineages.values())
             await asyncio.sleep(0)
         return holders
+
+
+def _report(keyspace: Keyspace, scope: str) -> ScopeReport:
+    """How a registered scope hangs together, without the keys that hold it."""
+    catalog, declaration = keyspace.catalog, keyspace.declaration
+    wanted = catalog.required_mask([scope])
+    return ScopeReport(
+        scope=scope,
+        description=describe_scope(keyspace, scope),
+        implies=tuple(islice(catalog.implied_by(scope), MAX_EXPLAINED)),
+        implied_by=tuple(islice(catalog.implying(scope), MAX_EXPLAINED)),
+        implies_count=catalog.count_implied_by(scope),
+        implied_by_count=catalog.count_implying(scope),
+        presets=tuple(
+            sorted(one.name for one in declaration.presets if catalog.mask(one.scopes) & wanted)
+        ),
+        capped_key_types=tuple(
+            sorted(
+                kind.name
+                for kind in declaration.key_types
+                if not keyspace.cap_mask(kind.name) & wanted
+            )
+        ),
+        active_key_count=0,
+    )
 
 
 def _holds(lineage: Lineage, keyspace: Keyspace, wanted: int, now: float) -> bool:

@@ -12,6 +12,7 @@ from keyfence_server.cli.completion import complete_scope, keyspace_option
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.key_output import scopes_text
 from keyfence_server.cli.output import (
     LAST_REVISION,
     Output,
@@ -218,7 +219,7 @@ def _described(principal: Principal) -> dict[str, str]:
         "keyspace": principal.keyspace,
         "type": f"{principal.key_type}, {principal.environment}",
         "granted scopes": ", ".join(principal.granted_scopes) or "nothing",
-        "effective scopes": ", ".join(principal.effective_scopes) or "nothing",
+        "effective scopes": scopes_text(principal) or "nothing",
         "expires": moment(principal.expire_time, absent="never"),
         "acts on": ", ".join(principal.bound_keyspaces),
         "labels": ", ".join(f"{name}={value}" for name, value in sorted(principal.labels.items())),

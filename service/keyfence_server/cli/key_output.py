@@ -21,7 +21,7 @@ from keyfence_server.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from keyfence.results import CreatedKey, Key, RotatedKey
+    from keyfence.results import CreatedKey, Key, Principal, RotatedKey
 
 
 def hand_over(made: CreatedKey | RotatedKey, *, output: Output, quiet: bool) -> None:
@@ -61,6 +61,12 @@ def print_key(key: Key, output: Output) -> None:
         print_fields(_described(key))
 
 
+def scopes_text(holder: Key | Principal) -> str:
+    """The effective scopes, and whether that is all of them."""
+    more = ["and more"] if holder.effective_scopes_truncated else []
+    return ", ".join([*holder.effective_scopes, *more])
+
+
 def _described(key: Key) -> dict[str, str]:
     return {
         "key": key.key_id,
@@ -71,7 +77,7 @@ def _described(key: Key) -> dict[str, str]:
         "type": f"{key.key_type}, {key.environment}",
         "state": key.state.lower(),
         "granted scopes": ", ".join(key.granted_scopes) or "none",
-        "effective scopes": ", ".join(key.effective_scopes) or "none",
+        "effective scopes": scopes_text(key) or "none",
         "from preset": key.preset,
         "expires": moment(key.expire_time, absent="never"),
         "allowed addresses": ", ".join(key.allowed_addresses),

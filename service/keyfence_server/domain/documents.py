@@ -60,6 +60,11 @@ def declaration_to_document(declaration: KeyspaceDeclaration) -> Document:
     return document
 
 
+def declaration_to_json(declaration: KeyspaceDeclaration) -> str:
+    """Writes the document of a declaration as JSON."""
+    return _KEYSPACES.dump_json(declaration, by_alias=True).decode()
+
+
 def format_from_document(document: object) -> FormatDeclaration:
     """Reads what `format_to_document` wrote. Raises `InvalidDeclaration`."""
     return _read(_FORMATS, FormatDeclaration, document)

@@ -6,13 +6,13 @@ form as a shorter one, so that nothing that was done is reported as failed.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
 from keyfence_server.application.pages import Page
+from keyfence_server.application.pauses import Pauses
 
 ANSWER_BYTES: Final = 3 * 1024 * 1024
 """What the items of an answer come to at most, except that one item is always sent."""
@@ -35,7 +35,7 @@ class Room:
     def __init__(self) -> None:
         self._left = ANSWER_BYTES
         self._is_empty = True
-        self._until_pause = _BYTES_AT_A_TIME
+        self._pauses = Pauses(_BYTES_AT_A_TIME)
 
     @property
     def is_full(self) -> bool:
@@ -55,10 +55,7 @@ class Room:
         self._left -= size
         self._is_empty = False
         # Small messages have their cost, too.
-        self._until_pause -= size + _BYTES_PER_MESSAGE
-        if self._until_pause < 0:
-            self._until_pause = _BYTES_AT_A_TIME
-            await asyncio.sleep(0)
+        await self._pauses.after(size + _BYTES_PER_MESSAGE)
         return True
 
 

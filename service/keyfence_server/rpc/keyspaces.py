@@ -2,21 +2,67 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import keyspace_service_pb2 as messages
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
-from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.catalog import MAX_STEPS
+from keyfence_server.domain.errors import InvalidDeclaration, Problem
+from keyfence_server.domain.keyspaces import (
+    MAX_NAMES,
+    MAX_PREVIOUS_FORMATS,
+    MAX_SCOPES,
+)
 from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.convert.keyspaces import (
     declaration_from,
     diff_of,
-    keyspace_of,
+    keyspace_in_slices,
     scope_report_of,
 )
 from keyfence_server.rpc.pipeline import Service
+
+# What a declaration's size is counted in, where it is about time: a thing takes so many bytes.
+_BYTES_A_THING: Final = 100
+_MOST: Final = {
+    "scopes": MAX_SCOPES,
+    "resources": MAX_SCOPES,
+    "presets": MAX_NAMES,
+    "key_types": MAX_NAMES,
+    "environments": MAX_NAMES,
+    "previous_formats": MAX_PREVIOUS_FORMATS,
+}
+
+
+def require_counts(request: messages.ApplyKeyspaceRequest) -> None:
+    """Refuses a declaration with more parts than it may have. Raises `InvalidDeclaration`."""
+    keyspace = request.keyspace
+    for name, most in _MOST.items():
+        count = len(getattr(keyspace, name))
+        if count > most:
+            raise InvalidDeclaration([Problem((name,), f"{count} of them; at most {most}")])
+    named = (
+        sum(len(scope.implies) for scope in keyspace.scopes)
+        + sum(len(resource.levels) for resource in keyspace.resources)
+        + sum(len(preset.scopes) for preset in keyspace.presets)
+        + sum(len(kind.scope_cap) for kind in keyspace.key_types)
+        + len(keyspace.accounts.grantable_scopes)
+        + len(request.drop_previous_formats)
+    )
+    if named > MAX_STEPS:
+        raise InvalidDeclaration(
+            [
+                Problem(
+                    (),
+                    f"its lists name {named} scopes and levels; at most {MAX_STEPS} in all: use "
+                    "wildcards",
+                )
+            ]
+        )
 
 
 class KeyspaceService:
@@ -39,17 +85,17 @@ class KeyspaceService:
                 "ListKeyspaces": self.list_keyspaces,
                 "ExplainScope": self.explain_scope,
             },
+            counted={"ApplyKeyspace": require_counts},
         )
 
     async def apply_keyspace(
         self, request: messages.ApplyKeyspaceRequest, caller: Caller
     ) -> messages.ApplyKeyspaceResponse:
         """Applies a declaration, or says what that would do."""
-        size = len(request.keyspace.scopes) + sum(
-            len(resource.levels) for resource in request.keyspace.resources
-        )
         declaration = await self._heavy.run(
-            caller.credential_id or "", size, lambda: declaration_from(request.keyspace)
+            caller.credential_id or "",
+            request.ByteSize() // _BYTES_A_THING,
+            lambda: declaration_from(request.keyspace),
         )
         act = self._apply_keyspace.preview if request.validate_only else self._apply_keyspace.apply
         done = await act(
@@ -59,7 +105,7 @@ class KeyspaceService:
             drop_formats=request.drop_previous_formats,
         )
         return messages.ApplyKeyspaceResponse(
-            keyspace=await self._message_of(done.value.keyspace),
+            keyspace=await keyspace_in_slices(done.value.keyspace),
             diff=diff_of(done.value.diff),
             revision=done.revision,
         )
@@ -69,7 +115,7 @@ class KeyspaceService:
     ) -> messages.GetKeyspaceResponse:
         """Reads a keyspace's declaration."""
         return messages.GetKeyspaceResponse(
-            keyspace=await self._message_of(await self._read_keyspaces.get(caller, request.name))
+            keyspace=await keyspace_in_slices(await self._read_keyspaces.get(caller, request.name))
         )
 
     async def list_keyspaces(
@@ -82,17 +128,12 @@ class KeyspaceService:
         found: list[keyspace_pb2.Keyspace] = []
         room = Room()
         for index, keyspace in enumerate(page.items):
-            message = await self._message_of(keyspace)
+            message = await keyspace_in_slices(keyspace)
             if not await room.fits(message):
                 token = page.token_after(page.items[index - 1])
                 return messages.ListKeyspacesResponse(keyspaces=found, next_page_token=token)
             found.append(message)
         return messages.ListKeyspacesResponse(keyspaces=found, next_page_token=page.next_page_token)
-
-    async def _message_of(self, keyspace: Keyspace) -> keyspace_pb2.Keyspace:
-        return await self._heavy.run(
-            keyspace.name, len(keyspace.catalog.names), lambda: keyspace_of(keyspace)
-        )
 
     async def explain_scope(
         self, request: messages.ExplainScopeRequest, caller: Caller

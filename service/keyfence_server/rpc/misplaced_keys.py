@@ -12,13 +12,13 @@ built-in one: what other keyspaces declare has no effect on the request.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from keyfence_server.application.pauses import Pauses
 from keyfence_server.domain.errors import InvalidInput, Path, Problem
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keyspaces import SYSTEM
@@ -29,7 +29,8 @@ MAX_TEXT: Final = 16_384
 
 # Made by Keyfence, neither kept nor shown, and with random letters in it.
 _PAGE_TOKEN: Final = "page_token"
-_TURN: Final = 65_536  # characters that are searched before other calls get their turn
+_SLICE: Final = 65_536  # characters that are searched before other calls get their turn
+_PER_VALUE: Final = 64  # characters that a field costs besides its own, also an empty one
 _WHY: Final = (
     "there is a key in it, and this field is not for keys: what it holds is kept and shown. Name "
     "the key by its id, which begins with key_"
@@ -61,16 +62,13 @@ class MisplacedKeys:
         # A caller without a credential reaches no keyspace but the one that it names.
         always = {SYSTEM, _keyspace_of(request)}
         search = recogniser.search(lambda name: name in always or caller.reaches(name))
-        searched = 0
+        pauses = Pauses(_SLICE)
         for path, text in _open_texts(request, ()):
             if len(text) > MAX_TEXT:
                 raise InvalidInput([Problem(path, f"at most {MAX_TEXT} characters")])
-            if not is_an_id(text) and search.finds_a_key_in(text):
+            if text and not is_an_id(text) and search.finds_a_key_in(text):
                 raise InvalidInput([Problem(path, _WHY)])
-            searched += len(text)
-            if searched > _TURN:
-                searched = 0
-                await asyncio.sleep(0)
+            await pauses.after(len(text) + _PER_VALUE)
 
 
 def _keyspace_of(request: Message) -> str:
@@ -100,7 +98,9 @@ def _is_open_text(field: FieldDescriptor) -> bool:
 
 
 def _open_texts(message: Message, path: Path) -> Iterator[tuple[Path, str]]:
-    """Every text of a message that is not meant to be secret, and where it is."""
+    """Every text of a message that is not meant to be secret, and where it is. For each message
+    inside it there is an empty text, so that many empty messages count, too."""
+    yield path, ""
     for field, value in message.ListFields():
         at = (*path, field.name)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:

@@ -1,6 +1,6 @@
 """What every call goes through, put together once for each RPC when the server starts.
 
-    place -> caller -> scope -> size -> decode -> misplaced keys -> handler -> encode -> count
+    place -> caller -> scope -> size -> decode -> counts -> misplaced keys -> handler -> encode
 
 gRPC's interceptors would do the same in layers, each with its own coroutine, around
 calls whose own work is a few microseconds. So each RPC becomes one coroutine that takes these
@@ -33,9 +33,9 @@ from keyfence_server.rpc import request_ids
 from keyfence_server.rpc.credentials import Metadata, carries_credential, credential_in
 from keyfence_server.rpc.failures import Context, Failed, Failures
 from keyfence_server.rpc.gate import Gate
-from keyfence_server.rpc.log_limit import LogLimits
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys, has_open_texts
 from keyfence_server.rpc.origins import Origins
+from keyfence_server.rpc.request_fields import LARGE_BYTES, require_few_fields
 from keyfence_server.rpc.request_sizes import (
     WITHOUT_CREDENTIAL_BYTES,
     most_bytes_of,
@@ -48,6 +48,8 @@ from keyfence_server.rpc.tracing import Tracing
 Handler = Callable[..., Message | Awaitable[Message]]
 """Answers a request at once, or says what to wait for. It is given the request and the caller,
 and the call's metadata if its `Service` says so."""
+
+CountCheck = Callable[[Any], None]
 
 RawHandler = Callable[[bytes, Context], Awaitable[bytes]]
 RawStreamHandler = Callable[[object, Context], Awaitable[None]]
@@ -90,6 +92,8 @@ class Service:
             have been revoked, where an operator has asked for stale answers. They say so.
         given_metadata: the names of those RPCs whose handlers are given the call's metadata,
             besides the request and the caller.
+        counted: of RPCs whose requests may have many parts, by name: what raises `InvalidInput`
+            for a request with too many of them, before anything looks into the parts.
     """
 
     descriptor: ServiceDescriptor
@@ -98,6 +102,7 @@ class Service:
     requirements: Mapping[str, Requirement] = field(default_factory=dict)
     checks: frozenset[str] = frozenset()
     given_metadata: frozenset[str] = frozenset()
+    counted: Mapping[str, CountCheck] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -118,7 +123,6 @@ class Pipeline:
         self._gate = gate
         self._stats = stats
         self._tracing = tracing
-        self._log_limits = LogLimits()
 
     def method_handlers(
         self, services: Iterable[Service]
@@ -140,7 +144,7 @@ class Pipeline:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         name = f"/{service.descriptor.full_name}/{method.name}"
         stats = self._stats.methods.setdefault(name, MethodStats())
-        failures = Failures(name, stats, self._callers, self._log_limits)
+        failures = Failures(name, stats, self._callers)
         requirement = service.requirements.get(method.name) or read_requirement(method)
         door = _Door(name, requirement, self._callers, self._origins)
         if method.client_streaming and method.server_streaming:
@@ -158,6 +162,7 @@ class Pipeline:
             failures,
             is_check=method.name in service.checks,
             given_metadata=method.name in service.given_metadata,
+            require_counts=service.counted.get(method.name),
         )
         return grpc.unary_unary_rpc_method_handler(
             self._tracing.traced(name, run) if self._tracing is not None else run
@@ -173,6 +178,7 @@ class Pipeline:
         *,
         is_check: bool,
         given_metadata: bool,
+        require_counts: CountCheck | None,
     ) -> RawHandler:
         decode = message_factory.GetMessageClass(method.input_type).FromString
         response_type = message_factory.GetMessageClass(method.output_type)
@@ -200,7 +206,11 @@ class Pipeline:
                     _require_fresh(caller)
                 door.authorize(caller)
                 door.require_size(raw, caller)
+                if len(raw) > LARGE_BYTES:
+                    await require_few_fields(raw, method.input_type)
                 request = decode(raw)
+                if require_counts is not None:
+                    require_counts(request)
                 if is_looked_through:
                     await refuse_misplaced(request, caller)
                 answer = (

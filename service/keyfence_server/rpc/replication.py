@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.callers import Caller
@@ -21,16 +22,39 @@ from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.verdicts import Reason
+from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.convert.keys import key_of
-from keyfence_server.rpc.convert.keyspaces import keyspace_of
+from keyfence_server.rpc.convert.keyspaces import keyspace_in_slices
 from keyfence_server.rpc.convert.replication import attempts_from, facts_of, uses_from
 from keyfence_server.rpc.convert.times import timestamp_of
 from keyfence_server.rpc.holders import Holders, duration_of
 from keyfence_server.rpc.pipeline import Service, StreamCall
 
 MAX_REPORTED: Final = 10_000
+_REPORTED_A_SLICE: Final = 100
+_LOOKED_UP_AT_ONCE: Final = 500
+
+T = TypeVar("T")
 
 UsesWithinReach = Callable[[Sequence[UseToAdd], Caller], Awaitable[Sequence[UseToAdd]]]
+
+
+def require_counts(request: messages.ReportUsesRequest) -> None:
+    """Refuses a report of more than it may hold. Raises `InvalidInput`."""
+    for name, count in (("uses", len(request.uses)), ("attempts", len(request.attempts))):
+        if count > MAX_REPORTED:
+            raise InvalidInput.field(name, f"at most {MAX_REPORTED} in a report")
+
+
+async def _slices(
+    items: Sequence[T], size: int = _REPORTED_A_SLICE
+) -> AsyncIterator[tuple[int, Sequence[T]]]:
+    """The items in parts, each with its place. Between two of them other calls have their
+    turn."""
+    for start in range(0, len(items), size):
+        if start:
+            await asyncio.sleep(0)
+        yield start, items[start : start + size]
 
 
 class ReplicationService:
@@ -76,6 +100,7 @@ class ReplicationService:
                 "ListReplicas": self.list_replicas,
             },
             {"Sync": self.sync},
+            counted={"ReportUses": require_counts},
         )
 
     async def sync(self, call: StreamCall, caller: Caller) -> None:
@@ -127,32 +152,48 @@ class ReplicationService:
     ) -> messages.FetchKeyspacesResponse:
         """The keyspaces that the holder may answer for."""
         revision, epoch = self._require_revision(request.at_least_revision), self._hub.epoch
-        keyspaces = await self._source.list_keyspaces()
-        self._require_epoch(epoch)
-        return messages.FetchKeyspacesResponse(
-            keyspaces=[
-                keyspace_of(keyspace)
-                for keyspace in keyspaces
-                if keyspace.name != SYSTEM and caller.reaches(keyspace.name)
-            ],
-            revision=revision,
-            epoch=epoch,
+        keyspaces = sorted(
+            (
+                keyspace
+                for keyspace in await self._source.list_keyspaces()
+                if keyspace.name != SYSTEM
+                and keyspace.name > request.page_token
+                and caller.reaches(keyspace.name)
+            ),
+            key=lambda keyspace: keyspace.name,
         )
+        answer = messages.FetchKeyspacesResponse(revision=revision, epoch=epoch)
+        room = Room()
+        for keyspace in keyspaces:
+            message = await keyspace_in_slices(keyspace)
+            if not await room.fits(message):
+                answer.next_page_token = answer.keyspaces[-1].name
+                break
+            answer.keyspaces.append(message)
+        self._require_epoch(epoch)
+        return answer
 
     async def report_uses(
         self, request: messages.ReportUsesRequest, caller: Caller
     ) -> messages.ReportUsesResponse:
         """Notes uses that a holder has answered for, and attempts that it has denied."""
-        for name, reported in (("uses", request.uses), ("attempts", request.attempts)):
-            if len(reported) > MAX_REPORTED:
-                raise InvalidInput.field(name, f"at most {MAX_REPORTED} in a report")
-        uses = await self._uses_within_reach(uses_from(request.uses), caller)
-        self._notes.uses.note_reported(uses)
-        attempts = await self._attempts_from(request.attempts, caller)
-        unbelieved = self._notes.attempts.note_reported(attempts)
-        return messages.ReportUsesResponse(
-            refused_attempts=len(request.attempts) - len(attempts) + unbelieved
-        )
+        # Refused as a whole, or noted as a whole.
+        uses = [
+            use
+            async for index, part in _slices(request.uses)
+            for use in uses_from(part, first=index)
+        ]
+        within_reach: list[UseToAdd] = []
+        async for _, some in _slices(uses, _LOOKED_UP_AT_ONCE):
+            within_reach += await self._uses_within_reach(some, caller)
+        async for _, some in _slices(within_reach):
+            self._notes.uses.note_reported(some)
+        refused = 0
+        async for _, reported in _slices(request.attempts):
+            attempts = await self._attempts_from(reported, caller)
+            unbelieved = self._notes.attempts.note_reported(attempts)
+            refused += len(reported) - len(attempts) + unbelieved
+        return messages.ReportUsesResponse(refused_attempts=refused)
 
     async def _attempts_from(
         self, reported: Sequence[messages.ReportedAttempt], caller: Caller

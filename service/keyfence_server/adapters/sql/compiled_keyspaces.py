@@ -17,7 +17,7 @@ from keyfence_server.adapters.sql.records import row_to_keyspace
 from keyfence_server.domain.keyspaces import Keyspace
 
 MOST_KEPT: Final = 256
-_SMALL: Final = 200
+_SMALL_CHARACTERS: Final = 8_192
 
 
 class CompiledKeyspaces:
@@ -43,8 +43,8 @@ class CompiledKeyspaces:
         return known
 
     async def compile(self, row: RowMapping) -> Keyspace:
-        """The keyspace of a whole row, which is remembered."""
-        if len(row["declaration"].get("scopes", ())) <= _SMALL:
+        """The keyspace of a whole row, which is remembered. Its declaration is a text."""
+        if len(row["declaration"]) <= _SMALL_CHARACTERS:
             keyspace = row_to_keyspace(row)
         else:
             keyspace = await asyncio.to_thread(row_to_keyspace, row)

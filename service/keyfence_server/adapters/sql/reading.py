@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from itertools import takewhile
 from typing import Any, Final
 
-from sqlalchemy import Result, RowMapping, Select, bindparam, func, or_, select
+from sqlalchemy import Result, RowMapping, Select, Text, bindparam, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keyfence_server.adapters.sql import queries
@@ -53,6 +54,14 @@ from keyfence_server.domain.sessions import Session, SessionId
 
 _BATCH: Final = 500
 _STAMPS: Final = select(keyspaces.c.name, keyspaces.c.revision, keyspaces.c.update_time)
+# The declaration as text: a large one takes long to be read, and is read on a thread.
+_WHOLE_KEYSPACES: Final = select(
+    *(column for column in keyspaces.c if column is not keyspaces.c.declaration),
+    cast(keyspaces.c.declaration, Text).label("declaration"),
+)
+
+_ROWS_AT_ONCE: Final = 20
+
 # Both databases stop at about 32,000 parameters in a statement.
 _MOST_IDS: Final = 10_000
 
@@ -197,7 +206,7 @@ class SqlSnapshot:
         for stamp in await self._rows(stamps, parameters):
             keyspace = self._compiled.find(stamp)
             if keyspace is None:
-                whole = select(keyspaces).where(keyspaces.c.name == stamp["name"])
+                whole = _WHOLE_KEYSPACES.where(keyspaces.c.name == stamp["name"])
                 (row,) = await self._rows(whole)
                 keyspace = await self._compiled.compile(row)
             found.append(keyspace)
@@ -268,6 +277,17 @@ class SqlSnapshot:
             return []
         return [row_to_event(row) for row in await self._rows(query)]
 
+    async def find_event(self, event_id: str, which: EventFilter) -> int | None:
+        """See the port."""
+        texts = (event_id, which.account_id, *(which.keyspaces or ()))
+        if _is_nowhere(*texts):
+            return None
+        query = select(audit_events.c.sequence).where(
+            audit_events.c.event_id == event_id, *queries.telling(which)
+        )
+        rows = await self._rows(query)
+        return int(rows[0]["sequence"]) if rows else None
+
     async def end_of_events(self) -> ChainEnd:
         """See the port."""
         rows = await self._rows(select(audit_head))
@@ -332,7 +352,13 @@ class SqlSnapshot:
     ) -> Sequence[RowMapping]:
         with self._step():
             result: Result[Any] = await self._connection.execute(query, parameters)
-        return result.mappings().all()
+        rows: list[RowMapping] = []
+        # Only here do the driver's rows become values, and a row may hold many kilobytes of JSON.
+        for some in result.mappings().partitions(_ROWS_AT_ONCE):
+            if rows:
+                await asyncio.sleep(0)
+            rows += some
+        return rows
 
     @contextmanager
     def _step(self) -> Iterator[None]:

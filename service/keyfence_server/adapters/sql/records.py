@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, Re
 from keyfence_server.domain.accounts import Account, AccountState, Email, PasswordHash
 from keyfence_server.domain.documents import (
     declaration_from_document,
-    declaration_to_document,
+    declaration_to_json,
     format_from_document,
     format_to_document,
 )
@@ -96,7 +97,7 @@ def keyspace_to_row(keyspace: Keyspace, revision: int) -> dict[str, object]:
     """The keyspace's row, stamped with the revision."""
     return {
         "name": keyspace.name,
-        "declaration": declaration_to_document(keyspace.declaration),
+        "declaration": declaration_to_json(keyspace.declaration),
         "previous_formats": [format_to_document(one) for one in keyspace.previous_formats],
         "revision": revision,
         "create_time": keyspace.create_time,
@@ -105,9 +106,9 @@ def keyspace_to_row(keyspace: Keyspace, revision: int) -> dict[str, object]:
 
 
 def row_to_keyspace(row: RowMapping) -> Keyspace:
-    """The keyspace that was stored, made ready again."""
+    """The keyspace that was stored, made ready again. Its declaration is a text."""
     return compile_keyspace(
-        declaration_from_document(row["declaration"]),
+        declaration_from_document(json.loads(row["declaration"])),
         previous_formats=[format_from_document(one) for one in row["previous_formats"]],
         revision=row["revision"],
         create_time=row["create_time"],

@@ -26,7 +26,7 @@ from sqlalchemy import (
     false,
 )
 
-from keyfence_server.adapters.sql.types import ExactText, UtcTime
+from keyfence_server.adapters.sql.types import ExactText, JsonText, UtcTime
 
 metadata: Final = MetaData(
     naming_convention={
@@ -52,7 +52,7 @@ keyspaces: Final = Table(
     "keyspaces",
     metadata,
     Column("name", ExactText, primary_key=True),
-    Column("declaration", JSON, nullable=False),
+    Column("declaration", JsonText, nullable=False),
     Column("previous_formats", JSON, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("create_time", UtcTime, nullable=False),

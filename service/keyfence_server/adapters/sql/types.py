@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Dialect, Text
+from sqlalchemy import JSON, Dialect, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -36,6 +36,18 @@ class ExactText(TypeDecorator[str]):
         if value is not None and "\0" in value:
             raise ValueError("text with a NUL character cannot be stored")
         return value
+
+
+class JsonText(TypeDecorator[str]):
+    """A JSON document that is written as its text, so that whoever writes it decides where the
+    text is made: for a large document, not on the event loop."""
+
+    impl = JSON
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        """Nothing is to be done: the value is the text."""
+        del dialect
 
 
 class UtcTime(TypeDecorator[datetime]):

@@ -7,10 +7,12 @@ starts.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from keyfence.holder.lease import HolderLease
 from keyfence.v1 import key_service_pb2, keyspace_pb2
@@ -24,6 +26,7 @@ from keyfence_server.domain.secrets import Digest, KeyedHash, Plaintext
 from keyfence_server.domain.sessions import Session, SessionId
 
 _OWN_SECRET = 1
+_SMALL_BYTES: Final = 8_192
 
 LineageFrom = Callable[[Iterable[key_service_pb2.Key], Digest], Lineage]
 KeyspacesFrom = Callable[[Iterable[keyspace_pb2.Keyspace]], list[Keyspace]]
@@ -100,6 +103,7 @@ class UpstreamSnapshot:
         self._lineage_from = lineage_from
         self._keyspaces_from = keyspaces_from
         self._owner_is_disabled = False
+        self._has_last_page = False
 
     @property
     def revision(self) -> int:
@@ -139,14 +143,18 @@ class UpstreamSnapshot:
         return None
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
-        """See the port. They all come at once, so there is one page."""
-        if after is not None:
+        """See the port. A page has as many as the server upstream sends at once."""
+        if after is not None and self._has_last_page:
             return []
         response = await self._upstream.fetch_keyspaces(
-            messages.FetchKeyspacesRequest(at_least_revision=self._revision)
+            messages.FetchKeyspacesRequest(at_least_revision=self._revision, page_token=after or "")
         )
         self._require_new(response.revision, response.epoch)
-        return sorted(self._keyspaces_from(response.keyspaces), key=lambda one: one.name)
+        self._has_last_page = not response.next_page_token
+        if response.ByteSize() <= _SMALL_BYTES:
+            return self._keyspaces_from(response.keyspaces)
+        # To compile a large keyspace takes long.
+        return await asyncio.to_thread(self._keyspaces_from, response.keyspaces)
 
     def _require_new(self, revision: int, epoch: str) -> None:
         if self._epoch is not None and epoch != self._epoch:

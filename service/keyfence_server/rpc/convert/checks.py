@@ -27,6 +27,7 @@ REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
 
 OK: Final = reason_pb2.REASON_OK
 _MAX_PRINCIPALS: Final = 10_000
+_MAX_REMEMBERED_BYTES: Final = 1024
 
 
 def reason_of(reason: Reason) -> reason_pb2.Reason.ValueType:
@@ -63,7 +64,8 @@ def question_of_check(request: authorization_service_pb2.CheckScopeRequest) -> Q
 
 
 class Principals:
-    """Principals as messages, made once for each facts object and not for each check.
+    """Principals as messages. A small one is made once for each facts object and not for each
+    check; a large one is made for each check, so that the memory is bounded in bytes.
 
     A facts object never changes; it is replaced by another one. So a message made from it stays
     right, and is dropped together with it.
@@ -78,17 +80,20 @@ class Principals:
         """The message. It is shared, and not to be changed."""
         message = self._messages.get(facts)
         if message is None:
-            if facts.is_stale:
-                # These facts were made for one answer.
-                return _principal(facts)
+            message = principal_from(facts)
+            # Stale facts were made for one answer.
+            if facts.is_stale or message.ByteSize() > _MAX_REMEMBERED_BYTES:
+                return message
             if len(self._messages) >= _MAX_PRINCIPALS:
                 self._messages.clear()
-            message = self._messages[facts] = _principal(facts)
+            self._messages[facts] = message
         return message
 
 
-def _principal(facts: KeyFacts) -> principal_pb2.Principal:
+def principal_from(facts: KeyFacts) -> principal_pb2.Principal:
+    """Whose key it is."""
     key = facts.key
+    scopes, is_cut = facts.listed_scopes()
     expirations = [one.expire_time for one in facts.lineage if one.expire_time]
     return principal_pb2.Principal(
         key_id=key.key_id,
@@ -98,7 +103,8 @@ def _principal(facts: KeyFacts) -> principal_pb2.Principal:
         environment=key.environment,
         display_name=key.display_name,
         granted_scopes=key.granted_scopes,
-        effective_scopes=facts.effective_scopes,
+        effective_scopes=scopes,
+        effective_scopes_truncated=is_cut,
         # The first end in the line of delegation is the end of this key, too.
         expire_time=timestamp_of(min(expirations, default=None)),
         display_prefix=key.display_prefix,

@@ -41,13 +41,15 @@ def found_key_of(found: FoundKey) -> key_service_pb2.Key:
 def key_of(facts: KeyFacts) -> key_service_pb2.Key:
     """A key's record, as a mutation has left it."""
     key = facts.key
+    scopes, is_cut = facts.listed_scopes()
     return key_service_pb2.Key(
         key_id=key.key_id,
         keyspace=key.keyspace,
         account_id=key.account_id,
         display_name=key.display_name,
         granted_scopes=key.granted_scopes,
-        effective_scopes=facts.effective_scopes,
+        effective_scopes=scopes,
+        effective_scopes_truncated=is_cut,
         state=_STATE_NUMBERS[facts.state],
         expire_time=timestamp_of(key.expire_time),
         key_type=key.key_type,

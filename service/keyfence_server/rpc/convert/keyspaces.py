@@ -7,18 +7,18 @@ converts them all: a new field of the language needs no line here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import keyspace_pb2, keyspace_service_pb2, rate_limit_pb2
 from keyfence_server.application.apply_keyspace import KeyspaceDiff
+from keyfence_server.application.pauses import Pauses
 from keyfence_server.application.read_keyspaces import ScopeReport
 from keyfence_server.domain.declarations import FormatDeclaration, KeyspaceDeclaration
 from keyfence_server.domain.documents import declaration_from_fields, format_from_fields
@@ -30,6 +30,8 @@ from keyfence_server.rpc.convert.limits import rate_from, rate_of
 from keyfence_server.rpc.convert.times import duration_from, duration_of, timestamp_of
 
 _DECLARED: Final = frozenset(field.name for field in dataclasses.fields(KeyspaceDeclaration))
+
+_ITEMS_A_SLICE: Final = 200
 
 # The messages that stand for a value of one type, and how each is converted.
 _FROM: Final[Mapping[str, Callable[[Any, str], object]]] = {
@@ -58,14 +60,40 @@ def format_from(message: keyspace_pb2.KeyFormat) -> FormatDeclaration:
 
 def keyspace_of(keyspace: Keyspace) -> keyspace_pb2.Keyspace:
     """A keyspace as it is."""
-    message = keyspace_pb2.Keyspace(
-        revision=keyspace.revision,
-        create_time=_time_of(keyspace.create_time),
-        update_time=_time_of(keyspace.update_time),
-        previous_formats=map(_format_of, keyspace.previous_formats),
-    )
-    _fill(message, keyspace.declaration)
+    message = keyspace_pb2.Keyspace()
+    for _ in _filled(message, keyspace):
+        pass
     return message
+
+
+async def keyspace_in_slices(keyspace: Keyspace) -> keyspace_pb2.Keyspace:
+    """A keyspace as it is. Other calls have their turn while the message of a large one is
+    made."""
+    message = keyspace_pb2.Keyspace()
+    pauses = Pauses(_ITEMS_A_SLICE)
+    for items in _filled(message, keyspace):
+        await pauses.after(items)
+    return message
+
+
+def _filled(message: keyspace_pb2.Keyspace, keyspace: Keyspace) -> Iterator[int]:
+    """Fills the message in steps, and yields after each how many items it took."""
+    message.revision = keyspace.revision
+    for name in ("create_time", "update_time"):
+        time = getattr(keyspace, name)
+        if time != BEFORE_STORED:
+            getattr(message, name).CopyFrom(timestamp_of(time))
+    for declared in keyspace.previous_formats:
+        _fill(message.previous_formats.add(), declared)
+    whole = keyspace.declaration
+    _fill(message, dataclasses.replace(whole, scopes=(), resources=()))
+    yield 1
+    for scope in whole.scopes:
+        _fill(message.scopes.add(), scope)
+        yield 1
+    for resource in whole.resources:
+        _fill(message.resources.add(), resource)
+        yield 1 + len(resource.levels)
 
 
 def diff_of(diff: KeyspaceDiff) -> keyspace_service_pb2.KeyspaceDiff:
@@ -115,16 +143,6 @@ def scope_report_of(report: ScopeReport) -> keyspace_service_pb2.ExplainScopeRes
         implies_count=report.implies_count,
         implied_by_count=report.implied_by_count,
     )
-
-
-def _time_of(time: datetime) -> Timestamp | None:
-    return None if time == BEFORE_STORED else timestamp_of(time)
-
-
-def _format_of(declared: FormatDeclaration) -> keyspace_pb2.KeyFormat:
-    message = keyspace_pb2.KeyFormat()
-    _fill(message, declared)
-    return message
 
 
 def _fields_of(

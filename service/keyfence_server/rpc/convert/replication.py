@@ -25,7 +25,7 @@ from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.redaction import is_an_id
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.checks import REASON_NUMBERS, Principals
+from keyfence_server.rpc.convert.checks import REASON_NUMBERS, principal_from
 from keyfence_server.rpc.convert.keys import STATES
 from keyfence_server.rpc.convert.keyspaces import declaration_from, format_from
 from keyfence_server.rpc.convert.limits import rate_from, status_from
@@ -50,8 +50,13 @@ def lineage_from(messages: Iterable[key_service_pb2.Key], digest: Digest) -> Lin
 def facts_of(facts: KeyFacts) -> replication_service_pb2.KeyFacts:
     """What a holder needs to answer checks of a key."""
     key = facts.key
+    principal = principal_from(facts)
+    if principal.effective_scopes_truncated:
+        # Holders decide by the list.
+        principal.effective_scopes[:] = facts.effective_scopes
+        principal.effective_scopes_truncated = False
     message = replication_service_pb2.KeyFacts(
-        principal=Principals().of(facts),
+        principal=principal,
         standing=REASON_NUMBERS[_standing(facts)],
         expire_time=timestamp_of(
             min((one.expire_time for one in facts.lineage if one.expire_time), default=None)
@@ -131,10 +136,12 @@ def uses_of(uses: Sequence[UseToAdd]) -> replication_service_pb2.ReportUsesReque
     )
 
 
-def uses_from(messages: Iterable[replication_service_pb2.ReportedUse]) -> list[UseToAdd]:
-    """Uses that were reported. Raises `InvalidInput`."""
+def uses_from(
+    messages: Iterable[replication_service_pb2.ReportedUse], *, first: int = 0
+) -> list[UseToAdd]:
+    """Uses that were reported, the first of them at this place. Raises `InvalidInput`."""
     uses = []
-    for index, one in enumerate(messages):
+    for index, one in enumerate(messages, first):
         if not is_an_id(one.key_id):
             raise InvalidInput.field(f"uses[{index}].key_id", "is no id of a key")
         try:

@@ -25,6 +25,7 @@ _OVERWRITE: Final = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 # Servers refuse headers that are too long, and a list that was cut off would be a lie.
 _MAX_SCOPES_BYTES: Final = 4_096
 _MAX_CACHED: Final = 10_000
+_MAX_REMEMBERED_BYTES: Final = 2048
 
 _CODES: Final = {
     Reason.SCOPE_MISSING: code_pb2.PERMISSION_DENIED,
@@ -37,8 +38,8 @@ _BROKEN_BODY: Final = (
 
 
 class Admissions:
-    """The answers that let requests through. Each is made once for a key's facts, and not for
-    each request."""
+    """The answers that let requests through. A small one is made once for a key's facts, and not
+    for each request; a large one is made for each, so that the memory is bounded in bytes."""
 
     __slots__ = ("_messages",)
 
@@ -49,9 +50,12 @@ class Admissions:
         """The answer that lets a request through. It is shared: do not change it."""
         message = self._messages.get(facts)
         if message is None:
+            message = _admission(facts)
+            if message.ByteSize() > _MAX_REMEMBERED_BYTES:
+                return message
             if len(self._messages) >= _MAX_CACHED:
                 self._messages.clear()
-            message = self._messages[facts] = _admission(facts)
+            self._messages[facts] = message
         return message
 
     def adapted(
@@ -168,8 +172,9 @@ def _without_identity(facts: KeyFacts) -> list[str]:
 
 
 def _scopes(facts: KeyFacts) -> str:
-    text = " ".join(facts.effective_scopes)
-    return text if len(text) <= _MAX_SCOPES_BYTES else ""
+    scopes, is_cut = facts.listed_scopes()
+    text = " ".join(scopes)
+    return "" if is_cut or len(text) > _MAX_SCOPES_BYTES else text
 
 
 def _credential_headers(rules: HttpRules) -> list[str]:
@@ -181,14 +186,17 @@ def _metadata(reason: Reason, facts: KeyFacts | None) -> Any:
     about: dict[str, object] = {"allowed": reason is Reason.OK, "reason": reason.name}
     if facts is not None:
         key = facts.key
+        scopes, is_cut = facts.listed_scopes()
         about |= {
             "key_id": key.key_id,
             "account_id": key.account_id,
             "keyspace": key.keyspace,
             "key_type": key.key_type,
             "environment": key.environment,
-            "scopes": list(facts.effective_scopes),
+            "scopes": list(scopes),
         }
+        if is_cut:
+            about["scopes_truncated"] = True
     metadata = _Struct()
     metadata.update(about)
     return metadata
