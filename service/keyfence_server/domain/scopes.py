@@ -10,11 +10,13 @@ covers scopes that are registered later.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 MAX_SCOPE_LENGTH: Final = 128
 EVERYTHING: Final = "*"
+
+_BESIDES: Final = 3  # bytes of a text in a message besides its own
 
 NAME_RULE: Final = (
     "a scope is one or more parts of a-z, 0-9, '_', '-' and '.', joined by ':', "
@@ -43,7 +45,7 @@ def is_wildcard(text: str) -> bool:
 
 def size_of_name(name: str) -> int:
     """What a name in a list takes in a message, in bytes, about."""
-    return len(name) + 3
+    return len(name) + _BESIDES
 
 
 def covers(pattern: str, other: str) -> bool:
@@ -54,9 +56,9 @@ def covers(pattern: str, other: str) -> bool:
     return pattern.endswith(":*") and other.startswith(pattern[:-1])
 
 
-def size_of(names: Iterable[str]) -> int:
+def size_of(names: Collection[str]) -> int:
     """What names take in a message, in bytes, about."""
-    return sum(map(size_of_name, names))
+    return sum(map(len, names)) + _BESIDES * len(names)
 
 
 def within_bytes(names: Sequence[str], most: int) -> tuple[str, ...]:
