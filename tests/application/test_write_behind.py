@@ -35,7 +35,7 @@ from keyfence_server.application.ports import (
     UseToAdd,
 )
 from keyfence_server.application.usage import MAX_REPORTED_COUNT, REPORTED_DAYS, Uses
-from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.application.write_behind import _USES_AT_ONCE, WriteBehind
 from keyfence_server.domain.declarations import LimitsDeclaration
 from keyfence_server.domain.errors import Unauthenticated
 from keyfence_server.domain.keys import KeyId
@@ -202,6 +202,26 @@ async def test_uses_are_kept_while_the_store_is_away(authority: Authority) -> No
     assert notes.failures == 3
 
 
+async def test_uses_of_many_keys_are_written_in_parts_and_once(authority: Authority) -> None:
+    """To put a hundred thousand together at once would hold up every check."""
+    sizes: list[int] = []
+
+    class Counting(Switch):
+        async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+            sizes.append(len(uses))
+            written.extend(one.key_id for one in uses)
+
+    written: list[KeyId] = []
+    notes = WriteBehind(Counting(authority.store), authority.clock, days_kept=30)
+    ids = [KeyId(f"key_{number}") for number in range(2 * _USES_AT_ONCE + 1)]
+    for key_id in ids:
+        notes.used(key_id, "192.0.2.1")
+    await notes.flush()
+    assert sorted(written) == sorted(ids)
+    assert max(sizes) <= _USES_AT_ONCE
+    assert len(notes.uses) == 0
+
+
 def test_the_memory_for_uses_is_bounded_and_what_is_left_out_is_counted() -> None:
     uses = Uses(FrozenClock(), most_keys=10)
     for number in range(15):
@@ -209,7 +229,7 @@ def test_the_memory_for_uses_is_bounded_and_what_is_left_out_is_counted() -> Non
     uses.note(KeyId("key_0"), "")
     assert len(uses) == 10
     assert uses.left_out == 5
-    taken = uses.take()
+    taken = uses.take(1_000)
     assert sum(one.use.count for one in taken) == 11
     for number in range(10):
         uses.note(KeyId(f"other_{number}"), "")
@@ -222,7 +242,7 @@ def test_calls_that_are_written_together_have_one_address() -> None:
     uses = Uses(FrozenClock())
     for number in range(100):
         uses.note_call(KeyId("key_1"), f"192.0.2.{number + 1}")
-    assert uses.take()[0].use == KeyUse(START, "192.0.2.1", 100)
+    assert uses.take(1_000)[0].use == KeyUse(START, "192.0.2.1", 100)
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 100_000), st.booleans())))
@@ -235,12 +255,12 @@ def test_no_use_is_lost_or_invented_however_writing_fails(
     for key_id, wait, fails in steps:
         clock.advance(timedelta(seconds=wait))
         uses.note(KeyId(key_id), "")
-        taken = uses.take()
+        taken = uses.take(1_000)
         if fails:
             uses.put_back(taken)
         else:
             written += sum(one.use.count for one in taken)
-    written += sum(one.use.count for one in uses.take())
+    written += sum(one.use.count for one in uses.take(1_000))
     assert written == len(steps)
 
 
@@ -458,7 +478,7 @@ FAR_OFF: Any = datetime(9999, 12, 31, tzinfo=UTC)
 def test_a_use_that_is_not_plausible_is_not_believed(use: UseToAdd) -> None:
     uses = Uses(FrozenClock())
     assert uses.note_reported([use, reported(key_id="key_2")]) == 1
-    assert [one.key_id for one in uses.take()] == ["key_2"]
+    assert [one.key_id for one in uses.take(1_000)] == ["key_2"]
 
 
 def test_reported_times_are_clamped() -> None:
@@ -469,7 +489,7 @@ def test_reported_times_are_clamped() -> None:
         (day, time) for day in days for time in (LONG_AGO, START, FAR_OFF)
     ):
         uses.note_reported([reported(key_id=f"key_{number}", day=day, time=time)])
-    for one in uses.take():
+    for one in uses.take(1_000):
         assert one.day <= START.date()
         assert one.day <= one.use.last_used_time.date() <= START.date()
         assert one.use.last_used_time <= START
@@ -498,7 +518,7 @@ def test_sums_of_reports_saturate() -> None:
     uses.note_reported([reported(count=MAX_REPORTED_COUNT)] * 10)
     uses.note(KeyId("key_1"), "")
     uses.put_back([reported(count=1)])
-    assert [one.use.count for one in uses.take()] == [MAX_USE_COUNT]
+    assert [one.use.count for one in uses.take(1_000)] == [MAX_USE_COUNT]
 
 
 class Refusing(Switch):

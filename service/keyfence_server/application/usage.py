@@ -44,10 +44,13 @@ class Uses:
         self._most_keys = most_keys
         self._counts: dict[tuple[KeyId, int], int] = {}
         self._last: dict[KeyId, tuple[float, str]] = {}
+        # What is being written, in parts.
+        self._due: dict[tuple[KeyId, int], int] = {}
+        self._due_last: dict[KeyId, tuple[float, str]] = {}
         self.left_out = 0
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return len(self._counts) + len(self._due)
 
     def note(self, key_id: KeyId, address: str) -> None:
         """Notes that a key was used now.
@@ -74,18 +77,18 @@ class Uses:
         known = self._last.get(key_id)
         self.note(key_id, known[1] if known is not None else address)
 
-    def take(self) -> list[UseToAdd]:
-        """All that is noted, to be written. It is not noted any more."""
-        counts, last = self._counts, self._last
-        self._counts, self._last = {}, {}
-        return [
-            UseToAdd(
-                key_id,
-                date.fromordinal(_DAY_0 + day),
-                KeyUse(datetime.fromtimestamp(last[key_id][0], UTC), last[key_id][1], count),
-            )
-            for (key_id, day), count in counts.items()
-        ]
+    def take(self, most: int) -> list[UseToAdd]:
+        """At most so many of the notes, to be written. They are not noted any more."""
+        if not self._due:
+            self._due, self._due_last = self._counts, self._last
+            self._counts, self._last = {}, {}
+        taken: list[UseToAdd] = []
+        while self._due and len(taken) < most:
+            (key_id, day), count = self._due.popitem()
+            time, address = self._due_last[key_id]
+            use = KeyUse(datetime.fromtimestamp(time, UTC), address, count)
+            taken.append(UseToAdd(key_id, date.fromordinal(_DAY_0 + day), use))
+        return taken
 
     def note_reported(self, uses: Iterable[UseToAdd]) -> int:
         """Notes what another process has reported.

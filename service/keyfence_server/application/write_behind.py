@@ -33,6 +33,8 @@ from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.verdicts import Reason
 
 _MOST_PENDING_EVENTS: Final = 20_000
+_USES_AT_ONCE: Final = 2_000
+"""How many uses are put together, and written, at once: that takes some milliseconds."""
 _Row = TypeVar("_Row", UseToAdd, AuditEvent)
 
 _log = structlog.get_logger("keyfence.write_behind")
@@ -157,11 +159,14 @@ class WriteBehind:
         forget_before = (self._clock.now() - timedelta(days=self._days_kept)).date()
         # If a write that failed took effect all the same, its uses count twice. A count that is
         # slightly too high does no harm; a missing use could make a key look unused.
-        await self._write(
-            self.uses.take(),
-            partial(self._store.add_uses, forget_before=forget_before),
-            self.uses.put_back,
-        )
+        for _ in range(1 + len(self.uses) // _USES_AT_ONCE):
+            is_written = await self._write(
+                self.uses.take(_USES_AT_ONCE),
+                partial(self._store.add_uses, forget_before=forget_before),
+                self.uses.put_back,
+            )
+            if not is_written:
+                break
 
     async def _write_events(self, *, unfinished: bool) -> None:
         waiting = self._within_bounds(self._pending + self.attempts.take(unfinished=unfinished))
@@ -184,8 +189,8 @@ class WriteBehind:
         rows: list[_Row],
         write: Callable[[list[_Row]], Awaitable[None]],
         keep: Callable[[list[_Row]], None],
-    ) -> None:
-        """Writes rows, and keeps those that are to be tried again.
+    ) -> bool:
+        """Writes rows, and keeps those that are to be tried again. Says whether none are.
 
         A row that the store refuses must not keep the others from being written. So rows
         that cannot be written together are written in halves. A row that is refused alone
@@ -200,7 +205,7 @@ class WriteBehind:
                     await write(parts[-1])
                 except StoreUnavailable:
                     self._note_failure(None)
-                    return
+                    return False
                 except Exception as error:  # noqa: BLE001 - notes must outlive any fault
                     fault = error
                     part = parts.pop()
@@ -221,6 +226,7 @@ class WriteBehind:
             for part in reversed(parts):
                 refused += part
             keep(refused)
+        return not refused
 
     def _note_failure(self, fault: Exception | None) -> None:
         self.failures += 1
