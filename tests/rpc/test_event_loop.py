@@ -1,0 +1,99 @@
+"""No request within its limits holds the event loop for long.
+
+`make bench ARGS="--only worst"` measures the time. Here the calls of functions between two turns
+of the loop are counted, since a count does not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import grpc
+from google.protobuf.message import Message
+
+from rpc.conftest import Serve
+from support.serving import Client
+from testkit.worst_requests import prepare
+
+MOST_CALLS: Final = 20_000
+"""Of functions, those in C included, between two turns. They take some milliseconds."""
+
+SCOPES: Final = 3_000
+KEYS: Final = 60
+
+
+class Counted:
+    """Counts the calls of functions on this thread between two turns of its event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._calls = 0
+        self._is_over = False
+        self.most = 0
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Counts until the end of the block."""
+        self._turn()
+        sys.setprofile(self._count)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+            self._is_over = True
+
+    def _count(self, _frame: object, event: str, _argument: object) -> None:
+        if event in {"call", "c_call"}:
+            self._calls += 1
+
+    def _turn(self) -> None:
+        self.most = max(self.most, self._calls)
+        self._calls = 0
+        if not self._is_over:
+            self._loop.call_soon(self._turn)
+
+
+async def test_the_worst_request_of_each_rpc_lets_other_calls_have_their_turn(
+    serve: Serve,
+) -> None:
+    unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    served = await serve(prepared=True, channel_options=unlimited)
+    client = served.client
+
+    async def call(rpc: str, request: Message, credential: str | None) -> bytes:
+        path = f"/keyfence.v1.{rpc}"
+        return await client.call_raw(path, request.SerializeToString(), credential=credential)
+
+    most: dict[str, int] = {}
+    for worst in await prepare(call, client.root, key_count=KEYS, scopes=SCOPES):
+        raw = worst.make().SerializeToString()
+        counted = Counted()
+        with counted.counting():
+            outcome = await _outcome(
+                client, f"/keyfence.v1.{worst.rpc}", raw, is_anonymous=worst.is_anonymous
+            )
+        assert outcome not in {"INTERNAL", "UNKNOWN"}, worst.name
+        most[worst.name] = counted.most
+    assert {name: calls for name, calls in most.items() if calls > MOST_CALLS} == {}
+
+
+async def _outcome(client: Client, path: str, raw: bytes, *, is_anonymous: bool) -> str:
+    try:
+        await client.call_raw(path, raw, credential=None if is_anonymous else client.root)
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
+
+
+async def test_a_loop_that_is_held_is_noticed() -> None:
+    counted = Counted()
+    with counted.counting():
+        for _ in range(MOST_CALLS):
+            len("")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert counted.most >= MOST_CALLS
