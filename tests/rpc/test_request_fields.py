@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from google.protobuf.message import Message
@@ -46,9 +47,9 @@ MAKERS = [empty_scopes, names_in_a_preset, empty_uses, empty_checks]
 
 @pytest.mark.parametrize("make", MAKERS)
 async def test_fields_are_counted_at_every_depth(make: Callable[[int], Message]) -> None:
-    few = make(MOST_FIELDS - 10)
+    few: Any = make(MOST_FIELDS - 10)
     await require_few_fields(few.SerializeToString(), few.DESCRIPTOR)
-    many = make(MOST_FIELDS + 1)
+    many: Any = make(MOST_FIELDS + 1)
     with pytest.raises(Failed) as refused:
         await require_few_fields(many.SerializeToString(), many.DESCRIPTOR)
     assert refused.value.failure.metadata["limit"] == "request_fields"
