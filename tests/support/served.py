@@ -36,6 +36,7 @@ class Served:
         more: settings besides the address and the data directory.
         target: one of the addresses, where `more` names several.
         command: what runs `keyfence`.
+        subcommand: "sidecar" for one.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Served:
         *,
         target: str | None = None,
         command: Sequence[str] = COMMAND,
+        subcommand: str = "serve",
     ) -> None:
         self.directory = directory
         self._settings = {
@@ -56,7 +58,7 @@ class Served:
         self._said = b""
         self._has_said = threading.Condition()
         self._process = subprocess.Popen(
-            [*command, "serve"],
+            [*command, subcommand],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

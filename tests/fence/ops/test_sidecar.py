@@ -264,6 +264,7 @@ def test_a_sidecar_that_is_not_let_in_does_not_serve_and_says_what_to_grant(
         sidecar = Served(
             directory / "beside",
             {"KEYFENCE_UPSTREAM": server.target, "KEYFENCE_UPSTREAM_TOKEN": made.api_key},
+            subcommand="sidecar",
         )
         output = sidecar.wait_for("not_serving")
         (refused,) = [line for line in output.splitlines() if "upstream_out_of_step" in line][:1]
@@ -281,6 +282,7 @@ def test_a_sidecar_that_reaches_no_server_says_what_may_be_missing(directory: Pa
     sidecar = Served(
         directory,
         {"KEYFENCE_UPSTREAM": f"unix:{directory}/nothing", "KEYFENCE_UPSTREAM_TOKEN": "kfop_x"},
+        subcommand="sidecar",
     )
     try:
         output = sidecar.wait_for("not_serving")
