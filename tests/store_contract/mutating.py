@@ -244,7 +244,7 @@ class MutatingContract(Topic):
         async with store.transaction() as transaction:
             await transaction.revoke_keys([*ids, ids[0]], later)
             revision = transaction.revision
-            await transaction.commit([key_change(key) for key in keys], make_event("all"))
+            await commit_one(transaction, [key_change(key) for key in keys], make_event("all"))
         async with store.snapshot() as snapshot:
             for key in keys:
                 found = await snapshot.find_key(key.key_id)
