@@ -152,7 +152,7 @@ async def test_audit_events_are_filtered_and_listed_page_by_page(
         start_time=NOON,
         end_time=datetime(2031, 1, 1, tzinfo=UTC),
         newest_first=True,
-        after_sequence=4,
+        after_event_id="evt_4",
     )
     _, event = await call.all_of(listing)
     assert event.details == {"count": 2, "scopes": ["a:b"]}
@@ -166,7 +166,7 @@ async def test_audit_events_are_filtered_and_listed_page_by_page(
         start_time=timestamp(NOON),
         end_time=timestamp(datetime(2031, 1, 1, tzinfo=UTC)),
         newest_first=True,
-        after_sequence=4,
+        after_event_id="evt_4",
         page_token="more",
     )
 
