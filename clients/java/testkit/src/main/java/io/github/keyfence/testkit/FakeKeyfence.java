@@ -18,6 +18,7 @@ import java.io.UncheckedIOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.time.Clock;
+import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
 
@@ -72,9 +73,9 @@ public final class FakeKeyfence implements AutoCloseable {
     return "127.0.0.1:" + server.getPort();
   }
 
-  /** Begins a client of the fake. */
+  /** Begins a client of the fake. Its checks may take 15 s, since machines of tests are slow. */
   public KeyfenceClient.Builder client() {
-    return KeyfenceClient.builder(target()).token(TOKEN);
+    return KeyfenceClient.builder(target()).token(TOKEN).checkTimeout(Duration.ofSeconds(15));
   }
 
   /**

@@ -24,6 +24,7 @@ import java.util.stream.Stream;
 public final class KeyfenceProcess implements AutoCloseable {
   private static final Duration START = Duration.ofSeconds(60);
   private static final Duration STOP = Duration.ofSeconds(15);
+  private static final Duration CHECKS = Duration.ofSeconds(15);
 
   private final Process process;
   private final Path directory;
@@ -150,9 +151,12 @@ public final class KeyfenceProcess implements AutoCloseable {
     return process.toHandle();
   }
 
-  /** Begins a client of the server, with its first credential. */
+  /**
+   * Begins a client of the server, with its first credential. Its checks may take 15 s, since
+   * machines of tests are slow.
+   */
   public KeyfenceClient.Builder client() {
-    return KeyfenceClient.builder(target).token(token);
+    return KeyfenceClient.builder(target).token(token).checkTimeout(CHECKS);
   }
 
   /** Stops the server and removes its data. */
