@@ -122,6 +122,17 @@ else
 	@echo "SKIPPED: the Java client was not tested, since there is no java or no $(MVN)."
 endif
 
+# The Rust client needs cargo alone.
+.PHONY: test-rust
+test-rust: ## format, lint and test the Rust client
+ifneq ($(shell command -v cargo),)
+	KEYFENCE_COMMAND="$${KEYFENCE_COMMAND-$(wildcard $(CURDIR)/$(BIN)/keyfence)}" $(MAKE) -C clients/rust test
+else ifdef CI
+	$(error the Rust client needs cargo, which CI must have)
+else
+	@echo "SKIPPED: the Rust client was not tested, since there is no cargo."
+endif
+
 .PHONY: simulate
 simulate: $(VENV)/.dev ## run many scenarios of trouble on the coherence code (SEEDS=100000, FIRST=0)
 	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
@@ -212,11 +223,12 @@ audit: $(VENV)/.dev ## look for known vulnerabilities in what the server runs on
 ## Generating
 
 .PHONY: generate
-generate: build/stubs build/stubs-go build/stubs-typescript ## generate stubs and REST from the protos, and the sync client from the async one
+generate: build/stubs build/stubs-go build/stubs-typescript build/stubs-rust ## generate stubs and REST from the protos, and the sync client from the async one
 	rm -f $(STUBS)/*_pb2*.py $(STUBS)/*_pb2*.pyi
 	cp build/stubs/keyfence/v1/* $(STUBS)/
 	rm -rf clients/go/keyfence/v1 && cp -R build/stubs-go/keyfence/v1 clients/go/keyfence/v1
 	rm -rf $(TYPESCRIPT_STUBS) && cp -R build/stubs-typescript/keyfence $(TYPESCRIPT_STUBS)
+	rm -rf clients/rust/src/v1 && cp -R build/stubs-rust clients/rust/src/v1
 	$(BIN)/python clients/python/tools/generate_sync.py
 	$(BIN)/python -m tools.generate_rest
 
@@ -226,10 +238,11 @@ descriptors: $(BUF) ## write build/keyfence.v1.binpb, the API as a descriptor se
 	$(BUF) build protos --output build/keyfence.v1.binpb
 
 .PHONY: check-generated
-check-generated: build/stubs build/stubs-go build/stubs-typescript ## fail if what is generated differs from what it is generated from
+check-generated: build/stubs build/stubs-go build/stubs-typescript build/stubs-rust ## fail if what is generated differs from what it is generated from
 	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ build/stubs/keyfence/v1 $(STUBS) \
 	&& diff --recursive --brief build/stubs-go/keyfence/v1 clients/go/keyfence/v1 \
 	&& diff --recursive --brief build/stubs-typescript/keyfence $(TYPESCRIPT_STUBS) \
+	&& diff --recursive --brief build/stubs-rust clients/rust/src/v1 \
 	|| { echo "The stubs differ from the protos. Run: make generate"; exit 1; }
 	$(BIN)/python clients/python/tools/generate_sync.py --check
 	$(BIN)/python -m tools.generate_rest --check
@@ -258,6 +271,19 @@ build/stubs-typescript: $(BUF)
 	rm -rf $@
 	$(MAKE) -C clients/typescript installed
 	$(BUF) generate --template clients/typescript/buf.gen.yaml --output $@
+
+# As for Go.
+.PHONY: build/stubs-rust
+build/stubs-rust: descriptors
+	rm -rf $@
+ifneq ($(shell command -v cargo),)
+	$(MAKE) -C clients/rust stubs DESCRIPTORS=$(CURDIR)/build/keyfence.v1.binpb OUTPUT=$(CURDIR)/$@
+else ifdef CI
+	$(error the stubs of the Rust client need cargo, which CI must have)
+else
+	cp -R clients/rust/src/v1 $@
+	@echo "SKIPPED: the stubs of the Rust client, since there is no cargo."
+endif
 
 .PHONY: lock
 lock: $(VENV)/.dev ## refresh the locks after a change to a pyproject.toml (ARGS=--upgrade: newer versions)

@@ -83,8 +83,19 @@ def _is_newer(built: Path, module: Path) -> bool:
     return all(source.stat().st_mtime <= built.stat().st_mtime for source in sources)
 
 
+def _build_rust(program: str, _directory: Path) -> list[str]:
+    # With the features of `make test-rust`, so that what it has compiled is used again.
+    subprocess.run(
+        ["cargo", "build", "--quiet", "--all-features", "--example", program],
+        cwd=_CLIENTS / "rust",
+        check=True,
+    )
+    return [str(_CLIENTS / "rust" / "target" / "debug" / "examples" / program)]
+
+
 LANGUAGES: Final[Mapping[str, Language]] = {
     "go": Language(tools=("go",), build=_build_go),
     "typescript": Language(tools=("node", "npm"), build=_build_typescript),
     "java": Language(tools=("java", "mvn"), build=_build_java),
+    "rust": Language(tools=("cargo",), build=_build_rust),
 }

@@ -92,6 +92,7 @@ PARTS: Final = (
     Part("test-typescript", ("make", "test-typescript")),
     Part("test-helm", ("make", "test-helm")),
     Part("test-java", ("make", "test-java")),
+    Part("test-rust", ("make", "test-rust")),
     Part("docs", ("make", "docs")),
     Part("model", ("make", "model")),
     Part("test", ("make", "test"), cores=CORES),

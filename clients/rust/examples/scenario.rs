@@ -1,0 +1,134 @@
+//! Lets the table of scenarios (tests/scenarios in the repository) call the client: a line of JSON
+//! in, a line of JSON out.
+
+use std::error::Error;
+use std::time::Duration;
+
+use keyfence::{Batching, Cache, Check, Client, Verdict};
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, stdin, stdout};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut lines = BufReader::new(stdin()).lines();
+    let mut out = stdout();
+    let mut client = None;
+    while let Some(line) = lines.next_line().await? {
+        let command: Value = serde_json::from_str(&line)?;
+        let answer = if text(&command, "do") == "open" {
+            client = Some(open(&command)?);
+            json!({})
+        } else {
+            let client = client.as_ref().ok_or("the first command must be open")?;
+            answer(client, &command).await?
+        };
+        out.write_all(format!("{answer}\n").as_bytes()).await?;
+        out.flush().await?;
+    }
+    if let Some(client) = client {
+        client.close().await;
+    }
+    Ok(())
+}
+
+fn open(command: &Value) -> Result<Client, keyfence::Error> {
+    let builder = Client::builder(text(command, "target")).token(text(command, "token"));
+    match text(command, "mode") {
+        "cached" => builder.cache(Cache::default()).build(),
+        "batched" => builder.batching(Batching::default()).build(),
+        _ => builder.build(),
+    }
+}
+
+async fn answer(client: &Client, command: &Value) -> Result<Value, String> {
+    let client = match command["timeout_seconds"].as_f64() {
+        Some(seconds) => client.with_timeout(Duration::from_secs_f64(seconds)),
+        None => client.clone(),
+    };
+    let scopes = scopes_of(command);
+    Ok(match text(command, "do") {
+        "check" => answered(client.check_scope(question(command, &scopes)).await),
+        "authenticate" => answered(client.authenticate(question(command, &scopes)).await),
+        "batch" => {
+            let asked = command["checks"].as_array().map_or(&[][..], Vec::as_slice);
+            let scopes: Vec<Vec<&str>> = asked.iter().map(scopes_of).collect();
+            let checks: Vec<Check<'_>> =
+                asked.iter().zip(&scopes).map(|(one, scopes)| question(one, scopes)).collect();
+            match client.batch_check_scope(&checks).await {
+                Ok(results) => json!({"results": results.into_iter().map(answered).collect::<Vec<_>>()}),
+                Err(error) => json!({"error": failure(&error)}),
+            }
+        }
+        "who_am_i" => match client.who_am_i().await {
+            Ok(principal) => json!({"key_id": principal.key_id, "account_id": principal.account_id}),
+            Err(error) => json!({"error": failure(&error)}),
+        },
+        "status" => {
+            let status = client.cache_status().unwrap_or_default();
+            json!({"live": status.is_live, "hits": status.hits})
+        }
+        unknown => return Err(format!("there is no command {unknown:?}")),
+    })
+}
+
+fn text<'a>(command: &'a Value, name: &str) -> &'a str {
+    command[name].as_str().unwrap_or_default()
+}
+
+fn scopes_of(command: &Value) -> Vec<&str> {
+    command["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn question<'a>(command: &'a Value, scopes: &'a [&'a str]) -> Check<'a> {
+    let check = Check::key(text(command, "api_key"))
+        .scopes(scopes)
+        .keyspace(text(command, "keyspace"))
+        .client_address(text(command, "client_address"))
+        .at_least_revision(command["at_least_revision"].as_i64().unwrap_or_default());
+    if command["explain"] == true { check.explain() } else { check }
+}
+
+fn answered(result: Result<Verdict, keyfence::Error>) -> Value {
+    let verdict = match result {
+        Ok(verdict) => verdict,
+        Err(error) => return json!({"error": failure(&error)}),
+    };
+    let mut told = Map::new();
+    told.insert("allowed".to_owned(), verdict.allowed.into());
+    told.insert("reason".to_owned(), verdict.reason.as_str_name().trim_start_matches("REASON_").into());
+    told.insert("missing_scopes".to_owned(), verdict.missing_scopes.into());
+    if let Some(principal) = verdict.principal {
+        told.insert("key_id".to_owned(), principal.key_id.as_str().into());
+        told.insert("account_id".to_owned(), principal.account_id.as_str().into());
+    }
+    if let Some(explanation) = verdict.explanation {
+        told.insert("sufficient_grants".to_owned(), explanation.sufficient_grants.into());
+    }
+    told.into()
+}
+
+fn failure(error: &keyfence::Error) -> Value {
+    let Some(failed) = error.failed() else {
+        return json!({"status": error.to_string()});
+    };
+    let fields: Vec<&str> = failed.violations.iter().map(|one| one.field.as_str()).collect();
+    json!({
+        "status": status(failed.code),
+        "reason": failed.reason,
+        "metadata": failed.metadata,
+        "fields": fields,
+        "has_request_id": !failed.request_id.is_empty(),
+    })
+}
+
+/// The name of a code as gRPC writes it: `InvalidArgument` is `INVALID_ARGUMENT`.
+fn status(code: keyfence::Code) -> String {
+    let mut name = String::new();
+    for character in format!("{code:?}").chars() {
+        if character.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(character.to_ascii_uppercase());
+    }
+    name
+}
