@@ -40,12 +40,11 @@ const (
 // manages the accounts of the keyspaces that the credential is bound to.
 // Every answer to a mutation comes when the mutation holds everywhere.
 //
-// Attempts are throttled by the address that they come from: passwords where it is known,
-// registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
-// to come back.
+// Log-ins are throttled by the client's address where that is known, and registrations
+// always. A throttled call fails with `TOO_MANY_ATTEMPTS`, which says when to try again.
 type AccountServiceClient interface {
-	// Makes an account. Anybody may, where the keyspace's registration is open; where it
-	// is closed, an operator with `accounts:write`. A call that carries a credential is
+	// Makes an account. Every caller may, where the keyspace's registration is open. Where it
+	// is closed, only an operator with `accounts:write` may. A call that carries a credential is
 	// refused if that is not accepted, even where none is needed.
 	//
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
@@ -57,7 +56,7 @@ type AccountServiceClient interface {
 	// which takes the same work.
 	//
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-	// (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+	// (if the password is right), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
 	// `SESSIONS_NOT_SET_UP`.
 	LogIn(ctx context.Context, in *LogInRequest, opts ...grpc.CallOption) (*LogInResponse, error)
 	// Ends the session that makes the call, or all sessions of an account. Once this has
@@ -192,12 +191,11 @@ func (c *accountServiceClient) EnableAccount(ctx context.Context, in *EnableAcco
 // manages the accounts of the keyspaces that the credential is bound to.
 // Every answer to a mutation comes when the mutation holds everywhere.
 //
-// Attempts are throttled by the address that they come from: passwords where it is known,
-// registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
-// to come back.
+// Log-ins are throttled by the client's address where that is known, and registrations
+// always. A throttled call fails with `TOO_MANY_ATTEMPTS`, which says when to try again.
 type AccountServiceServer interface {
-	// Makes an account. Anybody may, where the keyspace's registration is open; where it
-	// is closed, an operator with `accounts:write`. A call that carries a credential is
+	// Makes an account. Every caller may, where the keyspace's registration is open. Where it
+	// is closed, only an operator with `accounts:write` may. A call that carries a credential is
 	// refused if that is not accepted, even where none is needed.
 	//
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
@@ -209,7 +207,7 @@ type AccountServiceServer interface {
 	// which takes the same work.
 	//
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-	// (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+	// (if the password is right), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
 	// `SESSIONS_NOT_SET_UP`.
 	LogIn(context.Context, *LogInRequest) (*LogInResponse, error)
 	// Ends the session that makes the call, or all sessions of an account. Once this has

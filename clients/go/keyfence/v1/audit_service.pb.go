@@ -26,7 +26,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// That somebody did something, or tried to.
+// An action, or an attempt that was denied.
 type AuditEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id, made by Keyfence, for example "evt_01jd2k7v9x4m8r5t6w3y1z0abc".

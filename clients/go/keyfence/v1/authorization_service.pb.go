@@ -710,7 +710,7 @@ func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
 // The response of `WhoAmI`.
 type WhoAmIResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whoever sent the call.
+	// The bearer of the call's credential.
 	Principal *Principal `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
 	// The revision that the answer reflects at least.
 	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`

@@ -34,7 +34,7 @@ const (
 // Answers checks, from memory. A key that does not pass is an answer and comes with
 // status OK; an error status means that the call itself was at fault, or Keyfence was.
 type AuthorizationServiceClient interface {
-	// Says whose key it is, if it is anyone's.
+	// Says whose key it is.
 	//
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
 	// `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.
@@ -109,7 +109,7 @@ func (c *authorizationServiceClient) WhoAmI(ctx context.Context, in *WhoAmIReque
 // Answers checks, from memory. A key that does not pass is an answer and comes with
 // status OK; an error status means that the call itself was at fault, or Keyfence was.
 type AuthorizationServiceServer interface {
-	// Says whose key it is, if it is anyone's.
+	// Says whose key it is.
 	//
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
 	// `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.

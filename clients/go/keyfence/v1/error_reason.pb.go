@@ -179,8 +179,8 @@ const (
 	//
 	// Example: {"reason": "ACCOUNT_NOT_FOUND", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
 	ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND ErrorReason = 43
-	// FAILED_PRECONDITION. The account is disabled. Told to operators, and to whoever has
-	// given the account's password.
+	// FAILED_PRECONDITION. The account is disabled. Told to operators, and to a caller that
+	// gives the account's password.
 	//
 	// Example: {"reason": "ACCOUNT_IS_DISABLED", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
 	ErrorReason_ERROR_REASON_ACCOUNT_IS_DISABLED ErrorReason = 44

@@ -34,7 +34,7 @@ const (
 	Registration_REGISTRATION_UNSPECIFIED Registration = 0
 	// Operators alone.
 	Registration_REGISTRATION_CLOSED Registration = 1
-	// Anybody.
+	// Every caller.
 	Registration_REGISTRATION_OPEN Registration = 2
 )
 
@@ -101,7 +101,7 @@ type Keyspace struct {
 	KeyTypes []*KeyType `protobuf:"bytes,8,rep,name=key_types,json=keyTypes,proto3" json:"key_types,omitempty"`
 	// The environments. Empty: one, "live".
 	Environments []*Environment `protobuf:"bytes,9,rep,name=environments,proto3" json:"environments,omitempty"`
-	// What a key gets whose maker does not say.
+	// The defaults of a new key.
 	Defaults *KeyDefaults `protobuf:"bytes,10,opt,name=defaults,proto3" json:"defaults,omitempty"`
 	// The longest that a key may live. Not set: as long as its maker says.
 	MaxLifetime *durationpb.Duration `protobuf:"bytes,11,opt,name=max_lifetime,json=maxLifetime,proto3" json:"max_lifetime,omitempty"`
@@ -118,7 +118,7 @@ type Keyspace struct {
 	Http *HttpAnswers `protobuf:"bytes,16,opt,name=http,proto3" json:"http,omitempty"`
 	// The accounts that people can have. Not set: none can be registered.
 	Accounts *Accounts `protobuf:"bytes,17,opt,name=accounts,proto3" json:"accounts,omitempty"`
-	// How often keys may be used, where nobody has said otherwise of a key.
+	// How often keys may be used that have no limit of their own.
 	Limits        *Limits `protobuf:"bytes,18,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -807,7 +807,7 @@ func (x *Environment) GetMarker() string {
 	return ""
 }
 
-// What a key gets whose maker does not say.
+// The defaults of a new key.
 type KeyDefaults struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The key's name. Empty: "Default".
@@ -892,9 +892,9 @@ func (x *KeyDefaults) GetLifetime() *durationpb.Duration {
 // How often keys may be used.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What each key may do that has no limit of its own. Not set: as much as it likes.
+	// The limit of each key that has none of its own. Not set: no limit.
 	PerKey *RateLimit `protobuf:"bytes,1,opt,name=per_key,json=perKey,proto3" json:"per_key,omitempty"`
-	// What all keys of an account together may do. Not set: as much as they like.
+	// The limit of all keys of an account together. Not set: no limit.
 	PerAccount *RateLimit `protobuf:"bytes,2,opt,name=per_account,json=perAccount,proto3" json:"per_account,omitempty"`
 	// How many usable keys an account may have whose sessions and keys make them: 1 to 100000.
 	// Zero: 1000. Operators make any number.

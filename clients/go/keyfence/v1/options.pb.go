@@ -42,10 +42,9 @@ const (
 	// Besides operators with `required_scope`, an account's session may call the RPC, but
 	// none of its keys. It acts on its own account alone.
 	Access_ACCESS_OPERATOR_OR_SESSION Access = 3
-	// Anybody may call the RPC, without a credential. If it names a scope as well, a
-	// credential that comes with the call must be accepted, and the scope is what an
-	// operator needs where the RPC is not open to everybody; if it names none, no
-	// credential is looked at.
+	// Every caller may call the RPC, without a credential. If the RPC names a scope as well, a
+	// credential that is sent must be accepted, and an operator needs the scope where the RPC is
+	// not open to every caller. If it names no scope, credentials are ignored.
 	Access_ACCESS_PUBLIC Access = 4
 )
 

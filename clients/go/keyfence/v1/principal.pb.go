@@ -25,14 +25,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Whoever holds the credential that was presented: a key, as the key itself says, or a
-// session, which `WhoAmI` alone tells of.
+// The owner of a presented credential: a key, or a session, which only `WhoAmI` describes.
 type Principal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The key's id, for example "key_01jd2k7v9x4m8r5t6w3y1z0abc". Not a secret. Empty for
 	// a session, which has none of what is said of keys below.
 	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	// The account that owns the key, in the words of whoever created it.
+	// The account that owns the key, as given when the key was created.
 	AccountId string `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// The keyspace that the key belongs to.
 	Keyspace string `protobuf:"bytes,3,opt,name=keyspace,proto3" json:"keyspace,omitempty"`
@@ -50,7 +49,7 @@ type Principal struct {
 	EffectiveScopes []string `protobuf:"bytes,8,rep,name=effective_scopes,json=effectiveScopes,proto3" json:"effective_scopes,omitempty"`
 	// When the key stops working, or the session. Not set: never, by time.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// The start of the key, which tells it from its sisters. Not a secret.
+	// The start of the key, by which people recognise it. Not a secret.
 	DisplayPrefix string `protobuf:"bytes,10,opt,name=display_prefix,json=displayPrefix,proto3" json:"display_prefix,omitempty"`
 	// The key that this one was delegated from. Empty: none.
 	ParentKeyId string `protobuf:"bytes,11,opt,name=parent_key_id,json=parentKeyId,proto3" json:"parent_key_id,omitempty"`

@@ -357,10 +357,10 @@ func (x *Renew) GetAppliedRevision() int64 {
 	return 0
 }
 
-// What the grantor says on the stream.
+// What the grantor sends on the stream.
 type SyncResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of the things that a grantor says.
+	// One of the messages of a grantor.
 	//
 	// Types that are valid to be assigned to Message:
 	//
@@ -446,12 +446,12 @@ type SyncResponse_Lease struct {
 }
 
 type SyncResponse_Changes struct {
-	// Something has changed.
+	// The changes of one revision.
 	Changes *RevisionChanges `protobuf:"bytes,2,opt,name=changes,proto3,oneof"`
 }
 
 type SyncResponse_End struct {
-	// The grantor takes every lease back.
+	// The grantor revokes every lease.
 	End *End `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
 }
 
@@ -556,7 +556,7 @@ func (x *Lease) GetClockDrift() float64 {
 	return 0
 }
 
-// The grantor takes every lease of the holder back, because the holder's credential has
+// The grantor revokes every lease of the holder, because the holder's credential has
 // changed. The holder forgets everything, says `GivenUp`, and closes the stream. If its
 // credential is still good, it may open another one.
 type End struct {
@@ -1228,8 +1228,7 @@ type ReportUsesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 10000, one for each key and day.
 	Uses []*ReportedUse `protobuf:"bytes,1,rep,name=uses,proto3" json:"uses,omitempty"`
-	// At most 10000. They become audit events that name the caller's credential as who has
-	// reported them.
+	// At most 10000. They become audit events that name the caller's credential as the reporter.
 	Attempts      []*ReportedAttempt `protobuf:"bytes,2,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1279,7 +1278,7 @@ func (x *ReportUsesRequest) GetAttempts() []*ReportedAttempt {
 	return nil
 }
 
-// How a key was used on a day, since the holder last said so.
+// The uses of a key on a day, since the holder's last report.
 type ReportedUse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The key.
@@ -1361,11 +1360,11 @@ func (x *ReportedUse) GetCount() int64 {
 	return 0
 }
 
-// Attempts that were alike and that the holder has denied, since it last said so.
+// Alike attempts that the holder has denied since its last report.
 type ReportedAttempt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The keyspace that they were about, which the caller's credential is bound to; or "system"
-	// for attempts at the holder's own door. Empty: unknown.
+	// for calls of the holder itself that were denied. Empty: unknown.
 	Keyspace string `protobuf:"bytes,1,opt,name=keyspace,proto3" json:"keyspace,omitempty"`
 	// Why they were denied.
 	Reason Reason `protobuf:"varint,2,opt,name=reason,proto3,enum=keyfence.v1.Reason" json:"reason,omitempty"`

@@ -58,7 +58,7 @@ type ReplicationServiceClient interface {
 	//
 	// Errors: `INVALID_FIELD`.
 	ReportUses(ctx context.Context, in *ReportUsesRequest, opts ...grpc.CallOption) (*ReportUsesResponse, error)
-	// Lists who answers from memory, and how far behind each of them is.
+	// Lists the holders that answer from memory, and how far behind each of them is.
 	//
 	// Errors: `STORE_UNAVAILABLE`.
 	ListReplicas(ctx context.Context, in *ListReplicasRequest, opts ...grpc.CallOption) (*ListReplicasResponse, error)
@@ -155,7 +155,7 @@ type ReplicationServiceServer interface {
 	//
 	// Errors: `INVALID_FIELD`.
 	ReportUses(context.Context, *ReportUsesRequest) (*ReportUsesResponse, error)
-	// Lists who answers from memory, and how far behind each of them is.
+	// Lists the holders that answer from memory, and how far behind each of them is.
 	//
 	// Errors: `STORE_UNAVAILABLE`.
 	ListReplicas(context.Context, *ListReplicasRequest) (*ListReplicasResponse, error)

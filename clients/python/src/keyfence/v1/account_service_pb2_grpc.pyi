@@ -32,9 +32,8 @@ class AccountServiceStub:
     manages the accounts of the keyspaces that the credential is bound to.
     Every answer to a mutation comes when the mutation holds everywhere.
 
-    Attempts are throttled by the address that they come from: passwords where it is known,
-    registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
-    to come back.
+    Log-ins are throttled by the client's address where that is known, and registrations
+    always. A throttled call fails with `TOO_MANY_ATTEMPTS`, which says when to try again.
     """
 
     @_typing.overload
@@ -42,8 +41,8 @@ class AccountServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AccountServiceAsyncStub: ...
     RegisterAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.RegisterAccountRequest, _account_service_pb2.RegisterAccountResponse]
-    """Makes an account. Anybody may, where the keyspace's registration is open; where it
-    is closed, an operator with `accounts:write`. A call that carries a credential is
+    """Makes an account. Every caller may, where the keyspace's registration is open. Where it
+    is closed, only an operator with `accounts:write` may. A call that carries a credential is
     refused if that is not accepted, even where none is needed.
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
@@ -56,7 +55,7 @@ class AccountServiceStub:
     which takes the same work.
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-    (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+    (if the password is right), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
     `SESSIONS_NOT_SET_UP`.
     """
     LogOut: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.LogOutRequest, _account_service_pb2.LogOutResponse]
@@ -106,15 +105,14 @@ class AccountServiceAsyncStub(AccountServiceStub):
     manages the accounts of the keyspaces that the credential is bound to.
     Every answer to a mutation comes when the mutation holds everywhere.
 
-    Attempts are throttled by the address that they come from: passwords where it is known,
-    registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
-    to come back.
+    Log-ins are throttled by the client's address where that is known, and registrations
+    always. A throttled call fails with `TOO_MANY_ATTEMPTS`, which says when to try again.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.RegisterAccountRequest, _account_service_pb2.RegisterAccountResponse]  # type: ignore[assignment]
-    """Makes an account. Anybody may, where the keyspace's registration is open; where it
-    is closed, an operator with `accounts:write`. A call that carries a credential is
+    """Makes an account. Every caller may, where the keyspace's registration is open. Where it
+    is closed, only an operator with `accounts:write` may. A call that carries a credential is
     refused if that is not accepted, even where none is needed.
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
@@ -127,7 +125,7 @@ class AccountServiceAsyncStub(AccountServiceStub):
     which takes the same work.
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-    (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+    (if the password is right), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
     `SESSIONS_NOT_SET_UP`.
     """
     LogOut: _aio.UnaryUnaryMultiCallable[_account_service_pb2.LogOutRequest, _account_service_pb2.LogOutResponse]  # type: ignore[assignment]
@@ -176,9 +174,8 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     manages the accounts of the keyspaces that the credential is bound to.
     Every answer to a mutation comes when the mutation holds everywhere.
 
-    Attempts are throttled by the address that they come from: passwords where it is known,
-    registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
-    to come back.
+    Log-ins are throttled by the client's address where that is known, and registrations
+    always. A throttled call fails with `TOO_MANY_ATTEMPTS`, which says when to try again.
     """
 
     @_abc_1.abstractmethod
@@ -187,8 +184,8 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.RegisterAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.RegisterAccountResponse, _abc.Awaitable[_account_service_pb2.RegisterAccountResponse]]:
-        """Makes an account. Anybody may, where the keyspace's registration is open; where it
-        is closed, an operator with `accounts:write`. A call that carries a credential is
+        """Makes an account. Every caller may, where the keyspace's registration is open. Where it
+        is closed, only an operator with `accounts:write` may. A call that carries a credential is
         refused if that is not accepted, even where none is needed.
 
         Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
@@ -207,7 +204,7 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         which takes the same work.
 
         Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-        (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+        (if the password is right), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
         `SESSIONS_NOT_SET_UP`.
         """
 

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """That somebody did something, or tried to."""
+    """An action, or an attempt that was denied."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

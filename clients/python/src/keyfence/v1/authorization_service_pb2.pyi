@@ -400,7 +400,7 @@ class WhoAmIResponse(_message.Message):
     """The revision that the answer reflects at least."""
     @_builtins.property
     def principal(self) -> _principal_pb2.Principal:
-        """Whoever sent the call."""
+        """The bearer of the call's credential."""
 
     def __init__(
         self,

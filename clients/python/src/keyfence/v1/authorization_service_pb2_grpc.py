@@ -64,7 +64,7 @@ class AuthorizationServiceServicer:
     """
 
     def Authenticate(self, request, context):
-        """Says whose key it is, if it is anyone's.
+        """Says whose key it is.
 
         Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
         `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.

@@ -36,7 +36,7 @@ class AuthorizationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthorizationServiceAsyncStub: ...
     Authenticate: _grpc.UnaryUnaryMultiCallable[_authorization_service_pb2.AuthenticateRequest, _authorization_service_pb2.AuthenticateResponse]
-    """Says whose key it is, if it is anyone's.
+    """Says whose key it is.
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
     `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.
@@ -66,7 +66,7 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Authenticate: _aio.UnaryUnaryMultiCallable[_authorization_service_pb2.AuthenticateRequest, _authorization_service_pb2.AuthenticateResponse]  # type: ignore[assignment]
-    """Says whose key it is, if it is anyone's.
+    """Says whose key it is.
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
     `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.
@@ -99,7 +99,7 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authorization_service_pb2.AuthenticateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_service_pb2.AuthenticateResponse, _abc.Awaitable[_authorization_service_pb2.AuthenticateResponse]]:
-        """Says whose key it is, if it is anyone's.
+        """Says whose key it is.
 
         Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
         `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.

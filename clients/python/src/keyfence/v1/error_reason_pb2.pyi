@@ -200,8 +200,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"reason": "ACCOUNT_NOT_FOUND", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
     """
     ERROR_REASON_ACCOUNT_IS_DISABLED: _ErrorReason.ValueType  # 44
-    """FAILED_PRECONDITION. The account is disabled. Told to operators, and to whoever has
-    given the account's password.
+    """FAILED_PRECONDITION. The account is disabled. Told to operators, and to a caller that
+    gives the account's password.
 
     Example: {"reason": "ACCOUNT_IS_DISABLED", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
     """
@@ -423,8 +423,8 @@ ERROR_REASON_ACCOUNT_NOT_FOUND: ErrorReason.ValueType  # 43
 Example: {"reason": "ACCOUNT_NOT_FOUND", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
 """
 ERROR_REASON_ACCOUNT_IS_DISABLED: ErrorReason.ValueType  # 44
-"""FAILED_PRECONDITION. The account is disabled. Told to operators, and to whoever has
-given the account's password.
+"""FAILED_PRECONDITION. The account is disabled. Told to operators, and to a caller that
+gives the account's password.
 
 Example: {"reason": "ACCOUNT_IS_DISABLED", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
 """

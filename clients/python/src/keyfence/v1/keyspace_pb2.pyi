@@ -34,7 +34,7 @@ class _RegistrationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Registra
     REGISTRATION_CLOSED: _Registration.ValueType  # 1
     """Operators alone."""
     REGISTRATION_OPEN: _Registration.ValueType  # 2
-    """Anybody."""
+    """Every caller."""
 
 class Registration(_Registration, metaclass=_RegistrationEnumTypeWrapper):
     """Who may register accounts."""
@@ -44,7 +44,7 @@ REGISTRATION_UNSPECIFIED: Registration.ValueType  # 0
 REGISTRATION_CLOSED: Registration.ValueType  # 1
 """Operators alone."""
 REGISTRATION_OPEN: Registration.ValueType  # 2
-"""Anybody."""
+"""Every caller."""
 Global___Registration: _TypeAlias = Registration  # noqa: Y015
 
 @_typing.final
@@ -107,7 +107,7 @@ class Keyspace(_message.Message):
 
     @_builtins.property
     def defaults(self) -> Global___KeyDefaults:
-        """What a key gets whose maker does not say."""
+        """The defaults of a new key."""
 
     @_builtins.property
     def max_lifetime(self) -> _duration_pb2.Duration:
@@ -137,7 +137,7 @@ class Keyspace(_message.Message):
 
     @_builtins.property
     def limits(self) -> Global___Limits:
-        """How often keys may be used, where nobody has said otherwise of a key."""
+        """How often keys may be used that have no limit of their own."""
 
     def __init__(
         self,
@@ -457,7 +457,7 @@ Global___Environment: _TypeAlias = Environment  # noqa: Y015
 
 @_typing.final
 class KeyDefaults(_message.Message):
-    """What a key gets whose maker does not say."""
+    """The defaults of a new key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -511,11 +511,11 @@ class Limits(_message.Message):
     """
     @_builtins.property
     def per_key(self) -> _rate_limit_pb2.RateLimit:
-        """What each key may do that has no limit of its own. Not set: as much as it likes."""
+        """The limit of each key that has none of its own. Not set: no limit."""
 
     @_builtins.property
     def per_account(self) -> _rate_limit_pb2.RateLimit:
-        """What all keys of an account together may do. Not set: as much as they like."""
+        """The limit of all keys of an account together. Not set: no limit."""
 
     @_builtins.property
     def changes_per_account(self) -> _rate_limit_pb2.RateLimit:

@@ -43,10 +43,9 @@ class _AccessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Access.ValueTy
     none of its keys. It acts on its own account alone.
     """
     ACCESS_PUBLIC: _Access.ValueType  # 4
-    """Anybody may call the RPC, without a credential. If it names a scope as well, a
-    credential that comes with the call must be accepted, and the scope is what an
-    operator needs where the RPC is not open to everybody; if it names none, no
-    credential is looked at.
+    """Every caller may call the RPC, without a credential. If the RPC names a scope as well, a
+    credential that is sent must be accepted, and an operator needs the scope where the RPC is
+    not open to every caller. If it names no scope, credentials are ignored.
     """
 
 class Access(_Access, metaclass=_AccessEnumTypeWrapper):
@@ -68,10 +67,9 @@ ACCESS_OPERATOR_OR_SESSION: Access.ValueType  # 3
 none of its keys. It acts on its own account alone.
 """
 ACCESS_PUBLIC: Access.ValueType  # 4
-"""Anybody may call the RPC, without a credential. If it names a scope as well, a
-credential that comes with the call must be accepted, and the scope is what an
-operator needs where the RPC is not open to everybody; if it names none, no
-credential is looked at.
+"""Every caller may call the RPC, without a credential. If the RPC names a scope as well, a
+credential that is sent must be accepted, and an operator needs the scope where the RPC is
+not open to every caller. If it names no scope, credentials are ignored.
 """
 Global___Access: _TypeAlias = Access  # noqa: Y015
 

@@ -21,9 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Principal(_message.Message):
-    """Whoever holds the credential that was presented: a key, as the key itself says, or a
-    session, which `WhoAmI` alone tells of.
-    """
+    """The owner of a presented credential: a key, or a session, which only `WhoAmI` describes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -67,7 +65,7 @@ class Principal(_message.Message):
     a session, which has none of what is said of keys below.
     """
     account_id: _builtins.str
-    """The account that owns the key, in the words of whoever created it."""
+    """The account that owns the key, as given when the key was created."""
     keyspace: _builtins.str
     """The keyspace that the key belongs to."""
     key_type: _builtins.str
@@ -77,7 +75,7 @@ class Principal(_message.Message):
     display_name: _builtins.str
     """What people call the key."""
     display_prefix: _builtins.str
-    """The start of the key, which tells it from its sisters. Not a secret."""
+    """The start of the key, by which people recognise it. Not a secret."""
     parent_key_id: _builtins.str
     """The key that this one was delegated from. Empty: none."""
     session_id: _builtins.str

@@ -176,7 +176,7 @@ Global___Renew: _TypeAlias = Renew  # noqa: Y015
 
 @_typing.final
 class SyncResponse(_message.Message):
-    """What the grantor says on the stream."""
+    """What the grantor sends on the stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -189,11 +189,11 @@ class SyncResponse(_message.Message):
 
     @_builtins.property
     def changes(self) -> Global___RevisionChanges:
-        """Something has changed."""
+        """The changes of one revision."""
 
     @_builtins.property
     def end(self) -> Global___End:
-        """The grantor takes every lease back."""
+        """The grantor revokes every lease."""
 
     def __init__(
         self,
@@ -268,7 +268,7 @@ Global___Lease: _TypeAlias = Lease  # noqa: Y015
 
 @_typing.final
 class End(_message.Message):
-    """The grantor takes every lease of the holder back, because the holder's credential has
+    """The grantor revokes every lease of the holder, because the holder's credential has
     changed. The holder forgets everything, says `GivenUp`, and closes the stream. If its
     credential is still good, it may open another one.
     """
@@ -607,9 +607,7 @@ class ReportUsesRequest(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportedAttempt]:
-        """At most 10000. They become audit events that name the caller's credential as who has
-        reported them.
-        """
+        """At most 10000. They become audit events that name the caller's credential as the reporter."""
 
     def __init__(
         self,
@@ -627,7 +625,7 @@ Global___ReportUsesRequest: _TypeAlias = ReportUsesRequest  # noqa: Y015
 
 @_typing.final
 class ReportedUse(_message.Message):
-    """How a key was used on a day, since the holder last said so."""
+    """The uses of a key on a day, since the holder's last report."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -667,7 +665,7 @@ Global___ReportedUse: _TypeAlias = ReportedUse  # noqa: Y015
 
 @_typing.final
 class ReportedAttempt(_message.Message):
-    """Attempts that were alike and that the holder has denied, since it last said so."""
+    """Alike attempts that the holder has denied since its last report."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -682,7 +680,7 @@ class ReportedAttempt(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     keyspace: _builtins.str
     """The keyspace that they were about, which the caller's credential is bound to; or "system"
-    for attempts at the holder's own door. Empty: unknown.
+    for calls of the holder itself that were denied. Empty: unknown.
     """
     reason: _reason_pb2.Reason.ValueType
     """Why they were denied."""

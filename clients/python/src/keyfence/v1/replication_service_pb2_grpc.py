@@ -113,7 +113,7 @@ class ReplicationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListReplicas(self, request, context):
-        """Lists who answers from memory, and how far behind each of them is.
+        """Lists the holders that answer from memory, and how far behind each of them is.
 
         Errors: `STORE_UNAVAILABLE`.
         """

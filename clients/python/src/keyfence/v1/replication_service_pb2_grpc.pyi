@@ -63,7 +63,7 @@ class ReplicationServiceStub:
     Errors: `INVALID_FIELD`.
     """
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_replication_service_pb2.ListReplicasRequest, _replication_service_pb2.ListReplicasResponse]
-    """Lists who answers from memory, and how far behind each of them is.
+    """Lists the holders that answer from memory, and how far behind each of them is.
 
     Errors: `STORE_UNAVAILABLE`.
     """
@@ -103,7 +103,7 @@ class ReplicationServiceAsyncStub(ReplicationServiceStub):
     Errors: `INVALID_FIELD`.
     """
     ListReplicas: _aio.UnaryUnaryMultiCallable[_replication_service_pb2.ListReplicasRequest, _replication_service_pb2.ListReplicasResponse]  # type: ignore[assignment]
-    """Lists who answers from memory, and how far behind each of them is.
+    """Lists the holders that answer from memory, and how far behind each of them is.
 
     Errors: `STORE_UNAVAILABLE`.
     """
@@ -170,7 +170,7 @@ class ReplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _replication_service_pb2.ListReplicasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replication_service_pb2.ListReplicasResponse, _abc.Awaitable[_replication_service_pb2.ListReplicasResponse]]:
-        """Lists who answers from memory, and how far behind each of them is.
+        """Lists the holders that answer from memory, and how far behind each of them is.
 
         Errors: `STORE_UNAVAILABLE`.
         """

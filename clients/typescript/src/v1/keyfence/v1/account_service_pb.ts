@@ -756,16 +756,15 @@ export const AccountStateSchema: GenEnum<AccountState> = /*@__PURE__*/
  * manages the accounts of the keyspaces that the credential is bound to.
  * Every answer to a mutation comes when the mutation holds everywhere.
  *
- * Attempts are throttled by the address that they come from: passwords where it is known,
- * registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
- * to come back.
+ * Log-ins are throttled by the client's address where that is known, and registrations
+ * always. A throttled call fails with `TOO_MANY_ATTEMPTS`, which says when to try again.
  *
  * @generated from service keyfence.v1.AccountService
  */
 export const AccountService: GenService<{
   /**
-   * Makes an account. Anybody may, where the keyspace's registration is open; where it
-   * is closed, an operator with `accounts:write`. A call that carries a credential is
+   * Makes an account. Every caller may, where the keyspace's registration is open. Where it
+   * is closed, only an operator with `accounts:write` may. A call that carries a credential is
    * refused if that is not accepted, even where none is needed.
    *
    * Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
@@ -785,7 +784,7 @@ export const AccountService: GenService<{
    * which takes the same work.
    *
    * Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-   * (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+   * (if the password is right), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
    * `SESSIONS_NOT_SET_UP`.
    *
    * @generated from rpc keyfence.v1.AccountService.LogIn

@@ -15,10 +15,10 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file keyfence/v1/audit_service.proto.
  */
 export const file_keyfence_v1_audit_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9rZXlmZW5jZS92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEgtrZXlmZW5jZS52MSKRAgoKQXVkaXRFdmVudBIQCghldmVudF9pZBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZhY3Rpb24YAyABKAkSEAoIa2V5c3BhY2UYBCABKAkSEgoKYWNjb3VudF9pZBgFIAEoCRIPCgdzdWJqZWN0GAYgASgJEhAKCGFjdG9yX2lkGAcgASgJEhIKCnJlcXVlc3RfaWQYCCABKAkSKAoHZGV0YWlscxgJIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEAoIc2VxdWVuY2UYCiABKAMSEAoIcmV2aXNpb24YCyABKAMSDAoEaGFzaBgMIAEoDCKrAgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIQCghrZXlzcGFjZRgBIAEoCRISCgphY2NvdW50X2lkGAIgASgJEg8KB3N1YmplY3QYAyABKAkSEAoIYWN0b3JfaWQYBCABKAkSFQoNYWN0aW9uX3ByZWZpeBgFIAEoCRIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAggASgFEhIKCnBhZ2VfdG9rZW4YCSABKAkSFAoMbmV3ZXN0X2ZpcnN0GAogASgIEhYKDmFmdGVyX3NlcXVlbmNlGAsgASgDIlsKF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEicKBmV2ZW50cxgBIAMoCzIXLmtleWZlbmNlLnYxLkF1ZGl0RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIloKGFZlcmlmeUF1ZGl0RXZlbnRzUmVxdWVzdBIWCg5hZnRlcl9zZXF1ZW5jZRgBIAEoAxISCgphZnRlcl9oYXNoGAIgASgMEhIKCm1heF9ldmVudHMYAyABKAUiXgoZVmVyaWZ5QXVkaXRFdmVudHNSZXNwb25zZRIQCghzZXF1ZW5jZRgBIAEoAxIMCgRoYXNoGAIgASgMEhAKCGNvbXBsZXRlGAMgASgIEg8KB3Byb2JsZW0YBCABKAky+gEKDEF1ZGl0U2VydmljZRJzCg9MaXN0QXVkaXRFdmVudHMSIy5rZXlmZW5jZS52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiQua2V5ZmVuY2UudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2UiFZACAaqfGQphdWRpdDpyZWFksJ8ZAhJ1ChFWZXJpZnlBdWRpdEV2ZW50cxIlLmtleWZlbmNlLnYxLlZlcmlmeUF1ZGl0RXZlbnRzUmVxdWVzdBomLmtleWZlbmNlLnYxLlZlcmlmeUF1ZGl0RXZlbnRzUmVzcG9uc2UiEZACAaqfGQphdWRpdDpyZWFkQoQBChVpby5naXRodWIua2V5ZmVuY2UudjFQAVo+Z2l0aHViLmNvbS9rZXlmZW5jZS9rZXlmZW5jZS9jbGllbnRzL2dvL2tleWZlbmNlL3YxO2tleWZlbmNldjGqAgtLZXlmZW5jZS5WMcoCC0tleWZlbmNlXFYx6gIMS2V5ZmVuY2U6OlYxYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_keyfence_v1_options]);
+  fileDesc("Ch9rZXlmZW5jZS92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEgtrZXlmZW5jZS52MSKRAgoKQXVkaXRFdmVudBIQCghldmVudF9pZBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZhY3Rpb24YAyABKAkSEAoIa2V5c3BhY2UYBCABKAkSEgoKYWNjb3VudF9pZBgFIAEoCRIPCgdzdWJqZWN0GAYgASgJEhAKCGFjdG9yX2lkGAcgASgJEhIKCnJlcXVlc3RfaWQYCCABKAkSKAoHZGV0YWlscxgJIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEAoIc2VxdWVuY2UYCiABKAMSEAoIcmV2aXNpb24YCyABKAMSDAoEaGFzaBgMIAEoDCKrAgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIQCghrZXlzcGFjZRgBIAEoCRISCgphY2NvdW50X2lkGAIgASgJEg8KB3N1YmplY3QYAyABKAkSEAoIYWN0b3JfaWQYBCABKAkSFQoNYWN0aW9uX3ByZWZpeBgFIAEoCRIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAggASgFEhIKCnBhZ2VfdG9rZW4YCSABKAkSFAoMbmV3ZXN0X2ZpcnN0GAogASgIEhYKDmFmdGVyX2V2ZW50X2lkGAsgASgJIlsKF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEicKBmV2ZW50cxgBIAMoCzIXLmtleWZlbmNlLnYxLkF1ZGl0RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIloKGFZlcmlmeUF1ZGl0RXZlbnRzUmVxdWVzdBIWCg5hZnRlcl9zZXF1ZW5jZRgBIAEoAxISCgphZnRlcl9oYXNoGAIgASgMEhIKCm1heF9ldmVudHMYAyABKAUiXgoZVmVyaWZ5QXVkaXRFdmVudHNSZXNwb25zZRIQCghzZXF1ZW5jZRgBIAEoAxIMCgRoYXNoGAIgASgMEhAKCGNvbXBsZXRlGAMgASgIEg8KB3Byb2JsZW0YBCABKAky+gEKDEF1ZGl0U2VydmljZRJzCg9MaXN0QXVkaXRFdmVudHMSIy5rZXlmZW5jZS52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiQua2V5ZmVuY2UudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2UiFZACAaqfGQphdWRpdDpyZWFksJ8ZAhJ1ChFWZXJpZnlBdWRpdEV2ZW50cxIlLmtleWZlbmNlLnYxLlZlcmlmeUF1ZGl0RXZlbnRzUmVxdWVzdBomLmtleWZlbmNlLnYxLlZlcmlmeUF1ZGl0RXZlbnRzUmVzcG9uc2UiEZACAaqfGQphdWRpdDpyZWFkQoQBChVpby5naXRodWIua2V5ZmVuY2UudjFQAVo+Z2l0aHViLmNvbS9rZXlmZW5jZS9rZXlmZW5jZS9jbGllbnRzL2dvL2tleWZlbmNlL3YxO2tleWZlbmNldjGqAgtLZXlmZW5jZS5WMcoCC0tleWZlbmNlXFYx6gIMS2V5ZmVuY2U6OlYxYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_keyfence_v1_options]);
 
 /**
- * That somebody did something, or tried to.
+ * An action, or an attempt that was denied.
  *
  * @generated from message keyfence.v1.AuditEvent
  */
@@ -92,14 +92,15 @@ export type AuditEvent = Message<"keyfence.v1.AuditEvent"> & {
   details?: JsonObject | undefined;
 
   /**
-   * The place in the chain: 1 for the first event, and so on without gaps.
+   * The place in the chain: 1 for the first event, and so on without gaps. Zero for a caller
+   * whose credential is not bound to `*`: it would tell what goes on in other keyspaces.
    *
    * @generated from field: int64 sequence = 10;
    */
   sequence: bigint;
 
   /**
-   * The revision of the mutation. Zero: it was none.
+   * The revision of the mutation. Zero: it was none, or as with `sequence`.
    *
    * @generated from field: int64 revision = 11;
    */
@@ -107,7 +108,7 @@ export type AuditEvent = Message<"keyfence.v1.AuditEvent"> & {
 
   /**
    * SHA-256 of the event and of the hash of the one before. See the documentation of the
-   * audit log.
+   * audit log. Empty where `sequence` is zero.
    *
    * @generated from field: bytes hash = 12;
    */
@@ -199,11 +200,11 @@ export type ListAuditEventsRequest = Message<"keyfence.v1.ListAuditEventsRequest
 
   /**
    * Only events behind this one in the chain. To follow the log, ask again with the last
-   * `sequence` that has been seen.
+   * `event_id` that has been seen. An id that the caller may not know of is refused.
    *
-   * @generated from field: int64 after_sequence = 11;
+   * @generated from field: string after_event_id = 11;
    */
-  afterSequence: bigint;
+  afterEventId: string;
 };
 
 /**
@@ -341,9 +342,10 @@ export const AuditService: GenService<{
   },
   /**
    * Goes along a part of the chain of all events, and says how far it holds. It tells
-   * nothing of what is in them.
+   * nothing of what is in them, but how many there are, so it is for operators whose
+   * credential is bound to `*`.
    *
-   * Errors: `INVALID_FIELD`.
+   * Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
    *
    * @generated from rpc keyfence.v1.AuditService.VerifyAuditEvents
    */

@@ -414,7 +414,7 @@ export const WhoAmIRequestSchema: GenMessage<WhoAmIRequest> = /*@__PURE__*/
  */
 export type WhoAmIResponse = Message<"keyfence.v1.WhoAmIResponse"> & {
   /**
-   * Whoever sent the call.
+   * The bearer of the call's credential.
    *
    * @generated from field: keyfence.v1.Principal principal = 1;
    */
@@ -443,7 +443,7 @@ export const WhoAmIResponseSchema: GenMessage<WhoAmIResponse> = /*@__PURE__*/
  */
 export const AuthorizationService: GenService<{
   /**
-   * Says whose key it is, if it is anyone's.
+   * Says whose key it is.
    *
    * Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
    * `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.

@@ -318,8 +318,8 @@ export enum ErrorReason {
   ACCOUNT_NOT_FOUND = 43,
 
   /**
-   * FAILED_PRECONDITION. The account is disabled. Told to operators, and to whoever has
-   * given the account's password.
+   * FAILED_PRECONDITION. The account is disabled. Told to operators, and to a caller that
+   * gives the account's password.
    *
    * Example: {"reason": "ACCOUNT_IS_DISABLED", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
    *

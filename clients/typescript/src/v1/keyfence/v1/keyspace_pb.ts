@@ -91,7 +91,7 @@ export type Keyspace = Message<"keyfence.v1.Keyspace"> & {
   environments: Environment[];
 
   /**
-   * What a key gets whose maker does not say.
+   * The defaults of a new key.
    *
    * @generated from field: keyfence.v1.KeyDefaults defaults = 10;
    */
@@ -148,7 +148,7 @@ export type Keyspace = Message<"keyfence.v1.Keyspace"> & {
   accounts?: Accounts | undefined;
 
   /**
-   * How often keys may be used, where nobody has said otherwise of a key.
+   * How often keys may be used that have no limit of their own.
    *
    * @generated from field: keyfence.v1.Limits limits = 18;
    */
@@ -456,7 +456,7 @@ export const EnvironmentSchema: GenMessage<Environment> = /*@__PURE__*/
   messageDesc(file_keyfence_v1_keyspace, 8);
 
 /**
- * What a key gets whose maker does not say.
+ * The defaults of a new key.
  *
  * @generated from message keyfence.v1.KeyDefaults
  */
@@ -511,14 +511,14 @@ export const KeyDefaultsSchema: GenMessage<KeyDefaults> = /*@__PURE__*/
  */
 export type Limits = Message<"keyfence.v1.Limits"> & {
   /**
-   * What each key may do that has no limit of its own. Not set: as much as it likes.
+   * The limit of each key that has none of its own. Not set: no limit.
    *
    * @generated from field: keyfence.v1.RateLimit per_key = 1;
    */
   perKey?: RateLimit | undefined;
 
   /**
-   * What all keys of an account together may do. Not set: as much as they like.
+   * The limit of all keys of an account together. Not set: no limit.
    *
    * @generated from field: keyfence.v1.RateLimit per_account = 2;
    */
@@ -641,7 +641,7 @@ export enum Registration {
   CLOSED = 1,
 
   /**
-   * Anybody.
+   * Every caller.
    *
    * @generated from enum value: REGISTRATION_OPEN = 2;
    */

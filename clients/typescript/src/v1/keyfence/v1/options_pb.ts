@@ -56,10 +56,9 @@ export enum Access {
   OPERATOR_OR_SESSION = 3,
 
   /**
-   * Anybody may call the RPC, without a credential. If it names a scope as well, a
-   * credential that comes with the call must be accepted, and the scope is what an
-   * operator needs where the RPC is not open to everybody; if it names none, no
-   * credential is looked at.
+   * Every caller may call the RPC, without a credential. If the RPC names a scope as well, a
+   * credential that is sent must be accepted, and an operator needs the scope where the RPC is
+   * not open to every caller. If it names no scope, credentials are ignored.
    *
    * @generated from enum value: ACCESS_PUBLIC = 4;
    */

@@ -14,11 +14,10 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file keyfence/v1/principal.proto.
  */
 export const file_keyfence_v1_principal: GenFile = /*@__PURE__*/
-  fileDesc("ChtrZXlmZW5jZS92MS9wcmluY2lwYWwucHJvdG8SC2tleWZlbmNlLnYxIqADCglQcmluY2lwYWwSDgoGa2V5X2lkGAEgASgJEhIKCmFjY291bnRfaWQYAiABKAkSEAoIa2V5c3BhY2UYAyABKAkSEAoIa2V5X3R5cGUYBCABKAkSEwoLZW52aXJvbm1lbnQYBSABKAkSFAoMZGlzcGxheV9uYW1lGAYgASgJEhYKDmdyYW50ZWRfc2NvcGVzGAcgAygJEhgKEGVmZmVjdGl2ZV9zY29wZXMYCCADKAkSLwoLZXhwaXJlX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDmRpc3BsYXlfcHJlZml4GAogASgJEhUKDXBhcmVudF9rZXlfaWQYCyABKAkSMgoGbGFiZWxzGAwgAygLMiIua2V5ZmVuY2UudjEuUHJpbmNpcGFsLkxhYmVsc0VudHJ5EhcKD2JvdW5kX2tleXNwYWNlcxgNIAMoCRISCgpzZXNzaW9uX2lkGA4gASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFChAEKFWlvLmdpdGh1Yi5rZXlmZW5jZS52MVABWj5naXRodWIuY29tL2tleWZlbmNlL2tleWZlbmNlL2NsaWVudHMvZ28va2V5ZmVuY2UvdjE7a2V5ZmVuY2V2MaoCC0tleWZlbmNlLlYxygILS2V5ZmVuY2VcVjHqAgxLZXlmZW5jZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChtrZXlmZW5jZS92MS9wcmluY2lwYWwucHJvdG8SC2tleWZlbmNlLnYxIsQDCglQcmluY2lwYWwSDgoGa2V5X2lkGAEgASgJEhIKCmFjY291bnRfaWQYAiABKAkSEAoIa2V5c3BhY2UYAyABKAkSEAoIa2V5X3R5cGUYBCABKAkSEwoLZW52aXJvbm1lbnQYBSABKAkSFAoMZGlzcGxheV9uYW1lGAYgASgJEhYKDmdyYW50ZWRfc2NvcGVzGAcgAygJEhgKEGVmZmVjdGl2ZV9zY29wZXMYCCADKAkSLwoLZXhwaXJlX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDmRpc3BsYXlfcHJlZml4GAogASgJEhUKDXBhcmVudF9rZXlfaWQYCyABKAkSMgoGbGFiZWxzGAwgAygLMiIua2V5ZmVuY2UudjEuUHJpbmNpcGFsLkxhYmVsc0VudHJ5EhcKD2JvdW5kX2tleXNwYWNlcxgNIAMoCRISCgpzZXNzaW9uX2lkGA4gASgJEiIKGmVmZmVjdGl2ZV9zY29wZXNfdHJ1bmNhdGVkGA8gASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFChAEKFWlvLmdpdGh1Yi5rZXlmZW5jZS52MVABWj5naXRodWIuY29tL2tleWZlbmNlL2tleWZlbmNlL2NsaWVudHMvZ28va2V5ZmVuY2UvdjE7a2V5ZmVuY2V2MaoCC0tleWZlbmNlLlYxygILS2V5ZmVuY2VcVjHqAgxLZXlmZW5jZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
- * Whoever holds the credential that was presented: a key, as the key itself says, or a
- * session, which `WhoAmI` alone tells of.
+ * The owner of a presented credential: a key, or a session, which only `WhoAmI` describes.
  *
  * @generated from message keyfence.v1.Principal
  */
@@ -32,7 +31,7 @@ export type Principal = Message<"keyfence.v1.Principal"> & {
   keyId: string;
 
   /**
-   * The account that owns the key, in the words of whoever created it.
+   * The account that owns the key, as given when the key was created.
    *
    * @generated from field: string account_id = 2;
    */
@@ -76,7 +75,7 @@ export type Principal = Message<"keyfence.v1.Principal"> & {
   /**
    * The registered scopes that the key holds now: the granted ones and all that they
    * imply, within the caps of the key's type and of the keys it was delegated from.
-   * Sorted.
+   * Sorted. A long list is cut off: see `effective_scopes_truncated`.
    *
    * @generated from field: repeated string effective_scopes = 8;
    */
@@ -90,7 +89,7 @@ export type Principal = Message<"keyfence.v1.Principal"> & {
   expireTime?: Timestamp | undefined;
 
   /**
-   * The start of the key, which tells it from its sisters. Not a secret.
+   * The start of the key, by which people recognise it. Not a secret.
    *
    * @generated from field: string display_prefix = 10;
    */
@@ -125,6 +124,14 @@ export type Principal = Message<"keyfence.v1.Principal"> & {
    * @generated from field: string session_id = 14;
    */
   sessionId: string;
+
+  /**
+   * Whether `effective_scopes` leaves out the last of the scopes, because the list would take
+   * more than 16 KiB. Checks go by all of them.
+   *
+   * @generated from field: bool effective_scopes_truncated = 15;
+   */
+  effectiveScopesTruncated: boolean;
 };
 
 /**

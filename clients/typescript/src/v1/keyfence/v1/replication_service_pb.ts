@@ -23,7 +23,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file keyfence/v1/replication_service.proto.
  */
 export const file_keyfence_v1_replication_service: GenFile = /*@__PURE__*/
-  fileDesc("CiVrZXlmZW5jZS92MS9yZXBsaWNhdGlvbl9zZXJ2aWNlLnByb3RvEgtrZXlmZW5jZS52MSKMAQoLU3luY1JlcXVlc3QSIwoFaGVsbG8YASABKAsyEi5rZXlmZW5jZS52MS5IZWxsb0gAEiMKBXJlbmV3GAIgASgLMhIua2V5ZmVuY2UudjEuUmVuZXdIABIoCghnaXZlbl91cBgDIAEoCzIULmtleWZlbmNlLnYxLkdpdmVuVXBIAEIJCgdtZXNzYWdlInEKBUhlbGxvEhEKCWhvbGRlcl9pZBgBIAEoCRIlCgRraW5kGAIgASgOMhcua2V5ZmVuY2UudjEuSG9sZGVyS2luZBIUCgxkaXNwbGF5X25hbWUYAyABKAkSGAoQcHJvdG9jb2xfdmVyc2lvbhgEIAEoBSIJCgdHaXZlblVwIjAKBVJlbmV3Eg0KBW5vbmNlGAEgASgDEhgKEGFwcGxpZWRfcmV2aXNpb24YAiABKAMikAEKDFN5bmNSZXNwb25zZRIjCgVsZWFzZRgBIAEoCzISLmtleWZlbmNlLnYxLkxlYXNlSAASLwoHY2hhbmdlcxgCIAEoCzIcLmtleWZlbmNlLnYxLlJldmlzaW9uQ2hhbmdlc0gAEh8KA2VuZBgDIAEoCzIQLmtleWZlbmNlLnYxLkVuZEgAQgkKB21lc3NhZ2UiqQEKBUxlYXNlEg0KBW5vbmNlGAEgASgDEiYKA3R0bBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1oZWFkX3JldmlzaW9uGAMgASgDEg0KBWVwb2NoGAQgASgJEi4KC3JlbmV3X2FmdGVyGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhMKC2Nsb2NrX2RyaWZ0GAYgASgBIgUKA0VuZCJQCg9SZXZpc2lvbkNoYW5nZXMSEAoIcmV2aXNpb24YASABKAMSKwoHY2hhbmdlcxgCIAMoCzIaLmtleWZlbmNlLnYxLlN1YmplY3RDaGFuZ2UikgEKDVN1YmplY3RDaGFuZ2USEAoGa2V5X2lkGAEgASgJSAASEgoIa2V5c3BhY2UYAiABKAlIABIUCgphY2NvdW50X2lkGAQgASgJSAASFAoKc2Vzc2lvbl9pZBgFIAEoCUgAEg8KB2NyZWF0ZWQYAyABKAgSEwoLaW5fa2V5c3BhY2UYBiABKAlCCQoHc3ViamVjdCJEChFGZXRjaEZhY3RzUmVxdWVzdBIUCgdhcGlfa2V5GAEgASgJQgOAAQESGQoRYXRfbGVhc3RfcmV2aXNpb24YAiABKAMiwQEKEkZldGNoRmFjdHNSZXNwb25zZRIhCgdsaW5lYWdlGAEgAygLMhAua2V5ZmVuY2UudjEuS2V5EhAKCHJldmlzaW9uGAIgASgDEhMKC3dlbGxfZm9ybWVkGAMgASgIEhgKEGFjY291bnRfZGlzYWJsZWQYBCABKAgSEgoKaXNfY291bnRlZBgFIAEoCBINCgVlcG9jaBgGIAEoCRIkCgVmYWN0cxgHIAEoCzIVLmtleWZlbmNlLnYxLktleUZhY3RzIuYBCghLZXlGYWN0cxIpCglwcmluY2lwYWwYASABKAsyFi5rZXlmZW5jZS52MS5QcmluY2lwYWwSJQoIc3RhbmRpbmcYAiABKA4yEy5rZXlmZW5jZS52MS5SZWFzb24SLwoLZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KDWFkZHJlc3NfbGlzdHMYBCADKAsyGC5rZXlmZW5jZS52MS5BZGRyZXNzTGlzdBISCgppc19jb3VudGVkGAUgASgIEhIKCmRlcGVuZHNfb24YBiADKAkiHwoLQWRkcmVzc0xpc3QSEAoIbmV0d29ya3MYASADKAkiMgoVRmV0Y2hLZXlzcGFjZXNSZXF1ZXN0EhkKEWF0X2xlYXN0X3JldmlzaW9uGAEgASgDImMKFkZldGNoS2V5c3BhY2VzUmVzcG9uc2USKAoJa2V5c3BhY2VzGAEgAygLMhUua2V5ZmVuY2UudjEuS2V5c3BhY2USEAoIcmV2aXNpb24YAiABKAMSDQoFZXBvY2gYAyABKAkiawoRUmVwb3J0VXNlc1JlcXVlc3QSJgoEdXNlcxgBIAMoCzIYLmtleWZlbmNlLnYxLlJlcG9ydGVkVXNlEi4KCGF0dGVtcHRzGAIgAygLMhwua2V5ZmVuY2UudjEuUmVwb3J0ZWRBdHRlbXB0IogBCgtSZXBvcnRlZFVzZRIOCgZrZXlfaWQYASABKAkSCwoDZGF5GAIgASgJEjIKDmxhc3RfdXNlZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFsYXN0X3VzZWRfYWRkcmVzcxgEIAEoCRINCgVjb3VudBgFIAEoAyKAAgoPUmVwb3J0ZWRBdHRlbXB0EhAKCGtleXNwYWNlGAEgASgJEiMKBnJlYXNvbhgCIAEoDjITLmtleWZlbmNlLnYxLlJlYXNvbhISCgphY2NvdW50X2lkGAMgASgJEg8KB3N1YmplY3QYBCABKAkSDwoHYWRkcmVzcxgFIAEoCRIuCgpmaXJzdF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCglsYXN0X3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWNvdW50GAggASgDEhIKCnJlcXVlc3RfaWQYCSABKAkiLgoSUmVwb3J0VXNlc1Jlc3BvbnNlEhgKEHJlZnVzZWRfYXR0ZW1wdHMYASABKAUiFQoTTGlzdFJlcGxpY2FzUmVxdWVzdCJVChRMaXN0UmVwbGljYXNSZXNwb25zZRImCghyZXBsaWNhcxgBIAMoCzIULmtleWZlbmNlLnYxLlJlcGxpY2ESFQoNaGVhZF9yZXZpc2lvbhgCIAEoAyKPAgoHUmVwbGljYRIRCglob2xkZXJfaWQYASABKAkSJQoEa2luZBgCIAEoDjIXLmtleWZlbmNlLnYxLkhvbGRlcktpbmQSFAoMZGlzcGxheV9uYW1lGAMgASgJEhIKCmdyYW50b3JfaWQYBCABKAkSGAoQYXBwbGllZF9yZXZpc2lvbhgFIAEoAxIsCglsZWFzZV9hZ2UYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoJam9pbl90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1jcmVkZW50aWFsX2lkGAggASgJEhIKCmFjY291bnRfaWQYCSABKAkqbwoKSG9sZGVyS2luZBIbChdIT0xERVJfS0lORF9VTlNQRUNJRklFRBAAEhYKEkhPTERFUl9LSU5EX1NFUlZFUhABEhcKE0hPTERFUl9LSU5EX1NJREVDQVIQAhITCg9IT0xERVJfS0lORF9TREsQAzKaBAoSUmVwbGljYXRpb25TZXJ2aWNlElUKBFN5bmMSGC5rZXlmZW5jZS52MS5TeW5jUmVxdWVzdBoZLmtleWZlbmNlLnYxLlN5bmNSZXNwb25zZSIUqp8ZEHJlcGxpY2F0aW9uOnN5bmMoATABEmYKCkZldGNoRmFjdHMSHi5rZXlmZW5jZS52MS5GZXRjaEZhY3RzUmVxdWVzdBofLmtleWZlbmNlLnYxLkZldGNoRmFjdHNSZXNwb25zZSIXkAIBqp8ZEHJlcGxpY2F0aW9uOnN5bmMScgoORmV0Y2hLZXlzcGFjZXMSIi5rZXlmZW5jZS52MS5GZXRjaEtleXNwYWNlc1JlcXVlc3QaIy5rZXlmZW5jZS52MS5GZXRjaEtleXNwYWNlc1Jlc3BvbnNlIheQAgGqnxkQcmVwbGljYXRpb246c3luYxJjCgpSZXBvcnRVc2VzEh4ua2V5ZmVuY2UudjEuUmVwb3J0VXNlc1JlcXVlc3QaHy5rZXlmZW5jZS52MS5SZXBvcnRVc2VzUmVzcG9uc2UiFKqfGRByZXBsaWNhdGlvbjpzeW5jEmwKDExpc3RSZXBsaWNhcxIgLmtleWZlbmNlLnYxLkxpc3RSZXBsaWNhc1JlcXVlc3QaIS5rZXlmZW5jZS52MS5MaXN0UmVwbGljYXNSZXNwb25zZSIXkAIBqp8ZEHJlcGxpY2F0aW9uOnJlYWRChAEKFWlvLmdpdGh1Yi5rZXlmZW5jZS52MVABWj5naXRodWIuY29tL2tleWZlbmNlL2tleWZlbmNlL2NsaWVudHMvZ28va2V5ZmVuY2UvdjE7a2V5ZmVuY2V2MaoCC0tleWZlbmNlLlYxygILS2V5ZmVuY2VcVjHqAgxLZXlmZW5jZTo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_keyfence_v1_key_service, file_keyfence_v1_keyspace, file_keyfence_v1_options, file_keyfence_v1_principal, file_keyfence_v1_reason]);
+  fileDesc("CiVrZXlmZW5jZS92MS9yZXBsaWNhdGlvbl9zZXJ2aWNlLnByb3RvEgtrZXlmZW5jZS52MSKMAQoLU3luY1JlcXVlc3QSIwoFaGVsbG8YASABKAsyEi5rZXlmZW5jZS52MS5IZWxsb0gAEiMKBXJlbmV3GAIgASgLMhIua2V5ZmVuY2UudjEuUmVuZXdIABIoCghnaXZlbl91cBgDIAEoCzIULmtleWZlbmNlLnYxLkdpdmVuVXBIAEIJCgdtZXNzYWdlInEKBUhlbGxvEhEKCWhvbGRlcl9pZBgBIAEoCRIlCgRraW5kGAIgASgOMhcua2V5ZmVuY2UudjEuSG9sZGVyS2luZBIUCgxkaXNwbGF5X25hbWUYAyABKAkSGAoQcHJvdG9jb2xfdmVyc2lvbhgEIAEoBSIJCgdHaXZlblVwIjAKBVJlbmV3Eg0KBW5vbmNlGAEgASgDEhgKEGFwcGxpZWRfcmV2aXNpb24YAiABKAMikAEKDFN5bmNSZXNwb25zZRIjCgVsZWFzZRgBIAEoCzISLmtleWZlbmNlLnYxLkxlYXNlSAASLwoHY2hhbmdlcxgCIAEoCzIcLmtleWZlbmNlLnYxLlJldmlzaW9uQ2hhbmdlc0gAEh8KA2VuZBgDIAEoCzIQLmtleWZlbmNlLnYxLkVuZEgAQgkKB21lc3NhZ2UiqQEKBUxlYXNlEg0KBW5vbmNlGAEgASgDEiYKA3R0bBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1oZWFkX3JldmlzaW9uGAMgASgDEg0KBWVwb2NoGAQgASgJEi4KC3JlbmV3X2FmdGVyGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhMKC2Nsb2NrX2RyaWZ0GAYgASgBIgUKA0VuZCJQCg9SZXZpc2lvbkNoYW5nZXMSEAoIcmV2aXNpb24YASABKAMSKwoHY2hhbmdlcxgCIAMoCzIaLmtleWZlbmNlLnYxLlN1YmplY3RDaGFuZ2UikgEKDVN1YmplY3RDaGFuZ2USEAoGa2V5X2lkGAEgASgJSAASEgoIa2V5c3BhY2UYAiABKAlIABIUCgphY2NvdW50X2lkGAQgASgJSAASFAoKc2Vzc2lvbl9pZBgFIAEoCUgAEg8KB2NyZWF0ZWQYAyABKAgSEwoLaW5fa2V5c3BhY2UYBiABKAlCCQoHc3ViamVjdCJEChFGZXRjaEZhY3RzUmVxdWVzdBIUCgdhcGlfa2V5GAEgASgJQgOAAQESGQoRYXRfbGVhc3RfcmV2aXNpb24YAiABKAMiwQEKEkZldGNoRmFjdHNSZXNwb25zZRIhCgdsaW5lYWdlGAEgAygLMhAua2V5ZmVuY2UudjEuS2V5EhAKCHJldmlzaW9uGAIgASgDEhMKC3dlbGxfZm9ybWVkGAMgASgIEhgKEGFjY291bnRfZGlzYWJsZWQYBCABKAgSEgoKaXNfY291bnRlZBgFIAEoCBINCgVlcG9jaBgGIAEoCRIkCgVmYWN0cxgHIAEoCzIVLmtleWZlbmNlLnYxLktleUZhY3RzIuYBCghLZXlGYWN0cxIpCglwcmluY2lwYWwYASABKAsyFi5rZXlmZW5jZS52MS5QcmluY2lwYWwSJQoIc3RhbmRpbmcYAiABKA4yEy5rZXlmZW5jZS52MS5SZWFzb24SLwoLZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KDWFkZHJlc3NfbGlzdHMYBCADKAsyGC5rZXlmZW5jZS52MS5BZGRyZXNzTGlzdBISCgppc19jb3VudGVkGAUgASgIEhIKCmRlcGVuZHNfb24YBiADKAkiHwoLQWRkcmVzc0xpc3QSEAoIbmV0d29ya3MYASADKAkiRgoVRmV0Y2hLZXlzcGFjZXNSZXF1ZXN0EhkKEWF0X2xlYXN0X3JldmlzaW9uGAEgASgDEhIKCnBhZ2VfdG9rZW4YAiABKAkifAoWRmV0Y2hLZXlzcGFjZXNSZXNwb25zZRIoCglrZXlzcGFjZXMYASADKAsyFS5rZXlmZW5jZS52MS5LZXlzcGFjZRIQCghyZXZpc2lvbhgCIAEoAxINCgVlcG9jaBgDIAEoCRIXCg9uZXh0X3BhZ2VfdG9rZW4YBCABKAkiawoRUmVwb3J0VXNlc1JlcXVlc3QSJgoEdXNlcxgBIAMoCzIYLmtleWZlbmNlLnYxLlJlcG9ydGVkVXNlEi4KCGF0dGVtcHRzGAIgAygLMhwua2V5ZmVuY2UudjEuUmVwb3J0ZWRBdHRlbXB0IogBCgtSZXBvcnRlZFVzZRIOCgZrZXlfaWQYASABKAkSCwoDZGF5GAIgASgJEjIKDmxhc3RfdXNlZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFsYXN0X3VzZWRfYWRkcmVzcxgEIAEoCRINCgVjb3VudBgFIAEoAyKAAgoPUmVwb3J0ZWRBdHRlbXB0EhAKCGtleXNwYWNlGAEgASgJEiMKBnJlYXNvbhgCIAEoDjITLmtleWZlbmNlLnYxLlJlYXNvbhISCgphY2NvdW50X2lkGAMgASgJEg8KB3N1YmplY3QYBCABKAkSDwoHYWRkcmVzcxgFIAEoCRIuCgpmaXJzdF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCglsYXN0X3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWNvdW50GAggASgDEhIKCnJlcXVlc3RfaWQYCSABKAkiLgoSUmVwb3J0VXNlc1Jlc3BvbnNlEhgKEHJlZnVzZWRfYXR0ZW1wdHMYASABKAUiFQoTTGlzdFJlcGxpY2FzUmVxdWVzdCJVChRMaXN0UmVwbGljYXNSZXNwb25zZRImCghyZXBsaWNhcxgBIAMoCzIULmtleWZlbmNlLnYxLlJlcGxpY2ESFQoNaGVhZF9yZXZpc2lvbhgCIAEoAyKPAgoHUmVwbGljYRIRCglob2xkZXJfaWQYASABKAkSJQoEa2luZBgCIAEoDjIXLmtleWZlbmNlLnYxLkhvbGRlcktpbmQSFAoMZGlzcGxheV9uYW1lGAMgASgJEhIKCmdyYW50b3JfaWQYBCABKAkSGAoQYXBwbGllZF9yZXZpc2lvbhgFIAEoAxIsCglsZWFzZV9hZ2UYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoJam9pbl90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1jcmVkZW50aWFsX2lkGAggASgJEhIKCmFjY291bnRfaWQYCSABKAkqbwoKSG9sZGVyS2luZBIbChdIT0xERVJfS0lORF9VTlNQRUNJRklFRBAAEhYKEkhPTERFUl9LSU5EX1NFUlZFUhABEhcKE0hPTERFUl9LSU5EX1NJREVDQVIQAhITCg9IT0xERVJfS0lORF9TREsQAzKaBAoSUmVwbGljYXRpb25TZXJ2aWNlElUKBFN5bmMSGC5rZXlmZW5jZS52MS5TeW5jUmVxdWVzdBoZLmtleWZlbmNlLnYxLlN5bmNSZXNwb25zZSIUqp8ZEHJlcGxpY2F0aW9uOnN5bmMoATABEmYKCkZldGNoRmFjdHMSHi5rZXlmZW5jZS52MS5GZXRjaEZhY3RzUmVxdWVzdBofLmtleWZlbmNlLnYxLkZldGNoRmFjdHNSZXNwb25zZSIXkAIBqp8ZEHJlcGxpY2F0aW9uOnN5bmMScgoORmV0Y2hLZXlzcGFjZXMSIi5rZXlmZW5jZS52MS5GZXRjaEtleXNwYWNlc1JlcXVlc3QaIy5rZXlmZW5jZS52MS5GZXRjaEtleXNwYWNlc1Jlc3BvbnNlIheQAgGqnxkQcmVwbGljYXRpb246c3luYxJjCgpSZXBvcnRVc2VzEh4ua2V5ZmVuY2UudjEuUmVwb3J0VXNlc1JlcXVlc3QaHy5rZXlmZW5jZS52MS5SZXBvcnRVc2VzUmVzcG9uc2UiFKqfGRByZXBsaWNhdGlvbjpzeW5jEmwKDExpc3RSZXBsaWNhcxIgLmtleWZlbmNlLnYxLkxpc3RSZXBsaWNhc1JlcXVlc3QaIS5rZXlmZW5jZS52MS5MaXN0UmVwbGljYXNSZXNwb25zZSIXkAIBqp8ZEHJlcGxpY2F0aW9uOnJlYWRChAEKFWlvLmdpdGh1Yi5rZXlmZW5jZS52MVABWj5naXRodWIuY29tL2tleWZlbmNlL2tleWZlbmNlL2NsaWVudHMvZ28va2V5ZmVuY2UvdjE7a2V5ZmVuY2V2MaoCC0tleWZlbmNlLlYxygILS2V5ZmVuY2VcVjHqAgxLZXlmZW5jZTo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_keyfence_v1_key_service, file_keyfence_v1_keyspace, file_keyfence_v1_options, file_keyfence_v1_principal, file_keyfence_v1_reason]);
 
 /**
  * What a holder says on its stream.
@@ -159,13 +159,13 @@ export const RenewSchema: GenMessage<Renew> = /*@__PURE__*/
   messageDesc(file_keyfence_v1_replication_service, 3);
 
 /**
- * What the grantor says on the stream.
+ * What the grantor sends on the stream.
  *
  * @generated from message keyfence.v1.SyncResponse
  */
 export type SyncResponse = Message<"keyfence.v1.SyncResponse"> & {
   /**
-   * One of the things that a grantor says.
+   * One of the messages of a grantor.
    *
    * @generated from oneof keyfence.v1.SyncResponse.message
    */
@@ -179,7 +179,7 @@ export type SyncResponse = Message<"keyfence.v1.SyncResponse"> & {
     case: "lease";
   } | {
     /**
-     * Something has changed.
+     * The changes of one revision.
      *
      * @generated from field: keyfence.v1.RevisionChanges changes = 2;
      */
@@ -187,7 +187,7 @@ export type SyncResponse = Message<"keyfence.v1.SyncResponse"> & {
     case: "changes";
   } | {
     /**
-     * The grantor takes every lease back.
+     * The grantor revokes every lease.
      *
      * @generated from field: keyfence.v1.End end = 3;
      */
@@ -264,7 +264,7 @@ export const LeaseSchema: GenMessage<Lease> = /*@__PURE__*/
   messageDesc(file_keyfence_v1_replication_service, 5);
 
 /**
- * The grantor takes every lease of the holder back, because the holder's credential has
+ * The grantor revokes every lease of the holder, because the holder's credential has
  * changed. The holder forgets everything, says `GivenUp`, and closes the stream. If its
  * credential is still good, it may open another one.
  *
@@ -480,7 +480,8 @@ export const FetchFactsResponseSchema: GenMessage<FetchFactsResponse> = /*@__PUR
  */
 export type KeyFacts = Message<"keyfence.v1.KeyFacts"> & {
   /**
-   * Whose key it is. `effective_scopes` are the scopes that checks pass for.
+   * Whose key it is. `effective_scopes` are the scopes that checks pass for: all of them, however
+   * many there are.
    *
    * @generated from field: keyfence.v1.Principal principal = 1;
    */
@@ -567,6 +568,13 @@ export type FetchKeyspacesRequest = Message<"keyfence.v1.FetchKeyspacesRequest">
    * @generated from field: int64 at_least_revision = 1;
    */
   atLeastRevision: bigint;
+
+  /**
+   * The `next_page_token` of the page before. Empty: the first page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
 };
 
 /**
@@ -583,7 +591,7 @@ export const FetchKeyspacesRequestSchema: GenMessage<FetchKeyspacesRequest> = /*
  */
 export type FetchKeyspacesResponse = Message<"keyfence.v1.FetchKeyspacesResponse"> & {
   /**
-   * The keyspaces.
+   * The keyspaces, in the order of their names: as many as fit into an answer, at least one.
    *
    * @generated from field: repeated keyfence.v1.Keyspace keyspaces = 1;
    */
@@ -602,6 +610,14 @@ export type FetchKeyspacesResponse = Message<"keyfence.v1.FetchKeyspacesResponse
    * @generated from field: string epoch = 3;
    */
   epoch: string;
+
+  /**
+   * Where the next page begins. Empty: this is the last one. Pages may reflect different
+   * revisions, each of them no older than was asked for.
+   *
+   * @generated from field: string next_page_token = 4;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -625,8 +641,7 @@ export type ReportUsesRequest = Message<"keyfence.v1.ReportUsesRequest"> & {
   uses: ReportedUse[];
 
   /**
-   * At most 10000. They become audit events that name the caller's credential as who has
-   * reported them.
+   * At most 10000. They become audit events that name the caller's credential as the reporter.
    *
    * @generated from field: repeated keyfence.v1.ReportedAttempt attempts = 2;
    */
@@ -641,7 +656,7 @@ export const ReportUsesRequestSchema: GenMessage<ReportUsesRequest> = /*@__PURE_
   messageDesc(file_keyfence_v1_replication_service, 15);
 
 /**
- * How a key was used on a day, since the holder last said so.
+ * The uses of a key on a day, since the holder's last report.
  *
  * @generated from message keyfence.v1.ReportedUse
  */
@@ -690,14 +705,14 @@ export const ReportedUseSchema: GenMessage<ReportedUse> = /*@__PURE__*/
   messageDesc(file_keyfence_v1_replication_service, 16);
 
 /**
- * Attempts that were alike and that the holder has denied, since it last said so.
+ * Alike attempts that the holder has denied since its last report.
  *
  * @generated from message keyfence.v1.ReportedAttempt
  */
 export type ReportedAttempt = Message<"keyfence.v1.ReportedAttempt"> & {
   /**
    * The keyspace that they were about, which the caller's credential is bound to; or "system"
-   * for attempts at the holder's own door. Empty: unknown.
+   * for calls of the holder itself that were denied. Empty: unknown.
    *
    * @generated from field: string keyspace = 1;
    */
@@ -1013,7 +1028,7 @@ export const ReplicationService: GenService<{
     output: typeof ReportUsesResponseSchema;
   },
   /**
-   * Lists who answers from memory, and how far behind each of them is.
+   * Lists the holders that answer from memory, and how far behind each of them is.
    *
    * Errors: `STORE_UNAVAILABLE`.
    *
