@@ -19,6 +19,7 @@ import uvloop
 
 from keyfence_server.composition.server import start
 from keyfence_server.config import Settings
+from keyfence_server.process import let_the_event_loop_go_first
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
 
 _PERIOD_SECONDS: Final = 0.0005
@@ -52,6 +53,7 @@ class _LoopWatch:
 
 
 async def _serve() -> None:
+    let_the_event_loop_go_first()
     configure_logs(LogFormat.JSON, LogLevel.ERROR, sys.stderr)
     server = await start(Settings())
     watch = _LoopWatch()

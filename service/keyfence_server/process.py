@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 import uvloop
@@ -18,6 +19,8 @@ from keyfence_server.rpc.tracing import SpanPerCall
 from keyfence_server.telemetry.logs import configure_logs, log_uncaught_in
 from keyfence_server.telemetry.tracing import configure_tracing
 from keyfence_server.welcome import find_example, welcome
+
+_SWITCH_SECONDS: Final = 0.0005
 
 _log = structlog.get_logger("keyfence")
 
@@ -68,7 +71,16 @@ def _keep_grpc_quiet() -> None:
         )
 
 
+def let_the_event_loop_go_first() -> None:
+    """Has Python ask a thread for the interpreter every half millisecond, and not every five.
+
+    Heavy work runs on a thread, and a check needs the interpreter several times.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+
+
 def _run(settings: Settings, started: _Started) -> None:
+    let_the_event_loop_go_first()
     configure_logs(settings.log_format, settings.log_level)
     if started.number is not None:
         structlog.contextvars.bind_contextvars(worker=started.number)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
 import threading
 from dataclasses import replace
 from functools import partial
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from application.authority import ACME, OTHER, Authority, refused
+from keyfence_server import process
 from keyfence_server.adapters.sql import compiled_keyspaces
 from keyfence_server.application import apply_keyspace
 from keyfence_server.application.affected_keys import MAX_BYTES
@@ -18,6 +21,7 @@ from keyfence_server.application.apply_keyspace import MAX_LIST_BYTES
 from keyfence_server.application.heavy_work import MAX_WAITING, SMALL, HeavyWork
 from keyfence_server.domain.declarations import ScopeDeclaration
 from keyfence_server.domain.scopes import size_of
+from keyfence_server.process import let_the_event_loop_go_first
 
 MANY = tuple(ScopeDeclaration(name=f"{'s' * 100}{n}:read") for n in range(3_000))
 
@@ -153,3 +157,15 @@ async def test_a_key_type_that_a_key_got_meanwhile_is_not_taken_away(
     monkeypatch.setattr(use_case, "_plan", overtaken)
     with refused("STILL_IN_USE"):
         await use_case.apply(authority.root, replace(ACME, key_types=ACME.key_types[:1]))
+
+
+async def test_the_event_loop_has_its_turn_while_a_thread_works() -> None:
+    """A check needs the interpreter several times, and Python's own interval is ten times as
+    long."""
+    before = sys.getswitchinterval()
+    try:
+        let_the_event_loop_go_first()
+        assert sys.getswitchinterval() <= 0.001
+    finally:
+        sys.setswitchinterval(before)
+    assert "let_the_event_loop_go_first()" in inspect.getsource(process._run)
