@@ -21,7 +21,8 @@ import structlog
 from keyfence_server.application.ports import Clock, StoreUnavailable
 from keyfence_server.coherence.ports import BootClock
 
-_PAUSE_SECONDS: Final = 5.0
+COMPARE_SECONDS: Final = 5.0
+"""How often to compare."""
 
 _log = structlog.get_logger("keyfence")
 
@@ -91,12 +92,6 @@ class ClockWatch:
         else:
             self.skew_seconds = after - (self._offset + self._boot_clock.now())
         self._report(abs(self.skew_seconds) > self._bound)
-
-    async def run(self) -> None:
-        """Compares again and again, until it is cancelled."""
-        while True:
-            await self._boot_clock.sleep_until(self._boot_clock.now() + _PAUSE_SECONDS)
-            await self.compare()
 
     def _report(self, is_wrong: bool) -> None:
         if is_wrong is self._is_wrong:

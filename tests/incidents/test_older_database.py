@@ -98,10 +98,14 @@ def test_a_database_that_goes_back_under_a_running_server_makes_it_unready(host:
             "the mark follows",
         )
         connection.execute("UPDATE head SET revision = ?", (before,))
-    connection.close()
     server.wait_for("database_restored")
     eventually(lambda: server.get("/readyz")[0] == 503, "not ready")
     assert "so a backup was restored" in server.get("/readyz")[1]
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE head SET revision = ?", (before + 1,))
+    connection.close()
+    server.wait_for("database_current")
+    eventually(lambda: server.get("/readyz")[0] == 200, "ready")
 
 
 def test_a_mark_is_replaced_whole_and_is_private(tmp_path: Path) -> None:

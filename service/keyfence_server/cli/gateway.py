@@ -25,8 +25,8 @@ def gateway(
 
     It is Envoy, from the extra `keyfence-server[gateway]`, with a configuration made from the
     settings and checked before it starts. Every setting is a variable: KEYFENCE_GATEWAY_LISTEN,
-    KEYFENCE_GATEWAY_TARGET and so on; docs/gateway.md has them all. The gateway holds no
-    credential. Callers send their own, and the server decides.
+    KEYFENCE_GATEWAY_TARGET and so on. The documentation of the gateway lists them. The gateway
+    holds no credential. Callers send their own, and the server decides.
     """
     from keyfence_server.config import InvalidSettings
     from keyfence_server.gateway.binary import NoEnvoy

@@ -45,11 +45,11 @@ from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_account import UpdateAccount
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.clock_watch import ClockWatch
+from keyfence_server.clock_watch import COMPARE_SECONDS, ClockWatch
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.replica import SeenProcess
 from keyfence_server.composition.backend import BackendStats, FirstStartReport
-from keyfence_server.composition.background import run_in_background
+from keyfence_server.composition.background import repeat, run_in_background
 from keyfence_server.composition.first_start import FirstStartOfServer
 from keyfence_server.composition.history import History, open_history
 from keyfence_server.composition.membership import (
@@ -182,7 +182,7 @@ async def open_authority(
         history.last_used,
     )
     await clock_watch.compare()
-    run_in_background(clock_watch.run(), resources)
+    run_in_background(repeat(clock_watch.compare, COMPARE_SECONDS), resources)
     store = MeasuredStore(opened, store_stats)
     run_in_background(
         store_stats.outages.watch(opened.require_writable, SystemBootClock()), resources

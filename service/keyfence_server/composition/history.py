@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from keyfence_server.adapters.clock import SystemBootClock, SystemClock
+from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.files.high_water import HighWaterFile
 from keyfence_server.application.high_water import (
     Position,
@@ -21,7 +21,7 @@ from keyfence_server.application.high_water import (
     require_not_older,
 )
 from keyfence_server.application.ports import Store, StoreUnavailable
-from keyfence_server.composition.background import run_in_background
+from keyfence_server.composition.background import repeat, run_in_background
 from keyfence_server.config import Settings
 from keyfence_server.provisioning import CannotStart, describe_store, high_water_file
 
@@ -45,7 +45,6 @@ class History:
     ) -> None:
         self._store = store
         self._file = file
-        self._boot_clock = SystemBootClock()
         self._clock = SystemClock()
         self._problem: str | None = None
         self._has_warned = False
@@ -84,10 +83,13 @@ class History:
                 _log.error(
                     "database_restored",
                     problem=self._problem,
-                    advice="stop every server on this database, and restore it as "
-                    "docs/how-to/restore-a-backup.md says",
+                    advice="stop every server on this database, and restore the backup with "
+                    "`keyfence restore`, which makes the lost changes again",
                 )
             return
+        if self._problem is not None:
+            self._problem = None
+            _log.warning("database_current", revision=now.revision)
         has_moved = (now.revision, now.events) != (self.last.revision, self.last.events)
         self.last = now
         if has_moved:
@@ -95,14 +97,10 @@ class History:
 
     async def finish(self) -> None:
         """Keeps the last position, when the server stops."""
-        await self.follow()
-        self.keep()
-
-    async def run(self) -> None:
-        """Follows the store until it is cancelled."""
-        while True:
-            await self._boot_clock.sleep_until(self._boot_clock.now() + _PAUSE_SECONDS)
+        try:
             await self.follow()
+        finally:
+            self.keep()
 
 
 async def open_history(settings: Settings, store: Store, resources: AsyncExitStack) -> History:
@@ -133,5 +131,5 @@ async def open_history(settings: Settings, store: Store, resources: AsyncExitSta
             ) from None
     history = History(store, file, last, mark.time if mark is not None else None)
     resources.push_async_callback(history.finish)
-    run_in_background(history.run(), resources)
+    run_in_background(repeat(history.follow, _PAUSE_SECONDS), resources)
     return history
