@@ -22,7 +22,7 @@ from keyfence_server.domain.keys import Key, KeyId, KeyState
 from keyfence_server.domain.scopes import size_of
 
 MAX_USE_DAYS: Final = 400
-MAX_PAGE_BYTES: Final = 3 * 1024 * 1024
+MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
 """What the scopes, addresses and labels of the keys on a page take at most, about."""
 
 _DAYS_BY_DEFAULT: Final = 30

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
@@ -128,8 +127,9 @@ class ReadKeyspaces:
         # In slices, so that checks go on.
         for start in range(0, len(candidates), _BATCH):
             lineages = await snapshot.ancestors(candidates[start : start + _BATCH])
-            holders += sum(_holds(line, keyspace, wanted, now) for line in lineages.values())
-            await asyncio.sleep(0)
+            for line in lineages.values():
+                holders += _holds(line, keyspace, wanted, now)
+                await pauses.after(1 + sum(len(key.granted_scopes) for key in line))
         return holders
 
 

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from keyfence_server.application.pages import Page
 from keyfence_server.application.pauses import Pauses
 
-ANSWER_BYTES: Final = 3 * 1024 * 1024
+ANSWER_BYTES: Final = 2 * 1024 * 1024
 """What the items of an answer come to at most, except that one item is always sent."""
 
 # Making so much of an answer takes some milliseconds.

@@ -60,7 +60,7 @@ _WHOLE_KEYSPACES: Final = select(
     cast(keyspaces.c.declaration, Text).label("declaration"),
 )
 
-_ROWS_AT_ONCE: Final = 20
+_ROWS_AT_ONCE: Final = 8
 
 # Both databases stop at about 32,000 parameters in a statement.
 _MOST_IDS: Final = 10_000
