@@ -9,10 +9,10 @@ from keyfence.asgi._answers import Answer, Denied, rfc3339
 from keyfence.asgi._guard import (
     Guard,
     GuardedRequest,
-    GuardMiddleware,
     new_request_id,
     peer_address,
 )
+from keyfence.asgi._middleware import GuardMiddleware
 
 __all__ = [
     "Answer",

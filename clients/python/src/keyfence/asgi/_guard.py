@@ -1,4 +1,4 @@
-"""What requests to an HTTP service may go on: the decision, and the ASGI middleware.
+"""What requests to an HTTP service may go on: the decision.
 
 The keyspace says where a credential may be and how denials look. Keyfence decides. This
 module must not know of a framework.
@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from keyfence._async.client import AsyncClient
-from keyfence.asgi._answers import Answer, Denial, Denied, HttpAnswers
-from keyfence.asgi._credentials import Headers, Presented, take_credential
+from keyfence.asgi._answers import Denial, Denied, HttpAnswers
+from keyfence.asgi._credentials import Presented, take_credential
 from keyfence.errors import (
     AlreadyExists,
     CallFailed,
@@ -36,12 +35,10 @@ from keyfence.results import Authentication, CheckResult, Principal, RateLimitSt
 from keyfence.v1 import keyspace_pb2
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-App = Callable[[Any, Receive, Send], Awaitable[None]]
 
-_STATE: Final = "keyfence"
-_POLICY_VIOLATION: Final = 1008
+STATE: Final = "keyfence"
+"""Where the scope of ASGI has the `GuardedRequest`."""
+
 _log: Final = logging.getLogger("keyfence.asgi")
 
 _STATUSES: Final[Mapping[type[CallFailed], int]] = {
@@ -335,7 +332,7 @@ class Guard:
             code: what the product calls it. None: what `codes` says of the status.
             retry_after: seconds until the same request can pass.
         """
-        request: GuardedRequest | None = scope.get(_STATE)
+        request: GuardedRequest | None = scope.get(STATE)
         return Denied(
             self._answers.error(
                 status,
@@ -359,7 +356,7 @@ class Guard:
         Raises:
             ConfigurationError: no middleware of the guard stands before the handler.
         """
-        request = scope.get(_STATE)
+        request = scope.get(STATE)
         if not isinstance(request, GuardedRequest):
             raise ConfigurationError(
                 "the guard's middleware has not seen this request: add it to the application, "
@@ -404,95 +401,6 @@ class Guard:
                 status, self._codes[status], _MESSAGES[status], request_id=request_id
             )
         )
-
-
-class GuardMiddleware:
-    """The guard in front of an ASGI application.
-
-    It takes the credential off each request, so that neither the application nor what logs its
-    requests sees it, sends the answers of denied requests, and adds the headers of rate
-    limits.
-
-    Args:
-        app: the application.
-        guard: decides.
-        scopes: what every request needs; empty: any good key. None: handlers ask
-            themselves, by `Guard.admit`.
-    """
-
-    def __init__(self, app: App, guard: Guard, scopes: Sequence[str] | None = ()) -> None:
-        if isinstance(scopes, str):
-            raise TypeError("scopes takes several names, not one: put it into a list")
-        self._app = app
-        self._guard = guard
-        self._scopes = scopes
-        guard.note_scopes(scopes or ())
-
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Serves a request."""
-        if scope["type"] not in {"http", "websocket"} or self._guard.leaves_alone(_path_of(scope)):
-            await self._app(scope, receive, send)
-            return
-        request: GuardedRequest | None = None
-        sender = _Sender(send)
-        try:
-            request = await self._guard.prepare(scope)
-            inner = {**scope, "headers": request.presented.headers_left, _STATE: request}
-            if self._scopes is not None:
-                await self._guard.admit(inner, *self._scopes)
-            await self._app(inner, receive, sender.adding(partial(self._headers_for, request)))
-        except Denied as denied:
-            if sender.has_begun:
-                raise
-            await _send_answer(scope, denied.answer, request, send)
-
-    def _headers_for(self, request: GuardedRequest) -> Headers:
-        return _encoded([*request.id_header(), *self._guard.limit_headers(request)])
-
-
-class _Sender:
-    """Sends an application's messages on, and notes whether there was one."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.has_begun = False
-
-    def adding(self, headers: Callable[[], Headers]) -> Send:
-        """What the application sends by. Its answer gets the headers of the moment."""
-
-        async def send_on(message: Any) -> None:
-            self.has_begun = True
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *headers()]}
-            await self._send(message)
-
-        return send_on
-
-
-async def _send_answer(
-    scope: Scope, answer: Answer, request: GuardedRequest | None, send: Send
-) -> None:
-    if scope["type"] == "websocket":
-        # Before the handshake is accepted, servers make 403 of it.
-        await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
-        return
-    length = ("content-length", str(len(answer.body)))
-    ids = request.id_header() if request else ()
-    headers = _encoded([*answer.headers, *ids, length])
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    body = b"" if scope["method"] == "HEAD" else answer.body
-    await send({"type": "http.response.body", "body": body})
-
-
-def _encoded(headers: Sequence[tuple[str, str]]) -> Headers:
-    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-
-
-def _path_of(scope: Scope) -> str:
-    """The path without the prefix that a proxy has put before the application."""
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    is_beneath = bool(root) and (path == root or path.startswith(f"{root}/"))
-    return path[len(root) :] if is_beneath else path
 
 
 def _http_of(declared: keyspace_pb2.Keyspace) -> Any:
