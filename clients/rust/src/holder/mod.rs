@@ -42,6 +42,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 /// A refusal lasts until an operator changes something.
 const REFUSED_BACKOFF: Duration = Duration::from_secs(5);
+/// What a server may ask a holder to wait.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 const KEYSPACES_TIMEOUT: Duration = Duration::from_secs(5);
 const KEYSPACES_PAUSE: Duration = Duration::from_secs(1);
@@ -102,10 +104,11 @@ struct Inner {
 /// Why a stream has ended.
 #[derive(Debug)]
 enum Ended {
-    /// The grantor speaks no version of the protocol that this program does.
+    /// The grantor does not support this version of the protocol.
     Unsupported,
     Broken(String),
-    Refused(String),
+    /// The grantor asks to be left alone for so long.
+    Refused(String, Duration),
 }
 
 impl fmt::Display for Ended {
@@ -114,7 +117,7 @@ impl fmt::Display for Ended {
             Self::Unsupported => out.write_str(
                 "the server does not support this cache's protocol version: update the client or the server",
             ),
-            Self::Broken(cause) | Self::Refused(cause) => out.write_str(cause),
+            Self::Broken(cause) | Self::Refused(cause, _) => out.write_str(cause),
         }
     }
 }
@@ -239,11 +242,15 @@ impl Inner {
                     // The program goes on without memory.
                     return std::future::pending().await;
                 }
-                Ended::Refused(_) => REFUSED_BACKOFF,
-                Ended::Broken(_) => backoff,
+                Ended::Refused(_, asked) => {
+                    // Not all holders at once, and none too early.
+                    REFUSED_BACKOFF
+                        .mul_f64(random_between(0.5, 1.0))
+                        .max(asked.mul_f64(random_between(1.0, 1.5)))
+                }
+                Ended::Broken(_) => backoff.mul_f64(random_between(0.5, 1.0)),
             };
-            // Not all holders at once.
-            sleep(pause.mul_f64(random_between(0.5, 1.0))).await;
+            sleep(pause).await;
             backoff = (2 * backoff).min(LAST_BACKOFF);
             self.current.fetch_add(1, Ordering::Relaxed);
         }
@@ -352,8 +359,8 @@ impl Inner {
         loop {
             self.keyspaces_wanted.notified().await;
             let filling = Filling { fill: self.core.memory.begin_fill(), core: &self.core };
-            let request = v1::FetchKeyspacesRequest { at_least_revision: filling.fill.at_least() };
-            let answer = self.transport.call_on(self.channel(), request, &within(KEYSPACES_TIMEOUT)).await;
+            let options = within(KEYSPACES_TIMEOUT);
+            let answer = self.fetch_keyspaces(filling.fill.at_least(), &options).await;
             let is_known =
                 answer.is_ok_and(|response| self.core.memory.end_keyspaces_fill(&filling.fill, &response));
             if !is_known {
@@ -361,6 +368,28 @@ impl Inner {
                 self.keyspaces_wanted.notify_one();
             }
         }
+    }
+
+    /// Fetches all pages, and makes one answer of them that is as old as the oldest. If the store has
+    /// failed over between two of them, the epoch of the answer is none.
+    async fn fetch_keyspaces(
+        &self,
+        at_least_revision: i64,
+        options: &CallOptions,
+    ) -> Result<v1::FetchKeyspacesResponse, crate::Error> {
+        let mut request = v1::FetchKeyspacesRequest { at_least_revision, ..Default::default() };
+        let mut whole = self.transport.call_on(self.channel(), request.clone(), options).await?;
+        while !whole.next_page_token.is_empty() {
+            request.page_token = std::mem::take(&mut whole.next_page_token);
+            let page = self.transport.call_on(self.channel(), request.clone(), options).await?;
+            whole.keyspaces.extend(page.keyspaces);
+            whole.next_page_token = page.next_page_token;
+            whole.revision = whole.revision.min(page.revision);
+            if page.epoch != whole.epoch {
+                whole.epoch.clear();
+            }
+        }
+        Ok(whole)
     }
 
     async fn keep_reporting(&self) {
@@ -421,10 +450,18 @@ fn ended_by(status: &Status) -> Ended {
     let cause = format!("the server does not take the stream: {:?} {}", failed.code, failed.reason);
     let is_refusal =
         matches!(failed.code, Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition);
-    if is_refusal || failed.metadata.contains_key("retry_after_seconds") {
-        return Ended::Refused(cause);
+    let asked = retry_after(&failed);
+    if is_refusal || !asked.is_zero() {
+        return Ended::Refused(cause, asked);
     }
     Ended::Broken(cause)
+}
+
+/// How long a server that has ended or refused a stream asks to be left alone.
+fn retry_after(failed: &CallError) -> Duration {
+    let told = failed.metadata.get("retry_after_seconds").and_then(|seconds| seconds.parse().ok());
+    let asked = told.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
+    asked.unwrap_or_default().min(LONGEST_RETRY_AFTER)
 }
 
 /// Names the holder, by an id that it keeps on all its streams.
@@ -434,5 +471,24 @@ fn hello() -> v1::Hello {
         kind: v1::HolderKind::Sdk.into(),
         display_name: format!("rust client, process {}", std::process::id()),
         protocol_version: PROTOCOL_VERSION,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic::Code;
+
+    use super::{CallError, retry_after};
+
+    #[test]
+    fn a_server_that_asks_to_be_left_alone_is() {
+        for (told, seconds) in [("7", 7), ("86400", 60), ("-1", 0), ("soon", 0), ("NaN", 0)] {
+            let mut failed = CallError::new(Code::ResourceExhausted, "later");
+            failed.metadata.insert("retry_after_seconds".to_owned(), told.to_owned());
+            assert_eq!(retry_after(&failed), Duration::from_secs(seconds), "{told}");
+        }
+        assert!(retry_after(&CallError::new(Code::Unavailable, "gone")).is_zero());
     }
 }

@@ -134,15 +134,19 @@ impl ReplicationService for Services {
         }))
     }
 
+    /// One keyspace a page, so that caches have to ask for the next one.
     async fn fetch_keyspaces(
         &self,
-        _request: Request<v1::FetchKeyspacesRequest>,
+        request: Request<v1::FetchKeyspacesRequest>,
     ) -> Result<Response<v1::FetchKeyspacesResponse>, Status> {
         let state = lock(&self.0.state);
+        let place: usize = request.into_inner().page_token.parse().unwrap_or_default();
+        let is_last = place + 1 >= state.keyspaces.len();
         Ok(Response::new(v1::FetchKeyspacesResponse {
-            keyspaces: state.keyspaces.values().cloned().collect(),
+            keyspaces: state.keyspaces.values().skip(place).take(1).cloned().collect(),
             revision: state.revision,
             epoch: state.epoch.clone(),
+            next_page_token: if is_last { String::new() } else { (place + 1).to_string() },
         }))
     }
 

@@ -15,10 +15,9 @@ pub enum Access {
     /// Besides operators with `required_scope`, an account's session may call the RPC, but
     /// none of its keys. It acts on its own account alone.
     OperatorOrSession = 3,
-    /// Anybody may call the RPC, without a credential. If it names a scope as well, a
-    /// credential that comes with the call must be accepted, and the scope is what an
-    /// operator needs where the RPC is not open to everybody; if it names none, no
-    /// credential is looked at.
+    /// Every caller may call the RPC, without a credential. If the RPC names a scope as well, a
+    /// credential that is sent must be accepted, and an operator needs the scope where the RPC is
+    /// not open to every caller. If it names no scope, credentials are ignored.
     Public = 4,
 }
 impl Access {
@@ -375,8 +374,8 @@ pub mod account_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AccountServiceServer.
     #[async_trait]
     pub trait AccountService: std::marker::Send + std::marker::Sync + 'static {
-        /// Makes an account. Anybody may, where the keyspace's registration is open; where it
-        /// is closed, an operator with `accounts:write`. A call that carries a credential is
+        /// Makes an account. Every caller may, where the keyspace's registration is open. Where it
+        /// is closed, only an operator with `accounts:write` may. A call that carries a credential is
         /// refused if that is not accepted, even where none is needed.
         ///
         /// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `REGISTRATION_CLOSED`,
@@ -394,7 +393,7 @@ pub mod account_service_server {
         /// which takes the same work.
         ///
         /// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `LOG_IN_FAILED`, `ACCOUNT_IS_DISABLED`
-        /// (to whoever has the password), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
+        /// (if the password is right), `TOO_MANY_ATTEMPTS`, `LIMIT_REACHED`,
         /// `SESSIONS_NOT_SET_UP`.
         async fn log_in(
             &self,
@@ -472,9 +471,8 @@ pub mod account_service_server {
     /// manages the accounts of the keyspaces that the credential is bound to.
     /// Every answer to a mutation comes when the mutation holds everywhere.
     ///
-    /// Attempts are throttled by the address that they come from: passwords where it is known,
-    /// registrations anyway. What is refused so fails with `TOO_MANY_ATTEMPTS`, which says when
-    /// to come back.
+    /// Log-ins are throttled by the client's address where that is known, and registrations
+    /// always. A throttled call fails with `TOO_MANY_ATTEMPTS`, which says when to try again.
     #[derive(Debug)]
     pub struct AccountServiceServer<T> {
         inner: Arc<T>,
@@ -952,7 +950,7 @@ pub mod account_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// That somebody did something, or tried to.
+/// An action, or an attempt that was denied.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AuditEvent {
     /// The id, made by Keyfence, for example "evt_01jd2k7v9x4m8r5t6w3y1z0abc".
@@ -987,14 +985,15 @@ pub struct AuditEvent {
     /// "call.denied" the RPC as `method`, too.
     #[prost(message, optional, tag = "9")]
     pub details: ::core::option::Option<::prost_types::Struct>,
-    /// The place in the chain: 1 for the first event, and so on without gaps.
+    /// The place in the chain: 1 for the first event, and so on without gaps. Zero for a caller
+    /// whose credential is not bound to `*`: it would tell what goes on in other keyspaces.
     #[prost(int64, tag = "10")]
     pub sequence: i64,
-    /// The revision of the mutation. Zero: it was none.
+    /// The revision of the mutation. Zero: it was none, or as with `sequence`.
     #[prost(int64, tag = "11")]
     pub revision: i64,
     /// SHA-256 of the event and of the hash of the one before. See the documentation of the
-    /// audit log.
+    /// audit log. Empty where `sequence` is zero.
     #[prost(bytes = "vec", tag = "12")]
     pub hash: ::prost::alloc::vec::Vec<u8>,
 }
@@ -1032,9 +1031,9 @@ pub struct ListAuditEventsRequest {
     #[prost(bool, tag = "10")]
     pub newest_first: bool,
     /// Only events behind this one in the chain. To follow the log, ask again with the last
-    /// `sequence` that has been seen.
-    #[prost(int64, tag = "11")]
-    pub after_sequence: i64,
+    /// `event_id` that has been seen. An id that the caller may not know of is refused.
+    #[prost(string, tag = "11")]
+    pub after_event_id: ::prost::alloc::string::String,
 }
 /// The response of `ListAuditEvents`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1101,9 +1100,10 @@ pub mod audit_service_server {
             tonic::Status,
         >;
         /// Goes along a part of the chain of all events, and says how far it holds. It tells
-        /// nothing of what is in them.
+        /// nothing of what is in them, but how many there are, so it is for operators whose
+        /// credential is bound to `*`.
         ///
-        /// Errors: `INVALID_FIELD`.
+        /// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
         async fn verify_audit_events(
             &self,
             request: tonic::Request<super::VerifyAuditEventsRequest>,
@@ -1360,15 +1360,14 @@ pub struct CappedScope {
     #[prost(string, tag = "2")]
     pub capped_by: ::prost::alloc::string::String,
 }
-/// Whoever holds the credential that was presented: a key, as the key itself says, or a
-/// session, which `WhoAmI` alone tells of.
+/// The owner of a presented credential: a key, or a session, which only `WhoAmI` describes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Principal {
     /// The key's id, for example "key_01jd2k7v9x4m8r5t6w3y1z0abc". Not a secret. Empty for
     /// a session, which has none of what is said of keys below.
     #[prost(string, tag = "1")]
     pub key_id: ::prost::alloc::string::String,
-    /// The account that owns the key, in the words of whoever created it.
+    /// The account that owns the key, as given when the key was created.
     #[prost(string, tag = "2")]
     pub account_id: ::prost::alloc::string::String,
     /// The keyspace that the key belongs to.
@@ -1388,13 +1387,13 @@ pub struct Principal {
     pub granted_scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The registered scopes that the key holds now: the granted ones and all that they
     /// imply, within the caps of the key's type and of the keys it was delegated from.
-    /// Sorted.
+    /// Sorted. A long list is cut off: see `effective_scopes_truncated`.
     #[prost(string, repeated, tag = "8")]
     pub effective_scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// When the key stops working, or the session. Not set: never, by time.
     #[prost(message, optional, tag = "9")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The start of the key, which tells it from its sisters. Not a secret.
+    /// The start of the key, by which people recognise it. Not a secret.
     #[prost(string, tag = "10")]
     pub display_prefix: ::prost::alloc::string::String,
     /// The key that this one was delegated from. Empty: none.
@@ -1414,6 +1413,10 @@ pub struct Principal {
     /// for a key.
     #[prost(string, tag = "14")]
     pub session_id: ::prost::alloc::string::String,
+    /// Whether `effective_scopes` leaves out the last of the scopes, because the list would take
+    /// more than 16 KiB. Checks go by all of them.
+    #[prost(bool, tag = "15")]
+    pub effective_scopes_truncated: bool,
 }
 /// So many requests in so long a time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1770,7 +1773,7 @@ pub struct WhoAmIRequest {}
 /// The response of `WhoAmI`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WhoAmIResponse {
-    /// Whoever sent the call.
+    /// The bearer of the call's credential.
     #[prost(message, optional, tag = "1")]
     pub principal: ::core::option::Option<Principal>,
     /// The revision that the answer reflects at least.
@@ -1791,7 +1794,7 @@ pub mod authorization_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AuthorizationServiceServer.
     #[async_trait]
     pub trait AuthorizationService: std::marker::Send + std::marker::Sync + 'static {
-        /// Says whose key it is, if it is anyone's.
+        /// Says whose key it is.
         ///
         /// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `STORE_UNAVAILABLE`,
         /// `REVISION_NOT_REACHED`, `RATE_LIMITS_UNAVAILABLE`.
@@ -2280,8 +2283,8 @@ pub enum ErrorReason {
     ///
     /// Example: {"reason": "ACCOUNT_NOT_FOUND", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
     AccountNotFound = 43,
-    /// FAILED_PRECONDITION. The account is disabled. Told to operators, and to whoever has
-    /// given the account's password.
+    /// FAILED_PRECONDITION. The account is disabled. Told to operators, and to a caller that
+    /// gives the account's password.
     ///
     /// Example: {"reason": "ACCOUNT_IS_DISABLED", "domain": "keyfence", "metadata": {"account_id": "usr_01j..."}}
     AccountIsDisabled = 44,
@@ -2511,7 +2514,8 @@ pub struct Key {
     /// The granted scopes, wildcards included, as they were granted.
     #[prost(string, repeated, tag = "5")]
     pub granted_scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The registered scopes that the key holds now. Output only. Sorted.
+    /// The registered scopes that the key holds now. Output only. Sorted. A long list is cut
+    /// off: see `effective_scopes_truncated`.
     #[prost(string, repeated, tag = "6")]
     pub effective_scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// What has become of the key, or of one that it was delegated from.
@@ -2585,6 +2589,10 @@ pub struct Key {
     /// How many checks of the key have passed. Output only.
     #[prost(int64, tag = "27")]
     pub use_count: i64,
+    /// Whether `effective_scopes` leaves out the last of the scopes, because the list would take
+    /// more than 16 KiB. Checks go by all of them. Output only.
+    #[prost(bool, tag = "28")]
+    pub effective_scopes_truncated: bool,
 }
 /// The request of `CreateKey`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3403,7 +3411,7 @@ pub struct Keyspace {
     /// The environments. Empty: one, "live".
     #[prost(message, repeated, tag = "9")]
     pub environments: ::prost::alloc::vec::Vec<Environment>,
-    /// What a key gets whose maker does not say.
+    /// The defaults of a new key.
     #[prost(message, optional, tag = "10")]
     pub defaults: ::core::option::Option<KeyDefaults>,
     /// The longest that a key may live. Not set: as long as its maker says.
@@ -3428,7 +3436,7 @@ pub struct Keyspace {
     /// The accounts that people can have. Not set: none can be registered.
     #[prost(message, optional, tag = "17")]
     pub accounts: ::core::option::Option<Accounts>,
-    /// How often keys may be used, where nobody has said otherwise of a key.
+    /// How often keys may be used that have no limit of their own.
     #[prost(message, optional, tag = "18")]
     pub limits: ::core::option::Option<Limits>,
 }
@@ -3548,7 +3556,7 @@ pub struct Environment {
     #[prost(string, tag = "3")]
     pub marker: ::prost::alloc::string::String,
 }
-/// What a key gets whose maker does not say.
+/// The defaults of a new key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyDefaults {
     /// The key's name. Empty: "Default".
@@ -3570,10 +3578,10 @@ pub struct KeyDefaults {
 /// How often keys may be used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Limits {
-    /// What each key may do that has no limit of its own. Not set: as much as it likes.
+    /// The limit of each key that has none of its own. Not set: no limit.
     #[prost(message, optional, tag = "1")]
     pub per_key: ::core::option::Option<RateLimit>,
-    /// What all keys of an account together may do. Not set: as much as they like.
+    /// The limit of all keys of an account together. Not set: no limit.
     #[prost(message, optional, tag = "2")]
     pub per_account: ::core::option::Option<RateLimit>,
     /// How many usable keys an account may have whose sessions and keys make them: 1 to 100000.
@@ -3623,7 +3631,7 @@ pub enum Registration {
     Unspecified = 0,
     /// Operators alone.
     Closed = 1,
-    /// Anybody.
+    /// Every caller.
     Open = 2,
 }
 impl Registration {
@@ -4244,25 +4252,25 @@ pub struct Renew {
     #[prost(int64, tag = "2")]
     pub applied_revision: i64,
 }
-/// What the grantor says on the stream.
+/// What the grantor sends on the stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncResponse {
-    /// One of the things that a grantor says.
+    /// One of the messages of a grantor.
     #[prost(oneof = "sync_response::Message", tags = "1, 2, 3")]
     pub message: ::core::option::Option<sync_response::Message>,
 }
 /// Nested message and enum types in `SyncResponse`.
 pub mod sync_response {
-    /// One of the things that a grantor says.
+    /// One of the messages of a grantor.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
         /// The answer to `Renew`.
         #[prost(message, tag = "1")]
         Lease(super::Lease),
-        /// Something has changed.
+        /// The changes of one revision.
         #[prost(message, tag = "2")]
         Changes(super::RevisionChanges),
-        /// The grantor takes every lease back.
+        /// The grantor revokes every lease.
         #[prost(message, tag = "3")]
         End(super::End),
     }
@@ -4293,7 +4301,7 @@ pub struct Lease {
     #[prost(double, tag = "6")]
     pub clock_drift: f64,
 }
-/// The grantor takes every lease of the holder back, because the holder's credential has
+/// The grantor revokes every lease of the holder, because the holder's credential has
 /// changed. The holder forgets everything, says `GivenUp`, and closes the stream. If its
 /// credential is still good, it may open another one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4387,7 +4395,8 @@ pub struct FetchFactsResponse {
 /// What is known of a key, ready to answer checks from.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KeyFacts {
-    /// Whose key it is. `effective_scopes` are the scopes that checks pass for.
+    /// Whose key it is. `effective_scopes` are the scopes that checks pass for: all of them, however
+    /// many there are.
     #[prost(message, optional, tag = "1")]
     pub principal: ::core::option::Option<Principal>,
     /// Why the key does not pass, whatever the time and the address: `REASON_KEY_REVOKED`,
@@ -4419,16 +4428,19 @@ pub struct AddressList {
     pub networks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// The request of `FetchKeyspaces`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchKeyspacesRequest {
     /// The holder's own applied revision: the answer is no older.
     #[prost(int64, tag = "1")]
     pub at_least_revision: i64,
+    /// The `next_page_token` of the page before. Empty: the first page.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
 }
 /// The response of `FetchKeyspaces`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FetchKeyspacesResponse {
-    /// The keyspaces.
+    /// The keyspaces, in the order of their names: as many as fit into an answer, at least one.
     #[prost(message, repeated, tag = "1")]
     pub keyspaces: ::prost::alloc::vec::Vec<Keyspace>,
     /// The revision that the answer reflects at least.
@@ -4437,6 +4449,10 @@ pub struct FetchKeyspacesResponse {
     /// As in `FetchFactsResponse`.
     #[prost(string, tag = "3")]
     pub epoch: ::prost::alloc::string::String,
+    /// Where the next page begins. Empty: this is the last one. Pages may reflect different
+    /// revisions, each of them no older than was asked for.
+    #[prost(string, tag = "4")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 /// The request of `ReportUses`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -4444,12 +4460,11 @@ pub struct ReportUsesRequest {
     /// At most 10000, one for each key and day.
     #[prost(message, repeated, tag = "1")]
     pub uses: ::prost::alloc::vec::Vec<ReportedUse>,
-    /// At most 10000. They become audit events that name the caller's credential as who has
-    /// reported them.
+    /// At most 10000. They become audit events that name the caller's credential as the reporter.
     #[prost(message, repeated, tag = "2")]
     pub attempts: ::prost::alloc::vec::Vec<ReportedAttempt>,
 }
-/// How a key was used on a day, since the holder last said so.
+/// The uses of a key on a day, since the holder's last report.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportedUse {
     /// The key.
@@ -4468,11 +4483,11 @@ pub struct ReportedUse {
     #[prost(int64, tag = "5")]
     pub count: i64,
 }
-/// Attempts that were alike and that the holder has denied, since it last said so.
+/// Alike attempts that the holder has denied since its last report.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportedAttempt {
     /// The keyspace that they were about, which the caller's credential is bound to; or "system"
-    /// for attempts at the holder's own door. Empty: unknown.
+    /// for calls of the holder itself that were denied. Empty: unknown.
     #[prost(string, tag = "1")]
     pub keyspace: ::prost::alloc::string::String,
     /// Why they were denied.
@@ -4652,7 +4667,7 @@ pub mod replication_service_server {
             tonic::Response<super::ReportUsesResponse>,
             tonic::Status,
         >;
-        /// Lists who answers from memory, and how far behind each of them is.
+        /// Lists the holders that answer from memory, and how far behind each of them is.
         ///
         /// Errors: `STORE_UNAVAILABLE`.
         async fn list_replicas(

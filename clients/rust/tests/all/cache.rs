@@ -12,7 +12,7 @@ const FACTS: &str = "/keyfence.v1.ReplicationService/FetchFacts";
 const SYNC: &str = "/keyfence.v1.ReplicationService/Sync";
 
 fn demo() -> FakeServer {
-    FakeServer::start([keyspace("demo", &["vps:read", "vps:write"])])
+    FakeServer::start([keyspace("another", &["a:b"]), keyspace("demo", &["vps:read", "vps:write"])])
 }
 
 async fn cached(server: &FakeServer) -> Client {
