@@ -174,6 +174,19 @@ async def test_no_look_up_reads_every_key(sqlite_url: str, query: Select[Any]) -
     assert not any(step.startswith("SCAN keys") for step in steps)
 
 
+async def test_a_listing_by_state_reads_the_keys_of_that_state_alone(sqlite_url: str) -> None:
+    """Otherwise an empty page of a large keyspace reads every key."""
+    await (await open_store(sqlite_url)).close()
+    which = KeyFilter(keyspace="k", state=KeyState.REVOKED)
+    query = queries.page_of_keys(which, after="a", limit=9)
+    compiled = query.compile(dialect=sqlite.dialect())
+    with contextlib.closing(sqlite3.connect(parse_database_url(sqlite_url).path)) as connection:
+        values = [None] * len(compiled.params)
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled}", values).fetchall()
+    (step,) = [step for *_, step in plan]
+    assert "(keyspace=? AND state=? AND key_id>?)" in step
+
+
 @contextmanager
 def _file_size_limit(size: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

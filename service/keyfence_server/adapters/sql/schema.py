@@ -100,6 +100,7 @@ keys: Final = Table(
     Index(None, "digest", unique=True),
     Index(None, "keyspace", "key_id"),
     Index(None, "keyspace", "account_id", "key_id"),
+    Index(None, "keyspace", "state", "key_id"),
     Index(None, "parent_key_id"),
     comment="The keys' records. Nothing here lets anyone pass.",
 )
