@@ -1,0 +1,89 @@
+"""Which statements run on the event loop, and which on the connection's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from keyfence_server.adapters.sql.sqlite_connection import SqliteConnection
+
+LONG = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) "
+    "SELECT max(i), thread() FROM n"
+)
+
+
+@pytest.fixture
+async def connection(tmp_path: Path) -> AsyncIterator[SqliteConnection]:
+    """A connection to a file with a table, with a function that tells the thread."""
+    opened = await SqliteConnection(str(tmp_path / "a.db"), timeout=30.0).open()
+    await opened.create_function("thread", 0, threading.get_ident)
+    await opened.cursor().execute("PRAGMA journal_mode = WAL")
+    await opened.cursor().execute("CREATE TABLE t (i INTEGER)")
+    yield opened
+    await opened.close()
+
+
+async def rows_of(connection: SqliteConnection, statement: str) -> list[tuple[object, ...]]:
+    """The rows of a statement."""
+    return await (await connection.cursor().execute(statement)).fetchall()
+
+
+async def test_a_short_reading_runs_on_the_event_loop(connection: SqliteConnection) -> None:
+    assert await rows_of(connection, "SELECT thread()") == [(threading.get_ident(),)]
+
+
+async def test_a_long_reading_is_ended_and_repeated_on_the_thread(
+    connection: SqliteConnection,
+) -> None:
+    await connection.cursor().execute("BEGIN")
+    ((last, thread),) = await rows_of(connection, LONG)
+    assert last == 100_000
+    assert thread != threading.get_ident()
+    assert await rows_of(connection, "SELECT count(*) FROM t") == [(0,)]
+    await connection.rollback()
+
+
+async def test_a_lock_is_waited_for_on_the_thread(
+    connection: SqliteConnection, tmp_path: Path
+) -> None:
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    begun = asyncio.create_task(connection.cursor().execute("BEGIN IMMEDIATE"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not begun.done(), "the loop goes on meanwhile"
+    other.execute("ROLLBACK")
+    await begun
+    await connection.cursor().execute("INSERT INTO t VALUES (1)")
+    await connection.commit()
+    assert other.execute("SELECT i FROM t").fetchall() == [(1,)]
+    other.close()
+
+
+async def test_what_is_asked_later_is_done_later(connection: SqliteConnection) -> None:
+    long = asyncio.create_task(rows_of(connection, LONG))
+    await asyncio.sleep(0)
+    await connection.cursor().execute("INSERT INTO t VALUES (1)")
+    assert long.done()
+
+
+async def test_an_error_of_a_statement_is_told_and_leaves_the_connection_usable(
+    connection: SqliteConnection,
+) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await connection.cursor().execute("SELECT * FROM nowhere")
+    assert await rows_of(connection, "SELECT 1") == [(1,)]
+
+
+async def test_a_closed_connection_says_so(tmp_path: Path) -> None:
+    connection = await SqliteConnection(str(tmp_path / "b.db"), timeout=1.0).open()
+    await connection.close()
+    await connection.close()
+    with pytest.raises(ValueError, match="closed"):
+        await connection.cursor().execute("SELECT 1")
