@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from keyfence_server.cli import app as command
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import failure_from
 from keyfence_server.cli.targets import ConnectionOptions, tls_of
+from keyfence_server.domain.formats import ALPHABETS, KeyForm
 from support.served import COMMAND, Served
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "keyspaces"
@@ -655,3 +658,99 @@ def test_a_call_that_is_not_offered_says_where_to_ask(run: Run) -> None:
     assert failure.code == ExitCode.WRONG_INPUT
     assert "localhost:50052" in failure.message
     assert "A sidecar answers checks alone" in failure.message
+
+
+def sha256_of(api_key: str) -> str:
+    return hashlib.sha256(api_key.encode()).hexdigest()
+
+
+def foreign_key() -> str:
+    """A key of another program, in the form of the test's keyspace."""
+    form = KeyForm("demo_live_sk_", ALPHABETS["base62"], 32, 6, has_checksum=True)
+    return form.mint().reveal()
+
+
+def test_imported_keys_are_accepted_by_their_plaintext(run: Run, keyspace: str) -> None:
+    by_hash, by_text, by_sha512 = (foreign_key() for _ in range(3))
+    lines = [
+        {"account_id": "a1", "sha256": sha256_of(by_hash), "scopes": ["vps:read"]},
+        {"account_id": "a2", "api_key": by_text, "display_name": "Moved", "scopes": ["vps:read"]},
+        {
+            "account_id": "a3",
+            "hashed_key": f"sha512$${hashlib.sha512(by_sha512.encode()).hexdigest()}",
+            "scopes": ["vps:read"],
+            "expire_time": (datetime.now(UTC) + timedelta(days=30)).isoformat(),
+            "labels": {"from": "elsewhere"},
+        },
+    ]
+    file = "\n".join(map(json.dumps, lines))
+    ended = run("keys", "import", "-", "--keyspace", keyspace, "-o", "json", stdin=file)
+    assert (ended.code, ended.json()) == (0, {"imported": 3, "present": 0, "refused": 0})
+    for api_key in (by_hash, by_text, by_sha512):
+        assert run("check", api_key, "-k", keyspace, "--scope", "vps:read").code == 0
+    again = run("keys", "import", "-", "--keyspace", keyspace, "-o", "json", stdin=file)
+    assert again.json() == {"imported": 0, "present": 3, "refused": 0}
+    exported = run("keys", "export", "-k", keyspace)
+    records = [json.loads(line) for line in exported.out.splitlines()]
+    assert sorted(one["account_id"] for one in records) == ["a1", "a2", "a3"]
+    assert "Moved" in {one["display_name"] for one in records}
+    assert by_text not in exported.out
+    assert sha256_of(by_hash) not in exported.out
+
+
+def test_a_hash_is_no_key(run: Run, keyspace: str) -> None:
+    api_key = foreign_key()
+    line = json.dumps({"account_id": "a1", "sha256": sha256_of(api_key)})
+    assert run("keys", "import", "-", "-k", keyspace, stdin=line).code == 0
+    assert run("check", sha256_of(api_key), "-k", keyspace).code != 0
+
+
+def test_refused_lines_are_named_and_the_others_imported(run: Run, keyspace: str) -> None:
+    api_key = foreign_key()
+    file = "\n".join(
+        [
+            "{",
+            json.dumps({"account_id": "a1", "sha256": "ab"}),
+            json.dumps({"account_id": "a1", "api_key": "canary-of-another-form"}),
+            json.dumps({"account_id": "a1", "sha256": sha256_of("x"), "scopes": ["vps:reed"]}),
+            json.dumps({"account_id": "a1", "sha256": sha256_of("x"), "colour": "red"}),
+            "",
+            json.dumps({"account_id": "a1", "api_key": api_key}),
+        ]
+    )
+    ended = run("keys", "import", "-", "-k", keyspace, stdin=file)
+    assert ended.code == ExitCode.WRONG_INPUT
+    assert "1 key imported, 0 there already, 5 refused." in ended.out
+    for said in (
+        "line 1: the line is not JSON",
+        "line 2: INVALID_FIELD: sha256: sha256 has 32 bytes, not 1",
+        "line 3: INVALID_FIELD: api_key: the key has none of the forms",
+        "line 4: UNKNOWN_SCOPE",
+        'line 5: there is no field "colour"',
+    ):
+        assert said in ended.err
+    assert "canary" not in ended.out + ended.err
+    assert run("check", api_key, "-k", keyspace).code == 0
+
+
+def test_a_dry_run_imports_nothing(run: Run, keyspace: str, tmp_path: Path) -> None:
+    api_key = foreign_key()
+    file = tmp_path / "keys.csv"
+    file.write_text(
+        f"account_id,sha256,scopes\na1,{sha256_of(api_key)},vps:read vps:write\na1,zz,\n"
+    )
+    tried = run("keys", "import", str(file), "-k", keyspace, "--dry-run")
+    assert tried.code == ExitCode.WRONG_INPUT
+    assert "1 key would be imported, 0 there already, 1 refused." in tried.out
+    assert "line 3: sha256: hexadecimal digits are needed" in tried.err
+    assert run("keys", "export", "-k", keyspace).out == ""
+    run("keys", "import", str(file), "-k", keyspace)
+    assert run("check", api_key, "-k", keyspace, "--scope", "vps:write").code == 0
+
+
+def test_an_accounts_key_imports_nothing(run: Run, keyspace: str) -> None:
+    _, api_key = make_key(run, keyspace, "--scope", "vps:read")
+    line = json.dumps({"account_id": "a1", "sha256": sha256_of("x")})
+    ended = run("keys", "import", "-", "-k", keyspace, stdin=line, token=api_key)
+    assert ended.code != 0
+    assert "operator credential" in ended.err

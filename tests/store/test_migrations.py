@@ -191,6 +191,7 @@ async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: s
     await insert_keys(store, make_key())
     await store.close()
     for statement in (
+        "DROP INDEX ix_keys_keyspace_state_key_id",
         "DROP TABLE first_start",
         "DROP TABLE peppers",
         "ALTER TABLE keys DROP COLUMN disabled_by_operator",

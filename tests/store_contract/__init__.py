@@ -23,6 +23,7 @@ from store_contract.concurrency import ConcurrencyContract
 from store_contract.finding import FindingContract
 from store_contract.groups import GroupsContract
 from store_contract.harness import Category, Harness, Topic, category_of
+from store_contract.importing import ImportingContract
 from store_contract.lineage import LineageContract
 from store_contract.listing import ListingContract
 from store_contract.mutating import MutatingContract
@@ -34,6 +35,7 @@ TOPICS: Final[tuple[type[Topic], ...]] = (
     ListingContract,
     MutatingContract,
     GroupsContract,
+    ImportingContract,
     AuditContract,
     UsesContract,
     AccountsContract,

@@ -39,6 +39,22 @@ def key_event(action: str, caller: Caller | None, key: Key, **details: object) -
     )
 
 
+def import_event(caller: Caller, keyspace: str, keys: Sequence[Key]) -> AuditEvent:
+    """The event of keys that were imported together, all of which it names."""
+    time = keys[0].update_time
+    return AuditEvent(
+        event_id=new_event_id(time),
+        time=time,
+        action="key.import",
+        actor_key_id=caller.credential_id,
+        keyspace=keyspace,
+        account_id=None,
+        subject=keyspace,
+        request_id=caller.request_id,
+        details={"count": len(keys), "key_ids": [key.key_id for key in keys]},
+    )
+
+
 def account_event(
     action: str,
     caller: Caller | None,

@@ -15,16 +15,15 @@ from keyfence_server.application.key_inputs import (
     read_bound_keyspaces,
     read_display_name,
     read_expire_time,
-    read_grants,
     read_labels,
     read_rate_limit,
     read_request_id,
-    require_grants_within_type,
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
 from keyfence_server.application.quotas import require_room_for_key
 from keyfence_server.application.read_keyspaces import get_keyspace
+from keyfence_server.application.wanted_keys import form_of, grants_of
 from keyfence_server.domain.accounts import AccountId
 from keyfence_server.domain.attenuation import (
     inherited_environment,
@@ -164,10 +163,8 @@ class CreateKey:
         above = bounding_keys_of(maker, keyspace.name, parent)
         key_type = wanted.key_type or inherited_type(above, keyspace)
         environment = wanted.environment or inherited_environment(above, keyspace)
-        form = keyspace.forms.get((key_type, environment))
-        if form is None:
-            raise _no_such_form(keyspace, key_type, environment)
-        grants, preset = self._grants(keyspace, wanted, key_type)
+        form = form_of(keyspace, key_type, environment)
+        grants, preset = grants_of(keyspace, wanted.scopes, wanted.preset, key_type)
         expire_time = read_expire_time(
             wanted.expire_time,
             default=keyspace.declaration.defaults.lifetime,
@@ -209,26 +206,6 @@ class CreateKey:
             ),
         )
         return key, plaintext
-
-    @staticmethod
-    def _grants(
-        keyspace: Keyspace, wanted: NewKey, key_type: str
-    ) -> tuple[tuple[str, ...], str | None]:
-        grants = read_grants("scopes", wanted.scopes, keyspace)
-        require_grants_within_type("scopes", wanted.scopes, keyspace, key_type)
-        name = wanted.preset
-        if not name and not grants:
-            name = keyspace.declaration.defaults.preset
-        if not name:
-            return grants, None
-        preset = keyspace.find_preset(name)
-        if preset is None:
-            choices = ", ".join(one.name for one in keyspace.declaration.presets) or "none"
-            raise InvalidInput.field(
-                "preset", f"there is no preset {name[:64]!r}; declared: {choices}"
-            )
-        require_grants_within_type("preset", preset.scopes, keyspace, key_type)
-        return tuple(sorted({*grants, *preset.scopes})), preset.name
 
 
 async def _require_owner_works(transaction: Transaction, key: Key) -> None:
@@ -282,19 +259,6 @@ async def require_new_request(
             "alone; if it was lost, rotate the key",
             key_id=made,
         )
-
-
-def _no_such_form(keyspace: Keyspace, key_type: str, environment: str) -> InvalidInput:
-    declaration = keyspace.declaration
-    if keyspace.find_key_type(key_type) is None:
-        choices = ", ".join(one.name for one in declaration.key_types)
-        return InvalidInput.field(
-            "key_type", f"there is no key type {key_type[:64]!r}; declared: {choices}"
-        )
-    choices = ", ".join(one.name for one in declaration.environments)
-    return InvalidInput.field(
-        "environment", f"there is no environment {environment[:64]!r}; declared: {choices}"
-    )
 
 
 def _not_after(above: Sequence[KeyFacts], *times: datetime | None) -> datetime | None:

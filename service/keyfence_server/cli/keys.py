@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -14,6 +16,7 @@ from keyfence_server.cli.completion import complete_keyspace, complete_scope, ke
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.imports import Form, import_lines, read_lines
 from keyfence_server.cli.key_ids import STANDARD_INPUT, is_key_id
 from keyfence_server.cli.key_output import (
     hand_over,
@@ -30,13 +33,16 @@ from keyfence_server.cli.output import (
     note,
     print_table,
     read_line,
+    say,
     say_json,
+    say_json_line,
     show_listing,
     shown_at_most,
 )
 from keyfence_server.cli.revocations import Revocations
 from keyfence_server.cli.times import duration, expiry, point_in_time, rate
 from keyfence_server.domain.limits import Rate
+from keyfence_server.domain.plurals import counted
 
 if TYPE_CHECKING:
     from keyfence.results import RateLimit
@@ -223,6 +229,82 @@ def create(
         )
     hand_over(created, output=output, quiet=quiet)
     warn_if_it_holds_nothing(created.key)
+
+
+@app.command(name="import")
+def import_keys(
+    context: typer.Context,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|-", help='JSON Lines or CSV; "-" is standard input.')
+    ],
+    keyspace: KeyspaceOption,
+    form: Annotated[
+        Form | None,
+        typer.Option("--format", metavar="jsonl|csv", help="Without it: by the file's name."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check every line, and import nothing.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Import keys that another program has made, by plaintext or hash.
+
+    Each line has a key: its account_id; one of api_key, sha256, sha512 (in hexadecimal digits)
+    and hashed_key; and any of scopes, preset, display_name, key_type, environment, expire_time,
+    allowed_addresses, labels and rate_limit. Lines that are refused are reported with their
+    numbers. A key that is there already is left as it is, so after an interruption the same
+    command goes on.
+    """
+    form = form or (Form.CSV if file.endswith(".csv") else Form.JSONL)
+    with _opened(file) as lines, connect(context) as client:
+        sums = import_lines(
+            client,
+            keyspace,
+            read_lines(lines, form),
+            dry_run=dry_run,
+            refuse=lambda number, why: note(f"line {number}: {why}"),
+            progress=lambda so_far: note(f"{so_far.done} lines"),
+        )
+    if output is Output.JSON:
+        say_json({"imported": sums.imported, "present": sums.present, "refused": sums.refused})
+    else:
+        verb = "would be imported" if dry_run else "imported"
+        say(
+            f"{counted(sums.imported, 'key')} {verb}, {sums.present} there already, "
+            f"{sums.refused} refused."
+        )
+    if sums.refused:
+        raise Failure(
+            f"{counted(sums.refused, 'line')} refused; correct them and repeat the command",
+            ExitCode.WRONG_INPUT,
+        )
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[Iterable[bytes]]:
+    if file == STANDARD_INPUT:
+        yield sys.stdin.buffer
+        return
+    try:
+        opened = Path(file).open("rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}", ExitCode.WRONG_INPUT) from None
+    with opened:
+        yield opened
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    keyspace: KeyspaceOption = "",
+    account: Annotated[
+        str, typer.Option("--account", "-a", metavar="ID", help="Only the keys of this account.")
+    ] = "",
+) -> None:
+    """Print every key's record as JSON Lines, oldest first. Neither keys nor hashes are in it."""
+    with connect(context) as client:
+        for key in client.list_keys(keyspace=keyspace, account_id=account, page_size=_MAX_PAGE):
+            say_json_line(key)
 
 
 @app.command(name="list")

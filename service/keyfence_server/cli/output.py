@@ -148,6 +148,11 @@ def say_json(value: object) -> None:
     say(json.dumps(plain(value), indent=2))
 
 
+def say_json_line(value: object) -> None:
+    """Writes a value as one line of JSON."""
+    say(json.dumps(plain(value), separators=(",", ":")))
+
+
 def plain(value: object) -> object:
     """A result of the SDK as JSON types: fields under their names, times in RFC 3339,
     durations in seconds, bytes in hexadecimal, what is not set as null."""

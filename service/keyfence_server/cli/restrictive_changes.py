@@ -37,6 +37,7 @@ KNOWN_ACTIONS: Final = frozenset(
         "call.denied",
         "check.denied",
         "key.create",
+        "key.import",
         "key.revoke",
         "key.rotate",
         "key.update",
@@ -113,6 +114,9 @@ def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) ->
         keys: the last known records of updated keys, by key id.
     """
     made = {event.subject for event in events if event.action in {"key.create", "operator.recover"}}
+    for event in events:
+        if event.action == "key.import":
+            made |= set(map(str, event.details["key_ids"]))
     made |= {str(event.details["successor"]) for event in events if event.action == "key.rotate"}
     registered = {event.subject for event in events if event.action == "account.register"}
     last_update = {event.subject: event for event in events if event.action == "key.update"}
@@ -124,6 +128,8 @@ def steps(events: Sequence[OldEvent], keys: Mapping[str, Key], now: datetime) ->
         match event.action:
             case "key.create":
                 yield Step(event, by_hand=f"the key is unknown; give {_owner(event)} a new one")
+            case "key.import":
+                yield Step(event, by_hand="the imported keys are unknown; import their file again")
             case "operator.recover" if event.details.get("purpose") != "restore":
                 yield Step(event, by_hand="the credential is unknown; make another one")
             case "key.rotate":

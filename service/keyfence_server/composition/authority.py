@@ -26,6 +26,7 @@ from keyfence_server.application.create_key import CreateKey
 from keyfence_server.application.disable_account import DisableAccount
 from keyfence_server.application.first_start import FirstStart
 from keyfence_server.application.heavy_work import HeavyWork
+from keyfence_server.application.import_keys import ImportKeys
 from keyfence_server.application.known_peppers import WrongPeppers, require_known_peppers
 from keyfence_server.application.log_in import LogIn
 from keyfence_server.application.log_in_attempts import LogInAttempts
@@ -269,6 +270,7 @@ def _key_services(
     return [
         KeyService(
             CreateKey(mutations, peppers, clock),
+            ImportKeys(store, mutations, peppers, clock),
             ReadKeys(store, clock),
             UpdateKey(mutations, clock),
             RotateKey(mutations, peppers, clock),

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 DIGEST_SIZE: Final = 32
@@ -70,6 +71,13 @@ class Digest:
         return f"Digest(redacted, pepper_version={self.pepper_version})"
 
 
+class ForeignHash(Enum):
+    """The hashes by which keys of other programs can be imported, as `hashlib` names them."""
+
+    SHA256 = "sha256"
+    SHA512 = "sha512"
+
+
 class KeyedHash:
     """HMAC-SHA256 under one secret (RFC 2104), made to be asked often.
 
@@ -107,7 +115,7 @@ class Peppers:
         ValueError: no pepper, a version below 1, or one shorter than 32 bytes.
     """
 
-    __slots__ = ("_newest_first", "current_version", "name")
+    __slots__ = ("_foreign", "_newest_first", "current_version", "name")
 
     def __init__(self, by_version: Mapping[int, bytes]) -> None:
         if not by_version:
@@ -124,6 +132,12 @@ class Peppers:
             (version, KeyedHash(by_version[version]))
             for version in sorted(by_version, reverse=True)
         )
+        # Under secrets of their own: a hash that somebody knows cannot be presented as a key.
+        self._foreign = {
+            (kind, version): KeyedHash(keyed.of(f"foreign {kind.value}\0"))
+            for kind in ForeignHash
+            for version, keyed in self._newest_first
+        }
         self.current_version: int = self._newest_first[0][0]
         self.name: Callable[[str], bytes] = self._newest_first[0][1].of
         """The value of a plaintext's digest under the newest pepper: what memory knows it by."""
@@ -148,5 +162,26 @@ class Peppers:
         return None
 
     def candidates(self, text: str) -> tuple[Digest, ...]:
-        """The digests that a plaintext may be kept under, the newest pepper's first."""
-        return tuple(Digest(keyed.of(text), version) for version, keyed in self._newest_first)
+        """The digests that a plaintext may be kept under: that under the newest pepper first, those
+        of imported hashes last."""
+        own = [Digest(keyed.of(text), version) for version, keyed in self._newest_first]
+        foreign = [
+            self._of_foreign(kind, hashlib.new(kind.value, text.encode()).digest(), version)
+            for kind in ForeignHash
+            for version, _ in self._newest_first
+        ]
+        return (*own, *foreign)
+
+    def of_foreign(self, kind: ForeignHash, value: bytes) -> Digest:
+        """What is kept of a plaintext of which another program has kept this hash.
+
+        Raises:
+            ValueError: no such hash has so many bytes.
+        """
+        size = hashlib.new(kind.value).digest_size
+        if len(value) != size:
+            raise ValueError(f"{kind.value} has {size} bytes, not {len(value)}")
+        return self._of_foreign(kind, value, self.current_version)
+
+    def _of_foreign(self, kind: ForeignHash, value: bytes, version: int) -> Digest:
+        return Digest(self._foreign[kind, version].of(value.hex()), version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from keyfence.v1 import key_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.create_key import CreateKey
+from keyfence_server.application.import_keys import ImportKeys
 from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
@@ -13,6 +14,7 @@ from keyfence_server.rpc.answer_sizes import fitting
 from keyfence_server.rpc.convert.keys import (
     found_key_of,
     key_of,
+    key_to_import_from,
     listing_from,
     new_key_from,
     rotation_from,
@@ -27,12 +29,14 @@ class KeyService:
     def __init__(
         self,
         create_key: CreateKey,
+        import_keys: ImportKeys,
         read_keys: ReadKeys,
         update_key: UpdateKey,
         rotate_key: RotateKey,
         revoke_key: RevokeKey,
     ) -> None:
         self._create_key = create_key
+        self._import_keys = import_keys
         self._read_keys = read_keys
         self._update_key = update_key
         self._rotate_key = rotate_key
@@ -44,6 +48,7 @@ class KeyService:
             messages.DESCRIPTOR.services_by_name["KeyService"],
             {
                 "CreateKey": self.create_key,
+                "ImportKeys": self.import_keys,
                 "GetKey": self.get_key,
                 "GetKeyUsage": self.get_key_usage,
                 "ListKeys": self.list_keys,
@@ -61,6 +66,25 @@ class KeyService:
         return messages.CreateKeyResponse(
             key=key_of(done.value.facts),
             api_key=done.value.plaintext.reveal(),
+            revision=done.revision,
+        )
+
+    async def import_keys(
+        self, request: messages.ImportKeysRequest, caller: Caller
+    ) -> messages.ImportKeysResponse:
+        """Imports keys that were made elsewhere."""
+        keys = [key_to_import_from(one) for one in request.keys]
+        carry_out = (
+            self._import_keys.preview if request.validate_only else self._import_keys.import_keys
+        )
+        done = await carry_out(caller, request.keyspace, keys)
+        return messages.ImportKeysResponse(
+            imported_count=done.value.count,
+            present_count=done.value.present,
+            refused=(
+                messages.RefusedImport(index=index, reason=error.reason, message=str(error))
+                for index, error in done.value.refused
+            ),
             revision=done.revision,
         )
 

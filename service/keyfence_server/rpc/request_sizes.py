@@ -27,6 +27,8 @@ LARGER: Final[Mapping[str, int]] = {
     f"{_V1}.KeyService/CreateKey": 128 * _KIB,
     f"{_V1}.KeyService/UpdateKey": 128 * _KIB,
     f"{_V1}.KeyService/RotateKey": 128 * _KIB,
+    # 500 keys with some scopes and labels each.
+    f"{_V1}.KeyService/ImportKeys": 1024 * _KIB,
     # 256 checks.
     f"{_V1}.AuthorizationService/BatchCheckScope": 512 * _KIB,
     # A catalog of 10,000 scopes with descriptions. The answer repeats it, with what has changed,

@@ -617,6 +617,401 @@ func (x *CreateKeyResponse) GetRevision() int64 {
 	return 0
 }
 
+// The request of `ImportKeys`.
+type ImportKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keyspace of all of them. Not `system`.
+	Keyspace string `protobuf:"bytes,1,opt,name=keyspace,proto3" json:"keyspace,omitempty"`
+	// The keys: 1 to 500.
+	Keys []*KeyToImport `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	// Says what would be imported, and imports nothing.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportKeysRequest) Reset() {
+	*x = ImportKeysRequest{}
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportKeysRequest) String() string {
+	return redact.Text(x)
+}
+
+func (*ImportKeysRequest) ProtoMessage() {}
+
+func (x *ImportKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportKeysRequest.ProtoReflect.Descriptor instead.
+func (*ImportKeysRequest) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ImportKeysRequest) GetKeyspace() string {
+	if x != nil {
+		return x.Keyspace
+	}
+	return ""
+}
+
+func (x *ImportKeysRequest) GetKeys() []*KeyToImport {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ImportKeysRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// A key that was made elsewhere. The fields are as in `CreateKeyRequest`, but for the secret.
+type KeyToImport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By what the key is recognised when it is presented.
+	//
+	// Types that are valid to be assigned to Secret:
+	//
+	//	*KeyToImport_ApiKey
+	//	*KeyToImport_Sha256
+	//	*KeyToImport_Sha512
+	Secret isKeyToImport_Secret `protobuf_oneof:"secret"`
+	// The owner.
+	AccountId string `protobuf:"bytes,4,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// What people call the key. Empty: the keyspace's default.
+	DisplayName string `protobuf:"bytes,5,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// Scopes to grant.
+	Scopes []string `protobuf:"bytes,6,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// A preset, whose scopes are granted too.
+	Preset string `protobuf:"bytes,7,opt,name=preset,proto3" json:"preset,omitempty"`
+	// One of the keyspace's key types. Empty: its default.
+	KeyType string `protobuf:"bytes,8,opt,name=key_type,json=keyType,proto3" json:"key_type,omitempty"`
+	// One of the keyspace's environments. Empty: its default.
+	Environment string `protobuf:"bytes,9,opt,name=environment,proto3" json:"environment,omitempty"`
+	// When the key is to stop working. Not set: the keyspace's default.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Where it works from.
+	AllowedAddresses []string `protobuf:"bytes,11,rep,name=allowed_addresses,json=allowedAddresses,proto3" json:"allowed_addresses,omitempty"`
+	// Free labels.
+	Labels map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How often it may be used.
+	RateLimit     *RateLimit `protobuf:"bytes,13,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyToImport) Reset() {
+	*x = KeyToImport{}
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyToImport) String() string {
+	return redact.Text(x)
+}
+
+func (*KeyToImport) ProtoMessage() {}
+
+func (x *KeyToImport) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyToImport.ProtoReflect.Descriptor instead.
+func (*KeyToImport) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KeyToImport) GetSecret() isKeyToImport_Secret {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *KeyToImport) GetApiKey() string {
+	if x != nil {
+		if x, ok := x.Secret.(*KeyToImport_ApiKey); ok {
+			return x.ApiKey
+		}
+	}
+	return ""
+}
+
+func (x *KeyToImport) GetSha256() []byte {
+	if x != nil {
+		if x, ok := x.Secret.(*KeyToImport_Sha256); ok {
+			return x.Sha256
+		}
+	}
+	return nil
+}
+
+func (x *KeyToImport) GetSha512() []byte {
+	if x != nil {
+		if x, ok := x.Secret.(*KeyToImport_Sha512); ok {
+			return x.Sha512
+		}
+	}
+	return nil
+}
+
+func (x *KeyToImport) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *KeyToImport) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *KeyToImport) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *KeyToImport) GetPreset() string {
+	if x != nil {
+		return x.Preset
+	}
+	return ""
+}
+
+func (x *KeyToImport) GetKeyType() string {
+	if x != nil {
+		return x.KeyType
+	}
+	return ""
+}
+
+func (x *KeyToImport) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *KeyToImport) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *KeyToImport) GetAllowedAddresses() []string {
+	if x != nil {
+		return x.AllowedAddresses
+	}
+	return nil
+}
+
+func (x *KeyToImport) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *KeyToImport) GetRateLimit() *RateLimit {
+	if x != nil {
+		return x.RateLimit
+	}
+	return nil
+}
+
+type isKeyToImport_Secret interface {
+	isKeyToImport_Secret()
+}
+
+type KeyToImport_ApiKey struct {
+	// The key itself, in plaintext.
+	ApiKey string `protobuf:"bytes,1,opt,name=api_key,json=apiKey,proto3,oneof"`
+}
+
+type KeyToImport_Sha256 struct {
+	// SHA-256 of the key: 32 bytes.
+	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3,oneof"`
+}
+
+type KeyToImport_Sha512 struct {
+	// SHA-512 of the key: 64 bytes.
+	Sha512 []byte `protobuf:"bytes,3,opt,name=sha512,proto3,oneof"`
+}
+
+func (*KeyToImport_ApiKey) isKeyToImport_Secret() {}
+
+func (*KeyToImport_Sha256) isKeyToImport_Secret() {}
+
+func (*KeyToImport_Sha512) isKeyToImport_Secret() {}
+
+// The response of `ImportKeys`.
+type ImportKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many keys were imported, or would be.
+	ImportedCount int32 `protobuf:"varint,1,opt,name=imported_count,json=importedCount,proto3" json:"imported_count,omitempty"`
+	// How many keys of the request were there already. They are as they were.
+	PresentCount int32 `protobuf:"varint,2,opt,name=present_count,json=presentCount,proto3" json:"present_count,omitempty"`
+	// The keys that were not imported, in order.
+	Refused []*RefusedImport `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
+	// The revision of the mutation; of the store as it was found, if nothing was imported.
+	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportKeysResponse) Reset() {
+	*x = ImportKeysResponse{}
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportKeysResponse) String() string {
+	return redact.Text(x)
+}
+
+func (*ImportKeysResponse) ProtoMessage() {}
+
+func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportKeysResponse.ProtoReflect.Descriptor instead.
+func (*ImportKeysResponse) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ImportKeysResponse) GetImportedCount() int32 {
+	if x != nil {
+		return x.ImportedCount
+	}
+	return 0
+}
+
+func (x *ImportKeysResponse) GetPresentCount() int32 {
+	if x != nil {
+		return x.PresentCount
+	}
+	return 0
+}
+
+func (x *ImportKeysResponse) GetRefused() []*RefusedImport {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *ImportKeysResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// A key that was not imported.
+type RefusedImport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its place in the request, from 0 on.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// An error reason, for example `UNKNOWN_SCOPE`.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What is wrong, and what to do about it.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedImport) Reset() {
+	*x = RefusedImport{}
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedImport) String() string {
+	return redact.Text(x)
+}
+
+func (*RefusedImport) ProtoMessage() {}
+
+func (x *RefusedImport) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedImport.ProtoReflect.Descriptor instead.
+func (*RefusedImport) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RefusedImport) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RefusedImport) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RefusedImport) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // The request of `GetKey`.
 type GetKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -628,7 +1023,7 @@ type GetKeyRequest struct {
 
 func (x *GetKeyRequest) Reset() {
 	*x = GetKeyRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[3]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +1035,7 @@ func (x *GetKeyRequest) String() string {
 func (*GetKeyRequest) ProtoMessage() {}
 
 func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[3]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +1048,7 @@ func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{3}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetKeyRequest) GetKeyId() string {
@@ -674,7 +1069,7 @@ type GetKeyResponse struct {
 
 func (x *GetKeyResponse) Reset() {
 	*x = GetKeyResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[4]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +1081,7 @@ func (x *GetKeyResponse) String() string {
 func (*GetKeyResponse) ProtoMessage() {}
 
 func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[4]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +1094,7 @@ func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyResponse.ProtoReflect.Descriptor instead.
 func (*GetKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{4}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetKeyResponse) GetKey() *Key {
@@ -730,7 +1125,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[5]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +1137,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[5]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +1150,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{5}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListKeysRequest) GetKeyspace() string {
@@ -813,7 +1208,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[6]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1220,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[6]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1233,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{6}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -871,7 +1266,7 @@ type UpdateKeyRequest struct {
 
 func (x *UpdateKeyRequest) Reset() {
 	*x = UpdateKeyRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[7]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +1278,7 @@ func (x *UpdateKeyRequest) String() string {
 func (*UpdateKeyRequest) ProtoMessage() {}
 
 func (x *UpdateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[7]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1291,7 @@ func (x *UpdateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateKeyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{7}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateKeyRequest) GetKey() *Key {
@@ -933,7 +1328,7 @@ type UpdateKeyResponse struct {
 
 func (x *UpdateKeyResponse) Reset() {
 	*x = UpdateKeyResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[8]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1340,7 @@ func (x *UpdateKeyResponse) String() string {
 func (*UpdateKeyResponse) ProtoMessage() {}
 
 func (x *UpdateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[8]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1353,7 @@ func (x *UpdateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateKeyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{8}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateKeyResponse) GetKey() *Key {
@@ -993,7 +1388,7 @@ type RotateKeyRequest struct {
 
 func (x *RotateKeyRequest) Reset() {
 	*x = RotateKeyRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[9]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1400,7 @@ func (x *RotateKeyRequest) String() string {
 func (*RotateKeyRequest) ProtoMessage() {}
 
 func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[9]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1413,7 @@ func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{9}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RotateKeyRequest) GetKeyId() string {
@@ -1066,7 +1461,7 @@ type RotateKeyResponse struct {
 
 func (x *RotateKeyResponse) Reset() {
 	*x = RotateKeyResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[10]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1473,7 @@ func (x *RotateKeyResponse) String() string {
 func (*RotateKeyResponse) ProtoMessage() {}
 
 func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[10]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1486,7 @@ func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{10}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RotateKeyResponse) GetKey() *Key {
@@ -1135,7 +1530,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[11]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1542,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[11]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1555,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{11}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RevokeKeyRequest) GetKeyId() string {
@@ -1191,7 +1586,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[12]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1598,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[12]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1611,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{12}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevokeKeyResponse) GetKey() *Key {
@@ -1248,7 +1643,7 @@ type GetKeyUsageRequest struct {
 
 func (x *GetKeyUsageRequest) Reset() {
 	*x = GetKeyUsageRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[13]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1655,7 @@ func (x *GetKeyUsageRequest) String() string {
 func (*GetKeyUsageRequest) ProtoMessage() {}
 
 func (x *GetKeyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[13]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1668,7 @@ func (x *GetKeyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetKeyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{13}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetKeyUsageRequest) GetKeyId() string {
@@ -1308,7 +1703,7 @@ type GetKeyUsageResponse struct {
 
 func (x *GetKeyUsageResponse) Reset() {
 	*x = GetKeyUsageResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[14]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1715,7 @@ func (x *GetKeyUsageResponse) String() string {
 func (*GetKeyUsageResponse) ProtoMessage() {}
 
 func (x *GetKeyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[14]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1728,7 @@ func (x *GetKeyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetKeyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{14}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetKeyUsageResponse) GetDays() []*KeyUsageDay {
@@ -1356,7 +1751,7 @@ type KeyUsageDay struct {
 
 func (x *KeyUsageDay) Reset() {
 	*x = KeyUsageDay{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[15]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1763,7 @@ func (x *KeyUsageDay) String() string {
 func (*KeyUsageDay) ProtoMessage() {}
 
 func (x *KeyUsageDay) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[15]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1776,7 @@ func (x *KeyUsageDay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyUsageDay.ProtoReflect.Descriptor instead.
 func (*KeyUsageDay) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{15}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *KeyUsageDay) GetDay() string {
@@ -1468,7 +1863,42 @@ const file_keyfence_v1_key_service_proto_rawDesc = "" +
 	"\x11CreateKeyResponse\x12\"\n" +
 	"\x03key\x18\x01 \x01(\v2\x10.keyfence.v1.KeyR\x03key\x12\x1c\n" +
 	"\aapi_key\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06apiKey\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"&\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\x82\x01\n" +
+	"\x11ImportKeysRequest\x12\x1a\n" +
+	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x12,\n" +
+	"\x04keys\x18\x02 \x03(\v2\x18.keyfence.v1.KeyToImportR\x04keys\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"\xbe\x04\n" +
+	"\vKeyToImport\x12\x1e\n" +
+	"\aapi_key\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x06apiKey\x12\x1d\n" +
+	"\x06sha256\x18\x02 \x01(\fB\x03\x80\x01\x01H\x00R\x06sha256\x12\x1d\n" +
+	"\x06sha512\x18\x03 \x01(\fB\x03\x80\x01\x01H\x00R\x06sha512\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x04 \x01(\tR\taccountId\x12!\n" +
+	"\fdisplay_name\x18\x05 \x01(\tR\vdisplayName\x12\x16\n" +
+	"\x06scopes\x18\x06 \x03(\tR\x06scopes\x12\x16\n" +
+	"\x06preset\x18\a \x01(\tR\x06preset\x12\x19\n" +
+	"\bkey_type\x18\b \x01(\tR\akeyType\x12 \n" +
+	"\venvironment\x18\t \x01(\tR\venvironment\x12;\n" +
+	"\vexpire_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12+\n" +
+	"\x11allowed_addresses\x18\v \x03(\tR\x10allowedAddresses\x12<\n" +
+	"\x06labels\x18\f \x03(\v2$.keyfence.v1.KeyToImport.LabelsEntryR\x06labels\x125\n" +
+	"\n" +
+	"rate_limit\x18\r \x01(\v2\x16.keyfence.v1.RateLimitR\trateLimit\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
+	"\x06secret\"\xb2\x01\n" +
+	"\x12ImportKeysResponse\x12%\n" +
+	"\x0eimported_count\x18\x01 \x01(\x05R\rimportedCount\x12#\n" +
+	"\rpresent_count\x18\x02 \x01(\x05R\fpresentCount\x124\n" +
+	"\arefused\x18\x03 \x03(\v2\x1a.keyfence.v1.RefusedImportR\arefused\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"W\n" +
+	"\rRefusedImport\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"&\n" +
 	"\rGetKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\"4\n" +
 	"\x0eGetKeyResponse\x12\"\n" +
@@ -1525,11 +1955,14 @@ const file_keyfence_v1_key_service_proto_rawDesc = "" +
 	"\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KEY_STATE_ACTIVE\x10\x01\x12\x16\n" +
 	"\x12KEY_STATE_DISABLED\x10\x02\x12\x15\n" +
-	"\x11KEY_STATE_REVOKED\x10\x032\xaf\x05\n" +
+	"\x11KEY_STATE_REVOKED\x10\x032\x8e\x06\n" +
 	"\n" +
 	"KeyService\x12^\n" +
 	"\tCreateKey\x12\x1d.keyfence.v1.CreateKeyRequest\x1a\x1e.keyfence.v1.CreateKeyResponse\"\x12\xaa\x9f\x19\n" +
-	"keys:write\xb0\x9f\x19\x02\x12W\n" +
+	"keys:write\xb0\x9f\x19\x02\x12]\n" +
+	"\n" +
+	"ImportKeys\x12\x1e.keyfence.v1.ImportKeysRequest\x1a\x1f.keyfence.v1.ImportKeysResponse\"\x0e\xaa\x9f\x19\n" +
+	"keys:write\x12W\n" +
 	"\x06GetKey\x12\x1a.keyfence.v1.GetKeyRequest\x1a\x1b.keyfence.v1.GetKeyResponse\"\x14\xaa\x9f\x19\tkeys:read\xb0\x9f\x19\x02\x90\x02\x01\x12]\n" +
 	"\bListKeys\x12\x1c.keyfence.v1.ListKeysRequest\x1a\x1d.keyfence.v1.ListKeysResponse\"\x14\xaa\x9f\x19\tkeys:read\xb0\x9f\x19\x02\x90\x02\x01\x12^\n" +
 	"\tUpdateKey\x12\x1d.keyfence.v1.UpdateKeyRequest\x1a\x1e.keyfence.v1.UpdateKeyResponse\"\x12\xaa\x9f\x19\n" +
@@ -1554,76 +1987,88 @@ func file_keyfence_v1_key_service_proto_rawDescGZIP() []byte {
 }
 
 var file_keyfence_v1_key_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyfence_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_keyfence_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_keyfence_v1_key_service_proto_goTypes = []any{
 	(KeyState)(0),                 // 0: keyfence.v1.KeyState
 	(*Key)(nil),                   // 1: keyfence.v1.Key
 	(*CreateKeyRequest)(nil),      // 2: keyfence.v1.CreateKeyRequest
 	(*CreateKeyResponse)(nil),     // 3: keyfence.v1.CreateKeyResponse
-	(*GetKeyRequest)(nil),         // 4: keyfence.v1.GetKeyRequest
-	(*GetKeyResponse)(nil),        // 5: keyfence.v1.GetKeyResponse
-	(*ListKeysRequest)(nil),       // 6: keyfence.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 7: keyfence.v1.ListKeysResponse
-	(*UpdateKeyRequest)(nil),      // 8: keyfence.v1.UpdateKeyRequest
-	(*UpdateKeyResponse)(nil),     // 9: keyfence.v1.UpdateKeyResponse
-	(*RotateKeyRequest)(nil),      // 10: keyfence.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),     // 11: keyfence.v1.RotateKeyResponse
-	(*RevokeKeyRequest)(nil),      // 12: keyfence.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 13: keyfence.v1.RevokeKeyResponse
-	(*GetKeyUsageRequest)(nil),    // 14: keyfence.v1.GetKeyUsageRequest
-	(*GetKeyUsageResponse)(nil),   // 15: keyfence.v1.GetKeyUsageResponse
-	(*KeyUsageDay)(nil),           // 16: keyfence.v1.KeyUsageDay
-	nil,                           // 17: keyfence.v1.Key.LabelsEntry
-	nil,                           // 18: keyfence.v1.CreateKeyRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*RateLimit)(nil),             // 20: keyfence.v1.RateLimit
-	(*fieldmaskpb.FieldMask)(nil), // 21: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
+	(*ImportKeysRequest)(nil),     // 4: keyfence.v1.ImportKeysRequest
+	(*KeyToImport)(nil),           // 5: keyfence.v1.KeyToImport
+	(*ImportKeysResponse)(nil),    // 6: keyfence.v1.ImportKeysResponse
+	(*RefusedImport)(nil),         // 7: keyfence.v1.RefusedImport
+	(*GetKeyRequest)(nil),         // 8: keyfence.v1.GetKeyRequest
+	(*GetKeyResponse)(nil),        // 9: keyfence.v1.GetKeyResponse
+	(*ListKeysRequest)(nil),       // 10: keyfence.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),      // 11: keyfence.v1.ListKeysResponse
+	(*UpdateKeyRequest)(nil),      // 12: keyfence.v1.UpdateKeyRequest
+	(*UpdateKeyResponse)(nil),     // 13: keyfence.v1.UpdateKeyResponse
+	(*RotateKeyRequest)(nil),      // 14: keyfence.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),     // 15: keyfence.v1.RotateKeyResponse
+	(*RevokeKeyRequest)(nil),      // 16: keyfence.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),     // 17: keyfence.v1.RevokeKeyResponse
+	(*GetKeyUsageRequest)(nil),    // 18: keyfence.v1.GetKeyUsageRequest
+	(*GetKeyUsageResponse)(nil),   // 19: keyfence.v1.GetKeyUsageResponse
+	(*KeyUsageDay)(nil),           // 20: keyfence.v1.KeyUsageDay
+	nil,                           // 21: keyfence.v1.Key.LabelsEntry
+	nil,                           // 22: keyfence.v1.CreateKeyRequest.LabelsEntry
+	nil,                           // 23: keyfence.v1.KeyToImport.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*RateLimit)(nil),             // 25: keyfence.v1.RateLimit
+	(*fieldmaskpb.FieldMask)(nil), // 26: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
 }
 var file_keyfence_v1_key_service_proto_depIdxs = []int32{
 	0,  // 0: keyfence.v1.Key.state:type_name -> keyfence.v1.KeyState
-	19, // 1: keyfence.v1.Key.expire_time:type_name -> google.protobuf.Timestamp
-	19, // 2: keyfence.v1.Key.create_time:type_name -> google.protobuf.Timestamp
-	19, // 3: keyfence.v1.Key.update_time:type_name -> google.protobuf.Timestamp
-	19, // 4: keyfence.v1.Key.revoke_time:type_name -> google.protobuf.Timestamp
-	17, // 5: keyfence.v1.Key.labels:type_name -> keyfence.v1.Key.LabelsEntry
-	20, // 6: keyfence.v1.Key.rate_limit:type_name -> keyfence.v1.RateLimit
-	19, // 7: keyfence.v1.Key.last_used_time:type_name -> google.protobuf.Timestamp
-	19, // 8: keyfence.v1.CreateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	18, // 9: keyfence.v1.CreateKeyRequest.labels:type_name -> keyfence.v1.CreateKeyRequest.LabelsEntry
-	20, // 10: keyfence.v1.CreateKeyRequest.rate_limit:type_name -> keyfence.v1.RateLimit
+	24, // 1: keyfence.v1.Key.expire_time:type_name -> google.protobuf.Timestamp
+	24, // 2: keyfence.v1.Key.create_time:type_name -> google.protobuf.Timestamp
+	24, // 3: keyfence.v1.Key.update_time:type_name -> google.protobuf.Timestamp
+	24, // 4: keyfence.v1.Key.revoke_time:type_name -> google.protobuf.Timestamp
+	21, // 5: keyfence.v1.Key.labels:type_name -> keyfence.v1.Key.LabelsEntry
+	25, // 6: keyfence.v1.Key.rate_limit:type_name -> keyfence.v1.RateLimit
+	24, // 7: keyfence.v1.Key.last_used_time:type_name -> google.protobuf.Timestamp
+	24, // 8: keyfence.v1.CreateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	22, // 9: keyfence.v1.CreateKeyRequest.labels:type_name -> keyfence.v1.CreateKeyRequest.LabelsEntry
+	25, // 10: keyfence.v1.CreateKeyRequest.rate_limit:type_name -> keyfence.v1.RateLimit
 	1,  // 11: keyfence.v1.CreateKeyResponse.key:type_name -> keyfence.v1.Key
-	1,  // 12: keyfence.v1.GetKeyResponse.key:type_name -> keyfence.v1.Key
-	0,  // 13: keyfence.v1.ListKeysRequest.state:type_name -> keyfence.v1.KeyState
-	1,  // 14: keyfence.v1.ListKeysResponse.keys:type_name -> keyfence.v1.Key
-	1,  // 15: keyfence.v1.UpdateKeyRequest.key:type_name -> keyfence.v1.Key
-	21, // 16: keyfence.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 17: keyfence.v1.UpdateKeyResponse.key:type_name -> keyfence.v1.Key
-	22, // 18: keyfence.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	19, // 19: keyfence.v1.RotateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 20: keyfence.v1.RotateKeyResponse.key:type_name -> keyfence.v1.Key
-	1,  // 21: keyfence.v1.RotateKeyResponse.previous_key:type_name -> keyfence.v1.Key
-	1,  // 22: keyfence.v1.RevokeKeyResponse.key:type_name -> keyfence.v1.Key
-	16, // 23: keyfence.v1.GetKeyUsageResponse.days:type_name -> keyfence.v1.KeyUsageDay
-	2,  // 24: keyfence.v1.KeyService.CreateKey:input_type -> keyfence.v1.CreateKeyRequest
-	4,  // 25: keyfence.v1.KeyService.GetKey:input_type -> keyfence.v1.GetKeyRequest
-	6,  // 26: keyfence.v1.KeyService.ListKeys:input_type -> keyfence.v1.ListKeysRequest
-	8,  // 27: keyfence.v1.KeyService.UpdateKey:input_type -> keyfence.v1.UpdateKeyRequest
-	14, // 28: keyfence.v1.KeyService.GetKeyUsage:input_type -> keyfence.v1.GetKeyUsageRequest
-	10, // 29: keyfence.v1.KeyService.RotateKey:input_type -> keyfence.v1.RotateKeyRequest
-	12, // 30: keyfence.v1.KeyService.RevokeKey:input_type -> keyfence.v1.RevokeKeyRequest
-	3,  // 31: keyfence.v1.KeyService.CreateKey:output_type -> keyfence.v1.CreateKeyResponse
-	5,  // 32: keyfence.v1.KeyService.GetKey:output_type -> keyfence.v1.GetKeyResponse
-	7,  // 33: keyfence.v1.KeyService.ListKeys:output_type -> keyfence.v1.ListKeysResponse
-	9,  // 34: keyfence.v1.KeyService.UpdateKey:output_type -> keyfence.v1.UpdateKeyResponse
-	15, // 35: keyfence.v1.KeyService.GetKeyUsage:output_type -> keyfence.v1.GetKeyUsageResponse
-	11, // 36: keyfence.v1.KeyService.RotateKey:output_type -> keyfence.v1.RotateKeyResponse
-	13, // 37: keyfence.v1.KeyService.RevokeKey:output_type -> keyfence.v1.RevokeKeyResponse
-	31, // [31:38] is the sub-list for method output_type
-	24, // [24:31] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	5,  // 12: keyfence.v1.ImportKeysRequest.keys:type_name -> keyfence.v1.KeyToImport
+	24, // 13: keyfence.v1.KeyToImport.expire_time:type_name -> google.protobuf.Timestamp
+	23, // 14: keyfence.v1.KeyToImport.labels:type_name -> keyfence.v1.KeyToImport.LabelsEntry
+	25, // 15: keyfence.v1.KeyToImport.rate_limit:type_name -> keyfence.v1.RateLimit
+	7,  // 16: keyfence.v1.ImportKeysResponse.refused:type_name -> keyfence.v1.RefusedImport
+	1,  // 17: keyfence.v1.GetKeyResponse.key:type_name -> keyfence.v1.Key
+	0,  // 18: keyfence.v1.ListKeysRequest.state:type_name -> keyfence.v1.KeyState
+	1,  // 19: keyfence.v1.ListKeysResponse.keys:type_name -> keyfence.v1.Key
+	1,  // 20: keyfence.v1.UpdateKeyRequest.key:type_name -> keyfence.v1.Key
+	26, // 21: keyfence.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 22: keyfence.v1.UpdateKeyResponse.key:type_name -> keyfence.v1.Key
+	27, // 23: keyfence.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	24, // 24: keyfence.v1.RotateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 25: keyfence.v1.RotateKeyResponse.key:type_name -> keyfence.v1.Key
+	1,  // 26: keyfence.v1.RotateKeyResponse.previous_key:type_name -> keyfence.v1.Key
+	1,  // 27: keyfence.v1.RevokeKeyResponse.key:type_name -> keyfence.v1.Key
+	20, // 28: keyfence.v1.GetKeyUsageResponse.days:type_name -> keyfence.v1.KeyUsageDay
+	2,  // 29: keyfence.v1.KeyService.CreateKey:input_type -> keyfence.v1.CreateKeyRequest
+	4,  // 30: keyfence.v1.KeyService.ImportKeys:input_type -> keyfence.v1.ImportKeysRequest
+	8,  // 31: keyfence.v1.KeyService.GetKey:input_type -> keyfence.v1.GetKeyRequest
+	10, // 32: keyfence.v1.KeyService.ListKeys:input_type -> keyfence.v1.ListKeysRequest
+	12, // 33: keyfence.v1.KeyService.UpdateKey:input_type -> keyfence.v1.UpdateKeyRequest
+	18, // 34: keyfence.v1.KeyService.GetKeyUsage:input_type -> keyfence.v1.GetKeyUsageRequest
+	14, // 35: keyfence.v1.KeyService.RotateKey:input_type -> keyfence.v1.RotateKeyRequest
+	16, // 36: keyfence.v1.KeyService.RevokeKey:input_type -> keyfence.v1.RevokeKeyRequest
+	3,  // 37: keyfence.v1.KeyService.CreateKey:output_type -> keyfence.v1.CreateKeyResponse
+	6,  // 38: keyfence.v1.KeyService.ImportKeys:output_type -> keyfence.v1.ImportKeysResponse
+	9,  // 39: keyfence.v1.KeyService.GetKey:output_type -> keyfence.v1.GetKeyResponse
+	11, // 40: keyfence.v1.KeyService.ListKeys:output_type -> keyfence.v1.ListKeysResponse
+	13, // 41: keyfence.v1.KeyService.UpdateKey:output_type -> keyfence.v1.UpdateKeyResponse
+	19, // 42: keyfence.v1.KeyService.GetKeyUsage:output_type -> keyfence.v1.GetKeyUsageResponse
+	15, // 43: keyfence.v1.KeyService.RotateKey:output_type -> keyfence.v1.RotateKeyResponse
+	17, // 44: keyfence.v1.KeyService.RevokeKey:output_type -> keyfence.v1.RevokeKeyResponse
+	37, // [37:45] is the sub-list for method output_type
+	29, // [29:37] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_keyfence_v1_key_service_proto_init() }
@@ -1633,13 +2078,18 @@ func file_keyfence_v1_key_service_proto_init() {
 	}
 	file_keyfence_v1_options_proto_init()
 	file_keyfence_v1_rate_limit_proto_init()
+	file_keyfence_v1_key_service_proto_msgTypes[4].OneofWrappers = []any{
+		(*KeyToImport_ApiKey)(nil),
+		(*KeyToImport_Sha256)(nil),
+		(*KeyToImport_Sha512)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyfence_v1_key_service_proto_rawDesc), len(file_keyfence_v1_key_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
@@ -1661,6 +2111,24 @@ func (x *CreateKeyResponse) LogValue() slog.Value { return redact.LogValue(x) }
 
 // MarshalJSON writes the message without its secrets, for logs that write JSON; protojson writes all of it.
 func (x *CreateKeyResponse) MarshalJSON() ([]byte, error) { return redact.MarshalJSON(x) }
+
+// Format prints the message without its secrets.
+func (x *ImportKeysRequest) Format(state fmt.State, verb rune) { redact.Format(x, state, verb) }
+
+// LogValue logs the message without its secrets.
+func (x *ImportKeysRequest) LogValue() slog.Value { return redact.LogValue(x) }
+
+// MarshalJSON writes the message without its secrets, for logs that write JSON; protojson writes all of it.
+func (x *ImportKeysRequest) MarshalJSON() ([]byte, error) { return redact.MarshalJSON(x) }
+
+// Format prints the message without its secrets.
+func (x *KeyToImport) Format(state fmt.State, verb rune) { redact.Format(x, state, verb) }
+
+// LogValue logs the message without its secrets.
+func (x *KeyToImport) LogValue() slog.Value { return redact.LogValue(x) }
+
+// MarshalJSON writes the message without its secrets, for logs that write JSON; protojson writes all of it.
+func (x *KeyToImport) MarshalJSON() ([]byte, error) { return redact.MarshalJSON(x) }
 
 // Format prints the message without its secrets.
 func (x *RotateKeyResponse) Format(state fmt.State, verb rune) { redact.Format(x, state, verb) }

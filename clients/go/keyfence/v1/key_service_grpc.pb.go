@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	KeyService_CreateKey_FullMethodName   = "/keyfence.v1.KeyService/CreateKey"
+	KeyService_ImportKeys_FullMethodName  = "/keyfence.v1.KeyService/ImportKeys"
 	KeyService_GetKey_FullMethodName      = "/keyfence.v1.KeyService/GetKey"
 	KeyService_ListKeys_FullMethodName    = "/keyfence.v1.KeyService/ListKeys"
 	KeyService_UpdateKey_FullMethodName   = "/keyfence.v1.KeyService/UpdateKey"
@@ -44,6 +45,15 @@ type KeyServiceClient interface {
 	// `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
 	// `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
 	CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*CreateKeyResponse, error)
+	// Imports keys that were made elsewhere, each by its plaintext or by a hash of it. All keys
+	// of a call that are not refused are imported at once, in one mutation. A key that is there
+	// already is left as it is, so a call can be repeated. For operators alone.
+	//
+	// The text of a key must have the form that its keyspace gives its keys, or gave them earlier.
+	//
+	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `SCOPE_REQUIRED`. What is
+	// wrong with a single key is in the answer.
+	ImportKeys(ctx context.Context, in *ImportKeysRequest, opts ...grpc.CallOption) (*ImportKeysResponse, error)
 	// Reads a key's record.
 	//
 	// Errors: `KEY_NOT_FOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
@@ -89,6 +99,16 @@ func (c *keyServiceClient) CreateKey(ctx context.Context, in *CreateKeyRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateKeyResponse)
 	err := c.cc.Invoke(ctx, KeyService_CreateKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keyServiceClient) ImportKeys(ctx context.Context, in *ImportKeysRequest, opts ...grpc.CallOption) (*ImportKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportKeysResponse)
+	err := c.cc.Invoke(ctx, KeyService_ImportKeys_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +189,15 @@ type KeyServiceServer interface {
 	// `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
 	// `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
 	CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error)
+	// Imports keys that were made elsewhere, each by its plaintext or by a hash of it. All keys
+	// of a call that are not refused are imported at once, in one mutation. A key that is there
+	// already is left as it is, so a call can be repeated. For operators alone.
+	//
+	// The text of a key must have the form that its keyspace gives its keys, or gave them earlier.
+	//
+	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `SCOPE_REQUIRED`. What is
+	// wrong with a single key is in the answer.
+	ImportKeys(context.Context, *ImportKeysRequest) (*ImportKeysResponse, error)
 	// Reads a key's record.
 	//
 	// Errors: `KEY_NOT_FOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
@@ -212,6 +241,9 @@ type UnimplementedKeyServiceServer struct{}
 
 func (UnimplementedKeyServiceServer) CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateKey not implemented")
+}
+func (UnimplementedKeyServiceServer) ImportKeys(context.Context, *ImportKeysRequest) (*ImportKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportKeys not implemented")
 }
 func (UnimplementedKeyServiceServer) GetKey(context.Context, *GetKeyRequest) (*GetKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetKey not implemented")
@@ -266,6 +298,24 @@ func _KeyService_CreateKey_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(KeyServiceServer).CreateKey(ctx, req.(*CreateKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _KeyService_ImportKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).ImportKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_ImportKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).ImportKeys(ctx, req.(*ImportKeysRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -388,6 +438,10 @@ var KeyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateKey",
 			Handler:    _KeyService_CreateKey_Handler,
+		},
+		{
+			MethodName: "ImportKeys",
+			Handler:    _KeyService_ImportKeys_Handler,
 		},
 		{
 			MethodName: "GetKey",

@@ -135,6 +135,29 @@ def rate_limit(value: results.RateLimit | None) -> rate_limit_pb2.RateLimit | No
     return rate_limit_pb2.RateLimit(requests=value.requests, window=duration(value.window))
 
 
+def key_to_import(value: results.KeyToImport) -> key_service_pb2.KeyToImport:
+    """The key as a message. Raises `ValueError` unless it has one secret."""
+    secrets = {"api_key": value.api_key, "sha256": value.sha256, "sha512": value.sha512}
+    given = {name: secret for name, secret in secrets.items() if secret is not None}
+    if len(given) != 1:
+        raise ValueError("a key to import needs one of api_key, sha256 and sha512")
+    message = key_service_pb2.KeyToImport(
+        account_id=value.account_id,
+        display_name=value.display_name or "",
+        scopes=texts("scopes", value.scopes),
+        preset=value.preset or "",
+        key_type=value.key_type or "",
+        environment=value.environment or "",
+        expire_time=timestamp("expire_time", value.expire_time),
+        allowed_addresses=texts("allowed_addresses", value.allowed_addresses),
+        labels=value.labels,
+        rate_limit=rate_limit(value.rate_limit),
+    )
+    for name, secret in given.items():
+        setattr(message, name, secret)
+    return message
+
+
 # --- from messages -------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ checks are true exactly if they are allowed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -369,6 +369,62 @@ class CreatedKey:
 
     key: Key
     api_key: str = field(repr=False)
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyToImport:
+    """A key that another program has made, by its plaintext or by a hash of it.
+
+    Attributes:
+        api_key: the key itself. It, `sha256` or `sha512` is given, and no other.
+        sha256, sha512: the hash of the key, as bytes.
+    """
+
+    account_id: str
+    api_key: str | None = field(default=None, repr=False)
+    sha256: bytes | None = field(default=None, repr=False)
+    sha512: bytes | None = field(default=None, repr=False)
+    display_name: str | None = None
+    scopes: Sequence[str] = ()
+    preset: str | None = None
+    key_type: str | None = None
+    environment: str | None = None
+    expire_time: datetime | None = None
+    allowed_addresses: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    rate_limit: RateLimit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedImport:
+    """A key that was not imported.
+
+    Attributes:
+        index: its place in the call, from 0 on.
+        reason: an error reason, for example "UNKNOWN_SCOPE".
+        message: what is wrong, and what to do about it.
+    """
+
+    index: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedKeys:
+    """What came of the keys of a call.
+
+    Attributes:
+        imported_count: how many were imported, or would be.
+        present_count: how many were there already.
+        refused: the others, in order.
+        revision: the revision of the mutation.
+    """
+
+    imported_count: int
+    present_count: int
+    refused: tuple[RefusedImport, ...]
     revision: int
 
 

@@ -97,6 +97,7 @@ WHO_AM_I: Final = _rpc(
     _AUTHORIZATION, "WhoAmI", authorization.WhoAmIRequest, authorization.WhoAmIResponse
 )
 CREATE_KEY: Final = _rpc(_KEYS, "CreateKey", keys.CreateKeyRequest, keys.CreateKeyResponse)
+IMPORT_KEYS: Final = _rpc(_KEYS, "ImportKeys", keys.ImportKeysRequest, keys.ImportKeysResponse)
 GET_KEY: Final = _rpc(_KEYS, "GetKey", keys.GetKeyRequest, keys.GetKeyResponse)
 GET_KEY_USAGE: Final = _rpc(_KEYS, "GetKeyUsage", keys.GetKeyUsageRequest, keys.GetKeyUsageResponse)
 LIST_KEYS: Final = _rpc(_KEYS, "ListKeys", keys.ListKeysRequest, keys.ListKeysResponse)
@@ -167,6 +168,7 @@ ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     BATCH_CHECK_SCOPE,
     WHO_AM_I,
     CREATE_KEY,
+    IMPORT_KEYS,
     GET_KEY,
     GET_KEY_USAGE,
     LIST_KEYS,

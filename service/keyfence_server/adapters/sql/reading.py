@@ -103,6 +103,23 @@ class SqlSnapshot:
         rows = await self._rows(_KEY, {"key_id": key_id})
         return row_to_key(rows[0]) if rows else None
 
+    async def find_digests(self, digests: Collection[Digest]) -> Collection[Digest]:
+        """See the port."""
+        by_version: dict[int, list[bytes]] = {}
+        for digest in digests:
+            by_version.setdefault(digest.pepper_version, []).append(digest.value)
+        found = set()
+        for version, values in by_version.items():
+            for start in range(0, len(values), _MOST_IDS):
+                rows = await self._rows(
+                    select(keys.c.digest).where(
+                        keys.c.pepper_version == version,
+                        keys.c.digest.in_(values[start : start + _MOST_IDS]),
+                    )
+                )
+                found |= {Digest(row["digest"], version) for row in rows}
+        return found
+
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
         """See the port."""
         if _is_nowhere(key_id):

@@ -46,6 +46,7 @@ _REQUESTS_REMEMBERED: Final = timedelta(hours=24)
 # quiet day. Each remembers one and forgets up to this many, so the table does not grow.
 _FORGOTTEN_AT_ONCE: Final = 100
 _MOST_IDS: Final = 10_000
+_MOST_ROWS: Final = 100
 _SESSIONS_REMEMBERED: Final = timedelta(days=1)
 
 # Made once, for the reason in `reading`. What is set comes with the parameters.
@@ -135,6 +136,13 @@ class SqlTransaction(SqlSnapshot):
         """See the port."""
         await self._touch_one(_INSERT_KEY, key_to_row(key, self.revision))
         self._lineages.pop(key.key_id, None)
+
+    async def insert_keys(self, keys: Sequence[Key]) -> None:
+        """See the port."""
+        for start in range(0, len(keys), _MOST_ROWS):
+            some = keys[start : start + _MOST_ROWS]
+            await self._execute(_INSERT_KEY, [key_to_row(key, self.revision) for key in some])
+        self._lineages.clear()
 
     async def update_key(self, key: Key) -> None:
         """See the port."""

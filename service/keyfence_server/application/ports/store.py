@@ -22,6 +22,7 @@ from keyfence_server.application.ports.usage import KeyUse, NoteStore
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session, SessionId
 
 
@@ -82,6 +83,11 @@ class Snapshot(FactSnapshot, Protocol):
 
     async def find_key(self, key_id: KeyId) -> Key | None:
         """The key with this id."""
+        ...
+
+    async def find_digests(self, digests: Collection[Digest]) -> Collection[Digest]:
+        """Which of these digests keys are kept under. A digest matches by its value and its
+        pepper version together."""
         ...
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
@@ -231,6 +237,10 @@ class Transaction(Snapshot, Protocol):
 
     async def insert_key(self, key: Key) -> None:
         """Adds a key, stamped with this revision. Its id and digest must be new."""
+        ...
+
+    async def insert_keys(self, keys: Sequence[Key]) -> None:
+        """Adds several keys, like `insert_key`. If one of them cannot be added, none is."""
         ...
 
     async def update_key(self, key: Key) -> None:

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import key_service_pb2
 from keyfence_server.application.create_key import NewKey
+from keyfence_server.application.import_keys import KeyToImport
 from keyfence_server.application.read_keys import FoundKey, Listing
 from keyfence_server.application.rotate_key import Rotation
 from keyfence_server.application.update_key import KeyUpdate
@@ -17,6 +18,7 @@ from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.limits import Rate
+from keyfence_server.domain.secrets import ForeignHash, Plaintext
 from keyfence_server.rpc.convert.limits import rate_from, rate_of
 from keyfence_server.rpc.convert.times import duration_from, time_from, timestamp_of
 
@@ -91,6 +93,31 @@ def new_key_from(request: key_service_pb2.CreateKeyRequest) -> NewKey:
     )
 
 
+def key_to_import_from(message: key_service_pb2.KeyToImport) -> KeyToImport:
+    """A key that another program has made."""
+    secret: Plaintext | tuple[ForeignHash, bytes] | None = None
+    match message.WhichOneof("secret"):
+        case "api_key":
+            secret = Plaintext(message.api_key)
+        case "sha256":
+            secret = ForeignHash.SHA256, message.sha256
+        case "sha512":
+            secret = ForeignHash.SHA512, message.sha512
+    return KeyToImport(
+        secret=secret,
+        account_id=message.account_id,
+        display_name=message.display_name,
+        scopes=tuple(message.scopes),
+        preset=message.preset,
+        key_type=message.key_type,
+        environment=message.environment,
+        expire_time=_expire_time(message, "expire_time"),
+        allowed_addresses=tuple(message.allowed_addresses),
+        labels=dict(message.labels),
+        rate_limit=_rate_limit(message),
+    )
+
+
 def update_from(request: key_service_pb2.UpdateKeyRequest) -> KeyUpdate:
     """How a record should become."""
     key = request.key
@@ -145,6 +172,7 @@ def state_from(number: int, path: str) -> KeyState | None:
 
 def _expire_time(
     message: key_service_pb2.CreateKeyRequest
+    | key_service_pb2.KeyToImport
     | key_service_pb2.RotateKeyRequest
     | key_service_pb2.Key,
     path: str,
@@ -153,5 +181,7 @@ def _expire_time(
     return time_from(time, path) if message.HasField("expire_time") else None
 
 
-def _rate_limit(message: key_service_pb2.CreateKeyRequest | key_service_pb2.Key) -> Rate | None:
+def _rate_limit(
+    message: key_service_pb2.CreateKeyRequest | key_service_pb2.KeyToImport | key_service_pb2.Key,
+) -> Rate | None:
     return rate_from(message.rate_limit, "rate_limit") if message.HasField("rate_limit") else None

@@ -9,7 +9,7 @@ import copy
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
@@ -336,6 +336,37 @@ class AsyncClient:
         response = await self._call(rpcs.CREATE_KEY, request, timeout_seconds)
         return results.CreatedKey(
             key=_convert.key(response.key), api_key=response.api_key, revision=response.revision
+        )
+
+    async def import_keys(
+        self,
+        keyspace: str,
+        to_import: Sequence[results.KeyToImport],
+        *,
+        validate_only: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> results.ImportedKeys:
+        """Imports keys that another program has made. A key that is there already is left as it
+        is, so the call can be repeated.
+
+        Args:
+            to_import: 1 to 500 keys.
+            validate_only: says what would be imported, and imports nothing.
+        """
+        request = keys.ImportKeysRequest(
+            keyspace=keyspace,
+            keys=map(_convert.key_to_import, to_import),
+            validate_only=validate_only,
+        )
+        response = await self._call(rpcs.IMPORT_KEYS, request, timeout_seconds)
+        return results.ImportedKeys(
+            imported_count=response.imported_count,
+            present_count=response.present_count,
+            refused=tuple(
+                results.RefusedImport(one.index, one.reason, one.message)
+                for one in response.refused
+            ),
+            revision=response.revision,
         )
 
     async def get_key(self, key_id: str, *, timeout_seconds: float | None = None) -> results.Key:

@@ -10,7 +10,7 @@ import copy
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
@@ -333,6 +333,37 @@ class Client:
         response = self._call(rpcs.CREATE_KEY, request, timeout_seconds)
         return results.CreatedKey(
             key=_convert.key(response.key), api_key=response.api_key, revision=response.revision
+        )
+
+    def import_keys(
+        self,
+        keyspace: str,
+        to_import: Sequence[results.KeyToImport],
+        *,
+        validate_only: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> results.ImportedKeys:
+        """Imports keys that another program has made. A key that is there already is left as it
+        is, so the call can be repeated.
+
+        Args:
+            to_import: 1 to 500 keys.
+            validate_only: says what would be imported, and imports nothing.
+        """
+        request = keys.ImportKeysRequest(
+            keyspace=keyspace,
+            keys=map(_convert.key_to_import, to_import),
+            validate_only=validate_only,
+        )
+        response = self._call(rpcs.IMPORT_KEYS, request, timeout_seconds)
+        return results.ImportedKeys(
+            imported_count=response.imported_count,
+            present_count=response.present_count,
+            refused=tuple(
+                results.RefusedImport(one.index, one.reason, one.message)
+                for one in response.refused
+            ),
+            revision=response.revision,
         )
 
     def get_key(self, key_id: str, *, timeout_seconds: float | None = None) -> results.Key:

@@ -389,6 +389,206 @@ class CreateKeyResponse(_message.Message):
 Global___CreateKeyResponse: _TypeAlias = CreateKeyResponse  # noqa: Y015
 
 @_typing.final
+class ImportKeysRequest(_message.Message):
+    """The request of `ImportKeys`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYSPACE_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    keyspace: _builtins.str
+    """The keyspace of all of them. Not `system`."""
+    validate_only: _builtins.bool
+    """Says what would be imported, and imports nothing."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyToImport]:
+        """The keys: 1 to 500."""
+
+    def __init__(
+        self,
+        *,
+        keyspace: _builtins.str = ...,
+        keys: _abc.Iterable[Global___KeyToImport] | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "keyspace", b"keyspace", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportKeysRequest: _TypeAlias = ImportKeysRequest  # noqa: Y015
+
+@_typing.final
+class KeyToImport(_message.Message):
+    """A key that was made elsewhere. The fields are as in `CreateKeyRequest`, but for the secret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    API_KEY_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SHA512_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
+    KEY_TYPE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ALLOWED_ADDRESSES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_FIELD_NUMBER: _builtins.int
+    api_key: _builtins.str
+    """The key itself, in plaintext."""
+    sha256: _builtins.bytes
+    """SHA-256 of the key: 32 bytes."""
+    sha512: _builtins.bytes
+    """SHA-512 of the key: 64 bytes."""
+    account_id: _builtins.str
+    """The owner."""
+    display_name: _builtins.str
+    """What people call the key. Empty: the keyspace's default."""
+    preset: _builtins.str
+    """A preset, whose scopes are granted too."""
+    key_type: _builtins.str
+    """One of the keyspace's key types. Empty: its default."""
+    environment: _builtins.str
+    """One of the keyspace's environments. Empty: its default."""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Scopes to grant."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the key is to stop working. Not set: the keyspace's default."""
+
+    @_builtins.property
+    def allowed_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it works from."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Free labels."""
+
+    @_builtins.property
+    def rate_limit(self) -> _rate_limit_pb2.RateLimit:
+        """How often it may be used."""
+
+    def __init__(
+        self,
+        *,
+        api_key: _builtins.str = ...,
+        sha256: _builtins.bytes = ...,
+        sha512: _builtins.bytes = ...,
+        account_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        preset: _builtins.str = ...,
+        key_type: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        allowed_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        rate_limit: _rate_limit_pb2.RateLimit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "expire_time", b"expire_time", "rate_limit", b"rate_limit", "secret", b"secret", "sha256", b"sha256", "sha512", b"sha512"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "allowed_addresses", b"allowed_addresses", "api_key", b"api_key", "display_name", b"display_name", "environment", b"environment", "expire_time", b"expire_time", "key_type", b"key_type", "labels", b"labels", "preset", b"preset", "rate_limit", b"rate_limit", "scopes", b"scopes", "secret", b"secret", "sha256", b"sha256", "sha512", b"sha512"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_secret: _TypeAlias = _typing.Literal["api_key", "sha256", "sha512"]  # noqa: Y015
+    _WhichOneofArgType_secret: _TypeAlias = _typing.Literal["secret", b"secret"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_secret) -> _WhichOneofReturnType_secret | None: ...
+
+Global___KeyToImport: _TypeAlias = KeyToImport  # noqa: Y015
+
+@_typing.final
+class ImportKeysResponse(_message.Message):
+    """The response of `ImportKeys`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORTED_COUNT_FIELD_NUMBER: _builtins.int
+    PRESENT_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    imported_count: _builtins.int
+    """How many keys were imported, or would be."""
+    present_count: _builtins.int
+    """How many keys of the request were there already. They are as they were."""
+    revision: _builtins.int
+    """The revision of the mutation; of the store as it was found, if nothing was imported."""
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedImport]:
+        """The keys that were not imported, in order."""
+
+    def __init__(
+        self,
+        *,
+        imported_count: _builtins.int = ...,
+        present_count: _builtins.int = ...,
+        refused: _abc.Iterable[Global___RefusedImport] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported_count", b"imported_count", "present_count", b"present_count", "refused", b"refused", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportKeysResponse: _TypeAlias = ImportKeysResponse  # noqa: Y015
+
+@_typing.final
+class RefusedImport(_message.Message):
+    """A key that was not imported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in the request, from 0 on."""
+    reason: _builtins.str
+    """An error reason, for example `UNKNOWN_SCOPE`."""
+    message: _builtins.str
+    """What is wrong, and what to do about it."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedImport: _TypeAlias = RefusedImport  # noqa: Y015
+
+@_typing.final
 class GetKeyRequest(_message.Message):
     """The request of `GetKey`."""
 

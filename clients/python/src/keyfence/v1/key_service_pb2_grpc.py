@@ -42,6 +42,11 @@ class KeyServiceStub:
                 request_serializer=keyfence_dot_v1_dot_key__service__pb2.CreateKeyRequest.SerializeToString,
                 response_deserializer=keyfence_dot_v1_dot_key__service__pb2.CreateKeyResponse.FromString,
                 _registered_method=True)
+        self.ImportKeys = channel.unary_unary(
+                '/keyfence.v1.KeyService/ImportKeys',
+                request_serializer=keyfence_dot_v1_dot_key__service__pb2.ImportKeysRequest.SerializeToString,
+                response_deserializer=keyfence_dot_v1_dot_key__service__pb2.ImportKeysResponse.FromString,
+                _registered_method=True)
         self.GetKey = channel.unary_unary(
                 '/keyfence.v1.KeyService/GetKey',
                 request_serializer=keyfence_dot_v1_dot_key__service__pb2.GetKeyRequest.SerializeToString,
@@ -86,6 +91,20 @@ class KeyServiceServicer:
         Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
         `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
         `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportKeys(self, request, context):
+        """Imports keys that were made elsewhere, each by its plaintext or by a hash of it. All keys
+        of a call that are not refused are imported at once, in one mutation. A key that is there
+        already is left as it is, so a call can be repeated. For operators alone.
+
+        The text of a key must have the form that its keyspace gives its keys, or gave them earlier.
+
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `SCOPE_REQUIRED`. What is
+        wrong with a single key is in the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,6 +179,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     request_deserializer=keyfence_dot_v1_dot_key__service__pb2.CreateKeyRequest.FromString,
                     response_serializer=keyfence_dot_v1_dot_key__service__pb2.CreateKeyResponse.SerializeToString,
             ),
+            'ImportKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportKeys,
+                    request_deserializer=keyfence_dot_v1_dot_key__service__pb2.ImportKeysRequest.FromString,
+                    response_serializer=keyfence_dot_v1_dot_key__service__pb2.ImportKeysResponse.SerializeToString,
+            ),
             'GetKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GetKey,
                     request_deserializer=keyfence_dot_v1_dot_key__service__pb2.GetKeyRequest.FromString,
@@ -221,6 +245,33 @@ class KeyService:
             '/keyfence.v1.KeyService/CreateKey',
             keyfence_dot_v1_dot_key__service__pb2.CreateKeyRequest.SerializeToString,
             keyfence_dot_v1_dot_key__service__pb2.CreateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyfence.v1.KeyService/ImportKeys',
+            keyfence_dot_v1_dot_key__service__pb2.ImportKeysRequest.SerializeToString,
+            keyfence_dot_v1_dot_key__service__pb2.ImportKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,16 @@ class KeyServiceStub:
     `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
     `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
     """
+    ImportKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ImportKeysRequest, _key_service_pb2.ImportKeysResponse]
+    """Imports keys that were made elsewhere, each by its plaintext or by a hash of it. All keys
+    of a call that are not refused are imported at once, in one mutation. A key that is there
+    already is left as it is, so a call can be repeated. For operators alone.
+
+    The text of a key must have the form that its keyspace gives its keys, or gave them earlier.
+
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `SCOPE_REQUIRED`. What is
+    wrong with a single key is in the answer.
+    """
     GetKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _key_service_pb2.GetKeyResponse]
     """Reads a key's record.
 
@@ -95,6 +105,16 @@ class KeyServiceAsyncStub(KeyServiceStub):
     Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
     `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
     `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
+    """
+    ImportKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ImportKeysRequest, _key_service_pb2.ImportKeysResponse]  # type: ignore[assignment]
+    """Imports keys that were made elsewhere, each by its plaintext or by a hash of it. All keys
+    of a call that are not refused are imported at once, in one mutation. A key that is there
+    already is left as it is, so a call can be repeated. For operators alone.
+
+    The text of a key must have the form that its keyspace gives its keys, or gave them earlier.
+
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `SCOPE_REQUIRED`. What is
+    wrong with a single key is in the answer.
     """
     GetKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _key_service_pb2.GetKeyResponse]  # type: ignore[assignment]
     """Reads a key's record.
@@ -151,6 +171,22 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
         `EXCEEDS_MAKER`, `KEY_TYPE_MAY_NOT_MANAGE`, `REQUEST_ALREADY_DONE`, `ACCOUNT_IS_DISABLED`,
         `QUOTA_REACHED`; of a parent `KEY_NOT_FOUND`, `KEY_IS_REVOKED`, `DELEGATION_TOO_DEEP`.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportKeys(
+        self,
+        request: _key_service_pb2.ImportKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.ImportKeysResponse, _abc.Awaitable[_key_service_pb2.ImportKeysResponse]]:
+        """Imports keys that were made elsewhere, each by its plaintext or by a hash of it. All keys
+        of a call that are not refused are imported at once, in one mutation. A key that is there
+        already is left as it is, so a call can be repeated. For operators alone.
+
+        The text of a key must have the form that its keyspace gives its keys, or gave them earlier.
+
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `SCOPE_REQUIRED`. What is
+        wrong with a single key is in the answer.
         """
 
     @_abc_1.abstractmethod
