@@ -35,14 +35,14 @@ impl From<&str> for Secret {
 }
 
 /// What generated messages print of a secret: whether there is one.
-pub(crate) fn shown(secret: &str) -> impl fmt::Debug {
+pub(crate) fn shown<T: AsRef<[u8]> + ?Sized>(secret: &T) -> impl fmt::Debug + use<T> {
     struct Shown(bool);
     impl fmt::Debug for Shown {
         fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
             out.write_str(if self.0 { "\"\"" } else { REDACTED })
         }
     }
-    Shown(secret.is_empty())
+    Shown(secret.as_ref().is_empty())
 }
 
 /// A random text of 128 bits, in hexadecimal.

@@ -345,6 +345,10 @@ impl KeyService for Services {
         Err(Status::unimplemented("the fake rotates no keys"))
     }
 
+    async fn import_keys(&self, _request: Request<v1::ImportKeysRequest>) -> Answer<v1::ImportKeysResponse> {
+        Err(Status::unimplemented("the fake imports no keys"))
+    }
+
     async fn revoke_key(&self, request: Request<v1::RevokeKeyRequest>) -> Answer<v1::RevokeKeyResponse> {
         let key = revoke_key(&self.0, &request.into_inner().key_id).await?;
         let revision = key.revision;

@@ -220,6 +220,13 @@ impl KeyService {
     ) -> Result<v1::CreateKeyResponse, crate::Error> {
         self.0.call(request).await
     }
+    /// Calls `ImportKeys`.
+    pub async fn import_keys(
+        &self,
+        request: v1::ImportKeysRequest,
+    ) -> Result<v1::ImportKeysResponse, crate::Error> {
+        self.0.call(request).await
+    }
     /// Calls `GetKey`.
     pub async fn get_key(
         &self,
@@ -272,6 +279,17 @@ impl Call for v1::CreateKeyRequest {
     };
     fn request_id(&mut self) -> Option<&mut String> {
         Some(&mut self.request_id)
+    }
+}
+impl Call for v1::ImportKeysRequest {
+    type Response = v1::ImportKeysResponse;
+    const RPC: Rpc = Rpc {
+        path: "/keyfence.v1.KeyService/ImportKeys",
+        is_check: false,
+        is_repeatable: false,
+    };
+    fn carried_secrets<'a>(&'a self, found: &mut Vec<&'a str>) {
+        self.secrets(found);
     }
 }
 impl Call for v1::GetKeyRequest {
@@ -483,6 +501,20 @@ impl Secrets for v1::CreateKeyResponse {
 impl Secrets for v1::FetchFactsRequest {
     fn secrets<'a>(&'a self, found: &mut Vec<&'a str>) {
         found.push(&self.api_key);
+    }
+}
+impl Secrets for v1::ImportKeysRequest {
+    fn secrets<'a>(&'a self, found: &mut Vec<&'a str>) {
+        for inner in &self.keys {
+            inner.secrets(found);
+        }
+    }
+}
+impl Secrets for v1::KeyToImport {
+    fn secrets<'a>(&'a self, found: &mut Vec<&'a str>) {
+        if let Some(v1::key_to_import::Secret::ApiKey(text)) = &self.secret {
+            found.push(text);
+        }
     }
 }
 impl Secrets for v1::LogInRequest {

@@ -2665,6 +2665,106 @@ pub struct CreateKeyResponse {
     #[prost(int64, tag = "3")]
     pub revision: i64,
 }
+/// The request of `ImportKeys`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportKeysRequest {
+    /// The keyspace of all of them. Not `system`.
+    #[prost(string, tag = "1")]
+    pub keyspace: ::prost::alloc::string::String,
+    /// The keys: 1 to 500.
+    #[prost(message, repeated, tag = "2")]
+    pub keys: ::prost::alloc::vec::Vec<KeyToImport>,
+    /// Says what would be imported, and imports nothing.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+}
+/// A key that was made elsewhere. The fields are as in `CreateKeyRequest`, but for the secret.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct KeyToImport {
+    /// The owner.
+    #[prost(string, tag = "4")]
+    pub account_id: ::prost::alloc::string::String,
+    /// What people call the key. Empty: the keyspace's default.
+    #[prost(string, tag = "5")]
+    pub display_name: ::prost::alloc::string::String,
+    /// Scopes to grant.
+    #[prost(string, repeated, tag = "6")]
+    pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// A preset, whose scopes are granted too.
+    #[prost(string, tag = "7")]
+    pub preset: ::prost::alloc::string::String,
+    /// One of the keyspace's key types. Empty: its default.
+    #[prost(string, tag = "8")]
+    pub key_type: ::prost::alloc::string::String,
+    /// One of the keyspace's environments. Empty: its default.
+    #[prost(string, tag = "9")]
+    pub environment: ::prost::alloc::string::String,
+    /// When the key is to stop working. Not set: the keyspace's default.
+    #[prost(message, optional, tag = "10")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Where it works from.
+    #[prost(string, repeated, tag = "11")]
+    pub allowed_addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Free labels.
+    #[prost(map = "string, string", tag = "12")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// How often it may be used.
+    #[prost(message, optional, tag = "13")]
+    pub rate_limit: ::core::option::Option<RateLimit>,
+    /// By what the key is recognised when it is presented.
+    #[prost(oneof = "key_to_import::Secret", tags = "1, 2, 3")]
+    pub secret: ::core::option::Option<key_to_import::Secret>,
+}
+/// Nested message and enum types in `KeyToImport`.
+pub mod key_to_import {
+    /// By what the key is recognised when it is presented.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Secret {
+        /// The key itself, in plaintext.
+        #[prost(string, tag = "1")]
+        ApiKey(::prost::alloc::string::String),
+        /// SHA-256 of the key: 32 bytes.
+        #[prost(bytes, tag = "2")]
+        Sha256(::prost::alloc::vec::Vec<u8>),
+        /// SHA-512 of the key: 64 bytes.
+        #[prost(bytes, tag = "3")]
+        Sha512(::prost::alloc::vec::Vec<u8>),
+    }
+}
+/// The response of `ImportKeys`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportKeysResponse {
+    /// How many keys were imported, or would be.
+    #[prost(int32, tag = "1")]
+    pub imported_count: i32,
+    /// How many keys of the request were there already. They are as they were.
+    #[prost(int32, tag = "2")]
+    pub present_count: i32,
+    /// The keys that were not imported, in order.
+    #[prost(message, repeated, tag = "3")]
+    pub refused: ::prost::alloc::vec::Vec<RefusedImport>,
+    /// The revision of the mutation; of the store as it was found, if nothing was imported.
+    #[prost(int64, tag = "4")]
+    pub revision: i64,
+}
+/// A key that was not imported.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusedImport {
+    /// Its place in the request, from 0 on.
+    #[prost(int32, tag = "1")]
+    pub index: i32,
+    /// An error reason, for example `UNKNOWN_SCOPE`.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// What is wrong, and what to do about it.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+}
 /// The request of `GetKey`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetKeyRequest {
@@ -2883,6 +2983,21 @@ pub mod key_service_server {
             tonic::Response<super::CreateKeyResponse>,
             tonic::Status,
         >;
+        /// Imports keys that were made elsewhere, each by its plaintext or by a hash of it. All keys
+        /// of a call that are not refused are imported at once, in one mutation. A key that is there
+        /// already is left as it is, so a call can be repeated. For operators alone.
+        ///
+        /// The text of a key must have the form that its keyspace gives its keys, or gave them earlier.
+        ///
+        /// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `SCOPE_REQUIRED`. What is
+        /// wrong with a single key is in the answer.
+        async fn import_keys(
+            &self,
+            request: tonic::Request<super::ImportKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ImportKeysResponse>,
+            tonic::Status,
+        >;
         /// Reads a key's record.
         ///
         /// Errors: `KEY_NOT_FOUND`, `KEY_TYPE_MAY_NOT_MANAGE`.
@@ -3057,6 +3172,51 @@ pub mod key_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/keyfence.v1.KeyService/ImportKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportKeysSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::ImportKeysRequest>
+                    for ImportKeysSvc<T> {
+                        type Response = super::ImportKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ImportKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::import_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportKeysSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -5066,6 +5226,38 @@ impl ::core::fmt::Debug for FetchFactsRequest {
             .field("api_key", &crate::secret::shown(&self.api_key))
             .field("at_least_revision", &self.at_least_revision)
             .finish()
+    }
+}
+impl ::core::fmt::Debug for KeyToImport {
+    fn fmt(&self, out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        out.debug_struct("KeyToImport")
+            .field("secret", &self.secret)
+            .field("account_id", &self.account_id)
+            .field("display_name", &self.display_name)
+            .field("scopes", &self.scopes)
+            .field("preset", &self.preset)
+            .field("key_type", &self.key_type)
+            .field("environment", &self.environment)
+            .field("expire_time", &self.expire_time)
+            .field("allowed_addresses", &self.allowed_addresses)
+            .field("labels", &self.labels)
+            .field("rate_limit", &self.rate_limit)
+            .finish()
+    }
+}
+impl ::core::fmt::Debug for key_to_import::Secret {
+    fn fmt(&self, out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        match self {
+            Self::ApiKey(value) => {
+                out.debug_tuple("ApiKey").field(&crate::secret::shown(value)).finish()
+            }
+            Self::Sha256(value) => {
+                out.debug_tuple("Sha256").field(&crate::secret::shown(value)).finish()
+            }
+            Self::Sha512(value) => {
+                out.debug_tuple("Sha512").field(&crate::secret::shown(value)).finish()
+            }
+        }
     }
 }
 impl ::core::fmt::Debug for LogInRequest {

@@ -70,8 +70,14 @@ async fn nothing_prints_a_key() {
     let batch = v1::BatchCheckScopeRequest { checks: vec![request.clone()] };
     let client = server.builder().token(key.as_str()).build().unwrap();
     let log_in = v1::LogInRequest { password: key.clone(), ..Default::default() };
+    let import = v1::KeyToImport {
+        account_id: "acct_1".to_owned(),
+        secret: Some(v1::key_to_import::Secret::ApiKey(key.clone())),
+        ..Default::default()
+    };
     for shown in [
         format!("{made:?}"),
+        format!("{import:?} {:?}", import.secret),
         format!("{request:?}"),
         format!("{batch:#?}"),
         format!("{log_in:?}"),

@@ -41,6 +41,14 @@ mod described {
         pub name: String,
         #[prost(message, repeated, tag = "2")]
         pub fields: Vec<Field>,
+        #[prost(message, repeated, tag = "8")]
+        pub oneofs: Vec<Oneof>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Oneof {
+        #[prost(string, tag = "1")]
+        pub name: String,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -103,6 +111,7 @@ use described::{Field, Message, Method, Service};
 const REPEATED: i32 = 3;
 const STRING: i32 = 9;
 const MESSAGE: i32 = 11;
+const BYTES: i32 = 12;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -163,28 +172,57 @@ fn holds_secret(message: &Message) -> bool {
     message.fields.iter().any(is_secret)
 }
 
+/// The oneof of a field, if it is a member of one.
+fn oneof_of<'a>(message: &'a Message, field: &Field) -> Option<&'a str> {
+    let index = field.oneof_index.filter(|_| !field.is_optional)?;
+    Some(&message.oneofs[usize::try_from(index).ok()?].name)
+}
+
+/// What prost calls the type of a oneof's value.
+fn variant(message: &Message, oneof: &str, field: &Field) -> String {
+    format!("{}::{}::{}", snake(&message.name), camel(oneof), camel(&field.name))
+}
+
 fn debug(message: &Message) -> Result<String, Box<dyn Error>> {
-    let mut text = format!(
-        "impl ::core::fmt::Debug for {name} {{
-            fn fmt(&self, out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {{
-                out.debug_struct(\"{name}\")",
-        name = message.name,
-    );
+    let mut fields = String::new();
+    let mut oneofs: BTreeMap<&str, String> = BTreeMap::new();
     for field in &message.fields {
-        if field.oneof_index.is_some() && !field.is_optional {
-            return Err(format!("{}: a message with a secret and a oneof", message.name).into());
+        let name = &field.name;
+        let is_text = [STRING, BYTES].contains(&field.kind) && field.label != REPEATED;
+        if is_secret(field) && !is_text {
+            return Err(format!("{}.{name}: secrets are single strings or bytes", message.name).into());
         }
-        if is_secret(field) && (field.kind != STRING || field.label == REPEATED) {
-            return Err(format!("{}.{}: secrets are single strings", message.name, field.name).into());
-        }
-        if is_secret(field) {
-            write!(text, ".field(\"{0}\", &crate::secret::shown(&self.{0}))", field.name)?;
+        if let Some(oneof) = oneof_of(message, field) {
+            if !oneofs.contains_key(oneof) {
+                write!(fields, ".field(\"{oneof}\", &self.{oneof})")?;
+            }
+            write!(
+                oneofs.entry(oneof).or_default(),
+                "Self::{variant}(value) => out.debug_tuple(\"{variant}\").field(&{shown}).finish(),",
+                variant = camel(name),
+                shown = if is_secret(field) { "crate::secret::shown(value)" } else { "value" },
+            )?;
+        } else if is_secret(field) {
+            write!(fields, ".field(\"{name}\", &crate::secret::shown(&self.{name}))")?;
         } else {
-            write!(text, ".field(\"{0}\", &self.{0})", field.name)?;
+            write!(fields, ".field(\"{name}\", &self.{name})")?;
         }
     }
-    text.push_str(".finish() } }\n");
+    let mut text =
+        debug_of(&message.name, &format!("out.debug_struct(\"{}\"){fields}.finish()", message.name));
+    for (oneof, arms) in oneofs {
+        let path = format!("{}::{}", snake(&message.name), camel(oneof));
+        text.push_str(&debug_of(&path, &format!("match self {{ {arms} }}")));
+    }
     Ok(text)
+}
+
+fn debug_of(path: &str, body: &str) -> String {
+    format!(
+        "impl ::core::fmt::Debug for {path} {{
+            fn fmt(&self, out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {{ {body} }}
+        }}\n"
+    )
 }
 
 /// The messages out of which a secret can be reached.
@@ -227,8 +265,13 @@ fn calls(services: &[&Service], messages: &BTreeMap<String, &Message>) -> Result
             message.name
         )?;
         for field in &message.fields {
-            if is_secret(field) {
-                write!(text, "found.push(&self.{});", field.name)?;
+            if is_secret(field) && field.kind == STRING {
+                if let Some(oneof) = oneof_of(message, field) {
+                    let variant = variant(message, oneof, field);
+                    write!(text, "if let Some(v1::{variant}(text)) = &self.{oneof} {{ found.push(text); }}")?;
+                } else {
+                    write!(text, "found.push(&self.{});", field.name)?;
+                }
             } else if field.kind == MESSAGE && bearers.contains(&field.type_name) {
                 write!(text, "for inner in &self.{} {{ inner.secrets(found); }}", field.name)?;
             }
@@ -309,4 +352,13 @@ fn snake(name: &str) -> String {
         text.extend(character.to_lowercase());
     }
     text
+}
+
+fn camel(name: &str) -> String {
+    name.split('_')
+        .flat_map(|word| {
+            let mut characters = word.chars();
+            characters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(characters)
+        })
+        .collect()
 }
