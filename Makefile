@@ -54,6 +54,10 @@ run: $(VENV)/.runtime ## start the server on 127.0.0.1:50051, its data in ./.key
 demo: $(VENV)/.dev ## start a product's application, and print its page's commands (SYSTEM=xquik)
 	@exec $(BIN)/python -m examples.products.demo $(SYSTEM)
 
+.PHONY: demo-polyglot
+demo-polyglot: $(VENV)/.dev ## have services in three languages refuse a key that is revoked, and print when each did
+	@exec $(BIN)/python -m examples.polyglot.demo
+
 .PHONY: install
 install: $(VENV)/.dev $(BUF) ## install all that the targets below need
 
@@ -329,6 +333,7 @@ sbom: check-dist ## write build/sbom.cdx.json, what the container runs on (Cyclo
 clean: ## remove all that was installed, built or cached, but not ./.keyfence
 	rm -rf $(VENV) node_modules .tools build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	rm -rf $(addprefix clients/typescript/,node_modules build dist) clients/java/*/target
+	rm -rf $(addprefix examples/polyglot/,go/stubs typescript/built typescript/node_modules)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the targets stand on.
