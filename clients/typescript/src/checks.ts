@@ -66,7 +66,10 @@ export interface Principal {
   readonly environment: string;
   readonly displayName: string;
   readonly grantedScopes: readonly string[];
+  /** Sorted. A long list is cut off: see `effectiveScopesTruncated`. */
   readonly effectiveScopes: readonly string[];
+  /** Whether `effectiveScopes` leaves out the last of the scopes. Checks go by all of them. */
+  readonly effectiveScopesTruncated: boolean;
   /** When the key stops working. Not set: never, by time. */
   readonly expireTime?: Date;
   readonly displayPrefix: string;

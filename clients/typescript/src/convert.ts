@@ -33,6 +33,7 @@ export function principalOf(message: PrincipalMessage): Principal {
     displayName: message.displayName,
     grantedScopes: Object.freeze(message.grantedScopes),
     effectiveScopes: Object.freeze(message.effectiveScopes),
+    effectiveScopesTruncated: message.effectiveScopesTruncated,
     ...(message.expireTime && { expireTime: new Date(millisOf(message.expireTime)) }),
     displayPrefix: message.displayPrefix,
     parentKeyId: message.parentKeyId,

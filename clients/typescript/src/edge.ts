@@ -315,6 +315,7 @@ function principalOf(json: PrincipalJson): Principal {
     displayName: json.displayName ?? "",
     grantedScopes: json.grantedScopes ?? [],
     effectiveScopes: json.effectiveScopes ?? [],
+    effectiveScopesTruncated: json.effectiveScopesTruncated ?? false,
     ...(json.expireTime && { expireTime: new Date(json.expireTime) }),
     displayPrefix: json.displayPrefix ?? "",
     parentKeyId: json.parentKeyId ?? "",

@@ -142,6 +142,20 @@ describe("a cache", () => {
     assert.match(said[0] ?? "", /^cache_out_of_step .*PERMISSION_DENIED SCOPE_REQUIRED/);
   });
 
+  it("leaves a server alone for as long as that asks, from the refusal on", async () => {
+    const error = new FakeError("RESOURCE_EXHAUSTED", "LIMIT_REACHED", "later", { retry_after_seconds: "7" });
+    server.failNext("Sync", 1, error);
+    const said: Readonly<Record<string, unknown>>[] = [];
+    const note = (event: string, fields: Readonly<Record<string, unknown>>): void =>
+      void (event === "cache_out_of_step" && said.push(fields));
+    await using refused = server.client({ cache: true, logger: { info: note, error: note } });
+    await refused.authenticate({ apiKey: "kf_live_nothing" });
+    await until(() => said.length > 0, "something is said");
+
+    const pauseMs = Number(said[0]?.["pauseMs"]);
+    assert.ok(pauseMs >= 7_000 && pauseMs <= 10_500, `${pauseMs} ms`);
+  });
+
   it("has no status without the option", () => {
     assert.equal(server.client().cacheStatus(), undefined);
   });

@@ -5,10 +5,11 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { principalOf } from "../src/convert.js";
 import { Client, KeyfenceError, Secret } from "../src/index.js";
 import type { FakeServer } from "../src/testing/index.js";
 import { FakeError, TOKEN } from "../src/testing/index.js";
-import { KeyState } from "../src/v1/index.js";
+import { create, KeyState, PrincipalSchema } from "../src/v1/index.js";
 import { demoServer } from "./demo.js";
 
 const away = new FakeError("UNAVAILABLE", "STORE_UNAVAILABLE", "the store is away");
@@ -23,6 +24,14 @@ describe("a client", () => {
   });
 
   after(() => server.close());
+
+  it("says whether the list of effective scopes was cut off", async () => {
+    const { apiKey } = await server.createKey("demo", "vps:create");
+    assert.equal((await client.authenticate({ apiKey })).principal?.effectiveScopesTruncated, false);
+
+    const message = create(PrincipalSchema, { effectiveScopes: ["a:b"], effectiveScopesTruncated: true });
+    assert.equal(principalOf(message).effectiveScopesTruncated, true);
+  });
 
   it("allows what a key's scopes imply", async () => {
     const { apiKey, keyId } = await server.createKey("demo", "vps:create");

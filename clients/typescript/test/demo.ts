@@ -1,16 +1,19 @@
 /** What several tests share. */
 
-import { FakeServer } from "../src/testing/index.js";
+import { FakeServer, keyspace } from "../src/testing/index.js";
 import { create, KeyspaceSchema } from "../src/v1/index.js";
 
-/** A fake with the keyspace "demo", where vps:create implies vps:write, which implies vps:read. */
+/**
+ * A fake with the keyspace "demo", where vps:create implies vps:write, which implies vps:read. Another keyspace
+ * comes before it, so that "demo" is not on the first page of the keyspaces.
+ */
 export function demoServer(): Promise<FakeServer> {
   const scopes = [
     { name: "vps:read" },
     { name: "vps:write", implies: ["vps:read"] },
     { name: "vps:create", implies: ["vps:write"] },
   ];
-  return FakeServer.start(create(KeyspaceSchema, { name: "demo", scopes }));
+  return FakeServer.start(create(KeyspaceSchema, { name: "demo", scopes }), keyspace("another", "a:b"));
 }
 
 /** Waits until something holds. */

@@ -30,7 +30,12 @@ const json =
 
 describe("an edge client", () => {
   it("asks the gateway, and reads its answer", async () => {
-    const principal = { keyId: "key_1", accountId: "acct_1", expireTime: "2030-01-01T00:00:00Z" };
+    const principal = {
+      keyId: "key_1",
+      accountId: "acct_1",
+      effectiveScopesTruncated: true,
+      expireTime: "2030-01-01T00:00:00Z",
+    };
     const rateLimit = { limit: "10", remaining: "9", resetTime: "2030-01-01T00:00:00Z" };
     const { client, sent } = edge(
       json({ allowed: true, reason: "REASON_OK", principal, revision: "12345678901234567", rateLimit }),
@@ -45,6 +50,7 @@ describe("an edge client", () => {
 
     assert.ok(verdict.allowed);
     assert.equal(verdict.revision, 12345678901234567n);
+    assert.equal(verdict.principal.effectiveScopesTruncated, true);
     assert.equal(verdict.principal.expireTime?.getUTCFullYear(), 2030);
     assert.equal(verdict.rateLimit?.remaining, 9);
     assert.equal(sent[0]?.url, "https://gateway.example/v1/keys:check");
@@ -80,8 +86,13 @@ describe("an edge client", () => {
     const verdict = await client.authenticate({ apiKey: "kf_live_key" });
 
     assert.deepEqual(
-      [verdict.allowed, verdict.reason, verdict.principal?.keyId],
-      [false, "KEY_REVOKED", "key_1"],
+      [
+        verdict.allowed,
+        verdict.reason,
+        verdict.principal?.keyId,
+        verdict.principal?.effectiveScopesTruncated,
+      ],
+      [false, "KEY_REVOKED", "key_1", false],
     );
     assert.equal(sent[0]?.url, "https://gateway.example/v1/keys:authenticate");
   });

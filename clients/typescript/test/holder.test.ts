@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { afterEach, describe, it } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ServerDuplexStream, ServerUnaryCall } from "@grpc/grpc-js";
-import { Metadata, Server, ServerCredentials } from "@grpc/grpc-js";
+import { Metadata, Server, ServerCredentials, status } from "@grpc/grpc-js";
+import { DETAILS_TRAILER, writeDetails } from "../src/details.js";
+import type { Logger } from "../src/index.js";
 import { Client } from "../src/index.js";
 import { definitionOf } from "../src/testing/server.js";
 import type { SyncRequest, SyncResponse } from "../src/v1/index.js";
@@ -25,7 +27,7 @@ class Grantor {
   readonly #server = new Server();
   readonly #clients: Client[] = [];
 
-  async start(serve: (stream: Stream, count: number) => void): Promise<Client> {
+  async start(serve: (stream: Stream, count: number) => void, logger?: Logger): Promise<Client> {
     this.#server.addService(definitionOf(AuthorizationService), {
       authenticate: (
         _call: ServerUnaryCall<object, object>,
@@ -49,7 +51,8 @@ class Grantor {
     const port = await new Promise<number>((resolve) => {
       this.#server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (_, bound) => resolve(bound));
     });
-    const client = new Client({ target: `127.0.0.1:${port}`, token: "kf_system_token", cache: true });
+    const target = `127.0.0.1:${port}`;
+    const client = new Client({ target, token: "kf_system_token", cache: true, ...(logger && { logger }) });
     this.#clients.push(client);
     await client.authenticate({ apiKey: "kf_live_nothing" });
     return client;
@@ -167,6 +170,31 @@ describe("a holder on its stream", () => {
       .flat()
       .flatMap((one) => (one.case === "renew" && one.value.nonce > 0n ? [one.value.nonce] : []));
     assert.equal(new Set(nonces).size, nonces.length, "no nonce comes twice");
+  });
+
+  it("leaves a grantor alone for as long as that asks when it ends the stream", async () => {
+    grantor = new Grantor();
+    const said: unknown[] = [];
+    const note = (_event: string, fields: object): void => void said.push(fields);
+    const details = writeDetails(status.RESOURCE_EXHAUSTED, "later", "LIMIT_REACHED", {
+      retry_after_seconds: "7",
+    });
+    const metadata = new Metadata();
+    metadata.set(DETAILS_TRAILER, Buffer.from(details));
+    await grantor.start(
+      (stream) => {
+        letIn(stream);
+        stream.once("data", () =>
+          stream.emit("error", { code: status.RESOURCE_EXHAUSTED, details: "later", metadata }),
+        );
+      },
+      { info: note, error: note },
+    );
+    await until(() => said.length > 0, "the stream has ended");
+
+    const { cause, pauseMs } = said[0] as { cause: string; pauseMs: number };
+    assert.match(cause, /RESOURCE_EXHAUSTED LIMIT_REACHED/);
+    assert.ok(pauseMs >= 7_000 && pauseMs <= 10_500, `${pauseMs} ms`);
   });
 
   it("starts anew on each stream, whatever lease it has", async () => {

@@ -11,18 +11,23 @@ import type { KeyfenceError } from "../errors.js";
 import { statusName } from "../errors.js";
 import type { Logger } from "../options.js";
 import type { Connection, Transport } from "../transport.js";
-import type { FetchFactsResponse, Hello, SyncRequest, SyncResponse } from "../v1/index.js";
+import type {
+  FetchFactsResponse,
+  FetchKeyspacesResponse,
+  Hello,
+  SyncRequest,
+  SyncResponse,
+} from "../v1/index.js";
 import { create, HelloSchema, HolderKind, ReplicationService, SyncRequestSchema } from "../v1/index.js";
+import type { EndOfStream } from "./backoff.js";
+import { Backoff, retryAfterMs } from "./backoff.js";
 import { systemClock } from "./clock.js";
 import type { Answer, Question } from "./core.js";
 import { Core } from "./core.js";
+import { everyPage } from "./pages.js";
 import { reportOf } from "./uses.js";
 
 const PROTOCOL_VERSION = 1;
-const FIRST_BACKOFF_MS = 100;
-const LAST_BACKOFF_MS = 1_000;
-/** A refusal lasts until an operator has changed something. */
-const REFUSED_BACKOFF_MS = 5_000;
 const OPEN_TIMEOUT_MS = 2_000;
 const KEYSPACES_TIMEOUT_MS = 5_000;
 const KEYSPACES_PAUSE_MS = 1_000;
@@ -41,15 +46,16 @@ const LET_IN = "x-keyfence-let-in";
 type Stream = ClientDuplexStream<SyncRequest, SyncResponse>;
 
 /** Why a stream has ended. */
-class StreamEnded extends Error {
-  /** What keeps the holder out lasts for a while. */
+class StreamEnded extends Error implements EndOfStream {
   readonly isRefused: boolean;
+  readonly retryAfterMs: number;
   /** The server does not speak this version of the protocol. */
   readonly isFinal: boolean;
 
-  constructor(cause: string, { isRefused = false, isFinal = false } = {}) {
+  constructor(cause: string, { isRefused = false, retryAfterMs = 0, isFinal = false } = {}) {
     super(cause);
     this.isRefused = isRefused;
+    this.retryAfterMs = retryAfterMs;
     this.isFinal = isFinal;
   }
 }
@@ -157,25 +163,22 @@ export class Holder {
   }
 
   async #keepFollowing(): Promise<void> {
-    let backoff = FIRST_BACKOFF_MS;
+    const backoff = new Backoff();
     while (!this.#isClosing) {
       const { wasGranted, ended } = await this.#follow();
       if (this.#isClosing) {
         return;
       }
-      this.#logger?.info("cache_out_of_step", { cause: ended.message });
       if (ended.isFinal) {
+        this.#logger?.info("cache_out_of_step", { cause: ended.message });
         return;
       }
       if (wasGranted) {
-        backoff = FIRST_BACKOFF_MS;
+        backoff.reset();
       }
-      if (ended.isRefused) {
-        backoff = REFUSED_BACKOFF_MS;
-      }
-      // A little longer each time, and never as long as the others.
-      await this.#pause(backoff * (0.5 + Math.random() / 2));
-      backoff = Math.min(LAST_BACKOFF_MS, 2 * backoff);
+      const pauseMs = backoff.pauseAfter(ended);
+      this.#logger?.info("cache_out_of_step", { cause: ended.message, pauseMs });
+      await this.#pause(pauseMs);
     }
   }
 
@@ -254,7 +257,7 @@ export class Holder {
         }
         try {
           if (core.take(message)) {
-            this.#fetchKeyspaces();
+            this.#wantKeyspaces();
           }
         } catch (error) {
           end(new StreamEnded((error as Error).message));
@@ -312,11 +315,7 @@ export class Holder {
       const { memory } = this.#core;
       const fill = memory.beginFill();
       try {
-        const response = await this.#transport.call(
-          ReplicationService.method.fetchKeyspaces,
-          { atLeastRevision: fill.startedAt },
-          { timeoutMs: KEYSPACES_TIMEOUT_MS, signal: this.#closing.signal },
-        );
+        const response = await this.#fetchKeyspaces(fill.startedAt);
         if (memory.endKeyspacesFill(fill, response)) {
           continue;
         }
@@ -329,7 +328,17 @@ export class Holder {
     }
   }
 
-  #fetchKeyspaces(): void {
+  /** One deadline for all pages, so that a server cannot go on with them forever. */
+  #fetchKeyspaces(atLeastRevision: bigint): Promise<FetchKeyspacesResponse> {
+    const deadline = performance.now() + KEYSPACES_TIMEOUT_MS;
+    const { signal } = this.#closing;
+    return everyPage((request) => {
+      const timeoutMs = Math.max(1, deadline - performance.now());
+      return this.#transport.call(ReplicationService.method.fetchKeyspaces, request, { timeoutMs, signal });
+    }, atLeastRevision);
+  }
+
+  #wantKeyspaces(): void {
     this.#areKeyspacesWanted = true;
     this.#wakeKeyspaces?.();
   }
@@ -413,7 +422,8 @@ function endedBy(error: ServiceError): StreamEnded {
   const [bytes] = error.metadata?.get(DETAILS_TRAILER) ?? [];
   const { reason, metadata } = readDetails(typeof bytes === "string" ? undefined : bytes);
   return new StreamEnded(`the server does not take the stream: ${statusName(error.code)} ${reason}`.trim(), {
-    isRefused: REFUSALS.has(error.code) || metadata["retry_after_seconds"] !== undefined,
+    isRefused: REFUSALS.has(error.code),
+    retryAfterMs: retryAfterMs(metadata),
     isFinal: reason === "PROTOCOL_VERSION_UNSUPPORTED",
   });
 }

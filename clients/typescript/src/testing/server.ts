@@ -29,6 +29,7 @@ import type {
   CheckScopeRequest,
   CheckScopeResponse,
   CreateKeyRequest,
+  FetchKeyspacesRequest,
   Key,
   Keyspace,
   Principal,
@@ -310,11 +311,7 @@ class Fake {
         ...(stored && { facts: factsOf(stored.record) }),
       };
     },
-    fetchKeyspaces: () => ({
-      keyspaces: [...this.#keyspaces.values()],
-      revision: this.#revision,
-      epoch: EPOCH,
-    }),
+    fetchKeyspaces: (request: FetchKeyspacesRequest) => this.#fetchKeyspaces(request),
     reportUses: ({ uses }: { uses: readonly { keyId: string; count: bigint }[] }) => {
       for (const { keyId, count } of uses) {
         this.uses.set(keyId, (this.uses.get(keyId) ?? 0) + Number(count));
@@ -570,6 +567,19 @@ class Fake {
     stream.on("cancelled", leave);
   }
 
+  /** One keyspace a page, so that caches have to ask for the next page. */
+  #fetchKeyspaces({ pageToken }: FetchKeyspacesRequest): object {
+    const left = [...this.#keyspaces.keys()].filter((name) => name > pageToken).sort();
+    const [name = ""] = left;
+    const found = this.#keyspaces.get(name);
+    return {
+      keyspaces: found === undefined ? [] : [found],
+      nextPageToken: left.length > 1 ? name : "",
+      revision: this.#revision,
+      epoch: EPOCH,
+    };
+  }
+
   #find(keyId: string): StoredKey {
     const stored = this.#byId.get(keyId);
     if (stored === undefined) {
@@ -641,6 +651,7 @@ function principalOf(record: Key): Principal {
     displayName: record.displayName,
     grantedScopes: record.grantedScopes,
     effectiveScopes: record.effectiveScopes,
+    effectiveScopesTruncated: record.effectiveScopesTruncated,
     displayPrefix: record.displayPrefix,
     labels: record.labels,
     ...(record.expireTime && { expireTime: record.expireTime }),

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file keyfence/v1/key_service.proto.
  */
 export const file_keyfence_v1_key_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1rZXlmZW5jZS92MS9rZXlfc2VydmljZS5wcm90bxILa2V5ZmVuY2UudjEi+wYKA0tleRIOCgZrZXlfaWQYASABKAkSEAoIa2V5c3BhY2UYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIUCgxkaXNwbGF5X25hbWUYBCABKAkSFgoOZ3JhbnRlZF9zY29wZXMYBSADKAkSGAoQZWZmZWN0aXZlX3Njb3BlcxgGIAMoCRIkCgVzdGF0ZRgHIAEoDjIVLmtleWZlbmNlLnYxLktleVN0YXRlEi8KC2V4cGlyZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghrZXlfdHlwZRgJIAEoCRITCgtlbnZpcm9ubWVudBgKIAEoCRIWCg5kaXNwbGF5X3ByZWZpeBgLIAEoCRIOCgZwcmVzZXQYDCABKAkSLwoLY3JlYXRlX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXZva2VfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YECABKAMSGQoRYWxsb3dlZF9hZGRyZXNzZXMYESADKAkSFQoNcGFyZW50X2tleV9pZBgSIAEoCRIbChNyb3RhdGVkX2Zyb21fa2V5X2lkGBMgASgJEhkKEXJvdGF0ZWRfdG9fa2V5X2lkGBQgASgJEhkKEWNyZWF0ZWRfYnlfa2V5X2lkGBUgASgJEiwKBmxhYmVscxgWIAMoCzIcLmtleWZlbmNlLnYxLktleS5MYWJlbHNFbnRyeRIXCg9ib3VuZF9rZXlzcGFjZXMYFyADKAkSKgoKcmF0ZV9saW1pdBgYIAEoCzIWLmtleWZlbmNlLnYxLlJhdGVMaW1pdBIyCg5sYXN0X3VzZWRfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRbGFzdF91c2VkX2FkZHJlc3MYGiABKAkSEQoJdXNlX2NvdW50GBsgASgDEiIKGmVmZmVjdGl2ZV9zY29wZXNfdHJ1bmNhdGVkGBwgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiuwMKEENyZWF0ZUtleVJlcXVlc3QSEAoIa2V5c3BhY2UYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRIUCgxkaXNwbGF5X25hbWUYAyABKAkSDgoGc2NvcGVzGAQgAygJEg4KBnByZXNldBgFIAEoCRIQCghrZXlfdHlwZRgGIAEoCRITCgtlbnZpcm9ubWVudBgHIAEoCRIvCgtleHBpcmVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKcmVxdWVzdF9pZBgJIAEoCRIZChFhbGxvd2VkX2FkZHJlc3NlcxgKIAMoCRI5CgZsYWJlbHMYCyADKAsyKS5rZXlmZW5jZS52MS5DcmVhdGVLZXlSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDXBhcmVudF9rZXlfaWQYDCABKAkSFwoPYm91bmRfa2V5c3BhY2VzGA0gAygJEioKCnJhdGVfbGltaXQYDiABKAsyFi5rZXlmZW5jZS52MS5SYXRlTGltaXQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJaChFDcmVhdGVLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSFAoHYXBpX2tleRgCIAEoCUIDgAEBEhAKCHJldmlzaW9uGAMgASgDIh8KDUdldEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIi8KDkdldEtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmtleWZlbmNlLnYxLktleSKbAQoPTGlzdEtleXNSZXF1ZXN0EhAKCGtleXNwYWNlGAEgASgJEhIKCmFjY291bnRfaWQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSJAoFc3RhdGUYBSABKA4yFS5rZXlmZW5jZS52MS5LZXlTdGF0ZRIVCg1wYXJlbnRfa2V5X2lkGAYgASgJIksKEExpc3RLZXlzUmVzcG9uc2USHgoEa2V5cxgBIAMoCzIQLmtleWZlbmNlLnYxLktleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkidwoQVXBkYXRlS2V5UmVxdWVzdBIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEhMKC2lmX3JldmlzaW9uGAMgASgDIkQKEVVwZGF0ZUtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmtleWZlbmNlLnYxLktleRIQCghyZXZpc2lvbhgCIAEoAyKTAQoQUm90YXRlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSKgoHb3ZlcmxhcBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgtleHBpcmVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKcmVxdWVzdF9pZBgEIAEoCSKCAQoRUm90YXRlS2V5UmVzcG9uc2USHQoDa2V5GAEgASgLMhAua2V5ZmVuY2UudjEuS2V5EhQKB2FwaV9rZXkYAiABKAlCA4ABARImCgxwcmV2aW91c19rZXkYAyABKAsyEC5rZXlmZW5jZS52MS5LZXkSEAoIcmV2aXNpb24YBCABKAMiMwoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDwoHY29tbWVudBgCIAEoCSJEChFSZXZva2VLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSEAoIcmV2aXNpb24YAiABKAMiSQoSR2V0S2V5VXNhZ2VSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIRCglmaXJzdF9kYXkYAiABKAkSEAoIbGFzdF9kYXkYAyABKAkiPQoTR2V0S2V5VXNhZ2VSZXNwb25zZRImCgRkYXlzGAEgAygLMhgua2V5ZmVuY2UudjEuS2V5VXNhZ2VEYXkiLQoLS2V5VXNhZ2VEYXkSCwoDZGF5GAEgASgJEhEKCXVzZV9jb3VudBgCIAEoAypqCghLZXlTdGF0ZRIZChVLRVlfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBLRVlfU1RBVEVfQUNUSVZFEAESFgoSS0VZX1NUQVRFX0RJU0FCTEVEEAISFQoRS0VZX1NUQVRFX1JFVk9LRUQQAzKvBQoKS2V5U2VydmljZRJeCglDcmVhdGVLZXkSHS5rZXlmZW5jZS52MS5DcmVhdGVLZXlSZXF1ZXN0Gh4ua2V5ZmVuY2UudjEuQ3JlYXRlS2V5UmVzcG9uc2UiEqqfGQprZXlzOndyaXRlsJ8ZAhJXCgZHZXRLZXkSGi5rZXlmZW5jZS52MS5HZXRLZXlSZXF1ZXN0Ghsua2V5ZmVuY2UudjEuR2V0S2V5UmVzcG9uc2UiFJACAaqfGQlrZXlzOnJlYWSwnxkCEl0KCExpc3RLZXlzEhwua2V5ZmVuY2UudjEuTGlzdEtleXNSZXF1ZXN0Gh0ua2V5ZmVuY2UudjEuTGlzdEtleXNSZXNwb25zZSIUkAIBqp8ZCWtleXM6cmVhZLCfGQISXgoJVXBkYXRlS2V5Eh0ua2V5ZmVuY2UudjEuVXBkYXRlS2V5UmVxdWVzdBoeLmtleWZlbmNlLnYxLlVwZGF0ZUtleVJlc3BvbnNlIhKqnxkKa2V5czp3cml0ZbCfGQISZgoLR2V0S2V5VXNhZ2USHy5rZXlmZW5jZS52MS5HZXRLZXlVc2FnZVJlcXVlc3QaIC5rZXlmZW5jZS52MS5HZXRLZXlVc2FnZVJlc3BvbnNlIhSQAgGqnxkJa2V5czpyZWFksJ8ZAhJeCglSb3RhdGVLZXkSHS5rZXlmZW5jZS52MS5Sb3RhdGVLZXlSZXF1ZXN0Gh4ua2V5ZmVuY2UudjEuUm90YXRlS2V5UmVzcG9uc2UiEqqfGQprZXlzOndyaXRlsJ8ZAhJhCglSZXZva2VLZXkSHS5rZXlmZW5jZS52MS5SZXZva2VLZXlSZXF1ZXN0Gh4ua2V5ZmVuY2UudjEuUmV2b2tlS2V5UmVzcG9uc2UiFZACAqqfGQprZXlzOndyaXRlsJ8ZAkKEAQoVaW8uZ2l0aHViLmtleWZlbmNlLnYxUAFaPmdpdGh1Yi5jb20va2V5ZmVuY2Uva2V5ZmVuY2UvY2xpZW50cy9nby9rZXlmZW5jZS92MTtrZXlmZW5jZXYxqgILS2V5ZmVuY2UuVjHKAgtLZXlmZW5jZVxWMeoCDEtleWZlbmNlOjpWMWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_keyfence_v1_options, file_keyfence_v1_rate_limit]);
+  fileDesc("Ch1rZXlmZW5jZS92MS9rZXlfc2VydmljZS5wcm90bxILa2V5ZmVuY2UudjEi+wYKA0tleRIOCgZrZXlfaWQYASABKAkSEAoIa2V5c3BhY2UYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIUCgxkaXNwbGF5X25hbWUYBCABKAkSFgoOZ3JhbnRlZF9zY29wZXMYBSADKAkSGAoQZWZmZWN0aXZlX3Njb3BlcxgGIAMoCRIkCgVzdGF0ZRgHIAEoDjIVLmtleWZlbmNlLnYxLktleVN0YXRlEi8KC2V4cGlyZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghrZXlfdHlwZRgJIAEoCRITCgtlbnZpcm9ubWVudBgKIAEoCRIWCg5kaXNwbGF5X3ByZWZpeBgLIAEoCRIOCgZwcmVzZXQYDCABKAkSLwoLY3JlYXRlX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXZva2VfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YECABKAMSGQoRYWxsb3dlZF9hZGRyZXNzZXMYESADKAkSFQoNcGFyZW50X2tleV9pZBgSIAEoCRIbChNyb3RhdGVkX2Zyb21fa2V5X2lkGBMgASgJEhkKEXJvdGF0ZWRfdG9fa2V5X2lkGBQgASgJEhkKEWNyZWF0ZWRfYnlfa2V5X2lkGBUgASgJEiwKBmxhYmVscxgWIAMoCzIcLmtleWZlbmNlLnYxLktleS5MYWJlbHNFbnRyeRIXCg9ib3VuZF9rZXlzcGFjZXMYFyADKAkSKgoKcmF0ZV9saW1pdBgYIAEoCzIWLmtleWZlbmNlLnYxLlJhdGVMaW1pdBIyCg5sYXN0X3VzZWRfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRbGFzdF91c2VkX2FkZHJlc3MYGiABKAkSEQoJdXNlX2NvdW50GBsgASgDEiIKGmVmZmVjdGl2ZV9zY29wZXNfdHJ1bmNhdGVkGBwgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiuwMKEENyZWF0ZUtleVJlcXVlc3QSEAoIa2V5c3BhY2UYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRIUCgxkaXNwbGF5X25hbWUYAyABKAkSDgoGc2NvcGVzGAQgAygJEg4KBnByZXNldBgFIAEoCRIQCghrZXlfdHlwZRgGIAEoCRITCgtlbnZpcm9ubWVudBgHIAEoCRIvCgtleHBpcmVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKcmVxdWVzdF9pZBgJIAEoCRIZChFhbGxvd2VkX2FkZHJlc3NlcxgKIAMoCRI5CgZsYWJlbHMYCyADKAsyKS5rZXlmZW5jZS52MS5DcmVhdGVLZXlSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDXBhcmVudF9rZXlfaWQYDCABKAkSFwoPYm91bmRfa2V5c3BhY2VzGA0gAygJEioKCnJhdGVfbGltaXQYDiABKAsyFi5rZXlmZW5jZS52MS5SYXRlTGltaXQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJaChFDcmVhdGVLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSFAoHYXBpX2tleRgCIAEoCUIDgAEBEhAKCHJldmlzaW9uGAMgASgDImQKEUltcG9ydEtleXNSZXF1ZXN0EhAKCGtleXNwYWNlGAEgASgJEiYKBGtleXMYAiADKAsyGC5rZXlmZW5jZS52MS5LZXlUb0ltcG9ydBIVCg12YWxpZGF0ZV9vbmx5GAMgASgIIqsDCgtLZXlUb0ltcG9ydBIWCgdhcGlfa2V5GAEgASgJQgOAAQFIABIVCgZzaGEyNTYYAiABKAxCA4ABAUgAEhUKBnNoYTUxMhgDIAEoDEIDgAEBSAASEgoKYWNjb3VudF9pZBgEIAEoCRIUCgxkaXNwbGF5X25hbWUYBSABKAkSDgoGc2NvcGVzGAYgAygJEg4KBnByZXNldBgHIAEoCRIQCghrZXlfdHlwZRgIIAEoCRITCgtlbnZpcm9ubWVudBgJIAEoCRIvCgtleHBpcmVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRYWxsb3dlZF9hZGRyZXNzZXMYCyADKAkSNAoGbGFiZWxzGAwgAygLMiQua2V5ZmVuY2UudjEuS2V5VG9JbXBvcnQuTGFiZWxzRW50cnkSKgoKcmF0ZV9saW1pdBgNIAEoCzIWLmtleWZlbmNlLnYxLlJhdGVMaW1pdBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQggKBnNlY3JldCKCAQoSSW1wb3J0S2V5c1Jlc3BvbnNlEhYKDmltcG9ydGVkX2NvdW50GAEgASgFEhUKDXByZXNlbnRfY291bnQYAiABKAUSKwoHcmVmdXNlZBgDIAMoCzIaLmtleWZlbmNlLnYxLlJlZnVzZWRJbXBvcnQSEAoIcmV2aXNpb24YBCABKAMiPwoNUmVmdXNlZEltcG9ydBINCgVpbmRleBgBIAEoBRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSIfCg1HZXRLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCSIvCg5HZXRLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkimwEKD0xpc3RLZXlzUmVxdWVzdBIQCghrZXlzcGFjZRgBIAEoCRISCgphY2NvdW50X2lkGAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEiQKBXN0YXRlGAUgASgOMhUua2V5ZmVuY2UudjEuS2V5U3RhdGUSFQoNcGFyZW50X2tleV9pZBgGIAEoCSJLChBMaXN0S2V5c1Jlc3BvbnNlEh4KBGtleXMYASADKAsyEC5rZXlmZW5jZS52MS5LZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIncKEFVwZGF0ZUtleVJlcXVlc3QSHQoDa2V5GAEgASgLMhAua2V5ZmVuY2UudjEuS2V5Ei8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxITCgtpZl9yZXZpc2lvbhgDIAEoAyJEChFVcGRhdGVLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSEAoIcmV2aXNpb24YAiABKAMikwEKEFJvdGF0ZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEioKB292ZXJsYXAYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoLZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnJlcXVlc3RfaWQYBCABKAkiggEKEVJvdGF0ZUtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmtleWZlbmNlLnYxLktleRIUCgdhcGlfa2V5GAIgASgJQgOAAQESJgoMcHJldmlvdXNfa2V5GAMgASgLMhAua2V5ZmVuY2UudjEuS2V5EhAKCHJldmlzaW9uGAQgASgDIjMKEFJldm9rZUtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEg8KB2NvbW1lbnQYAiABKAkiRAoRUmV2b2tlS2V5UmVzcG9uc2USHQoDa2V5GAEgASgLMhAua2V5ZmVuY2UudjEuS2V5EhAKCHJldmlzaW9uGAIgASgDIkkKEkdldEtleVVzYWdlUmVxdWVzdBIOCgZrZXlfaWQYASABKAkSEQoJZmlyc3RfZGF5GAIgASgJEhAKCGxhc3RfZGF5GAMgASgJIj0KE0dldEtleVVzYWdlUmVzcG9uc2USJgoEZGF5cxgBIAMoCzIYLmtleWZlbmNlLnYxLktleVVzYWdlRGF5Ii0KC0tleVVzYWdlRGF5EgsKA2RheRgBIAEoCRIRCgl1c2VfY291bnQYAiABKAMqagoIS2V5U3RhdGUSGQoVS0VZX1NUQVRFX1VOU1BFQ0lGSUVEEAASFAoQS0VZX1NUQVRFX0FDVElWRRABEhYKEktFWV9TVEFURV9ESVNBQkxFRBACEhUKEUtFWV9TVEFURV9SRVZPS0VEEAMyjgYKCktleVNlcnZpY2USXgoJQ3JlYXRlS2V5Eh0ua2V5ZmVuY2UudjEuQ3JlYXRlS2V5UmVxdWVzdBoeLmtleWZlbmNlLnYxLkNyZWF0ZUtleVJlc3BvbnNlIhKqnxkKa2V5czp3cml0ZbCfGQISXQoKSW1wb3J0S2V5cxIeLmtleWZlbmNlLnYxLkltcG9ydEtleXNSZXF1ZXN0Gh8ua2V5ZmVuY2UudjEuSW1wb3J0S2V5c1Jlc3BvbnNlIg6qnxkKa2V5czp3cml0ZRJXCgZHZXRLZXkSGi5rZXlmZW5jZS52MS5HZXRLZXlSZXF1ZXN0Ghsua2V5ZmVuY2UudjEuR2V0S2V5UmVzcG9uc2UiFJACAaqfGQlrZXlzOnJlYWSwnxkCEl0KCExpc3RLZXlzEhwua2V5ZmVuY2UudjEuTGlzdEtleXNSZXF1ZXN0Gh0ua2V5ZmVuY2UudjEuTGlzdEtleXNSZXNwb25zZSIUkAIBqp8ZCWtleXM6cmVhZLCfGQISXgoJVXBkYXRlS2V5Eh0ua2V5ZmVuY2UudjEuVXBkYXRlS2V5UmVxdWVzdBoeLmtleWZlbmNlLnYxLlVwZGF0ZUtleVJlc3BvbnNlIhKqnxkKa2V5czp3cml0ZbCfGQISZgoLR2V0S2V5VXNhZ2USHy5rZXlmZW5jZS52MS5HZXRLZXlVc2FnZVJlcXVlc3QaIC5rZXlmZW5jZS52MS5HZXRLZXlVc2FnZVJlc3BvbnNlIhSQAgGqnxkJa2V5czpyZWFksJ8ZAhJeCglSb3RhdGVLZXkSHS5rZXlmZW5jZS52MS5Sb3RhdGVLZXlSZXF1ZXN0Gh4ua2V5ZmVuY2UudjEuUm90YXRlS2V5UmVzcG9uc2UiEqqfGQprZXlzOndyaXRlsJ8ZAhJhCglSZXZva2VLZXkSHS5rZXlmZW5jZS52MS5SZXZva2VLZXlSZXF1ZXN0Gh4ua2V5ZmVuY2UudjEuUmV2b2tlS2V5UmVzcG9uc2UiFZACAqqfGQprZXlzOndyaXRlsJ8ZAkKEAQoVaW8uZ2l0aHViLmtleWZlbmNlLnYxUAFaPmdpdGh1Yi5jb20va2V5ZmVuY2Uva2V5ZmVuY2UvY2xpZW50cy9nby9rZXlmZW5jZS92MTtrZXlmZW5jZXYxqgILS2V5ZmVuY2UuVjHKAgtLZXlmZW5jZVxWMeoCDEtleWZlbmNlOjpWMWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_keyfence_v1_options, file_keyfence_v1_rate_limit]);
 
 /**
  * A key's record. It holds nothing that could be used as the key.
@@ -392,6 +392,233 @@ export const CreateKeyResponseSchema: GenMessage<CreateKeyResponse> = /*@__PURE_
   messageDesc(file_keyfence_v1_key_service, 2);
 
 /**
+ * The request of `ImportKeys`.
+ *
+ * @generated from message keyfence.v1.ImportKeysRequest
+ */
+export type ImportKeysRequest = Message<"keyfence.v1.ImportKeysRequest"> & {
+  /**
+   * The keyspace of all of them. Not `system`.
+   *
+   * @generated from field: string keyspace = 1;
+   */
+  keyspace: string;
+
+  /**
+   * The keys: 1 to 500.
+   *
+   * @generated from field: repeated keyfence.v1.KeyToImport keys = 2;
+   */
+  keys: KeyToImport[];
+
+  /**
+   * Says what would be imported, and imports nothing.
+   *
+   * @generated from field: bool validate_only = 3;
+   */
+  validateOnly: boolean;
+};
+
+/**
+ * Describes the message keyfence.v1.ImportKeysRequest.
+ * Use `create(ImportKeysRequestSchema)` to create a new message.
+ */
+export const ImportKeysRequestSchema: GenMessage<ImportKeysRequest> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_key_service, 3);
+
+/**
+ * A key that was made elsewhere. The fields are as in `CreateKeyRequest`, but for the secret.
+ *
+ * @generated from message keyfence.v1.KeyToImport
+ */
+export type KeyToImport = Message<"keyfence.v1.KeyToImport"> & {
+  /**
+   * By what the key is recognised when it is presented.
+   *
+   * @generated from oneof keyfence.v1.KeyToImport.secret
+   */
+  secret: {
+    /**
+     * The key itself, in plaintext.
+     *
+     * @generated from field: string api_key = 1;
+     */
+    value: string;
+    case: "apiKey";
+  } | {
+    /**
+     * SHA-256 of the key: 32 bytes.
+     *
+     * @generated from field: bytes sha256 = 2;
+     */
+    value: Uint8Array;
+    case: "sha256";
+  } | {
+    /**
+     * SHA-512 of the key: 64 bytes.
+     *
+     * @generated from field: bytes sha512 = 3;
+     */
+    value: Uint8Array;
+    case: "sha512";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * The owner.
+   *
+   * @generated from field: string account_id = 4;
+   */
+  accountId: string;
+
+  /**
+   * What people call the key. Empty: the keyspace's default.
+   *
+   * @generated from field: string display_name = 5;
+   */
+  displayName: string;
+
+  /**
+   * Scopes to grant.
+   *
+   * @generated from field: repeated string scopes = 6;
+   */
+  scopes: string[];
+
+  /**
+   * A preset, whose scopes are granted too.
+   *
+   * @generated from field: string preset = 7;
+   */
+  preset: string;
+
+  /**
+   * One of the keyspace's key types. Empty: its default.
+   *
+   * @generated from field: string key_type = 8;
+   */
+  keyType: string;
+
+  /**
+   * One of the keyspace's environments. Empty: its default.
+   *
+   * @generated from field: string environment = 9;
+   */
+  environment: string;
+
+  /**
+   * When the key is to stop working. Not set: the keyspace's default.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 10;
+   */
+  expireTime?: Timestamp | undefined;
+
+  /**
+   * Where it works from.
+   *
+   * @generated from field: repeated string allowed_addresses = 11;
+   */
+  allowedAddresses: string[];
+
+  /**
+   * Free labels.
+   *
+   * @generated from field: map<string, string> labels = 12;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * How often it may be used.
+   *
+   * @generated from field: keyfence.v1.RateLimit rate_limit = 13;
+   */
+  rateLimit?: RateLimit | undefined;
+};
+
+/**
+ * Describes the message keyfence.v1.KeyToImport.
+ * Use `create(KeyToImportSchema)` to create a new message.
+ */
+export const KeyToImportSchema: GenMessage<KeyToImport> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_key_service, 4);
+
+/**
+ * The response of `ImportKeys`.
+ *
+ * @generated from message keyfence.v1.ImportKeysResponse
+ */
+export type ImportKeysResponse = Message<"keyfence.v1.ImportKeysResponse"> & {
+  /**
+   * How many keys were imported, or would be.
+   *
+   * @generated from field: int32 imported_count = 1;
+   */
+  importedCount: number;
+
+  /**
+   * How many keys of the request were there already. They are as they were.
+   *
+   * @generated from field: int32 present_count = 2;
+   */
+  presentCount: number;
+
+  /**
+   * The keys that were not imported, in order.
+   *
+   * @generated from field: repeated keyfence.v1.RefusedImport refused = 3;
+   */
+  refused: RefusedImport[];
+
+  /**
+   * The revision of the mutation; of the store as it was found, if nothing was imported.
+   *
+   * @generated from field: int64 revision = 4;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message keyfence.v1.ImportKeysResponse.
+ * Use `create(ImportKeysResponseSchema)` to create a new message.
+ */
+export const ImportKeysResponseSchema: GenMessage<ImportKeysResponse> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_key_service, 5);
+
+/**
+ * A key that was not imported.
+ *
+ * @generated from message keyfence.v1.RefusedImport
+ */
+export type RefusedImport = Message<"keyfence.v1.RefusedImport"> & {
+  /**
+   * Its place in the request, from 0 on.
+   *
+   * @generated from field: int32 index = 1;
+   */
+  index: number;
+
+  /**
+   * An error reason, for example `UNKNOWN_SCOPE`.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * What is wrong, and what to do about it.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message keyfence.v1.RefusedImport.
+ * Use `create(RefusedImportSchema)` to create a new message.
+ */
+export const RefusedImportSchema: GenMessage<RefusedImport> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_key_service, 6);
+
+/**
  * The request of `GetKey`.
  *
  * @generated from message keyfence.v1.GetKeyRequest
@@ -410,7 +637,7 @@ export type GetKeyRequest = Message<"keyfence.v1.GetKeyRequest"> & {
  * Use `create(GetKeyRequestSchema)` to create a new message.
  */
 export const GetKeyRequestSchema: GenMessage<GetKeyRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 3);
+  messageDesc(file_keyfence_v1_key_service, 7);
 
 /**
  * The response of `GetKey`.
@@ -431,7 +658,7 @@ export type GetKeyResponse = Message<"keyfence.v1.GetKeyResponse"> & {
  * Use `create(GetKeyResponseSchema)` to create a new message.
  */
 export const GetKeyResponseSchema: GenMessage<GetKeyResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 4);
+  messageDesc(file_keyfence_v1_key_service, 8);
 
 /**
  * The request of `ListKeys`.
@@ -487,7 +714,7 @@ export type ListKeysRequest = Message<"keyfence.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 5);
+  messageDesc(file_keyfence_v1_key_service, 9);
 
 /**
  * The response of `ListKeys`.
@@ -515,7 +742,7 @@ export type ListKeysResponse = Message<"keyfence.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 6);
+  messageDesc(file_keyfence_v1_key_service, 10);
 
 /**
  * The request of `UpdateKey`.
@@ -551,7 +778,7 @@ export type UpdateKeyRequest = Message<"keyfence.v1.UpdateKeyRequest"> & {
  * Use `create(UpdateKeyRequestSchema)` to create a new message.
  */
 export const UpdateKeyRequestSchema: GenMessage<UpdateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 7);
+  messageDesc(file_keyfence_v1_key_service, 11);
 
 /**
  * The response of `UpdateKey`.
@@ -579,7 +806,7 @@ export type UpdateKeyResponse = Message<"keyfence.v1.UpdateKeyResponse"> & {
  * Use `create(UpdateKeyResponseSchema)` to create a new message.
  */
 export const UpdateKeyResponseSchema: GenMessage<UpdateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 8);
+  messageDesc(file_keyfence_v1_key_service, 12);
 
 /**
  * The request of `RotateKey`.
@@ -622,7 +849,7 @@ export type RotateKeyRequest = Message<"keyfence.v1.RotateKeyRequest"> & {
  * Use `create(RotateKeyRequestSchema)` to create a new message.
  */
 export const RotateKeyRequestSchema: GenMessage<RotateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 9);
+  messageDesc(file_keyfence_v1_key_service, 13);
 
 /**
  * The response of `RotateKey`.
@@ -664,7 +891,7 @@ export type RotateKeyResponse = Message<"keyfence.v1.RotateKeyResponse"> & {
  * Use `create(RotateKeyResponseSchema)` to create a new message.
  */
 export const RotateKeyResponseSchema: GenMessage<RotateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 10);
+  messageDesc(file_keyfence_v1_key_service, 14);
 
 /**
  * The request of `RevokeKey`.
@@ -692,7 +919,7 @@ export type RevokeKeyRequest = Message<"keyfence.v1.RevokeKeyRequest"> & {
  * Use `create(RevokeKeyRequestSchema)` to create a new message.
  */
 export const RevokeKeyRequestSchema: GenMessage<RevokeKeyRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 11);
+  messageDesc(file_keyfence_v1_key_service, 15);
 
 /**
  * The response of `RevokeKey`.
@@ -721,7 +948,7 @@ export type RevokeKeyResponse = Message<"keyfence.v1.RevokeKeyResponse"> & {
  * Use `create(RevokeKeyResponseSchema)` to create a new message.
  */
 export const RevokeKeyResponseSchema: GenMessage<RevokeKeyResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 12);
+  messageDesc(file_keyfence_v1_key_service, 16);
 
 /**
  * The request of `GetKeyUsage`.
@@ -756,7 +983,7 @@ export type GetKeyUsageRequest = Message<"keyfence.v1.GetKeyUsageRequest"> & {
  * Use `create(GetKeyUsageRequestSchema)` to create a new message.
  */
 export const GetKeyUsageRequestSchema: GenMessage<GetKeyUsageRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 13);
+  messageDesc(file_keyfence_v1_key_service, 17);
 
 /**
  * The response of `GetKeyUsage`.
@@ -777,7 +1004,7 @@ export type GetKeyUsageResponse = Message<"keyfence.v1.GetKeyUsageResponse"> & {
  * Use `create(GetKeyUsageResponseSchema)` to create a new message.
  */
 export const GetKeyUsageResponseSchema: GenMessage<GetKeyUsageResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 14);
+  messageDesc(file_keyfence_v1_key_service, 18);
 
 /**
  * How often a key was used on a day.
@@ -805,7 +1032,7 @@ export type KeyUsageDay = Message<"keyfence.v1.KeyUsageDay"> & {
  * Use `create(KeyUsageDaySchema)` to create a new message.
  */
 export const KeyUsageDaySchema: GenMessage<KeyUsageDay> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 15);
+  messageDesc(file_keyfence_v1_key_service, 19);
 
 /**
  * What becomes of a key. Expiry is not a state: it comes by time alone.
@@ -869,6 +1096,23 @@ export const KeyService: GenService<{
     methodKind: "unary";
     input: typeof CreateKeyRequestSchema;
     output: typeof CreateKeyResponseSchema;
+  },
+  /**
+   * Imports keys that were made elsewhere, each by its plaintext or by a hash of it. All keys
+   * of a call that are not refused are imported at once, in one mutation. A key that is there
+   * already is left as it is, so a call can be repeated. For operators alone.
+   *
+   * The text of a key must have the form that its keyspace gives its keys, or gave them earlier.
+   *
+   * Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`, `SCOPE_REQUIRED`. What is
+   * wrong with a single key is in the answer.
+   *
+   * @generated from rpc keyfence.v1.KeyService.ImportKeys
+   */
+  importKeys: {
+    methodKind: "unary";
+    input: typeof ImportKeysRequestSchema;
+    output: typeof ImportKeysResponseSchema;
   },
   /**
    * Reads a key's record.
