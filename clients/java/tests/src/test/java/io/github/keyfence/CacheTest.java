@@ -17,17 +17,26 @@ import io.github.keyfence.v1.RevokeKeyRequest;
 import io.grpc.Status;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.BooleanSupplier;
+import java.util.logging.Filter;
+import java.util.logging.Logger;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
 final class CacheTest {
   private static final int PATIENCE_SECONDS = 30;
 
+  // "demo" is not on the first page of the keyspaces.
   private final FakeKeyfence server =
-      FakeKeyfence.start(FakeKeyfence.keyspace("demo", "vps:read", "vps:write"));
+      FakeKeyfence.start(
+          FakeKeyfence.keyspace("another", "a:b"),
+          FakeKeyfence.keyspace("demo", "vps:read", "vps:write"));
 
   @AfterEach
   void stop() {
@@ -155,6 +164,39 @@ final class CacheTest {
       assertEquals(5, server.calls(AuthorizationServiceGrpc.getCheckScopeMethod()));
       assertFalse(status(client).isLive());
     }
+  }
+
+  @Test
+  void aServerThatAsksToBeLeftAloneIs() {
+    server.failNext(
+        ReplicationServiceGrpc.getSyncMethod(),
+        1,
+        FakeKeyfence.error(
+            Status.Code.RESOURCE_EXHAUSTED,
+            "LIMIT_REACHED",
+            "later",
+            Map.of("retry_after_seconds", "7")));
+    Pattern told =
+        Pattern.compile("cache_out_of_step cause=RESOURCE_EXHAUSTED LIMIT_REACHED pause_ms=(\\d+)");
+    List<Long> pauses = new CopyOnWriteArrayList<>();
+    Logger logger = Logger.getLogger("io.github.keyfence");
+    Filter before = logger.getFilter();
+    logger.setFilter(
+        logged -> {
+          Matcher matched = told.matcher(logged.getMessage());
+          if (matched.matches()) {
+            pauses.add(Long.parseLong(matched.group(1)));
+          }
+          return true;
+        });
+    try (KeyfenceClient client = server.client().cache(CacheOptions.defaults()).build()) {
+      ask(client);
+      await("the cache says how long it waits", () -> !pauses.isEmpty());
+    } finally {
+      logger.setFilter(before);
+    }
+    long pause = pauses.get(0);
+    assertTrue(pause >= 7_000 && pause <= 10_500, pause + " ms");
   }
 
   @Test

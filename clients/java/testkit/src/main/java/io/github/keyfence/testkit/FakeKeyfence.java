@@ -21,6 +21,7 @@ import java.time.Clock;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 
 /**
  * A fake Keyfence in memory that speaks the same API over a real socket. It knows keyspaces, scopes
@@ -127,6 +128,12 @@ public final class FakeKeyfence implements AutoCloseable {
   /** Makes an error as Keyfence answers it. */
   public static RuntimeException error(Status.Code code, String reason, String message) {
     return FakeState.error(code, reason, message);
+  }
+
+  /** Makes an error as Keyfence answers it, with metadata such as {@code retry_after_seconds}. */
+  public static RuntimeException error(
+      Status.Code code, String reason, String message, Map<String, String> metadata) {
+    return FakeState.error(code, reason, message, metadata);
   }
 
   @Override

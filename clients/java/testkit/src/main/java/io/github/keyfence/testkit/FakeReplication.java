@@ -7,6 +7,7 @@ import io.github.keyfence.v1.FetchKeyspacesRequest;
 import io.github.keyfence.v1.FetchKeyspacesResponse;
 import io.github.keyfence.v1.Key;
 import io.github.keyfence.v1.KeyFacts;
+import io.github.keyfence.v1.Keyspace;
 import io.github.keyfence.v1.Reason;
 import io.github.keyfence.v1.ReplicationServiceGrpc;
 import io.github.keyfence.v1.ReportUsesRequest;
@@ -19,11 +20,14 @@ import io.grpc.ServerCall;
 import io.grpc.ServerCallHandler;
 import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
+import java.util.List;
 
 /** Grants leases to caches, and tells them of changes. */
 final class FakeReplication extends ReplicationServiceGrpc.ReplicationServiceImplBase {
   private static final Metadata.Key<String> LET_IN =
       Metadata.Key.of("x-keyfence-let-in", Metadata.ASCII_STRING_MARSHALLER);
+  // So that caches have to ask for the next page.
+  private static final int KEYSPACES_IN_PAGE = 1;
 
   private final FakeState state;
 
@@ -125,12 +129,18 @@ final class FakeReplication extends ReplicationServiceGrpc.ReplicationServiceImp
       FetchKeyspacesRequest request, StreamObserver<FetchKeyspacesResponse> caller) {
     Answering.answer(
         caller,
-        () ->
-            FetchKeyspacesResponse.newBuilder()
-                .setRevision(state.revision())
-                .setEpoch(FakeState.EPOCH)
-                .addAllKeyspaces(state.keyspaces())
-                .build());
+        () -> {
+          List<Keyspace> left = state.keyspacesAfter(request.getPageToken());
+          FetchKeyspacesResponse.Builder page =
+              FetchKeyspacesResponse.newBuilder()
+                  .setRevision(state.revision())
+                  .setEpoch(FakeState.EPOCH)
+                  .addAllKeyspaces(left.subList(0, Math.min(left.size(), KEYSPACES_IN_PAGE)));
+          if (left.size() > KEYSPACES_IN_PAGE) {
+            page.setNextPageToken(left.get(KEYSPACES_IN_PAGE - 1).getName());
+          }
+          return page.build();
+        });
   }
 
   @Override

@@ -263,9 +263,13 @@ final class FakeState {
     }
   }
 
-  List<Keyspace> keyspaces() {
+  /** The keyspaces whose names come after this one, in the order of their names. */
+  List<Keyspace> keyspacesAfter(String name) {
     synchronized (lock) {
-      return List.copyOf(keyspaces.values());
+      return keyspaces.values().stream()
+          .filter(one -> one.getName().compareTo(name) > 0)
+          .sorted(Comparator.comparing(Keyspace::getName))
+          .toList();
     }
   }
 

@@ -1,6 +1,5 @@
 package io.github.keyfence.internal.holder;
 
-import static java.util.concurrent.TimeUnit.MILLISECONDS;
 import static java.util.concurrent.TimeUnit.NANOSECONDS;
 import static java.util.concurrent.TimeUnit.SECONDS;
 
@@ -23,7 +22,6 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
-import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 
@@ -34,10 +32,6 @@ import java.util.concurrent.atomic.AtomicBoolean;
 public final class Holder {
   private static final System.Logger LOGGER = System.getLogger("io.github.keyfence");
   private static final int PROTOCOL_VERSION = 1;
-  private static final Duration FIRST_BACKOFF = Duration.ofMillis(100);
-  private static final Duration LAST_BACKOFF = Duration.ofSeconds(1);
-  // After a refusal something has to be changed by somebody first.
-  private static final Duration REFUSED_BACKOFF = Duration.ofSeconds(5);
   private static final Set<Status.Code> REFUSALS =
       Set.of(
           Status.Code.UNAUTHENTICATED,
@@ -65,7 +59,7 @@ public final class Holder {
   private SyncStream stream; // null while there is none
   private boolean isFollowing;
   private boolean isToldAway; // once for each lease
-  private Duration backoff = FIRST_BACKOFF;
+  private final Backoff backoff = new Backoff();
   private Future<?> opening;
   private Future<?> renewing;
   private Future<?> watching;
@@ -170,8 +164,7 @@ public final class Holder {
             () ->
                 broken(
                     "the server cannot be reached, or something in between keeps back the header"
-                        + " x-keyfence-let-in",
-                    Duration.ZERO),
+                        + " x-keyfence-let-in"),
             OPEN_SECONDS,
             SECONDS);
   }
@@ -197,7 +190,7 @@ public final class Holder {
         return;
       }
       if (!isFollowing) {
-        broken("the server spoke without the header x-keyfence-let-in", Duration.ZERO);
+        broken("the server spoke without the header x-keyfence-let-in");
         return;
       }
       try {
@@ -205,14 +198,14 @@ public final class Holder {
           wantKeyspaces();
         }
       } catch (StreamBrokenException missing) {
-        broken(missing.getMessage(), Duration.ZERO);
+        broken(missing.getMessage());
         return;
       }
       if (message.hasLease()) {
         heardAt = System.nanoTime();
         if (Core.grantsTime(message.getLease())) {
           isToldAway = false;
-          backoff = FIRST_BACKOFF;
+          backoff.reset();
         }
       }
       if (message.hasEnd()) {
@@ -221,7 +214,7 @@ public final class Holder {
         last.sendGivenUp();
         thread.schedule(() -> last.cancel("given up"), OPEN_SECONDS, SECONDS);
         stream = null;
-        broken("the server has taken the lease back", Duration.ZERO);
+        broken("the server has taken the lease back");
         return;
       }
       Renew acknowledgement = core.acknowledgement();
@@ -241,12 +234,7 @@ public final class Holder {
         LOGGER.log(System.Logger.Level.WARNING, "cache_off cause=" + end.cause());
         return;
       }
-      Duration least = REFUSALS.contains(end.code()) ? REFUSED_BACKOFF : Duration.ZERO;
-      Duration asked = Duration.ofSeconds(end.retryAfterSeconds());
-      if (!asked.isZero() && asked.compareTo(REFUSED_BACKOFF) < 0) {
-        asked = REFUSED_BACKOFF;
-      }
-      broken(end.cause(), least.compareTo(asked) > 0 ? least : asked);
+      broken(end.cause(), backoff.pauseAfter(REFUSALS.contains(end.code()), end.retryAfter()));
     }
   }
 
@@ -259,27 +247,24 @@ public final class Holder {
   private void watch() {
     long left = core.patience().toNanos() - (System.nanoTime() - heardAt);
     if (left <= 0) {
-      broken("the server does not answer", Duration.ZERO);
+      broken("the server does not answer");
     } else {
       watching = thread.schedule(this::watch, left, NANOSECONDS);
     }
   }
 
+  private void broken(String cause) {
+    broken(cause, backoff.pauseAfter(false, Duration.ZERO));
+  }
+
   /** Gives the stream up and opens another one after a pause. */
-  private void broken(String cause, Duration leastBackoff) {
+  private void broken(String cause, Duration pause) {
     LOGGER.log(
         isToldAway ? System.Logger.Level.DEBUG : System.Logger.Level.WARNING,
-        "cache_out_of_step cause=" + cause);
+        "cache_out_of_step cause=" + cause + " pause_ms=" + pause.toMillis());
     isToldAway = true;
     end(cause);
-    Duration longest = backoff.compareTo(leastBackoff) > 0 ? backoff : leastBackoff;
-    // A little longer each time, and never as long as the others.
-    double part = ThreadLocalRandom.current().nextDouble(0.5, 1);
-    backoff =
-        backoff.multipliedBy(2).compareTo(LAST_BACKOFF) < 0
-            ? backoff.multipliedBy(2)
-            : LAST_BACKOFF;
-    thread.schedule(this::open, (long) (part * longest.toMillis()), MILLISECONDS);
+    thread.schedule(this::open, pause.toNanos(), NANOSECONDS);
   }
 
   private void end(String cause) {
@@ -306,10 +291,11 @@ public final class Holder {
     }
     isFetchingKeyspaces = true;
     Fill fill = core.beginKeyspacesFill();
-    upstream
-        .fetchKeyspaces(
-            FetchKeyspacesRequest.newBuilder().setAtLeastRevision(fill.startedAt()).build(),
-            Deadline.after(KEYSPACES_SECONDS, SECONDS))
+    // One deadline for all pages, so that a server cannot go on with them forever.
+    Deadline deadline = Deadline.after(KEYSPACES_SECONDS, SECONDS);
+    Pages.fetchAll(
+            request -> upstream.fetchKeyspaces(request, deadline),
+            FetchKeyspacesRequest.newBuilder().setAtLeastRevision(fill.startedAt()).build())
         .whenComplete(
             (response, failed) ->
                 execute(

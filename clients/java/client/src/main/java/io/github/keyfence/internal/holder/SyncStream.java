@@ -15,6 +15,7 @@ import io.grpc.ClientCall;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.protobuf.StatusProto;
+import java.time.Duration;
 import java.util.concurrent.Executor;
 
 /** One stream to a grantor. Everything it hears is handed over on one thread, in order. */
@@ -33,7 +34,7 @@ final class SyncStream {
   }
 
   /** Why a stream has ended. */
-  record End(Status.Code code, String reason, int retryAfterSeconds) {
+  record End(Status.Code code, String reason, Duration retryAfter) {
     String cause() {
       return reason.isEmpty() ? code.toString() : code + " " + reason;
     }
@@ -90,21 +91,17 @@ final class SyncStream {
     call.cancel(cause, null);
   }
 
-  private static End read(Status status, Metadata trailers) {
-    String reason = "";
-    int retryAfter = 0;
+  /** Reads why the server has ended or refused a stream. */
+  static End read(Status status, Metadata trailers) {
+    ErrorInfo told = ErrorInfo.getDefaultInstance();
     for (Any detail : StatusProto.fromStatusAndTrailers(status, trailers).getDetailsList()) {
       try {
-        if (detail.is(ErrorInfo.class)) {
-          ErrorInfo info = detail.unpack(ErrorInfo.class);
-          reason = info.getReason();
-          retryAfter =
-              Integer.parseInt(info.getMetadataMap().getOrDefault("retry_after_seconds", "0"));
-        }
-      } catch (InvalidProtocolBufferException | NumberFormatException broken) {
-        retryAfter = 0; // the status says enough
+        told = detail.is(ErrorInfo.class) ? detail.unpack(ErrorInfo.class) : told;
+      } catch (InvalidProtocolBufferException broken) {
+        return new End(status.getCode(), "", Duration.ZERO); // the status says enough
       }
     }
-    return new End(status.getCode(), reason, retryAfter);
+    String seconds = told.getMetadataOrDefault("retry_after_seconds", "0");
+    return new End(status.getCode(), told.getReason(), Backoff.retryAfter(seconds));
   }
 }
