@@ -13,8 +13,8 @@
 # It listens beyond loopback, where the server insists on TLS: user 10001 has to be able to read
 # both files. Where something else encrypts, --env KEYFENCE_INSECURE_PLAINTEXT=true waives it.
 #
-# The health check goes by a Unix socket, which needs no certificate. Whoever sets another
-# KEYFENCE_LISTEN keeps unix:/var/lib/keyfence/probe.sock in it, or gives another check.
+# The health check goes by a Unix socket, which needs no certificate. If you set another
+# KEYFENCE_LISTEN, keep unix:/var/lib/keyfence/probe.sock in it, or give another check.
 #
 # For a build that can be repeated to the byte, give the base by its digest:
 # --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:...

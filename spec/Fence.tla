@@ -12,9 +12,9 @@
 (* Time. A tick is real time. In a tick each process' own clock goes on by *)
 (* Slow or by Fast units, as it likes, so a clock's rate is anywhere       *)
 (* between (1-rho) and (1+rho) with Fast/Slow = (1+rho)/(1-rho). No clock  *)
-(* is ever compared with another, and nobody reads the real time. A moment *)
-(* in the future is kept as the units that are left until then on the      *)
-(* clock of whoever waits for it, so runs of any length are covered by     *)
+(* is ever compared with another, and no process reads the real time. A    *)
+(* moment in the future is kept as the units that are left until then on   *)
+(* the clock of the process that waits, so runs of any length need only    *)
 (* finitely many states. A process that is stopped simply does nothing     *)
 (* while ticks go by: every process may do nothing for as long as it likes.*)
 (*                                                                         *)
@@ -65,7 +65,7 @@ VARIABLES
     copy,       \* what a copy of the store has that lags behind it
     deposed,    \* a primary that was failed over and has not noticed: its head
     used,       \* how many registrations each server process has made
-    \* Whoever answers
+    \* Of a process that answers checks
     slot,       \* the registration that a server process is under, or 0
     base,       \* the timeline on which it learnt what it knows
     applied,    \* the revision up to which it has applied changes, or Never
@@ -74,12 +74,12 @@ VARIABLES
     load,       \* a fact on its way into the cache
     lease,      \* what is left of its lease
     net,        \* its messages that are under way
-    \* Whoever grants
+    \* Of a process that grants leases
     granted,    \* what is left of the leases of each holder downstream, by their heads
     heard,      \* what each holder downstream has acknowledged
     lag,        \* for how long a holder downstream has left a revision unacknowledged
     late,       \* for how long a grantor has not acknowledged a revision that it has applied
-    \* Whoever mutates
+    \* Of a process that mutates
     fence,      \* the mutation for which it is waiting
     watch,      \* what is left of W for a registration whose counter stands still
     settling,   \* what is left of W since it saw the timeline
@@ -141,7 +141,7 @@ NoRows == [i \in Registrations |-> Gone]
 NoCopy == [log |-> <<>>, row |-> [s \in Holders |-> NoRows], settled |-> 1]
 NoWatch == [s \in Holders |-> [i \in Registrations |-> 0]]
 
-(* Either nobody has started yet, or everybody has: all are registered, have *)
+(* Either no process has started yet, or all have: all are registered, have  *)
 (* renewed just now, and have loaded what they are asked for. The second     *)
 (* state can be reached from the first; starting there saves the way.        *)
 Init ==
@@ -186,7 +186,7 @@ Age(m, units) ==
 (* for it, and take an acknowledgement that a fresh renewal repeats.         *)
 Useless(m) == m.kind \in {"renew", "lease"} /\ m.left = 0
 
-(* Those whose clock matters now: nobody looks at any other.                 *)
+(* Those whose clock matters now: no other clock is read.                    *)
 Counting ==
     {h \in Answering : lease[h] > 0 \/ \E m \in net[h] : m.left > 0}
     \cup {g \in Granting : \E h \in Nested : AnyGrant(granted[g][h])}
@@ -735,7 +735,7 @@ AppliedIsShown ==
 Bounded == \A g \in Granting : late[g] <= W
 
 (* I8: a holder that leaves a revision unacknowledged has no lease any more    *)
-(* when its patience and W have passed: from then on nobody waits for it.      *)
+(* when its patience and W have passed: from then on no grantor waits for it.  *)
 LaggardsHaveNoLease ==
     \A g \in Granting, d \in Nested :
         lag[g][d] > Patience + W => ~AnyGrant(granted[g][d])

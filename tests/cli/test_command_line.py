@@ -19,7 +19,7 @@ from keyfence_server.cli import times
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.output import plain, print_fields, print_table, timestamp
 
-NOBODY = "127.0.0.1:1"
+NO_SERVER = "127.0.0.1:1"
 """A target at which nothing listens."""
 
 A_KEY = "demo_live_sk_7Hq2mXcV0bN4pLw9ZtR1yKfUoEaGsDjB0Zk3Tq"
@@ -31,7 +31,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith("KEYFENCE_"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("KEYFENCE_TARGET", NOBODY)
+    monkeypatch.setenv("KEYFENCE_TARGET", NO_SERVER)
     monkeypatch.chdir(tmp_path)
 
 
@@ -164,7 +164,7 @@ def test_no_server_is_told_from_a_denial(
     monkeypatch.setenv("KEYFENCE_TOKEN", "token")
     assert command.run(["--timeout", "1", *arguments]) == ExitCode.UNAVAILABLE
     shown = capsys.readouterr()
-    assert f"No Keyfence answers at {NOBODY}" in shown.err
+    assert f"No Keyfence answers at {NO_SERVER}" in shown.err
     assert "keyfence serve" in shown.err
     assert shown.out == ""
     assert A_KEY not in shown.err

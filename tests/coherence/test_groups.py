@@ -32,10 +32,10 @@ class CountingFence(SoleHolder):
     """Notes what it was asked to wait for."""
 
     def __init__(self, authority: Authority) -> None:
-        async def nobody() -> bool:
+        async def no_predecessor() -> bool:
             return False
 
-        super().__init__(authority.ledger, authority.hub, nobody)
+        super().__init__(authority.ledger, authority.hub, no_predecessor)
         self.waited: list[list[int]] = []
 
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
@@ -63,7 +63,7 @@ class Held:
         await self._begun.wait()
 
     async def let_go(self) -> None:
-        """Lets whoever has arrived stand in the line first."""
+        """Lets the mutations that were started join the line first."""
         for _ in range(5):
             await asyncio.sleep(0)
         self._over.set()
@@ -108,11 +108,11 @@ async def test_one_that_fails_is_told_why_and_the_others_are_carried_out(
     assert revisions[1] == revisions[0] + 1 == await authority.revision()
 
 
-async def test_where_the_commit_fails_nobody_is_told_what_others_had_written(
+async def test_where_the_commit_fails_no_caller_is_told_what_others_had_written(
     authority: Authority, watched: WatchedStore
 ) -> None:
-    """The second asks for what the first has made, and the first has come to nothing. An answer
-    that it was made before would be wrong."""
+    """The second call asks for the key that the first has made, and the commit of the first fails.
+    The answer "made before" would be wrong."""
     held = Held(authority)
     await held.begin()
     watched.lose_next_commit(Loss.COMMIT)
@@ -179,7 +179,7 @@ async def test_a_caller_that_is_revoked_in_a_group_changes_nothing_after_that(
 async def test_a_mutation_that_takes_long_shares_its_transaction_with_nothing(
     authority: Authority, watched: WatchedStore
 ) -> None:
-    """Nobody is to wait for its commit."""
+    """No other mutation is to wait for its commit."""
 
     async def work(_transaction: Transaction, _caller: Caller) -> Effect[None]:
         return Effect(None)

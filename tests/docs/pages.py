@@ -52,8 +52,8 @@ def section(text: str, heading: str) -> str:
 
 
 def rows(text: str) -> Iterator[list[str]]:
-    """The rows of all tables in a text, without their heads and lines."""
-    lines = text.splitlines()
+    """The rows of all tables in a text, without their heads and lines. A drawing is no table."""
+    lines = _BLOCK.sub("", text).splitlines()
     for number, line in enumerate(lines):
         below = lines[number + 1] if number + 1 < len(lines) else ""
         is_head = below.strip().startswith("|--")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from docs.pages import ROOT, code, read, rows, section
+from docs.pages import ROOT, blocks, code, read, rows, section
 from keyfence.v1 import (
     account_service_pb2,
     audit_service_pb2,
@@ -224,6 +224,21 @@ def test_the_paths_through_the_code_name_files_that_are_there(path: str) -> None
     assert missing == []
 
 
+def test_the_drawings_of_the_paths_have_the_numbers_of_the_tables() -> None:
+    page = read("docs/architecture.md")
+    numbers: dict[str, int] = {}
+    for path in ("a check", "a revocation"):
+        part = section(page, f"## The path of {path}")
+        for row in rows(part):
+            numbers |= {name: int(row[0]) for name in code(row[1])}
+        drawn = {
+            name: int(number)
+            for number, name in re.findall(r"\b(\d+) ([a-z_/]+\.py)", blocks(part, "text")[0])
+        }
+        assert drawn == {name: numbers[name] for name in drawn}
+        assert len(drawn) == {"a check": 10, "a revocation": 20}[path]
+
+
 def test_every_table_of_the_database_is_listed() -> None:
     stored = section(read("docs/architecture.md"), "## What is stored")
     assert {code(row[0])[0] for row in rows(stored)} == set(metadata.tables)
@@ -287,3 +302,15 @@ def test_an_index_leaves_no_page_out(name: str) -> None:
     if name.startswith("docs"):
         for page in sorted((ROOT / "docs" / "decisions").glob("*.md")):
             assert f"decisions/{page.name}" in text
+
+
+def test_every_decision_has_a_number_of_its_own_which_its_title_repeats() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    titles = [page.read_text(encoding="utf-8").splitlines()[0] for page in pages]
+    numbers = [int(page.name[:4]) for page in pages]
+    assert len(set(numbers)) == len(numbers)
+    for number, title in zip(numbers, titles, strict=True):
+        assert title.startswith(f"# {number}. "), title
+        row = f"| {title.removeprefix(f'# {number}. ')}"
+        assert f"| [{number}](decisions/" in read("docs/README.md"), title
+        assert row in read("docs/README.md"), title

@@ -158,7 +158,7 @@ http:
     unauthenticated: {{status: 401, code: any, message: Never}}
     credential_missing: {{status: 407, code: c1, message: Say who you are}}
     credential_malformed: {{status: 400, code: c2, message: That is no key}}
-    key_unknown: {{status: 404, code: c3, message: Nobody has that key}}
+    key_unknown: {{status: 404, code: c3, message: There is no such key}}
     key_revoked: {{status: 410, code: c4, message: It was taken back}}
     key_expired: {{status: 402, code: c5, message: Its time is over}}
     key_disabled: {{status: 423, code: c6, message: It is switched off}}
@@ -175,7 +175,7 @@ PROBLEM: Final = '{title: "{message}", type: "urn:{code}", status: "{status}", i
 SAID: Final = {
     "credential_missing": (407, "c1", "Say who you are"),
     "credential_malformed": (400, "c2", "That is no key"),
-    "key_unknown": (404, "c3", "Nobody has that key"),
+    "key_unknown": (404, "c3", "There is no such key"),
     "key_revoked": (410, "c4", "It was taken back"),
     "key_expired": (402, "c5", "Its time is over"),
     "key_disabled": (423, "c6", "It is switched off"),

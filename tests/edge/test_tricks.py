@@ -20,7 +20,7 @@ from support.edge.http2 import exchange, exchange_all, request
 from support.edge.sites import Site
 from support.edge.upstream import Arrived
 
-HIERARCHY = {"vps:read": 0, "vps:write": 1, "vps:create": 2, "nobody": 3}
+HIERARCHY = {"vps:read": 0, "vps:write": 1, "vps:create": 2, "denied": 3}
 OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 REWRITES = ("x-original-url", "x-rewrite-url")
 
@@ -38,7 +38,7 @@ def needed(arrived: Arrived) -> str:
             return "vps:read"
         action = path.rpartition("/")[2]
         return "vps:write" if action in {"start", "stop", "reinstall", "resize"} else "vps:create"
-    return "nobody"
+    return "denied"
 
 
 INSTANCES = "/api/v1/instances"

@@ -96,9 +96,9 @@ class Database:
         self.often_slow = 0.1
         self.lag = 0.0
         # Called for the scenario.
-        self.on_mutation: Callable[[Record], None] = _nobody
-        self.on_commit: Callable[[Record], None] = _nobody
-        self.on_registration: Callable[[Process], None] = _nobody
+        self.on_mutation: Callable[[Record], None] = _ignore
+        self.on_commit: Callable[[Record], None] = _ignore
+        self.on_registration: Callable[[Process], None] = _ignore
 
     @property
     def epoch(self) -> str:
@@ -571,7 +571,7 @@ class SimulatedFeed:
             )
 
 
-def _nobody(_what: object) -> None:
+def _ignore(_what: object) -> None:
     """Ignores what happened: no scenario listens."""
 
 

@@ -124,7 +124,7 @@ class ReadAudit:
 
 
 async def verify_chain(store: Store, after: ChainEnd, max_events: int) -> Verified:
-    """Goes along the chain, as `ReadAudit.verify` does, for whoever has the store."""
+    """Goes along the chain, as `ReadAudit.verify` does, for programs that have the store itself."""
     if after.count < 0 or not 0 <= max_events <= MAX_EVENTS:
         raise InvalidInput.field("max_events", f"1 to {MAX_EVENTS} events, from the first on")
     if after.count == 0:

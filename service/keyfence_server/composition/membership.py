@@ -251,7 +251,7 @@ def downstream_of(
         resources.push_async_callback(end)
         # So that the process can say at its start whether it serves, and if not, why.
         patience = clock.now() + _FIRST_LEASE_SECONDS
-        while not (lease.is_live(clock.now()) or is_broken or clock.now() > patience):  # noqa: ASYNC110 - nobody tells
+        while not (lease.is_live(clock.now()) or is_broken or clock.now() > patience):  # noqa: ASYNC110 - no event
             await asyncio.sleep(_LOOK_SECONDS)
 
     source = LeasedFacts(cache, lease, clock, asking(store))

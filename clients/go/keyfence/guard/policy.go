@@ -57,7 +57,7 @@ func ruleOf(method protoreflect.MethodDescriptor) (rule, bool) {
 }
 
 // findRule is what the method of a path demands, by the descriptors that the program has. False:
-// nobody may call it.
+// no caller may call it.
 func findRule(path string) (rule, bool) {
 	service, name, ok := splitPath(path)
 	if !ok {

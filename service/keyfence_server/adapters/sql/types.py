@@ -39,8 +39,10 @@ class ExactText(TypeDecorator[str]):
 
 
 class JsonText(TypeDecorator[str]):
-    """A JSON document that is written as its text, so that whoever writes it decides where the
-    text is made: for a large document, not on the event loop."""
+    """A JSON document that is written as its text.
+
+    The code that writes it decides where the text is made: for a large document, not on the event
+    loop."""
 
     impl = JSON
     cache_ok = True

@@ -19,7 +19,7 @@ import java.util.TreeMap;
  *
  * <pre>
  * KeyfenceException
- * ├── Unavailable      nobody could answer now; the same call may succeed later
+ * ├── Unavailable      no server could answer now; the same call may succeed later
  * ├── InvalidRequest   the call is at fault; violations() may name fields
  * ├── NotPermitted     the client's own credential is missing, not good, or may not do this
  * ├── NotFound         there is no such key, keyspace or account
@@ -81,7 +81,7 @@ public class KeyfenceException extends RuntimeException {
     return requestId;
   }
 
-  /** Nobody could answer now; the same call may succeed later. */
+  /** No server could answer now; the same call may succeed later. */
   public static final class Unavailable extends KeyfenceException {
     private static final long serialVersionUID = 1;
 

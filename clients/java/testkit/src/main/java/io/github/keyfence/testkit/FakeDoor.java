@@ -7,7 +7,7 @@ import io.grpc.ServerInterceptor;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 
-/** Counts calls, lets them fail, and lets nobody in without the fake's token. */
+/** Counts calls, lets them fail, and refuses calls without the fake's token. */
 final class FakeDoor implements ServerInterceptor {
   private static final Metadata.Key<String> AUTHORIZATION =
       Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);

@@ -210,7 +210,7 @@ final class GrpcGuardTest {
   }
 
   @Test
-  void withoutAVerdictNobodyIsLetInOrDenied() throws IOException {
+  void withoutAVerdictNoCallerIsLetInOrDenied() throws IOException {
     serve(client, GuardOptions.of("demo"));
     FakeKeyfence.MadeKey key = keyfence.createKey("demo", "vps:read");
     keyfence.failNext(
