@@ -62,13 +62,40 @@ async def test_fields_are_counted_at_every_depth(make: Callable[[int], Message])
         b"\x0a",
         b"\x0a\xff",
         b"\xff" * 20,
-        b"\x0b\x0c",
         b"\x0a\x05\x0a\xff\xff\xff\xff",
         b"\x09\x00",
     ],
 )
 async def test_what_is_no_message_is_left_to_the_decoder(raw: bytes) -> None:
     await require_few_fields(raw, keyspaces.ApplyKeyspaceRequest.DESCRIPTOR)
+
+
+class CountedBytes(bytes):
+    """Bytes that count how many of them were read."""
+
+    read = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.read += 1
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("start", [b"\x08", b"\x0a", b""], ids=["value", "length", "tag"])
+async def test_a_number_without_end_is_not_read_on(start: bytes) -> None:
+    """To put together a number of 128 KiB takes more than a second."""
+    raw = CountedBytes(start + b"\xff" * (128 * 1024) + b"\x01")
+    await require_few_fields(raw, keyspaces.ApplyKeyspaceRequest.DESCRIPTOR)
+    assert raw.read <= 11
+
+
+async def test_a_group_does_not_hide_what_comes_after_it() -> None:
+    """A decoder skips a group that it does not know, and goes on."""
+    many: Any = empty_uses(MOST_FIELDS + 1)
+    raw = b"\x0b\x0a\x01\xff\x0c" + many.SerializeToString()
+    assert type(many).FromString(raw).uses
+    with pytest.raises(Failed) as refused:
+        await require_few_fields(raw, many.DESCRIPTOR)
+    assert "group" in refused.value.failure.message
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,18 @@ MOST_FIELDS: Final = 250_000
 report. To decode so many takes less than 20 milliseconds."""
 
 _SLICE: Final = 2_000
-_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _DELIMITED, _START_GROUP, _END_GROUP, _FIXED32 = range(6)
+_MOST_VARINT_BYTES: Final = 10
+"""Of 64 bits. The decoder refuses a longer number, too."""
 _MOST_DEPTH: Final = 32
 
 
 async def require_few_fields(raw: bytes, descriptor: Descriptor) -> None:
-    """Raises `Failed` for a request with too many fields. What is no message is left to the
-    decoder, which refuses it."""
+    """Raises `Failed` for a request with too many fields, or with a group.
+
+    No message of the API has groups. A decoder skips them, and what it skips cannot be counted
+    as it reads. Bytes that are no message are left to the decoder, which refuses them.
+    """
     pauses = Pauses(_SLICE)
     count = 0
     at = 0
@@ -41,12 +46,7 @@ async def require_few_fields(raw: bytes, descriptor: Descriptor) -> None:
                 continue
             count += 1
             if count > MOST_FIELDS:
-                raise Failed(
-                    limit_reached(
-                        "request_fields",
-                        f"the request has more than {MOST_FIELDS} fields; send less",
-                    )
-                )
+                raise _refused(f"the request has more than {MOST_FIELDS} fields; send less")
             await pauses.after()
             tag, at = _varint(raw, at)
             kind = tag & 7
@@ -63,23 +63,31 @@ async def require_few_fields(raw: bytes, descriptor: Descriptor) -> None:
                 at += 8
             elif kind == _FIXED32:
                 at += 4
+            elif kind in (_START_GROUP, _END_GROUP):
+                raise _refused("the request has a group; no field of this API is one")
             else:
                 return
-    except IndexError:
+    except (IndexError, _NoMessage):
         return
 
 
+class _NoMessage(Exception):
+    """The bytes are no message."""
+
+
+def _refused(message: str) -> Failed:
+    return Failed(limit_reached("request_fields", message))
+
+
 def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    value = raw[at]
-    at += 1
-    if value < 128:
-        return value, at
-    value &= 127
-    shift = 7
-    while True:
-        byte = raw[at]
-        at += 1
-        value |= (byte & 127) << shift
+    """A number, and where it ends. Raises `IndexError` and `_NoMessage`."""
+    byte = raw[at]
+    if byte < 128:
+        return byte, at + 1
+    value = byte & 127
+    for place in range(1, _MOST_VARINT_BYTES):
+        byte = raw[at + place]
+        value |= (byte & 127) << 7 * place
         if byte < 128:
-            return value, at
-        shift += 7
+            return value, at + place + 1
+    raise _NoMessage
