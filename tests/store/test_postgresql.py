@@ -222,6 +222,35 @@ async def test_what_the_server_cannot_do_now_refuses_the_mutation_whole(
         assert await insert_keys(store, make_key()) == 1
 
 
+@pytest.mark.parametrize("within", [False, True], ids=["between mutations", "in a mutation"])
+async def test_a_group_whose_connection_dies_is_unavailable_as_a_whole(
+    postgres_url: str, *, within: bool
+) -> None:
+    """An internal error would tell the callers of the whole group not to try again."""
+    keys = [make_key(), make_key()]
+    kill = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'keyfence' AND datname = current_database()"
+    )
+
+    async def group(store: Store) -> None:
+        async with store.transaction() as transaction:
+            for key in keys:
+                if key is keys[1] and not within:
+                    await execute(postgres_url, kill)
+                async with transaction.mutation():
+                    if key is keys[1] and within:
+                        await execute(postgres_url, kill)
+                    await transaction.insert_key(key)
+                    transaction.keep([key_change(key)], make_event(key.key_id))
+            await transaction.commit()
+
+    async with opened(postgres_url) as store:
+        with pytest.raises(StoreUnavailable):
+            await group(store)
+        assert await insert_keys(store, *keys) == 1
+
+
 async def test_a_primary_that_became_a_standby_is_let_go_of(postgres_url: str) -> None:
     """Its connections still answer, so only the refused mutation tells."""
     database = parse_database_url(postgres_url).for_asyncpg().partition("@/")[2].partition("?")[0]

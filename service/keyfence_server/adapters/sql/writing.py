@@ -35,7 +35,7 @@ from keyfence_server.adapters.sql.schema import (
     requests,
     sessions,
 )
-from keyfence_server.application.ports import AuditEvent, Change, CredentialId
+from keyfence_server.application.ports import AuditEvent, Change, CredentialId, StoreUnavailable
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
@@ -242,8 +242,13 @@ class SqlTransaction(SqlSnapshot):
         self._has_written = False
         try:
             yield
-        except BaseException:
-            if kept:
+        except BaseException as error:
+            if kept and self._connection.invalidated:
+                # Nothing is left to undo, and what was kept before is lost with the connection.
+                self._state = _State.BROKEN
+                if isinstance(error, Exception):
+                    raise StoreUnavailable("the connection was lost") from error
+            elif kept:
                 await to_completion(self._undo())
             raise
         if len(self._kept) > kept:
