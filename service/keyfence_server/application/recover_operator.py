@@ -69,3 +69,9 @@ class RecoverOperator:
                 f"the pepper of version {wrong[0]} is not one under which this database's keys "
                 "were made; give the peppers with which its servers run"
             )
+        if max(known) not in given:
+            # A retired pepper may have leaked, and servers may no longer take keys made under it.
+            raise CannotRecover(
+                f"the pepper of version {max(known)}, this database's newest, is missing; give "
+                "the peppers with which its servers run"
+            )
