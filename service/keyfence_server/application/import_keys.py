@@ -109,7 +109,7 @@ class ImportKeys:
             )
             return Effect(imported, changes, import_event(maker, keyspace, new))
 
-        return await self._mutations.run(caller, work)
+        return await self._mutations.run(caller, work, alone=True)
 
     async def preview(
         self, caller: Caller, keyspace: str, keys: Sequence[KeyToImport]
