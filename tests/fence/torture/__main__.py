@@ -17,6 +17,7 @@ from typing import Final
 
 from fence.torture.broken import BUILDS
 from fence.torture.history import Answer, Verdict
+from fence.torture.programs import missing_tools
 from fence.torture.run import Outcome, torture
 from testkit.seeded_bugs import SEEDED_BUGS
 
@@ -48,6 +49,8 @@ def main() -> int:
 
 
 def _torture(seed: int, seconds: float, probes: int, stores: tuple[bool, ...]) -> int:
+    for language, tool in missing_tools().items():
+        _say(f"SKIPPED: no client in {language}, since there is no {tool}")
     began = time.monotonic()
     total = _Total()
     while not total.verdict.runs or (not total.verdict.violations and total.counting < probes):
@@ -64,20 +67,20 @@ class _Total:
     def __init__(self) -> None:
         self.verdict = Verdict()
         self.calls = 0
-        self.in_process = 0
+        self.in_process: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._holders: Counter[str] = Counter()
 
     @property
     def counting(self) -> int:
         """How many probes count."""
-        return self.calls + min(self.in_process, self.calls * _IN_PROCESS_FOR_EACH_CALL)
+        return self.calls + min(self.in_process.total(), self.calls * _IN_PROCESS_FOR_EACH_CALL)
 
     def add(self, outcome: Outcome) -> None:
         """Reports a run, and takes it in."""
         _report(outcome)
         self.verdict.add(outcome.verdict)
-        self.calls += outcome.answered(in_process=False)
+        self.calls += outcome.answered(in_process=False).total()
         self.in_process += outcome.answered(in_process=True)
         self._faults += outcome.faults
         for (number, _), count in outcome.verdict.probes.items():
@@ -89,12 +92,13 @@ class _Total:
         stale = sum(one.is_stale_accept for one in verdict.violations)
         _say(
             f"\n{verdict.runs} runs, {seconds / 60:.1f} minutes: {verdict.total} probes; "
-            f"{self.in_process} were answered by clients with a cache and {self.calls} by servers "
-            f"and sidecars; {verdict.soon.total()} began soon after an OK; "
+            f"{self.in_process.total()} were answered by clients with a cache and {self.calls} by "
+            f"servers and sidecars; {verdict.soon.total()} began soon after an OK; "
             f"{verdict.mutations} mutations fenced, {verdict.unanswered_mutations} unanswered"
         )
         _say("faults: " + _listed(self._faults))
         _say("probes: " + _listed(self._holders))
+        _say("answered by clients with a cache: " + _listed(self.in_process))
         _say(f"stale accepts: {stale}; refused though given: {len(verdict.violations) - stale}")
 
 

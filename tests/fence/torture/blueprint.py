@@ -30,10 +30,12 @@ class Holder:
 
     Attributes:
         is_in_process: whether the asking process answers most by itself.
+        language: the one that the asking client is written in.
     """
 
     name: str
     is_in_process: bool
+    language: str = "python"
 
 
 class Blueprint:
@@ -128,6 +130,19 @@ class Blueprint:
             ),
         ]
 
+    def programs(self, commands: Mapping[str, list[str]]) -> list[Member | Worker]:
+        """Clients of other languages, each with a cache, and the process that asks them."""
+        targets = ("server2", "sidecar0", "server0", "sidecar1")
+        asked = []
+        for number, (language, command) in enumerate(commands.items()):
+            whom = targets[(number + self._seed) % len(targets)]
+            one = self._ask(language, "program", whom, through_link=True, language=language)
+            asked.append({**one, "command": command})
+        if not asked:
+            return []
+        asking = self._prober("programs", asked)
+        return [asking, *(Worker(name, asking, one) for one, name in enumerate(commands))]
+
     def writer(self) -> Member:
         """The process that changes things."""
         config = {
@@ -189,6 +204,9 @@ class Blueprint:
         )
 
     def _client(self, name: str, *asked: tuple[str, str, bool]) -> Member:
+        return self._prober(name, [self._ask(name, *one) for one in asked])
+
+    def _prober(self, name: str, asked: Sequence[Mapping[str, Any]]) -> Member:
         config = {
             "token": self._token,
             "seed": self._seed,
@@ -196,14 +214,17 @@ class Blueprint:
             "twice": self._twice,
             "keys": str(self._directory / "keys"),
             "records": str(self._directory / f"{name}.records"),
-            "asked": [self._ask(name, *one) for one in asked],
+            "asked": asked,
         }
         return self._script(name, "fence.torture.prober", config)
 
-    def _ask(self, client: str, kind: str, whom: str, through_link: bool) -> dict[str, Any]:
+    def _ask(
+        self, client: str, kind: str, whom: str, through_link: bool, language: str = "python"
+    ) -> dict[str, Any]:
         number = len(self.holders)
         is_in_process = kind != "calls"
-        self.holders.append(Holder(f"{kind} at {whom}", is_in_process))
+        name = f"{kind if language == 'python' else language} at {whom}"
+        self.holders.append(Holder(name, is_in_process, language))
         return {
             "number": number,
             "kind": kind,

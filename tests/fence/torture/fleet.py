@@ -18,7 +18,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,8 @@ class Fleet:
         holders: what the numbers of holders in the records mean.
         links: those that can be broken, by name.
         servers, sidecars, clients: the processes that can be; on SQLite the servers are
-            workers, and their parent.
+            workers, and their parent; clients of other languages are children of the process
+            that asks them.
         clocks: the wall clocks that can be stepped, by whose they are.
     """
 
@@ -51,7 +52,7 @@ class Fleet:
     postgres: PostgresPair | None
     servers: list[Member | Worker]
     sidecars: list[Member]
-    clients: list[Member]
+    clients: list[Member | Worker]
     writer: Member
     holders: list[Holder]
     records: list[Path]
@@ -71,6 +72,11 @@ class Fleet:
                 self._proxy.redirect(name, self.postgres.primary.socket)
 
     @property
+    def asking(self) -> list[Member]:
+        """The processes that ask and that change things. None of them ends by itself."""
+        return [*(one for one in self.clients if isinstance(one, Member)), self.writer]
+
+    @property
     def history(self) -> Path:
         """What the writer has done."""
         return self.directory / "history"
@@ -85,8 +91,13 @@ def running_fleet(
     twice: bool,
     hasty: bool,
     sqlite: bool,
+    programs: Mapping[str, list[str]],
 ) -> Iterator[Fleet]:
-    """A fleet, from its first start to its end."""
+    """A fleet, from its first start to its end.
+
+    Args:
+        programs: the commands of the clients of other languages, by language.
+    """
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="kf-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -107,7 +118,8 @@ def running_fleet(
             database = postgres.primary.create_database()
             asyncio.run(upgrade(postgres.primary.url(database)))
             servers = blueprint.servers(postgres.primary, database, way)
-        sidecars, clients, writer = blueprint.sidecars(), blueprint.clients(), blueprint.writer()
+        sidecars, writer = blueprint.sidecars(), blueprint.writer()
+        clients = [*blueprint.clients(), *blueprint.programs(programs)]
         proxy = Links(blueprint.links)
         stack.callback(proxy.close)
         if postgres is not None:
@@ -120,7 +132,8 @@ def running_fleet(
                 member.start()
             for member in together:
                 _wait_until_reachable(member, blueprint.sockets[member.name])
-        for member in (*clients, writer):
+        asking = [one for one in clients if isinstance(one, Member)]
+        for member in (*asking, writer):
             stack.callback(member.end)
             member.start()
         yield Fleet(
@@ -131,7 +144,9 @@ def running_fleet(
             clients=clients,
             writer=writer,
             holders=blueprint.holders,
-            records=[directory / f"{client.name}.records" for client in clients],
+            records=[
+                directory / f"{one.name}.records" for one in clients if isinstance(one, Member)
+            ],
             links=list(blueprint.links),
             clocks=clocks.by_name,
             _proxy=proxy,

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from fence.torture.broken import break_this_process
 from fence.torture.history import Answer, Question, now_ns, pack
 from fence.torture.twice import repeat_messages
 from keyfence import AsyncClient, Cache, CheckResult, Client, KeyfenceError, ScopeCheck
+from scenarios.clients import Program
 
 SCOPES: Final = {Question.READ: "vps:read", Question.WRITE: "vps:write"}
 _QUESTIONS: Final = tuple(Question)
@@ -43,8 +45,10 @@ class Asked:
 
     Attributes:
         number: of the holder, in the records.
-        kind: "cache" and "threads" ask through a cache, "calls" do not.
+        kind: "cache" and "threads" ask through a cache, "program" through a program that has
+            one, "calls" through none.
         burst: probes in a row, before `pause` seconds.
+        command: what starts the program.
     """
 
     number: int
@@ -52,6 +56,7 @@ class Asked:
     target: str
     burst: int
     pause: float
+    command: Sequence[str] = ()
 
 
 class Prober:
@@ -72,23 +77,22 @@ class Prober:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         stopping = asyncio.create_task(stop.wait())
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._learn())]
-        threads = []
+        threads: list[asyncio.Task[None]] = []
         for one in self._asked:
-            if one.kind == "threads":
-                threads.append(threading.Thread(target=self._ask_in_thread, args=(one,)))
+            if one.kind in ("threads", "program"):
+                ask = self._ask_in_thread if one.kind == "threads" else self._ask_program
+                threads.append(asyncio.create_task(asyncio.to_thread(ask, one)))
             else:
                 at_once = 1 if one.kind == "cache" else _CALLS_AT_ONCE
                 tasks += [asyncio.create_task(self._ask(one)) for _ in range(at_once)]
-        for thread in threads:
-            thread.start()
         # None of the others ends unless it fails.
-        ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait(
+            [stopping, *tasks, *threads], return_when=asyncio.FIRST_COMPLETED
+        )
         self._stopping.set()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for thread in threads:
-            thread.join()
+        await asyncio.gather(*tasks, *threads, return_exceptions=True)
         self._records.close()
         for task in ended:
             task.result()
@@ -173,6 +177,27 @@ class Prober:
                     chosen = self._choose()
                     if chosen is not None and not self._stopping.is_set():
                         self._probe_in_thread(client, asked.number, *chosen)
+
+    def _ask_program(self, asked: Asked) -> None:
+        """Asks a client of another language. Its checks begin when they are sent to it, so a check
+        that it reads late, because it was stopped, has begun before all the same."""
+        program = Program(asked.command, asked.target, self._token, "cached")
+        while not self._stopping.wait(asked.pause):
+            for _ in range(asked.burst):
+                chosen = self._choose()
+                if chosen is None or self._stopping.is_set():
+                    continue
+                number, api_key, question = chosen
+                began = now_ns()
+                if question is Question.WHOSE:
+                    told = program("authenticate", api_key=api_key, keyspace="torture")
+                else:
+                    told = program("check", api_key=api_key, scopes=[SCOPES[question]])
+                answer = Answer.NONE
+                if "error" not in told:
+                    answer = Answer.ACCEPTED if told["allowed"] else Answer.REFUSED
+                self._records.write(pack(began, now_ns(), number, asked.number, question, answer))
+        program.close()
 
     def _probe_in_thread(
         self, client: Client, holder: int, number: int, api_key: str, question: Question

@@ -14,6 +14,7 @@ from fence.torture.broken import BUILDS
 from fence.torture.faults import Faults
 from fence.torture.fleet import Fleet, running_fleet
 from fence.torture.history import Answer, Mutation, Verdict, check, read_probes
+from fence.torture.programs import built_programs
 
 LEASES: Final = (0.5, 1.0, 2.0)
 _WARM_UP_SECONDS: Final = 3.0
@@ -35,14 +36,15 @@ class Outcome:
     verdict: Verdict
     faults: Counter[str]
 
-    def answered(self, *, in_process: bool) -> int:
-        """How many probes were answered, by clients with a cache, or else by others."""
-        return sum(
-            self.verdict.probes[number, answer]
-            for number, holder in enumerate(self.holders)
-            for answer in (Answer.ACCEPTED, Answer.REFUSED)
-            if holder.is_in_process is in_process
-        )
+    def answered(self, *, in_process: bool) -> Counter[str]:
+        """How many probes were answered, by clients with a cache, or else by others, for each
+        language of the clients."""
+        counts: Counter[str] = Counter()
+        for number, holder in enumerate(self.holders):
+            if holder.is_in_process is in_process:
+                for answer in (Answer.ACCEPTED, Answer.REFUSED):
+                    counts[holder.language] += self.verdict.probes[number, answer]
+        return counts
 
 
 def torture(
@@ -66,6 +68,8 @@ def torture(
         twice=twice,
         hasty=build is not None and build.hasty,
         sqlite=sqlite,
+        # A broken build is one of Python's processes.
+        programs=built_programs() if build is None else {},
     ) as fleet:
         began = time.monotonic()
         faults = Faults(
@@ -82,7 +86,7 @@ def torture(
             time.sleep(0.02)
         faults.heal_all()
         _require_running(fleet)
-        for member in (*fleet.clients, fleet.writer):
+        for member in fleet.asking:
             member.end()
         return Outcome(
             seed, sqlite, twice, lease_seconds, fleet.holders, _judge(fleet), faults.counts
@@ -90,7 +94,7 @@ def torture(
 
 
 def _require_running(fleet: Fleet) -> None:
-    for member in (*fleet.clients, fleet.writer):
+    for member in fleet.asking:
         if member.has_ended:
             raise RuntimeError(f"{member.name} ended:\n{member.log.read_text()[-2000:]}")
 

@@ -8,7 +8,9 @@ from typing import Final
 
 import pytest
 
+from conformance.programs import LANGUAGES
 from fence.torture.history import Answer, Verdict
+from fence.torture.programs import built_programs, missing_tools
 from fence.torture.run import torture
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres]
@@ -38,11 +40,20 @@ def test_nothing_stale_is_answered_whatever_is_killed_stopped_or_cut_off(sqlite:
         verdict.add(outcome.verdict)
         assert not verdict.violations, "\n".join(map(str, verdict.violations[:10]))
         assert outcome.faults.total() > 5
+        languages = {holder.language for holder in outcome.holders}
+        assert languages == {"python", *LANGUAGES} - set(missing_tools())
         if not sqlite:
             assert any(kind.startswith("failover") for kind in outcome.faults)
         if _shows_enough(verdict, len(outcome.holders)):
             return
     pytest.fail(f"so little was answered that it shows nothing: {verdict.probes}")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_has_a_client_among_the_holders(language: str) -> None:
+    if tool := missing_tools().get(language):
+        pytest.skip(f"there is no client in {language}, since there is no {tool}")
+    assert built_programs()[language]
 
 
 def _shows_enough(verdict: Verdict, holders: int) -> bool:
