@@ -1,11 +1,15 @@
 package keyfence_test
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"github.com/keyfence/keyfence/clients/go/keyfence"
 	"github.com/keyfence/keyfence/clients/go/keyfence/keyfencetest"
@@ -13,9 +17,9 @@ import (
 )
 
 // cached is a client whose cache has a lease.
-func cached(t testing.TB, server *keyfencetest.Server, cache keyfence.Cache) *keyfence.Client {
+func cached(t testing.TB, server *keyfencetest.Server, cache keyfence.Cache, options ...keyfence.Option) *keyfence.Client {
 	t.Helper()
-	client := server.Client(t, keyfence.WithCache(cache))
+	client := server.Client(t, append(options, keyfence.WithCache(cache))...)
 	until(t, "the cache has a lease", func() bool {
 		_, _ = client.Authenticate(t.Context(), keyfence.Check{APIKey: "kf_live_unknown"})
 		status, _ := client.CacheStatus()
@@ -119,6 +123,46 @@ func TestAChangedKeyspaceIsForgotten(t *testing.T) {
 	_, err = client.CheckScope(t.Context(), keyfence.Check{APIKey: key, RequiredScopes: []string{"vps:read"}, Keyspace: "demo"})
 	if err == nil {
 		t.Error("a scope that is registered no more was answered")
+	}
+}
+
+// The cache's calls lead to the server that its stream leads to, whatever takes turns for checks.
+func TestTheCacheHasAConnectionOfItsOwn(t *testing.T) {
+	away, there := demo(t), demo(t)
+	away.FailNext(keyfencev1.ReplicationService_Sync_FullMethodName, 1,
+		keyfencetest.Error(codes.Unavailable, "SHUTTING_DOWN", "the server stops", nil))
+	var calls sync.Map // the connection of each method's last call
+	record := func(path string, conn *grpc.ClientConn) { calls.Store(path, conn) }
+	client := cached(t, away, keyfence.Cache{}, keyfence.WithAddresses(there.Target), keyfence.WithDialOptions(
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, path string, request, response any,
+			conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+			record(path, conn)
+			return invoke(ctx, path, request, response, conn, options...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, description *grpc.StreamDesc,
+			conn *grpc.ClientConn, path string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+			record(path, conn)
+			return open(ctx, description, conn, path, options...)
+		})))
+	for range 20 {
+		key, _ := there.CreateKey(t, "demo", "vps:read")
+		if _, err := client.CheckScope(t.Context(), keyfence.Check{APIKey: key, RequiredScopes: []string{"vps:read"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts := keyfencev1.ReplicationService_FetchFacts_FullMethodName
+	if there.Calls(facts) < 20 || away.Calls(facts) != 0 {
+		t.Errorf("facts were asked for %d times at the server of the stream, %d times elsewhere", there.Calls(facts), away.Calls(facts))
+	}
+	// What the server is asked by itself goes over another connection.
+	if _, err := client.WhoAmI(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stream, _ := calls.Load(keyfencev1.ReplicationService_Sync_FullMethodName)
+	asked, _ := calls.Load(facts)
+	other, _ := calls.Load(keyfencev1.AuthorizationService_WhoAmI_FullMethodName)
+	if stream != asked || stream == other {
+		t.Errorf("the stream has %v, facts %v, other calls %v", stream, asked, other)
 	}
 }
 

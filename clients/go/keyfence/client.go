@@ -34,8 +34,10 @@ const (
 
 // Client talks to Keyfence. It is safe for concurrent use.
 type Client struct {
-	conn     *grpc.ClientConn
-	config   *config
+	conn   *grpc.ClientConn
+	config *config
+	// isLocal: nothing that is sent to any of the servers leaves this machine.
+	isLocal  bool
 	checks   keyfencev1.AuthorizationServiceClient
 	batcher  *batcher
 	holder   *holder.Holder
@@ -59,40 +61,53 @@ func New(target string, options ...Option) (*Client, error) {
 	if target == "" {
 		return nil, errors.New("keyfence: no target: pass one, or set KEYFENCE_TARGET")
 	}
-	client := &Client{config: config}
-	dialTarget, dialOptions, err := config.dialing(target)
-	if err != nil {
-		return nil, err
+	client := &Client{config: config, isLocal: true}
+	addresses := append([]string{target}, config.addresses...)
+	for _, address := range addresses {
+		local, err := isLocal(address)
+		if err != nil {
+			return nil, err
+		}
+		client.isLocal = client.isLocal && local
 	}
-	dialOptions = append(dialOptions,
-		grpc.WithChainUnaryInterceptor(client.intercept), grpc.WithChainStreamInterceptor(client.interceptStream))
-	if client.conn, err = grpc.NewClient(dialTarget, append(dialOptions, config.dialOptions...)...); err != nil {
-		return nil, fmt.Errorf("keyfence: %w", err)
+	if client.conn, err = client.dial("round_robin", addresses...); err != nil {
+		return nil, err
 	}
 	client.checks = keyfencev1.NewAuthorizationServiceClient(client.conn)
 	if config.batching != nil {
 		client.batcher = newBatcher(client.checks, config.batching.MaxChecks, config.checkTimeout)
 	}
 	if config.cache != nil {
-		client.holder = holder.Start(keyfencev1.NewReplicationServiceClient(client.conn),
-			holder.Options{MaxKeys: config.cache.MaxKeys, Logger: config.logger})
+		attempts := 0
+		client.holder = holder.Start(func() (*grpc.ClientConn, error) {
+			one := addresses[attempts%len(addresses)]
+			attempts++
+			// All of its calls go to the server that its stream leads to.
+			return client.dial("pick_first", one)
+		}, holder.Options{MaxKeys: config.cache.MaxKeys, Logger: config.logger})
 	}
 	return client, nil
 }
 
-func (c *config) dialing(target string) (string, []grpc.DialOption, error) {
-	addresses := append([]string{target}, c.addresses...)
-	allLocal := true
-	for _, address := range addresses {
-		local, err := isLocal(address)
-		if err != nil {
-			return "", nil, err
-		}
-		allLocal = allLocal && local
+// dial makes a connection to these servers.
+func (c *Client) dial(balancing string, addresses ...string) (*grpc.ClientConn, error) {
+	target, options, err := c.config.dialing(balancing, addresses, c.isLocal)
+	if err != nil {
+		return nil, err
 	}
+	options = append(options,
+		grpc.WithChainUnaryInterceptor(c.intercept), grpc.WithChainStreamInterceptor(c.interceptStream))
+	conn, err := grpc.NewClient(target, append(options, c.config.dialOptions...)...)
+	if err != nil {
+		return nil, fmt.Errorf("keyfence: %w", err)
+	}
+	return conn, nil
+}
+
+func (c *config) dialing(balancing string, addresses []string, allLocal bool) (string, []grpc.DialOption, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(c.transport(allLocal)),
-		grpc.WithDefaultServiceConfig(serviceConfig()),
+		grpc.WithDefaultServiceConfig(serviceConfig(balancing)),
 		// What a name server says must not change how calls are retried.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("keyfence-go"),
@@ -113,7 +128,7 @@ func (c *config) dialing(target string) (string, []grpc.DialOption, error) {
 		options = append(options, grpc.WithNoProxy())
 	}
 	if len(addresses) == 1 {
-		return grpcTarget(target), options, nil
+		return grpcTarget(addresses[0]), options, nil
 	}
 	builder := manual.NewBuilderWithScheme("keyfence")
 	var state resolver.State

@@ -67,7 +67,7 @@ func describe(service protoreflect.ServiceDescriptor, method protoreflect.Method
 // CANCELLED, by which a server gives up calls that it has not looked at. Four attempts, about 50,
 // 150 and 450 ms apart, within the deadline. Many failures in a row end retrying until calls
 // succeed again, so that clients do not hold down a server that is trying to get up.
-func serviceConfig() string {
+func serviceConfig(balancing string) string {
 	type name struct {
 		Service string `json:"service"`
 		Method  string `json:"method"`
@@ -79,7 +79,7 @@ func serviceConfig() string {
 		}
 	}
 	config, err := json.Marshal(map[string]any{
-		"loadBalancingConfig": []any{map[string]any{"round_robin": struct{}{}}},
+		"loadBalancingConfig": []any{map[string]any{balancing: struct{}{}}},
 		"methodConfig": []any{map[string]any{
 			"name": names,
 			"retryPolicy": map[string]any{

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -69,7 +70,8 @@ type Status struct {
 type Holder struct {
 	core    *Core
 	hello   *keyfencev1.Hello
-	client  keyfencev1.ReplicationServiceClient
+	connect func() (*grpc.ClientConn, error)
+	server  atomic.Pointer[server]
 	logger  *slog.Logger
 	start   sync.Once
 	cancel  context.CancelFunc
@@ -79,13 +81,22 @@ type Holder struct {
 	keyspacesWanted chan struct{}
 }
 
-// Start makes a holder that asks this server.
-func Start(client keyfencev1.ReplicationServiceClient, options Options) *Holder {
+// server is the one that the holder's stream leads to, or did last. Its facts are asked for there,
+// too: another server may not know yet of a change that the holder has applied.
+type server struct {
+	keyfencev1.ReplicationServiceClient
+	conn *grpc.ClientConn
+}
+
+// Start makes a holder. It has connections of its own, one at a time: connect makes another one for
+// each stream, to the next server if there are several. So no connection that others have failed on
+// makes the holder wait.
+func Start(connect func() (*grpc.ClientConn, error), options Options) *Holder {
 	running, cancel := context.WithCancel(context.Background())
 	return &Holder{
 		core:            NewCore(options.MaxKeys, Guards{}, Now, time.Now),
 		hello:           newHello(),
-		client:          client,
+		connect:         connect,
 		logger:          options.Logger,
 		cancel:          cancel,
 		context:         running,
@@ -105,7 +116,7 @@ func (h *Holder) Check(ctx context.Context, question Question) (Answer, bool) {
 	if fill == nil {
 		return Answer{}, false
 	}
-	response, err := h.client.FetchFacts(ctx, request)
+	response, err := h.server.Load().FetchFacts(ctx, request)
 	if err != nil {
 		response = nil
 	}
@@ -146,6 +157,9 @@ func (h *Holder) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastReportTime)
 	defer cancel()
 	h.report(ctx)
+	if server := h.server.Load(); server != nil {
+		_ = server.conn.Close()
+	}
 }
 
 func (h *Holder) run() {
@@ -154,29 +168,36 @@ func (h *Holder) run() {
 	others.Go(h.keepKeyspaces)
 	others.Go(h.keepReporting)
 	defer others.Wait()
-	backoff := firstBackoff
+	pauses := pauses{next: firstBackoff}
 	for h.context.Err() == nil {
 		granted, err := h.follow()
 		if h.context.Err() != nil {
 			break
 		}
 		h.logger.Info("cache_out_of_step", "cause", err.Error())
-		if granted {
-			backoff = firstBackoff
-		}
-		// A little longer each time, and never as long as the others.
 		part := 0.5 + mathrand.Float64()/2 //nolint:gosec // no secret
-		pause := max(time.Duration(float64(backoff)*part), time.Duration(float64(retryAfter(err))*(0.5+part)))
-		backoff = min(lastBackoff, 2*backoff)
-		if errors.Is(err, errRefused) {
-			backoff = refusedBackoff
-		}
-		if !sleep(h.context, pause) {
+		if !sleep(h.context, pauses.after(granted, err, part)) {
 			break
 		}
 	}
 	// Close may have come while a lease was being granted.
 	h.core.Abandon()
+}
+
+// pauses says how long to wait after each stream that has ended: a little longer each time.
+type pauses struct{ next time.Duration }
+
+// after says how long to wait now. Part, from 0.5 to 1, makes it never as long as for others.
+func (p *pauses) after(granted bool, err error, part float64) time.Duration {
+	backoff := p.next
+	if granted {
+		backoff = firstBackoff
+	}
+	p.next = min(lastBackoff, 2*backoff)
+	if errors.Is(err, errRefused) {
+		backoff = refusedBackoff
+	}
+	return max(time.Duration(float64(backoff)*part), time.Duration(float64(retryAfter(err))*(0.5+part)))
 }
 
 // coded is an error of a server that shows its code alone.
@@ -251,7 +272,15 @@ func (h *Holder) open(ctx context.Context, cancel context.CancelCauseFunc) (keyf
 		cancel(errors.New("the server cannot be reached, or something in between keeps back the header " + letIn))
 	})
 	defer expired.Stop()
-	stream, err := h.client.Sync(ctx, grpc.WaitForReady(true))
+	conn, err := h.connect()
+	if err != nil {
+		return nil, err
+	}
+	server := &server{keyfencev1.NewReplicationServiceClient(conn), conn}
+	if before := h.server.Swap(server); before != nil {
+		_ = before.conn.Close()
+	}
+	stream, err := server.Sync(ctx, grpc.WaitForReady(true))
 	if err == nil {
 		header, failure := stream.Header()
 		if err = failure; err == nil && len(header.Get(letIn)) == 0 {
@@ -352,11 +381,13 @@ func (h *Holder) keepKeyspaces() {
 // the store has failed over between two of them, the epoch of the answer is none.
 func (h *Holder) fetchKeyspaces(ctx context.Context, atLeast int64) (*keyfencev1.FetchKeyspacesResponse, error) {
 	request := &keyfencev1.FetchKeyspacesRequest{AtLeastRevision: atLeast}
-	whole, err := h.client.FetchKeyspaces(ctx, request)
+	// All pages come from one server.
+	server := h.server.Load()
+	whole, err := server.FetchKeyspaces(ctx, request)
 	for err == nil && whole.NextPageToken != "" {
 		request.PageToken = whole.NextPageToken
 		var page *keyfencev1.FetchKeyspacesResponse
-		if page, err = h.client.FetchKeyspaces(ctx, request); err != nil {
+		if page, err = server.FetchKeyspaces(ctx, request); err != nil {
 			break
 		}
 		whole.Keyspaces = append(whole.Keyspaces, page.Keyspaces...)
@@ -383,7 +414,7 @@ func (h *Holder) report(ctx context.Context) {
 	left := h.core.memory.takeUses()
 	for len(left) > 0 {
 		next := left[:min(len(left), usesInReport)]
-		_, err := h.client.ReportUses(ctx, reportOf(next))
+		_, err := h.server.Load().ReportUses(ctx, reportOf(next))
 		// What the server takes for faulty once, it does again.
 		if err != nil && status.Code(err) != codes.InvalidArgument {
 			h.logger.Info("uses_not_reported", "cause", status.Code(err).String())

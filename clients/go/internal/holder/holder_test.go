@@ -40,3 +40,28 @@ func TestRetryAfterIsRead(t *testing.T) {
 		}
 	}
 }
+
+// A refusal makes the holder wait at once, and not only after the next one.
+func TestPausesGrowAndARefusalWaits(t *testing.T) {
+	gone, refused := errors.New("gone"), fmt.Errorf("%w: no", errRefused)
+	pauses := pauses{next: firstBackoff}
+	for number, one := range []struct {
+		granted bool
+		err     error
+		want    time.Duration
+	}{
+		{false, gone, firstBackoff},
+		{false, gone, 2 * firstBackoff},
+		{false, refused, refusedBackoff},
+		{false, gone, 8 * firstBackoff},
+		{false, gone, lastBackoff},
+		{false, gone, lastBackoff},
+		{true, gone, firstBackoff},
+		{false, refusal(t, "7"), 7 * time.Second * 3 / 2},
+		{true, refused, refusedBackoff},
+	} {
+		if got := pauses.after(one.granted, one.err, 1); got != one.want {
+			t.Errorf("pause %d is %v, and should be %v", number, got, one.want)
+		}
+	}
+}
