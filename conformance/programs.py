@@ -1,7 +1,8 @@
 """The clients of other languages, and how their programs are built.
 
 Each client has two programs that read commands from their standard input: `conformance` for the
-driver of this package, and `scenario` for the table in tests/scenarios.
+driver of this package, and `scenario` for the table in tests/scenarios, the torture and the
+benchmark of the languages.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 _CLIENTS: Final = Path(__file__).parents[1] / "clients"
+_FIRST_COMPILER_ALONE: Final = "-XX:TieredStopAtLevel=1"
 _PROTOS: Final = _CLIENTS.parent / "protos"
 
 
@@ -26,10 +28,12 @@ class Language:
     Attributes:
         tools: the commands without which nothing can be built.
         build: builds the program of this name in an empty folder, and gives the command to run.
+        optimized: of such a command, what makes it one to measure.
     """
 
     tools: tuple[str, ...]
     build: Callable[[str, Path], list[str]]
+    optimized: Callable[[list[str]], list[str]] = list
 
     def missing_tool(self) -> str | None:
         """The first tool that is not there. In CI every tool must be, and building then fails."""
@@ -71,7 +75,7 @@ def _build_java(program: str, _directory: Path) -> list[str]:
     classes = module / "tests" / "target" / "test-classes"
     name = f"io.github.keyfence.programs.{program.capitalize()}"
     # A program of a minute starts sooner so.
-    java = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+    java = ("java", "-XX:+UseSerialGC", _FIRST_COMPILER_ALONE)
     return [*java, "-cp", f"{classes}:{classpath.read_text().strip()}", name]
 
 
@@ -81,6 +85,14 @@ def _is_newer(built: Path, module: Path) -> bool:
         return False
     sources = (*module.glob("*/src/**/*"), *module.glob("**/pom.xml"), *_PROTOS.glob("**/*.proto"))
     return all(source.stat().st_mtime <= built.stat().st_mtime for source in sources)
+
+
+def _optimized_typescript(command: list[str]) -> list[str]:
+    return [command[0], "--expose-gc", *command[1:]]
+
+
+def _optimized_java(command: list[str]) -> list[str]:
+    return [part for part in command if part != _FIRST_COMPILER_ALONE]
 
 
 def _build_rust(program: str, _directory: Path) -> list[str]:
@@ -93,9 +105,21 @@ def _build_rust(program: str, _directory: Path) -> list[str]:
     return [str(_CLIENTS / "rust" / "target" / "debug" / "examples" / program)]
 
 
+def _optimized_rust(command: list[str]) -> list[str]:
+    program = Path(command[0])
+    subprocess.run(
+        ["cargo", "build", "--quiet", "--release", "--all-features", "--example", program.name],
+        cwd=_CLIENTS / "rust",
+        check=True,
+    )
+    return [str(_CLIENTS / "rust" / "target" / "release" / "examples" / program.name)]
+
+
 LANGUAGES: Final[Mapping[str, Language]] = {
     "go": Language(tools=("go",), build=_build_go),
-    "typescript": Language(tools=("node", "npm"), build=_build_typescript),
-    "java": Language(tools=("java", "mvn"), build=_build_java),
-    "rust": Language(tools=("cargo",), build=_build_rust),
+    "typescript": Language(
+        tools=("node", "npm"), build=_build_typescript, optimized=_optimized_typescript
+    ),
+    "java": Language(tools=("java", "mvn"), build=_build_java, optimized=_optimized_java),
+    "rust": Language(tools=("cargo",), build=_build_rust, optimized=_optimized_rust),
 }

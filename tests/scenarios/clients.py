@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from keyfence import Batching, Cache, Client, ScopeCheck, errors
@@ -77,6 +78,12 @@ class PythonClient:
                     return {
                         "results": [_told(one) for one in self._client.batch_check_scope(checks)]
                     }
+                case "together":
+                    with ThreadPoolExecutor(len(arguments["checks"])) as threads:
+                        asked = [
+                            threads.submit(self, "check", **one) for one in arguments["checks"]
+                        ]
+                    return {"results": [one.result() for one in asked]}
                 case "who_am_i":
                     return _told(self._client.who_am_i(**_kept(arguments)))
                 case "status":

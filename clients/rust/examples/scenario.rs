@@ -1,8 +1,8 @@
-//! Lets the table of scenarios (tests/scenarios in the repository) call the client: a line of JSON
+//! Lets the repository's table of scenarios, torture and benchmark call the client: a line of JSON
 //! in, a line of JSON out.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyfence::{Batching, Cache, Check, Client, Verdict};
 use serde_json::{Map, Value, json};
@@ -59,6 +59,22 @@ async fn answer(client: &Client, command: &Value) -> Result<Value, String> {
                 Err(error) => json!({"error": failure(&error)}),
             }
         }
+        "together" => {
+            let asked = command["checks"].as_array().map_or(&[][..], Vec::as_slice);
+            let mut answers = Vec::new();
+            for one in asked {
+                let (client, one) = (client.clone(), one.clone());
+                answers.push(tokio::spawn(async move {
+                    let scopes = scopes_of(&one);
+                    answered(client.check_scope(question(&one, &scopes)).await)
+                }));
+            }
+            let mut results = Vec::new();
+            for one in answers {
+                results.push(one.await.map_err(|error| error.to_string())?);
+            }
+            json!({"results": results})
+        }
         "who_am_i" => match client.who_am_i().await {
             Ok(principal) => json!({"key_id": principal.key_id, "account_id": principal.account_id}),
             Err(error) => json!({"error": failure(&error)}),
@@ -67,8 +83,46 @@ async fn answer(client: &Client, command: &Value) -> Result<Value, String> {
             let status = client.cache_status().unwrap_or_default();
             json!({"live": status.is_live, "hits": status.hits})
         }
+        "measure" => measured(&client, command).await?,
+        "memory" => json!({"bytes": resident_bytes()}),
         unknown => return Err(format!("there is no command {unknown:?}")),
     })
+}
+
+/// Makes the same check many times, so many at once, and says how long each took.
+async fn measured(client: &Client, command: &Value) -> Result<Value, String> {
+    let count = command["count"].as_u64().unwrap_or(1);
+    let at_once = command["at_once"].as_u64().unwrap_or(1);
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..at_once {
+        let (client, command) = (client.clone(), command.clone());
+        asking.spawn(async move {
+            let scopes = scopes_of(&command);
+            let mut took = Vec::new();
+            for _ in 0..count / at_once {
+                let began = Instant::now();
+                let verdict = client.check_scope(question(&command, &scopes)).await;
+                took.push(began.elapsed());
+                if !verdict.is_ok_and(|verdict| verdict.allowed) {
+                    return Err("a check was not allowed".to_owned());
+                }
+            }
+            Ok(took)
+        });
+    }
+    let mut took = Vec::new();
+    while let Some(some) = asking.join_next().await {
+        took.extend(some.map_err(|error| error.to_string())??);
+    }
+    took.sort_unstable();
+    let at = |part: usize| took[took.len() * part / 100].as_secs_f64() * 1e6;
+    Ok(json!({"p50_us": at(50), "p99_us": at(99)}))
+}
+
+/// What the process has of the machine's memory, since the heap of Rust is not counted.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0u64) * 4096
 }
 
 fn text<'a>(command: &'a Value, name: &str) -> &'a str {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use prost::Message as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
@@ -15,6 +16,9 @@ use crate::{Error, Verdict};
 
 const DEFAULT_CHECKS: usize = 64;
 const MAX_CHECKS: usize = 256;
+/// A batch may have 512 KiB. A very long presented key must not fail the other checks of its
+/// message, so a check that is larger than this is sent alone.
+const MAX_BATCHED_CHECK_BYTES: usize = 1536;
 
 /// How checks that are under way at the same time share messages. An error of such a check has no
 /// violations, which batches do not carry; its message names the fields.
@@ -76,13 +80,22 @@ impl Batcher {
         request: v1::CheckScopeRequest,
         deadline: Instant,
     ) -> Result<Verdict, Error> {
+        if request.encoded_len() > MAX_BATCHED_CHECK_BYTES {
+            return self.alone(request, deadline).await;
+        }
         let (sender, result) = oneshot::channel();
-        self.add(Waiting { request, deadline, result: sender });
+        self.add(Waiting { request: request.clone(), deadline, result: sender });
         match timeout_at(deadline, result).await {
+            Ok(Ok(Err(error))) if was_left_out(&error) => self.alone(request, deadline).await,
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::call(Code::Unavailable, "the batch was given up")),
             Err(_) => Err(out_of_time()),
         }
+    }
+
+    async fn alone(&self, request: v1::CheckScopeRequest, deadline: Instant) -> Result<Verdict, Error> {
+        let options = CallOptions { credential: None, deadline: Some(deadline) };
+        self.transport.call(request, &options).await.map(Verdict::from)
     }
 
     fn add(&self, one: Waiting) {
@@ -138,6 +151,15 @@ impl Batcher {
             }
         }
     }
+}
+
+/// Whether the server has not looked at the check, because the answers of its batch were too large.
+/// It counts against no rate limit then, and may be sent alone.
+fn was_left_out(error: &Error) -> bool {
+    error.failed().is_some_and(|failed| {
+        failed.code == Code::ResourceExhausted
+            && failed.metadata.get("limit").is_some_and(|limit| limit == "answer_bytes")
+    })
 }
 
 /// Asks several questions in one call: a result for each, in order.

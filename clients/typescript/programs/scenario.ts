@@ -1,4 +1,4 @@
-/** Lets the table of scenarios (tests/scenarios in the repository) call the client. */
+/** Lets the repository's table of scenarios, torture and benchmark call the client. */
 
 import type { CallOptions, Principal, ScopeCheck, Verdict } from "../src/index.js";
 import { Client, KeyfenceError } from "../src/index.js";
@@ -20,6 +20,8 @@ interface Command extends Check {
   readonly token?: string;
   readonly mode?: string;
   readonly checks?: readonly Check[];
+  readonly count?: number;
+  readonly at_once?: number;
 }
 
 let opened: Client | undefined;
@@ -65,15 +67,49 @@ async function answered(client: Client, command: Command): Promise<object> {
         results: results.map(({ verdict, error }) => (verdict ? told(verdict) : { error: failureOf(error) })),
       };
     }
+    case "together": {
+      const asked = (command.checks ?? []).map((one) => answer({ ...one, do: "check" }));
+      return { results: await Promise.all(asked) };
+    }
     case "who_am_i":
       return whose(await client.whoAmI(optionsOf(command)));
     case "status": {
       const status = client.cacheStatus();
       return status === undefined ? {} : { live: status.live, hits: status.hits };
     }
+    case "measure":
+      return await measured(client, questionOf(command), command.count ?? 1, command.at_once ?? 1);
+    case "memory":
+      global.gc?.();
+      return { bytes: process.memoryUsage().heapUsed };
     default:
       throw new Error(`there is no command "${command.do}"`);
   }
+}
+
+/** Makes the same check many times, so many at once, and says how long each took. */
+async function measured(client: Client, check: ScopeCheck, count: number, atOnce: number): Promise<object> {
+  const took = new Float64Array(count);
+  let begun = 0;
+  const ask = async (): Promise<void> => {
+    while (begun < count) {
+      const index = begun;
+      begun += 1;
+      const began = performance.now();
+      const verdict = await client.checkScope(check);
+      took[index] = (performance.now() - began) * 1000;
+      if (!verdict.allowed) {
+        throw new Error(`the check was answered with ${verdict.reason}`);
+      }
+      if (index % 10_000 === 0) {
+        // A lease is renewed by the same thread.
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, ask));
+  took.sort();
+  return { p50_us: took[Math.floor(count / 2)], p99_us: took[Math.floor((count * 99) / 100)] };
 }
 
 function optionsOf(check: Check): CallOptions {

@@ -4,12 +4,19 @@
  * not wait for the one that is under way.
  */
 
+import { toBinary } from "@bufbuild/protobuf";
 import type { BatchResult, Verdict } from "./checks.js";
 import { scopeVerdict } from "./convert.js";
 import { KeyfenceError, statusName } from "./errors.js";
 import type { Transport } from "./transport.js";
 import type { BatchCheckScopeResponse, CheckScopeRequest } from "./v1/index.js";
-import { AuthorizationService } from "./v1/index.js";
+import { AuthorizationService, CheckScopeRequestSchema } from "./v1/index.js";
+
+/**
+ * A batch may have 512 KiB. A very long presented key must not fail the other checks of its message, so a check
+ * that is larger than this is sent alone.
+ */
+const MAX_BATCHED_CHECK_BYTES = 1_536;
 
 interface Waiting {
   readonly request: CheckScopeRequest;
@@ -32,6 +39,10 @@ export class Batcher {
 
   /** Answers a check. Fails with a KeyfenceError. */
   async check(request: CheckScopeRequest, timeoutMs: number, signal?: AbortSignal): Promise<Verdict> {
+    const deadline = Date.now() + timeoutMs;
+    if (isLarge(request)) {
+      return await this.#alone(request, deadline, signal);
+    }
     const result = await new Promise<BatchResult>((resolve) => {
       const settle = (settled: BatchResult): void => {
         waiting.isSettled = true;
@@ -39,7 +50,7 @@ export class Batcher {
         signal?.removeEventListener("abort", abort);
         resolve(settled);
       };
-      const waiting: Waiting = { request, deadline: Date.now() + timeoutMs, isSettled: false, settle };
+      const waiting: Waiting = { request, deadline, isSettled: false, settle };
       const fail = (status: "DEADLINE_EXCEEDED" | "CANCELLED", message: string): void => {
         settle({ error: new KeyfenceError({ status, message }) });
       };
@@ -62,10 +73,21 @@ export class Batcher {
         queueMicrotask(() => void this.#sendAll());
       }
     });
-    if (result.error !== undefined) {
-      throw result.error;
+    if (result.error === undefined) {
+      return result.verdict;
     }
-    return result.verdict;
+    if (wasLeftOut(result.error)) {
+      return await this.#alone(request, deadline, signal);
+    }
+    throw result.error;
+  }
+
+  async #alone(request: CheckScopeRequest, deadline: number, signal?: AbortSignal): Promise<Verdict> {
+    const { checkScope } = AuthorizationService.method;
+    const timeoutMs = Math.max(1, deadline - Date.now());
+    return scopeVerdict(
+      await this.#transport.call(checkScope, request, { timeoutMs, ...(signal && { signal }) }),
+    );
   }
 
   async #sendAll(): Promise<void> {
@@ -96,6 +118,24 @@ export class Batcher {
       one.settle(results[index] ?? { error: failure("there is no result") });
     }
   }
+}
+
+function isLarge(request: CheckScopeRequest): boolean {
+  const texts = [request.apiKey, request.keyspace, request.clientAddress, ...request.requiredScopes];
+  // A text has at most three bytes for each of its UTF-16 units, and four before it. Numbers are short.
+  const atMost = texts.reduce((sum, text) => sum + 3 * text.length + 4, 32);
+  return (
+    atMost > MAX_BATCHED_CHECK_BYTES &&
+    toBinary(CheckScopeRequestSchema, request).length > MAX_BATCHED_CHECK_BYTES
+  );
+}
+
+/**
+ * Whether the server has not looked at the check, because the answers of its batch were too large. It counts
+ * against no rate limit then, and may be sent alone.
+ */
+function wasLeftOut(error: KeyfenceError): boolean {
+  return error.status === "RESOURCE_EXHAUSTED" && error.metadata["limit"] === "answer_bytes";
 }
 
 /** Reads a response: a result for each of the checks, in order. */

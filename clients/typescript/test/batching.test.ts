@@ -7,7 +7,13 @@ import type { FakeServer } from "../src/testing/index.js";
 import { FakeError, TOKEN } from "../src/testing/index.js";
 import { definitionOf } from "../src/testing/server.js";
 import type { BatchCheckScopeRequest } from "../src/v1/index.js";
-import { AuthorizationService, BatchCheckScopeResponseSchema, create } from "../src/v1/index.js";
+import {
+  AuthorizationService,
+  BatchCheckScopeResponseSchema,
+  CheckScopeResponseSchema,
+  create,
+  Reason,
+} from "../src/v1/index.js";
 import { demoServer, until } from "./demo.js";
 
 describe("batching", () => {
@@ -116,6 +122,43 @@ describe("batching", () => {
       ["UNAVAILABLE", "UNAVAILABLE"],
     );
     assert.ok(await client.checkScope({ apiKey: "x", ...read }), "and goes on");
+  });
+
+  it("sends a large check alone", async () => {
+    const counts = ["CheckScope", "BatchCheckScope"].map((method) => server.calls(method));
+
+    const verdict = await client.checkScope({ apiKey: `kf_live_${"a".repeat(2_000)}`, ...read });
+
+    assert.equal(verdict.allowed, false);
+    const now = ["CheckScope", "BatchCheckScope"].map((method) => server.calls(method));
+    assert.deepEqual(now, [(counts[0] ?? 0) + 1, counts[1]]);
+  });
+
+  it("asks alone for a check that did not fit the answer of its batch", async () => {
+    const leftOut = { code: 8, reason: "LIMIT_REACHED", message: "", metadata: { limit: "answer_bytes" } };
+    const full = new Server();
+    const { batchCheckScope, checkScope } = definitionOf(AuthorizationService);
+    full.addService({ batchCheckScope, checkScope } as ServiceDefinition, {
+      batchCheckScope: (
+        call: { request: BatchCheckScopeRequest },
+        callback: (error: null, value: object) => void,
+      ) => {
+        const results = call.request.checks.map(() => ({
+          result: { case: "error" as const, value: leftOut },
+        }));
+        callback(null, create(BatchCheckScopeResponseSchema, { results }));
+      },
+      checkScope: (_: object, callback: (error: null, value: object) => void) => {
+        callback(null, create(CheckScopeResponseSchema, { allowed: true, reason: Reason.OK, principal: {} }));
+      },
+    });
+    const port = await new Promise<number>((resolve) => {
+      full.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (_, bound) => resolve(bound));
+    });
+    await using batched = new Client({ target: `127.0.0.1:${port}`, token: TOKEN, batching: true });
+
+    assert.ok((await batched.checkScope({ apiKey: "x", ...read })).allowed);
+    full.forceShutdown();
   });
 
   it("ends one check without the others", async () => {

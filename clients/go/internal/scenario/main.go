@@ -1,5 +1,5 @@
-// Command scenario lets the table of scenarios (tests/scenarios in the repository) call the client:
-// a line of JSON in, a line of JSON out.
+// Command scenario lets the repository's table of scenarios, torture and benchmark call the client: a
+// line of JSON in, a line of JSON out.
 package main
 
 import (
@@ -9,7 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -37,6 +41,8 @@ type command struct {
 	Mode    string  `json:"mode"`
 	Timeout float64 `json:"timeout_seconds"`
 	Checks  []check `json:"checks"`
+	Count   int64   `json:"count"`
+	AtOnce  int     `json:"at_once"`
 }
 
 type reply struct {
@@ -50,6 +56,9 @@ type reply struct {
 	Results       []reply  `json:"results,omitempty"`
 	Live          bool     `json:"live,omitempty"`
 	Hits          int64    `json:"hits,omitempty"`
+	P50           float64  `json:"p50_us,omitempty"`
+	P99           float64  `json:"p99_us,omitempty"`
+	Bytes         uint64   `json:"bytes,omitempty"`
 }
 
 type failure struct {
@@ -137,6 +146,14 @@ func do(client *keyfence.Client, asked command) (reply, error) {
 			answer.Results = append(answer.Results, answered(result.Verdict, result.Err))
 		}
 		return answer, nil
+	case "together":
+		answer := reply{Results: make([]reply, len(asked.Checks))}
+		var asking sync.WaitGroup
+		for index, one := range asked.Checks {
+			asking.Go(func() { answer.Results[index] = answered(client.CheckScope(ctx, one.question())) })
+		}
+		asking.Wait()
+		return answer, nil
 	case "who_am_i":
 		principal, err := client.WhoAmI(ctx)
 		if err != nil {
@@ -146,9 +163,42 @@ func do(client *keyfence.Client, asked command) (reply, error) {
 	case "status":
 		status, _ := client.CacheStatus()
 		return reply{Live: status.Live, Hits: status.Hits}, nil
+	case "measure":
+		return measure(client, asked)
+	case "memory":
+		runtime.GC()
+		var used runtime.MemStats
+		runtime.ReadMemStats(&used)
+		return reply{Bytes: used.HeapAlloc}, nil
 	default:
 		return reply{}, fmt.Errorf("there is no command %q", asked.Do)
 	}
+}
+
+// measure makes the same check many times, so many at once, and says how long each took.
+func measure(client *keyfence.Client, asked command) (reply, error) {
+	took := make([]time.Duration, asked.Count)
+	var begun, refused atomic.Int64
+	var asking sync.WaitGroup
+	for range asked.AtOnce {
+		asking.Go(func() {
+			for index := begun.Add(1) - 1; index < asked.Count; index = begun.Add(1) - 1 {
+				began := time.Now()
+				verdict, err := client.CheckScope(context.Background(), asked.question())
+				took[index] = time.Since(began)
+				if err != nil || !verdict.Allowed {
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	asking.Wait()
+	if refused.Load() > 0 {
+		return reply{}, fmt.Errorf("%d checks of %d were not allowed", refused.Load(), asked.Count)
+	}
+	slices.Sort(took)
+	at := func(part int64) float64 { return float64(took[asked.Count*part/100].Nanoseconds()) / 1e3 }
+	return reply{P50: at(50), P99: at(99)}, nil
 }
 
 func (c check) question() keyfence.Check {

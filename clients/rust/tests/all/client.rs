@@ -193,6 +193,21 @@ async fn checks_at_the_same_time_share_messages() {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_a_batch_is_sent_alone() {
+    let server = demo();
+    let client = server.builder().batching(Batching::default()).build().unwrap();
+    let long = format!("kf_live_{}", "a".repeat(2_000));
+    assert!(!client.check_scope(Check::key(&long).scopes(&["vps:read"])).await.unwrap().allowed);
+    assert_eq!((server.calls(CHECK), server.calls(BATCH)), (1, 0));
+
+    let key = server.create_key("demo", &["vps:read"]).await.api_key;
+    let left_out = error(Code::ResourceExhausted, "LIMIT_REACHED", "", &[("limit", "answer_bytes")]);
+    server.fail_next(BATCH, 1, left_out);
+    assert!(client.check_scope(Check::key(&key).scopes(&["vps:read"])).await.unwrap().allowed);
+    assert_eq!((server.calls(CHECK), server.calls(BATCH)), (2, 1));
+}
+
+#[tokio::test]
 async fn an_explicit_batch_answers_each_check_by_itself() {
     let server = demo();
     let client = server.client();

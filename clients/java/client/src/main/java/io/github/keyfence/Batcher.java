@@ -23,9 +23,14 @@ final class Batcher {
   private record Waiting(
       CheckScopeRequest request, Deadline deadline, CompletableFuture<Verdict> verdict) {}
 
+  // A batch may have 512 KiB. A very long presented key must not fail the other checks of its
+  // message, so a check that is larger than this is sent alone.
+  private static final int MAX_BATCHED_CHECK_BYTES = 1536;
+
   private final BiFunction<
           BatchCheckScopeRequest, Deadline, CompletableFuture<BatchCheckScopeResponse>>
       send;
+  private final BiFunction<CheckScopeRequest, Deadline, CompletableFuture<Verdict>> sendAlone;
   private final int maxChecks;
   private final Object lock = new Object();
 
@@ -37,13 +42,17 @@ final class Batcher {
 
   Batcher(
       int maxChecks,
-      BiFunction<BatchCheckScopeRequest, Deadline, CompletableFuture<BatchCheckScopeResponse>>
-          send) {
+      BiFunction<BatchCheckScopeRequest, Deadline, CompletableFuture<BatchCheckScopeResponse>> send,
+      BiFunction<CheckScopeRequest, Deadline, CompletableFuture<Verdict>> sendAlone) {
     this.maxChecks = maxChecks;
     this.send = send;
+    this.sendAlone = sendAlone;
   }
 
   CompletableFuture<Verdict> check(CheckScopeRequest request, Deadline deadline) {
+    if (request.getSerializedSize() > MAX_BATCHED_CHECK_BYTES) {
+      return sendAlone.apply(request, deadline);
+    }
     Waiting one = new Waiting(request, deadline, new CompletableFuture<>());
     List<Waiting> batch = List.of();
     boolean isFirst = false;
@@ -61,11 +70,14 @@ final class Batcher {
     CompletableFuture<Verdict> answered =
         one.verdict
             .orTimeout(left, TimeUnit.NANOSECONDS)
-            .exceptionally(
+            .exceptionallyCompose(
                 failed -> {
                   if (failed instanceof TimeoutException) {
                     throw KeyfenceException.of(
                         Status.Code.DEADLINE_EXCEEDED, "the check was not answered in time");
+                  }
+                  if (wasLeftOut(failed)) {
+                    return sendAlone.apply(request, deadline);
                   }
                   throw Calls.thrown(failed);
                 });
@@ -74,6 +86,16 @@ final class Batcher {
       sent.thenRun(this::sendNext);
     }
     return answered;
+  }
+
+  /**
+   * Whether the server has not looked at the check, because the answers of its batch were too
+   * large. It counts against no rate limit then, and may be sent alone.
+   */
+  private static boolean wasLeftOut(Throwable failed) {
+    return failed instanceof KeyfenceException known
+        && known.code() == Status.Code.RESOURCE_EXHAUSTED
+        && "answer_bytes".equals(known.metadata().get("limit"));
   }
 
   @GuardedBy("lock")

@@ -61,7 +61,15 @@ public final class KeyfenceClient implements KeyChecks, AutoCloseable {
                           channel,
                           AuthorizationServiceGrpc.getBatchCheckScopeMethod(),
                           request,
-                          CallOptions.DEFAULT.withDeadline(deadline)));
+                          CallOptions.DEFAULT.withDeadline(deadline)),
+                  (request, deadline) ->
+                      calls
+                          .unary(
+                              channel,
+                              AuthorizationServiceGrpc.getCheckScopeMethod(),
+                              request,
+                              CallOptions.DEFAULT.withDeadline(deadline))
+                          .thenApply(Verdicts::verdict));
       holder =
           builder.cache == null
               ? null

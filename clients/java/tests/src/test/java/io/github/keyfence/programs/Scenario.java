@@ -14,9 +14,15 @@ import io.github.keyfence.v1.Principal;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.atomic.AtomicInteger;
 
-/** Lets the table of scenarios (tests/scenarios) call the client. */
+/** Lets the repository's table of scenarios, torture and benchmark call the client. */
 public final class Scenario {
   private KeyfenceClient client;
 
@@ -46,8 +52,11 @@ public final class Scenario {
         case "check" -> told(asking.checkScope(check(asked)));
         case "authenticate" -> told(asking.authenticate(check(asked)));
         case "batch" -> batch(asking, asked.getAsJsonArray("checks"));
+        case "together" -> together(asking, asked.getAsJsonArray("checks"));
         case "who_am_i" -> told(asking.whoAmI(), new JsonObject());
         case "status" -> status();
+        case "measure" -> measured(asking, asked);
+        case "memory" -> memory();
         default -> throw new IllegalArgumentException("there is no command " + asked.get("do"));
       };
     } catch (KeyfenceException failed) {
@@ -92,6 +101,70 @@ public final class Scenario {
     }
     JsonObject reply = new JsonObject();
     reply.add("results", results);
+    return reply;
+  }
+
+  private static JsonObject together(KeyfenceClient client, JsonArray asked) {
+    List<CompletableFuture<JsonObject>> answers = new ArrayList<>();
+    for (JsonElement one : asked) {
+      answers.add(
+          client
+              .checkScopeAsync(check(one.getAsJsonObject()))
+              .handle((verdict, failed) -> failed == null ? told(verdict) : told(cause(failed))));
+    }
+    JsonArray results = new JsonArray();
+    answers.forEach(one -> results.add(one.join()));
+    JsonObject reply = new JsonObject();
+    reply.add("results", results);
+    return reply;
+  }
+
+  private static KeyfenceException cause(Throwable failed) {
+    return (KeyfenceException) (failed instanceof CompletionException ? failed.getCause() : failed);
+  }
+
+  /** Makes the same check many times, so many at once, and says how long each took. */
+  private static JsonObject measured(KeyfenceClient client, JsonObject asked) {
+    Check check = check(asked);
+    long[] took = new long[asked.get("count").getAsInt()];
+    AtomicInteger begun = new AtomicInteger();
+    List<CompletableFuture<Void>> asking = new ArrayList<>();
+    ExecutorService threads = Executors.newCachedThreadPool();
+    for (int thread = 0; thread < asked.get("at_once").getAsInt(); thread++) {
+      asking.add(
+          CompletableFuture.runAsync(
+              () -> {
+                for (int at = begun.getAndIncrement();
+                    at < took.length;
+                    at = begun.getAndIncrement()) {
+                  long began = System.nanoTime();
+                  boolean isAllowed = client.checkScope(check).isAllowed();
+                  took[at] = System.nanoTime() - began;
+                  if (!isAllowed) {
+                    throw new IllegalStateException("the check was not allowed");
+                  }
+                }
+              },
+              threads));
+    }
+    asking.forEach(CompletableFuture::join);
+    threads.shutdown();
+    Arrays.sort(took);
+    JsonObject reply = new JsonObject();
+    reply.addProperty("p50_us", took[took.length / 2] / 1e3);
+    reply.addProperty("p99_us", took[(int) (took.length * 99L / 100)] / 1e3);
+    return reply;
+  }
+
+  private static JsonObject memory() {
+    long least = Long.MAX_VALUE;
+    for (int round = 0; round < 5; round++) {
+      System.gc();
+      Runtime runtime = Runtime.getRuntime();
+      least = Math.min(least, runtime.totalMemory() - runtime.freeMemory());
+    }
+    JsonObject reply = new JsonObject();
+    reply.addProperty("bytes", least);
     return reply;
   }
 
