@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import attack, batching, checks, edge, fence, isolation, mutations, scopes, worst
+from bench import (
+    attack,
+    batching,
+    checks,
+    edge,
+    fence,
+    isolation,
+    languages,
+    mutations,
+    scopes,
+    worst,
+)
 
 
 def main() -> None:
@@ -23,6 +34,7 @@ def main() -> None:
             "edge",
             "fence",
             "isolation",
+            "languages",
             "mutations",
             "worst",
         ],
@@ -55,6 +67,11 @@ def main() -> None:
             isolation.measure(rounds=1, checks=50, revocations=3, attacks=few)
         else:
             isolation.measure(rounds=3, checks=1_500, revocations=60)
+    if asked.only in (None, "languages"):
+        if smoke:
+            languages.measure(rounds=1, calls=64, keys=20, optimized=False)
+        else:
+            languages.measure(rounds=5, calls=8_000, keys=5_000, optimized=True)
     if asked.only in (None, "mutations"):
         if smoke:
             mutations.measure(rounds=1, calls=8, holders=6)
