@@ -79,6 +79,20 @@ describe("a generated message that holds a key", () => {
     });
   }
 
+  it("prints no hash of a key, and keeps it", () => {
+    for (const kind of ["sha256", "sha512"] as const) {
+      const value = new Uint8Array(32).fill(0xab);
+      const keys = [{ accountId: "acct_1", secret: { case: kind, value } }];
+      const made = v1.create(v1.ImportKeysRequestSchema, { keyspace: "demo", keys });
+
+      for (const printed of [inspect(made, { depth: 9 }), String(made), JSON.stringify(made)]) {
+        assert.ok(printed.includes("acct_1") && printed.includes(kind), printed);
+        assert.ok(!/q6ur|171|0xab|abab/.test(printed), printed);
+      }
+      assert.deepEqual(made.keys[0]?.secret, { case: kind, value });
+    }
+  });
+
   it("prints none when a program makes it", () => {
     const made = v1.create(v1.AuthenticateRequestSchema, { apiKey: PLAINTEXT, keyspace: "demo" });
 

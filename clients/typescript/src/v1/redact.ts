@@ -6,7 +6,7 @@
  */
 
 import type { DescField, DescMessage, Message } from "@bufbuild/protobuf";
-import { toJson } from "@bufbuild/protobuf";
+import { ScalarType, toJson } from "@bufbuild/protobuf";
 import { REDACTED } from "../secret.js";
 
 const inspectSymbol = Symbol.for("nodejs.util.inspect.custom");
@@ -110,6 +110,9 @@ function redacted(schema: DescMessage, message: Fields): Fields {
 }
 
 function emptyOf(field: DescField): unknown {
+  if (field.fieldKind === "scalar" && field.scalar === ScalarType.BYTES) {
+    return new Uint8Array();
+  }
   // Lists and whatever else a later proto may mark: left out.
   return field.fieldKind === "list" ? [] : field.fieldKind === "map" ? {} : undefined;
 }
