@@ -68,8 +68,7 @@ class Terminals:
                 if probe.connect_ex(("127.0.0.1", self._ports[port])) == 0:
                     return
             time.sleep(0.05)
-        self.stop()
-        raise AssertionError(f"no server listens: {process.stdout and process.stdout.read()}")
+        raise AssertionError(f"no server listens:\n{self.stop()}")
 
     def paste(self, script: str) -> str:
         """What a script writes."""
@@ -85,11 +84,15 @@ class Terminals:
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
 
-    def stop(self) -> None:
-        for process in reversed(self._running):
+    def stop(self) -> str:
+        """Ends what runs, the newest first, and returns what it wrote."""
+        written = ""
+        while self._running:
+            process = self._running.pop()
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
-            process.communicate(timeout=60)
+            written += process.communicate(timeout=60)[0]
+        return written
 
 
 @pytest.fixture
