@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from keyfence_server.application.pages import read_page_size, read_page_token, w
 from keyfence_server.application.read_keys import Listing
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keys import KeyState
+from support.clock import START
 
 
 async def listed(authority: Authority, by: Caller | None = None, **fields: Any) -> list[str]:
@@ -82,6 +84,14 @@ async def test_a_token_is_good_for_its_own_question_alone(authority: Authority) 
         (authority.root, {"account_id": "anna"}),
         (authority.root, {"state": KeyState.ACTIVE}),
         (authority.root, {"parent_key_id": "key_x"}),
+        (authority.root, {"key_type": "secret"}),
+        (authority.root, {"environment": "live"}),
+        (authority.root, {"display_prefix": "ac_"}),
+        (authority.root, {"labels": ["a=b"]}),
+        (authority.root, {"scope": "vps:read"}),
+        (authority.root, {"unused_since_time": START}),
+        (authority.root, {"never_used": True}),
+        (authority.root, {"expiring_before_time": START + timedelta(days=1)}),
         (second, {}),
     ):
         asked: dict[str, Any] = {"keyspace": "acme", "page_token": token, **fields}

@@ -252,6 +252,54 @@ def test_list_filters_limits_and_says_that_there_is_more(run: Run, keyspace: str
     assert len(run("keys", "list", "-k", keyspace, "-o", "json").json()["keys"]) == 4
 
 
+def test_list_finds_who_holds_a_scope_and_what_is_not_used(run: Run, keyspace: str) -> None:
+    options = words("-s vps:write --label team=a --expires-in 20d")
+    writer, _ = make_key(run, keyspace, *options)
+    reader, _ = make_key(run, keyspace, "-s", "vps:read")
+    prefix = run("keys", "get", writer, "-o", "json").json()["display_prefix"]
+
+    def listed(line: str) -> list[str]:
+        ended = run("keys", "list", "-k", keyspace, "-q", *words(line))
+        assert ended.code == ExitCode.OK, ended.err
+        return ended.out.split()
+
+    assert listed("--scope vps:write") == [writer]
+    assert listed("--scope vps:read") == [writer, reader]
+    assert listed("--label team=a") == [writer]
+    assert listed("--label team=a --label tier=1") == []
+    assert listed(f"--prefix {prefix}") == [writer]
+    assert listed(f"--prefix {prefix}…") == [writer]
+    assert listed("--type secret --environment live") == [writer, reader]
+    assert listed("--environment test") == []
+    assert listed("--never-used") == [writer, reader]
+    assert listed("--unused-since 90d") == []
+    assert listed("--expiring-within 30d") == [writer]
+    assert listed("--expiring-within 10d") == []
+    assert listed("--expiring-within 30d --unused-since 90d") == []
+    run("keys", "revoke", writer)
+    assert listed("--scope vps:read") == [reader]
+    assert listed("--scope vps:read --state revoked") == [writer]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--unused-since", "soon"),
+        ("--unused-since", "9999-01-01"),
+        ("--expiring-within", "2030-01-01"),
+        ("--expiring-within", "99999999d"),
+        ("--label", "team"),
+        ("--prefix", "x" * 200),
+    ],
+)
+def test_a_filter_that_is_wrong_names_its_option(
+    run: Run, keyspace: str, option: str, value: str
+) -> None:
+    wrong = run("keys", "list", "-k", keyspace, option, value)
+    assert wrong.code == ExitCode.WRONG_INPUT
+    assert option in wrong.err
+
+
 def test_get_shows_the_record_and_ends_with_3_where_there_is_none(run: Run, keyspace: str) -> None:
     key_id, api_key = make_key(run, keyspace, "-s", "vps:write")
     shown = run("keys", "get", key_id)

@@ -46,6 +46,18 @@ def test_the_mask_is_the_closure(implications: Implications, granted: list[str])
 
 
 @brief
+@given(dags(), st.sampled_from(PATTERNS))
+def test_the_grants_of_a_scope_are_all_that_bring_it_and_no_others(
+    implications: Implications, pattern: str
+) -> None:
+    """A grant that is left out would hide the keys that hold the scope by it."""
+    catalog = ScopeCatalog(implications)
+    for scope in catalog.names:
+        brings_it = scope in closure(implications, [pattern])
+        assert (pattern in catalog.grants_of(scope)) == brings_it
+
+
+@brief
 @given(dags(), grants())
 def test_the_explanation_agrees_with_the_mask_and_is_a_shortest_way(
     implications: Implications, granted: list[str]

@@ -192,6 +192,10 @@ async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: s
     await store.close()
     for statement in (
         "DROP INDEX ix_keys_keyspace_state_key_id",
+        "DROP INDEX ix_keys_keyspace_key_type_key_id",
+        "DROP INDEX ix_keys_keyspace_environment_key_id",
+        "DROP INDEX ix_keys_keyspace_display_prefix_key_id",
+        "DROP INDEX ix_keys_keyspace_expire_time_key_id",
         "DROP TABLE first_start",
         "DROP TABLE peppers",
         "ALTER TABLE keys DROP COLUMN disabled_by_operator",

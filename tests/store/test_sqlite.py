@@ -20,10 +20,11 @@ from sqlalchemy.dialects import sqlite
 from keyfence_server.adapters.sql import StoreOptions, open_store, queries
 from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.urls import parse_database_url
-from keyfence_server.application.ports import KeyFilter, Store, StoreUnavailable
+from keyfence_server.application.ports import KeyCriteria, KeyFilter, Store, StoreUnavailable
 from keyfence_server.domain.keys import KeyState
 from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, insert_keys, make_key
+from support.clock import START
 from support.sqlite import copy_migrated
 
 
@@ -165,11 +166,7 @@ async def test_more_readers_than_connections_wait_for_a_while_only(sqlite_url: s
 )
 async def test_no_look_up_reads_every_key(sqlite_url: str, query: Select[Any]) -> None:
     await (await open_store(sqlite_url)).close()
-    compiled = query.compile(dialect=sqlite.dialect())
-    with contextlib.closing(sqlite3.connect(parse_database_url(sqlite_url).path)) as connection:
-        values = [None] * len(compiled.params)
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled}", values).fetchall()
-    steps = [step for *_, step in plan]
+    steps = _plan(sqlite_url, query)
     assert any(step.startswith("SEARCH keys USING INDEX") for step in steps)
     assert not any(step.startswith("SCAN keys") for step in steps)
 
@@ -178,13 +175,85 @@ async def test_a_listing_by_state_reads_the_keys_of_that_state_alone(sqlite_url:
     """Otherwise an empty page of a large keyspace reads every key."""
     await (await open_store(sqlite_url)).close()
     which = KeyFilter(keyspace="k", state=KeyState.REVOKED)
-    query = queries.page_of_keys(which, after="a", limit=9)
+    (step,) = _plan(sqlite_url, queries.page_of_keys(which, after="a", limit=9))
+    assert "(keyspace=? AND state=? AND key_id>?)" in step
+
+
+@pytest.mark.parametrize(
+    ("which", "by"),
+    [
+        ({}, "keyspace=? AND key_id>?"),
+        ({"account_id": "a"}, "keyspace=? AND account_id=? AND key_id>?"),
+        ({"key_type": "t"}, "keyspace=? AND key_type=? AND key_id>?"),
+        ({"environment": "e"}, "keyspace=? AND environment=? AND key_id>?"),
+        ({"display_prefix": "p"}, "keyspace=? AND display_prefix=? AND key_id>?"),
+        ({"state": KeyState.REVOKED, "key_type": "t"}, "keyspace=? AND state=? AND key_id>?"),
+        ({"state": KeyState.ACTIVE, "key_type": "t"}, "keyspace=? AND key_type=? AND key_id>?"),
+    ],
+)
+async def test_a_search_finds_its_window_by_an_index_and_reads_no_other_key(
+    sqlite_url: str, which: dict[str, Any], by: str
+) -> None:
+    await (await open_store(sqlite_url)).close()
+    window = queries.Window(
+        KeyFilter(keyspace="k", **which),
+        _EVERY_CRITERION,
+        after="a",
+        examined=9,
+        expiring_are_few=False,
+    )
+    for query in (window.page(9), window.end()):
+        steps = _plan(sqlite_url, query)
+        (found_by,) = [step for step in steps if "COVERING INDEX ix_keys" in step]
+        assert f"({by})" in found_by
+        assert not any(step.startswith("SCAN key") for step in steps)
+        assert not any("TEMP B-TREE" in step for step in steps)
+
+
+@pytest.mark.parametrize("field", ["key_type", "environment", "display_prefix"])
+async def test_a_page_by_one_filter_reads_the_keys_that_pass_alone(
+    sqlite_url: str, field: str
+) -> None:
+    await (await open_store(sqlite_url)).close()
+    window = queries.Window(
+        KeyFilter(keyspace="k", **{field: "x"}),
+        KeyCriteria(),
+        after="a",
+        examined=9,
+        expiring_are_few=False,
+    )
+    (step,) = _plan(sqlite_url, window.page(9))
+    assert f"(keyspace=? AND {field}=? AND key_id>?)" in step
+
+
+async def test_few_keys_that_expire_are_found_by_their_expiry(sqlite_url: str) -> None:
+    await (await open_store(sqlite_url)).close()
+    which = KeyFilter(keyspace="k", account_id="a")
+    window = queries.Window(which, _EVERY_CRITERION, after=None, examined=9, expiring_are_few=True)
+    for query in (window.page(9), queries.count_expiring(which, _EVERY_CRITERION)):
+        steps = _plan(sqlite_url, query)
+        (found_by,) = [step for step in steps if "COVERING INDEX ix_keys" in step]
+        assert "(keyspace=? AND expire_time>? AND expire_time<?)" in found_by
+        assert not any(step.startswith("SCAN key") for step in steps)
+
+
+_EVERY_CRITERION = KeyCriteria(
+    labels={"team": "a"},
+    granted_any=("vps:*",),
+    unused_since=START,
+    never_used=True,
+    expiring=(START, START),
+    not_revoked=True,
+)
+
+
+def _plan(url: str, query: Select[Any]) -> list[str]:
+    """The steps by which SQLite answers a query."""
     compiled = query.compile(dialect=sqlite.dialect())
-    with contextlib.closing(sqlite3.connect(parse_database_url(sqlite_url).path)) as connection:
+    with contextlib.closing(sqlite3.connect(parse_database_url(url).path)) as connection:
         values = [None] * len(compiled.params)
         plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled}", values).fetchall()
-    (step,) = [step for *_, step in plan]
-    assert "(keyspace=? AND state=? AND key_id>?)" in step
+    return [step for *_, step in plan]
 
 
 @contextmanager

@@ -27,12 +27,14 @@ from store_contract.importing import ImportingContract
 from store_contract.lineage import LineageContract
 from store_contract.listing import ListingContract
 from store_contract.mutating import MutatingContract
+from store_contract.searching import SearchingContract
 from store_contract.uses import UsesContract
 
 TOPICS: Final[tuple[type[Topic], ...]] = (
     FindingContract,
     LineageContract,
     ListingContract,
+    SearchingContract,
     MutatingContract,
     GroupsContract,
     ImportingContract,

@@ -276,6 +276,33 @@ async def test_listing_goes_through_all_pages(call: Caller, authority: Authority
     }
 
 
+async def test_the_filters_of_a_listing_are_sent(call: Caller, authority: Authority) -> None:
+    time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    await call.all_of(
+        call.client.list_keys(
+            key_type="secret",
+            environment="live",
+            display_prefix="kf_live_a",
+            labels={"team": "a", "tier": "1"},
+            scope="vps:write",
+            unused_since_time=time,
+            never_used=True,
+            expiring_before_time=time,
+        )
+    )
+    sent = authority.last.request
+    assert (sent.key_type, sent.environment, sent.display_prefix) == ("secret", "live", "kf_live_a")
+    assert (list(sent.labels), sent.scope, sent.never_used) == (
+        ["team=a", "tier=1"],
+        "vps:write",
+        True,
+    )
+    assert sent.unused_since_time.ToDatetime(tzinfo=UTC) == time
+    assert sent.expiring_before_time.ToDatetime(tzinfo=UTC) == time
+    await call.all_of(call.client.list_keys())
+    assert authority.last.request == key_service_pb2.ListKeysRequest()
+
+
 async def test_listing_can_stop_after_a_page_and_go_on_later(
     call: Caller, authority: Authority
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.key_inputs import read_labels
 from keyfence_server.application.pages import (
     Page,
     read_page_size,
@@ -14,19 +16,33 @@ from keyfence_server.application.pages import (
     write_page_token,
 )
 from keyfence_server.application.pauses import Pauses
-from keyfence_server.application.ports import Clock, KeyFilter, KeyUse, Snapshot, Store
+from keyfence_server.application.ports import (
+    Clock,
+    KeyCriteria,
+    KeyFilter,
+    KeyUse,
+    Snapshot,
+    Store,
+)
 from keyfence_server.application.read_keyspaces import get_keyspace
-from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.domain.errors import InvalidInput, UnknownScope
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keys import Key, KeyId, KeyState
-from keyfence_server.domain.scopes import size_of
+from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.scopes import MAX_SCOPE_LENGTH, size_of
 
 MAX_USE_DAYS: Final = 400
 MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
 """What the scopes, addresses and labels of the keys on a page take at most, about."""
 
+MAX_EXAMINED: Final = 6_000
+"""The most keys that a page examines, so that a page takes a bounded time however few keys pass."""
+MAX_LABELS_ASKED_FOR: Final = 8
+
 _DAYS_BY_DEFAULT: Final = 30
 _KEYS_AT_ONCE: Final = 100
+_EXAMINED_AT_ONCE: Final = 500
+_MAX_NAME: Final = 128
 _KEYS_A_SLICE: Final = 3
 
 
@@ -40,6 +56,21 @@ class Listing:
     page_token: str = ""
     state: KeyState | None = None
     parent_key_id: str = ""
+    key_type: str = ""
+    environment: str = ""
+    display_prefix: str = ""
+    labels: Sequence[str] = ()
+    scope: str = ""
+    unused_since_time: datetime | None = None
+    never_used: bool = False
+    expiring_before_time: datetime | None = None
+
+    @property
+    def asks_what_works(self) -> bool:
+        """Whether it asks for something that only a key which is not revoked can be or do."""
+        return bool(
+            self.scope or self.never_used or self.unused_since_time or self.expiring_before_time
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,42 +128,66 @@ class ReadKeys:
         A filter by state goes by the keys' own: a key whose parent was revoked is listed
         among the active ones, and its record says that it is revoked.
 
+        The store knows grants alone. It leaves out the keys without a grant that could bring the
+        scope; of the others, those that do not hold it are left out here, because their type or
+        their parent restricts them.
+
         Raises:
-            InvalidInput: the page's size or token is wrong, or no keyspace is named.
+            InvalidInput: the page's size or token or a filter is wrong, or no keyspace is named.
             Forbidden, NotFound: the keyspace is not for this caller, or there is none.
         """
         caller.require_key_management("keys:read")
         which = self._filter(caller, listing)
         caller.require_reach(which.keyspace)
         limit = read_page_size(listing.page_size)
-        question = (
-            "keys",
-            caller.credential_id or "",
-            which.keyspace,
-            which.account_id or "",
-            which.state.value if which.state else "",
-            which.parent_key_id or "",
-        )
+        labels = _labels(listing.labels)
+        question = _question(caller, which, listing)
         after = read_page_token(listing.page_token, *question)
         async with self._store.snapshot() as snapshot:
             keyspace = await get_keyspace(snapshot, which.keyspace)
-            keys, is_last = await _page_of_keys(
-                snapshot, which, after=KeyId(after) if after else None, limit=limit
+            required = _required_mask(listing.scope, keyspace)
+            keys, position = await _page_of_keys(
+                snapshot,
+                which,
+                self._criteria(listing, labels, keyspace),
+                after=KeyId(after) if after else None,
+                limit=limit,
             )
             lineages = await snapshot.ancestors(keys)
             uses = await snapshot.find_uses([key.key_id for key in keys])
         found: list[FoundKey] = []
         pauses = Pauses(_KEYS_A_SLICE)
+        leaves_out_revoked = listing.asks_what_works and listing.state is None
         for key in keys:
             facts = compile_facts(lineages[key.key_id], keyspace)
-            found.append(FoundKey(facts, uses.get(key.key_id)))
+            is_revoked = facts.state is KeyState.REVOKED
+            if facts.effective & required == required and not (leaves_out_revoked and is_revoked):
+                found.append(FoundKey(facts, uses.get(key.key_id)))
             await pauses.after()
-        items = tuple(found)
 
         def token_after(found: FoundKey) -> str:
             return write_page_token(found.facts.key_id, *question)
 
-        return Page(items, "" if is_last else token_after(items[-1]), token_after)
+        next_page_token = write_page_token(position, *question) if position else ""
+        return Page(tuple(found), next_page_token, token_after)
+
+    def _criteria(
+        self, listing: Listing, labels: Mapping[str, str], keyspace: Keyspace
+    ) -> KeyCriteria:
+        now = self._clock.now()
+        unused_since, expiring_before = listing.unused_since_time, listing.expiring_before_time
+        if unused_since is not None and unused_since > now:
+            raise InvalidInput.field("unused_since_time", "is in the future; give a time before")
+        if expiring_before is not None and expiring_before <= now:
+            raise InvalidInput.field("expiring_before_time", "is in the past; give a time to come")
+        return KeyCriteria(
+            labels=labels,
+            granted_any=keyspace.catalog.grants_of(listing.scope) if listing.scope else None,
+            unused_since=unused_since,
+            never_used=listing.never_used,
+            expiring=(now, expiring_before) if expiring_before is not None else None,
+            not_revoked=listing.asks_what_works and listing.state is None,
+        )
 
     @staticmethod
     def _filter(caller: Caller, listing: Listing) -> KeyFilter:
@@ -152,26 +207,93 @@ class ReadKeys:
             account_id=account_id or None,
             state=listing.state,
             parent_key_id=KeyId(listing.parent_key_id) if listing.parent_key_id else None,
+            key_type=_name("key_type", listing.key_type),
+            environment=_name("environment", listing.environment),
+            display_prefix=_name("display_prefix", listing.display_prefix),
         )
+
+
+def _name(path: str, text: str) -> str | None:
+    if len(text) > _MAX_NAME:
+        raise InvalidInput.field(path, f"at most {_MAX_NAME} characters")
+    return text or None
+
+
+def _labels(texts: Sequence[str]) -> dict[str, str]:
+    if len(texts) > MAX_LABELS_ASKED_FOR:
+        raise InvalidInput.field("labels", f"at most {MAX_LABELS_ASKED_FOR} labels")
+    labels: dict[str, str] = {}
+    for index, text in enumerate(texts):
+        name, equals, value = text.partition("=")
+        if not equals or name in labels:
+            raise InvalidInput.field(
+                f"labels[{index}]", "write a label as NAME=VALUE, and each name once"
+            )
+        labels[name] = value
+    return read_labels(labels)
+
+
+def _required_mask(scope: str, keyspace: Keyspace) -> int:
+    """The scope that keys are to hold, as a mask; 0 where none is asked for."""
+    if not scope:
+        return 0
+    if scope not in keyspace.catalog:
+        shortened = scope[:MAX_SCOPE_LENGTH]
+        nearest = keyspace.catalog.nearest(shortened)
+        raise UnknownScope("scope", shortened, keyspace.name, nearest)
+    return keyspace.catalog.required_mask([scope])
+
+
+def _question(caller: Caller, which: KeyFilter, listing: Listing) -> tuple[str, ...]:
+    """What the tokens of a listing's pages are for."""
+    unused_since, expiring_before = listing.unused_since_time, listing.expiring_before_time
+    return (
+        "keys",
+        caller.credential_id or "",
+        which.keyspace,
+        which.account_id or "",
+        which.state.value if which.state else "",
+        which.parent_key_id or "",
+        which.key_type or "",
+        which.environment or "",
+        which.display_prefix or "",
+        listing.scope,
+        unused_since.isoformat() if unused_since else "",
+        "never used" if listing.never_used else "",
+        expiring_before.isoformat() if expiring_before else "",
+        *sorted(listing.labels),
+    )
 
 
 async def _page_of_keys(
-    snapshot: Snapshot, which: KeyFilter, *, after: KeyId | None, limit: int
-) -> tuple[list[Key], bool]:
-    """Keys of a page, and whether there are no more. A page ends early where its keys are large:
-    they would not fit into an answer, and to read them costs time."""
+    snapshot: Snapshot,
+    which: KeyFilter,
+    criteria: KeyCriteria,
+    *,
+    after: KeyId | None,
+    limit: int,
+) -> tuple[list[Key], KeyId | None]:
+    """Keys of a page, and after which id the next page begins; None if this is the last page.
+
+    A page ends early where its keys are large: they would not fit into an answer, and to read
+    them costs time. It also ends when it has examined `MAX_EXAMINED` keys.
+    """
     keys: list[Key] = []
+    position = after
     taken = 0
-    while len(keys) < limit and taken < MAX_PAGE_BYTES:
-        wanted = min(_KEYS_AT_ONCE, limit - len(keys))
-        batch = await snapshot.list_keys(
-            which, after=keys[-1].key_id if keys else after, limit=wanted + 1
+    for _ in range(MAX_EXAMINED // _EXAMINED_AT_ONCE):
+        batch, position = await snapshot.search_keys(
+            which,
+            criteria,
+            after=position,
+            limit=min(_KEYS_AT_ONCE, limit - len(keys)),
+            examined=_EXAMINED_AT_ONCE,
         )
-        keys += batch[:wanted]
-        taken += sum(map(_size_of, batch[:wanted]))
-        if len(batch) <= wanted:
-            return keys, True
-    return keys, False
+        keys += batch
+        taken += sum(map(_size_of, batch))
+        if position is None or len(keys) == limit or taken >= MAX_PAGE_BYTES:
+            break
+    return keys, position
 
 
 def _size_of(key: Key) -> int:

@@ -38,8 +38,10 @@ _OPTION_BY_FIELD: Final = {
     "allowed_addresses": "--allow-address",
     "bound_keyspaces": "--bind",
     "display_name": "--name",
+    "display_prefix": "--prefix",
     "environment": "--environment",
     "expire_time": "--expires-in or --expires-at",
+    "expiring_before_time": "--expiring-within",
     "granted_scopes": "--scope",
     "key_type": "--type",
     "keyspace": "--keyspace",
@@ -50,6 +52,7 @@ _OPTION_BY_FIELD: Final = {
     "rate_limit": "--rate-limit",
     "request_id": "--request-id",
     "scopes": "--scope",
+    "unused_since_time": "--unused-since",
 }
 
 

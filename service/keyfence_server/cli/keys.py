@@ -40,7 +40,7 @@ from keyfence_server.cli.output import (
     shown_at_most,
 )
 from keyfence_server.cli.revocations import Revocations
-from keyfence_server.cli.times import duration, expiry, point_in_time, rate
+from keyfence_server.cli.times import duration, expiry, point_in_time, rate, since, until
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.plurals import counted
 
@@ -322,11 +322,60 @@ def list_keys(
         str | None,
         typer.Option(parser=_key_id, metavar="KEY_ID", help="Only keys delegated from this one."),
     ] = None,
+    key_type: Annotated[
+        str, typer.Option("--type", "-t", metavar="NAME", help="Only keys of this type.")
+    ] = "",
+    environment: Annotated[
+        str,
+        typer.Option("--environment", "-e", metavar="NAME", help="Only keys of this environment."),
+    ] = "",
+    prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="Only keys with this display prefix, such as kf_live_a1B2."
+        ),
+    ] = "",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Only keys with this label. May be repeated."),
+    ] = None,
+    scope: Annotated[
+        str,
+        typer.Option(
+            "--scope",
+            "-s",
+            metavar="SCOPE",
+            autocompletion=complete_scope,
+            help="Only keys that hold this scope, by whatever grant, wildcard or preset.",
+        ),
+    ] = "",
+    unused_since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=since,
+            metavar="DURATION|TIME",
+            help="Only keys that are older than this and not used since: 90d, or a date.",
+        ),
+    ] = None,
+    never_used: Annotated[
+        bool, typer.Option("--never-used", help="Only keys that were never used.")
+    ] = False,
+    expiring_within: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=until,
+            metavar="DURATION",
+            help="Only keys that have not expired and will within this time: 30d.",
+        ),
+    ] = None,
     limit: LimitOption = None,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
 ) -> None:
     """List keys, oldest first. With --quiet: their ids alone.
+
+    A key is listed if it passes every filter. With --scope, --unused-since, --never-used or
+    --expiring-within, revoked keys are left out, unless --state asks for them.
 
     A table has at most 100 keys, and says if there are more. --quiet and --output json list
     all keys, unless --limit says otherwise.
@@ -340,6 +389,15 @@ def list_keys(
             account_id=account,
             state=KeyState[state.name] if state else None,
             parent_key_id=parent,
+            key_type=key_type,
+            environment=environment,
+            # Tables show a prefix with this behind it.
+            display_prefix=prefix.removesuffix("…"),
+            labels=read_labels(label or ()),
+            scope=scope,
+            unused_since_time=unused_since,
+            never_used=never_used,
+            expiring_before_time=expiring_within,
             page_size=min(most + 1, _MAX_PAGE) if most else _MAX_PAGE,
         )
         show_listing(

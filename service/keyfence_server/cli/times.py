@@ -45,6 +45,14 @@ def since(text: str) -> datetime:
         raise typer.BadParameter(f'"{text}" ago was before the calendar') from None
 
 
+def until(text: str) -> datetime:
+    """The end of a span of time from now on, like "30d"."""
+    try:
+        return datetime.now(UTC) + duration(text)
+    except OverflowError:
+        raise typer.BadParameter(f'"{text}" from now is beyond the end of the calendar') from None
+
+
 def rate(text: str) -> Rate:
     """A rate like "60/minute" or "100/10s"."""
     parsed = parse_rate(text)

@@ -24,6 +24,7 @@ from keyfence_server.domain.scopes import (
     is_scope_name,
     is_wildcard,
     size_of_name,
+    wildcards_over,
 )
 
 MAX_STEPS: Final = 200_000
@@ -269,6 +270,16 @@ class ScopeCatalog:
         walk = _walk([scope], sources)
         for name in sorted(walk.came_from.keys() - {scope}):
             yield ScopePath(scope, name, tuple(reversed(_trail(walk, name))))
+
+    def grants_of(self, scope: str) -> tuple[str, ...]:
+        """The scopes and wildcards of which each, granted by itself, brings a registered scope."""
+        own = self._own_masks[scope]
+        grants = {EVERYTHING}
+        for name, closure in zip(self.names, self._closures, strict=True):
+            if closure & own:
+                grants.add(name)
+                grants.update(wildcards_over(name))
+        return tuple(sorted(grants))
 
     def count_implied_by(self, scope: str) -> int:
         """How many scopes `implied_by` gives."""

@@ -10,7 +10,7 @@ covers scopes that are registered later.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 MAX_SCOPE_LENGTH: Final = 128
@@ -41,6 +41,14 @@ def is_scope_part(text: str) -> bool:
 def is_wildcard(text: str) -> bool:
     """Whether the text has the form of a wildcard."""
     return len(text) <= MAX_SCOPE_LENGTH and _WILDCARD.fullmatch(text) is not None
+
+
+def wildcards_over(name: str) -> Iterator[str]:
+    """The wildcards that stand for a scope, among others, "*" aside."""
+    end = name.find(":")
+    while end >= 0:
+        yield f"{name[: end + 1]}*"
+        end = name.find(":", end + 1)
 
 
 def size_of_name(name: str) -> int:

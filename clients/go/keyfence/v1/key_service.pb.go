@@ -1118,9 +1118,31 @@ type ListKeysRequest struct {
 	// Only keys in this state. Unspecified: in any.
 	State KeyState `protobuf:"varint,5,opt,name=state,proto3,enum=keyfence.v1.KeyState" json:"state,omitempty"`
 	// Only keys that were delegated from this one.
-	ParentKeyId   string `protobuf:"bytes,6,opt,name=parent_key_id,json=parentKeyId,proto3" json:"parent_key_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ParentKeyId string `protobuf:"bytes,6,opt,name=parent_key_id,json=parentKeyId,proto3" json:"parent_key_id,omitempty"`
+	// Only keys of this type.
+	KeyType string `protobuf:"bytes,7,opt,name=key_type,json=keyType,proto3" json:"key_type,omitempty"`
+	// Only keys of this environment.
+	Environment string `protobuf:"bytes,8,opt,name=environment,proto3" json:"environment,omitempty"`
+	// Only keys with exactly this display prefix.
+	DisplayPrefix string `protobuf:"bytes,9,opt,name=display_prefix,json=displayPrefix,proto3" json:"display_prefix,omitempty"`
+	// Only keys with all of these labels, each written as `NAME=VALUE`. At most 8.
+	Labels []string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty"`
+	// Only keys whose effective scopes include this registered scope, by whatever grant, wildcard
+	// or preset. Not a wildcard. Unless `state` is set, revoked keys are left out, also those whose
+	// parent is revoked; disabled and expired keys, which can be made to work again, are listed.
+	Scope string `protobuf:"bytes,11,opt,name=scope,proto3" json:"scope,omitempty"`
+	// Only keys that were created before this time and not used from it on. A use counts once it
+	// is written down, see `Key.last_used_time`. Not in the future. Unless `state` is set, revoked
+	// keys are left out, as for `scope`.
+	UnusedSinceTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=unused_since_time,json=unusedSinceTime,proto3" json:"unused_since_time,omitempty"`
+	// Only keys that were never used. Unless `state` is set, revoked keys are left out, as for
+	// `scope`.
+	NeverUsed bool `protobuf:"varint,13,opt,name=never_used,json=neverUsed,proto3" json:"never_used,omitempty"`
+	// Only keys that have not expired and will expire before this time, which is in the future.
+	// Unless `state` is set, revoked keys are left out, as for `scope`.
+	ExpiringBeforeTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=expiring_before_time,json=expiringBeforeTime,proto3" json:"expiring_before_time,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ListKeysRequest) Reset() {
@@ -1193,6 +1215,62 @@ func (x *ListKeysRequest) GetParentKeyId() string {
 		return x.ParentKeyId
 	}
 	return ""
+}
+
+func (x *ListKeysRequest) GetKeyType() string {
+	if x != nil {
+		return x.KeyType
+	}
+	return ""
+}
+
+func (x *ListKeysRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ListKeysRequest) GetDisplayPrefix() string {
+	if x != nil {
+		return x.DisplayPrefix
+	}
+	return ""
+}
+
+func (x *ListKeysRequest) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ListKeysRequest) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *ListKeysRequest) GetUnusedSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UnusedSinceTime
+	}
+	return nil
+}
+
+func (x *ListKeysRequest) GetNeverUsed() bool {
+	if x != nil {
+		return x.NeverUsed
+	}
+	return false
+}
+
+func (x *ListKeysRequest) GetExpiringBeforeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiringBeforeTime
+	}
+	return nil
 }
 
 // The response of `ListKeys`.
@@ -1902,7 +1980,7 @@ const file_keyfence_v1_key_service_proto_rawDesc = "" +
 	"\rGetKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\"4\n" +
 	"\x0eGetKeyResponse\x12\"\n" +
-	"\x03key\x18\x01 \x01(\v2\x10.keyfence.v1.KeyR\x03key\"\xd9\x01\n" +
+	"\x03key\x18\x01 \x01(\v2\x10.keyfence.v1.KeyR\x03key\"\xa0\x04\n" +
 	"\x0fListKeysRequest\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x12\x1d\n" +
 	"\n" +
@@ -1911,7 +1989,17 @@ const file_keyfence_v1_key_service_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\x12+\n" +
 	"\x05state\x18\x05 \x01(\x0e2\x15.keyfence.v1.KeyStateR\x05state\x12\"\n" +
-	"\rparent_key_id\x18\x06 \x01(\tR\vparentKeyId\"`\n" +
+	"\rparent_key_id\x18\x06 \x01(\tR\vparentKeyId\x12\x19\n" +
+	"\bkey_type\x18\a \x01(\tR\akeyType\x12 \n" +
+	"\venvironment\x18\b \x01(\tR\venvironment\x12%\n" +
+	"\x0edisplay_prefix\x18\t \x01(\tR\rdisplayPrefix\x12\x16\n" +
+	"\x06labels\x18\n" +
+	" \x03(\tR\x06labels\x12\x14\n" +
+	"\x05scope\x18\v \x01(\tR\x05scope\x12F\n" +
+	"\x11unused_since_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x0funusedSinceTime\x12\x1d\n" +
+	"\n" +
+	"never_used\x18\r \x01(\bR\tneverUsed\x12L\n" +
+	"\x14expiring_before_time\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x12expiringBeforeTime\"`\n" +
 	"\x10ListKeysResponse\x12$\n" +
 	"\x04keys\x18\x01 \x03(\v2\x10.keyfence.v1.KeyR\x04keys\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x94\x01\n" +
@@ -2038,37 +2126,39 @@ var file_keyfence_v1_key_service_proto_depIdxs = []int32{
 	7,  // 16: keyfence.v1.ImportKeysResponse.refused:type_name -> keyfence.v1.RefusedImport
 	1,  // 17: keyfence.v1.GetKeyResponse.key:type_name -> keyfence.v1.Key
 	0,  // 18: keyfence.v1.ListKeysRequest.state:type_name -> keyfence.v1.KeyState
-	1,  // 19: keyfence.v1.ListKeysResponse.keys:type_name -> keyfence.v1.Key
-	1,  // 20: keyfence.v1.UpdateKeyRequest.key:type_name -> keyfence.v1.Key
-	26, // 21: keyfence.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 22: keyfence.v1.UpdateKeyResponse.key:type_name -> keyfence.v1.Key
-	27, // 23: keyfence.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	24, // 24: keyfence.v1.RotateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 25: keyfence.v1.RotateKeyResponse.key:type_name -> keyfence.v1.Key
-	1,  // 26: keyfence.v1.RotateKeyResponse.previous_key:type_name -> keyfence.v1.Key
-	1,  // 27: keyfence.v1.RevokeKeyResponse.key:type_name -> keyfence.v1.Key
-	20, // 28: keyfence.v1.GetKeyUsageResponse.days:type_name -> keyfence.v1.KeyUsageDay
-	2,  // 29: keyfence.v1.KeyService.CreateKey:input_type -> keyfence.v1.CreateKeyRequest
-	4,  // 30: keyfence.v1.KeyService.ImportKeys:input_type -> keyfence.v1.ImportKeysRequest
-	8,  // 31: keyfence.v1.KeyService.GetKey:input_type -> keyfence.v1.GetKeyRequest
-	10, // 32: keyfence.v1.KeyService.ListKeys:input_type -> keyfence.v1.ListKeysRequest
-	12, // 33: keyfence.v1.KeyService.UpdateKey:input_type -> keyfence.v1.UpdateKeyRequest
-	18, // 34: keyfence.v1.KeyService.GetKeyUsage:input_type -> keyfence.v1.GetKeyUsageRequest
-	14, // 35: keyfence.v1.KeyService.RotateKey:input_type -> keyfence.v1.RotateKeyRequest
-	16, // 36: keyfence.v1.KeyService.RevokeKey:input_type -> keyfence.v1.RevokeKeyRequest
-	3,  // 37: keyfence.v1.KeyService.CreateKey:output_type -> keyfence.v1.CreateKeyResponse
-	6,  // 38: keyfence.v1.KeyService.ImportKeys:output_type -> keyfence.v1.ImportKeysResponse
-	9,  // 39: keyfence.v1.KeyService.GetKey:output_type -> keyfence.v1.GetKeyResponse
-	11, // 40: keyfence.v1.KeyService.ListKeys:output_type -> keyfence.v1.ListKeysResponse
-	13, // 41: keyfence.v1.KeyService.UpdateKey:output_type -> keyfence.v1.UpdateKeyResponse
-	19, // 42: keyfence.v1.KeyService.GetKeyUsage:output_type -> keyfence.v1.GetKeyUsageResponse
-	15, // 43: keyfence.v1.KeyService.RotateKey:output_type -> keyfence.v1.RotateKeyResponse
-	17, // 44: keyfence.v1.KeyService.RevokeKey:output_type -> keyfence.v1.RevokeKeyResponse
-	37, // [37:45] is the sub-list for method output_type
-	29, // [29:37] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	24, // 19: keyfence.v1.ListKeysRequest.unused_since_time:type_name -> google.protobuf.Timestamp
+	24, // 20: keyfence.v1.ListKeysRequest.expiring_before_time:type_name -> google.protobuf.Timestamp
+	1,  // 21: keyfence.v1.ListKeysResponse.keys:type_name -> keyfence.v1.Key
+	1,  // 22: keyfence.v1.UpdateKeyRequest.key:type_name -> keyfence.v1.Key
+	26, // 23: keyfence.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 24: keyfence.v1.UpdateKeyResponse.key:type_name -> keyfence.v1.Key
+	27, // 25: keyfence.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	24, // 26: keyfence.v1.RotateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 27: keyfence.v1.RotateKeyResponse.key:type_name -> keyfence.v1.Key
+	1,  // 28: keyfence.v1.RotateKeyResponse.previous_key:type_name -> keyfence.v1.Key
+	1,  // 29: keyfence.v1.RevokeKeyResponse.key:type_name -> keyfence.v1.Key
+	20, // 30: keyfence.v1.GetKeyUsageResponse.days:type_name -> keyfence.v1.KeyUsageDay
+	2,  // 31: keyfence.v1.KeyService.CreateKey:input_type -> keyfence.v1.CreateKeyRequest
+	4,  // 32: keyfence.v1.KeyService.ImportKeys:input_type -> keyfence.v1.ImportKeysRequest
+	8,  // 33: keyfence.v1.KeyService.GetKey:input_type -> keyfence.v1.GetKeyRequest
+	10, // 34: keyfence.v1.KeyService.ListKeys:input_type -> keyfence.v1.ListKeysRequest
+	12, // 35: keyfence.v1.KeyService.UpdateKey:input_type -> keyfence.v1.UpdateKeyRequest
+	18, // 36: keyfence.v1.KeyService.GetKeyUsage:input_type -> keyfence.v1.GetKeyUsageRequest
+	14, // 37: keyfence.v1.KeyService.RotateKey:input_type -> keyfence.v1.RotateKeyRequest
+	16, // 38: keyfence.v1.KeyService.RevokeKey:input_type -> keyfence.v1.RevokeKeyRequest
+	3,  // 39: keyfence.v1.KeyService.CreateKey:output_type -> keyfence.v1.CreateKeyResponse
+	6,  // 40: keyfence.v1.KeyService.ImportKeys:output_type -> keyfence.v1.ImportKeysResponse
+	9,  // 41: keyfence.v1.KeyService.GetKey:output_type -> keyfence.v1.GetKeyResponse
+	11, // 42: keyfence.v1.KeyService.ListKeys:output_type -> keyfence.v1.ListKeysResponse
+	13, // 43: keyfence.v1.KeyService.UpdateKey:output_type -> keyfence.v1.UpdateKeyResponse
+	19, // 44: keyfence.v1.KeyService.GetKeyUsage:output_type -> keyfence.v1.GetKeyUsageResponse
+	15, // 45: keyfence.v1.KeyService.RotateKey:output_type -> keyfence.v1.RotateKeyResponse
+	17, // 46: keyfence.v1.KeyService.RevokeKey:output_type -> keyfence.v1.RevokeKeyResponse
+	39, // [39:47] is the sub-list for method output_type
+	31, // [31:39] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_keyfence_v1_key_service_proto_init() }

@@ -60,7 +60,10 @@ type KeyServiceClient interface {
 	GetKey(ctx context.Context, in *GetKeyRequest, opts ...grpc.CallOption) (*GetKeyResponse, error)
 	// Lists keys, oldest first. Pages stay stable while keys are made and changed.
 	//
-	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+	// A key is listed if it passes every filter that is set. A page examines at most 6,000 keys, so
+	// it can have fewer keys than `page_size`, or none, and still have a `next_page_token`.
+	//
+	// Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
 	// `KEY_TYPE_MAY_NOT_MANAGE`.
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
 	// Changes a key's record: name, scopes, state, expiry, addresses or labels.
@@ -204,7 +207,10 @@ type KeyServiceServer interface {
 	GetKey(context.Context, *GetKeyRequest) (*GetKeyResponse, error)
 	// Lists keys, oldest first. Pages stay stable while keys are made and changed.
 	//
-	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+	// A key is listed if it passes every filter that is set. A page examines at most 6,000 keys, so
+	// it can have fewer keys than `page_size`, or none, and still have a `next_page_token`.
+	//
+	// Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
 	// `KEY_TYPE_MAY_NOT_MANAGE`.
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
 	// Changes a key's record: name, scopes, state, expiry, addresses or labels.

@@ -2800,6 +2800,36 @@ pub struct ListKeysRequest {
     /// Only keys that were delegated from this one.
     #[prost(string, tag = "6")]
     pub parent_key_id: ::prost::alloc::string::String,
+    /// Only keys of this type.
+    #[prost(string, tag = "7")]
+    pub key_type: ::prost::alloc::string::String,
+    /// Only keys of this environment.
+    #[prost(string, tag = "8")]
+    pub environment: ::prost::alloc::string::String,
+    /// Only keys with exactly this display prefix.
+    #[prost(string, tag = "9")]
+    pub display_prefix: ::prost::alloc::string::String,
+    /// Only keys with all of these labels, each written as `NAME=VALUE`. At most 8.
+    #[prost(string, repeated, tag = "10")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only keys whose effective scopes include this registered scope, by whatever grant, wildcard
+    /// or preset. Not a wildcard. Unless `state` is set, revoked keys are left out, also those whose
+    /// parent is revoked; disabled and expired keys, which can be made to work again, are listed.
+    #[prost(string, tag = "11")]
+    pub scope: ::prost::alloc::string::String,
+    /// Only keys that were created before this time and not used from it on. A use counts once it
+    /// is written down, see `Key.last_used_time`. Not in the future. Unless `state` is set, revoked
+    /// keys are left out, as for `scope`.
+    #[prost(message, optional, tag = "12")]
+    pub unused_since_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Only keys that were never used. Unless `state` is set, revoked keys are left out, as for
+    /// `scope`.
+    #[prost(bool, tag = "13")]
+    pub never_used: bool,
+    /// Only keys that have not expired and will expire before this time, which is in the future.
+    /// Unless `state` is set, revoked keys are left out, as for `scope`.
+    #[prost(message, optional, tag = "14")]
+    pub expiring_before_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// The response of `ListKeys`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3007,7 +3037,10 @@ pub mod key_service_server {
         ) -> std::result::Result<tonic::Response<super::GetKeyResponse>, tonic::Status>;
         /// Lists keys, oldest first. Pages stay stable while keys are made and changed.
         ///
-        /// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+        /// A key is listed if it passes every filter that is set. A page examines at most 6,000 keys, so
+        /// it can have fewer keys than `page_size`, or none, and still have a `next_page_token`.
+        ///
+        /// Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
         /// `KEY_TYPE_MAY_NOT_MANAGE`.
         async fn list_keys(
             &self,

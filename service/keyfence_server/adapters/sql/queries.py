@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal_column, or_, select
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
-from keyfence_server.adapters.sql.schema import audit_events, keys
-from keyfence_server.application.ports import EventFilter, KeyFilter
+from keyfence_server.adapters.sql.schema import audit_events, key_uses, keys
+from keyfence_server.application.ports import EventFilter, KeyCriteria, KeyFilter
 from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
 from keyfence_server.domain.secrets import Digest
 
@@ -75,16 +91,148 @@ def _lineage(condition: ColumnElement[bool]) -> Select[Any]:
 
 def page_of_keys(which: KeyFilter, *, after: str | None, limit: int) -> Select[Any]:
     """The keys that pass the filter, from the first above `after` on."""
-    query = select(keys).where(keys.c.keyspace == which.keyspace)
-    if which.account_id is not None:
-        query = query.where(keys.c.account_id == which.account_id)
-    if which.state is not None:
-        query = query.where(keys.c.state == which.state.value)
-    if which.parent_key_id is not None:
-        query = query.where(keys.c.parent_key_id == which.parent_key_id)
+    return _in_order(select(keys).where(*_passing(which)), after).limit(limit)
+
+
+class Window:
+    """The next keys of a search that are examined, and how the search goes on behind them.
+
+    Of the filter's conditions the one that most likely leaves the fewest keys finds them, by its
+    index. The other conditions and the criteria are tested on those keys alone.
+
+    Args:
+        expiring_are_few: whether `count_expiring` is within `FEW_EXPIRING`: then those keys are
+            found by the index of expiry, and they are the last.
+    """
+
+    def __init__(
+        self,
+        which: KeyFilter,
+        criteria: KeyCriteria,
+        *,
+        after: str | None,
+        examined: int,
+        expiring_are_few: bool,
+    ) -> None:
+        self.is_last = expiring_are_few
+        self._examined = examined
+        in_keyspace, *filters = _passing(which)
+        if expiring_are_few:
+            self._found_by = [in_keyspace, *_expiring(criteria)]
+            self._tested = [*filters, *_meeting(criteria)]
+        else:
+            self._found_by = [in_keyspace, *filters[:1]]
+            self._tested = [*filters[1:], *_expiring(criteria), *_meeting(criteria)]
+        self._ids = _in_order(select(keys.c.key_id).where(*self._found_by), after)
+        self._after = after
+
+    def page(self, limit: int) -> Select[Any]:
+        """The keys of the window that pass, in order."""
+        if not self._tested:
+            return _in_order(select(keys).where(*self._found_by), self._after).limit(limit)
+        ids = self._ids if self.is_last else self._ids.limit(self._examined)
+        query = select(keys).where(keys.c.key_id.in_(ids), *self._tested)
+        return query.order_by(keys.c.key_id).limit(limit)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every key that is found passes, so that a page of it is not cut."""
+        return self.is_last or not self._tested
+
+    def end(self) -> Select[Any]:
+        """The window's last key and the one behind it. No two rows: the window is the last."""
+        return self._ids.offset(self._examined - 1).limit(2)
+
+
+FEW_EXPIRING: Final = 5_000
+"""Up to so many keys that expire in a span of time are found by their expiry, in any order, and
+sorted. If there are more, the search meets enough of them in the order of the ids."""
+
+
+def count_expiring(which: KeyFilter, criteria: KeyCriteria) -> Select[Any]:
+    """How many keys of the keyspace expire as the criteria say, at most one above
+    `FEW_EXPIRING`."""
+    in_keyspace, *_ = _passing(which)
+    some = select(keys.c.key_id).where(in_keyspace, *_expiring(criteria)).limit(FEW_EXPIRING + 1)
+    return select(func.count().label("count")).select_from(some.subquery())
+
+
+def _in_order(query: Select[Any], after: str | None) -> Select[Any]:
     if after is not None:
         query = query.where(keys.c.key_id > after)
-    return query.order_by(keys.c.key_id).limit(limit)
+    return query.order_by(keys.c.key_id)
+
+
+def _passing(which: KeyFilter) -> list[ColumnElement[bool]]:
+    """The filter's conditions: the keyspace, and then the one that most likely leaves the fewest
+    keys first."""
+    wanted: list[tuple[ColumnElement[Any], str | None]] = [
+        (keys.c.parent_key_id, which.parent_key_id),
+        (keys.c.display_prefix, which.display_prefix),
+        (keys.c.account_id, which.account_id),
+        (keys.c.key_type, which.key_type),
+        (keys.c.environment, which.environment),
+    ]
+    if which.state is not None:
+        # Most keys are active.
+        place = len(wanted) if which.state is KeyState.ACTIVE else 3
+        wanted.insert(place, (keys.c.state, which.state.value))
+    return [
+        keys.c.keyspace == which.keyspace,
+        *(column == value for column, value in wanted if value is not None),
+    ]
+
+
+def _expiring(criteria: KeyCriteria) -> list[ColumnElement[bool]]:
+    if criteria.expiring is None:
+        return []
+    later_than, before = criteria.expiring
+    return [keys.c.expire_time > later_than, keys.c.expire_time < before]
+
+
+def _meeting(criteria: KeyCriteria) -> list[ColumnElement[bool]]:
+    """The key meets the criteria, expiry aside."""
+    conditions: list[ColumnElement[bool]] = [
+        keys.c.labels[name].as_string() == value for name, value in criteria.labels.items()
+    ]
+    if criteria.not_revoked:
+        conditions.append(keys.c.state != KeyState.REVOKED.value)
+    uses = select(key_uses.c.key_id).where(key_uses.c.key_id == keys.c.key_id)
+    if criteria.unused_since is not None:
+        conditions.append(keys.c.create_time < criteria.unused_since)
+        uses_since = uses.where(key_uses.c.last_used_time >= criteria.unused_since)
+        conditions.append(~uses_since.exists())
+    if criteria.never_used:
+        conditions.append(~uses.exists())
+    if criteria.granted_any is not None:
+        wanted = literal(json.dumps(list(criteria.granted_any)), Text)
+        conditions.append(_holds_any(keys.c.granted_scopes, wanted))
+    return conditions
+
+
+class _holds_any(FunctionElement[bool]):  # noqa: N801 - it reads as the function that it is
+    """Whether a JSON list of texts has one of those of another such list."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_holds_any, "sqlite")
+def _holds_any_on_sqlite(element: _holds_any, compiler: SQLCompiler, **options: Any) -> str:
+    held, wanted = (compiler.process(one, **options) for one in element.clauses)
+    return (
+        f"EXISTS (SELECT 1 FROM json_each({held}) "  # noqa: S608 - compiled expressions
+        f"WHERE value IN (SELECT value FROM json_each({wanted})))"
+    )
+
+
+@compiles(_holds_any, "postgresql")
+def _holds_any_on_postgresql(element: _holds_any, compiler: SQLCompiler, **options: Any) -> str:
+    held, wanted = (compiler.process(one, **options) for one in element.clauses)
+    return (
+        f"EXISTS (SELECT 1 FROM json_array_elements_text({held}) AS held (scope) "  # noqa: S608
+        f"WHERE scope IN (SELECT json_array_elements_text(CAST({wanted} AS json))))"
+    )
 
 
 def not_revoked(keyspace: str) -> list[ColumnElement[bool]]:

@@ -41,6 +41,7 @@ from keyfence_server.application.ports import (
     Change,
     CredentialId,
     EventFilter,
+    KeyCriteria,
     KeyFilter,
     KeyUse,
     RecordedEvent,
@@ -157,12 +158,44 @@ class SqlSnapshot:
 
     async def list_keys(self, which: KeyFilter, *, after: KeyId | None, limit: int) -> list[Key]:
         """See the port."""
-        if _is_nowhere(which.keyspace, which.account_id, which.parent_key_id):
+        if _is_nowhere(*_texts(which)):
             return []
         query = queries.page_of_keys(
             which, after=None if after is None else _comparable(after), limit=limit
         )
         return [row_to_key(row) for row in await self._rows(query)]
+
+    async def search_keys(
+        self,
+        which: KeyFilter,
+        criteria: KeyCriteria,
+        *,
+        after: KeyId | None,
+        limit: int,
+        examined: int,
+    ) -> tuple[list[Key], KeyId | None]:
+        """See the port."""
+        labels = criteria.labels.items()
+        if _is_nowhere(*_texts(which), *(text for label in labels for text in label)):
+            return [], None
+        expiring_are_few = False
+        if criteria.expiring is not None:
+            rows = await self._rows(queries.count_expiring(which, criteria))
+            expiring_are_few = rows[0]["count"] <= queries.FEW_EXPIRING
+        window = queries.Window(
+            which,
+            criteria,
+            after=None if after is None else _comparable(after),
+            examined=examined,
+            expiring_are_few=expiring_are_few,
+        )
+        # One more than asked for tells whether there are more.
+        found = [row_to_key(row) for row in await self._rows(window.page(limit + 1))]
+        if len(found) > limit:
+            return found[:limit], found[limit - 1].key_id
+        end = [] if window.is_exact else await self._rows(window.end())
+        has_more = len(end) == 2
+        return found, KeyId(end[0]["key_id"]) if has_more else None
 
     async def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
         """See the port."""
@@ -382,6 +415,18 @@ class SqlSnapshot:
         """Around every conversation with the database."""
         with translated():
             yield
+
+
+def _texts(which: KeyFilter) -> tuple[str | None, ...]:
+    """The texts that a filter looks for."""
+    return (
+        which.keyspace,
+        which.account_id,
+        which.parent_key_id,
+        which.key_type,
+        which.environment,
+        which.display_prefix,
+    )
 
 
 def _whole(rows: Sequence[RowMapping]) -> Lineage | None:

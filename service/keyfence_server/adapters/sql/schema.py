@@ -101,6 +101,10 @@ keys: Final = Table(
     Index(None, "keyspace", "key_id"),
     Index(None, "keyspace", "account_id", "key_id"),
     Index(None, "keyspace", "state", "key_id"),
+    Index(None, "keyspace", "key_type", "key_id"),
+    Index(None, "keyspace", "environment", "key_id"),
+    Index(None, "keyspace", "display_prefix", "key_id"),
+    Index(None, "keyspace", "expire_time", "key_id"),
     Index(None, "parent_key_id"),
     comment="The keys' records. Nothing here lets anyone pass.",
 )

@@ -26,6 +26,7 @@ from keyfence_server.application.ports.fence import Fence, FenceEnd, Revision
 from keyfence_server.application.ports.set_up import SetUp, UsesOfPeppers
 from keyfence_server.application.ports.store import (
     AccountFilter,
+    KeyCriteria,
     KeyFilter,
     Snapshot,
     Store,
@@ -51,6 +52,7 @@ __all__ = [
     "FactStore",
     "Fence",
     "FenceEnd",
+    "KeyCriteria",
     "KeyFilter",
     "KeyUse",
     "NoteStore",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
@@ -68,6 +68,31 @@ class KeyFilter:
     account_id: str | None = None
     state: KeyState | None = None
     parent_key_id: KeyId | None = None
+    key_type: str | None = None
+    environment: str | None = None
+    display_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCriteria:
+    """What else listed keys must meet. The store examines keys one by one for it.
+
+    Attributes:
+        labels: the key has all of them, with these values.
+        granted_any: the key has at least one of these scopes and wildcards among its grants.
+            None: whatever it was granted.
+        unused_since: the key was created before this time, and no use from it on is written down.
+        never_used: no use of the key is written down.
+        expiring: the key expires later than the first of the two times and before the second.
+        not_revoked: the key's own state is not "revoked".
+    """
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    granted_any: Collection[str] | None = None
+    unused_since: datetime | None = None
+    never_used: bool = False
+    expiring: tuple[datetime, datetime] | None = None
+    not_revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +129,31 @@ class Snapshot(FactSnapshot, Protocol):
 
     async def list_keys(self, which: KeyFilter, *, after: KeyId | None, limit: int) -> list[Key]:
         """At most `limit` keys with an id above `after`, in the order of their ids."""
+        ...
+
+    async def search_keys(
+        self,
+        which: KeyFilter,
+        criteria: KeyCriteria,
+        *,
+        after: KeyId | None,
+        limit: int,
+        examined: int,
+    ) -> tuple[list[Key], KeyId | None]:
+        """Keys with an id above `after` that pass the filter and meet the criteria, in the order
+        of their ids.
+
+        The search examines a bounded number of keys, so that the time for one search does not
+        grow with the keyspace.
+
+        Args:
+            limit: how many keys to return at most.
+            examined: how many keys to examine at most.
+
+        Returns:
+            The keys, and after which id the search continues; None if there is nothing more to
+            examine.
+        """
         ...
 
     def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import key_service_pb2
@@ -157,7 +158,19 @@ def listing_from(request: key_service_pb2.ListKeysRequest) -> Listing:
         page_token=request.page_token,
         state=state_from(request.state, "state"),
         parent_key_id=request.parent_key_id,
+        key_type=request.key_type,
+        environment=request.environment,
+        display_prefix=request.display_prefix,
+        labels=tuple(request.labels),
+        scope=request.scope,
+        unused_since_time=_time(request, "unused_since_time"),
+        never_used=request.never_used,
+        expiring_before_time=_time(request, "expiring_before_time"),
     )
+
+
+def _time(request: Message, path: str) -> datetime | None:
+    return time_from(getattr(request, path), path) if request.HasField(path) else None
 
 
 def state_from(number: int, path: str) -> KeyState | None:

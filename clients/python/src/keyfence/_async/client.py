@@ -433,6 +433,14 @@ class AsyncClient:
         account_id: str | None = None,
         state: results.KeyState | None = None,
         parent_key_id: str | None = None,
+        key_type: str | None = None,
+        environment: str | None = None,
+        display_prefix: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        scope: str | None = None,
+        unused_since_time: datetime | None = None,
+        never_used: bool = False,
+        expiring_before_time: datetime | None = None,
         page_size: int = 0,
         page_token: str = "",
         timeout_seconds: float | None = None,
@@ -441,7 +449,15 @@ class AsyncClient:
 
         Args:
             keyspace: an account's own key may leave it out: its own.
-            account_id, state, parent_key_id: only keys that fit.
+            account_id, state, parent_key_id, key_type, environment, display_prefix: only keys
+                that fit.
+            labels: only keys with all of these labels.
+            scope: only keys whose effective scopes include this one.
+            unused_since_time: only keys that were created before this time and not used from
+                it on.
+            never_used: only keys that were never used.
+            expiring_before_time: only keys that have not expired and will expire before this
+                time.
             page_size: at most so many keys in one page. Zero: the server's choice.
             page_token: where to start. Empty: at the beginning.
             timeout_seconds: for each page.
@@ -455,6 +471,16 @@ class AsyncClient:
                 page_token=token,
                 state=_convert.state_number(state),
                 parent_key_id=parent_key_id or "",
+                key_type=key_type or "",
+                environment=environment or "",
+                display_prefix=display_prefix or "",
+                labels=[f"{name}={value}" for name, value in (labels or {}).items()],
+                scope=scope or "",
+                unused_since_time=_convert.timestamp("unused_since_time", unused_since_time),
+                never_used=never_used,
+                expiring_before_time=_convert.timestamp(
+                    "expiring_before_time", expiring_before_time
+                ),
             )
             response = await self._call(rpcs.LIST_KEYS, request, timeout_seconds)
             return results.Page(

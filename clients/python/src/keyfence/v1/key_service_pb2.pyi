@@ -646,6 +646,14 @@ class ListKeysRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PARENT_KEY_ID_FIELD_NUMBER: _builtins.int
+    KEY_TYPE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    DISPLAY_PREFIX_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    UNUSED_SINCE_TIME_FIELD_NUMBER: _builtins.int
+    NEVER_USED_FIELD_NUMBER: _builtins.int
+    EXPIRING_BEFORE_TIME_FIELD_NUMBER: _builtins.int
     keyspace: _builtins.str
     """The keyspace. May be empty when an account's key is the caller: its own."""
     account_id: _builtins.str
@@ -658,6 +666,38 @@ class ListKeysRequest(_message.Message):
     """Only keys in this state. Unspecified: in any."""
     parent_key_id: _builtins.str
     """Only keys that were delegated from this one."""
+    key_type: _builtins.str
+    """Only keys of this type."""
+    environment: _builtins.str
+    """Only keys of this environment."""
+    display_prefix: _builtins.str
+    """Only keys with exactly this display prefix."""
+    scope: _builtins.str
+    """Only keys whose effective scopes include this registered scope, by whatever grant, wildcard
+    or preset. Not a wildcard. Unless `state` is set, revoked keys are left out, also those whose
+    parent is revoked; disabled and expired keys, which can be made to work again, are listed.
+    """
+    never_used: _builtins.bool
+    """Only keys that were never used. Unless `state` is set, revoked keys are left out, as for
+    `scope`.
+    """
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only keys with all of these labels, each written as `NAME=VALUE`. At most 8."""
+
+    @_builtins.property
+    def unused_since_time(self) -> _timestamp_pb2.Timestamp:
+        """Only keys that were created before this time and not used from it on. A use counts once it
+        is written down, see `Key.last_used_time`. Not in the future. Unless `state` is set, revoked
+        keys are left out, as for `scope`.
+        """
+
+    @_builtins.property
+    def expiring_before_time(self) -> _timestamp_pb2.Timestamp:
+        """Only keys that have not expired and will expire before this time, which is in the future.
+        Unless `state` is set, revoked keys are left out, as for `scope`.
+        """
+
     def __init__(
         self,
         *,
@@ -667,10 +707,18 @@ class ListKeysRequest(_message.Message):
         page_token: _builtins.str = ...,
         state: Global___KeyState.ValueType = ...,
         parent_key_id: _builtins.str = ...,
+        key_type: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        display_prefix: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        scope: _builtins.str = ...,
+        unused_since_time: _timestamp_pb2.Timestamp | None = ...,
+        never_used: _builtins.bool = ...,
+        expiring_before_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expiring_before_time", b"expiring_before_time", "unused_since_time", b"unused_since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "keyspace", b"keyspace", "page_size", b"page_size", "page_token", b"page_token", "parent_key_id", b"parent_key_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "display_prefix", b"display_prefix", "environment", b"environment", "expiring_before_time", b"expiring_before_time", "key_type", b"key_type", "keyspace", b"keyspace", "labels", b"labels", "never_used", b"never_used", "page_size", b"page_size", "page_token", b"page_token", "parent_key_id", b"parent_key_id", "scope", b"scope", "state", b"state", "unused_since_time", b"unused_since_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,7 +122,10 @@ class KeyServiceServicer:
     def ListKeys(self, request, context):
         """Lists keys, oldest first. Pages stay stable while keys are made and changed.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+        A key is listed if it passes every filter that is set. A page examines at most 6,000 keys, so
+        it can have fewer keys than `page_size`, or none, and still have a `next_page_token`.
+
+        Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
         `KEY_TYPE_MAY_NOT_MANAGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

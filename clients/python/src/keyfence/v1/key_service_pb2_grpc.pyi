@@ -61,7 +61,10 @@ class KeyServiceStub:
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]
     """Lists keys, oldest first. Pages stay stable while keys are made and changed.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+    A key is listed if it passes every filter that is set. A page examines at most 6,000 keys, so
+    it can have fewer keys than `page_size`, or none, and still have a `next_page_token`.
+
+    Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
     `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _key_service_pb2.UpdateKeyResponse]
@@ -124,7 +127,10 @@ class KeyServiceAsyncStub(KeyServiceStub):
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]  # type: ignore[assignment]
     """Lists keys, oldest first. Pages stay stable while keys are made and changed.
 
-    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+    A key is listed if it passes every filter that is set. A page examines at most 6,000 keys, so
+    it can have fewer keys than `page_size`, or none, and still have a `next_page_token`.
+
+    Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
     `KEY_TYPE_MAY_NOT_MANAGE`.
     """
     UpdateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _key_service_pb2.UpdateKeyResponse]  # type: ignore[assignment]
@@ -208,7 +214,10 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.ListKeysResponse, _abc.Awaitable[_key_service_pb2.ListKeysResponse]]:
         """Lists keys, oldest first. Pages stay stable while keys are made and changed.
 
-        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
+        A key is listed if it passes every filter that is set. A page examines at most 6,000 keys, so
+        it can have fewer keys than `page_size`, or none, and still have a `next_page_token`.
+
+        Errors: `INVALID_FIELD`, `UNKNOWN_SCOPE`, `KEYSPACE_NOT_FOUND`, `KEYSPACE_NOT_BOUND`,
         `KEY_TYPE_MAY_NOT_MANAGE`.
         """
 
