@@ -49,6 +49,10 @@ def _refuse_control_characters(path: str, text: str) -> None:
     The joiners (U+200C, U+200D) have the same category but do neither: Persian, the languages
     of India and many emoji are written with them.
     """
+    if text.isprintable():
+        # What is printable is in none of these categories. To look at each character of the
+        # largest request would take milliseconds of the event loop.
+        return
     for place, character in enumerate(text, 1):
         if unicodedata.category(character) in _CONTROLS and character not in _JOINERS:
             name = unicodedata.name(character, "a control character")

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 _STEPS: Final = 20_000
 """Instructions of SQLite's virtual machine: about a millisecond, or five hundred whole keys."""
+_STATEMENTS_A_TURN: Final = 4
+"""How many statements follow each other on the event loop before others have their turn."""
 _MOST_ROWS: Final = 64
 _MOST_VALUES: Final = 256
 _READS: Final = ("SELECT", "WITH")
@@ -47,6 +49,7 @@ class SqliteConnection:
         self._last_on_thread: Future[Any] | None = None
         self._may_be_ended = False
         self._is_writing = False
+        self._statements = 0
         # SQLAlchemy looks whether this is open.
         self._connection: sqlite3.Connection | None = None
 
@@ -102,6 +105,9 @@ class SqliteConnection:
         """
         last = self._last_on_thread
         if is_brief and (last is None or last.done()):
+            self._statements += 1
+            if self._statements % _STATEMENTS_A_TURN == 0:
+                await asyncio.sleep(0)
             self._may_be_ended = is_reading
             try:
                 return work(self._opened())
