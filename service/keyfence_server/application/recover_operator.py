@@ -55,6 +55,23 @@ class RecoverOperator:
             await transaction.commit()
         return key, plaintext
 
+    async def withdraw(self, key: Key) -> None:
+        """Revokes a credential that `recover` has made, in a store that no server uses.
+
+        It may be the last operator credential, which `RevokeKey` refuses to revoke.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        async with self._store.transaction() as transaction:
+            revoked = key.revoked(self._clock.now())
+            await transaction.update_key(revoked)
+            transaction.keep(
+                (Change(ChangeKind.KEY, key.key_id, SYSTEM),),
+                key_event("key.revoke", None, revoked),
+            )
+            await transaction.commit()
+
     async def _require_the_pepper(self) -> None:
         given = self._peppers.fingerprints()
         known = await self._set_up.known_peppers()

@@ -68,7 +68,9 @@ def read_old_log(source: str) -> OldLog:
     except OSError as error:
         raise Failure(f"{source}: {error.strerror}", ExitCode.WRONG_INPUT) from None
     if content.startswith(_SQLITE):
-        return asyncio.run(_of_database(f"sqlite:///{Path(source).absolute()}"))
+        from keyfence_server.adapters.sql.urls import url_of_file
+
+        return asyncio.run(_of_database(url_of_file(Path(source))))
     try:
         events = [_of_json(event) for event in _listed(content.decode())]
     except (ValueError, KeyError, TypeError, AttributeError):

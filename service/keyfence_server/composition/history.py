@@ -6,6 +6,7 @@ store makes it unready: a backup was restored under running servers.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Final
@@ -55,12 +56,13 @@ class History:
         """What is wrong with the store's history, for an operator; None if nothing."""
         return self._problem
 
-    def keep(self) -> None:
+    async def keep(self) -> None:
         """Writes the position to the file, if there is one."""
         if self._file is None or self._problem is not None:
             return
         try:
-            self._file.write(self.last)
+            # It waits for the disk.
+            await asyncio.to_thread(self._file.write, self.last)
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True
@@ -93,14 +95,14 @@ class History:
         has_moved = (now.revision, now.events) != (self.last.revision, self.last.events)
         self.last = now
         if has_moved:
-            self.keep()
+            await self.keep()
 
     async def finish(self) -> None:
         """Keeps the last position, when the server stops."""
         try:
             await self.follow()
         finally:
-            self.keep()
+            await self.keep()
 
 
 async def open_history(settings: Settings, store: Store, resources: AsyncExitStack) -> History:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from datetime import datetime
 from pathlib import Path
 
-from keyfence_server.adapters.files.private import PRIVATE_FILE
+from keyfence_server.adapters.files.private import replace_private_file
 from keyfence_server.application.high_water import Position
 
 
@@ -48,12 +46,4 @@ class HighWaterFile:
                 "time": position.time.isoformat(),
             }
         )
-        unfinished = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            unfinished.replace(self.path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        replace_private_file(self.path, text)

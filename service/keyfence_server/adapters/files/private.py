@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +37,31 @@ def create_private_file(path: Path, content: str) -> None:
     Raises:
         FileExistsError: there is a file of this name. It stays as it was.
     """
+    with _written(path, content) as unfinished:
+        # Linking, unlike renaming, fails where a file of this name has appeared meanwhile.
+        os.link(unfinished, path)
+    sync_directory(path.parent)
+
+
+def replace_private_file(path: Path, content: str) -> None:
+    """Writes a file in place of the one of this name, if there is one."""
+    with _written(path, content) as unfinished:
+        unfinished.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Returns when the names of the files in the directory are on the disk."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def _written(path: Path, content: str) -> Iterator[Path]:
+    """A file beside `path` with the content on the disk. It is deleted at the end."""
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     try:
@@ -42,15 +69,9 @@ def create_private_file(path: Path, content: str) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # Linking, unlike renaming, fails where a file of this name has appeared meanwhile.
-        os.link(unfinished, path)
+        yield unfinished
     finally:
-        unfinished.unlink()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        unfinished.unlink(missing_ok=True)
 
 
 def is_readable_by_others(path: Path) -> bool:

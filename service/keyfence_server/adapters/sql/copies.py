@@ -88,6 +88,19 @@ def put_postgresql(file: Path, url: DatabaseUrl) -> None:
     _run("pg_restore", url, "--single-transaction", "--exit-on-error", "--no-owner", str(file))
 
 
+def fold_log(database: Path) -> None:
+    """Makes a SQLite database that nothing has open one file on the disk, without a log.
+
+    Raises:
+        CannotCopy: it cannot be written, or a program has it open.
+    """
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        raise CannotCopy(f"{database}: {error}") from None
+
+
 def _copy_sqlite(source: Path, target: Path) -> None:
     if not source.is_file():
         raise CannotCopy(f"{source}: there is no database")
@@ -133,7 +146,17 @@ def _run(program: str, url: DatabaseUrl, *arguments: str) -> None:
 
 
 def _without_password(address: str) -> tuple[str, str]:
+    """The URL without its password, which is in front of the host or in a parameter."""
     parts = urlsplit(address)
     login, at, host = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
-    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}")), unquote(password)
+    parameters = []
+    for parameter in parts.query.split("&"):
+        name, _, value = parameter.partition("=")
+        if unquote(name) == "password":
+            # PostgreSQL's programs read a parameter after what is in front of the host.
+            password = value
+        else:
+            parameters.append(parameter)
+    kept = parts._replace(netloc=f"{user}{at}{host}", query="&".join(parameters))
+    return urlunsplit(kept), unquote(password)

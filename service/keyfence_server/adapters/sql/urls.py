@@ -6,9 +6,11 @@ quotes it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL
 
@@ -76,6 +78,12 @@ def parse_database_url(text: str) -> DatabaseUrl:
     raise InvalidDatabaseUrl(
         f'no store is kept at "{scheme[:32]}://"; write sqlite:///path or postgresql://user@host/name'
     )
+
+
+def url_of_file(path: Path) -> str:
+    """The URL of a SQLite file, whatever characters its path has."""
+    # As bytes: a directory's name need not be UTF-8.
+    return f"sqlite:///{quote(os.fsencode(path.absolute()))}"
 
 
 def _sqlite_path(address: str) -> str:

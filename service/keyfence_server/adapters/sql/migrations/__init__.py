@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_engines
 from keyfence_server.adapters.sql.errors import translated
+from keyfence_server.adapters.sql.unfinished_restore import is_restore_unfinished
 from keyfence_server.adapters.sql.urls import parse_database_url
 
 _LOCK: Final = 0x6B657966  # "keyf": a number that no other program would lock
@@ -35,7 +36,8 @@ _STATEMENT_TIMEOUT: Final = timedelta(minutes=10)
 
 
 class SchemaMismatch(Exception):
-    """The database's tables are not those of this program. Nothing was changed."""
+    """The database's tables are not those of this program, or a restore into it has not
+    finished. Nothing was changed."""
 
 
 async def upgrade(url: str, *, options: StoreOptions | None = None) -> tuple[str | None, str]:
@@ -81,6 +83,13 @@ async def require_current_engine(engine: AsyncEngine) -> None:
             f"the database {found} and this program needs schema {wanted_revision()}; "
             "run `keyfence migrate`"
         )
+    with translated():
+        async with engine.connect() as connection:
+            if await connection.run_sync(is_restore_unfinished):
+                raise SchemaMismatch(
+                    "a restore into this database has not finished, and keys that were revoked "
+                    "since the backup may be valid in it; drop the database and restore again"
+                )
 
 
 def wanted_revision() -> str:

@@ -1,0 +1,168 @@
+"""Makes the restrictive changes since a backup again, in the restored database.
+
+A server does it that runs in this process and that only this process reaches. So it ends when
+the restore ends, however that happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from io import StringIO
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import TYPE_CHECKING, Final
+
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.offline import open_offline
+from keyfence_server.cli.output import note
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from keyfence_server.application.recover_operator import RecoverOperator
+    from keyfence_server.cli.old_log import OldEvent, OldLog
+    from keyfence_server.cli.restrictive_changes import Step
+    from keyfence_server.config import Settings
+    from keyfence_server.domain.keys import Key
+    from keyfence_server.domain.secrets import Plaintext
+
+_START_SECONDS: Final = 180
+_CALL_SECONDS: Final = 60
+
+
+def make_again(settings: Settings, log: OldLog) -> list[str]:
+    """Makes the changes again, with a credential that is revoked afterwards.
+
+    Returns:
+        What an operator has to do, each in a line.
+
+    Raises:
+        Failure: a change cannot be made again, or the log is of another database.
+    """
+    key, credential = asyncio.run(_make_credential(settings))
+    with TemporaryDirectory(prefix="kf") as directory:
+        target = f"unix:{directory}/restore.sock"
+        private = settings.model_copy(
+            update={"listen": target, "metrics_listen": None, "workers": 1}
+        )
+        with _serving(private):
+            events, found = _make_each_again(target, credential, log)
+    asyncio.run(_withdraw_credential(settings, key))
+    note(f"{len(events)} events since the backup; {len(found)} of them change what is valid.")
+    note(f"Made again: {sum(bool(step.commands) for step in found)}.")
+    return [
+        f"BY HAND: {step.event.action} {step.event.subject}: {step.by_hand}"
+        for step in found
+        if step.by_hand
+    ]
+
+
+def _make_each_again(
+    target: str, credential: Plaintext, log: OldLog
+) -> tuple[list[OldEvent], list[Step]]:
+    from keyfence import Client, KeyfenceError
+    from keyfence_server.cli.restrictive_changes import events_since_backup, steps
+
+    try:
+        with Client(target, token=credential.reveal(), timeout_seconds=_CALL_SECONDS) as own:
+            events = events_since_backup(own, log)
+    except KeyfenceError as error:
+        raise Failure(f"the changes were not made again: {error}", ExitCode.CONFLICT) from None
+    found = list(steps(events, log.keys, datetime.now(UTC)))
+    for step in found:
+        _carry_out(step, target, credential)
+    return events, found
+
+
+def _carry_out(step: Step, target: str, credential: Plaintext) -> None:
+    """Runs the commands of a step. Raises `Failure` if one of them fails."""
+    from keyfence_server.cli.app import run
+
+    # A file would win over the variable.
+    os.environ.pop("KEYFENCE_TOKEN_FILE", None)
+    os.environ["KEYFENCE_TARGET"], os.environ["KEYFENCE_TOKEN"] = target, credential.reveal()
+    for command in step.commands:
+        with contextlib.redirect_stdout(StringIO()):
+            code = run([*command])
+        if code == ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
+        if code != ExitCode.OK:
+            raise Failure(
+                f"the restore was undone: {step.event.action} {step.event.subject} of "
+                f"{step.event.time:%Y-%m-%d %H:%M} UTC could not be made again. The reason is "
+                "above. Correct it and restore again, or restore --without-changes where no "
+                "service reaches the servers, and make the changes by `keyfence audit "
+                "restrictive-changes`",
+                ExitCode.FAULT,
+            )
+
+
+async def _make_credential(settings: Settings) -> tuple[Key, Plaintext]:
+    from keyfence_server.application.recover_operator import CannotRecover
+
+    async with _recovering(settings) as operator:
+        try:
+            return await operator.recover("Restore", purpose="restore")
+        except CannotRecover as error:
+            raise Failure(str(error), ExitCode.CONFLICT) from None
+
+
+async def _withdraw_credential(settings: Settings, key: Key) -> None:
+    async with _recovering(settings) as operator:
+        await operator.withdraw(key)
+
+
+@contextlib.asynccontextmanager
+async def _recovering(settings: Settings) -> AsyncIterator[RecoverOperator]:
+    from keyfence_server.adapters.clock import SystemClock
+    from keyfence_server.application.recover_operator import RecoverOperator
+
+    async with open_offline(settings) as opened:
+        yield RecoverOperator(opened.store, opened.store.set_up(), opened.peppers, SystemClock())
+
+
+@contextlib.contextmanager
+def _serving(settings: Settings) -> Iterator[None]:
+    """Runs a server in a thread of this process."""
+    from keyfence_server.composition.server import start
+    from keyfence_server.provisioning import CannotStart
+
+    begun: Future[Callable[[], object]] = Future()
+    started: Future[None] = Future()
+
+    async def serve() -> None:
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        begun.set_result(lambda: loop.call_soon_threadsafe(told.set))
+        try:
+            server = await start(settings)
+        except BaseException as error:  # noqa: BLE001 - the other thread raises it
+            started.set_exception(error)
+            return
+        started.set_result(None)
+        await told.wait()
+        await server.stop()
+
+    thread = Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    stop = begun.result()
+    try:
+        try:
+            started.result(_START_SECONDS)
+        except (CannotStart, TimeoutError) as error:
+            raise Failure(
+                "the server on the restored database did not start: "
+                f"{error or f'not within {_START_SECONDS} seconds'}",
+                ExitCode.CONFLICT,
+            ) from None
+        yield
+    finally:
+        # Closed, if the server did not start.
+        with contextlib.suppress(RuntimeError):
+            stop()
+        thread.join()
