@@ -214,9 +214,10 @@ async def test_a_search_finds_its_window_by_an_index_and_reads_no_other_key(
 async def test_a_page_by_one_filter_reads_the_keys_that_pass_alone(
     sqlite_url: str, field: str
 ) -> None:
+    value: dict[str, Any] = {field: "x"}
     await (await open_store(sqlite_url)).close()
     window = queries.Window(
-        KeyFilter(keyspace="k", **{field: "x"}),
+        KeyFilter(keyspace="k", **value),
         KeyCriteria(),
         after="a",
         examined=9,
