@@ -8,6 +8,7 @@ Everything is in a temporary directory, which is removed at the end.
 import os
 import secrets
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def main() -> None:
         commands = (ROOT / "examples" / "products" / system / "commands.sh").read_text()
         port = int(os.environ.get("PORT", "8000"))
         config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning")
-        Application(config, commands, variables).run()
+        # Ctrl-C ends it, and is no error.
+        with suppress(KeyboardInterrupt):
+            Application(config, commands, variables).run()
 
 
 if __name__ == "__main__":
