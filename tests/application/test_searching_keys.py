@@ -146,6 +146,8 @@ async def test_a_page_that_has_examined_enough_ends_and_the_next_goes_on(
     monkeypatch.setattr(read_keys, "_EXAMINED_AT_ONCE", 2)
     for number in range(9):
         await make(authority, f"reader {number}", "dns:read")
+    # Ids of one moment are in no order, and the writer's is to be the last.
+    authority.clock.advance(timedelta(seconds=1))
     await make(authority, "writer", "vps:write")
     listing = Listing(keyspace="acme", scope="vps:write")
     page = await authority.read_keys.list(authority.root, listing)
