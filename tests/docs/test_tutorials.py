@@ -38,7 +38,7 @@ class Terminals:
     def __init__(self, directory: Path, ports: dict[str, int]) -> None:
         self.directory = directory
         self._ports = ports
-        self._running: list[subprocess.Popen[str]] = []
+        self._running: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def environment(self) -> dict[str, str]:
         kept = environment_without_settings()
@@ -50,23 +50,27 @@ class Terminals:
         return script
 
     def leave_running(self, script: str, port: str) -> None:
-        """Pastes a script that does not end, and returns once a server listens at its port."""
-        process = subprocess.Popen(
-            ["bash", "-c", self.adapted(script)],
-            cwd=self.directory,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._running.append(process)
+        """Pastes a script that does not end, and returns once it writes that its server listens.
+
+        That the port can be connected to does not show it: another program may have it for a
+        moment, and a connection from the port to itself succeeds as well.
+        """
+        written = self.directory / f"terminal-{len(self._running)}.log"
+        with written.open("w") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", self.adapted(script)],
+                cwd=self.directory,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._running.append((process, written))
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._ports[port])) == 0:
-                    return
+            if f"127.0.0.1:{self._ports[port]}" in written.read_text():
+                return
             time.sleep(0.05)
         raise AssertionError(f"no server listens:\n{self.stop()}")
 
@@ -88,10 +92,11 @@ class Terminals:
         """Ends what runs, the newest first, and returns what it wrote."""
         written = ""
         while self._running:
-            process = self._running.pop()
+            process, output = self._running.pop()
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
-            written += process.communicate(timeout=60)[0]
+            process.wait(timeout=60)
+            written += output.read_text()
         return written
 
 
