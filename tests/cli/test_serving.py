@@ -175,6 +175,38 @@ def test_the_first_start_keeps_its_credential_to_its_owner(directory: Path) -> N
         server.stop()
 
 
+PRINTS_WHAT_IS_FROZEN = """
+import gc, os, signal
+from keyfence_server.config import load_settings
+from keyfence_server.process import run_worker
+
+def ready():
+    print(gc.get_freeze_count() > len(gc.get_objects()), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+run_worker(load_settings(), number=0, ready=ready, watch_parent=lambda _: None)
+"""
+
+
+def test_what_the_start_has_loaded_is_out_of_the_garbage_collectors_sight(
+    directory: Path,
+) -> None:
+    (directory / "data").mkdir(mode=0o700)
+    ended = subprocess.run(
+        [sys.executable, "-c", PRINTS_WHAT_IS_FROZEN],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        timeout=60,
+        env=environment_without_settings(
+            {"KEYFENCE_LISTEN": f"unix:{directory}/s", "KEYFENCE_DATA_DIR": "data"}
+        ),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "True"
+
+
 def test_a_second_start_makes_no_second_credential_and_prints_no_welcome(directory: Path) -> None:
     first = Served(directory, DEMO)
     root_key = first.root_key
