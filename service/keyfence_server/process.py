@@ -84,7 +84,8 @@ def keep_full_collections_short() -> None:
     """Takes all that the start has made out of the garbage collector's sight.
 
     A full collection stops every thread. The modules, descriptors and tables that a server loads
-    are some 135,000 objects, which live as long as it does: to walk them takes a tenth of a second.
+    are some 130,000 objects, which live as long as it does: to walk them takes over a tenth of a
+    second.
     """
     gc.freeze()
 

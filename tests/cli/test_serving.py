@@ -6,7 +6,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,11 +31,13 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
-def end_of(*arguments: str, directory: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command to its end."""
+def end_of(
+    *arguments: str, directory: Path, command: Sequence[str] = COMMAND, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command, or another program with its settings, to its end."""
     environment = {"KEYFENCE_LISTEN": f"unix:{directory}/s", "KEYFENCE_DATA_DIR": "data"}
     return subprocess.run(
-        [*COMMAND, *arguments],
+        [*command, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -192,17 +194,7 @@ def test_what_the_start_has_loaded_is_out_of_the_garbage_collectors_sight(
     directory: Path,
 ) -> None:
     (directory / "data").mkdir(mode=0o700)
-    ended = subprocess.run(
-        [sys.executable, "-c", PRINTS_WHAT_IS_FROZEN],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=directory,
-        timeout=60,
-        env=environment_without_settings(
-            {"KEYFENCE_LISTEN": f"unix:{directory}/s", "KEYFENCE_DATA_DIR": "data"}
-        ),
-    )
+    ended = end_of(PRINTS_WHAT_IS_FROZEN, directory=directory, command=(sys.executable, "-c"))
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1] == "True"
 
