@@ -42,6 +42,7 @@ type Client struct {
 	batcher  *batcher
 	holder   *holder.Holder
 	isClosed atomic.Bool
+	closed   chan struct{}
 }
 
 // New makes a client. It connects in the background and at the first call, so a server that is
@@ -61,7 +62,7 @@ func New(target string, options ...Option) (*Client, error) {
 	if target == "" {
 		return nil, errors.New("keyfence: no target: pass one, or set KEYFENCE_TARGET")
 	}
-	client := &Client{config: config, isLocal: true}
+	client := &Client{config: config, isLocal: true, closed: make(chan struct{})}
 	addresses := append([]string{target}, config.addresses...)
 	for _, address := range addresses {
 		local, err := isLocal(address)
@@ -70,7 +71,7 @@ func New(target string, options ...Option) (*Client, error) {
 		}
 		client.isLocal = client.isLocal && local
 	}
-	if client.conn, err = client.dial("round_robin", addresses...); err != nil {
+	if client.conn, err = client.dial("round_robin", client.repeat, addresses...); err != nil {
 		return nil, err
 	}
 	client.checks = keyfencev1.NewAuthorizationServiceClient(client.conn)
@@ -82,21 +83,27 @@ func New(target string, options ...Option) (*Client, error) {
 		client.holder = holder.Start(func() (*grpc.ClientConn, error) {
 			one := addresses[attempts%len(addresses)]
 			attempts++
-			// All of its calls go to the server that its stream leads to.
-			return client.dial("pick_first", one)
+			// All of its calls go to the server that its stream leads to, once: where that server
+			// does not tell a key's facts, the check itself goes to any of the servers.
+			return client.dial("pick_first", once, one)
 		}, holder.Options{MaxKeys: config.cache.MaxKeys, Logger: config.logger})
 	}
 	return client, nil
 }
 
+// repeater makes the attempts of a call that may be repeated.
+type repeater func(ctx context.Context, attempt func() error) error
+
+func once(_ context.Context, attempt func() error) error { return attempt() }
+
 // dial makes a connection to these servers.
-func (c *Client) dial(balancing string, addresses ...string) (*grpc.ClientConn, error) {
+func (c *Client) dial(balancing string, repeat repeater, addresses ...string) (*grpc.ClientConn, error) {
 	target, options, err := c.config.dialing(balancing, addresses, c.isLocal)
 	if err != nil {
 		return nil, err
 	}
 	options = append(options,
-		grpc.WithChainUnaryInterceptor(c.intercept), grpc.WithChainStreamInterceptor(c.interceptStream))
+		grpc.WithChainUnaryInterceptor(c.intercept(repeat)), grpc.WithChainStreamInterceptor(c.interceptStream))
 	conn, err := grpc.NewClient(target, append(options, c.config.dialOptions...)...)
 	if err != nil {
 		return nil, fmt.Errorf("keyfence: %w", err)
@@ -115,7 +122,7 @@ func (c *config) dialing(balancing string, addresses []string, allLocal bool) (s
 		// A server that restarts is found again within a check's deadline.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
-				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second,
+				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second,
 			},
 			MinConnectTimeout: 5 * time.Second,
 		}),
@@ -162,6 +169,7 @@ func (c *Client) Close() error {
 	if c.isClosed.Swap(true) {
 		return nil
 	}
+	close(c.closed)
 	if c.holder != nil {
 		c.holder.Close()
 	}
@@ -225,40 +233,48 @@ func (c *Client) authorize(ctx context.Context) (context.Context, string, error)
 	return metadata.AppendToOutgoingContext(ctx, authorization, "Bearer "+string(token)), string(token), nil
 }
 
-func (c *Client) intercept(
-	ctx context.Context, path string, request, response any, conn *grpc.ClientConn,
-	invoke grpc.UnaryInvoker, options ...grpc.CallOption,
-) error {
-	if c.isClosed.Load() && !isLastReport(path) {
-		return ErrClosed
-	}
-	one := rpcs[path]
-	if _, has := ctx.Deadline(); !has {
-		timeout := c.config.timeout
-		if one.isCheck {
-			timeout = c.config.checkTimeout
+func (c *Client) intercept(repeat repeater) grpc.UnaryClientInterceptor {
+	return func(
+		ctx context.Context, path string, request, response any, conn *grpc.ClientConn,
+		invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+	) error {
+		if c.isClosed.Load() && !isLastReport(path) {
+			return ErrClosed
 		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
+		one := rpcs[path]
+		if _, has := ctx.Deadline(); !has {
+			timeout := c.config.timeout
+			if one.isCheck {
+				timeout = c.config.checkTimeout
+			}
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, timeout)
+			defer cancel()
+		}
+		message, _ := request.(proto.Message)
+		if one.takesRequestID {
+			message = withRequestID(message)
+		}
+		authorized, token, err := c.authorize(ctx)
+		if err != nil {
+			return err
+		}
+		attempt := func() error {
+			var trailer metadata.MD
+			err := invoke(authorized, path, message, response, conn, append(options, grpc.Trailer(&trailer))...)
+			if err == nil {
+				return nil
+			}
+			if c.isClosed.Load() && !isLastReport(path) {
+				return ErrClosed
+			}
+			return newError(ctx, err, trailer, append(redact.Secrets(message), token)...)
+		}
+		if !one.isRepeatable {
+			return attempt()
+		}
+		return repeat(ctx, attempt)
 	}
-	message, _ := request.(proto.Message)
-	if one.takesRequestID {
-		message = withRequestID(message)
-	}
-	ctx, token, err := c.authorize(ctx)
-	if err != nil {
-		return err
-	}
-	var trailer metadata.MD
-	err = invoke(ctx, path, message, response, conn, append(options, grpc.Trailer(&trailer))...)
-	if err == nil {
-		return nil
-	}
-	if c.isClosed.Load() && !isLastReport(path) {
-		return ErrClosed
-	}
-	return newError(ctx, err, trailer, append(redact.Secrets(message), token)...)
 }
 
 func (c *Client) interceptStream(

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -121,6 +122,97 @@ func TestOnlyWhatDoesNoHarmTwiceIsSentAgain(t *testing.T) {
 	var failed *keyfence.Error
 	if !errors.As(err, &failed) || failed.Code != codes.Unavailable || server.Calls(updateKey) != 1 {
 		t.Errorf("UpdateKey was sent %d times: %v", server.Calls(updateKey), err)
+	}
+}
+
+func TestManyFailuresDoNotEndRepeating(t *testing.T) {
+	server := demo(t)
+	client := server.Client(t, keyfence.WithTimeouts(20*time.Second, 20*time.Second))
+	key, _ := server.CreateKey(t, "demo", "vps:read")
+	const callers = 40
+	server.FailNext(checkScope, 5*callers, keyfencetest.Error(codes.Unavailable, "STORE_UNAVAILABLE", "the store is away", nil))
+	var asking sync.WaitGroup
+	for range callers {
+		asking.Go(func() {
+			check := keyfence.Check{APIKey: key, RequiredScopes: []string{"vps:read"}}
+			if verdict, err := client.CheckScope(t.Context(), check); err != nil || !verdict.Allowed {
+				t.Errorf("after the outage: %+v, %v", verdict, err)
+			}
+		})
+	}
+	asking.Wait()
+}
+
+func TestACallWithoutTimeForAnotherAttemptTellsTheLastError(t *testing.T) {
+	server := demo(t)
+	client := server.Client(t, keyfence.WithTimeouts(500*time.Millisecond, time.Second))
+	server.FailNext(checkScope, 1_000, keyfencetest.Error(codes.Unavailable, "STORE_UNAVAILABLE", "the store is away", nil))
+	_, err := client.CheckScope(t.Context(), keyfence.Check{APIKey: "kf_live_something", RequiredScopes: []string{"vps:read"}})
+	var failed *keyfence.Error
+	if !errors.As(err, &failed) || failed.Reason != "STORE_UNAVAILABLE" || server.Calls(checkScope) < 2 {
+		t.Errorf("after %d attempts: %v", server.Calls(checkScope), err)
+	}
+}
+
+func TestClosingEndsACallThatWaitsForItsNextAttempt(t *testing.T) {
+	server := demo(t)
+	client := server.Client(t, keyfence.WithTimeouts(time.Hour, time.Hour))
+	server.FailNext(checkScope, 1_000_000, keyfencetest.Error(codes.Unavailable, "STORE_UNAVAILABLE", "the store is away", nil))
+	ended := make(chan error, 1)
+	go func() {
+		_, err := client.CheckScope(context.Background(), keyfence.Check{APIKey: "kf_live_something", RequiredScopes: []string{"vps:read"}})
+		ended <- err
+	}()
+	for server.Calls(checkScope) < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	_ = client.Close()
+	if err := <-ended; !errors.Is(err, keyfence.ErrClosed) {
+		t.Errorf("the call ended with %v", err)
+	}
+}
+
+func TestTheFakeListsKeysInPages(t *testing.T) {
+	server := demo(t)
+	client := server.Client(t)
+	want := []string{}
+	for range 3 {
+		_, keyID := server.CreateKey(t, "demo", "vps:read")
+		want = append(want, keyID)
+	}
+	var listed []string
+	request := &keyfencev1.ListKeysRequest{Keyspace: "demo", PageSize: 2}
+	for first := true; first || request.PageToken != ""; first = false {
+		page, err := client.Keys().ListKeys(t.Context(), request)
+		if err != nil || len(page.Keys) > 2 {
+			t.Fatalf("a page: %v, %v", page, err)
+		}
+		for _, key := range page.Keys {
+			listed = append(listed, key.KeyId)
+		}
+		request.PageToken = page.NextPageToken
+	}
+	if !slices.Equal(listed, want) {
+		t.Errorf("listed %v, not %v", listed, want)
+	}
+}
+
+func TestTheFakeKnowsNetworks(t *testing.T) {
+	server := demo(t)
+	client := server.Client(t)
+	created, err := client.Keys().CreateKey(t.Context(), &keyfencev1.CreateKeyRequest{
+		Keyspace: "demo", AccountId: "acct_1", AllowedAddresses: []string{"10.0.0.0/8", "2001:db8::1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{
+		"10.1.2.3": true, "::ffff:10.1.2.3": true, "2001:db8::1": true, "192.0.2.1": false, "": false,
+	} {
+		verdict, err := client.Authenticate(t.Context(), keyfence.Check{APIKey: keyfence.Secret(created.ApiKey), ClientAddress: address})
+		if err != nil || verdict.Allowed != want {
+			t.Errorf("from %q: %+v, %v", address, verdict, err)
+		}
 	}
 }
 

@@ -1,8 +1,6 @@
 package keyfence
 
 import (
-	"encoding/json"
-
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
@@ -63,37 +61,8 @@ func describe(service protoreflect.ServiceDescriptor, method protoreflect.Method
 	}
 }
 
-// serviceConfig says which calls gRPC sends again, and when (gRPC proposal A6): UNAVAILABLE, and
-// CANCELLED, by which a server gives up calls that it has not looked at. Four attempts, about 50,
-// 150 and 450 ms apart, within the deadline. Many failures in a row end retrying until calls
-// succeed again, so that clients do not hold down a server that is trying to get up.
+// serviceConfig says how calls are spread over the servers. Which calls are sent again, and when, is
+// in repeat.go.
 func serviceConfig(balancing string) string {
-	type name struct {
-		Service string `json:"service"`
-		Method  string `json:"method"`
-	}
-	names := []name{}
-	for _, one := range rpcs {
-		if one.isRepeatable {
-			names = append(names, name{one.service, one.method})
-		}
-	}
-	config, err := json.Marshal(map[string]any{
-		"loadBalancingConfig": []any{map[string]any{balancing: struct{}{}}},
-		"methodConfig": []any{map[string]any{
-			"name": names,
-			"retryPolicy": map[string]any{
-				"maxAttempts":          4,
-				"initialBackoff":       "0.05s",
-				"maxBackoff":           "1s",
-				"backoffMultiplier":    3,
-				"retryableStatusCodes": []string{"UNAVAILABLE", "CANCELLED"},
-			},
-		}},
-		"retryThrottling": map[string]any{"maxTokens": 100, "tokenRatio": 0.1},
-	})
-	if err != nil {
-		panic(err) // maps of texts and numbers always marshal
-	}
-	return string(config)
+	return `{"loadBalancingConfig": [{"` + balancing + `": {}}]}`
 }

@@ -2,6 +2,8 @@ package keyfencetest
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -144,13 +146,21 @@ func factsOf(key *keyfencev1.Key) *keyfencev1.KeyFacts {
 	return facts
 }
 
-// FetchKeyspaces tells a cache which scopes are registered.
-func (s *fake) FetchKeyspaces(context.Context, *keyfencev1.FetchKeyspacesRequest) (*keyfencev1.FetchKeyspacesResponse, error) {
+// FetchKeyspaces tells a cache which scopes are registered, one keyspace a page, so that caches have
+// to ask for the next page.
+func (s *fake) FetchKeyspaces(_ context.Context, request *keyfencev1.FetchKeyspacesRequest) (*keyfencev1.FetchKeyspacesResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	response := &keyfencev1.FetchKeyspacesResponse{Revision: s.revision, Epoch: s.epoch}
-	for _, keyspace := range s.keyspaces {
-		response.Keyspaces = append(response.Keyspaces, keyspace)
+	for _, name := range slices.Sorted(maps.Keys(s.keyspaces)) {
+		switch {
+		case name <= request.PageToken:
+		case len(response.Keyspaces) == 0:
+			response.Keyspaces = append(response.Keyspaces, s.keyspaces[name])
+		default:
+			response.NextPageToken = response.Keyspaces[0].Name
+			return response, nil
+		}
 	}
 	return response, nil
 }

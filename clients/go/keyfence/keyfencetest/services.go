@@ -1,9 +1,12 @@
 package keyfencetest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -80,6 +83,18 @@ func (s *fake) check(request *keyfencev1.CheckScopeRequest) (*keyfencev1.CheckSc
 	return response, nil
 }
 
+// isAllowed says whether the address is in one of the networks, if there are any.
+func isAllowed(networks []string, clientAddress string) bool {
+	address, err := netip.ParseAddr(clientAddress)
+	return len(networks) == 0 || (err == nil && slices.ContainsFunc(networks, func(text string) bool {
+		if network, err := netip.ParsePrefix(text); err == nil {
+			return network.Contains(address.Unmap())
+		}
+		single, err := netip.ParseAddr(text)
+		return err == nil && single.Unmap() == address.Unmap()
+	}))
+}
+
 // judge is why a key does not pass, scopes aside. Called under the lock.
 func (s *fake) judge(apiKey, keyspace, clientAddress string) (*storedKey, keyfencev1.Reason, error) {
 	if keyspace != "" && s.keyspaces[keyspace] == nil {
@@ -102,7 +117,7 @@ func (s *fake) judge(apiKey, keyspace, clientAddress string) (*storedKey, keyfen
 		return stored, keyfencev1.Reason_REASON_KEY_EXPIRED, nil
 	case stored.record.State == keyfencev1.KeyState_KEY_STATE_DISABLED:
 		return stored, keyfencev1.Reason_REASON_KEY_DISABLED, nil
-	case len(stored.record.AllowedAddresses) > 0 && !slices.Contains(stored.record.AllowedAddresses, clientAddress):
+	case !isAllowed(stored.record.AllowedAddresses, clientAddress):
 		return stored, keyfencev1.Reason_REASON_ADDRESS_NOT_ALLOWED, nil
 	default:
 		return stored, keyfencev1.Reason_REASON_OK, nil
@@ -153,7 +168,10 @@ func (s *fake) WhoAmI(context.Context, *keyfencev1.WhoAmIRequest) (*keyfencev1.W
 	}}, nil
 }
 
-const keyPrefix = "kf_live_"
+const (
+	keyPrefix = "kf_live_"
+	usualPage = 50
+)
 
 // CreateKey makes a key, once for each request_id.
 func (s *fake) CreateKey(_ context.Context, request *keyfencev1.CreateKeyRequest) (*keyfencev1.CreateKeyResponse, error) {
@@ -205,19 +223,28 @@ func (s *fake) GetKey(_ context.Context, request *keyfencev1.GetKeyRequest) (*ke
 	return &keyfencev1.GetKeyResponse{Key: cloned(stored.record)}, nil
 }
 
-// ListKeys lists all that fit, on one page.
+// ListKeys lists what fits the keyspace, the account and the state, in pages.
 func (s *fake) ListKeys(_ context.Context, request *keyfencev1.ListKeysRequest) (*keyfencev1.ListKeysResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	response := &keyfencev1.ListKeysResponse{}
+	var found []*keyfencev1.Key
 	for _, stored := range s.keys {
 		record := stored.record
 		if record.Keyspace == request.Keyspace && (request.AccountId == "" || record.AccountId == request.AccountId) &&
 			(request.State == 0 || record.State == request.State) {
-			response.Keys = append(response.Keys, cloned(record))
+			found = append(found, cloned(record))
 		}
 	}
-	slices.SortFunc(response.Keys, func(one, other *keyfencev1.Key) int { return int(one.Revision - other.Revision) })
+	slices.SortFunc(found, func(one, other *keyfencev1.Key) int { return int(one.Revision - other.Revision) })
+	start, err := strconv.Atoi(cmp.Or(request.PageToken, "0"))
+	if err != nil || start < 0 || start > len(found) {
+		return nil, Error(codes.InvalidArgument, "INVALID_FIELD", "page_token: not one of this fake", nil)
+	}
+	end := min(start+int(cmp.Or(max(request.PageSize, 0), usualPage)), len(found))
+	response := &keyfencev1.ListKeysResponse{Keys: found[start:end]}
+	if end < len(found) {
+		response.NextPageToken = strconv.Itoa(end)
+	}
 	return response, nil
 }
 
