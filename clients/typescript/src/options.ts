@@ -69,6 +69,8 @@ export const DEFAULT_TIMEOUT_MS = 15_000;
 export const DEFAULT_MAX_KEYS = 10_000;
 export const DEFAULT_BATCH_CHECKS = 64;
 const MAX_BATCH_CHECKS = 256;
+/** What a timer of Node counts to. It takes more for no time at all. */
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** The bound of a cache; undefined: there is to be none. */
 export function cacheSize(cache: boolean | CacheOptions | undefined): number | undefined {
@@ -90,8 +92,10 @@ export function batchSize(batching: boolean | BatchingOptions | undefined): numb
 /** A timeout in milliseconds, which must be positive. */
 export function timeout(name: string, given: number | undefined, otherwise: number): number {
   const chosen = given ?? otherwise;
-  if (!(chosen > 0 && chosen < Number.POSITIVE_INFINITY)) {
-    throw new RangeError(`${name} must be a positive number of milliseconds, not ${chosen}`);
+  if (!(chosen > 0 && chosen <= LONGEST_TIMEOUT_MS)) {
+    throw new RangeError(
+      `${name} must be a positive number of milliseconds up to ${LONGEST_TIMEOUT_MS}, not ${chosen}`,
+    );
   }
   return chosen;
 }

@@ -158,7 +158,7 @@ export class Transport {
       "grpc.max_receive_message_length": MAX_RESPONSE_BYTES,
       // A server that restarts is found again within a check's deadline.
       "grpc.initial_reconnect_backoff_ms": 100,
-      "grpc.max_reconnect_backoff_ms": 5_000,
+      "grpc.max_reconnect_backoff_ms": 1_000,
       // One ping in five minutes is what a gRPC server tolerates by default.
       "grpc.keepalive_time_ms": 300_000,
       "grpc.keepalive_timeout_ms": 10_000,

@@ -43,6 +43,35 @@ describe("a client", () => {
     assert.equal(verdict.reason, "OK");
   });
 
+  it("is answered by a fake that knows networks", async () => {
+    const { apiKey } = await client.keys.createKey({
+      keyspace: "demo",
+      allowedAddresses: ["10.0.0.0/8", "2001:db8::1"],
+    });
+    for (const [clientAddress, isAllowed] of [
+      ["10.1.2.3", true],
+      ["::ffff:10.1.2.3", true],
+      ["2001:db8::1", true],
+      ["192.0.2.1", false],
+      ["", false],
+    ] as const) {
+      const verdict = await client.authenticate({ apiKey, clientAddress });
+      assert.equal(verdict.allowed, isAllowed, clientAddress);
+    }
+  });
+
+  it("is answered by a fake that lists keys in pages", async () => {
+    const pages: number[] = [];
+    let pageToken = "";
+    do {
+      const page = await client.keys.listKeys({ keyspace: "demo", pageSize: 1, pageToken });
+      pages.push(page.keys.length);
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+    assert.ok(pages.length > 1);
+    assert.ok(pages.every((length) => length === 1));
+  });
+
   it("answers a denial as a value", async () => {
     const { apiKey } = await server.createKey("demo", "vps:read");
 
@@ -242,6 +271,7 @@ describe("a client", () => {
     const target = server.target;
     assert.throws(() => new Client({ target, tls: {}, insecurePlaintext: true }), /exclude/);
     assert.throws(() => new Client({ target, checkTimeoutMs: 0 }), RangeError);
+    assert.throws(() => new Client({ target, checkTimeoutMs: 2 ** 31 }), RangeError);
     assert.throws(() => new Client({ target, cache: { maxKeys: 0 } }), RangeError);
     assert.throws(() => new Client({ target, batching: { maxChecks: 257 } }), RangeError);
     assert.throws(() => new Client({ target: "https://keyfence.example" }), /URL/);

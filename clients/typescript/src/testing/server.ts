@@ -19,6 +19,7 @@ import { millisOf } from "../convert.js";
 import { DETAILS_TRAILER, writeDetails } from "../details.js";
 import type { StatusName } from "../errors.js";
 import { STATUS_NAMES } from "../errors.js";
+import { contains, parseAddress, parseNetwork } from "../holder/addresses.js";
 import type { ClientOptions } from "../options.js";
 import { pathOf } from "../rpcs.js";
 import { Secret } from "../secret.js";
@@ -32,6 +33,7 @@ import type {
   FetchKeyspacesRequest,
   Key,
   Keyspace,
+  ListKeysRequest,
   Principal,
   SubjectChange,
   SyncRequest,
@@ -62,6 +64,7 @@ const KEY_PREFIX = "kf_live_";
 const TTL_MS = 2_000;
 const EPOCH = "1";
 const POLL_MS = 10;
+const USUAL_PAGE = 50;
 
 interface StoredKey {
   readonly plaintext: string;
@@ -271,16 +274,7 @@ class Fake {
     }),
     createKey: (request: CreateKeyRequest) => this.#createKey(request),
     getKey: ({ keyId }: { keyId: string }) => ({ key: this.#find(keyId).record }),
-    listKeys: (request: { keyspace: string; accountId: string; state: KeyState }) => ({
-      keys: [...this.#byId.values()]
-        .map(({ record }) => record)
-        .filter(
-          (record) =>
-            record.keyspace === request.keyspace &&
-            (request.accountId === "" || record.accountId === request.accountId) &&
-            (request.state === KeyState.UNSPECIFIED || record.state === request.state),
-        ),
-    }),
+    listKeys: (request: ListKeysRequest) => this.#listKeys(request),
     updateKey: (request: UpdateKeyRequest) => this.#updateKey(request),
     revokeKey: async ({ keyId }: { keyId: string }) => {
       const stored = this.#find(keyId);
@@ -405,7 +399,7 @@ class Fake {
     if (record.state === KeyState.DISABLED) {
       return [stored, Reason.KEY_DISABLED];
     }
-    if (record.allowedAddresses.length > 0 && !record.allowedAddresses.includes(clientAddress)) {
+    if (!isAllowed(record.allowedAddresses, clientAddress)) {
       return [stored, Reason.ADDRESS_NOT_ALLOWED];
     }
     return [stored, Reason.OK];
@@ -459,6 +453,21 @@ class Fake {
       this.#byRequest.set(request.requestId, record.keyId);
     }
     return { apiKey: plaintext, ...(await this.#commitKey(stored, true)) };
+  }
+
+  /** Lists what fits the keyspace, the account and the state, in pages. */
+  #listKeys(request: ListKeysRequest): object {
+    const found = [...this.#byId.values()]
+      .map(({ record }) => record)
+      .filter(
+        (record) =>
+          record.keyspace === request.keyspace &&
+          (request.accountId === "" || record.accountId === request.accountId) &&
+          (request.state === KeyState.UNSPECIFIED || record.state === request.state),
+      );
+    const start = Number(request.pageToken);
+    const end = start + (request.pageSize > 0 ? request.pageSize : USUAL_PAGE);
+    return { keys: found.slice(start, end), nextPageToken: end < found.length ? String(end) : "" };
   }
 
   /** Changes the scopes, the state, the expiry or the addresses. */
@@ -612,6 +621,19 @@ class Fake {
     }
     return [...held].sort();
   }
+}
+
+/** Whether the address is in one of the networks, if there are any. */
+function isAllowed(networks: readonly string[], clientAddress: string): boolean {
+  const address = parseAddress(clientAddress);
+  return (
+    networks.length === 0 ||
+    (address !== undefined &&
+      networks.some((text) => {
+        const network = parseNetwork(text);
+        return network !== undefined && contains(network, address);
+      }))
+  );
 }
 
 function covers(grant: string, scope: string): boolean {
