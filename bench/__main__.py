@@ -17,6 +17,7 @@ from bench import (
     scopes,
     worst,
 )
+from conformance.programs import LANGUAGES
 
 
 def main() -> None:
@@ -39,6 +40,12 @@ def main() -> None:
             "worst",
         ],
         help="one part of it",
+    )
+    parser.add_argument(
+        "--language",
+        action="append",
+        choices=["python", *LANGUAGES],
+        help="with --only languages: this one, and others if repeated; all, if not given",
     )
     parser.add_argument(
         "--plot", type=Path, help="draw what the length of the lease trades, into this file"
@@ -69,9 +76,9 @@ def main() -> None:
             isolation.measure(rounds=3, checks=1_500, revocations=60)
     if asked.only in (None, "languages"):
         if smoke:
-            languages.measure(rounds=1, calls=64, keys=20, optimized=False)
+            languages.measure(asked.language, rounds=1, calls=64, keys=20, optimized=False)
         else:
-            languages.measure(rounds=5, calls=8_000, keys=5_000, optimized=True)
+            languages.measure(asked.language, rounds=5, calls=4_000, keys=5_000, optimized=True)
     if asked.only in (None, "mutations"):
         if smoke:
             mutations.measure(rounds=1, calls=8, holders=6)

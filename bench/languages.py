@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,9 @@ _PATIENCE_SECONDS: Final = 30.0
 _AT_ONCE: Final = 32
 _HITS_FOR_EACH_CALL: Final = 100
 _SCOPES: Final = ["vps:read"]
+_HIT_GOALS_US: Final = {"python": 2.0, "go": 1.0, "typescript": 10.0, "java": 2.0, "rust": 1.0}
+_BATCHED_GOAL: Final = 0.2
+"""Of what the server's work for a call costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,13 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def measure(*, rounds: int, calls: int, keys: int, optimized: bool) -> None:
+def measure(
+    names: Collection[str] | None, *, rounds: int, calls: int, keys: int, optimized: bool
+) -> None:
     """Prints a table, with the medians of the rounds.
 
     Args:
+        names: the languages. None: all of them.
         calls: checks of each kind in a round; answers from memory are a hundred times as many.
         keys: cached keys, by which the memory of one is told.
         optimized: whether the programs are compiled for speed.
@@ -122,7 +128,8 @@ def measure(*, rounds: int, calls: int, keys: int, optimized: bool) -> None:
             ]
         print(f"\n{'µs a check; medians of ' + str(rounds) + ' rounds':40}", end="")
         print(f"{'client CPU':>12}{'server CPU':>12}{'p50':>10}{'p99':>10}")
-        for language, command in _commands(Path(directory), optimized=optimized):
+        for language, command in _commands(Path(directory), names, optimized=optimized):
+            shown: dict[str, Figures] = {}
             for title, mode, at_once, count in (
                 ("a call", "plain", 1, calls),
                 (f"calls, {_AT_ONCE} at once", "plain", _AT_ONCE, calls),
@@ -134,15 +141,27 @@ def measure(*, rounds: int, calls: int, keys: int, optimized: bool) -> None:
                         client.measure(api_keys[0], count=count, at_once=at_once)
                         for _ in range(rounds + 1)
                     ][1:]  # the first round warms up
-                _print(f"{language}: {title}", took)
+                shown[mode] = _medians(took)
+                _print(f"{language}: {title}", shown[mode])
             with _opened(command, server, "cached") as client:
                 memory = _bytes_a_key(client, api_keys)
                 print(f"{language + ': bytes a cached key':40}{memory:12,.0f}")
+            hit, goal = shown["cached"].client_us, _HIT_GOALS_US[language]
+            print(f"{language}: a check from memory takes {hit:.2f} µs of processor (goal: {goal})")
+            ratio = shown["batched"].server_us / shown["plain"].server_us
+            print(
+                f"{language}: a batched check costs the server {ratio:.2f} (goal: {_BATCHED_GOAL})"
+            )
 
 
-def _commands(directory: Path, *, optimized: bool) -> Iterator[tuple[str, list[str]]]:
-    yield "python", [sys.executable, "-m", "bench.python_program"]
+def _commands(
+    directory: Path, names: Collection[str] | None, *, optimized: bool
+) -> Iterator[tuple[str, list[str]]]:
+    if names is None or "python" in names:
+        yield "python", [sys.executable, "-m", "bench.python_program"]
     for name, language in LANGUAGES.items():
+        if names is not None and name not in names:
+            continue
         if tool := language.missing_tool():
             print(f"SKIPPED: {name}, since there is no {tool}")
             continue
@@ -181,10 +200,21 @@ def _bytes_a_key(client: Client, api_keys: list[str]) -> float:
     return float(client.ask("memory")["bytes"] - before) / len(others)
 
 
-def _print(title: str, took: list[Figures]) -> None:
+def _medians(took: list[Figures]) -> Figures:
     def median(read: Callable[[Figures], float]) -> float:
         return statistics.median(read(one) for one in took)
 
-    client, server = median(lambda one: one.client_us), median(lambda one: one.server_us)
-    p50, p99 = median(lambda one: one.p50_us), median(lambda one: one.p99_us)
-    print(f"{title:40}{client:12.2f}{server:12.2f}{p50:10.2f}{p99:10.2f}")
+    return Figures(
+        median(lambda one: one.client_us),
+        median(lambda one: one.server_us),
+        median(lambda one: one.p50_us),
+        median(lambda one: one.p99_us),
+    )
+
+
+def _print(title: str, shown: Figures) -> None:
+    print(
+        f"{title:40}{shown.client_us:12.2f}{shown.server_us:12.2f}"
+        f"{shown.p50_us:10.2f}{shown.p99_us:10.2f}",
+        flush=True,
+    )
