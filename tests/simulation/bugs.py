@@ -34,16 +34,30 @@ from simulation.topology import Parts
 
 
 class CountsFromReceipt(HolderLease):
-    def grant(self, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+    def grant(
+        self,
+        nonce: int,
+        ttl: float,
+        head: int,
+        epoch: str = "",
+        forget: Callable[[], None] = lambda: None,
+    ) -> bool:
         request = self._pending.get(nonce)
         late = here().clock.now() - request.sent if request is not None else 0.0
-        return super().grant(nonce, ttl + late, head, epoch)
+        return super().grant(nonce, ttl + late, head, epoch, forget)
 
 
 class IgnoresTheHead(HolderLease):
-    def grant(self, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+    def grant(
+        self,
+        nonce: int,
+        ttl: float,
+        head: int,
+        epoch: str = "",
+        forget: Callable[[], None] = lambda: None,
+    ) -> bool:
         known = head if self._applied is None else min(head, self._applied)
-        return super().grant(nonce, ttl, known, epoch)
+        return super().grant(nonce, ttl, known, epoch, forget)
 
 
 class NeverRunsOut(LeasedFacts):

@@ -15,6 +15,7 @@ from keyfence import (
     AsyncClient,
     Batching,
     CheckResult,
+    Client,
     ClientClosed,
     DeadlineExceeded,
     PermissionDenied,
@@ -230,3 +231,19 @@ async def test_a_check_of_another_event_loop_joins_no_batch(authority: Authority
     with pytest.raises(ClientClosed, match="event loop"):
         await asyncio.to_thread(asyncio.run, client.check_scope("kf_live_1", "vps:read"))
     await client.close()
+
+
+async def test_a_check_that_is_interrupted_leaves_no_batch_waiting_for_ever(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the thread that sends ends its own check, and no later one."""
+    with Client(authority.target, token="kf_system_token", batching=Batching()) as client:
+
+        def interrupted(*_arguments: Any) -> Any:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(client._transport, "call", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.check_scope(CANARY, "vps:read")
+        assert await asyncio.to_thread(client.check_scope, CANARY, "vps:read", timeout_seconds=20)

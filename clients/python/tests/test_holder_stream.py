@@ -206,3 +206,42 @@ async def test_how_long_a_refusal_asks_to_wait_is_read(tmp_path: Path) -> None:
     assert ended.value.retry_after_seconds == 7
     await dialer.close()
     await server.stop(None)
+
+
+class Forgetful:
+    """A listener that records whether the lease counts while it forgets."""
+
+    def __init__(self, lease: HolderLease) -> None:
+        self.lease = lease
+        self.was_live: list[bool] = []
+
+    def forget_everything(self, head: int, epoch: str) -> None:
+        self.was_live.append(self.lease.is_live(0.0))
+
+    def allow_for(self, drift: float) -> None:
+        pass
+
+
+def test_memory_is_emptied_before_a_lease_of_another_epoch_counts() -> None:
+    """Checks come from other threads: one between the two would be answered from the memory of
+    before."""
+    lease = HolderLease()
+    listener: Any = Forgetful(lease)
+    nothing: Any = None
+    session = HolderSession(nothing, messages.Hello(), lease, listener, _Still())
+    for epoch in ("one", "two"):
+        granted = messages.Lease(nonce=lease.request(0.0), head_revision=5, epoch=epoch)
+        granted.ttl.FromSeconds(1_000)
+        session._take_lease(granted)
+        assert lease.is_live(0.0)
+    assert listener.was_live == [False, False]
+
+
+class _Still:
+    """A clock that stands."""
+
+    def now(self) -> float:
+        return 0.0
+
+    async def sleep_until(self, when: float) -> None:
+        raise NotImplementedError

@@ -57,10 +57,10 @@ def lease_never_expires() -> None:
 def counted_from_receipt() -> None:
     grant = HolderLease.grant
 
-    def late(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+    def late(self: Any, nonce: int, ttl: float, head: int, epoch: str = "", *more: Any) -> bool:
         if nonce in self._pending:
             ttl += time.clock_gettime(time.CLOCK_BOOTTIME) - self._pending[nonce].sent
-        return grant(self, nonce, ttl, head, epoch)
+        return grant(self, nonce, ttl, head, epoch, *more)
 
     _put(HolderLease, "grant", late)
 
@@ -69,8 +69,8 @@ def head_is_ignored() -> None:
     # The bug shows while notifications are lost and the change log is slow. Neither is a fault.
     grant, catch_up, listen = HolderLease.grant, Replica.catch_up, PostgresqlFeed.listen
 
-    def blind(self: Any, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
-        return grant(self, nonce, ttl, min(head, self._applied or head), epoch)
+    def blind(self: Any, nonce: int, ttl: float, head: int, epoch: str = "", *more: Any) -> bool:
+        return grant(self, nonce, ttl, min(head, self._applied or head), epoch, *more)
 
     async def slow(self: Any) -> None:
         await asyncio.sleep(_LATE_SECONDS * 2)

@@ -149,7 +149,7 @@ class Connection:
             ("grpc.max_receive_message_length", _MAX_RESPONSE_BYTES),
             # A server that restarts is found again within a check's deadline.
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
             # One ping in five minutes is what a gRPC server tolerates by default, and
             # only while a call is under way. What matters more is the side effect: an
             # unacknowledged write ends the connection after the timeout

@@ -60,8 +60,11 @@ class Batcher:
                 if len(self._waiting) >= self._max_checks:
                     _start(self._send, self._take())
         if is_alone:
-            self._send([one])
-            self._send_the_rest()
+            try:
+                self._send([one])
+            finally:
+                # Also when the call is interrupted, for example by Ctrl-C.
+                self._send_the_rest()
         try:
             return answer.result(max(0.0, deadline - time.monotonic()))
         except TimeoutError:

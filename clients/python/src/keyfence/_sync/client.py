@@ -42,7 +42,6 @@ from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import keyspace_service_pb2 as keyspaces
 from keyfence.v1 import replication_service_pb2 as replication
 
-_BEFORE_AND_AFTER_FILLING: Final = 2
 _SHORTEST_TIMEOUT_SECONDS: Final = 0.001
 
 
@@ -177,14 +176,13 @@ class Client:
                 no limit stops it.
         """
         if self._local is not None:
-            for _ in range(_BEFORE_AND_AFTER_FILLING):
-                answer = self._local.authenticate(
+            known = self._local.authenticate(api_key, keyspace, client_address, at_least_revision)
+            if known is None and self._fill(api_key, timeout_seconds):
+                known = self._local.authenticate(
                     api_key, keyspace, client_address, at_least_revision
                 )
-                if answer is not None:
-                    return answer
-                if not self._fill(api_key, timeout_seconds):
-                    break
+            if known is not None:
+                return known
         request = authorization.AuthenticateRequest(
             api_key=_convert.presented(api_key),
             keyspace=keyspace or "",
@@ -219,14 +217,15 @@ class Client:
             UnknownScope: the keyspace registers no such scope.
         """
         if self._local is not None and not explain:
-            for _ in range(_BEFORE_AND_AFTER_FILLING):
-                answer = self._local.check_scope(
+            known = self._local.check_scope(
+                api_key, required_scopes, keyspace, client_address, at_least_revision
+            )
+            if known is None and self._fill(api_key, timeout_seconds):
+                known = self._local.check_scope(
                     api_key, required_scopes, keyspace, client_address, at_least_revision
                 )
-                if answer is not None:
-                    return answer
-                if not self._fill(api_key, timeout_seconds):
-                    break
+            if known is not None:
+                return known
         check = results.ScopeCheck(
             api_key=api_key,
             required_scopes=required_scopes,

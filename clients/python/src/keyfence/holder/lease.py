@@ -10,6 +10,7 @@ docstring says so: safety rests on that order.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,13 +111,23 @@ class HolderLease:
             self.failed_renewals += 1
         return nonce
 
-    def grant(self, nonce: int, ttl: float, head: int, epoch: str = "") -> bool:
+    def grant(
+        self,
+        nonce: int,
+        ttl: float,
+        head: int,
+        epoch: str = "",
+        forget: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Adds a grant. A grant with an unknown or used nonce is ignored.
 
         Args:
             ttl: in seconds, from when the renewal was sent.
             head: the grantor's revision when it granted.
             epoch: revisions of different epochs cannot be compared.
+            forget: called before anything can be answered under the grant, if the holder must
+                forget everything that it remembers. A holder whose checks come from other threads
+                must forget here, and not after this has returned.
 
         Returns:
             Whether the holder must forget everything that it remembers, now, before it
@@ -136,6 +147,7 @@ class HolderLease:
             self._until = float("-inf")
             self._applied = head
             self._epoch = epoch
+            forget()
         self._grants.append(_Grant(request.sent + ttl, head))
         self._settle()
         return must_forget

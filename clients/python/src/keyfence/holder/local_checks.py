@@ -68,9 +68,10 @@ class LocalChecks:
         known = self._judge(api_key, keyspace, client_address, at_least)
         if known is None:
             return None
-        entry, revision, reason = known
+        entry, revision, reason, now = known
         if reason is None:
-            _count(entry, client_address)
+            entry.uses += 1
+            entry.last_use = now, client_address
             answer = entry.authenticated
             if answer.revision != revision:
                 answer = entry.authenticated = replace(answer, revision=revision)
@@ -92,7 +93,7 @@ class LocalChecks:
         known = self._judge(api_key, keyspace, client_address, at_least)
         if known is None or not required:
             return None
-        entry, revision, reason = known
+        entry, revision, reason, now = known
         missing: list[str] = []
         if not entry.scopes.issuperset(required):
             missing = [scope for scope in required if scope not in entry.scopes]
@@ -100,7 +101,8 @@ class LocalChecks:
                 # Only the server knows whether these scopes exist.
                 return None
         if reason is None and not missing:
-            _count(entry, client_address)
+            entry.uses += 1
+            entry.last_use = now, client_address
             answer = entry.yes
             if answer.revision != revision:
                 answer = entry.yes = replace(answer, revision=revision)
@@ -117,9 +119,9 @@ class LocalChecks:
 
     def _judge(
         self, api_key: str, keyspace: str | None, client_address: str | None, at_least: int
-    ) -> tuple[Entry, int, results.Reason | None] | None:
-        """The key's entry, the revision that it reflects at least, and why the key does not pass,
-        scopes aside. None if the server must be asked."""
+    ) -> tuple[Entry, int, results.Reason | None, float] | None:
+        """The key's entry, the revision that it reflects at least, why the key does not pass,
+        scopes aside, and when. None if the server must be asked."""
         # Read before the entry, which is then at least as new.
         revision = self.memory.applied
         if self._now() >= self.lease.until:
@@ -130,8 +132,9 @@ class LocalChecks:
             return None
         if at_least > revision:
             return None
+        now = time.time()
         try:
-            return entry, revision, reason_of(entry, time.time(), client_address)
+            return entry, revision, reason_of(entry, now, client_address), now
         except ValueError:
             # The address is not one. The server says so.
             return None
@@ -220,11 +223,6 @@ class LocalChecks:
             elif not self.memory.end_keyspaces_fill(fill, response):
                 await asyncio.sleep(_PAUSE_SECONDS)
                 self._keyspaces_wanted.set()
-
-
-def _count(entry: Entry, client_address: str | None) -> None:
-    entry.uses += 1
-    entry.last_use = time.time(), client_address
 
 
 async def _every_page(

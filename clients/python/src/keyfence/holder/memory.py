@@ -25,7 +25,7 @@ from keyfence.holder.fills import Fill, Fills
 from keyfence.holder.uses import Use, Uses
 from keyfence.v1 import keyspace_pb2, reason_pb2, replication_service_pb2
 
-_DIGEST_SIZE: Final = 16
+_BLOCK_SIZE: Final = 64
 _NEVER: Final = float("inf")
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -72,19 +72,21 @@ class Memory:
     queue with a second chance, because it needs no lock when a key is asked for.
 
     Attributes:
+        applied: the revision up to which every change has been applied.
         discarded_fills: how many loads were discarded because of a change meanwhile.
         resets: how often the memory was emptied after it had been in use.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        # Copied for each digest, which costs less than to begin with the secret anew.
-        self._keyed = hashlib.blake2b(digest_size=_DIGEST_SIZE, key=secrets.token_bytes(32))
+        # Copied for each digest, which costs less than to begin with the secret anew. The secret
+        # fills a block, and no digest is told, so this is as good as a keyed hash.
+        self._keyed = hashlib.sha256(secrets.token_bytes(_BLOCK_SIZE))
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._digests_by_subject: dict[str, set[bytes]] = {}
         self._scopes_by_keyspace: dict[str, frozenset[str]] = {}
         self._fills: Fills[str] = Fills()
-        self._applied = 0
+        self.applied = 0
         self._epoch = ""
         self._uses = Uses()
         self._lock = threading.Lock()
@@ -93,11 +95,6 @@ class Memory:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    @property
-    def applied(self) -> int:
-        """The revision up to which every change has been applied."""
-        return self._applied
 
     def digest(self, api_key: str) -> bytes:
         """The digest under which a key is remembered."""
@@ -122,7 +119,7 @@ class Memory:
     def begin_fill(self) -> Fill[str]:
         """Called before facts are asked for. Every fill must be ended or dropped."""
         with self._lock:
-            return self._fills.begin(self._applied, self._epoch)
+            return self._fills.begin(self.applied, self._epoch)
 
     def drop_fill(self, fill: Fill[str]) -> None:
         """Ends a fill without facts."""
@@ -159,7 +156,7 @@ class Memory:
     ) -> bool:
         """Remembers which scopes are registered, unless the fill was overtaken by a change of a
         keyspace. Returns whether they are remembered."""
-        found = {keyspace.name: _registered(keyspace) for keyspace in response.keyspaces}
+        found = {keyspace.name: registered_scopes(keyspace) for keyspace in response.keyspaces}
         with self._lock:
             is_ours = self._fills.end(fill)
             if not is_ours or fill.is_overtaken(
@@ -218,7 +215,7 @@ class Memory:
                     self._scopes_by_keyspace.pop(change.keyspace, None)
                 for digest in tuple(self._digests_by_subject.get(subject, ())):
                     self._drop(digest)
-            self._applied = revision
+            self.applied = revision
         return any_keyspace
 
     def forget_everything(self, head: int, epoch: str) -> None:
@@ -226,7 +223,7 @@ class Memory:
         with self._lock:
             self.resets += bool(self._epoch)
             self._forget()
-            self._applied = head
+            self.applied = head
             self._epoch = epoch
 
     def _forget(self) -> None:
@@ -263,6 +260,9 @@ def reason_of(entry: Entry, now: float, client_address: str | None) -> results.R
     Raises:
         ValueError: the address is not an address.
     """
+    if not client_address and entry.standing is None and not entry.allow_lists:
+        # Nearly every check, and half the time that the rest takes.
+        return results.Reason.KEY_EXPIRED if now >= entry.expires_at else None
     address = _address(client_address) if client_address else None
     if entry.standing is results.Reason.KEY_REVOKED:
         return entry.standing
@@ -344,7 +344,8 @@ def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None
     )
 
 
-def _registered(keyspace: keyspace_pb2.Keyspace) -> frozenset[str]:
+def registered_scopes(keyspace: keyspace_pb2.Keyspace) -> frozenset[str]:
+    """The names of a keyspace's scopes, those of the levels of its resources among them."""
     levels = (
         f"{resource.name}:{level.name}"
         for resource in keyspace.resources

@@ -250,11 +250,13 @@ class HolderSession:
         if ttl <= 0:
             return
         self._listener.allow_for(lease.clock_drift)
-        # Nothing is awaited here, so no check on this event loop is answered between the grant and
-        # the emptying of memory. Checks in other threads of an SDK may be, and find nothing: memory
-        # was emptied when the stream was opened, and one stream serves one epoch.
-        if self._lease.grant(lease.nonce, ttl, lease.head_revision, lease.epoch):
-            self._listener.forget_everything(lease.head_revision, lease.epoch)
+        self._lease.grant(
+            lease.nonce,
+            ttl,
+            lease.head_revision,
+            lease.epoch,
+            lambda: self._listener.forget_everything(lease.head_revision, lease.epoch),
+        )
         interval = _seconds(lease.renew_after) or ttl / _RENEWALS_PER_LEASE
         self._interval = max(_SHORTEST_INTERVAL_SECONDS, interval)
         self._patience = max(_LEAST_PATIENCE_SECONDS, ttl)
