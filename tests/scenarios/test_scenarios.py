@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import functools
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from conformance.programs import LANGUAGES
 from fence.ops.test_sidecar import sidecar_of
-from keyfence import Client, KeyState
+from keyfence import Client
 from keyfence.v1 import keyspace_pb2
 from scenarios.clients import Caller, Program, PythonClient
+from scenarios.playing import TABLE, play, wait_until_ready
 from support.served import Served
 
-_TABLE: Final = yaml.safe_load((Path(__file__).parent / "checks.yaml").read_text())
 _CLIENTS: Final = (
     *("python", "python cached", "python batched"),
     *(f"{name}{mode}" for name in LANGUAGES for mode in ("", " cached", " batched")),
 )
-_PATIENCE_SECONDS: Final = 30
 
 Open = Callable[[str, str], Caller]
 
@@ -98,67 +95,13 @@ def caller(
         pytest.skip(f"the client in {language} needs {tool}")
     else:
         made = Program(commands(language), target, token, mode)
-    _wait_until_ready(made, mode)
+    wait_until_ready(made, mode)
     yield made
     made.close()
 
 
-def _wait_until_ready(caller: Caller, mode: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        answer = caller("authenticate", api_key="kf_live_nothing", keyspace="demo")
-        if "error" not in answer and (mode != "cached" or caller("status").get("live")):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"the client is not ready: {answer}")
-
-
-@pytest.mark.parametrize("scenario", _TABLE, ids=lambda one: one["name"])
+@pytest.mark.parametrize("scenario", TABLE, ids=lambda one: one["name"])
 def test_every_client_answers_alike(
     scenario: dict[str, Any], caller: Caller, operator: Client
 ) -> None:
-    made = {
-        name: operator.create_key(keyspace="demo", account_id="acct_1", **fields)
-        for name, fields in scenario.get("keys", {}).items()
-    }
-
-    def filled(check: dict[str, Any]) -> dict[str, Any]:
-        check = dict(check)
-        if "key" in check:
-            check["api_key"] = made[check.pop("key")].api_key
-        if "api_key_of_length" in check:
-            check["api_key"] = "k" * check.pop("api_key_of_length")
-        return {"keyspace": "demo", **check}
-
-    for step in scenario["steps"]:
-        expected = step.get("gives", {"error": step["fails"]} if "fails" in step else {})
-        if "key_id" in expected:
-            expected = expected | {"key_id": made[expected["key_id"]].key.key_id}
-        match next(iter(step.items())):
-            case "revoke", name:
-                operator.revoke_key(made[name].key.key_id)
-            case "disable", name:
-                operator.update_key(made[name].key.key_id, state=KeyState.DISABLED)
-            case "enable", name:
-                operator.update_key(made[name].key.key_id, state=KeyState.ACTIVE)
-            case ("batch" | "together") as do, checks:
-                _require(caller(do, checks=[filled(one) for one in checks]), expected)
-            case "who_am_i", _:
-                _require(caller("who_am_i"), expected)
-            case do, check:
-                _require(caller(str(do), **filled(check)), expected)
-
-
-def _require(answer: Any, expected: Any) -> None:
-    """What is expected is in the answer, however much more there is."""
-    if isinstance(expected, dict):
-        assert isinstance(answer, dict), f"{expected} was expected, not {answer}"
-        for name, value in expected.items():
-            assert name in answer, f"there is no {name} in {answer}"
-            _require(answer[name], value)
-    elif isinstance(expected, list) and expected and isinstance(expected[0], dict):
-        assert len(answer) == len(expected), answer
-        for one, value in zip(answer, expected, strict=True):
-            _require(one, value)
-    else:
-        assert answer == expected
+    play(scenario, caller, operator)

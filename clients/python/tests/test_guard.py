@@ -439,3 +439,65 @@ def test_outside_of_a_call_there_is_no_principal() -> None:
 @pytest.fixture(autouse=True)
 def _all_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
+
+
+async def verify(authority: Authority, is_async: bool, *services: str, **settings: Any) -> None:
+    settings = {"keyspace": "shop", **settings}
+    if is_async:
+        async with AsyncClient(authority.target) as client:
+            await AsyncGuard(client, **settings).verify(*services)
+    else:
+        with Client(authority.target) as plain:
+            await asyncio.to_thread(Guard(plain, **settings).verify, *services)
+
+
+def every_undeclared() -> list[str]:
+    return [f"/{SHOP}/{name}" for name in ("Undeclared", "OwnAccount", "Open")]
+
+
+def registered_only(*scopes: str) -> Any:
+    """Answers a batch as a keyspace with these scopes does."""
+
+    def answer(request: Any) -> Any:
+        response = authorization_service_pb2.BatchCheckScopeResponse()
+        for check in request.checks:
+            result = response.results.add()
+            if check.required_scopes[0] in scopes:
+                result.response.CopyFrom(denied(reason_pb2.REASON_CREDENTIAL_MISSING))
+            else:
+                result.error.code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+                result.error.reason = "UNKNOWN_SCOPE"
+                result.error.message = f"no scope {check.required_scopes[0]}"
+        return response
+
+    return answer
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "threads"])
+async def test_a_start_finds_scopes_that_are_not_registered(
+    authority: Authority, is_async: bool
+) -> None:
+    authority.answer("BatchCheckScope", registered_only("shop:read"))
+    await verify(authority, is_async, SHOP, unguarded=every_undeclared())
+    (check,) = authority.last.request.checks
+    assert (check.api_key, check.keyspace) == ("", "shop")
+    authority.answer("BatchCheckScope", registered_only("shop:write"))
+    with pytest.raises(ConfigurationError, match="scope 'shop:read' of keyspace 'shop': no scope"):
+        await verify(authority, is_async, SHOP, unguarded=every_undeclared())
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "threads"])
+async def test_a_start_finds_methods_that_declare_nothing(
+    authority: Authority, is_async: bool
+) -> None:
+    authority.answer("BatchCheckScope", registered_only("shop:read"))
+    with pytest.raises(ConfigurationError) as caught:
+        await verify(authority, is_async, SHOP, unguarded=[f"/{SHOP}/Open"])
+    assert f"/{SHOP}/Undeclared declares no required_scope" in str(caught.value)
+    assert f"/{SHOP}/OwnAccount declares no required_scope" in str(caught.value)
+    assert f"/{SHOP}/Open" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match=r"no descriptor of the service 'shop\.Nothing'"):
+        await verify(authority, is_async, "shop.Nothing")
+    with pytest.raises(ConfigurationError, match="name the services"):
+        await verify(authority, is_async)
+    await verify(authority, is_async, SHOP, unguarded=[SHOP])

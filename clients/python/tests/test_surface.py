@@ -28,6 +28,7 @@ from keyfence import (
     guard,
     results,
     rpcs,
+    testing,
 )
 from keyfence.v1 import key_service_pb2
 
@@ -37,7 +38,7 @@ CANARY = "kf_live_canary_7f3a9c"
 
 
 def test_every_export_exists_and_is_public() -> None:
-    for module in (keyfence, guard, asgi, fastapi):
+    for module in (keyfence, guard, asgi, fastapi, testing):
         assert len(set(module.__all__)) == len(module.__all__)
         for name in module.__all__:
             assert hasattr(module, name)

@@ -146,6 +146,32 @@ def build_error(
     )
 
 
+def error_trailer(
+    code: int,
+    message: str,
+    reason: str,
+    metadata: Mapping[str, str],
+    violations: Mapping[str, str],
+) -> tuple[str, bytes]:
+    """The trailer by which a server tells the details of an error.
+
+    Args:
+        violations: descriptions, by the field.
+    """
+    details: list[Any] = [_ERROR_INFO(reason=reason, domain=_DOMAIN, metadata=metadata)]
+    names = ["ErrorInfo"]
+    if violations:
+        fields = [{"field": name, "description": text} for name, text in violations.items()]
+        details.append(_BAD_REQUEST(field_violations=fields))
+        names.append("BadRequest")
+    packed = [
+        {"type_url": f"type.googleapis.com/google.rpc.{name}", "value": one.SerializeToString()}
+        for name, one in zip(names, details, strict=True)
+    ]
+    status = _STATUS(code=code, message=message, details=packed)
+    return _DETAILS_KEY, status.SerializeToString()
+
+
 def _read_details(serialised: object) -> _Details:
     """The details, as far as they can be read: a broken trailer must not hide the status."""
     details = _Details()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,13 +17,23 @@ from urllib.parse import unquote
 
 import grpc
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from keyfence import errors
-from keyfence.results import Authentication, CheckResult, Principal, Reason
+from keyfence.results import (
+    Authentication,
+    CheckResult,
+    FailedCheck,
+    Principal,
+    Reason,
+    ScopeCheck,
+)
 from keyfence.v1 import options_pb2
 
 _log: Final = logging.getLogger("keyfence.guard")
+_MOST_CHECKS: Final = 256
+"""In a batch."""
+
 _principal: Final[ContextVar[Principal]] = ContextVar("keyfence_principal")
 
 
@@ -108,6 +118,36 @@ class Policy:
                 _log.error("every call of %s is refused: it declares no required scope", path)
         return self._rules[path]
 
+    def survey(self, services: Collection[str]) -> tuple[list[str], list[str]]:
+        """What is wrong with the declarations of the services, and the scopes that their guarded
+        methods require.
+
+        Args:
+            services: full names, such as "package.Service".
+
+        Raises:
+            ConfigurationError: there is no service to look at.
+        """
+        if not services:
+            raise errors.ConfigurationError("name the services whose methods are guarded")
+        wrong: list[str] = []
+        scopes: set[str] = set()
+        for service in services:
+            described = _find_service(service)
+            if described is None:
+                wrong.append(f"no descriptor of the service {service!r} is loaded")
+                continue
+            for method in described.methods:
+                path = f"/{described.full_name}/{method.name}"
+                if self.is_unguarded(path):
+                    continue
+                rule = rule_of(method)
+                if rule is None:
+                    wrong.append(f"{path} declares no required_scope and is not unguarded")
+                elif rule.required_scope:
+                    scopes.add(rule.required_scope)
+        return wrong, sorted(scopes)
+
     def judge(self, result: Authentication | CheckResult) -> Principal | Refusal:
         """The caller, if the call may go on."""
         if result and result.principal is not None:
@@ -127,6 +167,32 @@ def checked_keyspace(keyspace: str) -> str:
     if not keyspace:
         raise errors.ConfigurationError("a guard needs the keyspace whose keys it accepts")
     return keyspace
+
+
+def batches_for(keyspace: str, scopes: Sequence[str]) -> list[list[ScopeCheck]]:
+    """The checks that tell whether the keyspace registers the scopes. They ask about no key, which
+    needs no more than the scope "keys:check": the server looks at the scopes first."""
+    checks = [
+        ScopeCheck(api_key="", required_scopes=(scope,), keyspace=keyspace) for scope in scopes
+    ]
+    return [checks[start : start + _MOST_CHECKS] for start in range(0, len(checks), _MOST_CHECKS)]
+
+
+def unregistered(
+    checks: Sequence[ScopeCheck], answers: Sequence[CheckResult | FailedCheck]
+) -> list[str]:
+    """What is wrong with the scopes of a batch of `batches_for`."""
+    return [
+        f"scope {check.required_scopes[0]!r} of keyspace {check.keyspace!r}: {answer.error.message}"
+        for check, answer in zip(checks, answers, strict=True)
+        if isinstance(answer, FailedCheck)
+    ]
+
+
+def require_none(wrong: Sequence[str]) -> None:
+    """Raises `ConfigurationError` if anything is wrong, with all of it."""
+    if wrong:
+        raise errors.ConfigurationError(f"the guard is not set up correctly: {'; '.join(wrong)}")
 
 
 def rule_of(method: MethodDescriptor) -> Rule | None:
@@ -193,8 +259,12 @@ def _split(path: str) -> tuple[str, str]:
 
 def _find_method(path: str) -> MethodDescriptor | None:
     service, name = _split(path)
+    found = _find_service(service)
+    return None if found is None else found.methods_by_name.get(name)
+
+
+def _find_service(name: str) -> ServiceDescriptor | None:
     try:
-        found = descriptor_pool.Default().FindServiceByName(service)
+        return descriptor_pool.Default().FindServiceByName(name)
     except KeyError:
         return None
-    return found.methods_by_name.get(name)

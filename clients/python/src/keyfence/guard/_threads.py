@@ -39,6 +39,24 @@ class Guard(grpc.ServerInterceptor):
         self._policy = _policy.Policy(unguarded, names_missing_scopes=names_missing_scopes)
         self._client_address = client_address
 
+    def verify(self, *services: str) -> None:
+        """Fails if a method of the services declares nothing, or a scope that the keyspace does not
+        register. Call it at the start, so that a mistake is found before the first call.
+
+        Args:
+            services: full names, such as "package.Service", of every service that the server
+                offers. The program has imported their generated code.
+
+        Raises:
+            ConfigurationError: the guard cannot work as it is set up.
+            CallFailed: Keyfence gave no answer.
+        """
+        wrong, scopes = self._policy.survey(services)
+        for checks in _policy.batches_for(self._keyspace, scopes):
+            answers = self._client.batch_check_scope(checks)
+            wrong += _policy.unregistered(checks, answers)
+        _policy.require_none(wrong)
+
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
