@@ -79,8 +79,8 @@ test-all: $(VENV)/.dev ## run every test
 .PHONY: test-go
 test-go: ## format, vet, lint and test the Go client, with the race detector
 ifneq ($(shell command -v $(GO)),)
-	@unformatted=$$(gofmt -l clients/go); [ -z "$$unformatted" ] || { \
-	    echo "These files are not formatted. Run: gofmt -w clients/go"; echo "$$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l clients/go examples/polyglot/go/*.go); [ -z "$$unformatted" ] || { \
+	    echo "These files are not formatted. Run gofmt -w on them."; echo "$$unformatted"; exit 1; }
 	cd clients/go && $(GO) vet ./... && "$$($(GO) tool -C tools -n staticcheck)" ./...
 	cd clients/go && KEYFENCE_COMMAND="$${KEYFENCE_COMMAND-$(wildcard $(CURDIR)/$(BIN)/keyfence)}" $(GO) test -race $(ARGS) ./...
 else ifdef CI
@@ -94,6 +94,7 @@ endif
 test-typescript: ## format, lint, type-check and test the TypeScript client
 ifneq ($(and $(shell command -v node),$(shell command -v npm)),)
 	KEYFENCE_COMMAND="$${KEYFENCE_COMMAND-$(wildcard $(CURDIR)/$(BIN)/keyfence)}" $(MAKE) -C clients/typescript test
+	cd clients/typescript && node_modules/.bin/biome ci ../../examples/polyglot/typescript/deliveries.ts
 else ifdef CI
 	$(error the TypeScript client needs node and npm, which CI must have)
 else

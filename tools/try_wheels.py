@@ -1,4 +1,5 @@
-"""Starts a server from installed wheels, and makes, checks and revokes a key.
+"""Starts a server from installed wheels, makes, checks and revokes a key, and runs the first
+examples of the Python client's README, word for word, with the installed client.
 
 Run as `python tools/try_wheels.py KEYFENCE`, where KEYFENCE is the installed command. It needs
 nothing of the clone: everything happens in an empty directory, with an empty environment.
@@ -6,6 +7,7 @@ nothing of the clone: everything happens in an empty directory, with an empty en
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 _PATIENCE_SECONDS: Final = 120
-_KEYSPACE: Final = "keyspace: demo\nscopes:\n  vps:read: Look\n"
+_KEYSPACE: Final = """keyspace: demo
+scopes:
+  vps:read: Look
+  vps:write: {description: Change, implies: [vps:read]}
+"""
+_README: Final = Path(__file__).parents[1] / "clients" / "python" / "README.md"
 
 
 def main(command: Path) -> int:
@@ -62,6 +69,7 @@ def main(command: Path) -> int:
                 run("check", "-", "-k", "demo", "-s", "vps:read", stdin=key)
                 run("keys", "revoke", "-", stdin=key)
                 run("check", "-", "-k", "demo", "-s", "vps:read", stdin=key, expect=1)
+                _run_quick_start(command.parent / "python", directory, environment)
             finally:
                 server.send_signal(signal.SIGTERM)
         ended = time.monotonic()
@@ -70,6 +78,22 @@ def main(command: Path) -> int:
         f"revoked after {ended - started:.1f} s more."
     )
     return 0
+
+
+def _run_quick_start(python: Path, directory: Path, environment: dict[str, str]) -> None:
+    """Runs the synchronous example, which makes and revokes a key, and the asynchronous one."""
+    examples = re.findall(r"^```python\n(.*?)^```$", _README.read_text(), re.DOTALL | re.MULTILINE)
+    for example in examples[:2]:
+        done = subprocess.run(
+            [python, "-I", "-c", example],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=directory,
+            env=environment,
+        )
+        if done.returncode:
+            raise SystemExit(f"an example of the README failed: {done.stderr}\n{example}")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def build(into: Path = ROOT / "build" / "polyglot") -> Built:
         *("--go-grpc_opt=module=example.com/polyglot/orders/stubs",),
         *sorted((HERE / "protos").glob("**/*.proto")),
     )
+    _run("go", "vet", ".", cwd=HERE / "go")
     _run("go", "build", "-o", into / "orders", ".", cwd=HERE / "go")
     return Built(
         orders=[str(into / "orders")],

@@ -23,6 +23,9 @@ from support.tls import Authority
 TEXT: Final = (Path(__file__).parents[2] / "Dockerfile").read_text()
 STAGE: Final = TEXT[TEXT.rindex("\nFROM ") :].replace("\\\n", "")
 """The last stage, a line for each instruction."""
+JAVA: Final = (
+    Path(__file__).parents[2] / "clients/java/testcontainers/src/main/java/io/github/keyfence"
+)
 
 
 def instruction(name: str) -> str:
@@ -136,3 +139,21 @@ def test_the_docker_run_of_the_header_is_complete(
     assert {str(one.path.parent) for one in settings.unix_addresses()} == {writable}
     (published,) = given("--publish")
     assert {int(published.split(":")[-1])} == {one.port for one in settings.tcp_addresses()}
+
+
+def test_the_testcontainers_module_fits_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs where a container engine is, which tests do not have: so its port, its settings, its
+    file and what it waits for are compared with the image."""
+    module = (JAVA / "testcontainers/KeyfenceContainer.java").read_text()
+    settings = dict(re.findall(r'withEnv\("(\w+)", "([^"]*)"\)', module))
+    assert settings
+    for name, value in {**image_settings(), **settings}.items():
+        monkeypatch.setenv(name, value)
+    loaded = load_settings()
+    (port,) = re.findall(r"int PORT = (\d+);", module)
+    assert port == instruction("EXPOSE")
+    assert {int(port)} == {one.port for one in loaded.tcp_addresses()}
+    (root_key,) = re.findall(r'String ROOT_KEY = "([^"]*)";', module)
+    assert Path(root_key) == loaded.data_dir / "root.key"
+    assert "waitingFor(Wait.forHealthcheck())" in module
+    assert instruction("HEALTHCHECK")

@@ -1,8 +1,8 @@
 /** The shop's service of deliveries. It calls the orders with its caller's key. */
 
 import { readFileSync } from "node:fs";
+import type { ServerUnaryCall, ServiceError, sendUnaryData } from "@grpc/grpc-js";
 import { credentials, loadPackageDefinition, Metadata, Server, ServerCredentials } from "@grpc/grpc-js";
-import type { sendUnaryData, ServerUnaryCall, ServiceError } from "@grpc/grpc-js";
 import { loadFileDescriptorSetFromBuffer } from "@grpc/proto-loader";
 import { Client } from "@keyfence/client";
 import { GrpcGuard } from "@keyfence/client/guard";
@@ -45,10 +45,12 @@ const server = new Server({ interceptors: [guard.interceptor] });
 server.addService(polyglot.v1.DeliveryService.service, deliveries);
 await new Promise<void>((resolve, reject) => {
   const address = process.env["DELIVERIES_TARGET"] ?? "";
-  server.bindAsync(address, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));
+  server.bindAsync(address, ServerCredentials.createInsecure(), (error) =>
+    error ? reject(error) : resolve(),
+  );
 });
 for await (const _ of process.stdin); // the end of the input ends the service
 server.forceShutdown();
 orders.close();
-console.log(client.cacheStatus()?.hits);
+process.stdout.write(`${client.cacheStatus()?.hits}\n`);
 await client.close();
