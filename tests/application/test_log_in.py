@@ -11,12 +11,14 @@ import pytest
 
 from application.accounts import Accounts, accounts_of
 from application.authority import ACME, Authority, refused
+from keyfence_server.application import log_in
 from keyfence_server.application.callers import AccountSession
 from keyfence_server.application.disable_account import DisableAccount
 from keyfence_server.application.log_in_attempts import PER_ACCOUNT_AND_ADDRESS
 from keyfence_server.application.update_account import AccountUpdate
 from keyfence_server.domain.declarations import AccountsDeclaration, Registration
 from keyfence_server.domain.secrets import Plaintext
+from keyfence_server.domain.verdicts import Reason
 
 
 @pytest.fixture
@@ -95,6 +97,36 @@ async def test_log_ins_that_succeed_cost_nothing(accounts: Accounts) -> None:
     await accounts.register()
     for _ in range(PER_ACCOUNT_AND_ADDRESS.requests * 2):
         await accounts.log_in()
+
+
+@pytest.mark.parametrize("ends_keys", [False, True])
+async def test_a_log_in_beyond_the_limit_of_sessions_ends_the_oldest_one(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, *, ends_keys: bool
+) -> None:
+    """To refuse it would lock out an owner whose program never logs out."""
+    monkeypatch.setattr(log_in, "MAX_SESSIONS", 2)
+    await authority.declare(
+        ACME,
+        accounts=AccountsDeclaration(
+            registration=Registration.OPEN, keys_end_with_session=ends_keys
+        ),
+    )
+    accounts = accounts_of(authority)
+    await accounts.register()
+    oldest = (await accounts.log_in()).token.reveal()
+    caller = await accounts.callers.identify(oldest)
+    made = await authority.make(caller)
+    authority.clock.advance(timedelta(seconds=1))
+    others = [(await accounts.log_in()).token.reveal()]
+    assert isinstance(await accounts.callers.identify(oldest), AccountSession)
+    authority.clock.advance(timedelta(seconds=1))
+    others.append((await accounts.log_in()).token.reveal())
+    with refused("CREDENTIAL_REJECTED"):
+        await accounts.callers.identify(oldest)
+    for one in others:
+        assert isinstance(await accounts.callers.identify(one), AccountSession)
+    expected = Reason.KEY_REVOKED if ends_keys else Reason.OK
+    assert (await authority.check(made)).reason is expected
 
 
 async def test_a_session_that_ends_while_it_makes_a_key_makes_none(accounts: Accounts) -> None:

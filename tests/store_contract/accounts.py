@@ -179,6 +179,50 @@ class AccountsContract(Topic):
             for one in (opened[0], *others):
                 assert await snapshot.find_session(one.session_id) == replace(one, revision=2)
 
+    async def test_the_oldest_sessions_of_an_account_end_and_no_others(self, store: Store) -> None:
+        account, bystander = make_account(), make_account()
+        await insert_accounts(store, account, bystander)
+        now = START + timedelta(minutes=30)
+        usable = [
+            make_session(account, create_time=START + timedelta(seconds=number))
+            for number in range(4)
+        ]
+        others = [
+            make_session(account, end_time=START),
+            make_session(account, expire_time=now),
+            make_session(bystander),
+        ]
+        await insert_sessions(store, *others, *reversed(usable))
+        async with store.transaction() as transaction:
+            ended = await transaction.end_oldest_sessions(account.account_id, now, keep=2)
+            assert set(ended) == {one.session_id for one in usable[:2]}
+            assert not await transaction.end_oldest_sessions(account.account_id, now, keep=2)
+            await commit_one(transaction, [account_change(account)], make_event(account.account_id))
+        async with store.snapshot() as snapshot:
+            for one in usable[:2]:
+                found = await snapshot.find_session(one.session_id)
+                assert found == replace(one, end_time=now, revision=3)
+            for one in (*usable[2:], *others):
+                assert await snapshot.find_session(one.session_id) == replace(one, revision=2)
+
+    async def test_of_sessions_that_are_over_only_the_newest_of_an_account_stay(
+        self, store: Store
+    ) -> None:
+        account, bystander = make_account(), make_account()
+        await insert_accounts(store, account, bystander)
+        over = [
+            make_session(account, create_time=START + timedelta(seconds=number), end_time=START)
+            for number in range(102)
+        ]
+        others = [make_session(account), make_session(bystander, end_time=START)]
+        await insert_sessions(store, *others, *over)
+        await insert_sessions(store, make_session(account))
+        async with store.snapshot() as snapshot:
+            kept = [await snapshot.find_session(one.session_id) is not None for one in over]
+            assert kept == [False, False, *[True] * 100]
+            for one in others:
+                assert await snapshot.find_session(one.session_id) is not None
+
     async def test_sessions_are_forgotten_a_day_after_their_time_and_not_before(
         self, store: Store
     ) -> None:

@@ -7,6 +7,7 @@ password has not changed meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from keyfence_server.application.account_inputs import (
@@ -28,12 +29,13 @@ from keyfence_server.application.ports import (
     Store,
     Transaction,
 )
+from keyfence_server.application.session_keys import Ending, account_change
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.domain.accounts import Account, Email, PasswordHash
 from keyfence_server.domain.errors import DomainError, Precondition, Throttled, Unauthenticated
 from keyfence_server.domain.identifiers import new_session_id
 from keyfence_server.domain.secrets import Plaintext
-from keyfence_server.domain.sessions import Session
+from keyfence_server.domain.sessions import MAX_SESSIONS, Session, SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class LogIn:
             Unauthenticated: no account has this address and this password.
             Precondition: the account is disabled, or sessions cannot be signed.
             Throttled, Overloaded: try again later.
+
+        An account has at most `MAX_SESSIONS`: a log-in beyond them ends the oldest one.
         """
         await get_accounts_keyspace(self._source, keyspace)
         tokens = self._require_tokens()
@@ -159,11 +163,17 @@ class LogIn:
             expire_time=now + declared.session_lifetime,
         )
         changes = [Change(ChangeKind.SESSION, session.session_id, session.keyspace, created=True)]
+        ended = await transaction.end_oldest_sessions(
+            account.account_id, now, keep=MAX_SESSIONS - 1
+        )
+        changes += [Change(ChangeKind.SESSION, one, session.keyspace) for one in ended]
         await transaction.insert_session(session)
+        details = await _end_keys_of(ended, Ending(transaction, account, now))
         if renewed is not None:
             account = replace(account, password=renewed, revision=transaction.revision)
             await transaction.update_account(account)
-            changes.append(Change(ChangeKind.ACCOUNT, account.account_id, account.keyspace))
+        if renewed is not None or "revoked_keys" in details:
+            changes.append(account_change(account))
         return Effect(
             (replace(session, revision=transaction.revision), account),
             tuple(changes),
@@ -174,8 +184,22 @@ class LogIn:
                 now,
                 session.session_id,
                 address=caller.address,
+                **details,
             ),
         )
+
+
+async def _end_keys_of(sessions: Sequence[SessionId], ending: Ending) -> dict[str, int]:
+    """Revokes the keys that were made in sessions that have been ended, where the keyspace demands
+    that, and returns what the audit log says of both."""
+    if not sessions:
+        return {}
+    details = {"ended_sessions": len(sessions)}
+    if await ending.must_revoke_keys() and (
+        revoked := await ending.revoke_keys(sessions.__contains__)
+    ):
+        details["revoked_keys"] = revoked
+    return details
 
 
 def _failed() -> DomainError:

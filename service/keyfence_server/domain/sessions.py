@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NewType
+from typing import Final, NewType
 
 from keyfence_server.domain.accounts import AccountId, AccountState
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.verdicts import Reason
 
 SessionId = NewType("SessionId", str)
+
+MAX_SESSIONS: Final = 100
+"""How many sessions of an account may be usable at once. A log-in beyond that ends the oldest one.
+To refuse the log-in would lock out an owner whose program logs in and never logs out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,18 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import CursorResult, bindparam, delete, insert, select, text, tuple_, update
+from sqlalchemy import (
+    CursorResult,
+    bindparam,
+    delete,
+    insert,
+    not_,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable
 
@@ -48,6 +59,8 @@ _FORGOTTEN_AT_ONCE: Final = 100
 _MOST_IDS: Final = 10_000
 _MOST_ROWS: Final = 100
 _SESSIONS_REMEMBERED: Final = timedelta(days=1)
+_OVER_SESSIONS_KEPT: Final = 100  # of each account, so that a log-in of any account is cheap
+_MOST_ENDED: Final = 1_000
 
 # Made once, for the reason in `reading`. What is set comes with the parameters.
 _INSERT_KEY: Final = insert(keys)
@@ -70,6 +83,20 @@ _FORGET_SESSIONS: Final = delete(sessions).where(
         .limit(_FORGOTTEN_AT_ONCE)
     )
 )
+_IS_OVER: Final = or_(
+    sessions.c.end_time.is_not(None),
+    sessions.c.expire_time <= bindparam("now", type_=sessions.c.expire_time.type),
+)
+_OF_ACCOUNT: Final = (
+    select(sessions.c.session_id)
+    .where(sessions.c.account_id == bindparam("account_id"))
+    .order_by(sessions.c.create_time.desc(), sessions.c.session_id.desc())
+    .offset(bindparam("keep"))
+)
+_FORGET_SESSIONS_OF_ACCOUNT: Final = delete(sessions).where(
+    sessions.c.session_id.in_(_OF_ACCOUNT.where(_IS_OVER).limit(_FORGOTTEN_AT_ONCE))
+)
+_OLDEST_SESSIONS: Final = _OF_ACCOUNT.where(not_(_IS_OVER)).limit(_MOST_ENDED)
 _IDENTITY: Final = (requests.c.caller_key_id, requests.c.request_id)
 _FORGET_REQUESTS: Final = delete(requests).where(
     tuple_(*_IDENTITY).in_(
@@ -198,6 +225,14 @@ class SqlTransaction(SqlSnapshot):
         """See the port."""
         forgotten_before = session.create_time - _SESSIONS_REMEMBERED
         await self._execute(_FORGET_SESSIONS, {"before": forgotten_before})
+        await self._execute(
+            _FORGET_SESSIONS_OF_ACCOUNT,
+            {
+                "account_id": session.account_id,
+                "now": session.create_time,
+                "keep": _OVER_SESSIONS_KEPT,
+            },
+        )
         await self._touch_one(_INSERT_SESSION, session_to_row(session, self.revision))
 
     async def update_session(self, session: Session) -> None:
@@ -218,6 +253,18 @@ class SqlTransaction(SqlSnapshot):
             statement = statement.where(sessions.c.session_id != but)
         ended = await self._execute(statement.values(end_time=time, revision=self.revision))
         return int(ended.rowcount)
+
+    async def end_oldest_sessions(
+        self, account_id: AccountId, time: datetime, *, keep: int
+    ) -> Sequence[SessionId]:
+        """See the port."""
+        which = {"account_id": account_id, "now": time, "keep": keep}
+        rows = await self._rows(_OLDEST_SESSIONS, which)
+        ids = [SessionId(row["session_id"]) for row in rows]
+        if ids:
+            ended = update(sessions).where(sessions.c.session_id.in_(ids))
+            await self._touch(len(ids), ended.values(end_time=time, revision=self.revision))
+        return ids
 
     async def insert_request(
         self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime

@@ -327,8 +327,16 @@ class Transaction(Snapshot, Protocol):
 
     async def insert_session(self, session: Session) -> None:
         """Adds a session, stamped with this revision. Its id must be new, and its account
-        there. Also forgets, at its leisure, sessions that were past their time a day
-        before this one began."""
+        there. Also deletes some sessions that expired a day before this one began, and some of
+        the account's that are over, except for the newest ones."""
+        ...
+
+    async def end_oldest_sessions(
+        self, account_id: AccountId, time: datetime, *, keep: int
+    ) -> Sequence[SessionId]:
+        """Ends the account's oldest sessions, so that at most `keep` have neither ended nor
+        expired. Stamps them with this revision, and returns their ids: at most 1,000, so that
+        the work is bounded."""
         ...
 
     async def update_session(self, session: Session) -> None:
