@@ -224,6 +224,32 @@ async def test_a_holder_whose_own_credential_changes_gives_up_or_its_lease_expir
     assert hub.settled() == 7
 
 
+@pytest.mark.parametrize("keeps_asking", [True, False])
+async def test_a_holder_that_does_not_give_up_delays_so_many_changes_of_its_credential(
+    hub: DownstreamHub, clock: Hand, *, keeps_asking: bool
+) -> None:
+    """Each such change costs every mutation up to W, until the budget of the credential is
+    spent. One that goes on asking for leases meanwhile has the small budget."""
+    delayed = 0
+    for revision in range(6, 60):
+        stream = hub.open("a", Admission(credential="key_1", is_concerned_by=lambda _: True))
+        stream.renew(1, revision - 1)
+        hub.push(revision, [CHANGE])
+        if hub.settled() == revision:
+            break
+        for nonce in range(2, 6):
+            if keeps_asking:
+                stream.renew(nonce, revision)
+        await clock.move(2.1)
+        assert hub.settled() == revision
+        stream.close()
+        delayed += 1
+    terms = hub.grantor.terms
+    budgets = terms.may_delay_by_renewing(is_nested=False), terms.may_delay_by_silence()
+    budget = budgets[0 if keeps_asking else 1].seconds
+    assert budget <= delayed * terms.wait <= 1.25 * budget
+
+
 # The holder's session, in time that is made up.
 
 

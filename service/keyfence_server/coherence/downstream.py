@@ -232,8 +232,12 @@ class DownstreamHub:
 
     def take_renewal(self, stream: HolderStream, nonce: int, applied: int) -> None:
         """See `HolderStream.renew`."""
-        if stream not in self._streams or stream.is_taken_back:
+        if stream not in self._streams:
             # A message after the end may be about revisions of an earlier history.
+            return
+        if stream.is_taken_back:
+            if nonce:
+                self._grantor.note_request(stream.holder)
             return
         now = self._clock.now()
         if self._grantor.acknowledge(stream.holder, applied, now):

@@ -254,11 +254,17 @@ class Grantor:
         """
         ttl = self._terms.nested(remaining)
         holder.renewed_at = now
-        holder.renewals_while_behind += holder.behind_since is not None
+        self.note_request(holder)
         if ttl:
             ends = now + self._terms.margin(ttl) + self._terms.slack
             holder.note_grant(self._head, ends, now)
         return Granted(ttl, self._head, ttl / self._terms.renewals, self._terms.drift)
+
+    @staticmethod
+    def note_request(holder: Downstream) -> None:
+        """Records that a holder has asked for a lease: also one that has been asked to give
+        everything up, and so gets none. A good holder does not go on asking then."""
+        holder.renewals_while_behind += holder.behind_since is not None
 
     def allow_for(self, drift: float) -> None:
         """Allows for at least this drift of clocks from now on, as the grantor upstream does."""
