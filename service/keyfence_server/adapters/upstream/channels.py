@@ -16,6 +16,7 @@ from keyfence.holder.session import GrpcStream, Refused, StreamBroken, Unreachab
 from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages
+from keyfence_server.adapters.upstream.diagnosis import diagnose
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 
 # Half of what clients wait for a check, so that they hear why they get none.
@@ -23,6 +24,19 @@ _CALL_SECONDS: Final = 1.0
 _ANSWERING: Final = float("-inf")
 _REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _REFUSED: Final = "the server upstream does not accept this process's credential"
+_GRANT: Final = (
+    "Make one: keyfence keys create --keyspace system --account SERVICE --preset sidecar --bind "
+    "KEYSPACE"
+)
+_NOT_KNOWN: Final = (
+    "the server does not accept the credential in KEYFENCE_UPSTREAM_TOKEN or "
+    "KEYFENCE_UPSTREAM_TOKEN_FILE: it is missing, of another installation, revoked, expired, "
+    f"disabled, or not allowed from this process's address. {_GRANT}"
+)
+_NOT_PERMITTED: Final = (
+    "the credential in KEYFENCE_UPSTREAM_TOKEN or KEYFENCE_UPSTREAM_TOKEN_FILE is valid and lacks "
+    f'the scope "replication:sync", which the preset "sidecar" has. {_GRANT}'
+)
 _DETAILS: Final = "grpc-status-details-bin"
 
 
@@ -70,6 +84,7 @@ class Upstream:
 
         self._is_reachable = True
         self._is_refused = False
+        self._advice = ""
         self._connections = 0
         self._silent_until = _ANSWERING
 
@@ -82,19 +97,7 @@ class Upstream:
     def advice(self) -> str:
         """What an operator has to do before this process can follow a server; empty if that is
         not known, as while a server is away."""
-        if self._is_refused:
-            return (
-                "give KEYFENCE_UPSTREAM_TOKEN a valid operator credential with the scope "
-                '"replication:sync", bound to the keyspaces that are checked here: keyfence keys '
-                "create --keyspace system --account SERVICE --preset sidecar --bind KEYSPACE"
-            )
-        if not self._is_reachable:
-            return (
-                "see whether a server listens there; with TLS, KEYFENCE_UPSTREAM_CA_FILE must name "
-                "the CA of its certificate, and without TLS KEYFENCE_UPSTREAM_INSECURE_PLAINTEXT "
-                "says so"
-            )
-        return ""
+        return self._advice
 
     async def open_stream(self) -> GrpcStream:
         """A new `Sync` call. Raises `StreamBroken`."""
@@ -103,12 +106,21 @@ class Upstream:
         except StreamBroken as broken:
             self._is_reachable = not isinstance(broken, Unreachable)
             self._is_refused = isinstance(broken, Refused)
+            self._advice = await self._advice_on(broken)
             raise
         self._is_reachable = True
         self._is_refused = False
+        self._advice = ""
         self._connections += 1
         self._silent_until = _ANSWERING
         return stream
+
+    async def _advice_on(self, broken: StreamBroken) -> str:
+        if isinstance(broken, Refused):
+            return _NOT_PERMITTED if broken.is_known else _NOT_KNOWN
+        if isinstance(broken, Unreachable):
+            return await diagnose(self._dialer.tried)
+        return ""
 
     async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
         """Raises `StoreUnavailable`."""

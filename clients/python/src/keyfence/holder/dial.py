@@ -39,6 +39,8 @@ class Dialer:
     def __init__(self, connections: Sequence[Connection]) -> None:
         self._connections = connections
         self._next = 0
+        self.tried = connections[0]
+        """The server that was tried last."""
         self._current: tuple[Connection, grpc.aio.Channel] | None = None
 
     @property
@@ -49,7 +51,7 @@ class Dialer:
     async def open_stream(self) -> GrpcStream:
         """A new `Sync` call, to the next server if that lets this holder in. One that can be
         reached may still refuse it, for example while it stops. Raises `StreamBroken`."""
-        connection = self._connections[self._next % len(self._connections)]
+        self.tried = connection = self._connections[self._next % len(self._connections)]
         self._next += 1
         channel = _channel(connection)
         is_ready = False
@@ -120,9 +122,12 @@ async def _let_in(call: Any) -> None:
         answered = ()
     if not any(name == LET_IN for name, _ in answered or ()):
         code = await call.code()
-        kind = Refused if code in _REFUSALS else StreamBroken
+        why = f"the server refuses the stream: {code.name}"
         after = retry_after_seconds_in(await call.trailing_metadata())
-        raise kind(f"the server refuses the stream: {code.name}", retry_after_seconds=after)
+        if code in _REFUSALS:
+            is_known = code is grpc.StatusCode.PERMISSION_DENIED
+            raise Refused(why, retry_after_seconds=after, is_known=is_known)
+        raise StreamBroken(why, retry_after_seconds=after)
 
 
 def _channel(connection: Connection) -> grpc.aio.Channel:

@@ -110,7 +110,15 @@ class Unreachable(StreamBroken):
 
 
 class Refused(StreamBroken):
-    """The grantor does not accept this holder's credential."""
+    """The grantor does not accept this holder's credential.
+
+    Attributes:
+        is_known: whether the credential is valid, and lacks the scope or the place to be used at.
+    """
+
+    def __init__(self, why: str, *, retry_after_seconds: float = 0.0, is_known: bool) -> None:
+        super().__init__(why, retry_after_seconds=retry_after_seconds)
+        self.is_known = is_known
 
 
 class HolderSession:
