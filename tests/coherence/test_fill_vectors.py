@@ -45,6 +45,9 @@ class _Snapshot:
         assert limit
         return [] if after else [self.keyspace]
 
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        return self.keyspace if name == self.keyspace.name else None
+
     async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage:
         assert candidates
         return (self.key,)

@@ -9,7 +9,7 @@ from keyfence.v1 import key_service_pb2 as messages
 from keyfence_server.application.pages import Page
 from keyfence_server.domain.facts import MAX_LISTED_SCOPES_BYTES
 from keyfence_server.domain.scopes import size_of_name
-from keyfence_server.rpc.answer_sizes import ANSWER_BYTES, fitting
+from keyfence_server.rpc.answer_sizes import ANSWER_BYTES, add_fitting
 from support.serving import Served
 
 SCOPES = [f"resource-{number:04d}-{'x' * 80}:read" for number in range(2_000)]
@@ -25,7 +25,10 @@ async def pages_of(sizes: list[int]) -> AsyncIterator[list[int]]:
     start = 0
     while start < len(sizes):
         page = Page.of(list(enumerate(sizes))[start:], 10, lambda one: str(one[0]))
-        found, token = await fitting(page, lambda one: messages.GetKeyRequest(key_id="x" * one[1]))
+        found: list[messages.GetKeyRequest] = []
+        token = await add_fitting(
+            page, lambda one: messages.GetKeyRequest(key_id="x" * one[1]), found
+        )
         assert sum(one.ByteSize() for one in found[:-1]) <= ANSWER_BYTES
         yield [len(one.key_id) for one in found]
         start = int(token) + 1 if token else len(sizes)
@@ -114,3 +117,24 @@ async def test_large_keyspaces_are_fetched_in_pages(served: Served) -> None:
     assert found == ["demo", *names]
     assert len(sizes) > 1
     assert max(sizes) < 4 * 2**20
+
+
+async def test_one_keyspace_can_be_fetched_by_its_name(served: Served) -> None:
+    """A holder that has been told of a change needs no other keyspace."""
+    client = served.client
+    await client.call("ApplyKeyspace", keyspace={"name": "other", "scopes": [{"name": "a"}]})
+    made = await client.call(
+        "CreateKey",
+        keyspace="system",
+        account_id="beside",
+        preset="sidecar",
+        bound_keyspaces=["demo"],
+    )
+    page = await client.call("FetchKeyspaces", keyspace="other")
+    assert [one.name for one in page.keyspaces] == ["other"]
+    assert page.revision
+    assert not page.next_page_token
+    root, bound = client.root, made.api_key
+    for name, credential in (("nowhere", root), ("system", root), ("other", bound)):
+        page = await client.call("FetchKeyspaces", keyspace=name, credential=credential)
+        assert not page.keyspaces

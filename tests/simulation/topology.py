@@ -22,6 +22,7 @@ from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import (
     AuditEvent,
@@ -432,6 +433,7 @@ class Sidecar(Grants):
             self.lease,
             lineage_from,
             _compiled_once(keyspaces_from),
+            HeavyWork(),
         )
         self.cache = parts.cache(store, capacity=3, unknown_capacity=2)
         self.session = parts.session(

@@ -134,7 +134,9 @@ class Checks:
             self._require_registered(keyspace, question)
         found = await self._presented.find(question.api_key)
         if isinstance(found, KeyFacts) and caller.reaches(found.key.keyspace):
-            verdict = self._decide(caller, found, question, address, revision)
+            # A process without a lease has facts that are newer than what it follows.
+            reflected = max(revision, found.reflects)
+            verdict = self._decide(caller, found, question, address, reflected)
             if verdict.facts is not None:
                 if found.limits:
                     verdict = await self._counting.counted(verdict, found, question)
@@ -214,7 +216,7 @@ class Checks:
         return keyspace
 
     async def _unknown_or_malformed(self, caller: Caller, api_key: str) -> Reason:
-        looks_like = await self._presented.keyspaces_of(api_key)
+        looks_like = await self._presented.keyspaces_of(api_key, caller.reaches)
         if any(map(caller.reaches, looks_like)):
             return Reason.KEY_UNKNOWN
         return Reason.CREDENTIAL_MALFORMED
@@ -236,8 +238,8 @@ class Checks:
         if verdict.reason in (Reason.KEY_UNKNOWN, Reason.CREDENTIAL_MALFORMED):
             # The keyspace of an unknown key and what may be shown of it, as far as the
             # asking service may know.
-            alike = filter(caller.reaches, await self._presented.keyspaces_of(question.api_key))
-            keyspace = keyspace or min(alike, default="")
+            alike = await self._presented.keyspaces_of(question.api_key, caller.reaches)
+            keyspace = keyspace or min(filter(caller.reaches, alike), default="")
             prefix = await self._presented.display_prefix_of(question.api_key, keyspace)
         self._note_denied(caller, question, verdict.reason, keyspace, "", prefix)
 

@@ -58,14 +58,27 @@ class PresentedKeys:
         facts = self._recall(self._name(text))
         if facts is not None:
             return facts
-        if not await self.keyspaces_of(text):
+        # A keyspace that is being read may have a form that it did not have before. Only a text of
+        # no other form has to wait for that.
+        if not await self.keyspaces_of(text, _none) and not await self.keyspaces_of(text):
             return Reason.CREDENTIAL_MALFORMED
         return await self._source.find_facts(self._digests.candidates(text)) or Reason.KEY_UNKNOWN
 
     async def display_prefix_of(self, text: str, keyspace: str) -> str:
         """The display prefix of a text that has the form of a key of this keyspace, else empty."""
-        return (await self._source.recogniser()).display_prefix_of(text, keyspace)
+        recogniser = await self._source.recogniser(keyspace.__eq__)
+        return recogniser.display_prefix_of(text, keyspace)
 
-    async def keyspaces_of(self, text: str) -> frozenset[str]:
-        """The keyspaces whose keys have the form of this text."""
-        return (await self._source.recogniser()).keyspaces_of(text)
+    async def keyspaces_of(
+        self, text: str, concerns: Callable[[str], bool] = lambda _: True
+    ) -> frozenset[str]:
+        """The keyspaces whose keys have the form of this text.
+
+        Args:
+            concerns: of which keyspaces that must be known as they are now; see `FactSource`.
+        """
+        return (await self._source.recogniser(concerns)).keyspaces_of(text)
+
+
+def _none(_: str) -> bool:
+    return False

@@ -8,6 +8,8 @@ address. What makes it safe:
 - A change drops every entry whose lineage it touches; a change of an account drops every entry of
   a key or session of that account. The loads that are under way note the change: facts that were
   read from before it are discarded and loaded again (`keyfence.holder.fills`).
+- After a change of keyspaces only those are loaded again. Meanwhile, what does not concern them is
+  answered as before, so that no keyspace delays the checks of another one.
 - A load that fails or is cancelled leaves nothing in memory.
 - Digests that belong to no key are remembered too, in a map of their own, so that a flood of
   made-up keys neither reaches the store again nor displaces good entries. The creation of any key
@@ -22,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -31,6 +33,7 @@ from keyfence.holder.fills import Fill, Fills
 from keyfence_server.application.ports import (
     Change,
     ChangeKind,
+    FactSnapshot,
     FactStore,
     StoreUnavailable,
 )
@@ -46,7 +49,10 @@ from keyfence_server.domain.system import SYSTEM_KEYSPACE
 T = TypeVar("T")
 
 _KEYSPACE_PAGE: Final = 200
+_MOST_LOADED_BY_NAME: Final = 20
+"""Where more keyspaces have changed, all are loaded, in pages."""
 _MAX_ATTEMPTS: Final = 16
+_FEW_FORMS: Final = 500
 
 
 @dataclass(slots=True)
@@ -84,11 +90,17 @@ class FactCache:
         self._sessions = SessionRoom(capacity)
         self._unknown: OrderedDict[bytes, None] = OrderedDict()
         self._keyspaces: dict[str, Keyspace] = {SYSTEM: SYSTEM_KEYSPACE}
+        # The revision that the last reading of all keyspaces has shown.
+        self._keyspaces_revision = 0
+        # The keyspaces that have changed since they were loaded. None: all are to be loaded.
+        self._changed: set[str] | None = None
         self._recogniser: Recogniser | None = None
+        # The keyspaces that have changed since the recogniser was made.
+        self._outdated: set[str] = set()
         self._fills: Fills[Change] = Fills()
         self._key_tasks: dict[bytes, asyncio.Task[KeyFacts | None]] = {}
         self._session_tasks: dict[SessionId, asyncio.Task[SessionFacts | None]] = {}
-        self._keyspaces_task: asyncio.Task[Recogniser] | None = None
+        self._keyspaces_task: asyncio.Task[None] | None = None
         self._revision = 0
         self._ahead: set[int] = set()
         self.counts = CacheCounts()
@@ -125,7 +137,7 @@ class FactCache:
 
     def recall_recogniser(self) -> Recogniser | None:
         """The recogniser, if memory has every keyspace. No I/O."""
-        return self._recogniser
+        return self._recogniser if not self._outdated else None
 
     async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
         """The key kept under any of these digests, loaded if need be.
@@ -166,27 +178,32 @@ class FactCache:
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too."""
-        keyspace = self._keyspaces.get(name)
-        while keyspace is None and self._recogniser is None:
+        while self._must_load(name):
             # Again, if the keyspace changes between the end of the load and our turn.
-            await self.recogniser()
-            keyspace = self._keyspaces.get(name)
-        return keyspace
+            await self._loaded()
+        return self._keyspaces.get(name)
 
     async def list_keyspaces(self) -> Sequence[Keyspace]:
         """Every keyspace, the built-in one too."""
-        while self._recogniser is None:
-            await self.recogniser()
+        await self.recogniser()
         return tuple(self._keyspaces.values())
 
-    async def recogniser(self) -> Recogniser:
-        """Tells which keyspaces' keys a text could be. With it, all keyspaces are known."""
-        if self._recogniser is not None:
-            return self._recogniser
+    async def recogniser(self, concerns: Callable[[str], bool] = lambda _: True) -> Recogniser:
+        """Tells which keyspaces' keys a text could be. See `FactSource`."""
+        while self._recogniser is None or any(map(concerns, self._outdated)):
+            await self._loaded()
+        return self._recogniser
+
+    def _must_load(self, name: str) -> bool:
+        """Whether memory may not have the keyspace of this name as it is."""
+        return name != SYSTEM and (self._changed is None or name in self._changed)
+
+    async def _loaded(self) -> None:
+        """Loads the keyspaces that have changed. More of them may have changed by then."""
         if self._keyspaces_task is None or self._keyspaces_task.done():
             self._keyspaces_task = asyncio.create_task(self._load_keyspaces())
             self._keyspaces_task.add_done_callback(self._end_of_keyspaces_task)
-        return await asyncio.shield(self._keyspaces_task)
+        await asyncio.shield(self._keyspaces_task)
 
     def start_at(self, revision: int) -> None:
         """Forgets everything, and goes on from this revision of the store: what is
@@ -213,7 +230,9 @@ class FactCache:
         self._sessions.forget(change)
         if change.kind is ChangeKind.KEYSPACE:
             self._keyspaces.pop(change.subject, None)
-            self._recogniser = None
+            self._outdated.add(change.subject)
+            if self._changed is not None:
+                self._changed.add(change.subject)
         elif change.kind is ChangeKind.KEY:
             for digest in tuple(self._digests_by_key.get(KeyId(change.subject), ())):
                 self._drop(digest)
@@ -232,64 +251,108 @@ class FactCache:
         self._unknown.clear()
         self._keyspaces = {SYSTEM: SYSTEM_KEYSPACE}
         self._recogniser = None
+        self._keyspaces_revision = 0
+        self._changed = None
+        self._outdated.clear()
         self._fills.void()
 
-    async def _load_keyspaces(self) -> Recogniser:
+    async def _load_keyspaces(self) -> None:
         for _ in range(_MAX_ATTEMPTS):
-            found: dict[str, Keyspace] = {SYSTEM: SYSTEM_KEYSPACE}
+            names = self._changed
+            wanted = None if names is None or len(names) > _MOST_LOADED_BY_NAME else tuple(names)
             with self._fill() as fill:
                 async with self._store.snapshot() as snapshot:
+                    found = await _read_keyspaces(snapshot, wanted)
                     revision = snapshot.revision
-                    after: str | None = None
-                    while page := await snapshot.list_keyspaces(after=after, limit=_KEYSPACE_PAGE):
-                        found |= {keyspace.name: keyspace for keyspace in page}
-                        after = page[-1].name
-            if fill.is_overtaken(revision, lambda change: change.kind is ChangeKind.KEYSPACE):
+            if fill.is_overtaken(revision, lambda _: False):
                 self.counts.discarded_fills += 1
                 continue
-            # A keyspace that has not changed keeps its object, and so its entries.
-            for name, known in self._keyspaces.items():
-                if name in found and found[name].revision == known.revision:
-                    found[name] = known
-            self._keyspaces = found
-            self._recogniser = Recogniser(
-                {name: keyspace.recognised_forms for name, keyspace in found.items()}
-            )
-            return self._recogniser
+            self._take_keyspaces(found, wanted, fill, revision)
+            await self._make_recogniser()
+            if self._changed is not None and not self._changed:
+                return
         raise StoreUnavailable("keyspaces change faster than they can be read")
 
-    def _end_of_keyspaces_task(self, task: asyncio.Task[Recogniser]) -> None:
+    def _take_keyspaces(
+        self,
+        found: dict[str, Keyspace],
+        wanted: Collection[str] | None,
+        fill: Fill[Change],
+        revision: int,
+    ) -> None:
+        """Remembers the keyspaces that were read and have not changed since.
+
+        Args:
+            wanted: the names of those that were to be read; None for all.
+            revision: the revision that the reading shows.
+        """
+        overtaken = {
+            change.subject
+            for at, change in fill.changes
+            if at > revision and change.kind is ChangeKind.KEYSPACE
+        }
+        self.counts.discarded_fills += len(overtaken.intersection(found))
+        known = self._keyspaces
+        if wanted is None or self._changed is None:
+            self._changed = overtaken
+            self._keyspaces_revision = revision
+            self._keyspaces = {SYSTEM: SYSTEM_KEYSPACE}
+        else:
+            self._changed = self._changed.difference(wanted) | overtaken
+        for name, keyspace in found.items():
+            before = known.get(name)
+            if before is not None and before.revision == keyspace.revision:
+                # A keyspace that has not changed keeps its object, and so its entries.
+                self._keyspaces[name] = before
+            elif name not in overtaken:
+                self._keyspaces[name] = keyspace
+
+    async def _make_recogniser(self) -> None:
+        forms = {name: one.recognised_forms for name, one in self._keyspaces.items()}
+        if sum(map(len, forms.values())) <= _FEW_FORMS:
+            recogniser = Recogniser(forms)
+        else:
+            recogniser = await asyncio.to_thread(Recogniser, forms)
+        if self._changed is not None:
+            self._recogniser = recogniser
+            self._outdated = set(self._changed)
+
+    def _end_of_keyspaces_task(self, task: asyncio.Task[None]) -> None:
         if self._keyspaces_task is task:
             self._keyspaces_task = None
         _retrieve(task)
 
     async def _load_key(self, candidates: Sequence[Digest]) -> KeyFacts | None:
         name = candidates[0].value
+        within = ""
         for _ in range(_MAX_ATTEMPTS):
-            await self.recogniser()
+            await self.find_keyspace(within)
             with self._fill() as fill:
                 async with self._store.snapshot() as snapshot:
-                    revision = snapshot.revision
                     lineage = await snapshot.find_lineage_by_digest(candidates)
                     owner_state = await snapshot.find_owner_state(lineage[0]) if lineage else None
+                    revision = snapshot.revision
             if fill.is_overtaken(revision, functools.partial(_concerns, lineage)):
                 self.counts.discarded_fills += 1
                 continue
             if lineage is None:
                 self._remember_unknown(name)
                 return None
-            keyspace = self._keyspaces.get(lineage[0].keyspace)
+            within = lineage[0].keyspace
+            keyspace = self._keyspaces.get(within)
             if keyspace is not None and not keyspace.recognises(lineage[0].display_prefix):
                 return None
             if keyspace is not None:
-                facts = compile_facts(lineage, keyspace, owner_state)
+                reflects = min(revision, max(self._revision, self._keyspaces_revision))
+                facts = compile_facts(lineage, keyspace, owner_state, reflects=reflects)
                 self._remember(name, facts)
                 return facts
         raise StoreUnavailable("the key changes faster than it can be read")
 
     async def _load_session(self, session_id: SessionId) -> SessionFacts | None:
+        within = ""
         for _ in range(_MAX_ATTEMPTS):
-            await self.recogniser()
+            await self.find_keyspace(within)
             with self._fill() as fill:
                 async with self._store.snapshot() as snapshot:
                     revision = snapshot.revision
@@ -301,7 +364,8 @@ class FactCache:
             if session is None or account is None:
                 # Not remembered: only what was signed here is asked for, so this is rare.
                 return None
-            keyspace = self._keyspaces.get(session.keyspace)
+            within = session.keyspace
+            keyspace = self._keyspaces.get(within)
             if keyspace is not None:
                 facts = SessionFacts(session, account.state, keyspace)
                 self._sessions.remember(facts)
@@ -347,6 +411,21 @@ class FactCache:
         for key in facts.lineage:
             _take_out(self._digests_by_key, key.key_id, digest)
         _take_out(self._digests_by_account, facts.key.account_id, digest)
+
+
+async def _read_keyspaces(
+    snapshot: FactSnapshot, names: Collection[str] | None
+) -> dict[str, Keyspace]:
+    """The keyspaces of these names, as far as there are any, or all of them."""
+    if names is not None:
+        read = [await snapshot.find_keyspace(name) for name in names]
+        return {one.name: one for one in read if one is not None}
+    found: dict[str, Keyspace] = {}
+    after: str | None = None
+    while page := await snapshot.list_keyspaces(after=after, limit=_KEYSPACE_PAGE):
+        found |= {keyspace.name: keyspace for keyspace in page}
+        after = page[-1].name
+    return found
 
 
 def _concerns(lineage: Lineage | None, change: Change) -> bool:

@@ -67,9 +67,9 @@ class LeasedFacts:
         """Every keyspace, the built-in one too."""
         return await (await self._memory()).list_keyspaces()
 
-    async def recogniser(self) -> Recogniser:
+    async def recogniser(self, concerns: Callable[[str], bool] = lambda _: True) -> Recogniser:
         """Tells which keyspaces' keys a text could be."""
-        return await (await self._memory()).recogniser()
+        return await (await self._memory()).recogniser(concerns)
 
     async def _memory(self) -> FactCache:
         if self._lease.is_live(self._clock.now()):

@@ -93,9 +93,11 @@ class StaleIfError:
         """Every keyspace, the built-in one too."""
         return await self._leased.list_keyspaces()
 
-    async def recogniser(self) -> Recogniser:
+    async def recogniser(self, concerns: Callable[[str], bool] = lambda _: True) -> Recogniser:
         """Tells which keyspaces' keys a text could be."""
-        return await self._either(self._leased.recogniser, self._recall_recogniser)
+        return await self._either(
+            lambda: self._leased.recogniser(concerns), self._recall_recogniser
+        )
 
     def _recall_recogniser(self) -> Recogniser | None:
         recogniser = self._cache.recall_recogniser()

@@ -25,6 +25,7 @@ from keyfence_server.adapters.sql.sqlite_feed import SqliteFeed
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.adapters.upstream.following import ChangesFrom, Following
 from keyfence_server.adapters.upstream.store import KeyspacesFrom, LineageFrom, UpstreamStore
+from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.ports import FactSource, Fence, Store
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
@@ -220,7 +221,9 @@ def downstream_of(
     clock = SystemBootClock()
     lease = HolderLease()
     hub = DownstreamHub(Grantor(terms, is_nested=True), clock, lambda: lease.until)
-    store = UpstreamStore(upstream, lease, convert.lineage_from, convert.keyspaces_from)
+    store = UpstreamStore(
+        upstream, lease, convert.lineage_from, convert.keyspaces_from, HeavyWork()
+    )
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )

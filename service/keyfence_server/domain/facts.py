@@ -47,6 +47,7 @@ class KeyFacts:
             None: the owner is not registered, or its state was not read.
         is_stale: whether the facts may be out of date, which happens only where an operator
             has asked for stale answers.
+        reflects: the revision that the facts reflect at least, as far as their reading has shown.
         key: the key itself.
     """
 
@@ -59,6 +60,7 @@ class KeyFacts:
     limits: tuple[Limit, ...] = ()
     account_state: AccountState | None = None
     is_stale: bool = False
+    reflects: int = 0
     key: Key = field(init=False, repr=False)
     _acts_on_named: frozenset[str] = field(init=False, repr=False)
     _acts_on_all: bool = field(init=False, repr=False)
@@ -151,13 +153,18 @@ def _is_bound(key: Key, keyspace: str) -> bool:
 
 
 def compile_facts(
-    lineage: Lineage, keyspace: Keyspace, owner_state: AccountState | None = None
+    lineage: Lineage,
+    keyspace: Keyspace,
+    owner_state: AccountState | None = None,
+    *,
+    reflects: int = 0,
 ) -> KeyFacts:
     """Works out what follows from a key's records and its keyspace's declaration.
 
     Args:
         owner_state: whether the key's owner works, if that is a registered account.
             A caller that decides by the facts must have read it; see `state_of_owner`.
+        reflects: the revision that all of these reflect at least.
     """
     few = all(len(key.granted_scopes) <= FEW_GRANTS for key in lineage)
     mask = keyspace.catalog.shared_mask(effective_mask(lineage, keyspace)) if few else None
@@ -176,6 +183,7 @@ def compile_facts(
         ),
         limits=_limits(lineage, keyspace),
         account_state=owner_state,
+        reflects=reflects,
     )
 
 

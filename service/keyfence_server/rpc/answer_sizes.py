@@ -7,7 +7,7 @@ form as a shorter one, so that nothing that was done is reported as failed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
@@ -22,7 +22,6 @@ _BYTES_AT_A_TIME: Final = 128 * 1024
 _BYTES_PER_MESSAGE: Final = 4 * 1024
 
 T = TypeVar("T")
-M = TypeVar("M", bound=Message)
 
 
 class Room:
@@ -59,13 +58,14 @@ class Room:
         return True
 
 
-async def fitting(page: Page[T], message_of: Callable[[T], M]) -> tuple[list[M], str]:
-    """As many items of a page as fit into an answer, and the token for those that follow."""
-    messages: list[M] = []
+async def add_fitting(page: Page[T], message_of: Callable[[T], Message], items: Any) -> str:
+    """Adds as many items of a page as fit to a repeated field of an answer, and returns the token
+    for those that follow."""
     room = Room()
     for index, item in enumerate(page.items):
         message = message_of(item)
         if not await room.fits(message):
-            return messages, page.token_after(page.items[index - 1])
-        messages.append(message)
-    return messages, page.next_page_token
+            return page.token_after(page.items[index - 1])
+        # Each by itself: to make the answer of all at once would copy two megabytes.
+        items.append(message)
+    return page.next_page_token

@@ -49,19 +49,25 @@ class MisplacedKeys:
     """Refuses requests with a key in the wrong field.
 
     Args:
-        recogniser: knows how the keys of every keyspace look. May raise `StoreUnavailable`.
+        recogniser: knows how the keys of every keyspace look, and of those that it is asked for
+            how they look now. May raise `StoreUnavailable`.
     """
 
-    def __init__(self, recogniser: Callable[[], Awaitable[Recogniser]]) -> None:
+    def __init__(
+        self, recogniser: Callable[[Callable[[str], bool]], Awaitable[Recogniser]]
+    ) -> None:
         self._recogniser = recogniser
 
     async def refuse(self, request: Message, caller: Reach) -> None:
         """Raises `InvalidInput` for a request with a key in the wrong field. The error names
         the field and not what is in it."""
-        recogniser = await self._recogniser()
         # A caller without a credential reaches no keyspace but the one that it names.
         always = {SYSTEM, _keyspace_of(request)}
-        search = recogniser.search(lambda name: name in always or caller.reaches(name))
+
+        def is_within_reach(name: str) -> bool:
+            return name in always or caller.reaches(name)
+
+        search = (await self._recogniser(is_within_reach)).search(is_within_reach)
         pauses = Pauses(_SLICE)
         for path, text in _open_texts(request, ()):
             if len(text) > MAX_TEXT:

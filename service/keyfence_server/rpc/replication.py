@@ -20,11 +20,11 @@ from keyfence_server.coherence.replica import ListProcesses
 from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
-from keyfence_server.domain.keyspaces import SYSTEM
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.convert.keys import key_of
-from keyfence_server.rpc.convert.keyspaces import keyspace_in_slices
+from keyfence_server.rpc.convert.keyspaces import add_if_it_fits
 from keyfence_server.rpc.convert.replication import attempts_from, facts_of, uses_from
 from keyfence_server.rpc.convert.times import timestamp_of
 from keyfence_server.rpc.holders import Holders, duration_of
@@ -131,7 +131,7 @@ class ReplicationService:
         # A holder checks its own callers too, so it may know of an operator credential
         # that was presented to it. Other keys it may know as any caller may.
         if found.key.keyspace != SYSTEM and not caller.reaches(found.key.keyspace):
-            looks_like = await self._presented.keyspaces_of(request.api_key)
+            looks_like = await self._presented.keyspaces_of(request.api_key, caller.reaches)
             return messages.FetchFactsResponse(
                 revision=revision,
                 epoch=epoch,
@@ -155,7 +155,7 @@ class ReplicationService:
         keyspaces = sorted(
             (
                 keyspace
-                for keyspace in await self._source.list_keyspaces()
+                for keyspace in await self._keyspaces_named(request.keyspace)
                 if keyspace.name != SYSTEM
                 and keyspace.name > request.page_token
                 and caller.reaches(keyspace.name)
@@ -165,13 +165,17 @@ class ReplicationService:
         answer = messages.FetchKeyspacesResponse(revision=revision, epoch=epoch)
         room = Room()
         for keyspace in keyspaces:
-            message = await keyspace_in_slices(keyspace)
-            if not await room.fits(message):
+            if not await add_if_it_fits(keyspace, answer.keyspaces, room):
                 answer.next_page_token = answer.keyspaces[-1].name
                 break
-            answer.keyspaces.append(message)
         self._require_epoch(epoch)
         return answer
+
+    async def _keyspaces_named(self, name: str) -> Sequence[Keyspace]:
+        if not name:
+            return await self._source.list_keyspaces()
+        found = await self._source.find_keyspace(name)
+        return [found] if found is not None else []
 
     async def report_uses(
         self, request: messages.ReportUsesRequest, caller: Caller

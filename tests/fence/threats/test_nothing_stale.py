@@ -30,6 +30,7 @@ from keyfence.holder.memory import Memory
 from keyfence.v1 import key_service_pb2, keyspace_pb2, principal_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.store import UpstreamStore
+from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.ports import StoreUnavailable
 from support.serving import PASSWORD
 
@@ -122,10 +123,13 @@ async def test_3_a_sidecar_takes_nothing_older_than_what_it_has_applied(
 
     lease = HolderLease()
     lease.grant(lease.request(0.0), 2.0, 6, "east")
-    store = UpstreamStore(Lagging(), lease, lambda *_: None, lambda _: [])  # type: ignore[arg-type]
+    lagging: Any = Lagging()
+    store = UpstreamStore(lagging, lease, lambda *_: (), lambda _: [], HeavyWork())
     async with store.snapshot() as snapshot:
         with pytest.raises(StoreUnavailable, match=why):
             await snapshot.list_keyspaces(after=None, limit=10)
+        with pytest.raises(StoreUnavailable, match=why):
+            await snapshot.find_keyspace("acme")
 
 
 class SilentHolder:

@@ -48,8 +48,13 @@ class CompiledKeyspaces:
             keyspace = row_to_keyspace(row)
         else:
             keyspace = await asyncio.to_thread(row_to_keyspace, row)
+        self.remember(keyspace)
+        return keyspace
+
+    def remember(self, keyspace: Keyspace) -> None:
+        """Takes a keyspace as it was written. If it is rolled back, its stamp will never be read:
+        another one has another time."""
         self._by_name[keyspace.name] = keyspace
         self._by_name.move_to_end(keyspace.name)
         while len(self._by_name) > MOST_KEPT:
             self._by_name.popitem(last=False)
-        return keyspace

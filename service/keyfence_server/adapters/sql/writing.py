@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -209,6 +210,8 @@ class SqlTransaction(SqlSnapshot):
         else:
             await self._touch_one(insert(keyspaces).values(row))
         self._keyspaces.pop(keyspace.name, None)
+        # This process need not compile again what it has just compiled.
+        self._compiled.remember(replace(keyspace, revision=self.revision))
 
     async def insert_account(self, account: Account) -> None:
         """See the port."""

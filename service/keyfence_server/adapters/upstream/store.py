@@ -7,9 +7,8 @@ starts.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,6 +17,7 @@ from keyfence.holder.lease import HolderLease
 from keyfence.v1 import key_service_pb2, keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.ports import FactSnapshot, StoreUnavailable
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keys import Key, Lineage
@@ -26,7 +26,8 @@ from keyfence_server.domain.secrets import Digest, KeyedHash, Plaintext
 from keyfence_server.domain.sessions import Session, SessionId
 
 _OWN_SECRET = 1
-_SMALL_BYTES: Final = 8_192
+# What the size of an answer is counted in, where it is about time: a thing takes so many bytes.
+_BYTES_A_THING: Final = 100
 
 LineageFrom = Callable[[Iterable[key_service_pb2.Key], Digest], Lineage]
 KeyspacesFrom = Callable[[Iterable[keyspace_pb2.Keyspace]], list[Keyspace]]
@@ -60,6 +61,7 @@ class UpstreamStore:
     Args:
         lease: knows up to which revision this process has applied every change, and of
             which epoch: nothing older is taken, and nothing of another one.
+        heavy: compiles keyspaces, which takes long for large ones.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class UpstreamStore:
         lease: HolderLease,
         lineage_from: LineageFrom,
         keyspaces_from: KeyspacesFrom,
+        heavy: HeavyWork,
     ) -> None:
         self._upstream = upstream
         self._lease = lease
         self._lineage_from = lineage_from
         self._keyspaces_from = keyspaces_from
+        self._heavy = heavy
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[FactSnapshot]:
@@ -82,7 +86,14 @@ class UpstreamStore:
             self._lease.applied,
             self._lease.epoch,
             self._lineage_from,
-            self._keyspaces_from,
+            self._compiled,
+        )
+
+    async def _compiled(self, response: messages.FetchKeyspacesResponse) -> list[Keyspace]:
+        return await self._heavy.run(
+            response.keyspaces[0].name if response.keyspaces else "",
+            response.ByteSize() // _BYTES_A_THING,
+            lambda: self._keyspaces_from(response.keyspaces),
         )
 
 
@@ -95,20 +106,21 @@ class UpstreamSnapshot:
         revision: int,
         epoch: str | None,
         lineage_from: LineageFrom,
-        keyspaces_from: KeyspacesFrom,
+        compiled: Callable[[messages.FetchKeyspacesResponse], Awaitable[list[Keyspace]]],
     ) -> None:
         self._upstream = upstream
         self._revision = revision
+        self._shown: int | None = None
         self._epoch = epoch
         self._lineage_from = lineage_from
-        self._keyspaces_from = keyspaces_from
+        self._compiled = compiled
         self._owner_is_disabled = False
         self._has_last_page = False
 
     @property
     def revision(self) -> int:
-        """See the port."""
-        return self._revision
+        """See the port. Once something was read, the revision that the answers reflect."""
+        return self._revision if self._shown is None else self._shown
 
     async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
         """See the port."""
@@ -142,6 +154,15 @@ class UpstreamSnapshot:
         del account_id
         return None
 
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """See the port."""
+        response = await self._upstream.fetch_keyspaces(
+            messages.FetchKeyspacesRequest(at_least_revision=self._revision, keyspace=name)
+        )
+        self._require_new(response.revision, response.epoch)
+        found = await self._compiled(response)
+        return found[0] if found else None
+
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
         """See the port. A page has as many as the server upstream sends at once."""
         if after is not None and self._has_last_page:
@@ -151,10 +172,7 @@ class UpstreamSnapshot:
         )
         self._require_new(response.revision, response.epoch)
         self._has_last_page = not response.next_page_token
-        if response.ByteSize() <= _SMALL_BYTES:
-            return self._keyspaces_from(response.keyspaces)
-        # To compile a large keyspace takes long.
-        return await asyncio.to_thread(self._keyspaces_from, response.keyspaces)
+        return await self._compiled(response)
 
     def _require_new(self, revision: int, epoch: str) -> None:
         if self._epoch is not None and epoch != self._epoch:
@@ -164,3 +182,4 @@ class UpstreamSnapshot:
                 f"the server upstream answered from revision {revision}, which is older than "
                 f"{self._revision}"
             )
+        self._shown = revision if self._shown is None else min(self._shown, revision)

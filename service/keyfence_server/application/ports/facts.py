@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -20,7 +20,8 @@ class FactSnapshot(Protocol):
 
     @property
     def revision(self) -> int:
-        """The revision that this reading shows at least. 0 before the first mutation."""
+        """The revision that this reading shows at least. 0 before the first mutation. It may be
+        higher after something was read, for all that was read."""
         ...
 
     async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
@@ -28,6 +29,10 @@ class FactSnapshot(Protocol):
 
         A digest matches by its value and its pepper version together.
         """
+        ...
+
+    async def find_keyspace(self, name: str) -> Keyspace | None:
+        """The keyspace of this name; not the built-in one."""
         ...
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
@@ -90,6 +95,11 @@ class FactSource(Protocol):
         """Every keyspace, the built-in one too. Raises `StoreUnavailable`."""
         ...
 
-    async def recogniser(self) -> Recogniser:
-        """Tells which keyspaces' keys a text could be. Raises `StoreUnavailable`."""
+    async def recogniser(self, concerns: Callable[[str], bool] = ...) -> Recogniser:
+        """Tells which keyspaces' keys a text could be. Raises `StoreUnavailable`.
+
+        Args:
+            concerns: of which keyspaces, by name, it must know the newest forms; by default of all.
+                Of the others it may know earlier ones, while a change of them is being read.
+        """
         ...

@@ -25,6 +25,7 @@ from keyfence_server.domain.documents import declaration_from_fields, format_fro
 from keyfence_server.domain.errors import InvalidInput, Name, Path, path_text
 from keyfence_server.domain.keyspaces import BEFORE_STORED, Keyspace
 from keyfence_server.domain.limits import Rate
+from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.convert.checks import path_of
 from keyfence_server.rpc.convert.limits import rate_from, rate_of
 from keyfence_server.rpc.convert.times import duration_from, duration_of, timestamp_of
@@ -32,6 +33,8 @@ from keyfence_server.rpc.convert.times import duration_from, duration_of, timest
 _DECLARED: Final = frozenset(field.name for field in dataclasses.fields(KeyspaceDeclaration))
 
 _ITEMS_A_SLICE: Final = 200
+_TEXTS_AN_ITEM: Final = 50
+_TEXTS_AT_ONCE: Final = 5_000
 
 # The messages that stand for a value of one type, and how each is converted.
 _FROM: Final[Mapping[str, Callable[[Any, str], object]]] = {
@@ -66,14 +69,23 @@ def keyspace_of(keyspace: Keyspace) -> keyspace_pb2.Keyspace:
     return message
 
 
-async def keyspace_in_slices(keyspace: Keyspace) -> keyspace_pb2.Keyspace:
-    """A keyspace as it is. Other calls have their turn while the message of a large one is
-    made."""
-    message = keyspace_pb2.Keyspace()
+async def fill_in_slices(message: keyspace_pb2.Keyspace, keyspace: Keyspace) -> None:
+    """Fills an empty message with a keyspace as it is. Other calls have their turn while the
+    message of a large one is made."""
     pauses = Pauses(_ITEMS_A_SLICE)
     for items in _filled(message, keyspace):
         await pauses.after(items)
-    return message
+
+
+async def add_if_it_fits(keyspace: Keyspace, keyspaces: Any, room: Room) -> bool:
+    """Adds a keyspace as it is to a repeated field of an answer, and says whether it fits there.
+    Other calls have their turn meanwhile."""
+    message = keyspaces.add()
+    await fill_in_slices(message, keyspace)
+    if await room.fits(message):
+        return True
+    del keyspaces[-1]
+    return False
 
 
 def _filled(message: keyspace_pb2.Keyspace, keyspace: Keyspace) -> Iterator[int]:
@@ -84,16 +96,8 @@ def _filled(message: keyspace_pb2.Keyspace, keyspace: Keyspace) -> Iterator[int]
         if time != BEFORE_STORED:
             getattr(message, name).CopyFrom(timestamp_of(time))
     for declared in keyspace.previous_formats:
-        _fill(message.previous_formats.add(), declared)
-    whole = keyspace.declaration
-    _fill(message, dataclasses.replace(whole, scopes=(), resources=()))
-    yield 1
-    for scope in whole.scopes:
-        _fill(message.scopes.add(), scope)
-        yield 1
-    for resource in whole.resources:
-        _fill(message.resources.add(), resource)
-        yield 1 + len(resource.levels)
+        yield from _fill(message.previous_formats.add(), declared)
+    yield from _fill(message, keyspace.declaration)
 
 
 def diff_of(diff: KeyspaceDiff) -> keyspace_service_pb2.KeyspaceDiff:
@@ -188,8 +192,9 @@ def _name_from(enum: EnumDescriptor, number: int, path: Path) -> str:
     return value.name.removeprefix(f"{enum.name.upper()}_").lower() if number else ""
 
 
-def _fill(message: Message, declared: Any) -> None:
-    """Sets a message's fields from the fields of the same names."""
+def _fill(message: Message, declared: Any) -> Iterator[int]:
+    """Sets a message's fields from the fields of the same names, in steps, and yields after each
+    how many items it took."""
     for one in dataclasses.fields(declared):
         value = getattr(declared, one.name)
         field: Any = message.DESCRIPTOR.fields_by_name[one.name]
@@ -202,12 +207,15 @@ def _fill(message: Message, declared: Any) -> None:
             target.update(value)
         elif isinstance(value, tuple) and field.message_type is not None:
             for item in value:
-                _fill(target.add(), item)
+                yield from _fill(target.add(), item)
+                yield 1
         elif isinstance(value, tuple):
-            target.extend(value)
+            for start in range(0, len(value), _TEXTS_AT_ONCE):
+                target.extend(value[start : start + _TEXTS_AT_ONCE])
+                yield len(value[start : start + _TEXTS_AT_ONCE]) // _TEXTS_AN_ITEM
         elif dataclasses.is_dataclass(value):
             target.SetInParent()
-            _fill(target, value)
+            yield from _fill(target, value)
         elif isinstance(value, Enum):
             name = f"{field.enum_type.name}_{value.name}".upper()
             setattr(message, one.name, field.enum_type.values_by_name[name].number)

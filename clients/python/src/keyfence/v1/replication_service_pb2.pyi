@@ -537,19 +537,25 @@ class FetchKeyspacesRequest(_message.Message):
 
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    KEYSPACE_FIELD_NUMBER: _builtins.int
     at_least_revision: _builtins.int
     """The holder's own applied revision: the answer is no older."""
     page_token: _builtins.str
     """The `next_page_token` of the page before. Empty: the first page."""
+    keyspace: _builtins.str
+    """Only the keyspace of this name. The answer is empty if there is none, or if the caller's
+    credential is not bound to it. Empty: all.
+    """
     def __init__(
         self,
         *,
         at_least_revision: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        keyspace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "keyspace", b"keyspace", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
