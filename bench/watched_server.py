@@ -19,7 +19,7 @@ import uvloop
 
 from keyfence_server.composition.server import start
 from keyfence_server.config import Settings
-from keyfence_server.process import let_the_event_loop_go_first
+from keyfence_server.process import keep_full_collections_short, let_the_event_loop_go_first
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
 
 _PERIOD_SECONDS: Final = 0.0005
@@ -56,6 +56,7 @@ async def _serve() -> None:
     let_the_event_loop_go_first()
     configure_logs(LogFormat.JSON, LogLevel.ERROR, sys.stderr)
     server = await start(Settings())
+    keep_full_collections_short()
     watch = _LoopWatch()
     loop = asyncio.get_running_loop()
 

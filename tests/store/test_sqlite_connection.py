@@ -49,6 +49,50 @@ async def test_a_long_reading_is_ended_and_repeated_on_the_thread(
     await connection.rollback()
 
 
+async def test_many_rows_are_read_in_slices_and_others_have_their_turn(
+    connection: SqliteConnection,
+) -> None:
+    await connection.cursor().executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(50)])
+    await connection.commit()
+    turns = 0
+    reading = asyncio.ensure_future(rows_of(connection, "SELECT i, thread() FROM t ORDER BY i"))
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert await reading == [(i, threading.get_ident()) for i in range(50)]
+    assert turns > 3
+
+
+async def test_a_reading_that_is_cancelled_between_two_slices_leaves_the_connection_usable(
+    connection: SqliteConnection,
+) -> None:
+    await connection.cursor().executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(50)])
+    await connection.commit()
+    await connection.cursor().execute("BEGIN")
+    reading = asyncio.ensure_future(rows_of(connection, "SELECT i FROM t"))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await connection.rollback()
+    await connection.cursor().execute("BEGIN IMMEDIATE")
+    await connection.cursor().execute("DELETE FROM t")
+    await connection.commit()
+    assert await rows_of(connection, "SELECT count(*) FROM t") == [(0,)]
+
+
+async def test_a_large_value_is_written_on_the_thread(connection: SqliteConnection) -> None:
+    for value, is_here in (("x", True), ("x" * 1_000_000, False)):
+        await connection.cursor().execute("BEGIN IMMEDIATE")
+        cursor = await connection.cursor().execute(
+            "INSERT INTO t SELECT thread() WHERE length(?)", (value,)
+        )
+        assert cursor.rowcount == 1
+        ((thread,),) = await rows_of(connection, "SELECT i FROM t")
+        assert (thread == threading.get_ident()) is is_here
+        await connection.rollback()
+
+
 async def test_a_lock_is_waited_for_on_the_thread(
     connection: SqliteConnection, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from keyfence_server.application.read_accounts import ReadAccounts
 from keyfence_server.application.register_account import RegisterAccount
 from keyfence_server.application.update_account import UpdateAccount
 from keyfence_server.domain.secrets import Plaintext
-from keyfence_server.rpc.answer_sizes import fitting
+from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.convert.accounts import (
     account_listing_from,
     account_of,
@@ -104,8 +104,9 @@ class AccountService:
     ) -> messages.ListAccountsResponse:
         """Lists accounts."""
         page = await self._read_accounts.list(caller, account_listing_from(request))
-        accounts, token = await fitting(page, account_of)
-        return messages.ListAccountsResponse(accounts=accounts, next_page_token=token)
+        answer = messages.ListAccountsResponse()
+        answer.next_page_token = await add_fitting(page, account_of, answer.accounts)
+        return answer
 
     async def update_account(
         self, request: messages.UpdateAccountRequest, caller: Caller

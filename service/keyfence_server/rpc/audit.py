@@ -9,7 +9,7 @@ from keyfence.v1 import audit_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import ChainEnd, RecordedEvent
 from keyfence_server.application.read_audit import AuditListing, ReadAudit
-from keyfence_server.rpc.answer_sizes import fitting
+from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.convert.times import time_from, timestamp_of
 from keyfence_server.rpc.pipeline import Service
 
@@ -35,8 +35,9 @@ class AuditService:
     ) -> messages.ListAuditEventsResponse:
         """Lists events."""
         page = await self._read_audit.list(caller, _listing_from(request))
-        events, token = await fitting(page, _event_of)
-        return messages.ListAuditEventsResponse(events=events, next_page_token=token)
+        answer = messages.ListAuditEventsResponse()
+        answer.next_page_token = await add_fitting(page, _event_of, answer.events)
+        return answer
 
     async def verify_audit_events(
         self, request: messages.VerifyAuditEventsRequest, caller: Caller

@@ -10,7 +10,7 @@ from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
-from keyfence_server.rpc.answer_sizes import fitting
+from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.convert.keys import (
     found_key_of,
     key_of,
@@ -112,8 +112,9 @@ class KeyService:
     ) -> messages.ListKeysResponse:
         """Lists keys."""
         page = await self._read_keys.list(caller, listing_from(request))
-        keys, token = await fitting(page, found_key_of)
-        return messages.ListKeysResponse(keys=keys, next_page_token=token)
+        answer = messages.ListKeysResponse()
+        answer.next_page_token = await add_fitting(page, found_key_of, answer.keys)
+        return answer
 
     async def update_key(
         self, request: messages.UpdateKeyRequest, caller: Caller

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import keyspace_service_pb2 as messages
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Caller
@@ -19,9 +18,10 @@ from keyfence_server.domain.keyspaces import (
 )
 from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.convert.keyspaces import (
+    add_if_it_fits,
     declaration_from,
     diff_of,
-    keyspace_in_slices,
+    fill_in_slices,
     scope_report_of,
 )
 from keyfence_server.rpc.pipeline import Service
@@ -104,19 +104,20 @@ class KeyspaceService:
             if_revision=request.if_revision,
             drop_formats=request.drop_previous_formats,
         )
-        return messages.ApplyKeyspaceResponse(
-            keyspace=await keyspace_in_slices(done.value.keyspace),
-            diff=diff_of(done.value.diff),
-            revision=done.revision,
+        answer = messages.ApplyKeyspaceResponse(
+            diff=diff_of(done.value.diff), revision=done.revision
         )
+        await fill_in_slices(answer.keyspace, done.value.keyspace)
+        return answer
 
     async def get_keyspace(
         self, request: messages.GetKeyspaceRequest, caller: Caller
     ) -> messages.GetKeyspaceResponse:
         """Reads a keyspace's declaration."""
-        return messages.GetKeyspaceResponse(
-            keyspace=await keyspace_in_slices(await self._read_keyspaces.get(caller, request.name))
-        )
+        keyspace = await self._read_keyspaces.get(caller, request.name)
+        answer = messages.GetKeyspaceResponse()
+        await fill_in_slices(answer.keyspace, keyspace)
+        return answer
 
     async def list_keyspaces(
         self, request: messages.ListKeyspacesRequest, caller: Caller
@@ -125,20 +126,21 @@ class KeyspaceService:
         page = await self._read_keyspaces.list(
             caller, page_size=request.page_size, page_token=request.page_token
         )
-        found: list[keyspace_pb2.Keyspace] = []
+        answer = messages.ListKeyspacesResponse(next_page_token=page.next_page_token)
         room = Room()
         for index, keyspace in enumerate(page.items):
-            message = await keyspace_in_slices(keyspace)
-            if not await room.fits(message):
-                token = page.token_after(page.items[index - 1])
-                return messages.ListKeyspacesResponse(keyspaces=found, next_page_token=token)
-            found.append(message)
-        return messages.ListKeyspacesResponse(keyspaces=found, next_page_token=page.next_page_token)
+            if not await add_if_it_fits(keyspace, answer.keyspaces, room):
+                answer.next_page_token = page.token_after(page.items[index - 1])
+                break
+        return answer
 
     async def explain_scope(
         self, request: messages.ExplainScopeRequest, caller: Caller
     ) -> messages.ExplainScopeResponse:
         """Says what a scope implies and what implies it."""
-        return scope_report_of(
-            await self._read_keyspaces.explain_scope(caller, request.keyspace, request.scope)
+        report = await self._read_keyspaces.explain_scope(caller, request.keyspace, request.scope)
+        return await self._heavy.run(
+            request.keyspace,
+            sum(len(one.path) for one in (*report.implies, *report.implied_by)),
+            lambda: scope_report_of(report),
         )

@@ -209,6 +209,9 @@ class Pipeline:
                 if len(raw) > LARGE_BYTES:
                     await require_few_fields(raw, method.input_type)
                 request = decode(raw)
+                if len(raw) > LARGE_BYTES:
+                    # To decode it has taken some milliseconds.
+                    await asyncio.sleep(0)
                 if require_counts is not None:
                     require_counts(request)
                 if is_looked_through:
@@ -220,6 +223,9 @@ class Pipeline:
                 )
                 if type(answer) is not response_type:
                     answer = await _waited_for(answer, gate, caller)
+                    if not is_check:
+                        # A large one takes some milliseconds to encode.
+                        await asyncio.sleep(0)
                 encoded: bytes = answer.SerializeToString()
             except Exception as error:  # noqa: BLE001 - whatever it is has to become a status
                 await failures.answer(context, error, started, call, caller)

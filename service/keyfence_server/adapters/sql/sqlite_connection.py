@@ -5,24 +5,28 @@ hundred times that in processor time. So short statements run on the event loop.
 long runs on a thread of the connection's own, one after the other:
 
 - everything that can wait for a lock or for the disk: BEGIN IMMEDIATE, COMMIT, pragmas;
-- statements that write many rows;
+- statements that write many rows, or large values;
 - a reading that has used up its budget of SQLite's steps, about a millisecond. SQLite ends it,
   which undoes nothing, and the thread repeats it in the same transaction.
 
-On the event loop no statement waits for a lock: SQLite refuses at once, and the thread repeats it
-and waits. What is not bounded is one reading of a page from a slow disk.
+On the event loop the rows of a reading come a few at a time, since a row may have many kilobytes,
+and other calls have their turn in between. There no statement waits for a lock: SQLite refuses at
+once, and the thread repeats it and waits. What is not bounded is one reading of a page from a slow
+disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Executed: TypeAlias = tuple[sqlite3.Cursor, list[Any]]
 
 _STEPS: Final = 20_000
 """Instructions of SQLite's virtual machine: about a millisecond, or five hundred whole keys."""
@@ -30,6 +34,8 @@ _STATEMENTS_A_TURN: Final = 4
 """How many statements follow each other on the event loop before others have their turn."""
 _MOST_ROWS: Final = 64
 _MOST_VALUES: Final = 256
+_CHARACTERS_A_VALUE: Final = 512
+_ROWS_AT_ONCE: Final = 16
 _READS: Final = ("SELECT", "WITH")
 _WRITES: Final = ("INSERT", "UPDATE", "SAVEPOINT", "RELEASE")
 _TO_BE_REPEATED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT})
@@ -95,40 +101,73 @@ class SqliteConnection:
             self._connection = None
         self._thread.shutdown(wait=False)
 
-    async def run(
-        self, work: Callable[[sqlite3.Connection], T], *, is_brief: bool, is_reading: bool = False
-    ) -> T:
-        """Runs it here if it is brief, else on the thread.
-
-        Args:
-            is_reading: it may be ended and repeated at will.
-        """
-        last = self._last_on_thread
-        if is_brief and (last is None or last.done()):
-            self._statements += 1
-            if self._statements % _STATEMENTS_A_TURN == 0:
-                await asyncio.sleep(0)
-            self._may_be_ended = is_reading
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, is_brief: bool) -> T:
+        """Runs it here if it is brief, else on the thread."""
+        if is_brief and self._is_free():
+            await self._give_turns()
             try:
                 return work(self._opened())
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in _TO_BE_REPEATED:
-                    raise
-            finally:
-                self._may_be_ended = False
+                _require_to_be_repeated(error)
         return await self.on_thread(work)
 
     async def execute(
-        self, work: Callable[[sqlite3.Connection], T], statement: str, rows: int, values: int
-    ) -> T:
-        """Runs a statement where it belongs, by what it is and how much it is given."""
+        self, work: Callable[[sqlite3.Connection], Executed], statement: str, rows: int, values: int
+    ) -> Executed:
+        """Runs a statement where it belongs, by what it is and how much it is given.
+
+        Args:
+            work: executes the statement, and takes all its rows.
+        """
         if statement.startswith("BEGIN IMMEDIATE"):
             self._is_writing = True
-        is_reading = statement.startswith(_READS)
-        is_brief = (is_reading or statement == "BEGIN" or statement.startswith(_WRITES)) and (
+        is_brief = (statement == "BEGIN" or statement.startswith(_WRITES)) and (
             rows <= _MOST_ROWS and values <= _MOST_VALUES
         )
-        return await self.run(work, is_brief=is_brief, is_reading=is_reading)
+        return await self.run(work, is_brief=is_brief)
+
+    async def read(self, statement: str, parameters: Sequence[Any]) -> Executed:
+        """Executes a reading, and takes all its rows."""
+        if _values_of(parameters) <= _MOST_VALUES and self._is_free():
+            await self._give_turns()
+            try:
+                return await self._read_in_slices(statement, parameters)
+            except sqlite3.OperationalError as error:
+                _require_to_be_repeated(error)
+        return await self.on_thread(lambda one: _executed(one.execute(statement, parameters)))
+
+    async def _read_in_slices(self, statement: str, parameters: Sequence[Any]) -> Executed:
+        with self._ended_when_long():
+            cursor = self._opened().execute(statement, parameters)
+        rows: list[Any] = []
+        try:
+            while True:
+                with self._ended_when_long():
+                    some = cursor.fetchmany(_ROWS_AT_ONCE)
+                rows += some
+                if len(some) < _ROWS_AT_ONCE:
+                    return cursor, rows
+                await asyncio.sleep(0)
+        except BaseException:
+            # The connection's next statement must find no reading under way.
+            cursor.close()
+            raise
+
+    def _is_free(self) -> bool:
+        return self._last_on_thread is None or self._last_on_thread.done()
+
+    async def _give_turns(self) -> None:
+        self._statements += 1
+        if self._statements % _STATEMENTS_A_TURN == 0:
+            await asyncio.sleep(0)
+
+    @contextmanager
+    def _ended_when_long(self) -> Iterator[None]:
+        self._may_be_ended = True
+        try:
+            yield
+        finally:
+            self._may_be_ended = False
 
     async def on_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs it on the thread, where it may wait for locks."""
@@ -181,12 +220,15 @@ class SqliteCursor:
 
     async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Self:
         """Executes a statement, and takes all its rows."""
+        if statement.startswith(_READS):
+            self._take(await self._on.read(statement, parameters))
+            return self
         self._take(
             await self._on.execute(
                 lambda connection: _executed(connection.execute(statement, parameters)),
                 statement,
                 1,
-                len(parameters),
+                _values_of(parameters),
             )
         )
         return self
@@ -194,7 +236,7 @@ class SqliteCursor:
     async def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> Self:
         """Executes a statement for each of the rows."""
         every = list(rows)
-        values = sum(map(len, every))
+        values = sum(map(_values_of, every))
         self._take(
             await self._on.execute(
                 lambda connection: _executed(connection.executemany(statement, every)),
@@ -214,12 +256,24 @@ class SqliteCursor:
         """Forgets the rows."""
         self._rows = []
 
-    def _take(self, cursor_and_rows: tuple[sqlite3.Cursor, list[Any]]) -> None:
+    def _take(self, cursor_and_rows: Executed) -> None:
         cursor, self._rows = cursor_and_rows
         self.description = cursor.description
         self.rowcount = cursor.rowcount
         self.lastrowid = cursor.lastrowid
 
 
-def _executed(cursor: sqlite3.Cursor) -> tuple[sqlite3.Cursor, list[Any]]:
+def _executed(cursor: sqlite3.Cursor) -> Executed:
     return cursor, cursor.fetchall() if cursor.description else []
+
+
+def _values_of(parameters: Sequence[Any]) -> int:
+    """How many values these are. A large one counts as several."""
+    characters = sum(len(one) for one in parameters if isinstance(one, str | bytes))
+    return len(parameters) + characters // _CHARACTERS_A_VALUE
+
+
+def _require_to_be_repeated(error: sqlite3.OperationalError) -> None:
+    """Raises the error, unless the statement is to be repeated on the thread."""
+    if error.sqlite_errorcode & 0xFF not in _TO_BE_REPEATED:
+        raise error
