@@ -1100,7 +1100,10 @@ type FetchKeyspacesRequest struct {
 	// The holder's own applied revision: the answer is no older.
 	AtLeastRevision int64 `protobuf:"varint,1,opt,name=at_least_revision,json=atLeastRevision,proto3" json:"at_least_revision,omitempty"`
 	// The `next_page_token` of the page before. Empty: the first page.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only the keyspace of this name. The answer is empty if there is none, or if the caller's
+	// credential is not bound to it. Empty: all.
+	Keyspace      string `protobuf:"bytes,3,opt,name=keyspace,proto3" json:"keyspace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1145,6 +1148,13 @@ func (x *FetchKeyspacesRequest) GetAtLeastRevision() int64 {
 func (x *FetchKeyspacesRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *FetchKeyspacesRequest) GetKeyspace() string {
+	if x != nil {
+		return x.Keyspace
 	}
 	return ""
 }
@@ -1808,11 +1818,12 @@ const file_keyfence_v1_replication_service_proto_rawDesc = "" +
 	"\n" +
 	"depends_on\x18\x06 \x03(\tR\tdependsOn\")\n" +
 	"\vAddressList\x12\x1a\n" +
-	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"b\n" +
+	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"~\n" +
 	"\x15FetchKeyspacesRequest\x12*\n" +
 	"\x11at_least_revision\x18\x01 \x01(\x03R\x0fatLeastRevision\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"\xa7\x01\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x1a\n" +
+	"\bkeyspace\x18\x03 \x01(\tR\bkeyspace\"\xa7\x01\n" +
 	"\x16FetchKeyspacesResponse\x123\n" +
 	"\tkeyspaces\x18\x01 \x03(\v2\x15.keyfence.v1.KeyspaceR\tkeyspaces\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x14\n" +

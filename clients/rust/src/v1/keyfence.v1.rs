@@ -4629,6 +4629,10 @@ pub struct FetchKeyspacesRequest {
     /// The `next_page_token` of the page before. Empty: the first page.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
+    /// Only the keyspace of this name. The answer is empty if there is none, or if the caller's
+    /// credential is not bound to it. Empty: all.
+    #[prost(string, tag = "3")]
+    pub keyspace: ::prost::alloc::string::String,
 }
 /// The response of `FetchKeyspaces`.
 #[derive(Clone, PartialEq, ::prost::Message)]
