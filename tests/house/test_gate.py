@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from support.deaths import Deaths
-from tools.gate import PARTS, PREPARATIONS, Outcome, Part, conclude, run_all
+from tools import gate
+from tools.gate import EVERY_PART, Outcome, Part, conclude, run_all, run_gate
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -63,6 +64,32 @@ def test_parts_run_side_by_side_and_one_that_uses_every_core_runs_alone(tmp_path
     assert outcomes(parts, tmp_path) == [Outcome.OK] * 3
 
 
+def test_the_background_runs_beside_the_others_at_the_lowest_priority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither would end if one of them ran after the other."""
+    begun, met = tmp_path / "begun", tmp_path / "met"
+    meet = "touch {mine}; until [ -e {other} ]; do sleep 0.01; done; nice"
+    background = meet.format(mine=met, other=begun)
+    monkeypatch.setattr(gate, "BACKGROUND", Part("model", ("bash", "-c", background), niceness=19))
+    monkeypatch.setattr(gate, "PREPARATIONS", (part("install", "true"),))
+    script = meet.format(mine=begun, other=met)
+    monkeypatch.setattr(gate, "PARTS", (part("test", script, cores=2),))
+    verdicts = run_gate(tmp_path, in_ci=False)
+    assert [one.outcome for one in verdicts] == [Outcome.OK] * 3
+    assert verdicts[2].last_lines(1) == "19"
+
+
+def test_without_an_installation_only_the_background_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "BACKGROUND", part("model", "true"))
+    monkeypatch.setattr(gate, "PREPARATIONS", (part("install", "false"),))
+    monkeypatch.setattr(gate, "PARTS", (part("test", "true"),))
+    verdicts = run_gate(tmp_path, in_ci=False)
+    assert [one.part.name for one in verdicts] == ["install", "model"]
+
+
 def test_the_time_of_a_part_is_that_of_all_its_processes(tmp_path: Path) -> None:
     busy = f"{sys.executable} -c 'import time\nwhile time.process_time() < 0.3: pass'"
     (verdict,) = run_all([part("busy", f"{busy}; true")], tmp_path, in_ci=False)
@@ -71,8 +98,9 @@ def test_the_time_of_a_part_is_that_of_all_its_processes(tmp_path: Path) -> None
 
 def test_every_part_is_a_target_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for one in (*PREPARATIONS, *PARTS):
+    for one in EVERY_PART:
         program, *words = one.command
         targets = [word for word in words if "=" not in word and not word.startswith("-")]
+        assert targets
         assert program == "make"
         assert all(f"\n{target}:" in makefile for target in targets), one.name
