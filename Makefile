@@ -319,7 +319,7 @@ sdist: $(VENV)/.dev ## add the source distributions to dist/
 check-dist: dist ## install the wheels as the Dockerfile does, and make and check a key with them alone
 	@rm -rf build/installed
 	@$(PYTHON) -m venv build/installed
-	build/installed/bin/python -m pip install --quiet --require-hashes -r requirements/image.txt
+	build/installed/bin/python -m pip install --quiet --no-compile --require-hashes -r requirements/image.txt
 	build/installed/bin/python -m pip install --quiet --no-deps dist/*.whl
 	build/installed/bin/python -m pip check
 	cd build && installed/bin/keyfence --version
@@ -354,7 +354,8 @@ $(VENV)/.runtime: $(VENV)/.created requirements/build.txt requirements/runtime.t
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@echo "Installing into $(VENV) what tests and checks need. This happens once."
-	@$(PIP_INSTALL) -r requirements/dev.txt
+	@# Python compiles the few modules of these that are used.
+	@$(PIP_INSTALL) --no-compile -r requirements/dev.txt
 	@touch $@
 
 # Not `npm ci`: it wants a hash for the binary of every platform, and the lock has those of Linux.
