@@ -29,6 +29,7 @@ from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from simulation.checker import Slow, Stale, Violation
 from simulation.database import SimulatedRegister
+from simulation.fault_plan import FaultPlan
 from simulation.loop import here
 from simulation.topology import Parts
 
@@ -256,6 +257,36 @@ class WaitsForTheFirstOfAGroup(AuthorityFence):
         return await super().wait(revisions[:1])
 
 
+def _any_plan(_plan: FaultPlan) -> bool:
+    return True
+
+
+def _brings(*kinds: str) -> Callable[[FaultPlan], bool]:
+    return lambda plan: not plan.brings.isdisjoint(kinds)
+
+
+def _drifts_far(plan: FaultPlan) -> bool:
+    return plan.drift > 0.2
+
+
+def _servers_change(plan: FaultPlan) -> bool:
+    return not plan.is_sole and not plan.brings.isdisjoint(("kill", "join", "drain"))
+
+
+def _streams_break(plan: FaultPlan) -> bool:
+    kinds = ("reset", "silence", "sever", "kill", "drain", "breaks", "silences")
+    return plan.sidecars + plan.sdks > 0 and not plan.brings.isdisjoint(kinds)
+
+
+def _servers_fall_silent(plan: FaultPlan) -> bool:
+    kinds = ("pause", "cut", "slow", "outage", "questions", "answers")
+    return not plan.is_sole and not plan.brings.isdisjoint(kinds)
+
+
+def _sole_servers_change(plan: FaultPlan) -> bool:
+    return plan.is_sole and not plan.brings.isdisjoint(("kill", "drain"))
+
+
 @dataclass(frozen=True)
 class Bug:
     """How to seed a bug of `spec/bugs.toml` in the simulation.
@@ -265,11 +296,14 @@ class Bug:
         found_by: the seed to try first, where it takes many seeds to find the bug. If that
             seed's scenario has changed since, the other seeds are tried from the beginning.
         breaks: the violation that shows the bug.
+        needs: tells of a fault plan whether the bug can show in its scenario. The search skips
+            the other seeds, which it would play in vain.
     """
 
     parts: Callable[[], Parts]
     found_by: int = 0
     breaks: type[Violation] = Stale
+    needs: Callable[[FaultPlan], bool] = _any_plan
 
 
 BUGS: Final[dict[str, Bug]] = {
@@ -281,43 +315,24 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "I3-own": Bug(lambda: Parts(ledger=AcknowledgesFirst)),
     "I3-downstream": Bug(lambda: Parts(hub=AcknowledgesForItselfAlone)),
-    "I3-margin": Bug(
-        lambda: Parts(grantor=WithoutMargin),
-        found_by=153,
-    ),
-    "I3-stream": Bug(
-        lambda: Parts(grantor=ForgetsTheGone),
-        found_by=32,
-    ),
-    "I3-back": Bug(
-        lambda: Parts(hub=ForgetsDebts),
-        found_by=432,
-    ),
-    "I3-leave": Bug(
-        lambda: Parts(replica=LeavesAtOnce),
-        found_by=32,
-    ),
-    "I4-drift": Bug(lambda: Parts(terms=WithoutDrift), found_by=1953),
+    "I3-margin": Bug(lambda: Parts(grantor=WithoutMargin), found_by=153, needs=_drifts_far),
+    "I3-stream": Bug(lambda: Parts(grantor=ForgetsTheGone), found_by=32, needs=_streams_break),
+    "I3-back": Bug(lambda: Parts(hub=ForgetsDebts), found_by=432, needs=_streams_break),
+    "I3-leave": Bug(lambda: Parts(replica=LeavesAtOnce), found_by=32, needs=_brings("drain")),
+    "I4-drift": Bug(lambda: Parts(terms=WithoutDrift), found_by=1953, needs=_drifts_far),
     "I4-whole": Bug(lambda: Parts(replica=StrikesOffEarly)),
     "I4-lock": Bug(
-        lambda: Parts(register=RegistersWithoutTheLock),
-        found_by=1686,
+        lambda: Parts(register=RegistersWithoutTheLock), found_by=1686, needs=_servers_change
     ),
     "I4-empty": Bug(
-        lambda: Parts(replica=ComesBackWithItsMemory),
-        found_by=187,
+        lambda: Parts(replica=ComesBackWithItsMemory), found_by=187, needs=_servers_fall_silent
     ),
     "I4-counter": Bug(
-        lambda: Parts(register=StrikesOffUnseen),
-        found_by=138,
+        lambda: Parts(register=StrikesOffUnseen), found_by=138, needs=_servers_fall_silent
     ),
-    "I4-name": Bug(
-        lambda: Parts(keeps_names=True),
-        found_by=263,
-    ),
+    "I4-name": Bug(lambda: Parts(keeps_names=True), found_by=263, needs=_servers_change),
     "I4-sole": Bug(
-        lambda: Parts(succession=ForgetsPredecessors),
-        found_by=972,
+        lambda: Parts(succession=ForgetsPredecessors), found_by=972, needs=_sole_servers_change
     ),
     "I4-repeat": Bug(lambda: Parts(fence=RepeatsWithoutFence)),
     "I4-group": Bug(lambda: Parts(fence=WaitsForTheFirstOfAGroup)),
@@ -325,12 +340,10 @@ BUGS: Final[dict[str, Bug]] = {
         lambda: Parts(fence=TakesSilenceForConsent),
     ),
     "I4-timeline": Bug(
-        lambda: Parts(register=IgnoresTheEpoch),
-        found_by=1298,
+        lambda: Parts(register=IgnoresTheEpoch), found_by=1298, needs=_brings("failover", "loss")
     ),
     "I4-settle": Bug(
-        lambda: Parts(register=NeverUnsettled),
-        found_by=1406,
+        lambda: Parts(register=NeverUnsettled), found_by=1406, needs=_brings("failover", "loss")
     ),
     "I5-discard": Bug(lambda: Parts(cache=KeepsOldFills)),
     "I5-sdk": Bug(

@@ -74,6 +74,19 @@ class FaultPlan:
     hot: float
     trouble_pause: float
 
+    @property
+    def brings(self) -> frozenset[str]:
+        """The kinds of trouble, the momentary and the lasting."""
+        return frozenset((*self.momentary, *self.lasting))
+
+    @classmethod
+    def of(cls, seed: int) -> FaultPlan:
+        """The plan of the scenario with this seed."""
+        source = random.Random(seed)
+        # A scenario draws the numbers of its own choices first.
+        source.random()
+        return cls.drawn(source)
+
     @classmethod
     def drawn(cls, source: random.Random) -> FaultPlan:
         """Another one for each seed."""

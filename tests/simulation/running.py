@@ -12,6 +12,7 @@ import structlog
 
 from simulation.bugs import Bug
 from simulation.checker import Violation
+from simulation.fault_plan import FaultPlan
 from simulation.scenario import Scenario
 
 _GARBAGE_BETWEEN_COLLECTIONS = 20_000
@@ -72,5 +73,6 @@ def finds(bug: Bug, seed: int) -> bool:
 
 
 def seed_that_finds(bug: Bug, most: int) -> int | None:
-    """The first seed that finds the bug."""
-    return next((seed for seed in range(most) if finds(bug, seed)), None)
+    """The first seed that finds the bug, among those in whose scenarios it can show."""
+    able = (seed for seed in range(most) if bug.needs(FaultPlan.of(seed)))
+    return next((seed for seed in able if finds(bug, seed)), None)

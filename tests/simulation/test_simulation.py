@@ -16,8 +16,9 @@ from testkit.seeded_bugs import SEEDED_BUGS
 
 SEEDS = 200
 """How many scenarios `pytest` runs unless it is told otherwise."""
-MORE_SEEDS = 2_000
-"""How many the slow tests run, in parts that a slow machine finishes in time."""
+MORE_SEEDS = 1_200
+"""How many the slow tests run, in parts that a slow machine finishes in time. The campaigns in
+.github/workflows run tens of thousands."""
 SEEDS_IN_A_PART = 250
 ANSWERS_A_SCENARIO, MUTATIONS_A_SCENARIO = 40, 4
 MOST_SEEDS_FOR_A_BUG = 10_000
