@@ -32,10 +32,17 @@ def durable_server() -> Iterator[PostgresServer]:
         server.close()
 
 
-@pytest.fixture
-def durable_url(durable_server: PostgresServer) -> Iterator[str]:
-    """A fresh database on it, with the tables."""
+@pytest.fixture(scope="package")
+def durable_template(durable_server: PostgresServer) -> str:
+    """The name of a database on it with the tables, to make others from."""
     name = durable_server.create_database()
     asyncio.run(upgrade(durable_server.url(name)))
+    return name
+
+
+@pytest.fixture
+def durable_url(durable_server: PostgresServer, durable_template: str) -> Iterator[str]:
+    """A fresh database on it, with the tables."""
+    name = durable_server.create_database(template=durable_template)
     yield durable_server.url(name)
     durable_server.drop_database(name)

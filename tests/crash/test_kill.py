@@ -34,9 +34,9 @@ from testkit.postgres import PostgresServer
 pytestmark = pytest.mark.slow
 
 # A store grows from round to round, and with it the work of looking at all of it.
-SEEDS = range(10)
+SEEDS = range(3)
 ROUNDS = 20
-SERVER_SEEDS = range(5)
+SERVER_SEEDS = range(2)
 SERVER_ROUNDS = 6
 LONGEST_SECONDS = 0.08
 PATIENCE_SECONDS = 30

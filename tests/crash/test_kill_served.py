@@ -1,7 +1,7 @@
 """`kill -9` of the real command: what its RPCs have answered is there, the rest is whole or
 absent, and the next server lets pass whom it should.
 
-`test_kill.py` kills the use cases, which is quick, some hundreds of times. Here an answer
+`test_kill.py` kills the use cases, which is quick, more than a hundred times. Here an answer
 goes all the way, through the fence and the socket, and the server is started again by
 what a service manager would call.
 """
@@ -33,7 +33,7 @@ from support.served import Served
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 10
+ROUNDS = 5
 LONGEST_SECONDS = 0.3
 NO_KEY = "key_" + "0" * 26
 SETTINGS = {
