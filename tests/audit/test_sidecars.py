@@ -81,9 +81,7 @@ async def test_what_a_sidecar_denies_is_in_the_audit_log(clock: FrozenClock) -> 
 
 @pytest.fixture
 async def served(tmp_path: Any, clock: FrozenClock) -> Any:
-    served = await start_for_test(
-        tmp_path / "data", clock=clock, usage_flush_seconds=QUICKLY, prepared=True
-    )
+    served = await start_for_test(tmp_path / "data", clock=clock, usage_flush_seconds=QUICKLY)
     await served.client.apply()
     await served.client.apply("other")
     yield served

@@ -18,7 +18,7 @@ SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4)
 @pytest.fixture
 async def target(tmp_path: Path) -> AsyncIterator[Target]:
     """A server with two tenants."""
-    served = await start_for_test(tmp_path / "data", prepared=True)
+    served = await start_for_test(tmp_path / "data")
     yield await prepare(served.client)
     await served.client.channel.close()
     await served.server.stop()

@@ -45,7 +45,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 @pytest.fixture
 async def served(serve: Serve) -> Served:
     """A server with the keyspace `demo`."""
-    served = await serve(prepared=True)
+    served = await serve()
     await served.client.apply()
     return served
 
@@ -56,7 +56,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
     Such a test runs on the module's event loop: `@pytest.mark.asyncio(loop_scope="module")`.
     """
-    served = await start_for_test(tmp_path_factory.mktemp("shared") / "data", prepared=True)
+    served = await start_for_test(tmp_path_factory.mktemp("shared") / "data")
     await served.client.apply()
     yield served
     await served.client.channel.close()

@@ -61,7 +61,7 @@ async def test_the_worst_request_of_each_rpc_lets_other_calls_have_their_turn(
     serve: Serve,
 ) -> None:
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    served = await serve(prepared=True, channel_options=unlimited)
+    served = await serve(channel_options=unlimited)
     client = served.client
 
     async def call(rpc: str, request: Message, credential: str | None) -> bytes:

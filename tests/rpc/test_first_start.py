@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.provisioning import CannotStart
+from rpc.conftest import Serve
 from support.serving import Client
 
 KEYSPACE = """
@@ -34,6 +36,12 @@ scopes:
   vps:write: {{implies: vps:read}}
   vps:create: {{implies: vps:write}}
 """
+
+
+@pytest.fixture
+def serve(serve: Serve) -> Serve:
+    """Starts servers, which make their own tables."""
+    return partial(serve, prepared=False)
 
 
 def mode_of(path: Path) -> int:

@@ -18,6 +18,7 @@ from keyfence_server.composition.server import start
 from keyfence_server.config import Settings
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
 from support.clock import FrozenClock
+from support.serving import prepare_data_dir
 from support.systems import Authority
 
 
@@ -46,6 +47,7 @@ def log() -> Iterator[StringIO]:
 async def authority(tmp_path: Path, clock: FrozenClock, log: StringIO) -> AsyncIterator[Authority]:
     """A server with an empty store, and its operator."""
     data_dir = tmp_path / "data"
+    prepare_data_dir(data_dir)
     server = await start(Settings(listen="127.0.0.1:0", data_dir=data_dir), clock=clock)
     running = Authority(server, data_dir, log)
     yield running
