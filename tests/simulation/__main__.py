@@ -61,7 +61,7 @@ def _find_bugs() -> int:
         seed = seed_that_finds(bug, _MOST_SEEDS_FOR_A_BUG)
         missed += seed is None
         print(
-            f"{name:14} {'-' if seed is None else seed + 1:>5}  {SEEDED_BUGS[name].says}",
+            f"{name:14} {'-' if seed is None else seed:>5}  {SEEDED_BUGS[name].says}",
             flush=True,
         )
     return 1 if missed else 0
