@@ -338,6 +338,11 @@ def _of_audit() -> list[WorstRequest]:
         WorstRequest(
             "VerifyAuditEvents", f"{service}/VerifyAuditEvents", audit.VerifyAuditEventsRequest
         ),
+        WorstRequest(
+            "ExportAuditEvents",
+            f"{service}/ExportAuditEvents",
+            lambda: audit.ExportAuditEventsRequest(page_size=1_000),
+        ),
     ]
 
 

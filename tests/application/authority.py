@@ -120,7 +120,7 @@ class Authority:
         self.rate_limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
         self.mutations = Mutations(store, self.fence, clock, ChangeQuotas(self.rate_limits))
         presented = PresentedKeys(self.cache, peppers)
-        self.notes = WriteBehind(store, clock, days_kept=400)
+        self.notes = WriteBehind(store, clock)
         self.callers = Callers(presented, clock, notes=self.notes)
         self.checks = Checks(
             self.cache, presented, clock, CountedHere(self.rate_limits), self.notes

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from application.authority import Authority, refused
+from keyfence_server.adapters.sql import SqlStore
+from keyfence_server.application.audit_archive import follow_archive, line_of
 from keyfence_server.application.audit_chain import BEFORE_THE_FIRST
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.export_audit import ExportAudit
 from keyfence_server.application.ports import ChainEnd, RecordedEvent
 from keyfence_server.application.read_audit import AuditListing
+from keyfence_server.domain.errors import Forbidden, InvalidInput
 
 
 async def listed(
@@ -208,3 +212,47 @@ async def test_a_place_that_is_behind_the_end_is_a_break(authority: Authority) -
     )
     assert not verified.is_complete
     assert verified.problem
+
+
+def exporting(authority: Authority) -> ExportAudit:
+    store = authority.store
+    assert isinstance(store, SqlStore)
+    return ExportAudit(store, store.retention(), authority.clock)
+
+
+async def test_the_log_is_exported_as_its_hashes_cover_it(authority: Authority) -> None:
+    for _ in range(3):
+        await authority.make()
+    export = exporting(authority)
+    by = await authority.operator("*", "system", scopes=["audit:export"])
+    end, after = None, 0
+    while (page := await export.export(by, after, 2)).events:
+        assert page.previous == (end or BEFORE_THE_FIRST)
+        previous = page.previous.hash
+        for one in page.events:
+            end = follow_archive(end, [line_of(previous, one)])
+            previous = one.hash
+        assert end is not None
+        after = end.count
+    async with authority.store.snapshot() as snapshot:
+        assert end == await snapshot.end_of_events()
+    assert await export.record_export(by, 0, page.previous) == page.previous
+    recorded = (await listed(authority, newest_first=True))[0].event
+    assert (recorded.action, recorded.actor_key_id) == ("audit.export", by.credential_id)
+    with pytest.raises(InvalidInput, match="the last event is"):
+        await export.export(by, 9_999, 2)
+    with pytest.raises(InvalidInput, match="does not end with an event"):
+        await export.record_export(by, 0, ChainEnd(2, bytes(32)))
+
+
+@pytest.mark.parametrize("bound", [("*",), ("acme", "system"), ("acme",), ("system",)])
+async def test_the_log_is_exported_by_operators_of_every_keyspace_alone(
+    authority: Authority, bound: tuple[str, ...]
+) -> None:
+    """The log has the events of all keyspaces, and of `system`."""
+    export = exporting(authority)
+    by = await authority.operator(*bound, scopes=["audit:export"])
+    with pytest.raises(Forbidden):
+        await export.export(by, 0, 2)
+    with pytest.raises(Forbidden):
+        await export.record_export(by, 0, ChainEnd(1, bytes(32)))

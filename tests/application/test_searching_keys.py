@@ -36,7 +36,7 @@ async def make(authority: Authority, name: str, *scopes: str, **wanted: Any) -> 
 
 async def used(authority: Authority, key_id: KeyId, time: datetime) -> None:
     use = UseToAdd(key_id, time.date(), KeyUse(time, "", 1))
-    await authority.store.add_uses([use], forget_before=time.date())
+    await authority.store.add_uses([use])
 
 
 async def test_the_holders_of_a_scope_are_found_by_whatever_gives_it(authority: Authority) -> None:

@@ -69,8 +69,8 @@ class Switch:
         async with self._ask().transaction() as transaction:
             yield transaction
 
-    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
-        await self._ask().add_uses(uses, forget_before=forget_before)
+    async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
+        await self._ask().add_uses(uses)
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         await self._ask().append_events(events)
@@ -187,7 +187,7 @@ async def test_days_that_are_none_are_refused(authority: Authority, first: str, 
 
 async def test_uses_are_kept_while_the_store_is_away(authority: Authority) -> None:
     switch = Switch(authority.store)
-    notes = WriteBehind(switch, authority.clock, days_kept=9)
+    notes = WriteBehind(switch, authority.clock)
     key_id = KeyId("key_1")
     notes.used(key_id, "192.0.2.1")
     switch.is_away = True
@@ -207,12 +207,12 @@ async def test_uses_of_many_keys_are_written_in_parts_and_once(authority: Author
     sizes: list[int] = []
 
     class Counting(Switch):
-        async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
             sizes.append(len(uses))
             written.extend(one.key_id for one in uses)
 
     written: list[KeyId] = []
-    notes = WriteBehind(Counting(authority.store), authority.clock, days_kept=30)
+    notes = WriteBehind(Counting(authority.store), authority.clock)
     ids = [KeyId(f"key_{number}") for number in range(2 * _USES_AT_ONCE + 1)]
     for key_id in ids:
         notes.used(key_id, "192.0.2.1")
@@ -528,10 +528,10 @@ class Refusing(Switch):
         super().__init__(store)
         self.refused = refused
 
-    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+    async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         if any(one.key_id in self.refused for one in uses):
             raise ValueError("on purpose")
-        await super().add_uses(uses, forget_before=forget_before)
+        await super().add_uses(uses)
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         if any(one.subject in self.refused for one in events):
@@ -544,7 +544,7 @@ async def test_a_row_that_the_store_refuses_keeps_no_other_from_being_written(
 ) -> None:
     """One row of a tenant would otherwise stop the counts of all, for good."""
     store: Any = Refusing(authority.store, "key_13", "key_66")
-    notes = WriteBehind(store, authority.clock, days_kept=9)
+    notes = WriteBehind(store, authority.clock)
     ids = [KeyId(f"key_{number}") for number in range(100)]
     for key_id in ids:
         notes.used(key_id, "")
@@ -562,14 +562,14 @@ async def test_a_row_that_the_store_refuses_keeps_no_other_from_being_written(
 
 async def test_nothing_is_lost_when_writing_is_cancelled(authority: Authority) -> None:
     class Slow(Switch):
-        async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
             await asyncio.sleep(60)
 
         async def append_events(self, events: Sequence[AuditEvent]) -> None:
             await asyncio.sleep(60)
 
     slow: Any = Slow(authority.store)
-    notes = WriteBehind(slow, authority.clock, days_kept=9)
+    notes = WriteBehind(slow, authority.clock)
     notes.used(KeyId("key_1"), "")
     notes.denied(Reason.KEY_REVOKED, "acme", subject="key_1")
     flushing = asyncio.create_task(notes.flush(finally_=True))
@@ -582,7 +582,7 @@ async def test_nothing_is_lost_when_writing_is_cancelled(authority: Authority) -
 
 async def test_events_wait_for_the_store_within_bounds(authority: Authority) -> None:
     switch = Switch(authority.store)
-    notes = WriteBehind(switch, authority.clock, days_kept=9)
+    notes = WriteBehind(switch, authority.clock)
     switch.is_away = True
     for _ in range(3):
         notes.denied(Reason.KEY_UNKNOWN, "acme", subject="ac_1")
@@ -597,13 +597,13 @@ async def test_events_wait_for_the_store_within_bounds(authority: Authority) -> 
 
 async def test_writing_goes_on_after_an_unexpected_fault(authority: Authority) -> None:
     class Faulty(Switch):
-        async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+        async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
             if self.is_away:
                 raise RuntimeError("on purpose")
-            await super().add_uses(uses, forget_before=forget_before)
+            await super().add_uses(uses)
 
     switch: Any = Faulty(authority.store)
-    notes = WriteBehind(switch, authority.clock, days_kept=9)
+    notes = WriteBehind(switch, authority.clock)
     switch.is_away = True
     keeping = asyncio.create_task(notes.keep(0.001))
     notes.used(KeyId("key_1"), "")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from keyfence_server.adapters.sql import open_store
+from keyfence_server.application.retention import Kept, Retention
 from keyfence_server.cli import app as command
 from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.verified_copies import verify_file
+from support.clock import FrozenClock
 from support.served import COMMAND, Served
 
 DEMO = Path(__file__).parents[2] / "examples" / "keyspaces" / "demo.yaml"
@@ -121,6 +127,92 @@ def test_a_whole_log_is_verified_with_anchors_and_a_changed_one_is_not(operator:
     database.close()
     shown = operator.run("audit", "verify", expect=ExitCode.DENIED)
     assert "the audit log was changed: event 2 is not as it was written" in shown
+
+
+def test_the_log_is_exported_continued_and_verified(operator: Operator, tmp_path: Path) -> None:
+    archive, later = tmp_path / "audit.jsonl", tmp_path / "later.jsonl"
+    operator.make()
+    anchor = operator.run("audit", "export", str(archive), "--record").strip()
+    assert archive.stat().st_mode & 0o077 == 0
+    assert operator.run("audit", "verify", "--quiet", str(archive)).strip() == anchor
+    operator.run("audit", "verify", "--anchor", anchor)
+
+    # The run before was killed while it wrote, and is continued.
+    with archive.open("a") as file:
+        file.write('{"hash":"00')
+    key_id, _ = operator.make()
+    ended = operator.run("audit", "export", str(archive)).strip()
+    assert ended != anchor
+    operator.run("audit", "verify", str(archive), "--anchor", anchor)
+    events = [json.loads(line)["event"] for line in archive.read_text().splitlines()]
+    assert [one["sequence"] for one in events] == list(range(1, len(events) + 1))
+    assert [one["action"] for one in events[-2:]] == ["audit.export", "key.create"]
+    assert operator.run("audit", "export", str(archive)).strip() == ended
+
+    operator.run("keys", "revoke", key_id)
+    exported = operator.run("audit", "export", "-", "--after", ended)
+    assert json.loads(exported)["event"]["subject"] == key_id
+    # The last part of the archive was not recorded, so what continues it is not either.
+    operator.run(
+        "audit", "export", str(later), "--after", ended, "--record", expect=ExitCode.WRONG_INPUT
+    )
+    verified = operator.json("audit", "verify", str(archive), str(later))
+    assert verified["complete"]
+    swapped = operator.json("audit", "verify", str(later), str(archive), expect=ExitCode.DENIED)
+    assert "was expected" in swapped["problem"]
+    other = operator.json("audit", "verify", str(later), "--anchor", anchor, expect=ExitCode.DENIED)
+    assert "is not in these files" in other["problem"]
+    operator.run("audit", "export", "-", "--record", expect=ExitCode.WRONG_INPUT)
+    operator.run("audit", "verify", str(tmp_path / "none"), expect=ExitCode.WRONG_INPUT)
+
+    text = archive.read_text().replace("key.create", "key.update", 1)
+    archive.write_text(text)
+    changed = operator.json("audit", "verify", str(archive), expect=ExitCode.DENIED)
+    assert "is not as it was written" in changed["problem"]
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    operator.run("audit", "verify", str(empty), expect=ExitCode.WRONG_INPUT)
+    empty.write_text("nonsense\n")
+    operator.run("audit", "export", str(empty), expect=ExitCode.CONFLICT)
+
+
+def test_what_was_removed_is_verified_with_its_archive(operator: Operator, tmp_path: Path) -> None:
+    archive = tmp_path / "audit.jsonl"
+    operator.make()
+    early = operator.run("audit", "verify", "-q").strip()
+    operator.make()
+    cut = operator.run("audit", "export", str(archive), "--record").strip()
+
+    async def remove() -> None:
+        store = await open_store(f"sqlite:///{operator.served.directory / 'data' / 'keyfence.db'}")
+        kept = Kept(
+            use_days=1,
+            audit_days=1,
+            unexported_events=False,
+            changes=1_000,
+            changes_need_acknowledgement=False,
+        )
+        clock = FrozenClock(datetime.now(UTC) + timedelta(days=3))
+        swept = await Retention(store.retention(), clock, kept, no_pause).sweep()
+        assert swept["audit_events"] == int(cut.partition(":")[0])
+        await store.close()
+
+    asyncio.run(remove())
+    database = operator.served.directory / "data" / "keyfence.db"
+    assert "Verified" in asyncio.run(verify_file(database))
+    shown = operator.run("audit", "verify", "--anchor", cut)
+    assert "the audit log holds: events" in shown
+    gone = operator.json("audit", "verify", "--anchor", early, expect=ExitCode.DENIED)
+    assert "was removed from the database; verify the exported file" in gone["problem"]
+    operator.run("audit", "verify", str(archive), "--anchor", early)
+    operator.run("audit", "export", str(archive), "--record")
+    operator.run("audit", "verify", str(archive))
+    listed = operator.json("audit", "list", "--limit", "0")["events"]
+    assert [one["action"] for one in listed][:2] == ["audit.export", "audit.remove"]
+
+
+async def no_pause() -> None:
+    """Continues with the next slice at once."""
 
 
 def test_a_keys_limit_is_made_shown_changed_and_cleared(operator: Operator) -> None:

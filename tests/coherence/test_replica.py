@@ -105,6 +105,27 @@ def test_half_a_revision_does_not_pass_for_a_whole_one(monkeypatch: pytest.Monke
     played(play)
 
 
+def test_a_process_that_missed_changes_which_were_removed_begins_anew() -> None:
+    """Without the guard it would ask for ever, or take the changes that are left for all."""
+
+    async def play(stage: Stage) -> None:
+        server = stage.server()
+        await asyncio.sleep(0.2)
+        for _ in range(3):
+            stage.commit(*keys(1))
+        contents = stage.database.contents
+        # It was struck off, and then the first two revisions were removed.
+        stage.database.write(replace(contents, changes=contents.changes[2:], processes={}))
+        with pytest.raises(StoreUnavailable, match="behind revision 0 were removed"):
+            await server.process.start(server.replica.catch_up())
+        assert server.replica.applied == 0
+        await asyncio.sleep(2 * stage.world.terms.renewal_interval)
+        assert server.replica.applied == 3
+        assert server.replica.has_lease()
+
+    played(play)
+
+
 def test_silence_counts_from_when_it_was_seen() -> None:
     """I4: the register takes its time to answer, once. A renewal that came in meanwhile was
     made later than the question, and its lease lives a whole W from there."""

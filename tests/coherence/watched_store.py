@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import date
 from enum import Enum
 from typing import Any, cast
 
@@ -118,9 +117,9 @@ class WatchedStore:
         if watched.breaks_with is not None:
             raise watched.breaks_with
 
-    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+    async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """See the port."""
-        await self._store.add_uses(uses, forget_before=forget_before)
+        await self._store.add_uses(uses)
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         """See the port."""

@@ -79,7 +79,7 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
             upstream=UpstreamStats(),
             cache=FactCache(unused),
             rate_limits=RateLimitStats(),
-            write_behind=WriteBehind(unused, FrozenClock(), days_kept=1),
+            write_behind=WriteBehind(unused, FrozenClock()),
             calls_under_way=lambda: 0,
             is_serving=lambda: True,
             fence=FenceStats(),

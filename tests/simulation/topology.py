@@ -7,7 +7,6 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from typing import Any, Final
 
@@ -79,7 +78,7 @@ async def nothing() -> None:
 class NoNotes:
     """Where nothing is written down."""
 
-    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+    async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """Nothing."""
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
@@ -166,7 +165,7 @@ class Grants:
             list_processes,
             _all_uses,
             clock,
-            WriteBehind(NoNotes(), FrozenClock(), days_kept=1),
+            WriteBehind(NoNotes(), FrozenClock()),
             grantor_id=name,
             holders=Holders(
                 self.hub, clock, FrozenClock(), HolderLimits(100, 100), before_granting

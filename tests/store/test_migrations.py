@@ -196,6 +196,7 @@ async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: s
         "DROP INDEX ix_keys_keyspace_environment_key_id",
         "DROP INDEX ix_keys_keyspace_display_prefix_key_id",
         "DROP INDEX ix_keys_keyspace_expire_time_key_id",
+        "DROP TABLE audit_cut",
         "DROP TABLE first_start",
         "DROP TABLE peppers",
         "ALTER TABLE keys DROP COLUMN disabled_by_operator",
@@ -215,12 +216,12 @@ async def test_a_count_at_the_end_of_64_bits_is_added_to_and_read(empty_url: str
     store = await open_migrated(empty_url)
     use = UseToAdd(KeyId("key_1"), START.date(), KeyUse(START, "", 1))
     other = replace(use, key_id=KeyId("key_2"))
-    await store.add_uses([use], forget_before=START.date())
+    await store.add_uses([use])
     await store.close()
     for name in ("key_uses", "key_use_days"):
         await execute(empty_url, f"UPDATE {name} SET use_count = {2**63 - 1}")
     store = await open_store(empty_url)
-    await store.add_uses([use, other], forget_before=START.date())
+    await store.add_uses([use, other])
     async with store.snapshot() as snapshot:
         uses = await snapshot.find_uses([use.key_id, other.key_id])
         days = await snapshot.list_use_days(use.key_id, first=START.date(), last=START.date())

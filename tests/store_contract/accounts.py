@@ -222,22 +222,3 @@ class AccountsContract(Topic):
             assert kept == [False, False, *[True] * 100]
             for one in others:
                 assert await snapshot.find_session(one.session_id) is not None
-
-    async def test_sessions_are_forgotten_a_day_after_their_time_and_not_before(
-        self, store: Store
-    ) -> None:
-        account = make_account()
-        await insert_accounts(store, account)
-        old = make_session(account)
-        kept = make_session(account, expire_time=old.expire_time + timedelta(microseconds=1))
-        await insert_sessions(store, old, kept)
-        day_after = kept.expire_time + timedelta(days=1)
-        await insert_sessions(
-            store,
-            make_session(
-                account, create_time=day_after, expire_time=day_after + timedelta(hours=1)
-            ),
-        )
-        async with store.snapshot() as snapshot:
-            assert await snapshot.find_session(old.session_id) is None
-            assert await snapshot.find_session(kept.session_id) is not None

@@ -217,24 +217,6 @@ class MutatingContract(Topic):
             assert await snapshot.find_request(KeyId("key_op"), "r2") is None
             assert await snapshot.find_request(KeyId("key_op"), "r1 ") is None
 
-    async def test_requests_are_forgotten_after_a_day_and_not_before(self, store: Store) -> None:
-        key, caller = make_key(), KeyId("key_op")
-        day = timedelta(hours=24)
-        async with store.transaction() as transaction:
-            await transaction.insert_key(key)
-            await transaction.insert_request(caller, "old", key.key_id, START)
-            await transaction.insert_request(
-                caller, "recent", key.key_id, START + timedelta(seconds=2)
-            )
-            await transaction.insert_request(
-                caller, "new", key.key_id, START + day + timedelta(seconds=1)
-            )
-            await commit_one(transaction, [key_change(key)], make_event("x"))
-        async with store.snapshot() as snapshot:
-            assert await snapshot.find_request(caller, "old") is None
-            assert await snapshot.find_request(caller, "recent") == key.key_id
-            assert await snapshot.find_request(caller, "new") == key.key_id
-
     async def test_keys_are_revoked_together_and_no_others(self, store: Store) -> None:
         keys = [make_key(), make_key(state=KeyState.DISABLED, disabled_by_operator=True)]
         bystander = make_key()

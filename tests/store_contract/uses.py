@@ -83,16 +83,6 @@ class UsesContract(Topic):
             use = (await snapshot.find_uses([KeyId("k")]))[KeyId("k")]
         assert use == KeyUse(START + timedelta(minutes=5), "192.0.2.5", 2)
 
-    async def test_days_that_are_to_be_forgotten_are(self, store: Store) -> None:
-        await add_uses(store, a_use("k", day=TODAY - timedelta(days=1)), a_use("k", day=TODAY))
-        await store.add_uses([a_use("k", day=TODAY)], forget_before=TODAY)
-        async with store.snapshot() as snapshot:
-            days = await snapshot.list_use_days(
-                KeyId("k"), first=TODAY - timedelta(days=9), last=TODAY
-            )
-            assert days == [(TODAY, 2)]
-            assert (await snapshot.find_uses([KeyId("k")]))[KeyId("k")].count == 3
-
     async def test_a_use_touches_nothing_else(self, harness: Harness, store: Store) -> None:
         """No record, no revision, no change that a cache would have to know of."""
         key = make_key()

@@ -64,7 +64,7 @@ def a_use(
 
 async def add_uses(store: Store, *uses: UseToAdd) -> None:
     """Writes uses down and forgets none."""
-    await store.add_uses(uses, forget_before=date(2000, 1, 1))
+    await store.add_uses(uses)
 
 
 async def until_available(store: Store) -> None:

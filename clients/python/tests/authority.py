@@ -307,6 +307,14 @@ def usual(method: str, request: Any) -> Message:
             return audit_service_pb2.VerifyAuditEventsResponse(
                 sequence=9, hash=bytes(32), complete=True
             )
+        case "ExportAuditEvents":
+            return audit_service_pb2.ExportAuditEventsResponse(
+                events=[audit_service_pb2.ExportedAuditEvent(text="{}", hash=b"5" * 32)],
+                previous_sequence=4,
+                previous_hash=b"4" * 32,
+            )
+        case "RecordAuditExport":
+            return audit_service_pb2.RecordAuditExportResponse(sequence=request.sequence)
         case "ListKeys":
             return key_service_pb2.ListKeysResponse(keys=[a_key()])
         case "UpdateKey":

@@ -19,6 +19,7 @@ from clients.python.tests.authority import (
 )
 from clients.python.tests.conftest import Caller
 from keyfence import (
+    ExportedAuditEvent,
     KeyUsageDay,
     RateLimit,
     RateLimitCount,
@@ -178,3 +179,18 @@ async def test_a_log_with_a_problem_is_never_complete(call: Caller, authority: A
     )
     assert not (await call("verify_audit_events")).complete
     assert (await call("verify_audit_events", after_sequence=3, after_hash=bytes(32))).complete
+
+
+async def test_the_audit_log_is_exported_and_that_is_recorded(
+    call: Caller, authority: Authority
+) -> None:
+    page = await call("export_audit_events", after_sequence=4, page_size=7)
+    assert authority.last.request == audit_service_pb2.ExportAuditEventsRequest(
+        after_sequence=4, page_size=7
+    )
+    assert page.events == (ExportedAuditEvent("{}", b"5" * 32),)
+    assert (page.previous_sequence, page.previous_hash) == (4, b"4" * 32)
+    assert await call("record_audit_export", 4, 5, b"5" * 32) == 5
+    assert authority.last.request == audit_service_pb2.RecordAuditExportRequest(
+        after_sequence=4, sequence=5, hash=b"5" * 32
+    )

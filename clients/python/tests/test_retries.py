@@ -33,6 +33,8 @@ REPEATED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "GetKey": ("get_key", ("key_1",)),
     "GetKeyUsage": ("get_key_usage", ("key_1",)),
     "VerifyAuditEvents": ("verify_audit_events", ()),
+    "ExportAuditEvents": ("export_audit_events", ()),
+    "RecordAuditExport": ("record_audit_export", (0, 1, bytes(32))),
     "RotateKey": ("rotate_key", ("key_1",)),
     "RevokeKey": ("revoke_key", ("key_1",)),
     "ApplyKeyspace": ("apply_keyspace", (keyspace_pb2.Keyspace(name="demo"),)),

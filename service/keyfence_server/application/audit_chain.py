@@ -41,6 +41,12 @@ def chained(
 
 def hash_of(previous: bytes, sequence: int, revision: int | None, event: AuditEvent) -> bytes:
     """The hash of an event at a place in the chain."""
+    text = text_of(sequence, revision, event)
+    return hashlib.sha256(previous + text.encode("ascii")).digest()
+
+
+def text_of(sequence: int, revision: int | None, event: AuditEvent) -> str:
+    """The text of an event at a place in the chain, as its hash covers it."""
     fields = {
         "sequence": sequence,
         "revision": revision,
@@ -55,8 +61,7 @@ def hash_of(previous: bytes, sequence: int, revision: int | None, event: AuditEv
         "details": event.details,
     }
     present = {name: value for name, value in fields.items() if value not in (None, "", {})}
-    text = json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(previous + text.encode("ascii")).digest()
+    return json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,19 +78,23 @@ async def require_not_older(store: Store, mark: Position, time: datetime) -> Pos
                 f"revision {now.revision} and was at {mark.revision}, so a backup was restored. "
                 "Keys that were revoked since then are valid again"
             )
-        if now.events == mark.events:
-            is_continued = now.hash == mark.hash
-        else:
-            is_continued = (
-                not mark.events or await _hash_of_event(snapshot, mark.events) == mark.hash
-            )
-        if not is_continued:
+        if not await _continues(snapshot, now, mark):
             raise StoreWentBack(
                 f"the audit log differs from the one that this database had on "
                 f"{mark.time:%Y-%m-%d %H:%M} UTC: a backup was restored and has changed since, or "
                 "this is another database"
             )
     return now
+
+
+async def _continues(snapshot: Snapshot, now: Position, mark: Position) -> bool:
+    if now.events == mark.events:
+        return now.hash == mark.hash
+    removed = (await snapshot.audit_cut()).removed
+    if mark.events <= removed.count:
+        # The event was removed, and what is before the last removed one cannot be compared.
+        return mark.events != removed.count or mark.hash == removed.hash
+    return await _hash_of_event(snapshot, mark.events) == mark.hash
 
 
 async def _hash_of_event(snapshot: Snapshot, sequence: int) -> bytes | None:

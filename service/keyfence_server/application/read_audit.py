@@ -1,4 +1,4 @@
-"""Reading the audit log, and checking that it was not changed."""
+"""Reads the audit log, and verifies it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from keyfence_server.application.pages import (
     write_page_token,
 )
 from keyfence_server.application.ports import (
+    AuditCut,
     ChainEnd,
     EventFilter,
     RecordedEvent,
@@ -58,11 +59,13 @@ class Verified:
         end: the last event up to which it does.
         is_complete: whether that is the end of the chain.
         problem: what is wrong with the event behind it, for people; empty for nothing.
+        removed: the last event that was removed from the store.
     """
 
     end: ChainEnd
     is_complete: bool
     problem: str = ""
+    removed: ChainEnd = BEFORE_THE_FIRST
 
 
 class ReadAudit:
@@ -113,13 +116,7 @@ class ReadAudit:
             InvalidInput: a field is wrong.
             Forbidden: the caller is not bound to every keyspace.
         """
-        if not _sees_the_chain(caller):
-            raise Forbidden(
-                "the chain is one for all keyspaces; use a credential that is bound to "
-                f'"{ALL_KEYSPACES}"',
-                reason="KEYSPACE_NOT_BOUND",
-                keyspace=ALL_KEYSPACES,
-            )
+        require_the_chain(caller)
         return await verify_chain(self._store, after, max_events)
 
 
@@ -127,12 +124,48 @@ async def verify_chain(store: Store, after: ChainEnd, max_events: int) -> Verifi
     """Goes along the chain, as `ReadAudit.verify` does, for programs that have the store itself."""
     if after.count < 0 or not 0 <= max_events <= MAX_EVENTS:
         raise InvalidInput.field("max_events", f"1 to {MAX_EVENTS} events, from the first on")
-    if after.count == 0:
-        after = BEFORE_THE_FIRST
-    elif len(after.hash) != _HASH_BYTES:
+    if after.count and len(after.hash) != _HASH_BYTES:
         raise InvalidInput.field("after_hash", "is the 32 bytes of that event's hash")
     async with store.snapshot() as snapshot:
-        return await _verified(snapshot, after, max_events or MAX_EVENTS)
+        cut = await snapshot.audit_cut()
+        problem = await _problem_of_cut(snapshot, cut)
+        if not problem and after.count:
+            problem = _problem_of_anchor(after, cut.removed)
+        if problem:
+            return Verified(after, is_complete=False, problem=problem, removed=cut.removed)
+        begin = after if after.count else cut.removed
+        verified = await _verified(snapshot, begin, max_events or MAX_EVENTS)
+    return replace(verified, removed=cut.removed)
+
+
+def _problem_of_anchor(after: ChainEnd, removed: ChainEnd) -> str:
+    """What is wrong with a place in the chain at or before the cut; empty for nothing."""
+    if after.count < removed.count:
+        return (
+            f"the events up to {removed.count} were removed; verify event {after.count} in the "
+            "exported file"
+        )
+    if after.count == removed.count and after.hash != removed.hash:
+        return f"event {after.count}, which was removed, was another one"
+    return ""
+
+
+async def _problem_of_cut(snapshot: Snapshot, cut: AuditCut) -> str:
+    """What is wrong with the beginning of the chain that is left; empty for nothing.
+
+    The event that says what was removed is in the chain that is left. So the beginning of the
+    chain cannot be moved without it.
+    """
+    if not cut.removed.count and not cut.removal_sequence:
+        return "" if cut.removed == BEFORE_THE_FIRST else "the hash before the first event is wrong"
+    found = await snapshot.list_events(EventFilter(), after=cut.removal_sequence - 1, limit=1)
+    for one in found:
+        details = one.event.details
+        says = (one.sequence, one.event.action, details.get("last"), details.get("hash"))
+        removed = (cut.removed.count, cut.removed.hash.hex())
+        if says == (cut.removal_sequence, "audit.remove", *removed):
+            return ""
+    return f"the events up to {cut.removed.count} are missing, and no event says who removed them"
 
 
 async def _verified(snapshot: Snapshot, end: ChainEnd, left: int) -> Verified:
@@ -168,6 +201,17 @@ def _sees_the_chain(caller: Caller) -> bool:
     """Whether the caller may know of places in the chain of all events, and so of how much goes
     on in every keyspace."""
     return isinstance(caller, Operator) and caller.facts.acts_on_all
+
+
+def require_the_chain(caller: Caller) -> None:
+    """Raises `Forbidden` if the caller may not know of places in the chain."""
+    if not _sees_the_chain(caller):
+        raise Forbidden(
+            "the chain is one for all keyspaces; use a credential that is bound to "
+            f'"{ALL_KEYSPACES}"',
+            reason="KEYSPACE_NOT_BOUND",
+            keyspace=ALL_KEYSPACES,
+        )
 
 
 async def _place_of(snapshot: Snapshot, which: EventFilter, event_id: str, field: str) -> int:

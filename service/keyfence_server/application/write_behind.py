@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
-from functools import partial
 from typing import Final, TypeVar
 
 import structlog
@@ -43,19 +41,15 @@ _log = structlog.get_logger("keyfence.write_behind")
 class WriteBehind:
     """Takes notes, and writes them down.
 
-    Args:
-        days_kept: for how many days to keep how often each key was used on each.
-
     Attributes:
         failures: how often a write failed.
         events_left_out: events that were dropped, because the store was away for too long.
         rows_refused: notes that were dropped, because the store refused them and took others.
     """
 
-    def __init__(self, store: NoteStore, clock: Clock, *, days_kept: int) -> None:
+    def __init__(self, store: NoteStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._days_kept = days_kept
         self._pending: list[AuditEvent] = []
         self._writing = asyncio.Lock()
         self.uses = Uses(clock)
@@ -156,13 +150,12 @@ class WriteBehind:
             await self._write_events(unfinished=finally_)
 
     async def _write_uses(self) -> None:
-        forget_before = (self._clock.now() - timedelta(days=self._days_kept)).date()
         # If a write that failed took effect all the same, its uses count twice. A count that is
         # slightly too high does no harm; a missing use could make a key look unused.
         for _ in range(1 + len(self.uses) // _USES_AT_ONCE):
             is_written = await self._write(
                 self.uses.take(_USES_AT_ONCE),
-                partial(self._store.add_uses, forget_before=forget_before),
+                self._store.add_uses,
                 self.uses.put_back,
             )
             if not is_written:

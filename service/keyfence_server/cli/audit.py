@@ -1,4 +1,4 @@
-"""`keyfence audit`: reads and verifies the audit log."""
+"""`keyfence audit`: reads, verifies and exports the audit log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from keyfence import Client
     from keyfence.results import AuditEvent, AuditVerification
 
-app = typer.Typer(help="Read and verify the audit log.", no_args_is_help=True)
+app = typer.Typer(help="Read, verify and export the audit log.", no_args_is_help=True)
 
 _ANCHOR: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{64})")
 _PAGE: Final = 1_000
@@ -151,6 +152,14 @@ def _following(
 @app.command()
 def verify(
     context: typer.Context,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Files of `audit export`, in their order. Without files: the server's log.",
+            show_default=False,
+        ),
+    ] = None,
     anchor: Annotated[
         list[Anchor] | None,
         typer.Option(
@@ -169,9 +178,17 @@ def verify(
     the whole chain. Only an anchor that was kept elsewhere reveals that.
 
     With --quiet the command prints only the current anchor.
+
+    With files, the command verifies the files, each by itself and as the continuation of the
+    file before, and asks no server. Pass the printed anchor to a run without files: it shows
+    that the server's log continues the files.
     """
-    with connect(context) as client:
-        verified = _verified(client, sorted(anchor or ()))
+    anchors = sorted(anchor or ())
+    if files:
+        verified = _verified_files(files, anchors)
+    else:
+        with connect(context) as client:
+            verified = _verified(client, anchors)
     if output is Output.JSON:
         say_json(verified)
     elif verified.problem:
@@ -179,12 +196,63 @@ def verify(
     elif quiet:
         say(_written(verified))
     else:
-        print_styled((f"{mark(True)}the audit log holds: {verified.sequence} events", "bold green"))
+        events = f"{verified.sequence - verified.removed_sequence} events"
+        if verified.removed_sequence:
+            events = f"events {verified.removed_sequence + 1} to {verified.sequence}"
+        print_styled((f"{mark(True)}the audit log holds: {events}", "bold green"))
         if verified.sequence:
             note("Keep this anchor where the server cannot write:")
             say(_written(verified))
     if verified.problem:
         raise typer.Exit(ExitCode.DENIED)
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-", help="The file to write or to continue; - for standard output."
+        ),
+    ],
+    after: Annotated[
+        Anchor | None,
+        typer.Option(
+            parser=_anchor,
+            metavar="SEQUENCE:HASH",
+            help="Begin a new file behind this event, with which the file before ends.",
+        ),
+    ] = None,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record",
+            help="When the file is on the disk, record that its events are exported: servers may "
+            "remove them then. Needs the scope audit:export.",
+        ),
+    ] = False,
+) -> None:
+    """Export the audit log as JSON Lines, for an archive.
+
+    The events of all keyspaces are exported, from the first one that the server holds. A file
+    that has events already is continued. The command verifies each event before it writes it,
+    and prints the anchor of the last one.
+    """
+    from keyfence_server.application.ports import ChainEnd
+    from keyfence_server.cli.audit_archive import STANDARD_OUTPUT
+    from keyfence_server.cli.audit_archive import export as export_to
+
+    if record and file == STANDARD_OUTPUT:
+        raise typer.BadParameter("--record needs a file: only what is on a disk is archived")
+    with connect(context) as client:
+        exported = export_to(client, file, ChainEnd(*after) if after else None)
+        end = exported.end
+        if record and end.count > exported.before:
+            client.record_audit_export(exported.before, end.count, end.hash)
+    note(f"{exported.added} events exported.")
+    if file != STANDARD_OUTPUT:
+        say(f"{end.count}:{end.hash.hex()}")
 
 
 @app.command()
@@ -233,9 +301,19 @@ def _heading(event: OldEvent) -> str:
 
 def _verified(client: Client, anchors: list[Anchor]) -> AuditVerification:
     """Verifies the whole chain, and compares it with each anchor on the way."""
-    from keyfence.results import AuditVerification
-
-    sequence, digest = 0, b""
+    begin = client.verify_audit_events(max_events=1)
+    sequence, digest, problem = begin.removed_sequence, begin.removed_hash, begin.problem
+    while anchors and not problem and anchors[0][0] <= sequence:
+        noted, noted_digest = anchors.pop(0)
+        if noted < sequence:
+            problem = (
+                f"event {noted} was removed from the database; verify the exported file with its "
+                "anchor: keyfence audit verify FILE --anchor …"
+            )
+        elif noted_digest != digest:
+            problem = f"event {sequence}, which was removed, differs from the anchor"
+    if problem:
+        return replace(begin, complete=False, problem=problem)
     while True:
         stop = anchors[0][0] - sequence if anchors else _MOST_IN_A_CALL
         verified = client.verify_audit_events(
@@ -251,9 +329,22 @@ def _verified(client: Client, anchors: list[Anchor]) -> AuditVerification:
         if not problem and anchors and verified.complete:
             problem = f"there is no event {anchors[0][0]} any more, which was noted"
         if problem or verified.complete:
-            return AuditVerification(
-                sequence=sequence, hash=digest, complete=not problem, problem=problem
-            )
+            return replace(verified, complete=not problem, problem=problem)
+
+
+def _verified_files(files: list[str], anchors: list[Anchor]) -> AuditVerification:
+    from keyfence.results import AuditVerification
+    from keyfence_server.application.ports import ChainEnd
+    from keyfence_server.cli.audit_archive import verify_archives
+
+    verified = verify_archives(files, [ChainEnd(*anchor) for anchor in anchors])
+    return AuditVerification(
+        sequence=verified.end.count,
+        hash=verified.end.hash,
+        complete=not verified.problem,
+        problem=verified.problem,
+        removed_sequence=max(verified.first - 1, 0),
+    )
 
 
 def _written(verified: AuditVerification) -> str:

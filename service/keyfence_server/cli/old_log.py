@@ -1,7 +1,7 @@
 """Reads the audit log of a database that is no longer in use.
 
-The source can be the SQLite file, the URL of a PostgreSQL database, or the output of
-`keyfence audit list --limit 0 -o json`.
+The source can be the SQLite file, the URL of a PostgreSQL database, the output of
+`keyfence audit list --limit 0 -o json`, or of `keyfence audit export`.
 """
 
 from __future__ import annotations
@@ -76,14 +76,15 @@ def read_old_log(source: str) -> OldLog:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Failure(
             f"{source}: is neither a SQLite database nor what `keyfence audit list --limit 0 -o "
-            "json` prints",
+            "json` or `keyfence audit export` writes",
             ExitCode.WRONG_INPUT,
         ) from None
     return OldLog({event.sequence: event for event in events})
 
 
 def _listed(text: str) -> list[dict[str, Any]]:
-    """Reads the events of a listing, or of `audit list --follow`: one event on each line."""
+    """Reads the events of a listing, or one event on each line, as `audit list --follow` and
+    `audit export` write them."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -93,6 +94,19 @@ def _listed(text: str) -> list[dict[str, Any]]:
 
 
 def _of_json(event: dict[str, Any]) -> OldEvent:
+    if "previous_hash" in event:
+        exported = event["event"]
+        return OldEvent(
+            sequence=int(exported["sequence"]),
+            hash=bytes.fromhex(event["hash"]),
+            time=datetime.fromisoformat(exported["time"]),
+            action=exported["action"],
+            keyspace=exported.get("keyspace", ""),
+            account_id=exported.get("account_id", ""),
+            subject=exported.get("subject", ""),
+            actor_id=exported.get("actor_key_id", ""),
+            details=dict(exported.get("details", {})),
+        )
     return OldEvent(
         sequence=int(event["sequence"]),
         hash=bytes.fromhex(event["hash"]),

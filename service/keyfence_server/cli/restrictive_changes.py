@@ -34,6 +34,8 @@ KNOWN_ACTIONS: Final = frozenset(
         "account.log_out",
         "account.register",
         "account.update",
+        "audit.export",
+        "audit.remove",
         "call.denied",
         "check.denied",
         "key.create",

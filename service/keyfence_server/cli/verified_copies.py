@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from keyfence_server.adapters.sql import SqlStore
     from keyfence_server.config import Settings
-
-_PAGE: Final = 1_000
 
 
 async def verify_file(file: Path) -> str:
@@ -52,17 +50,16 @@ async def verify_restored(settings: Settings, source_of_peppers: str) -> str:
 
 
 async def _verify_chain(store: SqlStore) -> str:
-    from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, follow
-    from keyfence_server.application.ports import EventFilter
+    from keyfence_server.application.audit_chain import BEFORE_THE_FIRST
+    from keyfence_server.application.read_audit import verify_chain
 
+    end, is_complete = BEFORE_THE_FIRST, False
+    while not is_complete:
+        verified = await verify_chain(store, end, 0)
+        if verified.problem:
+            raise Failure(
+                f"the audit log of the copy was changed: {verified.problem}", ExitCode.CONFLICT
+            )
+        end, is_complete = verified.end, verified.is_complete
     async with store.snapshot() as snapshot:
-        head, end = await snapshot.end_of_events(), BEFORE_THE_FIRST
-        while events := await snapshot.list_events(EventFilter(), after=end.count, limit=_PAGE):
-            end, fault = follow(end, events)
-            if fault is not None:
-                raise Failure(
-                    f"the audit log of the copy was changed: {fault.problem}", ExitCode.CONFLICT
-                )
-        if end != head:
-            raise Failure("the end of the audit log of the copy is missing", ExitCode.CONFLICT)
         return f"Verified: revision {snapshot.revision}, and an audit log of {end.count} events."

@@ -162,6 +162,10 @@ class Replica:
                 if registration != self._registrations:
                     # The reading may be of an epoch that has ended meanwhile.
                     continue
+                if found and found[0][0] > after + 1:
+                    # Only a process that is no longer registered can have missed what was
+                    # removed. It has no lease, and registers anew with an empty memory.
+                    raise StoreUnavailable(f"the changes behind revision {after} were removed")
                 revisions = {revision for revision, _ in found}
                 if len(found) >= limit and len(revisions) == 1:
                     # The revision may have more changes. Half a revision must not be applied.

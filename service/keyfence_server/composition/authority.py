@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 import structlog
 
@@ -24,6 +27,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import CountedHere
 from keyfence_server.application.create_key import CreateKey
 from keyfence_server.application.disable_account import DisableAccount
+from keyfence_server.application.export_audit import ExportAudit
 from keyfence_server.application.first_start import FirstStart
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.import_keys import ImportKeys
@@ -32,7 +36,14 @@ from keyfence_server.application.log_in import LogIn
 from keyfence_server.application.log_in_attempts import LogInAttempts
 from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.mutations import Mutations
-from keyfence_server.application.ports import Clock, SetUp, Store, StoreUnavailable, UseToAdd
+from keyfence_server.application.ports import (
+    Clock,
+    RetentionStore,
+    SetUp,
+    Store,
+    StoreUnavailable,
+    UseToAdd,
+)
 from keyfence_server.application.presented_sessions import PresentedSessions
 from keyfence_server.application.quotas import ChangeQuotas
 from keyfence_server.application.rate_limits import OnFailure, RateCounter, RateLimits
@@ -41,6 +52,7 @@ from keyfence_server.application.read_audit import ReadAudit
 from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
 from keyfence_server.application.register_account import RegisterAccount
+from keyfence_server.application.retention import Kept, Retention
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_account import UpdateAccount
@@ -79,6 +91,9 @@ from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredFence
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
 from keyfence_server.telemetry.upstream_stats import UpstreamStats
+
+_SWEEP_SECONDS: Final = 300.0
+_SLICE_PAUSE_SECONDS: Final = 0.05
 
 _log = structlog.get_logger("keyfence")
 
@@ -212,7 +227,8 @@ async def open_authority(
 
     heavy = HeavyWork()
     apply_keyspace = ApplyKeyspace(store, mutations, clock, heavy)
-    notes = WriteBehind(store, clock, days_kept=settings.usage_days)
+    notes = WriteBehind(store, clock)
+    _keep_small(opened.retention(), settings, clock, resources, is_alone=is_alone)
     first_start = FirstStartOfServer(
         settings=settings,
         set_up=set_up,
@@ -239,6 +255,7 @@ async def open_authority(
         ),
         services=[
             *_key_services(store, mutations, apply_keyspace, peppers, clock, heavy),
+            AuditService(ReadAudit(store), ExportAudit(store, opened.retention(), clock)).service(),
             AccountService(
                 RegisterAccount(membership.source, mutations, passwords, attempts, clock),
                 LogIn(
@@ -277,8 +294,26 @@ def _key_services(
             RevokeKey(mutations, clock),
         ).service(),
         KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock, heavy), heavy).service(),
-        AuditService(ReadAudit(store)).service(),
     ]
+
+
+def _keep_small(
+    store: RetentionStore,
+    settings: Settings,
+    clock: Clock,
+    resources: AsyncExitStack,
+    *,
+    is_alone: bool,
+) -> None:
+    kept = Kept(
+        use_days=settings.usage_days,
+        audit_days=settings.audit_days,
+        unexported_events=settings.audit_remove_unexported,
+        changes=settings.changes_kept,
+        changes_need_acknowledgement=not is_alone,
+    )
+    retention = Retention(store, clock, kept, partial(asyncio.sleep, _SLICE_PAUSE_SECONDS))
+    run_in_background(repeat(retention.sweep, _SWEEP_SECONDS), resources)
 
 
 def _open_shared_counter(settings: Settings, resources: AsyncExitStack) -> RateCounter | None:

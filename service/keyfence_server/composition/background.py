@@ -14,7 +14,7 @@ from keyfence_server.adapters.clock import SystemBootClock
 _log = structlog.get_logger("keyfence")
 
 
-async def repeat(work: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
+async def repeat(work: Callable[[], Awaitable[object]], pause_seconds: float) -> None:
     """Does the work after each pause, until it is cancelled. A fault of it is logged, and does
     not end the repetition."""
     clock = SystemBootClock()

@@ -105,9 +105,7 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
         # It cannot read sessions' tokens, since it has none of the keys that sign them.
         sessions=PresentedSessions(membership.source, None),
         counting=CountedUpstream(upstream, counted_from),
-        notes=WriteBehind(
-            UpstreamNotes(upstream, uses_of, attempts_of), clock, days_kept=settings.usage_days
-        ),
+        notes=WriteBehind(UpstreamNotes(upstream, uses_of, attempts_of), clock),
         stats=BackendStats(
             rate_limits=RateLimitStats(),
             store=StoreStats(),

@@ -32,6 +32,11 @@ class StoreSettings(SettingsGroup):
         usage_flush_seconds: how often the use of keys and failed attempts are written to
             the database. What was noted since is lost if the process is killed.
         usage_days: for how many days the daily use of each key is kept.
+        audit_days: for how many days audit events are kept in the database. Only exported
+            events are removed. Not set: for ever.
+        audit_remove_unexported: whether audit events are also removed that were not exported.
+        changes_kept: for how many of the newest mutations the change log is kept. Servers read
+            it when they have missed a notification.
     """
 
     data_dir: Path = Path(".keyfence")
@@ -42,6 +47,9 @@ class StoreSettings(SettingsGroup):
     bootstrap_keyspaces: Annotated[tuple[Path, ...], *CommaSeparated] = ()
     usage_flush_seconds: float = Field(default=5, gt=0, le=60)
     usage_days: int = Field(default=400, ge=1, le=36_500)
+    audit_days: int | None = Field(default=None, ge=1, le=36_500)
+    audit_remove_unexported: bool = False
+    changes_kept: int = Field(default=10_000, ge=1_000, le=100_000_000)
 
     def is_embedded(self) -> bool:
         """Whether the store is a SQLite file, and not a PostgreSQL server."""

@@ -65,6 +65,11 @@ _DECLARATION: Final = KeyspaceDeclaration(
             implies=("accounts:read",),
         ),
         ScopeDeclaration(name="audit:read", description="Read and verify the audit log"),
+        ScopeDeclaration(
+            name="audit:export",
+            description="Record that audit events are archived, so that they may be removed",
+            implies=("audit:read",),
+        ),
     ),
     presets=(
         PresetDeclaration(name="admin", display_name="Everything", scopes=("*",)),

@@ -7,9 +7,10 @@ from google.protobuf.struct_pb2 import Struct
 
 from keyfence.v1 import audit_service_pb2 as messages
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.export_audit import ExportAudit
 from keyfence_server.application.ports import ChainEnd, RecordedEvent
 from keyfence_server.application.read_audit import AuditListing, ReadAudit
-from keyfence_server.rpc.answer_sizes import add_fitting
+from keyfence_server.rpc.answer_sizes import Room, add_fitting
 from keyfence_server.rpc.convert.times import time_from, timestamp_of
 from keyfence_server.rpc.pipeline import Service
 
@@ -17,8 +18,9 @@ from keyfence_server.rpc.pipeline import Service
 class AuditService:
     """Asks the use cases of the audit log."""
 
-    def __init__(self, read_audit: ReadAudit) -> None:
+    def __init__(self, read_audit: ReadAudit, export_audit: ExportAudit) -> None:
         self._read_audit = read_audit
+        self._export_audit = export_audit
 
     def service(self) -> Service:
         """The service and its handlers."""
@@ -27,6 +29,8 @@ class AuditService:
             {
                 "ListAuditEvents": self.list_audit_events,
                 "VerifyAuditEvents": self.verify_audit_events,
+                "ExportAuditEvents": self.export_audit_events,
+                "RecordAuditExport": self.record_audit_export,
             },
         )
 
@@ -51,7 +55,38 @@ class AuditService:
             hash=verified.end.hash,
             complete=verified.is_complete,
             problem=verified.problem,
+            removed_sequence=verified.removed.count,
+            removed_hash=verified.removed.hash if verified.removed.count else b"",
         )
+
+    async def export_audit_events(
+        self, request: messages.ExportAuditEventsRequest, caller: Caller
+    ) -> messages.ExportAuditEventsResponse:
+        """Returns a part of the chain for an archive."""
+        exported = await self._export_audit.export(
+            caller, request.after_sequence, request.page_size
+        )
+        events = []
+        room = Room()
+        for one in exported.events:
+            event = messages.ExportedAuditEvent(text=one.text, hash=one.hash)
+            if not await room.fits(event):
+                break
+            events.append(event)
+        return messages.ExportAuditEventsResponse(
+            events=events,
+            previous_sequence=exported.previous.count,
+            previous_hash=exported.previous.hash,
+        )
+
+    async def record_audit_export(
+        self, request: messages.RecordAuditExportRequest, caller: Caller
+    ) -> messages.RecordAuditExportResponse:
+        """Records what is in an archive."""
+        end = await self._export_audit.record_export(
+            caller, request.after_sequence, ChainEnd(request.sequence, request.hash)
+        )
+        return messages.RecordAuditExportResponse(sequence=end.count)
 
 
 def _listing_from(request: messages.ListAuditEventsRequest) -> AuditListing:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import date
 from time import perf_counter
 
 from keyfence_server.application.ports import (
@@ -62,10 +61,10 @@ class MeasuredStore:
         ):
             yield transaction
 
-    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+    async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """See the port."""
         async with self._measured(self._stats.bookkeeping):
-            await self._store.add_uses(uses, forget_before=forget_before)
+            await self._store.add_uses(uses)
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         """See the port."""

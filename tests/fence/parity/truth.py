@@ -56,7 +56,7 @@ class Truth:
         self._peppers = peppers
         self._token = token
         self._clock = SystemClock()
-        self._notes = WriteBehind(store, self._clock, days_kept=1)
+        self._notes = WriteBehind(store, self._clock)
 
     async def ask(
         self, api_key: str, questions: Mapping[str, Question], head: int

@@ -373,7 +373,7 @@ func (x *ListAuditEventsResponse) GetNextPageToken() string {
 // The request of `VerifyAuditEvents`.
 type VerifyAuditEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Behind which event to begin. Zero: at the first one.
+	// Behind which event to begin. Zero: at the first one that the database holds.
 	AfterSequence int64 `protobuf:"varint,1,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
 	// The hash of that event. Needed if `after_sequence` is not zero.
 	AfterHash []byte `protobuf:"bytes,2,opt,name=after_hash,json=afterHash,proto3" json:"after_hash,omitempty"`
@@ -444,7 +444,11 @@ type VerifyAuditEventsResponse struct {
 	// Whether that is the end of the chain.
 	Complete bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
 	// What is wrong with the event behind it. Empty: nothing.
-	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	// The last event that was removed from the database, after its export. Zero: none was.
+	RemovedSequence int64 `protobuf:"varint,5,opt,name=removed_sequence,json=removedSequence,proto3" json:"removed_sequence,omitempty"`
+	// Its hash. The archive ends with the same hash there, or was changed.
+	RemovedHash   []byte `protobuf:"bytes,6,opt,name=removed_hash,json=removedHash,proto3" json:"removed_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -507,6 +511,306 @@ func (x *VerifyAuditEventsResponse) GetProblem() string {
 	return ""
 }
 
+func (x *VerifyAuditEventsResponse) GetRemovedSequence() int64 {
+	if x != nil {
+		return x.RemovedSequence
+	}
+	return 0
+}
+
+func (x *VerifyAuditEventsResponse) GetRemovedHash() []byte {
+	if x != nil {
+		return x.RemovedHash
+	}
+	return nil
+}
+
+// The request of `ExportAuditEvents`.
+type ExportAuditEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Behind which event to begin. Zero: at the first one that the database holds.
+	AfterSequence int64 `protobuf:"varint,1,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
+	// At most so many events: 1 to 1000. Zero: 100.
+	PageSize      int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportAuditEventsRequest) Reset() {
+	*x = ExportAuditEventsRequest{}
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportAuditEventsRequest) String() string {
+	return redact.Text(x)
+}
+
+func (*ExportAuditEventsRequest) ProtoMessage() {}
+
+func (x *ExportAuditEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportAuditEventsRequest.ProtoReflect.Descriptor instead.
+func (*ExportAuditEventsRequest) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_audit_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ExportAuditEventsRequest) GetAfterSequence() int64 {
+	if x != nil {
+		return x.AfterSequence
+	}
+	return 0
+}
+
+func (x *ExportAuditEventsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+// The response of `ExportAuditEvents`.
+type ExportAuditEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events, without gaps. Empty: there are none behind `after_sequence`, for now.
+	Events []*ExportedAuditEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// The event before the first of them. Zero: the first one is the first of the chain.
+	PreviousSequence int64 `protobuf:"varint,2,opt,name=previous_sequence,json=previousSequence,proto3" json:"previous_sequence,omitempty"`
+	// The hash of the event before the first of them. 32 zero bytes before the first event.
+	PreviousHash  []byte `protobuf:"bytes,3,opt,name=previous_hash,json=previousHash,proto3" json:"previous_hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportAuditEventsResponse) Reset() {
+	*x = ExportAuditEventsResponse{}
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportAuditEventsResponse) String() string {
+	return redact.Text(x)
+}
+
+func (*ExportAuditEventsResponse) ProtoMessage() {}
+
+func (x *ExportAuditEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportAuditEventsResponse.ProtoReflect.Descriptor instead.
+func (*ExportAuditEventsResponse) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_audit_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ExportAuditEventsResponse) GetEvents() []*ExportedAuditEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ExportAuditEventsResponse) GetPreviousSequence() int64 {
+	if x != nil {
+		return x.PreviousSequence
+	}
+	return 0
+}
+
+func (x *ExportAuditEventsResponse) GetPreviousHash() []byte {
+	if x != nil {
+		return x.PreviousHash
+	}
+	return nil
+}
+
+// An event as the text that its hash covers.
+type ExportedAuditEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A JSON object in ASCII, with its names in order and without blanks. The page about the
+	// audit log describes it.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// SHA-256 of the hash of the event before, followed by the text.
+	Hash          []byte `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportedAuditEvent) Reset() {
+	*x = ExportedAuditEvent{}
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportedAuditEvent) String() string {
+	return redact.Text(x)
+}
+
+func (*ExportedAuditEvent) ProtoMessage() {}
+
+func (x *ExportedAuditEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportedAuditEvent.ProtoReflect.Descriptor instead.
+func (*ExportedAuditEvent) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_audit_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ExportedAuditEvent) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ExportedAuditEvent) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// The request of `RecordAuditExport`.
+type RecordAuditExportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event before the first one in the archive's last part. What is recorded must have no
+	// gap: this is at most the last event that was recorded or removed.
+	AfterSequence int64 `protobuf:"varint,1,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
+	// The last event in the archive.
+	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Its hash.
+	Hash          []byte `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordAuditExportRequest) Reset() {
+	*x = RecordAuditExportRequest{}
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordAuditExportRequest) String() string {
+	return redact.Text(x)
+}
+
+func (*RecordAuditExportRequest) ProtoMessage() {}
+
+func (x *RecordAuditExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordAuditExportRequest.ProtoReflect.Descriptor instead.
+func (*RecordAuditExportRequest) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_audit_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RecordAuditExportRequest) GetAfterSequence() int64 {
+	if x != nil {
+		return x.AfterSequence
+	}
+	return 0
+}
+
+func (x *RecordAuditExportRequest) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *RecordAuditExportRequest) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// The response of `RecordAuditExport`.
+type RecordAuditExportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The last event that is recorded as exported.
+	Sequence      int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordAuditExportResponse) Reset() {
+	*x = RecordAuditExportResponse{}
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordAuditExportResponse) String() string {
+	return redact.Text(x)
+}
+
+func (*RecordAuditExportResponse) ProtoMessage() {}
+
+func (x *RecordAuditExportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_audit_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordAuditExportResponse.ProtoReflect.Descriptor instead.
+func (*RecordAuditExportResponse) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_audit_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RecordAuditExportResponse) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 var File_keyfence_v1_audit_service_proto protoreflect.FileDescriptor
 
 const file_keyfence_v1_audit_service_proto_rawDesc = "" +
@@ -553,17 +857,38 @@ const file_keyfence_v1_audit_service_proto_rawDesc = "" +
 	"\n" +
 	"after_hash\x18\x02 \x01(\fR\tafterHash\x12\x1d\n" +
 	"\n" +
-	"max_events\x18\x03 \x01(\x05R\tmaxEvents\"\x81\x01\n" +
+	"max_events\x18\x03 \x01(\x05R\tmaxEvents\"\xcf\x01\n" +
 	"\x19VerifyAuditEventsResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x1a\n" +
 	"\bcomplete\x18\x03 \x01(\bR\bcomplete\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem2\xfa\x01\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x12)\n" +
+	"\x10removed_sequence\x18\x05 \x01(\x03R\x0fremovedSequence\x12!\n" +
+	"\fremoved_hash\x18\x06 \x01(\fR\vremovedHash\"^\n" +
+	"\x18ExportAuditEventsRequest\x12%\n" +
+	"\x0eafter_sequence\x18\x01 \x01(\x03R\rafterSequence\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\"\xa6\x01\n" +
+	"\x19ExportAuditEventsResponse\x127\n" +
+	"\x06events\x18\x01 \x03(\v2\x1f.keyfence.v1.ExportedAuditEventR\x06events\x12+\n" +
+	"\x11previous_sequence\x18\x02 \x01(\x03R\x10previousSequence\x12#\n" +
+	"\rprevious_hash\x18\x03 \x01(\fR\fpreviousHash\"<\n" +
+	"\x12ExportedAuditEvent\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"q\n" +
+	"\x18RecordAuditExportRequest\x12%\n" +
+	"\x0eafter_sequence\x18\x01 \x01(\x03R\rafterSequence\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\"7\n" +
+	"\x19RecordAuditExportResponse\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x03R\bsequence2\xea\x03\n" +
 	"\fAuditService\x12s\n" +
 	"\x0fListAuditEvents\x12#.keyfence.v1.ListAuditEventsRequest\x1a$.keyfence.v1.ListAuditEventsResponse\"\x15\xaa\x9f\x19\n" +
 	"audit:read\xb0\x9f\x19\x02\x90\x02\x01\x12u\n" +
 	"\x11VerifyAuditEvents\x12%.keyfence.v1.VerifyAuditEventsRequest\x1a&.keyfence.v1.VerifyAuditEventsResponse\"\x11\xaa\x9f\x19\n" +
-	"audit:read\x90\x02\x01B\x84\x01\n" +
+	"audit:read\x90\x02\x01\x12u\n" +
+	"\x11ExportAuditEvents\x12%.keyfence.v1.ExportAuditEventsRequest\x1a&.keyfence.v1.ExportAuditEventsResponse\"\x11\xaa\x9f\x19\n" +
+	"audit:read\x90\x02\x01\x12w\n" +
+	"\x11RecordAuditExport\x12%.keyfence.v1.RecordAuditExportRequest\x1a&.keyfence.v1.RecordAuditExportResponse\"\x13\xaa\x9f\x19\faudit:export\x90\x02\x02B\x84\x01\n" +
 	"\x15io.github.keyfence.v1P\x01Z>github.com/keyfence/keyfence/clients/go/keyfence/v1;keyfencev1\xaa\x02\vKeyfence.V1\xca\x02\vKeyfence\\V1\xea\x02\fKeyfence::V1b\x06proto3"
 
 var (
@@ -578,31 +903,41 @@ func file_keyfence_v1_audit_service_proto_rawDescGZIP() []byte {
 	return file_keyfence_v1_audit_service_proto_rawDescData
 }
 
-var file_keyfence_v1_audit_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_keyfence_v1_audit_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_keyfence_v1_audit_service_proto_goTypes = []any{
 	(*AuditEvent)(nil),                // 0: keyfence.v1.AuditEvent
 	(*ListAuditEventsRequest)(nil),    // 1: keyfence.v1.ListAuditEventsRequest
 	(*ListAuditEventsResponse)(nil),   // 2: keyfence.v1.ListAuditEventsResponse
 	(*VerifyAuditEventsRequest)(nil),  // 3: keyfence.v1.VerifyAuditEventsRequest
 	(*VerifyAuditEventsResponse)(nil), // 4: keyfence.v1.VerifyAuditEventsResponse
-	(*timestamppb.Timestamp)(nil),     // 5: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),           // 6: google.protobuf.Struct
+	(*ExportAuditEventsRequest)(nil),  // 5: keyfence.v1.ExportAuditEventsRequest
+	(*ExportAuditEventsResponse)(nil), // 6: keyfence.v1.ExportAuditEventsResponse
+	(*ExportedAuditEvent)(nil),        // 7: keyfence.v1.ExportedAuditEvent
+	(*RecordAuditExportRequest)(nil),  // 8: keyfence.v1.RecordAuditExportRequest
+	(*RecordAuditExportResponse)(nil), // 9: keyfence.v1.RecordAuditExportResponse
+	(*timestamppb.Timestamp)(nil),     // 10: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),           // 11: google.protobuf.Struct
 }
 var file_keyfence_v1_audit_service_proto_depIdxs = []int32{
-	5, // 0: keyfence.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	6, // 1: keyfence.v1.AuditEvent.details:type_name -> google.protobuf.Struct
-	5, // 2: keyfence.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	5, // 3: keyfence.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	0, // 4: keyfence.v1.ListAuditEventsResponse.events:type_name -> keyfence.v1.AuditEvent
-	1, // 5: keyfence.v1.AuditService.ListAuditEvents:input_type -> keyfence.v1.ListAuditEventsRequest
-	3, // 6: keyfence.v1.AuditService.VerifyAuditEvents:input_type -> keyfence.v1.VerifyAuditEventsRequest
-	2, // 7: keyfence.v1.AuditService.ListAuditEvents:output_type -> keyfence.v1.ListAuditEventsResponse
-	4, // 8: keyfence.v1.AuditService.VerifyAuditEvents:output_type -> keyfence.v1.VerifyAuditEventsResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	10, // 0: keyfence.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	11, // 1: keyfence.v1.AuditEvent.details:type_name -> google.protobuf.Struct
+	10, // 2: keyfence.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	10, // 3: keyfence.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	0,  // 4: keyfence.v1.ListAuditEventsResponse.events:type_name -> keyfence.v1.AuditEvent
+	7,  // 5: keyfence.v1.ExportAuditEventsResponse.events:type_name -> keyfence.v1.ExportedAuditEvent
+	1,  // 6: keyfence.v1.AuditService.ListAuditEvents:input_type -> keyfence.v1.ListAuditEventsRequest
+	3,  // 7: keyfence.v1.AuditService.VerifyAuditEvents:input_type -> keyfence.v1.VerifyAuditEventsRequest
+	5,  // 8: keyfence.v1.AuditService.ExportAuditEvents:input_type -> keyfence.v1.ExportAuditEventsRequest
+	8,  // 9: keyfence.v1.AuditService.RecordAuditExport:input_type -> keyfence.v1.RecordAuditExportRequest
+	2,  // 10: keyfence.v1.AuditService.ListAuditEvents:output_type -> keyfence.v1.ListAuditEventsResponse
+	4,  // 11: keyfence.v1.AuditService.VerifyAuditEvents:output_type -> keyfence.v1.VerifyAuditEventsResponse
+	6,  // 12: keyfence.v1.AuditService.ExportAuditEvents:output_type -> keyfence.v1.ExportAuditEventsResponse
+	9,  // 13: keyfence.v1.AuditService.RecordAuditExport:output_type -> keyfence.v1.RecordAuditExportResponse
+	10, // [10:14] is the sub-list for method output_type
+	6,  // [6:10] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_keyfence_v1_audit_service_proto_init() }
@@ -617,7 +952,7 @@ func file_keyfence_v1_audit_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyfence_v1_audit_service_proto_rawDesc), len(file_keyfence_v1_audit_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

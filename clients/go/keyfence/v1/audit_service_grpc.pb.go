@@ -23,6 +23,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AuditService_ListAuditEvents_FullMethodName   = "/keyfence.v1.AuditService/ListAuditEvents"
 	AuditService_VerifyAuditEvents_FullMethodName = "/keyfence.v1.AuditService/VerifyAuditEvents"
+	AuditService_ExportAuditEvents_FullMethodName = "/keyfence.v1.AuditService/ExportAuditEvents"
+	AuditService_RecordAuditExport_FullMethodName = "/keyfence.v1.AuditService/RecordAuditExport"
 )
 
 // AuditServiceClient is the client API for AuditService service.
@@ -44,6 +46,18 @@ type AuditServiceClient interface {
 	//
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
 	VerifyAuditEvents(ctx context.Context, in *VerifyAuditEventsRequest, opts ...grpc.CallOption) (*VerifyAuditEventsResponse, error)
+	// Returns the events of all keyspaces in the order of the chain, each as the text that its
+	// hash covers, for an archive outside of the database. It is for operators whose credential
+	// is bound to `*` and `system`.
+	//
+	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+	ExportAuditEvents(ctx context.Context, in *ExportAuditEventsRequest, opts ...grpc.CallOption) (*ExportAuditEventsResponse, error)
+	// Records that events are in an archive. Servers with `KEYFENCE_AUDIT_DAYS` remove recorded
+	// events when they are old enough. The record is an audit event itself. Repeating it changes
+	// nothing. It is for operators whose credential is bound to `*` and `system`.
+	//
+	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+	RecordAuditExport(ctx context.Context, in *RecordAuditExportRequest, opts ...grpc.CallOption) (*RecordAuditExportResponse, error)
 }
 
 type auditServiceClient struct {
@@ -74,6 +88,26 @@ func (c *auditServiceClient) VerifyAuditEvents(ctx context.Context, in *VerifyAu
 	return out, nil
 }
 
+func (c *auditServiceClient) ExportAuditEvents(ctx context.Context, in *ExportAuditEventsRequest, opts ...grpc.CallOption) (*ExportAuditEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExportAuditEventsResponse)
+	err := c.cc.Invoke(ctx, AuditService_ExportAuditEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *auditServiceClient) RecordAuditExport(ctx context.Context, in *RecordAuditExportRequest, opts ...grpc.CallOption) (*RecordAuditExportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecordAuditExportResponse)
+	err := c.cc.Invoke(ctx, AuditService_RecordAuditExport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AuditServiceServer is the server API for AuditService service.
 // All implementations must embed UnimplementedAuditServiceServer
 // for forward compatibility.
@@ -93,6 +127,18 @@ type AuditServiceServer interface {
 	//
 	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
 	VerifyAuditEvents(context.Context, *VerifyAuditEventsRequest) (*VerifyAuditEventsResponse, error)
+	// Returns the events of all keyspaces in the order of the chain, each as the text that its
+	// hash covers, for an archive outside of the database. It is for operators whose credential
+	// is bound to `*` and `system`.
+	//
+	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+	ExportAuditEvents(context.Context, *ExportAuditEventsRequest) (*ExportAuditEventsResponse, error)
+	// Records that events are in an archive. Servers with `KEYFENCE_AUDIT_DAYS` remove recorded
+	// events when they are old enough. The record is an audit event itself. Repeating it changes
+	// nothing. It is for operators whose credential is bound to `*` and `system`.
+	//
+	// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+	RecordAuditExport(context.Context, *RecordAuditExportRequest) (*RecordAuditExportResponse, error)
 	mustEmbedUnimplementedAuditServiceServer()
 }
 
@@ -108,6 +154,12 @@ func (UnimplementedAuditServiceServer) ListAuditEvents(context.Context, *ListAud
 }
 func (UnimplementedAuditServiceServer) VerifyAuditEvents(context.Context, *VerifyAuditEventsRequest) (*VerifyAuditEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyAuditEvents not implemented")
+}
+func (UnimplementedAuditServiceServer) ExportAuditEvents(context.Context, *ExportAuditEventsRequest) (*ExportAuditEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExportAuditEvents not implemented")
+}
+func (UnimplementedAuditServiceServer) RecordAuditExport(context.Context, *RecordAuditExportRequest) (*RecordAuditExportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecordAuditExport not implemented")
 }
 func (UnimplementedAuditServiceServer) mustEmbedUnimplementedAuditServiceServer() {}
 func (UnimplementedAuditServiceServer) testEmbeddedByValue()                      {}
@@ -166,6 +218,42 @@ func _AuditService_VerifyAuditEvents_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuditService_ExportAuditEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportAuditEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).ExportAuditEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_ExportAuditEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).ExportAuditEvents(ctx, req.(*ExportAuditEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuditService_RecordAuditExport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecordAuditExportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).RecordAuditExport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_RecordAuditExport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).RecordAuditExport(ctx, req.(*RecordAuditExportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AuditService_ServiceDesc is the grpc.ServiceDesc for AuditService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -180,6 +268,14 @@ var AuditService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "VerifyAuditEvents",
 			Handler:    _AuditService_VerifyAuditEvents_Handler,
+		},
+		{
+			MethodName: "ExportAuditEvents",
+			Handler:    _AuditService_ExportAuditEvents_Handler,
+		},
+		{
+			MethodName: "RecordAuditExport",
+			Handler:    _AuditService_RecordAuditExport_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -349,12 +349,44 @@ class AuditVerification:
             changed.
         complete: whether that is the end of the chain.
         problem: what is wrong with the event behind it. Empty: nothing.
+        removed_sequence: the last event that was removed after its export. 0: none was.
+        removed_hash: the hash of that event.
     """
 
     sequence: int
     hash: bytes
     complete: bool
     problem: str
+    removed_sequence: int = 0
+    removed_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedAuditEvent:
+    """An audit event as the text that its hash covers.
+
+    Attributes:
+        text: a JSON object.
+        hash: SHA-256 of the previous event's hash, followed by the text.
+    """
+
+    text: str
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditExport:
+    """A part of the audit log for an archive.
+
+    Attributes:
+        events: without gaps. Empty: there are no more, for now.
+        previous_sequence: the event before the first of them.
+        previous_hash: the hash of that event.
+    """
+
+    events: tuple[ExportedAuditEvent, ...]
+    previous_sequence: int
+    previous_hash: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

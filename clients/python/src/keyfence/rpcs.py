@@ -140,6 +140,12 @@ LIST_AUDIT_EVENTS: Final = _rpc(
 VERIFY_AUDIT_EVENTS: Final = _rpc(
     _AUDIT, "VerifyAuditEvents", audit.VerifyAuditEventsRequest, audit.VerifyAuditEventsResponse
 )
+EXPORT_AUDIT_EVENTS: Final = _rpc(
+    _AUDIT, "ExportAuditEvents", audit.ExportAuditEventsRequest, audit.ExportAuditEventsResponse
+)
+RECORD_AUDIT_EXPORT: Final = _rpc(
+    _AUDIT, "RecordAuditExport", audit.RecordAuditExportRequest, audit.RecordAuditExportResponse
+)
 
 REGISTER_ACCOUNT: Final = _rpc(
     _ACCOUNTS, "RegisterAccount", accounts.RegisterAccountRequest, accounts.RegisterAccountResponse
@@ -185,6 +191,8 @@ ALL: Final[tuple[Rpc[Message, Message], ...]] = (
     LIST_REPLICAS,
     LIST_AUDIT_EVENTS,
     VERIFY_AUDIT_EVENTS,
+    EXPORT_AUDIT_EVENTS,
+    RECORD_AUDIT_EXPORT,
     REGISTER_ACCOUNT,
     LOG_IN,
     LOG_OUT,

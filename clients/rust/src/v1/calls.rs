@@ -151,6 +151,20 @@ impl AuditService {
     ) -> Result<v1::VerifyAuditEventsResponse, crate::Error> {
         self.0.call(request).await
     }
+    /// Calls `ExportAuditEvents`.
+    pub async fn export_audit_events(
+        &self,
+        request: v1::ExportAuditEventsRequest,
+    ) -> Result<v1::ExportAuditEventsResponse, crate::Error> {
+        self.0.call(request).await
+    }
+    /// Calls `RecordAuditExport`.
+    pub async fn record_audit_export(
+        &self,
+        request: v1::RecordAuditExportRequest,
+    ) -> Result<v1::RecordAuditExportResponse, crate::Error> {
+        self.0.call(request).await
+    }
 }
 impl Call for v1::ListAuditEventsRequest {
     type Response = v1::ListAuditEventsResponse;
@@ -164,6 +178,22 @@ impl Call for v1::VerifyAuditEventsRequest {
     type Response = v1::VerifyAuditEventsResponse;
     const RPC: Rpc = Rpc {
         path: "/keyfence.v1.AuditService/VerifyAuditEvents",
+        is_check: false,
+        is_repeatable: true,
+    };
+}
+impl Call for v1::ExportAuditEventsRequest {
+    type Response = v1::ExportAuditEventsResponse;
+    const RPC: Rpc = Rpc {
+        path: "/keyfence.v1.AuditService/ExportAuditEvents",
+        is_check: false,
+        is_repeatable: true,
+    };
+}
+impl Call for v1::RecordAuditExportRequest {
+    type Response = v1::RecordAuditExportResponse;
+    const RPC: Rpc = Rpc {
+        path: "/keyfence.v1.AuditService/RecordAuditExport",
         is_check: false,
         is_repeatable: true,
     };

@@ -1048,7 +1048,7 @@ pub struct ListAuditEventsResponse {
 /// The request of `VerifyAuditEvents`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyAuditEventsRequest {
-    /// Behind which event to begin. Zero: at the first one.
+    /// Behind which event to begin. Zero: at the first one that the database holds.
     #[prost(int64, tag = "1")]
     pub after_sequence: i64,
     /// The hash of that event. Needed if `after_sequence` is not zero.
@@ -1073,6 +1073,67 @@ pub struct VerifyAuditEventsResponse {
     /// What is wrong with the event behind it. Empty: nothing.
     #[prost(string, tag = "4")]
     pub problem: ::prost::alloc::string::String,
+    /// The last event that was removed from the database, after its export. Zero: none was.
+    #[prost(int64, tag = "5")]
+    pub removed_sequence: i64,
+    /// Its hash. The archive ends with the same hash there, or was changed.
+    #[prost(bytes = "vec", tag = "6")]
+    pub removed_hash: ::prost::alloc::vec::Vec<u8>,
+}
+/// The request of `ExportAuditEvents`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportAuditEventsRequest {
+    /// Behind which event to begin. Zero: at the first one that the database holds.
+    #[prost(int64, tag = "1")]
+    pub after_sequence: i64,
+    /// At most so many events: 1 to 1000. Zero: 100.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+}
+/// The response of `ExportAuditEvents`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExportAuditEventsResponse {
+    /// The events, without gaps. Empty: there are none behind `after_sequence`, for now.
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<ExportedAuditEvent>,
+    /// The event before the first of them. Zero: the first one is the first of the chain.
+    #[prost(int64, tag = "2")]
+    pub previous_sequence: i64,
+    /// The hash of the event before the first of them. 32 zero bytes before the first event.
+    #[prost(bytes = "vec", tag = "3")]
+    pub previous_hash: ::prost::alloc::vec::Vec<u8>,
+}
+/// An event as the text that its hash covers.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportedAuditEvent {
+    /// A JSON object in ASCII, with its names in order and without blanks. The page about the
+    /// audit log describes it.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+    /// SHA-256 of the hash of the event before, followed by the text.
+    #[prost(bytes = "vec", tag = "2")]
+    pub hash: ::prost::alloc::vec::Vec<u8>,
+}
+/// The request of `RecordAuditExport`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordAuditExportRequest {
+    /// The event before the first one in the archive's last part. What is recorded must have no
+    /// gap: this is at most the last event that was recorded or removed.
+    #[prost(int64, tag = "1")]
+    pub after_sequence: i64,
+    /// The last event in the archive.
+    #[prost(int64, tag = "2")]
+    pub sequence: i64,
+    /// Its hash.
+    #[prost(bytes = "vec", tag = "3")]
+    pub hash: ::prost::alloc::vec::Vec<u8>,
+}
+/// The response of `RecordAuditExport`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordAuditExportResponse {
+    /// The last event that is recorded as exported.
+    #[prost(int64, tag = "1")]
+    pub sequence: i64,
 }
 /// Generated server implementations.
 #[cfg(feature = "testing")]
@@ -1109,6 +1170,30 @@ pub mod audit_service_server {
             request: tonic::Request<super::VerifyAuditEventsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::VerifyAuditEventsResponse>,
+            tonic::Status,
+        >;
+        /// Returns the events of all keyspaces in the order of the chain, each as the text that its
+        /// hash covers, for an archive outside of the database. It is for operators whose credential
+        /// is bound to `*` and `system`.
+        ///
+        /// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+        async fn export_audit_events(
+            &self,
+            request: tonic::Request<super::ExportAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExportAuditEventsResponse>,
+            tonic::Status,
+        >;
+        /// Records that events are in an archive. Servers with `KEYFENCE_AUDIT_DAYS` remove recorded
+        /// events when they are old enough. The record is an audit event itself. Repeating it changes
+        /// nothing. It is for operators whose credential is bound to `*` and `system`.
+        ///
+        /// Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+        async fn record_audit_export(
+            &self,
+            request: tonic::Request<super::RecordAuditExportRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecordAuditExportResponse>,
             tonic::Status,
         >;
     }
@@ -1268,6 +1353,98 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = VerifyAuditEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/keyfence.v1.AuditService/ExportAuditEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportAuditEventsSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::ExportAuditEventsRequest>
+                    for ExportAuditEventsSvc<T> {
+                        type Response = super::ExportAuditEventsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportAuditEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::export_audit_events(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportAuditEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/keyfence.v1.AuditService/RecordAuditExport" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecordAuditExportSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::RecordAuditExportRequest>
+                    for RecordAuditExportSvc<T> {
+                        type Response = super::RecordAuditExportResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecordAuditExportRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::record_audit_export(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecordAuditExportSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

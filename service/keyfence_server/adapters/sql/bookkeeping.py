@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import date
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, case, delete, insert, select, update
+from sqlalchemy import ColumnElement, case, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -71,9 +70,7 @@ async def append_new_events(connection: AsyncConnection, events: Sequence[AuditE
     await append_to_chain(connection, missing)
 
 
-async def add_uses(
-    connection: AsyncConnection, uses: Sequence[UseToAdd], *, forget_before: date
-) -> None:
+async def add_uses(connection: AsyncConnection, uses: Sequence[UseToAdd]) -> None:
     """Adds uses, in a transaction that the caller commits."""
     # In one order everywhere, so that two servers cannot wait for each other.
     totals = [
@@ -96,9 +93,6 @@ async def add_uses(
         await connection.execute(_add_totals(connection), totals[start : start + _BATCH])
     for start in range(0, len(by_day), _BATCH):
         await connection.execute(_add_days(connection), by_day[start : start + _BATCH])
-    await connection.execute(
-        delete(key_use_days).where(key_use_days.c.day < forget_before.isoformat())
-    )
 
 
 def _by_key(uses: Sequence[UseToAdd]) -> dict[KeyId, KeyUse]:

@@ -18,12 +18,14 @@ from keyfence_server.adapters.sql.errors import StoreFault, translated
 from keyfence_server.adapters.sql.records import (
     row_to_account,
     row_to_change,
+    row_to_cut,
     row_to_event,
     row_to_key,
     row_to_session,
 )
 from keyfence_server.adapters.sql.schema import (
     accounts,
+    audit_cut,
     audit_events,
     audit_head,
     changes,
@@ -37,6 +39,7 @@ from keyfence_server.adapters.sql.schema import (
 from keyfence_server.application.ports import (
     MAX_USE_COUNT,
     AccountFilter,
+    AuditCut,
     ChainEnd,
     Change,
     CredentialId,
@@ -344,6 +347,13 @@ class SqlSnapshot:
         if not rows:
             raise StoreFault("the chain of audit events has lost its head")
         return ChainEnd(rows[0]["event_count"], rows[0]["hash"])
+
+    async def audit_cut(self) -> AuditCut:
+        """See the port."""
+        rows = await self._rows(select(audit_cut))
+        if not rows:
+            raise StoreFault("the table audit_cut has lost its row")
+        return row_to_cut(rows[0])
 
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
         """See the port."""

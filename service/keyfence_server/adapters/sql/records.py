@@ -8,7 +8,14 @@ from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
-from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, RecordedEvent
+from keyfence_server.application.ports import (
+    AuditCut,
+    AuditEvent,
+    ChainEnd,
+    Change,
+    ChangeKind,
+    RecordedEvent,
+)
 from keyfence_server.domain.accounts import Account, AccountState, Email, PasswordHash
 from keyfence_server.domain.documents import (
     declaration_from_document,
@@ -208,6 +215,15 @@ def event_to_row(recorded: RecordedEvent) -> dict[str, object]:
         "details": dict(event.details),
         **{name: getattr(event, name) for name in _OF_EVENTS},
     }
+
+
+def row_to_cut(row: RowMapping) -> AuditCut:
+    """How far the events were exported and removed."""
+    return AuditCut(
+        exported=ChainEnd(row["exported_count"], row["exported_hash"]),
+        removed=ChainEnd(row["removed_count"], row["removed_hash"]),
+        removal_sequence=row["removal_sequence"],
+    )
 
 
 def row_to_event(row: RowMapping) -> RecordedEvent:

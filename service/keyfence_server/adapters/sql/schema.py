@@ -163,6 +163,24 @@ audit_head: Final = Table(
     comment="How many audit events there are, and the last one's hash: a cut shows by it.",
 )
 
+audit_cut: Final = Table(
+    "audit_cut",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("exported_count", BigInteger, nullable=False),
+    Column("exported_hash", LargeBinary, nullable=False),
+    Column("removed_count", BigInteger, nullable=False),
+    Column("removed_hash", LargeBinary, nullable=False),
+    Column("removal_sequence", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="single_row"),
+    CheckConstraint("exported_count >= 0", name="exported_count"),
+    CheckConstraint("length(exported_hash) = 32", name="exported_hash"),
+    CheckConstraint("removed_count >= 0", name="removed_count"),
+    CheckConstraint("length(removed_hash) = 32", name="removed_hash"),
+    CheckConstraint("removal_sequence >= 0", name="removal_sequence"),
+    comment="How far the audit events were exported, and how far they were removed.",
+)
+
 key_uses: Final = Table(
     "key_uses",
     metadata,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import date, datetime, timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -19,6 +19,7 @@ from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_e
 from keyfence_server.adapters.sql.errors import StoreFault, translated
 from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.adapters.sql.register import SqlRegister
+from keyfence_server.adapters.sql.retention import SqlRetention
 from keyfence_server.adapters.sql.schema import head
 from keyfence_server.adapters.sql.set_up import SqlSetUp
 from keyfence_server.adapters.sql.urls import parse_database_url
@@ -31,6 +32,8 @@ from keyfence_server.application.ports import (
     Transaction,
     UseToAdd,
 )
+
+T = TypeVar("T")
 
 _DATABASE_TIME: Final = select(func.clock_timestamp())
 _READ_HEAD: Final = select(head.c.revision)
@@ -102,14 +105,14 @@ class SqlStore:
         """What the store remembers of how it was set up."""
         return SqlSetUp(self._engines)
 
-    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+    def retention(self) -> SqlRetention:
+        """What the store keeps for a stated time. What is begun is carried through."""
+        return SqlRetention(lambda write: to_completion(self._bookkeep(write)))
+
+    async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """See the port. Once begun it is carried through."""
         if uses:
-            await to_completion(
-                self._bookkeep(
-                    lambda on: bookkeeping.add_uses(on, uses, forget_before=forget_before)
-                )
-            )
+            await to_completion(self._bookkeep(lambda on: bookkeeping.add_uses(on, uses)))
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         """See the port. Once begun it is carried through."""
@@ -143,12 +146,12 @@ class SqlStore:
         """See the port."""
         await to_completion(self._engines.dispose())
 
-    async def _bookkeep(self, write: Callable[[AsyncConnection], Awaitable[None]]) -> None:
+    async def _bookkeep(self, write: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         await self._take_turn()
         try:
             with translated():
                 async with self._engines.writing.begin() as connection:
-                    await write(connection)
+                    return await write(connection)
         finally:
             self._turn.release()
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +19,6 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -53,13 +52,9 @@ from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.sessions import Session, SessionId
 
-_REQUESTS_REMEMBERED: Final = timedelta(hours=24)
-# A day's requests must not all be forgotten by the one mutation that comes after a
-# quiet day. Each remembers one and forgets up to this many, so the table does not grow.
-_FORGOTTEN_AT_ONCE: Final = 100
 _MOST_IDS: Final = 10_000
 _MOST_ROWS: Final = 100
-_SESSIONS_REMEMBERED: Final = timedelta(days=1)
+_FORGOTTEN_AT_ONCE: Final = 100
 _OVER_SESSIONS_KEPT: Final = 100  # of each account, so that a log-in of any account is cheap
 _MOST_ENDED: Final = 1_000
 
@@ -77,13 +72,6 @@ _SET_HEAD: Final = update(head)
 # commit: a group has few mutations.
 _SAVE: Final = text("SAVEPOINT mutation")
 _UNDO: Final = text("ROLLBACK TO SAVEPOINT mutation")
-_FORGET_SESSIONS: Final = delete(sessions).where(
-    sessions.c.session_id.in_(
-        select(sessions.c.session_id)
-        .where(sessions.c.expire_time < bindparam("before", type_=sessions.c.expire_time.type))
-        .limit(_FORGOTTEN_AT_ONCE)
-    )
-)
 _IS_OVER: Final = or_(
     sessions.c.end_time.is_not(None),
     sessions.c.expire_time <= bindparam("now", type_=sessions.c.expire_time.type),
@@ -98,14 +86,6 @@ _FORGET_SESSIONS_OF_ACCOUNT: Final = delete(sessions).where(
     sessions.c.session_id.in_(_OF_ACCOUNT.where(_IS_OVER).limit(_FORGOTTEN_AT_ONCE))
 )
 _OLDEST_SESSIONS: Final = _OF_ACCOUNT.where(not_(_IS_OVER)).limit(_MOST_ENDED)
-_IDENTITY: Final = (requests.c.caller_key_id, requests.c.request_id)
-_FORGET_REQUESTS: Final = delete(requests).where(
-    tuple_(*_IDENTITY).in_(
-        select(*_IDENTITY)
-        .where(requests.c.time < bindparam("before", type_=requests.c.time.type))
-        .limit(_FORGOTTEN_AT_ONCE)
-    )
-)
 
 
 class _State(Enum):
@@ -226,8 +206,6 @@ class SqlTransaction(SqlSnapshot):
 
     async def insert_session(self, session: Session) -> None:
         """See the port."""
-        forgotten_before = session.create_time - _SESSIONS_REMEMBERED
-        await self._execute(_FORGET_SESSIONS, {"before": forgotten_before})
         await self._execute(
             _FORGET_SESSIONS_OF_ACCOUNT,
             {
@@ -273,7 +251,6 @@ class SqlTransaction(SqlSnapshot):
         self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
     ) -> None:
         """See the port."""
-        await self._execute(_FORGET_REQUESTS, {"before": time - _REQUESTS_REMEMBERED})
         row = {"caller_key_id": caller, "request_id": request_id, "key_id": key_id, "time": time}
         await self._touch_one(_INSERT_REQUEST, row)
 

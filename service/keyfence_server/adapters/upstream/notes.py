@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from typing import Final, TypeVar
 
 import structlog
@@ -30,9 +29,8 @@ class UpstreamNotes:
         self._uses_of = uses_of
         self._attempts_of = attempts_of
 
-    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+    async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """See the port. How long uses are kept is decided upstream."""
-        del forget_before
         for batch in _reports_of(uses):
             await self._upstream.report_uses(self._uses_of(batch))
 

@@ -8,6 +8,7 @@ digests compare byte by byte, never by a collation that folds or trims.
 from __future__ import annotations
 
 from keyfence_server.application.ports.audit import (
+    AuditCut,
     AuditEvent,
     ChainEnd,
     CredentialId,
@@ -23,6 +24,11 @@ from keyfence_server.application.ports.credentials import (
 )
 from keyfence_server.application.ports.facts import FactSnapshot, FactSource, FactStore
 from keyfence_server.application.ports.fence import Fence, FenceEnd, Revision
+from keyfence_server.application.ports.retention import (
+    ROWS_AT_ONCE,
+    ChainBroken,
+    RetentionStore,
+)
 from keyfence_server.application.ports.set_up import SetUp, UsesOfPeppers
 from keyfence_server.application.ports.store import (
     AccountFilter,
@@ -39,8 +45,11 @@ from keyfence_server.application.ports.usage import MAX_USE_COUNT, KeyUse, NoteS
 
 __all__ = [
     "MAX_USE_COUNT",
+    "ROWS_AT_ONCE",
     "AccountFilter",
+    "AuditCut",
     "AuditEvent",
+    "ChainBroken",
     "ChainEnd",
     "Change",
     "ChangeKind",
@@ -58,6 +67,7 @@ __all__ = [
     "NoteStore",
     "PasswordHashes",
     "RecordedEvent",
+    "RetentionStore",
     "Revision",
     "SessionClaims",
     "SessionTokens",

@@ -21,7 +21,8 @@ class AuditEvent:
     Attributes:
         action: "key.create", "key.update", "key.rotate", "key.revoke",
             "keyspace.apply", "account.register", "account.update", "account.disable",
-            "account.enable", "account.log_in", "account.log_out".
+            "account.enable", "account.log_in", "account.log_out", "audit.export",
+            "audit.remove".
         actor_key_id: the credential that asked for it, a key or a session; None where none
             was needed: when the server makes the first credential itself, and where
             registration and log-in are open.
@@ -63,6 +64,21 @@ class ChainEnd:
 
     count: int
     hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditCut:
+    """How far the events were exported, and how far they were removed from the store.
+
+    Attributes:
+        exported: the last event that is recorded as exported.
+        removed: the last event that was removed; the chain that is left begins behind it.
+        removal_sequence: the event that says so; 0 if none was removed.
+    """
+
+    exported: ChainEnd
+    removed: ChainEnd
+    removal_sequence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

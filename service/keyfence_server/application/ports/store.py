@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from keyfence_server.application.ports.audit import (
+    AuditCut,
     AuditEvent,
     ChainEnd,
     CredentialId,
@@ -215,6 +216,10 @@ class Snapshot(FactSnapshot, Protocol):
         """Where the chain of audit events ends, as the store remembers it apart from them."""
         ...
 
+    async def audit_cut(self) -> AuditCut:
+        """How far the events were exported, and how far they were removed."""
+        ...
+
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
         """How these keys have been used, as far as it is written down; what was never
         used is left out."""
@@ -327,8 +332,8 @@ class Transaction(Snapshot, Protocol):
 
     async def insert_session(self, session: Session) -> None:
         """Adds a session, stamped with this revision. Its id must be new, and its account
-        there. Also deletes some sessions that expired a day before this one began, and some of
-        the account's that are over, except for the newest ones."""
+        there. Also deletes some of the account's sessions that are over, except for the newest
+        ones."""
         ...
 
     async def end_oldest_sessions(
@@ -356,8 +361,7 @@ class Transaction(Snapshot, Protocol):
     async def insert_request(
         self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
     ) -> None:
-        """Remembers what a request made. Also forgets, at its leisure, requests that are
-        older than 24 hours before `time`."""
+        """Remembers what a request made."""
         ...
 
 

@@ -44,7 +44,7 @@ class UseToAdd:
 class NoteStore(Protocol):
     """Where what was noted in passing is written down."""
 
-    async def add_uses(self, uses: Sequence[UseToAdd], *, forget_before: date) -> None:
+    async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """Adds to what is known of keys' uses, all of it or nothing.
 
         It is no mutation: nothing that caches keep is touched, and there is no revision.
@@ -53,7 +53,6 @@ class NoteStore(Protocol):
 
         Args:
             uses: at most one for each key and day.
-            forget_before: what was counted for earlier days is forgotten.
 
         Raises:
             StoreUnavailable: nothing was added, or it is not known whether it was.

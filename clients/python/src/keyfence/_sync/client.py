@@ -953,7 +953,55 @@ class Client:
             hash=response.hash,
             complete=response.complete and not response.problem,
             problem=response.problem,
+            removed_sequence=response.removed_sequence,
+            removed_hash=response.removed_hash,
         )
+
+    def export_audit_events(
+        self,
+        *,
+        after_sequence: int = 0,
+        page_size: int = 0,
+        timeout_seconds: float | None = None,
+    ) -> results.AuditExport:
+        """Returns a part of the audit log of all keyspaces, for an archive.
+
+        Args:
+            after_sequence: behind which event to begin. Zero: at the first one that the
+                database holds.
+            page_size: how many events at most: 1 to 1000. Zero: 100.
+        """
+        request = audit.ExportAuditEventsRequest(after_sequence=after_sequence, page_size=page_size)
+        response = self._call(rpcs.EXPORT_AUDIT_EVENTS, request, timeout_seconds)
+        return results.AuditExport(
+            events=tuple(results.ExportedAuditEvent(one.text, one.hash) for one in response.events),
+            previous_sequence=response.previous_sequence,
+            previous_hash=response.previous_hash,
+        )
+
+    def record_audit_export(
+        self,
+        after_sequence: int,
+        sequence: int,
+        event_hash: bytes,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> int:
+        """Records that events are in an archive, so that servers may remove them. It can be
+        repeated.
+
+        Args:
+            after_sequence: the event before the first one in the archive's last part.
+            sequence, event_hash: the last event in the archive, and its hash.
+
+        Returns:
+            The last event that is recorded as exported.
+        """
+        request = audit.RecordAuditExportRequest(
+            after_sequence=after_sequence, sequence=sequence, hash=event_hash
+        )
+        response = self._call(rpcs.RECORD_AUDIT_EXPORT, request, timeout_seconds)
+        return response.sequence
 
     # --- sending ---------------------------------------------------------------------
 

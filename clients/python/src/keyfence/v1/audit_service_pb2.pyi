@@ -208,7 +208,7 @@ class VerifyAuditEventsRequest(_message.Message):
     AFTER_HASH_FIELD_NUMBER: _builtins.int
     MAX_EVENTS_FIELD_NUMBER: _builtins.int
     after_sequence: _builtins.int
-    """Behind which event to begin. Zero: at the first one."""
+    """Behind which event to begin. Zero: at the first one that the database holds."""
     after_hash: _builtins.bytes
     """The hash of that event. Needed if `after_sequence` is not zero."""
     max_events: _builtins.int
@@ -238,6 +238,8 @@ class VerifyAuditEventsResponse(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    REMOVED_SEQUENCE_FIELD_NUMBER: _builtins.int
+    REMOVED_HASH_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """The last event up to which the chain holds."""
     hash: _builtins.bytes
@@ -246,6 +248,10 @@ class VerifyAuditEventsResponse(_message.Message):
     """Whether that is the end of the chain."""
     problem: _builtins.str
     """What is wrong with the event behind it. Empty: nothing."""
+    removed_sequence: _builtins.int
+    """The last event that was removed from the database, after its export. Zero: none was."""
+    removed_hash: _builtins.bytes
+    """Its hash. The archive ends with the same hash there, or was changed."""
     def __init__(
         self,
         *,
@@ -253,11 +259,153 @@ class VerifyAuditEventsResponse(_message.Message):
         hash: _builtins.bytes = ...,
         complete: _builtins.bool = ...,
         problem: _builtins.str = ...,
+        removed_sequence: _builtins.int = ...,
+        removed_hash: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "hash", b"hash", "problem", b"problem", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "hash", b"hash", "problem", b"problem", "removed_hash", b"removed_hash", "removed_sequence", b"removed_sequence", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyAuditEventsResponse: _TypeAlias = VerifyAuditEventsResponse  # noqa: Y015
+
+@_typing.final
+class ExportAuditEventsRequest(_message.Message):
+    """The request of `ExportAuditEvents`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    after_sequence: _builtins.int
+    """Behind which event to begin. Zero: at the first one that the database holds."""
+    page_size: _builtins.int
+    """At most so many events: 1 to 1000. Zero: 100."""
+    def __init__(
+        self,
+        *,
+        after_sequence: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAuditEventsRequest: _TypeAlias = ExportAuditEventsRequest  # noqa: Y015
+
+@_typing.final
+class ExportAuditEventsResponse(_message.Message):
+    """The response of `ExportAuditEvents`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PREVIOUS_HASH_FIELD_NUMBER: _builtins.int
+    previous_sequence: _builtins.int
+    """The event before the first of them. Zero: the first one is the first of the chain."""
+    previous_hash: _builtins.bytes
+    """The hash of the event before the first of them. 32 zero bytes before the first event."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedAuditEvent]:
+        """The events, without gaps. Empty: there are none behind `after_sequence`, for now."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___ExportedAuditEvent] | None = ...,
+        previous_sequence: _builtins.int = ...,
+        previous_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "previous_hash", b"previous_hash", "previous_sequence", b"previous_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAuditEventsResponse: _TypeAlias = ExportAuditEventsResponse  # noqa: Y015
+
+@_typing.final
+class ExportedAuditEvent(_message.Message):
+    """An event as the text that its hash covers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """A JSON object in ASCII, with its names in order and without blanks. The page about the
+    audit log describes it.
+    """
+    hash: _builtins.bytes
+    """SHA-256 of the hash of the event before, followed by the text."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedAuditEvent: _TypeAlias = ExportedAuditEvent  # noqa: Y015
+
+@_typing.final
+class RecordAuditExportRequest(_message.Message):
+    """The request of `RecordAuditExport`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    after_sequence: _builtins.int
+    """The event before the first one in the archive's last part. What is recorded must have no
+    gap: this is at most the last event that was recorded or removed.
+    """
+    sequence: _builtins.int
+    """The last event in the archive."""
+    hash: _builtins.bytes
+    """Its hash."""
+    def __init__(
+        self,
+        *,
+        after_sequence: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "hash", b"hash", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordAuditExportRequest: _TypeAlias = RecordAuditExportRequest  # noqa: Y015
+
+@_typing.final
+class RecordAuditExportResponse(_message.Message):
+    """The response of `RecordAuditExport`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The last event that is recorded as exported."""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordAuditExportResponse: _TypeAlias = RecordAuditExportResponse  # noqa: Y015

@@ -47,6 +47,16 @@ class AuditServiceStub:
                 request_serializer=keyfence_dot_v1_dot_audit__service__pb2.VerifyAuditEventsRequest.SerializeToString,
                 response_deserializer=keyfence_dot_v1_dot_audit__service__pb2.VerifyAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.ExportAuditEvents = channel.unary_unary(
+                '/keyfence.v1.AuditService/ExportAuditEvents',
+                request_serializer=keyfence_dot_v1_dot_audit__service__pb2.ExportAuditEventsRequest.SerializeToString,
+                response_deserializer=keyfence_dot_v1_dot_audit__service__pb2.ExportAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.RecordAuditExport = channel.unary_unary(
+                '/keyfence.v1.AuditService/RecordAuditExport',
+                request_serializer=keyfence_dot_v1_dot_audit__service__pb2.RecordAuditExportRequest.SerializeToString,
+                response_deserializer=keyfence_dot_v1_dot_audit__service__pb2.RecordAuditExportResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -76,6 +86,28 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportAuditEvents(self, request, context):
+        """Returns the events of all keyspaces in the order of the chain, each as the text that its
+        hash covers, for an archive outside of the database. It is for operators whose credential
+        is bound to `*` and `system`.
+
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordAuditExport(self, request, context):
+        """Records that events are in an archive. Servers with `KEYFENCE_AUDIT_DAYS` remove recorded
+        events when they are old enough. The record is an audit event itself. Repeating it changes
+        nothing. It is for operators whose credential is bound to `*` and `system`.
+
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -88,6 +120,16 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.VerifyAuditEvents,
                     request_deserializer=keyfence_dot_v1_dot_audit__service__pb2.VerifyAuditEventsRequest.FromString,
                     response_serializer=keyfence_dot_v1_dot_audit__service__pb2.VerifyAuditEventsResponse.SerializeToString,
+            ),
+            'ExportAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportAuditEvents,
+                    request_deserializer=keyfence_dot_v1_dot_audit__service__pb2.ExportAuditEventsRequest.FromString,
+                    response_serializer=keyfence_dot_v1_dot_audit__service__pb2.ExportAuditEventsResponse.SerializeToString,
+            ),
+            'RecordAuditExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordAuditExport,
+                    request_deserializer=keyfence_dot_v1_dot_audit__service__pb2.RecordAuditExportRequest.FromString,
+                    response_serializer=keyfence_dot_v1_dot_audit__service__pb2.RecordAuditExportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -147,6 +189,60 @@ class AuditService:
             '/keyfence.v1.AuditService/VerifyAuditEvents',
             keyfence_dot_v1_dot_audit__service__pb2.VerifyAuditEventsRequest.SerializeToString,
             keyfence_dot_v1_dot_audit__service__pb2.VerifyAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyfence.v1.AuditService/ExportAuditEvents',
+            keyfence_dot_v1_dot_audit__service__pb2.ExportAuditEventsRequest.SerializeToString,
+            keyfence_dot_v1_dot_audit__service__pb2.ExportAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordAuditExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyfence.v1.AuditService/RecordAuditExport',
+            keyfence_dot_v1_dot_audit__service__pb2.RecordAuditExportRequest.SerializeToString,
+            keyfence_dot_v1_dot_audit__service__pb2.RecordAuditExportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,20 @@ class AuditServiceStub:
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
     """
+    ExportAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ExportAuditEventsRequest, _audit_service_pb2.ExportAuditEventsResponse]
+    """Returns the events of all keyspaces in the order of the chain, each as the text that its
+    hash covers, for an archive outside of the database. It is for operators whose credential
+    is bound to `*` and `system`.
+
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+    """
+    RecordAuditExport: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.RecordAuditExportRequest, _audit_service_pb2.RecordAuditExportResponse]
+    """Records that events are in an archive. Servers with `KEYFENCE_AUDIT_DAYS` remove recorded
+    events when they are old enough. The record is an audit event itself. Repeating it changes
+    nothing. It is for operators whose credential is bound to `*` and `system`.
+
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -68,6 +82,20 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Goes along a part of the chain of all events, and says how far it holds. It tells
     nothing of what is in them, but how many there are, so it is for operators whose
     credential is bound to `*`.
+
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+    """
+    ExportAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ExportAuditEventsRequest, _audit_service_pb2.ExportAuditEventsResponse]  # type: ignore[assignment]
+    """Returns the events of all keyspaces in the order of the chain, each as the text that its
+    hash covers, for an archive outside of the database. It is for operators whose credential
+    is bound to `*` and `system`.
+
+    Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+    """
+    RecordAuditExport: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.RecordAuditExportRequest, _audit_service_pb2.RecordAuditExportResponse]  # type: ignore[assignment]
+    """Records that events are in an archive. Servers with `KEYFENCE_AUDIT_DAYS` remove recorded
+    events when they are old enough. The record is an audit event itself. Repeating it changes
+    nothing. It is for operators whose credential is bound to `*` and `system`.
 
     Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
     """
@@ -99,6 +127,32 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Goes along a part of the chain of all events, and says how far it holds. It tells
         nothing of what is in them, but how many there are, so it is for operators whose
         credential is bound to `*`.
+
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportAuditEvents(
+        self,
+        request: _audit_service_pb2.ExportAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.ExportAuditEventsResponse, _abc.Awaitable[_audit_service_pb2.ExportAuditEventsResponse]]:
+        """Returns the events of all keyspaces in the order of the chain, each as the text that its
+        hash covers, for an archive outside of the database. It is for operators whose credential
+        is bound to `*` and `system`.
+
+        Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordAuditExport(
+        self,
+        request: _audit_service_pb2.RecordAuditExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.RecordAuditExportResponse, _abc.Awaitable[_audit_service_pb2.RecordAuditExportResponse]]:
+        """Records that events are in an archive. Servers with `KEYFENCE_AUDIT_DAYS` remove recorded
+        events when they are old enough. The record is an audit event itself. Repeating it changes
+        nothing. It is for operators whose credential is bound to `*` and `system`.
 
         Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
         """

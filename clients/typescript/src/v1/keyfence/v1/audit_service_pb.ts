@@ -15,7 +15,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file keyfence/v1/audit_service.proto.
  */
 export const file_keyfence_v1_audit_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9rZXlmZW5jZS92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEgtrZXlmZW5jZS52MSKRAgoKQXVkaXRFdmVudBIQCghldmVudF9pZBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZhY3Rpb24YAyABKAkSEAoIa2V5c3BhY2UYBCABKAkSEgoKYWNjb3VudF9pZBgFIAEoCRIPCgdzdWJqZWN0GAYgASgJEhAKCGFjdG9yX2lkGAcgASgJEhIKCnJlcXVlc3RfaWQYCCABKAkSKAoHZGV0YWlscxgJIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEAoIc2VxdWVuY2UYCiABKAMSEAoIcmV2aXNpb24YCyABKAMSDAoEaGFzaBgMIAEoDCKrAgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIQCghrZXlzcGFjZRgBIAEoCRISCgphY2NvdW50X2lkGAIgASgJEg8KB3N1YmplY3QYAyABKAkSEAoIYWN0b3JfaWQYBCABKAkSFQoNYWN0aW9uX3ByZWZpeBgFIAEoCRIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAggASgFEhIKCnBhZ2VfdG9rZW4YCSABKAkSFAoMbmV3ZXN0X2ZpcnN0GAogASgIEhYKDmFmdGVyX2V2ZW50X2lkGAsgASgJIlsKF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEicKBmV2ZW50cxgBIAMoCzIXLmtleWZlbmNlLnYxLkF1ZGl0RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIloKGFZlcmlmeUF1ZGl0RXZlbnRzUmVxdWVzdBIWCg5hZnRlcl9zZXF1ZW5jZRgBIAEoAxISCgphZnRlcl9oYXNoGAIgASgMEhIKCm1heF9ldmVudHMYAyABKAUiXgoZVmVyaWZ5QXVkaXRFdmVudHNSZXNwb25zZRIQCghzZXF1ZW5jZRgBIAEoAxIMCgRoYXNoGAIgASgMEhAKCGNvbXBsZXRlGAMgASgIEg8KB3Byb2JsZW0YBCABKAky+gEKDEF1ZGl0U2VydmljZRJzCg9MaXN0QXVkaXRFdmVudHMSIy5rZXlmZW5jZS52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiQua2V5ZmVuY2UudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2UiFZACAaqfGQphdWRpdDpyZWFksJ8ZAhJ1ChFWZXJpZnlBdWRpdEV2ZW50cxIlLmtleWZlbmNlLnYxLlZlcmlmeUF1ZGl0RXZlbnRzUmVxdWVzdBomLmtleWZlbmNlLnYxLlZlcmlmeUF1ZGl0RXZlbnRzUmVzcG9uc2UiEZACAaqfGQphdWRpdDpyZWFkQoQBChVpby5naXRodWIua2V5ZmVuY2UudjFQAVo+Z2l0aHViLmNvbS9rZXlmZW5jZS9rZXlmZW5jZS9jbGllbnRzL2dvL2tleWZlbmNlL3YxO2tleWZlbmNldjGqAgtLZXlmZW5jZS5WMcoCC0tleWZlbmNlXFYx6gIMS2V5ZmVuY2U6OlYxYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_keyfence_v1_options]);
+  fileDesc("Ch9rZXlmZW5jZS92MS9hdWRpdF9zZXJ2aWNlLnByb3RvEgtrZXlmZW5jZS52MSKRAgoKQXVkaXRFdmVudBIQCghldmVudF9pZBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZhY3Rpb24YAyABKAkSEAoIa2V5c3BhY2UYBCABKAkSEgoKYWNjb3VudF9pZBgFIAEoCRIPCgdzdWJqZWN0GAYgASgJEhAKCGFjdG9yX2lkGAcgASgJEhIKCnJlcXVlc3RfaWQYCCABKAkSKAoHZGV0YWlscxgJIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEAoIc2VxdWVuY2UYCiABKAMSEAoIcmV2aXNpb24YCyABKAMSDAoEaGFzaBgMIAEoDCKrAgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIQCghrZXlzcGFjZRgBIAEoCRISCgphY2NvdW50X2lkGAIgASgJEg8KB3N1YmplY3QYAyABKAkSEAoIYWN0b3JfaWQYBCABKAkSFQoNYWN0aW9uX3ByZWZpeBgFIAEoCRIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAggASgFEhIKCnBhZ2VfdG9rZW4YCSABKAkSFAoMbmV3ZXN0X2ZpcnN0GAogASgIEhYKDmFmdGVyX2V2ZW50X2lkGAsgASgJIlsKF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEicKBmV2ZW50cxgBIAMoCzIXLmtleWZlbmNlLnYxLkF1ZGl0RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIloKGFZlcmlmeUF1ZGl0RXZlbnRzUmVxdWVzdBIWCg5hZnRlcl9zZXF1ZW5jZRgBIAEoAxISCgphZnRlcl9oYXNoGAIgASgMEhIKCm1heF9ldmVudHMYAyABKAUijgEKGVZlcmlmeUF1ZGl0RXZlbnRzUmVzcG9uc2USEAoIc2VxdWVuY2UYASABKAMSDAoEaGFzaBgCIAEoDBIQCghjb21wbGV0ZRgDIAEoCBIPCgdwcm9ibGVtGAQgASgJEhgKEHJlbW92ZWRfc2VxdWVuY2UYBSABKAMSFAoMcmVtb3ZlZF9oYXNoGAYgASgMIkUKGEV4cG9ydEF1ZGl0RXZlbnRzUmVxdWVzdBIWCg5hZnRlcl9zZXF1ZW5jZRgBIAEoAxIRCglwYWdlX3NpemUYAiABKAUifgoZRXhwb3J0QXVkaXRFdmVudHNSZXNwb25zZRIvCgZldmVudHMYASADKAsyHy5rZXlmZW5jZS52MS5FeHBvcnRlZEF1ZGl0RXZlbnQSGQoRcHJldmlvdXNfc2VxdWVuY2UYAiABKAMSFQoNcHJldmlvdXNfaGFzaBgDIAEoDCIwChJFeHBvcnRlZEF1ZGl0RXZlbnQSDAoEdGV4dBgBIAEoCRIMCgRoYXNoGAIgASgMIlIKGFJlY29yZEF1ZGl0RXhwb3J0UmVxdWVzdBIWCg5hZnRlcl9zZXF1ZW5jZRgBIAEoAxIQCghzZXF1ZW5jZRgCIAEoAxIMCgRoYXNoGAMgASgMIi0KGVJlY29yZEF1ZGl0RXhwb3J0UmVzcG9uc2USEAoIc2VxdWVuY2UYASABKAMy6gMKDEF1ZGl0U2VydmljZRJzCg9MaXN0QXVkaXRFdmVudHMSIy5rZXlmZW5jZS52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiQua2V5ZmVuY2UudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2UiFZACAaqfGQphdWRpdDpyZWFksJ8ZAhJ1ChFWZXJpZnlBdWRpdEV2ZW50cxIlLmtleWZlbmNlLnYxLlZlcmlmeUF1ZGl0RXZlbnRzUmVxdWVzdBomLmtleWZlbmNlLnYxLlZlcmlmeUF1ZGl0RXZlbnRzUmVzcG9uc2UiEZACAaqfGQphdWRpdDpyZWFkEnUKEUV4cG9ydEF1ZGl0RXZlbnRzEiUua2V5ZmVuY2UudjEuRXhwb3J0QXVkaXRFdmVudHNSZXF1ZXN0GiYua2V5ZmVuY2UudjEuRXhwb3J0QXVkaXRFdmVudHNSZXNwb25zZSIRkAIBqp8ZCmF1ZGl0OnJlYWQSdwoRUmVjb3JkQXVkaXRFeHBvcnQSJS5rZXlmZW5jZS52MS5SZWNvcmRBdWRpdEV4cG9ydFJlcXVlc3QaJi5rZXlmZW5jZS52MS5SZWNvcmRBdWRpdEV4cG9ydFJlc3BvbnNlIhOQAgKqnxkMYXVkaXQ6ZXhwb3J0QoQBChVpby5naXRodWIua2V5ZmVuY2UudjFQAVo+Z2l0aHViLmNvbS9rZXlmZW5jZS9rZXlmZW5jZS9jbGllbnRzL2dvL2tleWZlbmNlL3YxO2tleWZlbmNldjGqAgtLZXlmZW5jZS5WMcoCC0tleWZlbmNlXFYx6gIMS2V5ZmVuY2U6OlYxYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_keyfence_v1_options]);
 
 /**
  * An action, or an attempt that was denied.
@@ -249,7 +249,7 @@ export const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse> 
  */
 export type VerifyAuditEventsRequest = Message<"keyfence.v1.VerifyAuditEventsRequest"> & {
   /**
-   * Behind which event to begin. Zero: at the first one.
+   * Behind which event to begin. Zero: at the first one that the database holds.
    *
    * @generated from field: int64 after_sequence = 1;
    */
@@ -310,6 +310,20 @@ export type VerifyAuditEventsResponse = Message<"keyfence.v1.VerifyAuditEventsRe
    * @generated from field: string problem = 4;
    */
   problem: string;
+
+  /**
+   * The last event that was removed from the database, after its export. Zero: none was.
+   *
+   * @generated from field: int64 removed_sequence = 5;
+   */
+  removedSequence: bigint;
+
+  /**
+   * Its hash. The archive ends with the same hash there, or was changed.
+   *
+   * @generated from field: bytes removed_hash = 6;
+   */
+  removedHash: Uint8Array;
 };
 
 /**
@@ -318,6 +332,155 @@ export type VerifyAuditEventsResponse = Message<"keyfence.v1.VerifyAuditEventsRe
  */
 export const VerifyAuditEventsResponseSchema: GenMessage<VerifyAuditEventsResponse> = /*@__PURE__*/
   messageDesc(file_keyfence_v1_audit_service, 4);
+
+/**
+ * The request of `ExportAuditEvents`.
+ *
+ * @generated from message keyfence.v1.ExportAuditEventsRequest
+ */
+export type ExportAuditEventsRequest = Message<"keyfence.v1.ExportAuditEventsRequest"> & {
+  /**
+   * Behind which event to begin. Zero: at the first one that the database holds.
+   *
+   * @generated from field: int64 after_sequence = 1;
+   */
+  afterSequence: bigint;
+
+  /**
+   * At most so many events: 1 to 1000. Zero: 100.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+};
+
+/**
+ * Describes the message keyfence.v1.ExportAuditEventsRequest.
+ * Use `create(ExportAuditEventsRequestSchema)` to create a new message.
+ */
+export const ExportAuditEventsRequestSchema: GenMessage<ExportAuditEventsRequest> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_audit_service, 5);
+
+/**
+ * The response of `ExportAuditEvents`.
+ *
+ * @generated from message keyfence.v1.ExportAuditEventsResponse
+ */
+export type ExportAuditEventsResponse = Message<"keyfence.v1.ExportAuditEventsResponse"> & {
+  /**
+   * The events, without gaps. Empty: there are none behind `after_sequence`, for now.
+   *
+   * @generated from field: repeated keyfence.v1.ExportedAuditEvent events = 1;
+   */
+  events: ExportedAuditEvent[];
+
+  /**
+   * The event before the first of them. Zero: the first one is the first of the chain.
+   *
+   * @generated from field: int64 previous_sequence = 2;
+   */
+  previousSequence: bigint;
+
+  /**
+   * The hash of the event before the first of them. 32 zero bytes before the first event.
+   *
+   * @generated from field: bytes previous_hash = 3;
+   */
+  previousHash: Uint8Array;
+};
+
+/**
+ * Describes the message keyfence.v1.ExportAuditEventsResponse.
+ * Use `create(ExportAuditEventsResponseSchema)` to create a new message.
+ */
+export const ExportAuditEventsResponseSchema: GenMessage<ExportAuditEventsResponse> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_audit_service, 6);
+
+/**
+ * An event as the text that its hash covers.
+ *
+ * @generated from message keyfence.v1.ExportedAuditEvent
+ */
+export type ExportedAuditEvent = Message<"keyfence.v1.ExportedAuditEvent"> & {
+  /**
+   * A JSON object in ASCII, with its names in order and without blanks. The page about the
+   * audit log describes it.
+   *
+   * @generated from field: string text = 1;
+   */
+  text: string;
+
+  /**
+   * SHA-256 of the hash of the event before, followed by the text.
+   *
+   * @generated from field: bytes hash = 2;
+   */
+  hash: Uint8Array;
+};
+
+/**
+ * Describes the message keyfence.v1.ExportedAuditEvent.
+ * Use `create(ExportedAuditEventSchema)` to create a new message.
+ */
+export const ExportedAuditEventSchema: GenMessage<ExportedAuditEvent> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_audit_service, 7);
+
+/**
+ * The request of `RecordAuditExport`.
+ *
+ * @generated from message keyfence.v1.RecordAuditExportRequest
+ */
+export type RecordAuditExportRequest = Message<"keyfence.v1.RecordAuditExportRequest"> & {
+  /**
+   * The event before the first one in the archive's last part. What is recorded must have no
+   * gap: this is at most the last event that was recorded or removed.
+   *
+   * @generated from field: int64 after_sequence = 1;
+   */
+  afterSequence: bigint;
+
+  /**
+   * The last event in the archive.
+   *
+   * @generated from field: int64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * Its hash.
+   *
+   * @generated from field: bytes hash = 3;
+   */
+  hash: Uint8Array;
+};
+
+/**
+ * Describes the message keyfence.v1.RecordAuditExportRequest.
+ * Use `create(RecordAuditExportRequestSchema)` to create a new message.
+ */
+export const RecordAuditExportRequestSchema: GenMessage<RecordAuditExportRequest> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_audit_service, 8);
+
+/**
+ * The response of `RecordAuditExport`.
+ *
+ * @generated from message keyfence.v1.RecordAuditExportResponse
+ */
+export type RecordAuditExportResponse = Message<"keyfence.v1.RecordAuditExportResponse"> & {
+  /**
+   * The last event that is recorded as exported.
+   *
+   * @generated from field: int64 sequence = 1;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message keyfence.v1.RecordAuditExportResponse.
+ * Use `create(RecordAuditExportResponseSchema)` to create a new message.
+ */
+export const RecordAuditExportResponseSchema: GenMessage<RecordAuditExportResponse> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_audit_service, 9);
 
 /**
  * Reads the audit log: every mutation, in the transaction that made it, and attempts
@@ -353,6 +516,34 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof VerifyAuditEventsRequestSchema;
     output: typeof VerifyAuditEventsResponseSchema;
+  },
+  /**
+   * Returns the events of all keyspaces in the order of the chain, each as the text that its
+   * hash covers, for an archive outside of the database. It is for operators whose credential
+   * is bound to `*` and `system`.
+   *
+   * Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+   *
+   * @generated from rpc keyfence.v1.AuditService.ExportAuditEvents
+   */
+  exportAuditEvents: {
+    methodKind: "unary";
+    input: typeof ExportAuditEventsRequestSchema;
+    output: typeof ExportAuditEventsResponseSchema;
+  },
+  /**
+   * Records that events are in an archive. Servers with `KEYFENCE_AUDIT_DAYS` remove recorded
+   * events when they are old enough. The record is an audit event itself. Repeating it changes
+   * nothing. It is for operators whose credential is bound to `*` and `system`.
+   *
+   * Errors: `INVALID_FIELD`, `KEYSPACE_NOT_BOUND`.
+   *
+   * @generated from rpc keyfence.v1.AuditService.RecordAuditExport
+   */
+  recordAuditExport: {
+    methodKind: "unary";
+    input: typeof RecordAuditExportRequestSchema;
+    output: typeof RecordAuditExportResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_keyfence_v1_audit_service, 0);
