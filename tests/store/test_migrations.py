@@ -197,6 +197,7 @@ async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: s
         "DROP INDEX ix_keys_keyspace_display_prefix_key_id",
         "DROP INDEX ix_keys_keyspace_expire_time_key_id",
         "DROP TABLE audit_cut",
+        "DROP TABLE compatibility",
         "DROP TABLE first_start",
         "DROP TABLE peppers",
         "ALTER TABLE keys DROP COLUMN disabled_by_operator",
@@ -317,3 +318,17 @@ async def test_the_catalogue_shows_what_alembic_does_not_see(
     empty_postgres_url: str, difference: str
 ) -> None:
     await test_the_catalogue_shows_a_difference(empty_postgres_url, difference)
+
+
+async def test_a_newer_schema_is_used_if_it_says_that_this_program_may(empty_url: str) -> None:
+    """Servers of two versions run beside each other during an upgrade."""
+    await upgrade(empty_url)
+    await execute(empty_url, "UPDATE alembic_version SET version_num = '9999'")
+    await execute(empty_url, "UPDATE compatibility SET schema_version = '9999'")
+    assert await upgrade(empty_url) == ("9999", "9999")
+    await require_current(empty_url)
+    await (await open_store(empty_url)).close()
+    await execute(empty_url, "UPDATE compatibility SET oldest_program = '9998'")
+    for attempt in (open_store, upgrade, require_current):
+        with pytest.raises(SchemaMismatch, match="newer"):
+            await attempt(empty_url)

@@ -264,6 +264,14 @@ first_start: Final = Table(
     comment="Has its row when the first start is over.",
 )
 
+compatibility: Final = Table(
+    "compatibility",
+    metadata,
+    Column("schema_version", ExactText, primary_key=True),
+    Column("oldest_program", ExactText, nullable=False),
+    comment="The oldest program that may use this schema, by the schema that it was made for.",
+)
+
 peppers: Final = Table(
     "peppers",
     metadata,

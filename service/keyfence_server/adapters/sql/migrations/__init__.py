@@ -5,8 +5,11 @@ first one migrates, and the others find the migration done. A failed migration c
 nothing. Each migration waits only briefly for its locks, because a transaction that waits
 for a lock on a table blocks all later ones.
 
-A database written by a newer program is refused and not changed: this program does not
-know the newer schema.
+A newer program may have migrated the database. This program can use that schema if the
+migrations since its own only added things that it need not know. Each migration says so with
+`OLDEST_PROGRAM`: the schema version of the oldest program that may use the result. Without it,
+older programs may not. `upgrade` writes the answer into the table `compatibility`, where the
+older program finds it. A database without such an answer is refused and not changed.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, delete, insert, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_engines
 from keyfence_server.adapters.sql.errors import translated
+from keyfence_server.adapters.sql.schema import compatibility
 from keyfence_server.adapters.sql.unfinished_restore import is_restore_unfinished
 from keyfence_server.adapters.sql.urls import parse_database_url
 
@@ -44,12 +48,13 @@ async def upgrade(url: str, *, options: StoreOptions | None = None) -> tuple[str
     """Brings the database at `url` up to date.
 
     Returns:
-        The schema's version before, None if there was nothing, and the version now.
+        The schema's version before, None if there was nothing, and the version now. A newer
+        schema that this program may use is left as it is.
 
     Raises:
         InvalidDatabaseUrl: no store can be at this address.
         StoreUnavailable: the database does not answer, or others hold its locks.
-        SchemaMismatch: a newer program wrote the database.
+        SchemaMismatch: a newer program wrote the database, and this one may not use it.
     """
     async with _engines(url, options) as engines:
         return await upgrade_engine(engines.writing)
@@ -62,7 +67,7 @@ async def current_revision(url: str, *, options: StoreOptions | None = None) -> 
 
 
 async def require_current(url: str, *, options: StoreOptions | None = None) -> None:
-    """Returns if the schema at `url` is this program's. Raises as `upgrade` does."""
+    """Returns if this program may use the schema at `url`. Raises as `upgrade` does."""
     async with _engines(url, options) as engines:
         await require_current_engine(engines.writing)
 
@@ -75,16 +80,9 @@ async def upgrade_engine(engine: AsyncEngine) -> tuple[str | None, str]:
 
 async def require_current_engine(engine: AsyncEngine) -> None:
     """`require_current`, over connections that exist already."""
-    current = await _current(engine)
-    _refuse_newer(current)
-    if current != wanted_revision():
-        found = f"has schema {current}" if current else "has no tables yet"
-        raise SchemaMismatch(
-            f"the database {found} and this program needs schema {wanted_revision()}; "
-            "run `keyfence migrate`"
-        )
     with translated():
         async with engine.connect() as connection:
+            await connection.run_sync(_require_usable)
             if await connection.run_sync(is_restore_unfinished):
                 raise SchemaMismatch(
                     "a restore into this database has not finished, and keys that were revoked "
@@ -95,6 +93,14 @@ async def require_current_engine(engine: AsyncEngine) -> None:
 def wanted_revision() -> str:
     """The version of the schema that this program works with."""
     return _scripts().get_current_head() or ""
+
+
+def oldest_program() -> str:
+    """The oldest program that may use `wanted_revision`, by the schema that it was made for."""
+    return max(
+        str(getattr(script.module, "OLDEST_PROGRAM", script.revision))
+        for script in _scripts().walk_revisions()
+    )
 
 
 async def _upgrade(engine: AsyncEngine) -> tuple[str | None, str]:
@@ -110,12 +116,50 @@ def _upgrade_locked(connection: Connection) -> tuple[str | None, str]:
         # SQLite, BEGIN IMMEDIATE has locked the whole file.
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     before = _version(connection)
-    _refuse_newer(before)
+    if before is not None and _is_newer(before):
+        _require_usable(connection)
+        return before, before
     if before != wanted_revision():
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        _write_oldest_program(connection)
     return before, wanted_revision()
+
+
+def _require_usable(connection: Connection) -> None:
+    """Returns if this program may use the schema. Raises `SchemaMismatch`."""
+    current = _version(connection)
+    if current is not None and _is_newer(current):
+        oldest = _oldest_program(connection, current)
+        # Of the versions that this program knows, its own is the newest.
+        if oldest is None or _is_newer(oldest):
+            raise SchemaMismatch(
+                f"the database has schema {current}, which this program may not use: a newer "
+                "Keyfence wrote it; run that version or a later one"
+            )
+    elif current != wanted_revision():
+        found = f"has schema {current}" if current else "has no tables yet"
+        raise SchemaMismatch(
+            f"the database {found} and this program needs schema {wanted_revision()}; "
+            "run `keyfence migrate`"
+        )
+
+
+def _write_oldest_program(connection: Connection) -> None:
+    row = {"schema_version": wanted_revision(), "oldest_program": oldest_program()}
+    connection.execute(delete(compatibility))
+    connection.execute(insert(compatibility).values(row))
+
+
+def _oldest_program(connection: Connection, schema_version: str) -> str | None:
+    """The oldest program that may use this schema; None if the database does not say it."""
+    if not inspect(connection).has_table(compatibility.name):
+        return None
+    query = select(compatibility.c.oldest_program).where(
+        compatibility.c.schema_version == schema_version
+    )
+    return connection.execute(query).scalar_one_or_none()
 
 
 async def _current(engine: AsyncEngine) -> str | None:
@@ -128,13 +172,8 @@ def _version(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _refuse_newer(current: str | None) -> None:
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if current is not None and current not in known:
-        raise SchemaMismatch(
-            f"the database has schema {current}, which this program does not know: a newer "
-            "Keyfence wrote it; run that version or a later one"
-        )
+def _is_newer(version: str) -> bool:
+    return version not in {script.revision for script in _scripts().walk_revisions()}
 
 
 def _config() -> Config:
