@@ -87,8 +87,10 @@ def lock_database(settings: Settings, database: Path) -> FileLock:
     """Makes the database's directory, if need be, and keeps other servers away from it.
 
     Raises:
-        CannotStart: another server has it, or the directory cannot be had.
+        CannotStart: another server has it, the directory cannot be had, or the database is
+            missing because a restore was killed.
     """
+    require_no_cut_exchange(database)
     _make_data_directory(settings)
     directory = database.parent
     # In the directory of our own, one lock is for all that is in it.
@@ -103,6 +105,37 @@ def lock_database(settings: Settings, database: Path) -> FileLock:
     except OSError as error:
         variable = _DATA_DIR if ours else "KEYFENCE_DATABASE_URL"
         raise CannotStart(f"{variable}: {directory}: {error.strerror}") from None
+
+
+def restoring_directory(database: Path) -> Path:
+    """Where `keyfence restore` works until it puts the result in place of the database."""
+    return database.with_name(f"{database.name}.restoring")
+
+
+def replaced_database(database: Path, moment: str) -> Path:
+    """Where `keyfence restore` keeps the database that it has replaced."""
+    return database.with_name(f"{database.name}.before-restore-{moment}")
+
+
+def require_no_cut_exchange(database: Path) -> None:
+    """Returns unless a restore was killed after it had moved the old database away, and before
+    the restored one was in its place. A new, empty database must not take that place.
+
+    Raises:
+        CannotStart: it was, and how to go on.
+    """
+    if database.exists() or not restoring_directory(database).exists():
+        return
+    start = replaced_database(database, "").name
+    kept = [path for path in database.parent.iterdir() if path.name.startswith(start)]
+    databases = sorted(path for path in kept if not path.name.endswith(("-wal", "-shm")))
+    if databases:
+        last = databases[-1]
+        raise CannotStart(
+            f"{database} is missing: `keyfence restore` was stopped while it exchanged the files. "
+            f"Rename {last} to {database}, and {last}-wal to {database}-wal, if it exists. Then "
+            "restore again"
+        )
 
 
 def _make_data_directory(settings: Settings) -> None:

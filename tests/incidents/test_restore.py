@@ -170,6 +170,45 @@ def test_a_change_that_cannot_be_made_again_undoes_the_restore(host: Host) -> No
 
 
 @pytest.mark.slow
+def test_a_key_whose_change_cannot_be_made_again_is_disabled_if_asked(host: Host) -> None:
+    """As a key that was restricted to a scope that is newer than the backup."""
+    server = host.start()
+    (host.directory / "demo.yaml").write_text(KEYSPACE)
+    host.run("keyspaces", "apply", "-f", "demo.yaml")
+    key_id, plaintext = make(host, "a")
+    host.run("backup", "copy")
+    (host.directory / "demo.yaml").write_text(f"{KEYSPACE}  vps:write: Change\n")
+    host.run("keyspaces", "apply", "-f", "demo.yaml")
+    host.run("keys", "update", key_id, "--scope", "vps:write")
+    server.stop()
+
+    assert "restore with --disable-instead" in host.run("restore", "copy", expect=70).stderr
+    said = host.run("restore", "copy", "--disable-instead", expect=5).stderr
+    assert f"BY HAND: key.update {key_id}: it could not be made again" in said
+    assert "so the key is disabled" in said
+    host.start()
+    is_denied(host, plaintext)
+
+
+@pytest.mark.slow
+def test_after_a_kill_during_the_exchange_of_the_files_the_next_step_is_named(host: Host) -> None:
+    """A server that started on a new, empty database would know no key."""
+    revoked = revoke_after_a_backup(host)
+    data = host.directory / "data"
+    # What a kill leaves between the two renames.
+    aside = data / "keyfence.db.before-restore-20260101T000000Z"
+    (data / "keyfence.db").rename(aside)
+    (data / "keyfence.db.restoring").mkdir()
+    for command in (("serve",), ("serve", "--check"), ("restore", "copy")):
+        refused = host.run(*command, expect=5).stderr
+        assert f"Rename {aside} to {data / 'keyfence.db'}" in refused
+    aside.rename(data / "keyfence.db")
+    host.run("restore", "copy")
+    host.start()
+    is_denied(host, revoked[1])
+
+
+@pytest.mark.slow
 def test_after_a_restore_that_fails_late_the_old_database_is_served(host: Host) -> None:
     revoked = revoke_after_a_backup(host)
     before = content(host.directory / "data")
@@ -204,23 +243,39 @@ def test_the_url_of_a_file_names_that_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "shown"),
     [
-        "postgresql://kf:hunter2@db/name?sslmode=require",
-        "postgresql://kf@db/name?password=hunter2&sslmode=require",
-        "postgresql://kf@db/name?sslmode=require&pass%77ord=hunter2",
+        ("kf:hunter2@db/name?sslmode=require", "kf@db/name?sslmode=require"),
+        ("kf@db/name?password=hunter2&sslmode=require", "kf@db/name?sslmode=require"),
+        ("kf@db/name?sslmode=require&pass%77ord=hunter2", "kf@db/name?sslmode=require"),
+        ("/name?host=/run/a&password=hunter2", "/name?host=/run/a"),
+        ("db/name?password=hunter2", "db/name"),
     ],
 )
 def test_a_password_is_no_argument_of_pg_dump(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "pg_dump"
     program.write_text('#!/bin/sh\necho "$1 $PGPASSWORD" >&2\nexit 1\n')
     program.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(copies.CannotCopy) as raised:
-        copies.copy_database(parse_database_url(url), tmp_path / "copy")
-    assert str(raised.value) == "--dbname=postgresql://kf@db/name?sslmode=require hunter2"
+        copies.copy_database(parse_database_url(f"postgresql://{url}"), tmp_path / "copy")
+    assert str(raised.value) == f"--dbname=postgresql://{shown} hunter2"
+
+
+def test_the_password_of_a_client_key_is_no_argument_of_pg_dump(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "pg_dump"
+    program.write_text('#!/bin/sh\necho "$1 $(tail -1 "$PGSERVICEFILE")" >&2\nexit 1\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    url = parse_database_url("postgresql://kf@db/name?sslkey=k.pem&sslpass%77ord=hunter%202")
+    with pytest.raises(copies.CannotCopy) as raised:
+        copies.copy_database(url, tmp_path / "copy")
+    shown = "--dbname=postgresql://kf@db/name?sslkey=k.pem&service=keyfence"
+    assert str(raised.value) == f"{shown} sslpassword=hunter 2"
 
 
 def test_a_mark_is_on_the_disk_before_it_has_its_name(

@@ -72,6 +72,14 @@ def restore(
             help="Restore although keys that were revoked since the backup become valid again.",
         ),
     ] = False,
+    disable_instead: Annotated[
+        bool,
+        typer.Option(
+            "--disable-instead",
+            help="If a change cannot be made again, disable its key or account and go on. "
+            "Without it such a change undoes the restore.",
+        ),
+    ] = False,
 ) -> None:
     """Restore a backup, verify it, and make the restrictive changes since it again.
 
@@ -100,7 +108,11 @@ def restore(
                 )
             log = None if without_changes or source is None else read_old_log(source)
             note(asyncio.run(verify_restored(place.settings, source_of_peppers(settings))))
-            by_hand = [] if log is None else make_again(place.settings, log)
+            by_hand = (
+                []
+                if log is None
+                else make_again(place.settings, log, disable_instead=disable_instead)
+            )
             replaced = place.finish()
     except CannotCopy as error:
         raise Failure(str(error), ExitCode.CONFLICT) from None

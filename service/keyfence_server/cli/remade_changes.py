@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from keyfence_server.cli.output import note
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from keyfence import Client
     from keyfence_server.application.recover_operator import RecoverOperator
     from keyfence_server.cli.old_log import OldEvent, OldLog
     from keyfence_server.cli.restrictive_changes import Step
@@ -36,8 +38,11 @@ _START_SECONDS: Final = 180
 _CALL_SECONDS: Final = 60
 
 
-def make_again(settings: Settings, log: OldLog) -> list[str]:
+def make_again(settings: Settings, log: OldLog, *, disable_instead: bool) -> list[str]:
     """Makes the changes again, with a credential that is revoked afterwards.
+
+    Args:
+        disable_instead: if a change cannot be made again, disable its key or account instead.
 
     Returns:
         What an operator has to do, each in a line.
@@ -52,7 +57,9 @@ def make_again(settings: Settings, log: OldLog) -> list[str]:
             update={"listen": target, "metrics_listen": None, "workers": 1}
         )
         with _serving(private):
-            events, found = _make_each_again(target, credential, log)
+            events, found = _make_each_again(
+                target, credential, log, disable_instead=disable_instead
+            )
     asyncio.run(_withdraw_credential(settings, key))
     note(f"{len(events)} events since the backup; {len(found)} of them change what is valid.")
     note(f"Made again: {sum(bool(step.commands) for step in found)}.")
@@ -64,7 +71,7 @@ def make_again(settings: Settings, log: OldLog) -> list[str]:
 
 
 def _make_each_again(
-    target: str, credential: Plaintext, log: OldLog
+    target: str, credential: Plaintext, log: OldLog, *, disable_instead: bool
 ) -> tuple[list[OldEvent], list[Step]]:
     from keyfence import Client, KeyfenceError
     from keyfence_server.cli.restrictive_changes import events_since_backup, steps
@@ -72,16 +79,20 @@ def _make_each_again(
     try:
         with Client(target, token=credential.reveal(), timeout_seconds=_CALL_SECONDS) as own:
             events = events_since_backup(own, log)
+            found = []
+            for step in steps(events, log.keys, datetime.now(UTC)):
+                is_made = _carry_out(step, target, credential)
+                if not is_made and not disable_instead:
+                    raise _undone(step)
+                found.append(step if is_made else _disabled_instead(step, own))
     except KeyfenceError as error:
         raise Failure(f"the changes were not made again: {error}", ExitCode.CONFLICT) from None
-    found = list(steps(events, log.keys, datetime.now(UTC)))
-    for step in found:
-        _carry_out(step, target, credential)
     return events, found
 
 
-def _carry_out(step: Step, target: str, credential: Plaintext) -> None:
-    """Runs the commands of a step. Raises `Failure` if one of them fails."""
+def _carry_out(step: Step, target: str, credential: Plaintext) -> bool:
+    """Runs the commands of a step, up to the first one that fails. What is wrong is on standard
+    error then. Returns whether all of them succeeded."""
     from keyfence_server.cli.app import run
 
     # A file would win over the variable.
@@ -93,14 +104,51 @@ def _carry_out(step: Step, target: str, credential: Plaintext) -> None:
         if code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
         if code != ExitCode.OK:
-            raise Failure(
-                f"the restore was undone: {step.event.action} {step.event.subject} of "
-                f"{step.event.time:%Y-%m-%d %H:%M} UTC could not be made again. The reason is "
-                "above. Correct it and restore again, or restore --without-changes where no "
-                "service reaches the servers, and make the changes by `keyfence audit "
-                "restrictive-changes`",
-                ExitCode.FAULT,
-            )
+            return False
+    return True
+
+
+def _undone(step: Step) -> Failure:
+    return Failure(
+        f"the restore was undone: {_described(step)} could not be made again. The reason is "
+        "above. Correct it and restore again, or restore with --disable-instead, which disables "
+        "the key or account of such a change",
+        ExitCode.FAULT,
+    )
+
+
+def _disabled_instead(step: Step, own: Client) -> Step:
+    """Disables the key or account of a change that could not be made again.
+
+    Returns:
+        The step, with what an operator must do. Raises what the client raises.
+    """
+    from keyfence import NotFound
+    from keyfence.results import KeyState
+
+    subject = step.event.subject
+    is_account = step.event.action.startswith("account.")
+    try:
+        if is_account:
+            own.disable_account(step.event.account_id or subject)
+        elif own.get_key(subject).state is not KeyState.REVOKED:
+            own.update_key(subject, state=KeyState.DISABLED)
+    except NotFound:
+        said = "it could not be made again, and its subject is unknown in the backup"
+    else:
+        kind = "account" if is_account else "key"
+        said = (
+            f"it could not be made again, so the {kind} is disabled; make the change, then enable "
+            f"the {kind}"
+        )
+    return replace(
+        step, commands=(), by_hand="; ".join(part for part in (said, step.by_hand) if part)
+    )
+
+
+def _described(step: Step) -> str:
+    event = step.event
+    return f"{event.action} {event.subject} of {event.time:%Y-%m-%d %H:%M} UTC"
 
 
 async def _make_credential(settings: Settings) -> tuple[Key, Plaintext]:

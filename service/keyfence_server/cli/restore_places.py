@@ -86,12 +86,13 @@ class _BesideSqlite:
     def finish(self) -> Path | None:
         from keyfence_server.adapters.files.private import sync_directory
         from keyfence_server.adapters.sql.copies import fold_log
+        from keyfence_server.provisioning import replaced_database
 
         position = asyncio.run(_position(self.settings))
         fold_log(self._copy)
         old, directory = self.old_database, self._database.parent
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        aside = self._database.with_name(f"{self._database.name}.before-restore-{moment}")
+        aside = replaced_database(self._database, moment)
         with _without_interruption():
             try:
                 # First: without it, the mark keeps servers away.
@@ -119,6 +120,7 @@ def _beside_sqlite(settings: Settings, url: DatabaseUrl, file: Path) -> Iterator
         CannotStart,
         lock_database,
         provide_peppers,
+        restoring_directory,
     )
     from keyfence_server.telemetry.logs import LogLevel
 
@@ -128,7 +130,7 @@ def _beside_sqlite(settings: Settings, url: DatabaseUrl, file: Path) -> Iterator
             held.callback(lock_database(settings, database).release)
         except CannotStart as error:
             raise Failure(str(error), ExitCode.CONFLICT) from None
-        directory = database.with_name(f"{database.name}.restoring")
+        directory = restoring_directory(database)
         # A restore that was killed leaves it.
         shutil.rmtree(directory, ignore_errors=True)
         try:

@@ -17,6 +17,7 @@ from keyfence_server.provisioning import (
     high_water_file,
     provide_peppers,
     provide_session_keys,
+    require_no_cut_exchange,
     source_of_peppers,
 )
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
@@ -41,9 +42,11 @@ async def check_start(settings: Settings) -> None:
     database = embedded_database(settings)
     if database is None:
         await _check_database(settings)
-    elif database.exists() or (settings.data_dir / PEPPER_FILE).exists():
-        # Nothing is made where something is already.
-        provide_peppers(settings, database)
+    else:
+        require_no_cut_exchange(database)
+        if database.exists() or (settings.data_dir / PEPPER_FILE).exists():
+            # Nothing is made where something is already.
+            provide_peppers(settings, database)
     mark = high_water_file(settings)
     if mark is not None:
         try:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from keyfence_server.adapters.files.private import PRIVATE_FILE
 from keyfence_server.adapters.sql.urls import DatabaseUrl
@@ -20,6 +22,8 @@ from keyfence_server.adapters.sql.urls import DatabaseUrl
 _SQLITE: Final = b"SQLite format 3\0"
 _POSTGRESQL: Final = b"PGDMP"
 _PAGES_AT_ONCE: Final = 4_096
+_SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword"})
+_SERVICE: Final = "keyfence"
 
 
 class CannotCopy(Exception):
@@ -121,20 +125,16 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 
 
 def _run(program: str, url: DatabaseUrl, *arguments: str) -> None:
-    address, password = _without_password(url.for_asyncpg())
-    environment = dict(os.environ)
-    if password:
-        # Every user of the machine can read the arguments of a process.
-        environment["PGPASSWORD"] = password
     try:
-        done = subprocess.run(
-            [program, f"--dbname={address}", "--no-password", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-        )
+        with _reachable(url) as (address, environment):
+            done = subprocess.run(
+                [program, f"--dbname={address}", "--no-password", *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+            )
     except FileNotFoundError:
         raise CannotCopy(
             f"{program} is not installed; install PostgreSQL's client programs, at least as new "
@@ -145,18 +145,41 @@ def _run(program: str, url: DatabaseUrl, *arguments: str) -> None:
         raise CannotCopy(lines[0] if lines else f"{program} failed with {done.returncode}")
 
 
-def _without_password(address: str) -> tuple[str, str]:
-    """The URL without its password, which is in front of the host or in a parameter."""
+@contextmanager
+def _reachable(url: DatabaseUrl) -> Iterator[tuple[str, dict[str, str]]]:
+    """The URL and the environment for a program of PostgreSQL. Every user of the machine can
+    read the arguments of a process, so no secret is in the URL."""
+    address, secrets = _without_secrets(url.for_asyncpg())
+    environment = dict(os.environ)
+    if password := secrets.get("password"):
+        environment["PGPASSWORD"] = password
+    if key_password := secrets.get("sslpassword"):
+        # There is no variable for it, but a service may have it.
+        with TemporaryDirectory(prefix="kf") as directory:
+            file = Path(directory) / "service"
+            file.touch(PRIVATE_FILE)
+            file.write_text(f"[{_SERVICE}]\nsslpassword={key_password}\n")
+            environment["PGSERVICEFILE"] = str(file)
+            separator = "&" if "?" in address else "?"
+            yield f"{address}{separator}service={_SERVICE}", environment
+    else:
+        yield address, environment
+
+
+def _without_secrets(address: str) -> tuple[str, dict[str, str]]:
+    """The URL without its passwords, and these by the names of their parameters."""
     parts = urlsplit(address)
     login, at, host = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
+    # PostgreSQL's programs read a parameter after what is in front of the host.
+    secrets = {"password": unquote(password)}
     parameters = []
-    for parameter in parts.query.split("&"):
+    for parameter in filter(None, parts.query.split("&")):
         name, _, value = parameter.partition("=")
-        if unquote(name) == "password":
-            # PostgreSQL's programs read a parameter after what is in front of the host.
-            password = value
+        if unquote(name) in _SECRET_PARAMETERS:
+            secrets[unquote(name)] = unquote(value)
         else:
             parameters.append(parameter)
-    kept = parts._replace(netloc=f"{user}{at}{host}", query="&".join(parameters))
-    return urlunsplit(kept), unquote(password)
+    # Not by `urlunsplit`, which leaves out the slashes before a host that is empty.
+    kept = f"{parts.scheme}://{user}{at}{host}{parts.path}"
+    return f"{kept}?{'&'.join(parameters)}" if parameters else kept, secrets
