@@ -614,12 +614,34 @@ def test_all_keys_of_an_account_are_revoked_at_once(run: Run, keyspace: str) -> 
     assert {one["key"]["key_id"] for one in done["revoked"]} == ids
     left = run("keys", "list", "-k", keyspace, "--state", "active", "-q").out.split()
     assert left == [other["key"]["key_id"]]
-    assert "has no keys" in run("keys", "revoke", *account, "--yes").err
+    assert "No key in" in run("keys", "revoke", *account, "--yes").err
+
+
+def test_keys_are_revoked_by_filters_after_their_number_was_shown(run: Run, keyspace: str) -> None:
+    """A leaked key may be known by its display prefix only, from a log line."""
+    made = [make_key(run, keyspace, "-s", "vps:read") for _ in range(3)]
+    shown = run("keys", "get", made[0][0], "-o", "json").json()["display_prefix"]
+    by_prefix = ("keys", "revoke", "-k", keyspace, "--prefix", f"{shown}…")
+    unconfirmed = run(*by_prefix)
+    assert unconfirmed.code == ExitCode.WRONG_INPUT
+    assert f'Revoke 1 key of 1 account in "{keyspace}": {made[0][0]} ({shown}' in unconfirmed.err
+    assert f"Revoked {made[0][0]} " in run(*by_prefix, "--yes").out
+    by_scope = ("keys", "revoke", "-k", keyspace, "--scope", "vps:read", "--never-used")
+    assert "Revoke 2 keys of 1 account" in run(*by_scope).err
+    run(*by_scope, "--yes")
+    assert run("keys", "list", "-k", keyspace, "--state", "active", "-q").out == ""
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["-k", "demo"], ["-a", "acct_1"], ["key_1", "-k", "demo", "-a", "a"], ["-", "key_1"]],
+    [
+        [],
+        ["-k", "demo"],
+        ["-a", "acct_1"],
+        ["key_1", "-k", "demo", "-a", "a"],
+        ["-", "key_1"],
+        ["--prefix", "kf"],
+    ],
     ids=" ".join,
 )
 def test_what_to_revoke_is_never_guessed(run: Run, arguments: list[str]) -> None:

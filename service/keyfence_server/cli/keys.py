@@ -17,7 +17,20 @@ from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.imports import Form, import_lines, read_lines
-from keyfence_server.cli.key_ids import STANDARD_INPUT, is_key_id
+from keyfence_server.cli.key_filters import (
+    AccountFilter,
+    EnvironmentFilter,
+    ExpiringWithinFilter,
+    KeyFilter,
+    LabelFilter,
+    NeverUsedFilter,
+    ParentFilter,
+    PrefixFilter,
+    ScopeFilter,
+    TypeFilter,
+    UnusedSinceFilter,
+)
+from keyfence_server.cli.key_ids import STANDARD_INPUT, key_id
 from keyfence_server.cli.key_output import (
     hand_over,
     print_key,
@@ -40,7 +53,7 @@ from keyfence_server.cli.output import (
     shown_at_most,
 )
 from keyfence_server.cli.revocations import Revocations
-from keyfence_server.cli.times import duration, expiry, point_in_time, rate, since, until
+from keyfence_server.cli.times import duration, expiry, point_in_time, rate
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.plurals import counted
 
@@ -52,19 +65,9 @@ app = typer.Typer(help="Create, list, change and revoke keys.", no_args_is_help=
 _MAX_PAGE: Final = 1000
 
 
-def _key_id(text: str) -> str:
-    """A key's id. What is none may be a key, typed by mistake: it is neither sent nor shown."""
-    if not is_key_id(text):
-        raise typer.BadParameter(
-            "this is not a key's id, which looks like key_01jd2k7v9x4m8r5t6w3y1z0abc; "
-            "`keyfence keys list` shows the ids"
-        )
-    return text
-
-
 def _key_id_or_input(text: str) -> str:
     """A key's id, or "-" for standard input."""
-    return text if text == STANDARD_INPUT else _key_id(text)
+    return text if text == STANDARD_INPUT else key_id(text)
 
 
 def read_labels(texts: Iterable[str]) -> dict[str, str]:
@@ -81,7 +84,7 @@ def read_labels(texts: Iterable[str]) -> dict[str, str]:
 
 
 KeyIdArgument = Annotated[
-    str, typer.Argument(metavar="KEY_ID", parser=_key_id, help="The key's id, not the key.")
+    str, typer.Argument(metavar="KEY_ID", parser=key_id, help="The key's id, not the key.")
 ]
 KeyspaceOption = Annotated[
     str,
@@ -187,7 +190,7 @@ def create(
     parent: Annotated[
         str | None,
         typer.Option(
-            parser=_key_id,
+            parser=key_id,
             metavar="KEY_ID",
             help="Delegate from this key: restricted and revoked with it.",
         ),
@@ -311,63 +314,20 @@ def export(
 def list_keys(
     context: typer.Context,
     keyspace: KeyspaceOption = "",
-    account: Annotated[
-        str, typer.Option("--account", "-a", metavar="ID", help="Only the keys of this account.")
-    ] = "",
+    account: AccountFilter = "",
     state: Annotated[
         StateFilter | None,
         typer.Option(metavar="active|disabled|revoked", help="Only keys in this state."),
     ] = None,
-    parent: Annotated[
-        str | None,
-        typer.Option(parser=_key_id, metavar="KEY_ID", help="Only keys delegated from this one."),
-    ] = None,
-    key_type: Annotated[
-        str, typer.Option("--type", "-t", metavar="NAME", help="Only keys of this type.")
-    ] = "",
-    environment: Annotated[
-        str,
-        typer.Option("--environment", "-e", metavar="NAME", help="Only keys of this environment."),
-    ] = "",
-    prefix: Annotated[
-        str,
-        typer.Option(
-            metavar="TEXT", help="Only keys with this display prefix, such as kf_live_a1B2."
-        ),
-    ] = "",
-    label: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Only keys with this label. May be repeated."),
-    ] = None,
-    scope: Annotated[
-        str,
-        typer.Option(
-            "--scope",
-            "-s",
-            metavar="SCOPE",
-            autocompletion=complete_scope,
-            help="Only keys that hold this scope, by whatever grant, wildcard or preset.",
-        ),
-    ] = "",
-    unused_since: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=since,
-            metavar="DURATION|TIME",
-            help="Only keys that are older than this and not used since: 90d, or a date.",
-        ),
-    ] = None,
-    never_used: Annotated[
-        bool, typer.Option("--never-used", help="Only keys that were never used.")
-    ] = False,
-    expiring_within: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=until,
-            metavar="DURATION",
-            help="Only keys that have not expired and will within this time: 30d.",
-        ),
-    ] = None,
+    parent: ParentFilter = None,
+    key_type: TypeFilter = "",
+    environment: EnvironmentFilter = "",
+    prefix: PrefixFilter = "",
+    label: LabelFilter = None,
+    scope: ScopeFilter = "",
+    unused_since: UnusedSinceFilter = None,
+    never_used: NeverUsedFilter = False,
+    expiring_within: ExpiringWithinFilter = None,
     limit: LimitOption = None,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
@@ -383,23 +343,22 @@ def list_keys(
     from keyfence.results import KeyState
 
     most = shown_at_most(limit, output=output, quiet=quiet)
+    wanted = KeyFilter(
+        keyspace=keyspace,
+        account=account,
+        state=KeyState[state.name] if state else None,
+        parent=parent,
+        key_type=key_type,
+        environment=environment,
+        prefix=prefix,
+        labels=read_labels(label or ()),
+        scope=scope,
+        unused_since=unused_since,
+        never_used=never_used,
+        expiring_within=expiring_within,
+    )
     with connect(context) as client:
-        found = client.list_keys(
-            keyspace=keyspace,
-            account_id=account,
-            state=KeyState[state.name] if state else None,
-            parent_key_id=parent,
-            key_type=key_type,
-            environment=environment,
-            # Tables show a prefix with this behind it.
-            display_prefix=prefix.removesuffix("…"),
-            labels=read_labels(label or ()),
-            scope=scope,
-            unused_since_time=unused_since,
-            never_used=never_used,
-            expiring_before_time=expiring_within,
-            page_size=min(most + 1, _MAX_PAGE) if most else _MAX_PAGE,
-        )
+        found = wanted.keys(client, page_size=min(most + 1, _MAX_PAGE) if most else _MAX_PAGE)
         show_listing(
             "keys",
             found,
@@ -588,12 +547,17 @@ def revoke(
     ] = None,
     keyspace: Annotated[
         str,
-        keyspace_option("With --account: its keyspace."),
+        keyspace_option("Revoke the keys of this keyspace that pass every filter."),
     ] = "",
-    account: Annotated[
-        str,
-        typer.Option("--account", "-a", metavar="ID", help="Revoke all keys of this account."),
-    ] = "",
+    account: AccountFilter = "",
+    parent: ParentFilter = None,
+    key_type: TypeFilter = "",
+    environment: EnvironmentFilter = "",
+    prefix: PrefixFilter = "",
+    label: LabelFilter = None,
+    scope: ScopeFilter = "",
+    unused_since: UnusedSinceFilter = None,
+    never_used: NeverUsedFilter = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     comment: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit log.")] = "",
     output: OutputOption = Output.TABLE,
@@ -601,23 +565,38 @@ def revoke(
     """Revoke keys, and all that were delegated from them. This is final.
 
     When the command has returned, no server, sidecar or cache accepts them. Name keys by
-    their ids, by lines on standard input, or all of an account with --keyspace and --account.
+    their ids, by lines on standard input, or by --keyspace with filters as in `keys list`. By
+    filters, the command shows how many keys pass all of them, and asks for confirmation.
     """
+    wanted = KeyFilter(
+        keyspace=keyspace,
+        account=account,
+        parent=parent,
+        key_type=key_type,
+        environment=environment,
+        prefix=prefix,
+        labels=read_labels(label or ()),
+        scope=scope,
+        unused_since=unused_since,
+        never_used=never_used,
+    )
     ids = key_ids or []
-    if bool(ids) == bool(keyspace and account) or bool(keyspace) != bool(account):
+    has_filter = not wanted.is_whole_keyspace()
+    if bool(ids) == has_filter or bool(keyspace) != has_filter:
         raise typer.BadParameter(
-            'name keys by their ids, or "-" for standard input, or --keyspace with --account'
+            'name keys by their ids, or "-" for standard input, or --keyspace with a filter such '
+            "as --account or --prefix"
         )
     if STANDARD_INPUT in ids and len(ids) > 1:
         raise typer.BadParameter('"-" goes alone')
     with connect(context) as client, Revocations(client, comment, output) as revocations:
-        if account:
-            revocations.revoke_account(keyspace, account, is_confirmed=yes)
+        if has_filter:
+            revocations.revoke_found(wanted, is_confirmed=yes)
         elif ids == [STANDARD_INPUT]:
             revocations.revoke_lines(sys.stdin.buffer)
         else:
-            for key_id in ids:
-                revocations.revoke(key_id)
+            for one in ids:
+                revocations.revoke(one)
 
 
 def _limit(rate: Rate | None) -> RateLimit | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from keyfence import Client
     from keyfence.results import Key
+    from keyfence_server.cli.key_filters import KeyFilter
 
 _LONGEST_LINE: Final = 4_096
 _PAGE: Final = 1_000
+_SHOWN: Final = 3
 
 
 class Revocations:
@@ -84,33 +86,41 @@ class Revocations:
                 {"lines": unknown},
             )
 
-    def revoke_account(self, keyspace: str, account: str, *, is_confirmed: bool) -> None:
-        """Revokes all keys of an account that are not revoked yet.
+    def revoke_found(self, wanted: KeyFilter, *, is_confirmed: bool) -> None:
+        """Revokes all keys that pass a filter and are not revoked yet.
 
         Raises:
             Failure: it was not confirmed.
         """
-        keys = self._keys_of(keyspace, account)
+        keys = self._not_revoked(wanted)
         if not keys:
-            note(f'Account "{account}" has no keys in "{keyspace}" that could be revoked.')
+            note(f'No key in "{wanted.keyspace}" that could be revoked passes the filters.')
             return
         if not is_confirmed:
-            _confirm(f'Revoke {counted(len(keys), "key")} of account "{account}" in "{keyspace}"?')
+            _confirm(f"Revoke {_described(keys)}?")
         while keys:
             for key in keys:
                 self.revoke(key.key_id)
             # A key may have been created meanwhile.
-            keys = self._keys_of(keyspace, account)
+            keys = self._not_revoked(wanted)
 
-    def _keys_of(self, keyspace: str, account: str) -> list[Key]:
+    def _not_revoked(self, wanted: KeyFilter) -> list[Key]:
         from keyfence.results import KeyState
 
-        found = self._client.list_keys(keyspace=keyspace, account_id=account, page_size=_PAGE)
+        found = wanted.keys(self._client, page_size=_PAGE)
         return [key for key in found if key.state is not KeyState.REVOKED]
 
     def _id_of(self, api_key: str) -> str | None:
         found = self._client.find_key(api_key)
         return found.key_id if found is not None else None
+
+
+def _described(keys: Sequence[Key]) -> str:
+    """How many keys of how many accounts these are, and the first of them."""
+    owners = counted(len({key.account_id for key in keys}), "account")
+    first = ", ".join(f"{key.key_id} ({key.display_prefix}…)" for key in keys[:_SHOWN])
+    more = ", …" if len(keys) > _SHOWN else ""
+    return f'{counted(len(keys), "key")} of {owners} in "{keys[0].keyspace}": {first}{more}'
 
 
 def _confirm(question: str) -> None:
