@@ -32,6 +32,8 @@ RUN python -m venv --without-pip /opt/keyfence \
 COPY pyproject.toml README.md LICENSE ./
 COPY clients/python clients/python
 COPY service service
+COPY deploy deploy
+COPY examples/keyspaces examples/keyspaces
 RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /dist ./clients/python . \
     && python -m pip --python /opt/keyfence/bin/python install --no-deps /dist/*.whl \
     && python -m compileall -q /opt/keyfence/lib

@@ -134,6 +134,14 @@ def validate(
         say(f'{file.source.name}: a valid keyspace, "{file.declaration.name}"')
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of keyspace files, with which an editor completes and checks them."""
+    from keyfence_server.domain.documents import schema_of_documents
+
+    say_json(schema_of_documents())
+
+
 @app.command(name="list")
 def list_keyspaces(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """List the keyspaces that your credential is bound to."""

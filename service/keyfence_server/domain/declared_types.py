@@ -18,12 +18,15 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
     SerializerFunctionWrapHandler,
     Strict,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
 from keyfence_server.domain.durations import format_duration, parse_duration
@@ -170,26 +173,47 @@ def _write_body(text: str) -> object:
 
 
 _StrictText = Annotated[str, Strict()]
+_TEXT_SCHEMA: Final = {"type": "string"}
+_TEXTS_SCHEMA: Final = {"type": ["string", "array"], "items": _TEXT_SCHEMA}
 
 Text = Annotated[_StrictText, OMIT_IF_EMPTY]
-Texts = Annotated[tuple[_StrictText, ...], BeforeValidator(_read_texts), OMIT_IF_EMPTY]
+Texts = Annotated[
+    tuple[_StrictText, ...],
+    BeforeValidator(_read_texts),
+    OMIT_IF_EMPTY,
+    WithJsonSchema(_TEXTS_SCHEMA),
+]
 """A list of texts. One text stands for a list of one."""
 Flag = Annotated[bool, Strict(), OMIT_IF_EMPTY]
 Number = Annotated[int, Strict(), Field(ge=-(2**31), lt=2**31)]
 OptionalNumber = Annotated[Number, OMIT_IF_EMPTY]
 """A number for which 0 stands for none."""
-Duration = Annotated[timedelta, BeforeValidator(_read_duration), PlainSerializer(format_duration)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    PlainSerializer(format_duration),
+    WithJsonSchema({**_TEXT_SCHEMA, "examples": ["30s", "15m", "12h", "90d"]}),
+]
 OptionalDuration = Annotated[
     timedelta | None,
     BeforeValidator(_read_duration),
     PlainSerializer(format_duration),
     OMIT_IF_EMPTY,
+    WithJsonSchema({**_TEXT_SCHEMA, "examples": ["30s", "15m", "12h", "90d"]}),
 ]
 OptionalRate = Annotated[
-    Rate | None, BeforeValidator(_read_rate), PlainSerializer(str), OMIT_IF_EMPTY
+    Rate | None,
+    BeforeValidator(_read_rate),
+    PlainSerializer(str),
+    OMIT_IF_EMPTY,
+    WithJsonSchema({**_TEXT_SCHEMA, "examples": ["60/minute", "100/10s"]}),
 ]
 Body = Annotated[
-    _StrictText, BeforeValidator(_read_body), PlainSerializer(_write_body), OMIT_IF_EMPTY
+    _StrictText,
+    BeforeValidator(_read_body),
+    PlainSerializer(_write_body),
+    OMIT_IF_EMPTY,
+    WithJsonSchema({"type": ["object", "string"]}),
 ]
 """The body of an HTTP answer. JSON is a mapping in a document, and a text elsewhere."""
 
@@ -214,6 +238,21 @@ class ItemsByName:
             handler(source),
             serialization=core_schema.wrap_serializer_function_ser_schema(self._write),
         )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        section = handler(schema)["items"]
+        forms: list[JsonSchemaValue] = [section, {"type": "null"}]
+        if self.short == "description":
+            forms.append(_TEXT_SCHEMA)
+        elif self.short:
+            forms.append(_TEXTS_SCHEMA)
+        return {
+            "type": ["object", "array"],
+            "additionalProperties": {"anyOf": forms},
+            "items": _TEXT_SCHEMA,
+        }
 
     def _read(self, value: object) -> object:
         if isinstance(value, tuple):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, get_args, get_type_hints
 
@@ -63,6 +64,47 @@ def declaration_to_document(declaration: KeyspaceDeclaration) -> Document:
 def declaration_to_json(declaration: KeyspaceDeclaration) -> str:
     """Writes the document of a declaration as JSON."""
     return _KEYSPACES.dump_json(declaration, by_alias=True).decode()
+
+
+def schema_of_documents() -> Document:
+    """The JSON Schema of a keyspace's document, by which an editor completes and checks names.
+
+    It says which fields there are and of which types. Whether a declaration makes sense is for
+    `keyspaces.compile_keyspace`.
+    """
+    schema: Document = _KEYSPACES.json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A keyspace of Keyfence",
+        **_for_editors(schema),
+    }
+
+
+def _for_editors(schema: Document) -> Document:
+    """The schema without what only Python's classes say: titles, defaults, details in
+    docstrings, and the field for the name that an item has as its key."""
+    kept: Document = {}
+    for key, value in schema.items():
+        match key, value:
+            case "title" | "default", _:
+                pass
+            case "properties" | "$defs", dict():
+                kept[key] = {
+                    name: _for_editors(one)
+                    for name, one in value.items()
+                    if name != NAME_IN_DOCUMENT
+                }
+            case "required", list():
+                kept[key] = [name for name in value if name != NAME_IN_DOCUMENT]
+            case "description", str():
+                kept[key] = re.split(r"\. ?See `|\n\n", value)[0]
+            case _, dict():
+                kept[key] = _for_editors(value)
+            case "anyOf", list():
+                kept[key] = [_for_editors(one) for one in value]
+            case _:
+                kept[key] = value
+    return kept
 
 
 def format_from_document(document: object) -> FormatDeclaration:
