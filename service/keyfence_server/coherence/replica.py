@@ -184,11 +184,24 @@ class Replica:
         self._registrations += 1
         if self._epoch not in ("", standing.epoch):
             _log.warning("store_failed_over", before=self._epoch, after=standing.epoch)
+            self._warn_of_lost_changes(standing)
         if self._epoch != standing.epoch:
             self._acknowledged_by.clear()
             self._unsettled_since = None
         self._epoch = standing.epoch
         self._granted(nonce, standing)
+
+    def _warn_of_lost_changes(self, standing: Standing) -> None:
+        """Says so if the store that took over lacks changes that this process has applied."""
+        if standing.head < self._ledger.applied:
+            _log.error(
+                "changes_lost_in_failover",
+                revision=standing.head,
+                revision_before=self._ledger.applied,
+                consequence="changes that were acknowledged are undone, revocations included",
+                advice="make them again: `keyfence audit restrictive-changes` lists them from the "
+                "old primary, or from a copy of its audit log",
+            )
 
     async def _outlast(self, others: Sequence[RegisteredProcess]) -> None:
         """Strikes off the processes whose terms differ, if they do not renew for a whole W. They
