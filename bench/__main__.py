@@ -14,6 +14,8 @@ from bench import (
     isolation,
     languages,
     mutations,
+    scale,
+    scale_servers,
     scopes,
     worst,
 )
@@ -37,6 +39,7 @@ def main() -> None:
             "isolation",
             "languages",
             "mutations",
+            "scale",
             "worst",
         ],
         help="one part of it",
@@ -50,6 +53,10 @@ def main() -> None:
     parser.add_argument(
         "--plot", type=Path, help="draw what the length of the lease trades, into this file"
     )
+    parser.add_argument(
+        "--keys", type=int, default=1_000_000, help="how many keys the large store of `scale` has"
+    )
+    parser.add_argument("--report", type=Path, help="write what `scale` measures into this file")
     asked = parser.parse_args()
     if asked.smoke:
         print("A smoke run: the numbers mean nothing.")
@@ -84,6 +91,9 @@ def main() -> None:
             mutations.measure(rounds=1, calls=8, holders=6)
         else:
             mutations.measure(rounds=5, calls=200)
+    if asked.only in (None, "scale"):
+        sizes = scale_servers.SMOKE if smoke else scale_servers.Sizes(keys=asked.keys)
+        scale.measure(sizes, report=asked.report)
     if asked.only in (None, "worst"):
         worst.measure(rounds=1 if smoke else 5, key_count=5 if smoke else 1_000)
     if asked.only in (None, "fence"):

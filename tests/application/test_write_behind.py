@@ -27,6 +27,7 @@ from keyfence_server.application.ports import (
     AuditEvent,
     EventFilter,
     KeyUse,
+    LoadedKeys,
     RecordedEvent,
     Snapshot,
     Store,
@@ -40,6 +41,7 @@ from keyfence_server.domain.declarations import LimitsDeclaration
 from keyfence_server.domain.errors import Unauthenticated
 from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.limits import Rate
+from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.verdicts import Reason
 from support.clock import START, FrozenClock
 
@@ -63,6 +65,9 @@ class Switch:
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         async with self._ask().snapshot() as snapshot:
             yield snapshot
+
+    async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
+        return await self._ask().load_keys(questions)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

@@ -25,7 +25,7 @@ from application.authority import ACME, PEPPERS, Authority
 from coherence.watched_store import Gate, Loss, WatchedStore
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.create_key import MadeKey
-from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.application.ports import FoundKey, StoreUnavailable
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.facts import compile_facts
 from keyfence_server.domain.keys import KeyState
@@ -160,7 +160,7 @@ class CacheAgainstStore(RuleBasedStateMachine):
                 index[key.key_id].add(digest)
         assert cache._digests_by_key == index
         assert not cache._fills
-        assert not cache._key_tasks
+        assert not cache._awaited
         assert all(revision > cache.revision for revision in cache._ahead)
 
     @invariant()
@@ -183,12 +183,12 @@ class CacheAgainstStore(RuleBasedStateMachine):
 
     async def _truth(self, made: MadeKey) -> Any:
         candidates = Peppers(PEPPERS).candidates(made.plaintext.reveal())
+        (found,) = (await self._store.load_keys([candidates])).answers
         async with self._store.snapshot() as snapshot:
-            lineage = await snapshot.find_lineage_by_digest(candidates)
             keyspace = await snapshot.find_keyspace("acme")
-        assert lineage is not None
+        assert isinstance(found, FoundKey)
         assert keyspace is not None
-        return compile_facts(lineage, keyspace)
+        return compile_facts(found.lineage, keyspace)
 
 
 def test_the_cache_answers_what_the_store_says(

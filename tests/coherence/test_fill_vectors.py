@@ -13,9 +13,14 @@ from typing import Any, Final, cast
 import pytest
 
 from coherence.watched_store import until
-from keyfence_server.application.ports import Change, ChangeKind, FactStore
+from keyfence_server.application.ports import (
+    Change,
+    ChangeKind,
+    FactStore,
+    FoundKey,
+    LoadedKeys,
+)
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.domain.keys import Key, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
 from support.builders import make_key, make_keyspace
@@ -35,9 +40,8 @@ _OTHER_EPOCH: Final = "facts of another epoch"
 
 @dataclass
 class _Snapshot:
-    """A snapshot of one keyspace and one key."""
+    """A snapshot of one keyspace."""
 
-    key: Key
     keyspace: Keyspace
     revision: int
 
@@ -48,16 +52,9 @@ class _Snapshot:
     async def find_keyspace(self, name: str) -> Keyspace | None:
         return self.keyspace if name == self.keyspace.name else None
 
-    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage:
-        assert candidates
-        return (self.key,)
-
-    async def find_owner_state(self, key: Key) -> None:
-        assert key
-
 
 class _Store:
-    """Every snapshot shows revision `shows`. While `holds` is set, a snapshot waits until the
+    """Every reading shows revision `shows`. While `holds` is set, a reading waits until the
     test sets its revision."""
 
     def __init__(self) -> None:
@@ -69,12 +66,17 @@ class _Store:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[_Snapshot]:
-        shows = self.shows
-        if self.holds:
-            revision = asyncio.get_running_loop().create_future()
-            self.waiting.append(revision)
-            shows = await revision
-        yield _Snapshot(self.key, self.keyspace, shows)
+        yield _Snapshot(self.keyspace, await self._shown())
+
+    async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
+        return LoadedKeys(await self._shown(), [FoundKey((self.key,), None) for _ in questions])
+
+    async def _shown(self) -> int:
+        if not self.holds:
+            return self.shows
+        revision = asyncio.get_running_loop().create_future()
+        self.waiting.append(revision)
+        return await revision
 
 
 @pytest.mark.parametrize(

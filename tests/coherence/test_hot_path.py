@@ -11,9 +11,10 @@ from application.authority import Authority
 from coherence.watched_store import WatchedStore
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import StoreUnavailable
-from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
 from keyfence_server.domain.secrets import Plaintext
 from keyfence_server.domain.verdicts import Reason
+from support.builders import insert_keys, make_key
 from support.clock import FrozenClock
 
 
@@ -94,6 +95,50 @@ async def test_many_at_once_load_a_key_once(authority: Authority, watched: Watch
     assert authority.cache.counts.joined_loads == 49
 
 
+async def test_keys_that_are_asked_for_at_once_are_loaded_together(
+    authority: Authority, watched: WatchedStore
+) -> None:
+    """In one load of at most 256 keys; what is asked for while loads wait has another."""
+    prefix = (await authority.make()).facts.key.display_prefix
+    keys = [make_key(keyspace="acme", display_prefix=prefix) for _ in range(300)]
+    authority.cache.start_at(await insert_keys(watched, *keys))
+    await authority.cache.recogniser()
+    before = watched.snapshots
+    found = await asyncio.gather(*(authority.cache.find_facts([key.digest]) for key in keys))
+    assert [facts.key_id if facts else None for facts in found] == [key.key_id for key in keys]
+    assert watched.snapshots - before == 2
+
+
+async def test_a_key_that_cannot_be_read_fails_no_other_of_its_load(
+    authority: Authority, watched: WatchedStore
+) -> None:
+    prefix = (await authority.make()).facts.key.display_prefix
+    good = make_key(keyspace="acme", display_prefix=prefix)
+    line = [make_key(keyspace="acme")]
+    for _ in range(MAX_LINEAGE):
+        line.append(make_key(keyspace="acme", parent_key_id=line[-1].key_id))
+    authority.cache.start_at(await insert_keys(watched, good, *line))
+    broken = asyncio.ensure_future(authority.cache.find_facts([line[-1].digest]))
+    found = await authority.cache.find_facts([good.digest])
+    assert found is not None
+    with pytest.raises(RuntimeError, match="does not end where it must"):
+        await broken
+
+
+async def test_one_key_that_changes_is_loaded_again_alone(
+    authority: Authority, watched: WatchedStore
+) -> None:
+    """Threat 2, of keys that are loaded together."""
+    changed, other = [await authority.make(scopes=["vps:read"]) for _ in range(2)]
+    gate = watched.hold_next_snapshot()
+    checks = [asyncio.ensure_future(authority.check(one)) for one in (changed, other)]
+    await gate.arrival()
+    await authority.revoke(None, changed.facts.key_id)
+    gate.open()
+    assert [(await check).reason for check in checks] == [Reason.KEY_REVOKED, Reason.OK]
+    assert authority.cache.counts.discarded_fills == 1
+
+
 async def test_a_caller_that_gives_up_does_not_end_the_load_for_the_others(
     authority: Authority, watched: WatchedStore
 ) -> None:
@@ -123,7 +168,7 @@ async def test_a_load_that_all_callers_gave_up_leaves_nothing_behind(
     await authority.revoke(None, made.facts.key_id)
     gate.open()
     assert (await authority.check(made, "vps:read")).reason is Reason.KEY_REVOKED
-    assert authority.cache._key_tasks == {}
+    assert authority.cache._awaited == {}
     assert len(authority.cache._fills) == 0
 
 

@@ -11,12 +11,17 @@ from typing import Any, cast
 
 from keyfence_server.application.ports import (
     AuditEvent,
+    FoundKey,
+    KeyFilter,
+    LoadedKeys,
     Snapshot,
     Store,
     StoreUnavailable,
     Transaction,
     UseToAdd,
 )
+from keyfence_server.domain.keys import Key
+from keyfence_server.domain.secrets import Digest
 
 
 class Gate:
@@ -70,7 +75,8 @@ class WatchedStore:
         self.ended = 0
 
     def hold_next_snapshot(self) -> Gate:
-        """The next snapshot is opened, and then held up before anything is read from it."""
+        """The next snapshot is opened, and then held up before anything is read from it. Keys that
+        are loaded are held up when they are read."""
         gate = Gate()
         self._gates.append(gate)
         return gate
@@ -90,14 +96,27 @@ class WatchedStore:
             self._lagging.extend([snapshot] * times)
             yield
 
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """See the port."""
+    def _begin_reading(self) -> None:
         self.snapshots += 1
         if self.is_away:
             raise StoreUnavailable("the store is away")
         if self._failures:
             raise self._failures.popleft()
+
+    async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
+        """See the port."""
+        self._begin_reading()
+        if self._lagging:
+            return await _loaded_from(self._lagging.popleft(), questions)
+        loaded = await self._store.load_keys(questions)
+        if self._gates:
+            await self._gates.popleft().pass_through()
+        return loaded
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """See the port."""
+        self._begin_reading()
         if self._lagging:
             yield self._lagging.popleft()
             return
@@ -132,6 +151,21 @@ class WatchedStore:
     async def close(self) -> None:
         """See the port."""
         await self._store.close()
+
+
+async def _loaded_from(snapshot: Snapshot, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
+    """What `load_keys` would have found at the moment of the snapshot. No owner is registered."""
+    keys: dict[Digest, Key] = {}
+    for keyspace in await snapshot.list_keyspaces(after=None, limit=100):
+        every = KeyFilter(keyspace.name)
+        found = await snapshot.list_keys(every, after=None, limit=1000)
+        keys |= {key.digest: key for key in found}
+    answers: list[FoundKey | Exception | None] = []
+    for question in questions:
+        key = next((keys[digest] for digest in question if digest in keys), None)
+        lineage = await snapshot.find_lineage(key.key_id) if key is not None else None
+        answers.append(FoundKey(lineage, None) if lineage is not None else None)
+    return LoadedKeys(snapshot.revision, answers)
 
 
 class _WatchedTransaction:

@@ -15,7 +15,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar, cast
 
-from keyfence_server.application.ports import AuditEvent, Change, StoreUnavailable
+from keyfence_server.application.ports import (
+    AuditEvent,
+    Change,
+    FoundKey,
+    LoadedKeys,
+    StoreUnavailable,
+)
 from keyfence_server.coherence.ports import (
     Acknowledged,
     Committed,
@@ -27,7 +33,7 @@ from keyfence_server.coherence.ports import (
     StruckOff,
 )
 from keyfence_server.coherence.terms import LeaseTerms
-from keyfence_server.domain.accounts import Account, AccountId, AccountState
+from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
@@ -244,6 +250,12 @@ class SimulatedStore:
         contents = await database.ask(self._process, read)
         yield SimulatedSnapshot(database, self._process, contents)
 
+    async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
+        """See the port."""
+        async with self.snapshot() as snapshot:
+            answers = [await snapshot.find_presented(question) for question in questions]
+            return LoadedKeys(snapshot.revision, answers)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SimulatedTransaction]:
         """See the port."""
@@ -287,17 +299,15 @@ class SimulatedSnapshot:
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
         return await self._read(lambda: self._line(self.contents.keys.get(key_id)))
 
-    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
-        def find() -> Lineage | None:
+    async def find_presented(self, candidates: Sequence[Digest]) -> FoundKey | None:
+        def find() -> FoundKey | None:
             values = {one.value for one in candidates}
             found = (key for key in self.contents.keys.values() if key.digest.value in values)
-            return self._line(next(found, None))
+            line = self._line(next(found, None))
+            # No account is registered here.
+            return FoundKey(line, None) if line is not None else None
 
         return await self._read(find)
-
-    async def find_owner_state(self, key: Key) -> AccountState | None:
-        """No account is registered here."""
-        return None
 
     async def find_session(self, session_id: SessionId) -> Session | None:
         """No session is stored here."""

@@ -157,8 +157,8 @@ async def test_more_readers_than_connections_wait_for_a_while_only(sqlite_url: s
     "query",
     [
         queries.lineage_of_id(),
-        queries.lineage_of_digest(1),
-        queries.lineage_of_digest(3),
+        queries.lineages_of_digests(1),
+        queries.lineages_of_digests(256),
         queries.page_of_keys(KeyFilter(keyspace="k"), after="a", limit=9),
         queries.page_of_keys(KeyFilter(keyspace="k", account_id="a"), after="a", limit=9),
         queries.page_of_keys(KeyFilter(keyspace="k", state=KeyState.ACTIVE), after=None, limit=9),

@@ -9,6 +9,7 @@ import pytest
 
 from keyfence_server.application.ports import (
     KeyFilter,
+    LoadedKeys,
     Store,
 )
 from keyfence_server.domain.declarations import (
@@ -48,7 +49,6 @@ class FindingContract(Topic):
             assert snapshot.revision == 0
             assert await snapshot.find_key(KeyId("key_1")) is None
             assert await snapshot.find_lineage(KeyId("key_1")) is None
-            assert await snapshot.find_lineage_by_digest([digest_of("a")]) is None
             assert await snapshot.list_keys(ANY_KEY, after=None, limit=10) == []
             assert await snapshot.count_keys(KEYSPACE) == 0
             assert await snapshot.find_keyspace(KEYSPACE) is None
@@ -56,6 +56,7 @@ class FindingContract(Topic):
             assert await snapshot.find_request(KeyId("key_1"), "r") is None
             assert await snapshot.list_changes(after=0, limit=10) == []
             assert [key async for key in snapshot.iterate_keys(KEYSPACE)] == []
+        assert await store.load_keys([[digest_of("a")]]) == LoadedKeys(0, [None])
 
     async def test_a_key_comes_back_as_it_went_in(self, store: Store) -> None:
         parent = make_key()

@@ -103,9 +103,10 @@ class MutatingContract(Topic):
             await transaction.insert_key(key)
             assert await transaction.find_key(key.key_id) == replace(key, revision=1)
             await transaction.update_key(replace(key, display_name="New"))
-            found = await transaction.find_lineage_by_digest([key.digest])
+            found = await transaction.find_lineage(key.key_id)
             assert found is not None
             assert found[0].display_name == "New"
+            assert list(await transaction.find_digests([key.digest])) == [key.digest]
 
     async def test_updating_replaces_one_record_and_stamps_it(self, store: Store) -> None:
         key, bystander = make_key(), make_key(account_id="other")

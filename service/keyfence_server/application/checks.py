@@ -7,6 +7,9 @@ every check is decided anew.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from keyfence_server.application.callers import Caller
@@ -53,6 +56,19 @@ class Counting(Protocol):
             RateLimitsUnavailable, StoreUnavailable: it cannot be counted now.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTogether:
+    """What was found of the keys of several questions.
+
+    Attributes:
+        revision: the revision that every key shows at least.
+        keys: for each plaintext what `PresentedKeys.find` returned or raised.
+    """
+
+    revision: int
+    keys: Mapping[str, KeyFacts | Reason | BaseException]
 
 
 class CountedHere:
@@ -114,8 +130,22 @@ class Checks:
         self._note_known(caller, facts, question, verdict)
         return verdict
 
-    async def answer(self, caller: Caller, question: Question) -> Verdict:
+    async def find_together(self, api_keys: Iterable[str]) -> FoundTogether:
+        """Finds the keys that memory lacks, all at once, for the `answer` to several questions."""
+        # Read first: what is found afterwards is at least as new.
+        revision = self._source.revision
+        missing = [text for text in dict.fromkeys(api_keys) if self._presented.recall(text) is None]
+        found = await asyncio.gather(*map(self._presented.find, missing), return_exceptions=True)
+        return FoundTogether(revision, dict(zip(missing, found, strict=True)))
+
+    async def answer(
+        self, caller: Caller, question: Question, together: FoundTogether | None = None
+    ) -> Verdict:
         """The verdict on a question.
+
+        Args:
+            together: what was found of the keys of several questions. A key that is not among them
+                is looked up.
 
         Raises:
             InvalidInput: the question is wrong in itself.
@@ -125,14 +155,18 @@ class Checks:
             RevisionNotReached, StoreUnavailable, RateLimitsUnavailable: this server cannot
                 answer now.
         """
-        revision = self._source.revision
+        found = together.keys.get(question.api_key) if together is not None else None
+        revision = self._source.revision if found is None or together is None else together.revision
         address = self._read(question, revision)
         keyspace = await self._require_keyspace(caller, question)
         if keyspace is not None and question.required_scopes is not None:
             # Before the key is looked at: a service that asks for an unregistered scope
             # learns of it at its first call, not at the first good key.
             self._require_registered(keyspace, question)
-        found = await self._presented.find(question.api_key)
+        if isinstance(found, BaseException):
+            raise found
+        if found is None:
+            found = await self._presented.find(question.api_key)
         if isinstance(found, KeyFacts) and caller.reaches(found.key.keyspace):
             # A process without a lease has facts that are newer than what it follows.
             reflected = max(revision, found.reflects)

@@ -91,7 +91,7 @@ class FirstStart:
             if await transaction.list_keys(any_credential, after=None, limit=1):
                 # It is there already if a first start was cut off behind it.
                 candidates = self._peppers.candidates(credential.reveal())
-                return Effect(await transaction.find_lineage_by_digest(candidates) is not None)
+                return Effect(bool(await transaction.find_digests(candidates)))
             now = self._clock.now()
             key = root_key(new_key_id(now), credential, self._peppers, now, "Root")
             await transaction.insert_key(key)

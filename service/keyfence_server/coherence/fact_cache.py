@@ -23,11 +23,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from keyfence.holder.fills import Fill, Fills
 from keyfence_server.application.ports import (
@@ -35,6 +36,7 @@ from keyfence_server.application.ports import (
     ChangeKind,
     FactSnapshot,
     FactStore,
+    FoundKey,
     StoreUnavailable,
 )
 from keyfence_server.coherence.session_room import SessionRoom, concerns_session
@@ -53,6 +55,10 @@ _MOST_LOADED_BY_NAME: Final = 20
 """Where more keyspaces have changed, all are loaded, in pages."""
 _MAX_ATTEMPTS: Final = 16
 _FEW_FORMS: Final = 500
+_KEYS_A_LOAD: Final = 256
+_LOADS_AT_ONCE: Final = 4
+_KEYS_A_TURN: Final = 16
+"""How many loaded keys are compiled before others have their turn on the event loop."""
 
 
 @dataclass(slots=True)
@@ -98,7 +104,11 @@ class FactCache:
         # The keyspaces that have changed since the recogniser was made.
         self._outdated: set[str] = set()
         self._fills: Fills[Change] = Fills()
-        self._key_tasks: dict[bytes, asyncio.Task[KeyFacts | None]] = {}
+        # What each key that is asked for will be answered with, and those not asked for yet.
+        self._awaited: dict[bytes, asyncio.Future[KeyFacts | None]] = {}
+        self._to_load: dict[bytes, Sequence[Digest]] = {}
+        self._loads: set[asyncio.Task[None]] = set()
+        self._is_load_due = False
         self._session_tasks: dict[SessionId, asyncio.Task[SessionFacts | None]] = {}
         self._keyspaces_task: asyncio.Task[None] | None = None
         self._revision = 0
@@ -153,16 +163,17 @@ class FactCache:
             self.counts.unknown_hits += 1
             return None
         self.counts.misses += 1
-        task = self._key_tasks.get(name)
-        # A load that is over is not joined: what it found was dropped, or would be in memory.
-        if task is None or task.done():
-            task = asyncio.create_task(self._load_key(candidates))
-            self._key_tasks[name] = task
-            task.add_done_callback(functools.partial(self._end_of_key_task, name))
+        # An answered question is not joined: what was found was dropped, or would be in memory.
+        answer = self._awaited.get(name)
+        if answer is None:
+            answer = self._awaited[name] = asyncio.get_running_loop().create_future()
+            answer.add_done_callback(_retrieve)
+            self._to_load[name] = candidates
+            self._start_load()
         else:
             self.counts.joined_loads += 1
         # A caller that gives up must not end the load for the other callers.
-        return await asyncio.shield(task)
+        return await asyncio.shield(answer)
 
     async def find_session(self, session_id: SessionId) -> SessionFacts | None:
         """The session with this id, loaded if need be."""
@@ -322,32 +333,92 @@ class FactCache:
             self._keyspaces_task = None
         _retrieve(task)
 
-    async def _load_key(self, candidates: Sequence[Digest]) -> KeyFacts | None:
-        name = candidates[0].value
-        within = ""
-        for _ in range(_MAX_ATTEMPTS):
-            await self.find_keyspace(within)
-            with self._fill() as fill:
-                async with self._store.snapshot() as snapshot:
-                    lineage = await snapshot.find_lineage_by_digest(candidates)
-                    owner_state = await snapshot.find_owner_state(lineage[0]) if lineage else None
-                    revision = snapshot.revision
-            if fill.is_overtaken(revision, functools.partial(_concerns, lineage)):
-                self.counts.discarded_fills += 1
-                continue
-            if lineage is None:
-                self._remember_unknown(name)
-                return None
-            within = lineage[0].keyspace
-            keyspace = self._keyspaces.get(within)
-            if keyspace is not None and not keyspace.recognises(lineage[0].display_prefix):
-                return None
-            if keyspace is not None:
+    def _start_load(self) -> None:
+        """Begins a load if keys wait for one.
+
+        It takes its keys when its turn comes on the event loop, so that one load is for all that
+        is asked for until then. The same goes for keys that wait while as many loads are under way
+        as there may be.
+        """
+        if self._to_load and not self._is_load_due and len(self._loads) < _LOADS_AT_ONCE:
+            self._is_load_due = True
+            task = asyncio.create_task(self._load_waiting())
+            self._loads.add(task)
+            task.add_done_callback(self._end_of_load)
+
+    def _end_of_load(self, task: asyncio.Task[None]) -> None:
+        self._loads.discard(task)
+        _retrieve(task)
+        self._start_load()
+
+    async def _load_waiting(self) -> None:
+        """Loads keys that wait, and answers the questions for them."""
+        self._is_load_due = False
+        names = list(itertools.islice(self._to_load, _KEYS_A_LOAD))
+        waiting = {name: self._to_load.pop(name) for name in names}
+        self._start_load()
+        within: set[str] = set()
+        try:
+            for _ in range(_MAX_ATTEMPTS):
+                await self._load_keys(waiting, within)
+                if not waiting:
+                    return
+            raise StoreUnavailable("the key changes faster than it can be read")
+        except asyncio.CancelledError:
+            for name in waiting:
+                self._awaited.pop(name).cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - the callers have it
+            for name in waiting:
+                self._awaited.pop(name).set_exception(error)
+
+    async def _load_keys(self, waiting: dict[bytes, Sequence[Digest]], within: set[str]) -> None:
+        """Loads keys, and takes out those that could be answered.
+
+        Args:
+            within: the keyspaces that memory lacked for some of them in the attempt before.
+        """
+        await self.find_keyspace("")
+        for keyspace in within:
+            await self.find_keyspace(keyspace)
+        within.clear()
+        with self._fill() as fill:
+            loaded = await self._store.load_keys(tuple(waiting.values()))
+            answers = zip(tuple(waiting), loaded.answers, strict=True)
+            for number, (name, found) in enumerate(answers, 1):
+                if self._answer(name, found, fill, loaded.revision):
+                    del waiting[name]
+                elif isinstance(found, FoundKey):
+                    within.add(found.lineage[0].keyspace)
+                if number % _KEYS_A_TURN == 0:
+                    # The fill goes on, so changes until the next turn are noted.
+                    await asyncio.sleep(0)
+
+    def _answer(
+        self, name: bytes, found: FoundKey | Exception | None, fill: Fill[Change], revision: int
+    ) -> bool:
+        """Remembers a loaded key, and answers the questions for it. False if it must be loaded
+        again."""
+        if isinstance(found, Exception):
+            self._awaited.pop(name).set_exception(found)
+            return True
+        lineage = found.lineage if found is not None else None
+        if fill.is_overtaken(revision, functools.partial(_concerns, lineage)):
+            self.counts.discarded_fills += 1
+            return False
+        facts: KeyFacts | None = None
+        if found is None:
+            self._remember_unknown(name)
+        else:
+            keyspace = self._keyspaces.get(found.lineage[0].keyspace)
+            if keyspace is None:
+                return False
+            if keyspace.recognises(found.lineage[0].display_prefix):
                 reflects = min(revision, max(self._revision, self._keyspaces_revision))
-                facts = compile_facts(lineage, keyspace, owner_state, reflects=reflects)
+                facts = compile_facts(found.lineage, keyspace, found.owner_state, reflects=reflects)
                 self._remember(name, facts)
-                return facts
-        raise StoreUnavailable("the key changes faster than it can be read")
+        self._awaited.pop(name).set_result(facts)
+        return True
 
     async def _load_session(self, session_id: SessionId) -> SessionFacts | None:
         within = ""
@@ -377,11 +448,6 @@ class FactCache:
     ) -> None:
         if self._session_tasks.get(session_id) is task:
             del self._session_tasks[session_id]
-        _retrieve(task)
-
-    def _end_of_key_task(self, name: bytes, task: asyncio.Task[KeyFacts | None]) -> None:
-        if self._key_tasks.get(name) is task:
-            del self._key_tasks[name]
         _retrieve(task)
 
     @contextmanager
@@ -444,7 +510,7 @@ def _take_out(index: dict[T, set[bytes]], subject: T, digest: bytes) -> None:
         del index[subject]
 
 
-def _retrieve(task: asyncio.Task[object]) -> None:
-    """Marks a task's failure as seen, so that asyncio does not log it. Waiting callers have it."""
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    """Marks a failure as seen, so that asyncio does not log it. Waiting callers have it."""
     if not task.cancelled():
         task.exception()

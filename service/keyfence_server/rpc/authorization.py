@@ -10,7 +10,7 @@ import grpc
 
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.checks import Checks
+from keyfence_server.application.checks import Checks, FoundTogether
 from keyfence_server.application.identify import Callers
 from keyfence_server.application.ports import FactSource, StoreUnavailable
 from keyfence_server.domain.decisions import Question, Verdict
@@ -114,17 +114,30 @@ class AuthorizationService:
     async def batch_check_scope(
         self, request: messages.BatchCheckScopeRequest, caller: Caller
     ) -> messages.BatchCheckScopeResponse:
-        """Each check by itself, in order."""
+        """Each check by itself, in order. Keys that memory lacks are loaded together."""
         if not 1 <= len(request.checks) <= MAX_BATCH:
             raise InvalidInput.field("checks", f"1 to {MAX_BATCH} checks a batch")
         results: list[messages.BatchCheckScopeResult] = []
         room = Room()
-        for check in request.checks:
+        together: FoundTogether | None = None
+        for number, check in enumerate(request.checks):
             if room.is_full:
                 # What is not answered is not checked either: it counts against no limit.
                 results.append(_NO_ROOM)
                 continue
-            result = await self._one_of_batch(check, caller)
+            try:
+                question = question_of_check(check)
+                verdict = self._checks.answer_from_memory(caller, question)
+                if verdict is None:
+                    together = together or await self._checks.find_together(
+                        later.api_key for later in request.checks[number:]
+                    )
+                    verdict = await self._checks.answer(caller, question, together)
+                self._count(verdict)
+                response = check_response(verdict, self._principals)
+                result = messages.BatchCheckScopeResult(response=response)
+            except (DomainError, StoreUnavailable) as error:
+                result = self._failed(error, caller)
             # The last one may be larger than what is left: it has been counted.
             if not await room.fits(result):
                 room.fill()
@@ -142,20 +155,14 @@ class AuthorizationService:
             principal=principal_of(caller, self._principals), revision=self._source.revision
         )
 
-    async def _one_of_batch(
-        self, check: messages.CheckScopeRequest, caller: Caller
+    def _failed(
+        self, error: DomainError | StoreUnavailable, caller: Caller
     ) -> messages.BatchCheckScopeResult:
-        try:
-            response = self.check_scope(check, caller)
-            if not isinstance(response, messages.CheckScopeResponse):
-                response = await response
-            return messages.BatchCheckScopeResult(response=response)
-        except (DomainError, StoreUnavailable) as error:
-            failure = failure_of(error)
-            if failure.code is grpc.StatusCode.PERMISSION_DENIED:
-                # Alone it would have been the call's own, which is noted for every RPC.
-                self._callers.note_forbidden(caller, failure.reason, caller.call)
-            return _error_result(failure)
+        failure = failure_of(error)
+        if failure.code is grpc.StatusCode.PERMISSION_DENIED:
+            # Alone it would have been the call's own, which is noted for every RPC.
+            self._callers.note_forbidden(caller, failure.reason, caller.call)
+        return _error_result(failure)
 
     def _count(self, verdict: Verdict) -> None:
         facts = verdict.facts

@@ -8,12 +8,14 @@ from time import perf_counter
 
 from keyfence_server.application.ports import (
     AuditEvent,
+    LoadedKeys,
     Snapshot,
     Store,
     StoreUnavailable,
     Transaction,
     UseToAdd,
 )
+from keyfence_server.domain.secrets import Digest
 from keyfence_server.rpc.stats import Latencies
 from keyfence_server.telemetry.store_outages import StoreOutages
 
@@ -22,7 +24,7 @@ class StoreStats:
     """What the store was asked.
 
     Attributes:
-        snapshots: how long snapshots were held.
+        snapshots: how long snapshots were held, and how long it took to load keys.
         transactions: how long transactions took, the wait for their turn included.
         bookkeeping: how long it took to write down what is no mutation.
         outages: how often the store did not do what it was asked, and whether it does now.
@@ -51,6 +53,11 @@ class MeasuredStore:
         """See the port."""
         async with self._measured(self._stats.snapshots), self._store.snapshot() as snapshot:
             yield snapshot
+
+    async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
+        """See the port."""
+        async with self._measured(self._stats.snapshots):
+            return await self._store.load_keys(questions)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

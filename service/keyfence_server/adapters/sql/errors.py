@@ -14,6 +14,7 @@ driver's error leaves this package, not even as the cause of another.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -86,7 +87,12 @@ def translated() -> Iterator[None]:
     """Runs one conversation with the database, and says what went wrong in our words."""
     try:
         yield
-    except (SQLAlchemyError, asyncpg.PostgresError, *_OUTSIDE_SQLALCHEMY) as error:
+    except (
+        SQLAlchemyError,
+        sqlite3.Error,
+        asyncpg.PostgresError,
+        *_OUTSIDE_SQLALCHEMY,
+    ) as error:
         raise _translate(error) from None
 
 

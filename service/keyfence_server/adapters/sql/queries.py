@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    CTE,
     Boolean,
     ColumnElement,
+    FromClause,
+    LargeBinary,
     Select,
     Text,
     and_,
@@ -17,17 +19,30 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
-    or_,
     select,
+    true,
+    type_coerce,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
-from keyfence_server.adapters.sql.schema import audit_events, key_uses, keys
+from keyfence_server.adapters.sql.schema import accounts, audit_events, head, key_uses, keys
 from keyfence_server.application.ports import EventFilter, KeyCriteria, KeyFilter
 from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
-from keyfence_server.domain.secrets import Digest
+
+DIGESTS_A_STATEMENT: Final = 256
+"""The most digests that one statement looks for."""
+
+
+def whole_keys(source: FromClause = keys) -> Select[Any]:
+    """The columns that `records.row_to_key` reads, as the driver has them.
+
+    A page has a thousand keys. SQLAlchemy's types, column by column, would take most of the time
+    that a page takes.
+    """
+    return select(*(type_coerce(source.c[column.name], NullType()) for column in keys.c))
 
 
 @cache
@@ -40,58 +55,48 @@ def lineage_of_id() -> Select[Any]:
 
 
 @cache
-def lineage_of_digest(candidates: int) -> Select[Any]:
-    """The lineage of the key that is kept under any of so many digests.
+def lineages_of_digests(digests: int) -> Select[Any]:
+    """The lineages of the keys that are kept under so many digests, `digest_0` and so on, and all
+    else that facts about keys follow from.
 
-    A digest matches by its `value_n` and its `version_n` together.
+    The columns: the store's revision; the id of the lineage's first key; the number of steps from
+    it; the state of the owner, if that is a registered account; those of `row_to_key`. There is
+    one row without a key if nothing is found.
     """
-    return _lineage(
-        or_(
-            *(
-                and_(
-                    keys.c.digest == bindparam(f"value_{n}"),
-                    keys.c.pepper_version == bindparam(f"version_{n}"),
-                )
-                for n in range(candidates)
-            )
-        )
-    )
-
-
-def digest_parameters(candidates: Sequence[Digest]) -> dict[str, object]:
-    """What `lineage_of_digest` asks for."""
-    values = {f"value_{n}": digest.value for n, digest in enumerate(candidates)}
-    versions = {f"version_{n}": digest.pepper_version for n, digest in enumerate(candidates)}
-    return {**values, **versions}
+    values = [bindparam(f"digest_{number}", type_=LargeBinary) for number in range(digests)]
+    line = _lines(keys.c.digest.in_(values))
+    owner = and_(accounts.c.account_id == line.c.account_id, accounts.c.keyspace == line.c.keyspace)
+    owned = head.outerjoin(line, true()).outerjoin(accounts, owner)
+    begin = select(head.c.revision, line.c.first, line.c.depth, accounts.c.state)
+    return begin.add_columns(*whole_keys(line).selected_columns).select_from(owned)
 
 
 def _lineage(condition: ColumnElement[bool]) -> Select[Any]:
-    """One key that meets the condition, then its parent, and so on.
+    """The key that meets the condition, then its parent, and so on."""
+    line = _lines(condition)
+    return whole_keys(line).order_by(line.c.depth)
+
+
+def _lines(condition: ColumnElement[bool]) -> CTE:
+    """The keys that meet the condition, the parent of each, and so on.
 
     It goes one key further than a lineage can be long, so that a longer one shows: an
     answer without its last ancestor could hide that the ancestor was revoked.
     """
-    youngest = (
-        select(*keys.c, literal_column("0").label("depth"))
-        .where(condition)
-        .order_by(keys.c.pepper_version.desc(), keys.c.key_id)
-        .limit(literal_column("1"))
-        .subquery("youngest")
-    )
-    line = select(youngest).cte("lineage", recursive=True)
+    first = select(*keys.c, keys.c.key_id.label("first"), literal_column("0").label("depth"))
+    line = first.where(condition).cte("lineage", recursive=True)
     parent = keys.alias("parent")
-    line = line.union_all(
-        select(*parent.c, line.c.depth + literal_column("1")).where(
+    return line.union_all(
+        select(*parent.c, line.c.first, line.c.depth + literal_column("1")).where(
             parent.c.key_id == line.c.parent_key_id,
             line.c.depth < literal_column(str(MAX_LINEAGE)),
         )
     )
-    return select(line).order_by(line.c.depth)
 
 
 def page_of_keys(which: KeyFilter, *, after: str | None, limit: int) -> Select[Any]:
     """The keys that pass the filter, from the first above `after` on."""
-    return _in_order(select(keys).where(*_passing(which)), after).limit(limit)
+    return _in_order(whole_keys().where(*_passing(which)), after).limit(limit)
 
 
 class Window:
@@ -129,9 +134,9 @@ class Window:
     def page(self, limit: int) -> Select[Any]:
         """The keys of the window that pass, in order."""
         if not self._tested:
-            return _in_order(select(keys).where(*self._found_by), self._after).limit(limit)
+            return _in_order(whole_keys().where(*self._found_by), self._after).limit(limit)
         ids = self._ids if self.is_last else self._ids.limit(self._examined)
-        query = select(keys).where(keys.c.key_id.in_(ids), *self._tested)
+        query = whole_keys().where(keys.c.key_id.in_(ids), *self._tested)
         return query.order_by(keys.c.key_id).limit(limit)
 
     @property

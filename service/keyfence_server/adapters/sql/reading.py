@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Result, RowMapping, Select, Text, bindparam, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -49,12 +49,14 @@ from keyfence_server.application.ports import (
     KeyUse,
     RecordedEvent,
 )
-from keyfence_server.domain.accounts import Account, AccountId, AccountState
-from keyfence_server.domain.facts import state_of_owner
+from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session, SessionId
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 _BATCH: Final = 500
 _STAMPS: Final = select(keyspaces.c.name, keyspaces.c.revision, keyspaces.c.update_time)
@@ -70,7 +72,7 @@ _ROWS_AT_ONCE: Final = 8
 _MOST_IDS: Final = 10_000
 
 # To put a statement together takes longer than to execute it, so the frequent ones are made once.
-_KEY: Final = select(keys).where(keys.c.key_id == bindparam("key_id"))
+_KEY: Final = queries.whole_keys().where(keys.c.key_id == bindparam("key_id"))
 _STAMP: Final = _STAMPS.where(keyspaces.c.name == bindparam("name"))
 _REQUEST: Final = select(requests.c.key_id).where(
     requests.c.caller_key_id == bindparam("caller"), requests.c.request_id == bindparam("request")
@@ -104,8 +106,8 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(key_id):
             return None
-        rows = await self._rows(_KEY, {"key_id": key_id})
-        return row_to_key(rows[0]) if rows else None
+        found = await self._keys(_KEY, {"key_id": key_id})
+        return found[0] if found else None
 
     async def find_digests(self, digests: Collection[Digest]) -> Collection[Digest]:
         """See the port."""
@@ -128,14 +130,8 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(key_id):
             return None
-        return _whole(await self._rows(queries.lineage_of_id(), {"key_id": key_id}))
-
-    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
-        """See the port. One query."""
-        if not candidates:
-            return None
-        query = queries.lineage_of_digest(len(candidates))
-        return _whole(await self._rows(query, queries.digest_parameters(candidates)))
+        line = await self._keys(queries.lineage_of_id(), {"key_id": key_id})
+        return whole_lineage(line) if line else None
 
     async def find_keyspaces_of(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, str]:
         """See the port."""
@@ -166,7 +162,7 @@ class SqlSnapshot:
         query = queries.page_of_keys(
             which, after=None if after is None else _comparable(after), limit=limit
         )
-        return [row_to_key(row) for row in await self._rows(query)]
+        return await self._keys(query)
 
     async def search_keys(
         self,
@@ -193,7 +189,7 @@ class SqlSnapshot:
             expiring_are_few=expiring_are_few,
         )
         # One more than asked for tells whether there are more.
-        found = [row_to_key(row) for row in await self._rows(window.page(limit + 1))]
+        found = await self._keys(window.page(limit + 1))
         if len(found) > limit:
             return found[:limit], found[limit - 1].key_id
         end = [] if window.is_exact else await self._rows(window.end())
@@ -204,13 +200,12 @@ class SqlSnapshot:
         """See the port."""
         if _is_nowhere(keyspace):
             return
-        query = select(keys).where(*queries.not_revoked(keyspace)).order_by(keys.c.key_id)
-        batch = await self._rows(query.limit(_BATCH))
+        query = queries.whole_keys().where(*queries.not_revoked(keyspace)).order_by(keys.c.key_id)
+        batch = await self._keys(query.limit(_BATCH))
         while batch:
-            for row in batch:
-                yield row_to_key(row)
-            last = batch[-1]["key_id"]
-            batch = await self._rows(query.where(keys.c.key_id > last).limit(_BATCH))
+            for key in batch:
+                yield key
+            batch = await self._keys(query.where(keys.c.key_id > batch[-1].key_id).limit(_BATCH))
 
     async def count_keys(
         self,
@@ -271,10 +266,6 @@ class SqlSnapshot:
             return None
         rows = await self._rows(_REQUEST, {"caller": caller, "request": request_id})
         return KeyId(rows[0]["key_id"]) if rows else None
-
-    async def find_owner_state(self, key: Key) -> AccountState | None:
-        """See the port."""
-        return state_of_owner(key, await self.find_account(AccountId(key.account_id)))
 
     async def find_account(self, account_id: AccountId) -> Account | None:
         """See the port."""
@@ -403,9 +394,16 @@ class SqlSnapshot:
         found = []
         for start in range(0, len(ids), _MOST_IDS):
             some = ids[start : start + _MOST_IDS]
-            rows = await self._rows(select(keys).where(keys.c.key_id.in_(some)))
-            found += [row_to_key(row) for row in rows]
+            found += await self._keys(queries.whole_keys().where(keys.c.key_id.in_(some)))
         return found
+
+    async def _keys(
+        self, query: Select[Any], parameters: Mapping[str, object] | None = None
+    ) -> list[Key]:
+        """The keys of a query that selects `queries.whole_keys`."""
+        with self._step():
+            result: Result[Any] = await self._connection.execute(query, parameters)
+        return await read_slowly(result.all(), row_to_key)
 
     async def _rows(
         self, query: Select[Any], parameters: Mapping[str, object] | None = None
@@ -439,10 +437,19 @@ def _texts(which: KeyFilter) -> tuple[str | None, ...]:
     )
 
 
-def _whole(rows: Sequence[RowMapping]) -> Lineage | None:
-    if not rows:
-        return None
-    line = [row_to_key(row) for row in rows]
+async def read_slowly(rows: Sequence[T], read: Callable[[T], U]) -> list[U]:
+    """Reads rows, and gives others their turn in between: a row may hold many kilobytes of
+    JSON."""
+    found: list[U] = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        found += map(read, rows[start : start + _ROWS_AT_ONCE])
+    return found
+
+
+def whole_lineage(line: Lineage) -> Lineage:
+    """The lineage. Raises `StoreFault` if it does not end where it must."""
     if len(line) > MAX_LINEAGE or line[-1].parent_key_id is not None:
         raise StoreFault(f"the lineage of key {line[0].key_id} does not end where it must")
     return line

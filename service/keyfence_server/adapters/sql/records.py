@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
+from keyfence_server.adapters.sql.types import time_of
 from keyfence_server.application.ports import (
     AuditCut,
     AuditEvent,
@@ -29,7 +31,7 @@ from keyfence_server.domain.limits import Rate, parse_rate
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session
 
-_PLAIN: Final = (
+_OF_KEY: Final = (
     "key_id",
     "keyspace",
     "account_id",
@@ -65,7 +67,7 @@ _LISTS: Final = ("granted_scopes", "allowed_addresses", "bound_keyspaces")
 def key_to_row(key: Key, revision: int) -> dict[str, object]:
     """The key's row, stamped with the revision."""
     return {
-        **{name: getattr(key, name) for name in _PLAIN},
+        **{name: getattr(key, name) for name in _OF_KEY},
         **{name: list(getattr(key, name)) for name in _LISTS},
         "labels": dict(key.labels),
         "digest": key.digest.value,
@@ -76,23 +78,89 @@ def key_to_row(key: Key, revision: int) -> dict[str, object]:
     }
 
 
-def row_to_key(row: RowMapping) -> Key:
-    """The key that was stored."""
-    fields: dict[str, Any] = {name: row[name] for name in _PLAIN}
-    fields |= {name: tuple(row[name]) for name in _LISTS}
+def row_to_key(row: Sequence[Any]) -> Key:
+    """The key that was stored.
+
+    Args:
+        row: what `queries.whole_keys` selects, as the driver has it: one value for each column of
+            the table, in its order.
+    """
+    (
+        key_id,
+        keyspace,
+        account_id,
+        display_name,
+        key_type,
+        environment,
+        granted_scopes,
+        preset,
+        digest,
+        pepper_version,
+        display_prefix,
+        state,
+        create_time,
+        update_time,
+        expire_time,
+        revoke_time,
+        allowed_addresses,
+        bound_keyspaces,
+        labels,
+        parent_key_id,
+        rotated_from_key_id,
+        rotated_to_key_id,
+        created_by_key_id,
+        revision,
+        rate_limit,
+        first_key_id,
+        disabled_by_operator,
+    ) = row
     return Key(
-        **fields,
-        labels=row["labels"],
-        digest=Digest(row["digest"], row["pepper_version"]),
-        state=KeyState(row["state"]),
-        revision=row["revision"],
-        rate_limit=_rate(row["rate_limit"]),
+        key_id=key_id,
+        keyspace=keyspace,
+        account_id=account_id,
+        display_name=display_name,
+        key_type=key_type,
+        environment=environment,
+        granted_scopes=_texts(granted_scopes),
+        preset=preset,
+        digest=Digest(digest, pepper_version),
+        display_prefix=display_prefix,
+        state=_STATES[state],
+        create_time=time_of(create_time),
+        update_time=time_of(update_time),
+        expire_time=time_of(expire_time) if expire_time is not None else None,
+        revoke_time=time_of(revoke_time) if revoke_time is not None else None,
+        allowed_addresses=_texts(allowed_addresses),
+        bound_keyspaces=_texts(bound_keyspaces),
+        labels={} if labels == "{}" else json.loads(labels),
+        parent_key_id=parent_key_id,
+        rotated_from_key_id=rotated_from_key_id,
+        rotated_to_key_id=rotated_to_key_id,
+        created_by_key_id=created_by_key_id,
+        revision=revision,
+        rate_limit=_rate(rate_limit) if rate_limit is not None else None,
+        first_key_id=first_key_id,
+        disabled_by_operator=bool(disabled_by_operator),
     )
 
 
-def _rate(text: str | None) -> Rate | None:
-    if text is None:
-        return None
+_STATES: Final = {state.value: state for state in KeyState}
+_SHORT: Final = 256
+
+
+def _texts(document: str) -> tuple[str, ...]:
+    if document == "[]":
+        return ()
+    return _known_texts(document) if len(document) <= _SHORT else tuple(json.loads(document))
+
+
+@lru_cache(maxsize=1024)
+def _known_texts(document: str) -> tuple[str, ...]:
+    """Many keys hold the same scopes."""
+    return tuple(json.loads(document))
+
+
+def _rate(text: str) -> Rate:
     rate = parse_rate(text)
     if rate is None:
         # To read it as none would lift the limit.

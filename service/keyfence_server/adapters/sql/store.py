@@ -15,8 +15,9 @@ from sqlalchemy.sql import Executable
 from keyfence_server.adapters.sql import bookkeeping, migrations
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
-from keyfence_server.adapters.sql.engines import Engines, StoreOptions, create_engines
+from keyfence_server.adapters.sql.engines import Engines, LoneReader, StoreOptions, create_engines
 from keyfence_server.adapters.sql.errors import StoreFault, translated
+from keyfence_server.adapters.sql.loading import Rows, load_keys
 from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.adapters.sql.register import SqlRegister
 from keyfence_server.adapters.sql.retention import SqlRetention
@@ -26,12 +27,14 @@ from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.adapters.sql.writing import SqlTransaction
 from keyfence_server.application.ports import (
     AuditEvent,
+    LoadedKeys,
     Snapshot,
     StoreProblem,
     StoreUnavailable,
     Transaction,
     UseToAdd,
 )
+from keyfence_server.domain.secrets import Digest
 
 T = TypeVar("T")
 
@@ -84,7 +87,8 @@ class SqlStore:
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """See the port."""
-        async with self._opened(self._engines.reading, _READ_HEAD) as (connection, revision):
+        async with self._opened(self._engines.reading, _revision_by(_READ_HEAD)) as opened:
+            connection, revision = opened
             yield SqlSnapshot(connection, revision, self._compiled)
 
     @asynccontextmanager
@@ -92,10 +96,28 @@ class SqlStore:
         """See the port."""
         await self._take_turn()
         try:
-            async with self._opened(self._engines.writing, _ADVANCE_HEAD) as (connection, revision):
+            async with self._opened(self._engines.writing, _revision_by(_ADVANCE_HEAD)) as opened:
+                connection, revision = opened
                 yield SqlTransaction(connection, revision, self._compiled)
         finally:
             self._turn.release()
+
+    async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
+        """See the port."""
+        return await load_keys(questions, self._engines.reading.dialect, self._fetch)
+
+    async def _fetch(self, statement: str, values: tuple[bytes, ...]) -> Rows:
+        asking = self._engines.asking
+        if isinstance(asking, LoneReader):
+            with translated():
+                return await asking.fetch(statement, values)
+
+        async def fetch(connection: AsyncConnection) -> Rows:
+            with translated():
+                return (await connection.exec_driver_sql(statement, values)).all()
+
+        async with self._opened(asking, fetch) as (_, rows):
+            return rows
 
     def register(self) -> SqlRegister:
         """The register of the processes on this store."""
@@ -167,22 +189,27 @@ class SqlStore:
 
     @asynccontextmanager
     async def _opened(
-        self, engine: AsyncEngine, statement: Executable
-    ) -> AsyncIterator[tuple[AsyncConnection, int]]:
-        """A transaction that has begun with the statement. Rolled back unless committed."""
-        connection, revision = await self._open(engine, statement)
+        self, engine: AsyncEngine, begin: Callable[[AsyncConnection], Awaitable[T]]
+    ) -> AsyncIterator[tuple[AsyncConnection, T]]:
+        """A connection, and what the first conversation on it has returned. What that has begun is
+        rolled back unless committed."""
+        connection, begun = await self._open(engine, begin)
         try:
-            yield connection, revision
+            yield connection, begun
         finally:
             await to_completion(_closed(connection))
 
     async def _open(
-        self, engine: AsyncEngine, statement: Executable, *, is_retry: bool = False
-    ) -> tuple[AsyncConnection, int]:
+        self,
+        engine: AsyncEngine,
+        begin: Callable[[AsyncConnection], Awaitable[T]],
+        *,
+        is_retry: bool = False,
+    ) -> tuple[AsyncConnection, T]:
         with translated():
             connection = await engine.connect()
         try:
-            return connection, await _revision(connection, statement)
+            return connection, await begin(connection)
         except BaseException as error:
             was_dead = connection.invalidated and isinstance(error, StoreUnavailable)
             await to_completion(_closed(connection))
@@ -191,15 +218,18 @@ class SqlStore:
         # The pool had a dead connection, and has dropped with it all that are as old.
         # Nothing was done on it yet, so a new one may try: this is how the store heals
         # after the database was restarted, without a ping before every use.
-        return await self._open(engine, statement, is_retry=True)
+        return await self._open(engine, begin, is_retry=True)
 
 
-async def _revision(connection: AsyncConnection, statement: Executable) -> int:
-    with translated():
-        revision = (await connection.execute(statement)).scalar_one_or_none()
-    if revision is None:
-        raise StoreFault("the store has lost its head: the table of that name has no row")
-    return int(revision)
+def _revision_by(statement: Executable) -> Callable[[AsyncConnection], Awaitable[int]]:
+    async def revision(connection: AsyncConnection) -> int:
+        with translated():
+            revision = (await connection.execute(statement)).scalar_one_or_none()
+        if revision is None:
+            raise StoreFault("the store has lost its head: the table of that name has no row")
+        return int(revision)
+
+    return revision
 
 
 async def _write_nothing_new(connection: AsyncConnection) -> None:

@@ -83,10 +83,13 @@ class UtcTime(TypeDecorator[datetime]):
         self, value: datetime | str | None, dialect: Dialect
     ) -> datetime | None:
         """The moment that was stored."""
-        if isinstance(value, str):
-            return datetime.fromisoformat(value)
-        # asyncpg keeps the first and the last of all moments as PostgreSQL's infinities,
-        # and gives them back without their zone.
-        if value is not None and value.tzinfo is None:
-            return value.replace(tzinfo=UTC)
-        return value
+        return None if value is None else time_of(value)
+
+
+def time_of(value: datetime | str) -> datetime:
+    """The moment that a driver has found in a column of `UtcTime`."""
+    if isinstance(value, str):
+        return datetime.fromisoformat(value)
+    # asyncpg keeps the first and the last of all moments as PostgreSQL's infinities,
+    # and gives them back without their zone.
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value

@@ -7,6 +7,7 @@ starts.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -18,9 +19,14 @@ from keyfence.v1 import key_service_pb2, keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.application.heavy_work import HeavyWork
-from keyfence_server.application.ports import FactSnapshot, StoreUnavailable
+from keyfence_server.application.ports import (
+    FactSnapshot,
+    FoundKey,
+    LoadedKeys,
+    StoreUnavailable,
+)
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
-from keyfence_server.domain.keys import Key, Lineage
+from keyfence_server.domain.keys import Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest, KeyedHash, Plaintext
 from keyfence_server.domain.sessions import Session, SessionId
@@ -82,11 +88,7 @@ class UpstreamStore:
     async def snapshot(self) -> AsyncIterator[FactSnapshot]:
         """See the port."""
         yield UpstreamSnapshot(
-            self._upstream,
-            self._lease.applied,
-            self._lease.epoch,
-            self._lineage_from,
-            self._compiled,
+            self._upstream, self._lease.applied, self._lease.epoch, self._compiled
         )
 
     async def _compiled(self, response: messages.FetchKeyspacesResponse) -> list[Keyspace]:
@@ -95,6 +97,43 @@ class UpstreamStore:
             response.ByteSize() // _BYTES_A_THING,
             lambda: self._keyspaces_from(response.keyspaces),
         )
+
+    async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
+        """See the port. Upstream there is a call for each question, all at once."""
+        applied, epoch = self._lease.applied, self._lease.epoch
+        loaded = await asyncio.gather(
+            *(self._load_key(question[0], applied, epoch) for question in questions),
+            return_exceptions=True,
+        )
+        answers: list[FoundKey | Exception | None] = []
+        shown: list[int] = []
+        for one in loaded:
+            if isinstance(one, Exception):
+                answers.append(one)
+            elif isinstance(one, BaseException):
+                raise one
+            else:
+                shown.append(one[0])
+                answers.append(one[1])
+        return LoadedKeys(min(shown, default=applied), answers)
+
+    async def _load_key(
+        self, presented: Digest, revision: int, epoch: str | None
+    ) -> tuple[int, FoundKey | None]:
+        """The revision that the answer shows at least, and the key."""
+        if not isinstance(presented, PresentedDigest):
+            raise TypeError("upstream is asked by plaintexts; these are digests")
+        response = await self._upstream.fetch_facts(
+            messages.FetchFactsRequest(
+                api_key=presented.plaintext.reveal(), at_least_revision=revision
+            )
+        )
+        _require_new(response, revision, epoch)
+        if not response.lineage:
+            return response.revision, None
+        own = Digest(presented.value, presented.pepper_version)
+        owner_state = AccountState.DISABLED if response.account_disabled else None
+        return response.revision, FoundKey(self._lineage_from(response.lineage, own), owner_state)
 
 
 class UpstreamSnapshot:
@@ -105,44 +144,19 @@ class UpstreamSnapshot:
         upstream: Upstream,
         revision: int,
         epoch: str | None,
-        lineage_from: LineageFrom,
         compiled: Callable[[messages.FetchKeyspacesResponse], Awaitable[list[Keyspace]]],
     ) -> None:
         self._upstream = upstream
         self._revision = revision
         self._shown: int | None = None
         self._epoch = epoch
-        self._lineage_from = lineage_from
         self._compiled = compiled
-        self._owner_is_disabled = False
         self._has_last_page = False
 
     @property
     def revision(self) -> int:
         """See the port. Once something was read, the revision that the answers reflect."""
         return self._revision if self._shown is None else self._shown
-
-    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
-        """See the port."""
-        presented = candidates[0]
-        if not isinstance(presented, PresentedDigest):
-            raise TypeError("upstream is asked by plaintexts; these are digests")
-        response = await self._upstream.fetch_facts(
-            messages.FetchFactsRequest(
-                api_key=presented.plaintext.reveal(), at_least_revision=self._revision
-            )
-        )
-        self._require_new(response.revision, response.epoch)
-        self._owner_is_disabled = response.account_disabled
-        if not response.lineage:
-            return None
-        own = Digest(presented.value, presented.pepper_version)
-        return self._lineage_from(response.lineage, own)
-
-    async def find_owner_state(self, key: Key) -> AccountState | None:
-        """See the port: as it came with the key."""
-        del key
-        return AccountState.DISABLED if self._owner_is_disabled else None
 
     async def find_session(self, session_id: SessionId) -> Session | None:
         """See the port. Sessions are for management, which a sidecar does not do."""
@@ -159,7 +173,7 @@ class UpstreamSnapshot:
         response = await self._upstream.fetch_keyspaces(
             messages.FetchKeyspacesRequest(at_least_revision=self._revision, keyspace=name)
         )
-        self._require_new(response.revision, response.epoch)
+        self._note(response)
         found = await self._compiled(response)
         return found[0] if found else None
 
@@ -170,16 +184,25 @@ class UpstreamSnapshot:
         response = await self._upstream.fetch_keyspaces(
             messages.FetchKeyspacesRequest(at_least_revision=self._revision, page_token=after or "")
         )
-        self._require_new(response.revision, response.epoch)
+        self._note(response)
         self._has_last_page = not response.next_page_token
         return await self._compiled(response)
 
-    def _require_new(self, revision: int, epoch: str) -> None:
-        if self._epoch is not None and epoch != self._epoch:
-            raise StoreUnavailable("the server upstream answered from before or after a failover")
-        if revision < self._revision:
-            raise StoreUnavailable(
-                f"the server upstream answered from revision {revision}, which is older than "
-                f"{self._revision}"
-            )
-        self._shown = revision if self._shown is None else min(self._shown, revision)
+    def _note(self, response: messages.FetchKeyspacesResponse) -> None:
+        _require_new(response, self._revision, self._epoch)
+        shown = response.revision
+        self._shown = shown if self._shown is None else min(self._shown, shown)
+
+
+def _require_new(
+    response: messages.FetchFactsResponse | messages.FetchKeyspacesResponse,
+    revision: int,
+    epoch: str | None,
+) -> None:
+    if epoch is not None and response.epoch != epoch:
+        raise StoreUnavailable("the server upstream answered from before or after a failover")
+    if response.revision < revision:
+        raise StoreUnavailable(
+            f"the server upstream answered from revision {response.revision}, which is older than "
+            f"{revision}"
+        )

@@ -22,7 +22,13 @@ from keyfence_server.application.ports.credentials import (
     SessionClaims,
     SessionTokens,
 )
-from keyfence_server.application.ports.facts import FactSnapshot, FactSource, FactStore
+from keyfence_server.application.ports.facts import (
+    FactSnapshot,
+    FactSource,
+    FactStore,
+    FoundKey,
+    LoadedKeys,
+)
 from keyfence_server.application.ports.fence import Fence, FenceEnd, Revision
 from keyfence_server.application.ports.retention import (
     ROWS_AT_ONCE,
@@ -61,9 +67,11 @@ __all__ = [
     "FactStore",
     "Fence",
     "FenceEnd",
+    "FoundKey",
     "KeyCriteria",
     "KeyFilter",
     "KeyUse",
+    "LoadedKeys",
     "NoteStore",
     "PasswordHashes",
     "RecordedEvent",

@@ -4,31 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import Recogniser
-from keyfence_server.domain.keys import Key, Lineage
+from keyfence_server.domain.keys import Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session, SessionFacts, SessionId
 
 
+class FoundKey(NamedTuple):
+    """A key as a store has it.
+
+    Attributes:
+        lineage: the key, and the keys that it was delegated from.
+        owner_state: whether the key's owner works, if that is a registered account of its
+            keyspace.
+    """
+
+    lineage: Lineage
+    owner_state: AccountState | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedKeys:
+    """The answers to several questions for keys.
+
+    Attributes:
+        revision: the revision that every answer shows at least. 0 before the first mutation.
+        answers: one for each question, in order. None: there is no such key. An error concerns
+            its question alone.
+    """
+
+    revision: int
+    answers: Sequence[FoundKey | Exception | None]
+
+
 class FactSnapshot(Protocol):
-    """What a cache of facts reads: from a store, or from another Keyfence."""
+    """What a cache of facts reads of keyspaces and sessions: from a store, or from another
+    Keyfence."""
 
     @property
     def revision(self) -> int:
         """The revision that this reading shows at least. 0 before the first mutation. It may be
         higher after something was read, for all that was read."""
-        ...
-
-    async def find_lineage_by_digest(self, candidates: Sequence[Digest]) -> Lineage | None:
-        """The key kept under any of these digests, with those it was delegated from.
-
-        A digest matches by its value and its pepper version together.
-        """
         ...
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
@@ -37,10 +59,6 @@ class FactSnapshot(Protocol):
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
         """At most `limit` keyspaces with a name above `after`, in the order of their names."""
-        ...
-
-    async def find_owner_state(self, key: Key) -> AccountState | None:
-        """Whether the key's owner works, if that is a registered account of its keyspace."""
         ...
 
     async def find_session(self, session_id: SessionId) -> Session | None:
@@ -57,6 +75,17 @@ class FactStore(Protocol):
 
     def snapshot(self) -> AbstractAsyncContextManager[FactSnapshot]:
         """Opens a reading. Raises `StoreUnavailable`."""
+        ...
+
+    async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
+        """For each question the key that is kept under any of its digests.
+
+        A digest matches by its value and its pepper version together. A SQL store answers all
+        questions by one statement for each 256 digests.
+
+        Raises:
+            StoreUnavailable: no question can be answered.
+        """
         ...
 
 

