@@ -26,7 +26,7 @@ async def listed(authority: Authority, by: Caller | None = None, **fields: Any) 
         listing = Listing(**{"keyspace": "acme", **fields, "page_token": token})
         page = await authority.read_keys.list(by or authority.root, listing)
         assert len(page.items) <= (listing.page_size or 100)
-        ids += [one.facts.key_id for one in page.items]
+        ids += [one.key.key_id for one in page.items]
         token = page.next_page_token
         if not token:
             return ids
@@ -57,7 +57,7 @@ async def test_pages_stay_as_they_are_while_keys_are_made_and_changed(
         authority.root,
         Listing(keyspace="acme", page_size=10, page_token=first.next_page_token),
     )
-    both = [one.facts.key_id for one in (*first.items, *second.items)]
+    both = [one.key.key_id for one in (*first.items, *second.items)]
     assert [one for one in both if one != late] == ids
 
 

@@ -23,7 +23,7 @@ async def names_of(authority: Authority, **fields: Any) -> list[str]:
     while True:
         listing = Listing(**{"keyspace": "acme", **fields, "page_token": token})
         page = await authority.read_keys.list(authority.root, listing)
-        names += [one.facts.key.display_name for one in page.items]
+        names += [one.key.display_name for one in page.items]
         token = page.next_page_token
         if not token:
             return sorted(names)
@@ -186,4 +186,4 @@ async def test_an_account_searches_among_its_own_keys_alone(authority: Authority
     own = await authority.make(display_name="own", scopes=["vps:write"])
     anna = await authority.acting(own)
     page = await authority.read_keys.list(anna, Listing(scope="vps:write"))
-    assert [one.facts.key.display_name for one in page.items] == ["own"]
+    assert [one.key.display_name for one in page.items] == ["own"]

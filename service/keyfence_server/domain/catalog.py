@@ -13,6 +13,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from operator import is_
+from sys import intern
 from typing import Final
 
 from keyfence_server.domain.compact_names import NameTable
@@ -94,7 +96,7 @@ class ScopeCatalog:
     )
 
     def __init__(self, implications: Mapping[str, Sequence[str]]) -> None:
-        self.names: Final = tuple(sorted(implications))
+        self.names: Final = tuple(sorted(map(intern, implications)))
         """Every registered scope, sorted. A scope's bit is its index."""
         self._bits: Final = {name: index for index, name in enumerate(self.names)}
         self._own_masks: Final = {name: 1 << bit for name, bit in self._bits.items()}
@@ -234,6 +236,8 @@ class ScopeCatalog:
                 self._grants.clear()
             names, bits = self.names, self._bits
             found = tuple(names[bits[one]] if one in bits else one for one in granted)
+            if all(map(is_, found, granted)):
+                found = granted
             self._grants[found] = found
         return found
 

@@ -24,6 +24,7 @@ from keyfence_server.domain.system import ALL_KEYSPACES
 from keyfence_server.domain.verdicts import Reason
 
 NEVER: Final = math.inf
+_NOWHERE: Final[frozenset[str]] = frozenset()
 MAX_LISTED_SCOPES_BYTES: Final = 16 * 1024
 """What the effective scopes that an answer lists take at most. Every check has such a list in its
 answer, and a key may hold ten thousand scopes with names of a hundred characters."""
@@ -67,6 +68,11 @@ class KeyFacts:
 
     def __post_init__(self) -> None:
         # Worked out here once, since every check asks for them.
+        if not any(key.bound_keyspaces for key in self.lineage):
+            object.__setattr__(self, "key", self.lineage[0])
+            object.__setattr__(self, "_acts_on_all", False)
+            object.__setattr__(self, "_acts_on_named", _NOWHERE)
+            return
         everywhere = all(ALL_KEYSPACES in key.bound_keyspaces for key in self.lineage)
         named = {name for key in self.lineage for name in key.bound_keyspaces}
         worked_out = {
@@ -104,7 +110,7 @@ class KeyFacts:
 
     def listed_scopes(self) -> tuple[tuple[str, ...], bool]:
         """The effective scopes that answers list, sorted, and whether some are left out."""
-        return self.keyspace.catalog.first_names_in(self.effective, MAX_LISTED_SCOPES_BYTES)
+        return listed_scopes(self.effective, self.keyspace)
 
     @property
     def key_id(self) -> KeyId:
@@ -205,6 +211,11 @@ def effective_mask(lineage: Lineage, keyspace: Keyspace) -> int:
     for key in lineage:
         effective &= own_mask(key, keyspace)
     return effective
+
+
+def listed_scopes(mask: int, keyspace: Keyspace) -> tuple[tuple[str, ...], bool]:
+    """The scopes of a mask that answers list, sorted, and whether some are left out."""
+    return keyspace.catalog.first_names_in(mask, MAX_LISTED_SCOPES_BYTES)
 
 
 def own_mask(key: Key, keyspace: Keyspace) -> int:

@@ -155,6 +155,8 @@ def expires_by(key: Key, time: datetime) -> bool:
 
 def state_of(lineage: Lineage) -> KeyState:
     """What has become of a key, given what has become of those above it."""
+    if len(lineage) == 1:
+        return lineage[0].state
     states = {key.state for key in lineage}
     for worst in (KeyState.REVOKED, KeyState.DISABLED):
         if worst in states:

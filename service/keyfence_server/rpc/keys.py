@@ -12,9 +12,9 @@ from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.convert.keys import (
-    found_key_of,
     key_of,
     key_to_import_from,
+    listed_key_of,
     listing_from,
     new_key_from,
     rotation_from,
@@ -93,7 +93,7 @@ class KeyService:
     ) -> messages.GetKeyResponse:
         """Reads a key's record."""
         return messages.GetKeyResponse(
-            key=found_key_of(await self._read_keys.get(caller, request.key_id))
+            key=listed_key_of(await self._read_keys.get(caller, request.key_id))
         )
 
     async def get_key_usage(
@@ -113,7 +113,7 @@ class KeyService:
         """Lists keys."""
         page = await self._read_keys.list(caller, listing_from(request))
         answer = messages.ListKeysResponse()
-        answer.next_page_token = await add_fitting(page, found_key_of, answer.keys)
+        answer.next_page_token = await add_fitting(page, listed_key_of, answer.keys)
         return answer
 
     async def update_key(

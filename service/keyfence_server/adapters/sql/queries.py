@@ -240,6 +240,38 @@ def _holds_any_on_postgresql(element: _holds_any, compiler: SQLCompiler, **optio
     )
 
 
+def uses_of(ids: ColumnElement[str]) -> Select[Any]:
+    """How keys have been used, as the driver has it.
+
+    Args:
+        ids: a JSON list of the keys' ids. As parameters of their own they would take longer than
+            the look-up.
+    """
+    uses = key_uses.c
+    columns = (uses.key_id, uses.last_used_time, uses.last_used_address, uses.use_count)
+    raw = (type_coerce(column, NullType()) for column in columns)
+    return select(*raw).where(_is_among(uses.key_id, ids))
+
+
+class _is_among(FunctionElement[bool]):  # noqa: N801 - it reads as the function that it is
+    """Whether a text is in a JSON list of texts."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_is_among, "sqlite")
+def _is_among_on_sqlite(element: _is_among, compiler: SQLCompiler, **options: Any) -> str:
+    one, many = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{one} IN (SELECT value FROM json_each({many}))"  # noqa: S608 - compiled expressions
+
+
+@compiles(_is_among, "postgresql")
+def _is_among_on_postgresql(element: _is_among, compiler: SQLCompiler, **options: Any) -> str:
+    one, many = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{one} IN (SELECT json_array_elements_text(CAST({many} AS json)))"
+
+
 def not_revoked(keyspace: str) -> list[ColumnElement[bool]]:
     """The key is of this keyspace and not revoked."""
     return [keys.c.keyspace == keyspace, keys.c.state != KeyState.REVOKED.value]

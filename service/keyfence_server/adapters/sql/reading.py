@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -30,12 +31,12 @@ from keyfence_server.adapters.sql.schema import (
     audit_head,
     changes,
     key_use_days,
-    key_uses,
     keys,
     keyspaces,
     requests,
     sessions,
 )
+from keyfence_server.adapters.sql.types import time_of
 from keyfence_server.application.ports import (
     MAX_USE_COUNT,
     AccountFilter,
@@ -81,6 +82,7 @@ _ACCOUNT: Final = select(accounts).where(accounts.c.account_id == bindparam("acc
 _ACCOUNT_BY_EMAIL: Final = select(accounts).where(
     accounts.c.keyspace == bindparam("keyspace"), accounts.c.email_identity == bindparam("identity")
 )
+_USES: Final = queries.uses_of(bindparam("ids", type_=Text))
 _SESSION: Final = select(sessions).where(sessions.c.session_id == bindparam("session_id"))
 
 
@@ -348,14 +350,14 @@ class SqlSnapshot:
 
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
         """See the port."""
-        found = {}
+        found: dict[KeyId, KeyUse] = {}
         ids = [one for one in key_ids if not _is_nowhere(one)]
         for start in range(0, len(ids), _MOST_IDS):
-            some = ids[start : start + _MOST_IDS]
-            for row in await self._rows(select(key_uses).where(key_uses.c.key_id.in_(some))):
-                found[KeyId(row["key_id"])] = KeyUse(
-                    row["last_used_time"], row["last_used_address"], _count(row["use_count"])
-                )
+            some = json.dumps(ids[start : start + _MOST_IDS])
+            with self._step():
+                result: Result[Any] = await self._connection.execute(_USES, {"ids": some})
+            for key_id, time, address, count in result.all():
+                found[key_id] = KeyUse(time_of(time), address, _count(count))
         return found
 
     async def list_use_days(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from sys import intern
 from typing import Any, Final
 
 from sqlalchemy import RowMapping
@@ -156,8 +157,8 @@ def _texts(document: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def _known_texts(document: str) -> tuple[str, ...]:
-    """Many keys hold the same scopes."""
-    return tuple(json.loads(document))
+    """Many keys hold the same scopes. Their catalog has the same names in memory."""
+    return tuple(map(intern, json.loads(document)))
 
 
 def _rate(text: str) -> Rate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,12 +12,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from keyfence.v1 import key_service_pb2
 from keyfence_server.application.create_key import NewKey
 from keyfence_server.application.import_keys import KeyToImport
-from keyfence_server.application.read_keys import FoundKey, Listing
+from keyfence_server.application.read_keys import ListedKey, Listing
 from keyfence_server.application.rotate_key import Rotation
 from keyfence_server.application.update_key import KeyUpdate
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import ForeignHash, Plaintext
 from keyfence_server.rpc.convert.limits import rate_from, rate_of
@@ -31,20 +31,25 @@ _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
 STATES: Final[Mapping[int, KeyState]] = {number: state for state, number in _STATE_NUMBERS.items()}
 
 
-def found_key_of(found: FoundKey) -> key_service_pb2.Key:
+def listed_key_of(listed: ListedKey) -> key_service_pb2.Key:
     """A key's record, with how the key was used."""
-    message = key_of(found.facts)
-    if found.use is not None:
-        message.last_used_time.FromDatetime(found.use.last_used_time)
-        message.last_used_address = found.use.last_used_address
-        message.use_count = found.use.count
+    message = _record_of(listed.key, listed.state, listed.scopes, is_cut=listed.is_cut)
+    if listed.use is not None:
+        message.last_used_time.CopyFrom(timestamp_of(listed.use.last_used_time))
+        message.last_used_address = listed.use.last_used_address
+        message.use_count = listed.use.count
     return message
 
 
 def key_of(facts: KeyFacts) -> key_service_pb2.Key:
     """A key's record, as a mutation has left it."""
-    key = facts.key
     scopes, is_cut = facts.listed_scopes()
+    return _record_of(facts.key, facts.state, scopes, is_cut=is_cut)
+
+
+def _record_of(
+    key: Key, state: KeyState, scopes: Sequence[str], *, is_cut: bool
+) -> key_service_pb2.Key:
     return key_service_pb2.Key(
         key_id=key.key_id,
         keyspace=key.keyspace,
@@ -53,7 +58,7 @@ def key_of(facts: KeyFacts) -> key_service_pb2.Key:
         granted_scopes=key.granted_scopes,
         effective_scopes=scopes,
         effective_scopes_truncated=is_cut,
-        state=_STATE_NUMBERS[facts.state],
+        state=_STATE_NUMBERS[state],
         expire_time=timestamp_of(key.expire_time),
         key_type=key.key_type,
         environment=key.environment,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final, overload
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence_server.domain.errors import InvalidInput
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_A_DAY: Final = 86_400
 
 
 def time_from(message: Timestamp, path: str) -> datetime:
@@ -26,13 +30,19 @@ def duration_from(message: Duration, path: str) -> timedelta:
         raise InvalidInput.field(path, "is no duration of at most 10000 years") from None
 
 
+@overload
+def timestamp_of(time: datetime) -> Timestamp: ...
+@overload
+def timestamp_of(time: datetime | None) -> Timestamp | None: ...
 def timestamp_of(time: datetime | None) -> Timestamp | None:
-    """The message for a time; None for none."""
+    """The message for an aware time; None for none."""
     if time is None:
         return None
-    message = Timestamp()
-    message.FromDatetime(time)
-    return message
+    # `Timestamp.FromDatetime` takes five times as long, and a page of keys has thousands.
+    since = time - _EPOCH
+    return Timestamp(
+        seconds=since.days * _SECONDS_A_DAY + since.seconds, nanos=since.microseconds * 1000
+    )
 
 
 def duration_of(duration: timedelta | None) -> Duration | None:
