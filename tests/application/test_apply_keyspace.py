@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from application.authority import ACME, Authority, refused
+from keyfence_server.application import affected_keys, apply_keyspace
 from keyfence_server.application.apply_keyspace import KeyspaceDiff
 from keyfence_server.domain.declarations import (
     BodyDeclaration,
@@ -284,3 +285,30 @@ async def test_only_the_named_format_is_dropped(authority: Authority) -> None:
     left = {form.template for form in done.value.keyspace.previous_formats}
     assert "ac_sec_live_{body}{checksum}" in left
     assert "new_{body}" not in left
+
+
+async def test_keys_are_examined_in_slices_and_each_is_counted_once(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With slices of two keys and readings of one, keys stand on every border."""
+    monkeypatch.setattr(apply_keyspace, "_SLICE", 2)
+    monkeypatch.setattr(apply_keyspace, "_BATCH", 1)
+    monkeypatch.setattr(affected_keys, "MAX_AFFECTED_KEYS", 5)
+    parent = await authority.make(scopes=["*"])
+    lost: dict[str, tuple[str, ...]] = {parent.facts.key_id: ("dns:read",)}
+    for number in range(9):
+        scopes = [["dns:read"], ["projects:write"], ["vps:read"]][number % 3]
+        above = parent.facts.key_id if number % 2 else ""
+        made = await authority.make(scopes=scopes, parent_key_id=above)
+        if scopes == ["dns:read"]:
+            lost[made.facts.key_id] = ("dns:read",)
+    other_type = await authority.make(scopes=["*"], key_type="publishable")
+    diff = await diff_of(authority, scopes=CUT, presets=FEWER_PRESETS)
+    found = {one.key.key_id: one.lost_scopes for one in diff.affected_keys}
+    assert found == lost
+    assert other_type.facts.key_id not in found
+    assert (diff.affected_key_count, diff.is_cut) == (len(lost), False)
+    more = [await authority.make(scopes=["dns:write"]) for _ in range(7)]
+    diff = await diff_of(authority, scopes=ACME.scopes)
+    assert diff.affected_key_count == len(more) + len(lost), "those gain again what they lost"
+    assert (len(diff.affected_keys), diff.is_cut) == (5, True)

@@ -46,7 +46,7 @@ async def test_a_whole_line_ends_with_any_of_those_above(authority: Authority, d
     await authority.revoke(None, top)
     assert (await authority.check(line[-1], "dns:read")).reason is Reason.KEY_REVOKED
     read = await authority.read_keys.get(authority.root, line[-1].facts.key_id)
-    assert read.facts.state is KeyState.REVOKED
+    assert read.state is KeyState.REVOKED
 
 
 async def test_children_stay_with_the_old_key_and_end_with_it(authority: Authority) -> None:

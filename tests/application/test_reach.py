@@ -171,7 +171,7 @@ async def test_another_accounts_key_is_not_to_be_found(authority: Authority, own
         with refused("KEY_NOT_FOUND"):
             await authority.revoke(anna, key_id)
     listed = await authority.read_keys.list(anna, Listing())
-    assert [one.facts.key.account_id for one in listed.items] == ["anna"]
+    assert [one.key.account_id for one in listed.items] == ["anna"]
     with refused("INVALID_FIELD", "account_id"):
         await authority.read_keys.list(anna, Listing(account_id=owner))
 

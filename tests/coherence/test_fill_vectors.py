@@ -74,7 +74,7 @@ class _Store:
     async def _shown(self) -> int:
         if not self.holds:
             return self.shows
-        revision = asyncio.get_running_loop().create_future()
+        revision: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.waiting.append(revision)
         return await revision
 

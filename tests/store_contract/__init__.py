@@ -28,6 +28,7 @@ from store_contract.lineage import LineageContract
 from store_contract.listing import ListingContract
 from store_contract.mutating import MutatingContract
 from store_contract.searching import SearchingContract
+from store_contract.spans import SpanContract
 from store_contract.uses import UsesContract
 
 TOPICS: Final[tuple[type[Topic], ...]] = (
@@ -35,6 +36,7 @@ TOPICS: Final[tuple[type[Topic], ...]] = (
     LineageContract,
     ListingContract,
     SearchingContract,
+    SpanContract,
     MutatingContract,
     GroupsContract,
     ImportingContract,

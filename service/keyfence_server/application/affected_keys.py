@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from keyfence_server.domain.facts import own_mask
+from keyfence_server.domain.facts import granted_mask
 from keyfence_server.domain.keys import Key, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.scopes import size_of
@@ -49,6 +49,21 @@ class AffectedKeys:
         self.listed: list[KeyScopeChange] = []
         self.is_cut = False
 
+    @property
+    def room(self) -> int:
+        """How many more keys may be listed."""
+        return 0 if self.is_cut else MAX_AFFECTED_KEYS - len(self.listed)
+
+    def changes(self, granted_scopes: Sequence[str], key_type: str) -> bool:
+        """Whether keys of this type that were granted this differ, if they are not delegated."""
+        return any(self._change_of_masks(*self._masks_of(tuple(granted_scopes), key_type)))
+
+    def count_unlisted(self, count: int) -> None:
+        """Counts so many keys that differ and that are not listed."""
+        if count:
+            self.count += count
+            self.is_cut = True
+
     def add(self, lineages: Iterable[Lineage]) -> None:
         """Adds keys with those that they were delegated from. Revoked and expired ones do not
         count."""
@@ -76,9 +91,12 @@ class AffectedKeys:
     def _change_of(self, lineage: Lineage) -> tuple[tuple[str, ...], tuple[str, ...]]:
         was, becomes = -1, -1
         for key in lineage:
-            of_before, of_after = self._masks_of(key)
+            of_before, of_after = self._masks_of(tuple(key.granted_scopes), key.key_type)
             was &= of_before
             becomes &= of_after
+        return self._change_of_masks(was, becomes)
+
+    def _change_of_masks(self, was: int, becomes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         known = self._changes.get((was, becomes))
         if known is None:
             old = set(self._before.catalog.names_in(was))
@@ -88,11 +106,14 @@ class AffectedKeys:
                 self._changes[was, becomes] = known
         return known
 
-    def _masks_of(self, key: Key) -> tuple[int, int]:
-        place = tuple(key.granted_scopes), key.key_type
+    def _masks_of(self, granted: tuple[str, ...], key_type: str) -> tuple[int, int]:
+        place = granted, key_type
         known = self._own.get(place)
         if known is None:
-            known = own_mask(key, self._before), own_mask(key, self._after)
+            known = (
+                granted_mask(granted, key_type, self._before),
+                granted_mask(granted, key_type, self._after),
+            )
             if len(self._own) < MAX_AFFECTED_KEYS:
                 self._own[place] = known
         return known

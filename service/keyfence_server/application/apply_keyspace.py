@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Final
@@ -20,6 +20,8 @@ from keyfence_server.application.ports import (
     Change,
     ChangeKind,
     Clock,
+    GrantedAlike,
+    KeySpan,
     Snapshot,
     Store,
     Transaction,
@@ -41,7 +43,9 @@ from keyfence_server.domain.scopes import within_bytes
 MAX_LIST_BYTES: Final = 128 * 1024
 """The most that each list of scopes in a diff takes."""
 _ATTEMPTS: Final = 3
-_BATCH: Final = 500
+_SLICE: Final = 2_000
+"""How many keys are examined at once. Each may have been granted something else."""
+_BATCH: Final = 200
 _DECIDES_SCOPES: Final = frozenset({"scopes", "resources", "key_types"})
 """The parts of a declaration that keys' effective scopes follow from. Where no other part
 differs, no key need be read, and no other mutation has to wait for that."""
@@ -261,19 +265,55 @@ class ApplyKeyspace:
     async def _affected_keys(
         self, snapshot: Snapshot, before: Keyspace, after: Keyspace
     ) -> AffectedKeys:
-        now = self._clock.timestamp()
-        affected = AffectedKeys(before, after, now)
-        candidates = [
-            key
-            async for key in snapshot.iterate_keys(before.name)
-            if not key.is_expired(self._clock.now())
-        ]
+        """The keys that gain or lose scopes, found in slices.
+
+        Of most keys only their grants are read, each once for all keys of a slice that have them.
+        Keys that are delegated, and those that are listed, are read whole.
+        """
+        now = self._clock.now()
+        affected = AffectedKeys(before, after, now.timestamp())
         size = _size_of(before.declaration) + _size_of(after.declaration)
-        for start in range(0, len(candidates), _BATCH):
-            lineages = await snapshot.ancestors(candidates[start : start + _BATCH])
-            some = tuple(lineages.values())
-            await self._heavy.run(before.name, size + len(some), partial(affected.add, some))
+        rest: KeySpan | None = KeySpan(before.name, now)
+        while rest is not None:
+            span = await snapshot.first_span(rest, examined=_SLICE)
+            alike, delegated = await snapshot.count_grants(span)
+            changed = await self._heavy.run(
+                before.name, size + len(alike), partial(_that_change, affected, alike)
+            )
+            shown = await self._listed(snapshot, span, affected, changed)
+            affected.count_unlisted(sum(one.count for one in changed) - shown)
+            part = span if delegated else None
+            while part is not None:
+                children = await snapshot.list_granted(part, None, limit=_BATCH)
+                some = tuple((await snapshot.ancestors(children)).values())
+                await self._heavy.run(before.name, size + len(some), partial(affected.add, some))
+                is_full = len(children) == _BATCH
+                part = replace(part, after=children[-1].key_id) if is_full else None
+            rest = replace(rest, after=span.end) if span.end is not None else None
         return affected
+
+    async def _listed(
+        self,
+        snapshot: Snapshot,
+        span: KeySpan,
+        affected: AffectedKeys,
+        changed: Sequence[GrantedAlike],
+    ) -> int:
+        """Lists keys of a span that change, as many as have room, and tells how many."""
+        grants = {one.granted_scopes for one in changed}
+        before = affected.count
+        while changed and affected.room:
+            # Keys of another type may have been granted the same and not change.
+            found = await snapshot.list_granted(span, grants, limit=min(_BATCH, affected.room))
+            affected.add((key,) for key in found)
+            if not found:
+                break
+            span = replace(span, after=found[-1].key_id)
+        return affected.count - before
+
+
+def _that_change(affected: AffectedKeys, alike: Sequence[GrantedAlike]) -> list[GrantedAlike]:
+    return [one for one in alike if affected.changes(one.granted_scopes, one.key_type)]
 
 
 async def _write(

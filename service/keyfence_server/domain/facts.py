@@ -220,7 +220,12 @@ def listed_scopes(mask: int, keyspace: Keyspace) -> tuple[tuple[str, ...], bool]
 
 def own_mask(key: Key, keyspace: Keyspace) -> int:
     """What a key would hold by itself: its grants, closed, within its type's cap."""
-    return keyspace.catalog.mask(key.granted_scopes) & keyspace.cap_mask(key.key_type)
+    return granted_mask(key.granted_scopes, key.key_type, keyspace)
+
+
+def granted_mask(granted: Sequence[str], key_type: str, keyspace: Keyspace) -> int:
+    """What grants bring a key of a type, as a mask of the keyspace's catalog."""
+    return keyspace.catalog.mask(granted) & keyspace.cap_mask(key_type)
 
 
 def own_rate(key: Key, keyspace: Keyspace) -> Rate | None:

@@ -63,7 +63,7 @@ _CACHE_COUNTERS: Final = (
     ("unknown_hits", "Made-up keys that were known not to exist."),
     ("joined_loads", "Look-ups that waited for another one of the same key."),
     ("discarded_fills", "Loads thrown away because something changed meanwhile."),
-    ("store_loads", "Loads of a key from the store."),
+    ("store_loads", "Loads from the store, each for all keys that waited."),
 )
 
 

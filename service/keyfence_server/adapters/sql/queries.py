@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
     CTE,
+    JSON,
     Boolean,
     ColumnElement,
     FromClause,
@@ -16,9 +18,11 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    cast,
     func,
     literal,
     literal_column,
+    or_,
     select,
     true,
     type_coerce,
@@ -29,7 +33,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
 from keyfence_server.adapters.sql.schema import accounts, audit_events, head, key_uses, keys
-from keyfence_server.application.ports import EventFilter, KeyCriteria, KeyFilter
+from keyfence_server.application.ports import EventFilter, KeyCriteria, KeyFilter, KeySpan
 from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
 
 DIGESTS_A_STATEMENT: Final = 256
@@ -42,7 +46,12 @@ def whole_keys(source: FromClause = keys) -> Select[Any]:
     A page has a thousand keys. SQLAlchemy's types, column by column, would take most of the time
     that a page takes.
     """
-    return select(*(type_coerce(source.c[column.name], NullType()) for column in keys.c))
+    return select(*(_as_it_is(source.c[column.name]).label(column.name) for column in keys.c))
+
+
+def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    # PostgreSQL's driver would read JSON at once, a whole page of it without a pause.
+    return cast(column, Text) if isinstance(column.type, JSON) else type_coerce(column, NullType())
 
 
 @cache
@@ -248,9 +257,13 @@ def uses_of(ids: ColumnElement[str]) -> Select[Any]:
             the look-up.
     """
     uses = key_uses.c
-    columns = (uses.key_id, uses.last_used_time, uses.last_used_address, uses.use_count)
-    raw = (type_coerce(column, NullType()) for column in columns)
-    return select(*raw).where(_is_among(uses.key_id, ids))
+    columns: list[ColumnElement[Any]] = [
+        uses.key_id,
+        uses.last_used_time,
+        uses.last_used_address,
+        uses.use_count,
+    ]
+    return select(*map(_as_it_is, columns)).where(_is_among(uses.key_id, ids))
 
 
 class _is_among(FunctionElement[bool]):  # noqa: N801 - it reads as the function that it is
@@ -270,6 +283,48 @@ def _is_among_on_sqlite(element: _is_among, compiler: SQLCompiler, **options: An
 def _is_among_on_postgresql(element: _is_among, compiler: SQLCompiler, **options: Any) -> str:
     one, many = (compiler.process(clause, **options) for clause in element.clauses)
     return f"{one} IN (SELECT json_array_elements_text(CAST({many} AS json)))"
+
+
+def within(span: KeySpan) -> list[ColumnElement[bool]]:
+    """The key is in the span."""
+    conditions = not_revoked(span.keyspace)
+    if span.after is not None:
+        conditions.append(keys.c.key_id > span.after)
+    if span.end is not None:
+        conditions.append(keys.c.key_id <= span.end)
+    expire_time = keys.c.expire_time
+    return [*conditions, or_(expire_time.is_(None), expire_time > span.unexpired_at)]
+
+
+def end_of_span(span: KeySpan, examined: int) -> Select[Any]:
+    """The last id of so many in the span, whatever has become of the keys."""
+    ids = select(keys.c.key_id).where(keys.c.keyspace == span.keyspace)
+    return _in_order(ids, span.after).offset(examined - 1).limit(1)
+
+
+_GRANTS: Final = cast(keys.c.granted_scopes, Text)
+
+
+def count_grants(span: KeySpan) -> Select[Any]:
+    """What keys of a span were granted, as the driver has it, with their type, whether they are
+    delegated, and how many they are."""
+    is_delegated = keys.c.parent_key_id.is_not(None)
+    alike: list[ColumnElement[Any]] = [_GRANTS, keys.c.key_type, is_delegated]
+    return select(*alike, func.count()).where(*within(span)).group_by(*alike)
+
+
+def granted(span: KeySpan, grants: Collection[tuple[str, ...]] | None) -> Select[Any]:
+    """Keys of a span that were granted one of these; None: those that are delegated."""
+    conditions = within(span)
+    if grants is None:
+        conditions.append(keys.c.parent_key_id.is_not(None))
+    else:
+        documents = json.dumps([json.dumps(list(one)) for one in grants])
+        conditions += [
+            keys.c.parent_key_id.is_(None),
+            _is_among(_GRANTS, literal(documents, Text)),
+        ]
+    return whole_keys().where(*conditions).order_by(keys.c.key_id)
 
 
 def not_revoked(keyspace: str) -> list[ColumnElement[bool]]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime
 from itertools import takewhile
 from typing import Any, Final, TypeVar
@@ -23,6 +24,7 @@ from keyfence_server.adapters.sql.records import (
     row_to_event,
     row_to_key,
     row_to_session,
+    texts_of,
 )
 from keyfence_server.adapters.sql.schema import (
     accounts,
@@ -45,8 +47,10 @@ from keyfence_server.application.ports import (
     Change,
     CredentialId,
     EventFilter,
+    GrantedAlike,
     KeyCriteria,
     KeyFilter,
+    KeySpan,
     KeyUse,
     RecordedEvent,
 )
@@ -209,6 +213,34 @@ class SqlSnapshot:
                 yield key
             batch = await self._keys(query.where(keys.c.key_id > batch[-1].key_id).limit(_BATCH))
 
+    async def first_span(self, span: KeySpan, *, examined: int) -> KeySpan:
+        """See the port."""
+        if _is_nowhere(span.keyspace):
+            return span
+        rows = await self._rows(queries.end_of_span(span, examined))
+        return replace(span, end=KeyId(rows[0]["key_id"])) if rows else span
+
+    async def count_grants(self, span: KeySpan) -> tuple[list[GrantedAlike], int]:
+        """See the port."""
+        if _is_nowhere(span.keyspace):
+            return [], 0
+        alike: list[GrantedAlike] = []
+        delegated = 0
+        for grants, key_type, is_delegated, count in await self._values(queries.count_grants(span)):
+            if is_delegated:
+                delegated += count
+            else:
+                alike.append(GrantedAlike(texts_of(grants), key_type, count))
+        return alike, delegated
+
+    async def list_granted(
+        self, span: KeySpan, grants: Collection[tuple[str, ...]] | None, *, limit: int
+    ) -> list[Key]:
+        """See the port."""
+        if _is_nowhere(span.keyspace):
+            return []
+        return await self._keys(queries.granted(span, grants).limit(limit))
+
     async def count_keys(
         self,
         keyspace: str,
@@ -354,9 +386,7 @@ class SqlSnapshot:
         ids = [one for one in key_ids if not _is_nowhere(one)]
         for start in range(0, len(ids), _MOST_IDS):
             some = json.dumps(ids[start : start + _MOST_IDS])
-            with self._step():
-                result: Result[Any] = await self._connection.execute(_USES, {"ids": some})
-            for key_id, time, address, count in result.all():
+            for key_id, time, address, count in await self._values(_USES, {"ids": some}):
                 found[key_id] = KeyUse(time_of(time), address, _count(count))
         return found
 
@@ -403,9 +433,15 @@ class SqlSnapshot:
         self, query: Select[Any], parameters: Mapping[str, object] | None = None
     ) -> list[Key]:
         """The keys of a query that selects `queries.whole_keys`."""
+        return await read_slowly(await self._values(query, parameters), row_to_key)
+
+    async def _values(
+        self, query: Select[Any], parameters: Mapping[str, object] | None = None
+    ) -> Sequence[Sequence[Any]]:
+        """The rows of a query."""
         with self._step():
             result: Result[Any] = await self._connection.execute(query, parameters)
-        return await read_slowly(result.all(), row_to_key)
+        return result.all()
 
     async def _rows(
         self, query: Select[Any], parameters: Mapping[str, object] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from sys import intern
 from typing import Any, Final
@@ -122,7 +122,7 @@ def row_to_key(row: Sequence[Any]) -> Key:
         display_name=display_name,
         key_type=key_type,
         environment=environment,
-        granted_scopes=_texts(granted_scopes),
+        granted_scopes=texts_of(granted_scopes),
         preset=preset,
         digest=Digest(digest, pepper_version),
         display_prefix=display_prefix,
@@ -131,9 +131,9 @@ def row_to_key(row: Sequence[Any]) -> Key:
         update_time=time_of(update_time),
         expire_time=time_of(expire_time) if expire_time is not None else None,
         revoke_time=time_of(revoke_time) if revoke_time is not None else None,
-        allowed_addresses=_texts(allowed_addresses),
-        bound_keyspaces=_texts(bound_keyspaces),
-        labels={} if labels == "{}" else json.loads(labels),
+        allowed_addresses=texts_of(allowed_addresses),
+        bound_keyspaces=texts_of(bound_keyspaces),
+        labels=_labels(labels),
         parent_key_id=parent_key_id,
         rotated_from_key_id=rotated_from_key_id,
         rotated_to_key_id=rotated_to_key_id,
@@ -149,7 +149,8 @@ _STATES: Final = {state.value: state for state in KeyState}
 _SHORT: Final = 256
 
 
-def _texts(document: str) -> tuple[str, ...]:
+def texts_of(document: str) -> tuple[str, ...]:
+    """The texts of a JSON list."""
     if document == "[]":
         return ()
     return _known_texts(document) if len(document) <= _SHORT else tuple(json.loads(document))
@@ -159,6 +160,18 @@ def _texts(document: str) -> tuple[str, ...]:
 def _known_texts(document: str) -> tuple[str, ...]:
     """Many keys hold the same scopes. Their catalog has the same names in memory."""
     return tuple(map(intern, json.loads(document)))
+
+
+def _labels(document: str) -> dict[str, str]:
+    if document == "{}":
+        return {}
+    return dict(_known_labels(document) if len(document) <= _SHORT else json.loads(document))
+
+
+@lru_cache(maxsize=1024)
+def _known_labels(document: str) -> Mapping[str, str]:
+    labels: dict[str, str] = json.loads(document)
+    return labels
 
 
 def _rate(text: str) -> Rate:

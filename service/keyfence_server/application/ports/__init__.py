@@ -38,8 +38,10 @@ from keyfence_server.application.ports.retention import (
 from keyfence_server.application.ports.set_up import SetUp, UsesOfPeppers
 from keyfence_server.application.ports.store import (
     AccountFilter,
+    GrantedAlike,
     KeyCriteria,
     KeyFilter,
+    KeySpan,
     Snapshot,
     Store,
     StoreProblem,
@@ -68,8 +70,10 @@ __all__ = [
     "Fence",
     "FenceEnd",
     "FoundKey",
+    "GrantedAlike",
     "KeyCriteria",
     "KeyFilter",
+    "KeySpan",
     "KeyUse",
     "LoadedKeys",
     "NoteStore",

@@ -104,6 +104,26 @@ class AccountFilter:
     state: AccountState | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GrantedAlike:
+    """So many keys of a type that were granted the same."""
+
+    granted_scopes: tuple[str, ...]
+    key_type: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpan:
+    """The keys of a keyspace with an id above `after` and up to `end` that are not revoked and
+    not expired by a time. None for no bound."""
+
+    keyspace: str
+    unexpired_at: datetime
+    after: KeyId | None = None
+    end: KeyId | None = None
+
+
 class Snapshot(FactSnapshot, Protocol):
     """A consistent reading of the store: all its answers are of one revision."""
 
@@ -160,6 +180,24 @@ class Snapshot(FactSnapshot, Protocol):
     def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
         """Every key of the keyspace that is not revoked, in no particular order, without
         holding them all in memory. The caller finishes it before asking anything else."""
+        ...
+
+    async def first_span(self, span: KeySpan, *, examined: int) -> KeySpan:
+        """The first part of a span, which ends with so many keys of the keyspace."""
+        ...
+
+    async def count_grants(self, span: KeySpan) -> tuple[list[GrantedAlike], int]:
+        """What the keys of a span were granted, and how many other keys of it are delegated.
+
+        The work grows with the span; what is returned, with the number of different grants.
+        """
+        ...
+
+    async def list_granted(
+        self, span: KeySpan, grants: Collection[tuple[str, ...]] | None, *, limit: int
+    ) -> list[Key]:
+        """At most `limit` keys of a span, in the order of their ids: those that are not delegated
+        and were granted one of these; None: those that are delegated."""
         ...
 
     async def count_keys(
