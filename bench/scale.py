@@ -367,12 +367,12 @@ def _require_allowed(answers: Iterable[bytes], *, is_batch: bool) -> None:
     for answer in answers:
         if is_batch:
             results = checks.BatchCheckScopeResponse.FromString(answer).results
-            refused = [one for one in results if not one.response.allowed]
+            responses = [one.response for one in results]
         else:
-            response = checks.CheckScopeResponse.FromString(answer)
-            refused = [] if response.allowed else [response]
-        if refused:
-            raise RuntimeError(f"a check was answered with {refused[0]}")
+            responses = [checks.CheckScopeResponse.FromString(answer)]
+        for response in responses:
+            if not response.allowed:
+                raise RuntimeError(f"a check was answered with {response}")
 
 
 def _machine() -> dict[str, str]:

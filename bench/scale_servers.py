@@ -181,7 +181,8 @@ class Server:
     async def call(self, method: str, request: Message) -> bytes:
         """One call."""
         async with self.channel() as channel:
-            return await self.method(channel, method)(request.SerializeToString())
+            answer: bytes = await self.method(channel, method)(request.SerializeToString())
+        return answer
 
     def channel(self) -> grpc.aio.Channel:
         """A new channel to the server."""
