@@ -518,7 +518,7 @@ async def test_a_year_of_heavy_use_leaves_a_flat_cost(store: SqlStore, direct: A
                 plan = await connection.exec_driver_sql(
                     f"EXPLAIN QUERY PLAN {statement}", parameters
                 )
-                for step in plan:
-                    detail = step[3]
+                for step in plan.mappings():
+                    detail = step["detail"]
                     grows = any(name in detail for name in left[-1])
                     assert not (grows and detail.startswith("SCAN")), (statement, detail)

@@ -79,7 +79,7 @@ class SqlRetention:
             known = max(cut.exported.count, cut.removed.count)
             _require(after <= known, f"events {known + 1} to {after} were not exported")
             _require(end.count <= count, f"there is no event {end.count}")
-            query = select(audit_events.c.hash).where(end.count == _SEQUENCE)
+            query = select(audit_events.c.hash).where(audit_events.c.sequence == end.count)
             found = (await connection.execute(query)).scalar_one_or_none()
             _require(found == end.hash, _ANOTHER)
             if end.count <= cut.exported.count:
