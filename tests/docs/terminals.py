@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -55,9 +56,9 @@ class Terminals:
         return {name: kept[name] for name in kept if name != "VIRTUAL_ENV"}
 
     def adapted(self, script: str) -> str:
-        for text, other in self._replaced.items():
-            script = script.replace(text, other)
-        return script
+        # At once, so that no port that was chosen is taken for one of the page.
+        known = re.compile("|".join(map(re.escape, self._replaced)))
+        return known.sub(lambda found: self._replaced[found[0]], script)
 
     def leave_running(self, script: str, sign: str) -> None:
         """Pastes a script that does not end, and returns once it writes a text of the page, such
