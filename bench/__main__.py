@@ -11,6 +11,7 @@ from bench import (
     checks,
     edge,
     fence,
+    imports,
     isolation,
     languages,
     mutations,
@@ -36,6 +37,7 @@ def main() -> None:
             "checks",
             "edge",
             "fence",
+            "import",
             "isolation",
             "languages",
             "mutations",
@@ -54,7 +56,10 @@ def main() -> None:
         "--plot", type=Path, help="draw what the length of the lease trades, into this file"
     )
     parser.add_argument(
-        "--keys", type=int, default=1_000_000, help="how many keys the large store of `scale` has"
+        "--keys",
+        type=int,
+        default=1_000_000,
+        help="how many keys `import` imports, and the large store of `scale` has",
     )
     parser.add_argument("--report", type=Path, help="write what `scale` measures into this file")
     asked = parser.parse_args()
@@ -94,6 +99,8 @@ def main() -> None:
     if asked.only in (None, "scale"):
         sizes = scale_servers.SMOKE if smoke else scale_servers.Sizes(keys=asked.keys)
         scale.measure(sizes, report=asked.report)
+    if asked.only in (None, "import"):
+        imports.measure(keys=2_000 if smoke else asked.keys)
     if asked.only in (None, "worst"):
         worst.measure(rounds=1 if smoke else 5, key_count=5 if smoke else 1_000)
     if asked.only in (None, "fence"):

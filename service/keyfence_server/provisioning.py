@@ -6,6 +6,7 @@ second pepper would make every key unknown, and a second credential would be a b
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 import structlog
 
 from keyfence_server.adapters.files.high_water import HighWaterFile
+from keyfence_server.adapters.files.import_secrets import parse_import_secrets
 from keyfence_server.adapters.files.lock import AlreadyLocked, FileLock
 from keyfence_server.adapters.files.peppers import generate_pepper, parse_peppers
 from keyfence_server.adapters.files.private import (
@@ -157,13 +159,16 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
     """The peppers that were given, or for an embedded database those in its directory.
 
     Raises:
-        CannotStart: there are none and none may be made, or they are malformed.
+        CannotStart: there are none and none may be made, or they are malformed, or the secrets
+            of imported keys are.
     """
+    import_secrets = _import_secrets(settings)
     try:
         if settings.pepper is not None:
-            return parse_peppers(settings.pepper.get_secret_value())
+            return parse_peppers(settings.pepper.get_secret_value(), import_secrets)
         if settings.pepper_file is not None:
-            return parse_peppers(_read_secret(settings.pepper_file, "KEYFENCE_PEPPER_FILE"))
+            text = _read_secret(settings.pepper_file, "KEYFENCE_PEPPER_FILE")
+            return parse_peppers(text, import_secrets)
     except ValueError as error:
         name = "KEYFENCE_PEPPER" if settings.pepper is not None else "KEYFENCE_PEPPER_FILE"
         raise CannotStart(f"{name}: {error}; {_MAKE_A_PEPPER}") from None
@@ -182,9 +187,19 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
         _create_secret(path, generate_pepper())
         _log.info("pepper_created", file=str(path), advice="back it up, apart from the database")
     try:
-        return parse_peppers(_read_secret(path, _DATA_DIR))
+        return parse_peppers(_read_secret(path, _DATA_DIR), import_secrets)
     except ValueError as error:
         raise CannotStart(f"{path}: {error}") from None
+
+
+def _import_secrets(settings: Settings) -> Mapping[str, Sequence[bytes]]:
+    if settings.import_secret_file is None:
+        return {}
+    variable = "KEYFENCE_IMPORT_SECRET_FILE"
+    try:
+        return parse_import_secrets(_read_secret(settings.import_secret_file, variable))
+    except ValueError as error:
+        raise CannotStart(f"{variable}: {error}") from None
 
 
 def source_of_peppers(settings: Settings) -> str:

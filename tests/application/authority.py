@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import pytest
 
 from keyfence_server.adapters.clock import SystemBootClock
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
+from keyfence_server.adapters.slow_hashes import SlowHashesHere
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import AccountKey, Caller, Operator
@@ -21,6 +23,8 @@ from keyfence_server.application.create_key import CreateKey, MadeKey, NewKey
 from keyfence_server.application.first_start import FirstStart, new_root_credential
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.identify import Callers
+from keyfence_server.application.import_keys import ImportKeys
+from keyfence_server.application.imported_keys import ImportedKeys
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Fence, Store
 from keyfence_server.application.presented_keys import PresentedKeys
@@ -59,6 +63,7 @@ from support.clock import FrozenClock
 
 ROOT: Final = new_root_credential()
 PEPPERS: Final = {1: b"a pepper for tests, of 32 bytes or more"}
+IMPORT_SECRETS: Final = {"acme": (b"retired by the other program", b"of the other program")}
 
 ACME: Final = KeyspaceDeclaration(
     name="acme",
@@ -93,6 +98,21 @@ OTHER: Final = KeyspaceDeclaration(
 )
 
 
+class CountedHashes(SlowHashesHere):
+    """Slow hashes that count how often one is computed, and take as long as a test says."""
+
+    def __init__(self, clock: FrozenClock) -> None:
+        self.computed = 0
+        self.takes = timedelta(0)
+        self._clock = clock
+
+    def matches(self, text: str, key: str) -> bool:
+        """See the port."""
+        self.computed += 1
+        self._clock.advance(self.takes)
+        return super().matches(text, key)
+
+
 async def no_process_before() -> bool:
     """No process was on the store before this one."""
     return False
@@ -116,10 +136,20 @@ class Authority:
         self.hub = DownstreamHub(Grantor(LeaseTerms()), SystemBootClock(), lambda: float("inf"))
         self.ledger = Ledger(self.cache, self.hub)
         self.fence = fence or SoleHolder(self.ledger, self.hub, no_process_before)
-        peppers = Peppers(PEPPERS)
+        peppers = Peppers(PEPPERS, IMPORT_SECRETS)
         self.rate_limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
         self.mutations = Mutations(store, self.fence, clock, ChangeQuotas(self.rate_limits))
-        presented = PresentedKeys(self.cache, peppers)
+        self.hashes = CountedHashes(clock)
+        self.imported = ImportedKeys(
+            store,
+            self.mutations,
+            peppers,
+            self.hashes,
+            clock,
+            lambda: self.cache.creations,
+            now=clock.timestamp,
+        )
+        presented = PresentedKeys(self.cache, peppers, self.imported)
         self.notes = WriteBehind(store, clock)
         self.callers = Callers(presented, clock, notes=self.notes)
         self.checks = Checks(
@@ -127,6 +157,7 @@ class Authority:
         )
         self.first_start = FirstStart(self.mutations, peppers, clock)
         self.create_key = CreateKey(self.mutations, peppers, clock)
+        self.import_keys = ImportKeys(store, self.mutations, peppers, self.hashes, clock)
         self.update_key = UpdateKey(self.mutations, clock)
         self.rotate_key = RotateKey(self.mutations, peppers, clock)
         self.revoke_key = RevokeKey(self.mutations, clock)
@@ -134,6 +165,11 @@ class Authority:
         self.read_keys = ReadKeys(store, clock)
         self.read_audit = ReadAudit(store)
         self.read_keyspaces = ReadKeyspaces(store, clock, HeavyWork())
+
+    def rotate_pepper(self) -> None:
+        """Imports under a new pepper, as a server does that was given one and started again."""
+        peppers = Peppers({**PEPPERS, 2: b"a newer pepper for tests, of 32 bytes or more"})
+        self.import_keys = ImportKeys(self.store, self.mutations, peppers, self.hashes, self.clock)
 
     async def start(self) -> None:
         """Reads where the store is, as a server does at its start, and identifies the root."""

@@ -75,15 +75,29 @@ def test_a_key_is_looked_for_under_every_pepper_the_newest_first() -> None:
 @pytest.mark.parametrize("kind", ForeignHash)
 def test_a_key_is_found_by_what_another_program_kept_of_it(kind: ForeignHash) -> None:
     """Under every pepper, and by the key alone: the hash is no key."""
-    old, new = Peppers({1: b"o" * 32}), Peppers({1: b"o" * 32, 2: b"n" * 32})
-    value = hashlib.new(kind.value, CANARY.encode()).digest()
-    for peppers in (old, new):
-        kept = peppers.of_foreign(kind, value)
-        assert kept in new.candidates(CANARY)
-        assert kept not in new.candidates(value.hex())
+    secrets = {"shop": [b"retired", b"secret"], "other": [b"another"]}
+    old = Peppers({1: b"o" * 32}, secrets)
+    new = Peppers({1: b"o" * 32, 2: b"n" * 32}, secrets)
+    if kind is ForeignHash.HMAC_SHA256:
+        value = hmac.digest(b"secret", CANARY.encode(), "sha256")
+    else:
+        value = hashlib.new(kind.value, CANARY.encode()).digest()
+    assert new.of_foreign(kind, value, "shop")[1:] == old.of_foreign(kind, value, "shop")
+    for kept in new.of_foreign(kind, value, "shop"):
+        assert kept in new.candidates(CANARY, ["other", "shop"])
+        assert kept not in new.candidates(value.hex(), ["shop"])
         assert kept.value not in (value, new.digest(value.hex()).value)
+        is_of_keyspace = kept not in new.candidates(CANARY, ["other"])
+        assert is_of_keyspace is (kind is ForeignHash.HMAC_SHA256)
+        assert not new.is_own(kept, CANARY)
     with pytest.raises(ValueError, match="bytes"):
-        new.of_foreign(kind, value[1:])
+        new.of_foreign(kind, value[1:], "shop")
+
+
+def test_an_hmac_needs_a_secret_of_its_keyspace() -> None:
+    peppers = Peppers({1: b"o" * 32}, {"shop": [b"secret"]})
+    with pytest.raises(ValueError, match="no import secret of keyspace"):
+        peppers.of_foreign(ForeignHash.HMAC_SHA256, bytes(32), "other")
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,8 @@ async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: s
         "DROP INDEX ix_keys_keyspace_expire_time_key_id",
         "DROP TABLE audit_cut",
         "DROP TABLE compatibility",
+        "DROP TABLE slow_hashes",
+        "DROP TABLE replaced_digests",
         "DROP TABLE first_start",
         "DROP TABLE peppers",
         "ALTER TABLE keys DROP COLUMN disabled_by_operator",

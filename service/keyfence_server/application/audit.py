@@ -10,7 +10,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import AuditEvent
 from keyfence_server.domain.accounts import Account
 from keyfence_server.domain.identifiers import new_event_id
-from keyfence_server.domain.keys import Key
+from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.scopes import within_bytes
 
 MAX_LISTED_BYTES: Final = 4 * 1024
@@ -52,6 +52,21 @@ def import_event(caller: Caller, keyspace: str, keys: Sequence[Key]) -> AuditEve
         subject=keyspace,
         request_id=caller.request_id,
         details={"count": len(keys), "key_ids": [key.key_id for key in keys]},
+    )
+
+
+def rehash_event(keyspace: str, key_ids: Sequence[KeyId], time: datetime) -> AuditEvent:
+    """The event of imported keys of which this server keeps a digest of its own from now on."""
+    return AuditEvent(
+        event_id=new_event_id(time),
+        time=time,
+        action="key.rehash",
+        actor_key_id=None,
+        keyspace=keyspace,
+        account_id=None,
+        subject=keyspace,
+        request_id=None,
+        details={"count": len(key_ids), "key_ids": list(key_ids)},
     )
 
 

@@ -130,12 +130,14 @@ class Checks:
         self._note_known(caller, facts, question, verdict)
         return verdict
 
-    async def find_together(self, api_keys: Iterable[str]) -> FoundTogether:
+    async def find_together(self, caller: Caller, api_keys: Iterable[str]) -> FoundTogether:
         """Finds the keys that memory lacks, all at once, for the `answer` to several questions."""
         # Read first: what is found afterwards is at least as new.
         revision = self._source.revision
         missing = [text for text in dict.fromkeys(api_keys) if self._presented.recall(text) is None]
-        found = await asyncio.gather(*map(self._presented.find, missing), return_exceptions=True)
+        found = await asyncio.gather(
+            *(self._presented.find(text, caller) for text in missing), return_exceptions=True
+        )
         return FoundTogether(revision, dict(zip(missing, found, strict=True)))
 
     async def answer(
@@ -166,7 +168,7 @@ class Checks:
         if isinstance(found, BaseException):
             raise found
         if found is None:
-            found = await self._presented.find(question.api_key)
+            found = await self._presented.find(question.api_key, caller)
         if isinstance(found, KeyFacts) and caller.reaches(found.key.keyspace):
             # A process without a lease has facts that are newer than what it follows.
             reflected = max(revision, found.reflects)

@@ -28,7 +28,8 @@ SMALL: Final = 200
 class HeavyWork:
     """Runs work that takes long."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: int = MAX_WAITING) -> None:
+        self._most_waiting = waiting
         self._turns = Turns()
         self._waiting: Counter[str] = Counter()
 
@@ -45,7 +46,7 @@ class HeavyWork:
         """
         if size <= SMALL:
             return work()
-        if self._waiting[keyspace] >= MAX_WAITING:
+        if self._waiting[keyspace] >= self._most_waiting:
             raise Overloaded(
                 f'keyspace "{keyspace}" has as much work waiting as it may have; try again later',
                 limit="heavy_work_per_keyspace",

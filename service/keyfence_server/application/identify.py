@@ -74,7 +74,7 @@ class Callers:
         """
         if self._sessions is not None and self._sessions.looks_like_one(credential):
             return await self._with_session(self._sessions, credential, call)
-        found = await self._presented.find(credential)
+        found = await self._presented.find(credential, address=call.address)
         if isinstance(found, KeyFacts):
             return self._with_key(found, call)
         prefix = await self._presented.display_prefix_of(credential, SYSTEM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,8 @@ from keyfence_server.application.ports import (
     Change,
     ChangeKind,
     Clock,
+    SlowHash,
+    SlowHashes,
     Snapshot,
     Store,
     Transaction,
@@ -30,7 +33,7 @@ from keyfence_server.application.ports import (
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.application.wanted_keys import form_of, grants_of
 from keyfence_server.domain.errors import DomainError, InvalidInput
-from keyfence_server.domain.formats import KeyForm
+from keyfence_server.domain.formats import MAX_SLOW_PREFIX, MIN_SLOW_PREFIX
 from keyfence_server.domain.identifiers import new_key_id
 from keyfence_server.domain.keys import Key
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
@@ -39,7 +42,19 @@ from keyfence_server.domain.secrets import Digest, ForeignHash, Peppers, Plainte
 
 MAX_IMPORTED: Final = 500
 """Keys in a call: so many rows are written while the head is locked."""
+MAX_WITH_PREFIX: Final = 4
+"""Keys of a keyspace that are kept by slow hashes and found by the same prefix."""
 _SLICE: Final = 20
+
+_Granted = dict[tuple[tuple[str, ...], str, str], tuple[tuple[str, ...], str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class SlowHashToImport:
+    """A slow hash of a key, and how the key begins."""
+
+    prefix: str
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +65,7 @@ class KeyToImport:
         secret: its plaintext, or a hash of it; None for neither.
     """
 
-    secret: Plaintext | tuple[ForeignHash, bytes] | None
+    secret: Plaintext | tuple[ForeignHash, bytes] | SlowHashToImport | None
     account_id: str = ""
     display_name: str = ""
     scopes: Sequence[str] = ()
@@ -81,8 +96,16 @@ class Imported:
 class ImportKeys:
     """Imports keys, for operators."""
 
-    def __init__(self, store: Store, mutations: Mutations, peppers: Peppers, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        mutations: Mutations,
+        peppers: Peppers,
+        hashes: SlowHashes,
+        clock: Clock,
+    ) -> None:
         self._store = store
+        self._hashes = hashes
         self._mutations = mutations
         self._peppers = peppers
         self._clock = clock
@@ -103,11 +126,15 @@ class ImportKeys:
             new, imported = await self._read(transaction, maker, keyspace, keys)
             if not new:
                 return Effect(imported)
-            await transaction.insert_keys(new)
-            changes = tuple(
-                Change(ChangeKind.KEY, key.key_id, keyspace, created=True) for key in new
-            )
-            return Effect(imported, changes, import_event(maker, keyspace, new))
+            await transaction.insert_keys([one.key for one in new])
+            slow = [one.slow_hash for one in new if one.slow_hash is not None]
+            if slow:
+                await transaction.insert_slow_hashes(slow)
+            # Holders forget what they remember as unknown, and that is all that a new key asks of
+            # them. So one change tells of all.
+            changes = (Change(ChangeKind.KEY, new[0].key.key_id, keyspace, created=True),)
+            event = import_event(maker, keyspace, [one.key for one in new])
+            return Effect(imported, changes, event)
 
         return await self._mutations.run(caller, work, alone=True)
 
@@ -122,7 +149,7 @@ class ImportKeys:
 
     async def _read(
         self, snapshot: Snapshot, maker: Caller, name: str, keys: Sequence[KeyToImport]
-    ) -> tuple[list[Key], Imported]:
+    ) -> tuple[list[_New], Imported]:
         """The keys that are new, and what becomes of all of them."""
         maker.require_scope("keys:write")
         if name == SYSTEM:
@@ -131,30 +158,69 @@ class ImportKeys:
         if not 1 <= len(keys) <= MAX_IMPORTED:
             raise InvalidInput.field("keys", f"1 to {MAX_IMPORTED} keys a call")
         keyspace = await get_keyspace(snapshot, name)
-        wanted: dict[Digest, Key] = {}
+        wanted: dict[Digest, _New] = {}
         refused: list[tuple[int, DomainError]] = []
+        # Most keys of a file hold the same as others.
+        granted: _Granted = {}
+        now = self._clock.now()
         pauses = Pauses(_SLICE)
         for index, key in enumerate(keys):
             await pauses.after()
             try:
-                made = self._key(maker, keyspace, key)
+                made = self._new(index, maker, keyspace, key, granted, now)
             except DomainError as error:
                 refused.append((index, error))
             else:
                 # Of two that are the same, the second finds the first.
-                wanted.setdefault(made.digest, made)
-        present = await snapshot.find_digests(list(wanted))
-        new = [key for digest, key in wanted.items() if digest not in present]
+                wanted.setdefault(made.key.digest, made)
+        present = await snapshot.find_digests(
+            [digest for one in wanted.values() for digest in (one.key.digest, *one.also_kept_as)]
+        )
+        known = set(present)
+        new = []
+        for digest, one in wanted.items():
+            if known.isdisjoint((digest, *one.also_kept_as)):
+                new.append(one)
+                known |= {digest, *one.also_kept_as}
         count_present = len(keys) - len(refused) - len(new)
+        new, too_many = await _without_crowded_prefixes(snapshot, name, new)
+        refused = sorted((*refused, *too_many), key=lambda one: one[0])
         return new, Imported(len(new), count_present, tuple(refused))
 
-    def _key(self, maker: Caller, keyspace: Keyspace, wanted: KeyToImport) -> Key:
-        now = self._clock.now()
+    def _new(
+        self,
+        index: int,
+        maker: Caller,
+        keyspace: Keyspace,
+        wanted: KeyToImport,
+        granted: _Granted,
+        now: datetime,
+    ) -> _New:
+        digests, shown = self._digests(keyspace, wanted)
+        key = self._key(maker, keyspace, wanted, granted, now, digests[0], shown)
+        slow_hash = None
+        if isinstance(wanted.secret, SlowHashToImport):
+            prefix, text = wanted.secret.prefix, wanted.secret.text
+            slow_hash = SlowHash(key.key_id, keyspace.name, prefix, key.digest, text)
+        return _New(index, key, slow_hash, digests[1:])
+
+    def _key(
+        self,
+        maker: Caller,
+        keyspace: Keyspace,
+        wanted: KeyToImport,
+        granted: _Granted,
+        now: datetime,
+        digest: Digest,
+        shown: str,
+    ) -> Key:
         key_type = wanted.key_type or keyspace.default_key_type
         environment = wanted.environment or keyspace.default_environment
         form = form_of(keyspace, key_type, environment)
-        grants, preset = grants_of(keyspace, wanted.scopes, wanted.preset, key_type)
-        digest, display_prefix = self._digest(keyspace, form, wanted)
+        asked = (tuple(wanted.scopes), wanted.preset, key_type)
+        if asked not in granted:
+            granted[asked] = grants_of(keyspace, wanted.scopes, wanted.preset, key_type)
+        grants, preset = granted[asked]
         return Key(
             key_id=new_key_id(now),
             keyspace=keyspace.name,
@@ -166,7 +232,8 @@ class ImportKeys:
             environment=environment,
             granted_scopes=grants,
             digest=digest,
-            display_prefix=display_prefix,
+            # Of a hash nothing is known of the key's body.
+            display_prefix=shown or form.unknown_prefix(),
             create_time=now,
             update_time=now,
             preset=preset,
@@ -183,26 +250,81 @@ class ImportKeys:
             rate_limit=read_rate_limit(wanted.rate_limit, keyspace),
         )
 
-    def _digest(self, keyspace: Keyspace, form: KeyForm, wanted: KeyToImport) -> tuple[Digest, str]:
-        """What is kept of the key, and what is shown of it."""
+    def _digests(self, keyspace: Keyspace, wanted: KeyToImport) -> tuple[tuple[Digest, ...], str]:
+        """What is kept of the key, what else may have been kept of it before, and what is shown of
+        it; nothing, if that is not known."""
         match wanted.secret:
             case Plaintext() as plaintext:
                 text = plaintext.reveal()
-                for one in (form, *keyspace.recognised_forms):
-                    if text.startswith(one.prefix) and one.fits(text):
-                        return self._peppers.digest(text), one.display_prefix(plaintext)
+                if shown := keyspace.display_prefix_of(text):
+                    return self._peppers.candidates(text, (keyspace.name,)), shown
                 raise InvalidInput.field(
                     "api_key",
                     f'the key has none of the forms of keyspace "{keyspace.name}", so it would '
                     "never be recognised; first apply that format to the keyspace, and then the "
                     "present one again",
                 )
+            case SlowHashToImport(prefix, text):
+                self._require_slow_hash(keyspace, prefix, text)
+                return self._peppers.of_slow_hash(keyspace.name, text), ""
             case (kind, value):
                 try:
-                    digest = self._peppers.of_foreign(kind, value)
+                    return self._peppers.of_foreign(kind, value, keyspace.name), ""
                 except ValueError as error:
                     raise InvalidInput.field(kind.value, str(error)) from None
-                # Nothing of the key's body is known.
-                return digest, form.prefix + form.alphabet[0] * form.shown
             case None:
-                raise InvalidInput.field("api_key", "give the key, or its sha256 or sha512")
+                raise InvalidInput.field("api_key", "give the key, or a hash of it")
+
+    def _require_slow_hash(self, keyspace: Keyspace, prefix: str, text: str) -> None:
+        forms = [form for form in keyspace.recognised_forms if form.tells_apart(prefix)]
+        if not forms:
+            raise InvalidInput.field(
+                "password_hash.prefix",
+                f"keys are found by it, so give how the key begins: {MIN_SLOW_PREFIX} to "
+                f"{MAX_SLOW_PREFIX} characters, at least 4 of them after what every key of "
+                f'keyspace "{keyspace.name}" begins with',
+            )
+        try:
+            self._hashes.require_usable(text, max(form.total_length() for form in forms))
+        except ValueError as error:
+            raise InvalidInput.field("password_hash.hash", str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A key that may be imported.
+
+    Attributes:
+        index: its place in the call.
+        slow_hash: by which it is recognised, if by a slow one.
+        also_kept_as: what else may be kept of the key, if it is there already.
+    """
+
+    index: int
+    key: Key
+    slow_hash: SlowHash | None
+    also_kept_as: tuple[Digest, ...] = ()
+
+
+async def _without_crowded_prefixes(
+    snapshot: Snapshot, keyspace: str, new: list[_New]
+) -> tuple[list[_New], list[tuple[int, DomainError]]]:
+    """Takes out the keys whose prefix too many keys have."""
+    prefixes = {one.slow_hash.prefix for one in new if one.slow_hash is not None}
+    if not prefixes:
+        return new, []
+    counts = Counter(await snapshot.count_slow_hashes(keyspace, prefixes))
+    kept: list[_New] = []
+    refused: list[tuple[int, DomainError]] = []
+    for one in new:
+        if one.slow_hash is not None:
+            counts[one.slow_hash.prefix] += 1
+            if counts[one.slow_hash.prefix] > MAX_WITH_PREFIX:
+                problem = (
+                    f"{MAX_WITH_PREFIX} keys of the keyspace have this prefix already, and each "
+                    "would have to be compared with a presented key; give a longer prefix"
+                )
+                refused.append((one.index, InvalidInput.field("password_hash.prefix", problem)))
+                continue
+        kept.append(one)
+    return kept, refused

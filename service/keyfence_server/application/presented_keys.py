@@ -7,9 +7,11 @@ looked up in the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.imported_keys import ImportedKeys
 from keyfence_server.application.ports import FactSource
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import MAX_KEY_LENGTH
@@ -25,16 +27,25 @@ class Digests(Protocol):
         """Gives what memory knows a plaintext by."""
         ...
 
-    def candidates(self, text: str) -> Sequence[Digest]:
-        """What a plaintext may be kept under, that first by which memory knows it."""
+    def candidates(self, text: str, keyspaces: Collection[str], /) -> Sequence[Digest]:
+        """What a plaintext may be kept under, that first by which memory knows it. Keys of these
+        keyspaces have its form."""
         ...
 
 
 class PresentedKeys:
-    """Looks up keys by their plaintext."""
+    """Looks up keys by their plaintext.
 
-    def __init__(self, source: FactSource, digests: Digests) -> None:
+    Args:
+        imported: looks up keys by the slow hashes of other programs, and replaces what is kept of
+            imported keys. None: another server does that.
+    """
+
+    def __init__(
+        self, source: FactSource, digests: Digests, imported: ImportedKeys | None = None
+    ) -> None:
         self._source = source
+        self._imported = imported
         self._digests = digests
         self._name = digests.name
         self._recall = source.recall
@@ -45,11 +56,19 @@ class PresentedKeys:
             return None
         return self._recall(self._name(text))
 
-    async def find(self, text: str) -> KeyFacts | Reason:
+    async def find(
+        self, text: str, caller: Caller | None = None, address: str = ""
+    ) -> KeyFacts | Reason:
         """What is known of the presented key, or why nothing is.
+
+        Args:
+            caller: who asks. It is charged for slow hashing that comes to nothing, which is done
+                only for keyspaces that it reaches.
+            address: where the key comes from, if it is to tell who the caller is.
 
         Raises:
             StoreUnavailable: it is not in memory, and the store cannot be asked.
+            Overloaded: it would have to be hashed slowly, and too much of that came to nothing.
         """
         if not text:
             return Reason.CREDENTIAL_MISSING
@@ -60,9 +79,27 @@ class PresentedKeys:
             return facts
         # A keyspace that is being read may have a form that it did not have before. Only a text of
         # no other form has to wait for that.
-        if not await self.keyspaces_of(text, _none) and not await self.keyspaces_of(text):
+        keyspaces = await self.keyspaces_of(text, _none) or await self.keyspaces_of(text)
+        if not keyspaces:
             return Reason.CREDENTIAL_MALFORMED
-        return await self._source.find_facts(self._digests.candidates(text)) or Reason.KEY_UNKNOWN
+        candidates = self._digests.candidates(text, keyspaces)
+        facts = await self._source.find_facts(candidates)
+        if self._imported is not None:
+            if facts is not None:
+                self._imported.note_found(facts, text)
+            elif await self._adopt(self._imported, text, caller, address):
+                facts = await self._source.find_facts(candidates)
+        return facts or Reason.KEY_UNKNOWN
+
+    async def _adopt(
+        self, imported: ImportedKeys, text: str, caller: Caller | None, address: str
+    ) -> bool:
+        keyspaces = await self.keyspaces_of(text)
+        if caller is None:
+            return await imported.adopt(text, keyspaces, f"address {address}")
+        reached = frozenset(filter(caller.reaches, keyspaces))
+        payer = caller.credential_id or f"address {caller.address}"
+        return bool(reached) and await imported.adopt(text, reached, payer)
 
     async def display_prefix_of(self, text: str, keyspace: str) -> str:
         """The display prefix of a text that has the form of a key of this keyspace, else empty."""

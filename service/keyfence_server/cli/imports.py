@@ -1,37 +1,49 @@
 """Files of keys that other programs have made: each line read, or refused with a reason.
 
 JSON Lines have one object a line; CSV has a line of names first, and lists in a field are
-separated by blanks. A line is never shown: it may hold a key.
+separated by blanks. What stands in a line is never shown: it may be a key, also where something
+else should be.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import csv
-import itertools
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import typer
 
+from keyfence_server.cli.import_sources import Fields, Source, WrongLine, fields_from
 from keyfence_server.cli.times import point_in_time, rate
+from keyfence_server.domain.redaction import hide_keys, looks_like_a_key
 
 if TYPE_CHECKING:
     from keyfence import Client
-    from keyfence.results import KeyToImport
+    from keyfence.results import ImportedKeys, KeyToImport
 
 BATCH: Final = 500
 """Keys in a call: the most that a server takes."""
+_BATCH_BYTES: Final = 512 * 1024
+"""Of the lines of a call: a server takes requests of a megabyte."""
 
 _LONGEST_LINE: Final = 64 * 1024
-_DJANGO: Final = "sha512$$"
-"""How djangorestframework-api-key marks its hashes."""
+_FAST: Final = "sha512$$"
+"""How djangorestframework-api-key marks its hashes from version 3 on."""
 _TEXTS: Final = ("account_id", "display_name", "preset", "key_type", "environment")
 _LISTS: Final = ("scopes", "allowed_addresses")
-_SECRETS: Final = ("api_key", "sha256", "sha512", "hashed_key")
-_FIELDS: Final = frozenset({*_TEXTS, *_LISTS, *_SECRETS, "expire_time", "labels", "rate_limit"})
+_DIGESTS: Final[Mapping[str, int]] = {"sha256": 32, "sha512": 64, "hmac_sha256": 32}
+_SECRETS: Final = ("api_key", *_DIGESTS, "password_hash", "hashed_key")
+_FIELDS: Final = frozenset(
+    {*_TEXTS, *_LISTS, *_SECRETS, "prefix", "expire_time", "labels", "rate_limit"}
+)
 
 
 class Form(StrEnum):
@@ -39,10 +51,6 @@ class Form(StrEnum):
 
     JSONL = "jsonl"
     CSV = "csv"
-
-
-class _Refused(Exception):
-    """A line that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,28 @@ class Line:
         number: from 1 on.
         key: the key that it says.
         problem: why it says none.
+        size: its bytes.
     """
 
     number: int
     key: KeyToImport | None
     problem: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the lines are to be read.
+
+    Attributes:
+        names: by a name in the file, the name that is meant.
+        absent: by name, what a line has that does not have it.
+    """
+
+    form: Form = Form.JSONL
+    source: Source = Source.KEYFENCE
+    names: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -70,16 +95,21 @@ class Sums:
     done: int = 0
 
 
-def read_lines(lines: Iterable[bytes], form: Form) -> Iterator[Line]:
+def read_lines(file: IO[bytes], layout: Layout) -> Iterator[Line]:
     """The lines of a file. Empty ones are left out."""
-    read = _read_csv(lines) if form is Form.CSV else _read_json(lines)
-    for number, fields in read:
+    read = _read_csv if layout.form is Form.CSV else _read_json
+    for number, size, given in read(_bounded(file)):
         try:
-            if isinstance(fields, str):
-                raise _Refused(fields)
-            yield Line(number, _key(fields))
-        except _Refused as refused:
-            yield Line(number, None, str(refused))
+            if isinstance(given, str):
+                raise WrongLine(given)
+            named = {layout.names.get(name, name): value for name, value in given.items()}
+            fields = fields_from(layout.source, named)
+            for name, value in layout.absent.items():
+                if not fields.get(name):
+                    fields[name] = value
+            yield Line(number, _key(fields), size=size)
+        except WrongLine as wrong:
+            yield Line(number, None, str(wrong))
 
 
 def import_lines(
@@ -98,122 +128,263 @@ def import_lines(
         progress: is told how far it has come, after each call.
     """
     sums = Sums()
-    every = iter(lines)
-    while batch := list(itertools.islice(every, BATCH)):
-        keys = [(line.number, line.key) for line in batch if line.key is not None]
-        for line in batch:
+
+    def note_end(sent: _Sent) -> None:
+        for line in sent.batch:
             if line.key is None:
-                refuse(line.number, line.problem)
+                refuse(line.number, hide_keys(line.problem))
                 sums.refused += 1
-        if keys:
-            imported = client.import_keys(keyspace, [key for _, key in keys], validate_only=dry_run)
+        if sent.call is not None:
+            imported = sent.call.result()
             sums.imported += imported.imported_count
             sums.present += imported.present_count
             sums.refused += len(imported.refused)
             for one in imported.refused:
-                refuse(keys[one.index][0], f"{one.reason}: {one.message}")
-        sums.done = batch[-1].number
+                refuse(sent.numbers[one.index], hide_keys(f"{one.reason}: {one.message}"))
+        sums.done = sent.batch[-1].number
         progress(sums)
+
+    before: _Sent | None = None
+    # The next lines are read while the server imports the ones before.
+    with ThreadPoolExecutor(1) as caller:
+        for batch in _batches(lines):
+            keys = [line.key for line in batch if line.key is not None]
+            call = None
+            if keys:
+                call = caller.submit(client.import_keys, keyspace, keys, validate_only=dry_run)
+            if before is not None:
+                note_end(before)
+            before = _Sent(batch, [line.number for line in batch if line.key is not None], call)
+        if before is not None:
+            note_end(before)
     return sums
 
 
-def _read_json(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """Lines whose keys are being imported.
+
+    Attributes:
+        numbers: of the lines with a key, in their order.
+        call: None: there is no key among them.
+    """
+
+    batch: list[Line]
+    numbers: list[int]
+    call: Future[ImportedKeys] | None
+
+
+def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    batch: list[Line] = []
+    size = 0
+    for line in lines:
+        if len(batch) == BATCH or size + line.size > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(line)
+        size += line.size
+    if batch:
+        yield batch
+
+
+class Progress:
+    """How far an import has come, in a line of the terminal that is written again and again.
+
+    Without a terminal nothing is written.
+    """
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+        self._width = 0
+
+    def show(self, sums: Sums) -> None:
+        """Shows these sums in place of the last ones."""
+        self._write(
+            f"{sums.done} lines: {sums.imported} imported, {sums.present} there already, "
+            f"{sums.refused} refused"
+        )
+
+    def clear(self) -> None:
+        """Empties the line, so that something else can be written."""
+        if self._width:
+            self._write("")
+
+    def _write(self, text: str) -> None:
+        if self._stream.isatty():
+            end = "\r" if not text else ""
+            self._stream.write(f"\r{text.ljust(self._width)}{end}")
+            self._stream.flush()
+            self._width = len(text)
+
+
+_Read = Iterator[tuple[int, int, Fields | str]]
+
+
+def _bounded(file: IO[bytes]) -> Iterator[tuple[int, bytes | str]]:
+    """The lines that are not empty with their numbers, or what is wrong with them. None is in
+    memory that is too long."""
+    number = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        number += 1
         if len(line) > _LONGEST_LINE:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(_LONGEST_LINE)
             yield number, f"the line is longer than {_LONGEST_LINE} bytes"
             continue
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
+            yield number, line
+
+
+def _text_of(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise WrongLine("the line is not UTF-8") from None
+
+
+def _read_json(lines: Iterable[tuple[int, bytes | str]]) -> _Read:
+    for number, line in lines:
+        if isinstance(line, str):
+            yield number, 0, line
+            continue
         try:
-            fields = json.loads(line)
+            fields = json.loads(_text_of(line), object_pairs_hook=_without_repetition)
+        except WrongLine as wrong:
+            yield number, 0, str(wrong)
         except (ValueError, RecursionError):
-            yield number, "the line is not JSON"
-            continue
-        yield number, fields if isinstance(fields, dict) else "the line is not a JSON object"
+            yield number, 0, "the line is not JSON"
+        else:
+            is_object = isinstance(fields, dict)
+            yield number, len(line), fields if is_object else "the line is not a JSON object"
 
 
-def _read_csv(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    text = (line.decode("utf-8", "replace") for line in lines)
-    rows = csv.DictReader(text, restkey="", strict=True)
-    while True:
+def _without_repetition(pairs: list[tuple[str, Any]]) -> Fields:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise WrongLine("the line has a name twice")
+    return fields
+
+
+def _read_csv(lines: Iterable[tuple[int, bytes | str]]) -> _Read:
+    """A record is one line: a quote that is not closed spoils no other record."""
+    names: list[str] | None = None
+    for number, line in lines:
         try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield rows.line_num, "the line is not CSV"
-            continue
-        if "" in row:
-            yield rows.line_num, "the line has more fields than the first line has names"
-            continue
-        fields: dict[str, Any] = {name: value for name, value in row.items() if value}
-        for name in _LISTS:
-            if name in fields:
-                fields[name] = fields[name].split()
-        if "labels" in fields:
-            pairs = (pair.partition("=") for pair in fields["labels"].split())
-            fields["labels"] = {name: value for name, _, value in pairs}
-        yield rows.line_num, fields
+            if isinstance(line, str):
+                raise WrongLine(line)
+            [row] = csv.reader([_text_of(line)], strict=True)
+            if names is None:
+                names = row
+                if len(set(names)) != len(names):
+                    raise WrongLine("the first line has a name twice")
+                continue
+            if len(row) > len(names):
+                raise WrongLine("the line has more fields than the first line has names")
+        except (WrongLine, ValueError, csv.Error) as wrong:
+            yield number, 0, str(wrong) if isinstance(wrong, WrongLine) else "the line is not CSV"
+            if names is None:
+                # Without names no line means anything.
+                return
+        else:
+            present = zip(names, row, strict=False)
+            yield number, len(line), {name: _Cell(value) for name, value in present if value}
 
 
-def _key(fields: Mapping[str, Any]) -> KeyToImport:
+class _Cell(str):
+    """A text of CSV, which stands for a list or an object where one is needed."""
+
+    __slots__ = ()
+
+
+def _key(fields: Fields) -> KeyToImport:
     from keyfence.results import KeyToImport, RateLimit
 
     for name in fields:
         if name not in _FIELDS:
-            raise _Refused(
-                f'there is no field "{name[:64]}"; there are {", ".join(sorted(_FIELDS))}'
-            )
+            # Where a CSV file has no line of names, its first keys stand there.
+            shown = "of another name" if looks_like_a_key(name) else f'"{name[:32]}"'
+            raise WrongLine(f"there is no field {shown}; there are {', '.join(sorted(_FIELDS))}")
     given: dict[str, Any] = {name: _text(fields, name) for name in _TEXTS if name in fields}
     given.setdefault("account_id", "")
     given |= {name: _texts(fields, name) for name in _LISTS if name in fields}
     given |= _secret(fields)
     if "labels" in fields:
-        labels = fields["labels"]
-        if not isinstance(labels, dict) or not all(isinstance(one, str) for one in labels.values()):
-            raise _Refused("labels: an object of texts is needed")
-        given["labels"] = labels
-    try:
-        if fields.get("expire_time"):
-            given["expire_time"] = point_in_time(_text(fields, "expire_time"))
-        if fields.get("rate_limit"):
+        given["labels"] = _labels(fields["labels"])
+    if fields.get("expire_time"):
+        given["expire_time"] = _time(_text(fields, "expire_time"))
+    if fields.get("rate_limit"):
+        try:
             limit = rate(_text(fields, "rate_limit"))
-            given["rate_limit"] = RateLimit(requests=limit.requests, window=limit.window)
-    except typer.BadParameter as wrong:
-        raise _Refused(wrong.message) from None
+        except typer.BadParameter:
+            raise WrongLine("rate_limit: write a rate like 60/minute or 100/10s") from None
+        given["rate_limit"] = RateLimit(requests=limit.requests, window=limit.window)
     return KeyToImport(**given)
 
 
-def _secret(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _secret(fields: Fields) -> dict[str, Any]:
     names = [name for name in _SECRETS if fields.get(name)]
     if len(names) != 1:
-        raise _Refused(f"one of {', '.join(_SECRETS)} is needed")
+        raise WrongLine(f"one of {', '.join(_SECRETS)} is needed")
     name = names[0]
     text = _text(fields, name)
     if name == "api_key":
         return {name: text}
     if name == "hashed_key":
-        if not text.startswith(_DJANGO):
-            raise _Refused(
-                f'hashed_key: only hashes that begin with "{_DJANGO}" can be imported; a key that '
-                "is kept under a slow hash must be replaced"
-            )
-        name, text = "sha512", text.removeprefix(_DJANGO)
+        name = "sha512" if text.startswith(_FAST) else "password_hash"
+        text = text.removeprefix(_FAST)
+    if name == "password_hash":
+        return {name: text, "prefix": _text(fields, "prefix") if "prefix" in fields else ""}
+    return {name: _digest(name, text)}
+
+
+def _digest(name: str, text: str) -> bytes:
+    size = _DIGESTS[name]
     try:
-        return {name: bytes.fromhex(text)}
-    except ValueError:
-        raise _Refused(f"{name}: hexadecimal digits are needed") from None
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields[name]
-    if not isinstance(value, str):
-        raise _Refused(f"{name}: a text is needed")
+        value = (
+            bytes.fromhex(text) if len(text) == 2 * size else base64.b64decode(text, validate=True)
+        )
+    except (ValueError, binascii.Error):
+        value = b""
+    if len(value) != size:
+        raise WrongLine(f"{name}: {size} bytes in hexadecimal digits or base64 are needed")
     return value
 
 
-def _texts(fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def _time(text: str) -> datetime:
+    try:
+        return point_in_time(text)
+    except (typer.BadParameter, OverflowError):
+        raise WrongLine(
+            "expire_time: write a time like 2030-01-31 or 2030-01-31T12:00:00Z"
+        ) from None
+
+
+def _labels(value: Any) -> Mapping[str, str]:
+    if isinstance(value, _Cell):
+        value = {name: text for name, _, text in (pair.partition("=") for pair in value.split())}
+    if not isinstance(value, dict) or not all(map(_is_text, (*value, *value.values()))):
+        raise WrongLine("labels: an object of texts is needed")
+    return value
+
+
+def _text(fields: Fields, name: str) -> str:
+    value = fields[name]
+    if not _is_text(value):
+        raise WrongLine(f"{name}: a text is needed")
+    return str(value)
+
+
+def _texts(fields: Fields, name: str) -> tuple[str, ...]:
     values = fields[name]
-    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-        raise _Refused(f"{name}: a list of texts is needed")
+    if isinstance(values, _Cell):
+        values = values.split()
+    if not isinstance(values, list) or not all(map(_is_text, values)):
+        raise WrongLine(f"{name}: a list of texts is needed")
     return tuple(values)
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a text that can be sent: JSON can also write halves of characters."""
+    return isinstance(value, str) and not any("\ud800" <= one <= "\udfff" for one in value)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import IO, TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,7 +16,8 @@ from keyfence_server.cli.completion import complete_keyspace, complete_scope, ke
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.imports import Form, import_lines, read_lines
+from keyfence_server.cli.import_sources import Source
+from keyfence_server.cli.imports import Form, Layout, Progress, import_lines, read_lines
 from keyfence_server.cli.key_filters import (
     AccountFilter,
     EnvironmentFilter,
@@ -245,6 +246,15 @@ def import_keys(
         Form | None,
         typer.Option("--format", metavar="jsonl|csv", help="Without it: by the file's name."),
     ] = None,
+    source: Annotated[Source, typer.Option("--from", help="Whose file it is.")] = Source.KEYFENCE,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="COLUMN=FIELD", help="What a name in the file means."),
+    ] = None,
+    absent: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="For lines without this field."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check every line, and import nothing.")
     ] = False,
@@ -252,22 +262,35 @@ def import_keys(
 ) -> None:
     """Import keys that another program has made, by plaintext or hash.
 
-    Each line has a key: its account_id; one of api_key, sha256, sha512 (in hexadecimal digits)
-    and hashed_key; and any of scopes, preset, display_name, key_type, environment, expire_time,
-    allowed_addresses, labels and rate_limit. Lines that are refused are reported with their
+    Each line has a key: its account_id; one of api_key, sha256, sha512, hmac_sha256 (in
+    hexadecimal digits or base64), password_hash and hashed_key, the last two with prefix; and any
+    of scopes, preset, display_name, key_type, environment, expire_time, allowed_addresses, labels
+    and rate_limit. Lines that are refused are reported with their
     numbers. A key that is there already is left as it is, so after an interruption the same
     command goes on.
     """
-    form = form or (Form.CSV if file.endswith(".csv") else Form.JSONL)
-    with _opened(file) as lines, connect(context) as client:
+    layout = Layout(
+        form or (Form.CSV if file.endswith(".csv") else Form.JSONL),
+        source,
+        _pairs("--map", names),
+        _pairs("--set", absent),
+    )
+    shown = Progress()
+
+    def refuse(number: int, why: str) -> None:
+        shown.clear()
+        note(f"line {number}: {why}")
+
+    with _opened(file) as opened, connect(context) as client:
         sums = import_lines(
             client,
             keyspace,
-            read_lines(lines, form),
+            read_lines(opened, layout),
             dry_run=dry_run,
-            refuse=lambda number, why: note(f"line {number}: {why}"),
-            progress=lambda so_far: note(f"{so_far.done} lines"),
+            refuse=refuse,
+            progress=shown.show,
         )
+    shown.clear()
     if output is Output.JSON:
         say_json({"imported": sums.imported, "present": sums.present, "refused": sums.refused})
     else:
@@ -283,8 +306,15 @@ def import_keys(
         )
 
 
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs = [one.partition("=") for one in given or ()]
+    if not all(name and value for name, _, value in pairs):
+        raise Failure(f"{option}: write NAME=VALUE", ExitCode.WRONG_INPUT)
+    return {name: value for name, _, value in pairs}
+
+
 @contextmanager
-def _opened(file: str) -> Iterator[Iterable[bytes]]:
+def _opened(file: str) -> Iterator[IO[bytes]]:
     if file == STANDARD_INPUT:
         yield sys.stdin.buffer
         return

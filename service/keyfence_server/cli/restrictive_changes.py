@@ -40,6 +40,7 @@ KNOWN_ACTIONS: Final = frozenset(
         "check.denied",
         "key.create",
         "key.import",
+        "key.rehash",
         "key.revoke",
         "key.rotate",
         "key.update",

@@ -114,6 +114,8 @@ class FactCache:
         self._revision = 0
         self._ahead: set[int] = set()
         self.counts = CacheCounts()
+        self.creations = 0
+        """Counts what may have made an unknown key known."""
 
     @property
     def revision(self) -> int:
@@ -251,10 +253,12 @@ class FactCache:
             for digest in tuple(self._digests_by_account.get(change.subject, ())):
                 self._drop(digest)
         if change.created and change.kind in (ChangeKind.KEY, ChangeKind.KEYSPACE):
+            self.creations += 1
             self._unknown.clear()
 
     def clear(self) -> None:
         """Forgets everything, the loads that are under way included."""
+        self.creations += 1
         self._entries.clear()
         self._digests_by_key.clear()
         self._digests_by_account.clear()

@@ -16,6 +16,7 @@ from keyfence_server.adapters.passwords import Argon2Passwords
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
 from keyfence_server.adapters.session_tokens import JwtSessionTokens
+from keyfence_server.adapters.slow_hashes import SlowHashesHere
 from keyfence_server.adapters.sql import (
     InvalidDatabaseUrl,
     SchemaMismatch,
@@ -31,6 +32,7 @@ from keyfence_server.application.export_audit import ExportAudit
 from keyfence_server.application.first_start import FirstStart
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.import_keys import ImportKeys
+from keyfence_server.application.imported_keys import ImportedKeys
 from keyfence_server.application.known_peppers import WrongPeppers, require_known_peppers
 from keyfence_server.application.log_in import LogIn
 from keyfence_server.application.log_in_attempts import LogInAttempts
@@ -94,6 +96,7 @@ from keyfence_server.telemetry.upstream_stats import UpstreamStats
 
 _SWEEP_SECONDS: Final = 300.0
 _SLICE_PAUSE_SECONDS: Final = 0.05
+_REHASH_SECONDS: Final = 1.0
 
 _log = structlog.get_logger("keyfence")
 
@@ -104,6 +107,7 @@ class Authority:
 
     membership: AuthorityMembership
     digests: Peppers
+    imported: ImportedKeys
     sessions: PresentedSessions
     counting: CountedHere
     notes: WriteBehind
@@ -225,6 +229,9 @@ async def open_authority(
     attempts = LogInAttempts(throttling, clock)
     mutations = Mutations(store, fence, clock, ChangeQuotas(throttling), clock_watch.problem)
 
+    slow_hashes = SlowHashesHere()
+    imported = ImportedKeys(store, mutations, peppers, slow_hashes, clock, lambda: cache.creations)
+    run_in_background(repeat(imported.flush, _REHASH_SECONDS), resources)
     heavy = HeavyWork()
     apply_keyspace = ApplyKeyspace(store, mutations, clock, heavy)
     notes = WriteBehind(store, clock)
@@ -242,6 +249,7 @@ async def open_authority(
     return Authority(
         membership=membership,
         digests=peppers,
+        imported=imported,
         counting=CountedHere(rate_limits),
         notes=notes,
         stats=BackendStats(
@@ -254,7 +262,7 @@ async def open_authority(
             mutations_waiting=lambda: mutations.waiting,
         ),
         services=[
-            *_key_services(store, mutations, apply_keyspace, peppers, clock, heavy),
+            *_key_services(store, mutations, apply_keyspace, peppers, slow_hashes, clock, heavy),
             AuditService(ReadAudit(store), ExportAudit(store, opened.retention(), clock)).service(),
             AccountService(
                 RegisterAccount(membership.source, mutations, passwords, attempts, clock),
@@ -281,13 +289,14 @@ def _key_services(
     mutations: Mutations,
     apply_keyspace: ApplyKeyspace,
     peppers: Peppers,
+    slow_hashes: SlowHashesHere,
     clock: Clock,
     heavy: HeavyWork,
 ) -> list[Service]:
     return [
         KeyService(
             CreateKey(mutations, peppers, clock),
-            ImportKeys(store, mutations, peppers, clock),
+            ImportKeys(store, mutations, peppers, slow_hashes, clock),
             ReadKeys(store, clock),
             UpdateKey(mutations, clock),
             RotateKey(mutations, peppers, clock),

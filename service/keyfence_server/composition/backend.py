@@ -9,6 +9,7 @@ from typing import Protocol
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import Counting
+from keyfence_server.application.imported_keys import ImportedKeys
 from keyfence_server.application.ports import UseToAdd
 from keyfence_server.application.presented_keys import Digests
 from keyfence_server.application.presented_sessions import PresentedSessions
@@ -60,6 +61,11 @@ class Backend(Protocol):
     @property
     def digests(self) -> Digests:
         """Turns a presented key into what it is looked up by."""
+        ...
+
+    @property
+    def imported(self) -> ImportedKeys | None:
+        """Looks up keys by the hashes of other programs. None: the servers upstream do."""
         ...
 
     @property

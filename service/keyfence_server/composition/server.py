@@ -175,7 +175,9 @@ async def _start(
 ) -> RunningServer:
     backend = await _open_backend(settings, clock, is_worker, resources)
     rpc_stats = RpcStats()
-    presented = PresentedKeys(backend.membership.source_of_checks, backend.digests)
+    presented = PresentedKeys(
+        backend.membership.source_of_checks, backend.digests, backend.imported
+    )
     callers = Callers(presented, clock, backend.sessions, notes=backend.notes)
     services = _services(settings, backend, presented, callers, clock, rpc_stats)
     names = [service.descriptor.full_name for service in services]
@@ -257,7 +259,7 @@ def _services(
         ReplicationService(
             backend.membership.hub,
             backend.membership.source,
-            PresentedKeys(backend.membership.source, backend.digests),
+            PresentedKeys(backend.membership.source, backend.digests, backend.imported),
             backend.list_processes,
             backend.uses_within_reach,
             boot_clock,

@@ -47,6 +47,7 @@ class Sidecar:
 
     membership: Membership
     digests: PresentedDigests
+    imported: None
     sessions: PresentedSessions
     counting: CountedUpstream
     notes: WriteBehind
@@ -102,6 +103,7 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
     return Sidecar(
         membership=membership,
         digests=PresentedDigests(),
+        imported=None,
         # It cannot read sessions' tokens, since it has none of the keys that sign them.
         sessions=PresentedSessions(membership.source, None),
         counting=CountedUpstream(upstream, counted_from),

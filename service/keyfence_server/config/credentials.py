@@ -22,6 +22,9 @@ class CredentialSettings(SettingsGroup):
             set: with an embedded database, a file in `data_dir`; with PostgreSQL accounts
             cannot log in.
         session_key_file: a file with such lines, instead of `session_key`.
+        import_secret_file: a file with the secrets under which other programs have made HMACs of
+            keys that are imported by them, a line for each: "KEYSPACE:BASE64". At most four for a
+            keyspace. A secret is needed until the keys that were imported by it have been used.
         password_memory_mib: memory that hashing one password takes.
         password_passes: passes over that memory. A password that was hashed with less is
             hashed anew when its owner next logs in.
@@ -33,6 +36,7 @@ class CredentialSettings(SettingsGroup):
     pepper_file: Path | None = None
     session_key: SecretStr | None = None
     session_key_file: Path | None = None
+    import_secret_file: Path | None = None
     password_memory_mib: int = Field(default=MEMORY_MIB, ge=8, le=4096)
     password_passes: int = Field(default=PASSES, ge=1, le=100)
     password_workers: int = Field(default=WORKERS, ge=1, le=64)

@@ -5,6 +5,12 @@ A key is a prefix, a random body and, if the keyspace wants one, a checksum:
     qsk_live_ a1b2c3…        prefix, body
     kf_live_  7Hq2…  0Zk3Tq  prefix, body, checksum
 
+A key may also be two random parts, as djangorestframework-api-key makes them:
+
+    Nk3hT9aQ.  Q7f2…   look-up part and point, body
+
+The look-up part is no secret. The display prefix shows it.
+
 The prefix is the template's literal text with the markers of the key's type and
 environment. It starts with two letters or digits that the template says literally, and
 ends with a separator; the body has no separator. So nothing that is no secret has the
@@ -36,6 +42,13 @@ MAX_PREFIX_LENGTH: Final = 64
 MAX_BODY_LENGTH: Final = 256
 MAX_SHOWN: Final = 8
 CHECKSUM_LENGTH: Final = 6
+LOOKUP_LENGTH: Final = 8
+LOOKUP_END: Final = "."
+
+MIN_SLOW_PREFIX: Final = 7
+MAX_SLOW_PREFIX: Final = 64
+"""By how much of its beginning a key is found of which a slow hash is kept, in characters."""
+_FOUND_BY: Final = 4
 
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 ALPHABETS: Final[Mapping[str, str]] = {
@@ -47,15 +60,21 @@ ALPHABETS: Final[Mapping[str, str]] = {
 
 SEPARATORS: Final = "_-"
 
+_SHORTER_IN_BASE58: Final = 3
+"""Other programs write random bytes in base58, like a number, without zeros in front: 16 bytes most
+often in 22 characters, but one time in thirty in 21."""
+
 _KEY_CHARACTERS: Final = re.compile(r"[A-Za-z0-9_-]*")
 _ALPHANUMERIC: Final = re.compile(r"[A-Za-z0-9]*")
 _LITERAL_START: Final = re.compile(r"[A-Za-z][A-Za-z0-9]")
 # 128 bits are at least 22 letters and digits, of which 17 are the greater part.
 _BODY_RUN: Final = re.compile(r"[A-Za-z0-9]{17,}")
+_LOOKUP_TEMPLATE: Final = f"{{lookup}}{LOOKUP_END}{{body}}"
+_LOOKUP: Final = re.compile(rf"[A-Za-z0-9]{{{LOOKUP_LENGTH}}}{re.escape(LOOKUP_END)}")
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]*)\}")
 _TEMPLATE_RULE: Final = (
     'a template is literal text of letters, digits, "_" and "-" with {type} and {environment}, '
-    "then {body}, then, if wanted, {checksum}"
+    'then {body}, then, if wanted, {checksum}; or it is "{lookup}.{body}"'
 )
 
 
@@ -69,6 +88,7 @@ class KeyForm:
         length: how many of them the body has.
         shown: how many of them the display prefix shows.
         has_checksum: whether six digits of checksum follow.
+        has_lookup: whether a look-up part stands where others have a prefix.
     """
 
     prefix: str
@@ -76,39 +96,78 @@ class KeyForm:
     length: int
     shown: int
     has_checksum: bool
+    has_lookup: bool = False
 
     def mint(self) -> Plaintext:
         """A new key, drawn from the system's source of randomness."""
-        text = self.prefix + "".join(secrets.choice(self.alphabet) for _ in range(self.length))
+        text = self.prefix
+        if self.has_lookup:
+            text = "".join(secrets.choice(_BASE62) for _ in range(LOOKUP_LENGTH)) + LOOKUP_END
+        text += "".join(secrets.choice(self.alphabet) for _ in range(self.length))
         return Plaintext(text + checksum(text) if self.has_checksum else text)
 
     def display_prefix(self, plaintext: Plaintext) -> str:
         """The start of a key that tells it from its sisters and is no secret."""
-        return plaintext.reveal()[: len(self.prefix) + self.shown]
+        return plaintext.reveal()[: self.body_start + self.shown]
+
+    @property
+    def body_start(self) -> int:
+        """Where the body begins, in characters."""
+        return LOOKUP_LENGTH + len(LOOKUP_END) if self.has_lookup else len(self.prefix)
+
+    def unknown_prefix(self) -> str:
+        """A display prefix for a key of which nothing else is known."""
+        start = _BASE62[0] * LOOKUP_LENGTH + LOOKUP_END if self.has_lookup else self.prefix
+        return start + self.alphabet[0] * self.shown
+
+    def starts(self, text: str) -> bool:
+        """Whether a text starts as every key of this form does."""
+        return bool(_LOOKUP.match(text)) if self.has_lookup else text.startswith(self.prefix)
 
     def has_body(self, text: str) -> bool:
         """Whether a text consists of characters of the body's alphabet."""
         return not text.strip(self.alphabet)
 
+    @property
+    def _most_missing(self) -> int:
+        """By how many characters a key of another program may be shorter than one that is made
+        here."""
+        is_of_bytes = self.alphabet == ALPHABETS["base58"] and not self.has_checksum
+        return _SHORTER_IN_BASE58 if is_of_bytes else 0
+
+    def tells_apart(self, start: str) -> bool:
+        """Whether keys of this form can start so, and so few of them do that they can be found by
+        it."""
+        if not MIN_SLOW_PREFIX <= len(start) <= min(MAX_SLOW_PREFIX, self.total_length()):
+            return False
+        if self.has_lookup:
+            return self.starts(start if len(start) > LOOKUP_LENGTH else start + LOOKUP_END)
+        body = start[self.body_start :]
+        return self.starts(start) and len(body) >= _FOUND_BY and self.has_body(body[: self.length])
+
     def fits(self, text: str) -> bool:
-        """Whether a text that starts with the prefix has the form of a key."""
-        body_end = len(self.prefix) + self.length
-        if len(text) != self.total_length() or not self.has_body(text[len(self.prefix) : body_end]):
+        """Whether a text that `starts` so has the form of a key."""
+        start = self.body_start
+        body_end = start + self.length
+        missing = self.total_length() - len(text)
+        if not 0 <= missing <= self._most_missing or not self.has_body(text[start:body_end]):
             return False
         return not self.has_checksum or text[body_end:] == checksum(text[:body_end])
 
     def shows(self, display_prefix: str) -> bool:
         """Whether a key of this form could have the display prefix."""
-        shown = display_prefix.removeprefix(self.prefix)
-        return len(shown) == len(display_prefix) - len(self.prefix) == self.shown and self.has_body(
-            shown
+        return (
+            len(display_prefix) == self.body_start + self.shown
+            and self.starts(display_prefix)
+            and self.has_body(display_prefix[self.body_start :])
         )
 
     def as_declaration(self) -> FormatDeclaration:
         """The same form, declared with its markers written out."""
         names = {characters: name for name, characters in ALPHABETS.items()}
+        template = f"{self.prefix}{{body}}{'{checksum}' if self.has_checksum else ''}"
         return FormatDeclaration(
-            template=f"{self.prefix}{{body}}{'{checksum}' if self.has_checksum else ''}",
+            template=_LOOKUP_TEMPLATE if self.has_lookup else template,
             body=BodyDeclaration(
                 alphabet=names.get(self.alphabet, self.alphabet),
                 length=self.length,
@@ -118,7 +177,7 @@ class KeyForm:
 
     def total_length(self) -> int:
         """The length of every key of this form, in characters."""
-        return len(self.prefix) + self.length + (CHECKSUM_LENGTH if self.has_checksum else 0)
+        return self.body_start + self.length + (CHECKSUM_LENGTH if self.has_checksum else 0)
 
 
 def checksum(text: str) -> str:
@@ -137,12 +196,15 @@ def compile_form(
     """The form that a valid declaration gives to the keys of a type and environment."""
     template = declaration.templates_by_key_type.get(key_type, declaration.template)
     head, _, tail = template.partition("{body}")
+    has_lookup = template == _LOOKUP_TEMPLATE
+    prefix = head.replace("{type}", type_marker).replace("{environment}", environment_marker)
     return KeyForm(
-        prefix=head.replace("{type}", type_marker).replace("{environment}", environment_marker),
+        prefix="" if has_lookup else prefix,
         alphabet=ALPHABETS.get(declaration.body.alphabet, declaration.body.alphabet),
         length=declaration.body.length,
         shown=declaration.body.shown,
         has_checksum=tail == "{checksum}",
+        has_lookup=has_lookup,
     )
 
 
@@ -195,6 +257,8 @@ def _entropy_problems(length: int, alphabet_size: int) -> list[Problem]:
 
 
 def _template_problems(path: Path, template: str) -> list[Problem]:
+    if template == _LOOKUP_TEMPLATE:
+        return []
     names = _PLACEHOLDER.findall(template)
     unknown = sorted(set(names) - {"type", "environment", "body", "checksum"})
     if unknown:
@@ -229,7 +293,8 @@ class Recogniser:
     """Tells which keyspaces' keys a text could be, without the store.
 
     Every prefix ends with a separator and no body has one, so the prefix of a presented key
-    is found by its last separator: one look-up, however many forms there are.
+    is found by its last separator: one look-up, however many forms there are. Keys with a look-up
+    part have a point instead.
 
     Args:
         forms_by_keyspace: every form that a keyspace has or had.
@@ -246,7 +311,7 @@ class Recogniser:
         for form, names in keyspaces.items():
             by_prefix.setdefault(form.prefix, []).append(_Known(form, tuple(names)))
         self._by_prefix: Final = by_prefix
-        self._prefix_lengths: Final = sorted({len(prefix) for prefix in by_prefix})
+        self._prefix_lengths: Final = sorted({len(prefix) for prefix in by_prefix if prefix})
 
     def keyspaces_of(self, text: str) -> frozenset[str]:
         """The keyspaces whose keys have the form of this text. Empty: it is malformed."""
@@ -266,6 +331,9 @@ class Recogniser:
 
     def forms_ending_at(self, text: str, end: int) -> Iterator[_Known]:
         """The forms whose prefix stands in the text, up to this place, as a word's start."""
+        lookup_start = max(end - LOOKUP_LENGTH - len(LOOKUP_END), 0)
+        if _LOOKUP.fullmatch(text, lookup_start, end):
+            yield from self._by_prefix.get("", ())
         for length in self._prefix_lengths:
             start = end - length
             if start < 0:
@@ -277,9 +345,10 @@ class Recogniser:
     def _forms_of(self, text: str) -> Iterator[_Known]:
         if len(text) > MAX_KEY_LENGTH or not text.isascii():
             return
-        prefix = text[: max(map(text.rfind, SEPARATORS)) + 1]
+        # Forms with a look-up part have no prefix.
+        prefix = "" if _LOOKUP.match(text) else text[: max(map(text.rfind, SEPARATORS)) + 1]
         for known in self._by_prefix.get(prefix, ()):
-            if known.form.fits(text):
+            if known.form.starts(text) and known.form.fits(text):
                 yield known
 
 

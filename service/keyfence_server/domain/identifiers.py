@@ -18,6 +18,10 @@ from keyfence_server.domain.sessions import SessionId
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH: Final = 26
+# Two digits at a time: an import makes thousands of ids.
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
+_PAIR_MASK: Final = len(_PAIRS) - 1
+_SHIFTS: Final = range(5 * (_LENGTH - 2), -1, -10)
 _RANDOM_BITS: Final = 80
 _SESSION: Final = "ses_"
 
@@ -49,8 +53,4 @@ def new_event_id(now: datetime) -> str:
 
 def _sortable(now: datetime) -> str:
     number = int(now.timestamp() * 1000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
-    characters = []
-    for _ in range(_LENGTH):
-        number, digit = divmod(number, 32)
-        characters.append(_ALPHABET[digit])
-    return "".join(reversed(characters))
+    return "".join([_PAIRS[number >> shift & _PAIR_MASK] for shift in _SHIFTS])

@@ -34,6 +34,7 @@ from keyfence_server.domain.http_answers import HttpRules, compile_http, http_pr
 from keyfence_server.domain.limits import rate_problem
 from keyfence_server.domain.redaction import ID_PREFIXES, id_prefix_of
 from keyfence_server.domain.scopes import NAME_RULE, is_scope_name, is_scope_part
+from keyfence_server.domain.secrets import Plaintext
 
 MAX_SCOPES: Final = 10_000
 MAX_NAMES: Final = 100
@@ -121,6 +122,14 @@ class Keyspace:
         Another keyspace may have a form that this one has dropped; its keys stay cut off.
         """
         return any(form.shows(display_prefix) for form in self.recognised_forms)
+
+    def display_prefix_of(self, text: str) -> str:
+        """What may be shown of a plaintext that has one of the keyspace's forms; empty for any
+        other text."""
+        for form in self.recognised_forms:
+            if form.starts(text) and form.fits(text):
+                return form.display_prefix(Plaintext(text))
+        return ""
 
     def cap_mask(self, key_type: str) -> int:
         """The most that a key of this type can hold. A type that is gone holds nothing."""

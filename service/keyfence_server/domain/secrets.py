@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Final
 
 DIGEST_SIZE: Final = 32
 MINIMUM_PEPPER_SIZE: Final = 32
 # No key has a NUL, so this is the digest of none.
 _FINGERPRINTED: Final = "pepper\0"
+_SLOW: Final = "slow hash"
 
 
 class Plaintext:
@@ -72,10 +75,16 @@ class Digest:
 
 
 class ForeignHash(Enum):
-    """The hashes by which keys of other programs can be imported, as `hashlib` names them."""
+    """The fast hashes by which keys of other programs can be imported."""
 
     SHA256 = "sha256"
     SHA512 = "sha512"
+    HMAC_SHA256 = "hmac_sha256"
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return 64 if self is ForeignHash.SHA512 else 32
 
 
 class KeyedHash:
@@ -111,13 +120,21 @@ class KeyedHash:
 class Peppers:
     """The peppers by version: the newest makes digests, all of them find keys.
 
+    Args:
+        import_secrets: by keyspace, the secrets under which other programs have made HMACs of
+            the keys that were imported into it.
+
     Raises:
         ValueError: no pepper, a version below 1, or one shorter than 32 bytes.
     """
 
-    __slots__ = ("_foreign", "_newest_first", "current_version", "name")
+    __slots__ = ("_foreign", "_import_secrets", "_newest_first", "current_version", "name")
 
-    def __init__(self, by_version: Mapping[int, bytes]) -> None:
+    def __init__(
+        self,
+        by_version: Mapping[int, bytes],
+        import_secrets: Mapping[str, Sequence[bytes]] = MappingProxyType({}),
+    ) -> None:
         if not by_version:
             raise ValueError("at least one pepper is needed")
         for version, pepper in by_version.items():
@@ -134,9 +151,12 @@ class Peppers:
         )
         # Under secrets of their own: a hash that somebody knows cannot be presented as a key.
         self._foreign = {
-            (kind, version): KeyedHash(keyed.of(f"foreign {kind.value}\0"))
-            for kind in ForeignHash
+            (kind, version): KeyedHash(keyed.of(f"foreign {kind}\0"))
+            for kind in (*(one.value for one in ForeignHash), _SLOW)
             for version, keyed in self._newest_first
+        }
+        self._import_secrets = {
+            keyspace: tuple(map(KeyedHash, secrets)) for keyspace, secrets in import_secrets.items()
         }
         self.current_version: int = self._newest_first[0][0]
         self.name: Callable[[str], bytes] = self._newest_first[0][1].of
@@ -161,27 +181,60 @@ class Peppers:
                 return Digest(keyed.of(text), known)
         return None
 
-    def candidates(self, text: str) -> tuple[Digest, ...]:
+    def candidates(self, text: str, keyspaces: Collection[str] = ()) -> tuple[Digest, ...]:
         """The digests that a plaintext may be kept under: that under the newest pepper first, those
-        of imported hashes last."""
-        own = [Digest(keyed.of(text), version) for version, keyed in self._newest_first]
-        foreign = [
-            self._of_foreign(kind, hashlib.new(kind.value, text.encode()).digest(), version)
-            for kind in ForeignHash
-            for version, _ in self._newest_first
-        ]
-        return (*own, *foreign)
+        of imported hashes last.
 
-    def of_foreign(self, kind: ForeignHash, value: bytes) -> Digest:
-        """What is kept of a plaintext of which another program has kept this hash.
+        Args:
+            keyspaces: whose keys have the form of the text.
+        """
+        own = [Digest(keyed.of(text), version) for version, keyed in self._newest_first]
+        hashes = [
+            (ForeignHash.SHA256, hashlib.sha256(text.encode()).hexdigest()),
+            (ForeignHash.SHA512, hashlib.sha512(text.encode()).hexdigest()),
+        ]
+        hashes += [
+            (ForeignHash.HMAC_SHA256, _hmac_of(keyspace, secret.of(text)))
+            for keyspace in keyspaces
+            for secret in self._import_secrets.get(keyspace, ())
+        ]
+        foreign = [self._of_foreign_under_all(kind.value, value) for kind, value in hashes]
+        return (*own, *itertools.chain.from_iterable(foreign))
+
+    def of_foreign(self, kind: ForeignHash, value: bytes, keyspace: str) -> tuple[Digest, ...]:
+        """What is kept of a plaintext of which another program has kept this hash: first what is
+        kept from now on, then what may have been kept under older peppers.
 
         Raises:
-            ValueError: no such hash has so many bytes.
+            ValueError: no such hash has so many bytes, or the keyspace has no secret for it.
         """
-        size = hashlib.new(kind.value).digest_size
-        if len(value) != size:
-            raise ValueError(f"{kind.value} has {size} bytes, not {len(value)}")
-        return self._of_foreign(kind, value, self.current_version)
+        if len(value) != kind.size:
+            raise ValueError(f"{kind.value} has {kind.size} bytes, not {len(value)}")
+        if kind is not ForeignHash.HMAC_SHA256:
+            return self._of_foreign_under_all(kind.value, value.hex())
+        if keyspace not in self._import_secrets:
+            raise ValueError(
+                f'the server has no import secret of keyspace "{keyspace}", so the key would never '
+                "be recognised; add one to KEYFENCE_IMPORT_SECRET_FILE"
+            )
+        return self._of_foreign_under_all(kind.value, _hmac_of(keyspace, value))
 
-    def _of_foreign(self, kind: ForeignHash, value: bytes, version: int) -> Digest:
-        return Digest(self._foreign[kind, version].of(value.hex()), version)
+    def of_slow_hash(self, keyspace: str, text: str) -> tuple[Digest, ...]:
+        """What stands for a key of which another program has kept this slow hash, in the order of
+        `of_foreign`. No plaintext has these digests."""
+        return self._of_foreign_under_all(_SLOW, f"{keyspace}\0{text}")
+
+    def is_own(self, kept: Digest, text: str) -> bool:
+        """Whether a digest is one that is made here of the plaintext, and no imported hash's."""
+        return kept == self.digest_under(kept.pepper_version, text)
+
+    def _of_foreign_under_all(self, kind: str, value: str) -> tuple[Digest, ...]:
+        return tuple(
+            Digest(self._foreign[kind, version].of(value), version)
+            for version, _ in self._newest_first
+        )
+
+
+def _hmac_of(keyspace: str, value: bytes) -> str:
+    # With the keyspace: a secret of one keyspace finds no key of another.
+    return f"{keyspace}\0{value.hex()}"

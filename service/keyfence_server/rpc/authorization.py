@@ -130,7 +130,7 @@ class AuthorizationService:
                 verdict = self._checks.answer_from_memory(caller, question)
                 if verdict is None:
                     together = together or await self._checks.find_together(
-                        later.api_key for later in request.checks[number:]
+                        caller, (later.api_key for later in request.checks[number:])
                     )
                     verdict = await self._checks.answer(caller, question, together)
                 self._count(verdict)

@@ -10,6 +10,7 @@ from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.domain.redaction import hide_keys
 from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.convert.keys import (
     key_of,
@@ -82,7 +83,9 @@ class KeyService:
             imported_count=done.value.count,
             present_count=done.value.present,
             refused=(
-                messages.RefusedImport(index=index, reason=error.reason, message=str(error))
+                messages.RefusedImport(
+                    index=index, reason=error.reason, message=hide_keys(str(error))
+                )
                 for index, error in done.value.refused
             ),
             revision=done.revision,

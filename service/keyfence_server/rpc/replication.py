@@ -112,7 +112,7 @@ class ReplicationService:
     ) -> messages.FetchFactsResponse:
         """What is known of a presented key."""
         revision, epoch = self._require_revision(request.at_least_revision), self._hub.epoch
-        found = await self._presented.find(request.api_key)
+        found = await self._presented.find(request.api_key, caller)
         while (
             isinstance(found, KeyFacts)
             and found.key.keyspace == SYSTEM
@@ -120,7 +120,7 @@ class ReplicationService:
             and self._holders.give(caller, found)
         ):
             # Changes of it are told from here on, so what was found before may be too old.
-            found = await self._presented.find(request.api_key)
+            found = await self._presented.find(request.api_key, caller)
         self._require_epoch(epoch)
         if isinstance(found, Reason):
             return messages.FetchFactsResponse(

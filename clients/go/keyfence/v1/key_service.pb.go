@@ -691,6 +691,8 @@ type KeyToImport struct {
 	//	*KeyToImport_ApiKey
 	//	*KeyToImport_Sha256
 	//	*KeyToImport_Sha512
+	//	*KeyToImport_HmacSha256
+	//	*KeyToImport_PasswordHash
 	Secret isKeyToImport_Secret `protobuf_oneof:"secret"`
 	// The owner.
 	AccountId string `protobuf:"bytes,4,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
@@ -775,6 +777,24 @@ func (x *KeyToImport) GetSha512() []byte {
 	if x != nil {
 		if x, ok := x.Secret.(*KeyToImport_Sha512); ok {
 			return x.Sha512
+		}
+	}
+	return nil
+}
+
+func (x *KeyToImport) GetHmacSha256() []byte {
+	if x != nil {
+		if x, ok := x.Secret.(*KeyToImport_HmacSha256); ok {
+			return x.HmacSha256
+		}
+	}
+	return nil
+}
+
+func (x *KeyToImport) GetPasswordHash() *PasswordHash {
+	if x != nil {
+		if x, ok := x.Secret.(*KeyToImport_PasswordHash); ok {
+			return x.PasswordHash
 		}
 	}
 	return nil
@@ -869,11 +889,84 @@ type KeyToImport_Sha512 struct {
 	Sha512 []byte `protobuf:"bytes,3,opt,name=sha512,proto3,oneof"`
 }
 
+type KeyToImport_HmacSha256 struct {
+	// HMAC-SHA256 of the key under a secret of the other program: 32 bytes. The server knows the
+	// secret from its setting `KEYFENCE_IMPORT_SECRET_FILE`.
+	HmacSha256 []byte `protobuf:"bytes,14,opt,name=hmac_sha256,json=hmacSha256,proto3,oneof"`
+}
+
+type KeyToImport_PasswordHash struct {
+	// A slow hash of the key, and by what the key is found.
+	PasswordHash *PasswordHash `protobuf:"bytes,15,opt,name=password_hash,json=passwordHash,proto3,oneof"`
+}
+
 func (*KeyToImport_ApiKey) isKeyToImport_Secret() {}
 
 func (*KeyToImport_Sha256) isKeyToImport_Secret() {}
 
 func (*KeyToImport_Sha512) isKeyToImport_Secret() {}
+
+func (*KeyToImport_HmacSha256) isKeyToImport_Secret() {}
+
+func (*KeyToImport_PasswordHash) isKeyToImport_Secret() {}
+
+// A hash of a key as programs keep it of passwords. A presented key is compared with the hashes
+// whose prefix it begins with, so at most 4 keys of a keyspace can be imported with the same prefix.
+type PasswordHash struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the key begins: at least 4 characters more than every key of its keyspace begins with, at
+	// most 64 altogether.
+	Prefix string `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// The hash, as the other program has it: Argon2 (`$argon2id$…`), bcrypt (`$2b$…`), or what
+	// Django writes for these and for PBKDF2 (`pbkdf2_sha256$…`).
+	Hash          string `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PasswordHash) Reset() {
+	*x = PasswordHash{}
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PasswordHash) String() string {
+	return redact.Text(x)
+}
+
+func (*PasswordHash) ProtoMessage() {}
+
+func (x *PasswordHash) ProtoReflect() protoreflect.Message {
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PasswordHash.ProtoReflect.Descriptor instead.
+func (*PasswordHash) Descriptor() ([]byte, []int) {
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PasswordHash) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *PasswordHash) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
 
 // The response of `ImportKeys`.
 type ImportKeysResponse struct {
@@ -892,7 +985,7 @@ type ImportKeysResponse struct {
 
 func (x *ImportKeysResponse) Reset() {
 	*x = ImportKeysResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[5]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +997,7 @@ func (x *ImportKeysResponse) String() string {
 func (*ImportKeysResponse) ProtoMessage() {}
 
 func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[5]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1010,7 @@ func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeysResponse.ProtoReflect.Descriptor instead.
 func (*ImportKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{5}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ImportKeysResponse) GetImportedCount() int32 {
@@ -963,7 +1056,7 @@ type RefusedImport struct {
 
 func (x *RefusedImport) Reset() {
 	*x = RefusedImport{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[6]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1068,7 @@ func (x *RefusedImport) String() string {
 func (*RefusedImport) ProtoMessage() {}
 
 func (x *RefusedImport) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[6]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1081,7 @@ func (x *RefusedImport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedImport.ProtoReflect.Descriptor instead.
 func (*RefusedImport) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{6}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RefusedImport) GetIndex() int32 {
@@ -1023,7 +1116,7 @@ type GetKeyRequest struct {
 
 func (x *GetKeyRequest) Reset() {
 	*x = GetKeyRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[7]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1128,7 @@ func (x *GetKeyRequest) String() string {
 func (*GetKeyRequest) ProtoMessage() {}
 
 func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[7]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1141,7 @@ func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{7}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetKeyRequest) GetKeyId() string {
@@ -1069,7 +1162,7 @@ type GetKeyResponse struct {
 
 func (x *GetKeyResponse) Reset() {
 	*x = GetKeyResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[8]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1174,7 @@ func (x *GetKeyResponse) String() string {
 func (*GetKeyResponse) ProtoMessage() {}
 
 func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[8]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1187,7 @@ func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyResponse.ProtoReflect.Descriptor instead.
 func (*GetKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{8}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetKeyResponse) GetKey() *Key {
@@ -1147,7 +1240,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[9]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1252,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[9]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1265,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{9}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListKeysRequest) GetKeyspace() string {
@@ -1286,7 +1379,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[10]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1391,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[10]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1404,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{10}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -1344,7 +1437,7 @@ type UpdateKeyRequest struct {
 
 func (x *UpdateKeyRequest) Reset() {
 	*x = UpdateKeyRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[11]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1449,7 @@ func (x *UpdateKeyRequest) String() string {
 func (*UpdateKeyRequest) ProtoMessage() {}
 
 func (x *UpdateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[11]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1462,7 @@ func (x *UpdateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateKeyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{11}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateKeyRequest) GetKey() *Key {
@@ -1406,7 +1499,7 @@ type UpdateKeyResponse struct {
 
 func (x *UpdateKeyResponse) Reset() {
 	*x = UpdateKeyResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[12]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1511,7 @@ func (x *UpdateKeyResponse) String() string {
 func (*UpdateKeyResponse) ProtoMessage() {}
 
 func (x *UpdateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[12]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1524,7 @@ func (x *UpdateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateKeyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{12}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateKeyResponse) GetKey() *Key {
@@ -1466,7 +1559,7 @@ type RotateKeyRequest struct {
 
 func (x *RotateKeyRequest) Reset() {
 	*x = RotateKeyRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[13]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1571,7 @@ func (x *RotateKeyRequest) String() string {
 func (*RotateKeyRequest) ProtoMessage() {}
 
 func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[13]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1584,7 @@ func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{13}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RotateKeyRequest) GetKeyId() string {
@@ -1539,7 +1632,7 @@ type RotateKeyResponse struct {
 
 func (x *RotateKeyResponse) Reset() {
 	*x = RotateKeyResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[14]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1644,7 @@ func (x *RotateKeyResponse) String() string {
 func (*RotateKeyResponse) ProtoMessage() {}
 
 func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[14]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1657,7 @@ func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{14}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RotateKeyResponse) GetKey() *Key {
@@ -1608,7 +1701,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[15]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1713,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[15]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1726,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{15}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevokeKeyRequest) GetKeyId() string {
@@ -1664,7 +1757,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[16]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1769,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[16]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1782,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{16}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RevokeKeyResponse) GetKey() *Key {
@@ -1721,7 +1814,7 @@ type GetKeyUsageRequest struct {
 
 func (x *GetKeyUsageRequest) Reset() {
 	*x = GetKeyUsageRequest{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[17]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1826,7 @@ func (x *GetKeyUsageRequest) String() string {
 func (*GetKeyUsageRequest) ProtoMessage() {}
 
 func (x *GetKeyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[17]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +1839,7 @@ func (x *GetKeyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetKeyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{17}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetKeyUsageRequest) GetKeyId() string {
@@ -1781,7 +1874,7 @@ type GetKeyUsageResponse struct {
 
 func (x *GetKeyUsageResponse) Reset() {
 	*x = GetKeyUsageResponse{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[18]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +1886,7 @@ func (x *GetKeyUsageResponse) String() string {
 func (*GetKeyUsageResponse) ProtoMessage() {}
 
 func (x *GetKeyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[18]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +1899,7 @@ func (x *GetKeyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetKeyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{18}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetKeyUsageResponse) GetDays() []*KeyUsageDay {
@@ -1829,7 +1922,7 @@ type KeyUsageDay struct {
 
 func (x *KeyUsageDay) Reset() {
 	*x = KeyUsageDay{}
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[19]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1934,7 @@ func (x *KeyUsageDay) String() string {
 func (*KeyUsageDay) ProtoMessage() {}
 
 func (x *KeyUsageDay) ProtoReflect() protoreflect.Message {
-	mi := &file_keyfence_v1_key_service_proto_msgTypes[19]
+	mi := &file_keyfence_v1_key_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1947,7 @@ func (x *KeyUsageDay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyUsageDay.ProtoReflect.Descriptor instead.
 func (*KeyUsageDay) Descriptor() ([]byte, []int) {
-	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{19}
+	return file_keyfence_v1_key_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *KeyUsageDay) GetDay() string {
@@ -1945,11 +2038,14 @@ const file_keyfence_v1_key_service_proto_rawDesc = "" +
 	"\x11ImportKeysRequest\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x12,\n" +
 	"\x04keys\x18\x02 \x03(\v2\x18.keyfence.v1.KeyToImportR\x04keys\x12#\n" +
-	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"\xbe\x04\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"\xa8\x05\n" +
 	"\vKeyToImport\x12\x1e\n" +
 	"\aapi_key\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x06apiKey\x12\x1d\n" +
 	"\x06sha256\x18\x02 \x01(\fB\x03\x80\x01\x01H\x00R\x06sha256\x12\x1d\n" +
-	"\x06sha512\x18\x03 \x01(\fB\x03\x80\x01\x01H\x00R\x06sha512\x12\x1d\n" +
+	"\x06sha512\x18\x03 \x01(\fB\x03\x80\x01\x01H\x00R\x06sha512\x12&\n" +
+	"\vhmac_sha256\x18\x0e \x01(\fB\x03\x80\x01\x01H\x00R\n" +
+	"hmacSha256\x12@\n" +
+	"\rpassword_hash\x18\x0f \x01(\v2\x19.keyfence.v1.PasswordHashH\x00R\fpasswordHash\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x04 \x01(\tR\taccountId\x12!\n" +
 	"\fdisplay_name\x18\x05 \x01(\tR\vdisplayName\x12\x16\n" +
@@ -1967,7 +2063,10 @@ const file_keyfence_v1_key_service_proto_rawDesc = "" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
-	"\x06secret\"\xb2\x01\n" +
+	"\x06secret\"?\n" +
+	"\fPasswordHash\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x17\n" +
+	"\x04hash\x18\x02 \x01(\tB\x03\x80\x01\x01R\x04hash\"\xb2\x01\n" +
 	"\x12ImportKeysResponse\x12%\n" +
 	"\x0eimported_count\x18\x01 \x01(\x05R\rimportedCount\x12#\n" +
 	"\rpresent_count\x18\x02 \x01(\x05R\fpresentCount\x124\n" +
@@ -2075,7 +2174,7 @@ func file_keyfence_v1_key_service_proto_rawDescGZIP() []byte {
 }
 
 var file_keyfence_v1_key_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyfence_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_keyfence_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_keyfence_v1_key_service_proto_goTypes = []any{
 	(KeyState)(0),                 // 0: keyfence.v1.KeyState
 	(*Key)(nil),                   // 1: keyfence.v1.Key
@@ -2083,82 +2182,84 @@ var file_keyfence_v1_key_service_proto_goTypes = []any{
 	(*CreateKeyResponse)(nil),     // 3: keyfence.v1.CreateKeyResponse
 	(*ImportKeysRequest)(nil),     // 4: keyfence.v1.ImportKeysRequest
 	(*KeyToImport)(nil),           // 5: keyfence.v1.KeyToImport
-	(*ImportKeysResponse)(nil),    // 6: keyfence.v1.ImportKeysResponse
-	(*RefusedImport)(nil),         // 7: keyfence.v1.RefusedImport
-	(*GetKeyRequest)(nil),         // 8: keyfence.v1.GetKeyRequest
-	(*GetKeyResponse)(nil),        // 9: keyfence.v1.GetKeyResponse
-	(*ListKeysRequest)(nil),       // 10: keyfence.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 11: keyfence.v1.ListKeysResponse
-	(*UpdateKeyRequest)(nil),      // 12: keyfence.v1.UpdateKeyRequest
-	(*UpdateKeyResponse)(nil),     // 13: keyfence.v1.UpdateKeyResponse
-	(*RotateKeyRequest)(nil),      // 14: keyfence.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),     // 15: keyfence.v1.RotateKeyResponse
-	(*RevokeKeyRequest)(nil),      // 16: keyfence.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 17: keyfence.v1.RevokeKeyResponse
-	(*GetKeyUsageRequest)(nil),    // 18: keyfence.v1.GetKeyUsageRequest
-	(*GetKeyUsageResponse)(nil),   // 19: keyfence.v1.GetKeyUsageResponse
-	(*KeyUsageDay)(nil),           // 20: keyfence.v1.KeyUsageDay
-	nil,                           // 21: keyfence.v1.Key.LabelsEntry
-	nil,                           // 22: keyfence.v1.CreateKeyRequest.LabelsEntry
-	nil,                           // 23: keyfence.v1.KeyToImport.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(*RateLimit)(nil),             // 25: keyfence.v1.RateLimit
-	(*fieldmaskpb.FieldMask)(nil), // 26: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*PasswordHash)(nil),          // 6: keyfence.v1.PasswordHash
+	(*ImportKeysResponse)(nil),    // 7: keyfence.v1.ImportKeysResponse
+	(*RefusedImport)(nil),         // 8: keyfence.v1.RefusedImport
+	(*GetKeyRequest)(nil),         // 9: keyfence.v1.GetKeyRequest
+	(*GetKeyResponse)(nil),        // 10: keyfence.v1.GetKeyResponse
+	(*ListKeysRequest)(nil),       // 11: keyfence.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),      // 12: keyfence.v1.ListKeysResponse
+	(*UpdateKeyRequest)(nil),      // 13: keyfence.v1.UpdateKeyRequest
+	(*UpdateKeyResponse)(nil),     // 14: keyfence.v1.UpdateKeyResponse
+	(*RotateKeyRequest)(nil),      // 15: keyfence.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),     // 16: keyfence.v1.RotateKeyResponse
+	(*RevokeKeyRequest)(nil),      // 17: keyfence.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),     // 18: keyfence.v1.RevokeKeyResponse
+	(*GetKeyUsageRequest)(nil),    // 19: keyfence.v1.GetKeyUsageRequest
+	(*GetKeyUsageResponse)(nil),   // 20: keyfence.v1.GetKeyUsageResponse
+	(*KeyUsageDay)(nil),           // 21: keyfence.v1.KeyUsageDay
+	nil,                           // 22: keyfence.v1.Key.LabelsEntry
+	nil,                           // 23: keyfence.v1.CreateKeyRequest.LabelsEntry
+	nil,                           // 24: keyfence.v1.KeyToImport.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*RateLimit)(nil),             // 26: keyfence.v1.RateLimit
+	(*fieldmaskpb.FieldMask)(nil), // 27: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
 }
 var file_keyfence_v1_key_service_proto_depIdxs = []int32{
 	0,  // 0: keyfence.v1.Key.state:type_name -> keyfence.v1.KeyState
-	24, // 1: keyfence.v1.Key.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 2: keyfence.v1.Key.create_time:type_name -> google.protobuf.Timestamp
-	24, // 3: keyfence.v1.Key.update_time:type_name -> google.protobuf.Timestamp
-	24, // 4: keyfence.v1.Key.revoke_time:type_name -> google.protobuf.Timestamp
-	21, // 5: keyfence.v1.Key.labels:type_name -> keyfence.v1.Key.LabelsEntry
-	25, // 6: keyfence.v1.Key.rate_limit:type_name -> keyfence.v1.RateLimit
-	24, // 7: keyfence.v1.Key.last_used_time:type_name -> google.protobuf.Timestamp
-	24, // 8: keyfence.v1.CreateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	22, // 9: keyfence.v1.CreateKeyRequest.labels:type_name -> keyfence.v1.CreateKeyRequest.LabelsEntry
-	25, // 10: keyfence.v1.CreateKeyRequest.rate_limit:type_name -> keyfence.v1.RateLimit
+	25, // 1: keyfence.v1.Key.expire_time:type_name -> google.protobuf.Timestamp
+	25, // 2: keyfence.v1.Key.create_time:type_name -> google.protobuf.Timestamp
+	25, // 3: keyfence.v1.Key.update_time:type_name -> google.protobuf.Timestamp
+	25, // 4: keyfence.v1.Key.revoke_time:type_name -> google.protobuf.Timestamp
+	22, // 5: keyfence.v1.Key.labels:type_name -> keyfence.v1.Key.LabelsEntry
+	26, // 6: keyfence.v1.Key.rate_limit:type_name -> keyfence.v1.RateLimit
+	25, // 7: keyfence.v1.Key.last_used_time:type_name -> google.protobuf.Timestamp
+	25, // 8: keyfence.v1.CreateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	23, // 9: keyfence.v1.CreateKeyRequest.labels:type_name -> keyfence.v1.CreateKeyRequest.LabelsEntry
+	26, // 10: keyfence.v1.CreateKeyRequest.rate_limit:type_name -> keyfence.v1.RateLimit
 	1,  // 11: keyfence.v1.CreateKeyResponse.key:type_name -> keyfence.v1.Key
 	5,  // 12: keyfence.v1.ImportKeysRequest.keys:type_name -> keyfence.v1.KeyToImport
-	24, // 13: keyfence.v1.KeyToImport.expire_time:type_name -> google.protobuf.Timestamp
-	23, // 14: keyfence.v1.KeyToImport.labels:type_name -> keyfence.v1.KeyToImport.LabelsEntry
-	25, // 15: keyfence.v1.KeyToImport.rate_limit:type_name -> keyfence.v1.RateLimit
-	7,  // 16: keyfence.v1.ImportKeysResponse.refused:type_name -> keyfence.v1.RefusedImport
-	1,  // 17: keyfence.v1.GetKeyResponse.key:type_name -> keyfence.v1.Key
-	0,  // 18: keyfence.v1.ListKeysRequest.state:type_name -> keyfence.v1.KeyState
-	24, // 19: keyfence.v1.ListKeysRequest.unused_since_time:type_name -> google.protobuf.Timestamp
-	24, // 20: keyfence.v1.ListKeysRequest.expiring_before_time:type_name -> google.protobuf.Timestamp
-	1,  // 21: keyfence.v1.ListKeysResponse.keys:type_name -> keyfence.v1.Key
-	1,  // 22: keyfence.v1.UpdateKeyRequest.key:type_name -> keyfence.v1.Key
-	26, // 23: keyfence.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 24: keyfence.v1.UpdateKeyResponse.key:type_name -> keyfence.v1.Key
-	27, // 25: keyfence.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	24, // 26: keyfence.v1.RotateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 27: keyfence.v1.RotateKeyResponse.key:type_name -> keyfence.v1.Key
-	1,  // 28: keyfence.v1.RotateKeyResponse.previous_key:type_name -> keyfence.v1.Key
-	1,  // 29: keyfence.v1.RevokeKeyResponse.key:type_name -> keyfence.v1.Key
-	20, // 30: keyfence.v1.GetKeyUsageResponse.days:type_name -> keyfence.v1.KeyUsageDay
-	2,  // 31: keyfence.v1.KeyService.CreateKey:input_type -> keyfence.v1.CreateKeyRequest
-	4,  // 32: keyfence.v1.KeyService.ImportKeys:input_type -> keyfence.v1.ImportKeysRequest
-	8,  // 33: keyfence.v1.KeyService.GetKey:input_type -> keyfence.v1.GetKeyRequest
-	10, // 34: keyfence.v1.KeyService.ListKeys:input_type -> keyfence.v1.ListKeysRequest
-	12, // 35: keyfence.v1.KeyService.UpdateKey:input_type -> keyfence.v1.UpdateKeyRequest
-	18, // 36: keyfence.v1.KeyService.GetKeyUsage:input_type -> keyfence.v1.GetKeyUsageRequest
-	14, // 37: keyfence.v1.KeyService.RotateKey:input_type -> keyfence.v1.RotateKeyRequest
-	16, // 38: keyfence.v1.KeyService.RevokeKey:input_type -> keyfence.v1.RevokeKeyRequest
-	3,  // 39: keyfence.v1.KeyService.CreateKey:output_type -> keyfence.v1.CreateKeyResponse
-	6,  // 40: keyfence.v1.KeyService.ImportKeys:output_type -> keyfence.v1.ImportKeysResponse
-	9,  // 41: keyfence.v1.KeyService.GetKey:output_type -> keyfence.v1.GetKeyResponse
-	11, // 42: keyfence.v1.KeyService.ListKeys:output_type -> keyfence.v1.ListKeysResponse
-	13, // 43: keyfence.v1.KeyService.UpdateKey:output_type -> keyfence.v1.UpdateKeyResponse
-	19, // 44: keyfence.v1.KeyService.GetKeyUsage:output_type -> keyfence.v1.GetKeyUsageResponse
-	15, // 45: keyfence.v1.KeyService.RotateKey:output_type -> keyfence.v1.RotateKeyResponse
-	17, // 46: keyfence.v1.KeyService.RevokeKey:output_type -> keyfence.v1.RevokeKeyResponse
-	39, // [39:47] is the sub-list for method output_type
-	31, // [31:39] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	6,  // 13: keyfence.v1.KeyToImport.password_hash:type_name -> keyfence.v1.PasswordHash
+	25, // 14: keyfence.v1.KeyToImport.expire_time:type_name -> google.protobuf.Timestamp
+	24, // 15: keyfence.v1.KeyToImport.labels:type_name -> keyfence.v1.KeyToImport.LabelsEntry
+	26, // 16: keyfence.v1.KeyToImport.rate_limit:type_name -> keyfence.v1.RateLimit
+	8,  // 17: keyfence.v1.ImportKeysResponse.refused:type_name -> keyfence.v1.RefusedImport
+	1,  // 18: keyfence.v1.GetKeyResponse.key:type_name -> keyfence.v1.Key
+	0,  // 19: keyfence.v1.ListKeysRequest.state:type_name -> keyfence.v1.KeyState
+	25, // 20: keyfence.v1.ListKeysRequest.unused_since_time:type_name -> google.protobuf.Timestamp
+	25, // 21: keyfence.v1.ListKeysRequest.expiring_before_time:type_name -> google.protobuf.Timestamp
+	1,  // 22: keyfence.v1.ListKeysResponse.keys:type_name -> keyfence.v1.Key
+	1,  // 23: keyfence.v1.UpdateKeyRequest.key:type_name -> keyfence.v1.Key
+	27, // 24: keyfence.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 25: keyfence.v1.UpdateKeyResponse.key:type_name -> keyfence.v1.Key
+	28, // 26: keyfence.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	25, // 27: keyfence.v1.RotateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 28: keyfence.v1.RotateKeyResponse.key:type_name -> keyfence.v1.Key
+	1,  // 29: keyfence.v1.RotateKeyResponse.previous_key:type_name -> keyfence.v1.Key
+	1,  // 30: keyfence.v1.RevokeKeyResponse.key:type_name -> keyfence.v1.Key
+	21, // 31: keyfence.v1.GetKeyUsageResponse.days:type_name -> keyfence.v1.KeyUsageDay
+	2,  // 32: keyfence.v1.KeyService.CreateKey:input_type -> keyfence.v1.CreateKeyRequest
+	4,  // 33: keyfence.v1.KeyService.ImportKeys:input_type -> keyfence.v1.ImportKeysRequest
+	9,  // 34: keyfence.v1.KeyService.GetKey:input_type -> keyfence.v1.GetKeyRequest
+	11, // 35: keyfence.v1.KeyService.ListKeys:input_type -> keyfence.v1.ListKeysRequest
+	13, // 36: keyfence.v1.KeyService.UpdateKey:input_type -> keyfence.v1.UpdateKeyRequest
+	19, // 37: keyfence.v1.KeyService.GetKeyUsage:input_type -> keyfence.v1.GetKeyUsageRequest
+	15, // 38: keyfence.v1.KeyService.RotateKey:input_type -> keyfence.v1.RotateKeyRequest
+	17, // 39: keyfence.v1.KeyService.RevokeKey:input_type -> keyfence.v1.RevokeKeyRequest
+	3,  // 40: keyfence.v1.KeyService.CreateKey:output_type -> keyfence.v1.CreateKeyResponse
+	7,  // 41: keyfence.v1.KeyService.ImportKeys:output_type -> keyfence.v1.ImportKeysResponse
+	10, // 42: keyfence.v1.KeyService.GetKey:output_type -> keyfence.v1.GetKeyResponse
+	12, // 43: keyfence.v1.KeyService.ListKeys:output_type -> keyfence.v1.ListKeysResponse
+	14, // 44: keyfence.v1.KeyService.UpdateKey:output_type -> keyfence.v1.UpdateKeyResponse
+	20, // 45: keyfence.v1.KeyService.GetKeyUsage:output_type -> keyfence.v1.GetKeyUsageResponse
+	16, // 46: keyfence.v1.KeyService.RotateKey:output_type -> keyfence.v1.RotateKeyResponse
+	18, // 47: keyfence.v1.KeyService.RevokeKey:output_type -> keyfence.v1.RevokeKeyResponse
+	40, // [40:48] is the sub-list for method output_type
+	32, // [32:40] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_keyfence_v1_key_service_proto_init() }
@@ -2172,6 +2273,8 @@ func file_keyfence_v1_key_service_proto_init() {
 		(*KeyToImport_ApiKey)(nil),
 		(*KeyToImport_Sha256)(nil),
 		(*KeyToImport_Sha512)(nil),
+		(*KeyToImport_HmacSha256)(nil),
+		(*KeyToImport_PasswordHash)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2179,7 +2282,7 @@ func file_keyfence_v1_key_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyfence_v1_key_service_proto_rawDesc), len(file_keyfence_v1_key_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
@@ -2219,6 +2322,15 @@ func (x *KeyToImport) LogValue() slog.Value { return redact.LogValue(x) }
 
 // MarshalJSON writes the message without its secrets, for logs that write JSON; protojson writes all of it.
 func (x *KeyToImport) MarshalJSON() ([]byte, error) { return redact.MarshalJSON(x) }
+
+// Format prints the message without its secrets.
+func (x *PasswordHash) Format(state fmt.State, verb rune) { redact.Format(x, state, verb) }
+
+// LogValue logs the message without its secrets.
+func (x *PasswordHash) LogValue() slog.Value { return redact.LogValue(x) }
+
+// MarshalJSON writes the message without its secrets, for logs that write JSON; protojson writes all of it.
+func (x *PasswordHash) MarshalJSON() ([]byte, error) { return redact.MarshalJSON(x) }
 
 // Format prints the message without its secrets.
 func (x *RotateKeyResponse) Format(state fmt.State, verb rune) { redact.Format(x, state, verb) }

@@ -137,10 +137,12 @@ def rate_limit(value: results.RateLimit | None) -> rate_limit_pb2.RateLimit | No
 
 def key_to_import(value: results.KeyToImport) -> key_service_pb2.KeyToImport:
     """The key as a message. Raises `ValueError` unless it has one secret."""
-    secrets = {"api_key": value.api_key, "sha256": value.sha256, "sha512": value.sha512}
-    given = {name: secret for name, secret in secrets.items() if secret is not None}
+    names = ("api_key", "sha256", "sha512", "hmac_sha256", "password_hash")
+    given = {name: secret for name in names if (secret := getattr(value, name)) is not None}
     if len(given) != 1:
-        raise ValueError("a key to import needs one of api_key, sha256 and sha512")
+        raise ValueError(f"a key to import needs one of {', '.join(names)}")
+    if (value.prefix is None) != (value.password_hash is None):
+        raise ValueError("a key to import has a prefix if it has a password_hash")
     message = key_service_pb2.KeyToImport(
         account_id=value.account_id,
         display_name=value.display_name or "",
@@ -154,7 +156,11 @@ def key_to_import(value: results.KeyToImport) -> key_service_pb2.KeyToImport:
         rate_limit=rate_limit(value.rate_limit),
     )
     for name, secret in given.items():
-        setattr(message, name, secret)
+        if name == "password_hash":
+            message.password_hash.prefix = value.prefix or ""
+            message.password_hash.hash = secret
+        else:
+            setattr(message, name, secret)
     return message
 
 

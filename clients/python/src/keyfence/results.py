@@ -409,14 +409,20 @@ class KeyToImport:
     """A key that another program has made, by its plaintext or by a hash of it.
 
     Attributes:
-        api_key: the key itself. It, `sha256` or `sha512` is given, and no other.
+        api_key: the key itself. It or one of the hashes is given, and no other.
         sha256, sha512: the hash of the key, as bytes.
+        hmac_sha256: its HMAC under a secret that the server has in `KEYFENCE_IMPORT_SECRET_FILE`.
+        password_hash: a slow hash as its text: Argon2, bcrypt, or as Django writes it. With it
+            goes `prefix`, how the key begins.
     """
 
     account_id: str
     api_key: str | None = field(default=None, repr=False)
     sha256: bytes | None = field(default=None, repr=False)
     sha512: bytes | None = field(default=None, repr=False)
+    hmac_sha256: bytes | None = field(default=None, repr=False)
+    password_hash: str | None = field(default=None, repr=False)
+    prefix: str | None = None
     display_name: str | None = None
     scopes: Sequence[str] = ()
     preset: str | None = None

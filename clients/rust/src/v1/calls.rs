@@ -545,6 +545,9 @@ impl Secrets for v1::KeyToImport {
         if let Some(v1::key_to_import::Secret::ApiKey(text)) = &self.secret {
             found.push(text);
         }
+        for inner in &self.password_hash {
+            inner.secrets(found);
+        }
     }
 }
 impl Secrets for v1::LogInRequest {
@@ -555,6 +558,11 @@ impl Secrets for v1::LogInRequest {
 impl Secrets for v1::LogInResponse {
     fn secrets<'a>(&'a self, found: &mut Vec<&'a str>) {
         found.push(&self.session_token);
+    }
+}
+impl Secrets for v1::PasswordHash {
+    fn secrets<'a>(&'a self, found: &mut Vec<&'a str>) {
+        found.push(&self.hash);
     }
 }
 impl Secrets for v1::RegisterAccountRequest {

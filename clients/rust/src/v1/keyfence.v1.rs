@@ -2893,7 +2893,7 @@ pub struct KeyToImport {
     #[prost(message, optional, tag = "13")]
     pub rate_limit: ::core::option::Option<RateLimit>,
     /// By what the key is recognised when it is presented.
-    #[prost(oneof = "key_to_import::Secret", tags = "1, 2, 3")]
+    #[prost(oneof = "key_to_import::Secret", tags = "1, 2, 3, 14, 15")]
     pub secret: ::core::option::Option<key_to_import::Secret>,
 }
 /// Nested message and enum types in `KeyToImport`.
@@ -2911,7 +2911,28 @@ pub mod key_to_import {
         /// SHA-512 of the key: 64 bytes.
         #[prost(bytes, tag = "3")]
         Sha512(::prost::alloc::vec::Vec<u8>),
+        /// HMAC-SHA256 of the key under a secret of the other program: 32 bytes. The server knows the
+        /// secret from its setting `KEYFENCE_IMPORT_SECRET_FILE`.
+        #[prost(bytes, tag = "14")]
+        HmacSha256(::prost::alloc::vec::Vec<u8>),
+        /// A slow hash of the key, and by what the key is found.
+        #[prost(message, tag = "15")]
+        PasswordHash(super::PasswordHash),
     }
+}
+/// A hash of a key as programs keep it of passwords. A presented key is compared with the hashes
+/// whose prefix it begins with, so at most 4 keys of a keyspace can be imported with the same prefix.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct PasswordHash {
+    /// How the key begins: at least 4 characters more than every key of its keyspace begins with, at
+    /// most 64 altogether.
+    #[prost(string, tag = "1")]
+    pub prefix: ::prost::alloc::string::String,
+    /// The hash, as the other program has it: Argon2 (`$argon2id$…`), bcrypt (`$2b$…`), or what
+    /// Django writes for these and for PBKDF2 (`pbkdf2_sha256$…`).
+    #[prost(string, tag = "2")]
+    pub hash: ::prost::alloc::string::String,
 }
 /// The response of `ImportKeys`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5471,6 +5492,14 @@ impl ::core::fmt::Debug for key_to_import::Secret {
             Self::Sha512(value) => {
                 out.debug_tuple("Sha512").field(&crate::secret::shown(value)).finish()
             }
+            Self::HmacSha256(value) => {
+                out.debug_tuple("HmacSha256")
+                    .field(&crate::secret::shown(value))
+                    .finish()
+            }
+            Self::PasswordHash(value) => {
+                out.debug_tuple("PasswordHash").field(&value).finish()
+            }
         }
     }
 }
@@ -5490,6 +5519,14 @@ impl ::core::fmt::Debug for LogInResponse {
             .field("session", &self.session)
             .field("account", &self.account)
             .field("revision", &self.revision)
+            .finish()
+    }
+}
+impl ::core::fmt::Debug for PasswordHash {
+    fn fmt(&self, out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        out.debug_struct("PasswordHash")
+            .field("prefix", &self.prefix)
+            .field("hash", &crate::secret::shown(&self.hash))
             .finish()
     }
 }

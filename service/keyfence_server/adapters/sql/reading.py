@@ -35,8 +35,10 @@ from keyfence_server.adapters.sql.schema import (
     key_use_days,
     keys,
     keyspaces,
+    replaced_digests,
     requests,
     sessions,
+    slow_hashes,
 )
 from keyfence_server.adapters.sql.types import time_of
 from keyfence_server.application.ports import (
@@ -53,6 +55,7 @@ from keyfence_server.application.ports import (
     KeySpan,
     KeyUse,
     RecordedEvent,
+    SlowHash,
 )
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId, Lineage
@@ -123,14 +126,48 @@ class SqlSnapshot:
         found = set()
         for version, values in by_version.items():
             for start in range(0, len(values), _MOST_IDS):
-                rows = await self._rows(
-                    select(keys.c.digest).where(
-                        keys.c.pepper_version == version,
-                        keys.c.digest.in_(values[start : start + _MOST_IDS]),
+                some = values[start : start + _MOST_IDS]
+                for kept in (keys, replaced_digests):
+                    rows = await self._rows(
+                        select(kept.c.digest).where(
+                            kept.c.pepper_version == version, kept.c.digest.in_(some)
+                        )
                     )
-                )
-                found |= {Digest(row["digest"], version) for row in rows}
+                    found |= {Digest(row["digest"], version) for row in rows}
         return found
+
+    async def find_slow_hashes(
+        self, keyspaces: Collection[str], prefixes: Collection[str], *, limit: int
+    ) -> list[SlowHash]:
+        """See the port."""
+        query = (
+            select(slow_hashes, keys.c.digest, keys.c.pepper_version)
+            .join_from(slow_hashes, keys)
+            .where(slow_hashes.c.keyspace.in_(keyspaces), slow_hashes.c.prefix.in_(prefixes))
+            .order_by(func.length(slow_hashes.c.prefix).desc(), slow_hashes.c.key_id)
+            .limit(limit)
+        )
+        return [
+            SlowHash(
+                KeyId(row["key_id"]),
+                row["keyspace"],
+                row["prefix"],
+                Digest(row["digest"], row["pepper_version"]),
+                row["hash"],
+            )
+            for row in await self._rows(query)
+        ]
+
+    async def count_slow_hashes(
+        self, keyspace: str, prefixes: Collection[str]
+    ) -> Mapping[str, int]:
+        """See the port."""
+        query = (
+            select(slow_hashes.c.prefix, func.count().label("count"))
+            .where(slow_hashes.c.keyspace == keyspace, slow_hashes.c.prefix.in_(prefixes))
+            .group_by(slow_hashes.c.prefix)
+        )
+        return {row["prefix"]: row["count"] for row in await self._rows(query)}
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
         """See the port."""

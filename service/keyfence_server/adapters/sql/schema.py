@@ -109,6 +109,27 @@ keys: Final = Table(
     comment="The keys' records. Nothing here lets anyone pass.",
 )
 
+slow_hashes: Final = Table(
+    "slow_hashes",
+    metadata,
+    Column("key_id", ExactText, ForeignKey("keys.key_id"), primary_key=True),
+    Column("keyspace", ExactText, nullable=False),
+    Column("prefix", ExactText, nullable=False),
+    Column("hash", ExactText, nullable=False),
+    Index(None, "keyspace", "prefix"),
+    comment="Slow hashes of imported keys that were not used yet. docs/how-to/import-keys.md.",
+)
+
+replaced_digests: Final = Table(
+    "replaced_digests",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("pepper_version", Integer, nullable=False),
+    Column("key_id", ExactText, ForeignKey("keys.key_id"), nullable=False),
+    comment="What was kept of imported keys before their first use, so that they are there already "
+    "if their file is imported again.",
+)
+
 changes: Final = Table(
     "changes",
     metadata,

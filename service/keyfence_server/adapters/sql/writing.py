@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     CursorResult,
+    Dialect,
     bindparam,
     delete,
     insert,
@@ -25,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable
 
 from keyfence_server.adapters.sql.bookkeeping import append_to_chain
+from keyfence_server.adapters.sql.bulk_insert import BulkInsert
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.errors import StoreFault
@@ -43,17 +46,26 @@ from keyfence_server.adapters.sql.schema import (
     head,
     keys,
     keyspaces,
+    replaced_digests,
     requests,
     sessions,
+    slow_hashes,
 )
-from keyfence_server.application.ports import AuditEvent, Change, CredentialId, StoreUnavailable
+from keyfence_server.application.ports import (
+    AuditEvent,
+    Change,
+    CredentialId,
+    NewDigest,
+    SlowHash,
+    StoreUnavailable,
+)
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.sessions import Session, SessionId
 
 _MOST_IDS: Final = 10_000
-_MOST_ROWS: Final = 100
+_MOST_ROWS: Final = 250
 _FORGOTTEN_AT_ONCE: Final = 100
 _OVER_SESSIONS_KEPT: Final = 100  # of each account, so that a log-in of any account is cheap
 _MOST_ENDED: Final = 1_000
@@ -61,6 +73,7 @@ _MOST_ENDED: Final = 1_000
 # Made once, for the reason in `reading`. What is set comes with the parameters.
 _INSERT_KEY: Final = insert(keys)
 _UPDATE_KEY: Final = update(keys).where(keys.c.key_id == bindparam("which"))
+_INSERT_SLOW_HASH: Final = insert(slow_hashes)
 _INSERT_ACCOUNT: Final = insert(accounts)
 _UPDATE_ACCOUNT: Final = update(accounts).where(accounts.c.account_id == bindparam("which"))
 _INSERT_SESSION: Final = insert(sessions)
@@ -86,6 +99,11 @@ _FORGET_SESSIONS_OF_ACCOUNT: Final = delete(sessions).where(
     sessions.c.session_id.in_(_OF_ACCOUNT.where(_IS_OVER).limit(_FORGOTTEN_AT_ONCE))
 )
 _OLDEST_SESSIONS: Final = _OF_ACCOUNT.where(not_(_IS_OVER)).limit(_MOST_ENDED)
+
+
+@functools.cache
+def _bulk_insert_of_keys(dialect: Dialect) -> BulkInsert:
+    return BulkInsert(keys, dialect)
 
 
 class _State(Enum):
@@ -147,10 +165,57 @@ class SqlTransaction(SqlSnapshot):
 
     async def insert_keys(self, keys: Sequence[Key]) -> None:
         """See the port."""
+        insertion = _bulk_insert_of_keys(self._connection.dialect)
         for start in range(0, len(keys), _MOST_ROWS):
             some = keys[start : start + _MOST_ROWS]
-            await self._execute(_INSERT_KEY, [key_to_row(key, self.revision) for key in some])
+            rows = insertion.parameters([key_to_row(key, self.revision) for key in some])
+            with self._step():
+                await self._connection.exec_driver_sql(insertion.statement, rows)
+            self._has_written = True
         self._lineages.clear()
+
+    async def insert_slow_hashes(self, hashes: Sequence[SlowHash]) -> None:
+        """See the port."""
+        rows: list[dict[str, object]] = [
+            {
+                "key_id": one.key_id,
+                "keyspace": one.keyspace,
+                "prefix": one.prefix,
+                "hash": one.text,
+            }
+            for one in hashes
+        ]
+        await self._execute(_INSERT_SLOW_HASH, rows)
+
+    async def replace_digest(self, new: NewDigest) -> bool:
+        """See the port."""
+        replaced = await self._execute(
+            update(keys)
+            .where(
+                keys.c.key_id == new.key_id,
+                keys.c.digest == new.kept.value,
+                keys.c.pepper_version == new.kept.pepper_version,
+            )
+            .values(
+                digest=new.digest.value,
+                pepper_version=new.digest.pepper_version,
+                display_prefix=new.display_prefix,
+                revision=self.revision,
+            )
+        )
+        if replaced.rowcount == 0:
+            return False
+        await self._execute(delete(slow_hashes).where(slow_hashes.c.key_id == new.key_id))
+        await self._execute(
+            insert(replaced_digests),
+            {
+                "digest": new.kept.value,
+                "pepper_version": new.kept.pepper_version,
+                "key_id": new.key_id,
+            },
+        )
+        self._lineages.clear()
+        return True
 
     async def update_key(self, key: Key) -> None:
         """See the port."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -56,7 +56,7 @@ class PresentedDigests:
         """What memory knows a plaintext by."""
         return self._keyed.of(text)
 
-    def candidates(self, text: str) -> tuple[Digest, ...]:
+    def candidates(self, text: str, _keyspaces: Collection[str]) -> tuple[Digest, ...]:
         """What to ask for a key by."""
         return (PresentedDigest(self.name(text), _OWN_SECRET, Plaintext(text)),)
 

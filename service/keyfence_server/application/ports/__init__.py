@@ -21,6 +21,7 @@ from keyfence_server.application.ports.credentials import (
     PasswordHashes,
     SessionClaims,
     SessionTokens,
+    SlowHashes,
 )
 from keyfence_server.application.ports.facts import (
     FactSnapshot,
@@ -42,6 +43,8 @@ from keyfence_server.application.ports.store import (
     KeyCriteria,
     KeyFilter,
     KeySpan,
+    NewDigest,
+    SlowHash,
     Snapshot,
     Store,
     StoreProblem,
@@ -76,6 +79,7 @@ __all__ = [
     "KeySpan",
     "KeyUse",
     "LoadedKeys",
+    "NewDigest",
     "NoteStore",
     "PasswordHashes",
     "RecordedEvent",
@@ -84,6 +88,8 @@ __all__ = [
     "SessionClaims",
     "SessionTokens",
     "SetUp",
+    "SlowHash",
+    "SlowHashes",
     "Snapshot",
     "Store",
     "StoreProblem",

@@ -36,6 +36,24 @@ class PasswordHashes(Protocol):
         ...
 
 
+class SlowHashes(Protocol):
+    """Knows the slow hashes by which keys of other programs can be imported."""
+
+    def require_usable(self, text: str, longest_key: int) -> None:
+        """Raises `ValueError`, which says what is wrong and does not repeat the hash, unless keys
+        can be verified by it at a bounded cost.
+
+        Args:
+            longest_key: the most characters that a presented key can have.
+        """
+        ...
+
+    def matches(self, text: str, key: str) -> bool:
+        """Whether a hash is of this key. Takes up to a second, and touches nothing that changes:
+        for a thread."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SessionClaims:
     """What a session's token says. Its signature was good; nothing else is checked yet.

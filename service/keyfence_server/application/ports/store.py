@@ -97,6 +97,40 @@ class KeyCriteria:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowHash:
+    """The slow hash of an imported key that was not used yet.
+
+    Attributes:
+        prefix: how the key begins.
+        kept: the digest that stands for the key until then.
+        text: the hash, as the other program has written it.
+    """
+
+    key_id: KeyId
+    keyspace: str
+    prefix: str
+    kept: Digest
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDigest:
+    """A digest that takes the place of what was kept of an imported key.
+
+    Attributes:
+        kept: what was kept of the key.
+        digest: of its plaintext.
+        display_prefix: as its plaintext shows it.
+    """
+
+    key_id: KeyId
+    keyspace: str
+    kept: Digest
+    digest: Digest
+    display_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccountFilter:
     """Which accounts to list. None means any."""
 
@@ -132,8 +166,21 @@ class Snapshot(FactSnapshot, Protocol):
         ...
 
     async def find_digests(self, digests: Collection[Digest]) -> Collection[Digest]:
-        """Which of these digests keys are kept under. A digest matches by its value and its
-        pepper version together."""
+        """Which of these digests keys are kept under, or were before `replace_digest`. A digest
+        matches by its value and its pepper version together."""
+        ...
+
+    async def find_slow_hashes(
+        self, keyspaces: Collection[str], prefixes: Collection[str], *, limit: int
+    ) -> list[SlowHash]:
+        """At most `limit` slow hashes of these keyspaces with one of these prefixes, the longest
+        prefixes first."""
+        ...
+
+    async def count_slow_hashes(
+        self, keyspace: str, prefixes: Collection[str]
+    ) -> Mapping[str, int]:
+        """How many slow hashes of the keyspace have each of these prefixes. None is left out."""
         ...
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
@@ -334,6 +381,18 @@ class Transaction(Snapshot, Protocol):
 
     async def insert_keys(self, keys: Sequence[Key]) -> None:
         """Adds several keys, like `insert_key`. If one of them cannot be added, none is."""
+        ...
+
+    async def insert_slow_hashes(self, hashes: Sequence[SlowHash]) -> None:
+        """Adds slow hashes of keys that are there and have none."""
+        ...
+
+    async def replace_digest(self, new: NewDigest) -> bool:
+        """Replaces what is kept of a key, stamped with this revision, and drops its slow hash.
+
+        Returns:
+            False, and nothing is touched: something else is kept of the key by now.
+        """
         ...
 
     async def update_key(self, key: Key) -> None:

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import key_service_pb2
 from keyfence_server.application.create_key import NewKey
-from keyfence_server.application.import_keys import KeyToImport
+from keyfence_server.application.import_keys import KeyToImport, SlowHashToImport
 from keyfence_server.application.read_keys import ListedKey, Listing
 from keyfence_server.application.rotate_key import Rotation
 from keyfence_server.application.update_key import KeyUpdate
@@ -101,7 +101,7 @@ def new_key_from(request: key_service_pb2.CreateKeyRequest) -> NewKey:
 
 def key_to_import_from(message: key_service_pb2.KeyToImport) -> KeyToImport:
     """A key that another program has made."""
-    secret: Plaintext | tuple[ForeignHash, bytes] | None = None
+    secret: Plaintext | tuple[ForeignHash, bytes] | SlowHashToImport | None = None
     match message.WhichOneof("secret"):
         case "api_key":
             secret = Plaintext(message.api_key)
@@ -109,6 +109,10 @@ def key_to_import_from(message: key_service_pb2.KeyToImport) -> KeyToImport:
             secret = ForeignHash.SHA256, message.sha256
         case "sha512":
             secret = ForeignHash.SHA512, message.sha512
+        case "hmac_sha256":
+            secret = ForeignHash.HMAC_SHA256, message.hmac_sha256
+        case "password_hash":
+            secret = SlowHashToImport(message.password_hash.prefix, message.password_hash.hash)
     return KeyToImport(
         secret=secret,
         account_id=message.account_id,

@@ -449,6 +449,8 @@ class KeyToImport(_message.Message):
     API_KEY_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     SHA512_FIELD_NUMBER: _builtins.int
+    HMAC_SHA256_FIELD_NUMBER: _builtins.int
+    PASSWORD_HASH_FIELD_NUMBER: _builtins.int
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
@@ -465,6 +467,10 @@ class KeyToImport(_message.Message):
     """SHA-256 of the key: 32 bytes."""
     sha512: _builtins.bytes
     """SHA-512 of the key: 64 bytes."""
+    hmac_sha256: _builtins.bytes
+    """HMAC-SHA256 of the key under a secret of the other program: 32 bytes. The server knows the
+    secret from its setting `KEYFENCE_IMPORT_SECRET_FILE`.
+    """
     account_id: _builtins.str
     """The owner."""
     display_name: _builtins.str
@@ -475,6 +481,10 @@ class KeyToImport(_message.Message):
     """One of the keyspace's key types. Empty: its default."""
     environment: _builtins.str
     """One of the keyspace's environments. Empty: its default."""
+    @_builtins.property
+    def password_hash(self) -> Global___PasswordHash:
+        """A slow hash of the key, and by what the key is found."""
+
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes to grant."""
@@ -501,6 +511,8 @@ class KeyToImport(_message.Message):
         api_key: _builtins.str = ...,
         sha256: _builtins.bytes = ...,
         sha512: _builtins.bytes = ...,
+        hmac_sha256: _builtins.bytes = ...,
+        password_hash: Global___PasswordHash | None = ...,
         account_id: _builtins.str = ...,
         display_name: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
@@ -512,15 +524,47 @@ class KeyToImport(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         rate_limit: _rate_limit_pb2.RateLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "expire_time", b"expire_time", "rate_limit", b"rate_limit", "secret", b"secret", "sha256", b"sha256", "sha512", b"sha512"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "expire_time", b"expire_time", "hmac_sha256", b"hmac_sha256", "password_hash", b"password_hash", "rate_limit", b"rate_limit", "secret", b"secret", "sha256", b"sha256", "sha512", b"sha512"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "allowed_addresses", b"allowed_addresses", "api_key", b"api_key", "display_name", b"display_name", "environment", b"environment", "expire_time", b"expire_time", "key_type", b"key_type", "labels", b"labels", "preset", b"preset", "rate_limit", b"rate_limit", "scopes", b"scopes", "secret", b"secret", "sha256", b"sha256", "sha512", b"sha512"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "allowed_addresses", b"allowed_addresses", "api_key", b"api_key", "display_name", b"display_name", "environment", b"environment", "expire_time", b"expire_time", "hmac_sha256", b"hmac_sha256", "key_type", b"key_type", "labels", b"labels", "password_hash", b"password_hash", "preset", b"preset", "rate_limit", b"rate_limit", "scopes", b"scopes", "secret", b"secret", "sha256", b"sha256", "sha512", b"sha512"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_secret: _TypeAlias = _typing.Literal["api_key", "sha256", "sha512"]  # noqa: Y015
+    _WhichOneofReturnType_secret: _TypeAlias = _typing.Literal["api_key", "sha256", "sha512", "hmac_sha256", "password_hash"]  # noqa: Y015
     _WhichOneofArgType_secret: _TypeAlias = _typing.Literal["secret", b"secret"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_secret) -> _WhichOneofReturnType_secret | None: ...
 
 Global___KeyToImport: _TypeAlias = KeyToImport  # noqa: Y015
+
+@_typing.final
+class PasswordHash(_message.Message):
+    """A hash of a key as programs keep it of passwords. A presented key is compared with the hashes
+    whose prefix it begins with, so at most 4 keys of a keyspace can be imported with the same prefix.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFIX_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    prefix: _builtins.str
+    """How the key begins: at least 4 characters more than every key of its keyspace begins with, at
+    most 64 altogether.
+    """
+    hash: _builtins.str
+    """The hash, as the other program has it: Argon2 (`$argon2id$…`), bcrypt (`$2b$…`), or what
+    Django writes for these and for PBKDF2 (`pbkdf2_sha256$…`).
+    """
+    def __init__(
+        self,
+        *,
+        prefix: _builtins.str = ...,
+        hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PasswordHash: _TypeAlias = PasswordHash  # noqa: Y015
 
 @_typing.final
 class ImportKeysResponse(_message.Message):

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file keyfence/v1/key_service.proto.
  */
 export const file_keyfence_v1_key_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1rZXlmZW5jZS92MS9rZXlfc2VydmljZS5wcm90bxILa2V5ZmVuY2UudjEi+wYKA0tleRIOCgZrZXlfaWQYASABKAkSEAoIa2V5c3BhY2UYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIUCgxkaXNwbGF5X25hbWUYBCABKAkSFgoOZ3JhbnRlZF9zY29wZXMYBSADKAkSGAoQZWZmZWN0aXZlX3Njb3BlcxgGIAMoCRIkCgVzdGF0ZRgHIAEoDjIVLmtleWZlbmNlLnYxLktleVN0YXRlEi8KC2V4cGlyZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghrZXlfdHlwZRgJIAEoCRITCgtlbnZpcm9ubWVudBgKIAEoCRIWCg5kaXNwbGF5X3ByZWZpeBgLIAEoCRIOCgZwcmVzZXQYDCABKAkSLwoLY3JlYXRlX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXZva2VfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YECABKAMSGQoRYWxsb3dlZF9hZGRyZXNzZXMYESADKAkSFQoNcGFyZW50X2tleV9pZBgSIAEoCRIbChNyb3RhdGVkX2Zyb21fa2V5X2lkGBMgASgJEhkKEXJvdGF0ZWRfdG9fa2V5X2lkGBQgASgJEhkKEWNyZWF0ZWRfYnlfa2V5X2lkGBUgASgJEiwKBmxhYmVscxgWIAMoCzIcLmtleWZlbmNlLnYxLktleS5MYWJlbHNFbnRyeRIXCg9ib3VuZF9rZXlzcGFjZXMYFyADKAkSKgoKcmF0ZV9saW1pdBgYIAEoCzIWLmtleWZlbmNlLnYxLlJhdGVMaW1pdBIyCg5sYXN0X3VzZWRfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRbGFzdF91c2VkX2FkZHJlc3MYGiABKAkSEQoJdXNlX2NvdW50GBsgASgDEiIKGmVmZmVjdGl2ZV9zY29wZXNfdHJ1bmNhdGVkGBwgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiuwMKEENyZWF0ZUtleVJlcXVlc3QSEAoIa2V5c3BhY2UYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRIUCgxkaXNwbGF5X25hbWUYAyABKAkSDgoGc2NvcGVzGAQgAygJEg4KBnByZXNldBgFIAEoCRIQCghrZXlfdHlwZRgGIAEoCRITCgtlbnZpcm9ubWVudBgHIAEoCRIvCgtleHBpcmVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKcmVxdWVzdF9pZBgJIAEoCRIZChFhbGxvd2VkX2FkZHJlc3NlcxgKIAMoCRI5CgZsYWJlbHMYCyADKAsyKS5rZXlmZW5jZS52MS5DcmVhdGVLZXlSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDXBhcmVudF9rZXlfaWQYDCABKAkSFwoPYm91bmRfa2V5c3BhY2VzGA0gAygJEioKCnJhdGVfbGltaXQYDiABKAsyFi5rZXlmZW5jZS52MS5SYXRlTGltaXQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJaChFDcmVhdGVLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSFAoHYXBpX2tleRgCIAEoCUIDgAEBEhAKCHJldmlzaW9uGAMgASgDImQKEUltcG9ydEtleXNSZXF1ZXN0EhAKCGtleXNwYWNlGAEgASgJEiYKBGtleXMYAiADKAsyGC5rZXlmZW5jZS52MS5LZXlUb0ltcG9ydBIVCg12YWxpZGF0ZV9vbmx5GAMgASgIIqsDCgtLZXlUb0ltcG9ydBIWCgdhcGlfa2V5GAEgASgJQgOAAQFIABIVCgZzaGEyNTYYAiABKAxCA4ABAUgAEhUKBnNoYTUxMhgDIAEoDEIDgAEBSAASEgoKYWNjb3VudF9pZBgEIAEoCRIUCgxkaXNwbGF5X25hbWUYBSABKAkSDgoGc2NvcGVzGAYgAygJEg4KBnByZXNldBgHIAEoCRIQCghrZXlfdHlwZRgIIAEoCRITCgtlbnZpcm9ubWVudBgJIAEoCRIvCgtleHBpcmVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRYWxsb3dlZF9hZGRyZXNzZXMYCyADKAkSNAoGbGFiZWxzGAwgAygLMiQua2V5ZmVuY2UudjEuS2V5VG9JbXBvcnQuTGFiZWxzRW50cnkSKgoKcmF0ZV9saW1pdBgNIAEoCzIWLmtleWZlbmNlLnYxLlJhdGVMaW1pdBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQggKBnNlY3JldCKCAQoSSW1wb3J0S2V5c1Jlc3BvbnNlEhYKDmltcG9ydGVkX2NvdW50GAEgASgFEhUKDXByZXNlbnRfY291bnQYAiABKAUSKwoHcmVmdXNlZBgDIAMoCzIaLmtleWZlbmNlLnYxLlJlZnVzZWRJbXBvcnQSEAoIcmV2aXNpb24YBCABKAMiPwoNUmVmdXNlZEltcG9ydBINCgVpbmRleBgBIAEoBRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSIfCg1HZXRLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCSIvCg5HZXRLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXki/gIKD0xpc3RLZXlzUmVxdWVzdBIQCghrZXlzcGFjZRgBIAEoCRISCgphY2NvdW50X2lkGAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEiQKBXN0YXRlGAUgASgOMhUua2V5ZmVuY2UudjEuS2V5U3RhdGUSFQoNcGFyZW50X2tleV9pZBgGIAEoCRIQCghrZXlfdHlwZRgHIAEoCRITCgtlbnZpcm9ubWVudBgIIAEoCRIWCg5kaXNwbGF5X3ByZWZpeBgJIAEoCRIOCgZsYWJlbHMYCiADKAkSDQoFc2NvcGUYCyABKAkSNQoRdW51c2VkX3NpbmNlX3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm5ldmVyX3VzZWQYDSABKAgSOAoUZXhwaXJpbmdfYmVmb3JlX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIksKEExpc3RLZXlzUmVzcG9uc2USHgoEa2V5cxgBIAMoCzIQLmtleWZlbmNlLnYxLktleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkidwoQVXBkYXRlS2V5UmVxdWVzdBIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEhMKC2lmX3JldmlzaW9uGAMgASgDIkQKEVVwZGF0ZUtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmtleWZlbmNlLnYxLktleRIQCghyZXZpc2lvbhgCIAEoAyKTAQoQUm90YXRlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSKgoHb3ZlcmxhcBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgtleHBpcmVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKcmVxdWVzdF9pZBgEIAEoCSKCAQoRUm90YXRlS2V5UmVzcG9uc2USHQoDa2V5GAEgASgLMhAua2V5ZmVuY2UudjEuS2V5EhQKB2FwaV9rZXkYAiABKAlCA4ABARImCgxwcmV2aW91c19rZXkYAyABKAsyEC5rZXlmZW5jZS52MS5LZXkSEAoIcmV2aXNpb24YBCABKAMiMwoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDwoHY29tbWVudBgCIAEoCSJEChFSZXZva2VLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSEAoIcmV2aXNpb24YAiABKAMiSQoSR2V0S2V5VXNhZ2VSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIRCglmaXJzdF9kYXkYAiABKAkSEAoIbGFzdF9kYXkYAyABKAkiPQoTR2V0S2V5VXNhZ2VSZXNwb25zZRImCgRkYXlzGAEgAygLMhgua2V5ZmVuY2UudjEuS2V5VXNhZ2VEYXkiLQoLS2V5VXNhZ2VEYXkSCwoDZGF5GAEgASgJEhEKCXVzZV9jb3VudBgCIAEoAypqCghLZXlTdGF0ZRIZChVLRVlfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBLRVlfU1RBVEVfQUNUSVZFEAESFgoSS0VZX1NUQVRFX0RJU0FCTEVEEAISFQoRS0VZX1NUQVRFX1JFVk9LRUQQAzKOBgoKS2V5U2VydmljZRJeCglDcmVhdGVLZXkSHS5rZXlmZW5jZS52MS5DcmVhdGVLZXlSZXF1ZXN0Gh4ua2V5ZmVuY2UudjEuQ3JlYXRlS2V5UmVzcG9uc2UiEqqfGQprZXlzOndyaXRlsJ8ZAhJdCgpJbXBvcnRLZXlzEh4ua2V5ZmVuY2UudjEuSW1wb3J0S2V5c1JlcXVlc3QaHy5rZXlmZW5jZS52MS5JbXBvcnRLZXlzUmVzcG9uc2UiDqqfGQprZXlzOndyaXRlElcKBkdldEtleRIaLmtleWZlbmNlLnYxLkdldEtleVJlcXVlc3QaGy5rZXlmZW5jZS52MS5HZXRLZXlSZXNwb25zZSIUkAIBqp8ZCWtleXM6cmVhZLCfGQISXQoITGlzdEtleXMSHC5rZXlmZW5jZS52MS5MaXN0S2V5c1JlcXVlc3QaHS5rZXlmZW5jZS52MS5MaXN0S2V5c1Jlc3BvbnNlIhSQAgGqnxkJa2V5czpyZWFksJ8ZAhJeCglVcGRhdGVLZXkSHS5rZXlmZW5jZS52MS5VcGRhdGVLZXlSZXF1ZXN0Gh4ua2V5ZmVuY2UudjEuVXBkYXRlS2V5UmVzcG9uc2UiEqqfGQprZXlzOndyaXRlsJ8ZAhJmCgtHZXRLZXlVc2FnZRIfLmtleWZlbmNlLnYxLkdldEtleVVzYWdlUmVxdWVzdBogLmtleWZlbmNlLnYxLkdldEtleVVzYWdlUmVzcG9uc2UiFJACAaqfGQlrZXlzOnJlYWSwnxkCEl4KCVJvdGF0ZUtleRIdLmtleWZlbmNlLnYxLlJvdGF0ZUtleVJlcXVlc3QaHi5rZXlmZW5jZS52MS5Sb3RhdGVLZXlSZXNwb25zZSISqp8ZCmtleXM6d3JpdGWwnxkCEmEKCVJldm9rZUtleRIdLmtleWZlbmNlLnYxLlJldm9rZUtleVJlcXVlc3QaHi5rZXlmZW5jZS52MS5SZXZva2VLZXlSZXNwb25zZSIVkAICqp8ZCmtleXM6d3JpdGWwnxkCQoQBChVpby5naXRodWIua2V5ZmVuY2UudjFQAVo+Z2l0aHViLmNvbS9rZXlmZW5jZS9rZXlmZW5jZS9jbGllbnRzL2dvL2tleWZlbmNlL3YxO2tleWZlbmNldjGqAgtLZXlmZW5jZS5WMcoCC0tleWZlbmNlXFYx6gIMS2V5ZmVuY2U6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_keyfence_v1_options, file_keyfence_v1_rate_limit]);
+  fileDesc("Ch1rZXlmZW5jZS92MS9rZXlfc2VydmljZS5wcm90bxILa2V5ZmVuY2UudjEi+wYKA0tleRIOCgZrZXlfaWQYASABKAkSEAoIa2V5c3BhY2UYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIUCgxkaXNwbGF5X25hbWUYBCABKAkSFgoOZ3JhbnRlZF9zY29wZXMYBSADKAkSGAoQZWZmZWN0aXZlX3Njb3BlcxgGIAMoCRIkCgVzdGF0ZRgHIAEoDjIVLmtleWZlbmNlLnYxLktleVN0YXRlEi8KC2V4cGlyZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghrZXlfdHlwZRgJIAEoCRITCgtlbnZpcm9ubWVudBgKIAEoCRIWCg5kaXNwbGF5X3ByZWZpeBgLIAEoCRIOCgZwcmVzZXQYDCABKAkSLwoLY3JlYXRlX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXZva2VfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YECABKAMSGQoRYWxsb3dlZF9hZGRyZXNzZXMYESADKAkSFQoNcGFyZW50X2tleV9pZBgSIAEoCRIbChNyb3RhdGVkX2Zyb21fa2V5X2lkGBMgASgJEhkKEXJvdGF0ZWRfdG9fa2V5X2lkGBQgASgJEhkKEWNyZWF0ZWRfYnlfa2V5X2lkGBUgASgJEiwKBmxhYmVscxgWIAMoCzIcLmtleWZlbmNlLnYxLktleS5MYWJlbHNFbnRyeRIXCg9ib3VuZF9rZXlzcGFjZXMYFyADKAkSKgoKcmF0ZV9saW1pdBgYIAEoCzIWLmtleWZlbmNlLnYxLlJhdGVMaW1pdBIyCg5sYXN0X3VzZWRfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRbGFzdF91c2VkX2FkZHJlc3MYGiABKAkSEQoJdXNlX2NvdW50GBsgASgDEiIKGmVmZmVjdGl2ZV9zY29wZXNfdHJ1bmNhdGVkGBwgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiuwMKEENyZWF0ZUtleVJlcXVlc3QSEAoIa2V5c3BhY2UYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRIUCgxkaXNwbGF5X25hbWUYAyABKAkSDgoGc2NvcGVzGAQgAygJEg4KBnByZXNldBgFIAEoCRIQCghrZXlfdHlwZRgGIAEoCRITCgtlbnZpcm9ubWVudBgHIAEoCRIvCgtleHBpcmVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKcmVxdWVzdF9pZBgJIAEoCRIZChFhbGxvd2VkX2FkZHJlc3NlcxgKIAMoCRI5CgZsYWJlbHMYCyADKAsyKS5rZXlmZW5jZS52MS5DcmVhdGVLZXlSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDXBhcmVudF9rZXlfaWQYDCABKAkSFwoPYm91bmRfa2V5c3BhY2VzGA0gAygJEioKCnJhdGVfbGltaXQYDiABKAsyFi5rZXlmZW5jZS52MS5SYXRlTGltaXQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJaChFDcmVhdGVLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSFAoHYXBpX2tleRgCIAEoCUIDgAEBEhAKCHJldmlzaW9uGAMgASgDImQKEUltcG9ydEtleXNSZXF1ZXN0EhAKCGtleXNwYWNlGAEgASgJEiYKBGtleXMYAiADKAsyGC5rZXlmZW5jZS52MS5LZXlUb0ltcG9ydBIVCg12YWxpZGF0ZV9vbmx5GAMgASgIIvsDCgtLZXlUb0ltcG9ydBIWCgdhcGlfa2V5GAEgASgJQgOAAQFIABIVCgZzaGEyNTYYAiABKAxCA4ABAUgAEhUKBnNoYTUxMhgDIAEoDEIDgAEBSAASGgoLaG1hY19zaGEyNTYYDiABKAxCA4ABAUgAEjIKDXBhc3N3b3JkX2hhc2gYDyABKAsyGS5rZXlmZW5jZS52MS5QYXNzd29yZEhhc2hIABISCgphY2NvdW50X2lkGAQgASgJEhQKDGRpc3BsYXlfbmFtZRgFIAEoCRIOCgZzY29wZXMYBiADKAkSDgoGcHJlc2V0GAcgASgJEhAKCGtleV90eXBlGAggASgJEhMKC2Vudmlyb25tZW50GAkgASgJEi8KC2V4cGlyZV90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFhbGxvd2VkX2FkZHJlc3NlcxgLIAMoCRI0CgZsYWJlbHMYDCADKAsyJC5rZXlmZW5jZS52MS5LZXlUb0ltcG9ydC5MYWJlbHNFbnRyeRIqCgpyYXRlX2xpbWl0GA0gASgLMhYua2V5ZmVuY2UudjEuUmF0ZUxpbWl0Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGc2VjcmV0IjEKDFBhc3N3b3JkSGFzaBIOCgZwcmVmaXgYASABKAkSEQoEaGFzaBgCIAEoCUIDgAEBIoIBChJJbXBvcnRLZXlzUmVzcG9uc2USFgoOaW1wb3J0ZWRfY291bnQYASABKAUSFQoNcHJlc2VudF9jb3VudBgCIAEoBRIrCgdyZWZ1c2VkGAMgAygLMhoua2V5ZmVuY2UudjEuUmVmdXNlZEltcG9ydBIQCghyZXZpc2lvbhgEIAEoAyI/Cg1SZWZ1c2VkSW1wb3J0Eg0KBWluZGV4GAEgASgFEg4KBnJlYXNvbhgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIh8KDUdldEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIi8KDkdldEtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmtleWZlbmNlLnYxLktleSL+AgoPTGlzdEtleXNSZXF1ZXN0EhAKCGtleXNwYWNlGAEgASgJEhIKCmFjY291bnRfaWQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSJAoFc3RhdGUYBSABKA4yFS5rZXlmZW5jZS52MS5LZXlTdGF0ZRIVCg1wYXJlbnRfa2V5X2lkGAYgASgJEhAKCGtleV90eXBlGAcgASgJEhMKC2Vudmlyb25tZW50GAggASgJEhYKDmRpc3BsYXlfcHJlZml4GAkgASgJEg4KBmxhYmVscxgKIAMoCRINCgVzY29wZRgLIAEoCRI1ChF1bnVzZWRfc2luY2VfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKbmV2ZXJfdXNlZBgNIAEoCBI4ChRleHBpcmluZ19iZWZvcmVfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSwoQTGlzdEtleXNSZXNwb25zZRIeCgRrZXlzGAEgAygLMhAua2V5ZmVuY2UudjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ3ChBVcGRhdGVLZXlSZXF1ZXN0Eh0KA2tleRgBIAEoCzIQLmtleWZlbmNlLnYxLktleRIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSEwoLaWZfcmV2aXNpb24YAyABKAMiRAoRVXBkYXRlS2V5UmVzcG9uc2USHQoDa2V5GAEgASgLMhAua2V5ZmVuY2UudjEuS2V5EhAKCHJldmlzaW9uGAIgASgDIpMBChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpyZXF1ZXN0X2lkGAQgASgJIoIBChFSb3RhdGVLZXlSZXNwb25zZRIdCgNrZXkYASABKAsyEC5rZXlmZW5jZS52MS5LZXkSFAoHYXBpX2tleRgCIAEoCUIDgAEBEiYKDHByZXZpb3VzX2tleRgDIAEoCzIQLmtleWZlbmNlLnYxLktleRIQCghyZXZpc2lvbhgEIAEoAyIzChBSZXZva2VLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIPCgdjb21tZW50GAIgASgJIkQKEVJldm9rZUtleVJlc3BvbnNlEh0KA2tleRgBIAEoCzIQLmtleWZlbmNlLnYxLktleRIQCghyZXZpc2lvbhgCIAEoAyJJChJHZXRLZXlVc2FnZVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJEhEKCWZpcnN0X2RheRgCIAEoCRIQCghsYXN0X2RheRgDIAEoCSI9ChNHZXRLZXlVc2FnZVJlc3BvbnNlEiYKBGRheXMYASADKAsyGC5rZXlmZW5jZS52MS5LZXlVc2FnZURheSItCgtLZXlVc2FnZURheRILCgNkYXkYASABKAkSEQoJdXNlX2NvdW50GAIgASgDKmoKCEtleVN0YXRlEhkKFUtFWV9TVEFURV9VTlNQRUNJRklFRBAAEhQKEEtFWV9TVEFURV9BQ1RJVkUQARIWChJLRVlfU1RBVEVfRElTQUJMRUQQAhIVChFLRVlfU1RBVEVfUkVWT0tFRBADMo4GCgpLZXlTZXJ2aWNlEl4KCUNyZWF0ZUtleRIdLmtleWZlbmNlLnYxLkNyZWF0ZUtleVJlcXVlc3QaHi5rZXlmZW5jZS52MS5DcmVhdGVLZXlSZXNwb25zZSISqp8ZCmtleXM6d3JpdGWwnxkCEl0KCkltcG9ydEtleXMSHi5rZXlmZW5jZS52MS5JbXBvcnRLZXlzUmVxdWVzdBofLmtleWZlbmNlLnYxLkltcG9ydEtleXNSZXNwb25zZSIOqp8ZCmtleXM6d3JpdGUSVwoGR2V0S2V5Ehoua2V5ZmVuY2UudjEuR2V0S2V5UmVxdWVzdBobLmtleWZlbmNlLnYxLkdldEtleVJlc3BvbnNlIhSQAgGqnxkJa2V5czpyZWFksJ8ZAhJdCghMaXN0S2V5cxIcLmtleWZlbmNlLnYxLkxpc3RLZXlzUmVxdWVzdBodLmtleWZlbmNlLnYxLkxpc3RLZXlzUmVzcG9uc2UiFJACAaqfGQlrZXlzOnJlYWSwnxkCEl4KCVVwZGF0ZUtleRIdLmtleWZlbmNlLnYxLlVwZGF0ZUtleVJlcXVlc3QaHi5rZXlmZW5jZS52MS5VcGRhdGVLZXlSZXNwb25zZSISqp8ZCmtleXM6d3JpdGWwnxkCEmYKC0dldEtleVVzYWdlEh8ua2V5ZmVuY2UudjEuR2V0S2V5VXNhZ2VSZXF1ZXN0GiAua2V5ZmVuY2UudjEuR2V0S2V5VXNhZ2VSZXNwb25zZSIUkAIBqp8ZCWtleXM6cmVhZLCfGQISXgoJUm90YXRlS2V5Eh0ua2V5ZmVuY2UudjEuUm90YXRlS2V5UmVxdWVzdBoeLmtleWZlbmNlLnYxLlJvdGF0ZUtleVJlc3BvbnNlIhKqnxkKa2V5czp3cml0ZbCfGQISYQoJUmV2b2tlS2V5Eh0ua2V5ZmVuY2UudjEuUmV2b2tlS2V5UmVxdWVzdBoeLmtleWZlbmNlLnYxLlJldm9rZUtleVJlc3BvbnNlIhWQAgKqnxkKa2V5czp3cml0ZbCfGQJChAEKFWlvLmdpdGh1Yi5rZXlmZW5jZS52MVABWj5naXRodWIuY29tL2tleWZlbmNlL2tleWZlbmNlL2NsaWVudHMvZ28va2V5ZmVuY2UvdjE7a2V5ZmVuY2V2MaoCC0tleWZlbmNlLlYxygILS2V5ZmVuY2VcVjHqAgxLZXlmZW5jZTo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_keyfence_v1_options, file_keyfence_v1_rate_limit]);
 
 /**
  * A key's record. It holds nothing that could be used as the key.
@@ -461,6 +461,23 @@ export type KeyToImport = Message<"keyfence.v1.KeyToImport"> & {
      */
     value: Uint8Array;
     case: "sha512";
+  } | {
+    /**
+     * HMAC-SHA256 of the key under a secret of the other program: 32 bytes. The server knows the
+     * secret from its setting `KEYFENCE_IMPORT_SECRET_FILE`.
+     *
+     * @generated from field: bytes hmac_sha256 = 14;
+     */
+    value: Uint8Array;
+    case: "hmacSha256";
+  } | {
+    /**
+     * A slow hash of the key, and by what the key is found.
+     *
+     * @generated from field: keyfence.v1.PasswordHash password_hash = 15;
+     */
+    value: PasswordHash;
+    case: "passwordHash";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -542,6 +559,37 @@ export const KeyToImportSchema: GenMessage<KeyToImport> = /*@__PURE__*/
   messageDesc(file_keyfence_v1_key_service, 4);
 
 /**
+ * A hash of a key as programs keep it of passwords. A presented key is compared with the hashes
+ * whose prefix it begins with, so at most 4 keys of a keyspace can be imported with the same prefix.
+ *
+ * @generated from message keyfence.v1.PasswordHash
+ */
+export type PasswordHash = Message<"keyfence.v1.PasswordHash"> & {
+  /**
+   * How the key begins: at least 4 characters more than every key of its keyspace begins with, at
+   * most 64 altogether.
+   *
+   * @generated from field: string prefix = 1;
+   */
+  prefix: string;
+
+  /**
+   * The hash, as the other program has it: Argon2 (`$argon2id$…`), bcrypt (`$2b$…`), or what
+   * Django writes for these and for PBKDF2 (`pbkdf2_sha256$…`).
+   *
+   * @generated from field: string hash = 2;
+   */
+  hash: string;
+};
+
+/**
+ * Describes the message keyfence.v1.PasswordHash.
+ * Use `create(PasswordHashSchema)` to create a new message.
+ */
+export const PasswordHashSchema: GenMessage<PasswordHash> = /*@__PURE__*/
+  messageDesc(file_keyfence_v1_key_service, 5);
+
+/**
  * The response of `ImportKeys`.
  *
  * @generated from message keyfence.v1.ImportKeysResponse
@@ -581,7 +629,7 @@ export type ImportKeysResponse = Message<"keyfence.v1.ImportKeysResponse"> & {
  * Use `create(ImportKeysResponseSchema)` to create a new message.
  */
 export const ImportKeysResponseSchema: GenMessage<ImportKeysResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 5);
+  messageDesc(file_keyfence_v1_key_service, 6);
 
 /**
  * A key that was not imported.
@@ -616,7 +664,7 @@ export type RefusedImport = Message<"keyfence.v1.RefusedImport"> & {
  * Use `create(RefusedImportSchema)` to create a new message.
  */
 export const RefusedImportSchema: GenMessage<RefusedImport> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 6);
+  messageDesc(file_keyfence_v1_key_service, 7);
 
 /**
  * The request of `GetKey`.
@@ -637,7 +685,7 @@ export type GetKeyRequest = Message<"keyfence.v1.GetKeyRequest"> & {
  * Use `create(GetKeyRequestSchema)` to create a new message.
  */
 export const GetKeyRequestSchema: GenMessage<GetKeyRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 7);
+  messageDesc(file_keyfence_v1_key_service, 8);
 
 /**
  * The response of `GetKey`.
@@ -658,7 +706,7 @@ export type GetKeyResponse = Message<"keyfence.v1.GetKeyResponse"> & {
  * Use `create(GetKeyResponseSchema)` to create a new message.
  */
 export const GetKeyResponseSchema: GenMessage<GetKeyResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 8);
+  messageDesc(file_keyfence_v1_key_service, 9);
 
 /**
  * The request of `ListKeys`.
@@ -776,7 +824,7 @@ export type ListKeysRequest = Message<"keyfence.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 9);
+  messageDesc(file_keyfence_v1_key_service, 10);
 
 /**
  * The response of `ListKeys`.
@@ -804,7 +852,7 @@ export type ListKeysResponse = Message<"keyfence.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 10);
+  messageDesc(file_keyfence_v1_key_service, 11);
 
 /**
  * The request of `UpdateKey`.
@@ -840,7 +888,7 @@ export type UpdateKeyRequest = Message<"keyfence.v1.UpdateKeyRequest"> & {
  * Use `create(UpdateKeyRequestSchema)` to create a new message.
  */
 export const UpdateKeyRequestSchema: GenMessage<UpdateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 11);
+  messageDesc(file_keyfence_v1_key_service, 12);
 
 /**
  * The response of `UpdateKey`.
@@ -868,7 +916,7 @@ export type UpdateKeyResponse = Message<"keyfence.v1.UpdateKeyResponse"> & {
  * Use `create(UpdateKeyResponseSchema)` to create a new message.
  */
 export const UpdateKeyResponseSchema: GenMessage<UpdateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 12);
+  messageDesc(file_keyfence_v1_key_service, 13);
 
 /**
  * The request of `RotateKey`.
@@ -911,7 +959,7 @@ export type RotateKeyRequest = Message<"keyfence.v1.RotateKeyRequest"> & {
  * Use `create(RotateKeyRequestSchema)` to create a new message.
  */
 export const RotateKeyRequestSchema: GenMessage<RotateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 13);
+  messageDesc(file_keyfence_v1_key_service, 14);
 
 /**
  * The response of `RotateKey`.
@@ -953,7 +1001,7 @@ export type RotateKeyResponse = Message<"keyfence.v1.RotateKeyResponse"> & {
  * Use `create(RotateKeyResponseSchema)` to create a new message.
  */
 export const RotateKeyResponseSchema: GenMessage<RotateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 14);
+  messageDesc(file_keyfence_v1_key_service, 15);
 
 /**
  * The request of `RevokeKey`.
@@ -981,7 +1029,7 @@ export type RevokeKeyRequest = Message<"keyfence.v1.RevokeKeyRequest"> & {
  * Use `create(RevokeKeyRequestSchema)` to create a new message.
  */
 export const RevokeKeyRequestSchema: GenMessage<RevokeKeyRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 15);
+  messageDesc(file_keyfence_v1_key_service, 16);
 
 /**
  * The response of `RevokeKey`.
@@ -1010,7 +1058,7 @@ export type RevokeKeyResponse = Message<"keyfence.v1.RevokeKeyResponse"> & {
  * Use `create(RevokeKeyResponseSchema)` to create a new message.
  */
 export const RevokeKeyResponseSchema: GenMessage<RevokeKeyResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 16);
+  messageDesc(file_keyfence_v1_key_service, 17);
 
 /**
  * The request of `GetKeyUsage`.
@@ -1045,7 +1093,7 @@ export type GetKeyUsageRequest = Message<"keyfence.v1.GetKeyUsageRequest"> & {
  * Use `create(GetKeyUsageRequestSchema)` to create a new message.
  */
 export const GetKeyUsageRequestSchema: GenMessage<GetKeyUsageRequest> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 17);
+  messageDesc(file_keyfence_v1_key_service, 18);
 
 /**
  * The response of `GetKeyUsage`.
@@ -1066,7 +1114,7 @@ export type GetKeyUsageResponse = Message<"keyfence.v1.GetKeyUsageResponse"> & {
  * Use `create(GetKeyUsageResponseSchema)` to create a new message.
  */
 export const GetKeyUsageResponseSchema: GenMessage<GetKeyUsageResponse> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 18);
+  messageDesc(file_keyfence_v1_key_service, 19);
 
 /**
  * How often a key was used on a day.
@@ -1094,7 +1142,7 @@ export type KeyUsageDay = Message<"keyfence.v1.KeyUsageDay"> & {
  * Use `create(KeyUsageDaySchema)` to create a new message.
  */
 export const KeyUsageDaySchema: GenMessage<KeyUsageDay> = /*@__PURE__*/
-  messageDesc(file_keyfence_v1_key_service, 19);
+  messageDesc(file_keyfence_v1_key_service, 20);
 
 /**
  * What becomes of a key. Expiry is not a state: it comes by time alone.
