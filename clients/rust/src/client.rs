@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::batching::{Batcher, batch_check};
 use crate::calls::Call;
 use crate::secret::Secret;
-use crate::transport::{CallOptions, Transport};
+use crate::transport::{CallOptions, Transport, deadline_after};
 use crate::v1::{self, Principal};
 use crate::{
     AccountService, AuditService, Batching, Check, ClientBuilder, Error, KeyService, KeyspaceService,
@@ -200,7 +198,7 @@ impl Client {
         if self.shared.is_closed.load(Ordering::SeqCst) {
             return Err(Error::Closed);
         }
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = self.timeout.map(deadline_after);
         Ok(CallOptions { credential: self.credential.clone(), deadline })
     }
 

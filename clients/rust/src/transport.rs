@@ -26,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(300);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Thirty years, which stand for a timeout that is to be none.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// Four attempts, about 50, 150 and 450 ms apart, within the deadline.
 const MAX_ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -166,7 +169,7 @@ impl Transport {
     }
 
     pub(crate) fn check_deadline(&self, options: &CallOptions) -> Instant {
-        options.deadline.unwrap_or_else(|| Instant::now() + self.check_timeout)
+        options.deadline.unwrap_or_else(|| deadline_after(self.check_timeout))
     }
 
     /// Makes a call at the servers in turn.
@@ -201,7 +204,7 @@ impl Transport {
             *id = random_text();
         }
         let timeout = if C::RPC.is_check { self.check_timeout } else { self.timeout };
-        let deadline = options.deadline.unwrap_or_else(|| Instant::now() + timeout);
+        let deadline = options.deadline.unwrap_or_else(|| deadline_after(timeout));
         let token = self.credential(options)?;
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
@@ -258,6 +261,12 @@ impl Transport {
         let before = self.tenths.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         before.unwrap_or_default() - TENTHS_OF_A_FAILURE > MAX_TENTHS / 2
     }
+}
+
+/// The moment after this time. What no clock can count to is some decades.
+pub(crate) fn deadline_after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or_else(|| now + LONGEST_TIMEOUT).min(now + LONGEST_TIMEOUT)
 }
 
 pub(crate) fn out_of_time() -> Error {

@@ -106,9 +106,28 @@ struct Inner {
 enum Ended {
     /// The grantor does not support this version of the protocol.
     Unsupported,
-    Broken(String),
-    /// The grantor asks to be left alone for so long.
+    /// The stream broke, or the grantor asks to be left alone for so long.
+    Broken(String, Duration),
+    /// An operator must change something first. The grantor may ask for a longer time.
     Refused(String, Duration),
+}
+
+impl Ended {
+    fn broken(cause: impl Into<String>) -> Self {
+        Self::Broken(cause.into(), Duration::ZERO)
+    }
+
+    /// How long to wait: not all holders at once, and none sooner than its grantor asks for.
+    ///
+    /// `part` is 0.5 to 1.
+    fn pause(&self, backoff: Duration, part: f64) -> Duration {
+        let (usual, asked) = match self {
+            Self::Unsupported => return Duration::MAX,
+            Self::Broken(_, asked) => (backoff, asked),
+            Self::Refused(_, asked) => (REFUSED_BACKOFF, asked),
+        };
+        usual.mul_f64(part).max(asked.mul_f64(0.5 + part))
+    }
 }
 
 impl fmt::Display for Ended {
@@ -117,7 +136,7 @@ impl fmt::Display for Ended {
             Self::Unsupported => out.write_str(
                 "the server does not support this cache's protocol version: update the client or the server",
             ),
-            Self::Broken(cause) | Self::Refused(cause, _) => out.write_str(cause),
+            Self::Broken(cause, _) | Self::Refused(cause, _) => out.write_str(cause),
         }
     }
 }
@@ -236,21 +255,12 @@ impl Inner {
             if granted {
                 backoff = FIRST_BACKOFF;
             }
-            let pause = match ended {
-                Ended::Unsupported => {
-                    self.core.abandon();
-                    // The program goes on without memory.
-                    return std::future::pending().await;
-                }
-                Ended::Refused(_, asked) => {
-                    // Not all holders at once, and none too early.
-                    REFUSED_BACKOFF
-                        .mul_f64(random_between(0.5, 1.0))
-                        .max(asked.mul_f64(random_between(1.0, 1.5)))
-                }
-                Ended::Broken(_) => backoff.mul_f64(random_between(0.5, 1.0)),
-            };
-            sleep(pause).await;
+            if matches!(ended, Ended::Unsupported) {
+                self.core.abandon();
+                // The program goes on without memory.
+                return std::future::pending().await;
+            }
+            sleep(ended.pause(backoff, random_between(0.5, 1.0))).await;
             backoff = (2 * backoff).min(LAST_BACKOFF);
             self.current.fetch_add(1, Ordering::Relaxed);
         }
@@ -264,7 +274,7 @@ impl Inner {
             Ok(Ok(stream)) => stream,
             Ok(Err(ended)) => return ended,
             Err(_) => {
-                return Ended::Broken(format!(
+                return Ended::broken(format!(
                     "the server cannot be reached, or something in between keeps back the header {LET_IN}"
                 ));
             }
@@ -272,7 +282,7 @@ impl Inner {
         self.core.begin();
         let send = |message| {
             let sent = sender.try_send(v1::SyncRequest { message: Some(message) });
-            sent.map_err(|_| Ended::Broken("the connection takes nothing".to_owned()))
+            sent.map_err(|_| Ended::broken("the connection takes nothing"))
         };
         if let Err(ended) = send(sync_request::Message::Hello(self.hello.clone())) {
             return ended;
@@ -286,13 +296,13 @@ impl Inner {
                 message = stream.message() => {
                     let message = match message {
                         Ok(Some(message)) => message,
-                        Ok(None) => return Ended::Broken("the server has ended the stream".to_owned()),
+                        Ok(None) => return Ended::broken("the server has ended the stream"),
                         Err(status) => return ended_by(&status),
                     };
                     match self.core.take(&message) {
                         Ok(true) => self.keyspaces_wanted.notify_one(),
                         Ok(false) => {}
-                        Err(missing) => return Ended::Broken(missing.to_string()),
+                        Err(missing) => return Ended::broken(missing.to_string()),
                     }
                     match message.message {
                         Some(sync_response::Message::Lease(lease)) => {
@@ -321,7 +331,7 @@ impl Inner {
                     }
                 }
                 () = sleep_until(heard + pace.patience) => {
-                    return Ended::Broken("the server does not answer".to_owned());
+                    return Ended::broken("the server does not answer");
                 }
             }
         }
@@ -334,7 +344,7 @@ impl Inner {
         messages: mpsc::Receiver<v1::SyncRequest>,
     ) -> Result<Streaming<v1::SyncResponse>, Ended> {
         let token = self.transport.credential(&CallOptions::default());
-        let token = token.map_err(|error| Ended::Broken(error.to_string()))?;
+        let token = token.map_err(|error| Ended::broken(error.to_string()))?;
         let mut request = Request::new(ReceiverStream::new(messages));
         authorize(&mut request, token.as_ref()).map_err(|status| ended_by(&status))?;
         let mut grpc = Grpc::new(self.channel().clone());
@@ -349,7 +359,7 @@ impl Inner {
         }
         match stream.message().await {
             Err(status) => Err(ended_by(&status)),
-            Ok(_) => Err(Ended::Broken(format!("no header {LET_IN}"))),
+            Ok(_) => Err(Ended::broken(format!("no header {LET_IN}"))),
         }
     }
 
@@ -435,7 +445,7 @@ impl Drop for Returning<'_> {
 async fn until_ended(stream: &mut Streaming<v1::SyncResponse>, patience: Duration) -> Ended {
     let draining = async { while let Ok(Some(_)) = stream.message().await {} };
     let _ = timeout(patience, draining).await;
-    Ended::Broken("the server has taken the lease back".to_owned())
+    Ended::broken("the server has taken the lease back")
 }
 
 fn within(time: Duration) -> CallOptions {
@@ -451,10 +461,7 @@ fn ended_by(status: &Status) -> Ended {
     let is_refusal =
         matches!(failed.code, Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition);
     let asked = retry_after(&failed);
-    if is_refusal || !asked.is_zero() {
-        return Ended::Refused(cause, asked);
-    }
-    Ended::Broken(cause)
+    if is_refusal { Ended::Refused(cause, asked) } else { Ended::Broken(cause, asked) }
 }
 
 /// How long a server that has ended or refused a stream asks to be left alone.
@@ -480,7 +487,7 @@ mod tests {
 
     use tonic::Code;
 
-    use super::{CallError, retry_after};
+    use super::{CallError, Ended, FIRST_BACKOFF, retry_after};
 
     #[test]
     fn a_server_that_asks_to_be_left_alone_is() {
@@ -490,5 +497,18 @@ mod tests {
             assert_eq!(retry_after(&failed), Duration::from_secs(seconds), "{told}");
         }
         assert!(retry_after(&CallError::new(Code::Unavailable, "gone")).is_zero());
+    }
+
+    #[test]
+    fn a_short_wait_that_a_server_asks_for_is_not_taken_for_a_refusal() {
+        let asked = Duration::from_millis(400);
+        let busy = Ended::Broken("busy".to_owned(), asked);
+        for part in [0.5, 1.0] {
+            let pause = busy.pause(FIRST_BACKOFF, part);
+            assert!((asked..=asked.mul_f64(1.5)).contains(&pause), "{pause:?}");
+            let refused = Ended::Refused("no credential".to_owned(), asked).pause(FIRST_BACKOFF, part);
+            assert_eq!(refused, Duration::from_secs(5).mul_f64(part));
+        }
+        assert_eq!(Ended::broken("cut").pause(FIRST_BACKOFF, 0.5), FIRST_BACKOFF.mul_f64(0.5));
     }
 }

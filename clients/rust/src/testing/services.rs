@@ -1,6 +1,7 @@
 //! What the fake answers.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -27,6 +28,24 @@ type Answer<T> = Result<Response<T>, Status>;
 
 fn covers(grant: &str, scope: &str) -> bool {
     grant.strip_suffix('*').map_or(grant == scope, |prefix| scope.starts_with(prefix))
+}
+
+/// Whether the address is in the network, which may be a single address.
+fn is_in(network: &str, address: &str) -> bool {
+    let (first, length) = network.split_once('/').unwrap_or((network, "128"));
+    let (Ok(first), Ok(address), Ok(length)) =
+        (first.parse::<IpAddr>(), address.parse::<IpAddr>(), length.parse::<u32>())
+    else {
+        return false;
+    };
+    // The bits of an address stand at the left, so that a prefix means the same in both families.
+    let bits = |address: IpAddr| match address.to_canonical() {
+        IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, true),
+        IpAddr::V6(address) => (u128::from(address), false),
+    };
+    let ((first, first_is_v4), (address, is_v4)) = (bits(first), bits(address));
+    first_is_v4 == is_v4
+        && (first ^ address).checked_shr(128_u32.saturating_sub(length)).unwrap_or_default() == 0
 }
 
 impl State {
@@ -84,7 +103,7 @@ impl State {
             KeyState::Revoked => Reason::KeyRevoked,
             _ if is_expired => Reason::KeyExpired,
             KeyState::Disabled => Reason::KeyDisabled,
-            _ if !allowed.is_empty() && !allowed.iter().any(|one| one == address) => {
+            _ if !allowed.is_empty() && !allowed.iter().any(|one| is_in(one, address)) => {
                 Reason::AddressNotAllowed
             }
             _ => Reason::Ok,

@@ -37,6 +37,40 @@ async fn a_denial_is_a_verdict_and_no_error() {
 }
 
 #[tokio::test]
+async fn a_timeout_that_no_clock_can_count_to_is_a_long_one() {
+    let server = demo();
+    let made = server.create_key("demo", &["vps:read"]).await;
+    let check = Check::key(&made.api_key).scopes(&["vps:read"]);
+    let patient = server.builder().check_timeout(Duration::MAX).timeout(Duration::MAX).build().unwrap();
+    assert!(patient.check_scope(check).await.unwrap().allowed);
+    let batched = server.builder().batching(Batching::default()).build().unwrap().with_timeout(Duration::MAX);
+    assert!(batched.check_scope(check).await.unwrap().allowed);
+}
+
+#[tokio::test]
+async fn the_fake_knows_networks() {
+    let server = demo();
+    let client = server.client();
+    let request = v1::CreateKeyRequest {
+        keyspace: "demo".to_owned(),
+        allowed_addresses: vec!["10.0.0.0/8".to_owned(), "2001:db8::1".to_owned()],
+        ..v1::CreateKeyRequest::default()
+    };
+    let made = client.keys().create_key(request).await.unwrap();
+    for (address, is_allowed) in [
+        ("10.1.2.3", true),
+        ("::ffff:10.1.2.3", true),
+        ("2001:db8::1", true),
+        ("192.0.2.1", false),
+        ("::a01:203", false),
+        ("", false),
+    ] {
+        let verdict = client.authenticate(Check::key(&made.api_key).client_address(address)).await.unwrap();
+        assert_eq!(verdict.allowed, is_allowed, "{address}");
+    }
+}
+
+#[tokio::test]
 async fn an_error_says_what_is_wrong_and_shows_no_secret() {
     let server = demo();
     let client = server.client();
