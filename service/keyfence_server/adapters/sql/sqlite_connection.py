@@ -21,12 +21,11 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
-Executed: TypeAlias = tuple[sqlite3.Cursor, list[Any]]
 
 _STEPS: Final = 20_000
 """Instructions of SQLite's virtual machine: about a millisecond, or five hundred whole keys."""
@@ -39,6 +38,24 @@ _ROWS_AT_ONCE: Final = 16
 _READS: Final = ("SELECT", "WITH")
 _WRITES: Final = ("INSERT", "UPDATE", "SAVEPOINT", "RELEASE")
 _TO_BE_REPEATED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT})
+
+
+class Executed(NamedTuple):
+    """What became of a statement, without its cursor.
+
+    A cursor that is forgotten resets its statement. If the thread executes the same statement
+    again at that moment, SQLite calls that a misuse. So cursors are closed where they were used.
+    """
+
+    description: Any
+    rowcount: int
+    lastrowid: int | None
+    rows: list[Any]
+
+    @classmethod
+    def of(cls, cursor: sqlite3.Cursor, rows: list[Any]) -> Executed:
+        """What a cursor says of the statement."""
+        return cls(cursor.description, cursor.rowcount, cursor.lastrowid, rows)
 
 
 class SqliteConnection:
@@ -146,12 +163,11 @@ class SqliteConnection:
                     some = cursor.fetchmany(_ROWS_AT_ONCE)
                 rows += some
                 if len(some) < _ROWS_AT_ONCE:
-                    return cursor, rows
+                    return Executed.of(cursor, rows)
                 await asyncio.sleep(0)
-        except BaseException:
+        finally:
             # The connection's next statement must find no reading under way.
             cursor.close()
-            raise
 
     def _is_free(self) -> bool:
         return self._last_on_thread is None or self._last_on_thread.done()
@@ -256,15 +272,13 @@ class SqliteCursor:
         """Forgets the rows."""
         self._rows = []
 
-    def _take(self, cursor_and_rows: Executed) -> None:
-        cursor, self._rows = cursor_and_rows
-        self.description = cursor.description
-        self.rowcount = cursor.rowcount
-        self.lastrowid = cursor.lastrowid
+    def _take(self, executed: Executed) -> None:
+        self.description, self.rowcount, self.lastrowid, self._rows = executed
 
 
 def _executed(cursor: sqlite3.Cursor) -> Executed:
-    return cursor, cursor.fetchall() if cursor.description else []
+    with closing(cursor):
+        return Executed.of(cursor, cursor.fetchall() if cursor.description else [])
 
 
 def _values_of(parameters: Sequence[Any]) -> int:
