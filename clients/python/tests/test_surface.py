@@ -188,7 +188,7 @@ def test_importing_opens_nothing_and_reads_no_settings() -> None:
 
 
 def test_no_repr_shows_a_key() -> None:
-    key = _convert.key(key_service_pb2.Key(key_id="key_1"))
+    key = _convert.result(results.Key, key_service_pb2.Key(key_id="key_1"))
     for value in (
         ScopeCheck(api_key=CANARY, required_scopes=("a:b",)),
         results.CreatedKey(key=key, api_key=CANARY, revision=1),
@@ -207,5 +207,5 @@ def test_results_are_frozen() -> None:
 
 
 def test_results_can_be_turned_into_plain_data() -> None:
-    key = _convert.key(key_service_pb2.Key(key_id="key_1", labels={"a": "b"}))
+    key = _convert.result(results.Key, key_service_pb2.Key(key_id="key_1", labels={"a": "b"}))
     assert dataclasses.asdict(key)["labels"] == {"a": "b"}

@@ -6,62 +6,40 @@ allow, the conversion takes the denial.
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import is_dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from enum import StrEnum
+from functools import cache, partial
+from types import NoneType, UnionType
+from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence import results
 from keyfence._failures import error_from_check
+from keyfence._unchanged import UNCHANGED
 from keyfence.errors import InternalError
 from keyfence.v1 import (
     account_service_pb2,
-    audit_service_pb2,
-    explanation_pb2,
     key_service_pb2,
     keyspace_pb2,
-    keyspace_service_pb2,
-    principal_pb2,
     rate_limit_pb2,
-    reason_pb2,
 )
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as replication
 
-_HOLDER_KINDS: Final = {
-    replication.HOLDER_KIND_SERVER: results.HolderKind.SERVER,
-    replication.HOLDER_KIND_SIDECAR: results.HolderKind.SIDECAR,
-    replication.HOLDER_KIND_SDK: results.HolderKind.SDK,
-}
-_REASONS: Final[Mapping[int, results.Reason]] = {
-    number: results.Reason(name.removeprefix("REASON_"))
-    for name, number in reason_pb2.Reason.items()
-    if name.removeprefix("REASON_") in results.Reason.__members__
-}
-_SUBJECTS: Final[Mapping[int, results.RateLimitSubject]] = {
-    rate_limit_pb2.RATE_LIMIT_SUBJECT_KEY: results.RateLimitSubject.KEY,
-    rate_limit_pb2.RATE_LIMIT_SUBJECT_ACCOUNT: results.RateLimitSubject.ACCOUNT,
-}
-_COUNTS: Final[Mapping[int, results.RateLimitCount]] = {
-    rate_limit_pb2.RATE_LIMIT_COUNT_WHOLE: results.RateLimitCount.WHOLE,
-    rate_limit_pb2.RATE_LIMIT_COUNT_LOCAL: results.RateLimitCount.LOCAL,
-    rate_limit_pb2.RATE_LIMIT_COUNT_NONE: results.RateLimitCount.NONE,
-}
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
-_STATES: Final[Mapping[int, results.KeyState]] = {
-    key_service_pb2.KEY_STATE_ACTIVE: results.KeyState.ACTIVE,
-    key_service_pb2.KEY_STATE_DISABLED: results.KeyState.DISABLED,
-    key_service_pb2.KEY_STATE_REVOKED: results.KeyState.REVOKED,
-}
-_STATE_NUMBERS: Final[Mapping[results.KeyState, key_service_pb2.KeyState.ValueType]] = {
-    results.KeyState.ACTIVE: key_service_pb2.KEY_STATE_ACTIVE,
-    results.KeyState.DISABLED: key_service_pb2.KEY_STATE_DISABLED,
-    results.KeyState.REVOKED: key_service_pb2.KEY_STATE_REVOKED,
-}
+_OK: Final = results.Reason.OK
+T = TypeVar("T")
 
 
 # --- to messages ---------------------------------------------------------------------
@@ -104,14 +82,32 @@ def duration(value: timedelta | None) -> Duration | None:
     return message
 
 
-def state_number(state: results.KeyState | None) -> key_service_pb2.KeyState.ValueType:
+def key_state_number(state: results.KeyState | None) -> key_service_pb2.KeyState.ValueType:
     """The state as the API numbers it. None: unspecified."""
-    if state is None:
-        return key_service_pb2.KEY_STATE_UNSPECIFIED
-    try:
-        return _STATE_NUMBERS[state]
-    except KeyError:
-        raise ValueError(f"{state!r} is not a state that can be asked for") from None
+    numbers = key_service_pb2.KeyState.DESCRIPTOR
+    return key_service_pb2.KeyState.ValueType(_number(numbers, state))
+
+
+def account_state_number(
+    state: results.AccountState | None,
+) -> account_service_pb2.AccountState.ValueType:
+    """The state of a filter. None: any."""
+    numbers = account_service_pb2.AccountState.DESCRIPTOR
+    return account_service_pb2.AccountState.ValueType(_number(numbers, state))
+
+
+def _number(enum: EnumDescriptor, value: StrEnum | None) -> int:
+    if value is None:
+        return 0
+    found = enum.values_by_name.get(f"{_prefix_of(enum)}{value.name}")
+    if found is None:
+        raise ValueError(f"{value!r} is not a state that can be asked for")
+    return found.number
+
+
+def _prefix_of(enum: EnumDescriptor) -> str:
+    """What the names of the enum's values begin with: "KEY_STATE_" for `KeyState`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", enum.name).upper() + "_"
 
 
 def check_request(check: results.ScopeCheck) -> authorization.CheckScopeRequest:
@@ -164,159 +160,116 @@ def key_to_import(value: results.KeyToImport) -> key_service_pb2.KeyToImport:
     return message
 
 
+def set_changed(record: Message, **changes: object) -> FieldMask:
+    """Sets the record's fields of these names, except those that are `UNCHANGED`, and names those
+    that it set. None leaves a field empty."""
+    paths = [name for name, value in changes.items() if value is not UNCHANGED]
+    for name in paths:
+        value: Any = changes[name]
+        target = getattr(record, name)
+        if isinstance(value, Mapping):
+            target.update(value)
+        elif record.DESCRIPTOR.fields_by_name[name].is_repeated:
+            target.extend(texts(name, value))
+        elif isinstance(value, datetime):
+            target.CopyFrom(timestamp(name, value))
+        elif isinstance(value, results.RateLimit):
+            target.CopyFrom(rate_limit(value))
+        elif isinstance(value, results.KeyState):
+            setattr(record, name, key_state_number(value))
+        elif value is not None:
+            setattr(record, name, value)
+    return FieldMask(paths=paths)
+
+
 # --- from messages -------------------------------------------------------------------
 
 
-def _time(message: Timestamp) -> datetime:
-    return message.ToDatetime(tzinfo=UTC)
+def result(kind: type[T], message: Message) -> T:
+    """The result of a message: each field from the message's field of the same name.
+
+    A field's type says how it is read. Enums have a value for what this version does not know.
+    """
+    by_hand = _BY_HAND.get(kind)
+    if by_hand is not None:
+        return cast("T", by_hand(message))
+    return _from_fields(kind, message)
 
 
-def _reason(number: int) -> results.Reason:
-    return _REASONS.get(number, results.Reason.UNRECOGNIZED)
+def page(kind: type[T], messages: Iterable[Message], next_page_token: str) -> results.Page[T]:
+    """A page of results."""
+    return results.Page(tuple(result(kind, message) for message in messages), next_page_token)
 
 
-def principal(message: principal_pb2.Principal) -> results.Principal:
-    """Whose key it is."""
-    return results.Principal(
-        key_id=message.key_id,
-        account_id=message.account_id,
-        keyspace=message.keyspace,
-        key_type=message.key_type,
-        environment=message.environment,
-        display_name=message.display_name,
-        granted_scopes=tuple(message.granted_scopes),
-        effective_scopes=tuple(message.effective_scopes),
-        expire_time=_time(message.expire_time) if message.HasField("expire_time") else None,
-        display_prefix=message.display_prefix,
-        parent_key_id=message.parent_key_id,
-        labels=dict(message.labels),
-        bound_keyspaces=tuple(message.bound_keyspaces),
-        session_id=message.session_id,
-        effective_scopes_truncated=message.effective_scopes_truncated,
+def _from_fields(kind: type[T], message: Message) -> T:
+    return kind(**{name: read(message) for name, read in _readers(kind, message.DESCRIPTOR)})
+
+
+@cache
+def _readers(
+    kind: type[object], descriptor: Descriptor
+) -> tuple[tuple[str, Callable[[Message], object]], ...]:
+    """How each field of a result is read."""
+    return tuple(
+        (name, _reader(hint, descriptor.fields_by_name[name]))
+        for name, hint in get_type_hints(kind).items()
     )
 
 
-_ACCOUNT_STATES: Final[Mapping[int, results.AccountState]] = {
-    account_service_pb2.ACCOUNT_STATE_ACTIVE: results.AccountState.ACTIVE,
-    account_service_pb2.ACCOUNT_STATE_DISABLED: results.AccountState.DISABLED,
+def _reader(hint: Any, field: FieldDescriptor) -> Callable[[Message], object]:
+    name = field.name
+    get = operator.attrgetter(name)
+    types = [one for one in get_args(hint) if one is not NoneType]
+    if get_origin(hint) in (Union, UnionType):
+        convert = _converter(types[0], field)
+        return lambda message: convert(get(message)) if message.HasField(name) else None
+    if get_origin(hint) is tuple:
+        convert = _converter(types[0], field)
+        return lambda message: tuple(map(convert, get(message)))
+    convert = _converter(get_origin(hint) or hint, field)
+    return get if convert is _as_it_is else lambda message: convert(get(message))
+
+
+def _converter(kind: Any, field: FieldDescriptor) -> Callable[[Any], object]:
+    """How one value of a field becomes a value of this type."""
+    if is_dataclass(kind):
+        return partial(result, kind)
+    if field.enum_type is not None:
+        prefix = _prefix_of(field.enum_type)
+        known = {
+            value.number: kind.__members__.get(value.name.removeprefix(prefix), kind.UNRECOGNIZED)
+            for value in field.enum_type.values
+        }
+        return lambda number: known.get(number, kind.UNRECOGNIZED)
+    if kind is int and field.message_type is not None:
+        return operator.attrgetter("seconds")
+    if kind is Mapping and field.message_type.full_name == Struct.DESCRIPTOR.full_name:
+        return json_format.MessageToDict
+    return _CONVERTERS.get(kind, _as_it_is)
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+_CONVERTERS: Final[Mapping[object, Callable[[Any], object]]] = {
+    datetime: lambda message: message.ToDatetime(tzinfo=UTC),
+    timedelta: Duration.ToTimedelta,
+    date: date.fromisoformat,
+    Mapping: dict,
 }
-
-
-def account_state_number(
-    state: results.AccountState | None,
-) -> account_service_pb2.AccountState.ValueType:
-    """The state of a filter. None: any."""
-    if state is None:
-        return account_service_pb2.ACCOUNT_STATE_UNSPECIFIED
-    for number, known in _ACCOUNT_STATES.items():
-        if known is state:
-            return account_service_pb2.AccountState.ValueType(number)
-    raise ValueError(f"{state!r} is not a state that can be asked for")
-
-
-def account(message: account_service_pb2.Account) -> results.Account:
-    """An account's record."""
-    has_disable_time = message.HasField("disable_time")
-    return results.Account(
-        account_id=message.account_id,
-        keyspace=message.keyspace,
-        email=message.email,
-        display_name=message.display_name,
-        plan=message.plan,
-        state=_ACCOUNT_STATES.get(message.state, results.AccountState.UNRECOGNIZED),
-        labels=dict(message.labels),
-        create_time=_time(message.create_time) if message.HasField("create_time") else None,
-        update_time=_time(message.update_time) if message.HasField("update_time") else None,
-        disable_time=_time(message.disable_time) if has_disable_time else None,
-        revision=message.revision,
-    )
-
-
-def logged_in(message: account_service_pb2.LogInResponse) -> results.LoggedIn:
-    """A session that has begun."""
-    session = message.session
-    return results.LoggedIn(
-        session_token=message.session_token,
-        session=results.Session(
-            session_id=session.session_id,
-            account_id=session.account_id,
-            keyspace=session.keyspace,
-            create_time=_time(session.create_time) if session.HasField("create_time") else None,
-            expire_time=_time(session.expire_time) if session.HasField("expire_time") else None,
-        ),
-        account=account(message.account),
-        revision=message.revision,
-    )
-
-
-def _rate_limit(message: rate_limit_pb2.RateLimit) -> results.RateLimit:
-    return results.RateLimit(message.requests, message.window.ToTimedelta())
-
-
-def _rate_limit_status(message: rate_limit_pb2.RateLimitStatus) -> results.RateLimitStatus:
-    has_retry_after = message.HasField("retry_after")
-    return results.RateLimitStatus(
-        limit=message.limit,
-        remaining=message.remaining,
-        reset_time=_time(message.reset_time),
-        retry_after=message.retry_after.seconds if has_retry_after else None,
-        window=message.window.ToTimedelta(),
-        subject=_SUBJECTS.get(message.subject, results.RateLimitSubject.UNRECOGNIZED),
-        count=_COUNTS.get(message.count, results.RateLimitCount.UNRECOGNIZED),
-    )
-
-
-def replicas(message: replication.ListReplicasResponse) -> results.Replicas:
-    """The answer to `ListReplicas`."""
-    return results.Replicas(
-        items=tuple(map(_replica, message.replicas)), head_revision=message.head_revision
-    )
-
-
-def _replica(message: replication.Replica) -> results.Replica:
-    return results.Replica(
-        holder_id=message.holder_id,
-        kind=_HOLDER_KINDS.get(message.kind, results.HolderKind.UNRECOGNIZED),
-        display_name=message.display_name,
-        grantor_id=message.grantor_id,
-        applied_revision=message.applied_revision,
-        lease_age=message.lease_age.ToTimedelta() if message.HasField("lease_age") else None,
-        join_time=_time(message.join_time) if message.HasField("join_time") else None,
-    )
 
 
 def authentication(message: authorization.AuthenticateResponse) -> results.Authentication:
     """The answer to `Authenticate`."""
-    reason = _reason(message.reason)
-    return results.Authentication(
-        authenticated=message.authenticated and reason is results.Reason.OK,
-        reason=reason,
-        principal=principal(message.principal) if message.HasField("principal") else None,
-        revision=message.revision,
-        rate_limit=(
-            _rate_limit_status(message.rate_limit) if message.HasField("rate_limit") else None
-        ),
-        stale=message.stale,
-    )
+    answer = _from_fields(results.Authentication, message)
+    return answer if answer.reason is _OK else replace(answer, authenticated=False)
 
 
 def check_result(message: authorization.CheckScopeResponse) -> results.CheckResult:
     """The answer to `CheckScope`."""
-    reason = _reason(message.reason)
-    return results.CheckResult(
-        allowed=message.allowed and reason is results.Reason.OK,
-        reason=reason,
-        missing_scopes=tuple(message.missing_scopes),
-        principal=principal(message.principal) if message.HasField("principal") else None,
-        revision=message.revision,
-        explanation=(
-            _explanation(message.explanation) if message.HasField("explanation") else None
-        ),
-        rate_limit=(
-            _rate_limit_status(message.rate_limit) if message.HasField("rate_limit") else None
-        ),
-        stale=message.stale,
-    )
+    answer = _from_fields(results.CheckResult, message)
+    return answer if answer.reason is _OK else replace(answer, allowed=False)
 
 
 def batch_results(
@@ -346,152 +299,28 @@ def _batch_result(
     )
 
 
-def _paths(messages: Iterable[explanation_pb2.ScopePath]) -> tuple[results.ScopePath, ...]:
-    return tuple(
-        results.ScopePath(message.scope, message.granted, tuple(message.path))
-        for message in messages
-    )
-
-
-def _explanation(message: explanation_pb2.ScopeExplanation) -> results.ScopeExplanation:
-    return results.ScopeExplanation(
-        held=_paths(message.held),
-        sufficient_grants=tuple(message.sufficient_grants),
-        capped=tuple(
-            results.CappedScope(capped.scope, capped.capped_by) for capped in message.capped
-        ),
-    )
-
-
-def identity(message: authorization.WhoAmIResponse) -> results.Identity:
-    """The answer to `WhoAmI`."""
-    return results.Identity(principal=principal(message.principal), revision=message.revision)
-
-
-def key(message: key_service_pb2.Key) -> results.Key:
-    """A key's record."""
-
-    def time(name: str) -> datetime | None:
-        return _time(getattr(message, name)) if message.HasField(name) else None  # type: ignore[arg-type]
-
-    return results.Key(
-        key_id=message.key_id,
-        keyspace=message.keyspace,
-        account_id=message.account_id,
-        display_name=message.display_name,
-        granted_scopes=tuple(message.granted_scopes),
-        effective_scopes=tuple(message.effective_scopes),
-        state=_STATES.get(message.state, results.KeyState.UNRECOGNIZED),
-        expire_time=time("expire_time"),
-        key_type=message.key_type,
-        environment=message.environment,
-        display_prefix=message.display_prefix,
-        preset=message.preset,
-        create_time=time("create_time"),
-        update_time=time("update_time"),
-        revoke_time=time("revoke_time"),
-        revision=message.revision,
-        allowed_addresses=tuple(message.allowed_addresses),
-        parent_key_id=message.parent_key_id,
-        rotated_from_key_id=message.rotated_from_key_id,
-        rotated_to_key_id=message.rotated_to_key_id,
-        created_by_key_id=message.created_by_key_id,
-        labels=dict(message.labels),
-        bound_keyspaces=tuple(message.bound_keyspaces),
-        rate_limit=_rate_limit(message.rate_limit) if message.HasField("rate_limit") else None,
-        last_used_time=time("last_used_time"),
-        last_used_address=message.last_used_address,
-        use_count=message.use_count,
-        effective_scopes_truncated=message.effective_scopes_truncated,
-    )
-
-
-def usage_day(message: key_service_pb2.KeyUsageDay) -> results.KeyUsageDay:
-    """How often a key was used on a day."""
-    return results.KeyUsageDay(date.fromisoformat(message.day), message.use_count)
-
-
-def audit_event(message: audit_service_pb2.AuditEvent) -> results.AuditEvent:
-    """Converts an audit event."""
-    return results.AuditEvent(
-        event_id=message.event_id,
-        time=_time(message.time),
-        action=message.action,
-        keyspace=message.keyspace,
-        account_id=message.account_id,
-        subject=message.subject,
-        actor_id=message.actor_id,
-        request_id=message.request_id,
-        details=json_format.MessageToDict(message.details),
-        sequence=message.sequence,
-        revision=message.revision,
-        hash=message.hash,
-    )
+def replicas(message: replication.ListReplicasResponse) -> results.Replicas:
+    """The answer to `ListReplicas`."""
+    found = page(results.Replica, message.replicas, "")
+    return results.Replicas(items=found.items, head_revision=message.head_revision)
 
 
 def keyspace(message: keyspace_pb2.Keyspace) -> results.Keyspace:
     """A keyspace, with the message itself as its declaration."""
+    created, updated = message.create_time, message.update_time
     return results.Keyspace(
         name=message.name,
         declaration=message,
         revision=message.revision,
-        create_time=_time(message.create_time) if message.HasField("create_time") else None,
-        update_time=_time(message.update_time) if message.HasField("update_time") else None,
+        create_time=created.ToDatetime(tzinfo=UTC) if message.HasField("create_time") else None,
+        update_time=updated.ToDatetime(tzinfo=UTC) if message.HasField("update_time") else None,
     )
 
 
-def applied_keyspace(
-    message: keyspace_service_pb2.ApplyKeyspaceResponse,
-) -> results.AppliedKeyspace:
-    """The answer to `ApplyKeyspace`."""
-    diff = message.diff
-    return results.AppliedKeyspace(
-        keyspace=keyspace(message.keyspace),
-        diff=results.KeyspaceDiff(
-            created=diff.created,
-            added_scopes=tuple(diff.added_scopes),
-            removed_scopes=tuple(diff.removed_scopes),
-            changed_scopes=tuple(diff.changed_scopes),
-            changed_fields=tuple(diff.changed_fields),
-            affected_keys=tuple(map(_key_scope_change, diff.affected_keys)),
-            affected_key_count=diff.affected_key_count,
-            dropped_formats=tuple(diff.dropped_formats),
-            cut_off_keys=tuple(map(_cut_off_key, diff.cut_off_keys)),
-            cut_off_key_count=diff.cut_off_key_count,
-        ),
-        revision=message.revision,
-    )
-
-
-def _cut_off_key(message: keyspace_service_pb2.CutOffKey) -> results.CutOffKey:
-    return results.CutOffKey(
-        key_id=message.key_id,
-        account_id=message.account_id,
-        display_name=message.display_name,
-        display_prefix=message.display_prefix,
-    )
-
-
-def _key_scope_change(message: keyspace_service_pb2.KeyScopeChange) -> results.KeyScopeChange:
-    return results.KeyScopeChange(
-        key_id=message.key_id,
-        account_id=message.account_id,
-        display_name=message.display_name,
-        gained_scopes=tuple(message.gained_scopes),
-        lost_scopes=tuple(message.lost_scopes),
-    )
-
-
-def explained_scope(message: keyspace_service_pb2.ExplainScopeResponse) -> results.ExplainedScope:
-    """The answer to `ExplainScope`."""
-    return results.ExplainedScope(
-        scope=message.scope,
-        description=message.description,
-        implies=_paths(message.implies),
-        implied_by=_paths(message.implied_by),
-        presets=tuple(message.presets),
-        capped_key_types=tuple(message.capped_key_types),
-        active_key_count=message.active_key_count,
-        implies_count=message.implies_count,
-        implied_by_count=message.implied_by_count,
-    )
+_BY_HAND: Final[Mapping[type[object], Callable[[Any], object]]] = {
+    results.Authentication: authentication,
+    results.CheckResult: check_result,
+    results.Keyspace: keyspace,
+    results.Replicas: replicas,
+}
+"""The results that are more than a message's fields."""

@@ -14,8 +14,6 @@ from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
-from google.protobuf.field_mask_pb2 import FieldMask
-
 from keyfence import _convert, results, rpcs
 from keyfence._async.batching import AsyncBatcher
 from keyfence._async.listing import AsyncListing
@@ -274,7 +272,8 @@ class AsyncClient:
             Unauthenticated: the token is not valid.
         """
         request = authorization.WhoAmIRequest()
-        return _convert.identity(await self._check(rpcs.WHO_AM_I, request, timeout_seconds, ()))
+        response = await self._check(rpcs.WHO_AM_I, request, timeout_seconds, ())
+        return _convert.result(results.Identity, response)
 
     # --- keys ------------------------------------------------------------------------
 
@@ -333,9 +332,7 @@ class AsyncClient:
             rate_limit=_convert.rate_limit(rate_limit),
         )
         response = await self._call(rpcs.CREATE_KEY, request, timeout_seconds)
-        return results.CreatedKey(
-            key=_convert.key(response.key), api_key=response.api_key, revision=response.revision
-        )
+        return _convert.result(results.CreatedKey, response)
 
     async def import_keys(
         self,
@@ -358,15 +355,7 @@ class AsyncClient:
             validate_only=validate_only,
         )
         response = await self._call(rpcs.IMPORT_KEYS, request, timeout_seconds)
-        return results.ImportedKeys(
-            imported_count=response.imported_count,
-            present_count=response.present_count,
-            refused=tuple(
-                results.RefusedImport(one.index, one.reason, one.message)
-                for one in response.refused
-            ),
-            revision=response.revision,
-        )
+        return _convert.result(results.ImportedKeys, response)
 
     async def get_key(self, key_id: str, *, timeout_seconds: float | None = None) -> results.Key:
         """Reads a key's record.
@@ -375,7 +364,8 @@ class AsyncClient:
             NotFound: there is none, or the token may not know of it.
         """
         request = keys.GetKeyRequest(key_id=key_id)
-        return _convert.key((await self._call(rpcs.GET_KEY, request, timeout_seconds)).key)
+        response = await self._call(rpcs.GET_KEY, request, timeout_seconds)
+        return _convert.result(results.Key, response.key)
 
     async def find_key(
         self, api_key: str, *, timeout_seconds: float | None = None
@@ -389,7 +379,7 @@ class AsyncClient:
         """
         request = replication.FetchFactsRequest(api_key=api_key)
         found = await self._call(rpcs.FETCH_FACTS, request, timeout_seconds)
-        return _convert.key(found.lineage[0]) if found.lineage else None
+        return _convert.result(results.Key, found.lineage[0]) if found.lineage else None
 
     async def get_key_usage(
         self,
@@ -411,7 +401,7 @@ class AsyncClient:
             last_day=last_day.isoformat() if last_day is not None else "",
         )
         response = await self._call(rpcs.GET_KEY_USAGE, request, timeout_seconds)
-        return tuple(map(_convert.usage_day, response.days))
+        return tuple(_convert.result(results.KeyUsageDay, day) for day in response.days)
 
     async def list_replicas(self, *, timeout_seconds: float | None = None) -> results.Replicas:
         """Lists who answers checks from memory, and how far behind each of them is.
@@ -468,7 +458,7 @@ class AsyncClient:
                 account_id=account_id or "",
                 page_size=page_size,
                 page_token=token,
-                state=_convert.state_number(state),
+                state=_convert.key_state_number(state),
                 parent_key_id=parent_key_id or "",
                 key_type=key_type or "",
                 environment=environment or "",
@@ -482,10 +472,7 @@ class AsyncClient:
                 ),
             )
             response = await self._call(rpcs.LIST_KEYS, request, timeout_seconds)
-            return results.Page(
-                tuple(_convert.key(message) for message in response.keys),
-                response.next_page_token,
-            )
+            return _convert.page(results.Key, response.keys, response.next_page_token)
 
         return AsyncListing(fetch, page_token)
 
@@ -519,37 +506,19 @@ class AsyncClient:
             RevisionChanged: the record has another revision by now.
         """
         record = keys.Key(key_id=key_id)
-        paths = []
-        if display_name is not UNCHANGED:
-            record.display_name = display_name
-            paths.append("display_name")
-        if granted_scopes is not UNCHANGED:
-            record.granted_scopes.extend(_convert.texts("granted_scopes", granted_scopes))
-            paths.append("granted_scopes")
-        if state is not UNCHANGED:
-            record.state = _convert.state_number(state)
-            paths.append("state")
-        if expire_time is not UNCHANGED:
-            expiry = _convert.timestamp("expire_time", expire_time)
-            if expiry is not None:
-                record.expire_time.CopyFrom(expiry)
-            paths.append("expire_time")
-        if allowed_addresses is not UNCHANGED:
-            record.allowed_addresses.extend(_convert.texts("allowed_addresses", allowed_addresses))
-            paths.append("allowed_addresses")
-        if labels is not UNCHANGED:
-            record.labels.update(labels)
-            paths.append("labels")
-        if rate_limit is not UNCHANGED:
-            limit = _convert.rate_limit(rate_limit)
-            if limit is not None:
-                record.rate_limit.CopyFrom(limit)
-            paths.append("rate_limit")
-        request = keys.UpdateKeyRequest(
-            key=record, update_mask=FieldMask(paths=paths), if_revision=if_revision
+        mask = _convert.set_changed(
+            record,
+            display_name=display_name,
+            granted_scopes=granted_scopes,
+            state=state,
+            expire_time=expire_time,
+            allowed_addresses=allowed_addresses,
+            labels=labels,
+            rate_limit=rate_limit,
         )
+        request = keys.UpdateKeyRequest(key=record, update_mask=mask, if_revision=if_revision)
         response = await self._call(rpcs.UPDATE_KEY, request, timeout_seconds)
-        return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
+        return _convert.result(results.ChangedKey, response)
 
     async def rotate_key(
         self,
@@ -577,12 +546,7 @@ class AsyncClient:
             request_id=request_id or uuid.uuid4().hex,
         )
         response = await self._call(rpcs.ROTATE_KEY, request, timeout_seconds)
-        return results.RotatedKey(
-            key=_convert.key(response.key),
-            api_key=response.api_key,
-            previous_key=_convert.key(response.previous_key),
-            revision=response.revision,
-        )
+        return _convert.result(results.RotatedKey, response)
 
     async def revoke_key(
         self, key_id: str, *, comment: str | None = None, timeout_seconds: float | None = None
@@ -597,7 +561,7 @@ class AsyncClient:
         """
         request = keys.RevokeKeyRequest(key_id=key_id, comment=comment or "")
         response = await self._call(rpcs.REVOKE_KEY, request, timeout_seconds)
-        return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
+        return _convert.result(results.ChangedKey, response)
 
     # --- accounts --------------------------------------------------------------------
 
@@ -631,9 +595,7 @@ class AsyncClient:
             labels=labels or {},
         )
         response = await self._call(rpcs.REGISTER_ACCOUNT, request, timeout_seconds, (password,))
-        return results.ChangedAccount(
-            account=_convert.account(response.account), revision=response.revision
-        )
+        return _convert.result(results.ChangedAccount, response)
 
     async def log_in(
         self,
@@ -653,9 +615,8 @@ class AsyncClient:
                 back.
         """
         request = accounts.LogInRequest(keyspace=keyspace, email=email, password=password)
-        return _convert.logged_in(
-            await self._call(rpcs.LOG_IN, request, timeout_seconds, (password,))
-        )
+        response = await self._call(rpcs.LOG_IN, request, timeout_seconds, (password,))
+        return _convert.result(results.LoggedIn, response)
 
     async def log_out(
         self,
@@ -693,7 +654,7 @@ class AsyncClient:
         """
         request = accounts.GetAccountRequest(account_id=account_id or "")
         response = await self._call(rpcs.GET_ACCOUNT, request, timeout_seconds)
-        return _convert.account(response.account)
+        return _convert.result(results.Account, response.account)
 
     def list_accounts(
         self,
@@ -720,10 +681,7 @@ class AsyncClient:
                 email=email or "",
             )
             response = await self._call(rpcs.LIST_ACCOUNTS, request, timeout_seconds)
-            return results.Page(
-                tuple(_convert.account(message) for message in response.accounts),
-                response.next_page_token,
-            )
+            return _convert.page(results.Account, response.accounts, response.next_page_token)
 
         return AsyncListing(fetch, page_token)
 
@@ -756,22 +714,12 @@ class AsyncClient:
             AlreadyExists: another account has the address.
         """
         record = accounts.Account(account_id=account_id or "")
-        paths = []
-        if email is not UNCHANGED:
-            record.email = email
-            paths.append("email")
-        if display_name is not UNCHANGED:
-            record.display_name = display_name
-            paths.append("display_name")
-        if plan is not UNCHANGED:
-            record.plan = plan
-            paths.append("plan")
-        if labels is not UNCHANGED:
-            record.labels.update(labels)
-            paths.append("labels")
+        mask = _convert.set_changed(
+            record, email=email, display_name=display_name, plan=plan, labels=labels
+        )
         request = accounts.UpdateAccountRequest(
             account=record,
-            update_mask=FieldMask(paths=paths),
+            update_mask=mask,
             if_revision=if_revision,
             new_password=new_password or "",
             current_password=current_password or "",
@@ -779,9 +727,7 @@ class AsyncClient:
         )
         secrets = tuple(one for one in (new_password, current_password) if one)
         response = await self._call(rpcs.UPDATE_ACCOUNT, request, timeout_seconds, secrets)
-        return results.ChangedAccount(
-            account=_convert.account(response.account), revision=response.revision
-        )
+        return _convert.result(results.ChangedAccount, response)
 
     async def disable_account(
         self, account_id: str, *, comment: str | None = None, timeout_seconds: float | None = None
@@ -795,9 +741,7 @@ class AsyncClient:
         """
         request = accounts.DisableAccountRequest(account_id=account_id, comment=comment or "")
         response = await self._call(rpcs.DISABLE_ACCOUNT, request, timeout_seconds)
-        return results.ChangedAccount(
-            account=_convert.account(response.account), revision=response.revision
-        )
+        return _convert.result(results.ChangedAccount, response)
 
     async def enable_account(
         self, account_id: str, *, comment: str | None = None, timeout_seconds: float | None = None
@@ -809,9 +753,7 @@ class AsyncClient:
         """
         request = accounts.EnableAccountRequest(account_id=account_id, comment=comment or "")
         response = await self._call(rpcs.ENABLE_ACCOUNT, request, timeout_seconds)
-        return results.ChangedAccount(
-            account=_convert.account(response.account), revision=response.revision
-        )
+        return _convert.result(results.ChangedAccount, response)
 
     # --- keyspaces -------------------------------------------------------------------
 
@@ -845,7 +787,7 @@ class AsyncClient:
             drop_previous_formats=drop_previous_formats,
         )
         response = await self._call(rpcs.APPLY_KEYSPACE, request, timeout_seconds)
-        return _convert.applied_keyspace(response)
+        return _convert.result(results.AppliedKeyspace, response)
 
     async def get_keyspace(
         self, name: str, *, timeout_seconds: float | None = None
@@ -871,9 +813,7 @@ class AsyncClient:
         async def fetch(token: str) -> results.Page[results.Keyspace]:
             request = keyspaces.ListKeyspacesRequest(page_size=page_size, page_token=token)
             response = await self._call(rpcs.LIST_KEYSPACES, request, timeout_seconds)
-            return results.Page(
-                tuple(map(_convert.keyspace, response.keyspaces)), response.next_page_token
-            )
+            return _convert.page(results.Keyspace, response.keyspaces, response.next_page_token)
 
         return AsyncListing(fetch, page_token)
 
@@ -886,9 +826,8 @@ class AsyncClient:
             UnknownScope: the keyspace registers no such scope.
         """
         request = keyspaces.ExplainScopeRequest(keyspace=keyspace, scope=scope)
-        return _convert.explained_scope(
-            await self._call(rpcs.EXPLAIN_SCOPE, request, timeout_seconds)
-        )
+        response = await self._call(rpcs.EXPLAIN_SCOPE, request, timeout_seconds)
+        return _convert.result(results.ExplainedScope, response)
 
     # --- audit log -------------------------------------------------------------------
 
@@ -933,9 +872,7 @@ class AsyncClient:
                 page_token=token,
             )
             response = await self._call(rpcs.LIST_AUDIT_EVENTS, request, timeout_seconds)
-            return results.Page(
-                tuple(map(_convert.audit_event, response.events)), response.next_page_token
-            )
+            return _convert.page(results.AuditEvent, response.events, response.next_page_token)
 
         return AsyncListing(fetch, page_token)
 

@@ -15,8 +15,6 @@ from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
-from google.protobuf.field_mask_pb2 import FieldMask
-
 from keyfence import _convert, results, rpcs
 from keyfence._batching import Batching, may_share, was_left_out
 from keyfence._sync.batching import Batcher
@@ -271,7 +269,8 @@ class Client:
             Unauthenticated: the token is not valid.
         """
         request = authorization.WhoAmIRequest()
-        return _convert.identity(self._check(rpcs.WHO_AM_I, request, timeout_seconds, ()))
+        response = self._check(rpcs.WHO_AM_I, request, timeout_seconds, ())
+        return _convert.result(results.Identity, response)
 
     # --- keys ------------------------------------------------------------------------
 
@@ -330,9 +329,7 @@ class Client:
             rate_limit=_convert.rate_limit(rate_limit),
         )
         response = self._call(rpcs.CREATE_KEY, request, timeout_seconds)
-        return results.CreatedKey(
-            key=_convert.key(response.key), api_key=response.api_key, revision=response.revision
-        )
+        return _convert.result(results.CreatedKey, response)
 
     def import_keys(
         self,
@@ -355,15 +352,7 @@ class Client:
             validate_only=validate_only,
         )
         response = self._call(rpcs.IMPORT_KEYS, request, timeout_seconds)
-        return results.ImportedKeys(
-            imported_count=response.imported_count,
-            present_count=response.present_count,
-            refused=tuple(
-                results.RefusedImport(one.index, one.reason, one.message)
-                for one in response.refused
-            ),
-            revision=response.revision,
-        )
+        return _convert.result(results.ImportedKeys, response)
 
     def get_key(self, key_id: str, *, timeout_seconds: float | None = None) -> results.Key:
         """Reads a key's record.
@@ -372,7 +361,8 @@ class Client:
             NotFound: there is none, or the token may not know of it.
         """
         request = keys.GetKeyRequest(key_id=key_id)
-        return _convert.key((self._call(rpcs.GET_KEY, request, timeout_seconds)).key)
+        response = self._call(rpcs.GET_KEY, request, timeout_seconds)
+        return _convert.result(results.Key, response.key)
 
     def find_key(self, api_key: str, *, timeout_seconds: float | None = None) -> results.Key | None:
         """Looks a key up by its plaintext, without counting a use.
@@ -384,7 +374,7 @@ class Client:
         """
         request = replication.FetchFactsRequest(api_key=api_key)
         found = self._call(rpcs.FETCH_FACTS, request, timeout_seconds)
-        return _convert.key(found.lineage[0]) if found.lineage else None
+        return _convert.result(results.Key, found.lineage[0]) if found.lineage else None
 
     def get_key_usage(
         self,
@@ -406,7 +396,7 @@ class Client:
             last_day=last_day.isoformat() if last_day is not None else "",
         )
         response = self._call(rpcs.GET_KEY_USAGE, request, timeout_seconds)
-        return tuple(map(_convert.usage_day, response.days))
+        return tuple(_convert.result(results.KeyUsageDay, day) for day in response.days)
 
     def list_replicas(self, *, timeout_seconds: float | None = None) -> results.Replicas:
         """Lists who answers checks from memory, and how far behind each of them is.
@@ -463,7 +453,7 @@ class Client:
                 account_id=account_id or "",
                 page_size=page_size,
                 page_token=token,
-                state=_convert.state_number(state),
+                state=_convert.key_state_number(state),
                 parent_key_id=parent_key_id or "",
                 key_type=key_type or "",
                 environment=environment or "",
@@ -477,10 +467,7 @@ class Client:
                 ),
             )
             response = self._call(rpcs.LIST_KEYS, request, timeout_seconds)
-            return results.Page(
-                tuple(_convert.key(message) for message in response.keys),
-                response.next_page_token,
-            )
+            return _convert.page(results.Key, response.keys, response.next_page_token)
 
         return Listing(fetch, page_token)
 
@@ -514,37 +501,19 @@ class Client:
             RevisionChanged: the record has another revision by now.
         """
         record = keys.Key(key_id=key_id)
-        paths = []
-        if display_name is not UNCHANGED:
-            record.display_name = display_name
-            paths.append("display_name")
-        if granted_scopes is not UNCHANGED:
-            record.granted_scopes.extend(_convert.texts("granted_scopes", granted_scopes))
-            paths.append("granted_scopes")
-        if state is not UNCHANGED:
-            record.state = _convert.state_number(state)
-            paths.append("state")
-        if expire_time is not UNCHANGED:
-            expiry = _convert.timestamp("expire_time", expire_time)
-            if expiry is not None:
-                record.expire_time.CopyFrom(expiry)
-            paths.append("expire_time")
-        if allowed_addresses is not UNCHANGED:
-            record.allowed_addresses.extend(_convert.texts("allowed_addresses", allowed_addresses))
-            paths.append("allowed_addresses")
-        if labels is not UNCHANGED:
-            record.labels.update(labels)
-            paths.append("labels")
-        if rate_limit is not UNCHANGED:
-            limit = _convert.rate_limit(rate_limit)
-            if limit is not None:
-                record.rate_limit.CopyFrom(limit)
-            paths.append("rate_limit")
-        request = keys.UpdateKeyRequest(
-            key=record, update_mask=FieldMask(paths=paths), if_revision=if_revision
+        mask = _convert.set_changed(
+            record,
+            display_name=display_name,
+            granted_scopes=granted_scopes,
+            state=state,
+            expire_time=expire_time,
+            allowed_addresses=allowed_addresses,
+            labels=labels,
+            rate_limit=rate_limit,
         )
+        request = keys.UpdateKeyRequest(key=record, update_mask=mask, if_revision=if_revision)
         response = self._call(rpcs.UPDATE_KEY, request, timeout_seconds)
-        return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
+        return _convert.result(results.ChangedKey, response)
 
     def rotate_key(
         self,
@@ -572,12 +541,7 @@ class Client:
             request_id=request_id or uuid.uuid4().hex,
         )
         response = self._call(rpcs.ROTATE_KEY, request, timeout_seconds)
-        return results.RotatedKey(
-            key=_convert.key(response.key),
-            api_key=response.api_key,
-            previous_key=_convert.key(response.previous_key),
-            revision=response.revision,
-        )
+        return _convert.result(results.RotatedKey, response)
 
     def revoke_key(
         self, key_id: str, *, comment: str | None = None, timeout_seconds: float | None = None
@@ -592,7 +556,7 @@ class Client:
         """
         request = keys.RevokeKeyRequest(key_id=key_id, comment=comment or "")
         response = self._call(rpcs.REVOKE_KEY, request, timeout_seconds)
-        return results.ChangedKey(key=_convert.key(response.key), revision=response.revision)
+        return _convert.result(results.ChangedKey, response)
 
     # --- accounts --------------------------------------------------------------------
 
@@ -626,9 +590,7 @@ class Client:
             labels=labels or {},
         )
         response = self._call(rpcs.REGISTER_ACCOUNT, request, timeout_seconds, (password,))
-        return results.ChangedAccount(
-            account=_convert.account(response.account), revision=response.revision
-        )
+        return _convert.result(results.ChangedAccount, response)
 
     def log_in(
         self,
@@ -648,7 +610,8 @@ class Client:
                 back.
         """
         request = accounts.LogInRequest(keyspace=keyspace, email=email, password=password)
-        return _convert.logged_in(self._call(rpcs.LOG_IN, request, timeout_seconds, (password,)))
+        response = self._call(rpcs.LOG_IN, request, timeout_seconds, (password,))
+        return _convert.result(results.LoggedIn, response)
 
     def log_out(
         self,
@@ -686,7 +649,7 @@ class Client:
         """
         request = accounts.GetAccountRequest(account_id=account_id or "")
         response = self._call(rpcs.GET_ACCOUNT, request, timeout_seconds)
-        return _convert.account(response.account)
+        return _convert.result(results.Account, response.account)
 
     def list_accounts(
         self,
@@ -713,10 +676,7 @@ class Client:
                 email=email or "",
             )
             response = self._call(rpcs.LIST_ACCOUNTS, request, timeout_seconds)
-            return results.Page(
-                tuple(_convert.account(message) for message in response.accounts),
-                response.next_page_token,
-            )
+            return _convert.page(results.Account, response.accounts, response.next_page_token)
 
         return Listing(fetch, page_token)
 
@@ -749,22 +709,12 @@ class Client:
             AlreadyExists: another account has the address.
         """
         record = accounts.Account(account_id=account_id or "")
-        paths = []
-        if email is not UNCHANGED:
-            record.email = email
-            paths.append("email")
-        if display_name is not UNCHANGED:
-            record.display_name = display_name
-            paths.append("display_name")
-        if plan is not UNCHANGED:
-            record.plan = plan
-            paths.append("plan")
-        if labels is not UNCHANGED:
-            record.labels.update(labels)
-            paths.append("labels")
+        mask = _convert.set_changed(
+            record, email=email, display_name=display_name, plan=plan, labels=labels
+        )
         request = accounts.UpdateAccountRequest(
             account=record,
-            update_mask=FieldMask(paths=paths),
+            update_mask=mask,
             if_revision=if_revision,
             new_password=new_password or "",
             current_password=current_password or "",
@@ -772,9 +722,7 @@ class Client:
         )
         secrets = tuple(one for one in (new_password, current_password) if one)
         response = self._call(rpcs.UPDATE_ACCOUNT, request, timeout_seconds, secrets)
-        return results.ChangedAccount(
-            account=_convert.account(response.account), revision=response.revision
-        )
+        return _convert.result(results.ChangedAccount, response)
 
     def disable_account(
         self, account_id: str, *, comment: str | None = None, timeout_seconds: float | None = None
@@ -788,9 +736,7 @@ class Client:
         """
         request = accounts.DisableAccountRequest(account_id=account_id, comment=comment or "")
         response = self._call(rpcs.DISABLE_ACCOUNT, request, timeout_seconds)
-        return results.ChangedAccount(
-            account=_convert.account(response.account), revision=response.revision
-        )
+        return _convert.result(results.ChangedAccount, response)
 
     def enable_account(
         self, account_id: str, *, comment: str | None = None, timeout_seconds: float | None = None
@@ -802,9 +748,7 @@ class Client:
         """
         request = accounts.EnableAccountRequest(account_id=account_id, comment=comment or "")
         response = self._call(rpcs.ENABLE_ACCOUNT, request, timeout_seconds)
-        return results.ChangedAccount(
-            account=_convert.account(response.account), revision=response.revision
-        )
+        return _convert.result(results.ChangedAccount, response)
 
     # --- keyspaces -------------------------------------------------------------------
 
@@ -838,7 +782,7 @@ class Client:
             drop_previous_formats=drop_previous_formats,
         )
         response = self._call(rpcs.APPLY_KEYSPACE, request, timeout_seconds)
-        return _convert.applied_keyspace(response)
+        return _convert.result(results.AppliedKeyspace, response)
 
     def get_keyspace(self, name: str, *, timeout_seconds: float | None = None) -> results.Keyspace:
         """Reads a keyspace. Its `declaration` can be changed and applied again.
@@ -862,9 +806,7 @@ class Client:
         def fetch(token: str) -> results.Page[results.Keyspace]:
             request = keyspaces.ListKeyspacesRequest(page_size=page_size, page_token=token)
             response = self._call(rpcs.LIST_KEYSPACES, request, timeout_seconds)
-            return results.Page(
-                tuple(map(_convert.keyspace, response.keyspaces)), response.next_page_token
-            )
+            return _convert.page(results.Keyspace, response.keyspaces, response.next_page_token)
 
         return Listing(fetch, page_token)
 
@@ -877,7 +819,8 @@ class Client:
             UnknownScope: the keyspace registers no such scope.
         """
         request = keyspaces.ExplainScopeRequest(keyspace=keyspace, scope=scope)
-        return _convert.explained_scope(self._call(rpcs.EXPLAIN_SCOPE, request, timeout_seconds))
+        response = self._call(rpcs.EXPLAIN_SCOPE, request, timeout_seconds)
+        return _convert.result(results.ExplainedScope, response)
 
     # --- audit log -------------------------------------------------------------------
 
@@ -922,9 +865,7 @@ class Client:
                 page_token=token,
             )
             response = self._call(rpcs.LIST_AUDIT_EVENTS, request, timeout_seconds)
-            return results.Page(
-                tuple(map(_convert.audit_event, response.events)), response.next_page_token
-            )
+            return _convert.page(results.AuditEvent, response.events, response.next_page_token)
 
         return Listing(fetch, page_token)
 

@@ -316,7 +316,7 @@ def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None
     if facts.standing not in _STANDINGS:
         # A later version has sent this. The server answers checks of the key.
         return None
-    principal = _convert.principal(facts.principal)
+    principal = _convert.result(results.Principal, facts.principal)
     has_end = facts.HasField("expire_time")
     return Entry(
         depends_on=frozenset(facts.depends_on),
