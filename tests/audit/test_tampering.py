@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 
 import pytest
-from alembic import command
-from sqlalchemy import Connection, column, insert, table, text
+from sqlalchemy import text
 
 from keyfence_server.adapters.sql import (
     SqlStore,
     StoreOptions,
-    migrations,
-    open_store,
-    upgrade,
 )
 from keyfence_server.adapters.sql.engines import create_engines
-from keyfence_server.adapters.sql.schema import audit_events
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, chained
-from keyfence_server.application.ports import AuditEvent, EventFilter
 from keyfence_server.application.read_audit import Verified, verify_chain
-from keyfence_server.domain.keys import KeyId
 from support.builders import insert_keys, make_event, make_key
-from support.clock import START
 
 Write = Callable[..., Awaitable[None]]
 
@@ -138,57 +129,3 @@ async def test_what_is_written_behind_a_break_does_not_hide_it(
     await write("UPDATE audit_events SET subject = 'other' WHERE sequence = 3")
     await insert_keys(filled, make_key())
     assert "event 3" in (await verified(filled)).problem
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def empty_url(request: pytest.FixtureRequest) -> str:
-    """The URL of a database without tables, SQLite and PostgreSQL in turn."""
-    fixture = {"sqlite": "sqlite_url", "postgresql": "empty_postgres_url"}[request.param]
-    url: str = request.getfixturevalue(fixture)
-    return url
-
-
-async def test_events_from_before_the_chain_are_put_into_it(empty_url: str) -> None:
-    """The migration chains what is there, as the code of today would have."""
-    events = [
-        make_event(
-            f"key_{number}",
-            time=START + timedelta(microseconds=number),
-            actor_key_id=KeyId("key_op") if number % 2 else None,
-            account_id="ä" if number % 3 else None,
-            details={"n": number, "scopes": ["a", "ö"], "f": 0.1} if number else {},
-        )
-        for number in range(1_200)
-    ]
-
-    def fill(connection: Connection) -> None:
-        config = migrations._config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
-        rows = [
-            {
-                **{name: getattr(event, name) for name in AuditEvent.__slots__},
-                "revision": revision,
-            }
-            for revision, event in enumerate(events, start=1)
-        ]
-        # The table as it was then, with today's types.
-        before = table(
-            "audit_events", *(column(name, audit_events.c[name].type) for name in rows[0])
-        )
-        connection.execute(insert(before), rows)
-
-    engines = create_engines(parse_database_url(empty_url), StoreOptions())
-    async with engines.writing.begin() as connection:
-        await connection.run_sync(fill)
-    await engines.dispose()
-    await upgrade(empty_url)
-    store = await open_store(empty_url)
-    try:
-        async with store.snapshot() as snapshot:
-            found = await snapshot.list_events(EventFilter(), after=None, limit=2_000)
-        assert [one.event for one in found] == events
-        assert [one.revision for one in found] == list(range(1, 1_201))
-        assert (await verified(store)).is_complete
-    finally:
-        await store.close()

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, column, insert, select, table
+from sqlalchemy import Connection, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import keyfence_server
@@ -35,7 +34,6 @@ from keyfence_server.adapters.sql import (
     upgrade,
 )
 from keyfence_server.adapters.sql.engines import create_engines
-from keyfence_server.adapters.sql.records import key_to_row
 from keyfence_server.adapters.sql.schema import metadata
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import (
@@ -44,8 +42,7 @@ from keyfence_server.application.ports import (
     StoreUnavailable,
     UseToAdd,
 )
-from keyfence_server.domain.keys import Key, KeyId
-from support.builders import insert_keys, make_key
+from keyfence_server.domain.keys import KeyId
 from support.catalogue import describe
 from support.clock import START
 
@@ -138,80 +135,13 @@ def test_the_migrations_are_found_under_any_path(tmp_path: Path) -> None:
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
-    """The last table of the first migration is in the way: the others were made before it."""
+    """A table is in the way that is made after others: it refers to one of them."""
     await execute(empty_url, "CREATE TABLE requests (x INTEGER)")
     with pytest.raises(RuntimeError, match="requests"):
         await upgrade(empty_url)
     assert await current_revision(empty_url) is None
     await execute(empty_url, "DROP TABLE requests")
     assert await upgrade(empty_url) == (None, HEAD)
-
-
-async def test_lines_of_rotations_from_before_are_followed_to_their_first_keys(
-    empty_url: str,
-) -> None:
-    def line(*names: str) -> list[Key]:
-        return [
-            make_key(
-                key_id=KeyId(name),
-                rotated_from_key_id=KeyId(names[place - 1]) if place else None,
-            )
-            for place, name in enumerate(names)
-        ]
-
-    # In the order of their ids, as keys are made, and against it.
-    filled = [*line("key_a", "key_b", "key_c"), *line("key_z", "key_y", "key_x"), *line("key_m")]
-
-    def fill(connection: Connection) -> None:
-        config = migrations._config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0004")
-        rows = [key_to_row(key, 1) for key in filled]
-        for row in rows:
-            del row["first_key_id"], row["disabled_by_operator"]
-        before = table("keys", *(column(name, schema.keys.c[name].type) for name in rows[0]))
-        connection.execute(insert(before), rows)
-
-    async with connected(empty_url) as connection:
-        await connection.run_sync(fill)
-    await upgrade(empty_url)
-    async with connected(empty_url) as connection:
-        found = await connection.execute(select(schema.keys.c.key_id, schema.keys.c.first_key_id))
-        assert {row.key_id: row.first_key_id for row in found} == {
-            **dict.fromkeys(("key_a", "key_z", "key_m")),
-            **dict.fromkeys(("key_b", "key_c"), "key_a"),
-            **dict.fromkeys(("key_y", "key_x"), "key_z"),
-        }
-
-
-async def test_a_store_that_has_been_in_use_is_past_its_first_start(empty_url: str) -> None:
-    """The next server that starts on it must be given the pepper of its keys."""
-    store = await open_migrated(empty_url)
-    await insert_keys(store, make_key())
-    await insert_keys(store, make_key())
-    await store.close()
-    for statement in (
-        "DROP INDEX ix_keys_keyspace_state_key_id",
-        "DROP INDEX ix_keys_keyspace_key_type_key_id",
-        "DROP INDEX ix_keys_keyspace_environment_key_id",
-        "DROP INDEX ix_keys_keyspace_display_prefix_key_id",
-        "DROP INDEX ix_keys_keyspace_expire_time_key_id",
-        "DROP TABLE audit_cut",
-        "DROP TABLE compatibility",
-        "DROP TABLE slow_hashes",
-        "DROP TABLE replaced_digests",
-        "DROP TABLE first_start",
-        "DROP TABLE peppers",
-        "ALTER TABLE keys DROP COLUMN disabled_by_operator",
-        "UPDATE alembic_version SET version_num = '0005'",
-    ):
-        await execute(empty_url, statement)
-    store = await open_migrated(empty_url)
-    assert await store.set_up().is_first_start_over()
-    new = bytes([2] * 32)
-    assert await store.set_up().register_peppers({2: new}) == {1: None, 2: new}
-    assert await store.set_up().register_peppers({1: bytes(32)}) == {1: bytes(32), 2: new}
-    await store.close()
 
 
 async def test_a_count_at_the_end_of_64_bits_is_added_to_and_read(empty_url: str) -> None:
