@@ -188,7 +188,7 @@ async def test_a_sidecar_allows_for_what_its_grantor_takes_clocks_to_drift_by(
 ) -> None:
     """The grantor upstream counts with the larger drift. A sidecar that counts with less would say
     too early that the leases behind it have expired."""
-    following = Following(Ledger(FactCache(None), hub), hub, lambda _: [], "sidecar")  # type: ignore[arg-type]
+    following = Following(Ledger(FactCache(None), hub), hub, "sidecar")  # type: ignore[arg-type]
     for drift, lasts in ((0.5, 6.0), (0.1, 6.0)):
         following.allow_for(drift)
         hub.restart(5, "epoch")

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyfence_server.convert.keyspaces import declaration_from, keyspace_of
 from keyfence_server.domain.declarations import HttpDeclaration
 from keyfence_server.domain.documents import declaration_from_document, declaration_to_document
 from keyfence_server.domain.errors import InvalidDeclaration
 from keyfence_server.domain.http_answers import Denial, HttpRules
 from keyfence_server.domain.keyspaces import compile_keyspace
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.keyspaces import declaration_from, keyspace_of
 
 DENIALS = [reason for reason in Reason if reason is not Reason.OK]
 UNAUTHENTICATED = [

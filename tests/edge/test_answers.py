@@ -11,8 +11,8 @@ import pytest
 
 from keyfence import KeyState
 from keyfence_server.adapters.keyspace_files.reading import parse_keyspace_file
+from keyfence_server.convert.keyspaces import keyspace_of
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.keyspaces import keyspace_of
 from support.edge.authority import Authority
 from support.edge.configuration import Route, edge_config
 from support.edge.envoy import StartEnvoy

@@ -14,12 +14,12 @@ import keyfence
 from domain.test_http_answers import SECTIONS
 from keyfence.asgi._answers import Denial, HttpAnswers
 from keyfence.asgi._credentials import take_credential
+from keyfence_server.convert.keyspaces import declaration_from, keyspace_of
 from keyfence_server.domain import http_answers as edge
 from keyfence_server.domain.documents import declaration_from_document
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.limits import Limit, Rate, RateLimitStatus, Subject
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.keyspaces import declaration_from, keyspace_of
 from keyfence_server.rpc.envoy.requests import presented_in
 from support.systems import SYSTEMS, declared_message
 

@@ -18,7 +18,9 @@ from keyfence.holder.session import HolderSession, StreamBroken
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
+from keyfence_server.adapters.upstream import store as upstream_store
 from keyfence_server.adapters.upstream.following import Following
+from keyfence_server.adapters.upstream.messages import keyspaces_from
 from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.heavy_work import HeavyWork
@@ -50,7 +52,6 @@ from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.replication import changes_from, keyspaces_from, lineage_from
 from keyfence_server.rpc.holders import HolderLimits, Holders
 from keyfence_server.rpc.pipeline import StreamCall
 from keyfence_server.rpc.replication import ReplicationService
@@ -217,6 +218,9 @@ def _compiled_once(compile_all: _Compile) -> _Compile:
         return keyspaces
 
     return compiled
+
+
+vars(upstream_store)["keyspaces_from"] = _compiled_once(keyspaces_from)
 
 
 def _may(facts: KeyFacts) -> bool:
@@ -427,19 +431,13 @@ class Sidecar(Grants):
         self.hub = parts.hub(
             parts.grantor(world.terms, is_nested=True), clock, lambda: self.lease.until
         )
-        store = UpstreamStore(
-            self,  # type: ignore[arg-type]
-            self.lease,
-            lineage_from,
-            _compiled_once(keyspaces_from),
-            HeavyWork(),
-        )
+        store = UpstreamStore(self, self.lease, HeavyWork())  # type: ignore[arg-type]
         self.cache = parts.cache(store, capacity=3, unknown_capacity=2)
         self.session = parts.session(
             self._holder.open_stream,
             messages.Hello(holder_id=name.ljust(16, "-"), kind=messages.HOLDER_KIND_SIDECAR),
             self.lease,
-            Following(parts.ledger(self.cache, self.hub), self.hub, changes_from, name),
+            Following(parts.ledger(self.cache, self.hub), self.hub, name),
             clock,
             random_source=random.Random(f"{name} {world.random.random()}"),
         )

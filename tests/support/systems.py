@@ -11,7 +11,7 @@ from keyfence import AsyncClient, Reason
 from keyfence.v1.keyspace_pb2 import Keyspace
 from keyfence_server.adapters.keyspace_files.reading import read_keyspace_file
 from keyfence_server.composition.server import RunningServer
-from keyfence_server.rpc.convert.keyspaces import keyspace_of
+from keyfence_server.convert.keyspaces import keyspace_of
 
 SYSTEMS: Final = ("quantumsafe", "quicksrv", "sitequest", "supascale", "xquik")
 

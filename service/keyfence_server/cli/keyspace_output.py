@@ -124,8 +124,8 @@ def applied_document(answer: AppliedKeyspace, *, dry_run: bool) -> dict[str, obj
 
 def keyspace_document(keyspace: Keyspace) -> dict[str, object]:
     """What the server knows of a keyspace: its file's content, and its history beside it."""
+    from keyfence_server.convert.keyspaces import declaration_from
     from keyfence_server.domain.documents import declaration_to_document
-    from keyfence_server.rpc.convert.keyspaces import declaration_from
 
     return {
         "name": keyspace.name,

@@ -182,7 +182,7 @@ def get(
     ] = KeyspaceOutput.TABLE,
 ) -> None:
     """Show what a keyspace declares."""
-    from keyfence_server.rpc.convert.keyspaces import declaration_from
+    from keyfence_server.convert.keyspaces import declaration_from
 
     with connect(context) as client:
         found = client.get_keyspace(keyspace)
@@ -240,7 +240,7 @@ def _apply(
     if_revision: int = 0,
     drop_formats: Sequence[str] = (),
 ) -> AppliedKeyspace:
-    from keyfence_server.rpc.convert.keyspaces import keyspace_of
+    from keyfence_server.convert.keyspaces import keyspace_of
 
     with _violations_at_their_lines(file):
         return client.apply_keyspace(

@@ -23,8 +23,8 @@ from keyfence_server.adapters.clock import SystemBootClock
 from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed
 from keyfence_server.adapters.sql.sqlite_feed import SqliteFeed
 from keyfence_server.adapters.upstream.channels import Upstream
-from keyfence_server.adapters.upstream.following import ChangesFrom, Following
-from keyfence_server.adapters.upstream.store import KeyspacesFrom, LineageFrom, UpstreamStore
+from keyfence_server.adapters.upstream.following import Following
+from keyfence_server.adapters.upstream.store import UpstreamStore
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.ports import FactSource, Fence, Store
 from keyfence_server.coherence.authority_fence import AuthorityFence
@@ -212,7 +212,6 @@ def downstream_of(
     settings: Settings,
     upstream: Upstream,
     terms: LeaseTerms,
-    convert: Conversions,
     *,
     kind: messages.HolderKind.ValueType,
     on_broken: Callable[[str], None],
@@ -221,9 +220,7 @@ def downstream_of(
     clock = SystemBootClock()
     lease = HolderLease()
     hub = DownstreamHub(Grantor(terms, is_nested=True), clock, lambda: lease.until)
-    store = UpstreamStore(
-        upstream, lease, convert.lineage_from, convert.keyspaces_from, HeavyWork()
-    )
+    store = UpstreamStore(upstream, lease, HeavyWork())
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )
@@ -239,7 +236,7 @@ def downstream_of(
         upstream.open_stream,
         messages.Hello(holder_id=process_id, kind=kind, display_name=_display_name()),
         lease,
-        Following(Ledger(cache, hub), hub, convert.changes_from, process_id),
+        Following(Ledger(cache, hub), hub, process_id),
         clock,
         on_broken=note_broken,
     )
@@ -274,16 +271,6 @@ def downstream_of(
             failed_renewals=lease.failed_renewals,
         ),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Conversions:
-    """From messages to what they mean. The adapter upstream does not know the converters,
-    which belong to the RPCs, so it is given them."""
-
-    lineage_from: LineageFrom
-    keyspaces_from: KeyspacesFrom
-    changes_from: ChangesFrom
 
 
 def _stale_if_error(

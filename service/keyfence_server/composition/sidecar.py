@@ -20,16 +20,8 @@ from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.replica import SeenProcess
 from keyfence_server.composition.backend import BackendStats, FirstStartReport
-from keyfence_server.composition.membership import Conversions, Membership, downstream_of
+from keyfence_server.composition.membership import Membership, downstream_of
 from keyfence_server.config import Settings
-from keyfence_server.rpc.convert.replication import (
-    attempts_of,
-    changes_from,
-    counted_from,
-    keyspaces_from,
-    lineage_from,
-    uses_of,
-)
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
@@ -96,7 +88,6 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
         settings,
         upstream,
         settings.lease_terms(),
-        Conversions(lineage_from, keyspaces_from, changes_from),
         kind=HOLDER_KIND_SIDECAR,
         on_broken=broken,
     )
@@ -106,8 +97,8 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
         imported=None,
         # It cannot read sessions' tokens, since it has none of the keys that sign them.
         sessions=PresentedSessions(membership.source, None),
-        counting=CountedUpstream(upstream, counted_from),
-        notes=WriteBehind(UpstreamNotes(upstream, uses_of, attempts_of), clock),
+        counting=CountedUpstream(upstream),
+        notes=WriteBehind(UpstreamNotes(upstream), clock),
         stats=BackendStats(
             rate_limits=RateLimitStats(),
             store=StoreStats(),

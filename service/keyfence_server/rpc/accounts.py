@@ -10,15 +10,15 @@ from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.read_accounts import ReadAccounts
 from keyfence_server.application.register_account import RegisterAccount
 from keyfence_server.application.update_account import UpdateAccount
-from keyfence_server.domain.secrets import Plaintext
-from keyfence_server.rpc.answer_sizes import add_fitting
-from keyfence_server.rpc.convert.accounts import (
+from keyfence_server.convert.accounts import (
     account_listing_from,
     account_of,
     account_update_from,
     new_account_from,
     session_of,
 )
+from keyfence_server.domain.secrets import Plaintext
+from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.pipeline import Service
 
 

@@ -13,6 +13,8 @@ from google.protobuf.message import Message
 
 from keyfence_server.application.pages import Page
 from keyfence_server.application.pauses import Pauses
+from keyfence_server.convert.keyspaces import fill_in_slices
+from keyfence_server.domain.keyspaces import Keyspace
 
 ANSWER_BYTES: Final = 2 * 1024 * 1024
 """What the items of an answer come to at most, except that one item is always sent."""
@@ -69,3 +71,14 @@ async def add_fitting(page: Page[T], message_of: Callable[[T], Message], items: 
         # Each by itself: to make the answer of all at once would copy two megabytes.
         items.append(message)
     return page.next_page_token
+
+
+async def add_if_it_fits(keyspace: Keyspace, keyspaces: Any, room: Room) -> bool:
+    """Adds a keyspace as it is to a repeated field of an answer, and says whether it fits there.
+    Other calls have their turn meanwhile."""
+    message = keyspaces.add()
+    await fill_in_slices(message, keyspace)
+    if await room.fits(message):
+        return True
+    del keyspaces[-1]
+    return False

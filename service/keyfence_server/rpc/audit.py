@@ -10,8 +10,8 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.export_audit import ExportAudit
 from keyfence_server.application.ports import ChainEnd, RecordedEvent
 from keyfence_server.application.read_audit import AuditListing, ReadAudit
+from keyfence_server.convert.times import time_from, timestamp_of
 from keyfence_server.rpc.answer_sizes import Room, add_fitting
-from keyfence_server.rpc.convert.times import time_from, timestamp_of
 from keyfence_server.rpc.pipeline import Service
 
 

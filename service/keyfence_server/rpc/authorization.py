@@ -13,10 +13,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import Checks, FoundTogether
 from keyfence_server.application.identify import Callers
 from keyfence_server.application.ports import FactSource, StoreUnavailable
-from keyfence_server.domain.decisions import Question, Verdict
-from keyfence_server.domain.errors import DomainError, InvalidInput
-from keyfence_server.rpc.answer_sizes import Room
-from keyfence_server.rpc.convert.checks import (
+from keyfence_server.convert.checks import (
     Principals,
     authenticate_response,
     check_response,
@@ -25,6 +22,9 @@ from keyfence_server.rpc.convert.checks import (
     question_of_check,
     reason_of,
 )
+from keyfence_server.domain.decisions import Question, Verdict
+from keyfence_server.domain.errors import DomainError, InvalidInput
+from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
 from keyfence_server.rpc.status import Failure, failure_of, limit_reached

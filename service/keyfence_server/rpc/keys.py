@@ -10,9 +10,7 @@ from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
-from keyfence_server.domain.redaction import hide_keys
-from keyfence_server.rpc.answer_sizes import add_fitting
-from keyfence_server.rpc.convert.keys import (
+from keyfence_server.convert.keys import (
     key_of,
     key_to_import_from,
     listed_key_of,
@@ -21,6 +19,8 @@ from keyfence_server.rpc.convert.keys import (
     rotation_from,
     update_from,
 )
+from keyfence_server.domain.redaction import hide_keys
+from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.pipeline import Service
 
 

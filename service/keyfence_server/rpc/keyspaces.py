@@ -9,6 +9,12 @@ from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
+from keyfence_server.convert.keyspaces import (
+    declaration_from,
+    diff_of,
+    fill_in_slices,
+    scope_report_of,
+)
 from keyfence_server.domain.catalog import MAX_STEPS
 from keyfence_server.domain.errors import InvalidDeclaration, Problem
 from keyfence_server.domain.keyspaces import (
@@ -16,14 +22,7 @@ from keyfence_server.domain.keyspaces import (
     MAX_PREVIOUS_FORMATS,
     MAX_SCOPES,
 )
-from keyfence_server.rpc.answer_sizes import Room
-from keyfence_server.rpc.convert.keyspaces import (
-    add_if_it_fits,
-    declaration_from,
-    diff_of,
-    fill_in_slices,
-    scope_report_of,
-)
+from keyfence_server.rpc.answer_sizes import Room, add_if_it_fits
 from keyfence_server.rpc.pipeline import Service
 
 # What a declaration's size is counted in, where it is about time: a thing takes so many bytes.

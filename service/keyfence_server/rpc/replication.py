@@ -17,16 +17,15 @@ from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.replica import ListProcesses
+from keyfence_server.convert.keys import key_of
+from keyfence_server.convert.times import timestamp_of
 from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.answer_sizes import Room
-from keyfence_server.rpc.convert.keys import key_of
-from keyfence_server.rpc.convert.keyspaces import add_if_it_fits
-from keyfence_server.rpc.convert.replication import attempts_from, facts_of, uses_from
-from keyfence_server.rpc.convert.times import timestamp_of
+from keyfence_server.rpc.answer_sizes import Room, add_if_it_fits
+from keyfence_server.rpc.holder_messages import attempts_from, facts_of, uses_from
 from keyfence_server.rpc.holders import Holders, duration_of
 from keyfence_server.rpc.pipeline import Service, StreamCall
 

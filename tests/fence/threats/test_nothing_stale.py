@@ -124,7 +124,7 @@ async def test_3_a_sidecar_takes_nothing_older_than_what_it_has_applied(
     lease = HolderLease()
     lease.grant(lease.request(0.0), 2.0, 6, "east")
     lagging: Any = Lagging()
-    store = UpstreamStore(lagging, lease, lambda *_: (), lambda _: [], HeavyWork())
+    store = UpstreamStore(lagging, lease, HeavyWork())
     async with store.snapshot() as snapshot:
         with pytest.raises(StoreUnavailable, match=why):
             await snapshot.list_keyspaces(after=None, limit=10)

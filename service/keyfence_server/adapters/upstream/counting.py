@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.adapters.upstream.messages import counted_from
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.verdicts import Reason
-
-CountedFrom = Callable[[messages.AuthenticateResponse], tuple[Reason, RateLimitStatus | None]]
 
 
 class CountedUpstream:
@@ -19,9 +15,8 @@ class CountedUpstream:
 
     notes_uses = True
 
-    def __init__(self, upstream: Upstream, counted_from: CountedFrom) -> None:
+    def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._counted_from = counted_from
 
     async def counted(self, verdict: Verdict, facts: KeyFacts, question: Question) -> Verdict:
         """See `Counting`."""
@@ -40,7 +35,7 @@ class CountedUpstream:
                 at_least_revision=verdict.revision,
             )
         )
-        reason, status = self._counted_from(response)
+        reason, status = counted_from(response)
         if verdict.reason is Reason.SCOPE_MISSING and reason is Reason.OK:
             reason = Reason.SCOPE_MISSING
         missing = verdict.missing_scopes if reason is Reason.SCOPE_MISSING else ()

@@ -4,26 +4,19 @@ holders downstream."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.application.ports import Change
+from keyfence_server.adapters.upstream.messages import changes_from
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ledger import Ledger
-
-ChangesFrom = Callable[[messages.RevisionChanges], Sequence[Change] | None]
-"""None: something has changed of a kind that is not known here."""
 
 
 class Following:
     """The session's listener: the ledger of a sidecar."""
 
-    def __init__(
-        self, ledger: Ledger, hub: DownstreamHub, changes_from: ChangesFrom, own_id: str
-    ) -> None:
+    def __init__(self, ledger: Ledger, hub: DownstreamHub, own_id: str) -> None:
         self._ledger = ledger
         self._hub = hub
-        self._changes_from = changes_from
         self._own_id = own_id
 
     def forget_everything(self, head: int, epoch: str) -> None:
@@ -32,7 +25,7 @@ class Following:
 
     def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
         """See `Listener`."""
-        known = self._changes_from(changes)
+        known = changes_from(changes)
         if known is None:
             # What it is about cannot be told, so nothing that is remembered counts.
             self._ledger.restart(revision, self._hub.epoch)

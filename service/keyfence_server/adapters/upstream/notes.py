@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
 import structlog
 
-from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.adapters.upstream.messages import attempts_of, uses_of
 from keyfence_server.application.ports import AuditEvent, UseToAdd
 
 _IN_A_REPORT: Final = 5_000
 """Half of what a server takes, which is well within the largest message that it takes."""
 
 Noted = TypeVar("Noted")
-UsesOf = Callable[[Sequence[UseToAdd]], messages.ReportUsesRequest]
-AttemptsOf = Callable[[Sequence[AuditEvent]], messages.ReportUsesRequest]
 
 _log = structlog.get_logger("keyfence.write_behind")
 
@@ -24,21 +22,19 @@ _log = structlog.get_logger("keyfence.write_behind")
 class UpstreamNotes:
     """Keeps the port `NoteStore`. The only events of a sidecar are attempts that failed."""
 
-    def __init__(self, upstream: Upstream, uses_of: UsesOf, attempts_of: AttemptsOf) -> None:
+    def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._uses_of = uses_of
-        self._attempts_of = attempts_of
 
     async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """See the port. How long uses are kept is decided upstream."""
         for batch in _reports_of(uses):
-            await self._upstream.report_uses(self._uses_of(batch))
+            await self._upstream.report_uses(uses_of(batch))
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         """See the port. Events that are refused, as after this process's credential has been
         bound to fewer keyspaces, are lost, and the log says so."""
         for batch in _reports_of(events):
-            response = await self._upstream.report_uses(self._attempts_of(batch))
+            response = await self._upstream.report_uses(attempts_of(batch))
             if response.refused_attempts:
                 _log.warning(
                     "failed_attempts_refused",

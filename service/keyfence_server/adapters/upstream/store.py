@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from keyfence.holder.lease import HolderLease
-from keyfence.v1 import key_service_pb2, keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
+from keyfence_server.adapters.upstream.messages import keyspaces_from, lineage_from
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.ports import (
     FactSnapshot,
@@ -26,7 +26,6 @@ from keyfence_server.application.ports import (
     StoreUnavailable,
 )
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
-from keyfence_server.domain.keys import Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest, KeyedHash, Plaintext
 from keyfence_server.domain.sessions import Session, SessionId
@@ -34,9 +33,6 @@ from keyfence_server.domain.sessions import Session, SessionId
 _OWN_SECRET = 1
 # What the size of an answer is counted in, where it is about time: a thing takes so many bytes.
 _BYTES_A_THING: Final = 100
-
-LineageFrom = Callable[[Iterable[key_service_pb2.Key], Digest], Lineage]
-KeyspacesFrom = Callable[[Iterable[keyspace_pb2.Keyspace]], list[Keyspace]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -70,18 +66,9 @@ class UpstreamStore:
         heavy: compiles keyspaces, which takes long for large ones.
     """
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        lease: HolderLease,
-        lineage_from: LineageFrom,
-        keyspaces_from: KeyspacesFrom,
-        heavy: HeavyWork,
-    ) -> None:
+    def __init__(self, upstream: Upstream, lease: HolderLease, heavy: HeavyWork) -> None:
         self._upstream = upstream
         self._lease = lease
-        self._lineage_from = lineage_from
-        self._keyspaces_from = keyspaces_from
         self._heavy = heavy
 
     @asynccontextmanager
@@ -95,7 +82,7 @@ class UpstreamStore:
         return await self._heavy.run(
             response.keyspaces[0].name if response.keyspaces else "",
             response.ByteSize() // _BYTES_A_THING,
-            lambda: self._keyspaces_from(response.keyspaces),
+            lambda: keyspaces_from(response.keyspaces),
         )
 
     async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
@@ -133,7 +120,7 @@ class UpstreamStore:
             return response.revision, None
         own = Digest(presented.value, presented.pepper_version)
         owner_state = AccountState.DISABLED if response.account_disabled else None
-        return response.revision, FoundKey(self._lineage_from(response.lineage, own), owner_state)
+        return response.revision, FoundKey(lineage_from(response.lineage, own), owner_state)
 
 
 class UpstreamSnapshot:

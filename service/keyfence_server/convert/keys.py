@@ -15,13 +15,13 @@ from keyfence_server.application.import_keys import KeyToImport, SlowHashToImpor
 from keyfence_server.application.read_keys import ListedKey, Listing
 from keyfence_server.application.rotate_key import Rotation
 from keyfence_server.application.update_key import KeyUpdate
+from keyfence_server.convert.limits import rate_from, rate_of
+from keyfence_server.convert.times import duration_from, time_from, timestamp_of
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import ForeignHash, Plaintext
-from keyfence_server.rpc.convert.limits import rate_from, rate_of
-from keyfence_server.rpc.convert.times import duration_from, time_from, timestamp_of
 
 _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
     KeyState.ACTIVE: key_service_pb2.KEY_STATE_ACTIVE,

@@ -10,8 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import rate_limit_pb2
+from keyfence_server.convert.times import duration_from, duration_of
 from keyfence_server.domain.limits import Count, Limit, Rate, RateLimitStatus, Subject
-from keyfence_server.rpc.convert.times import duration_from, duration_of
 
 _SUBJECTS: Final[Mapping[Subject, rate_limit_pb2.RateLimitSubject.ValueType]] = {
     subject: rate_limit_pb2.RateLimitSubject.Value(f"RATE_LIMIT_SUBJECT_{subject.name}")

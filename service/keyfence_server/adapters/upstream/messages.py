@@ -1,10 +1,9 @@
-"""Facts as they come from another Keyfence."""
+"""What a sidecar reads from the servers upstream, and what it reports to them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Final, Literal
 
 from keyfence.v1 import (
@@ -13,24 +12,17 @@ from keyfence.v1 import (
     keyspace_pb2,
     replication_service_pb2,
 )
-from keyfence_server.application.failed_attempts import Attempt, ReportedAttempts
-from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, KeyUse, UseToAdd
-from keyfence_server.domain.accounts import AccountState
-from keyfence_server.domain.addresses import parse_address
-from keyfence_server.domain.errors import InvalidInput
-from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
+from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, UseToAdd
+from keyfence_server.convert.checks import REASON_NUMBERS
+from keyfence_server.convert.keys import STATES
+from keyfence_server.convert.keyspaces import declaration_from, format_from
+from keyfence_server.convert.limits import rate_from, status_from
+from keyfence_server.convert.times import time_from, timestamp_of
+from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.limits import RateLimitStatus
-from keyfence_server.domain.redaction import is_an_id
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.checks import REASON_NUMBERS, principal_from
-from keyfence_server.rpc.convert.keys import STATES
-from keyfence_server.rpc.convert.keyspaces import declaration_from, format_from
-from keyfence_server.rpc.convert.limits import rate_from, status_from
-from keyfence_server.rpc.convert.times import time_from, timestamp_of
-from keyfence_server.rpc.request_ids import HEADER, find_request_id
 
 _KINDS: Final[Mapping[str, ChangeKind]] = {
     "key_id": ChangeKind.KEY,
@@ -38,50 +30,12 @@ _KINDS: Final[Mapping[str, ChangeKind]] = {
     "account_id": ChangeKind.ACCOUNT,
     "session_id": ChangeKind.SESSION,
 }
-_NAME: Final = re.compile(r"[\x21-\x7e]{0,128}")
 _REASONS: Final[Mapping[int, Reason]] = {n: reason for reason, n in REASON_NUMBERS.items()}
 
 
 def lineage_from(messages: Iterable[key_service_pb2.Key], digest: Digest) -> Lineage:
     """A key's records, each with the digest that this process knows the key by."""
     return tuple(_key_from(message, digest) for message in messages)
-
-
-def facts_of(facts: KeyFacts) -> replication_service_pb2.KeyFacts:
-    """What a holder needs to answer checks of a key."""
-    key = facts.key
-    principal = principal_from(facts)
-    if principal.effective_scopes_truncated:
-        # Holders decide by the list.
-        principal.effective_scopes[:] = facts.effective_scopes
-        principal.effective_scopes_truncated = False
-    message = replication_service_pb2.KeyFacts(
-        principal=principal,
-        standing=REASON_NUMBERS[_standing(facts)],
-        expire_time=timestamp_of(
-            min((one.expire_time for one in facts.lineage if one.expire_time), default=None)
-        ),
-        is_counted=bool(facts.limits),
-        depends_on=[
-            *(f"key:{one.key_id}" for one in facts.lineage),
-            f"keyspace:{key.keyspace}",
-            f"account:{key.account_id}",
-        ],
-    )
-    for networks in facts.allow_lists:
-        message.address_lists.add(networks=map(str, networks))
-    return message
-
-
-def _standing(facts: KeyFacts) -> Reason:
-    """Why the key does not pass, whatever the time and the address; OK if it may."""
-    if facts.state is KeyState.REVOKED:
-        return Reason.KEY_REVOKED
-    if facts.state is KeyState.DISABLED:
-        return Reason.KEY_DISABLED
-    if facts.account_state is AccountState.DISABLED:
-        return Reason.ACCOUNT_DISABLED
-    return Reason.OK
 
 
 def keyspaces_from(messages: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
@@ -136,33 +90,6 @@ def uses_of(uses: Sequence[UseToAdd]) -> replication_service_pb2.ReportUsesReque
     )
 
 
-def uses_from(
-    messages: Iterable[replication_service_pb2.ReportedUse], *, first: int = 0
-) -> list[UseToAdd]:
-    """Uses that were reported, the first of them at this place. Raises `InvalidInput`."""
-    uses = []
-    for index, one in enumerate(messages, first):
-        if not is_an_id(one.key_id):
-            raise InvalidInput.field(f"uses[{index}].key_id", "is no id of a key")
-        try:
-            day = date.fromisoformat(one.day)
-        except ValueError:
-            raise InvalidInput.field(f"uses[{index}].day", "is no day like 2026-01-31") from None
-        last = time_from(one.last_used_time, f"uses[{index}].last_used_time")
-        if not 0 < one.count < 2**53:
-            raise InvalidInput.field(f"uses[{index}].count", "cannot be")
-        if one.last_used_address:
-            try:
-                parse_address(one.last_used_address)
-            except ValueError:
-                raise InvalidInput.field(
-                    f"uses[{index}].last_used_address", "is no address"
-                ) from None
-        use = KeyUse(last, one.last_used_address, one.count)
-        uses.append(UseToAdd(KeyId(one.key_id), day, use))
-    return uses
-
-
 def attempts_of(events: Sequence[AuditEvent]) -> replication_service_pb2.ReportUsesRequest:
     """Failed attempts, put together as they would be written down, to be reported."""
     return replication_service_pb2.ReportUsesRequest(attempts=map(_attempt_of, events))
@@ -181,41 +108,6 @@ def _attempt_of(event: AuditEvent) -> replication_service_pb2.ReportedAttempt:
         last_time=timestamp_of(event.time),
         count=int(details["count"]),
         request_id=event.request_id or "",
-    )
-
-
-def attempts_from(
-    message: replication_service_pb2.ReportedAttempt, reported_by: str
-) -> ReportedAttempts | None:
-    """Failed attempts that were reported; None for some that cannot be."""
-    reason = _REASONS.get(message.reason)
-    try:
-        first = time_from(message.first_time, "first_time").timestamp()
-        last = time_from(message.last_time, "last_time").timestamp()
-        address = str(parse_address(message.address)) if message.address else ""
-    except (ValueError, InvalidInput):
-        return None
-    if (
-        reason in (None, Reason.OK, Reason.CREDENTIAL_MISSING)
-        or not 0 < message.count < 2**53
-        or not 0 <= first <= last
-        or not _NAME.fullmatch(message.account_id)
-        or not _NAME.fullmatch(message.subject)
-    ):
-        return None
-    return ReportedAttempts(
-        Attempt(
-            message.keyspace,
-            reason.name,
-            message.account_id,
-            message.subject,
-            address,
-            reported_by=reported_by,
-        ),
-        message.count,
-        first,
-        last,
-        find_request_id([(HEADER, message.request_id)]),
     )
 
 

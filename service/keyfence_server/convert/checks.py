@@ -12,14 +12,14 @@ from keyfence.v1 import (
     reason_pb2,
 )
 from keyfence_server.application.callers import AccountKey, AccountSession, Caller, Operator
+from keyfence_server.convert.limits import status_of
+from keyfence_server.convert.times import timestamp_of
 from keyfence_server.domain.catalog import ScopePath
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.explanations import ScopeExplanation
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.limits import DEFAULT_COST
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.limits import status_of
-from keyfence_server.rpc.convert.times import timestamp_of
 
 REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
     reason: reason_pb2.Reason.Value(f"REASON_{reason.name}") for reason in Reason

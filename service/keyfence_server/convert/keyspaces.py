@@ -20,15 +20,14 @@ from keyfence.v1 import keyspace_pb2, keyspace_service_pb2, rate_limit_pb2
 from keyfence_server.application.apply_keyspace import KeyspaceDiff
 from keyfence_server.application.pauses import Pauses
 from keyfence_server.application.read_keyspaces import ScopeReport
+from keyfence_server.convert.checks import path_of
+from keyfence_server.convert.limits import rate_from, rate_of
+from keyfence_server.convert.times import duration_from, duration_of, timestamp_of
 from keyfence_server.domain.declarations import FormatDeclaration, KeyspaceDeclaration
 from keyfence_server.domain.documents import declaration_from_fields, format_from_fields
 from keyfence_server.domain.errors import InvalidInput, Name, Path, path_text
 from keyfence_server.domain.keyspaces import BEFORE_STORED, Keyspace
 from keyfence_server.domain.limits import Rate
-from keyfence_server.rpc.answer_sizes import Room
-from keyfence_server.rpc.convert.checks import path_of
-from keyfence_server.rpc.convert.limits import rate_from, rate_of
-from keyfence_server.rpc.convert.times import duration_from, duration_of, timestamp_of
 
 _DECLARED: Final = frozenset(field.name for field in dataclasses.fields(KeyspaceDeclaration))
 
@@ -75,17 +74,6 @@ async def fill_in_slices(message: keyspace_pb2.Keyspace, keyspace: Keyspace) -> 
     pauses = Pauses(_ITEMS_A_SLICE)
     for items in _filled(message, keyspace):
         await pauses.after(items)
-
-
-async def add_if_it_fits(keyspace: Keyspace, keyspaces: Any, room: Room) -> bool:
-    """Adds a keyspace as it is to a repeated field of an answer, and says whether it fits there.
-    Other calls have their turn meanwhile."""
-    message = keyspaces.add()
-    await fill_in_slices(message, keyspace)
-    if await room.fits(message):
-        return True
-    del keyspaces[-1]
-    return False
 
 
 def _filled(message: keyspace_pb2.Keyspace, keyspace: Keyspace) -> Iterator[int]:

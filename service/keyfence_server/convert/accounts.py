@@ -9,11 +9,11 @@ from keyfence.v1 import account_service_pb2
 from keyfence_server.application.read_accounts import AccountListing
 from keyfence_server.application.register_account import NewAccount
 from keyfence_server.application.update_account import AccountUpdate
+from keyfence_server.convert.times import timestamp_of
 from keyfence_server.domain.accounts import Account, AccountState
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.secrets import Plaintext
 from keyfence_server.domain.sessions import Session
-from keyfence_server.rpc.convert.times import timestamp_of
 
 _STATE_NUMBERS: Final[Mapping[AccountState, account_service_pb2.AccountState.ValueType]] = {
     AccountState.ACTIVE: account_service_pb2.ACCOUNT_STATE_ACTIVE,
