@@ -42,7 +42,6 @@ from keyfence_server.domain.errors import Unauthenticated
 from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Digest
-from keyfence_server.domain.verdicts import Reason
 from support.clock import START, FrozenClock
 
 MINUTE = timedelta(minutes=1)
@@ -194,11 +193,11 @@ async def test_uses_are_kept_while_the_store_is_away(authority: Authority) -> No
     switch = Switch(authority.store)
     notes = WriteBehind(switch, authority.clock)
     key_id = KeyId("key_1")
-    notes.used(key_id, "192.0.2.1")
+    notes.uses.note(key_id, "192.0.2.1")
     switch.is_away = True
     for _ in range(3):
         await notes.flush()
-    notes.used(key_id, "192.0.2.2")
+    notes.uses.note(key_id, "192.0.2.2")
     switch.is_away = False
     await notes.flush()
     async with authority.store.snapshot() as snapshot:
@@ -220,7 +219,7 @@ async def test_uses_of_many_keys_are_written_in_parts_and_once(authority: Author
     notes = WriteBehind(Counting(authority.store), authority.clock)
     ids = [KeyId(f"key_{number}") for number in range(2 * _USES_AT_ONCE + 1)]
     for key_id in ids:
-        notes.used(key_id, "192.0.2.1")
+        notes.uses.note(key_id, "192.0.2.1")
     await notes.flush()
     assert sorted(written) == sorted(ids)
     assert max(sizes) <= _USES_AT_ONCE
@@ -552,8 +551,8 @@ async def test_a_row_that_the_store_refuses_keeps_no_other_from_being_written(
     notes = WriteBehind(store, authority.clock)
     ids = [KeyId(f"key_{number}") for number in range(100)]
     for key_id in ids:
-        notes.used(key_id, "")
-        notes.denied(Reason.KEY_REVOKED, "acme", account_id="anna", subject=key_id)
+        notes.uses.note(key_id, "")
+        notes.attempts.note(Attempt("acme", "KEY_REVOKED", "anna", key_id), None)
     await notes.flush(finally_=True)
     async with authority.store.snapshot() as snapshot:
         written = await snapshot.find_uses(ids)
@@ -575,8 +574,8 @@ async def test_nothing_is_lost_when_writing_is_cancelled(authority: Authority) -
 
     slow: Any = Slow(authority.store)
     notes = WriteBehind(slow, authority.clock)
-    notes.used(KeyId("key_1"), "")
-    notes.denied(Reason.KEY_REVOKED, "acme", subject="key_1")
+    notes.uses.note(KeyId("key_1"), "")
+    notes.attempts.note(Attempt("acme", "KEY_REVOKED", subject="key_1"), None)
     flushing = asyncio.create_task(notes.flush(finally_=True))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -590,7 +589,7 @@ async def test_events_wait_for_the_store_within_bounds(authority: Authority) -> 
     notes = WriteBehind(switch, authority.clock)
     switch.is_away = True
     for _ in range(3):
-        notes.denied(Reason.KEY_UNKNOWN, "acme", subject="ac_1")
+        notes.attempts.note(Attempt("acme", "KEY_UNKNOWN", subject="ac_1"), None)
         authority.clock.advance(MINUTE)
         await notes.flush()
     switch.is_away = False
@@ -611,7 +610,7 @@ async def test_writing_goes_on_after_an_unexpected_fault(authority: Authority) -
     notes = WriteBehind(switch, authority.clock)
     switch.is_away = True
     keeping = asyncio.create_task(notes.keep(0.001))
-    notes.used(KeyId("key_1"), "")
+    notes.uses.note(KeyId("key_1"), "")
     await until(lambda: notes.failures >= 2)
     switch.is_away = False
     await until(lambda: not len(notes))

@@ -14,12 +14,11 @@ from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.leased_facts import LeasedFacts, asking
+from keyfence_server.convert.keys import key_of
+from keyfence_server.convert.keyspaces import keyspace_of
 from keyfence_server.domain.decisions import Question
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.verdicts import Reason
-from keyfence_server.rpc.convert.keys import key_of
-from keyfence_server.rpc.convert.keyspaces import keyspace_of
-from keyfence_server.rpc.convert.replication import keyspaces_from, lineage_from
 
 
 class Upstream:
@@ -51,7 +50,7 @@ async def test_an_answer_without_a_lease_has_the_revision_that_it_reflects(
     lease.grant(lease.request(0.0), 2.0, 5, "e")
     for keyspaces_at, key_at, reflected in ((9, 12, 9), (12, 9, 9), (5, 5, 5)):
         upstream: Any = Upstream(made.facts, keyspaces_at=keyspaces_at, key_at=key_at)
-        store = UpstreamStore(upstream, lease, lineage_from, keyspaces_from, HeavyWork())
+        store = UpstreamStore(upstream, lease, HeavyWork())
         followed = FactCache(store)
         followed.start_at(5)
         source = LeasedFacts(followed, lease, SystemBootClock(), asking(store))

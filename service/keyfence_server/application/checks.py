@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.failed_attempts import Attempt
 from keyfence_server.application.ports import Clock, FactSource
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.rate_limits import RateLimits
@@ -262,12 +263,11 @@ class Checks:
     ) -> None:
         if verdict.reason is Reason.OK:
             if not (facts.limits and self._counting.notes_uses):
-                self._notes.used(facts.key_id, question.client_address)
+                self._notes.uses.note(facts.key_id, question.client_address)
         elif not (verdict.reason is Reason.RATE_LIMITED and self._counting.notes_uses):
-            key = facts.key
-            self._note_denied(
-                caller, question, verdict.reason, key.keyspace, key.account_id, key.key_id
-            )
+            key, reason, address = facts.key, verdict.reason.name, question.client_address
+            attempt = Attempt(key.keyspace, reason, key.account_id, key.key_id, address)
+            self._note_denied(caller, question, attempt)
 
     async def _note_unknown(self, caller: Caller, question: Question, verdict: Verdict) -> None:
         keyspace, prefix = question.keyspace, ""
@@ -277,22 +277,10 @@ class Checks:
             alike = await self._presented.keyspaces_of(question.api_key, caller.reaches)
             keyspace = keyspace or min(filter(caller.reaches, alike), default="")
             prefix = await self._presented.display_prefix_of(question.api_key, keyspace)
-        self._note_denied(caller, question, verdict.reason, keyspace, "", prefix)
-
-    def _note_denied(
-        self,
-        caller: Caller,
-        question: Question,
-        reason: Reason,
-        keyspace: str,
-        account_id: str,
-        subject: str,
-    ) -> None:
-        self._notes.denied(
-            reason,
-            keyspace,
-            account_id=account_id,
-            subject=subject,
-            address=question.client_address,
-            request_id=question.request_id or caller.request_id,
+        attempt = Attempt(
+            keyspace, verdict.reason.name, subject=prefix, address=question.client_address
         )
+        self._note_denied(caller, question, attempt)
+
+    def _note_denied(self, caller: Caller, question: Question, attempt: Attempt) -> None:
+        self._notes.attempts.note(attempt, question.request_id or caller.request_id)

@@ -28,6 +28,7 @@ from typing import Final, NamedTuple
 from keyfence_server.application.ports import MAX_USE_COUNT, AuditEvent, Clock, CredentialId
 from keyfence_server.application.usage import MAX_REPORTED_COUNT, REPORTED_DAYS
 from keyfence_server.domain.identifiers import new_event_id
+from keyfence_server.domain.verdicts import Reason
 
 ACTION: Final = "check.denied"
 LOG_IN_ACTION: Final = "account.log_in_denied"
@@ -141,11 +142,13 @@ class FailedAttempts:
         return len(self._tallies)
 
     def note(self, attempt: Attempt, request_id: str | None) -> None:
-        """Notes an attempt that was made now.
+        """Notes an attempt that was made now. To present no key at all is none.
 
         Args:
             request_id: of the request that it was made in, if that had one.
         """
+        if attempt.reason == Reason.CREDENTIAL_MISSING.name:
+            return
         self.noted += 1
         now = self._clock.timestamp()
         self._count(ReportedAttempts(attempt, 1, now, now, request_id), now)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
 from keyfence_server.application.callers import (
     AccountKey,
     Caller,
@@ -14,6 +12,7 @@ from keyfence_server.application.callers import (
     rejection,
 )
 from keyfence_server.application.calls import NO_CALL, Call
+from keyfence_server.application.failed_attempts import CALL_ACTION, Attempt
 from keyfence_server.application.ports import Clock
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.presented_sessions import PresentedSessions
@@ -22,18 +21,6 @@ from keyfence_server.domain.errors import Unauthenticated
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.verdicts import Reason
-
-
-class _About(NamedTuple):
-    """What a rejected credential belongs to, as far as that is known."""
-
-    keyspace: str
-    account_id: str
-    subject: str
-
-
-# An attempt at Keyfence's own door is for operators, whatever it was made with.
-_UNKNOWN: Final = _About(SYSTEM, "", "")
 
 
 class Callers:
@@ -78,7 +65,8 @@ class Callers:
         if isinstance(found, KeyFacts):
             return self._with_key(found, call)
         prefix = await self._presented.display_prefix_of(credential, SYSTEM)
-        self._note_denied(found, _UNKNOWN._replace(subject=prefix), call)
+        # An attempt at Keyfence's own door is for operators, whatever it was made with.
+        self._note_denied(Attempt(SYSTEM, found.name, subject=prefix), call)
         raise rejection(found)
 
     def note_forbidden(self, caller: Caller, reason: str, call: Call) -> None:
@@ -90,51 +78,46 @@ class Callers:
         """
         if self._notes is not None and caller.credential_id is not None:
             keyspace, account_id = caller.own or Owner(SYSTEM, _account_of_operator(caller))
-            self._notes.forbidden(
-                reason,
+            attempt = Attempt(
                 keyspace,
-                account_id=account_id,
+                reason,
+                account_id,
+                subject=caller.credential_id,
+                address=call.address,
+                action=CALL_ACTION,
                 actor_id=caller.credential_id,
                 method=call.method,
-                address=call.address,
-                request_id=call.request_id,
             )
+            self._notes.attempts.note(attempt, call.request_id)
 
     def _with_key(self, facts: KeyFacts, call: Call) -> Operator | AccountKey:
         try:
             caller = caller_with_key(facts, self._clock, call)
         except Unauthenticated as error:
-            about = _About(facts.key.keyspace, facts.key.account_id, facts.key_id)
-            self._note_denied(Reason[error.cause], about, call)
+            key = facts.key
+            self._note_denied(Attempt(key.keyspace, error.cause, key.account_id, key.key_id), call)
             raise
         if self._notes is not None:
-            self._notes.called(facts.key_id, call.address)
+            self._notes.uses.note_call(facts.key_id, call.address)
         return caller
 
     async def _with_session(self, sessions: PresentedSessions, token: str, call: Call) -> Caller:
         found = await sessions.find(token)
         if found is None:
             # What a made-up token says of itself is not kept: it may say anything.
-            self._note_denied(Reason.KEY_UNKNOWN, _UNKNOWN, call)
+            self._note_denied(Attempt(SYSTEM, Reason.KEY_UNKNOWN.name), call)
             raise rejection(Reason.KEY_UNKNOWN)
         try:
             return caller_with_session(found, self._clock, call)
         except Unauthenticated as error:
             session = found.session
-            about = _About(session.keyspace, session.account_id, session.session_id)
-            self._note_denied(Reason[error.cause], about, call)
+            attempt = Attempt(session.keyspace, error.cause, session.account_id, session.session_id)
+            self._note_denied(attempt, call)
             raise
 
-    def _note_denied(self, reason: Reason, about: _About, call: Call) -> None:
+    def _note_denied(self, attempt: Attempt, call: Call) -> None:
         if self._notes is not None:
-            self._notes.denied(
-                reason,
-                about.keyspace,
-                account_id=about.account_id,
-                subject=about.subject,
-                address=call.address,
-                request_id=call.request_id,
-            )
+            self._notes.attempts.note(attempt._replace(address=call.address), call.request_id)
 
 
 def _account_of_operator(caller: Caller) -> str:

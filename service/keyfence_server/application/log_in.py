@@ -17,6 +17,7 @@ from keyfence_server.application.account_inputs import (
 )
 from keyfence_server.application.audit import account_event
 from keyfence_server.application.callers import Caller
+from keyfence_server.application.failed_attempts import LOG_IN_ACTION, Attempt
 from keyfence_server.application.log_in_attempts import LogInAttempts
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import (
@@ -137,13 +138,12 @@ class LogIn:
 
     def _note(self, caller: Caller, reason: str, keyspace: str, account: Account | None) -> None:
         if self._notes is not None:
-            self._notes.log_in_denied(
-                reason,
-                keyspace,
-                account_id=account.account_id if account is not None else "",
-                address=caller.address,
-                request_id=caller.request_id,
+            # The given address is not kept: it may be a password in the wrong place.
+            account_id = account.account_id if account is not None else ""
+            attempt = Attempt(
+                keyspace, reason, account_id, account_id, caller.address, LOG_IN_ACTION
             )
+            self._notes.attempts.note(attempt, caller.request_id)
 
     async def _begin(
         self,

@@ -13,22 +13,16 @@ from typing import Final, TypeVar
 import structlog
 
 from keyfence_server.application.failed_attempts import (
-    CALL_ACTION,
-    LOG_IN_ACTION,
-    Attempt,
     FailedAttempts,
 )
 from keyfence_server.application.ports import (
     AuditEvent,
     Clock,
-    CredentialId,
     NoteStore,
     StoreUnavailable,
     UseToAdd,
 )
 from keyfence_server.application.usage import Uses
-from keyfence_server.domain.keys import KeyId
-from keyfence_server.domain.verdicts import Reason
 
 _MOST_PENDING_EVENTS: Final = 20_000
 _USES_AT_ONCE: Final = 2_000
@@ -39,7 +33,7 @@ _log = structlog.get_logger("keyfence.write_behind")
 
 
 class WriteBehind:
-    """Takes notes, and writes them down.
+    """Writes down what is noted in `uses` and `attempts`.
 
     Attributes:
         failures: how often a write failed.
@@ -60,77 +54,6 @@ class WriteBehind:
 
     def __len__(self) -> int:
         return len(self.uses) + len(self.attempts) + len(self._pending)
-
-    def used(self, key_id: KeyId, address: str) -> None:
-        """Notes that a check of a key passed."""
-        self.uses.note(key_id, address)
-
-    def called(self, key_id: KeyId, address: str) -> None:
-        """Notes that a key was the credential of a call to Keyfence itself."""
-        self.uses.note_call(key_id, address)
-
-    def denied(
-        self,
-        reason: Reason,
-        keyspace: str,
-        *,
-        account_id: str = "",
-        subject: str = "",
-        address: str = "",
-        request_id: str | None = None,
-    ) -> None:
-        """Notes an attempt that failed. To present no key at all is none.
-
-        Args:
-            subject: the id of the key or session, if it is known; or what may be shown of
-                an unknown key.
-        """
-        if reason is not Reason.CREDENTIAL_MISSING:
-            attempt = Attempt(keyspace, reason.name, account_id, subject, address)
-            self.attempts.note(attempt, request_id)
-
-    def log_in_denied(
-        self,
-        reason: str,
-        keyspace: str,
-        *,
-        account_id: str = "",
-        address: str = "",
-        request_id: str | None = None,
-    ) -> None:
-        """Notes a log-in that was denied.
-
-        Args:
-            reason: the error that the client got.
-            account_id: empty if no account has the given address. The address itself is not
-                kept: it may be a password that was put in the wrong place.
-        """
-        attempt = Attempt(keyspace, reason, account_id, account_id, address, LOG_IN_ACTION)
-        self.attempts.note(attempt, request_id)
-
-    def forbidden(
-        self,
-        reason: str,
-        keyspace: str,
-        *,
-        account_id: str,
-        actor_id: CredentialId,
-        method: str,
-        address: str,
-        request_id: str | None,
-    ) -> None:
-        """Notes a call that its known caller may not make."""
-        attempt = Attempt(
-            keyspace,
-            reason,
-            account_id,
-            subject=actor_id,
-            address=address,
-            action=CALL_ACTION,
-            actor_id=actor_id,
-            method=method,
-        )
-        self.attempts.note(attempt, request_id)
 
     async def keep(self, interval_seconds: float) -> None:
         """Writes down at every interval, until it is cancelled."""

@@ -9,18 +9,15 @@ from keyfence.v1 import account_service_pb2
 from keyfence_server.application.read_accounts import AccountListing
 from keyfence_server.application.register_account import NewAccount
 from keyfence_server.application.update_account import AccountUpdate
+from keyfence_server.convert.fields import fields_for
 from keyfence_server.convert.times import timestamp_of
 from keyfence_server.domain.accounts import Account, AccountState
-from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.secrets import Plaintext
 from keyfence_server.domain.sessions import Session
 
 _STATE_NUMBERS: Final[Mapping[AccountState, account_service_pb2.AccountState.ValueType]] = {
     AccountState.ACTIVE: account_service_pb2.ACCOUNT_STATE_ACTIVE,
     AccountState.DISABLED: account_service_pb2.ACCOUNT_STATE_DISABLED,
-}
-_STATES: Final[Mapping[int, AccountState]] = {
-    number: state for state, number in _STATE_NUMBERS.items()
 }
 
 
@@ -54,44 +51,24 @@ def session_of(session: Session) -> account_service_pb2.Session:
 
 def new_account_from(request: account_service_pb2.RegisterAccountRequest) -> NewAccount:
     """What a new account should be."""
-    return NewAccount(
-        keyspace=request.keyspace,
-        email=request.email,
-        password=Plaintext(request.password),
-        display_name=request.display_name,
-        plan=request.plan,
-        labels=dict(request.labels),
-    )
+    values = fields_for(NewAccount, request)
+    return NewAccount(**values | {"password": Plaintext(request.password)})
 
 
 def account_update_from(request: account_service_pb2.UpdateAccountRequest) -> AccountUpdate:
     """How an account should become."""
-    account = request.account
-    return AccountUpdate(
-        account_id=account.account_id,
-        fields=frozenset(request.update_mask.paths),
-        email=account.email,
-        display_name=account.display_name,
-        plan=account.plan,
-        labels=dict(account.labels),
-        new_password=Plaintext(request.new_password),
-        current_password=Plaintext(request.current_password),
-        revoke_keys=request.revoke_keys,
-        if_revision=request.if_revision,
-    )
+    account = fields_for(AccountUpdate, request.account)
+    values = fields_for(AccountUpdate, request)
+    passwords = {
+        "new_password": Plaintext(request.new_password),
+        "current_password": Plaintext(request.current_password),
+    }
+    fields = frozenset(request.update_mask.paths)
+    return AccountUpdate(**account | values | passwords, fields=fields)
 
 
 def account_listing_from(request: account_service_pb2.ListAccountsRequest) -> AccountListing:
     """Which accounts to list."""
-    state = None
-    if request.state != account_service_pb2.ACCOUNT_STATE_UNSPECIFIED:
-        state = _STATES.get(request.state)
-        if state is None:
-            raise InvalidInput.field("state", "is none of the states that there are")
-    return AccountListing(
-        keyspace=request.keyspace,
-        page_size=request.page_size,
-        page_token=request.page_token,
-        state=state,
-        email=request.email,
-    )
+    values = fields_for(AccountListing, request)
+    state = AccountState(values["state"]) if values["state"] else None
+    return AccountListing(**values | {"state": state})

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Final
-
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
+from typing import Any, Final
 
 from keyfence.v1 import key_service_pb2
 from keyfence_server.application.create_key import NewKey
@@ -15,12 +12,11 @@ from keyfence_server.application.import_keys import KeyToImport, SlowHashToImpor
 from keyfence_server.application.read_keys import ListedKey, Listing
 from keyfence_server.application.rotate_key import Rotation
 from keyfence_server.application.update_key import KeyUpdate
+from keyfence_server.convert.fields import fields_for, fields_of
 from keyfence_server.convert.limits import rate_from, rate_of
-from keyfence_server.convert.times import duration_from, time_from, timestamp_of
-from keyfence_server.domain.errors import InvalidInput
+from keyfence_server.convert.times import time_from, timestamp_of
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import Key, KeyState
-from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import ForeignHash, Plaintext
 
 _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
@@ -29,6 +25,7 @@ _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
     KeyState.REVOKED: key_service_pb2.KEY_STATE_REVOKED,
 }
 STATES: Final[Mapping[int, KeyState]] = {number: state for state, number in _STATE_NUMBERS.items()}
+_UPDATABLE: Final = frozenset(field.name for field in dataclasses.fields(KeyUpdate)) - {"key_id"}
 
 
 def listed_key_of(listed: ListedKey) -> key_service_pb2.Key:
@@ -81,26 +78,14 @@ def _record_of(
 
 def new_key_from(request: key_service_pb2.CreateKeyRequest) -> NewKey:
     """What a new key should be."""
-    return NewKey(
-        keyspace=request.keyspace,
-        account_id=request.account_id,
-        display_name=request.display_name,
-        scopes=tuple(request.scopes),
-        preset=request.preset,
-        key_type=request.key_type,
-        environment=request.environment,
-        expire_time=_expire_time(request, "expire_time"),
-        request_id=request.request_id,
-        allowed_addresses=tuple(request.allowed_addresses),
-        labels=dict(request.labels),
-        parent_key_id=request.parent_key_id,
-        bound_keyspaces=tuple(request.bound_keyspaces),
-        rate_limit=_rate_limit(request),
-    )
+    return NewKey(**fields_for(NewKey, request))
 
 
 def key_to_import_from(message: key_service_pb2.KeyToImport) -> KeyToImport:
     """A key that another program has made."""
+    # By hand, since a call has hundreds of them.
+    has_expire_time, expire_time = message.HasField("expire_time"), message.expire_time
+    limit = message.rate_limit
     secret: Plaintext | tuple[ForeignHash, bytes] | SlowHashToImport | None = None
     match message.WhichOneof("secret"):
         case "api_key":
@@ -121,89 +106,36 @@ def key_to_import_from(message: key_service_pb2.KeyToImport) -> KeyToImport:
         preset=message.preset,
         key_type=message.key_type,
         environment=message.environment,
-        expire_time=_expire_time(message, "expire_time"),
+        expire_time=time_from(expire_time, "expire_time") if has_expire_time else None,
         allowed_addresses=tuple(message.allowed_addresses),
         labels=dict(message.labels),
-        rate_limit=_rate_limit(message),
+        rate_limit=rate_from(limit, "rate_limit") if message.HasField("rate_limit") else None,
     )
 
 
 def update_from(request: key_service_pb2.UpdateKeyRequest) -> KeyUpdate:
     """How a record should become."""
-    key = request.key
     fields = frozenset(request.update_mask.paths)
+    # What the mask leaves out is not looked at, so it cannot be wrong either.
+    values: dict[str, Any] = fields_of(request.key, (), fields & _UPDATABLE)
     return KeyUpdate(
-        key_id=key.key_id,
         fields=fields,
-        display_name=key.display_name,
-        granted_scopes=tuple(key.granted_scopes),
-        # What the mask leaves out is not looked at, so it cannot be wrong either.
-        state=state_from(key.state, "state") if "state" in fields else None,
-        expire_time=_expire_time(key, "expire_time") if "expire_time" in fields else None,
-        allowed_addresses=tuple(key.allowed_addresses),
-        labels=dict(key.labels),
-        rate_limit=_rate_limit(key) if "rate_limit" in fields else None,
         if_revision=request.if_revision,
+        **values | {"key_id": request.key.key_id, "state": _state(values)},
     )
 
 
 def rotation_from(request: key_service_pb2.RotateKeyRequest) -> Rotation:
     """How a key should be replaced."""
-    has_overlap = request.HasField("overlap")
-    return Rotation(
-        key_id=request.key_id,
-        overlap=duration_from(request.overlap, "overlap") if has_overlap else timedelta(0),
-        expire_time=_expire_time(request, "expire_time"),
-        request_id=request.request_id,
-    )
+    return Rotation(**fields_for(Rotation, request))
 
 
 def listing_from(request: key_service_pb2.ListKeysRequest) -> Listing:
     """Which keys to list."""
-    return Listing(
-        keyspace=request.keyspace,
-        account_id=request.account_id,
-        page_size=request.page_size,
-        page_token=request.page_token,
-        state=state_from(request.state, "state"),
-        parent_key_id=request.parent_key_id,
-        key_type=request.key_type,
-        environment=request.environment,
-        display_prefix=request.display_prefix,
-        labels=tuple(request.labels),
-        scope=request.scope,
-        unused_since_time=_time(request, "unused_since_time"),
-        never_used=request.never_used,
-        expiring_before_time=_time(request, "expiring_before_time"),
-    )
+    values = fields_for(Listing, request)
+    return Listing(**values | {"state": _state(values)})
 
 
-def _time(request: Message, path: str) -> datetime | None:
-    return time_from(getattr(request, path), path) if request.HasField(path) else None
-
-
-def state_from(number: int, path: str) -> KeyState | None:
-    """The state of this number; None where none is given."""
-    if number == key_service_pb2.KEY_STATE_UNSPECIFIED:
-        return None
-    state = STATES.get(number)
-    if state is None:
-        raise InvalidInput.field(path, "is none of the states that there are")
-    return state
-
-
-def _expire_time(
-    message: key_service_pb2.CreateKeyRequest
-    | key_service_pb2.KeyToImport
-    | key_service_pb2.RotateKeyRequest
-    | key_service_pb2.Key,
-    path: str,
-) -> datetime | None:
-    time: Timestamp = message.expire_time
-    return time_from(time, path) if message.HasField("expire_time") else None
-
-
-def _rate_limit(
-    message: key_service_pb2.CreateKeyRequest | key_service_pb2.KeyToImport | key_service_pb2.Key,
-) -> Rate | None:
-    return rate_from(message.rate_limit, "rate_limit") if message.HasField("rate_limit") else None
+def _state(values: Mapping[str, Any]) -> KeyState | None:
+    name = values.get("state")
+    return KeyState(name) if name else None

@@ -12,20 +12,18 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
 
-from google.protobuf.descriptor import EnumDescriptor
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from keyfence.v1 import keyspace_pb2, keyspace_service_pb2, rate_limit_pb2
+from keyfence.v1 import keyspace_pb2, keyspace_service_pb2
 from keyfence_server.application.apply_keyspace import KeyspaceDiff
 from keyfence_server.application.pauses import Pauses
 from keyfence_server.application.read_keyspaces import ScopeReport
 from keyfence_server.convert.checks import path_of
-from keyfence_server.convert.limits import rate_from, rate_of
-from keyfence_server.convert.times import duration_from, duration_of, timestamp_of
+from keyfence_server.convert.fields import fields_of
+from keyfence_server.convert.limits import rate_of
+from keyfence_server.convert.times import duration_of, timestamp_of
 from keyfence_server.domain.declarations import FormatDeclaration, KeyspaceDeclaration
 from keyfence_server.domain.documents import declaration_from_fields, format_from_fields
-from keyfence_server.domain.errors import InvalidInput, Name, Path, path_text
 from keyfence_server.domain.keyspaces import BEFORE_STORED, Keyspace
 from keyfence_server.domain.limits import Rate
 
@@ -35,11 +33,6 @@ _ITEMS_A_SLICE: Final = 200
 _TEXTS_AN_ITEM: Final = 50
 _TEXTS_AT_ONCE: Final = 5_000
 
-# The messages that stand for a value of one type, and how each is converted.
-_FROM: Final[Mapping[str, Callable[[Any, str], object]]] = {
-    Duration.DESCRIPTOR.full_name: duration_from,
-    rate_limit_pb2.RateLimit.DESCRIPTOR.full_name: rate_from,
-}
 _OF: Final[Mapping[type, Callable[[Any], Message | None]]] = {
     timedelta: duration_of,
     Rate: rate_of,
@@ -52,12 +45,12 @@ def declaration_from(message: keyspace_pb2.Keyspace) -> KeyspaceDeclaration:
     Raises:
         InvalidInput: a value that no declaration can hold.
     """
-    return declaration_from_fields(_fields_of(message, (), _DECLARED))
+    return declaration_from_fields(fields_of(message, (), _DECLARED))
 
 
 def format_from(message: keyspace_pb2.KeyFormat) -> FormatDeclaration:
     """How keys look."""
-    return format_from_fields(_fields_of(message, ()))
+    return format_from_fields(fields_of(message, ()))
 
 
 def keyspace_of(keyspace: Keyspace) -> keyspace_pb2.Keyspace:
@@ -135,49 +128,6 @@ def scope_report_of(report: ScopeReport) -> keyspace_service_pb2.ExplainScopeRes
         implies_count=report.implies_count,
         implied_by_count=report.implied_by_count,
     )
-
-
-def _fields_of(
-    message: Message, path: Path, wanted: frozenset[str] | None = None
-) -> dict[str, object]:
-    """A message's fields by name. A message that is not set is left out, an empty value of
-    another type is not."""
-    return {
-        field.name: _value_from(field, getattr(message, field.name), (*path, field.name))
-        for field in message.DESCRIPTOR.fields
-        if (wanted is None or field.name in wanted)
-        and (not field.has_presence or message.HasField(field.name))
-    }
-
-
-def _value_from(field: Any, value: Any, path: Path) -> object:
-    kind = field.message_type
-    if kind is not None and kind.GetOptions().map_entry:
-        return dict(value)
-    if field.is_repeated and kind is not None:
-        return tuple(_fields_of(one, (*path, _step(one, index))) for index, one in enumerate(value))
-    if field.is_repeated:
-        return tuple(value)
-    if kind is not None:
-        convert = _FROM.get(kind.full_name)
-        return convert(value, path_text(path)) if convert else _fields_of(value, path)
-    if field.enum_type is not None:
-        return _name_from(field.enum_type, value, path)
-    return value
-
-
-def _step(item: Message, index: int) -> int | Name:
-    name = getattr(item, "name", "")
-    return Name(name) if name else index
-
-
-def _name_from(enum: EnumDescriptor, number: int, path: Path) -> str:
-    """The name of an enum's value, without the enum's own, in lower case; empty for the
-    unspecified value."""
-    value = enum.values_by_number.get(number)
-    if value is None:
-        raise InvalidInput.field(path, f"{number} is not a value of {enum.name}")
-    return value.name.removeprefix(f"{enum.name.upper()}_").lower() if number else ""
 
 
 def _fill(message: Message, declared: Any) -> Iterator[int]:

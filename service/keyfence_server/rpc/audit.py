@@ -10,7 +10,8 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.export_audit import ExportAudit
 from keyfence_server.application.ports import ChainEnd, RecordedEvent
 from keyfence_server.application.read_audit import AuditListing, ReadAudit
-from keyfence_server.convert.times import time_from, timestamp_of
+from keyfence_server.convert.fields import fields_for
+from keyfence_server.convert.times import timestamp_of
 from keyfence_server.rpc.answer_sizes import Room, add_fitting
 from keyfence_server.rpc.pipeline import Service
 
@@ -38,7 +39,9 @@ class AuditService:
         self, request: messages.ListAuditEventsRequest, caller: Caller
     ) -> messages.ListAuditEventsResponse:
         """Lists events."""
-        page = await self._read_audit.list(caller, _listing_from(request))
+        page = await self._read_audit.list(
+            caller, AuditListing(**fields_for(AuditListing, request))
+        )
         answer = messages.ListAuditEventsResponse()
         answer.next_page_token = await add_fitting(page, _event_of, answer.events)
         return answer
@@ -87,24 +90,6 @@ class AuditService:
             caller, request.after_sequence, ChainEnd(request.sequence, request.hash)
         )
         return messages.RecordAuditExportResponse(sequence=end.count)
-
-
-def _listing_from(request: messages.ListAuditEventsRequest) -> AuditListing:
-    start = time_from(request.start_time, "start_time") if request.HasField("start_time") else None
-    end = time_from(request.end_time, "end_time") if request.HasField("end_time") else None
-    return AuditListing(
-        keyspace=request.keyspace,
-        account_id=request.account_id,
-        subject=request.subject,
-        actor_id=request.actor_id,
-        action_prefix=request.action_prefix,
-        start_time=start,
-        end_time=end,
-        page_size=request.page_size,
-        page_token=request.page_token,
-        newest_first=request.newest_first,
-        after_event_id=request.after_event_id,
-    )
 
 
 def _event_of(recorded: RecordedEvent) -> messages.AuditEvent:

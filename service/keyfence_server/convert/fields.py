@@ -1,0 +1,78 @@
+"""A message's fields as values of the domain, by their names.
+
+The requests of the use cases and the declarations of keyspaces have the field names of the
+API's messages. So a new field needs no line here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyfence.v1 import rate_limit_pb2
+from keyfence_server.convert.limits import rate_from
+from keyfence_server.convert.times import duration_from, time_from
+from keyfence_server.domain.errors import InvalidInput, Name, Path, path_text
+
+# The messages that stand for a value of one type, and how each is converted.
+_FROM: Final[Mapping[str, Callable[[Any, str], object]]] = {
+    Duration.DESCRIPTOR.full_name: duration_from,
+    rate_limit_pb2.RateLimit.DESCRIPTOR.full_name: rate_from,
+    Timestamp.DESCRIPTOR.full_name: time_from,
+}
+
+
+def fields_for(kind: type[Any], message: Message) -> dict[str, Any]:
+    """The fields of a message that a class has too, as its constructor takes them. What is not
+    set is left out."""
+    names = frozenset(field.name for field in dataclasses.fields(kind))
+    return fields_of(message, (), names)
+
+
+def fields_of(
+    message: Message, path: Path, wanted: frozenset[str] | None = None
+) -> dict[str, object]:
+    """A message's fields by name. A message that is not set is left out, an empty value of
+    another type is not."""
+    return {
+        field.name: _value_from(field, getattr(message, field.name), (*path, field.name))
+        for field in message.DESCRIPTOR.fields
+        if (wanted is None or field.name in wanted)
+        and (not field.has_presence or message.HasField(field.name))
+    }
+
+
+def _value_from(field: Any, value: Any, path: Path) -> object:
+    kind = field.message_type
+    if kind is not None and kind.GetOptions().map_entry:
+        return dict(value)
+    if field.is_repeated and kind is not None:
+        return tuple(fields_of(one, (*path, _step(one, index))) for index, one in enumerate(value))
+    if field.is_repeated:
+        return tuple(value)
+    if kind is not None:
+        convert = _FROM.get(kind.full_name)
+        return convert(value, path_text(path)) if convert else fields_of(value, path)
+    if field.enum_type is not None:
+        return _name_from(field.enum_type, value, path)
+    return value
+
+
+def _step(item: Message, index: int) -> int | Name:
+    name = getattr(item, "name", "")
+    return Name(name) if name else index
+
+
+def _name_from(enum: EnumDescriptor, number: int, path: Path) -> str:
+    """The name of an enum's value, without the enum's own, in lower case; empty for the
+    unspecified value."""
+    value = enum.values_by_number.get(number)
+    if value is None:
+        raise InvalidInput.field(path, f"{number} is not a value of {enum.name}")
+    return value.name.removeprefix(f"{enum.name.upper()}_").lower() if number else ""
