@@ -1,4 +1,4 @@
-"""Between the messages of `keyfence.v1` and the domain's values.
+"""The messages of `keyfence.v1` as the domain's values, and back.
 
 Nothing is decided here. A value that a message can hold and the domain cannot is an
 `InvalidInput` that names its field.

@@ -1,5 +1,5 @@
 """Keyfence over gRPC: convert, call a use case, convert.
 
-Who may call what is said by the descriptors and enforced in `pipeline`; how errors
-look is said in `status`. Nothing here knows SQL, the settings or other adapters.
+The descriptors say who may call what, and `pipeline` enforces it. `status` says how
+errors look. Nothing here knows SQL, the settings or the adapters.
 """
