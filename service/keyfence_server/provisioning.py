@@ -181,8 +181,8 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
     if not path.exists():
         if database.exists():
             raise CannotStart(
-                f"{path} is gone, and {database} is there: without its pepper no key in it can be "
-                "recognised. Restore the file from a backup"
+                f"{path} is missing, but the database {database} exists: without that pepper no "
+                "key in it can be recognised. Restore the file from a backup"
             )
         _create_secret(path, generate_pepper())
         _log.info("pepper_created", file=str(path), advice="back it up, apart from the database")
@@ -293,7 +293,8 @@ def make_root_credential(settings: Settings) -> RootCredential:
         _create_secret(path, f"{credential.reveal()}\n")
     except InvalidInput:
         raise CannotStart(
-            f"{path} is there and holds no operator credential; take it away, and a new one is made"
+            f"{path} has no operator credential in it; remove the file, and the server makes a new "
+            "one"
         ) from None
     return RootCredential(credential, path, is_new=True)
 

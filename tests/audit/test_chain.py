@@ -106,7 +106,7 @@ def test_another_revision_shows() -> None:
     chain = a_chain(2)
     chain[1] = replace(chain[1], revision=9)
     assert follow(BEFORE_THE_FIRST, chain)[1] == Break(
-        2, "event 2 is not as it was written, or not where it was"
+        2, "event 2 was changed or moved after it was written"
     )
 
 

@@ -89,7 +89,7 @@ def test_a_restore_that_cannot_be_verified_changes_nothing(host: Host) -> None:
     sound = copy.read_bytes()
 
     copy.write_bytes(b"no database")
-    assert "is no backup" in host.run("restore", "copy.db", expect=5).stderr
+    assert "this is not a backup" in host.run("restore", "copy.db", expect=5).stderr
     copy.write_bytes(sound[: len(sound) // 2])
     host.run("restore", "copy.db", expect=5)
     copy.write_bytes(sound)

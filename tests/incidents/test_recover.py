@@ -55,7 +55,7 @@ def test_a_revoked_root_credential_is_replaced_on_sqlite(host: Host) -> None:
     pepper.write_text("2:" + "B" * 43 + "=")
     assert "is not one under which" in host.run("operator", "recover", expect=5).stderr
     pepper.unlink()
-    assert "is gone" in host.run("operator", "recover", expect=5).stderr
+    assert "is missing" in host.run("operator", "recover", expect=5).stderr
     pepper.write_text(right)
 
     done = host.run("operator", "recover", "--name", "Night shift")

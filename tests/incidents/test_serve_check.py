@@ -22,7 +22,7 @@ def test_files_are_looked_at_and_nothing_is_made(directory: Path) -> None:
     host = Host(directory)
     assert check(host, {}) == "ready to serve\n"
     assert list(directory.iterdir()) == []
-    assert "is no operator credential" in check(host, {"KEYFENCE_ROOT_KEY": "x"}, expect=5)
+    assert "is not an operator credential" in check(host, {"KEYFENCE_ROOT_KEY": "x"}, expect=5)
     (directory / "demo.yaml").write_text("keyspace: demo\nscope: {}\n")
     wrong = {"KEYFENCE_BOOTSTRAP_KEYSPACES": "demo.yaml"}
     assert "scope" in check(host, wrong, expect=5)

@@ -137,7 +137,7 @@ def test_a_name_that_stands_twice_is_shown_where_it_stands_again() -> None:
           vps:read: Look again
         """
     assert faults_in(text) == [
-        '4:3: "vps:read" stands here for the second time; first on line 3 <vps:read>'
+        '4:3: "vps:read" is here for the second time; the first is on line 3 <vps:read>'
     ]
 
 

@@ -248,7 +248,7 @@ class TestRootCredential:
     ) -> None:
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "root.key").write_text("precious")
-        with pytest.raises(CannotStart, match="holds no operator credential"):
+        with pytest.raises(CannotStart, match="has no operator credential in it"):
             await serve()
         assert (tmp_path / "data" / "root.key").read_text() == "precious"
 

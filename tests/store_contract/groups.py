@@ -98,7 +98,7 @@ class GroupsContract(Topic):
                 await transaction.insert_key(make_key())
 
         async with store.transaction() as transaction:
-            with pytest.raises(RuntimeError, match="kept nothing"):
+            with pytest.raises(RuntimeError, match="recorded no change"):
                 await write(transaction)
         assert await revision_of(store) == 0
 

@@ -1,4 +1,4 @@
-"""Reads the wanted properties of an account, and says what is wrong with them."""
+"""Validates the properties of an account in a request."""
 
 from __future__ import annotations
 

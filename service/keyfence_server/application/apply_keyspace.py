@@ -1,4 +1,4 @@
-"""Declaring a keyspace, anew or differently, and saying beforehand what that would do."""
+"""Creates or changes a keyspace by its declaration, or previews the change."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class ApplyKeyspace:
             if done.value is not None:
                 return Done(done.value, done.revision, is_committed=done.is_committed)
         raise Conflict(
-            f'keyspace "{wanted.name}" is changed again and again meanwhile; try again later',
+            f'keyspace "{wanted.name}" was changed by other calls at each attempt; try again later',
             revision=str(done.revision),
         )
 
@@ -385,7 +385,7 @@ def _require_something_said(declaration: KeyspaceDeclaration) -> None:
             [
                 Problem(
                     ("keyspace",),
-                    f'the declaration says nothing but the name "{declaration.name}", and would '
+                    f'the declaration has only the name "{declaration.name}", and would '
                     "take away all that this keyspace declares; if it is to, say one thing more, "
                     "for example display_name",
                 )
@@ -409,8 +409,8 @@ async def _require_unused(snapshot: Snapshot, before: Keyspace, after: Keyspace)
 
 def _still_in_use(what: str, count: int, **metadata: str) -> Precondition:
     return Precondition(
-        f"the {what} is still that of {counted(count, 'key')} not revoked yet; revoke what has it "
-        "first, or keep it",
+        f"{counted(count, 'key')} with the {what} can still be used; revoke the keys first, or "
+        f"keep the {what}",
         reason="STILL_IN_USE",
         keys=str(count),
         **metadata,

@@ -1,4 +1,4 @@
-"""What the audit log says of a mutation. Never a secret, and nothing that could be used as one."""
+"""The audit events of mutations. They contain no secret, and nothing that could be used as one."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def follow(end: ChainEnd, events: Iterable[RecordedEvent]) -> tuple[ChainEnd, Br
         if digest != recorded.hash:
             return end, Break(
                 recorded.sequence,
-                f"event {recorded.sequence} is not as it was written, or not where it was",
+                f"event {recorded.sequence} was changed or moved after it was written",
             )
         end = ChainEnd(expected, digest)
     return end, None

@@ -1,4 +1,4 @@
-"""What an operator credential is bound to: keyspaces that are there, with one exception."""
+"""Validates the keyspaces that an operator credential is bound to."""
 
 from __future__ import annotations
 

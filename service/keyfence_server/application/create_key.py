@@ -123,7 +123,7 @@ class CreateKey:
             name = name or maker.own.keyspace
             if wanted.account_id not in ("", maker.own.account_id):
                 raise InvalidInput.field(
-                    "account_id", "an account's credential makes keys of its own account alone"
+                    "account_id", "an account's credential can make keys for its own account only"
                 )
         elif not name:
             raise InvalidInput.field("keyspace", "name the keyspace that the key is for")
@@ -255,7 +255,7 @@ async def require_new_request(
     made = await transaction.find_request(maker.credential_id, request_id)
     if made is not None:
         raise AlreadyDone(
-            f"this request has already made the key {made}, and its plaintext was in that answer "
+            f"this request_id has already made the key {made}; its plaintext was in that answer "
             "alone; if it was lost, rotate the key",
             key_id=made,
         )

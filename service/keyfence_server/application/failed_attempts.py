@@ -1,4 +1,4 @@
-"""Attempts that failed: which credential tried to use or do what, and was denied.
+"""Failed attempts: which credential was denied which use or call.
 
 Any client can cause any number of them. So alike attempts of one minute become one
 event with a count, and the number of different ones is bounded by budgets that do not

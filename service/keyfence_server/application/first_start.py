@@ -42,8 +42,8 @@ def read_root_credential(text: str) -> Plaintext:
     if not Recogniser({SYSTEM: [_FORM]}).keyspaces_of(text):
         raise InvalidInput.field(
             "KEYFENCE_ROOT_KEY",
-            f'is no operator credential: it must be "{_FORM.prefix}", {_FORM.length} letters and '
-            "digits and their checksum; let the server make one by leaving this unset",
+            f'is not an operator credential: it must be "{_FORM.prefix}", {_FORM.length} letters '
+            "and digits and their checksum; let the server make one by leaving this unset",
         )
     return Plaintext(text)
 

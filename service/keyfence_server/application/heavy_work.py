@@ -48,7 +48,7 @@ class HeavyWork:
             return work()
         if self._waiting[keyspace] >= self._most_waiting:
             raise Overloaded(
-                f'keyspace "{keyspace}" has as much work waiting as it may have; try again later',
+                f'keyspace "{keyspace}" has too much work waiting; try again later',
                 limit="heavy_work_per_keyspace",
             )
         self._waiting[keyspace] += 1

@@ -174,7 +174,7 @@ def read_bound_keyspaces(names: Sequence[str], keyspace: str) -> tuple[str, ...]
         raise InvalidInput.field(path, f"at most {MAX_BOUND_KEYSPACES} keyspaces")
     for index, name in enumerate(names):
         if name != ALL_KEYSPACES and not is_keyspace_name(name):
-            raise InvalidInput.field(f"{path}[{index}]", f"{name[:64]!r} is no keyspace's name")
+            raise InvalidInput.field(f"{path}[{index}]", f"{name[:64]!r} is not a keyspace's name")
     return tuple(sorted(set(names)))
 
 

@@ -52,7 +52,7 @@ class LogOut:
             if isinstance(asking, AccountSession):
                 return await _end_own(ending, asking, revokes=revokes)
             raise InvalidInput.field(
-                "all_sessions", "an operator has no session to end; say that all are meant"
+                "all_sessions", "an operator's credential has no session; set all_sessions"
             )
 
         return await self._mutations.run(caller, work, restrictive=True)

@@ -78,7 +78,7 @@ async def require_room_for_key(
     if count >= most:
         raise QuotaReached(
             f"this account has {count} keys that are neither revoked nor expired, and may have "
-            f"{most}; revoke one that is not needed any more",
+            f"{most}; revoke one that is no longer needed",
             quota="keys_per_account",
             limit=str(most),
         )

@@ -123,9 +123,9 @@ class ReadAudit:
 async def verify_chain(store: Store, after: ChainEnd, max_events: int) -> Verified:
     """Goes along the chain, as `ReadAudit.verify` does, for programs that have the store itself."""
     if after.count < 0 or not 0 <= max_events <= MAX_EVENTS:
-        raise InvalidInput.field("max_events", f"1 to {MAX_EVENTS} events, from the first on")
+        raise InvalidInput.field("max_events", f"must be 1 to {MAX_EVENTS}, or 0 for {MAX_EVENTS}")
     if after.count and len(after.hash) != _HASH_BYTES:
-        raise InvalidInput.field("after_hash", "is the 32 bytes of that event's hash")
+        raise InvalidInput.field("after_hash", "must be the 32 bytes of that event's hash")
     async with store.snapshot() as snapshot:
         cut = await snapshot.audit_cut()
         problem = await _problem_of_cut(snapshot, cut)
@@ -221,7 +221,7 @@ async def _place_of(snapshot: Snapshot, which: EventFilter, event_id: str, field
     )
     found = await snapshot.find_event(event_id, reach)
     if found is None:
-        raise InvalidInput.field(field, "names no event that this credential may see")
+        raise InvalidInput.field(field, "is not the id of an event that this credential may see")
     return found
 
 
@@ -238,7 +238,7 @@ def _filter(caller: Caller, listing: AuditListing) -> EventFilter:
         # Whose events are listed comes from the credential, whatever the request says.
         keyspace, account_id = keyspace or own.keyspace, account_id or own.account_id
         if account_id != own.account_id:
-            raise InvalidInput.field("account_id", "an account sees its own events alone")
+            raise InvalidInput.field("account_id", "an account can see only its own events")
     if keyspace:
         caller.require_reach(keyspace)
     return EventFilter(

@@ -133,7 +133,9 @@ class ReadKeys:
             max(1, until.toordinal() - _DAYS_BY_DEFAULT)
         )
         if not 0 <= (until - since).days <= MAX_USE_DAYS:
-            raise InvalidInput.field("last_day", f"from first_day to {MAX_USE_DAYS} days behind it")
+            raise InvalidInput.field(
+                "last_day", f"must be 0 to {MAX_USE_DAYS} days after first_day"
+            )
         async with self._store.snapshot() as snapshot:
             key = caller.require_key(key_id, await snapshot.find_key(KeyId(key_id)))
             return await snapshot.list_use_days(key.key_id, first=since, last=until)
@@ -198,9 +200,13 @@ class ReadKeys:
         now = self._clock.now()
         unused_since, expiring_before = listing.unused_since_time, listing.expiring_before_time
         if unused_since is not None and unused_since > now:
-            raise InvalidInput.field("unused_since_time", "is in the future; give a time before")
+            raise InvalidInput.field(
+                "unused_since_time", "is in the future; give a time in the past"
+            )
         if expiring_before is not None and expiring_before <= now:
-            raise InvalidInput.field("expiring_before_time", "is in the past; give a time to come")
+            raise InvalidInput.field(
+                "expiring_before_time", "is in the past; give a time in the future"
+            )
         return KeyCriteria(
             labels=labels,
             granted_any=keyspace.catalog.grants_of(listing.scope) if listing.scope else None,
@@ -219,7 +225,8 @@ class ReadKeys:
             keyspace, account_id = keyspace or own.keyspace, account_id or own.account_id
             if account_id != own.account_id:
                 raise InvalidInput.field(
-                    "account_id", "an account's credential lists the keys of its own account alone"
+                    "account_id",
+                    "an account's credential can list only the keys of its own account",
                 )
         if not keyspace:
             raise InvalidInput.field("keyspace", "name the keyspace whose keys to list")
@@ -357,4 +364,4 @@ def _day(path: str, text: str) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise InvalidInput.field(path, "is no day like 2026-01-31") from None
+        raise InvalidInput.field(path, "is not a day like 2026-01-31") from None

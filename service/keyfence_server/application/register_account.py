@@ -131,7 +131,7 @@ def _require_may_register(caller: Caller, keyspace: str, declared: AccountsDecla
         caller.require_reach(keyspace)
     elif declared.registration is not Registration.OPEN:
         raise Forbidden(
-            f'in keyspace "{keyspace}" operators alone register accounts',
+            f'in keyspace "{keyspace}" only operators can register accounts',
             reason="REGISTRATION_CLOSED",
             keyspace=keyspace,
         )

@@ -206,16 +206,18 @@ def _require_changeable(caller: Caller, update: AccountUpdate) -> None:
             + f"possible: {', '.join(sorted(_SETTERS))}",
         )
     if update.revoke_keys and not update.sets_password:
-        raise InvalidInput.field("revoke_keys", "goes with new_password; or call LogOut")
+        raise InvalidInput.field(
+            "revoke_keys", "needs new_password; to end sessions alone, call LogOut"
+        )
     if not caller.is_operator and not _OWNERS.issuperset(update.fields):
         raise InvalidInput.field(
-            "update_mask", f"an account changes its {' and '.join(sorted(_OWNERS))} alone"
+            "update_mask", f"an account can change only its {' and '.join(sorted(_OWNERS))}"
         )
 
 
 def _moved_on(now: Account) -> Conflict:
     return Conflict(
-        f"the account is at revision {now.revision} by now; read it again and decide again",
+        f"the account has changed: it is at revision {now.revision} now; read it again first",
         revision=str(now.revision),
     )
 

@@ -140,7 +140,9 @@ def _set_state(key: Key, update: KeyUpdate, at: _Setting) -> Key:
         return key.enabled(at.now, by_operator=at.is_operator)
     if update.state is KeyState.DISABLED:
         return key.disabled(at.now, by_operator=at.is_operator)
-    raise InvalidInput.field("state", "active or disabled; to revoke the key, call RevokeKey")
+    raise InvalidInput.field(
+        "state", "must be active or disabled; to revoke the key, call RevokeKey"
+    )
 
 
 def _set_expire_time(key: Key, update: KeyUpdate, at: _Setting) -> Key:

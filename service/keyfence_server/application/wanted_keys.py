@@ -1,4 +1,4 @@
-"""What a keyspace makes of the type, the environment and the scopes that are wanted for a key."""
+"""Finds the key type, the environment and the preset that a request names, in the keyspace."""
 
 from __future__ import annotations
 

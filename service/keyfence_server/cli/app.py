@@ -128,7 +128,7 @@ def keyfence(
         typer.Option(
             "--insecure-plaintext",
             rich_help_panel=_CONNECTION,
-            help="Do without TLS over a network, which can then read the credential and all keys.",
+            help="Connect without TLS. The network can then read the credential and all keys.",
         ),
     ] = False,
     _version: Annotated[
@@ -253,7 +253,7 @@ def _complain_about_fault(error: Exception, as_json: bool) -> int:
     if os.environ.get("KEYFENCE_TRACEBACK"):
         sys.excepthook(type(error), error, error.__traceback__)
     message = (
-        f"this is a fault of Keyfence: {type(error).__name__}{where}. "
+        f"this is a bug in Keyfence: {type(error).__name__}{where}. "
         "KEYFENCE_TRACEBACK=1 shows the traceback, which may hold secrets."
     )
     return _complain(Failure(message, ExitCode.FAULT), as_json)

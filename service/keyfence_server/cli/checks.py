@@ -86,7 +86,7 @@ def check(
     at_least_revision: Annotated[
         int,
         typer.Option(
-            min=0, max=LAST_REVISION, help="Answer from no older a state than this revision."
+            min=0, max=LAST_REVISION, help="Answer from the state at this revision or a later one."
         ),
     ] = 0,
     cost: Annotated[

@@ -23,11 +23,11 @@ class ExitCode(IntEnum):
     NOT_PERMITTED = 4
     """The credential is missing, not accepted, or may not do this."""
     CONFLICT = 5
-    """The state of things forbids it, or has changed meanwhile."""
+    """The present state does not allow it, or it has changed meanwhile."""
     UNAVAILABLE = 6
     """No answer, or not in time. Trying again may help."""
     FAULT = 70
-    """A fault of Keyfence, here or at the server."""
+    """A bug in Keyfence, here or in the server."""
     OUTPUT_LOST = 74
     """The answer was there and could not be written."""
     INTERRUPTED = 130
@@ -41,9 +41,9 @@ EXIT_CODES_HELP: Final = """\
 - 2: the command line, a file or a field is wrong
 - 3: there is no such key or keyspace
 - 4: the credential is missing, not accepted, or not allowed to do this
-- 5: the state of things forbids it, or has changed meanwhile
+- 5: the present state does not allow it, or it has changed meanwhile
 - 6: no answer, or not in time; trying again may help
-- 70: a fault of Keyfence
+- 70: a bug in Keyfence
 - 74: the answer could not be written
 - 130: interrupted
 """

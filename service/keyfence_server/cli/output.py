@@ -269,7 +269,10 @@ def print_table(
         out.print(table)
     say("\n".join(line.rstrip() for line in captured.get().splitlines()))
     if shown < len(columns):
-        note(f"No room for: {', '.join(columns[shown:])}. A wider terminal or -o json shows it.")
+        note(
+            f"The terminal is too narrow for: {', '.join(columns[shown:])}. "
+            "Use a wider terminal, or -o json."
+        )
 
 
 def _longest_word(cells: Sequence[Sequence[str]], index: int) -> int:

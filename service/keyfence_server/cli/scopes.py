@@ -27,7 +27,7 @@ app = typer.Typer(help="Show which scopes imply each other.", no_args_is_help=Tr
 
 @app.callback()
 def scopes() -> None:
-    """See how scopes hang together."""
+    """Show which scopes imply each other."""
 
 
 @app.command()
@@ -42,20 +42,20 @@ def explain(
     ],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show what a scope brings with it, what brings it, and who holds it."""
+    """Show which scopes a scope implies, which imply it, and how many keys have it."""
     with connect(context) as client:
         explained = client.explain_scope(keyspace, scope)
     if output is Output.JSON:
         say_json(explained)
         return
     print_styled((explained.scope, "bold"), (f"  {explained.description}", ""))
-    _print_paths("It brings", explained.implies, explained.implies_count)
-    _print_paths("It comes with", explained.implied_by, explained.implied_by_count)
+    _print_paths("Implies", explained.implies, explained.implies_count)
+    _print_paths("Implied by", explained.implied_by, explained.implied_by_count)
     print_fields(
         {
             "in presets": ", ".join(explained.presets),
             "kept from": ", ".join(explained.capped_key_types),
-            "held by": counted(explained.active_key_count, "active key"),
+            "keys with it": counted(explained.active_key_count, "active key"),
         }
     )
 

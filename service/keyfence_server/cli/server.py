@@ -41,17 +41,18 @@ StaleIfErrorOption = Annotated[
     ),
 ]
 LogFormatOption = Annotated[
-    str | None, _setting("LOG_FORMAT", "auto|json|console", "How log lines look.")
+    str | None, _setting("LOG_FORMAT", "auto|json|console", "The format of log lines.")
 ]
 LogLevelOption = Annotated[
-    str | None, _setting("LOG_LEVEL", "debug|info|warning|error", "What is worth a line.")
+    str | None,
+    _setting("LOG_LEVEL", "debug|info|warning|error", "The least severe level that is logged."),
 ]
 
 
 def serve(
     listen: ListenOption = None,
     workers: Annotated[
-        str | None, _setting("WORKERS", "N", "How many processes serve, on one port of this host.")
+        str | None, _setting("WORKERS", "N", "How many processes serve on one port of this host.")
     ] = None,
     data_dir: Annotated[
         str | None, _setting("DATA_DIR", "PATH", "Where the embedded database and secrets are.")
@@ -79,7 +80,11 @@ def serve(
     log_level: LogLevelOption = None,
     insecure_plaintext: Annotated[
         str | None,
-        _setting("INSECURE_PLAINTEXT", "true|false", "Serve a network without TLS, all the same."),
+        _setting(
+            "INSECURE_PLAINTEXT",
+            "true|false",
+            "Allow addresses that other machines can reach without TLS.",
+        ),
     ] = None,
     check: Annotated[
         bool,
@@ -133,7 +138,7 @@ def _run(settings: Settings) -> None:
 def sidecar(
     upstream: Annotated[
         str | None,
-        _setting("UPSTREAM", "TARGETS", "Servers to answer for, separated by commas."),
+        _setting("UPSTREAM", "TARGETS", "The servers upstream, separated by commas."),
     ] = None,
     listen: ListenOption = None,
     upstream_token_file: Annotated[
@@ -141,7 +146,8 @@ def sidecar(
         _setting("UPSTREAM_TOKEN_FILE", "PATH", "The file with the sidecar's own credential."),
     ] = None,
     upstream_ca_file: Annotated[
-        str | None, _setting("UPSTREAM_CA_FILE", "PATH", "PEM, whom to trust upstream.")
+        str | None,
+        _setting("UPSTREAM_CA_FILE", "PATH", "PEM, the issuers of the servers' certificates."),
     ] = None,
     metrics_listen: MetricsListenOption = None,
     stale_if_error: StaleIfErrorOption = None,
@@ -157,7 +163,7 @@ def sidecar(
     settings = load_settings_with(**locals())
     if not settings.upstream_targets():
         raise Failure(
-            "KEYFENCE_UPSTREAM or --upstream: name the servers to answer for, for example "
+            "KEYFENCE_UPSTREAM or --upstream: name the servers upstream, for example "
             "keyfence-1:50051,keyfence-2:50051",
             ExitCode.WRONG_INPUT,
         )

@@ -14,7 +14,7 @@ def duration(text: str) -> timedelta:
     """A duration like "30s", "15m", "12h" or "90d"."""
     parsed = parse_duration(text)
     if parsed is None:
-        raise typer.BadParameter(f'"{text}" is no duration; write one like 30s, 15m, 12h or 90d')
+        raise typer.BadParameter(f'"{text}" is not a duration; write one like 30s, 15m, 12h or 90d')
     return parsed
 
 
@@ -28,7 +28,7 @@ def point_in_time(text: str) -> datetime:
         return parsed.replace(tzinfo=UTC)
     if parsed is None or parsed.utcoffset() is None:
         raise typer.BadParameter(
-            f'"{text}" is no time; write one like 2030-01-31 or 2030-01-31T12:00:00Z, '
+            f'"{text}" is not a time; write one like 2030-01-31 or 2030-01-31T12:00:00Z, '
             "with its offset from UTC"
         )
     return parsed.astimezone(UTC)
@@ -42,7 +42,7 @@ def since(text: str) -> datetime:
     try:
         return datetime.now(UTC) - ago
     except OverflowError:
-        raise typer.BadParameter(f'"{text}" ago was before the calendar') from None
+        raise typer.BadParameter(f'"{text}" ago is before the year 1') from None
 
 
 def until(text: str) -> datetime:
@@ -50,7 +50,7 @@ def until(text: str) -> datetime:
     try:
         return datetime.now(UTC) + duration(text)
     except OverflowError:
-        raise typer.BadParameter(f'"{text}" from now is beyond the end of the calendar') from None
+        raise typer.BadParameter(f'"{text}" from now is after the year 9999') from None
 
 
 def rate(text: str) -> Rate:
@@ -72,5 +72,5 @@ def expiry(expires_in: timedelta | None, expires_at: datetime | None) -> datetim
         try:
             return datetime.now(UTC) + expires_in
         except OverflowError:
-            raise typer.BadParameter("--expires-in is beyond the end of the calendar") from None
+            raise typer.BadParameter("--expires-in ends after the year 9999") from None
     return expires_at

@@ -1,4 +1,4 @@
-"""Work that goes on for as long as the process does."""
+"""Loops that run until the process ends."""
 
 from __future__ import annotations
 

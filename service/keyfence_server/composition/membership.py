@@ -285,7 +285,7 @@ def _stale_if_error(
 
 
 async def _nothing() -> None:
-    """Who is a holder itself is registered, and waited for, as long as it lives."""
+    """This process is a holder: it is in the register, and the fence waits for it."""
 
 
 async def _no_processes() -> list[SeenProcess]:

@@ -1,4 +1,4 @@
-"""Accounts and sessions, and what is wanted of them."""
+"""Accounts and sessions, and the requests about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys' records, and what is wanted of them."""
+"""Keys' records, and the requests about them."""
 
 from __future__ import annotations
 

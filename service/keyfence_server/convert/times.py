@@ -19,7 +19,7 @@ def time_from(message: Timestamp, path: str) -> datetime:
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise InvalidInput.field(path, "is no time between the years 1 and 9999") from None
+        raise InvalidInput.field(path, "is not a time between the years 1 and 9999") from None
 
 
 def duration_from(message: Duration, path: str) -> timedelta:
@@ -27,7 +27,7 @@ def duration_from(message: Duration, path: str) -> timedelta:
     try:
         return message.ToTimedelta()
     except (ValueError, OverflowError):
-        raise InvalidInput.field(path, "is no duration of at most 10000 years") from None
+        raise InvalidInput.field(path, "is not a duration of at most 10000 years") from None
 
 
 @overload

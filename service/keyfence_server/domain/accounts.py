@@ -68,9 +68,11 @@ def parse_email(text: str) -> Email:
         ValueError: it is none. The message does not repeat it.
     """
     if not text.isascii():
-        raise ValueError('ASCII characters alone; write the domain in its ASCII form ("xn--...")')
+        raise ValueError(
+            'only ASCII characters are allowed; write the domain in its ASCII form ("xn--...")'
+        )
     if len(text) > MAX_EMAIL or not _EMAIL.fullmatch(text):
-        raise ValueError("is no e-mail address")
+        raise ValueError("is not an e-mail address")
     return Email(text)
 
 
@@ -90,7 +92,9 @@ def accounts_problems(declared: AccountsDeclaration) -> list[Problem]:
         )
     lifetime = declared.session_lifetime
     if not SHORTEST_SESSION <= lifetime <= LONGEST_SESSION:
-        problems.append(Problem(("accounts", "session_lifetime"), "from a minute to 90 days"))
+        problems.append(
+            Problem(("accounts", "session_lifetime"), "must be from one minute to 90 days")
+        )
     elif lifetime.microseconds:
         problems.append(Problem(("accounts", "session_lifetime"), "must be whole seconds"))
     if not is_plan(declared.default_plan):

@@ -52,7 +52,7 @@ def parse_address(text: str) -> Address:
 def _require_no_zone(text: str) -> None:
     # A zone has a meaning on one host only, so a record with one cannot be understood elsewhere.
     if "%" in text:
-        raise ValueError(f"{text!r} has a zone; give the address alone")
+        raise ValueError(f"{text!r} has a zone; give the address without it")
 
 
 def canonical_networks(texts: Iterable[str]) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def read_question(question: Question) -> Address | None:
     except ValueError:
         raise InvalidInput.field(
             "client_address",
-            f"{text[:64]!r} is no address; give IPv4 or IPv6 without a port or zone",
+            f"{text[:64]!r} is not an address; give IPv4 or IPv6 without a port or zone",
         ) from None
 
 

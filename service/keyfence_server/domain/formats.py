@@ -217,7 +217,7 @@ def format_problems(declaration: FormatDeclaration) -> list[Problem]:
         )
     alphabet = ALPHABETS.get(declaration.body.alphabet, declaration.body.alphabet)
     if len(set(alphabet)) != len(alphabet):
-        problems.append(Problem(("format", "body", "alphabet"), "a character stands in it twice"))
+        problems.append(Problem(("format", "body", "alphabet"), "it has a character twice"))
     elif len(alphabet) < 2 or not _ALPHANUMERIC.fullmatch(alphabet):
         names = ", ".join(ALPHABETS)
         problems.append(

@@ -217,9 +217,7 @@ def http_problems(declaration: HttpDeclaration) -> list[Problem]:
     problems += _header_problems(("http", "rate_limit_headers", "reset"), names.reset)
     given = [name.lower() for name in (names.limit, names.remaining, names.reset) if name]
     if len(set(given)) != len(given):
-        problems.append(
-            Problem(("http", "rate_limit_headers"), "a header's name stands in it twice")
-        )
+        problems.append(Problem(("http", "rate_limit_headers"), "it has a header's name twice"))
     seen: set[str] = set()
     for one in declaration.answers:
         path = ("http", "answers", Name(one.cause[:64]))
@@ -266,7 +264,7 @@ def _credentials_problems(credentials: CredentialsDeclaration) -> list[Problem]:
     for index, name in enumerate(credentials.headers):
         problems += _header_problems((*path, "headers", index), name)
     if len({name.lower() for name in credentials.headers}) != len(credentials.headers):
-        problems.append(Problem((*path, "headers"), "a header's name stands in it twice"))
+        problems.append(Problem((*path, "headers"), "it has a header's name twice"))
     if credentials.cookie and not _TOKEN.fullmatch(credentials.cookie):
         problems.append(Problem((*path, "cookie"), "is not the name of a cookie"))
     return problems
@@ -289,7 +287,7 @@ def _answer_problems(path: Path, one: AnswerDeclaration, content_type: str) -> I
     if one.cause not in causes:
         yield Problem(path, f"there is no such cause; known: {', '.join(causes)}")
     if one.status and one.status not in _STATUSES:
-        yield Problem((*path, "status"), "is no status code of 400 to 499 that Envoy can send")
+        yield Problem((*path, "status"), "is not a status code from 400 to 499 that Envoy can send")
     if one.code and not _CODE.fullmatch(one.code):
         yield Problem((*path, "code"), "1 to 64 letters, digits and '._-'")
     if len(one.message) > _MAX_MESSAGE:

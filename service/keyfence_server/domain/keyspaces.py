@@ -1,8 +1,8 @@
 """A keyspace: the key system of one product, compiled from its declaration.
 
-`compile_keyspace` names every fault of a declaration at once, except faults that follow
-from others, so that its author corrects them in one go. What it returns is consistent:
-every named scope is registered, every default exists, every form has enough entropy.
+`compile_keyspace` refuses a declaration with all of its problems at once, except those that
+only follow from another one. A keyspace that it returns is consistent: every scope that it names
+is registered, every default exists, and every form has enough entropy.
 """
 
 from __future__ import annotations
@@ -491,7 +491,7 @@ def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
         if lifetime is None:
             continue
         if not timedelta(0) < lifetime <= MAX_LIFETIME:
-            problems.append(Problem(path, "must be more than nothing and at most 100 years"))
+            problems.append(Problem(path, "must be more than zero and at most 100 years"))
         elif lifetime.microseconds:
             # A document cannot say it, so it would not come back from the store as it was.
             problems.append(Problem(path, "must be whole seconds"))

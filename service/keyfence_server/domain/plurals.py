@@ -1,4 +1,4 @@
-"""How many there are of something, in words for people."""
+"""Counts with their noun, in the singular or the plural."""
 
 from __future__ import annotations
 

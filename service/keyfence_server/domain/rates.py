@@ -1,4 +1,4 @@
-"""How often in a second something is done that costs too much to be done at every call."""
+"""Limits how often in a second a costly thing is done."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def run_gateway(settings: GatewaySettings) -> int:
         _validate(envoy, config)
         with _running(envoy, config, settings) as process:
             addresses = _wait_until_serving(process, admin)
-            # Envoy has read its configuration, and its administration is not needed any more.
+            # Envoy has read its configuration, and its administration is no longer needed.
             # So no file remains, even if this process is killed.
             temporary.cleanup()
             _announce(addresses, has_tls=settings.tls_cert_file is not None)

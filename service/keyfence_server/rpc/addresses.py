@@ -59,7 +59,7 @@ def parse_addresses(text: str) -> tuple[ListenAddress, ...]:
         raise ValueError("at least one address is needed, for example 127.0.0.1:50051")
     fixed = [address for address in addresses if not _is_any_port(address)]
     if len(set(fixed)) != len(fixed):
-        raise ValueError("an address stands in it twice")
+        raise ValueError("it has an address twice")
     return addresses
 
 

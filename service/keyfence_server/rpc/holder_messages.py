@@ -75,7 +75,7 @@ def uses_from(
         try:
             day = date.fromisoformat(one.day)
         except ValueError:
-            raise InvalidInput.field(f"uses[{index}].day", "is no day like 2026-01-31") from None
+            raise InvalidInput.field(f"uses[{index}].day", "is not a day like 2026-01-31") from None
         last = time_from(one.last_used_time, f"uses[{index}].last_used_time")
         if not 0 < one.count < 2**53:
             raise InvalidInput.field(f"uses[{index}].count", "cannot be")

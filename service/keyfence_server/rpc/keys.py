@@ -1,4 +1,4 @@
-"""`keyfence.v1.KeyService`: making keys and taking them back."""
+"""`keyfence.v1.KeyService`: keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`keyfence.v1.KeyspaceService`: declaring keyspaces and asking about them."""
+"""`keyfence.v1.KeyspaceService`: keyspaces and their scopes."""
 
 from __future__ import annotations
 

@@ -352,4 +352,4 @@ async def _waited_for(answer: Any, gate: Gate, caller: Caller) -> Message:
 def _require_fresh(caller: Caller) -> None:
     """Only checks may be answered to a caller whose credential may be revoked."""
     if caller.is_stale:
-        raise StoreUnavailable("the store cannot be reached to learn who calls")
+        raise StoreUnavailable("the store cannot be reached, so the caller cannot be identified")

@@ -29,7 +29,7 @@ class LogFormat(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """What is worth a line."""
+    """The least severe level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"

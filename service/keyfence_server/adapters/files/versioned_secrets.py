@@ -31,7 +31,7 @@ def parse_versioned_secrets(text: str) -> dict[int, bytes]:
         try:
             by_version[int(version)] = base64.b64decode(encoded, validate=True)
         except binascii.Error:
-            raise ValueError(f"line {number}: what follows the colon is not base64") from None
+            raise ValueError(f"line {number}: the text after the colon is not base64") from None
     return by_version
 
 

@@ -1,4 +1,4 @@
-"""Writing a declaration as a file that a person may go on with."""
+"""Writes a declaration as a file that a person can edit."""
 
 from __future__ import annotations
 

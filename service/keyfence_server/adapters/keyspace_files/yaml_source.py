@@ -167,7 +167,7 @@ class _Reader:
             first = self.places[*path, name].name if name in data else None
             if first is not None:
                 self._complain(
-                    span, f'"{name}" stands here for the second time; first on line {first.line}'
+                    span, f'"{name}" is here for the second time; the first is on line {first.line}'
                 )
                 self.read(value, (*path, name, "again"), span)
                 continue

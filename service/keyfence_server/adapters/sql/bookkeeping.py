@@ -43,7 +43,7 @@ async def append_to_chain(
     the caller commits."""
     head = (await connection.execute(_END_OF_CHAIN)).mappings().first()
     if head is None:
-        raise StoreFault("the chain of audit events has lost its head")
+        raise StoreFault("the table audit_head has no row")
     recorded = list(chained(ChainEnd(head["event_count"], head["hash"]), events))
     rows = [event_to_row(one) for one in recorded]
     for start in range(0, len(rows), _BATCH):

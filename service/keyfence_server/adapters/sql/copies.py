@@ -66,7 +66,7 @@ def is_postgresql_dump(file: Path) -> bool:
         return True
     if start == _SQLITE:
         return False
-    raise CannotCopy(f"{file}: is no backup that `keyfence backup` makes")
+    raise CannotCopy(f"{file}: this is not a backup made by `keyfence backup`")
 
 
 def put_sqlite(file: Path, database: Path) -> None:

@@ -183,7 +183,9 @@ def _keep_a_log(cursor: Any) -> None:
             cursor.execute("ROLLBACK")
         else:
             return
-    raise StoreUnavailable("the store does not answer: others keep locking the database file")
+    raise StoreUnavailable(
+        "the store does not answer: other processes keep the database file locked"
+    )
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -223,7 +225,7 @@ def _postgresql(url: DatabaseUrl, options: StoreOptions) -> Engines:
             raise ConnectionError("none of the servers in the URL is a primary") from None
         except ValueError:
             raise InvalidDatabaseUrl(
-                "the driver cannot make sense of the PostgreSQL URL's parts"
+                "the driver cannot read the PostgreSQL URL; check its host, port and parameters"
             ) from None
         try:
             await connection.fetchrow(

@@ -407,7 +407,7 @@ class SqlSnapshot:
         """See the port."""
         rows = await self._rows(select(audit_head))
         if not rows:
-            raise StoreFault("the chain of audit events has lost its head")
+            raise StoreFault("the table audit_head has no row")
         return ChainEnd(rows[0]["event_count"], rows[0]["hash"])
 
     async def audit_cut(self) -> AuditCut:
@@ -526,7 +526,7 @@ async def read_slowly(rows: Sequence[T], read: Callable[[T], U]) -> list[U]:
 def whole_lineage(line: Lineage) -> Lineage:
     """The lineage. Raises `StoreFault` if it does not end where it must."""
     if len(line) > MAX_LINEAGE or line[-1].parent_key_id is not None:
-        raise StoreFault(f"the lineage of key {line[0].key_id} does not end where it must")
+        raise StoreFault(f"the lineage of key {line[0].key_id} is incomplete in the database")
     return line
 
 
@@ -534,7 +534,7 @@ def _line(key: Key, known: Mapping[KeyId, Key]) -> Lineage:
     line = [key]
     while (parent := line[-1].parent_key_id) is not None:
         if len(line) == MAX_LINEAGE or parent not in known:
-            raise StoreFault(f"the lineage of key {key.key_id} does not end where it must")
+            raise StoreFault(f"the lineage of key {key.key_id} is incomplete in the database")
         line.append(known[parent])
     return line
 

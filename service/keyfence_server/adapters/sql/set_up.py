@@ -1,4 +1,4 @@
-"""What the store remembers of how it was set up. None of it is a mutation."""
+"""What the store records of its set-up: first start, peppers. These writes are no mutations."""
 
 from __future__ import annotations
 

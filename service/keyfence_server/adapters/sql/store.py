@@ -226,7 +226,7 @@ def _revision_by(statement: Executable) -> Callable[[AsyncConnection], Awaitable
         with translated():
             revision = (await connection.execute(statement)).scalar_one_or_none()
         if revision is None:
-            raise StoreFault("the store has lost its head: the table of that name has no row")
+            raise StoreFault("the table head has no row")
         return int(revision)
 
     return revision

@@ -1,4 +1,4 @@
-"""Which history of itself a PostgreSQL cluster is on: a failover begins another one."""
+"""The timeline of a PostgreSQL cluster, which changes at a failover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a store is, read from what an operator writes.
+"""The URL of a store.
 
 A URL can hold a password, so it is kept in a type that does not show it, and no error
 quotes it.
@@ -76,7 +76,7 @@ def parse_database_url(text: str) -> DatabaseUrl:
     if scheme in _SQLITE:
         return DatabaseUrl(is_sqlite=True, path=_sqlite_path(address))
     raise InvalidDatabaseUrl(
-        f'no store is kept at "{scheme[:32]}://"; write sqlite:///path or postgresql://user@host/name'
+        f'there is no store for "{scheme[:32]}://"; write sqlite:///path or postgresql://user@host/name'
     )
 
 

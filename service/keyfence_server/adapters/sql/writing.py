@@ -349,7 +349,7 @@ class SqlTransaction(SqlSnapshot):
             await to_completion(self._undo())
         elif self._has_written:
             self._state = _State.BROKEN
-            raise StoreFault("a mutation has written, and kept nothing")
+            raise StoreFault("a mutation wrote to the store and recorded no change")
 
     def keep(self, changes: Sequence[Change], event: AuditEvent) -> int:
         """See the port."""

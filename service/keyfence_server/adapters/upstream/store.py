@@ -109,7 +109,7 @@ class UpstreamStore:
     ) -> tuple[int, FoundKey | None]:
         """The revision that the answer shows at least, and the key."""
         if not isinstance(presented, PresentedDigest):
-            raise TypeError("upstream is asked by plaintexts; these are digests")
+            raise TypeError("a sidecar finds keys by plaintext, and was asked by digest")
         response = await self._upstream.fetch_facts(
             messages.FetchFactsRequest(
                 api_key=presented.plaintext.reveal(), at_least_revision=revision

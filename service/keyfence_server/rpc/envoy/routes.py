@@ -64,7 +64,7 @@ def _required_scopes(extensions: Mapping[str, str]) -> tuple[str, ...]:
             )
         return scopes
     if marker != "true":
-        raise UnusableRoute(f'"{AUTHENTICATE_ONLY}" is "true" or not there')
+        raise UnusableRoute(f'"{AUTHENTICATE_ONLY}" must be "true" or absent')
     if REQUIRED_SCOPES in extensions:
         raise UnusableRoute(f'"{AUTHENTICATE_ONLY}" and "{REQUIRED_SCOPES}" exclude each other')
     return ()
