@@ -12,12 +12,8 @@ from typing import Final
 from keyfence_server.domain.addresses import canonical_networks, parse_network
 from keyfence_server.domain.durations import format_duration
 from keyfence_server.domain.errors import InvalidInput, Problem, UnknownScope
-from keyfence_server.domain.keyspaces import (
-    MAX_DISPLAY_NAME,
-    SYSTEM,
-    Keyspace,
-    is_keyspace_name,
-)
+from keyfence_server.domain.keyspace_problems import MAX_DISPLAY_NAME, is_keyspace_name
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.limits import Rate, rate_problem
 from keyfence_server.domain.scopes import is_wildcard
 from keyfence_server.domain.system import ALL_KEYSPACES

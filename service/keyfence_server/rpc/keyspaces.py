@@ -17,11 +17,8 @@ from keyfence_server.convert.keyspaces import (
 )
 from keyfence_server.domain.catalog import MAX_STEPS
 from keyfence_server.domain.errors import InvalidDeclaration, Problem
-from keyfence_server.domain.keyspaces import (
-    MAX_NAMES,
-    MAX_PREVIOUS_FORMATS,
-    MAX_SCOPES,
-)
+from keyfence_server.domain.keyspace_problems import MAX_NAMES
+from keyfence_server.domain.keyspaces import MAX_PREVIOUS_FORMATS, MAX_SCOPES
 from keyfence_server.rpc.answer_sizes import Room, add_if_it_fits
 from keyfence_server.rpc.pipeline import Service
 
