@@ -6,13 +6,9 @@ may be and how denials look is what the keyspace declares in its section `http`.
 """
 
 from keyfence.asgi._answers import Answer, Denied, rfc3339
-from keyfence.asgi._guard import (
-    Guard,
-    GuardedRequest,
-    new_request_id,
-    peer_address,
-)
+from keyfence.asgi._guard import Guard
 from keyfence.asgi._middleware import GuardMiddleware
+from keyfence.asgi._requests import GuardedRequest, new_request_id, peer_address
 
 __all__ = [
     "Answer",

@@ -8,109 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from keyfence._async.client import AsyncClient
 from keyfence.asgi._answers import Denial, Denied, HttpAnswers
-from keyfence.asgi._credentials import Presented, take_credential
+from keyfence.asgi._credentials import take_credential
+from keyfence.asgi._failed_calls import CODES, MESSAGES, message_of, status_of
+from keyfence.asgi._requests import STATE, GuardedRequest, Scope, new_request_id, peer_address
 from keyfence.errors import (
-    AlreadyExists,
     CallFailed,
     ConfigurationError,
     DeadlineExceeded,
-    FailedPrecondition,
-    InvalidRequest,
     KeyfenceError,
     NotFound,
     PermissionDenied,
     ResourceExhausted,
-    Unauthenticated,
     Unavailable,
     UnknownScope,
 )
 from keyfence.results import Authentication, CheckResult, Principal, RateLimitStatus, Reason
 from keyfence.v1 import keyspace_pb2
 
-Scope = MutableMapping[str, Any]
-
-STATE: Final = "keyfence"
-"""Where the scope of ASGI has the `GuardedRequest`."""
-
 _log: Final = logging.getLogger("keyfence.asgi")
-
-_STATUSES: Final[Mapping[type[CallFailed], int]] = {
-    InvalidRequest: 400,
-    Unauthenticated: 401,
-    PermissionDenied: 403,
-    NotFound: 404,
-    AlreadyExists: 409,
-    FailedPrecondition: 409,
-    ResourceExhausted: 429,
-    Unavailable: 503,
-    DeadlineExceeded: 503,
-}
-_CODES: Final[Mapping[int, str]] = {
-    400: "invalid_request",
-    401: "unauthenticated",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    409: "conflict",
-    413: "too_large",
-    415: "unsupported_media_type",
-    422: "invalid_request",
-    429: "rate_limited",
-    500: "internal_error",
-    503: "temporarily_unavailable",
-}
-_MESSAGES: Final[Mapping[int, str]] = {
-    403: "This credential may not do this",
-    404: "There is no such thing",
-    429: "Too many requests",
-    500: "The request could not be checked",
-    503: "The request could not be checked; try again",
-}
-
-
-@dataclass(slots=True)
-class GuardedRequest:
-    """A request under the guard's middleware.
-
-    Attributes:
-        presented: its credential.
-        client_address: None if it is not known.
-        request_id: what answers and logs call the request.
-        principal: whose key it is, once the request was admitted.
-        rate_limit: where the key's rate limit stands, once the request was admitted.
-    """
-
-    presented: Presented
-    client_address: str | None
-    request_id: str
-    principal: Principal | None = None
-    rate_limit: RateLimitStatus | None = None
-
-    def id_header(self) -> Sequence[tuple[str, str]]:
-        """The header that tells the client the request's id."""
-        return (("x-request-id", self.request_id),)
-
-
-def peer_address(scope: Scope) -> str | None:
-    """The address at the other end of the connection; None if it has none.
-
-    Behind a proxy this is the proxy's: give the guard a function that knows better, or let
-    the server of the application read the proxy's headers.
-    """
-    client = scope.get("client")
-    return str(client[0]) if client else None
-
-
-def new_request_id(_scope: Scope) -> str:
-    """An id that no client has chosen, such as "req_9f86d081884c7d65"."""
-    return f"req_{secrets.token_hex(8)}"
 
 
 class Guard:
@@ -151,7 +71,7 @@ class Guard:
         self._client = client
         self._keyspace = keyspace
         self._unguarded = tuple(path.rstrip("/") for path in unguarded)
-        self._codes = {**_CODES, **(codes or {})}
+        self._codes = {**CODES, **(codes or {})}
         self._codes_by_reason = dict(codes_by_reason or {})
         self._client_address = client_address
         self._request_id = request_id
@@ -296,22 +216,16 @@ class Guard:
             names: what the product calls the fields of Keyfence's requests.
         """
         request = self.request_in(scope)
-        status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
+        status = status_of(error)
         if status == 401 and error.reason != "LOG_IN_FAILED":
             return self._denied(request, Reason.KEY_UNKNOWN)
         if status >= 500:
             return self._no_verdict(error, request.request_id)
-        message = _MESSAGES.get(status, error.message)
-        if isinstance(error, InvalidRequest) and error.violations:
-            message = "; ".join(
-                f"{(names or {}).get(one.field, one.field)}: {one.description}"
-                for one in error.violations
-            )
         retry_after = error.metadata.get("retry_after_seconds")
         return self.error(
             scope,
             status,
-            message,
+            message_of(error, status, names or {}),
             code=self._codes_by_reason.get(error.reason),
             retry_after=int(retry_after) if retry_after else None,
         )
@@ -337,7 +251,7 @@ class Guard:
             self._answers.error(
                 status,
                 code or self._codes.get(status, "error"),
-                message or _MESSAGES.get(status, "The request cannot be served"),
+                message or MESSAGES.get(status, "The request cannot be served"),
                 request_id=request.request_id if request else self._request_id(scope),
                 retry_after=retry_after,
             )
@@ -398,7 +312,7 @@ class Guard:
         status = 503 if passing else 500
         return Denied(
             self._answers.error(
-                status, self._codes[status], _MESSAGES[status], request_id=request_id
+                status, self._codes[status], MESSAGES[status], request_id=request_id
             )
         )
 

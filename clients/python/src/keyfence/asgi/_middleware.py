@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from keyfence.asgi._answers import Answer, Denied
 from keyfence.asgi._credentials import Headers
-from keyfence.asgi._guard import STATE, Guard, GuardedRequest, Scope
+from keyfence.asgi._guard import Guard
+from keyfence.asgi._requests import STATE, GuardedRequest, Scope
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
