@@ -10,14 +10,8 @@ reads them from the environment.
 
 from __future__ import annotations
 
-from keyfence_server.config.environment import (
-    InvalidSettings,
-    load_settings,
-    no_such_setting,
-    read_settings,
-)
-from keyfence_server.config.group import PREFIX
-from keyfence_server.config.kubernetes import is_service_variable
+from keyfence_server.config.environment import InvalidSettings, load_settings, read_settings
+from keyfence_server.config.group import PREFIX, CommaSeparated, SettingsGroup
 from keyfence_server.config.listen import Reflection
 from keyfence_server.config.settings import Settings
 from keyfence_server.config.store import DATABASE_FILE
@@ -25,11 +19,11 @@ from keyfence_server.config.store import DATABASE_FILE
 __all__ = [
     "DATABASE_FILE",
     "PREFIX",
+    "CommaSeparated",
     "InvalidSettings",
     "Reflection",
     "Settings",
-    "is_service_variable",
+    "SettingsGroup",
     "load_settings",
-    "no_such_setting",
     "read_settings",
 ]

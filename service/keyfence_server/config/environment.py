@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import ValidationError
@@ -55,33 +55,43 @@ class InvalidSettings(Exception):
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Reads the settings from the process's environment.
+    """Reads the server's settings. Takes and raises what `read_settings` does."""
+    return read_settings(
+        Settings,
+        environment,
+        lambda name: name in _OF_CLIENTS or name.upper().startswith(_OF_GATEWAY),
+    )
+
+
+def read_settings(
+    kind: type[S],
+    environment: Mapping[str, str] | None = None,
+    is_of_others: Callable[[str], bool] = lambda name: False,
+) -> S:
+    """Reads settings of a kind from the process's environment.
 
     Args:
         environment: the variables to search for misspelt ones; by default those of the
             process. Values are always the process's.
+        is_of_others: whether a variable with the prefix belongs to another program.
 
     Raises:
         InvalidSettings: with every problem.
     """
-    return read_settings(
-        Settings, _name_problems(os.environ if environment is None else environment)
-    )
-
-
-def read_settings(kind: type[S], problems: Sequence[str]) -> S:
-    """Reads settings of a kind from the process's environment.
-
-    Args:
-        problems: what is wrong with the names of the variables.
-
-    Raises:
-        InvalidSettings: with these problems and all problems of the values.
-    """
+    prefix = kind.model_config.get("env_prefix", "")
+    problems = []
+    known = {prefix + name.upper() for name in kind.model_fields}
+    for name, value in sorted((os.environ if environment is None else environment).items()):
+        if not name.upper().startswith(prefix) or is_of_others(name):
+            continue
+        if name.upper() in known:
+            if not value and name.upper() in _NEVER_EMPTY:
+                problems.append(f"{name}: is set, but empty; unset it, or give it a value")
+        elif not is_service_variable(name, value):
+            problems.append(_no_such_setting(name, known, prefix))
     try:
         settings = kind()
     except ValidationError as error:
-        prefix = kind.model_config.get("env_prefix", "").upper()
         faults = error.errors(include_input=False, include_url=False)
         raise InvalidSettings(*problems, *(_described(one, prefix) for one in faults)) from None
     if problems:
@@ -89,31 +99,11 @@ def read_settings(kind: type[S], problems: Sequence[str]) -> S:
     return settings
 
 
-def no_such_setting(name: str, known: Collection[str], prefix: str) -> str:
-    """The problem of a variable that names no setting, with the nearest setting if there is one.
-
-    Args:
-        known: the settings, each with the prefix.
-    """
+def _no_such_setting(name: str, known: Collection[str], prefix: str) -> str:
     rests = [one.removeprefix(prefix) for one in known]
     nearest = difflib.get_close_matches(name.upper().removeprefix(prefix), rests, n=1)
     hint = f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
     return f"{name}: there is no such setting{hint}"
-
-
-def _name_problems(environment: Mapping[str, str]) -> list[str]:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    problems = []
-    for name, value in sorted(environment.items()):
-        upper = name.upper()
-        if not upper.startswith(PREFIX) or name in _OF_CLIENTS or upper.startswith(_OF_GATEWAY):
-            continue
-        if upper in known:
-            if not value and upper in _NEVER_EMPTY:
-                problems.append(f"{name}: is set, but empty; unset it, or give it a value")
-        elif not is_service_variable(name, value):
-            problems.append(no_such_setting(name, known, PREFIX))
-    return problems
 
 
 def _described(error: ErrorDetails, prefix: str) -> str:

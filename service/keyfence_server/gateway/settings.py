@@ -5,7 +5,6 @@ The gateway does not start with a setting that is misspelt or malformed.
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 from collections.abc import Mapping
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from keyfence.targets import is_local
-from keyfence_server.config import is_service_variable, no_such_setting, read_settings
+from keyfence_server.config import CommaSeparated, SettingsGroup, read_settings
 from keyfence_server.rpc.addresses import TcpAddress, UnixAddress, parse_address
 
 PREFIX: Final = "KEYFENCE_GATEWAY_"
@@ -37,7 +36,7 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(SettingsGroup):
     """Everything that can be set.
 
     Attributes:
@@ -71,14 +70,7 @@ class GatewaySettings(BaseSettings):
         log_level: "info", "warning" or "error".
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-        frozen=True,
-        extra="forbid",
-        validate_default=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     listen: str = "127.0.0.1:8080"
     grpc_listen: str | None = None
@@ -90,7 +82,7 @@ class GatewaySettings(BaseSettings):
     tls_key_file: Path | None = None
     insecure_plaintext: bool = False
     cookie: str | None = None
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: Annotated[tuple[str, ...], *CommaSeparated] = ()
     trusted_proxies: int = Field(default=0, ge=0, le=10)
     max_request_bytes: int = Field(default=1024 * 1024, ge=1_024, le=64 * 1024 * 1024)
     max_connections: int = Field(default=5_000, ge=1, le=1_000_000)
@@ -102,13 +94,6 @@ class GatewaySettings(BaseSettings):
     max_calls_per_second_per_address: int = Field(default=2_000, ge=1, le=1_000_000)
     max_anonymous_calls_per_second_per_address: int = Field(default=20, ge=1, le=1_000_000)
     log_level: LogLevel = LogLevel.WARNING
-
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @field_validator("cors_origins")
     @classmethod
@@ -217,26 +202,5 @@ def _parse_tcp(value: str) -> TcpAddress:
 
 
 def load_gateway_settings(environment: Mapping[str, str] | None = None) -> GatewaySettings:
-    """Reads the settings from the process's environment.
-
-    Args:
-        environment: the variables to search for misspelt ones; by default those of the
-            process. Values always come from the process.
-
-    Raises:
-        InvalidSettings: with every problem.
-    """
-    return read_settings(
-        GatewaySettings, _name_problems(os.environ if environment is None else environment)
-    )
-
-
-def _name_problems(environment: Mapping[str, str]) -> list[str]:
-    known = {PREFIX + name.upper() for name in GatewaySettings.model_fields}
-    return [
-        no_such_setting(name, known, PREFIX)
-        for name, value in sorted(environment.items())
-        if name.upper().startswith(PREFIX)
-        and name.upper() not in known
-        and not is_service_variable(name, value)
-    ]
+    """Reads the gateway's settings. Takes and raises what `read_settings` does."""
+    return read_settings(GatewaySettings, environment)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -39,6 +39,7 @@ from keyfence.v1 import replication_service_pb2 as replication
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _OK: Final = results.Reason.OK
+_STRUCT: Final = Struct.DESCRIPTOR.full_name
 T = TypeVar("T")
 
 
@@ -202,12 +203,17 @@ def page(kind: type[T], messages: Iterable[Message], next_page_token: str) -> re
 
 
 def _from_fields(kind: type[T], message: Message) -> T:
-    return kind(**{name: read(message) for name, read in _readers(kind, message.DESCRIPTOR)})
+    return kind(
+        **{
+            name: read(message)
+            for name, read in _readers(cast("Hashable", kind), message.DESCRIPTOR)
+        }
+    )
 
 
 @cache
 def _readers(
-    kind: type[object], descriptor: Descriptor
+    kind: Any, descriptor: Descriptor
 ) -> tuple[tuple[str, Callable[[Message], object]], ...]:
     """How each field of a result is read."""
     return tuple(
@@ -232,7 +238,7 @@ def _reader(hint: Any, field: FieldDescriptor) -> Callable[[Message], object]:
 
 def _converter(kind: Any, field: FieldDescriptor) -> Callable[[Any], object]:
     """How one value of a field becomes a value of this type."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return partial(result, kind)
     if field.enum_type is not None:
         prefix = _prefix_of(field.enum_type)
@@ -243,7 +249,11 @@ def _converter(kind: Any, field: FieldDescriptor) -> Callable[[Any], object]:
         return lambda number: known.get(number, kind.UNRECOGNIZED)
     if kind is int and field.message_type is not None:
         return operator.attrgetter("seconds")
-    if kind is Mapping and field.message_type.full_name == Struct.DESCRIPTOR.full_name:
+    if (
+        kind is Mapping
+        and field.message_type is not None
+        and field.message_type.full_name == _STRUCT
+    ):
         return json_format.MessageToDict
     return _CONVERTERS.get(kind, _as_it_is)
 
