@@ -7,6 +7,7 @@ API's messages. So a new field needs no line here.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from keyfence.v1 import rate_limit_pb2
 from keyfence_server.convert.limits import rate_from
 from keyfence_server.convert.times import duration_from, time_from
 from keyfence_server.domain.errors import InvalidInput, Name, Path, path_text
+
+_SECOND_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 # The messages that stand for a value of one type, and how each is converted.
 _FROM: Final[Mapping[str, Callable[[Any, str], object]]] = {
@@ -75,4 +78,11 @@ def _name_from(enum: EnumDescriptor, number: int, path: Path) -> str:
     value = enum.values_by_number.get(number)
     if value is None:
         raise InvalidInput.field(path, f"{number} is not a value of {enum.name}")
-    return value.name.removeprefix(f"{enum.name.upper()}_").lower() if number else ""
+    if number == 0:
+        return ""
+    return value.name.removeprefix(_prefix_of(enum.name)).lower()
+
+
+def _prefix_of(enum: str) -> str:
+    """What the names of an enum's values begin with: "KEY_STATE_" for "KeyState"."""
+    return _SECOND_WORD.sub("_", enum).upper() + "_"
