@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -203,23 +203,17 @@ def page(kind: type[T], messages: Iterable[Message], next_page_token: str) -> re
 
 
 def _from_fields(kind: type[T], message: Message) -> T:
-    return kind(
-        **{
-            name: read(message)
-            for name, read in _readers(cast("Hashable", kind), message.DESCRIPTOR)
-        }
-    )
+    return cast("T", _builder(cast("Hashable", kind), message.DESCRIPTOR)(message))
 
 
 @cache
-def _readers(
-    kind: Any, descriptor: Descriptor
-) -> tuple[tuple[str, Callable[[Message], object]], ...]:
-    """How each field of a result is read."""
-    return tuple(
+def _builder(kind: Any, descriptor: Descriptor) -> Callable[[Message], object]:
+    """What makes a result of a message, by the fields that both have."""
+    readers = tuple(
         (name, _reader(hint, descriptor.fields_by_name[name]))
         for name, hint in get_type_hints(kind).items()
     )
+    return lambda message: kind(**{name: read(message) for name, read in readers})
 
 
 def _reader(hint: Any, field: FieldDescriptor) -> Callable[[Message], object]:
@@ -239,7 +233,7 @@ def _reader(hint: Any, field: FieldDescriptor) -> Callable[[Message], object]:
 def _converter(kind: Any, field: FieldDescriptor) -> Callable[[Any], object]:
     """How one value of a field becomes a value of this type."""
     if isinstance(kind, type) and is_dataclass(kind):
-        return partial(result, kind)
+        return _BY_HAND.get(kind) or _builder(kind, field.message_type)
     if field.enum_type is not None:
         prefix = _prefix_of(field.enum_type)
         known = {
