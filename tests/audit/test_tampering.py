@@ -72,9 +72,9 @@ async def test_an_empty_log_holds(store: SqlStore) -> None:
 @pytest.mark.parametrize(
     ("statements", "problem"),
     [
-        (["UPDATE audit_events SET subject = 'other' WHERE sequence = 3"], "event 3 is not as"),
-        (["UPDATE audit_events SET details = '{}' WHERE sequence = 4"], "event 4 is not as"),
-        (["UPDATE audit_events SET account_id = NULL WHERE sequence = 1"], "event 1 is not as"),
+        (["UPDATE audit_events SET subject = 'other' WHERE sequence = 3"], "event 3 was changed"),
+        (["UPDATE audit_events SET details = '{}' WHERE sequence = 4"], "event 4 was changed"),
+        (["UPDATE audit_events SET account_id = NULL WHERE sequence = 1"], "event 1 was changed"),
         (["DELETE FROM audit_events WHERE sequence = 1"], "events 1 to 1 are missing"),
         (["DELETE FROM audit_events WHERE sequence IN (3, 4)"], "events 3 to 4 are missing"),
         (["DELETE FROM audit_events WHERE sequence = 7"], "events 7 to 7 are missing at the end"),
@@ -92,7 +92,7 @@ async def test_an_empty_log_holds(store: SqlStore) -> None:
                 "UPDATE audit_events SET sequence = 2 WHERE sequence = 3",
                 "UPDATE audit_events SET sequence = 3 WHERE sequence = 99",
             ],
-            "event 2 is not as",
+            "event 2 was changed",
         ),
         (["UPDATE audit_head SET event_count = 5"], "there are events behind 5"),
     ],

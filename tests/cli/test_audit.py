@@ -126,7 +126,7 @@ def test_a_whole_log_is_verified_with_anchors_and_a_changed_one_is_not(operator:
         database.execute("UPDATE audit_events SET subject = 'other' WHERE sequence = 2")
     database.close()
     shown = operator.run("audit", "verify", expect=ExitCode.DENIED)
-    assert "the audit log was changed: event 2 is not as it was written" in shown
+    assert "the audit log was changed: event 2 was changed or moved" in shown
 
 
 def test_the_log_is_exported_continued_and_verified(operator: Operator, tmp_path: Path) -> None:
