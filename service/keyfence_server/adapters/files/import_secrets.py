@@ -10,7 +10,7 @@ import base64
 import binascii
 from typing import Final
 
-from keyfence_server.domain.keyspaces import is_keyspace_name
+from keyfence_server.domain.keyspace_problems import is_keyspace_name
 
 MAX_SECRETS: Final = 4
 """Secrets of a keyspace: each is one more digest to look a presented key up by."""
