@@ -24,6 +24,7 @@ from support.builders import (
     make_key,
 )
 from support.clock import START
+from support.event_loops import MOST_CALLS, Counted
 
 
 class AuditContract(Topic):
@@ -94,6 +95,20 @@ class AuditContract(Topic):
             found = await snapshot.list_events(EventFilter(), after=None, limit=10)
             assert [one.event for one in found] == events
             assert follow(BEFORE_THE_FIRST, found) == (await snapshot.end_of_events(), None)
+
+    async def test_many_events_leave_other_calls_their_turn(self, store: Store) -> None:
+        events = [make_event(str(number)) for number in range(550)]
+        await store.append_events([make_event("first")])
+        counted = Counted()
+        with counted.counting():
+            await store.append_events(events)
+        assert counted.most <= MOST_CALLS
+        async with store.snapshot() as snapshot:
+            found = await snapshot.list_events(EventFilter(), after=1, limit=1_000)
+            assert [one.event for one in found] == events
+            end = await snapshot.end_of_events()
+            assert end.count == 551
+            assert end.hash == found[-1].hash
 
     async def test_events_are_found_by_every_filter(self, store: Store) -> None:
         def at(minute: int) -> datetime:

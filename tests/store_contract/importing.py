@@ -107,7 +107,6 @@ class ImportingContract(Topic):
             assert (await store.load_keys([[key.digest]])).answers == [None]
             left = await snapshot.find_slow_hashes([KEYSPACE], ["kf_live_ab"], limit=9)
             assert [one.key_id for one in left] == [other.key_id]
-        assert (await store.load_keys([[key.digest]])).answers == [None]
 
 
 def slow_hash(key: Key, prefix: str = "kf_live_ab") -> SlowHash:

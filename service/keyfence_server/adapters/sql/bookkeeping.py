@@ -7,6 +7,7 @@ deadlock is impossible.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -30,6 +31,8 @@ from keyfence_server.domain.keys import KeyId
 
 _BATCH: Final = 1_000
 """Rows in a statement: both databases stop at about 32,000 parameters."""
+_EVENTS_AT_ONCE: Final = 100
+"""Audit events that are hashed and written before other calls have their turn."""
 
 _END_OF_CHAIN: Final = select(audit_head).with_for_update()
 _INSERT_EVENTS: Final = insert(audit_events)
@@ -44,13 +47,14 @@ async def append_to_chain(
     head = (await connection.execute(_END_OF_CHAIN)).mappings().first()
     if head is None:
         raise StoreFault("the table audit_head has no row")
-    recorded = list(chained(ChainEnd(head["event_count"], head["hash"]), events))
-    rows = [event_to_row(one) for one in recorded]
-    for start in range(0, len(rows), _BATCH):
-        await connection.execute(_INSERT_EVENTS, rows[start : start + _BATCH])
-    if recorded:
-        last = recorded[-1]
-        await connection.execute(_MOVE_END, {"event_count": last.sequence, "hash": last.hash})
+    end = ChainEnd(head["event_count"], head["hash"])
+    for start in range(0, len(events), _EVENTS_AT_ONCE):
+        recorded = list(chained(end, events[start : start + _EVENTS_AT_ONCE]))
+        await connection.execute(_INSERT_EVENTS, [event_to_row(one) for one in recorded])
+        end = ChainEnd(recorded[-1].sequence, recorded[-1].hash)
+        await asyncio.sleep(0)
+    if events:
+        await connection.execute(_MOVE_END, {"event_count": end.count, "hash": end.hash})
 
 
 async def append_new_events(connection: AsyncConnection, events: Sequence[AuditEvent]) -> None:
