@@ -87,7 +87,7 @@ def test_the_page_is_played_from_its_first_to_its_last_command(terminals: Termin
     tokens, *sidecars, fenced = commands("## 4. Two sidecars")
     terminals.paste(tokens)
     for name, script in zip(("host-1", "host-2"), sidecars, strict=True):
-        terminals.leave_running(script, f"{name}.sock")
+        terminals.leave_running(script, f"three/{name}.sock")
     said = terminals.paste(fenced)
     assert said.count("allowed") == 2
     assert said.endswith("denied at host 2\n")
