@@ -42,6 +42,11 @@ class Machines:
         """The database on the machine that was the primary."""
         return self.pair.standby.url(self._database)
 
+    def wait_for_no_standby(self) -> None:
+        """Has the primary answer commits that no standby has."""
+        self.pair.primary.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+        self.pair.primary.execute("SELECT pg_reload_conf()")
+
     def promote(self) -> None:
         self.pair.promote()
         self._point_to_the_primary()
@@ -105,8 +110,7 @@ def test_servers_go_over_to_a_synchronous_standby_by_themselves(
 def test_a_standby_without_the_last_revocation_is_noticed_and_healed(
     host: Host, machines: Machines
 ) -> None:
-    machines.pair.primary.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
-    machines.pair.primary.execute("SELECT pg_reload_conf()")
+    machines.wait_for_no_standby()
     server = start(host, machines)
     revoked = make(host, "a")
     # The standby is cut off. Without `synchronous_standby_names` nothing waits for it.
@@ -118,6 +122,7 @@ def test_a_standby_without_the_last_revocation_is_noticed_and_healed(
     machines.pair.primary.kill()
     machines.pair.standby.start()
     machines.promote()
+    machines.wait_for_no_standby()
     lost = server.wait_for("changes_lost_in_failover")
     assert "audit restrictive-changes" in lost
     server.stop()
