@@ -545,7 +545,7 @@ impl Secrets for v1::KeyToImport {
         if let Some(v1::key_to_import::Secret::ApiKey(text)) = &self.secret {
             found.push(text);
         }
-        for inner in &self.password_hash {
+        if let Some(v1::key_to_import::Secret::PasswordHash(inner)) = &self.secret {
             inner.secrets(found);
         }
     }

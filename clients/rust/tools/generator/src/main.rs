@@ -265,15 +265,19 @@ fn calls(services: &[&Service], messages: &BTreeMap<String, &Message>) -> Result
             message.name
         )?;
         for field in &message.fields {
-            if is_secret(field) && field.kind == STRING {
-                if let Some(oneof) = oneof_of(message, field) {
-                    let variant = variant(message, oneof, field);
-                    write!(text, "if let Some(v1::{variant}(text)) = &self.{oneof} {{ found.push(text); }}")?;
-                } else {
-                    write!(text, "found.push(&self.{});", field.name)?;
-                }
+            let (value, finds, alone) = if is_secret(field) && field.kind == STRING {
+                ("text", "found.push(text);", format!("found.push(&self.{});", field.name))
             } else if field.kind == MESSAGE && bearers.contains(&field.type_name) {
-                write!(text, "for inner in &self.{} {{ inner.secrets(found); }}", field.name)?;
+                let each = format!("for inner in &self.{} {{ inner.secrets(found); }}", field.name);
+                ("inner", "inner.secrets(found);", each)
+            } else {
+                continue;
+            };
+            if let Some(oneof) = oneof_of(message, field) {
+                let variant = variant(message, oneof, field);
+                write!(text, "if let Some(v1::{variant}({value})) = &self.{oneof} {{ {finds} }}")?;
+            } else {
+                text.push_str(&alone);
             }
         }
         text.push_str("} }\n");
