@@ -74,7 +74,7 @@ class TestADeclaration:
     ) -> None:
         answer = self.put(gateway, authority, body)
 
-        assert "nothing but the name" in refusal(answer)
+        assert "has only the name" in refusal(answer)
         assert answer.json()["details"][0]["reason"] == "INVALID_KEYSPACE"
         assert self.put(gateway, authority, declared).json()["diff"]["changedFields"] == []
 

@@ -329,7 +329,7 @@ async def test_waiting_for_another_process_ends_in_time(postgres_url: str) -> No
 
 async def test_a_process_that_stops_with_the_lock_loses_it(postgres_url: str) -> None:
     async with (
-        opened(postgres_url, idle_timeout=timedelta(seconds=0.2)) as stopped,
+        opened(postgres_url, idle_timeout=timedelta(seconds=1)) as stopped,
         opened(postgres_url) as other,
     ):
 

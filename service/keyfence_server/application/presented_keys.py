@@ -87,14 +87,20 @@ class PresentedKeys:
         if self._imported is not None:
             if facts is not None:
                 self._imported.note_found(facts, text)
-            elif await self._adopt(self._imported, text, caller, address):
+            elif self._source.has_slow_hashes and await self._adopt(
+                self._imported, text, keyspaces, caller, address
+            ):
                 facts = await self._source.find_facts(candidates)
         return facts or Reason.KEY_UNKNOWN
 
     async def _adopt(
-        self, imported: ImportedKeys, text: str, caller: Caller | None, address: str
+        self,
+        imported: ImportedKeys,
+        text: str,
+        keyspaces: Collection[str],
+        caller: Caller | None,
+        address: str,
     ) -> bool:
-        keyspaces = await self.keyspaces_of(text)
         if caller is None:
             return await imported.adopt(text, keyspaces, f"address {address}")
         reached = frozenset(filter(caller.reaches, keyspaces))

@@ -37,6 +37,7 @@ from keyfence_server.application.ports import (
     FactSnapshot,
     FactStore,
     FoundKey,
+    LoadedKeys,
     StoreUnavailable,
 )
 from keyfence_server.coherence.session_room import SessionRoom, concerns_session
@@ -114,6 +115,8 @@ class FactCache:
         self._revision = 0
         self._ahead: set[int] = set()
         self.counts = CacheCounts()
+        self.has_slow_hashes = True
+        """Of the store, as true as what is remembered of unknown keys."""
         self.creations = 0
         """Counts what may have made an unknown key known."""
 
@@ -255,6 +258,7 @@ class FactCache:
         if change.created and change.kind in (ChangeKind.KEY, ChangeKind.KEYSPACE):
             self.creations += 1
             self._unknown.clear()
+            self.has_slow_hashes = True
 
     def clear(self) -> None:
         """Forgets everything, the loads that are under way included."""
@@ -264,6 +268,7 @@ class FactCache:
         self._digests_by_account.clear()
         self._sessions.clear()
         self._unknown.clear()
+        self.has_slow_hashes = True
         self._keyspaces = {SYSTEM: SYSTEM_KEYSPACE}
         self._recogniser = None
         self._keyspaces_revision = 0
@@ -390,7 +395,7 @@ class FactCache:
             loaded = await self._store.load_keys(tuple(waiting.values()))
             answers = zip(tuple(waiting), loaded.answers, strict=True)
             for number, (name, found) in enumerate(answers, 1):
-                if self._answer(name, found, fill, loaded.revision):
+                if self._answer(name, found, fill, loaded):
                     del waiting[name]
                 elif isinstance(found, FoundKey):
                     within.add(found.lineage[0].keyspace)
@@ -399,7 +404,11 @@ class FactCache:
                     await asyncio.sleep(0)
 
     def _answer(
-        self, name: bytes, found: FoundKey | Exception | None, fill: Fill[Change], revision: int
+        self,
+        name: bytes,
+        found: FoundKey | Exception | None,
+        fill: Fill[Change],
+        loaded: LoadedKeys,
     ) -> bool:
         """Remembers a loaded key, and answers the questions for it. False if it must be loaded
         again."""
@@ -407,12 +416,14 @@ class FactCache:
             self._awaited.pop(name).set_exception(found)
             return True
         lineage = found.lineage if found is not None else None
+        revision = loaded.revision
         if fill.is_overtaken(revision, functools.partial(_concerns, lineage)):
             self.counts.discarded_fills += 1
             return False
         facts: KeyFacts | None = None
         if found is None:
             self._remember_unknown(name)
+            self.has_slow_hashes = loaded.has_slow_hashes
         else:
             keyspace = self._keyspaces.get(found.lineage[0].keyspace)
             if keyspace is None:

@@ -45,6 +45,11 @@ class LeasedFacts:
         """The revision that every answer from now on reflects at least."""
         return self._cache.revision
 
+    @property
+    def has_slow_hashes(self) -> bool:
+        """See the port. Without a lease it is not known."""
+        return not self._lease.is_live(self._clock.now()) or self._cache.has_slow_hashes
+
     def recall(self, digest: bytes) -> KeyFacts | None:
         """What memory holds, if there is a lease at this moment."""
         if self._lease.is_live(self._clock.now()):

@@ -68,6 +68,11 @@ class StaleIfError:
         return self._leased.revision
 
     @property
+    def has_slow_hashes(self) -> bool:
+        """See the port."""
+        return self._leased.has_slow_hashes
+
+    @property
     def is_allowed(self) -> bool:
         """Whether memory may answer without a lease at this moment."""
         return self._lease.until <= self._clock.now() < self._lease.until + self._seconds

@@ -32,6 +32,7 @@ async def load_keys(
     """See the port `FactStore`."""
     digests = list({digest.value: None for question in questions for digest in question})
     revisions: list[int] = []
+    has_slow_hashes = False
     found: dict[bytes, FoundKey | Exception] = {}
     for start in range(0, max(1, len(digests)), DIGESTS_A_STATEMENT):
         some = digests[start : start + DIGESTS_A_STATEMENT]
@@ -39,9 +40,11 @@ async def load_keys(
         if not rows:
             raise StoreFault("the store has lost its head: the table of that name has no row")
         revisions.append(rows[0][0])
+        has_slow_hashes = has_slow_hashes or bool(rows[0][1])
         found |= _by_digest(await read_slowly(rows, _read))
     # Of several statements the first is the oldest.
-    return LoadedKeys(revisions[0], [_answer(question, found) for question in questions])
+    answers = [_answer(question, found) for question in questions]
+    return LoadedKeys(revisions[0], answers, has_slow_hashes=has_slow_hashes)
 
 
 def _statement(digests: Sequence[bytes], dialect: Dialect) -> tuple[str, tuple[bytes, ...]]:
@@ -57,7 +60,7 @@ def _text(digests: int, dialect: Dialect) -> str:
 
 
 def _read(row: Sequence[Any]) -> tuple[str, int, str | None, Key] | None:
-    _, first, depth, owner_state, *key = row
+    _, _, first, depth, owner_state, *key = row
     return None if first is None else (first, depth, owner_state, row_to_key(key))
 
 

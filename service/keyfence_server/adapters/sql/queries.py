@@ -19,6 +19,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    exists,
     func,
     literal,
     literal_column,
@@ -32,7 +33,14 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
-from keyfence_server.adapters.sql.schema import accounts, audit_events, head, key_uses, keys
+from keyfence_server.adapters.sql.schema import (
+    accounts,
+    audit_events,
+    head,
+    key_uses,
+    keys,
+    slow_hashes,
+)
 from keyfence_server.application.ports import EventFilter, KeyCriteria, KeyFilter, KeySpan
 from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
 
@@ -68,15 +76,16 @@ def lineages_of_digests(digests: int) -> Select[Any]:
     """The lineages of the keys that are kept under so many digests, `digest_0` and so on, and all
     else that facts about keys follow from.
 
-    The columns: the store's revision; the id of the lineage's first key; the number of steps from
-    it; the state of the owner, if that is a registered account; those of `row_to_key`. There is
-    one row without a key if nothing is found.
+    The columns: the store's revision; whether it has slow hashes; the id of the lineage's first
+    key; the number of steps from it; the state of the owner, if that is a registered account; those
+    of `row_to_key`. There is one row without a key if nothing is found.
     """
     values = [bindparam(f"digest_{number}", type_=LargeBinary) for number in range(digests)]
     line = _lines(keys.c.digest.in_(values))
     owner = and_(accounts.c.account_id == line.c.account_id, accounts.c.keyspace == line.c.keyspace)
     owned = head.outerjoin(line, true()).outerjoin(accounts, owner)
-    begin = select(head.c.revision, line.c.first, line.c.depth, accounts.c.state)
+    has_slow_hashes = exists().select_from(slow_hashes)
+    begin = select(head.c.revision, has_slow_hashes, line.c.first, line.c.depth, accounts.c.state)
     return begin.add_columns(*whole_keys(line).selected_columns).select_from(owned)
 
 

@@ -37,10 +37,12 @@ class LoadedKeys:
         revision: the revision that every answer shows at least. 0 before the first mutation.
         answers: one for each question, in order. None: there is no such key. An error concerns
             its question alone.
+        has_slow_hashes: whether there are imported keys that no digest finds.
     """
 
     revision: int
     answers: Sequence[FoundKey | Exception | None]
+    has_slow_hashes: bool = False
 
 
 class FactSnapshot(Protocol):
@@ -97,6 +99,12 @@ class FactSource(Protocol):
     @property
     def revision(self) -> int:
         """The revision that every answer from now on reflects at least."""
+        ...
+
+    @property
+    def has_slow_hashes(self) -> bool:
+        """Whether a key that was just not found may be one of those that were imported by a slow
+        hash."""
         ...
 
     def recall(self, digest: bytes) -> KeyFacts | None:
