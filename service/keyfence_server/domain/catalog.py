@@ -23,6 +23,7 @@ from keyfence_server.domain.scopes import (
     EVERYTHING,
     MAX_SCOPE_LENGTH,
     NAME_RULE,
+    covers,
     is_scope_name,
     is_wildcard,
     size_of_name,
@@ -247,6 +248,9 @@ class ScopeCatalog:
         Of several ways it gives one with the fewest implications.
         """
         grants = tuple(granted)
+        for pattern in grants:
+            if covers(pattern, scope):
+                return ScopePath(scope, pattern, (scope,))
         if self._last_walk is None or self._last_walk[0] != grants:
             # A check asks about many scopes of one key: one walk answers for all of them.
             patterns: dict[str, str] = {}
