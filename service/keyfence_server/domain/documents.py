@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar, get_args, get_type_hints
+from dataclasses import replace
+from typing import Any, Final, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -33,6 +35,8 @@ Declared = TypeVar("Declared", KeyspaceDeclaration, FormatDeclaration)
 
 _KEYSPACES: Final = TypeAdapter(KeyspaceDeclaration)
 _FORMATS: Final = TypeAdapter(FormatDeclaration)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_SCOPES_AT_ONCE: Final = 200
 _MAX_PROBLEMS: Final = 100
 _SHOWN: Final = 100
 
@@ -62,8 +66,31 @@ def declaration_to_document(declaration: KeyspaceDeclaration) -> Document:
 
 
 def declaration_to_json(declaration: KeyspaceDeclaration) -> str:
-    """Writes the document of a declaration as JSON."""
-    return _KEYSPACES.dump_json(declaration, by_alias=True).decode()
+    """Writes the document of a declaration as JSON.
+
+    Other threads of Python go on meanwhile, which they could not while pydantic wrote a large one.
+    """
+    document = declaration_to_document(replace(declaration, scopes=()))
+    scopes: Document = {}
+    for start in range(0, len(declaration.scopes), _SCOPES_AT_ONCE):
+        some = declaration.scopes[start : start + _SCOPES_AT_ONCE]
+        part = declaration_to_document(KeyspaceDeclaration(name=declaration.name, scopes=some))
+        scopes |= cast("Document", part["scopes"])
+    if scopes:
+        document["scopes"] = scopes
+    return "".join(_ENCODER.iterencode(document))
+
+
+def declaration_from_json(text: str) -> KeyspaceDeclaration:
+    """Reads what `declaration_to_json` wrote, and lets other threads go on. Raises
+    `InvalidDeclaration`."""
+    return declaration_from_document(json.loads(text, object_hook=_unchanged))
+
+
+def _unchanged(mapping: Document) -> Document:
+    """A call of Python for each object of a JSON text: only between two calls can Python change to
+    another thread."""
+    return mapping
 
 
 def schema_of_documents() -> Document:

@@ -21,7 +21,7 @@ from keyfence_server.application.ports import (
 )
 from keyfence_server.domain.accounts import Account, AccountState, Email, PasswordHash
 from keyfence_server.domain.documents import (
-    declaration_from_document,
+    declaration_from_json,
     declaration_to_json,
     format_from_document,
     format_to_document,
@@ -197,7 +197,7 @@ def keyspace_to_row(keyspace: Keyspace, revision: int) -> dict[str, object]:
 def row_to_keyspace(row: RowMapping) -> Keyspace:
     """The keyspace that was stored, made ready again. Its declaration is a text."""
     return compile_keyspace(
-        declaration_from_document(json.loads(row["declaration"])),
+        declaration_from_json(row["declaration"]),
         previous_formats=[format_from_document(one) for one in row["previous_formats"]],
         revision=row["revision"],
         create_time=row["create_time"],
