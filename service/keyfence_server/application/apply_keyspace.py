@@ -36,6 +36,7 @@ from keyfence_server.domain.keyspaces import (
     compile_keyspace,
     formats_to_remember,
     forms_to_drop,
+    with_history,
 )
 from keyfence_server.domain.plurals import counted
 from keyfence_server.domain.scopes import within_bytes
@@ -229,16 +230,11 @@ class ApplyKeyspace:
         if before is None:
             after = replace(wanted, create_time=now, update_time=now)
             return _Plan(None, after, await self._difference(None, after))
-        after = await self._heavy.run(
-            wanted.name,
-            _size_of(wanted.declaration),
-            partial(
-                compile_keyspace,
-                wanted.declaration,
-                previous_formats=formats_to_remember(before, wanted, dropped),
-                create_time=before.create_time,
-                update_time=now,
-            ),
+        after = with_history(
+            wanted,
+            formats_to_remember(before, wanted, dropped),
+            create_time=before.create_time,
+            update_time=now,
         )
         await _require_unused(snapshot, before, after)
         _require_something_said(wanted.declaration)

@@ -8,7 +8,7 @@ is registered, every default exists, and every form has enough entropy.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
 
@@ -154,10 +154,6 @@ def compile_keyspace(
         problems += problems_of_references(declaration, catalog)
     if problems or catalog is None:
         raise InvalidDeclaration(problems)
-    earlier = {
-        compile_form(previous, key_type="", type_marker="", environment_marker="")
-        for previous in previous_formats
-    }
     everything = catalog.mask(["*"])
     return Keyspace(
         declaration=declaration,
@@ -167,13 +163,40 @@ def compile_keyspace(
         update_time=update_time,
         catalog=catalog,
         forms=forms,
-        recognised_forms=frozenset(forms.values()) | earlier,
+        recognised_forms=_recognised(forms, previous_formats),
         http=compile_http(declaration.http, declaration.name),
         _caps={
             key_type.name: catalog.mask(key_type.scope_cap) if key_type.scope_cap else everything
             for key_type in declaration.key_types
         },
     )
+
+
+def with_history(
+    keyspace: Keyspace,
+    previous_formats: Sequence[FormatDeclaration],
+    *,
+    create_time: datetime,
+    update_time: datetime,
+) -> Keyspace:
+    """The keyspace as it follows one that is there. To compile it again would take as long as the
+    first time."""
+    return replace(
+        keyspace,
+        previous_formats=tuple(previous_formats),
+        recognised_forms=_recognised(keyspace.forms, previous_formats),
+        create_time=create_time,
+        update_time=update_time,
+    )
+
+
+def _recognised(
+    forms: Mapping[tuple[str, str], KeyForm], previous_formats: Iterable[FormatDeclaration]
+) -> frozenset[KeyForm]:
+    return frozenset(forms.values()) | {
+        compile_form(previous, key_type="", type_marker="", environment_marker="")
+        for previous in previous_formats
+    }
 
 
 def _forms(declaration: KeyspaceDeclaration) -> dict[tuple[str, str], KeyForm]:
