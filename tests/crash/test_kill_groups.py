@@ -54,7 +54,12 @@ async def serving(
     """A server, which stops at the step if one is named."""
     await asyncio.to_thread(directory.mkdir, exist_ok=True)
     command = (sys.executable, "-m", "crash.dying", step) if step else COMMAND
-    settings = {**place.settings, "KEYFENCE_LISTEN": f"unix:{directory}/{step or 'whole'}.sock"}
+    settings = {
+        **place.settings,
+        "KEYFENCE_LISTEN": f"unix:{directory}/{step or 'whole'}.sock",
+        # Long enough for a busy machine to renew.
+        "KEYFENCE_LEASE_SECONDS": "2",
+    }
     paths = os.pathsep.join([str(TESTS), *sys.path])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", paths)
