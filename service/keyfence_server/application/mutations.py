@@ -2,8 +2,9 @@
 
 A mutation is a transaction, and then a fence: it is acknowledged when it is durable
 and when no cache anywhere answers from before it. So is one that finds nothing left to
-do, since what it found may have been done a moment ago. Nothing else in Keyfence opens
-a transaction, so nothing can change a key and forget to say so.
+do, since what it found may have been done a moment ago. Only `recover_operator`, which runs
+without a server or beside one, opens a transaction of its own; every other change goes through
+here, so no use case can change a key and forget to report it.
 
 Mutations come one after the other, because their transaction locks the head. Those that wait
 while one is under way follow in the same transaction, as a group: each has a revision, an audit
