@@ -15,8 +15,9 @@ from keyfence_server.cli.completion import complete_keyspace, complete_scope, ke
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.import_files import Form, Layout, read_lines
 from keyfence_server.cli.import_sources import Source
-from keyfence_server.cli.imports import Form, Layout, Progress, import_lines, read_lines
+from keyfence_server.cli.imports import Progress, import_lines
 from keyfence_server.cli.key_filters import (
     AccountFilter,
     EnvironmentFilter,
