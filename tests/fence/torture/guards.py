@@ -34,7 +34,7 @@ from keyfence_server.coherence import fact_cache, leased_facts, ledger
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.grantor import Grantor
-from keyfence_server.coherence.ports import Committed, Standing, StruckOff
+from keyfence_server.coherence.ports import Committed, StorePosition, StruckOff
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.composition import membership
@@ -269,13 +269,13 @@ def commits_are_relaxed() -> None:
 
 
 def renewal_is_no_write() -> None:
-    async def look(self: Any, process_id: str, _acknowledged: int, epoch: str) -> Standing:
+    async def look(self: Any, process_id: str, _acknowledged: int, epoch: str) -> StorePosition:
         async with self._transaction() as connection:
-            standing: Standing = await self._standing(connection)
+            position: StorePosition = await self._position(connection)
             mine = select(processes.c.process_id).where(processes.c.process_id == process_id)
-            if standing.epoch != epoch or (await connection.execute(mine)).first() is None:
+            if position.epoch != epoch or (await connection.execute(mine)).first() is None:
                 raise StruckOff(process_id)
-            return standing
+            return position
 
     _put(SqlRegister, "renew", look)
 

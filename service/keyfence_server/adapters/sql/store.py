@@ -222,14 +222,14 @@ class SqlStore:
 
 
 def _revision_by(statement: Executable) -> Callable[[AsyncConnection], Awaitable[int]]:
-    async def revision(connection: AsyncConnection) -> int:
+    async def read(connection: AsyncConnection) -> int:
         with translated():
             revision = (await connection.execute(statement)).scalar_one_or_none()
         if revision is None:
             raise StoreFault("the table head has no row")
         return int(revision)
 
-    return revision
+    return read
 
 
 async def _write_nothing_new(connection: AsyncConnection) -> None:
