@@ -11,7 +11,8 @@ from typing import Final
 
 import structlog
 
-from keyfence_server.adapters.clock import SystemBootClock, SystemClock
+from keyfence.holder.clock import SystemBootClock
+from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.passwords import Argon2Passwords
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter

@@ -14,7 +14,8 @@ from typing import Final
 
 import structlog
 
-from keyfence_server.adapters.clock import SystemBootClock, SystemClock
+from keyfence.holder.clock import SystemBootClock
+from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
 from keyfence_server.application.checks import Checks
 from keyfence_server.application.identify import Callers

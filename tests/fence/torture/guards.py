@@ -17,12 +17,11 @@ from typing import Any, Final
 
 from sqlalchemy import delete, select
 
-from keyfence.holder import background
+from keyfence.holder import clock as boot_clock
 from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
 from keyfence.holder.memory import Memory
-from keyfence_server.adapters import clock as system_clock
 from keyfence_server.adapters.sql import engines
 from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed
 from keyfence_server.adapters.sql.register import SqlRegister
@@ -225,14 +224,11 @@ def renews_by_itself() -> None:
 
 
 def lease_by_wall_clock() -> None:
-    for module in (background, system_clock):
-        _put(module, "_BOOT_CLOCK", time.CLOCK_REALTIME)
+    _put(boot_clock, "_BOOT_CLOCK", time.CLOCK_REALTIME)
 
 
 def clock_sleeps() -> None:
-    clock = _SleepyClock()
-    for module in (background, system_clock):
-        _put(module, "time", clock)
+    _put(boot_clock, "time", _SleepyClock())
 
 
 class _SleepyClock:
