@@ -202,14 +202,14 @@ async def _start(
     )
     addresses = _listen(server, settings, certificate, resources)
     watch = LeaseWatch(
-        backend.membership.is_live,
-        backend.membership.may_be_stale,
-        backend.membership.stale_answers,
-        lambda: not backend.problems(),
-        health.set_serving,
-        health.set_lease,
-        settings.lease_terms(),
-        SystemBootClock(),
+        is_live=backend.membership.is_live,
+        may_be_stale=backend.membership.may_be_stale,
+        stale_answers=backend.membership.stale_answers,
+        is_fit=lambda: not backend.problems(),
+        set_serving=health.set_serving,
+        set_lease=health.set_lease,
+        terms=settings.lease_terms(),
+        clock=SystemBootClock(),
     )
     metrics_port = _serve_metrics(
         settings, backend, watch, rpc_stats, gate, health, certificate, resources
