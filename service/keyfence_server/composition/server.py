@@ -7,6 +7,7 @@ order.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import monotonic
@@ -192,14 +193,7 @@ async def _start(
     misplaced_keys = MisplacedKeys(backend.membership.source.recogniser)
     pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
     certificate = _follow_certificate(settings, clock, resources)
-    server = RpcServer(
-        {
-            **pipeline.method_handlers(services),
-            **health.method_handlers(),
-            **(reflection.method_handlers() if reflection else {}),
-        },
-        settings.limits(),
-    )
+    server = _open_server(settings, pipeline, services, health, reflection)
     addresses = _listen(server, settings, certificate, resources)
     watch = LeaseWatch(
         is_live=backend.membership.is_live,
@@ -233,6 +227,19 @@ async def _start(
         _backend=backend,
         _resources=resources.pop_all(),
     )
+
+
+def _open_server(
+    settings: Settings,
+    pipeline: Pipeline,
+    services: Sequence[Service],
+    health: Health,
+    reflection: Reflection | None,
+) -> RpcServer:
+    handlers = {**pipeline.method_handlers(services), **health.method_handlers()}
+    if reflection is not None:
+        handlers |= reflection.method_handlers()
+    return RpcServer(handlers, settings.limits())
 
 
 async def _open_backend(
