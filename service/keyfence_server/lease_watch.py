@@ -46,6 +46,7 @@ class LeaseWatch:
 
     def __init__(
         self,
+        *,
         is_live: Callable[[], bool],
         may_be_stale: Callable[[], bool],
         stale_answers: Callable[[], int],

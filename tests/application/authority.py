@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from keyfence_server.adapters.clock import SystemBootClock
+from keyfence.holder.clock import SystemBootClock
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.slow_hashes import SlowHashesHere
 from keyfence_server.adapters.sql import open_store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -316,3 +317,67 @@ def test_colours_are_for_terminals_alone(
     print_fields({"name": "a"})
     command.run(["--help"])
     assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "-"],
+        ["keys", "find", "-"],
+        ["keys", "import", "-", "-k", "demo"],
+        ["keys", "revoke", "-"],
+        ["keyspaces", "apply", "-f", "-"],
+        ["accounts", "login", "anna@example.com", "-k", "demo"],
+        ["audit", "restrictive-changes", "-"],
+    ],
+    ids=" ".join,
+)
+def test_a_closed_standard_input_is_no_bug(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`keyfence … 0<&-`: Python has no standard input then."""
+    monkeypatch.setattr("sys.stdin", None)
+    assert command.run(arguments) == ExitCode.WRONG_INPUT
+    assert "standard input is closed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["check", "-"], ["keys", "find", "-"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"k" * 5000, "is longer than 4096 bytes"), (b"kf_\xff\n", "is not UTF-8")],
+)
+def test_a_line_that_cannot_be_a_secret_is_refused_and_not_shown(
+    arguments: list[str],
+    content: bytes,
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert command.run(arguments) == ExitCode.WRONG_INPUT
+    error = capsys.readouterr().err
+    assert problem in error
+    assert "kkk" not in error
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--map", "owner=account_id", "--map", "owner=display_name"],
+        ["--set", "preset=basic", "--set", "preset=admin"],
+        ["--set", "preset="],
+        ["--map", "owner"],
+    ],
+    ids=" ".join,
+)
+def test_an_import_takes_no_repeated_and_no_empty_names(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "keys.jsonl"
+    file.write_text("")
+    assert command.run(["keys", "import", str(file), "-k", "demo", *options]) == (
+        ExitCode.WRONG_INPUT
+    )
+    error = capsys.readouterr().err
+    assert options[0] in error
+    assert "is given twice" in error or "write NAME=VALUE" in error

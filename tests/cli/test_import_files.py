@@ -13,17 +13,10 @@ import pytest
 
 from keyfence import Client
 from keyfence.results import ImportedKeys, KeyToImport, RateLimit, RefusedImport
+from keyfence_server.application.import_keys import MAX_IMPORTED
+from keyfence_server.cli.import_files import Form, Layout, Line, read_lines
 from keyfence_server.cli.import_sources import Source
-from keyfence_server.cli.imports import (
-    BATCH,
-    Form,
-    Layout,
-    Line,
-    Progress,
-    Sums,
-    import_lines,
-    read_lines,
-)
+from keyfence_server.cli.imports import BATCH, Progress, Sums, import_lines
 
 KEY = "canary_live_7Hq2kfP0sWz8NbVt3RxJc5Ly"
 GOOD = {"account_id": "a1", "api_key": KEY}
@@ -69,6 +62,10 @@ HOSTILE = [
     (b'{"account_id": "a1", "sha256": "' + KEY.encode() + b'"}', "sha256: 32 bytes"),
     (b'{"account_id": "a1", "hmac_sha256": "zz"}', "hmac_sha256: 32 bytes"),
 ]
+
+
+def test_a_call_has_as_many_keys_as_a_server_takes() -> None:
+    assert BATCH == MAX_IMPORTED
 
 
 @pytest.mark.parametrize(("line", "why"), HOSTILE)

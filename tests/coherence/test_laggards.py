@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from keyfence_server.coherence.grantor import Downstream, Grantor
+from keyfence_server.coherence.grantor import Grantor, HolderRecord
 from keyfence_server.coherence.terms import LeaseTerms
 
 TERMS = LeaseTerms(length=2.0, drift=0.0, slack=0.0)
@@ -22,7 +22,7 @@ class Bench:
         self.grantor = Grantor(TERMS)
         self.grantor.advance(5, self.now)
 
-    def join(self, name: str = "a", credential: str = "key_a") -> Downstream:
+    def join(self, name: str = "a", credential: str = "key_a") -> HolderRecord:
         return self.grantor.join(name, credential)
 
     def push(self) -> int:
@@ -30,12 +30,12 @@ class Bench:
         self.grantor.advance(self.head, self.now)
         return self.head
 
-    def renew(self, holder: Downstream) -> bool:
+    def renew(self, holder: HolderRecord) -> bool:
         """As the hub does. Says whether a lease was granted."""
         may = self.grantor.may_renew(holder, self.now)
         return self.grantor.renew(holder, self.now, math.inf if may else 0.0).ttl > 0
 
-    def acknowledge(self, holder: Downstream) -> None:
+    def acknowledge(self, holder: HolderRecord) -> None:
         self.grantor.acknowledge(holder, self.head, self.now)
 
     def allowed(self, credential: str = "key_a") -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from application.authority import Authority
+from keyfence.holder.clock import SystemBootClock
 from keyfence.holder.lease import HolderLease
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.adapters.clock import SystemBootClock
 from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
 from keyfence_server.application.checks import Checks, CountedHere
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.leased_facts import LeasedFacts, asking
+from keyfence_server.coherence.leased_facts import LeasedFacts, fresh_memory_per_question
 from keyfence_server.convert.keys import key_of
 from keyfence_server.convert.keyspaces import keyspace_of
 from keyfence_server.domain.decisions import Question
@@ -53,7 +53,7 @@ async def test_an_answer_without_a_lease_has_the_revision_that_it_reflects(
         store = UpstreamStore(upstream, lease, HeavyWork())
         followed = FactCache(store)
         followed.start_at(5)
-        source = LeasedFacts(followed, lease, SystemBootClock(), asking(store))
+        source = LeasedFacts(followed, lease, SystemBootClock(), fresh_memory_per_question(store))
         checks = Checks(
             source,
             PresentedKeys(source, PresentedDigests()),

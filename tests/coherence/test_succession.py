@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keyfence_server.adapters.clock import SystemBootClock
+from keyfence.holder.clock import SystemBootClock
 from keyfence_server.adapters.sql import SqlStore, open_store
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.grantor import Grantor

@@ -14,9 +14,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,53 +23,16 @@ import pytest
 import keyfence
 from crash.evidence import verify
 from crash.load import AT_ONCE, Acknowledgement, mutate_for_ever
-from crash.reading import Read, read_postgresql, read_sqlite
+from crash.places import Place, Rpcs, verify_audit_log
 from keyfence import errors
-from keyfence_server.config import DATABASE_FILE
 from support.builders import KEYSPACE
 from support.served import Served
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 ROUNDS = 5
 LONGEST_SECONDS = 0.3
 NO_KEY = "key_" + "0" * 26
-SETTINGS = {
-    "KEYFENCE_BOOTSTRAP_KEYSPACES": str(ROOT / "examples" / "keyspaces" / "demo.yaml"),
-    # A server that was killed is waited for as long as it could have answered.
-    "KEYFENCE_LEASE_SECONDS": "0.1",
-}
-
-
-class Rpcs:
-    """A server's keys, mutated by calls to it."""
-
-    def __init__(self, client: keyfence.AsyncClient) -> None:
-        self._client = client
-
-    async def create(self, scopes: Sequence[str], request_id: str) -> Acknowledgement:
-        made = await self._client.create_key(
-            keyspace=KEYSPACE, account_id="acme", scopes=scopes, request_id=request_id
-        )
-        return _made("key.create", made.key.key_id, made, request_id)
-
-    async def rotate(self, key_id: str, request_id: str) -> Acknowledgement:
-        made = await self._client.rotate_key(key_id, request_id=request_id)
-        return _made("key.rotate", key_id, made, request_id)
-
-    async def revoke(self, key_id: str, request_id: str) -> Acknowledgement:
-        revoked = await self._client.revoke_key(key_id)
-        return Acknowledgement(revoked.revision, "key.revoke", key_id)
-
-
-def _made(
-    action: str, subject: str, made: keyfence.CreatedKey | keyfence.RotatedKey, request_id: str
-) -> Acknowledgement:
-    key = made.key
-    return Acknowledgement(
-        made.revision, action, subject, key.key_id, made.api_key, key.granted_scopes, request_id
-    )
 
 
 async def work_until_killed(
@@ -161,13 +123,6 @@ async def present_all(
                 assert answer.principal.key_id == one.made
 
 
-async def verify_audit_log(server: Served) -> None:
-    """Fails unless the audit chain holds to its end."""
-    async with keyfence.AsyncClient(server.target, token=server.root_key) as client:
-        verified = await client.verify_audit_events()
-    assert verified.complete
-
-
 @contextmanager
 def served(directory: Path, settings: dict[str, str]) -> Iterator[Served]:
     """The server, started once more, at an address that no client knows to be dead."""
@@ -181,28 +136,6 @@ def served(directory: Path, settings: dict[str, str]) -> Iterator[Served]:
         yield server
     finally:
         server.stop()
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a server keeps its data, and how to look at them."""
-
-    settings: dict[str, str]
-    url: str
-    read: Read
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """The directory of a server alone, or a PostgreSQL that waits for the disk."""
-    if request.param == "sqlite":
-        return Place(SETTINGS, f"sqlite:///{tmp_path / 'data' / DATABASE_FILE}", read_sqlite)
-    url = request.getfixturevalue("durable_url")
-    pepper = tmp_path / "pepper"
-    pepper.write_text("1:" + "QUJD" * 12)
-    pepper.chmod(0o600)
-    more = {"KEYFENCE_DATABASE_URL": url, "KEYFENCE_PEPPER_FILE": str(pepper)}
-    return Place({**SETTINGS, **more}, url, read_postgresql)
 
 
 async def test_what_a_server_answered_is_there_after_it_was_killed(

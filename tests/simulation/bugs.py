@@ -19,10 +19,10 @@ from keyfence_server.application.ports import Change, FenceEnd, Revision, StoreU
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub, HolderStream
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.grantor import Downstream, Granted, Grantor, _Grant
+from keyfence_server.coherence.grantor import Granted, Grantor, HolderRecord, _Grant
 from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
-from keyfence_server.coherence.ports import RegisterState, Standing
+from keyfence_server.coherence.ports import RegisterState, StorePosition
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
@@ -103,12 +103,12 @@ class ForgetsDebts(DownstreamHub):
 
 
 class ForgetsTheGone(Grantor):
-    def leave(self, holder: Downstream) -> None:
+    def leave(self, holder: HolderRecord) -> None:
         self._holders.pop(holder, None)
 
 
 class WithoutMargin(Grantor):
-    def renew(self, holder: Downstream, now: float, remaining: float) -> Granted:
+    def renew(self, holder: HolderRecord, now: float, remaining: float) -> Granted:
         before = {one.head: one.ends for one in holder.grants}
         granted = super().renew(holder, now, remaining)
         if granted.ttl:
@@ -118,7 +118,7 @@ class WithoutMargin(Grantor):
 
 
 class ProlongsDebts(Grantor):
-    def renew(self, holder: Downstream, now: float, remaining: float) -> Granted:
+    def renew(self, holder: HolderRecord, now: float, remaining: float) -> Granted:
         granted = super().renew(holder, now, remaining)
         if holder.grants:
             holder.grants[:] = [_Grant(holder.grants[0].head, holder.lease_ends)]
@@ -126,7 +126,7 @@ class ProlongsDebts(Grantor):
 
 
 class GrantsToLaggards(Grantor):
-    def may_renew(self, holder: Downstream, now: float) -> bool:
+    def may_renew(self, holder: HolderRecord, now: float) -> bool:
         return True
 
 
@@ -171,12 +171,12 @@ class LeavesAtOnce(Replica):
 class ComesBackWithItsMemory(Replica):
     async def _join(self) -> None:
         nonce = self._lease.request(self._clock.now())
-        standing = await self._register.join(self.process_id, self._display_name, self._terms)
-        self._epoch = standing.epoch
+        position = await self._register.join(self.process_id, self._display_name, self._terms)
+        self._epoch = position.epoch
         if not self._lease.has_started:
-            self._granted(nonce, standing)
+            self._granted(nonce, position)
             return
-        self._lease.grant(nonce, self._terms.length, self._lease.applied, standing.epoch)
+        self._lease.grant(nonce, self._terms.length, self._lease.applied, position.epoch)
 
 
 class KeepsOldFills(FactCache):
@@ -206,12 +206,12 @@ def _forget_changes(fill: Fill[Any]) -> None:
 
 
 class RegistersWithoutTheLock(SimulatedRegister):
-    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
-        standing = await self._database.ask(self._process, self.standing)
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> StorePosition:
+        position = await self._database.ask(self._process, self.position)
         # The transaction may have more to do.
         await asyncio.sleep(self._database._random.uniform(0.0, 0.1))
         await self._database.ask(self._process, lambda: self.insert(process_id, terms))
-        return standing
+        return position
 
 
 class StrikesOffUnseen(SimulatedRegister):
@@ -222,15 +222,15 @@ class StrikesOffUnseen(SimulatedRegister):
 
 
 class IgnoresTheEpoch(SimulatedRegister):
-    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
-        standing = await super().renew(process_id, acknowledged, self._database.epoch)
-        return Standing(standing.head, epoch, standing.is_settled)
+    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> StorePosition:
+        position = await super().renew(process_id, acknowledged, self._database.epoch)
+        return StorePosition(position.head, epoch, position.is_settled)
 
 
 class NeverUnsettled(SimulatedRegister):
-    def standing(self) -> Standing:
-        standing = super().standing()
-        return Standing(standing.head, standing.epoch, is_settled=True)
+    def position(self) -> StorePosition:
+        position = super().position()
+        return StorePosition(position.head, position.epoch, is_settled=True)
 
 
 class TakesSilenceForConsent(AuthorityFence):
@@ -238,8 +238,8 @@ class TakesSilenceForConsent(AuthorityFence):
         try:
             return await self._register.read_state()
         except StoreUnavailable:
-            standing = Standing(0, self._replica._epoch, is_settled=True)
-            return RegisterState(standing, ())
+            position = StorePosition(0, self._replica._epoch, is_settled=True)
+            return RegisterState(position, ())
 
 
 class ForgetsPredecessors(Succession):

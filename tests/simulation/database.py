@@ -29,7 +29,7 @@ from keyfence_server.coherence.ports import (
     News,
     RegisteredProcess,
     RegisterState,
-    Standing,
+    StorePosition,
     StruckOff,
 )
 from keyfence_server.coherence.terms import LeaseTerms
@@ -420,7 +420,7 @@ class SimulatedRegister:
         self._database = database
         self._process = process
 
-    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> StorePosition:
         """See the port."""
         database = self._database
         lock = cast("SimulatedTransaction", object())
@@ -431,24 +431,26 @@ class SimulatedRegister:
         finally:
             database.unlock(lock)
 
-    def _join(self, process_id: str, terms: LeaseTerms, lock: SimulatedTransaction) -> Standing:
+    def _join(
+        self, process_id: str, terms: LeaseTerms, lock: SimulatedTransaction
+    ) -> StorePosition:
         if not self._database.is_locked_by(lock):
             raise StoreUnavailable("the lock was taken away")
         return self.insert(process_id, terms)
 
-    def insert(self, process_id: str, terms: LeaseTerms) -> Standing:
+    def insert(self, process_id: str, terms: LeaseTerms) -> StorePosition:
         renewals = self._database._random.randrange(1 << 40)
         self._put(RegisteredProcess(process_id, "", renewals, 0, START, terms))
         self._database.on_registration(self._process)
-        return self.standing()
+        return self.position()
 
-    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
+    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> StorePosition:
         """See the port."""
         return await self._database.ask(
             self._process, lambda: self._renew(process_id, acknowledged, epoch)
         )
 
-    def _renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
+    def _renew(self, process_id: str, acknowledged: int, epoch: str) -> StorePosition:
         row = self._database.contents.processes.get(process_id)
         if row is None or epoch != self._database.epoch:
             raise StruckOff(process_id)
@@ -459,7 +461,7 @@ class SimulatedRegister:
                 acknowledged=max(row.acknowledged, acknowledged),
             )
         )
-        return self.standing()
+        return self.position()
 
     async def leave(self, process_id: str) -> None:
         """See the port."""
@@ -474,7 +476,7 @@ class SimulatedRegister:
         return await self._database.ask(
             self._process,
             lambda: RegisterState(
-                self.standing(), tuple(self._database.contents.processes.values())
+                self.position(), tuple(self._database.contents.processes.values())
             ),
         )
 
@@ -502,9 +504,9 @@ class SimulatedRegister:
 
         return await self._database.ask(self._process, strike)
 
-    def standing(self) -> Standing:
+    def position(self) -> StorePosition:
         contents, epoch = self._database.contents, self._database.epoch
-        return Standing(contents.revision, epoch, epoch in contents.settled)
+        return StorePosition(contents.revision, epoch, epoch in contents.settled)
 
     def _put(self, row: RegisteredProcess) -> None:
         contents = self._database.contents

@@ -42,7 +42,11 @@ from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
-from keyfence_server.coherence.leased_facts import AwaitedLease, LeasedFacts, asking
+from keyfence_server.coherence.leased_facts import (
+    AwaitedLease,
+    LeasedFacts,
+    fresh_memory_per_question,
+)
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.replica import ListProcesses, Replica, SeenProcess
@@ -441,7 +445,7 @@ class Sidecar(Grants):
             clock,
             random_source=random.Random(f"{name} {world.random.random()}"),
         )
-        self.source = parts.facts(self.cache, self.lease, clock, asking(store))
+        self.source = parts.facts(self.cache, self.lease, clock, fresh_memory_per_question(store))
         self.presented = PresentedKeys(self.source, PresentedDigests())
         self.offer(_no_processes, clock, name, nothing)
 

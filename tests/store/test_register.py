@@ -21,7 +21,7 @@ from keyfence_server.coherence.ports import (
     Feed,
     Interrupted,
     News,
-    Standing,
+    StorePosition,
     StruckOff,
     TermsDiffer,
 )
@@ -40,17 +40,17 @@ def feed_of(database_url: str) -> Callable[[], Feed]:
 
 
 async def epoch_of(store: SqlStore) -> str:
-    return (await store.register().read_state()).standing.epoch
+    return (await store.register().read_state()).position.epoch
 
 
 async def test_a_registration_is_there_when_it_returns(store: SqlStore) -> None:
     register = store.register()
     revision = await insert_keys(store, make_key())
-    standing = await register.join("srv_a", "a", TERMS)
-    assert standing.head == revision
-    assert standing.is_settled
+    position = await register.join("srv_a", "a", TERMS)
+    assert position.head == revision
+    assert position.is_settled
     state = await register.read_state()
-    assert state.standing == standing
+    assert state.position == position
     assert [one.process_id for one in state.processes] == ["srv_a"]
     assert state.processes[0].acknowledged == 0
     await register.leave("srv_a")
@@ -133,7 +133,7 @@ async def test_a_process_that_renews_is_not_struck_off(store: SqlStore) -> None:
     epoch = (await register.join("srv_a", "a", TERMS)).epoch
     (seen,) = await register.list_processes()
 
-    async def renew() -> Standing | None:
+    async def renew() -> StorePosition | None:
         try:
             return await register.renew("srv_a", 0, epoch)
         except StruckOff:
@@ -152,7 +152,7 @@ async def test_an_epoch_is_settled_once_and_for_good(store: SqlStore) -> None:
     )
     await register.settle(epoch)
     await register.settle(epoch)
-    assert (await register.read_state()).standing.is_settled
+    assert (await register.read_state()).position.is_settled
 
 
 @pytest.mark.postgres
@@ -165,10 +165,10 @@ async def test_a_new_timeline_is_not_settled_until_a_process_says_so(postgres_ur
     await connection.close()
     store = await open_store(postgres_url)
     try:
-        standing = await store.register().join("srv_a", "a", TERMS)
-        assert not standing.is_settled
-        await store.register().settle(standing.epoch)
-        assert (await store.register().renew("srv_a", 0, standing.epoch)).is_settled
+        position = await store.register().join("srv_a", "a", TERMS)
+        assert not position.is_settled
+        await store.register().settle(position.epoch)
+        assert (await store.register().renew("srv_a", 0, position.epoch)).is_settled
     finally:
         await store.close()
 

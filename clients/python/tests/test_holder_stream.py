@@ -14,8 +14,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from keyfence.connection import Connection
 from keyfence.holder.dial import LET_IN, Dialer
+from keyfence.holder.grpc_stream import GrpcStream
 from keyfence.holder.lease import HolderLease
-from keyfence.holder.session import GrpcStream, HolderSession, StreamBroken
+from keyfence.holder.session import PROTOCOL_VERSION, HolderSession, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 
 
@@ -206,6 +207,48 @@ async def test_how_long_a_refusal_asks_to_wait_is_read(tmp_path: Path) -> None:
     assert ended.value.retry_after_seconds == 7
     await dialer.close()
     await server.stop(None)
+
+
+async def test_every_holder_says_which_version_of_the_protocol_it_speaks() -> None:
+    """A server refuses a version that it does not know, and takes a missing one for the first."""
+    sent: asyncio.Queue[messages.SyncRequest] = asyncio.Queue()
+
+    class Noting:
+        async def send(self, request: messages.SyncRequest) -> None:
+            sent.put_nowait(request)
+            raise StreamBroken("enough")
+
+        async def messages(self) -> AsyncIterator[Any]:
+            await asyncio.Event().wait()
+            yield
+
+        def close(self) -> None: ...
+
+    async def open_stream() -> Noting:
+        return Noting()
+
+    listener: Any = Quiet()
+    hello = messages.Hello(holder_id="a holder")
+    session = HolderSession(open_stream, hello, HolderLease(), listener, NoTime())
+    running = asyncio.create_task(session.run())
+    async with asyncio.timeout(20):
+        first = await sent.get()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert first.hello.holder_id == "a holder"
+    assert first.hello.protocol_version == PROTOCOL_VERSION
+
+
+class Quiet:
+    """A listener that has nothing to acknowledge."""
+
+    def forget_everything(self, _head: int, _epoch: str) -> None: ...
+
+    def acknowledged(self) -> int:
+        return 0
+
+    def moved(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
 
 
 class Forgetful:

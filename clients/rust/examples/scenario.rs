@@ -2,31 +2,33 @@
 //! in, a line of JSON out.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use keyfence::{Batching, Cache, Check, Client, Verdict};
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, stdin, stdout};
+use tokio::runtime::Runtime;
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mut lines = BufReader::new(stdin()).lines();
-    let mut out = stdout();
+fn main() -> Result<(), Box<dyn Error>> {
+    let runtime = Runtime::new()?;
+    // A client is built inside a runtime.
+    let _entered = runtime.enter();
+    let mut out = std::io::stdout();
     let mut client = None;
-    while let Some(line) = lines.next_line().await? {
-        let command: Value = serde_json::from_str(&line)?;
+    for line in std::io::stdin().lines() {
+        let command: Value = serde_json::from_str(&line?)?;
         let answer = if text(&command, "do") == "open" {
             client = Some(open(&command)?);
             json!({})
         } else {
             let client = client.as_ref().ok_or("the first command must be open")?;
-            answer(client, &command).await?
+            runtime.block_on(answer(client, &command))?
         };
-        out.write_all(format!("{answer}\n").as_bytes()).await?;
-        out.flush().await?;
+        writeln!(out, "{answer}")?;
+        out.flush()?;
     }
     if let Some(client) = client {
-        client.close().await;
+        runtime.block_on(client.close());
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple, NoReturn
 from keyfence_server.application.calls import NO_CALL, Call
 from keyfence_server.application.ports import Change, ChangeKind, Clock, CredentialId, Snapshot
 from keyfence_server.domain.accounts import Account, AccountId
-from keyfence_server.domain.addresses import parse_address
+from keyfence_server.domain.addresses import Address, parse_address
 from keyfence_server.domain.attenuation import require_grantable
 from keyfence_server.domain.errors import (
     DomainError,
@@ -375,15 +375,15 @@ class Anonymous(Caller):
 
     @property
     def credential_id(self) -> None:
-        """None."""
+        """See `Caller`."""
         return
 
     def reaches(self, keyspace: str) -> bool:
-        """Nothing."""
+        """See `Caller`."""
         return False
 
     def may_know(self, owner: Owner) -> bool:
-        """Never."""
+        """See `Caller`."""
         return False
 
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
@@ -393,17 +393,19 @@ class Anonymous(Caller):
 
 def caller_with_key(facts: KeyFacts, clock: Clock, call: Call) -> Operator | AccountKey:
     """The bearer of this key. Raises `Unauthenticated` if it does not pass."""
-    address = None
-    if facts.allow_lists:
-        try:
-            address = parse_address(call.address)
-        except ValueError:
-            address = None
+    address = _address_of(call) if facts.allow_lists else None
     reason = facts.reason_at(clock.timestamp(), address)
     if reason is not Reason.OK:
         raise rejection(reason)
     kind = Operator if facts.keyspace is SYSTEM_KEYSPACE else AccountKey
     return kind(facts, call=call)
+
+
+def _address_of(call: Call) -> Address | None:
+    try:
+        return parse_address(call.address)
+    except ValueError:
+        return None
 
 
 def caller_with_session(facts: SessionFacts, clock: Clock, call: Call) -> AccountSession:
@@ -426,8 +428,8 @@ def rejection(reason: Reason) -> DomainError:
 
 
 def _nothing_called(what: str, prefix: str, reason: str, **sent: str) -> NotFound:
-    """The error for an id that stands for nothing. Whatever else was sent instead of one, such
-    as a key, stays unsaid."""
+    """The error for an id that was not found. Text that is not an id may be a key, so it is not
+    repeated."""
     if all(map(is_an_id, sent.values())):
         (text,) = sent.values()
         message = f'there is no {what} "{text}" that this credential may see'

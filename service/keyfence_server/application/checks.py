@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from keyfence_server.application.callers import Caller
@@ -41,6 +42,14 @@ class RevisionNotReached(DomainError):
 
     reason = "REVISION_NOT_REACHED"
 
+    @classmethod
+    def of(cls, wanted: int, known: int) -> RevisionNotReached:
+        """The error for a revision that is later than the one known here."""
+        return cls(
+            f"this server has not seen revision {wanted} yet, only {known}; try again",
+            revision=str(known),
+        )
+
 
 class Counting(Protocol):
     """Counts the checks of keys that have a rate limit, in one place for all of them."""
@@ -70,6 +79,10 @@ class FoundTogether:
 
     revision: int
     keys: Mapping[str, KeyFacts | Reason | BaseException]
+
+
+NOTHING_FOUND: Final = FoundTogether(0, MappingProxyType({}))
+"""Every key is looked up."""
 
 
 class CountedHere:
@@ -142,7 +155,7 @@ class Checks:
         return FoundTogether(revision, dict(zip(missing, found, strict=True)))
 
     async def answer(
-        self, caller: Caller, question: Question, together: FoundTogether | None = None
+        self, caller: Caller, question: Question, together: FoundTogether = NOTHING_FOUND
     ) -> Verdict:
         """The verdict on a question.
 
@@ -158,8 +171,8 @@ class Checks:
             RevisionNotReached, StoreUnavailable, RateLimitsUnavailable: this server cannot
                 answer now.
         """
-        found = together.keys.get(question.api_key) if together is not None else None
-        revision = self._source.revision if found is None or together is None else together.revision
+        found = together.keys.get(question.api_key)
+        revision = self._source.revision if found is None else together.revision
         address = self._read(question, revision)
         keyspace = await self._require_keyspace(caller, question)
         if keyspace is not None and question.required_scopes is not None:
@@ -208,11 +221,7 @@ class Checks:
     def _read(self, question: Question, revision: int) -> Address | None:
         address = read_question(question)
         if question.at_least_revision > revision:
-            raise RevisionNotReached(
-                f"this server has not seen revision {question.at_least_revision} yet, only "
-                f"{revision}; try again",
-                revision=str(revision),
-            )
+            raise RevisionNotReached.of(question.at_least_revision, revision)
         return address
 
     def _decide(

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from keyfence_server.application.turns import Turns
+from keyfence_server.application.turns import Queue
 from keyfence_server.domain.errors import Overloaded
 
 T = TypeVar("T")
@@ -30,7 +30,8 @@ class HeavyWork:
 
     def __init__(self, waiting: int = MAX_WAITING) -> None:
         self._most_waiting = waiting
-        self._turns = Turns()
+        self._queue: Queue[asyncio.Future[None]] = Queue()
+        self._is_running = False
         self._waiting: Counter[str] = Counter()
 
     async def run(self, keyspace: str, size: int, work: Callable[[], T]) -> T:
@@ -57,9 +58,27 @@ class HeavyWork:
 
     async def _run(self, keyspace: str, work: Callable[[], T]) -> T:
         try:
-            async with self._turns.turn((keyspace, ""), restrictive=False):
+            await self._take_turn(keyspace)
+            try:
                 return await asyncio.to_thread(work)
+            finally:
+                self._pass_turn_on()
         finally:
             self._waiting[keyspace] -= 1
             if not self._waiting[keyspace]:
                 del self._waiting[keyspace]
+
+    async def _take_turn(self, keyspace: str) -> None:
+        if not self._is_running:
+            self._is_running = True
+            return
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.add((keyspace, ""), waiting, restrictive=False)
+        await waiting
+
+    def _pass_turn_on(self) -> None:
+        waiting = self._queue.take()
+        if waiting is None:
+            self._is_running = False
+        else:
+            waiting.set_result(None)

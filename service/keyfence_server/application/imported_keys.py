@@ -105,7 +105,7 @@ class ImportedKeys:
             StoreUnavailable: the store cannot be asked, or not be written to.
         """
         # Callers that reach other keyspaces are told of other keys.
-        name = self._peppers.name("\0".join((text, *sorted(keyspaces))))
+        name = self._peppers.memory_digest("\0".join((text, *sorted(keyspaces))))
         if self._unmatched.get(name) == self._creations():
             self._unmatched.move_to_end(name)
             return False

@@ -2,8 +2,9 @@
 
 A mutation is a transaction, and then a fence: it is acknowledged when it is durable
 and when no cache anywhere answers from before it. So is one that finds nothing left to
-do, since what it found may have been done a moment ago. Nothing else in Keyfence opens
-a transaction, so nothing can change a key and forget to say so.
+do, since what it found may have been done a moment ago. Only `recover_operator`, which runs
+without a server or beside one, opens a transaction of its own; every other change goes through
+here, so no use case can change a key and forget to report it.
 
 Mutations come one after the other, because their transaction locks the head. Those that wait
 while one is under way follow in the same transaction, as a group: each has a revision, an audit
@@ -349,15 +350,17 @@ class Mutations:
         """Carries out a mutation and those that wait behind it, up to their commit."""
         async with self._store.transaction() as transaction:
             group.found_at = transaction.revision - 1
-            await self._fill(group, transaction, first)
+            await self._run_group(group, transaction, first)
             if group.revisions:
                 await self._commit(transaction)
                 group.is_committed = True
 
-    async def _fill(self, group: _Group, transaction: Transaction, first: _Mutation[Any]) -> None:
+    async def _run_group(
+        self, group: _Group, transaction: Transaction, first: _Mutation[Any]
+    ) -> None:
         loop = asyncio.get_running_loop()
         full_at = loop.time() + _GROUP_SECONDS
-        may_go_on = await self._let(first, group, transaction) and not first.is_alone
+        may_go_on = await self._run_in_context(first, group, transaction) and not first.is_alone
         members, has_restrictive = 1, first.is_restrictive
         while may_go_on and members < MOST_IN_A_GROUP and loop.time() < full_at:
             # A revocation waits for the commit, so what need not hurry does not join it.
@@ -371,16 +374,20 @@ class Mutations:
             mutation.begins.set_result(None)
             members += 1
             has_restrictive = has_restrictive or mutation.is_restrictive
-            may_go_on = await self._let(mutation, group, transaction) and not mutation.is_alone
+            may_go_on = (
+                await self._run_in_context(mutation, group, transaction) and not mutation.is_alone
+            )
 
-    async def _let(self, mutation: _Mutation[Any], group: _Group, transaction: Transaction) -> bool:
+    async def _run_in_context(
+        self, mutation: _Mutation[Any], group: _Group, transaction: Transaction
+    ) -> bool:
         # What is logged and traced there belongs to the caller.
-        work = self._work(group, transaction, mutation)
+        work = self._run_one(group, transaction, mutation)
         return await asyncio.create_task(work, context=mutation.context)
 
     @staticmethod
-    async def _work(group: _Group, transaction: Transaction, mutation: _Mutation[T]) -> bool:
-        """Lets a mutation do its work.
+    async def _run_one(group: _Group, transaction: Transaction, mutation: _Mutation[T]) -> bool:
+        """Runs a mutation in the transaction.
 
         Returns:
             Whether the transaction may go on.

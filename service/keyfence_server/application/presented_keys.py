@@ -23,8 +23,8 @@ class Digests(Protocol):
     """By what keys are looked up. A server has its `Peppers`."""
 
     @property
-    def name(self) -> Callable[[str], bytes]:
-        """Gives what memory knows a plaintext by."""
+    def memory_digest(self) -> Callable[[str], bytes]:
+        """Gives the digest by which memory knows a plaintext."""
         ...
 
     def candidates(self, text: str, keyspaces: Collection[str], /) -> Sequence[Digest]:
@@ -47,14 +47,14 @@ class PresentedKeys:
         self._source = source
         self._imported = imported
         self._digests = digests
-        self._name = digests.name
+        self._memory_digest = digests.memory_digest
         self._recall = source.recall
 
     def recall(self, text: str) -> KeyFacts | None:
         """What memory holds of the presented key; None if `find` has to look it up."""
         if len(text) > MAX_KEY_LENGTH or not text.isascii():
             return None
-        return self._recall(self._name(text))
+        return self._recall(self._memory_digest(text))
 
     async def find(
         self, text: str, caller: Caller | None = None, address: str = ""
@@ -74,7 +74,7 @@ class PresentedKeys:
             return Reason.CREDENTIAL_MISSING
         if len(text) > MAX_KEY_LENGTH or not text.isascii():
             return Reason.CREDENTIAL_MALFORMED
-        facts = self._recall(self._name(text))
+        facts = self._recall(self._memory_digest(text))
         if facts is not None:
             return facts
         # A keyspace that is being read may have a form that it did not have before. Only a text of

@@ -9,10 +9,7 @@ keyspace.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 Place: TypeAlias = tuple[str, str]
@@ -51,8 +48,8 @@ class Queue(Generic[W]):
         (self._restrictive if restrictive else self._others).put_back(place, waiting)
 
     def take(self, *, only_restrictive: bool = False) -> W | None:
-        """Removes the next that still waits; None also if that is not a restrictive change, and
-        no other is wanted."""
+        """Removes and returns the next waiting entry; None if none waits. With `only_restrictive`:
+        also None if the next entry is not a restrictive change."""
         lines = [self._restrictive, self._others]
         if self._in_a_row >= MOST_RESTRICTIVE_IN_A_ROW:
             lines.reverse()
@@ -68,44 +65,6 @@ class Queue(Generic[W]):
         if not only_restrictive:
             self._in_a_row = 0
         return None
-
-
-class Turns:
-    """Lets one at a time work."""
-
-    def __init__(self) -> None:
-        self._is_taken = False
-        self._queue: Queue[asyncio.Future[None]] = Queue()
-
-    @asynccontextmanager
-    async def turn(self, place: Place, *, restrictive: bool) -> AsyncIterator[None]:
-        """Waits for a turn and holds it."""
-        await self._take(place, restrictive=restrictive)
-        try:
-            yield
-        finally:
-            self._pass_on()
-
-    async def _take(self, place: Place, *, restrictive: bool) -> None:
-        if not self._is_taken:
-            self._is_taken = True
-            return
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.add(place, waiting, restrictive=restrictive)
-        try:
-            await waiting
-        except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled():
-                # The turn came, and its owner has gone.
-                self._pass_on()
-            raise
-
-    def _pass_on(self) -> None:
-        waiting = self._queue.take()
-        if waiting is None:
-            self._is_taken = False
-        else:
-            waiting.set_result(None)
 
 
 class _Line(Generic[W]):

@@ -8,7 +8,6 @@ processes show arguments.
 from __future__ import annotations
 
 import getpass
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,7 +17,7 @@ from keyfence_server.cli.completion import keyspace_option
 from keyfence_server.cli.connection import connect, connection_options, open_client
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.keys import LabelsOption, read_labels
+from keyfence_server.cli.keys import LabelsOption
 from keyfence_server.cli.output import (
     LimitOption,
     Output,
@@ -35,6 +34,8 @@ from keyfence_server.cli.output import (
     shown_at_most,
     stdout_to_nowhere,
 )
+from keyfence_server.cli.pairs import read_labels
+from keyfence_server.cli.standard_input import is_terminal, read_secret
 
 if TYPE_CHECKING:
     from keyfence.results import Account, ChangedAccount, LoggedIn
@@ -87,7 +88,7 @@ def register(
             password,
             display_name=name,
             plan=plan,
-            labels=read_labels(label or ()),
+            labels=read_labels(label),
         )
     _print_account(done.account, output)
 
@@ -259,23 +260,15 @@ def _print_done(what: str, done: ChangedAccount, output: Output) -> None:
 
 
 def _read_password(prompt: str) -> str:
-    if sys.stdin is None:
-        raise Failure("standard input is closed", ExitCode.WRONG_INPUT)
-    if sys.stdin.isatty():
-        return getpass.getpass(f"{prompt}: ")
-    line = sys.stdin.buffer.readline(_MAX_PASSWORD_SIZE)
-    try:
-        password = line.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise Failure("the password is not UTF-8", ExitCode.WRONG_INPUT) from None
-    if not password:
+    password = read_secret(prompt, _MAX_PASSWORD_SIZE)
+    if not password and not is_terminal():
         raise Failure(f"{prompt.lower()}: nothing on standard input", ExitCode.WRONG_INPUT)
     return password
 
 
 def _read_new_password(prompt: str = "Password") -> str:
     password = _read_password(prompt)
-    if sys.stdin.isatty() and getpass.getpass(f"{prompt} again: ") != password:
+    if is_terminal() and getpass.getpass(f"{prompt} again: ") != password:
         raise Failure("the two passwords differ", ExitCode.WRONG_INPUT)
     return password
 

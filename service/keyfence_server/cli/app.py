@@ -35,6 +35,7 @@ from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.output import note, spell_out_what_cannot_be_shown, stdout_to_nowhere
 from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions
+from keyfence_server.cli.text import is_text
 from keyfence_server.domain.plurals import counted
 from keyfence_server.domain.redaction import hide_keys
 
@@ -157,7 +158,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns how it ends. Expected failures print no traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = _asks_for_json(given)
-    if any(not _is_text(argument) for argument in given):
+    if any(not is_text(argument) for argument in given):
         return _complain(Failure("the command line is not UTF-8", ExitCode.WRONG_INPUT), as_json)
     if sys.stdout is None:
         # A plaintext with nowhere to go would be lost for good.
@@ -188,11 +189,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last stop before a traceback
         return _complain_about_fault(error, as_json)
     return code if isinstance(code, int) else ExitCode.OK
-
-
-def _is_text(argument: str) -> bool:
-    """Whether the argument is UTF-8: other bytes reach Python as halves of characters."""
-    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _asks_for_json(arguments: Sequence[str]) -> bool:

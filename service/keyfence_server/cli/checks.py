@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -11,7 +9,6 @@ import typer
 from keyfence_server.cli.completion import complete_scope, keyspace_option
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.key_output import scopes_text
 from keyfence_server.cli.output import (
     LAST_REVISION,
@@ -25,6 +22,7 @@ from keyfence_server.cli.output import (
     print_styled,
     say_json,
 )
+from keyfence_server.cli.standard_input import STANDARD_INPUT, read_api_key
 from keyfence_server.domain.limits import Rate
 
 if TYPE_CHECKING:
@@ -35,9 +33,6 @@ if TYPE_CHECKING:
         RateLimitStatus,
         ScopeExplanation,
     )
-
-_STANDARD_INPUT: Final = "-"
-_MAX_KEY_SIZE: Final = 4096
 
 _MEANINGS: Final = {
     "CREDENTIAL_MISSING": "no key was given",
@@ -106,7 +101,7 @@ def check(
     """
     if explain and not scope:
         raise typer.BadParameter("--explain explains scopes: name them with --scope")
-    key = _read_key() if api_key == _STANDARD_INPUT else api_key
+    key = read_api_key() if api_key == STANDARD_INPUT else api_key
     with connect(context) as client:
         answer: CheckResult | Authentication
         if scope:
@@ -143,14 +138,6 @@ def whoami(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
         say_json(identity)
     else:
         print_fields(_described(identity.principal))
-
-
-def _read_key() -> str:
-    if sys.stdin is None:
-        raise Failure("standard input is closed", ExitCode.WRONG_INPUT)
-    if sys.stdin.isatty():
-        return getpass.getpass("API key: ").strip()
-    return sys.stdin.buffer.readline(_MAX_KEY_SIZE).decode(errors="replace").strip()
 
 
 def _print_answer(answer: CheckResult | Authentication, scopes: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What other programs write of their keys, as the fields that `imports` reads.
+"""What other programs write of their keys, as the fields that `import_files` reads.
 
 Unkey: the objects of `POST /v2/apis.listKeys` and the rows of its own table, by Unkey's API
 reference as it was in November 2026. djangorestframework-api-key: the rows of its model in versions

@@ -1,88 +1,24 @@
-"""Files of keys that other programs have made: each line read, or refused with a reason.
-
-JSON Lines have one object a line; CSV has a line of names first, and lists in a field are
-separated by blanks. What stands in a line is never shown: it may be a key, also where something
-else should be.
-"""
+"""Sends the keys of a file to the server, so many at a time."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import csv
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
-from typing import IO, TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-import typer
-
-from keyfence_server.cli.import_sources import Fields, Source, WrongLine, fields_from
-from keyfence_server.cli.times import point_in_time, rate
-from keyfence_server.domain.redaction import hide_keys, looks_like_a_key
+from keyfence_server.cli.import_files import Line
+from keyfence_server.domain.redaction import hide_keys
 
 if TYPE_CHECKING:
     from keyfence import Client
-    from keyfence.results import ImportedKeys, KeyToImport
+    from keyfence.results import ImportedKeys
 
 BATCH: Final = 500
 """Keys in a call: the most that a server takes."""
 _BATCH_BYTES: Final = 512 * 1024
 """Of the lines of a call: a server takes requests of a megabyte."""
-
-_LONGEST_LINE: Final = 64 * 1024
-_FAST: Final = "sha512$$"
-"""How djangorestframework-api-key marks its hashes from version 3 on."""
-_TEXTS: Final = ("account_id", "display_name", "preset", "key_type", "environment")
-_LISTS: Final = ("scopes", "allowed_addresses")
-_DIGESTS: Final[Mapping[str, int]] = {"sha256": 32, "sha512": 64, "hmac_sha256": 32}
-_SECRETS: Final = ("api_key", *_DIGESTS, "password_hash", "hashed_key")
-_FIELDS: Final = frozenset(
-    {*_TEXTS, *_LISTS, *_SECRETS, "prefix", "expire_time", "labels", "rate_limit"}
-)
-
-
-class Form(StrEnum):
-    """How a file of keys is written."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the file.
-
-    Attributes:
-        number: from 1 on.
-        key: the key that it says.
-        problem: why it says none.
-        size: its bytes.
-    """
-
-    number: int
-    key: KeyToImport | None
-    problem: str = ""
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How the lines are to be read.
-
-    Attributes:
-        names: by a name in the file, the name that is meant.
-        absent: by name, what a line has that does not have it.
-    """
-
-    form: Form = Form.JSONL
-    source: Source = Source.KEYFENCE
-    names: Mapping[str, str] = field(default_factory=dict)
-    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -93,23 +29,6 @@ class Sums:
     present: int = 0
     refused: int = 0
     done: int = 0
-
-
-def read_lines(file: IO[bytes], layout: Layout) -> Iterator[Line]:
-    """The lines of a file. Empty ones are left out."""
-    read = _read_csv if layout.form is Form.CSV else _read_json
-    for number, size, given in read(_bounded(file)):
-        try:
-            if isinstance(given, str):
-                raise WrongLine(given)
-            named = {layout.names.get(name, name): value for name, value in given.items()}
-            fields = fields_from(layout.source, named)
-            for name, value in layout.absent.items():
-                if not fields.get(name):
-                    fields[name] = value
-            yield Line(number, _key(fields), size=size)
-        except WrongLine as wrong:
-            yield Line(number, None, str(wrong))
 
 
 def import_lines(
@@ -215,176 +134,3 @@ class Progress:
             self._stream.write(f"\r{text.ljust(self._width)}{end}")
             self._stream.flush()
             self._width = len(text)
-
-
-_Read = Iterator[tuple[int, int, Fields | str]]
-
-
-def _bounded(file: IO[bytes]) -> Iterator[tuple[int, bytes | str]]:
-    """The lines that are not empty with their numbers, or what is wrong with them. None is in
-    memory that is too long."""
-    number = 0
-    while line := file.readline(_LONGEST_LINE + 1):
-        number += 1
-        if len(line) > _LONGEST_LINE:
-            while line and not line.endswith(b"\n"):
-                line = file.readline(_LONGEST_LINE)
-            yield number, f"the line is longer than {_LONGEST_LINE} bytes"
-            continue
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if line.strip():
-            yield number, line
-
-
-def _text_of(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        raise WrongLine("the line is not UTF-8") from None
-
-
-def _read_json(lines: Iterable[tuple[int, bytes | str]]) -> _Read:
-    for number, line in lines:
-        if isinstance(line, str):
-            yield number, 0, line
-            continue
-        try:
-            fields = json.loads(_text_of(line), object_pairs_hook=_without_repetition)
-        except WrongLine as wrong:
-            yield number, 0, str(wrong)
-        except (ValueError, RecursionError):
-            yield number, 0, "the line is not JSON"
-        else:
-            is_object = isinstance(fields, dict)
-            yield number, len(line), fields if is_object else "the line is not a JSON object"
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> Fields:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise WrongLine("the line has a name twice")
-    return fields
-
-
-def _read_csv(lines: Iterable[tuple[int, bytes | str]]) -> _Read:
-    """A record is one line: a quote that is not closed spoils no other record."""
-    names: list[str] | None = None
-    for number, line in lines:
-        try:
-            if isinstance(line, str):
-                raise WrongLine(line)
-            [row] = csv.reader([_text_of(line)], strict=True)
-            if names is None:
-                names = row
-                if len(set(names)) != len(names):
-                    raise WrongLine("the first line has a name twice")
-                continue
-            if len(row) > len(names):
-                raise WrongLine("the line has more fields than the first line has names")
-        except (WrongLine, ValueError, csv.Error) as wrong:
-            yield number, 0, str(wrong) if isinstance(wrong, WrongLine) else "the line is not CSV"
-            if names is None:
-                # Without names no line means anything.
-                return
-        else:
-            present = zip(names, row, strict=False)
-            yield number, len(line), {name: _Cell(value) for name, value in present if value}
-
-
-class _Cell(str):
-    """A text of CSV, which stands for a list or an object where one is needed."""
-
-    __slots__ = ()
-
-
-def _key(fields: Fields) -> KeyToImport:
-    from keyfence.results import KeyToImport, RateLimit
-
-    for name in fields:
-        if name not in _FIELDS:
-            # Where a CSV file has no line of names, its first keys stand there.
-            shown = "of another name" if looks_like_a_key(name) else f'"{name[:32]}"'
-            raise WrongLine(f"there is no field {shown}; there are {', '.join(sorted(_FIELDS))}")
-    given: dict[str, Any] = {name: _text(fields, name) for name in _TEXTS if name in fields}
-    given.setdefault("account_id", "")
-    given |= {name: _texts(fields, name) for name in _LISTS if name in fields}
-    given |= _secret(fields)
-    if "labels" in fields:
-        given["labels"] = _labels(fields["labels"])
-    if fields.get("expire_time"):
-        given["expire_time"] = _time(_text(fields, "expire_time"))
-    if fields.get("rate_limit"):
-        try:
-            limit = rate(_text(fields, "rate_limit"))
-        except typer.BadParameter:
-            raise WrongLine("rate_limit: write a rate like 60/minute or 100/10s") from None
-        given["rate_limit"] = RateLimit(requests=limit.requests, window=limit.window)
-    return KeyToImport(**given)
-
-
-def _secret(fields: Fields) -> dict[str, Any]:
-    names = [name for name in _SECRETS if fields.get(name)]
-    if len(names) != 1:
-        raise WrongLine(f"one of {', '.join(_SECRETS)} is needed")
-    name = names[0]
-    text = _text(fields, name)
-    if name == "api_key":
-        return {name: text}
-    if name == "hashed_key":
-        name = "sha512" if text.startswith(_FAST) else "password_hash"
-        text = text.removeprefix(_FAST)
-    if name == "password_hash":
-        return {name: text, "prefix": _text(fields, "prefix") if "prefix" in fields else ""}
-    return {name: _digest(name, text)}
-
-
-def _digest(name: str, text: str) -> bytes:
-    size = _DIGESTS[name]
-    try:
-        value = (
-            bytes.fromhex(text) if len(text) == 2 * size else base64.b64decode(text, validate=True)
-        )
-    except (ValueError, binascii.Error):
-        value = b""
-    if len(value) != size:
-        raise WrongLine(f"{name}: {size} bytes in hexadecimal digits or base64 are needed")
-    return value
-
-
-def _time(text: str) -> datetime:
-    try:
-        return point_in_time(text)
-    except (typer.BadParameter, OverflowError):
-        raise WrongLine(
-            "expire_time: write a time like 2030-01-31 or 2030-01-31T12:00:00Z"
-        ) from None
-
-
-def _labels(value: Any) -> Mapping[str, str]:
-    if isinstance(value, _Cell):
-        value = {name: text for name, _, text in (pair.partition("=") for pair in value.split())}
-    if not isinstance(value, dict) or not all(map(_is_text, (*value, *value.values()))):
-        raise WrongLine("labels: an object of texts is needed")
-    return value
-
-
-def _text(fields: Fields, name: str) -> str:
-    value = fields[name]
-    if not _is_text(value):
-        raise WrongLine(f"{name}: a text is needed")
-    return str(value)
-
-
-def _texts(fields: Fields, name: str) -> tuple[str, ...]:
-    values = fields[name]
-    if isinstance(values, _Cell):
-        values = values.split()
-    if not isinstance(values, list) or not all(map(_is_text, values)):
-        raise WrongLine(f"{name}: a list of texts is needed")
-    return tuple(values)
-
-
-def _is_text(value: object) -> bool:
-    """Whether it is a text that can be sent: JSON can also write halves of characters."""
-    return isinstance(value, str) and not any("\ud800" <= one <= "\udfff" for one in value)

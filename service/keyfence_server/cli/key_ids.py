@@ -7,7 +7,6 @@ from typing import Final
 
 import typer
 
-STANDARD_INPUT: Final = "-"
 _KEY_ID: Final = re.compile(r"key_[0-9a-z]{1,64}")
 
 

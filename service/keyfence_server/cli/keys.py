@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -16,8 +15,9 @@ from keyfence_server.cli.completion import complete_keyspace, complete_scope, ke
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.import_files import Form, Layout, read_lines
 from keyfence_server.cli.import_sources import Source
-from keyfence_server.cli.imports import Form, Layout, Progress, import_lines, read_lines
+from keyfence_server.cli.imports import Progress, import_lines
 from keyfence_server.cli.key_filters import (
     AccountFilter,
     EnvironmentFilter,
@@ -31,7 +31,7 @@ from keyfence_server.cli.key_filters import (
     TypeFilter,
     UnusedSinceFilter,
 )
-from keyfence_server.cli.key_ids import STANDARD_INPUT, key_id
+from keyfence_server.cli.key_ids import key_id
 from keyfence_server.cli.key_output import (
     hand_over,
     print_key,
@@ -46,14 +46,15 @@ from keyfence_server.cli.output import (
     QuietOption,
     note,
     print_table,
-    read_line,
     say,
     say_json,
     say_json_line,
     show_listing,
     shown_at_most,
 )
+from keyfence_server.cli.pairs import read_labels, read_pairs
 from keyfence_server.cli.revocations import Revocations
+from keyfence_server.cli.standard_input import STANDARD_INPUT, read_api_key, standard_input
 from keyfence_server.cli.times import duration, expiry, point_in_time, rate
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.plurals import counted
@@ -69,19 +70,6 @@ _MAX_PAGE: Final = 1000
 def _key_id_or_input(text: str) -> str:
     """A key's id, or "-" for standard input."""
     return text if text == STANDARD_INPUT else key_id(text)
-
-
-def read_labels(texts: Iterable[str]) -> dict[str, str]:
-    """Labels as they are given on the command line."""
-    labels = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise typer.BadParameter("write a label as NAME=VALUE", param_hint="--label")
-        if name in labels:
-            raise typer.BadParameter(f'"{name}" is given twice', param_hint="--label")
-        labels[name] = value
-    return labels
 
 
 KeyIdArgument = Annotated[
@@ -225,7 +213,7 @@ def create(
             environment=environment,
             expire_time=expiry(expires_in, expires_at),
             allowed_addresses=allow_address or (),
-            labels=read_labels(label or ()),
+            labels=read_labels(label),
             parent_key_id=parent,
             bound_keyspaces=bind or (),
             rate_limit=_limit(rate_limit),
@@ -272,8 +260,8 @@ def import_keys(
     layout = Layout(
         form or (Form.CSV if file.endswith(".csv") else Form.JSONL),
         source,
-        _pairs("--map", names),
-        _pairs("--set", absent),
+        read_pairs("--map", names),
+        read_pairs("--set", absent),
     )
     shown = Progress()
 
@@ -306,17 +294,10 @@ def import_keys(
         )
 
 
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    pairs = [one.partition("=") for one in given or ()]
-    if not all(name and value for name, _, value in pairs):
-        raise Failure(f"{option}: write NAME=VALUE", ExitCode.WRONG_INPUT)
-    return {name: value for name, _, value in pairs}
-
-
 @contextmanager
 def _opened(file: str) -> Iterator[IO[bytes]]:
     if file == STANDARD_INPUT:
-        yield sys.stdin.buffer
+        yield standard_input()
         return
     try:
         opened = Path(file).open("rb")  # noqa: SIM115 - closed below
@@ -381,7 +362,7 @@ def list_keys(
         key_type=key_type,
         environment=environment,
         prefix=prefix,
-        labels=read_labels(label or ()),
+        labels=read_labels(label),
         scope=scope,
         unused_since=unused_since,
         never_used=never_used,
@@ -415,7 +396,7 @@ def find(
     """
     if source != STANDARD_INPUT:
         raise typer.BadParameter('write "-" and give the key on standard input')
-    api_key = read_line("API key: ")
+    api_key = read_api_key()
     if not api_key:
         raise Failure("standard input holds no key", ExitCode.WRONG_INPUT)
     with connect(context) as client:
@@ -605,7 +586,7 @@ def revoke(
         key_type=key_type,
         environment=environment,
         prefix=prefix,
-        labels=read_labels(label or ()),
+        labels=read_labels(label),
         scope=scope,
         unused_since=unused_since,
         never_used=never_used,
@@ -619,11 +600,12 @@ def revoke(
         )
     if STANDARD_INPUT in ids and len(ids) > 1:
         raise typer.BadParameter('"-" goes alone')
+    lines = standard_input() if ids == [STANDARD_INPUT] else None
     with connect(context) as client, Revocations(client, comment, output) as revocations:
         if has_filter:
             revocations.revoke_found(wanted, is_confirmed=yes)
-        elif ids == [STANDARD_INPUT]:
-            revocations.revoke_lines(sys.stdin.buffer)
+        elif lines is not None:
+            revocations.revoke_lines(lines)
         else:
             for one in ids:
                 revocations.revoke(one)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,13 +31,12 @@ from keyfence_server.cli.output import (
     say,
     say_json,
 )
+from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
 from keyfence_server.domain.errors import DomainError
 
 if TYPE_CHECKING:
     from keyfence import AppliedKeyspace, Client
     from keyfence_server.adapters.keyspace_files.reading import KeyspaceFile
-
-_STANDARD_INPUT: Final = "-"
 
 app = typer.Typer(help="Apply, validate and show keyspaces.", no_args_is_help=True)
 
@@ -198,7 +196,7 @@ def get(
 
 def _read_all(names: Sequence[str]) -> list[KeyspaceFile]:
     """Every file, or the faults of all of them."""
-    if list(names).count(_STANDARD_INPUT) > 1:
+    if list(names).count(STANDARD_INPUT) > 1:
         raise typer.BadParameter("standard input can be read once")
     files: list[KeyspaceFile] = []
     faults: list[Fault] = []
@@ -227,8 +225,8 @@ def _read(name: str) -> KeyspaceFile:
         read_keyspace_file,
     )
 
-    if name == _STANDARD_INPUT:
-        return parse_keyspace_file(sys.stdin.buffer.read(MAX_FILE_SIZE + 1), name="<stdin>")
+    if name == STANDARD_INPUT:
+        return parse_keyspace_file(standard_input().read(MAX_FILE_SIZE + 1), name="<stdin>")
     return read_keyspace_file(Path(name))
 
 

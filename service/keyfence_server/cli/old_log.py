@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
 
 if TYPE_CHECKING:
     from keyfence_server.application.ports import RecordedEvent
@@ -64,7 +64,7 @@ def read_old_log(source: str) -> OldLog:
     if "://" in source:
         return asyncio.run(_of_database(source))
     try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        content = standard_input().read() if source == STANDARD_INPUT else Path(source).read_bytes()
     except OSError as error:
         raise Failure(f"{source}: {error.strerror}", ExitCode.WRONG_INPUT) from None
     if content.startswith(_SQLITE):

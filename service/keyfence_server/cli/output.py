@@ -7,7 +7,6 @@ characters are spelled out, and nothing in it is taken for markup.
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import json
 import os
 import sys
@@ -106,13 +105,6 @@ def show_listing(
         note(f"No {name}.")
     if len(shown) < len(items):
         note(f"There are more than {most} {name}; --limit 0 lists them all.")
-
-
-def read_line(prompt: str) -> str:
-    """A line of standard input, without its end. On a terminal it is not shown."""
-    if sys.stdin.isatty():
-        return getpass.getpass(prompt).strip()
-    return sys.stdin.readline().strip()
 
 
 def console() -> Console:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -13,6 +12,7 @@ from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.key_ids import is_key_id
 from keyfence_server.cli.output import Output, note, say, say_json
+from keyfence_server.cli.standard_input import is_terminal
 from keyfence_server.domain.plurals import counted
 
 if TYPE_CHECKING:
@@ -124,6 +124,6 @@ def _described(keys: Sequence[Key]) -> str:
 
 
 def _confirm(question: str) -> None:
-    if sys.stdin.isatty() and typer.confirm(question, err=True):
+    if is_terminal() and typer.confirm(question, err=True):
         return
     raise Failure(f"{question} Nothing was revoked; confirm with --yes.", ExitCode.WRONG_INPUT)

@@ -124,7 +124,7 @@ class AuthorityFence:
             # revision. A process that is no longer registered has no lease.
             register = await self._read_register()
             bound.take(register)
-            if not self._replica.may_trust(register.standing):
+            if not self._replica.may_trust(register.position):
                 return None
             if owing and not owing.issubset(one.process_id for one in register.processes):
                 end = FenceEnd.TIME

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from keyfence_server.application.ports import Change, FenceEnd
-from keyfence_server.coherence.grantor import Downstream, Granted, Grantor
+from keyfence_server.coherence.grantor import Granted, Grantor, HolderRecord
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.progress import Progress
 
@@ -89,7 +89,7 @@ class Admission:
 class HolderStream:
     """The grantor's side of one holder's stream."""
 
-    def __init__(self, hub: DownstreamHub, holder: Downstream, admission: Admission) -> None:
+    def __init__(self, hub: DownstreamHub, holder: HolderRecord, admission: Admission) -> None:
         self.holder: Final = holder
         self.admission: Final = admission
         self._hub = hub

@@ -168,7 +168,7 @@ class FactCache:
             self.counts.unknown_hits += 1
             return None
         self.counts.misses += 1
-        # An answered question is not joined: what was found was dropped, or would be in memory.
+        # A finished load is not joined: its result is in memory already, or a change dropped it.
         answer = self._awaited.get(name)
         if answer is None:
             answer = self._awaited[name] = asyncio.get_running_loop().create_future()
@@ -196,7 +196,7 @@ class FactCache:
         """The keyspace of this name, the built-in one too."""
         while self._must_load(name):
             # Again, if the keyspace changes between the end of the load and our turn.
-            await self._loaded()
+            await self._load_changed_keyspaces()
         return self._keyspaces.get(name)
 
     async def list_keyspaces(self) -> Sequence[Keyspace]:
@@ -207,14 +207,14 @@ class FactCache:
     async def recogniser(self, concerns: Callable[[str], bool] = lambda _: True) -> Recogniser:
         """Tells which keyspaces' keys a text could be. See `FactSource`."""
         while self._recogniser is None or any(map(concerns, self._outdated)):
-            await self._loaded()
+            await self._load_changed_keyspaces()
         return self._recogniser
 
     def _must_load(self, name: str) -> bool:
         """Whether memory may not have the keyspace of this name as it is."""
         return name != SYSTEM and (self._changed is None or name in self._changed)
 
-    async def _loaded(self) -> None:
+    async def _load_changed_keyspaces(self) -> None:
         """Loads the keyspaces that have changed. More of them may have changed by then."""
         if self._keyspaces_task is None or self._keyspaces_task.done():
             self._keyspaces_task = asyncio.create_task(self._load_keyspaces())
@@ -395,7 +395,7 @@ class FactCache:
             loaded = await self._store.load_keys(tuple(waiting.values()))
             answers = zip(tuple(waiting), loaded.answers, strict=True)
             for number, (name, found) in enumerate(answers, 1):
-                if self._answer(name, found, fill, loaded):
+                if self._settle_question(name, found, fill, loaded):
                     del waiting[name]
                 elif isinstance(found, FoundKey):
                     within.add(found.lineage[0].keyspace)
@@ -403,7 +403,7 @@ class FactCache:
                     # The fill goes on, so changes until the next turn are noted.
                     await asyncio.sleep(0)
 
-    def _answer(
+    def _settle_question(
         self,
         name: bytes,
         found: FoundKey | Exception | None,

@@ -44,7 +44,7 @@ class _Grant:
     ends: float
 
 
-class Downstream:
+class HolderRecord:
     """What a grantor knows of one holder.
 
     Attributes:
@@ -76,7 +76,7 @@ class Downstream:
         self,
         holder_id: str,
         acknowledged: int,
-        former: tuple[Downstream, ...] = (),
+        former: tuple[HolderRecord, ...] = (),
         *,
         credential: str = "",
     ) -> None:
@@ -156,8 +156,8 @@ class Grantor:
         self._terms = terms
         self._patience = terms.patience(is_nested=is_nested)
         # In insertion order, so that a simulated scenario can be repeated.
-        self._holders: dict[Downstream, None] = {}
-        self._gone: dict[Downstream, None] = {}
+        self._holders: dict[HolderRecord, None] = {}
+        self._gone: dict[HolderRecord, None] = {}
         self._head = 0
         self._pushed: list[int] = []
         self._pushed_at: list[float] = []
@@ -175,12 +175,12 @@ class Grantor:
         return self._head
 
     @property
-    def known(self) -> tuple[Downstream, ...]:
+    def known(self) -> tuple[HolderRecord, ...]:
         """The connected holders, and those whose leases may still be valid."""
         return (*self._holders, *self._gone)
 
     @property
-    def holders(self) -> tuple[Downstream, ...]:
+    def holders(self) -> tuple[HolderRecord, ...]:
         """The holders that are connected."""
         return tuple(self._holders)
 
@@ -200,16 +200,16 @@ class Grantor:
             if holder.behind_since is None and holder.acknowledged < head:
                 holder.behind_since = now
 
-    def join(self, holder_id: str, credential: str = "") -> Downstream:
+    def join(self, holder_id: str, credential: str = "") -> HolderRecord:
         """Adds a holder with an empty memory. It owes only what it owes from its former streams."""
         former = tuple(one for one in self.known if one.holder_id == holder_id)
         for one in former:
             one.former = ()
-        holder = Downstream(holder_id, self._head, former, credential=credential)
+        holder = HolderRecord(holder_id, self._head, former, credential=credential)
         self._holders[holder] = None
         return holder
 
-    def acknowledge(self, holder: Downstream, applied: int, now: float) -> bool:
+    def acknowledge(self, holder: HolderRecord, applied: int, now: float) -> bool:
         """Takes note of what a holder says that it, and every holder downstream of it, has
         applied. It never counts backwards, nor beyond what there is. Says whether that was
         news."""
@@ -224,7 +224,7 @@ class Grantor:
                 moved = True
         return moved
 
-    def may_renew(self, holder: Downstream, now: float) -> bool:
+    def may_renew(self, holder: HolderRecord, now: float) -> bool:
         """Whether a holder is granted leases at this moment (rule I8): it has left nothing
         unacknowledged for too long, and the holders of its credential have not delayed
         mutations for too long in all."""
@@ -240,7 +240,7 @@ class Grantor:
             for budget in (self._delays_by_renewing, self._delays_by_silence)
         )
 
-    def renew(self, holder: Downstream, now: float, remaining: float) -> Granted:
+    def renew(self, holder: HolderRecord, now: float, remaining: float) -> Granted:
         """Grants a lease.
 
         Args:
@@ -261,7 +261,7 @@ class Grantor:
         return Granted(ttl, self._head, ttl / self._terms.renewals, self._terms.drift)
 
     @staticmethod
-    def note_request(holder: Downstream) -> None:
+    def note_request(holder: HolderRecord) -> None:
         """Records that a holder has asked for a lease: also one that has been asked to give
         everything up, and so gets none. A good holder does not go on asking then."""
         holder.renewals_while_behind += holder.behind_since is not None
@@ -279,14 +279,14 @@ class Grantor:
         self._pushed_at.clear()
         self._head = head
 
-    def give_up(self, holder: Downstream) -> None:
+    def give_up(self, holder: HolderRecord) -> None:
         """Records that the holder and all holders downstream of it have emptied their memories and
         have no lease, on this stream or an earlier one. So it owes nothing."""
         for one in (holder, *holder.former):
             one.grants.clear()
             one.behind_since = None
 
-    def leave(self, holder: Downstream) -> None:
+    def leave(self, holder: HolderRecord) -> None:
         """Records that the stream has ended. The holder may still answer until its lease
         expires."""
         if holder in self._holders:
@@ -300,7 +300,7 @@ class Grantor:
         known = (holder.settled(now) for holder in self.known)
         return min([self._head, *(one for one in known if one is not None)])
 
-    def owing(self, revision: int, now: float) -> list[Downstream]:
+    def owing(self, revision: int, now: float) -> list[HolderRecord]:
         """The holders that may still answer from before the revision."""
         return [holder for holder in self.known if now < holder.settles_by(revision)]
 
@@ -319,7 +319,7 @@ class Grantor:
                 self._charge(holder, now)
                 del self._gone[holder]
 
-    def _charge(self, holder: Downstream, now: float) -> None:
+    def _charge(self, holder: HolderRecord, now: float) -> None:
         """Adds the time for which the holder has delayed mutations to its credential's account."""
         since = holder.behind_since
         if since is not None:

@@ -82,7 +82,7 @@ class LeasedFacts:
         return await self._without_lease()
 
 
-def asking(store: FactStore) -> WithoutLease:
+def fresh_memory_per_question(store: FactStore) -> WithoutLease:
     """Sends each question upstream by itself. A question never joins another question's load, which
     may have begun before a mutation that is fenced by now, and nothing is remembered."""
 

@@ -1,4 +1,4 @@
-"""Applies revisions: to this process's own memory first, then to everyone downstream.
+"""Applies revisions: to this process's own memory first, then to all holders downstream.
 
 News of revisions comes from several sides at once (this process's own mutations, the
 feed, the change log) and in any order. What is stale is forgotten at once; what is sent
@@ -15,7 +15,7 @@ from keyfence_server.coherence.fact_cache import FactCache
 
 
 class Ledger:
-    """How far this process, and those downstream of it, have come."""
+    """The revision up to which this process has applied every change and sent it on."""
 
     def __init__(self, cache: FactCache, hub: DownstreamHub) -> None:
         self._cache = cache

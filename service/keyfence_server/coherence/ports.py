@@ -30,8 +30,8 @@ class StruckOff(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What the store says when a process registers or renews.
+class StorePosition:
+    """Where the store stands when a process registers or renews.
 
     Attributes:
         head: the newest revision, as of the registration or renewal.
@@ -88,16 +88,16 @@ class TermsDiffer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RegisterState:
-    """The register and the store's standing, both as of one moment."""
+    """The register and the store's position, both as of one moment."""
 
-    standing: Standing
+    position: StorePosition
     processes: tuple[RegisteredProcess, ...]
 
 
 class Register(Protocol):
     """The server processes on the store that may answer from memory."""
 
-    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> StorePosition:
         """Registers a process that remembers nothing.
 
         It takes the lock on the head, so that a mutation in flight either finds
@@ -109,7 +109,7 @@ class Register(Protocol):
         """
         ...
 
-    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
+    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> StorePosition:
         """Moves the process's counter on, and keeps its acknowledgement.
 
         Args:
@@ -132,7 +132,7 @@ class Register(Protocol):
         ...
 
     async def read_state(self) -> RegisterState:
-        """The registered processes and the store's standing, both as of one moment after the call.
+        """The registered processes and the store's position, both as of one moment after the call.
         Raises `StoreUnavailable`."""
         ...
 

@@ -1,9 +1,9 @@
 """One server process among several on a store: a holder whose grantor is the store.
 
 It registers, renews every third of a lease, follows the changes, and acknowledges what
-it and everyone downstream of it have applied. It watches the register for processes
-that have fallen silent. What it may do from memory is decided by its lease alone: the
-feed makes things fast, and nothing worse happens when it stops.
+it and all holders downstream have applied. It watches the register for processes that do
+not renew. Its lease alone decides whether it may answer from memory. Without the feed,
+changes and acknowledgements arrive later; nothing becomes unsafe.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from keyfence_server.coherence.ports import (
     News,
     Register,
     RegisteredProcess,
-    Standing,
+    StorePosition,
     StruckOff,
     TermsDiffer,
 )
@@ -124,9 +124,9 @@ class Replica:
         """The revision up to which this process has applied every change."""
         return self._ledger.applied
 
-    def may_trust(self, standing: Standing) -> bool:
+    def may_trust(self, position: StorePosition) -> bool:
         """Whether acknowledgements count where the store stands now."""
-        return standing.is_settled and standing.epoch == self._epoch
+        return position.is_settled and position.epoch == self._epoch
 
     def has_lease(self) -> bool:
         """Whether this process has a lease at this moment, and so is on the register."""
@@ -180,23 +180,23 @@ class Replica:
         """Registers anew, with an empty memory."""
         self._lease.abandon()
         nonce = self._lease.request(self._clock.now())
-        standing = await self._register.join(self.process_id, self._display_name, self._terms)
+        position = await self._register.join(self.process_id, self._display_name, self._terms)
         self._registrations += 1
-        if self._epoch not in ("", standing.epoch):
-            _log.warning("store_failed_over", before=self._epoch, after=standing.epoch)
-            self._warn_of_lost_changes(standing)
-        if self._epoch != standing.epoch:
+        if self._epoch not in ("", position.epoch):
+            _log.warning("store_failed_over", before=self._epoch, after=position.epoch)
+            self._warn_of_lost_changes(position)
+        if self._epoch != position.epoch:
             self._acknowledged_by.clear()
             self._unsettled_since = None
-        self._epoch = standing.epoch
-        self._granted(nonce, standing)
+        self._epoch = position.epoch
+        self._granted(nonce, position)
 
-    def _warn_of_lost_changes(self, standing: Standing) -> None:
+    def _warn_of_lost_changes(self, position: StorePosition) -> None:
         """Says so if the store that took over lacks changes that this process has applied."""
-        if standing.head < self._ledger.applied:
+        if position.head < self._ledger.applied:
             _log.error(
                 "changes_lost_in_failover",
-                revision=standing.head,
+                revision=position.head,
                 revision_before=self._ledger.applied,
                 consequence="changes that were acknowledged are undone, revocations included",
                 advice="make them again: `keyfence audit restrictive-changes` lists them from the "
@@ -220,7 +220,7 @@ class Replica:
             await self._clock.sleep_until(next_at)
             nonce = self._lease.request(self._clock.now())
             try:
-                standing = await self._register.renew(
+                position = await self._register.renew(
                     self.process_id, self._hub.settled(), self._epoch
                 )
             except StruckOff:
@@ -232,17 +232,17 @@ class Replica:
                     continue
                 await self.catch_up()
                 continue
-            self._granted(nonce, standing)
-            if standing.head > self._ledger.applied:
+            self._granted(nonce, position)
+            if position.head > self._ledger.applied:
                 await self.catch_up()
 
-    def _granted(self, nonce: int, standing: Standing) -> None:
-        must_forget = self._lease.grant(nonce, self._terms.length, standing.head, standing.epoch)
+    def _granted(self, nonce: int, position: StorePosition) -> None:
+        must_forget = self._lease.grant(nonce, self._terms.length, position.head, position.epoch)
         if must_forget:
             # Nothing is awaited between the grant and this, so nothing is answered either.
-            self._ledger.restart(standing.head, standing.epoch)
+            self._ledger.restart(position.head, position.epoch)
         self.lease_moved.announce()
-        if standing.is_settled:
+        if position.is_settled:
             self._unsettled_since = None
         elif self._unsettled_since is None:
             self._unsettled_since = self._clock.now()

@@ -11,7 +11,8 @@ from typing import Final
 
 import structlog
 
-from keyfence_server.adapters.clock import SystemBootClock, SystemClock
+from keyfence.holder.clock import SystemBootClock
+from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.passwords import Argon2Passwords
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
@@ -20,6 +21,7 @@ from keyfence_server.adapters.slow_hashes import SlowHashesHere
 from keyfence_server.adapters.sql import (
     InvalidDatabaseUrl,
     SchemaMismatch,
+    SqlStore,
     StoreOptions,
     open_store,
 )
@@ -40,6 +42,7 @@ from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import (
     Clock,
+    FactSource,
     RetentionStore,
     SetUp,
     Store,
@@ -182,27 +185,11 @@ async def open_authority(
     resources.callback(passwords.close)
     store_stats = StoreStats()
     fence_stats = FenceStats()
-    options = StoreOptions(pool_size=settings.database_connections)
-    try:
-        opened = await open_store(settings.store_url(), options=options)
-    except (InvalidDatabaseUrl, SchemaMismatch) as error:
-        raise CannotStart(f"{describe_store(settings)}: {error}") from None
-    except StoreUnavailable as error:
-        place = describe_store(settings)
-        raise StoreUnavailable(f"{place}: {error}", problem=error.problem) from None
-    resources.push_async_callback(opened.close)
+    opened = await _open_store(settings, resources)
     set_up = opened.set_up()
     await _require_known_peppers(settings, set_up, peppers, clock)
     history = await open_history(settings, opened, resources)
-    clock_watch = ClockWatch(
-        SystemClock(),
-        SystemBootClock(),
-        settings.max_clock_skew_seconds,
-        opened.database_time,
-        history.last_used,
-    )
-    await clock_watch.compare()
-    run_in_background(repeat(clock_watch.compare, COMPARE_SECONDS), resources)
+    clock_watch = await _watch_clock(settings, opened, history, resources)
     store = MeasuredStore(opened, store_stats)
     run_in_background(
         store_stats.outages.watch(opened.require_writable, SystemBootClock()), resources
@@ -218,15 +205,7 @@ async def open_authority(
         )
     )
     fence = MeasuredFence(membership.fence, fence_stats)
-    counter = _open_shared_counter(settings, resources)
-    rate_limits = RateLimits(
-        clock, MemoryCounter(clock), counter, settings.rate_limit_on_failure, is_alone=is_alone
-    )
-    # Throttling goes on without the shared counter, whatever the setting says of keys.
-    throttling = RateLimits(
-        clock, MemoryCounter(clock), counter, OnFailure.LOCAL, is_alone=is_alone
-    )
-    attempts = LogInAttempts(throttling, clock)
+    rate_limits, throttling = _open_limiters(settings, clock, resources, is_alone=is_alone)
     mutations = Mutations(store, fence, clock, ChangeQuotas(throttling), clock_watch.problem)
 
     slow_hashes = SlowHashesHere()
@@ -264,16 +243,9 @@ async def open_authority(
         services=[
             *_key_services(store, mutations, apply_keyspace, peppers, slow_hashes, clock, heavy),
             AuditService(ReadAudit(store), ExportAudit(store, opened.retention(), clock)).service(),
-            AccountService(
-                RegisterAccount(membership.source, mutations, passwords, attempts, clock),
-                LogIn(
-                    store, membership.source, mutations, passwords, attempts, tokens, clock, notes
-                ),
-                LogOut(mutations, clock),
-                ReadAccounts(store),
-                UpdateAccount(store, mutations, passwords, attempts, clock),
-                DisableAccount(mutations, clock),
-            ).service(),
+            _account_service(
+                store, membership.source, mutations, passwords, throttling, tokens, clock, notes
+            ),
         ],
         sessions=PresentedSessions(membership.source, tokens),
         _store=store,
@@ -282,6 +254,68 @@ async def open_authority(
         _history=history,
         _first_start=first_start,
     )
+
+
+async def _open_store(settings: Settings, resources: AsyncExitStack) -> SqlStore:
+    options = StoreOptions(pool_size=settings.database_connections)
+    try:
+        opened = await open_store(settings.store_url(), options=options)
+    except (InvalidDatabaseUrl, SchemaMismatch) as error:
+        raise CannotStart(f"{describe_store(settings)}: {error}") from None
+    except StoreUnavailable as error:
+        place = describe_store(settings)
+        raise StoreUnavailable(f"{place}: {error}", problem=error.problem) from None
+    resources.push_async_callback(opened.close)
+    return opened
+
+
+async def _watch_clock(
+    settings: Settings, opened: SqlStore, history: History, resources: AsyncExitStack
+) -> ClockWatch:
+    watch = ClockWatch(
+        SystemClock(),
+        SystemBootClock(),
+        settings.max_clock_skew_seconds,
+        opened.database_time,
+        history.last_used,
+    )
+    await watch.compare()
+    run_in_background(repeat(watch.compare, COMPARE_SECONDS), resources)
+    return watch
+
+
+def _open_limiters(
+    settings: Settings, clock: Clock, resources: AsyncExitStack, *, is_alone: bool
+) -> tuple[RateLimits, RateLimits]:
+    """The limits of keys, and the throttling of changes and log-ins. Throttling goes on without
+    the shared counter, whatever the setting says of keys."""
+    counter = _open_shared_counter(settings, resources)
+    of_keys, throttling = (
+        RateLimits(clock, MemoryCounter(clock), counter, on_failure, is_alone=is_alone)
+        for on_failure in (settings.rate_limit_on_failure, OnFailure.LOCAL)
+    )
+    return of_keys, throttling
+
+
+def _account_service(
+    store: Store,
+    source: FactSource,
+    mutations: Mutations,
+    passwords: Argon2Passwords,
+    throttling: RateLimits,
+    tokens: JwtSessionTokens | None,
+    clock: Clock,
+    notes: WriteBehind,
+) -> Service:
+    attempts = LogInAttempts(throttling, clock)
+    return AccountService(
+        RegisterAccount(source, mutations, passwords, attempts, clock),
+        LogIn(store, source, mutations, passwords, attempts, tokens, clock, notes),
+        LogOut(mutations, clock),
+        ReadAccounts(store),
+        UpdateAccount(store, mutations, passwords, attempts, clock),
+        DisableAccount(mutations, clock),
+    ).service()
 
 
 def _key_services(

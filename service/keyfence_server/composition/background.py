@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from keyfence_server.adapters.clock import SystemBootClock
+from keyfence.holder.clock import SystemBootClock
 
 _log = structlog.get_logger("keyfence")
 

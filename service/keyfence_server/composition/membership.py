@@ -8,18 +8,16 @@ grantor. In both cases the process grants leases to the sidecars and SDKs downst
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from keyfence.holder.clock import SystemBootClock
 from keyfence.holder.lease import HolderLease
-from keyfence.holder.session import HolderSession
+from keyfence.holder.session import HolderSession, display_name_of_process
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.adapters.clock import SystemBootClock
 from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed
 from keyfence_server.adapters.sql.sqlite_feed import SqliteFeed
 from keyfence_server.adapters.upstream.channels import Upstream
@@ -31,7 +29,12 @@ from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
-from keyfence_server.coherence.leased_facts import AwaitedLease, LeasedFacts, WithoutLease, asking
+from keyfence_server.coherence.leased_facts import (
+    AwaitedLease,
+    LeasedFacts,
+    WithoutLease,
+    fresh_memory_per_question,
+)
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Feed, Register
 from keyfence_server.coherence.replica import ListProcesses, Replica, SeenProcess
@@ -121,7 +124,7 @@ def alone(
     process_id = _new_process_id()
     succession = Succession(
         process_id,
-        _display_name(),
+        display_name_of_process(),
         register=opened.register(),
         hub=hub,
         terms=terms,
@@ -165,7 +168,7 @@ def among_others(
     process_id = _new_process_id()
     replica = Replica(
         process_id,
-        _display_name(),
+        display_name_of_process(),
         store=store,
         register=register,
         feed=_feed(settings),
@@ -186,7 +189,7 @@ def among_others(
     if settings.is_embedded():
         # An open file cannot be replaced, so a read of it is current, even while a long
         # transaction keeps all workers from renewing.
-        without_lease = asking(store)
+        without_lease = fresh_memory_per_question(store)
     source = LeasedFacts(cache, lease, clock, without_lease)
     return AuthorityMembership(
         process_id=process_id,
@@ -199,12 +202,7 @@ def among_others(
         start=start,
         before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),
-        lease=lambda: LeaseFigures(
-            left=max(0.0, lease.until - clock.now()),
-            age=clock.now() - lease.renewed_at,
-            renewals=stats.renewals,
-            failed_renewals=stats.failed_renewals,
-        ),
+        lease=lambda: _figures(lease, clock, stats),
     )
 
 
@@ -234,7 +232,7 @@ def downstream_of(
 
     session = HolderSession(
         upstream.open_stream,
-        messages.Hello(holder_id=process_id, kind=kind, display_name=_display_name()),
+        messages.Hello(holder_id=process_id, kind=kind, display_name=display_name_of_process()),
         lease,
         Following(Ledger(cache, hub), hub, process_id),
         clock,
@@ -254,7 +252,7 @@ def downstream_of(
         while not (lease.is_live(clock.now()) or is_broken or clock.now() > patience):  # noqa: ASYNC110 - no event
             await asyncio.sleep(_LOOK_SECONDS)
 
-    source = LeasedFacts(cache, lease, clock, asking(store))
+    source = LeasedFacts(cache, lease, clock, fresh_memory_per_question(store))
     return Membership(
         process_id=process_id,
         source=source,
@@ -264,12 +262,26 @@ def downstream_of(
         start=start,
         before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),
-        lease=lambda: LeaseFigures(
-            left=max(0.0, lease.until - clock.now()),
-            age=clock.now() - lease.renewed_at,
-            renewals=lease.renewals,
-            failed_renewals=lease.failed_renewals,
-        ),
+        lease=lambda: _figures(lease, clock, lease),
+    )
+
+
+class _Renewals(Protocol):
+    """Counts the renewals of a lease."""
+
+    @property
+    def renewals(self) -> int: ...
+    @property
+    def failed_renewals(self) -> int: ...
+
+
+def _figures(lease: HolderLease, clock: SystemBootClock, counted: _Renewals) -> LeaseFigures:
+    now = clock.now()
+    return LeaseFigures(
+        left=max(0.0, lease.until - now),
+        age=now - lease.renewed_at,
+        renewals=counted.renewals,
+        failed_renewals=counted.failed_renewals,
     )
 
 
@@ -291,10 +303,6 @@ async def _nothing() -> None:
 async def _no_processes() -> list[SeenProcess]:
     """There can be no others on the store, so there is no list."""
     return []
-
-
-def _display_name() -> str:
-    return f"{os.getpid()} on {socket.gethostname()}"[:63]
 
 
 def _feed(settings: Settings) -> Feed:

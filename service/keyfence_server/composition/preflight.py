@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keyfence_server.adapters.clock import SystemBootClock, SystemClock
+from keyfence.holder.clock import SystemBootClock
+from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch, open_store
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.clock_watch import ClockWatch

@@ -7,6 +7,7 @@ order.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import monotonic
@@ -14,7 +15,8 @@ from typing import Final
 
 import structlog
 
-from keyfence_server.adapters.clock import SystemBootClock, SystemClock
+from keyfence.holder.clock import SystemBootClock
+from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
 from keyfence_server.application.checks import Checks
 from keyfence_server.application.identify import Callers
@@ -191,24 +193,17 @@ async def _start(
     misplaced_keys = MisplacedKeys(backend.membership.source.recogniser)
     pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
     certificate = _follow_certificate(settings, clock, resources)
-    server = RpcServer(
-        {
-            **pipeline.method_handlers(services),
-            **health.method_handlers(),
-            **(reflection.method_handlers() if reflection else {}),
-        },
-        settings.limits(),
-    )
+    server = _open_server(settings, pipeline, services, health, reflection)
     addresses = _listen(server, settings, certificate, resources)
     watch = LeaseWatch(
-        backend.membership.is_live,
-        backend.membership.may_be_stale,
-        backend.membership.stale_answers,
-        lambda: not backend.problems(),
-        health.set_serving,
-        health.set_lease,
-        settings.lease_terms(),
-        SystemBootClock(),
+        is_live=backend.membership.is_live,
+        may_be_stale=backend.membership.may_be_stale,
+        stale_answers=backend.membership.stale_answers,
+        is_fit=lambda: not backend.problems(),
+        set_serving=health.set_serving,
+        set_lease=health.set_lease,
+        terms=settings.lease_terms(),
+        clock=SystemBootClock(),
     )
     metrics_port = _serve_metrics(
         settings, backend, watch, rpc_stats, gate, health, certificate, resources
@@ -232,6 +227,19 @@ async def _start(
         _backend=backend,
         _resources=resources.pop_all(),
     )
+
+
+def _open_server(
+    settings: Settings,
+    pipeline: Pipeline,
+    services: Sequence[Service],
+    health: Health,
+    reflection: Reflection | None,
+) -> RpcServer:
+    handlers = {**pipeline.method_handlers(services), **health.method_handlers()}
+    if reflection is not None:
+        handlers |= reflection.method_handlers()
+    return RpcServer(handlers, settings.limits())
 
 
 async def _open_backend(

@@ -24,6 +24,7 @@ from keyfence_server.domain.verdicts import Reason
 REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
     reason: reason_pb2.Reason.Value(f"REASON_{reason.name}") for reason in Reason
 }
+REASONS: Final[Mapping[int, Reason]] = {n: reason for reason, n in REASON_NUMBERS.items()}
 
 OK: Final = reason_pb2.REASON_OK
 _MAX_PRINCIPALS: Final = 10_000
@@ -94,7 +95,6 @@ def principal_from(facts: KeyFacts) -> principal_pb2.Principal:
     """Whose key it is."""
     key = facts.key
     scopes, is_cut = facts.listed_scopes()
-    expirations = [one.expire_time for one in facts.lineage if one.expire_time]
     return principal_pb2.Principal(
         key_id=key.key_id,
         account_id=key.account_id,
@@ -106,7 +106,7 @@ def principal_from(facts: KeyFacts) -> principal_pb2.Principal:
         effective_scopes=scopes,
         effective_scopes_truncated=is_cut,
         # The first end in the line of delegation is the end of this key, too.
-        expire_time=timestamp_of(min(expirations, default=None)),
+        expire_time=timestamp_of(facts.expire_time),
         display_prefix=key.display_prefix,
         parent_key_id=key.parent_key_id or "",
         labels=key.labels,

@@ -52,3 +52,10 @@ def duration_of(duration: timedelta | None) -> Duration | None:
     message = Duration()
     message.FromTimedelta(duration)
     return message
+
+
+def duration_of_seconds(seconds: float) -> Duration:
+    """The message for a length of time. Rounded down: a lease may not be longer than it was
+    granted for."""
+    whole, microseconds = divmod(int(min(seconds, 1e6) * 1e6), 1_000_000)
+    return Duration(seconds=whole, nanos=microseconds * 1_000)

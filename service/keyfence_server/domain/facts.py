@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 from keyfence_server.domain.accounts import Account, AccountState
@@ -46,6 +47,7 @@ class KeyFacts:
             none.
         account_state: whether the key's owner works, if that is a registered account.
             None: the owner is not registered, or its state was not read.
+        lasting_reason: why the key is refused at any time and from any address; OK if it is not.
         is_stale: whether the facts may be out of date, which happens only where an operator
             has asked for stale answers.
         reflects: the revision that the facts reflect at least, as far as their reading has shown.
@@ -56,7 +58,7 @@ class KeyFacts:
     keyspace: Keyspace
     kept_mask: int | None
     expires_at: float
-    state: KeyState
+    lasting_reason: Reason
     allow_lists: tuple[tuple[Network, ...], ...]
     limits: tuple[Limit, ...] = ()
     account_state: AccountState | None = None
@@ -113,6 +115,16 @@ class KeyFacts:
         return listed_scopes(self.effective, self.keyspace)
 
     @property
+    def state(self) -> KeyState:
+        """The worst state in the lineage."""
+        return state_of(self.lineage)
+
+    @property
+    def expire_time(self) -> datetime | None:
+        """When the first of the lineage expires; None for never."""
+        return min((key.expire_time for key in self.lineage if key.expire_time), default=None)
+
+    @property
     def key_id(self) -> KeyId:
         """The key's id."""
         return self.lineage[0].key_id
@@ -124,14 +136,11 @@ class KeyFacts:
             now: seconds since the epoch.
             address: where the key was presented from, if that is known.
         """
-        if self.state is KeyState.REVOKED:
-            return Reason.KEY_REVOKED
-        if now >= self.expires_at:
+        lasting = self.lasting_reason
+        if now >= self.expires_at and lasting is not Reason.KEY_REVOKED:
             return Reason.KEY_EXPIRED
-        if self.state is KeyState.DISABLED:
-            return Reason.KEY_DISABLED
-        if self.account_state is AccountState.DISABLED:
-            return Reason.ACCOUNT_DISABLED
+        if lasting is not Reason.OK:
+            return lasting
         for networks in self.allow_lists:
             if address is None or not is_within(address, networks):
                 return Reason.ADDRESS_NOT_ALLOWED
@@ -149,7 +158,7 @@ class KeyFacts:
 
 
 def _identity(granted: Sequence[str]) -> Hashable:
-    """What tells grants of a catalog from others. Bytes remember their hash."""
+    """A hashable identity of the grants. `bytes` caches its hash."""
     return granted.numbers if isinstance(granted, CompactNames) else tuple(granted)
 
 
@@ -170,7 +179,7 @@ def compile_facts(
     Args:
         owner_state: whether the key's owner works, if that is a registered account.
             A caller that decides by the facts must have read it; see `state_of_owner`.
-        reflects: the revision that all of these reflect at least.
+        reflects: the revision that all of these records reflect at least.
     """
     few = all(len(key.granted_scopes) <= FEW_GRANTS for key in lineage)
     mask = keyspace.catalog.shared_mask(effective_mask(lineage, keyspace)) if few else None
@@ -181,7 +190,7 @@ def compile_facts(
         expires_at=min(
             (key.expire_time.timestamp() for key in lineage if key.expire_time), default=NEVER
         ),
-        state=state_of(lineage),
+        lasting_reason=_lasting_reason(state_of(lineage), owner_state),
         allow_lists=tuple(
             tuple(map(parse_network, key.allowed_addresses))
             for key in lineage
@@ -191,6 +200,17 @@ def compile_facts(
         account_state=owner_state,
         reflects=reflects,
     )
+
+
+def _lasting_reason(state: KeyState, owner_state: AccountState | None) -> Reason:
+    """In the order of precedence."""
+    if state is KeyState.REVOKED:
+        return Reason.KEY_REVOKED
+    if state is KeyState.DISABLED:
+        return Reason.KEY_DISABLED
+    if owner_state is AccountState.DISABLED:
+        return Reason.ACCOUNT_DISABLED
+    return Reason.OK
 
 
 def _sharing(key: Key, keyspace: Keyspace) -> Key:

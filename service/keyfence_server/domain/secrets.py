@@ -128,7 +128,7 @@ class Peppers:
         ValueError: no pepper, a version below 1, or one shorter than 32 bytes.
     """
 
-    __slots__ = ("_foreign", "_import_secrets", "_newest_first", "current_version", "name")
+    __slots__ = ("_foreign", "_import_secrets", "_newest_first", "current_version", "memory_digest")
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class Peppers:
             keyspace: tuple(map(KeyedHash, secrets)) for keyspace, secrets in import_secrets.items()
         }
         self.current_version: int = self._newest_first[0][0]
-        self.name: Callable[[str], bytes] = self._newest_first[0][1].of
+        self.memory_digest: Callable[[str], bytes] = self._newest_first[0][1].of
         """The value of a plaintext's digest under the newest pepper: what memory knows it by."""
 
     def __repr__(self) -> str:
@@ -172,7 +172,7 @@ class Peppers:
 
     def digest(self, text: str) -> Digest:
         """The digest of a plaintext under the newest pepper."""
-        return Digest(self.name(text), self.current_version)
+        return Digest(self.memory_digest(text), self.current_version)
 
     def digest_under(self, version: int, text: str) -> Digest | None:
         """The digest of a text under the pepper of this version; None if there is none."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import grpc
 
@@ -28,6 +28,8 @@ from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
 from keyfence_server.rpc.status import Failure, failure_of, limit_reached
+
+R = TypeVar("R")
 
 MAX_BATCH: Final = 256
 
@@ -82,14 +84,7 @@ class AuthorizationService:
         question = question_of_authenticate(request)
         verdict = self._checks.answer_from_memory(caller, question)
         if verdict is None:
-            return self._load_and_authenticate(caller, question)
-        self._count(verdict)
-        return authenticate_response(verdict, self._principals)
-
-    async def _load_and_authenticate(
-        self, caller: Caller, question: Question
-    ) -> messages.AuthenticateResponse:
-        verdict = await self._checks.answer(caller, question)
+            return self._answer_slowly(caller, question, authenticate_response)
         self._count(verdict)
         return authenticate_response(verdict, self._principals)
 
@@ -100,16 +95,16 @@ class AuthorizationService:
         question = question_of_check(request)
         verdict = self._checks.answer_from_memory(caller, question)
         if verdict is None:
-            return self._load_and_check(caller, question)
+            return self._answer_slowly(caller, question, check_response)
         self._count(verdict)
         return check_response(verdict, self._principals)
 
-    async def _load_and_check(
-        self, caller: Caller, question: Question
-    ) -> messages.CheckScopeResponse:
+    async def _answer_slowly(
+        self, caller: Caller, question: Question, respond: Callable[[Verdict, Principals], R]
+    ) -> R:
         verdict = await self._checks.answer(caller, question)
         self._count(verdict)
-        return check_response(verdict, self._principals)
+        return respond(verdict, self._principals)
 
     async def batch_check_scope(
         self, request: messages.BatchCheckScopeRequest, caller: Caller
@@ -160,7 +155,8 @@ class AuthorizationService:
     ) -> messages.BatchCheckScopeResult:
         failure = failure_of(error)
         if failure.code is grpc.StatusCode.PERMISSION_DENIED:
-            # Alone it would have been the call's own, which is noted for every RPC.
+            # A lone CheckScope that is forbidden fails as a call, and the pipeline notes it. In a
+            # batch it is noted here.
             self._callers.note_forbidden(caller, failure.reason, caller.call)
         return _error_result(failure)
 

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import date
 from typing import Final
 
-from keyfence.v1 import (
-    replication_service_pb2,
-)
+from keyfence.v1 import replication_service_pb2
 from keyfence_server.application.failed_attempts import Attempt, ReportedAttempts
-from keyfence_server.application.ports import KeyUse, UseToAdd
-from keyfence_server.convert.checks import REASON_NUMBERS, principal_from
+from keyfence_server.application.ports import MAX_USE_COUNT, KeyUse, UseToAdd
+from keyfence_server.convert.checks import REASON_NUMBERS, REASONS, principal_from
 from keyfence_server.convert.times import time_from, timestamp_of
-from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.addresses import parse_address
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.keys import KeyId, KeyState
+from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.redaction import is_an_id
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.request_ids import HEADER, find_request_id
 
 _NAME: Final = re.compile(r"[\x21-\x7e]{0,128}")
-_REASONS: Final[Mapping[int, Reason]] = {n: reason for reason, n in REASON_NUMBERS.items()}
 
 
 def facts_of(facts: KeyFacts) -> replication_service_pb2.KeyFacts:
@@ -37,10 +33,8 @@ def facts_of(facts: KeyFacts) -> replication_service_pb2.KeyFacts:
         principal.effective_scopes_truncated = False
     message = replication_service_pb2.KeyFacts(
         principal=principal,
-        standing=REASON_NUMBERS[_standing(facts)],
-        expire_time=timestamp_of(
-            min((one.expire_time for one in facts.lineage if one.expire_time), default=None)
-        ),
+        standing=REASON_NUMBERS[facts.lasting_reason],
+        expire_time=timestamp_of(facts.expire_time),
         is_counted=bool(facts.limits),
         depends_on=[
             *(f"key:{one.key_id}" for one in facts.lineage),
@@ -53,17 +47,6 @@ def facts_of(facts: KeyFacts) -> replication_service_pb2.KeyFacts:
     return message
 
 
-def _standing(facts: KeyFacts) -> Reason:
-    """Why the key does not pass, whatever the time and the address; OK if it may."""
-    if facts.state is KeyState.REVOKED:
-        return Reason.KEY_REVOKED
-    if facts.state is KeyState.DISABLED:
-        return Reason.KEY_DISABLED
-    if facts.account_state is AccountState.DISABLED:
-        return Reason.ACCOUNT_DISABLED
-    return Reason.OK
-
-
 def uses_from(
     messages: Iterable[replication_service_pb2.ReportedUse], *, first: int = 0
 ) -> list[UseToAdd]:
@@ -71,20 +54,20 @@ def uses_from(
     uses = []
     for index, one in enumerate(messages, first):
         if not is_an_id(one.key_id):
-            raise InvalidInput.field(f"uses[{index}].key_id", "is no id of a key")
+            raise InvalidInput.field(f"uses[{index}].key_id", "must be the id of a key")
         try:
             day = date.fromisoformat(one.day)
         except ValueError:
             raise InvalidInput.field(f"uses[{index}].day", "is not a day like 2026-01-31") from None
         last = time_from(one.last_used_time, f"uses[{index}].last_used_time")
-        if not 0 < one.count < 2**53:
-            raise InvalidInput.field(f"uses[{index}].count", "cannot be")
+        if not 1 <= one.count <= MAX_USE_COUNT:
+            raise InvalidInput.field(f"uses[{index}].count", f"must be 1 to {MAX_USE_COUNT}")
         if one.last_used_address:
             try:
                 parse_address(one.last_used_address)
             except ValueError:
                 raise InvalidInput.field(
-                    f"uses[{index}].last_used_address", "is no address"
+                    f"uses[{index}].last_used_address", "must be an IPv4 or IPv6 address"
                 ) from None
         use = KeyUse(last, one.last_used_address, one.count)
         uses.append(UseToAdd(KeyId(one.key_id), day, use))
@@ -95,7 +78,7 @@ def attempts_from(
     message: replication_service_pb2.ReportedAttempt, reported_by: str
 ) -> ReportedAttempts | None:
     """Failed attempts that were reported; None for some that cannot be."""
-    reason = _REASONS.get(message.reason)
+    reason = REASONS.get(message.reason)
     try:
         first = time_from(message.first_time, "first_time").timestamp()
         last = time_from(message.last_time, "last_time").timestamp()
@@ -104,7 +87,7 @@ def attempts_from(
         return None
     if (
         reason in (None, Reason.OK, Reason.CREDENTIAL_MISSING)
-        or not 0 < message.count < 2**53
+        or not 1 <= message.count <= MAX_USE_COUNT
         or not 0 <= first <= last
         or not _NAME.fullmatch(message.account_id)
         or not _NAME.fullmatch(message.subject)

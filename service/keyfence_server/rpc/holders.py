@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from google.protobuf.duration_pb2 import Duration
 
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.callers import Caller, Operator
-from keyfence_server.application.ports import Change, ChangeKind, Clock
+from keyfence_server.application.ports import Change, Clock
 from keyfence_server.coherence.downstream import (
     Admission,
     ChangesToSend,
@@ -31,6 +30,8 @@ from keyfence_server.coherence.downstream import (
     ToSend,
 )
 from keyfence_server.coherence.ports import BootClock
+from keyfence_server.convert.changes import subject_change_of
+from keyfence_server.convert.times import duration_of_seconds
 from keyfence_server.domain.errors import DomainError, InvalidInput, Overloaded
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import SYSTEM
@@ -46,13 +47,6 @@ _MESSAGES_AT_ONCE: Final = 200.0
 _MESSAGES_PER_SECOND: Final = 20.0
 _MOST_GIVEN: Final = 10_000
 _LONGEST_SLEEP_SECONDS: Final = 60.0
-
-_FIELDS: Final[Mapping[ChangeKind, str]] = {
-    ChangeKind.KEY: "key_id",
-    ChangeKind.KEYSPACE: "keyspace",
-    ChangeKind.ACCOUNT: "account_id",
-    ChangeKind.SESSION: "session_id",
-}
 
 _log = structlog.get_logger("keyfence.replication")
 
@@ -260,7 +254,7 @@ class _Reach:
         for one in changes:
             is_known = one.keyspace == SYSTEM and one.subject in self.given
             if is_known or not one.keyspace or self.caller.reaches(one.keyspace):
-                told.append(_change(one))
+                told.append(subject_change_of(one))
             elif one.keyspace == SYSTEM and one.created and self.is_sidecar:
                 # What was no key before may be one now. Which one, is not said.
                 told.append(messages.SubjectChange(key_id="", created=True))
@@ -387,22 +381,9 @@ async def _hello(call: StreamCall) -> messages.Hello:
 def _lease(message: LeaseToSend) -> messages.Lease:
     return messages.Lease(
         nonce=message.nonce,
-        ttl=duration_of(message.granted.ttl),
+        ttl=duration_of_seconds(message.granted.ttl),
         head_revision=message.granted.head,
         epoch=message.epoch,
-        renew_after=duration_of(message.granted.renew_after),
+        renew_after=duration_of_seconds(message.granted.renew_after),
         clock_drift=message.granted.drift,
     )
-
-
-def _change(change: Change) -> messages.SubjectChange:
-    field = _FIELDS[change.kind]
-    return messages.SubjectChange(
-        **{field: change.subject}, created=change.created, in_keyspace=change.keyspace
-    )
-
-
-def duration_of(seconds: float) -> Duration:
-    """A length of time. Rounded down: a lease may not be longer than it was granted for."""
-    whole, microseconds = divmod(int(min(seconds, 1e6) * 1e6), 1_000_000)
-    return Duration(seconds=whole, nanos=microseconds * 1_000)

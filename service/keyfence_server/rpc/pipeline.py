@@ -62,13 +62,13 @@ class StreamCall:
     """A call that streams both ways, as its handler has it.
 
     Attributes:
-        read: the next request; None when the caller says no more.
-        write: sends a response. Not twice at once.
-        reidentify: who calls, as of now. Raises `Unauthenticated` when the credential passes no
-            more, and `Forbidden` when it may not make this call any more.
-        let_in: tells the caller that it is served, before anything is said. It may have to
-            give something up first, and does so only for a server that has let it in.
-            Raises `DomainError` if the server is about to stop.
+        read: waits for the next request; None when the caller has closed its side.
+        write: sends a response. It must not be called twice at the same time.
+        reidentify: identifies the caller again. Raises `Unauthenticated` if the credential is no
+            longer valid, and `Forbidden` if the caller may no longer make this call.
+        let_in: sends the headers that tell the caller that it is accepted. A caller may have to
+            give up another lease first, and does so only after this. Raises `DomainError` if
+            the server is about to stop.
     """
 
     read: Callable[[], Awaitable[Any | None]]
@@ -82,18 +82,18 @@ StreamHandler = Callable[[StreamCall, Caller], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service and what answers its RPCs.
+    """A service and the handlers of its RPCs.
 
     Attributes:
-        handlers: by the RPC's name.
-        stream_handlers: those of RPCs that stream both ways, likewise.
-        requirements: of RPCs whose descriptor is not ours to say so in, by name.
-        checks: the names of those RPCs that may be answered to a caller whose credential may
-            have been revoked, where an operator has asked for stale answers. They say so.
-        given_metadata: the names of those RPCs whose handlers are given the call's metadata,
-            besides the request and the caller.
-        counted: of RPCs whose requests may have many parts, by name: what raises `InvalidInput`
-            for a request with too many of them, before anything looks into the parts.
+        handlers: the handlers of RPCs with one request and one response, by the RPCs' names.
+        stream_handlers: the handlers of RPCs that stream both ways, by the RPCs' names.
+        requirements: for RPCs of descriptors that Keyfence cannot annotate (Envoy's), by name.
+        checks: the names of the RPCs that may be answered with stale facts, also about the
+            caller, where an operator has configured that. Their answers say so.
+        given_metadata: the names of the RPCs whose handlers take the call's metadata, besides the
+            request and the caller.
+        counted: functions for RPCs whose requests may have many parts, by the RPCs' names. Each
+            raises `InvalidInput` for a request with too many parts, before the parts are read.
     """
 
     descriptor: ServiceDescriptor
@@ -146,43 +146,35 @@ class Pipeline:
         stats = self._stats.methods.setdefault(name, MethodStats())
         failures = Failures(name, stats, self._callers)
         requirement = service.requirements.get(method.name) or read_requirement(method)
-        door = _Door(name, requirement, self._callers, self._origins)
+        access = _Access(name, requirement, self._callers, self._origins)
         if method.client_streaming and method.server_streaming:
             stream_handler = service.stream_handlers[method.name]
             return grpc.stream_stream_rpc_method_handler(
-                self._run_stream(method, stream_handler, door, stats, failures)
+                self._run_stream(method, stream_handler, access, stats, failures)
             )
         if method.client_streaming or method.server_streaming:
             raise UndeclaredAccess(f"{name} streams one way, which this pipeline does not")
-        run = self._run(
-            method,
-            service.handlers[method.name],
-            door,
-            stats,
-            failures,
-            is_check=method.name in service.checks,
-            given_metadata=method.name in service.given_metadata,
-            require_counts=service.counted.get(method.name),
-        )
+        run = self._run(service, method, access, stats, failures)
         return grpc.unary_unary_rpc_method_handler(
             self._tracing.traced(name, run) if self._tracing is not None else run
         )
 
     def _run(
         self,
+        service: Service,
         method: MethodDescriptor,
-        handler: Handler,
-        door: _Door,
+        access: _Access,
         stats: MethodStats,
         failures: Failures,
-        *,
-        is_check: bool,
-        given_metadata: bool,
-        require_counts: CountCheck | None,
     ) -> RawHandler:
+        handler = service.handlers[method.name]
+        is_check = method.name in service.checks
+        given_metadata = method.name in service.given_metadata
+        require_counts = service.counted.get(method.name)
         decode = message_factory.GetMessageClass(method.input_type).FromString
         response_type = message_factory.GetMessageClass(method.output_type)
-        # Of what a check says nothing is kept, and it has its key in a field for keys.
+        # A check's texts are not stored, and its key has a field of its own, so no check is
+        # searched for misplaced keys.
         is_looked_through = not is_check and has_open_texts(method.input_type)
         refuse_misplaced = self._misplaced_keys.refuse
         gate, succeeded = self._gate, stats.succeeded
@@ -197,15 +189,15 @@ class Pipeline:
                 await failures.answer(context, refusal, started, None, None)
             try:
                 metadata = context.invocation_metadata() or ()
-                call = door.arrive(context, metadata)
-                caller = door.recall(call, metadata)
+                call = access.arrive(context, metadata)
+                caller = access.recall(call, metadata)
                 if caller is None:
                     with gate.waiting(""):
-                        caller = await door.identify(call, metadata)
+                        caller = await access.identify(call, metadata)
                 if not is_check:
                     _require_fresh(caller)
-                door.authorize(caller)
-                door.require_size(raw, caller)
+                access.authorize(caller)
+                access.require_allowed_size(raw, caller)
                 if len(raw) > LARGE_BYTES:
                     await require_few_fields(raw, method.input_type)
                 request = decode(raw)
@@ -243,7 +235,7 @@ class Pipeline:
         self,
         method: MethodDescriptor,
         handler: StreamHandler,
-        door: _Door,
+        access: _Access,
         stats: MethodStats,
         failures: Failures,
     ) -> RawStreamHandler:
@@ -260,7 +252,7 @@ class Pipeline:
                 raw = await context.read()
                 if raw is grpc.aio.EOF:
                     return None
-                require_size(raw, door.most_bytes)
+                require_size(raw, access.most_bytes)
                 return decode(raw)
 
             async def write(response: Message) -> None:
@@ -269,8 +261,8 @@ class Pipeline:
             async def reidentify() -> Caller:
                 nonlocal caller
                 assert call is not None  # noqa: S101 - the handler runs when the call has arrived
-                caller = door.recall(call, metadata) or await door.identify(call, metadata)
-                door.authorize(caller)
+                caller = access.recall(call, metadata) or await access.identify(call, metadata)
+                access.authorize(caller)
                 return caller
 
             async def let_in() -> None:
@@ -280,7 +272,7 @@ class Pipeline:
             try:
                 gate.require_open()
                 metadata = context.invocation_metadata() or ()
-                call = door.arrive(context, metadata)
+                call = access.arrive(context, metadata)
                 first = await reidentify()
                 _require_fresh(first)
                 await handler(StreamCall(read, write, reidentify, let_in), first)
@@ -291,8 +283,8 @@ class Pipeline:
         return run
 
 
-class _Door:
-    """Finds out who makes a call to one RPC, and whether it may.
+class _Access:
+    """Identifies the caller of one RPC, and checks that it may call it.
 
     Attributes:
         authorize: raises `Forbidden` for a caller that may not call the RPC.
@@ -321,7 +313,7 @@ class _Door:
         address = self._origins.address_of(context.peer(), metadata)
         return Call(self._method, address, request_id)
 
-    def require_size(self, raw: bytes, caller: Caller) -> None:
+    def require_allowed_size(self, raw: bytes, caller: Caller) -> None:
         """Raises `Failed` for a request that is too large for the RPC and the caller."""
         if len(raw) > WITHOUT_CREDENTIAL_BYTES:
             is_known = caller.credential_id is not None
@@ -345,7 +337,7 @@ async def _waited_for(answer: Any, gate: Gate, caller: Caller) -> Message:
             message: Message = await answer
             return message
     finally:
-        # Where there was no place, it has not begun.
+        # If the gate had no place, the coroutine never started. Closing it avoids Python's warning.
         answer.close()
 
 

@@ -18,7 +18,7 @@ from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.replica import ListProcesses
 from keyfence_server.convert.keys import key_of
-from keyfence_server.convert.times import timestamp_of
+from keyfence_server.convert.times import duration_of_seconds, timestamp_of
 from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
@@ -26,7 +26,7 @@ from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.answer_sizes import Room, add_if_it_fits
 from keyfence_server.rpc.holder_messages import attempts_from, facts_of, uses_from
-from keyfence_server.rpc.holders import Holders, duration_of
+from keyfence_server.rpc.holders import Holders
 from keyfence_server.rpc.pipeline import Service, StreamCall
 
 MAX_REPORTED: Final = 10_000
@@ -242,7 +242,7 @@ class ReplicationService:
                 display_name=one.process.display_name,
                 applied_revision=one.process.acknowledged,
                 join_time=timestamp_of(one.process.join_time),
-                lease_age=duration_of(one.silent_for),
+                lease_age=duration_of_seconds(one.silent_for),
             )
             for one in await self._list_processes()
         ]
@@ -256,7 +256,7 @@ class ReplicationService:
                 applied_revision=one.stream.holder.acknowledged,
                 credential_id=one.stream.holder.credential,
                 account_id=one.account_id,
-                lease_age=duration_of(max(0.0, now - one.stream.holder.renewed_at)),
+                lease_age=duration_of_seconds(max(0.0, now - one.stream.holder.renewed_at)),
             )
             for one in self._holders.connected()
             if one.is_known_to(caller)
@@ -267,10 +267,7 @@ class ReplicationService:
         # Read before anything is looked up: what is found is at least as new.
         revision = self._source.revision
         if at_least > revision:
-            raise RevisionNotReached(
-                f"this server has not seen revision {at_least} yet, only {revision}; try again",
-                revision=str(revision),
-            )
+            raise RevisionNotReached.of(at_least, revision)
         return revision
 
     def _require_epoch(self, epoch: str) -> None:

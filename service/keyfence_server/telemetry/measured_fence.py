@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from keyfence_server.application.ports import Fence, FenceEnd, Revision, StoreUnavailable
-from keyfence_server.coherence.ports import Register, RegisteredProcess, RegisterState, Standing
+from keyfence_server.coherence.ports import (
+    Register,
+    RegisteredProcess,
+    RegisterState,
+    StorePosition,
+)
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.rpc.stats import Latencies
 from keyfence_server.telemetry.store_outages import StoreOutages
@@ -87,21 +92,21 @@ class MeasuredRegister:
         self._stats = stats
         self._outages = outages
 
-    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> StorePosition:
         """See the port."""
         return await self._register.join(process_id, display_name, terms)
 
-    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
+    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> StorePosition:
         """See the port."""
         try:
-            standing = await self._register.renew(process_id, acknowledged, epoch)
+            position = await self._register.renew(process_id, acknowledged, epoch)
         except Exception as error:
             self._stats.failed_renewals += 1
             if isinstance(error, StoreUnavailable):
                 self._outages.failed(error)
             raise
         self._stats.renewals += 1
-        return standing
+        return position
 
     async def leave(self, process_id: str) -> None:
         """See the port."""

@@ -22,14 +22,14 @@ class Stage:
         self.said: list[bool] = []
         self.said_of_lease: list[bool] = []
         self.watch = LeaseWatch(
-            lambda: self.live,
-            lambda: self.may_be_stale,
-            lambda: self.stale_answers,
-            lambda: self.is_fit,
-            self.said.append,
-            self.said_of_lease.append,
-            TERMS,
-            self,
+            is_live=lambda: self.live,
+            may_be_stale=lambda: self.may_be_stale,
+            stale_answers=lambda: self.stale_answers,
+            is_fit=lambda: self.is_fit,
+            set_serving=self.said.append,
+            set_lease=self.said_of_lease.append,
+            terms=TERMS,
+            clock=self,
         )
 
     def now(self) -> float:

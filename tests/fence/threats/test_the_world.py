@@ -12,7 +12,7 @@ import pytest
 
 from fence.threats.conftest import LEASE_SECONDS, Assemble, DistantDatabase, Together
 from keyfence import AsyncClient, CallFailed, KeyfenceError
-from keyfence_server.adapters.clock import SystemBootClock
+from keyfence.holder.clock import SystemBootClock
 from support.serving import Client
 
 pytestmark = pytest.mark.postgres

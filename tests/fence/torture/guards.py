@@ -17,12 +17,11 @@ from typing import Any, Final
 
 from sqlalchemy import delete, select
 
-from keyfence.holder import background
+from keyfence.holder import clock as boot_clock
 from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
 from keyfence.holder.memory import Memory
-from keyfence_server.adapters import clock as system_clock
 from keyfence_server.adapters.sql import engines
 from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed
 from keyfence_server.adapters.sql.register import SqlRegister
@@ -34,7 +33,7 @@ from keyfence_server.coherence import fact_cache, leased_facts, ledger
 from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.grantor import Grantor
-from keyfence_server.coherence.ports import Committed, Standing, StruckOff
+from keyfence_server.coherence.ports import Committed, StorePosition, StruckOff
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.composition import membership
@@ -225,14 +224,11 @@ def renews_by_itself() -> None:
 
 
 def lease_by_wall_clock() -> None:
-    for module in (background, system_clock):
-        _put(module, "_BOOT_CLOCK", time.CLOCK_REALTIME)
+    _put(boot_clock, "_BOOT_CLOCK", time.CLOCK_REALTIME)
 
 
 def clock_sleeps() -> None:
-    clock = _SleepyClock()
-    for module in (background, system_clock):
-        _put(module, "time", clock)
+    _put(boot_clock, "time", _SleepyClock())
 
 
 class _SleepyClock:
@@ -269,13 +265,13 @@ def commits_are_relaxed() -> None:
 
 
 def renewal_is_no_write() -> None:
-    async def look(self: Any, process_id: str, _acknowledged: int, epoch: str) -> Standing:
+    async def look(self: Any, process_id: str, _acknowledged: int, epoch: str) -> StorePosition:
         async with self._transaction() as connection:
-            standing: Standing = await self._standing(connection)
+            position: StorePosition = await self._position(connection)
             mine = select(processes.c.process_id).where(processes.c.process_id == process_id)
-            if standing.epoch != epoch or (await connection.execute(mine)).first() is None:
+            if position.epoch != epoch or (await connection.execute(mine)).first() is None:
                 raise StruckOff(process_id)
-            return standing
+            return position
 
     _put(SqlRegister, "renew", look)
 

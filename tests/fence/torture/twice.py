@@ -16,7 +16,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-from keyfence.holder.session import GrpcStream, StreamBroken
+from keyfence.holder.grpc_stream import GrpcStream
+from keyfence.holder.session import StreamBroken
 from keyfence_server.adapters.sql.postgresql_feed import PostgresqlFeed
 
 _SHARE: Final = 0.3

@@ -14,7 +14,9 @@ from keyfence import _convert, results
 from keyfence.errors import DeadlineExceeded, KeyfenceError, ResourceExhausted
 from keyfence.v1 import authorization_service_pb2 as authorization
 
-_MOST_CHECKS: Final = 256
+MAX_BATCH_CHECKS: Final = 256
+"""The most checks that a server takes in one message."""
+
 # A batch may have 512 KiB. A very long presented key must not fail the other checks of its message,
 # so a check that is larger than this is sent alone.
 _MOST_BYTES_OF_A_CHECK: Final = 1_536
@@ -31,8 +33,8 @@ class Batching:
     max_checks: int = 64
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_checks <= _MOST_CHECKS:
-            raise ValueError(f"max_checks must be 1 to {_MOST_CHECKS}, not {self.max_checks}")
+        if not 1 <= self.max_checks <= MAX_BATCH_CHECKS:
+            raise ValueError(f"max_checks must be 1 to {MAX_BATCH_CHECKS}, not {self.max_checks}")
 
 
 class Answer(Protocol):

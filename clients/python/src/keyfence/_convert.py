@@ -264,6 +264,11 @@ _CONVERTERS: Final[Mapping[object, Callable[[Any], object]]] = {
 }
 
 
+def seconds_of(message: Duration | Timestamp) -> float:
+    """A length of time in seconds, or a time in seconds since the epoch."""
+    return message.ToNanoseconds() / 1e9
+
+
 def authentication(message: authorization.AuthenticateResponse) -> results.Authentication:
     """The answer to `Authenticate`."""
     answer = _from_fields(results.Authentication, message)

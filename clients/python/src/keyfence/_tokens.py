@@ -58,6 +58,11 @@ def checked_token(token: object) -> str:
     return token
 
 
+def bearer(token: str) -> tuple[str, str]:
+    """The metadata that presents a token."""
+    return "authorization", f"Bearer {token}"
+
+
 class _TokenFile:
     """Reads a file once for each of its versions."""
 

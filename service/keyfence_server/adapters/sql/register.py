@@ -23,7 +23,7 @@ from keyfence_server.adapters.sql.timeline import TIMELINE
 from keyfence_server.coherence.ports import (
     RegisteredProcess,
     RegisterState,
-    Standing,
+    StorePosition,
     StruckOff,
     TermsDiffer,
 )
@@ -38,7 +38,7 @@ class SqlRegister:
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
 
-    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> Standing:
+    async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> StorePosition:
         """See the port."""
         row = {
             "process_id": process_id,
@@ -54,22 +54,22 @@ class SqlRegister:
             # that is read; one that begins later finds the row. It is not shared, so that of
             # two processes with different terms one finds the other.
             await connection.execute(select(head.c.revision).with_for_update())
-            standing = await self._standing(connection)
+            position = await self._position(connection)
             others = [one for one in await _registered(connection) if one.process_id != process_id]
             if differing := [one for one in others if not one.terms.agree_with(terms)]:
                 raise TermsDiffer(terms, differing)
             await connection.execute(delete(processes).where(processes.c.process_id == process_id))
             await connection.execute(insert(processes).values(row))
             await connection.commit()
-        return standing
+        return position
 
-    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> Standing:
+    async def renew(self, process_id: str, acknowledged: int, epoch: str) -> StorePosition:
         """See the port."""
         known = processes.c.acknowledged
         async with self._transaction() as connection:
             # The connection ends with the timeline, so this holds until the commit.
-            standing = await self._standing(connection)
-            if standing.epoch != epoch:
+            position = await self._position(connection)
+            if position.epoch != epoch:
                 raise StruckOff(process_id)
             renewed = await connection.execute(
                 update(processes)
@@ -82,7 +82,7 @@ class SqlRegister:
             if renewed.rowcount != 1:
                 raise StruckOff(process_id)
             await connection.commit()
-        return standing
+        return position
 
     async def leave(self, process_id: str) -> None:
         """See the port."""
@@ -100,8 +100,8 @@ class SqlRegister:
         """See the port."""
         with translated():
             async with self._engines.reading.connect() as connection:
-                standing = await self._standing(connection)
-                return RegisterState(standing, tuple(await _registered(connection)))
+                position = await self._position(connection)
+                return RegisterState(position, tuple(await _registered(connection)))
 
     async def confirm(self) -> None:
         """See the port. Any commit does it: what is written to the log is, with all before it,
@@ -141,14 +141,14 @@ class SqlRegister:
             finally:
                 await to_completion(connection.close())
 
-    async def _standing(self, connection: AsyncConnection) -> Standing:
+    async def _position(self, connection: AsyncConnection) -> StorePosition:
         revision = (await connection.execute(select(head.c.revision))).scalar_one()
         if self._engines.embedded:
             # Nothing fails over, and nothing is lost.
-            return Standing(revision, epoch="", is_settled=True)
+            return StorePosition(revision, epoch="", is_settled=True)
         epoch = (await connection.execute(text(TIMELINE))).scalar_one()
         settled = await connection.execute(select(settled_epochs).where(_of(epoch)))
-        return Standing(revision, epoch, is_settled=settled.first() is not None)
+        return StorePosition(revision, epoch, is_settled=settled.first() is not None)
 
 
 def _of(epoch: str) -> ColumnElement[bool]:

@@ -73,14 +73,14 @@ class SqlStore:
     """Keeps the `Store` port. Made by `open_store`.
 
     Args:
-        turn_timeout: how long a mutation waits for the others of this process.
+        turn_timeout: how long a write waits for the other writes of this process.
     """
 
     def __init__(self, engines: Engines, *, turn_timeout: timedelta) -> None:
         self._engines = engines
         self._turn_timeout = turn_timeout
-        # Mutations of this process queue here, in order, and not each on a connection
-        # of its own: reading must not starve behind them.
+        # One writer of this process at a time: a group of mutations, or a write-behind. A second
+        # one waits here and not on a connection.
         self._turn = asyncio.Lock()
         self._compiled = CompiledKeyspaces()
 
@@ -183,7 +183,7 @@ class SqlStore:
                 await self._turn.acquire()
         except TimeoutError:
             raise StoreUnavailable(
-                "the store does not answer: other mutations took too long",
+                "the store does not answer: other writes of this process took too long",
                 problem=StoreProblem.BUSY,
             ) from None
 
@@ -222,14 +222,14 @@ class SqlStore:
 
 
 def _revision_by(statement: Executable) -> Callable[[AsyncConnection], Awaitable[int]]:
-    async def revision(connection: AsyncConnection) -> int:
+    async def read(connection: AsyncConnection) -> int:
         with translated():
             revision = (await connection.execute(statement)).scalar_one_or_none()
         if revision is None:
             raise StoreFault("the table head has no row")
         return int(revision)
 
-    return revision
+    return read
 
 
 async def _write_nothing_new(connection: AsyncConnection) -> None:

@@ -12,7 +12,8 @@ import grpc
 from keyfence import Tls, rpcs
 from keyfence.connection import Connection
 from keyfence.holder.dial import Dialer
-from keyfence.holder.session import GrpcStream, Refused, StreamBroken, Unreachable
+from keyfence.holder.grpc_stream import GrpcStream
+from keyfence.holder.session import Refused, StreamBroken, Unreachable
 from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages

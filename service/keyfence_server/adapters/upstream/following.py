@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.adapters.upstream.messages import changes_from
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ledger import Ledger
+from keyfence_server.convert.changes import changes_from
 
 
 class Following:

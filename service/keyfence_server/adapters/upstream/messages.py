@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 
 from keyfence.v1 import (
     authorization_service_pb2,
@@ -12,8 +12,8 @@ from keyfence.v1 import (
     keyspace_pb2,
     replication_service_pb2,
 )
-from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, UseToAdd
-from keyfence_server.convert.checks import REASON_NUMBERS
+from keyfence_server.application.ports import AuditEvent, UseToAdd
+from keyfence_server.convert.checks import REASON_NUMBERS, REASONS
 from keyfence_server.convert.keys import STATES
 from keyfence_server.convert.keyspaces import declaration_from, format_from
 from keyfence_server.convert.limits import rate_from, status_from
@@ -23,14 +23,6 @@ from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.verdicts import Reason
-
-_KINDS: Final[Mapping[str, ChangeKind]] = {
-    "key_id": ChangeKind.KEY,
-    "keyspace": ChangeKind.KEYSPACE,
-    "account_id": ChangeKind.ACCOUNT,
-    "session_id": ChangeKind.SESSION,
-}
-_REASONS: Final[Mapping[int, Reason]] = {n: reason for reason, n in REASON_NUMBERS.items()}
 
 
 def lineage_from(messages: Iterable[key_service_pb2.Key], digest: Digest) -> Lineage:
@@ -52,24 +44,11 @@ def keyspaces_from(messages: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
     ]
 
 
-def changes_from(message: replication_service_pb2.RevisionChanges) -> list[Change] | None:
-    """What a revision changed; None if some of it is of a kind that this version does not
-    know."""
-    changes = []
-    for one in message.changes:
-        field = one.WhichOneof("subject")
-        if field is None:
-            return None
-        subject = getattr(one, field)
-        changes.append(Change(_KINDS[field], subject, one.in_keyspace, created=one.created))
-    return changes
-
-
 def counted_from(
     message: authorization_service_pb2.AuthenticateResponse,
 ) -> tuple[Reason, RateLimitStatus | None]:
     """What counting a check upstream came to."""
-    return _REASONS[message.reason], (
+    return REASONS[message.reason], (
         status_from(message.rate_limit) if message.HasField("rate_limit") else None
     )
 

@@ -48,13 +48,13 @@ class PresentedDigests:
     def __init__(self) -> None:
         self._keyed = KeyedHash(secrets.token_bytes(32))
 
-    def name(self, text: str) -> bytes:
-        """What memory knows a plaintext by."""
+    def memory_digest(self, text: str) -> bytes:
+        """The digest by which memory knows a plaintext."""
         return self._keyed.of(text)
 
     def candidates(self, text: str, _keyspaces: Collection[str]) -> tuple[Digest, ...]:
         """What to ask for a key by."""
-        return (PresentedDigest(self.name(text), _OWN_SECRET, Plaintext(text)),)
+        return (PresentedDigest(self.memory_digest(text), _OWN_SECRET, Plaintext(text)),)
 
 
 class UpstreamStore:

@@ -23,7 +23,7 @@ from keyfence_server.application.ports.credentials import (
     SessionTokens,
     SlowHashes,
 )
-from keyfence_server.application.ports.facts import (
+from keyfence_server.application.ports.fact_source import (
     FactSnapshot,
     FactSource,
     FactStore,

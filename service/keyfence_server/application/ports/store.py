@@ -18,7 +18,7 @@ from keyfence_server.application.ports.audit import (
     RecordedEvent,
 )
 from keyfence_server.application.ports.changes import Change
-from keyfence_server.application.ports.facts import FactSnapshot, FactStore
+from keyfence_server.application.ports.fact_source import FactSnapshot, FactStore
 from keyfence_server.application.ports.usage import KeyUse, NoteStore
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage

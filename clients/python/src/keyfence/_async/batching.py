@@ -42,7 +42,8 @@ class AsyncBatcher:
         """Sends the check with others.
 
         Raises:
-            CallFailed: there was no answer to this check.
+            CallFailed: the call for this check's batch failed, or the server answered this check
+                with an error.
             ClientClosed: see there.
         """
         # A client of another event loop or process fails here, before it joins a batch.

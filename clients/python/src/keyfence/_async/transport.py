@@ -1,13 +1,12 @@
 """Sends RPCs over an asynchronous channel.
 
-The one place of the asynchronous client that knows `grpc.aio`. It has a twin of the
-same shape, written by hand, in `keyfence._sync`.
+With `keyfence._aio`, the one place of the asynchronous client that knows `grpc.aio`. It has a
+twin of the same shape, written by hand, in `keyfence._sync`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +14,9 @@ from typing import Any
 
 import grpc
 
+from keyfence._aio import current_token, open_channel, was_cancelled
 from keyfence._failures import error_from_call
-from keyfence._tokens import AsyncToken, checked_token, token_source
+from keyfence._tokens import AsyncToken, bearer, token_source
 from keyfence.connection import Connection
 from keyfence.errors import CallFailed, ClientClosed
 from keyfence.rpcs import Request, Response, Rpc
@@ -69,10 +69,10 @@ class AsyncTransport:
         """
         opener = self._opener or self
         call = opener.open(rpc)
-        token = await self._token()
+        token = await current_token(self._connection)
         metadata: tuple[tuple[str, str], ...] = self._metadata
         if token is not None:
-            metadata = (("authorization", f"Bearer {token}"), *metadata)
+            metadata = (bearer(token), *metadata)
         failure: CallFailed
         try:
             response: Response = await call(
@@ -81,8 +81,7 @@ class AsyncTransport:
         except grpc.aio.AioRpcError as error:
             failure = error_from_call(error, (token or "", *secrets), timeout_seconds)
         except (grpc.aio.UsageError, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if not opener.is_closed or (task is not None and task.cancelling()):
+            if not opener.is_closed or was_cancelled():
                 raise
             raise ClientClosed("the client was closed during the call") from None
         else:
@@ -91,12 +90,6 @@ class AsyncTransport:
         # error contains the server's message without redaction.
         raise failure
 
-    async def _token(self) -> str | None:
-        if self._connection.token is None:
-            return None
-        token = self._connection.token()
-        return checked_token(await token if inspect.isawaitable(token) else token)
-
     def open(self, rpc: Rpc[Request, Response]) -> Any:
         """The RPC, to be called. Raises `ClientClosed`."""
         if self.is_closed:
@@ -104,7 +97,7 @@ class AsyncTransport:
         if self._channel is None:
             self._process_id = os.getpid()
             self._loop = asyncio.get_running_loop()
-            self._channel = self._new_channel()
+            self._channel = open_channel(self._connection)
         elif self._process_id != os.getpid():
             raise ClientClosed("the client was used before a fork: make one in each process")
         elif self._loop is not asyncio.get_running_loop():
@@ -117,14 +110,6 @@ class AsyncTransport:
                 response_deserializer=rpc.deserialize,
             )
         return call
-
-    def _new_channel(self) -> grpc.aio.Channel:
-        connection = self._connection
-        if connection.tls is None:
-            return grpc.aio.insecure_channel(connection.target, options=connection.options())
-        return grpc.aio.secure_channel(
-            connection.target, connection.tls.credentials(), options=connection.options()
-        )
 
     def may_be_used(self) -> bool:
         """Whether calls can be sent from this process: none was before it was forked."""

@@ -44,7 +44,8 @@ class Batcher:
         """Sends the check with others.
 
         Raises:
-            CallFailed: there was no answer to this check.
+            CallFailed: the call for this check's batch failed, or the server answered this check
+                with an error.
             ClientClosed: see there.
         """
         # A client of another process fails here, before it joins a batch.

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from keyfence._failures import error_from_call
-from keyfence._tokens import Token, checked_token, token_source
+from keyfence._tokens import Token, bearer, checked_token, token_source
 from keyfence.connection import Connection
 from keyfence.errors import CallFailed, ClientClosed
 from keyfence.rpcs import Request, Response, Rpc
@@ -71,7 +71,7 @@ class Transport:
         token = self._token()
         metadata: tuple[tuple[str, str], ...] = self._metadata
         if token is not None:
-            metadata = (("authorization", f"Bearer {token}"), *metadata)
+            metadata = (bearer(token), *metadata)
         failure: CallFailed
         try:
             response: Response = call(request, timeout=timeout_seconds, metadata=metadata or None)

@@ -7,7 +7,8 @@ with `current_principal()`.
 """
 
 from keyfence.guard._aio import AsyncGuard
-from keyfence.guard._policy import current_principal, find_principal, peer_address
+from keyfence.guard._current import current_principal, find_principal
+from keyfence.guard._policy import peer_address
 from keyfence.guard._threads import Guard
 
 __all__ = ["AsyncGuard", "Guard", "current_principal", "find_principal", "peer_address"]

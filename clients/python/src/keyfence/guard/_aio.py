@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 
 from keyfence._async.client import AsyncClient
-from keyfence.guard import _policy
+from keyfence.guard import _current, _policy
 from keyfence.guard._handlers import behaviour_of, replaced
 from keyfence.results import Principal
 
@@ -83,7 +83,7 @@ class AsyncGuard(grpc.aio.ServerInterceptor):
             if isinstance(verdict, _policy.Refusal):
                 await context.abort(verdict.code, verdict.message)
                 return None  # abort raises, but the guard does not hang on that
-            _policy.remember(verdict)
+            _current.remember(verdict)
             answer = behaviour(request, context)
             if not inspect.isasyncgen(answer):
                 return await answer

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
@@ -20,6 +19,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from keyfence import errors
+from keyfence._batching import MAX_BATCH_CHECKS
 from keyfence.results import (
     Authentication,
     CheckResult,
@@ -31,32 +31,6 @@ from keyfence.results import (
 from keyfence.v1 import options_pb2
 
 _log: Final = logging.getLogger("keyfence.guard")
-_MOST_CHECKS: Final = 256
-"""In a batch."""
-
-_principal: Final[ContextVar[Principal]] = ContextVar("keyfence_principal")
-
-
-def current_principal() -> Principal:
-    """Whose key the current call was made with.
-
-    Raises:
-        LookupError: no guarded call is under way here.
-    """
-    return _principal.get()
-
-
-def find_principal() -> Principal | None:
-    """Like `current_principal`; None if no guarded call is under way."""
-    return _principal.get(None)
-
-
-def remember(principal: Principal) -> None:
-    """Records the caller for the rest of the current call.
-
-    The record needs no reset: gRPC runs each call in its own context.
-    """
-    _principal.set(principal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +149,10 @@ def batches_for(keyspace: str, scopes: Sequence[str]) -> list[list[ScopeCheck]]:
     checks = [
         ScopeCheck(api_key="", required_scopes=(scope,), keyspace=keyspace) for scope in scopes
     ]
-    return [checks[start : start + _MOST_CHECKS] for start in range(0, len(checks), _MOST_CHECKS)]
+    return [
+        checks[start : start + MAX_BATCH_CHECKS]
+        for start in range(0, len(checks), MAX_BATCH_CHECKS)
+    ]
 
 
 def unregistered(

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from keyfence._sync.client import Client
-from keyfence.guard import _policy
+from keyfence.guard import _current, _policy
 from keyfence.guard._handlers import behaviour_of, replaced
 from keyfence.results import Principal
 
@@ -76,7 +76,7 @@ class Guard(grpc.ServerInterceptor):
             if isinstance(verdict, _policy.Refusal):
                 context.abort(verdict.code, verdict.message)
                 return None  # abort raises, but the guard does not hang on that
-            _policy.remember(verdict)
+            _current.remember(verdict)
             return behaviour(request, context)
 
         return replaced(handler, guarded)

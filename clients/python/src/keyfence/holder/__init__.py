@@ -5,8 +5,10 @@ can be. `docs/holder-protocol.md` specifies what they do.
 
 - `lease`: how long memory may be used, and what that depends on. No I/O and no clock.
 - `fills`: which loaded facts may be remembered. No I/O and no clock.
+- `clock`: the clock by which leases are measured.
 - `session`: the stream to the grantor, with renewals, changes and acknowledgements.
 - `dial`: connections of a holder to its grantors.
+- `grpc_stream`: the stream over `grpc.aio`.
 - `memory`: what a client remembers of keys.
 """
 

@@ -14,30 +14,27 @@ import atexit
 import logging
 import os
 import secrets
-import socket
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import grpc
 
 from keyfence import rpcs
 from keyfence.connection import Connection
+from keyfence.holder.clock import SystemBootClock
 from keyfence.holder.dial import Dialer
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
 from keyfence.holder.memory import Memory
 from keyfence.holder.reporting import keep_reporting, report
-from keyfence.holder.session import PROTOCOL_VERSION, HolderSession
+from keyfence.holder.session import HolderSession, display_name_of_process
 from keyfence.holder.thread import LoopThread, Work
 from keyfence.v1 import replication_service_pb2 as messages
 
-# macOS has no clock of that name; its monotonic one goes on while the machine sleeps.
-_BOOT_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _KEYSPACES_SECONDS: Final = 5.0
 _REPORT_SECONDS: Final = 5.0
 _LAST_REPORT_SECONDS: Final = 1.0
@@ -88,16 +85,6 @@ class CacheStatus:
     resets: int
 
 
-class _SystemClock:
-    def __init__(self) -> None:
-        # Read at every check, so no call of Python's own stands in between.
-        self.now = partial(time.clock_gettime, _BOOT_CLOCK)
-
-    async def sleep_until(self, when: float) -> None:
-        while (left := when - self.now()) > 0:  # noqa: ASYNC110 - nothing to be told by
-            await asyncio.sleep(left)
-
-
 class BackgroundCache:
     """Keeps `checks` in step with the server, from the first check on that finds no lease.
 
@@ -111,7 +98,7 @@ class BackgroundCache:
         self._connection = connection
         self._options = options
         self._may_start = may_start
-        self._clock = _SystemClock()
+        self._clock = SystemBootClock()
         self.checks: Final = LocalChecks(
             Memory(options.max_keys), HolderLease(), self._clock.now, self._start
         )
@@ -162,8 +149,7 @@ class BackgroundCache:
             messages.Hello(
                 holder_id=f"sdk_{secrets.token_hex(16)}",
                 kind=messages.HOLDER_KIND_SDK,
-                display_name=f"{os.getpid()} on {socket.gethostname()}"[:63],
-                protocol_version=PROTOCOL_VERSION,
+                display_name=display_name_of_process(),
             ),
             self.checks.lease,
             self.checks,

@@ -8,16 +8,17 @@ tried. The old connection stays until another server is reached.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Sequence
 from typing import Any, Final
 
 import grpc
 
+from keyfence._aio import current_token, open_channel, was_cancelled
 from keyfence._failures import retry_after_seconds_in
-from keyfence._tokens import checked_token
+from keyfence._tokens import bearer
 from keyfence.connection import Connection
-from keyfence.holder.session import GrpcStream, Refused, StreamBroken, Unreachable
+from keyfence.holder.grpc_stream import GrpcStream
+from keyfence.holder.session import Refused, StreamBroken, Unreachable
 from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import replication_service_pb2 as messages
 
@@ -95,8 +96,7 @@ class Dialer:
         try:
             response: Response = await call(request, timeout=timeout_seconds, metadata=metadata)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if was_cancelled():
                 raise
             # The caller was not cancelled. The connection was replaced, and gRPC reports that in
             # the same way.
@@ -115,8 +115,7 @@ async def _let_in(call: Any) -> None:
     try:
         answered = await call.initial_metadata()
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if was_cancelled():
             raise
         # gRPC's way to say that the connection is gone.
         answered = ()
@@ -132,15 +131,9 @@ async def _let_in(call: Any) -> None:
 
 def _channel(connection: Connection) -> grpc.aio.Channel:
     # A channel of its own: a stream that lives long should not share the fate of calls.
-    options = [*connection.options(), ("grpc.use_local_subchannel_pool", 1)]
-    if connection.tls is None:
-        return grpc.aio.insecure_channel(connection.target, options=options)
-    return grpc.aio.secure_channel(connection.target, connection.tls.credentials(), options=options)
+    return open_channel(connection, [("grpc.use_local_subchannel_pool", 1)])
 
 
 async def _credential(connection: Connection) -> tuple[tuple[str, str], ...]:
-    if connection.token is None:
-        return ()
-    token = connection.token()
-    text = await token if inspect.isawaitable(token) else token
-    return (("authorization", f"Bearer {checked_token(text)}"),)
+    token = await current_token(connection)
+    return () if token is None else (bearer(token),)

@@ -48,7 +48,6 @@ class Entry:
             within `+= 1`.
         collected: how many of these uses were collected to be reported.
         last_use: the time of the last use, in seconds since the epoch, and the address.
-
     """
 
     depends_on: frozenset[str]
@@ -321,7 +320,7 @@ def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None
     return Entry(
         depends_on=frozenset(facts.depends_on),
         keyspace=facts.principal.keyspace,
-        expires_at=facts.expire_time.ToNanoseconds() / 1e9 if has_end else _NEVER,
+        expires_at=_convert.seconds_of(facts.expire_time) if has_end else _NEVER,
         standing=_STANDINGS[facts.standing],
         allow_lists=tuple(tuple(map(ip_network, one.networks)) for one in facts.address_lists),
         scopes=frozenset(facts.principal.effective_scopes),

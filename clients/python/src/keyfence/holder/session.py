@@ -11,17 +11,18 @@ emptied, so that the other grantor does not wait for the earlier lease.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from google.protobuf.duration_pb2 import Duration
-
-from keyfence._failures import retry_after_seconds_in
+from keyfence._convert import seconds_of
 from keyfence.holder.lease import HolderLease
 from keyfence.v1 import replication_service_pb2 as messages
 
 PROTOCOL_VERSION: Final = 1
+_MOST_NAME_CHARACTERS: Final = 63
 FIRST_BACKOFF_SECONDS: Final = 0.1
 LAST_BACKOFF_SECONDS: Final = 1.0
 _BACKOFF_AFTER_REFUSAL_SECONDS: Final = 5.0
@@ -121,8 +122,18 @@ class Refused(StreamBroken):
         self.is_known = is_known
 
 
+def display_name_of_process() -> str:
+    """How a holder names this process to its grantor: its id and its machine, 63 characters at
+    most."""
+    return f"{os.getpid()} on {socket.gethostname()}"[:_MOST_NAME_CHARACTERS]
+
+
 class HolderSession:
-    """Keeps a holder in step with its grantor, over one stream after another."""
+    """Keeps a holder in step with its grantor, over one stream after another.
+
+    Args:
+        hello: says who the holder is. The session adds the version of the protocol.
+    """
 
     def __init__(
         self,
@@ -136,7 +147,9 @@ class HolderSession:
         on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._open_stream = open_stream
-        self._hello = hello
+        self._hello = messages.Hello()
+        self._hello.CopyFrom(hello)
+        self._hello.protocol_version = PROTOCOL_VERSION
         self._lease = lease
         self._listener = listener
         self._clock = clock
@@ -254,7 +267,7 @@ class HolderSession:
 
     def _take_lease(self, lease: messages.Lease) -> None:
         self._heard_at = self._clock.now()
-        ttl = _seconds(lease.ttl)
+        ttl = seconds_of(lease.ttl)
         if ttl <= 0:
             return
         self._listener.allow_for(lease.clock_drift)
@@ -265,7 +278,7 @@ class HolderSession:
             lease.epoch,
             lambda: self._listener.forget_everything(lease.head_revision, lease.epoch),
         )
-        interval = _seconds(lease.renew_after) or ttl / _RENEWALS_PER_LEASE
+        interval = seconds_of(lease.renew_after) or ttl / _RENEWALS_PER_LEASE
         self._interval = max(_SHORTEST_INTERVAL_SECONDS, interval)
         self._patience = max(_LEAST_PATIENCE_SECONDS, ttl)
         self._backoff = FIRST_BACKOFF_SECONDS
@@ -296,46 +309,3 @@ class HolderSession:
         seconds = max(self._backoff * part, least * (0.5 + part))
         self._backoff = min(LAST_BACKOFF_SECONDS, self._backoff * 2)
         await self._clock.sleep_until(self._clock.now() + seconds)
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9
-
-
-class GrpcStream:
-    """A `Sync` call of `grpc.aio`."""
-
-    def __init__(self, call: Any, broken_by: tuple[type[BaseException], ...]) -> None:
-        self._call = call
-        self._broken_by = broken_by
-        self._sending = asyncio.Lock()
-
-    async def send(self, request: messages.SyncRequest) -> None:
-        """See `Stream`."""
-        try:
-            # gRPC ends a call on which two messages are being sent at once.
-            async with self._sending:
-                await self._call.write(request)
-        except self._broken_by as error:
-            raise _broken(error) from None
-
-    async def messages(self) -> AsyncIterator[messages.SyncResponse]:
-        """See `Stream`."""
-        try:
-            async for message in self._call:
-                yield message
-        except self._broken_by as error:
-            raise _broken(error) from None
-
-    def close(self) -> None:
-        """See `Stream`."""
-        self._call.cancel()
-
-
-def _broken(error: BaseException) -> StreamBroken:
-    code = getattr(error, "code", None)
-    trailers = getattr(error, "trailing_metadata", None)
-    return StreamBroken(
-        f"{code().name}" if callable(code) else type(error).__name__,
-        retry_after_seconds=retry_after_seconds_in(trailers() if callable(trailers) else ()),
-    )

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
+from keyfence._batching import MAX_BATCH_CHECKS
 from keyfence.testing._failure import Failure, invalid
 from keyfence.testing._holders import EPOCH, Holders
 from keyfence.testing._records import change_of, facts_of, fits, principal_of, time_of
@@ -33,7 +34,6 @@ TOKEN: Final = "kf_system_fakefakefakefakefakefake"
 _KEY_PREFIX: Final = "kf_live_"
 _SHOWN: Final = 4
 """Characters of a key's body in its display prefix."""
-_MOST_CHECKS: Final = 256
 _MOST_SCOPES: Final = 64
 _USUAL_PAGE: Final = 50
 _LARGEST_PAGE: Final = 1000
@@ -119,8 +119,8 @@ class Fake:
         self, request: authorization.BatchCheckScopeRequest
     ) -> authorization.BatchCheckScopeResponse:
         """Answers as the server does."""
-        if not 1 <= len(request.checks) <= _MOST_CHECKS:
-            raise invalid("checks", f"1 to {_MOST_CHECKS} checks")
+        if not 1 <= len(request.checks) <= MAX_BATCH_CHECKS:
+            raise invalid("checks", f"1 to {MAX_BATCH_CHECKS} checks")
         response = authorization.BatchCheckScopeResponse()
         with self._changed:
             for check in request.checks:

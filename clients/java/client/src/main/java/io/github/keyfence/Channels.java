@@ -21,7 +21,7 @@ import java.util.function.UnaryOperator;
 final class Channels {
   private static final int MAX_RESPONSE_BYTES = 64 << 20;
   private static final long FIRST_BACKOFF_MILLIS = 100;
-  private static final long LAST_BACKOFF_MILLIS = 5_000;
+  private static final long LAST_BACKOFF_MILLIS = 1_000;
 
   private final List<Target> targets;
   private final List<String> texts;
@@ -93,7 +93,7 @@ final class Channels {
   }
 
   /**
-   * Makes a channel try again after 0.1 to 5 s, so that a server that restarts is found again
+   * Makes a channel try again after 0.1 to 1 s, so that a server that restarts is found again
    * within a check's deadline. gRPC's own pauses are of 1 to 120 s.
    */
   private static final class Reconnection {

@@ -72,6 +72,25 @@ final class ClientTest {
   }
 
   @Test
+  void theFakeKnowsNetworks() {
+    CreateKeyRequest request =
+        CreateKeyRequest.newBuilder()
+            .setKeyspace("demo")
+            .setAccountId("acct_1")
+            .addAllowedAddresses("10.0.0.0/8")
+            .addAllowedAddresses("2001:db8::1")
+            .build();
+    try (KeyfenceClient client = server.client().build()) {
+      Check check = Check.of(client.keys().createKey(request).getApiKey());
+      for (String address : List.of("10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1")) {
+        assertTrue(client.authenticate(check.fromAddress(address)).isAllowed(), address);
+      }
+      assertFalse(client.authenticate(check.fromAddress("192.0.2.1")).isAllowed());
+      assertFalse(client.authenticate(check).isAllowed());
+    }
+  }
+
+  @Test
   void anErrorIsTypedAndShowsNoSecret() {
     FakeKeyfence.MadeKey key = server.createKey("demo", "vps:read");
     String secret = key.apiKey().reveal();

@@ -4,6 +4,7 @@ import com.google.errorprone.annotations.concurrent.GuardedBy;
 import com.google.protobuf.Any;
 import com.google.protobuf.Timestamp;
 import com.google.rpc.ErrorInfo;
+import io.github.keyfence.internal.Addresses;
 import io.github.keyfence.v1.CreateKeyRequest;
 import io.github.keyfence.v1.CreateKeyResponse;
 import io.github.keyfence.v1.Key;
@@ -212,10 +213,18 @@ final class FakeState {
     if (key.getState() == KeyState.KEY_STATE_DISABLED) {
       return Reason.REASON_KEY_DISABLED;
     }
-    List<String> allowed = key.getAllowedAddressesList();
-    return allowed.isEmpty() || allowed.contains(clientAddress)
+    return isAllowed(key.getAllowedAddressesList(), clientAddress)
         ? Reason.REASON_OK
         : Reason.REASON_ADDRESS_NOT_ALLOWED;
+  }
+
+  /** Whether the address is in one of the networks, if there are any. */
+  private static boolean isAllowed(List<String> networks, String clientAddress) {
+    byte[] address = Addresses.parse(clientAddress);
+    return networks.isEmpty()
+        || networks.stream()
+            .map(Addresses::parseNetwork)
+            .anyMatch(network -> network != null && network.contains(address));
   }
 
   @GuardedBy("lock")
