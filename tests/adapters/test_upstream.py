@@ -11,10 +11,12 @@ from typing import Any, Final
 import grpc
 import pytest
 
+from keyfence import Tls
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 from keyfence_server.telemetry.upstream_stats import UpstreamStats
+from support.tls import Authority
 
 ASKED: Final = messages.FetchKeyspacesRequest()
 
@@ -53,14 +55,16 @@ class Answering(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
-async def upstream_of(handler: grpc.GenericRpcHandler, path: Path) -> AsyncIterator[Upstream]:
+async def upstream_of(
+    handler: grpc.GenericRpcHandler, path: Path, *, tls: Tls | None = None
+) -> AsyncIterator[Upstream]:
     server = grpc.aio.server(handlers=[handler])
     server.add_insecure_port(f"unix:{path}/s")
     await server.start()
     upstream = Upstream(
         [f"unix:{path}/s"],
         token="kfop_any",
-        tls=None,
+        tls=tls,
         insecure_plaintext=False,
         on_call=UpstreamStats().add,
     )
@@ -98,5 +102,15 @@ async def test_a_server_that_cannot_answer_one_question_is_asked_the_next(tmp_pa
 )
 async def test_a_refusal_is_told_from_silence(tmp_path: Path, code: grpc.StatusCode) -> None:
     async with upstream_of(Answering(code), tmp_path) as upstream:
+        with pytest.raises(StoreRefuses):
+            await upstream.fetch_keyspaces(ASKED)
+
+
+async def test_a_unix_socket_is_asked_without_tls(tmp_path: Path) -> None:
+    """Other servers upstream may need the file of authorities."""
+    authorities = tmp_path / "ca.pem"
+    authorities.write_bytes(Authority().pem)
+    refusing = Answering(grpc.StatusCode.PERMISSION_DENIED)
+    async with upstream_of(refusing, tmp_path, tls=Tls(ca_file=authorities)) as upstream:
         with pytest.raises(StoreRefuses):
             await upstream.fetch_keyspaces(ASKED)

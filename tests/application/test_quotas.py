@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from application.authority import ACME, Authority, refused
+from application.authority import ACME, OTHER, Authority, refused
 from keyfence_server.application.quotas import RESTRICTIVE_FACTOR
 from keyfence_server.domain.declarations import (
     DEFAULT_CHANGES_PER_ACCOUNT,
@@ -63,6 +63,27 @@ async def test_an_account_makes_as_many_changes_as_its_keyspace_says(
         await authority.revoke(caller, key.facts.key_id)
     authority.clock.advance(MINUTE)
     await authority.make(caller)
+
+
+async def test_an_account_of_the_same_name_in_another_keyspace_has_quotas_of_its_own(
+    authority: Authority,
+) -> None:
+    """Threat 35: each product names its accounts as it likes."""
+    limits = LimitsDeclaration(keys_per_account=2, changes_per_account=Rate(1, MINUTE))
+    callers = []
+    for declaration in (ACME, OTHER):
+        await authority.declare(declaration, limits=limits)
+        made = await authority.make(keyspace=declaration.name, scopes=["vps:read"])
+        callers.append(await authority.acting(made))
+    for caller in callers:
+        await authority.make(caller)
+    for caller in callers:
+        with refused("QUOTA_REACHED", quota="changes_per_account"):
+            await authority.make(caller)
+    authority.clock.advance(MINUTE)
+    for caller in callers:
+        with refused("QUOTA_REACHED", quota="keys_per_account"):
+            await authority.make(caller)
 
 
 async def test_restrictive_changes_have_a_quota_of_their_own(authority: Authority) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from application.authority import ACME, Authority, refused
+from application.authority import ACME, OTHER, Authority, refused
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.application.checks import CountedHere
 from keyfence_server.application.rate_limits import RateLimits, Window
@@ -155,13 +155,16 @@ async def test_all_keys_of_an_account_share_its_limit(authority: Authority) -> N
     await limited(authority, per_key=None, per_account=THREE)
     keys = [await authority.make() for _ in range(2)]
     stranger = await authority.make(account_id="bob")
+    await authority.declare(OTHER, limits=LimitsDeclaration(per_account=THREE))
+    namesake = await authority.make(keyspace="other")
     for key in (*keys, keys[0]):
         assert (await authority.check(key)).reason is Reason.OK
     for key in keys:
         verdict = await authority.check(key)
         assert verdict.reason is Reason.RATE_LIMITED
         assert status_of(verdict).limit.subject is Subject.ACCOUNT
-    assert (await authority.check(stranger)).reason is Reason.OK
+    for other in (stranger, namesake):
+        assert (await authority.check(other)).reason is Reason.OK
 
 
 async def test_the_limit_that_leaves_the_least_is_the_one_that_is_told(

@@ -391,6 +391,18 @@ def test_a_flood_is_counted_and_bounded() -> None:
     assert failed.noted == 100_000
 
 
+def test_strangers_of_one_keyspace_do_not_hide_those_of_another() -> None:
+    """Threat 35: each keyspace's operator sees where its own unknown keys were tried."""
+    clock = FrozenClock()
+    failed = FailedAttempts(clock)
+    for number in range(2_000):
+        failed.note(Attempt("acme", "KEY_UNKNOWN", "", f"ac_{number}", "10.0.0.1"), None)
+    failed.note(Attempt("other", "KEY_UNKNOWN", "", "ot_1", "192.0.2.1"), None)
+    clock.advance(MINUTE)
+    (event,) = [event for event in failed.take() if event.keyspace == "other"]
+    assert (event.subject, event.details["address"]) == ("ot_1", "192.0.2.1")
+
+
 def known(number: int, *, keyspace: str = "acme", address: str = "192.0.2.1") -> Attempt:
     """A call that a known credential of an account made and may not make."""
     return Attempt(

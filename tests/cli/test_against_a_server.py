@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -11,20 +12,20 @@ import shlex
 import subprocess
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from keyfence.errors import CallFailed
 from keyfence_server.cli import app as command
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import failure_from
 from keyfence_server.cli.targets import ConnectionOptions, tls_of
 from keyfence_server.domain.formats import ALPHABETS, KeyForm
 from support.served import COMMAND, Served
+from support.serving import server_and_sidecar
+from support.tls import Authority
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "keyspaces"
 
@@ -699,13 +700,16 @@ def test_errors_are_json_where_answers_are(run: Run, keyspace: str) -> None:
 
 
 def test_a_file_of_authorities_leaves_unix_sockets_alone(
-    run: Run, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A variable that is set for a server elsewhere must not stop the one here."""
-    monkeypatch.setenv("KEYFENCE_CA_FILE", str(tmp_path / "nothing.pem"))
-    options = ConnectionOptions(target="unix:/run/keyfence.sock", ca_file=tmp_path / "x.pem")
-    assert tls_of(options) is None
-    assert tls_of(replace(options, target="127.0.0.1:1")) is not None
+    authorities = tmp_path / "ca.pem"
+    authorities.write_bytes(Authority().pem)
+    monkeypatch.setenv("KEYFENCE_CA_FILE", str(authorities))
+    assert os.environ["KEYFENCE_TARGET"].startswith("unix:")
+    assert run("whoami", "-o", "json").code == ExitCode.OK
+    elsewhere = ConnectionOptions(target="127.0.0.1:1", ca_file=authorities)
+    assert tls_of(elsewhere) is not None
 
 
 def test_keyspace_files_are_validated_without_a_server(
@@ -721,13 +725,18 @@ def test_keyspace_files_are_validated_without_a_server(
     assert "nothing" in wrong.err
 
 
-def test_a_call_that_is_not_offered_says_where_to_ask(run: Run) -> None:
-    """As by a sidecar, which answers checks alone."""
-    error = CallFailed("there is no such RPC", status="UNIMPLEMENTED")
-    failure = failure_from(error, ConnectionOptions(target="localhost:50052"))
-    assert failure.code == ExitCode.WRONG_INPUT
-    assert "localhost:50052" in failure.message
-    assert "A sidecar answers checks alone" in failure.message
+async def test_a_sidecar_says_that_keys_are_listed_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with server_and_sidecar() as (_, sidecar):
+        target = f"127.0.0.1:{sidecar.port}"
+        monkeypatch.setenv("KEYFENCE_TARGET", target)
+        monkeypatch.setenv("KEYFENCE_TOKEN", sidecar.client.root)
+        code = await asyncio.to_thread(command.run, ("keys", "list", "-k", "demo"))
+    assert code == ExitCode.WRONG_INPUT
+    error = capsys.readouterr().err
+    assert target in error
+    assert "A sidecar answers checks alone" in error
 
 
 def sha256_of(api_key: str) -> str:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from keyfence import Client, Tls
+from keyfence_server.gateway.cluster import clusters
 from keyfence_server.gateway.configuration import gateway_config
 from keyfence_server.gateway.settings import GatewaySettings
 from support import tls
@@ -138,6 +139,12 @@ class TestTheTarget:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
         with pytest.raises(ValueError, match="TARGET_CA_FILE"):
             GatewaySettings(target="keyfence.example.com:50051")
+
+    def test_a_unix_socket_is_asked_without_tls(self, tmp_path: Path) -> None:
+        for target, has_tls in (("unix:/run/keyfence.sock", False), ("127.0.0.1:1", True)):
+            settings = GatewaySettings(target=target, target_ca_file=tmp_path / "ca.pem")
+            (cluster,) = clusters(settings)
+            assert ("transport_socket" in cluster) is has_tls
 
 
 class TestTls:

@@ -171,7 +171,10 @@ class GatewaySettings(SettingsGroup):
 
     @property
     def target_authorities(self) -> Path | None:
-        """The authorities that Keyfence's certificate must come from; None: no TLS."""
+        """The authorities that Keyfence's certificate must come from; None: no TLS. A Unix socket
+        never uses TLS."""
+        if self.target.startswith("unix:"):
+            return None
         if self.target_ca_file is not None:
             return self.target_ca_file
         if not self._target_needs_tls:

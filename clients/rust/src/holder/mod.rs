@@ -130,6 +130,11 @@ impl Ended {
     }
 }
 
+/// The pause after another failure.
+fn longer(backoff: Duration) -> Duration {
+    (2 * backoff).min(LAST_BACKOFF)
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -261,7 +266,7 @@ impl Inner {
                 return std::future::pending().await;
             }
             sleep(ended.pause(backoff, random_between(0.5, 1.0))).await;
-            backoff = (2 * backoff).min(LAST_BACKOFF);
+            backoff = longer(backoff);
             self.current.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -487,7 +492,17 @@ mod tests {
 
     use tonic::Code;
 
-    use super::{CallError, Ended, FIRST_BACKOFF, retry_after};
+    use super::{CallError, Ended, FIRST_BACKOFF, longer, retry_after};
+
+    #[test]
+    fn pauses_are_longer_after_each_failure_and_a_second_at_most() {
+        let gone = Ended::broken("gone");
+        let mut backoff = FIRST_BACKOFF;
+        for millis in [100, 200, 400, 800, 1_000, 1_000] {
+            assert_eq!(gone.pause(backoff, 1.0), Duration::from_millis(millis));
+            backoff = longer(backoff);
+        }
+    }
 
     #[test]
     fn a_server_that_asks_to_be_left_alone_is() {

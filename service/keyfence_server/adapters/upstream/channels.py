@@ -73,7 +73,8 @@ class Upstream:
                 Connection.resolve(
                     target,
                     token=token,
-                    tls=tls,
+                    # A server never uses TLS on a Unix socket.
+                    tls=None if target.startswith("unix:") else tls,
                     insecure_plaintext=insecure_plaintext,
                     check_timeout_seconds=_CALL_SECONDS,
                     timeout_seconds=_CALL_SECONDS,

@@ -1,10 +1,11 @@
 package io.github.keyfence;
 
-import static java.util.concurrent.TimeUnit.MILLISECONDS;
 import static java.util.concurrent.TimeUnit.MINUTES;
+import static java.util.concurrent.TimeUnit.NANOSECONDS;
 import static java.util.concurrent.TimeUnit.SECONDS;
 
 import io.github.keyfence.internal.ServersResolverProvider;
+import io.github.keyfence.internal.holder.Backoff;
 import io.grpc.ChannelCredentials;
 import io.grpc.ConnectivityState;
 import io.grpc.Grpc;
@@ -12,6 +13,7 @@ import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.TlsChannelCredentials;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
@@ -20,8 +22,6 @@ import java.util.function.UnaryOperator;
 /** Opens channels to the servers of a client. */
 final class Channels {
   private static final int MAX_RESPONSE_BYTES = 64 << 20;
-  private static final long FIRST_BACKOFF_MILLIS = 100;
-  private static final long LAST_BACKOFF_MILLIS = 1_000;
 
   private final List<Target> targets;
   private final List<String> texts;
@@ -93,12 +93,12 @@ final class Channels {
   }
 
   /**
-   * Makes a channel try again after 0.1 to 1 s, so that a server that restarts is found again
+   * Makes a channel try again after a second at most, so that a server that restarts is found again
    * within a check's deadline. gRPC's own pauses are of 1 to 120 s.
    */
   private static final class Reconnection {
     private final ManagedChannel channel;
-    private long backoffMillis = FIRST_BACKOFF_MILLIS;
+    private final Backoff backoff = new Backoff();
 
     Reconnection(ManagedChannel channel) {
       this.channel = channel;
@@ -110,17 +110,17 @@ final class Channels {
         return;
       }
       if (state == ConnectivityState.TRANSIENT_FAILURE) {
-        CompletableFuture.delayedExecutor(backoffMillis, MILLISECONDS)
+        Duration pause = backoff.pauseAfter(false, Duration.ZERO);
+        CompletableFuture.delayedExecutor(pause.toNanos(), NANOSECONDS)
             .execute(
                 () -> {
                   channel.resetConnectBackoff();
                   watch();
                 });
-        backoffMillis = Math.min(LAST_BACKOFF_MILLIS, 2 * backoffMillis);
         return;
       }
       if (state == ConnectivityState.READY) {
-        backoffMillis = FIRST_BACKOFF_MILLIS;
+        backoff.reset();
       }
       channel.notifyWhenStateChanged(state, this::watch);
     }

@@ -4,10 +4,10 @@ import java.time.Duration;
 import java.util.concurrent.ThreadLocalRandom;
 
 /**
- * Says how long a holder waits between two streams: longer after each failure, and for a random
- * time, so that holders do not come together.
+ * Says how long to wait before the next connection or stream: longer after each failure, and for a
+ * random time, so that clients do not come together.
  */
-final class Backoff {
+public final class Backoff {
   private static final Duration FIRST = Duration.ofMillis(100);
   private static final Duration LAST = Duration.ofSeconds(1);
   // A refusal lasts until an operator has changed something.
@@ -17,18 +17,18 @@ final class Backoff {
 
   private Duration next = FIRST;
 
-  /** A lease was granted. */
-  void reset() {
+  /** A connection was made, or a lease granted. */
+  public void reset() {
     next = FIRST;
   }
 
   /**
-   * How long to wait from now on, since a stream has ended.
+   * How long to wait from now on, since a stream has ended or no connection was made.
    *
    * @param isRefused whether the server does not accept the holder's credential.
    * @param retryAfter how long the server asks to be left alone; zero if it does not ask.
    */
-  Duration pauseAfter(boolean isRefused, Duration retryAfter) {
+  public Duration pauseAfter(boolean isRefused, Duration retryAfter) {
     Duration longest = isRefused ? REFUSED : next;
     Duration doubled = longest.multipliedBy(2);
     next = doubled.compareTo(LAST) < 0 ? doubled : LAST;
