@@ -352,7 +352,7 @@ def _serve_metrics(
     probes = Probes(
         stalled_seconds=lambda: boot_clock.now() - watch.looked_at,
         is_serving=lambda: health.is_serving,
-        problems=backend.problems,
+        problems=lambda: [*backend.problems(), *backend.lease_problems()],
     )
     host, _, port = text.rpartition(":")
     try:

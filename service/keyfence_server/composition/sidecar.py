@@ -44,11 +44,19 @@ class Sidecar:
     counting: CountedUpstream
     notes: WriteBehind
     stats: BackendStats
+    _upstream: Upstream
     services: Sequence[Service] = ()
 
     def problems(self) -> list[str]:
         """See the port. A sidecar has no database and makes no keys."""
         return []
+
+    def lease_problems(self) -> list[str]:
+        """See the port. The same advice is in the log's event `upstream_out_of_step`."""
+        if self.membership.is_live():
+            return []
+        advice = self._upstream.advice or "the server upstream has granted no lease"
+        return [f"{self._upstream.target}: {advice}"]
 
     async def list_processes(self) -> list[SeenProcess]:
         """See the port. The servers upstream list themselves."""
@@ -105,4 +113,5 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
             fence=FenceStats(),
             upstream=stats,
         ),
+        _upstream=upstream,
     )
