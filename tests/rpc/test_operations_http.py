@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from keyfence_server.adapters.upstream.diagnosis import NOTHING_LISTENS
+from keyfence_server.adapters.upstream.diagnosis import NOTHING_LISTENS, SIDECAR
 from keyfence_server.telemetry.operations_http import Probes
 from support.serving import server_and_sidecar
 
@@ -61,7 +61,8 @@ async def test_a_sidecar_is_ready_while_it_has_a_server() -> None:
         await until_readyz(sidecar, 503)
         async with asyncio.timeout(30):
             # The sidecar says why as soon as it has tried to connect again.
-            while NOTHING_LISTENS not in (await get(sidecar, "/readyz"))[1]:  # noqa: ASYNC110
+            why = SIDECAR.fill(NOTHING_LISTENS)
+            while why not in (await get(sidecar, "/readyz"))[1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert (await get(sidecar, "/livez"))[0] == 200
 

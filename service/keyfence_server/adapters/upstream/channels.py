@@ -16,7 +16,7 @@ from keyfence.holder.session import GrpcStream, Refused, StreamBroken, Unreachab
 from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.adapters.upstream.diagnosis import diagnose
+from keyfence_server.adapters.upstream.diagnosis import SIDECAR, diagnose
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 
 # Half of what clients wait for a check, so that they hear why they get none.
@@ -119,7 +119,7 @@ class Upstream:
         if isinstance(broken, Refused):
             return _NOT_PERMITTED if broken.is_known else _NOT_KNOWN
         if isinstance(broken, Unreachable):
-            return await diagnose(self._dialer.tried)
+            return await diagnose(self._dialer.tried, SIDECAR)
         return ""
 
     async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
