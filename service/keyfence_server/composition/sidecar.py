@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-import structlog
-
 from keyfence.v1.replication_service_pb2 import HOLDER_KIND_SIDECAR
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.adapters.upstream.counting import CountedUpstream
@@ -25,9 +23,8 @@ from keyfence_server.config import Settings
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
+from keyfence_server.telemetry.upstream_outages import UpstreamOutages
 from keyfence_server.telemetry.upstream_stats import UpstreamStats
-
-_log = structlog.get_logger("keyfence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +85,13 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
     )
     resources.push_async_callback(upstream.close)
 
-    def broken(why: str) -> None:
-        advice = {"advice": upstream.advice} if upstream.advice else {}
-        _log.warning("upstream_out_of_step", target=upstream.target, why=why, **advice)
-
+    outages = UpstreamOutages()
     membership = downstream_of(
         settings,
         upstream,
         settings.lease_terms(),
         kind=HOLDER_KIND_SIDECAR,
-        on_broken=broken,
+        on_broken=lambda why: outages.broken(upstream.target, why, upstream.advice),
     )
     return Sidecar(
         membership=membership,
