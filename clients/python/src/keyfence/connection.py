@@ -77,9 +77,7 @@ def _read(path: str | os.PathLike[str] | None, what: str) -> bytes | None:
         # A path of several lines is what was to be in the file, and may be a private key.
         name = os.fspath(path)
         shown = f" {name!r}" if "\n" not in name else ""
-        raise ConfigurationError(
-            f"the {what}{shown} cannot be read: {error.strerror}"
-        ) from None
+        raise ConfigurationError(f"the {what}{shown} cannot be read: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
