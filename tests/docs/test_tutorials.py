@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,18 +24,22 @@ from support.served import environment_without_settings
 FASTAPI: Final = read("docs/tutorials/fastapi.md")
 GRPC: Final = read("docs/tutorials/grpc.md")
 
+_log = logging.getLogger(__name__)
+
 ACTIVATE: Final = ". tutorial-venv/bin/activate\n"
 
 needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="the commands need jq")
 
 
 def in_an_empty_directory(
-    directory: Path, variables: Mapping[str, str] | None = None, **replaced: str
+    directory: Path,
+    variables: Mapping[str, str] | None = None,
+    replaced: Mapping[str, str] | None = None,
 ) -> Terminals:
     """Terminals at whose ports nothing listens."""
     directory.mkdir(exist_ok=True)
     ports = {"50051": str(free_port()), "8000": str(free_port())}
-    return Terminals(directory, {**ports, **replaced}, variables)
+    return Terminals(directory, {**ports, **(replaced or {})}, variables)
 
 
 def install_nothing(terminals: Terminals) -> None:
@@ -100,7 +105,7 @@ def test_the_first_guarded_service_is_guarded(tmp_path: Path) -> None:
 
 
 def test_the_first_guarded_grpc_service_is_guarded(tmp_path: Path) -> None:
-    terminals = in_an_empty_directory(tmp_path, **{"$PACKAGES": str(ROOT / "protos")})
+    terminals = in_an_empty_directory(tmp_path, replaced={"$PACKAGES": str(ROOT / "protos")})
     try:
         install_nothing(terminals)
         follow_grpc(terminals)
@@ -109,9 +114,7 @@ def test_the_first_guarded_grpc_service_is_guarded(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_first_guarded_services_need_the_wheels_alone(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_the_first_guarded_services_need_the_wheels_alone(tmp_path: Path) -> None:
     """No clone: empty directories, a fresh environment, and the wheels as a registry has them."""
     wheels = tmp_path / "wheels"
     build = "-m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir"
@@ -134,8 +137,8 @@ def test_the_first_guarded_services_need_the_wheels_alone(
     finally:
         over_http.stop()
         over_grpc.stop()
-    record_property("seconds_to_install", round(installed - began, 1))
-    record_property("seconds_to_guard_and_revoke", round(guarded - installed, 1))
+    _log.info("installed in %.1f s", installed - began)
+    _log.info("guarded and revoked in %.1f s more", guarded - installed)
 
 
 @needs_jq

@@ -189,7 +189,9 @@ async def _start(
         warn_of_separate_counts(settings, processes=len(await backend.list_processes()))
     _write_behind(backend.notes, settings.usage_flush_seconds, resources)
     misplaced_keys = MisplacedKeys(backend.membership.source.recogniser)
-    pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
+    pipeline = Pipeline(
+        callers, gate, rpc_stats, misplaced_keys, SystemClock(), tracing, settings.origins()
+    )
     certificate = _follow_certificate(settings, clock, resources)
     server = RpcServer(
         {
