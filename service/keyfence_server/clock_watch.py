@@ -5,6 +5,7 @@ clock is wrong refuses good keys, accepts expired ones and makes keys with wrong
 cannot know that by itself, so it compares:
 
 - with the database's clock, where the database is a server of its own;
+- at a sidecar, with the clock of its server, which says its time when a stream is opened;
 - otherwise with the time that has passed since the start, by a clock that no administrator
   sets, so a step of the wall clock shows;
 - at the start also with the last time at which a server used the data directory.
@@ -13,6 +14,7 @@ cannot know that by itself, so it compares:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,6 +26,34 @@ from keyfence_server.coherence.ports import BootClock
 COMPARE_SECONDS: Final = 5.0
 """How often to compare."""
 
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What is said of a wrong clock.
+
+    Attributes:
+        reference: whose clock it is compared with.
+        consequence: what follows until it is set right.
+        advice: what to do.
+    """
+
+    reference: str
+    consequence: str
+    advice: str
+
+
+SERVER: Final = Wording(
+    "the database's clock",
+    "until it is set right, no key is made",
+    "set the machine's clock by NTP. If it is right, correct the database's clock; on SQLite, stop "
+    "the server, delete high-water in the data directory, and start it again",
+)
+SIDECAR: Final = Wording(
+    "the clock of the server upstream",
+    "until it is set right, keys expire here at the wrong time",
+    "set the machine's clock by NTP. If it is right, correct the clock of the server upstream",
+)
+
 _log = structlog.get_logger("keyfence")
 
 
@@ -34,8 +64,9 @@ class ClockWatch:
         clock: this machine's wall clock.
         boot_clock: a clock that no administrator sets.
         bound_seconds: by how much the wall clock may be off.
-        database_time: the time of the database's own clock; None if it has no clock of its own.
+        reference_time: the time of the clock to compare with; None if there is none.
         not_before: a time that has passed; None if none is known.
+        wording: what is said of a wrong clock.
 
     Attributes:
         skew_seconds: how far the wall clock is ahead of the reference; negative if it is
@@ -47,13 +78,15 @@ class ClockWatch:
         clock: Clock,
         boot_clock: BootClock,
         bound_seconds: float,
-        database_time: Callable[[], Awaitable[datetime | None]],
+        reference_time: Callable[[], Awaitable[datetime | None]],
         not_before: datetime | None = None,
+        wording: Wording = SERVER,
     ) -> None:
         self._clock = clock
         self._boot_clock = boot_clock
         self._bound = bound_seconds
-        self._database_time = database_time
+        self._reference_time = reference_time
+        self._wording = wording
         self._reference = "the time that has passed since the start"
         self.skew_seconds = 0.0
         started = clock.timestamp()
@@ -70,21 +103,21 @@ class ClockWatch:
         direction = "ahead of" if self.skew_seconds > 0 else "behind"
         by = timedelta(seconds=round(abs(self.skew_seconds)))
         return (
-            f"the clock of this server is {by} {direction} {self._reference}; until it is set "
-            "right, no key is made"
+            f"the clock of this server is {by} {direction} {self._reference}; "
+            f"{self._wording.consequence}"
         )
 
     async def compare(self) -> None:
         """Compares once. A database that does not answer changes nothing."""
         before = self._clock.timestamp()
         try:
-            theirs = await self._database_time()
+            theirs = await self._reference_time()
         except StoreUnavailable:
             return
         after = self._clock.timestamp()
         if theirs is not None:
-            self._reference = "the database's clock"
-            # The database has read its clock at some moment between the two readings of ours.
+            self._reference = self._wording.reference
+            # The other side has read its clock at some moment between the two readings of ours.
             # The nearer one counts, so a slow answer does not look like a wrong clock.
             reference = theirs.timestamp()
             ahead, behind = before - reference, after - reference
@@ -102,9 +135,7 @@ class ClockWatch:
                 "clock_wrong",
                 skew_seconds=round(self.skew_seconds, 1),
                 problem=self.problem(),
-                advice="set the machine's clock by NTP. If it is right, correct the database's "
-                "clock; on SQLite, stop the server, delete high-water in the data directory, and "
-                "start it again",
+                advice=self._wording.advice,
             )
         else:
             _log.warning("clock_right", skew_seconds=round(self.skew_seconds, 1))

@@ -162,7 +162,7 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
         CannotStart: there are none and none may be made, or they are malformed, or the secrets
             of imported keys are.
     """
-    import_secrets = _import_secrets(settings)
+    import_secrets = read_import_secrets(settings)
     try:
         if settings.pepper is not None:
             return parse_peppers(settings.pepper.get_secret_value(), import_secrets)
@@ -192,7 +192,8 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
         raise CannotStart(f"{path}: {error}") from None
 
 
-def _import_secrets(settings: Settings) -> Mapping[str, Sequence[bytes]]:
+def read_import_secrets(settings: Settings) -> Mapping[str, Sequence[bytes]]:
+    """The secrets of other programs, by keyspace. Raises `CannotStart`."""
     if settings.import_secret_file is None:
         return {}
     variable = "KEYFENCE_IMPORT_SECRET_FILE"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -54,6 +55,10 @@ async def advice_on(
     return upstream.advice
 
 
+def filled(advice: str) -> str:
+    return diagnosis.SIDECAR.fill(advice)
+
+
 def tls_of(authority: Authority, directory: Path) -> Tls:
     (directory / "trusted.pem").write_bytes(authority.pem)
     return Tls(ca_file=directory / "trusted.pem")
@@ -71,9 +76,9 @@ def credentials_of(authority: Authority, *, asks: bool = False) -> grpc.ServerCr
 async def test_nothing_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with grpc_server() as target:
         pass
-    assert await advice_on(target, monkeypatch=monkeypatch) == diagnosis.NOTHING_LISTENS
+    assert await advice_on(target, monkeypatch=monkeypatch) == filled(diagnosis.NOTHING_LISTENS)
     nowhere = f"unix:{tmp_path}/nowhere"
-    assert await advice_on(nowhere, monkeypatch=monkeypatch) == diagnosis.NOTHING_LISTENS
+    assert await advice_on(nowhere, monkeypatch=monkeypatch) == filled(diagnosis.NOTHING_LISTENS)
 
 
 async def test_the_ca_is_missing_or_another(
@@ -85,6 +90,29 @@ async def test_the_ca_is_missing_or_another(
             advice = await advice_on(target, tls=tls, monkeypatch=monkeypatch)
             assert "KEYFENCE_UPSTREAM_CA_FILE must name the CA" in advice
             assert "certificate is not accepted (" in advice
+
+
+async def test_the_certificate_has_expired(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Another CA would not help."""
+    authority = Authority()
+    pair = authority.issue(expire_time=datetime.now(UTC) - timedelta(days=1))
+    expired = grpc.ssl_server_credentials([(pair.key, pair.certificate)])
+    async with grpc_server(expired) as target:
+        tls = tls_of(authority, tmp_path)
+        assert await advice_on(target, tls=tls, monkeypatch=monkeypatch) == diagnosis.EXPIRED
+
+
+async def test_the_name_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("asyncio.open_connection", unknown)
+    async with grpc_server() as target:
+        pass
+    advice = await advice_on(target, monkeypatch=monkeypatch)
+    assert advice == diagnosis.SIDECAR.fill(
+        diagnosis.NOT_RESOLVED, reason="Name or service not known"
+    )
 
 
 async def test_the_certificate_is_for_another_host(
@@ -103,12 +131,12 @@ async def test_the_server_has_no_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     async with grpc_server() as target:
         tls = tls_of(Authority(), tmp_path)
         advice = await advice_on(target, tls=tls, monkeypatch=monkeypatch)
-        assert advice == diagnosis.NO_TLS_THERE
+        assert advice == filled(diagnosis.NO_TLS_THERE)
 
 
 async def test_the_server_alone_has_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     async with grpc_server(credentials_of(Authority())) as target:
-        assert await advice_on(target, monkeypatch=monkeypatch) == diagnosis.TLS_THERE
+        assert await advice_on(target, monkeypatch=monkeypatch) == filled(diagnosis.TLS_THERE)
 
 
 async def test_the_server_wants_a_certificate(
@@ -118,7 +146,7 @@ async def test_the_server_wants_a_certificate(
     async with grpc_server(credentials_of(authority, asks=True)) as target:
         tls = tls_of(authority, tmp_path)
         advice = await advice_on(target, tls=tls, monkeypatch=monkeypatch)
-        assert advice == diagnosis.CERTIFICATE_WANTED
+        assert advice == filled(diagnosis.CERTIFICATE_WANTED)
 
 
 async def test_what_listens_is_no_grpc_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,4 +154,4 @@ async def test_what_listens_is_no_grpc_server(monkeypatch: pytest.MonkeyPatch) -
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target = "127.0.0.1:{1}".format(*silent.getsockname())
         advice = await advice_on(target, monkeypatch=monkeypatch, patience_seconds=0.5)
-        assert advice == diagnosis.NO_GRPC_THERE
+        assert advice == filled(diagnosis.NO_GRPC_THERE)

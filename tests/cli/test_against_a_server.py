@@ -662,6 +662,23 @@ def test_keys_are_revoked_by_ids_and_plaintexts_on_standard_input(run: Run, keys
     assert run("keys", "list", "-k", keyspace, "--state", "active", "-q").out == ""
 
 
+def test_a_plaintext_as_an_argument_is_told_the_way_by_standard_input(
+    run: Run, keyspace: str
+) -> None:
+    _, key = make_key(run, keyspace)
+    ended = run("keys", "revoke", key)
+    assert ended.code == ExitCode.WRONG_INPUT
+    assert "keyfence keys revoke -" in ended.err
+    assert key not in ended.err
+
+
+@pytest.mark.parametrize("given", ["", "\n \n"])
+def test_an_empty_list_of_leaked_keys_is_no_success(run: Run, given: str) -> None:
+    ended = run("keys", "revoke", "-", stdin=given)
+    assert ended.code == ExitCode.WRONG_INPUT
+    assert "nothing was revoked" in ended.err
+
+
 def test_a_key_is_found_by_its_plaintext_without_counting_a_use(run: Run, keyspace: str) -> None:
     key_id, key = make_key(run, keyspace)
     found = run("keys", "find", "-", "-o", "json", stdin=f"{key}\n").json()
@@ -723,6 +740,17 @@ def test_keyspace_files_are_validated_without_a_server(
     wrong = run("keyspaces", "validate", str(bad))
     assert wrong.code == ExitCode.WRONG_INPUT
     assert "nothing" in wrong.err
+    listed = run("keyspaces", "validate", str(EXAMPLES / "demo.yaml"), "-o", "json").json()
+    assert listed == {"valid": [{"file": str(EXAMPLES / "demo.yaml"), "keyspace": "demo"}]}
+    error = json.loads(run("keyspaces", "validate", str(bad), "-o", "json").err)["error"]
+    assert error["exit_code"] == ExitCode.WRONG_INPUT
+    assert f"{bad}:" in error["problems"][0]
+
+
+def test_a_server_without_holders_says_so_instead_of_an_empty_table(run: Run) -> None:
+    ended = run("replicas")
+    assert (ended.code, ended.out) == (ExitCode.OK, "")
+    assert "No holders" in ended.err
 
 
 async def test_a_sidecar_says_that_keys_are_listed_elsewhere(

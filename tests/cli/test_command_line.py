@@ -166,14 +166,14 @@ def test_no_server_is_told_from_a_denial(
     assert command.run(["--timeout", "1", *arguments]) == ExitCode.UNAVAILABLE
     shown = capsys.readouterr()
     assert f"No Keyfence answers at {NO_SERVER}" in shown.err
-    assert "keyfence serve" in shown.err
+    assert "no server takes connections there" in shown.err
     assert shown.out == ""
     assert A_KEY not in shown.err
 
 
 def test_health_without_a_server_is_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["--timeout", "1", "health"]) == ExitCode.DENIED
-    assert "unreachable" in capsys.readouterr().err
+    assert "unreachable: no server takes connections there" in capsys.readouterr().err
 
 
 def test_a_target_that_is_none_is_a_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +183,46 @@ def test_a_target_that_is_none_is_a_wrong_input(capsys: pytest.CaptureFixture[st
 
 def test_a_token_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["--token-file", "gone.key", "whoami"]) == ExitCode.WRONG_INPUT
-    assert "gone.key" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "the token file 'gone.key' cannot be read: No such file or directory" in shown
+
+
+def test_a_ca_file_that_is_not_there_is_called_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KEYFENCE_TOKEN", "kfop_any")
+    assert command.run(["--ca-file", "gone.pem", "whoami"]) == ExitCode.WRONG_INPUT
+    shown = capsys.readouterr().err
+    assert "the CA file 'gone.pem' cannot be read: No such file or directory" in shown
+
+
+def test_a_value_that_is_none_of_the_choices_is_answered_in_plain_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command.run(["keys", "list", "--state", "dead"]) == ExitCode.WRONG_INPUT
+    assert "'--state': 'dead' is not one of 'active'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["backup", "copy.db"], ExitCode.CONFLICT),
+        (["operator", "recover"], ExitCode.NOT_FOUND),
+    ],
+    ids=["backup", "recover"],
+)
+def test_where_no_database_is_the_settings_that_name_it_are_named(
+    arguments: list[str], code: ExitCode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(arguments) == code
+    shown = capsys.readouterr().err
+    assert "there is no database; name the server's data directory" in shown
+    assert "KEYFENCE_DATA_DIR" in shown
+
+
+def test_a_backup_that_is_not_there_is_a_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(["restore", "gone.db"]) == ExitCode.WRONG_INPUT
+    assert "gone.db: there is no such file" in capsys.readouterr().err
 
 
 def test_every_file_is_read_before_the_server_is_asked(

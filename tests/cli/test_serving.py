@@ -147,7 +147,12 @@ def test_a_client_that_does_not_speak_tls_is_told_of_it_and_of_nothing_else(
     try:
         address = re.search(r"listens on (\S+)\.", server.wait_for(WELCOME))
         assert address is not None
-        for options, code in ([], ExitCode.UNAVAILABLE), (["--ca-file", "tls/tls.crt"], 0):
+        (directory / "other.crt").write_bytes(Authority("other").pem)
+        for options, code, said in (
+            ([], ExitCode.UNAVAILABLE, "the server uses TLS, and this process does not"),
+            (["--ca-file", "other.crt"], ExitCode.UNAVAILABLE, "certificate is not accepted"),
+            (["--ca-file", "tls/tls.crt"], ExitCode.OK, ""),
+        ):
             asked = subprocess.run(
                 [*COMMAND, *options, "whoami"],
                 capture_output=True,
@@ -158,6 +163,7 @@ def test_a_client_that_does_not_speak_tls_is_told_of_it_and_of_nothing_else(
                 timeout=60,
             )
             assert asked.returncode == code
+            assert said in asked.stderr
             assert ("--ca-file" in asked.stderr) == bool(code)
             assert len(asked.stderr.splitlines()) == (2 if code else 0)
         health = end_of("--target", address[1], "health", directory=directory)

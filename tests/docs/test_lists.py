@@ -296,6 +296,18 @@ def test_every_message_that_operations_explains_is_one_of_the_code() -> None:
     assert missing == []
 
 
+def test_every_message_of_the_guides_to_secrets_and_connections_is_one_of_the_code() -> None:
+    said = messages_of_the_code()
+    connections = section(read("docs/how-to/connect-a-sidecar-or-cache.md"), "## What to do")
+    secrets = section(read("docs/how-to/replace-a-pepper-or-session-key.md"), "## What you see")
+    explained = [
+        *(message for row in rows(connections) for message in code(row[0])),
+        *(message for row in rows(secrets) for message in code(row[1])),
+    ]
+    assert len(explained) > 10
+    assert [message for message in explained if message not in said] == []
+
+
 @pytest.mark.parametrize("name", ["docs/README.md", "README.md"])
 def test_an_index_leaves_no_page_out(name: str) -> None:
     text = read(name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,23 +22,34 @@ from docs.terminals import Terminals, free_port
 from support.served import environment_without_settings
 
 FASTAPI: Final = read("docs/tutorials/fastapi.md")
+GRPC: Final = read("docs/tutorials/grpc.md")
 
-FILES: Final = ("pyproject.toml", "README.md", "LICENSE")
+_log = logging.getLogger(__name__)
+
+ACTIVATE: Final = ". tutorial-venv/bin/activate\n"
 
 needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="the commands need jq")
 
 
-@pytest.fixture
-def terminals(tmp_path: Path) -> Iterator[Terminals]:
-    """Terminals in the root of a clone."""
-    for name in ("clients", "service", "protos", "deploy", "examples", *FILES):
-        (tmp_path / name).symlink_to(ROOT / name)
-    running = Terminals(tmp_path, {"50051": str(free_port()), "8000": str(free_port())})
-    yield running
-    running.stop()
+def in_an_empty_directory(
+    directory: Path,
+    variables: Mapping[str, str] | None = None,
+    replaced: Mapping[str, str] | None = None,
+) -> Terminals:
+    """Terminals at whose ports nothing listens."""
+    directory.mkdir(exist_ok=True)
+    ports = {"50051": str(free_port()), "8000": str(free_port())}
+    return Terminals(directory, {**ports, **(replaced or {})}, variables)
 
 
-def follow(terminals: Terminals) -> None:
+def install_nothing(terminals: Terminals) -> None:
+    """What would be installed is there already."""
+    scripts = terminals.directory / "tutorial-venv" / "bin"
+    scripts.mkdir(parents=True)
+    (scripts / "activate").write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\n')
+
+
+def follow_fastapi(terminals: Terminals) -> None:
     """Does all that the tutorial says after the installation."""
     [declared] = blocks(FASTAPI, "yaml")
     [service] = blocks(FASTAPI, "python")
@@ -45,10 +58,30 @@ def follow(terminals: Terminals) -> None:
     (terminals.directory / "shop.py").write_text(service)
     terminals.leave_running(serve, "127.0.0.1:50051")
     terminals.leave_running(start, "127.0.0.1:8000")
-    activate = ". tutorial-venv/bin/activate\n"
-    said = terminals.paste(f"{activate}{call}\n{revoke}")
+    said = terminals.paste(f"{ACTIVATE}{call}\n{revoke}")
     shown = [json.loads(line) for text in blocks(FASTAPI, "json") for line in text.splitlines()]
     assert answers_in(said) == shown
+
+
+def follow_grpc(terminals: Terminals) -> None:
+    """Does all that the tutorial says after the installation."""
+    [declared] = blocks(GRPC, "yaml")
+    [proto] = blocks(GRPC, "proto")
+    service, client = blocks(GRPC, "python")
+    _, serve, stubs, start, call, revoke = blocks(GRPC, "sh")
+    for name, text in {
+        "shop.yaml": declared,
+        "shop.proto": proto,
+        "shop.py": terminals.adapted(service),
+        "call.py": terminals.adapted(client),
+    }.items():
+        (terminals.directory / name).write_text(text)
+    terminals.leave_running(serve, "127.0.0.1:50051")
+    terminals.paste(ACTIVATE + stubs)
+    terminals.leave_running(start, "listens on 127.0.0.1:8000")
+    said = terminals.paste(f"{ACTIVATE}{call}\n{revoke}")
+    answers = [line for line in said.splitlines() if re.match("[A-Z][A-Za-z]+: ", line)]
+    assert answers == "".join(blocks(GRPC, "text")).splitlines()
 
 
 def answers_in(said: str) -> list[Any]:
@@ -62,25 +95,50 @@ def answers_in(said: str) -> list[Any]:
     return found
 
 
-def test_the_first_guarded_service_is_guarded(terminals: Terminals) -> None:
-    """What would be installed is there already."""
-    scripts = terminals.directory / "tutorial-venv" / "bin"
-    scripts.mkdir(parents=True)
-    (scripts / "activate").write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\n')
-    follow(terminals)
+def test_the_first_guarded_service_is_guarded(tmp_path: Path) -> None:
+    terminals = in_an_empty_directory(tmp_path)
+    try:
+        install_nothing(terminals)
+        follow_fastapi(terminals)
+    finally:
+        terminals.stop()
+
+
+def test_the_first_guarded_grpc_service_is_guarded(tmp_path: Path) -> None:
+    terminals = in_an_empty_directory(tmp_path, replaced={"$PACKAGES": str(ROOT / "protos")})
+    try:
+        install_nothing(terminals)
+        follow_grpc(terminals)
+    finally:
+        terminals.stop()
 
 
 @pytest.mark.slow
-def test_the_first_guarded_service_is_guarded_in_a_fresh_environment(terminals: Terminals) -> None:
-    for name in ("clients", "service", "protos"):
-        (terminals.directory / name).unlink()
-        shutil.copytree(
-            ROOT / name,
-            terminals.directory / name,
-            ignore=shutil.ignore_patterns("node_modules", "target", "__pycache__"),
-        )
-    terminals.paste(blocks(FASTAPI, "sh")[0])
-    follow(terminals)
+def test_the_first_guarded_services_need_the_wheels_alone(tmp_path: Path) -> None:
+    """No clone: empty directories, a fresh environment, and the wheels as a registry has them."""
+    wheels = tmp_path / "wheels"
+    build = "-m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir"
+    subprocess.run(
+        [sys.executable, *build.split(), wheels, "./clients/python", "."], cwd=ROOT, check=True
+    )
+    registry = {"PIP_FIND_LINKS": str(wheels)}
+    began = time.monotonic()
+    over_http = in_an_empty_directory(tmp_path / "http", registry)
+    over_grpc = in_an_empty_directory(tmp_path / "grpc", registry)
+    try:
+        over_http.paste(blocks(FASTAPI, "sh")[0])
+        installed = time.monotonic()
+        follow_fastapi(over_http)
+        guarded = time.monotonic()
+        over_http.stop()
+        (over_grpc.directory / "tutorial-venv").symlink_to(over_http.directory / "tutorial-venv")
+        over_grpc.paste(blocks(GRPC, "sh")[0].partition("\n")[2])
+        follow_grpc(over_grpc)
+    finally:
+        over_http.stop()
+        over_grpc.stop()
+    _log.info("installed in %.1f s", installed - began)
+    _log.info("guarded and revoked in %.1f s more", guarded - installed)
 
 
 @needs_jq

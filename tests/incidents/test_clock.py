@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from incidents.conftest import Host, eventually
+from incidents.conftest import METRICS, Host, eventually
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.clock_watch import ClockWatch
 from support.clock import START, FrozenClock
+from support.served import Served
 
 SHIFTED = (sys.executable, "-m", "support.shifted_clock")
 DAYS_400 = str(400 * 86_400)
@@ -159,6 +160,41 @@ def test_a_clock_that_went_back_while_the_server_was_down_is_noticed_at_the_star
     assert "behind the last time at which a server used" in server.get("/readyz")[1]
     offset.write_text("0")
     eventually(lambda: server.get("/readyz")[0] == 200, "ready")
+
+
+@pytest.mark.slow
+def test_a_sidecar_whose_clock_is_not_that_of_its_server_is_not_ready_until_it_is(
+    host: Host,
+) -> None:
+    """It would accept expired keys, or refuse good ones."""
+    server = host.start()
+    created = host.run(
+        *("keys", "create", "-k", "system", "-a", "host-1", "-p", "sidecar", "--bind", "*", "-q")
+    )
+    offset, beside = host.directory / "offset", host.directory / "beside"
+    offset.write_text(DAYS_400)
+    beside.mkdir()
+    sidecar = Served(
+        beside,
+        {
+            **METRICS,
+            "KEYFENCE_UPSTREAM": server.target,
+            "KEYFENCE_UPSTREAM_TOKEN": created.stdout.strip(),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        },
+        subcommand="sidecar",
+        command=(*SHIFTED, str(offset)),
+    )
+    try:
+        sidecar.wait_for("clock_wrong")
+        eventually(lambda: sidecar.get("/readyz")[0] == 503, "not ready")
+        why = "400 days, 0:00:00 ahead of the clock of the server upstream"
+        assert why in sidecar.get("/readyz")[1]
+        offset.write_text("0")
+        sidecar.wait_for("clock_right")
+        eventually(lambda: sidecar.get("/readyz")[0] == 200, "ready")
+    finally:
+        sidecar.stop()
 
 
 def keyspace_file(host: Host) -> Path:

@@ -48,7 +48,7 @@ def test_the_cause_is_named_and_nothing_has_to_be_restarted(
     assert '"problem": "unreachable"' in said
     assert "Traceback" not in said
     eventually(lambda: server.get("/readyz")[0] == 503, "not ready")
-    assert "has no lease" in server.get("/readyz")[1]
+    assert server.get("/readyz")[1] == "the database is unavailable: unreachable\n"
     assert 'keyfence_store_problem{problem="unreachable"} 1.0' in server.get("/metrics")[1]
     refused = host.run("keys", "revoke", key_id, expect=6).stderr
     assert "the store cannot be reached" in refused

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from incidents.conftest import Host
+from keyfence_server.composition.preflight import check_start
+from keyfence_server.composition.server import start
+from keyfence_server.provisioning import CannotStart
+from support.serving import settings_for
 from support.tls import Authority
 
 PEPPER = "1:" + "A" * 43 + "="
@@ -29,6 +34,41 @@ def test_files_are_looked_at_and_nothing_is_made(directory: Path) -> None:
     (directory / "server.key").write_bytes(Authority().issue().key)
     tls = {"KEYFENCE_TLS_CERT_FILE": "server.key", "KEYFENCE_TLS_KEY_FILE": "server.key"}
     assert "KEYFENCE_TLS_CERT_FILE" in check(host, tls, expect=5)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("KEYFENCE_PEPPER", SecretStr("abc"), "not of the form VERSION:BASE64"),
+        ("KEYFENCE_SESSION_KEY", SecretStr("abc"), "not of the form VERSION:BASE64"),
+        ("KEYFENCE_IMPORT_SECRET_FILE", Path("gone"), "No such file or directory"),
+        ("KEYFENCE_DATA_DIR", Path("file/data"), "is not a directory"),
+    ],
+)
+async def test_what_is_given_is_read_before_a_first_start(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: object, said: str
+) -> None:
+    (directory / "file").touch()
+    monkeypatch.chdir(directory)
+    settings = settings_for(Path("data")).model_copy(
+        update={variable.removeprefix("KEYFENCE_").lower(): value}
+    )
+    with pytest.raises(CannotStart, match=said) as refused:
+        await check_start(settings)
+    assert variable in str(refused.value)
+
+
+async def test_the_pepper_of_an_embedded_database_is_compared(directory: Path) -> None:
+    settings = settings_for(directory / "data", pepper=PEPPER)
+    server = await start(settings)
+    await check_start(settings)
+    await server.stop()
+    other = settings.model_copy(update={"pepper": SecretStr("1:" + "B" * 43 + "=")})
+    with pytest.raises(CannotStart, match="is not the pepper"):
+        await check_start(other)
+    (directory / "data" / "keyfence.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(CannotStart, match="damaged"):
+        await check_start(settings)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from keyfence_server.adapters.upstream.diagnosis import NOTHING_LISTENS, SIDECAR
 from keyfence_server.telemetry.operations_http import Probes
 from support.serving import server_and_sidecar
 
@@ -58,6 +59,11 @@ async def test_a_sidecar_is_ready_while_it_has_a_server() -> None:
         await until_readyz(sidecar, 200)
         await server.server.stop()
         await until_readyz(sidecar, 503)
+        async with asyncio.timeout(30):
+            # The sidecar says why as soon as it has tried to connect again.
+            why = SIDECAR.fill(NOTHING_LISTENS)
+            while why not in (await get(sidecar, "/readyz"))[1]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         assert (await get(sidecar, "/livez"))[0] == 200
 
 

@@ -41,6 +41,8 @@ from keyfence_server.domain.redaction import hide_keys
 
 PROGRAM: Final = "keyfence"
 _MOST_FAULTS: Final = 100
+_OF_PYDANTIC: Final = "Value error, "
+"""How the message of a value begins that is none of those to choose from."""
 
 app = typer.Typer(
     name=PROGRAM,
@@ -215,7 +217,7 @@ def _complain(failure: Failure, as_json: bool) -> int:
 
 def _complain_about_usage(error: TyperException, as_json: bool) -> int:
     """Says what is wrong with the command line, without an argument that may be a key."""
-    message = printable(hide_keys(error.format_message()))
+    message = printable(hide_keys(error.format_message())).replace(_OF_PYDANTIC, "")
     context = getattr(error, "ctx", None)
     if not message:
         # No arguments at all: the help was shown.

@@ -35,7 +35,7 @@ def backup(
     pepper is not in the backup: without it no key can be recognised, and both together are
     dangerous. Keep it elsewhere.
     """
-    from keyfence_server.adapters.sql.copies import CannotCopy, copy_database
+    from keyfence_server.adapters.sql.copies import CannotCopy, copy_database, fold_log
     from keyfence_server.cli.verified_copies import verify_file
 
     settings = load_settings_with(database_url=database_url)
@@ -43,6 +43,9 @@ def backup(
     try:
         copy_database(url, file)
         held = asyncio.run(verify_file(file)) if url.is_sqlite else ""
+        if url.is_sqlite:
+            # So a restore can read it on a medium that cannot be written.
+            fold_log(file)
     except CannotCopy as error:
         raise Failure(str(error), ExitCode.CONFLICT) from None
     say(str(file))
@@ -96,6 +99,8 @@ def restore(
 
     settings = load_settings_with(database_url=database_url)
     url = _url_of(settings)
+    if not file.is_file():
+        raise Failure(f"{file}: there is no such file", ExitCode.WRONG_INPUT)
     try:
         with _undoing_on_sigterm(), open_restore_place(settings, url, file) as place:
             source = changes or (str(place.old_database) if place.old_database else None)

@@ -76,7 +76,7 @@ def _ask(context: typer.Context, names: Callable[[Client], Iterable[str]]) -> li
         plaintext=bool(given.get("plaintext")),
     )
     try:
-        with open_client(options, token=token) as client:
+        with open_client(options, token=token, diagnoses=False) as client:
             return [name for name, _ in zip(names(client), range(_MOST), strict=False)]
     except Exception:  # noqa: BLE001 - a person is in the middle of typing
         return []

@@ -33,8 +33,14 @@ def connect(context: typer.Context) -> Iterator[Client]:
 
 
 @contextmanager
-def open_client(options: ConnectionOptions, *, token: str | Path | None) -> Iterator[Client]:
-    """A client with these options and this credential. Raises `Failure` for what fails."""
+def open_client(
+    options: ConnectionOptions, *, token: str | Path | None, diagnoses: bool = True
+) -> Iterator[Client]:
+    """A client with these options and this credential. Raises `Failure` for what fails.
+
+    Args:
+        diagnoses: whether to find out why no server can be reached, which takes a moment.
+    """
     # The SDK costs a tenth of a second, which help and completion need not pay.
     from keyfence import Client, KeyfenceError
 
@@ -52,7 +58,7 @@ def open_client(options: ConnectionOptions, *, token: str | Path | None) -> Iter
         ) as client:
             yield client
     except KeyfenceError as error:
-        raise failure_from(error, options) from None
+        raise failure_from(error, options, diagnoses=diagnoses) from None
 
 
 def connection_options(context: typer.Context) -> ConnectionOptions:

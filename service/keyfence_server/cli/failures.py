@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.targets import ConnectionOptions, hint_at_tls
+from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions
 
 if TYPE_CHECKING:
     from keyfence.errors import CallFailed, KeyfenceError
@@ -74,8 +74,14 @@ class Failure(Exception):
         self.details = details or {}
 
 
-def failure_from(error: KeyfenceError, options: ConnectionOptions) -> Failure:
-    """What an error of the SDK means on the command line."""
+def failure_from(
+    error: KeyfenceError, options: ConnectionOptions, *, diagnoses: bool = True
+) -> Failure:
+    """What an error of the SDK means on the command line.
+
+    Args:
+        diagnoses: whether to find out why no server can be reached, which takes a moment.
+    """
     from keyfence import errors
 
     if isinstance(error, errors.CallFailed):
@@ -88,6 +94,9 @@ def failure_from(error: KeyfenceError, options: ConnectionOptions) -> Failure:
                 {"field": one.field, "description": one.description} for one in error.violations
             ],
         }
+        is_unreachable = error.status == "UNAVAILABLE" and not error.reason
+        if is_unreachable and diagnoses:
+            return Failure(_unreachable(error, options), code, details)
         return Failure(_explained(error, options), code, details)
     if isinstance(error, errors.ConfigurationError):
         return Failure(error.message, ExitCode.WRONG_INPUT)
@@ -96,8 +105,6 @@ def failure_from(error: KeyfenceError, options: ConnectionOptions) -> Failure:
 
 def _explained(error: CallFailed, options: ConnectionOptions) -> str:
     lines = [error.message]
-    if error.status == "UNAVAILABLE" and not error.reason:
-        lines = [f"No Keyfence answers at {options.target}: {error.message}"]
     if error.status == "UNIMPLEMENTED":
         lines = [f"{options.target} does not offer this call: {error.message}"]
     if error.violations:
@@ -110,6 +117,20 @@ def _explained(error: CallFailed, options: ConnectionOptions) -> str:
     return "\n".join(lines)
 
 
+def _unreachable(error: CallFailed, options: ConnectionOptions) -> str:
+    """Why no server can be reached. gRPC's own words tell a refused connection from a certificate
+    that is not accepted only by chance."""
+    from keyfence_server.cli.unreachable import why_unreachable
+
+    lines = [
+        f"No Keyfence answers at {options.target}: {why_unreachable(options)}.",
+        f"gRPC says: {error.message}",
+    ]
+    if options.target == DEFAULT_TARGET:
+        lines.insert(1, "To start one here: `keyfence serve`.")
+    return "\n".join(lines)
+
+
 def _option_of(field: str) -> str:
     """The option that sets a field of a request, and the field; the field where none does."""
     name = re.sub(r"^(key|account)\.|[\[.].*$", "", field)
@@ -119,11 +140,6 @@ def _option_of(field: str) -> str:
 
 def _advice(error: CallFailed, options: ConnectionOptions) -> str:
     match error.status:
-        case "UNAVAILABLE" if not error.reason:
-            advice = (
-                "Start one with `keyfence serve`, or name another with KEYFENCE_TARGET or --target."
-            )
-            return f"{advice} {hint_at_tls(options)}".rstrip()
         case "DEADLINE_EXCEEDED":
             late = f"{options.target} did not answer in time."
             return f"{late} A change may have been made all the same."

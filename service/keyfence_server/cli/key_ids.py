@@ -20,6 +20,7 @@ def key_id(text: str) -> str:
     if not is_key_id(text):
         raise typer.BadParameter(
             "this is not a key's id, which looks like key_01jd2k7v9x4m8r5t6w3y1z0abc; "
-            "`keyfence keys list` shows the ids"
+            "`keyfence keys list` shows the ids. If it is the key itself, give it on standard "
+            "input: `keyfence keys find -` shows its id, `keyfence keys revoke -` revokes it"
         )
     return text

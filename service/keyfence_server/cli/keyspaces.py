@@ -116,6 +116,7 @@ def validate(
         list[str],
         typer.Argument(metavar="FILE...", help="Keyspace files, or '-' for standard input."),
     ],
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Check keyspace files without a server. Every fault is shown at its line.
 
@@ -124,12 +125,17 @@ def validate(
     """
     from keyfence_server.application.apply_keyspace import require_applicable
 
+    valid = []
     for file in _read_all(files):
         try:
             require_applicable(file.declaration)
         except DomainError as error:
             raise Failure(f"{file.source.name}: {error}", ExitCode.WRONG_INPUT) from None
-        say(f'{file.source.name}: a valid keyspace, "{file.declaration.name}"')
+        valid.append({"file": file.source.name, "keyspace": file.declaration.name})
+        if output is Output.TABLE:
+            say(f'{file.source.name}: a valid keyspace, "{file.declaration.name}"')
+    if output is Output.JSON:
+        say_json({"valid": valid})
 
 
 @app.command()

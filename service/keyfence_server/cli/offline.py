@@ -44,6 +44,7 @@ async def open_offline(settings: Settings) -> AsyncIterator[OfflineStore]:
         Failure: there is no such database, a server has it, or the pepper is missing.
     """
     from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch, open_store
+    from keyfence_server.adapters.sql.copies import NO_DATABASE
     from keyfence_server.application.ports import StoreUnavailable
     from keyfence_server.provisioning import (
         CannotStart,
@@ -61,7 +62,7 @@ async def open_offline(settings: Settings) -> AsyncIterator[OfflineStore]:
             database = embedded_database(settings)
             if database is not None:
                 if not database.is_file():
-                    raise Failure(f"{database}: there is no database", ExitCode.NOT_FOUND)
+                    raise Failure(f"{database}: {NO_DATABASE}", ExitCode.NOT_FOUND)
                 resources.callback(lock_database(settings, database).release)
             peppers = provide_peppers(settings, database)
             store = await open_store(settings.store_url())

@@ -12,6 +12,7 @@ from keyfence_server.cli.output import (
     Output,
     OutputOption,
     moment,
+    note,
     plain,
     print_table,
     say_json,
@@ -34,6 +35,12 @@ def replicas(context: typer.Context, output: OutputOption = Output.TABLE) -> Non
         found = client.list_replicas()
     if output is Output.JSON:
         say_json(_document(found))
+        return
+    if not found.items:
+        note(
+            "No holders: this server is alone on its database, and no sidecar or cache is "
+            "connected to it."
+        )
         return
     print_table(_COLUMNS, [_row(one, found.head_revision) for one in found.items])
 

@@ -59,15 +59,18 @@ class Revocations:
         """Revokes the keys of these lines: an id or a plaintext each. Empty lines are skipped.
 
         Raises:
-            Failure: when all lines are done, if there was no such key for some of them.
+            Failure: when all lines are done, if there was no such key for some of them, or if
+                all lines are empty.
         """
         from keyfence import NotFound
 
         unknown = []
+        is_empty = True
         for number, line in enumerate(lines, start=1):
             text = line[:_LONGEST_LINE].decode("utf-8", "replace").strip()
             if not text:
                 continue
+            is_empty = False
             try:
                 key_id = text if is_key_id(text) else self._id_of(text)
                 if key_id is not None:
@@ -78,6 +81,10 @@ class Revocations:
             # The line may be a key, so it is not repeated.
             unknown.append(number)
             note(f"line {number}: there is no such key")
+        if is_empty:
+            raise Failure(
+                "standard input holds no key and no id; nothing was revoked", ExitCode.WRONG_INPUT
+            )
         if unknown:
             raise Failure(
                 f"{counted(len(unknown), 'line')} of standard input named no key; "

@@ -12,7 +12,6 @@ from keyfence_server.cli.connection import connection_options
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failure_from
 from keyfence_server.cli.output import QuietOption, note, say
-from keyfence_server.cli.targets import hint_at_tls
 
 if TYPE_CHECKING:
     from keyfence_server.config import Settings
@@ -241,11 +240,14 @@ def health(
     """
     from keyfence import KeyfenceError
     from keyfence_server.cli.health import ask_health
+    from keyfence_server.cli.unreachable import why_unreachable
 
     options = connection_options(context)
     patience = options.timeout_seconds or _PATIENCE_SECONDS
     try:
         status = ask_health(options, service, timeout_seconds=patience)
+        is_explained = status == "UNREACHABLE" and not quiet
+        why = f": {why_unreachable(options)}" if is_explained else ""
     except KeyfenceError as error:
         raise failure_from(error, options) from None
     if status == "SERVING":
@@ -253,9 +255,7 @@ def health(
             say(f"{options.target}: serving")
         return
     if not quiet:
-        note(f"{options.target}: {status.lower().replace('_', ' ')}")
-        if status == "UNREACHABLE" and (hint := hint_at_tls(options)):
-            note(hint)
+        note(f"{options.target}: {status.lower().replace('_', ' ')}{why}")
     raise typer.Exit(ExitCode.DENIED)
 
 

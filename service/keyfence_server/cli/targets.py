@@ -46,10 +46,3 @@ def tls_of(options: ConnectionOptions) -> Tls | None:
         key_file=options.key_file,
         server_name=options.server_name,
     )
-
-
-def hint_at_tls(options: ConnectionOptions) -> str:
-    """What else could be wrong where no server answers; empty if TLS was asked for."""
-    if tls_of(options) is not None or options.target.startswith("unix:"):
-        return ""
-    return "If it serves TLS there, --ca-file names the issuers of its certificate."

@@ -126,8 +126,16 @@ class Authority:
         """See the port."""
         found = [self._clock_watch.problem(), self._history.problem()]
         if not self.stats.store.outages.is_fit:
-            found.append(f"the database is unavailable: {self.stats.store.outages.problem}")
+            found.append(self._outage())
         return [problem for problem in found if problem is not None]
+
+    def lease_problems(self) -> list[str]:
+        """See the port. The outages that are not among the other problems cost the lease."""
+        outages = self.stats.store.outages
+        return [] if outages.problem is None or not outages.is_fit else [self._outage()]
+
+    def _outage(self) -> str:
+        return f"the database is unavailable: {self.stats.store.outages.problem}"
 
     async def list_processes(self) -> list[SeenProcess]:
         """See the port."""

@@ -98,6 +98,11 @@ class Backend(Protocol):
         lease is not among the reasons: health follows it by itself."""
         ...
 
+    def lease_problems(self) -> list[str]:
+        """What keeps this process from having a lease, for an operator; empty if it has one, or
+        if that is not known."""
+        ...
+
     async def list_processes(self) -> list[SeenProcess]:
         """The server processes on the store; none where this process is alone, or a sidecar.
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from keyfence.holder.clock import SystemBootClock
 from keyfence_server.adapters.clock import SystemClock
-from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch, open_store
+from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch, is_outdated, open_store
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.clock_watch import ClockWatch
 from keyfence_server.config import Settings
 from keyfence_server.provisioning import (
     PEPPER_FILE,
+    SESSION_KEY_FILE,
     CannotStart,
     describe_store,
     embedded_database,
@@ -18,6 +22,7 @@ from keyfence_server.provisioning import (
     high_water_file,
     provide_peppers,
     provide_session_keys,
+    read_import_secrets,
     require_no_cut_exchange,
     source_of_peppers,
 )
@@ -41,13 +46,16 @@ async def check_start(settings: Settings) -> None:
     if settings.upstream:
         return
     database = embedded_database(settings)
-    if database is None:
-        await _check_database(settings)
-    else:
+    if database is not None:
         require_no_cut_exchange(database)
-        if database.exists() or (settings.data_dir / PEPPER_FILE).exists():
-            # Nothing is made where something is already.
-            provide_peppers(settings, database)
+        _require_writable(settings.data_dir)
+    peppers, session_keys = _is_given_or_there(settings, database)
+    if session_keys:
+        provide_session_keys(settings, database)
+    if peppers:
+        await _check_database(settings, database)
+    else:
+        read_import_secrets(settings)
     mark = high_water_file(settings)
     if mark is not None:
         try:
@@ -56,11 +64,42 @@ async def check_start(settings: Settings) -> None:
             raise CannotStart(f"{mark.path}: {error}") from None
 
 
-async def _check_database(settings: Settings) -> None:
-    peppers = provide_peppers(settings, None)
-    provide_session_keys(settings, None)
+def _is_given_or_there(settings: Settings, database: Path | None) -> tuple[bool, bool]:
+    """Whether the peppers and the session keys can be read without making them."""
+    if database is None:
+        return True, True
+    peppers = (
+        settings.pepper is not None
+        or settings.pepper_file is not None
+        or (settings.data_dir / PEPPER_FILE).exists()
+        or database.exists()
+    )
+    session_keys = (
+        settings.session_key is not None
+        or settings.session_key_file is not None
+        or (settings.data_dir / SESSION_KEY_FILE).exists()
+    )
+    return peppers, session_keys
+
+
+def _require_writable(data_dir: Path) -> None:
+    """Returns if the directory can be written, or made."""
+    nearest = next(path for path in (data_dir, *data_dir.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise CannotStart(f"KEYFENCE_DATA_DIR: {data_dir}: {nearest} is not a directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise CannotStart(f"KEYFENCE_DATA_DIR: {data_dir}: {nearest} cannot be written")
+
+
+async def _check_database(settings: Settings, database: Path | None) -> None:
+    peppers = provide_peppers(settings, database)
+    if database is not None and not database.is_file():  # noqa: ASYNC240 - nothing waits
+        return
     place = describe_store(settings)
     try:
+        # An embedded database of an older version is migrated at the start, and not now.
+        if database is not None and await is_outdated(settings.store_url()):
+            return
         store = await open_store(settings.store_url())
         try:
             known = await store.set_up().known_peppers()

@@ -191,7 +191,9 @@ async def _start(
         warn_of_separate_counts(settings, processes=len(await backend.list_processes()))
     _write_behind(backend.notes, settings.usage_flush_seconds, resources)
     misplaced_keys = MisplacedKeys(backend.membership.source.recogniser)
-    pipeline = Pipeline(callers, gate, rpc_stats, misplaced_keys, tracing, settings.origins())
+    pipeline = Pipeline(
+        callers, gate, rpc_stats, misplaced_keys, SystemClock(), tracing, settings.origins()
+    )
     certificate = _follow_certificate(settings, clock, resources)
     server = _open_server(settings, pipeline, services, health, reflection)
     addresses = _listen(server, settings, certificate, resources)
@@ -360,7 +362,7 @@ def _serve_metrics(
     probes = Probes(
         stalled_seconds=lambda: boot_clock.now() - watch.looked_at,
         is_serving=lambda: health.is_serving,
-        problems=backend.problems,
+        problems=lambda: [*backend.problems(), *backend.lease_problems()],
     )
     host, _, port = text.rpartition(":")
     try:

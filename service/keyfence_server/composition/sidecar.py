@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-import structlog
-
 from keyfence.v1.replication_service_pb2 import HOLDER_KIND_SIDECAR
+from keyfence_server.adapters.clock import SystemBootClock, SystemClock
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.adapters.upstream.counting import CountedUpstream
 from keyfence_server.adapters.upstream.notes import UpstreamNotes
@@ -18,16 +17,17 @@ from keyfence_server.application.ports import Clock, UseToAdd
 from keyfence_server.application.presented_sessions import PresentedSessions
 from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.clock_watch import COMPARE_SECONDS, SIDECAR, ClockWatch
 from keyfence_server.coherence.replica import SeenProcess
 from keyfence_server.composition.backend import BackendStats, FirstStartReport
+from keyfence_server.composition.background import repeat, run_in_background
 from keyfence_server.composition.membership import Membership, downstream_of
 from keyfence_server.config import Settings
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_fence import FenceStats
 from keyfence_server.telemetry.measured_store import StoreStats
+from keyfence_server.telemetry.upstream_outages import UpstreamOutages
 from keyfence_server.telemetry.upstream_stats import UpstreamStats
-
-_log = structlog.get_logger("keyfence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +44,21 @@ class Sidecar:
     counting: CountedUpstream
     notes: WriteBehind
     stats: BackendStats
+    _upstream: Upstream
+    _clock_watch: ClockWatch
     services: Sequence[Service] = ()
 
     def problems(self) -> list[str]:
-        """See the port. A sidecar has no database and makes no keys."""
-        return []
+        """See the port. A sidecar has no database. It judges expiries by its own clock."""
+        problem = self._clock_watch.problem()
+        return [] if problem is None else [problem]
+
+    def lease_problems(self) -> list[str]:
+        """See the port. The same advice is in the log's event `upstream_out_of_step`."""
+        if self.membership.is_live():
+            return []
+        advice = self._upstream.advice or "the server upstream has granted no lease"
+        return [f"{self._upstream.target}: {advice}"]
 
     async def list_processes(self) -> list[SeenProcess]:
         """See the port. The servers upstream list themselves."""
@@ -80,17 +90,22 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
     )
     resources.push_async_callback(upstream.close)
 
-    def broken(why: str) -> None:
-        advice = {"advice": upstream.advice} if upstream.advice else {}
-        _log.warning("upstream_out_of_step", target=upstream.target, why=why, **advice)
-
+    outages = UpstreamOutages()
     membership = downstream_of(
         settings,
         upstream,
         settings.lease_terms(),
         kind=HOLDER_KIND_SIDECAR,
-        on_broken=broken,
+        on_broken=lambda why: outages.broken(upstream.target, why, upstream.advice),
     )
+    clock_watch = ClockWatch(
+        SystemClock(),
+        SystemBootClock(),
+        settings.max_clock_skew_seconds,
+        upstream.server_time,
+        wording=SIDECAR,
+    )
+    run_in_background(repeat(clock_watch.compare, COMPARE_SECONDS), resources)
     return Sidecar(
         membership=membership,
         digests=PresentedDigests(),
@@ -104,5 +119,8 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
             store=StoreStats(),
             fence=FenceStats(),
             upstream=stats,
+            clock_skew_seconds=lambda: clock_watch.skew_seconds,
         ),
+        _upstream=upstream,
+        _clock_watch=clock_watch,
     )

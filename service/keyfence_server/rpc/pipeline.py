@@ -24,11 +24,11 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from keyfence.holder.dial import LET_IN
+from keyfence.holder.dial import LET_IN, SERVER_TIME
 from keyfence_server.application.callers import Anonymous, Caller
 from keyfence_server.application.calls import Call
 from keyfence_server.application.identify import Callers
-from keyfence_server.application.ports import StoreUnavailable
+from keyfence_server.application.ports import Clock, StoreUnavailable
 from keyfence_server.rpc import request_ids
 from keyfence_server.rpc.credentials import Metadata, carries_credential, credential_in
 from keyfence_server.rpc.failures import Context, Failed, Failures
@@ -53,8 +53,6 @@ CountCheck = Callable[[Any], None]
 
 RawHandler = Callable[[bytes, Context], Awaitable[bytes]]
 RawStreamHandler = Callable[[object, Context], Awaitable[None]]
-
-_LET_IN: Final = ((LET_IN, "yes"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +112,13 @@ class Pipeline:
         gate: Gate,
         stats: RpcStats,
         misplaced_keys: MisplacedKeys,
+        clock: Clock,
         tracing: Tracing | None = None,
         origins: Origins | None = None,
     ) -> None:
         self._callers = callers
         self._misplaced_keys = misplaced_keys
+        self._clock = clock
         self._origins = origins or Origins()
         self._gate = gate
         self._stats = stats
@@ -241,7 +241,7 @@ class Pipeline:
     ) -> RawStreamHandler:
         """Streams live long, so they take no place at the gate: their handlers bound them."""
         decode = message_factory.GetMessageClass(method.input_type).FromString
-        gate = self._gate
+        gate, clock = self._gate, self._clock
 
         async def run(_: object, context: Context) -> None:
             started = perf_counter()
@@ -267,7 +267,9 @@ class Pipeline:
 
             async def let_in() -> None:
                 gate.require_open()
-                await context.send_initial_metadata(_LET_IN)
+                await context.send_initial_metadata(
+                    ((LET_IN, "yes"), (SERVER_TIME, f"{clock.timestamp():.3f}"))
+                )
 
             try:
                 gate.require_open()

@@ -84,7 +84,6 @@ class _TokenFile:
             # wrong place.
             is_a_name = len(self._path.parts) > 1 or len(self._path.name) < _SHORTEST_TOKEN
             named = f" {str(self._path)!r}" if is_a_name else ""
-            raise ConfigurationError(
-                f"the token file{named} cannot be read: {type(error).__name__}"
-            ) from None
+            reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+            raise ConfigurationError(f"the token file{named} cannot be read: {reason}") from None
         return self._token

@@ -62,13 +62,13 @@ class Tls:
             ConfigurationError: a file cannot be read.
         """
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca_file),
-            private_key=_read(self.key_file),
-            certificate_chain=_read(self.certificate_file),
+            root_certificates=_read(self.ca_file, "CA file"),
+            private_key=_read(self.key_file, "key file"),
+            certificate_chain=_read(self.certificate_file, "certificate file"),
         )
 
 
-def _read(path: str | os.PathLike[str] | None) -> bytes | None:
+def _read(path: str | os.PathLike[str] | None, what: str) -> bytes | None:
     if path is None:
         return None
     try:
@@ -76,8 +76,8 @@ def _read(path: str | os.PathLike[str] | None) -> bytes | None:
     except OSError as error:
         # A path of several lines is what was to be in the file, and may be a private key.
         name = os.fspath(path)
-        shown = repr(name) if "\n" not in name else "a file for TLS"
-        raise ConfigurationError(f"{shown} cannot be read: {error.strerror}") from None
+        shown = f" {name!r}" if "\n" not in name else ""
+        raise ConfigurationError(f"the {what}{shown} cannot be read: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from keyfence_server.adapters.sql.errors import ConstraintViolated, StoreFault
 from keyfence_server.adapters.sql.migrations import (
     SchemaMismatch,
     current_revision,
+    is_outdated,
     require_current,
     upgrade,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "StoreFault",
     "StoreOptions",
     "current_revision",
+    "is_outdated",
     "open_store",
     "require_current",
     "upgrade",

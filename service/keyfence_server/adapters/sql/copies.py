@@ -26,6 +26,12 @@ _SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword"})
 _SERVICE: Final = "keyfence"
 
 
+NO_DATABASE: Final = (
+    "there is no database; name the server's data directory with KEYFENCE_DATA_DIR, or its "
+    "database with KEYFENCE_DATABASE_URL"
+)
+
+
 class CannotCopy(Exception):
     """Why there is no copy, and what to do."""
 
@@ -39,6 +45,10 @@ def copy_database(url: DatabaseUrl, file: Path) -> None:
     """
     try:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
+    except FileExistsError:
+        raise CannotCopy(
+            f"{file} exists, and a backup replaces no file; name another one"
+        ) from None
     except OSError as error:
         raise CannotCopy(f"{file}: {error.strerror}") from None
     try:
@@ -107,7 +117,7 @@ def fold_log(database: Path) -> None:
 
 def _copy_sqlite(source: Path, target: Path) -> None:
     if not source.is_file():
-        raise CannotCopy(f"{source}: there is no database")
+        raise CannotCopy(f"{source}: {NO_DATABASE}")
     address = f"file:{quote(os.fsencode(source.absolute()))}?mode=ro"
     try:
         with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import grpc
@@ -17,7 +18,8 @@ from keyfence.holder.session import Refused, StreamBroken, Unreachable
 from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.adapters.upstream.diagnosis import diagnose
+from keyfence_server.adapters.clock import SystemBootClock
+from keyfence_server.adapters.upstream.diagnosis import SIDECAR, diagnose
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 
 # Half of what clients wait for a check, so that they hear why they get none.
@@ -87,6 +89,7 @@ class Upstream:
         self._is_reachable = True
         self._is_refused = False
         self._advice = ""
+        self._server_time: tuple[float, float] | None = None
         self._connections = 0
         self._silent_until = _ANSWERING
 
@@ -101,6 +104,14 @@ class Upstream:
         not known, as while a server is away."""
         return self._advice
 
+    async def server_time(self) -> datetime | None:
+        """What the wall clock of the server shows now, as the server said when it accepted the
+        stream; None if it has not said it."""
+        if self._server_time is None:
+            return None
+        told, since = self._server_time
+        return datetime.fromtimestamp(told + SystemBootClock().now() - since, UTC)
+
     async def open_stream(self) -> GrpcStream:
         """A new `Sync` call. Raises `StreamBroken`."""
         try:
@@ -113,6 +124,8 @@ class Upstream:
         self._is_reachable = True
         self._is_refused = False
         self._advice = ""
+        told = self._dialer.server_time
+        self._server_time = (told, SystemBootClock().now()) if told is not None else None
         self._connections += 1
         self._silent_until = _ANSWERING
         return stream
@@ -121,7 +134,7 @@ class Upstream:
         if isinstance(broken, Refused):
             return _NOT_PERMITTED if broken.is_known else _NOT_KNOWN
         if isinstance(broken, Unreachable):
-            return await diagnose(self._dialer.tried)
+            return await diagnose(self._dialer.tried, SIDECAR)
         return ""
 
     async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:

@@ -1,4 +1,4 @@
-"""Finds out why no connection to a server upstream can be made, and what an operator can do.
+"""Finds out why no connection to a server can be made, and what an operator can do.
 
 gRPC says no more than that a server is unavailable: the reason of a failed handshake is not told.
 So the connection is tried once more without gRPC.
@@ -7,7 +7,9 @@ So the connection is tried once more without gRPC.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from keyfence import Tls
@@ -16,45 +18,88 @@ from keyfence.connection import Connection
 _TRY_SECONDS: Final = 1.0
 _ALERT_SECONDS: Final = 0.3
 _GRPC_PROTOCOL: Final = "h2"
+_HAS_EXPIRED: Final = 10
+"""OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the settings of a connection are called, and what to do with them.
+
+    Attributes:
+        target: names the server.
+        ca_file: names the trusted authorities.
+        certificate, key: name the client's own certificate.
+        with_tls, without_tls: what to do to connect with TLS, and without.
+    """
+
+    target: str
+    ca_file: str
+    certificate: str
+    key: str
+    with_tls: str
+    without_tls: str
+
+    def fill(self, advice: str, **more: str) -> str:
+        """One of the texts below with these names in it."""
+        return advice.format(**asdict(self), **more)
+
+
+SIDECAR: Final = Names(
+    target="KEYFENCE_UPSTREAM",
+    ca_file="KEYFENCE_UPSTREAM_CA_FILE",
+    certificate="KEYFENCE_UPSTREAM_CERT_FILE",
+    key="KEYFENCE_UPSTREAM_KEY_FILE",
+    with_tls="remove KEYFENCE_UPSTREAM_INSECURE_PLAINTEXT",
+    without_tls="in a network that you trust, set KEYFENCE_UPSTREAM_INSECURE_PLAINTEXT here",
+)
 
 NOTHING_LISTENS: Final = (
-    "no server takes connections there: see whether it runs, whether KEYFENCE_UPSTREAM names its "
+    "no server takes connections there: see whether it runs, whether {target} names its "
     "host and port, and whether the network lets this process reach it"
 )
+NOT_RESOLVED: Final = (
+    "the host's name cannot be resolved ({reason}): see whether {target} spells it right"
+)
 NOT_TRUSTED: Final = (
-    "the server's certificate is not accepted ({reason}): KEYFENCE_UPSTREAM_CA_FILE must name the "
-    "CA that signed it, and the certificate must be for the host that KEYFENCE_UPSTREAM names"
+    "the server's certificate is not accepted ({reason}): {ca_file} must name the "
+    "CA that signed it, and the certificate must be for the host that {target} names"
+)
+EXPIRED: Final = (
+    "the server's certificate, or its issuer's, has expired: put a new one into the files at the "
+    "server; if it is new, see whether the clock of this machine is right"
 )
 NO_TLS_THERE: Final = (
-    "the server does not use TLS: give it a certificate (KEYFENCE_TLS_CERT_FILE) or, in a network "
-    "that you trust, set KEYFENCE_UPSTREAM_INSECURE_PLAINTEXT here"
+    "the server does not use TLS: give it a certificate (KEYFENCE_TLS_CERT_FILE) or, {without_tls}"
 )
 TLS_THERE: Final = (
-    "the server uses TLS, and this process does not: remove KEYFENCE_UPSTREAM_INSECURE_PLAINTEXT, "
-    "and let KEYFENCE_UPSTREAM_CA_FILE name the CA of the server's certificate"
+    "the server uses TLS, and this process does not: {with_tls}, "
+    "and let {ca_file} name the CA of the server's certificate"
 )
 CERTIFICATE_WANTED: Final = (
-    "the server wants a client certificate that it trusts: set KEYFENCE_UPSTREAM_CERT_FILE and "
-    "KEYFENCE_UPSTREAM_KEY_FILE"
+    "the server wants a client certificate that it trusts: set {certificate} and {key}"
 )
 NO_GRPC_THERE: Final = (
     "something takes connections there and does not answer as a Keyfence server does: see whether "
-    "KEYFENCE_UPSTREAM names the port of its gRPC API"
+    "{target} names the port of its gRPC API"
 )
 
 
-async def diagnose(connection: Connection) -> str:
+async def diagnose(connection: Connection, names: Names) -> str:
     """What an operator has to do before a connection can be made."""
     address = _address_of(connection.target)
     try:
         async with asyncio.timeout(_TRY_SECONDS):
             if connection.tls is None:
-                return await _of_plaintext(address)
-            return await _of_tls(address, connection.tls)
+                return names.fill(await _of_plaintext(address))
+            return await _of_tls(address, connection.tls, names)
     except TimeoutError:
-        return NO_GRPC_THERE if await _takes_connections(address) else NOTHING_LISTENS
+        listens = await _takes_connections(address)
+        return names.fill(NO_GRPC_THERE if listens else NOTHING_LISTENS)
+    except socket.gaierror as error:
+        return names.fill(NOT_RESOLVED, reason=error.strerror or "unknown")
     except OSError:
-        return NOTHING_LISTENS
+        return names.fill(NOTHING_LISTENS)
 
 
 _Address = str | tuple[str, int] | None
@@ -65,7 +110,8 @@ def _address_of(target: str) -> _Address:
     scheme, _, rest = target.partition(":")
     if scheme == "unix":
         return rest.removeprefix("//")
-    last = target.rpartition("/")[2]
+    # Of several addresses the first one is tried.
+    last = target.rpartition("/")[2].partition(",")[0]
     host, _, port = last.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")
     return (host.strip("[]"), int(port)) if port.isdecimal() else None
 
@@ -85,24 +131,26 @@ async def _of_plaintext(address: _Address) -> str:
     return NO_GRPC_THERE
 
 
-async def _of_tls(address: _Address, tls: Tls) -> str:
+async def _of_tls(address: _Address, tls: Tls, names: Names) -> str:
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
         if tls.certificate_file is not None:
             context.load_cert_chain(tls.certificate_file, tls.key_file)
     except (ssl.SSLError, OSError) as error:
-        return f"a file for TLS upstream cannot be used: {error.strerror or error}"
+        return f"a file for TLS cannot be used: {error.strerror or error}"
     context.set_alpn_protocols([_GRPC_PROTOCOL])
     host = tls.server_name or (address[0] if isinstance(address, tuple) else "")
     try:
         is_closed = await _try(address, context, host)
     except ssl.SSLCertVerificationError as error:
-        return NOT_TRUSTED.format(reason=error.verify_message)
+        if error.verify_code == _HAS_EXPIRED:
+            return EXPIRED
+        return names.fill(NOT_TRUSTED, reason=error.verify_message)
     except ssl.SSLError as error:
         wants_certificate = "CERTIFICATE" in (error.reason or "")
-        return CERTIFICATE_WANTED if wants_certificate else NO_TLS_THERE
+        return names.fill(CERTIFICATE_WANTED if wants_certificate else NO_TLS_THERE)
     # In TLS 1.3 a server refuses a client's certificate after the handshake. gRPC's closes.
-    return CERTIFICATE_WANTED if is_closed else NO_GRPC_THERE
+    return names.fill(CERTIFICATE_WANTED if is_closed else NO_GRPC_THERE)
 
 
 async def _try(

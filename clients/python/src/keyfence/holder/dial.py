@@ -26,6 +26,9 @@ _CONNECT_SECONDS: Final = 2.0
 _SYNC: Final = "/keyfence.v1.ReplicationService/Sync"
 LET_IN: Final = "x-keyfence-let-in"
 """A header of the answer, which a refusal does not have."""
+SERVER_TIME: Final = "x-keyfence-time"
+"""A header beside it: the server's wall clock, in seconds since the epoch."""
+_LATEST_TIME: Final = 100_000_000_000.0
 _REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _STREAM_ERRORS: Final = (grpc.aio.AioRpcError, grpc.aio.UsageError, ValueError)
 
@@ -42,6 +45,9 @@ class Dialer:
         self._next = 0
         self.tried = connections[0]
         """The server that was tried last."""
+        self.server_time: float | None = None
+        """The wall clock of the server that was reached last, in seconds since the epoch, when it
+        accepted the stream; None if it did not say it."""
         self._current: tuple[Connection, grpc.aio.Channel] | None = None
 
     @property
@@ -65,7 +71,7 @@ class Dialer:
                     request_serializer=messages.SyncRequest.SerializeToString,
                     response_deserializer=messages.SyncResponse.FromString,
                 )(metadata=await _credential(connection))
-                await _let_in(call)
+                self.server_time = await _let_in(call)
         except BaseException as error:
             await channel.close()
             if not isinstance(error, TimeoutError):
@@ -110,8 +116,9 @@ class Dialer:
             await current[1].close()
 
 
-async def _let_in(call: Any) -> None:
-    """Returns when the server has accepted the call, and raises `StreamBroken` if it has not."""
+async def _let_in(call: Any) -> float | None:
+    """Returns the server's time when it has accepted the call, and raises `StreamBroken` if it has
+    not."""
     try:
         answered = await call.initial_metadata()
     except asyncio.CancelledError:
@@ -127,6 +134,15 @@ async def _let_in(call: Any) -> None:
             is_known = code is grpc.StatusCode.PERMISSION_DENIED
             raise Refused(why, retry_after_seconds=after, is_known=is_known)
         raise StreamBroken(why, retry_after_seconds=after)
+    return next((_seconds(value) for name, value in answered if name == SERVER_TIME), None)
+
+
+def _seconds(value: str | bytes) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < _LATEST_TIME else None
 
 
 def _channel(connection: Connection) -> grpc.aio.Channel:

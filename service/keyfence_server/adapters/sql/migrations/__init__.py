@@ -66,6 +66,13 @@ async def current_revision(url: str, *, options: StoreOptions | None = None) -> 
         return await _current(engines.writing)
 
 
+async def is_outdated(url: str) -> bool:
+    """Whether the schema at `url` is older than this program. Raises as `upgrade` does, but for
+    a schema that this program may not use."""
+    current = await current_revision(url)
+    return current != wanted_revision() and not (current is not None and _is_newer(current))
+
+
 async def require_current(url: str, *, options: StoreOptions | None = None) -> None:
     """Returns if this program may use the schema at `url`. Raises as `upgrade` does."""
     async with _engines(url, options) as engines:

@@ -1,0 +1,51 @@
+"""Reports in a few log lines why a sidecar has no stream to a server.
+
+A sidecar tries again every few seconds. The log gets a line when the cause changes, and one a
+minute while it stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+import structlog
+
+_REMINDER_SECONDS: Final = 60.0
+
+_log = structlog.get_logger("keyfence")
+
+
+class UpstreamOutages:
+    """Counts streams that broke or could not be opened.
+
+    Args:
+        now: seconds, from any point in time.
+    """
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
+        self._logged_at: dict[tuple[str, str, str], float] = {}
+        self._failures = 0
+
+    def broken(self, target: str, why: str, advice: str) -> None:
+        """Counts a stream, and logs it if it says something new.
+
+        Args:
+            advice: what an operator has to do; empty if that is not known.
+        """
+        self._failures += 1
+        now = self._now()
+        recent = {
+            cause: at for cause, at in self._logged_at.items() if now - at < _REMINDER_SECONDS
+        }
+        self._logged_at = recent
+        if (target, why, advice) in recent:
+            return
+        recent[target, why, advice] = now
+        more = {"advice": advice} if advice else {}
+        _log.warning(
+            "upstream_out_of_step", target=target, why=why, failures=self._failures, **more
+        )
+        self._failures = 0
