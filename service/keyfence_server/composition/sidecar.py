@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from keyfence.holder.clock import SystemBootClock
 from keyfence.v1.replication_service_pb2 import HOLDER_KIND_SIDECAR
-from keyfence_server.adapters.clock import SystemBootClock, SystemClock
+from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.adapters.upstream.counting import CountedUpstream
 from keyfence_server.adapters.upstream.notes import UpstreamNotes

@@ -12,13 +12,13 @@ import grpc
 
 from keyfence import Tls, rpcs
 from keyfence.connection import Connection
+from keyfence.holder.clock import SystemBootClock
 from keyfence.holder.dial import Dialer
 from keyfence.holder.grpc_stream import GrpcStream
 from keyfence.holder.session import Refused, StreamBroken, Unreachable
 from keyfence.rpcs import Request, Response, Rpc
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.adapters.clock import SystemBootClock
 from keyfence_server.adapters.upstream.diagnosis import SIDECAR, diagnose
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 
