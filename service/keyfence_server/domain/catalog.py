@@ -23,7 +23,6 @@ from keyfence_server.domain.scopes import (
     EVERYTHING,
     MAX_SCOPE_LENGTH,
     NAME_RULE,
-    covers,
     is_scope_name,
     is_wildcard,
     size_of_name,
@@ -248,8 +247,9 @@ class ScopeCatalog:
         Of several ways it gives one with the fewest implications.
         """
         grants = tuple(granted)
+        direct = {EVERYTHING, scope, *wildcards_over(scope)}
         for pattern in grants:
-            if covers(pattern, scope):
+            if pattern in direct:
                 return ScopePath(scope, pattern, (scope,))
         if self._last_walk is None or self._last_walk[0] != grants:
             # A check asks about many scopes of one key: one walk answers for all of them.
