@@ -18,6 +18,8 @@ _OTHERS = (
     " AND datname = current_database() AND pid <> pg_backend_pid()"
 )
 
+_BUSY_OTHERS = f"{_OTHERS} AND state <> 'idle'"
+
 Read = Callable[[str], AbstractAsyncContextManager[Query]]
 
 
@@ -36,9 +38,18 @@ async def read_sqlite(url: str) -> AsyncIterator[Query]:
         connection.close()
 
 
+def read_postgresql(url: str) -> AbstractAsyncContextManager[Query]:
+    """One moment of the database after every server on it was killed, read past the store."""
+    return _read_postgresql(url, _OTHERS)
+
+
+def read_postgresql_in_use(url: str) -> AbstractAsyncContextManager[Query]:
+    """One moment of the database in which no transaction is open: another server goes on."""
+    return _read_postgresql(url, _BUSY_OTHERS)
+
+
 @asynccontextmanager
-async def read_postgresql(url: str) -> AsyncIterator[Query]:
-    """One moment of the database, read past the store."""
+async def _read_postgresql(url: str, others: str) -> AsyncIterator[Query]:
     connection = await asyncpg.connect(url)
 
     async def query(statement: str) -> list[tuple[Any, ...]]:
@@ -46,7 +57,7 @@ async def read_postgresql(url: str) -> AsyncIterator[Query]:
 
     try:
         # What was sent before the kill is still carried out, and must not happen in between.
-        while await connection.fetchval(_OTHERS):  # noqa: ASYNC110 - nothing announces it
+        while await connection.fetchval(others):  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.001)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             yield query
