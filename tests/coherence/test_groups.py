@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import event
 
 from application.authority import Authority
 from coherence.watched_store import Loss, WatchedStore
+from keyfence_server.adapters.sql import SqlStore
 from keyfence_server.application import mutations
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.mutations import Effect
@@ -201,14 +203,18 @@ STATEMENTS_OF_ONE = 11
 STATEMENTS_OF_EACH_MORE = 2
 
 
-async def test_how_many_statements_a_mutation_takes(authority: Authority) -> None:
+async def test_how_many_statements_a_mutation_takes(
+    authority: Authority, watched: WatchedStore
+) -> None:
     """Each statement costs as much as a check, so none may creep in."""
     statements: list[str] = []
 
     def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
         statements.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    # Not of servers that other tests have started.
+    engine = cast("SqlStore", watched._store)._engines.writing.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
     try:
         made = await authority.make()
         creating = len(statements)
@@ -223,7 +229,7 @@ async def test_how_many_statements_a_mutation_takes(authority: Authority) -> Non
         await asyncio.gather(*making)
         group = len(statements)
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", note)
     assert creating <= STATEMENTS_OF_ONE
     assert revoking <= STATEMENTS_OF_ONE
     assert group <= STATEMENTS_OF_ONE + STATEMENTS_OF_EACH_MORE * (GROUP - 1)

@@ -382,6 +382,10 @@ class TestTraces:
         await served.client.call("WhoAmI", metadata=sent)
         await served.client.refusal("GetKey", key_id="key_0")
         await served.client.refusal("WhoAmI", credential=None)
+        # An answer is with the client a moment before its span ends.
+        async with asyncio.timeout(20):
+            while len(spans.get_finished_spans()) < 3:
+                await asyncio.sleep(0.01)
         first, second, third = spans.get_finished_spans()
         assert first.name == "keyfence.v1.AuthorizationService/WhoAmI"
         assert f"{first.context.trace_id:032x}" == trace_id

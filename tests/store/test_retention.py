@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, insert, update
+from sqlalchemy import event, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from keyfence_server.adapters.sql import SqlStore, StoreOptions, open_store
@@ -392,18 +392,21 @@ class Statements:
 
 
 @contextmanager
-def watching() -> Iterator[Statements]:
-    """Takes note of the statements of all engines."""
+def watching(store: SqlStore) -> Iterator[Statements]:
+    """Takes note of the statements of a store, and not of servers that other tests have started."""
+    engines = {one.sync_engine for one in (store._engines.reading, store._engines.writing)}
     found = Statements([])
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         found.sent.append((statement, parameters))
 
-    event.listen(Engine, "before_cursor_execute", note)
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
     try:
         yield found
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
 
 
 @dataclass
@@ -427,7 +430,7 @@ class Week:
         retention = Retention(
             self.store.retention(), self.clock, replace(KEPT, changes=5 * CHANGES), no_pause
         )
-        with watching() as statements:
+        with watching(self.store) as statements:
             return dict(await retention.sweep()), statements
 
     async def _write(self) -> None:
