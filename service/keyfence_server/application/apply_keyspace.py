@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Final
@@ -39,7 +39,7 @@ from keyfence_server.domain.keyspaces import (
     with_history,
 )
 from keyfence_server.domain.plurals import counted
-from keyfence_server.domain.scopes import within_bytes
+from keyfence_server.domain.scopes import size_of, within_bytes
 
 MAX_LIST_BYTES: Final = 128 * 1024
 """The most that each list of scopes in a diff takes."""
@@ -47,6 +47,7 @@ _ATTEMPTS: Final = 3
 _SLICE: Final = 2_000
 """How many keys are examined at once. Each may have been granted something else."""
 _BATCH: Final = 200
+_BYTES_OF_GRANTS: Final = 64 * 1024
 _DECIDES_SCOPES: Final = frozenset({"scopes", "resources", "key_types"})
 """The parts of a declaration that keys' effective scopes follow from. Where no other part
 differs, no key need be read, and no other mutation has to wait for that."""
@@ -276,7 +277,7 @@ class ApplyKeyspace:
             changed = await self._heavy.run(
                 before.name, size + len(alike), partial(_that_change, affected, alike)
             )
-            shown = await self._listed(snapshot, span, affected, changed)
+            shown = await self._listed(snapshot, span, affected, changed, size)
             affected.count_unlisted(sum(one.count for one in changed) - shown)
             part = span if delegated else None
             while part is not None:
@@ -294,18 +295,39 @@ class ApplyKeyspace:
         span: KeySpan,
         affected: AffectedKeys,
         changed: Sequence[GrantedAlike],
+        size: int,
     ) -> int:
-        """Lists keys of a span that change, as many as have room, and tells how many."""
-        grants = {one.granted_scopes for one in changed}
+        """Lists keys of a span that change, as many as have room, and tells how many.
+
+        Args:
+            size: how many things both declarations name.
+        """
         before = affected.count
-        while changed and affected.room:
-            # Keys of another type may have been granted the same and not change.
-            found = await snapshot.list_granted(span, grants, limit=min(_BATCH, affected.room))
-            affected.add((key,) for key in found)
-            if not found:
-                break
-            span = replace(span, after=found[-1].key_id)
+        for grants in _by_bytes(dict.fromkeys(one.granted_scopes for one in changed)):
+            rest = span
+            while affected.room:
+                # Keys of another type may have been granted the same and not change.
+                found = await snapshot.list_granted(rest, grants, limit=min(_BATCH, affected.room))
+                some = [(key,) for key in found]
+                await self._heavy.run(span.keyspace, size + len(some), partial(affected.add, some))
+                if not found:
+                    break
+                rest = replace(rest, after=found[-1].key_id)
         return affected.count - before
+
+
+def _by_bytes(grants: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """The grants in lists that take little: each list goes to the store as one text."""
+    some: list[tuple[str, ...]] = []
+    size = 0
+    for one in grants:
+        size += size_of(one)
+        if some and size > _BYTES_OF_GRANTS:
+            yield some
+            some, size = [], size_of(one)
+        some.append(one)
+    if some:
+        yield some
 
 
 def _that_change(affected: AffectedKeys, alike: Sequence[GrantedAlike]) -> list[GrantedAlike]:
