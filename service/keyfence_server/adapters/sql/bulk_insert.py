@@ -1,9 +1,9 @@
 """An INSERT of many rows, for which SQLAlchemy would take longer than the database.
 
-SQLAlchemy looks at each value of each row anew. Here the types of the columns are asked once for
-what they do to values, and what is the same as in the row before is not converted again. PostgreSQL
-gets the rows as arrays, a column each: to execute a statement for each row takes it longer than to
-insert the row.
+SQLAlchemy asks the type of a column again for each value. Here the types of the columns are asked
+once for what they do to values, and what is the same as in the row before is not converted again.
+PostgreSQL gets the rows as arrays, a column each: to execute a statement for each row takes it
+longer than to insert the row.
 """
 
 from __future__ import annotations

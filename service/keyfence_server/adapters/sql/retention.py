@@ -142,8 +142,8 @@ class SqlRetention:
         return removed
 
     async def remove_changes(self, *, kept: int, acknowledged: bool) -> int:
-        """See the port. A process that registers meanwhile begins at the head, and one that is
-        not registered has no lease and begins anew, so neither needs an older change."""
+        """See the port. No process needs an older change: one that registers meanwhile begins at
+        the head, and one that is not registered has no lease and must register first."""
 
         async def remove(connection: AsyncConnection) -> int:
             last = (await connection.execute(select(head.c.revision))).scalar_one() - kept

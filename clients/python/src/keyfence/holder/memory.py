@@ -78,8 +78,8 @@ class Memory:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        # Copied for each digest, which costs less than to begin with the secret anew. The secret
-        # fills a block, and no digest is told, so this is as good as a keyed hash.
+        # A copy for each digest costs less than hashing the secret each time. The secret fills a
+        # block of SHA-256, and no digest leaves this process, so this is as good as an HMAC.
         self._keyed = hashlib.sha256(secrets.token_bytes(_BLOCK_SIZE))
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._digests_by_subject: dict[str, set[bytes]] = {}
