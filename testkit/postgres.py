@@ -92,15 +92,13 @@ class PostgresServer:
         log = (self._root / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [
-                    str(self._bin / "postgres"),
-                    *("-D", str(self._data), "-k", str(self._root), "-h", ""),
-                    *settings,
-                ],
+                self._command(
+                    "postgres", "-D", str(self._data), "-k", str(self._root), "-h", "", *settings
+                ),
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                **self._as_user(),
+                cwd=self._root,
             )
         asyncio.run(self._wait_until_it_answers())
 
@@ -218,24 +216,26 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [str(self._bin / program), *arguments],
+            self._command(program, *arguments),
             capture_output=True,
             text=True,
             check=False,
-            **self._as_user(),
+            cwd=self._root,
         )
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stderr}")
 
-    def _as_user(self) -> dict[str, Any]:
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        """The command line that runs a program of PostgreSQL as its user.
+
+        `subprocess` could change the user itself, but would fork for that, and gRPC's handlers of
+        a fork can crash the child as long as another thread is in gRPC.
+        """
+        command = [str(self._bin / program), *arguments]
         if self._user is None:
-            return {"cwd": self._root}
-        return {
-            "cwd": self._root,
-            "user": self._user.pw_uid,
-            "group": self._user.pw_gid,
-            "extra_groups": [],
-        }
+            return command
+        ids = (f"--reuid={self._user.pw_uid}", f"--regid={self._user.pw_gid}", "--clear-groups")
+        return ["setpriv", *ids, "--", *command]
 
     def _hand_over(self, path: Path) -> None:
         if self._user is not None:

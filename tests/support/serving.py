@@ -55,6 +55,11 @@ METHODS: Final[Mapping[str, MethodDescriptor]] = {
 }
 """Every RPC of `keyfence.v1`, and Envoy's, by its name."""
 
+_NOT_WRITTEN: Final = "Internal error from Core"
+"""What grpc.aio says itself, as INTERNAL, if a stream ends before its request is written. The
+server's own status is lost then; no server says this."""
+_MOST_TRIES: Final = 5
+
 _OF_ENVOY: Final = Requirement(scope="keys:check", has_side_effects=False)
 
 
@@ -163,15 +168,27 @@ class Client:
             token = self.root if credential is ROOT else credential
             sent.append(("authorization", f"Bearer {token}"))
         if path in STREAMS:
-            stream = self.channel.stream_stream(path)(
-                iter([request]), metadata=tuple(sent), timeout=deadline_seconds
-            )
-            first = await stream.read()
-            return b"" if first is grpc.aio.EOF else bytes(first)
+            return await self._first_answer(path, request, tuple(sent), deadline_seconds)
         answer: bytes = await self.channel.unary_unary(path)(
             request, metadata=tuple(sent), timeout=deadline_seconds
         )
         return answer
+
+    async def _first_answer(
+        self, path: str, request: bytes, metadata: tuple[tuple[str, str], ...], seconds: float
+    ) -> bytes:
+        for _ in range(_MOST_TRIES):
+            stream = self.channel.stream_stream(path)(
+                iter([request]), metadata=metadata, timeout=seconds
+            )
+            try:
+                first = await stream.read()
+            except grpc.aio.AioRpcError as error:
+                if error.details() != _NOT_WRITTEN:
+                    raise
+            else:
+                return b"" if first is grpc.aio.EOF else bytes(first)
+        raise AssertionError(f"{path} ended {_MOST_TRIES} calls before the request was written")
 
     async def refusal(
         self, rpc: str, request: Message | None = None, /, **arguments: Any

@@ -26,6 +26,9 @@ from testkit.proxy import Mode
 PEPPER = "1:" + "A" * 44
 SESSION_KEY = "1:" + "A" * 43 + "="
 LEASE_SECONDS = 1.0
+CHECK_TIMEOUT_SECONDS = 20.0
+"""How long a client waits for an answer. All servers share one process here, so a machine that is
+busy for longer than a lease makes each of them begin anew before it answers."""
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +117,12 @@ async def assemble(tmp_path: Path) -> AsyncIterator[Assemble]:
                 ("cache at the sidecar", "sidecar", Cache()),
             ):
                 holders[name] = await stack.enter_async_context(
-                    AsyncClient(f"unix:{tmp_path}/{whom}.sock", token=root, cache=cache)
+                    AsyncClient(
+                        f"unix:{tmp_path}/{whom}.sock",
+                        token=root,
+                        cache=cache,
+                        check_timeout_seconds=CHECK_TIMEOUT_SECONDS,
+                    )
                 )
             await holders["one"].apply_keyspace(declaration(implies=True))
             return Together(root, holders["one"], holders, servers)

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 import keyfence_server
-from fence.threats.conftest import LEASE_SECONDS, Together
+from fence.threats.conftest import CHECK_TIMEOUT_SECONDS, LEASE_SECONDS, Together
 from fence.torture.writer import declaration
 from keyfence import (
     AsyncClient,
@@ -302,7 +302,11 @@ async def test_5_an_ended_session_is_over_at_every_server_when_that_returns(
     async with AsyncExitStack() as stack:
         inside = [
             await stack.enter_async_context(
-                AsyncClient(f"unix:{tmp_path}/{whom}.sock", token=anna.session_token)
+                AsyncClient(
+                    f"unix:{tmp_path}/{whom}.sock",
+                    token=anna.session_token,
+                    check_timeout_seconds=CHECK_TIMEOUT_SECONDS,
+                )
             )
             for whom in ("one", "two")
         ]
@@ -346,7 +350,11 @@ async def test_5_a_restricted_credential_gets_no_answers_any_more(
     async with AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(
-                AsyncClient(f"unix:{tmp_path}/{whom}.sock", token=asking.api_key)
+                AsyncClient(
+                    f"unix:{tmp_path}/{whom}.sock",
+                    token=asking.api_key,
+                    check_timeout_seconds=CHECK_TIMEOUT_SECONDS,
+                )
             )
             for whom in together.servers
         ]
