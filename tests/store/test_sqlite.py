@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Select
+from sqlalchemy import Select, Text, bindparam
 from sqlalchemy.dialects import sqlite
 
 from keyfence_server.adapters.sql import StoreOptions, open_store, queries
@@ -225,6 +225,13 @@ async def test_a_page_by_one_filter_reads_the_keys_that_pass_alone(
     )
     (step,) = _plan(sqlite_url, window.page(9))
     assert f"(keyspace=? AND {field}=? AND key_id>?)" in step
+
+
+async def test_uses_are_found_by_their_keys_and_no_other_use_is_read(sqlite_url: str) -> None:
+    await (await open_store(sqlite_url)).close()
+    steps = _plan(sqlite_url, queries.uses_of(bindparam("ids", type_=Text)))
+    assert any(step.startswith("SEARCH key_uses USING") for step in steps)
+    assert not any(step.startswith("SCAN key_uses") for step in steps)
 
 
 async def test_few_keys_that_expire_are_found_by_their_expiry(sqlite_url: str) -> None:

@@ -1,12 +1,22 @@
-"""Long loops on the event loop, in slices: other calls get their turn now and then.
+"""Long work on the event loop, in slices: short calls, such as checks, are answered in between.
 
 Work that needs the event loop, or whose parts are small, is not worth a thread. It goes on in
-slices instead. A slice takes a few milliseconds.
+slices of a few milliseconds instead. Of all such work one slice runs at a time, and while other
+calls arrive, slices have at most half of the time: a check takes several turns of the event loop,
+and would otherwise wait for a slice in each of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from asyncio import AbstractEventLoop, Future
+from collections import deque
+from typing import Final
+from weakref import WeakKeyDictionary
+
+QUIET_SECONDS: Final = 0.02
+"""After so long without a call, slices follow one another without a gap."""
 
 
 class Pauses:
@@ -23,8 +33,74 @@ class Pauses:
         self._left = slice_
 
     async def after(self, done: int = 1) -> None:
-        """Notes how much was done, and lets other calls have their turn if that was enough."""
+        """Notes how much was done, and pauses if that was enough."""
         self._left -= done
         if self._left <= 0:
             self._left = self._slice
-            await asyncio.sleep(0)
+            await pause()
+
+
+async def pause() -> None:
+    """Ends a slice, and waits until the next one may run."""
+    await _slices().turn()
+
+
+def note_call() -> None:
+    """Notes that a call has arrived, for which slices must leave room."""
+    _slices().last_call = time.perf_counter()
+
+
+class _Slices:
+    """Gives each slice on an event loop its turn.
+
+    Attributes:
+        last_call: when a call has arrived last, by `time.perf_counter`.
+    """
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[Future[None]] = deque()
+        self._is_due = False
+        self._free_from = 0.0
+        self._slice_began = 0.0
+        self.last_call = 0.0
+
+    async def turn(self) -> None:
+        mine: Future[None] = self._loop.create_future()
+        self._waiting.append(mine)
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._give_turn)
+        await mine
+        self._slice_began = time.perf_counter()
+
+    def _give_turn(self) -> None:
+        now = time.perf_counter()
+        if now < self._free_from and now < self.last_call + QUIET_SECONDS:
+            self._loop.call_later(self._free_from - now, self._give_turn)
+            return
+        while self._waiting:
+            first = self._waiting.popleft()
+            if not first.done():
+                self._slice_began = now
+                first.set_result(None)
+                # Runs after the slice, which the result has put in front of it.
+                self._loop.call_soon(self._end_slice)
+                return
+        self._is_due = False
+
+    def _end_slice(self) -> None:
+        now = time.perf_counter()
+        self._free_from = now + (now - self._slice_began)
+        self._loop.call_soon(self._give_turn)
+
+
+_BY_LOOP: Final[WeakKeyDictionary[AbstractEventLoop, _Slices]] = WeakKeyDictionary()
+
+
+def _slices() -> _Slices:
+    loop = asyncio.get_running_loop()
+    found = _BY_LOOP.get(loop)
+    if found is None:
+        found = _BY_LOOP[loop] = _Slices(loop)
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -15,6 +14,7 @@ from keyfence_server.application.pages import (
     read_page_token,
     write_page_token,
 )
+from keyfence_server.application.pauses import pause
 from keyfence_server.application.ports import (
     AuditCut,
     ChainEnd,
@@ -177,7 +177,7 @@ async def _verified(snapshot: Snapshot, end: ChainEnd, left: int) -> Verified:
             return _at_the_end(end, head)
         left -= len(events)
         end, fault = follow(end, events)
-        await asyncio.sleep(0)
+        await pause()
         if fault is not None:
             return Verified(end, is_complete=False, problem=fault.problem)
     if end.count >= head.count:

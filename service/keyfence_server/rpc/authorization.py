@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -12,6 +11,7 @@ from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import Checks, FoundTogether
 from keyfence_server.application.identify import Callers
+from keyfence_server.application.pauses import pause
 from keyfence_server.application.ports import FactSource, StoreUnavailable
 from keyfence_server.convert.checks import (
     Principals,
@@ -139,7 +139,7 @@ class AuthorizationService:
             results.append(result)
             if check.explain:
                 # To explain walks the graph of scopes.
-                await asyncio.sleep(0)
+                await pause()
         return messages.BatchCheckScopeResponse(results=results)
 
     async def who_am_i(

@@ -28,6 +28,7 @@ from keyfence.holder.dial import LET_IN, SERVER_TIME
 from keyfence_server.application.callers import Anonymous, Caller
 from keyfence_server.application.calls import Call
 from keyfence_server.application.identify import Callers
+from keyfence_server.application.pauses import note_call, pause
 from keyfence_server.application.ports import Clock, StoreUnavailable
 from keyfence_server.rpc import request_ids
 from keyfence_server.rpc.credentials import Metadata, carries_credential, credential_in
@@ -181,6 +182,7 @@ class Pipeline:
 
         async def run(raw: bytes, context: Context) -> bytes:
             started = perf_counter()
+            note_call()
             call: Call | None = None
             caller: Caller | None = None
             try:
@@ -200,10 +202,11 @@ class Pipeline:
                 access.require_allowed_size(raw, caller)
                 if len(raw) > LARGE_BYTES:
                     await require_few_fields(raw, method.input_type)
+                    await pause()
                 request = decode(raw)
                 if len(raw) > LARGE_BYTES:
                     # To decode it has taken some milliseconds.
-                    await asyncio.sleep(0)
+                    await pause()
                 if require_counts is not None:
                     require_counts(request)
                 if is_looked_through:

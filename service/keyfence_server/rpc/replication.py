@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -11,6 +10,7 @@ from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import RevisionNotReached
 from keyfence_server.application.failed_attempts import ReportedAttempts
+from keyfence_server.application.pauses import pause
 from keyfence_server.application.ports import FactSource, StoreUnavailable, UseToAdd
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind
@@ -52,7 +52,7 @@ async def _slices(
     turn."""
     for start in range(0, len(items), size):
         if start:
-            await asyncio.sleep(0)
+            await pause()
         yield start, items[start : start + size]
 
 

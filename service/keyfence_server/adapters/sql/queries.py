@@ -10,7 +10,6 @@ from typing import Any, Final
 from sqlalchemy import (
     CTE,
     JSON,
-    Boolean,
     ColumnElement,
     FromClause,
     LargeBinary,
@@ -19,6 +18,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    column,
     exists,
     func,
     literal,
@@ -229,33 +229,31 @@ def _meeting(criteria: KeyCriteria) -> list[ColumnElement[bool]]:
         conditions.append(~uses.exists())
     if criteria.granted_any is not None:
         wanted = literal(json.dumps(list(criteria.granted_any)), Text)
-        conditions.append(_holds_any(keys.c.granted_scopes, wanted))
+        held = _each_of(keys.c.granted_scopes)
+        conditions.append(exists().where(held.in_(select(_each_of(wanted)))))
     return conditions
 
 
-class _holds_any(FunctionElement[bool]):  # noqa: N801 - it reads as the function that it is
-    """Whether a JSON list of texts has one of those of another such list."""
+class _texts_of(FunctionElement[str]):  # noqa: N801 - it reads as the function that it is
+    """The texts of a JSON list, as rows."""
 
-    type = Boolean()
     inherit_cache = True
 
 
-@compiles(_holds_any, "sqlite")
-def _holds_any_on_sqlite(element: _holds_any, compiler: SQLCompiler, **options: Any) -> str:
-    held, wanted = (compiler.process(one, **options) for one in element.clauses)
-    return (
-        f"EXISTS (SELECT 1 FROM json_each({held}) "  # noqa: S608 - compiled expressions
-        f"WHERE value IN (SELECT value FROM json_each({wanted})))"
-    )
+@compiles(_texts_of, "sqlite")
+def _texts_of_on_sqlite(element: _texts_of, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **options)})"
 
 
-@compiles(_holds_any, "postgresql")
-def _holds_any_on_postgresql(element: _holds_any, compiler: SQLCompiler, **options: Any) -> str:
-    held, wanted = (compiler.process(one, **options) for one in element.clauses)
-    return (
-        f"EXISTS (SELECT 1 FROM json_array_elements_text({held}) AS held (scope) "  # noqa: S608
-        f"WHERE scope IN (SELECT json_array_elements_text(CAST({wanted} AS json))))"
-    )
+@compiles(_texts_of, "postgresql")
+def _texts_of_on_postgresql(element: _texts_of, compiler: SQLCompiler, **options: Any) -> str:
+    texts = compiler.process(element.clauses, **options)
+    return f"json_array_elements_text(CAST({texts} AS json))"
+
+
+def _each_of(texts: ColumnElement[Any]) -> ColumnElement[str]:
+    """The texts of a JSON list, as the column of a table of its own."""
+    return _texts_of(texts).table_valued(column("value", Text)).c.value
 
 
 def uses_of(ids: ColumnElement[str]) -> Select[Any]:
@@ -272,26 +270,7 @@ def uses_of(ids: ColumnElement[str]) -> Select[Any]:
         uses.last_used_address,
         uses.use_count,
     ]
-    return select(*map(_as_it_is, columns)).where(_is_among(uses.key_id, ids))
-
-
-class _is_among(FunctionElement[bool]):  # noqa: N801 - it reads as the function that it is
-    """Whether a text is in a JSON list of texts."""
-
-    type = Boolean()
-    inherit_cache = True
-
-
-@compiles(_is_among, "sqlite")
-def _is_among_on_sqlite(element: _is_among, compiler: SQLCompiler, **options: Any) -> str:
-    one, many = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{one} IN (SELECT value FROM json_each({many}))"  # noqa: S608 - compiled expressions
-
-
-@compiles(_is_among, "postgresql")
-def _is_among_on_postgresql(element: _is_among, compiler: SQLCompiler, **options: Any) -> str:
-    one, many = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{one} IN (SELECT json_array_elements_text(CAST({many} AS json)))"
+    return select(*map(_as_it_is, columns)).where(uses.key_id.in_(select(_each_of(ids))))
 
 
 def within(span: KeySpan) -> list[ColumnElement[bool]]:
@@ -331,7 +310,7 @@ def granted(span: KeySpan, grants: Collection[tuple[str, ...]] | None) -> Select
         documents = json.dumps([json.dumps(list(one)) for one in grants])
         conditions += [
             keys.c.parent_key_id.is_(None),
-            _is_among(_GRANTS, literal(documents, Text)),
+            _GRANTS.in_(select(_each_of(literal(documents, Text)))),
         ]
     return whole_keys().where(*conditions).order_by(keys.c.key_id)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from keyfence_server.adapters.sql.schema import (
     slow_hashes,
 )
 from keyfence_server.adapters.sql.types import time_of
+from keyfence_server.application.pauses import pause
 from keyfence_server.application.ports import (
     MAX_USE_COUNT,
     AccountFilter,
@@ -489,7 +489,7 @@ class SqlSnapshot:
         # Only here do the driver's rows become values, and a row may hold many kilobytes of JSON.
         for some in result.mappings().partitions(_ROWS_AT_ONCE):
             if rows:
-                await asyncio.sleep(0)
+                await pause()
             rows += some
         return rows
 
@@ -518,7 +518,7 @@ async def read_slowly(rows: Sequence[T], read: Callable[[T], U]) -> list[U]:
     found: list[U] = []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         if start:
-            await asyncio.sleep(0)
+            await pause()
         found += map(read, rows[start : start + _ROWS_AT_ONCE])
     return found
 
