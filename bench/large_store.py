@@ -7,6 +7,7 @@ which nothing can tell from those of a plaintext; some have a plaintext that the
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sqlite3
@@ -228,7 +229,7 @@ async def _copy(url: str, rows: _Rows) -> None:
 
 
 def _batches(values: Iterator[Sequence[Any]]) -> Iterable[list[Sequence[Any]]]:
-    while some := [row for row, _ in zip(values, range(_BATCH), strict=False)]:
+    while some := list(itertools.islice(values, _BATCH)):
         yield some
 
 
