@@ -55,6 +55,7 @@ class AccountService:
                 "DisableAccount": self.disable_account,
                 "EnableAccount": self.enable_account,
             },
+            one_at_a_time=frozenset({"ListAccounts"}),
         )
 
     async def register_account(

@@ -33,6 +33,7 @@ class AuditService:
                 "ExportAuditEvents": self.export_audit_events,
                 "RecordAuditExport": self.record_audit_export,
             },
+            one_at_a_time=frozenset({"ListAuditEvents", "VerifyAuditEvents", "ExportAuditEvents"}),
         )
 
     async def list_audit_events(

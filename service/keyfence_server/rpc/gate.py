@@ -2,14 +2,16 @@
 
 A call that is not let in gets an error at once. A queue would not help, because it would only grow.
 Calls that wait for the store, the fence or a lock are counted by credential, so that one credential
-leaves places for the others.
+leaves places for the others. Of the calls that can take long one of each credential runs at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 from keyfence_server.rpc.failures import Failed
 from keyfence_server.rpc.status import Failure, limit_reached
@@ -24,13 +26,22 @@ class Gate:
         waiting_limit: at most so many calls of one credential wait at a time.
     """
 
-    __slots__ = ("_refusal", "_refusals", "_waiting", "limit", "under_way", "waiting_limit")
+    __slots__ = (
+        "_refusal",
+        "_refusals",
+        "_turns",
+        "_waiting",
+        "limit",
+        "under_way",
+        "waiting_limit",
+    )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.under_way = 0
         self.waiting_limit = max(1, limit // 2)
         self._waiting: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._refusal: Failure | None = None
         self._refusals: dict[str, Failure] = {}
 
@@ -70,6 +81,14 @@ class Gate:
             self._waiting[credential_id] -= 1
             if not self._waiting[credential_id]:
                 del self._waiting[credential_id]
+
+    def turn(self, credential_id: str) -> asyncio.Lock:
+        """What a call of this credential that can take long holds while it runs. The others wait
+        in the order of their arrival."""
+        lock = self._turns.get(credential_id)
+        if lock is None:
+            lock = self._turns[credential_id] = asyncio.Lock()
+        return lock
 
     def require_open(self) -> None:
         """Raises `Failed` while no call is let in."""

@@ -57,6 +57,7 @@ class KeyService:
                 "RotateKey": self.rotate_key,
                 "RevokeKey": self.revoke_key,
             },
+            one_at_a_time=frozenset({"ListKeys"}),
         )
 
     async def create_key(

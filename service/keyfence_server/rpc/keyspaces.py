@@ -81,6 +81,9 @@ class KeyspaceService:
                 "ListKeyspaces": self.list_keyspaces,
                 "ExplainScope": self.explain_scope,
             },
+            one_at_a_time=frozenset(
+                {"ApplyKeyspace", "GetKeyspace", "ListKeyspaces", "ExplainScope"}
+            ),
             counted={"ApplyKeyspace": require_counts},
         )
 

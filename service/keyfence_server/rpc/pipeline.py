@@ -91,6 +91,8 @@ class Service:
             caller, where an operator has configured that. Their answers say so.
         given_metadata: the names of the RPCs whose handlers take the call's metadata, besides the
             request and the caller.
+        one_at_a_time: the names of the RPCs that can take many milliseconds. Of their calls one
+            of each credential runs at a time.
         counted: functions for RPCs whose requests may have many parts, by the RPCs' names. Each
             raises `InvalidInput` for a request with too many parts, before the parts are read.
     """
@@ -101,6 +103,7 @@ class Service:
     requirements: Mapping[str, Requirement] = field(default_factory=dict)
     checks: frozenset[str] = frozenset()
     given_metadata: frozenset[str] = frozenset()
+    one_at_a_time: frozenset[str] = frozenset()
     counted: Mapping[str, CountCheck] = field(default_factory=dict)
 
 
@@ -171,6 +174,7 @@ class Pipeline:
         handler = service.handlers[method.name]
         is_check = method.name in service.checks
         given_metadata = method.name in service.given_metadata
+        is_long = method.name in service.one_at_a_time
         require_counts = service.counted.get(method.name)
         decode = message_factory.GetMessageClass(method.input_type).FromString
         response_type = message_factory.GetMessageClass(method.output_type)
@@ -217,7 +221,7 @@ class Pipeline:
                     else handler(request, caller)
                 )
                 if type(answer) is not response_type:
-                    answer = await _waited_for(answer, gate, caller)
+                    answer = await _waited_for(answer, gate, caller, is_long=is_long)
                     if not is_check:
                         # A large one takes some milliseconds to encode.
                         await asyncio.sleep(0)
@@ -335,11 +339,16 @@ class _Access:
         return await self._callers.identify(credential_in(metadata), call)
 
 
-async def _waited_for(answer: Any, gate: Gate, caller: Caller) -> Message:
+async def _waited_for(answer: Any, gate: Gate, caller: Caller, *, is_long: bool) -> Message:
     """The answer, once it is there, in a place among the credential's calls that wait."""
+    credential_id = caller.credential_id or ""
     try:
-        with gate.waiting(caller.credential_id or ""):
-            message: Message = await answer
+        with gate.waiting(credential_id):
+            if is_long:
+                async with gate.turn(credential_id):
+                    message: Message = await answer
+            else:
+                message = await answer
             return message
     finally:
         # If the gate had no place, the coroutine never started. Closing it avoids Python's warning.

@@ -99,6 +99,7 @@ class ReplicationService:
                 "ListReplicas": self.list_replicas,
             },
             {"Sync": self.sync},
+            one_at_a_time=frozenset({"ReportUses"}),
             counted={"ReportUses": require_counts},
         )
 
