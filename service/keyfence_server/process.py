@@ -21,7 +21,7 @@ from keyfence_server.telemetry.logs import configure_logs, log_uncaught_in
 from keyfence_server.telemetry.tracing import configure_tracing
 from keyfence_server.welcome import find_example, welcome
 
-_SWITCH_SECONDS: Final = 0.0005
+_SWITCH_SECONDS: Final = 0.0001
 
 _log = structlog.get_logger("keyfence")
 
@@ -73,7 +73,7 @@ def _keep_grpc_quiet() -> None:
 
 
 def let_the_event_loop_go_first() -> None:
-    """Has Python ask a thread for the interpreter every half millisecond, and not every five.
+    """Has Python ask a thread for the interpreter ten times a millisecond, and not every five.
 
     Heavy work runs on a thread, and a check needs the interpreter several times.
     """

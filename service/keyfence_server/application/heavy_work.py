@@ -2,7 +2,7 @@
 
 Checks are answered on the event loop, so nothing may hold that for more than 20
 milliseconds. Work that can take longer, such as compiling a keyspace of ten thousand
-scopes, runs on a thread: Python lets the event loop go on every half millisecond. One piece
+scopes, runs on a thread: Python lets the event loop go on ten times a millisecond. One piece
 runs at a time, so that checks share the processor with one thread at most. Keyspaces take
 turns, and each has a limited number of places, so that one cannot keep the others waiting.
 """
