@@ -73,7 +73,8 @@ def _keep_grpc_quiet() -> None:
 
 
 def let_the_event_loop_go_first() -> None:
-    """Has Python ask a thread for the interpreter ten times a millisecond, and not every five.
+    """Has Python ask a thread for the interpreter after a tenth of a millisecond, and not after
+    five milliseconds.
 
     Heavy work runs on a thread, and a check needs the interpreter several times.
     """

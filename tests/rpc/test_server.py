@@ -17,9 +17,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.pages import Page
+from keyfence_server.application.read_keys import ListedKey, Listing, ReadKeys
 from keyfence_server.provisioning import CannotStart
 from keyfence_server.rpc.request_sizes import DEFAULT_BYTES
-from support.serving import METHODS, Client, Refusal, Served, path_of, until
+from support.serving import METHODS, ROOT, Client, Refusal, Served, path_of, until
 from testkit.raw_http2 import (
     CANCEL,
     END_HEADERS,
@@ -207,6 +210,34 @@ class TestLimits:
         assert answer.authenticated
         held.release()
         await asyncio.gather(*waiting)
+
+    async def test_long_calls_of_one_credential_run_one_after_another(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ten listings at once would hold every connection of the pool."""
+        await served.client.apply()
+        other = await served.client.make_operator("keys:read")
+        running: list[str | None] = []
+        go_on = asyncio.Event()
+
+        async def wait(_: ReadKeys, caller: Caller, _listing: Listing) -> Page[ListedKey]:
+            running.append(caller.credential_id)
+            await go_on.wait()
+            return Page((), "", lambda _: "")
+
+        monkeypatch.setattr(ReadKeys, "list", wait)
+        calls = [
+            asyncio.ensure_future(
+                served.client.call("ListKeys", keyspace="demo", credential=credential)
+            )
+            for credential in (ROOT, ROOT, ROOT, other)
+        ]
+        waiting = served.server._gate._waiting
+        await until(lambda: len(running) == 2 and sum(waiting.values()) == len(calls))
+        assert len(set(running)) == 2
+        go_on.set()
+        await asyncio.gather(*calls)
+        assert len(running) == len(calls)
 
     async def test_a_call_that_is_given_up_frees_its_place(self, serve: Any) -> None:
         served = await serve(max_concurrent_calls=1)

@@ -12,6 +12,7 @@ import asyncio
 import time
 from asyncio import AbstractEventLoop, Future
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -47,36 +48,44 @@ async def pause() -> None:
 
 def note_call() -> None:
     """Notes that a call has arrived, for which slices must leave room."""
-    _slices().last_call = time.perf_counter()
+    _slices().note_call()
 
 
-class _Slices:
+class Slices:
     """Gives each slice on an event loop its turn.
 
-    Attributes:
-        last_call: when a call has arrived last, by `time.perf_counter`.
+    Args:
+        now: reads a clock that never goes back, in seconds.
     """
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, now: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._loop = loop
+        self._now = now
         self._waiting: deque[Future[None]] = deque()
         self._is_due = False
-        self._free_from = 0.0
+        self._free_from = float("-inf")
         self._slice_began = 0.0
-        self.last_call = 0.0
+        self._last_call = float("-inf")
+
+    def note_call(self) -> None:
+        """Notes that a call has arrived."""
+        self._last_call = self._now()
 
     async def turn(self) -> None:
+        """Waits until the next slice may run. It ends where the caller waits next."""
         mine: Future[None] = self._loop.create_future()
         self._waiting.append(mine)
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._give_turn)
         await mine
-        self._slice_began = time.perf_counter()
+        self._slice_began = self._now()
 
     def _give_turn(self) -> None:
-        now = time.perf_counter()
-        if now < self._free_from and now < self.last_call + QUIET_SECONDS:
+        now = self._now()
+        if now < self._free_from and now < self._last_call + QUIET_SECONDS:
             self._loop.call_later(self._free_from - now, self._give_turn)
             return
         while self._waiting:
@@ -90,17 +99,17 @@ class _Slices:
         self._is_due = False
 
     def _end_slice(self) -> None:
-        now = time.perf_counter()
+        now = self._now()
         self._free_from = now + (now - self._slice_began)
         self._loop.call_soon(self._give_turn)
 
 
-_BY_LOOP: Final[WeakKeyDictionary[AbstractEventLoop, _Slices]] = WeakKeyDictionary()
+_BY_LOOP: Final[WeakKeyDictionary[AbstractEventLoop, Slices]] = WeakKeyDictionary()
 
 
-def _slices() -> _Slices:
+def _slices() -> Slices:
     loop = asyncio.get_running_loop()
     found = _BY_LOOP.get(loop)
     if found is None:
-        found = _BY_LOOP[loop] = _Slices(loop)
+        found = _BY_LOOP[loop] = Slices(loop)
     return found

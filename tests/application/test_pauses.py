@@ -1,0 +1,100 @@
+"""Long work on the event loop leaves room for short calls."""
+
+from __future__ import annotations
+
+import asyncio
+
+from keyfence_server.application.pauses import QUIET_SECONDS, Pauses, Slices
+
+TURNS = 20
+SLICE_SECONDS = QUIET_SECONDS / 4
+
+
+class Clock:
+    """A clock that goes on by what a slice is said to take, and never by itself."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def work(slices: Slices, clock: Clock, done: list[float], count: int) -> None:
+    """Runs so many slices, and notes the time at the beginning of each."""
+    for _ in range(count):
+        await slices.turn()
+        done.append(clock.now)
+        clock.now += SLICE_SECONDS
+
+
+async def some_turns() -> None:
+    """What a check needs of the event loop."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+async def test_of_all_work_one_slice_runs_in_a_turn_of_the_event_loop() -> None:
+    clock, done = Clock(), list[float]()
+    slices = Slices(asyncio.get_running_loop(), clock)
+    tasks = [asyncio.create_task(work(slices, clock, done, 3)) for _ in range(5)]
+    most = before = 0
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+        most, before = max(most, len(done) - before), len(done)
+    assert most == 1
+    assert len(done) == 15
+
+
+async def test_while_calls_arrive_a_slice_is_followed_by_as_much_time_for_them() -> None:
+    clock, done = Clock(), list[float]()
+    slices = Slices(asyncio.get_running_loop(), clock)
+    slices.note_call()
+    task = asyncio.create_task(work(slices, clock, done, 2))
+    await some_turns()
+    assert done == [100.0]
+    slices.note_call()
+    clock.now += SLICE_SECONDS * 0.9
+    await some_turns()
+    assert done == [100.0]
+    clock.now += SLICE_SECONDS * 0.2
+    await task
+    assert len(done) == 2
+
+
+async def test_without_calls_slices_follow_one_another_at_once() -> None:
+    clock, done = Clock(), list[float]()
+    slices = Slices(asyncio.get_running_loop(), clock)
+    task = asyncio.create_task(work(slices, clock, done, 5))
+    await some_turns()
+    assert len(done) == 5
+    await task
+
+
+async def test_work_that_is_given_up_keeps_no_other_from_its_turn() -> None:
+    clock, done = Clock(), list[float]()
+    slices = Slices(asyncio.get_running_loop(), clock)
+    given_up = asyncio.create_task(work(slices, clock, [], 1))
+    task = asyncio.create_task(work(slices, clock, done, 2))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await task
+    assert len(done) == 2
+
+
+async def test_work_pauses_whenever_it_has_done_a_slice() -> None:
+    pauses, turns = Pauses(10), 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    for _ in range(9):
+        await pauses.after()
+    assert turns == 0
+    await pauses.after()
+    assert turns > 0
+    counting.cancel()
