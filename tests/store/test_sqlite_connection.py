@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from keyfence_server.adapters.sql.sqlite_connection import SqliteConnection
+from keyfence_server.adapters.sql.engines import LoneReader
+from keyfence_server.adapters.sql.sqlite_connection import Executed, SqliteConnection
 
 LONG = (
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) "
@@ -61,6 +63,38 @@ async def test_many_rows_are_read_in_slices_and_others_have_their_turn(
         await asyncio.sleep(0)
     assert await reading == [(i, threading.get_ident()) for i in range(50)]
     assert turns > 3
+
+
+async def test_a_shared_connection_executes_one_statement_at_a_time(
+    connection: SqliteConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reading in slices beside another one on the thread would stop the process for ever."""
+    await connection.cursor().executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(50)])
+    await connection.commit()
+    read = SqliteConnection.read
+    under_way = most = 0
+
+    async def counted(self: SqliteConnection, statement: str, values: Sequence[Any]) -> Executed:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            # So that a second statement comes while the first one is under way.
+            await asyncio.sleep(0)
+            return await read(self, statement, values)
+        finally:
+            under_way -= 1
+
+    async def connect() -> SqliteConnection:
+        return connection
+
+    monkeypatch.setattr(SqliteConnection, "read", counted)
+    reader = LoneReader(connect)
+    found = await asyncio.gather(
+        reader.fetch("SELECT i FROM t ORDER BY i", ()), reader.fetch(LONG, ())
+    )
+    assert [len(rows) for rows in found] == [50, 1]
+    assert most == 1
 
 
 async def test_a_reading_that_is_cancelled_between_two_slices_leaves_the_connection_usable(

@@ -87,16 +87,18 @@ class LoneReader:
 
     def __init__(self, connect: Callable[[], Awaitable[SqliteConnection]]) -> None:
         self._connect = connect
-        self._connecting = asyncio.Lock()
+        # A reading in slices that goes on beside another one on the thread would stop the process:
+        # SQLite has a lock for the connection, and each would wait for what the other holds.
+        self._one_at_a_time = asyncio.Lock()
         self._connection: SqliteConnection | None = None
 
     async def fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
         """The rows of a statement. Raises `sqlite3.Error`."""
-        if self._connection is None:
-            async with self._connecting:
-                self._connection = self._connection or await self._connect()
-        cursor = await self._connection.cursor().execute(statement, values)
-        return await cursor.fetchall()
+        async with self._one_at_a_time:
+            if self._connection is None:
+                self._connection = await self._connect()
+            cursor = await self._connection.cursor().execute(statement, values)
+            return await cursor.fetchall()
 
     async def close(self) -> None:
         """Closes the connection, if there is one."""
