@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects import sqlite
 
+from keyfence_server.adapters.sql import queries
 from keyfence_server.adapters.sql.engines import LoneReader
-from keyfence_server.adapters.sql.sqlite_connection import Executed, SqliteConnection
+from keyfence_server.adapters.sql.sqlite_connection import (
+    READ_ON_THREAD,
+    Executed,
+    SqliteConnection,
+)
+from keyfence_server.application.ports import KeySpan
+from support.clock import START
 
 LONG = (
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) "
@@ -49,6 +57,21 @@ async def test_a_long_reading_is_ended_and_repeated_on_the_thread(
     assert thread != threading.get_ident()
     assert await rows_of(connection, "SELECT count(*) FROM t") == [(0,)]
     await connection.rollback()
+
+
+async def test_a_reading_that_is_marked_as_long_begins_on_the_thread(
+    connection: SqliteConnection,
+) -> None:
+    ((thread,),) = await rows_of(connection, f"SELECT {READ_ON_THREAD} thread()")
+    assert thread != threading.get_ident()
+
+
+async def test_grants_are_compared_on_the_thread() -> None:
+    """Texts of many kilobytes hold the event loop for long in few of SQLite's steps."""
+    span = KeySpan("k", START)
+    for query in (queries.count_grants(span), queries.granted(span, [("a",)])):
+        text = str(query.compile(dialect=sqlite.dialect()))
+        assert text.startswith(f"SELECT {READ_ON_THREAD} ")
 
 
 async def test_many_rows_are_read_in_slices_and_others_have_their_turn(

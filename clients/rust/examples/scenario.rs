@@ -91,20 +91,21 @@ async fn answer(client: &Client, command: &Value) -> Result<Value, String> {
     })
 }
 
-/// Makes the same check many times, so many at once, and says how long each took.
+/// Makes the same check many times, so many at once, and says how long the timed ones took.
 async fn measured(client: &Client, command: &Value) -> Result<Value, String> {
     let count = command["count"].as_u64().unwrap_or(1);
     let at_once = command["at_once"].as_u64().unwrap_or(1);
+    let every = command["timed_every"].as_u64().unwrap_or(1);
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..at_once {
         let (client, command) = (client.clone(), command.clone());
         asking.spawn(async move {
             let scopes = scopes_of(&command);
             let mut took = Vec::new();
-            for _ in 0..count / at_once {
-                let began = Instant::now();
+            for number in 0..count / at_once {
+                let began = (number % every == 0).then(Instant::now);
                 let verdict = client.check_scope(question(&command, &scopes)).await;
-                took.push(began.elapsed());
+                took.extend(began.map(|began| began.elapsed()));
                 if !verdict.is_ok_and(|verdict| verdict.allowed) {
                     return Err("a check was not allowed".to_owned());
                 }

@@ -56,7 +56,8 @@ class AffectedKeys:
 
     def changes(self, granted_scopes: Sequence[str], key_type: str) -> bool:
         """Whether keys of this type that were granted this differ, if they are not delegated."""
-        return any(self._change_of_masks(*self._masks_of(tuple(granted_scopes), key_type)))
+        was, becomes = self._masks_of(tuple(granted_scopes), key_type)
+        return self._before.catalog.names_in(was) != self._after.catalog.names_in(becomes)
 
     def count_unlisted(self, count: int) -> None:
         """Counts so many keys that differ and that are not listed."""

@@ -304,6 +304,8 @@ class ApplyKeyspace:
         """
         before = affected.count
         for grants in _by_bytes(dict.fromkeys(one.granted_scopes for one in changed)):
+            if not affected.room:
+                break
             rest = span
             while affected.room:
                 # Keys of another type may have been granted the same and not change.

@@ -41,6 +41,7 @@ from keyfence_server.adapters.sql.schema import (
     keys,
     slow_hashes,
 )
+from keyfence_server.adapters.sql.sqlite_connection import READ_ON_THREAD
 from keyfence_server.application.ports import EventFilter, KeyCriteria, KeyFilter, KeySpan
 from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
 
@@ -298,7 +299,8 @@ def count_grants(span: KeySpan) -> Select[Any]:
     delegated, and how many they are."""
     is_delegated = keys.c.parent_key_id.is_not(None)
     alike: list[ColumnElement[Any]] = [_GRANTS, keys.c.key_type, is_delegated]
-    return select(*alike, func.count()).where(*within(span)).group_by(*alike)
+    query = select(*alike, func.count()).where(*within(span)).group_by(*alike)
+    return query.prefix_with(READ_ON_THREAD)
 
 
 def granted(span: KeySpan, grants: Collection[tuple[str, ...]] | None) -> Select[Any]:
@@ -312,7 +314,8 @@ def granted(span: KeySpan, grants: Collection[tuple[str, ...]] | None) -> Select
             keys.c.parent_key_id.is_(None),
             _GRANTS.in_(select(_each_of(literal(documents, Text)))),
         ]
-    return whole_keys().where(*conditions).order_by(keys.c.key_id)
+    query = whole_keys().where(*conditions).order_by(keys.c.key_id)
+    return query.prefix_with(READ_ON_THREAD)
 
 
 def not_revoked(keyspace: str) -> list[ColumnElement[bool]]:

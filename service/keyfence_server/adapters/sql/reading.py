@@ -40,7 +40,7 @@ from keyfence_server.adapters.sql.schema import (
     slow_hashes,
 )
 from keyfence_server.adapters.sql.types import time_of
-from keyfence_server.application.pauses import pause
+from keyfence_server.application.pauses import Pauses, pause
 from keyfence_server.application.ports import (
     MAX_USE_COUNT,
     AccountFilter,
@@ -75,6 +75,8 @@ _WHOLE_KEYSPACES: Final = select(
 )
 
 _ROWS_AT_ONCE: Final = 8
+_TEXT_A_SLICE: Final = 200_000
+"""Characters of JSON that are read before other calls have their turn."""
 
 # Both databases stop at about 32,000 parameters in a statement.
 _MOST_IDS: Final = 10_000
@@ -263,11 +265,13 @@ class SqlSnapshot:
             return [], 0
         alike: list[GrantedAlike] = []
         delegated = 0
+        pauses = Pauses(_TEXT_A_SLICE)
         for grants, key_type, is_delegated, count in await self._values(queries.count_grants(span)):
             if is_delegated:
                 delegated += count
             else:
                 alike.append(GrantedAlike(texts_of(grants), key_type, count))
+                await pauses.after(len(grants))
         return alike, delegated
 
     async def list_granted(

@@ -153,13 +153,15 @@ def texts_of(document: str) -> tuple[str, ...]:
     """The texts of a JSON list."""
     if document == "[]":
         return ()
-    return _known_texts(document) if len(document) <= _SHORT else tuple(json.loads(document))
+    return _known_texts(document) if len(document) <= _SHORT else _interned(document)
 
 
-@lru_cache(maxsize=1024)
-def _known_texts(document: str) -> tuple[str, ...]:
+def _interned(document: str) -> tuple[str, ...]:
     """Many keys hold the same scopes. Their catalog has the same names in memory."""
     return tuple(map(intern, json.loads(document)))
+
+
+_known_texts = lru_cache(maxsize=1024)(_interned)
 
 
 def _labels(document: str) -> dict[str, str]:

@@ -36,6 +36,9 @@ _MOST_VALUES: Final = 256
 _CHARACTERS_A_VALUE: Final = 512
 _ROWS_AT_ONCE: Final = 16
 _READS: Final = ("SELECT", "WITH")
+READ_ON_THREAD: Final = "/* long */"
+"""A prefix for a `SELECT` that runs on the thread at once. SQLite's steps are no measure of those
+that sort or compare texts of many kilobytes."""
 _WRITES: Final = ("INSERT", "UPDATE", "SAVEPOINT", "RELEASE")
 _TO_BE_REPEATED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT})
 
@@ -145,7 +148,8 @@ class SqliteConnection:
 
     async def read(self, statement: str, parameters: Sequence[Any]) -> Executed:
         """Executes a reading, and takes all its rows."""
-        if _values_of(parameters) <= _MOST_VALUES and self._is_free():
+        is_brief = not statement.startswith(f"SELECT {READ_ON_THREAD}")
+        if is_brief and _values_of(parameters) <= _MOST_VALUES and self._is_free():
             await self._give_turns()
             try:
                 return await self._read_in_slices(statement, parameters)
