@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from keyfence_server.application.pauses import QUIET_SECONDS, Pauses, Slices
+from keyfence_server.application.pauses import GRACE_SECONDS, QUIET_SECONDS, Pauses, Slices
 
 TURNS = 20
 SLICE_SECONDS = QUIET_SECONDS / 4
@@ -46,18 +46,39 @@ async def test_of_all_work_one_slice_runs_in_a_turn_of_the_event_loop() -> None:
     assert len(done) == 15
 
 
-async def test_while_calls_arrive_a_slice_is_followed_by_as_much_time_for_them() -> None:
+async def timers() -> None:
+    """Lets what is due at once, by the event loop's own clock, happen several times."""
+    for _ in range(5):
+        await asyncio.sleep(2 * GRACE_SECONDS)
+
+
+async def test_after_a_slice_a_call_has_as_much_time_as_the_slice_took() -> None:
     clock, done = Clock(), list[float]()
     slices = Slices(asyncio.get_running_loop(), clock)
     slices.note_call()
     task = asyncio.create_task(work(slices, clock, done, 2))
     await some_turns()
     assert done == [100.0]
+    clock.now += GRACE_SECONDS / 2
     slices.note_call()
-    clock.now += SLICE_SECONDS * 0.9
-    await some_turns()
+    clock.now += SLICE_SECONDS - GRACE_SECONDS
+    await timers()
     assert done == [100.0]
-    clock.now += SLICE_SECONDS * 0.2
+    clock.now += GRACE_SECONDS
+    await task
+    assert len(done) == 2
+
+
+async def test_where_no_call_follows_a_slice_the_next_one_waits_but_a_moment() -> None:
+    clock, done = Clock(), list[float]()
+    slices = Slices(asyncio.get_running_loop(), clock)
+    slices.note_call()
+    task = asyncio.create_task(work(slices, clock, done, 2))
+    await some_turns()
+    clock.now += GRACE_SECONDS / 2
+    await timers()
+    assert done == [100.0]
+    clock.now += GRACE_SECONDS
     await task
     assert len(done) == 2
 

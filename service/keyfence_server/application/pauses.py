@@ -1,9 +1,9 @@
 """Long work on the event loop, in slices: short calls, such as checks, are answered in between.
 
 Work that needs the event loop, or whose parts are small, is not worth a thread. It goes on in
-slices of a few milliseconds instead. Of all such work one slice runs at a time, and while other
-calls arrive, slices have at most half of the time: a check takes several turns of the event loop,
-and would otherwise wait for a slice in each of them.
+slices of a few milliseconds instead. Of all such work one slice runs at a time. A check takes
+several turns of the event loop, and would wait for a slice in each of them. So a slice is followed
+by a pause: as long as the slice, if a call has arrived since, and very short otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 QUIET_SECONDS: Final = 0.02
-"""After so long without a call, slices follow one another without a gap."""
+"""After so long without a call, slices follow one another without a pause."""
+GRACE_SECONDS: Final = 0.001
+"""How long a call has to arrive after a slice, so that the next one waits."""
 
 
 class Pauses:
@@ -65,8 +67,8 @@ class Slices:
         self._now = now
         self._waiting: deque[Future[None]] = deque()
         self._is_due = False
-        self._free_from = float("-inf")
         self._slice_began = 0.0
+        self._slice_ended = float("-inf")
         self._last_call = float("-inf")
 
     def note_call(self) -> None:
@@ -85,8 +87,8 @@ class Slices:
 
     def _give_turn(self) -> None:
         now = self._now()
-        if now < self._free_from and now < self._last_call + QUIET_SECONDS:
-            self._loop.call_later(self._free_from - now, self._give_turn)
+        if (left := self._pause_left(now)) > 0:
+            self._loop.call_later(left, self._give_turn)
             return
         while self._waiting:
             first = self._waiting.popleft()
@@ -98,9 +100,16 @@ class Slices:
                 return
         self._is_due = False
 
+    def _pause_left(self, now: float) -> float:
+        if now >= self._last_call + QUIET_SECONDS:
+            return 0.0
+        pause = self._slice_ended - self._slice_began
+        if self._last_call <= self._slice_ended:
+            pause = min(pause, GRACE_SECONDS)
+        return self._slice_ended + pause - now
+
     def _end_slice(self) -> None:
-        now = self._now()
-        self._free_from = now + (now - self._slice_began)
+        self._slice_ended = self._now()
         self._loop.call_soon(self._give_turn)
 
 
