@@ -141,7 +141,10 @@ class ApplyKeyspace:
         """
         wanted = await self._compiled(declaration)
         for _ in range(_ATTEMPTS):
-            plan = (await self._planned(caller, wanted, if_revision, drop_formats)).value
+            planned = await self._planned(
+                caller, wanted, if_revision, drop_formats, will_be_written=True
+            )
+            plan = planned.value
             done = await self._mutations.run(caller, partial(self._carry_out, plan), alone=True)
             if done.value is not None:
                 return Done(done.value, done.revision, is_committed=done.is_committed)
@@ -170,7 +173,9 @@ class ApplyKeyspace:
     ) -> Done[AppliedKeyspace]:
         """What `apply` would do, without doing it. Raises as `apply`."""
         wanted = await self._compiled(declaration)
-        planned = await self._planned(caller, wanted, if_revision, drop_formats)
+        planned = await self._planned(
+            caller, wanted, if_revision, drop_formats, will_be_written=False
+        )
         plan = planned.value
         return Done(AppliedKeyspace(plan.after, plan.diff), planned.revision)
 
@@ -185,10 +190,14 @@ class ApplyKeyspace:
         wanted: Keyspace,
         if_revision: int,
         drop_formats: Collection[str],
+        *,
+        will_be_written: bool,
     ) -> Done[_Plan]:
         async with self._store.snapshot() as snapshot:
             _require_may_apply(await caller.reread(snapshot, self._clock), wanted.name)
             plan = await self._plan(snapshot, wanted, if_revision, drop_formats)
+            if will_be_written and not plan.diff.is_empty:
+                await snapshot.prepare_keyspace(plan.after)
             return Done(plan, snapshot.revision)
 
     async def _carry_out(

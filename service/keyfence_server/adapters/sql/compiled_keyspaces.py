@@ -1,4 +1,4 @@
-"""Keyspaces as they were compiled from their rows.
+"""Keyspaces as they were compiled from their rows, and the rows of those that will be written.
 
 Every mutation reads its keyspace, and to compile one of ten thousand scopes takes hundreds
 of milliseconds. A keyspace is compiled once for each time that its row changes, and a large
@@ -13,10 +13,12 @@ from typing import Final
 
 from sqlalchemy import RowMapping
 
-from keyfence_server.adapters.sql.records import row_to_keyspace
+from keyfence_server.adapters.sql.records import keyspace_to_row, row_to_keyspace
 from keyfence_server.domain.keyspaces import Keyspace
 
 MOST_KEPT: Final = 256
+_MOST_READY: Final = 8
+"""A row can have megabytes. One that was left out is made again."""
 _SMALL_CHARACTERS: Final = 8_192
 
 
@@ -25,6 +27,7 @@ class CompiledKeyspaces:
 
     def __init__(self) -> None:
         self._by_name: OrderedDict[str, Keyspace] = OrderedDict()
+        self._ready: OrderedDict[str, tuple[Keyspace, dict[str, object]]] = OrderedDict()
 
     def find(self, stamp: RowMapping) -> Keyspace | None:
         """The keyspace of a row, if it is known as the row is.
@@ -50,6 +53,21 @@ class CompiledKeyspaces:
             keyspace = await asyncio.to_thread(row_to_keyspace, row)
         self.remember(keyspace)
         return keyspace
+
+    async def prepare(self, keyspace: Keyspace) -> None:
+        """Makes the row of a keyspace that will be written."""
+        # The revision is that of the transaction.
+        row = await asyncio.to_thread(keyspace_to_row, keyspace, 0)
+        self._ready[keyspace.name] = keyspace, row
+        self._ready.move_to_end(keyspace.name)
+        while len(self._ready) > _MOST_READY:
+            self._ready.popitem(last=False)
+
+    async def row_of(self, keyspace: Keyspace) -> dict[str, object]:
+        """The row of a keyspace, with any revision. It is prepared only if it is not ready."""
+        if self._ready.get(keyspace.name, (None,))[0] is not keyspace:
+            await self.prepare(keyspace)
+        return self._ready.pop(keyspace.name)[1]
 
     def remember(self, keyspace: Keyspace) -> None:
         """Takes a keyspace as it was written. If it is rolled back, its stamp will never be read:

@@ -307,6 +307,10 @@ class SqlSnapshot:
         rows = await self._rows(query)
         return int(rows[0]["count"])
 
+    async def prepare_keyspace(self, keyspace: Keyspace) -> None:
+        """See the port."""
+        await self._compiled.prepare(keyspace)
+
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """See the port."""
         if _is_nowhere(name):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -37,7 +36,6 @@ from keyfence_server.adapters.sql.records import (
     account_to_row,
     changes_to_rows,
     key_to_row,
-    keyspace_to_row,
     session_to_row,
 )
 from keyfence_server.adapters.sql.schema import (
@@ -244,8 +242,7 @@ class SqlTransaction(SqlSnapshot):
 
     async def put_keyspace(self, keyspace: Keyspace) -> None:
         """See the port."""
-        # A large one takes long to be written as a document.
-        row = await asyncio.to_thread(keyspace_to_row, keyspace, self.revision)
+        row = {**await self._compiled.row_of(keyspace), "revision": self.revision}
         existing = await self._rows(
             select(keyspaces.c.name).where(keyspaces.c.name == keyspace.name)
         )

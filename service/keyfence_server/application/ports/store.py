@@ -263,6 +263,11 @@ class Snapshot(FactSnapshot, Protocol):
         """
         ...
 
+    async def prepare_keyspace(self, keyspace: Keyspace) -> None:
+        """Makes ready what `Transaction.put_keyspace` will write, so that no other transaction
+        waits for it: a large keyspace takes long to be written as a document."""
+        ...
+
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace with this name. Never the built-in one."""
         ...
