@@ -17,13 +17,15 @@ import pytest
 from sqlalchemy import Select, Text, bindparam
 from sqlalchemy.dialects import sqlite
 
-from keyfence_server.adapters.sql import StoreOptions, open_store, queries
+from keyfence_server.adapters.sql import StoreOptions, compiled_keyspaces, open_store, queries
 from keyfence_server.adapters.sql.engines import create_engines
+from keyfence_server.adapters.sql.records import keyspace_to_row
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import KeyCriteria, KeyFilter, Store, StoreUnavailable
 from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.keyspaces import Keyspace
 from store_contract import Category, Harness, store_contract
-from support.builders import KEYSPACE, insert_keys, make_key
+from support.builders import KEYSPACE, insert_keys, make_key, make_keyspace, put_keyspaces
 from support.clock import START
 from support.sqlite import copy_migrated
 
@@ -225,6 +227,37 @@ async def test_a_page_by_one_filter_reads_the_keys_that_pass_alone(
     )
     (step,) = _plan(sqlite_url, window.page(9))
     assert f"(keyspace=? AND {field}=? AND key_id>?)" in step
+
+
+async def test_a_keyspace_that_was_prepared_is_not_made_into_a_document_again(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other mutations would wait for it."""
+    made: list[Keyspace] = []
+
+    def counted(keyspace: Keyspace, revision: int) -> dict[str, object]:
+        made.append(keyspace)
+        return keyspace_to_row(keyspace, revision)
+
+    monkeypatch.setattr(compiled_keyspaces, "keyspace_to_row", counted)
+    keyspace = make_keyspace()
+    store = await open_store(sqlite_url)
+    async with store.snapshot() as snapshot:
+        await snapshot.prepare_keyspace(keyspace)
+    await put_keyspaces(store, keyspace)
+    assert made == [keyspace]
+    # Of another one with the same name another row is written.
+    other = make_keyspace(time=START + timedelta(days=1))
+    async with store.snapshot() as snapshot:
+        await snapshot.prepare_keyspace(keyspace)
+    revision = await put_keyspaces(store, other)
+    await store.close()
+    store = await open_store(sqlite_url)
+    async with store.snapshot() as snapshot:
+        found = await snapshot.find_keyspace(keyspace.name)
+    await store.close()
+    assert found is not None
+    assert (found.update_time, found.revision) == (other.update_time, revision)
 
 
 async def test_uses_are_found_by_their_keys_and_no_other_use_is_read(sqlite_url: str) -> None:
