@@ -136,9 +136,7 @@ public final class Scenario {
       asking.add(
           CompletableFuture.runAsync(
               () -> {
-                for (int at = begun.getAndIncrement();
-                    at < count;
-                    at = begun.getAndIncrement()) {
+                for (int at = begun.getAndIncrement(); at < count; at = begun.getAndIncrement()) {
                   boolean isTimed = at % every == 0;
                   long began = isTimed ? System.nanoTime() : 0;
                   boolean isAllowed = client.checkScope(check).isAllowed();
