@@ -52,13 +52,19 @@ async def timers() -> None:
         await asyncio.sleep(2 * GRACE_SECONDS)
 
 
-async def test_after_a_slice_a_call_has_as_much_time_as_the_slice_took() -> None:
+async def after_one_slice_of_two() -> tuple[Slices, Clock, list[float], asyncio.Task[None]]:
+    """Work of two slices, of which the first has run, a moment after a call."""
     clock, done = Clock(), list[float]()
     slices = Slices(asyncio.get_running_loop(), clock)
     slices.note_call()
     task = asyncio.create_task(work(slices, clock, done, 2))
     await some_turns()
     assert done == [100.0]
+    return slices, clock, done, task
+
+
+async def test_after_a_slice_a_call_has_as_much_time_as_the_slice_took() -> None:
+    slices, clock, done, task = await after_one_slice_of_two()
     clock.now += GRACE_SECONDS / 2
     slices.note_call()
     clock.now += SLICE_SECONDS - GRACE_SECONDS
@@ -70,11 +76,7 @@ async def test_after_a_slice_a_call_has_as_much_time_as_the_slice_took() -> None
 
 
 async def test_where_no_call_follows_a_slice_the_next_one_waits_but_a_moment() -> None:
-    clock, done = Clock(), list[float]()
-    slices = Slices(asyncio.get_running_loop(), clock)
-    slices.note_call()
-    task = asyncio.create_task(work(slices, clock, done, 2))
-    await some_turns()
+    _, clock, done, task = await after_one_slice_of_two()
     clock.now += GRACE_SECONDS / 2
     await timers()
     assert done == [100.0]

@@ -27,8 +27,8 @@ PEPPER = "1:" + "A" * 44
 SESSION_KEY = "1:" + "A" * 43 + "="
 LEASE_SECONDS = 1.0
 CHECK_TIMEOUT_SECONDS = 20.0
-"""How long a client waits for an answer. All servers share one process here, so a machine that is
-busy for longer than a lease makes each of them begin anew before it answers."""
+"""How long a client waits for an answer. All servers run in one process here. If the machine stops
+it for longer than a lease, each server needs a new lease before it can answer."""
 
 
 @pytest.fixture(autouse=True)

@@ -56,18 +56,17 @@ class CompiledKeyspaces:
 
     async def prepare(self, keyspace: Keyspace) -> None:
         """Makes the row of a keyspace that will be written."""
-        # The revision is that of the transaction.
-        row = await asyncio.to_thread(keyspace_to_row, keyspace, 0)
-        self._ready[keyspace.name] = keyspace, row
+        self._ready[keyspace.name] = keyspace, await _row_of(keyspace)
         self._ready.move_to_end(keyspace.name)
         while len(self._ready) > _MOST_READY:
             self._ready.popitem(last=False)
 
     async def row_of(self, keyspace: Keyspace) -> dict[str, object]:
-        """The row of a keyspace, with any revision. It is prepared only if it is not ready."""
-        if self._ready.get(keyspace.name, (None,))[0] is not keyspace:
-            await self.prepare(keyspace)
-        return self._ready.pop(keyspace.name)[1]
+        """The row of a keyspace, with any revision. It is made only if it is not ready."""
+        ready = self._ready.pop(keyspace.name, None)
+        if ready is not None and ready[0] is keyspace:
+            return ready[1]
+        return await _row_of(keyspace)
 
     def remember(self, keyspace: Keyspace) -> None:
         """Takes a keyspace as it was written. If it is rolled back, its stamp will never be read:
@@ -76,3 +75,8 @@ class CompiledKeyspaces:
         self._by_name.move_to_end(keyspace.name)
         while len(self._by_name) > MOST_KEPT:
             self._by_name.popitem(last=False)
+
+
+async def _row_of(keyspace: Keyspace) -> dict[str, object]:
+    # The revision is that of the transaction, which is not known yet.
+    return await asyncio.to_thread(keyspace_to_row, keyspace, 0)
