@@ -10,6 +10,11 @@ import pytest
 
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.adapters.sql.sqlite_connection import SqliteCursor
+from keyfence_server.application.callers import Caller
+from keyfence_server.application.presented_keys import PresentedKeys
+from keyfence_server.coherence.fact_cache import LOADS_AT_ONCE
+from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.verdicts import Reason
 from support.serving import Served
 
 
@@ -58,14 +63,32 @@ async def test_a_batch_loads_its_keys_by_one_statement_and_answers_as_its_checks
     assert len(loads) == len(good), "those that are left, and the revoked one"
 
 
-async def test_checks_at_the_same_time_are_loaded_together(
-    served: Served, loads: list[str]
+async def test_checks_that_wait_for_a_load_are_loaded_together_by_the_next(
+    served: Served, loads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = served.client
     made = [await client.make_key(scopes=["vps:read"]) for _ in range(64)]
+    waiting = 0
+    all_wait = asyncio.Event()
+    find, execute = PresentedKeys.find, SqliteCursor.execute
+
+    async def counted(self: PresentedKeys, api_key: str, caller: Caller) -> KeyFacts | Reason:
+        nonlocal waiting
+        waiting += 1
+        if waiting == len(made):
+            all_wait.set()
+        return await find(self, api_key, caller)
+
+    async def held(self: SqliteCursor, statement: str, parameters: Sequence[Any] = ()) -> Any:
+        if "digest IN" in statement:
+            await asyncio.wait_for(all_wait.wait(), 60)
+        return await execute(self, statement, parameters)
+
+    monkeypatch.setattr(PresentedKeys, "find", counted)
+    monkeypatch.setattr(SqliteCursor, "execute", held)
     loads.clear()
     answers = await asyncio.gather(
         *(client.call("Authenticate", api_key=one.api_key) for one in made)
     )
     assert [one.principal.key_id for one in answers] == [one.key.key_id for one in made]
-    assert len(loads) < len(made)
+    assert len(loads) <= LOADS_AT_ONCE + 1

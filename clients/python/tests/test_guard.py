@@ -146,14 +146,14 @@ class Guarded:
     is_async: bool
     closing: list[Any]
 
-    async def start(self, **settings: Any) -> Shop:
+    async def start(self, check_timeout_seconds: float = 20, **settings: Any) -> Shop:
         settings = {"keyspace": "shop", "unguarded": [f"/{SHOP}/Open"], **settings}
         if self.is_async:
-            client = AsyncClient(self.authority.target, check_timeout_seconds=1)
+            client = AsyncClient(self.authority.target, check_timeout_seconds=check_timeout_seconds)
             server: Any = grpc.aio.server(interceptors=[AsyncGuard(client, **settings)])
             server.add_generic_rpc_handlers((generic_handler(AsyncHandlers()),))
         else:
-            plain = Client(self.authority.target, check_timeout_seconds=1)
+            plain = Client(self.authority.target, check_timeout_seconds=check_timeout_seconds)
             client = plain  # type: ignore[assignment]
             pool = futures.ThreadPoolExecutor(4)
             server = grpc.server(pool, interceptors=[Guard(plain, **settings)])
@@ -335,8 +335,9 @@ async def test_when_keyfence_is_away_no_call_gets_in_and_none_is_told_denied(
 
 
 async def test_when_keyfence_hangs_the_caller_hears_within_the_deadline(
-    shop: Shop, authority: Authority
+    guarded: Guarded, authority: Authority
 ) -> None:
+    shop = await guarded.start(check_timeout_seconds=0.5)
     authority.answer("CheckScope", Hang())
     assert (await shop.refusal("Read", ("x-api-key", KEY)))[0] is CODE.UNAVAILABLE
 

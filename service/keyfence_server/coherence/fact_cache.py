@@ -57,7 +57,7 @@ _MOST_LOADED_BY_NAME: Final = 20
 _MAX_ATTEMPTS: Final = 16
 _FEW_FORMS: Final = 500
 _KEYS_A_LOAD: Final = 256
-_LOADS_AT_ONCE: Final = 4
+LOADS_AT_ONCE: Final = 4
 _KEYS_A_TURN: Final = 16
 """How many loaded keys are compiled before others have their turn on the event loop."""
 
@@ -349,7 +349,7 @@ class FactCache:
         is asked for until then. The same goes for keys that wait while as many loads are under way
         as there may be.
         """
-        if self._to_load and not self._is_load_due and len(self._loads) < _LOADS_AT_ONCE:
+        if self._to_load and not self._is_load_due and len(self._loads) < LOADS_AT_ONCE:
             self._is_load_due = True
             task = asyncio.create_task(self._load_waiting())
             self._loads.add(task)
