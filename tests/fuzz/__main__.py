@@ -55,9 +55,10 @@ async def run(directory: Path, first_seed: int, messages: int) -> int:
                     rpc: max(cpu, most_cpu.get(rpc, 0.0)) for rpc, cpu in found.most_cpu.items()
                 }
                 memory.append(process.memory_info().rss)
+                print(f"{sum(codes.values())} messages, {len(faults)} faults", flush=True)
     finally:
         exit_code = server.stop()
-    print(f"{sum(codes.values())} messages, seeds {first_seed} and on")
+    print(f"seeds {first_seed} and on")
     for rpc, cpu in sorted(most_cpu.items(), key=lambda one: -one[1]):
         answers = {code: count for (name, code), count in codes.items() if name == rpc}
         print(f"{rpc:24} dearest {cpu * 1000:6.0f} ms of CPU   {answers}")

@@ -7,6 +7,7 @@ that keeps the event loop, memory that grows.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ async def fuzz(
             findings.most_cpu[rpc] = max(most, cpu_seconds() - spent)
         findings.codes[rpc, code.name] += 1
         where = f"seed {seed}, request {number}: {rpc} by {kind}"
-        if code in FAULTS:
+        if code in FAULTS or (code is grpc.StatusCode.CANCELLED and not gives_up):
             findings.faults.append(f"{where}: {code.name}: {said}")
         findings.faults += [f"{where}: {fault}" for fault in _faults(target, rpc, raw, answer)]
         told = [marker for marker in MARKERS if marker in said and marker.encode() not in raw]
@@ -106,6 +107,12 @@ async def _send(
     except grpc.aio.AioRpcError as error:
         details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
         return error.code(), b"", f"{error.details()} {details!r}"
+    except asyncio.CancelledError:
+        # grpc.aio reports so that the server cancelled the call, whose deadline it notices first.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return grpc.StatusCode.CANCELLED, b"", ""
     return grpc.StatusCode.OK, answer, ""
 
 

@@ -3,6 +3,7 @@ package keyfence
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -109,6 +110,8 @@ func (b *batcher) take() []*waitingCheck {
 
 func (b *batcher) send() {
 	for {
+		// Callers that have just been answered, or begin now, come along if they have their turn first.
+		runtime.Gosched()
 		b.mu.Lock()
 		if len(b.waiting) == 0 {
 			b.isSending = false

@@ -119,6 +119,8 @@ impl Batcher {
 
     async fn send(self) {
         loop {
+            // Callers that have just been answered, or begin now, come along if they have their turn first.
+            tokio::task::yield_now().await;
             let batch = {
                 let mut queue = lock(&self.queue);
                 if queue.waiting.is_empty() {

@@ -93,6 +93,8 @@ export class Batcher {
   async #sendAll(): Promise<void> {
     while (this.#waiting.length > 0) {
       await this.#send(this.#waiting.splice(0, this.#max));
+      // Callers that have just been answered come along if they have their turn first.
+      await nextTurn();
     }
     this.#isSending = false;
   }
@@ -118,6 +120,17 @@ export class Batcher {
       one.settle(results[index] ?? { error: failure("there is no result") });
     }
   }
+}
+
+/** Node has setImmediate; browsers and edge runtimes need not. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    if (typeof setImmediate === "function") {
+      setImmediate(resolve);
+    } else {
+      setTimeout(resolve, 0);
+    }
+  });
 }
 
 function isLarge(request: CheckScopeRequest): boolean {

@@ -72,6 +72,22 @@ describe("batching", () => {
     assert.ok(server.calls("BatchCheckScope") - count <= 2);
   });
 
+  it("has callers that go on asking share their messages, whoever began first", async () => {
+    const { apiKey } = await server.createKey("demo", "vps:read");
+    const count = server.calls("BatchCheckScope");
+    const askTenTimes = async (): Promise<void> => {
+      for (let number = 0; number < 10; number += 1) {
+        await client.checkScope({ apiKey, ...read });
+      }
+    };
+
+    const first = askTenTimes();
+    await until(() => server.calls("BatchCheckScope") === count + 1, "the first message is under way");
+    await Promise.all([first, askTenTimes(), askTenTimes(), askTenTimes()]);
+
+    assert.ok(server.calls("BatchCheckScope") - count <= 12, "20, if the first caller is always alone");
+  });
+
   it("does not have a full message wait for the one that is under way", async () => {
     const held: (() => void)[] = [];
     const answerAll = (): void => {
