@@ -19,7 +19,8 @@ from support.serving import PASSWORD, Client
 
 MINE: Final = "mine"
 THEIRS: Final = "theirs"
-MARKERS: Final = ("acct_victim_7f3a", "victim-display-9c1e", "victimscope", "victim-label-55d0")
+THEIR_SCOPE: Final = "victimscope:read"
+MARKERS: Final = ("acct_victim_7f3a", "victim-display-9c1e", THEIR_SCOPE, "victim-label-55d0")
 """What the other tenant's records hold, and no request of the attacker."""
 
 
@@ -60,11 +61,11 @@ class Target:
 async def prepare(client: Client) -> Target:
     """Sets up both tenants."""
     await apply(client, MINE, ["mine:read", "mine:write"])
-    await apply(client, THEIRS, ["victimscope:read"])
+    await apply(client, THEIRS, [THEIR_SCOPE])
     theirs = await client.make_key(
         THEIRS,
         MARKERS[0],
-        scopes=["victimscope:read"],
+        scopes=[THEIR_SCOPE],
         display_name=MARKERS[1],
         labels={"team": MARKERS[3]},
     )
