@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +30,7 @@ from typing import Final
 import uvloop
 
 from bench.processes import ROOT, environment, running, until_answering
+from bench.report import Report, Table, p99
 from keyfence import AsyncClient, KeyfenceError
 from testkit.attacks import ATTACKS, Attack, attacked, paced_reset
 
@@ -45,43 +45,40 @@ _ATTACKS: Final = tuple(one.__name__ for one in ATTACKS)
 
 
 def measure(
+    report: Report,
     *,
     rounds: int,
     checks: int,
     connections: Sequence[int] = (1, 10),
     names: Sequence[str] = _ATTACKS,
 ) -> None:
-    """Prints the p99 of a good client's checks for each attack.
+    """Measures the p99 of a good client's checks for each attack.
 
     Args:
-        rounds: the medians are of so many.
         checks: made one after another in each round, without an attack and with it.
         connections: of the attacker at a time, one number after another.
         names: of the attacks.
     """
-    print(
-        f"\nA good client's checks, one after another, while another address attacks: p99 in ms, "
-        f"medians of {rounds} rounds of {checks}\n"
-        "alone: without an attack; elsewhere: the same attack, on a socket that reads and forgets\n"
+    table = report.table(
+        "attack",
+        "A good client's checks while another address attacks, or attacks a socket that reads and "
+        f"forgets (elsewhere): {rounds} rounds of {checks} checks",
     )
-    print(f"{'':24}{'through the listener':^46}{'the bare server':^46}")
-    columns = f"{'alone':>8}{'elsewhere':>11}{'attacked':>10}{'ratio':>7}{'failed':>8}  "
-    print(f"{'':24}{columns}{columns}")
     with _sink() as sink, _targets() as targets:
         for count in connections:
-            print(f"over {count} connections at a time:")
             attackers = [_Attacker(name, count) for name in names]
             if names == _ATTACKS:
                 attackers += [_Attacker(paced_reset.__name__, count, pace) for pace in _PACES]
             for attacker in attackers:
-                cells = (_cells(attacker, target, sink, rounds, checks) for target in targets)
-                print(f"{attacker.title:24}" + "".join(cells), flush=True)
+                for target in targets:
+                    _add(table, attacker, target, sink, rounds, checks)
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
     """A port of the server, and a credential for it."""
 
+    name: str
     port: int
     token: str
 
@@ -102,8 +99,8 @@ class _Attacker:
     @property
     def title(self) -> str:
         """The attack in words."""
-        words = self.name.replace("_", " ")
-        return words if self.per_second is None else f"{words}, {self.per_second:,}/s"
+        words = f"{self.name.replace('_', ' ')} over {self.connections} connections"
+        return words if self.per_second is None else f"{words}, {self.per_second:,} a second"
 
     @contextmanager
     def attacking(self, port: int) -> Iterator[None]:
@@ -128,19 +125,22 @@ class _Round:
     failed: int
 
 
-def _cells(attacker: _Attacker, target: _Target, sink: int, rounds: int, checks: int) -> str:
+def _add(
+    table: Table, attacker: _Attacker, target: _Target, sink: int, rounds: int, checks: int
+) -> None:
     took = [uvloop.run(_beside(attacker, target, sink, checks)) for _ in range(rounds)]
-
-    def median(value: Callable[[_Round], float]) -> float:
-        return statistics.median(map(value, took))
-
-    return (
-        f"{median(lambda one: one.alone):8.2f}"
-        f"{median(lambda one: one.elsewhere):11.2f}"
-        f"{median(lambda one: one.attacked):10.2f}"
-        f"{median(lambda one: one.attacked / one.elsewhere):7.2f}"
-        f"{sum(one.failed for one in took):8}  "
+    group = f"{attacker.title}, {target.name}"
+    table.add("alone", "p99, ms", [one.alone for one in took], group=group)
+    table.compare(
+        "p99, ms",
+        {
+            "attacked": [one.attacked for one in took],
+            "attack elsewhere": [one.elsewhere for one in took],
+        },
+        ratio="p99, attacked ÷ attack elsewhere",
+        group=group,
     )
+    table.add("attacked", "failed checks", [float(one.failed) for one in took], group=group)
 
 
 async def _beside(attacker: _Attacker, target: _Target, sink: int, checks: int) -> _Round:
@@ -165,7 +165,7 @@ async def _p99_ms(client: AsyncClient, api_key: str, checks: int) -> tuple[float
             failed += 1
         took.append(time.perf_counter() - began)
         await asyncio.sleep(_PAUSE_SECONDS)
-    return sorted(took)[int(len(took) * 0.99)] * 1e3, failed
+    return p99(took) * 1e3, failed
 
 
 @contextmanager
@@ -214,7 +214,10 @@ def _targets() -> Iterator[tuple[_Target, _Target]]:
             running([*command, "gateway"], gateway, until_answering(f"127.0.0.1:{grpc_port}")),
         ):
             token = (directory / "data" / "root.key").read_text().strip()
-            yield _Target(grpc_port, token), _Target(port, token)
+            yield (
+                _Target("through the listener", grpc_port, token),
+                _Target("the bare server", port, token),
+            )
 
 
 def _free_port() -> int:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 
 import keyfence as sdk
 from bench.checks import make_key
 from bench.processes import ServerProcess, keyfence
+from bench.report import Report
 
 _IN_FLIGHT = 32
 
 
-def measure(*, rounds: int, checks: int) -> None:
-    """Prints the server's processor time a check, with and without batching, and the ratio."""
+def measure(report: Report, *, rounds: int, checks: int) -> None:
+    """Measures the server's processor time a check, with and without batching."""
+    title = f"check_scope, {_IN_FLIGHT} at a time: {rounds} rounds in turn"
+    table = report.table("batching", title)
     with keyfence() as server:
         api_key = make_key(server)
         single: list[float] = []
@@ -23,13 +25,11 @@ def measure(*, rounds: int, checks: int) -> None:
                 microseconds = asyncio.run(_round(server, api_key, batching, checks))
                 if number:  # the first round warms up
                     took.append(microseconds)
-    ratios = [one / other for one, other in zip(shared, single, strict=True)]
-    print(f"\ncheck_scope, {_IN_FLIGHT} at a time, {rounds} rounds in turn")
-    print(f"{'':24}{'single calls':>14}{'batching':>12}{'ratio':>8}{'from':>8}{'to':>8}")
-    print(
-        f"{'server CPU, µs a check':24}{statistics.median(single):14.1f}"
-        f"{statistics.median(shared):12.1f}{statistics.median(ratios):8.3f}"
-        f"{min(ratios):8.3f}{max(ratios):8.3f}"
+    table.compare(
+        "server CPU, µs a check",
+        {"batching": shared, "single calls": single},
+        ratio="batching ÷ single calls, server CPU",
+        at_most=0.2,
     )
 
 

@@ -7,21 +7,23 @@ requests are the same bytes, credential included, and their answers are as long.
 from __future__ import annotations
 
 import asyncio
-import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 
 import keyfence as sdk
 from bench.load import Call, Round, answer_to, run_round
 from bench.processes import ServerProcess, empty_echo, keyfence
+from bench.report import Report, Table
 from keyfence.v1 import authorization_service_pb2 as messages
 
 _SERVICE = "/keyfence.v1.AuthorizationService"
 IN_FLIGHT = 16
 
 
-def measure(*, rounds: int, calls: int) -> None:
-    """Prints, for each kind of check, the server's processor time a call, and the ratio."""
+def measure(report: Report, *, rounds: int, calls: int) -> None:
+    """Measures both servers for each kind of check."""
+    title = f"Checks beside an empty call: {rounds} rounds in turn, {IN_FLIGHT} calls in flight"
+    table = report.table("checks", title)
     with keyfence() as ours:
         api_key = make_key(ours)
         for name, call in _calls(api_key).items():
@@ -29,7 +31,8 @@ def measure(*, rounds: int, calls: int) -> None:
             with ExitStack() as stack:
                 floor = stack.enter_context(empty_echo(len(answer)))
                 same_metadata = ServerProcess(floor.name, floor.target, ours.token, floor.process)
-                _report(name, *_in_turn(ours, same_metadata, call, rounds=rounds, calls=calls))
+                took = _in_turn(ours, same_metadata, call, rounds=rounds, calls=calls)
+                _compare(table, name, *took)
 
 
 def _in_turn(
@@ -62,18 +65,19 @@ def _calls(api_key: str) -> dict[str, Call]:
     }
 
 
-def _report(name: str, ours: Sequence[Round], floor: Sequence[Round]) -> None:
-    print(f"\n{name}: {len(ours)} rounds in turn, {IN_FLIGHT} calls in flight")
-    print(f"{'':24}{'keyfence':>12}{'empty echo':>12}{'ratio':>8}{'from':>8}{'to':>8}")
-    for title, field in (
-        ("server CPU, µs a call", "cpu_microseconds"),
-        ("calls a second", "calls_per_second"),
-        ("median wait, µs", "median_microseconds"),
+def _compare(table: Table, name: str, ours: Sequence[Round], floor: Sequence[Round]) -> None:
+    for quantity, field, at_most in (
+        ("server CPU, µs a call", "cpu_microseconds", 1.15),
+        ("calls a second", "calls_per_second", None),
+        ("median wait, µs", "median_microseconds", None),
     ):
-        a = [getattr(one, field) for one in ours]
-        b = [getattr(one, field) for one in floor]
-        ratios = [x / y for x, y in zip(a, b, strict=True)]
-        print(
-            f"{title:24}{statistics.median(a):12.1f}{statistics.median(b):12.1f}"
-            f"{statistics.median(ratios):8.2f}{min(ratios):8.2f}{max(ratios):8.2f}"
+        table.compare(
+            quantity,
+            {
+                "Keyfence": [getattr(one, field) for one in ours],
+                "an empty call": [getattr(one, field) for one in floor],
+            },
+            ratio=f"Keyfence ÷ an empty call, {quantity.partition(',')[0]}",
+            group=name,
+            at_most=at_most,
         )

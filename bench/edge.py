@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import yaml
 
 import keyfence as sdk
 from bench.processes import ROOT, ServerProcess, empty_echo, keyfence, running
+from bench.report import Report
 from keyfence_server.gateway.admin import Admin
 from keyfence_server.gateway.binary import envoy_binary
 
@@ -50,8 +50,10 @@ class Round:
     requests_per_second: float
 
 
-def measure(*, rounds: int, requests: int) -> None:
-    """Prints the processor time a request of both, and the ratios."""
+def measure(report: Report, *, rounds: int, requests: int) -> None:
+    """Measures the processor time a request of both."""
+    title = f"The edge: {rounds} rounds in turn, {IN_FLIGHT} requests in flight"
+    table = report.table("edge", title)
     with ExitStack() as stack:
         ours = stack.enter_context(keyfence())
         with sdk.Client(ours.target, token=ours.token) as client:
@@ -66,7 +68,18 @@ def measure(*, rounds: int, requests: int) -> None:
                 one = asyncio.run(_run_round(edge, made.api_key, requests))
                 if number:  # the first round warms up
                     results.append(one)
-    _report(*took)
+    for quantity, field in (
+        ("CPU of Envoy and the server, µs a request", "together"),
+        ("CPU of Envoy, µs a request", "envoy"),
+        ("CPU of the server, µs a request", "asked"),
+        ("requests a second", "requests_per_second"),
+    ):
+        ours, empty = ([getattr(one, field) for one in results] for results in took)
+        table.compare(
+            quantity,
+            {"Keyfence": ours, "an empty server": empty},
+            ratio=f"Keyfence ÷ an empty server, {quantity.partition(',')[0]}",
+        )
 
 
 @contextmanager
@@ -136,21 +149,3 @@ async def _client(port: int, request: bytes, requests: int) -> None:
 def _cpu(edge: Edge) -> tuple[float, float]:
     times = edge.envoy.cpu_times()
     return float(times.user + times.system), edge.asked.cpu_seconds()
-
-
-def _report(ours: Sequence[Round], floor: Sequence[Round]) -> None:
-    print(f"\nThe edge: {len(ours)} rounds in turn, {IN_FLIGHT} requests in flight")
-    print(f"{'':28}{'keyfence':>12}{'empty':>12}{'ratio':>8}{'from':>8}{'to':>8}")
-    for title, field in (
-        ("both CPU, µs a request", "together"),
-        ("Envoy's CPU, µs a request", "envoy"),
-        ("server's CPU, µs a request", "asked"),
-        ("requests a second", "requests_per_second"),
-    ):
-        a = [getattr(one, field) for one in ours]
-        b = [getattr(one, field) for one in floor]
-        ratios = [x / y for x, y in zip(a, b, strict=True)]
-        print(
-            f"{title:28}{statistics.median(a):12.1f}{statistics.median(b):12.1f}"
-            f"{statistics.median(ratios):8.2f}{min(ratios):8.2f}{max(ratios):8.2f}"
-        )

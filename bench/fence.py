@@ -15,8 +15,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from socket import AF_INET, SOCK_STREAM, socket
 from typing import Any, Final
 
@@ -36,33 +35,54 @@ from bench.cluster import (
     sidecar,
 )
 from bench.fan_out import GO
-from bench.fence_plot import Point, draw
 from bench.holders import holding, replying
 from bench.processes import ServerProcess
+from bench.report import RATIO, Report, Table, p99, ratios
 from keyfence import AsyncClient, Cache, Client
 from keyfence_server.coherence.terms import LeaseTerms
 from testkit.links import Links
 from testkit.proxy import Mode
 
 HOLDERS: Final = 100
-MANY_HOLDERS: Final = 1_000
 LEASE_SECONDS: Final = LeaseTerms().length
 LEASES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 _WARM_UP: Final = 20
 _MOST_RENEWAL_ROUNDS: Final = 5
 
 
-def measure(*, rounds: int, plot: Path | None = None) -> None:
-    """Prints everything. With `plot`, draws the trade-off of the lease's length too."""
+@dataclass(frozen=True, slots=True)
+class Renewing:
+    """Holders that renew their leases at one server, and for how long they are watched."""
+
+    holders: int
+    seconds: float
+
+
+RENEWING: Final = Renewing(holders=1_000, seconds=8.0)
+
+
+def measure(report: Report, *, rounds: int, renewing: Renewing) -> None:
+    """Measures revocations, with and without a fault, and what caches and renewals cost."""
     with cluster(LEASE_SECONDS) as servers:
         with empty_servers() as empty:
-            uvloop.run(_against_the_floor(servers, empty, rounds))
-        _under_faults(servers)
-    _cached_checks(rounds)
-    _warm_sidecar()
-    _renewals(min(_MOST_RENEWAL_ROUNDS, rounds // 10))
-    if plot is not None:
-        _trade_off(plot)
+            uvloop.run(_against_the_floor(report, servers, empty, rounds))
+        _under_faults(report, servers)
+    _cached_checks(report, rounds)
+    _warm_sidecar(report)
+    _renewals(report, renewing, min(_MOST_RENEWAL_ROUNDS, max(1, rounds // 10)))
+
+
+def measure_leases(report: Report, *, leases: Sequence[float], renewing: Renewing) -> None:
+    """Measures how the length of the lease trades renewals against revocations under a fault."""
+    table = report.table("leases", f"Leases of {renewing.holders:,} holders, by their length L")
+    for lease_seconds in leases:
+        with one_server(lease_seconds) as server:
+            each = _seconds_a_message(server, lease_seconds, renewing)
+        share = _share(each, lease_seconds, renewing.holders)
+        took = _revoke_under_fault(lease_seconds)
+        label = f"L = {lease_seconds:g} s"
+        table.add(label, "renewals, % of a core", [share * 100])
+        table.add(label, "revocation while a holder is stopped, s", took)
 
 
 # --- when all is well --------------------------------------------------------------------
@@ -78,7 +98,9 @@ class _Sample:
     fan_out: float
 
 
-async def _against_the_floor(servers: Cluster, empty: Sequence[ServerProcess], rounds: int) -> None:
+async def _against_the_floor(
+    report: Report, servers: Cluster, empty: Sequence[ServerProcess], rounds: int
+) -> None:
     async with AsyncExitStack() as stack:
         share = _shares(HOLDERS)
         for server, floor, count in zip(servers.servers, empty, share, strict=True):
@@ -101,33 +123,31 @@ async def _against_the_floor(servers: Cluster, empty: Sequence[ServerProcess], r
             done = await clients[number % SERVERS].revoke_key(made.key.key_id)
             call = time.perf_counter() - began
             samples.append(_Sample(done.revision, call, notify, fan_out))
-    _report_fences(servers, samples[_WARM_UP:])
+    _add_fences(report, servers, samples[_WARM_UP:])
 
 
-def _report_fences(servers: Cluster, samples: Sequence[_Sample]) -> None:
+def _add_fences(report: Report, servers: Cluster, samples: Sequence[_Sample]) -> None:
+    table = report.table(
+        "fence",
+        f"{len(samples)} revocations, {SERVERS} servers on PostgreSQL, {HOLDERS} holders; each "
+        "after its floor",
+    )
     fences, commits = servers.seconds("fence"), servers.seconds("commit")
     fence = [fences[one.revision] for one in samples]
     floor = [one.notify + one.fan_out for one in samples]
-    ratios = [a / b for a, b in zip(fence, floor, strict=True)]
-    print(
-        f"\nRevocations with {SERVERS} servers on PostgreSQL and {HOLDERS} holders, "
-        f"{len(samples)} of them, each after its floor; milliseconds"
-    )
-    print(f"{'':44}{'median':>9}{'p99':>9}")
-    for title, seconds in (
+    for label, seconds in (
         ("a NOTIFY there and back", [one.notify for one in samples]),
         ("a message to each stream, and its reply", [one.fan_out for one in samples]),
-        ("the floor, both together", floor),
-        ("fence: from the commit to the OK", fence),
-        ("commit, alone", [commits[one.revision] for one in samples]),
+        ("the floor: both together", floor),
+        ("the fence: from the commit to the OK", fence),
+        ("the commit alone", [commits[one.revision] for one in samples]),
         ("RevokeKey, at the client", [one.call for one in samples]),
     ):
-        print(f"{title:44}{_median_ms(seconds):9.3f}{_p99(seconds) * 1e3:9.3f}")
-    print(
-        f"fence / floor: {statistics.median(ratios):.2f} in the median (at most 2); "
-        f"p99 of the fence: {_p99(fence) / statistics.median(fence):.2f} times its median "
-        "(at most 5)"
-    )
+        table.add(label, "time, ms", [one * 1e3 for one in seconds])
+        table.add(label, "p99, ms", [p99(seconds) * 1e3])
+    table.add("the fence ÷ the floor", RATIO, ratios(fence, floor), at_most=2)
+    ratio = p99(fence) / statistics.median(fence)
+    table.add("the fence, p99 ÷ median", RATIO, [ratio], at_most=5)
 
 
 @asynccontextmanager
@@ -183,10 +203,10 @@ async def _notifying(url: str) -> AsyncIterator[Callable[[], Coroutine[Any, Any,
 # --- when one of them is at fault --------------------------------------------------------
 
 
-def _under_faults(servers: Cluster) -> None:
+def _under_faults(report: Report, servers: Cluster) -> None:
     wait = LeaseTerms(length=LEASE_SECONDS).wait
-    print(f"\nRevocations while one holder is at fault; W is {wait:.3f} s; milliseconds")
-    print(f"{'':34}{'the first':>11}{'the next ones'}")
+    title = f"Revocations while one holder is at fault; W is {wait:.3f} s"
+    table = report.table("faults", title)
     token = servers.servers[0].token
     target = servers.servers[0].target
     with Client(target, token=token) as client:
@@ -197,28 +217,36 @@ def _under_faults(servers: Cluster) -> None:
             with holder_process(target, token, 1, LEASE_SECONDS) as holder:
                 time.sleep(LEASE_SECONDS)
                 holder.send_signal(number)
-                _revoke_some(f"a client's cache, {title}", client, keys, servers)
+                _revoke_some(table, f"a client's cache, {title}", client, keys, servers)
         with (
             _cut_off(target) as (through, cut),
             holder_process(through, token, 1, LEASE_SECONDS),
         ):
             time.sleep(LEASE_SECONDS)
             cut()
-            _revoke_some("a client's cache, cut off", client, keys, servers)
+            _revoke_some(table, "a client's cache, cut off", client, keys, servers)
         other = servers.servers[-1].process
         other.suspend()
         try:
-            _revoke_some("a server process, stopped", client, keys, servers)
+            _revoke_some(table, "a server process, stopped", client, keys, servers)
             time.sleep(wait + LEASE_SECONDS)
-            _revoke_some("  and after it was struck off", client, keys, servers)
+            _revoke_some(
+                table,
+                "a server process, stopped and removed from the register",
+                client,
+                keys,
+                servers,
+            )
         finally:
             other.resume()
         time.sleep(wait)
-        _revoke_some("  and when it was back", client, keys, servers)
+        _revoke_some(table, "that process, when it was back", client, keys, servers)
         _kill(other)
-        _revoke_some("a server process, killed", client, keys, servers)
+        _revoke_some(table, "a server process, killed", client, keys, servers)
         time.sleep(wait + LEASE_SECONDS)
-        _revoke_some("  and after it was struck off", client, keys, servers)
+        _revoke_some(
+            table, "a server process, killed and removed from the register", client, keys, servers
+        )
 
 
 def _kill(process: psutil.Process) -> None:
@@ -227,11 +255,14 @@ def _kill(process: psutil.Process) -> None:
         process.wait(5)
 
 
-def _revoke_some(title: str, client: Client, keys: list[str], servers: Cluster) -> None:
+def _revoke_some(
+    table: Table, group: str, client: Client, keys: list[str], servers: Cluster
+) -> None:
     revisions = [client.revoke_key(keys.pop()).revision for _ in range(5)]
     fences = servers.seconds("fence")
     first, *others = (fences[revision] * 1e3 for revision in revisions)
-    print(f"{title:34}{first:11.1f}   {' '.join(f'{one:.1f}' for one in others)}")
+    table.add("the first revocation", "fence, ms", [first], group=group)
+    table.add("the next ones", "fence, ms", others, group=group)
 
 
 @contextmanager
@@ -246,10 +277,40 @@ def _cut_off(target: str) -> Iterator[tuple[str, Callable[[], None]]]:
 # --- what it saves -----------------------------------------------------------------------
 
 
-def _cached_checks(rounds: int) -> None:
+_CALLS: Final = 10
+_HITS: Final = 200
+
+
+@dataclass(slots=True)
+class _CachedChecks:
+    """What checks took, in seconds: the median of each round, and every hit."""
+
+    calls: list[float] = field(default_factory=list)
+    hits: list[float] = field(default_factory=list)
+    all_hits: list[float] = field(default_factory=list)
+
+    def add_round(self, calls: list[float], hits: list[float]) -> None:
+        self.calls.append(statistics.median(calls))
+        self.hits.append(statistics.median(hits))
+        self.all_hits += hits
+
+    def add_to(self, table: Table, client: str) -> None:
+        table.compare(
+            "median wait, µs",
+            {
+                "a call": [one * 1e6 for one in self.calls],
+                "a hit": [one * 1e6 for one in self.hits],
+            },
+            ratio="a call ÷ a hit, median wait",
+            group=client,
+            at_least=200,
+        )
+        table.add("a hit", "p99, µs", [p99(self.all_hits) * 1e6], group=client, at_most=20)
+
+
+def _cached_checks(report: Report, rounds: int) -> None:
     """A check from a client's memory against the same client's own call, in turn."""
-    hits: list[int] = []
-    calls: list[int] = []
+    took = _CachedChecks()
     with (
         one_server(LEASE_SECONDS) as server,
         Client(server.target, token=server.token, cache=Cache()) as caching,
@@ -259,30 +320,26 @@ def _cached_checks(rounds: int) -> None:
             keyspace="demo", account_id="bench", scopes=["vps:write"]
         ).api_key
         _until_cached(caching, api_key)
-        clock = time.perf_counter_ns
+
+        def seconds(client: Client) -> float:
+            began = time.perf_counter()
+            client.check_scope(api_key, "vps:read")
+            return time.perf_counter() - began
+
         for _ in range(rounds):
-            for _ in range(10):
-                began = clock()
-                calling.check_scope(api_key, "vps:read")
-                calls.append(clock() - began)
-            for _ in range(200):
-                began = clock()
-                caching.check_scope(api_key, "vps:read")
-                hits.append(clock() - began)
+            took.add_round(
+                [seconds(calling) for _ in range(_CALLS)],
+                [seconds(caching) for _ in range(_HITS)],
+            )
         asynchronous = uvloop.run(_cached_checks_async(server, api_key, rounds))
-    print(f"\nChecks on a known key, {len(calls)} calls and {len(hits)} hits in turn; microseconds")
-    print(f"{'':24}{'call':>9}{'hit':>9}{'p99 of hits':>14}{'call / hit':>12}")
-    for title, (called, hit) in (("Client", (calls, hits)), ("AsyncClient", asynchronous)):
-        a, b = statistics.median(called), statistics.median(hit)
-        print(f"{title:24}{a / 1e3:9.1f}{b / 1e3:9.2f}{_p99(hit) / 1e3:14.2f}{a / b:12.0f}")
-    print("(at least 200 times, and 20 µs at most at the p99)")
+    title = f"Checks of a known key: {rounds} rounds of {_CALLS} calls and {_HITS} hits in turn"
+    table = report.table("cache", title)
+    took.add_to(table, "Client")
+    asynchronous.add_to(table, "AsyncClient")
 
 
-async def _cached_checks_async(
-    server: ServerProcess, api_key: str, rounds: int
-) -> tuple[list[int], list[int]]:
-    hits: list[int] = []
-    calls: list[int] = []
+async def _cached_checks_async(server: ServerProcess, api_key: str, rounds: int) -> _CachedChecks:
+    took = _CachedChecks()
     async with (
         AsyncClient(server.target, token=server.token, cache=Cache()) as caching,
         AsyncClient(server.target, token=server.token) as calling,
@@ -290,17 +347,18 @@ async def _cached_checks_async(
         while (status := caching.cache_status()) is None or not status.keys:
             await caching.check_scope(api_key, "vps:read")
             await asyncio.sleep(0.05)
-        clock = time.perf_counter_ns
+
+        async def seconds(client: AsyncClient) -> float:
+            began = time.perf_counter()
+            await client.check_scope(api_key, "vps:read")
+            return time.perf_counter() - began
+
         for _ in range(rounds):
-            for _ in range(10):
-                began = clock()
-                await calling.check_scope(api_key, "vps:read")
-                calls.append(clock() - began)
-            for _ in range(200):
-                began = clock()
-                await caching.check_scope(api_key, "vps:read")
-                hits.append(clock() - began)
-    return calls, hits
+            took.add_round(
+                [await seconds(calling) for _ in range(_CALLS)],
+                [await seconds(caching) for _ in range(_HITS)],
+            )
+    return took
 
 
 def _until_cached(client: Client, api_key: str) -> None:
@@ -309,7 +367,7 @@ def _until_cached(client: Client, api_key: str) -> None:
         time.sleep(0.05)
 
 
-def _warm_sidecar() -> None:
+def _warm_sidecar(report: Report) -> None:
     """Checks at a sidecar that knows the keys, and what the server upstream heard of them."""
     keys, checks = 50, 1_000
     port = _free_port()
@@ -332,7 +390,8 @@ def _warm_sidecar() -> None:
         for number in range(checks):
             assert client.check_scope(api_keys[number % keys], "vps:read").allowed
         calls = _calls_served(port) - before
-    print(f"\n{checks} checks on {keys} keys at a warm sidecar: {calls:.0f} calls upstream (0)")
+    table = report.table("sidecar", f"{checks:,} checks on {keys} keys at a warm sidecar")
+    table.add("calls upstream", "calls", [calls], at_most=0)
 
 
 def _calls_served(port: int) -> float:
@@ -342,65 +401,56 @@ def _calls_served(port: int) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-def _renewals(rounds: int) -> None:
+def _renewals(report: Report, renewing: Renewing, rounds: int) -> None:
     """Beside an empty server that is sent as many messages, in turn."""
     ours, empty = [], []
     for _ in range(rounds):
         with one_server(LEASE_SECONDS) as server:
-            ours.append(_seconds_a_message(server, LEASE_SECONDS, 8.0))
+            ours.append(_seconds_a_message(server, LEASE_SECONDS, renewing))
         with empty_servers(1) as (server,):
-            empty.append(_seconds_a_message(server, LEASE_SECONDS, 8.0, is_empty=True))
-    print(
-        f"\n{MANY_HOLDERS} holders renewing at one server, L = {LEASE_SECONDS:g} s, and as many "
-        f"messages to an empty one; medians of {rounds}"
+            empty.append(_seconds_a_message(server, LEASE_SECONDS, renewing, is_empty=True))
+    table = report.table(
+        "renewals",
+        f"{renewing.holders:,} holders renew leases of {LEASE_SECONDS:g} s at one server, or send "
+        f"as many messages to an empty one: {rounds} rounds in turn",
     )
-    print(f"{'':24}{'µs each':>10}{'of a core':>12}")
-    for title, seconds in (("a renewal", ours), ("an empty answer", empty)):
-        each = statistics.median(seconds)
-        print(f"{title:24}{each * 1e6:10.0f}{_share(each, LEASE_SECONDS):12.1%}")
-    ratio = statistics.median(a / b for a, b in zip(ours, empty, strict=True))
-    print(f"a renewal / an empty answer: {ratio:.2f}")
+    renewal, answer = "a renewal", "an empty answer"
+    for label, seconds in ((renewal, ours), (answer, empty)):
+        shares = [_share(one, LEASE_SECONDS, renewing.holders) * 100 for one in seconds]
+        table.add(label, "% of a core", shares)
+    table.compare(
+        "processor, µs each",
+        {renewal: [one * 1e6 for one in ours], answer: [one * 1e6 for one in empty]},
+        ratio=f"{renewal} ÷ {answer}, processor",
+    )
 
 
 def _seconds_a_message(
-    server: ServerProcess, lease_seconds: float, seconds: float, *, is_empty: bool = False
+    server: ServerProcess, lease_seconds: float, renewing: Renewing, *, is_empty: bool = False
 ) -> float:
     """What the server uses of the processor for one renewal.
 
-    Told by how many there were: on a busy machine the holders do not always get round to
-    renewing in time.
+    The renewals are counted, because holders on a busy machine do not always renew in time.
     """
     with holder_process(
-        server.target, server.token, MANY_HOLDERS, lease_seconds, is_empty=is_empty
+        server.target, server.token, renewing.holders, lease_seconds, is_empty=is_empty
     ) as holders:
         time.sleep(lease_seconds)
         used, had = server.cpu_seconds(), leases_had(holders)
-        time.sleep(seconds)
+        time.sleep(renewing.seconds)
         return (server.cpu_seconds() - used) / (leases_had(holders) - had)
 
 
-def _share(seconds_a_renewal: float, lease_seconds: float) -> float:
+def _share(seconds_a_renewal: float, lease_seconds: float, holders: int) -> float:
     """Of a core, for three renewals in a lease of each holder."""
-    return seconds_a_renewal * MANY_HOLDERS / LeaseTerms(length=lease_seconds).renewal_interval
+    return seconds_a_renewal * holders / LeaseTerms(length=lease_seconds).renewal_interval
 
 
-# --- the trade-off -----------------------------------------------------------------------
+# --- the length of the lease -------------------------------------------------------------
 
 
-def _trade_off(plot: Path) -> None:
-    points = []
-    print(f"\n{'L, s':>6}{'renewal, of a core':>20}{'revoked under a fault, s':>26}")
-    for lease_seconds in LEASES:
-        with one_server(lease_seconds) as server:
-            share = _share(_seconds_a_message(server, lease_seconds, 8.0), lease_seconds)
-        took = _revoke_under_fault(lease_seconds)
-        points.append(Point(lease_seconds, share, took))
-        print(f"{lease_seconds:6g}{share:20.1%}{took:26.3f}")
-    draw(points, MANY_HOLDERS, plot)
-
-
-def _revoke_under_fault(lease_seconds: float) -> float:
-    """The longest of a few revocations, right after a holder was stopped."""
+def _revoke_under_fault(lease_seconds: float) -> list[float]:
+    """A few revocations, each right after a holder was stopped, in seconds."""
     took = []
     with one_server(lease_seconds) as server, Client(server.target, token=server.token) as client:
         keys = [client.create_key(keyspace="demo", account_id="bench").key for _ in range(3)]
@@ -412,19 +462,11 @@ def _revoke_under_fault(lease_seconds: float) -> float:
                 client.revoke_key(key.key_id, timeout_seconds=60)
                 took.append(time.perf_counter() - began)
             time.sleep(LeaseTerms(length=lease_seconds).wait)
-    return max(took)
+    return took
 
 
 def _shares(count: int) -> list[int]:
     return [count // SERVERS + (number < count % SERVERS) for number in range(SERVERS)]
-
-
-def _median_ms(seconds: Sequence[float]) -> float:
-    return statistics.median(seconds) * 1e3
-
-
-def _p99(values: Sequence[float]) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
 
 
 def _free_port() -> int:

@@ -24,12 +24,12 @@ from typing import Final
 import asyncpg
 
 from bench.processes import ROOT, environment, running, until_answering
+from bench.report import Report
 from keyfence_server.adapters.sql import upgrade
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.first_start import new_root_credential
 from testkit.postgres import PostgresServer
 
-_GOAL: Final = 3.0
 _SLICE: Final = 50_000
 
 
@@ -46,22 +46,26 @@ class _Site:
     load: Callable[[], float]
 
 
-def measure(*, keys: int) -> None:
-    """Prints the measures, with their goal."""
-    print(f"\nImport of {keys} keys ÷ the database's own bulk load of the same rows")
-    print(f"{'':14}{'import, s':>12}{'µs a key':>12}{'load, s':>12}{'µs a row':>12}{'ratio':>8}")
+def measure(report: Report, *, rounds: int, keys: int) -> None:
+    """Measures both on SQLite and on PostgreSQL, each round with a new database."""
+    title = f"An import of {keys:,} keys beside the database's own bulk load: {rounds} rounds"
+    table = report.table("import", title)
     with tempfile.TemporaryDirectory(prefix="kfb-") as name:
         directory = Path(name)
         file = directory / "keys.jsonl"
         _write_keys(file, keys)
         for store, opened in (("SQLite", _on_sqlite), ("PostgreSQL", _on_postgresql)):
-            with opened(directory / store) as site:
-                imported = _import(site, file, keys)
-                loaded = site.load()
-            print(
-                f"{store:14}{imported:12.2f}{imported / keys * 1e6:12.1f}"
-                f"{loaded:12.2f}{loaded / keys * 1e6:12.1f}{imported / loaded:8.2f}"
-                f"  goal: ≤ {_GOAL:.0f}"
+            imported, loaded = [], []
+            for number in range(rounds):
+                with opened(directory / f"{store}{number}") as site:
+                    imported.append(_import(site, file, keys) / keys * 1e6)
+                    loaded.append(site.load() / keys * 1e6)
+            table.compare(
+                "time, µs a key",
+                {"import": imported, "bulk load": loaded},
+                ratio="import ÷ bulk load, time",
+                group=store,
+                at_most=3,
             )
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import grpc
 import uvloop
 
 from bench.processes import ROOT, ServerProcess, environment, running, until_answering
+from bench.report import Report, p99
 from keyfence import AsyncClient
 from keyfence.v1 import account_service_pb2 as accounts
 from keyfence.v1 import authorization_service_pb2 as checks
@@ -206,37 +206,42 @@ class _Site:
 
 
 def measure(
-    *, rounds: int, checks: int, revocations: int, attacks: Sequence[str] = tuple(ATTACKS)
+    report: Report,
+    *,
+    rounds: int,
+    checks: int,
+    revocations: int,
+    attacks: Sequence[str] = tuple(ATTACKS),
 ) -> None:
-    """Prints, for each attack, the victim's p99 of checks and of revocations.
+    """Measures, for each attack, the victim's p99 of checks and of revocations.
 
     Args:
         attacks: their names.
-        rounds: of which the medians are printed.
         checks: one after another, in each round.
         revocations: one after another, beside the checks.
     """
-    print(
-        f"\nA victim's calls while another tenant does its worst; medians of {rounds} rounds of "
-        f"{checks} checks and {revocations} revocations\n"
-        "elsewhere: the same attack on another server of the same machine\n"
-    )
-    print(
-        f"{'p99, ms':30}{'check, elsewhere':>18}{'here':>9}{'ratio':>7}"
-        f"{'revoke, elsewhere':>20}{'here':>9}{'ratio':>7}"
+    table = report.table(
+        "isolation",
+        "A victim's calls while another tenant attacks its server (here) or another server of the "
+        f"same machine (elsewhere): {rounds} rounds of {checks} checks and {revocations} "
+        "revocations",
     )
     for name in attacks:
         with _site() as here, _site() as there:
             took = [
                 uvloop.run(_beside(name, here, there, checks, revocations)) for _ in range(rounds)
             ]
-        line = [f"{name.replace('_', ' '):30}"]
-        for kind, width in (("check", 18), ("revoke", 20)):
-            elsewhere = statistics.median(one[kind, "elsewhere"] for one in took)
-            attacked = statistics.median(one[kind, "here"] for one in took)
-            ratio = statistics.median(one[kind, "here"] / one[kind, "elsewhere"] for one in took)
-            line.append(f"{elsewhere:{width}.2f}{attacked:9.2f}{ratio:7.2f}")
-        print("".join(line), flush=True)
+        for call in ("CheckScope", "RevokeKey"):
+            table.compare(
+                "p99, ms",
+                {
+                    f"{call}, {where}": [one[call, where] for one in took]
+                    for where in ("here", "elsewhere")
+                },
+                ratio=f"{call}, p99 here ÷ elsewhere",
+                group=name.replace("_", " "),
+                at_most=3,
+            )
 
 
 async def _beside(
@@ -256,11 +261,11 @@ async def _beside(
                     _p99_ms(lambda: victim.check_scope(used.api_key, "v:read"), checks)  # noqa: B023
                 )
                 ids = iter([one.key.key_id for one in doomed])
-                took["revoke", where] = await _p99_ms(
+                took["RevokeKey", where] = await _p99_ms(
                     lambda: victim.revoke_key(next(ids)),  # noqa: B023
                     revocations,
                 )
-                took["check", where] = await check
+                took["CheckScope", where] = await check
     return took
 
 
@@ -271,7 +276,7 @@ async def _p99_ms(call: Callable[[], Awaitable[object]], times: int) -> float:
         await call()
         took.append(time.perf_counter() - began)
         await asyncio.sleep(0.001)
-    return sorted(took)[int(len(took) * 0.99)] * 1e3
+    return p99(took) * 1e3
 
 
 @contextmanager

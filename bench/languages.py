@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,14 @@ import psutil
 
 import keyfence as sdk
 from bench.processes import ROOT, ServerProcess, environment, keyfence
+from bench.report import RATIO, Report, ratios
 from conformance.programs import LANGUAGES
 
 _PATIENCE_SECONDS: Final = 30.0
 _AT_ONCE: Final = 32
+_CALLS: Final = f"{_AT_ONCE} calls at once"
+_BATCHED: Final = f"{_AT_ONCE} batched checks at once"
+_HIT: Final = "a check from memory"
 _HITS_FOR_EACH_CALL: Final = 100
 _MANY: Final = 10_000
 _TIMED_EVERY: Final = 16
@@ -52,7 +55,7 @@ class Client:
 
     def __init__(self, command: list[str], server: ServerProcess, mode: str) -> None:
         self._server = server
-        # What some libraries say at their start would spoil the table.
+        # The table must not be interrupted by what some libraries say at their start.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- as long as the process
         self._child = subprocess.Popen(
             command,
@@ -115,9 +118,15 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def measure(
-    names: Collection[str] | None, *, rounds: int, calls: int, keys: int, optimized: bool
+    report: Report,
+    names: Collection[str] | None,
+    *,
+    rounds: int,
+    calls: int,
+    keys: int,
+    optimized: bool,
 ) -> None:
-    """Prints a table, with the medians of the rounds.
+    """Measures the client of each language.
 
     Args:
         names: the languages. None: all of them.
@@ -125,37 +134,52 @@ def measure(
         keys: cached keys, by which the memory of one is told.
         optimized: whether the programs are compiled for speed.
     """
+    table = report.table("languages", f"A check in each language: {rounds} rounds of {calls} calls")
     with tempfile.TemporaryDirectory() as directory, keyfence() as server:
         with sdk.Client(server.target, token=server.token) as operator:
             api_keys = [
                 operator.create_key(keyspace="demo", account_id="bench", scopes=_SCOPES).api_key
                 for _ in range(keys + 1)
             ]
-        print(f"\n{'µs a check; medians of ' + str(rounds) + ' rounds':40}", end="")
-        print(f"{'client CPU':>12}{'server CPU':>12}{'p50':>10}{'p99':>10}")
         for language, command in _commands(Path(directory), names, optimized=optimized):
-            shown: dict[str, Figures] = {}
-            for title, mode, at_once, count in (
+            took: dict[str, list[Figures]] = {}
+            for label, mode, at_once, count in (
                 ("a call", "plain", 1, calls),
-                (f"calls, {_AT_ONCE} at once", "plain", _AT_ONCE, calls),
-                (f"batched, {_AT_ONCE} at once", "batched", _AT_ONCE, calls),
-                ("from memory", "cached", 1, _HITS_FOR_EACH_CALL * calls),
+                (_CALLS, "plain", _AT_ONCE, calls),
+                (_BATCHED, "batched", _AT_ONCE, calls),
+                (_HIT, "cached", 1, _HITS_FOR_EACH_CALL * calls),
             ):
                 with _opened(command, server, mode) as client:
-                    took = [
+                    took[label] = [
                         client.measure(api_keys[0], count=count, at_once=at_once)
                         for _ in range(rounds + 1)
                     ][1:]  # the first round warms up
-                shown[mode] = _medians(took)
-                _print(f"{language}: {title}", shown[mode])
+                for quantity, field in (
+                    ("client CPU, µs a check", "client_us"),
+                    ("server CPU, µs a check", "server_us"),
+                    ("p50, µs", "p50_us"),
+                    ("p99, µs", "p99_us"),
+                ):
+                    is_goal = label == _HIT and field == "client_us"
+                    table.add(
+                        label,
+                        quantity,
+                        [getattr(one, field) for one in took[label]],
+                        group=language,
+                        at_most=_HIT_GOALS_US[language] if is_goal else None,
+                    )
             with _opened(command, server, "cached") as client:
                 memory = _bytes_a_key(client, api_keys)
-                print(f"{language + ': bytes a cached key':40}{memory:12,.0f}")
-            hit, goal = shown["cached"].client_us, _HIT_GOALS_US[language]
-            print(f"{language}: a check from memory takes {hit:.2f} µs of processor (goal: {goal})")
-            ratio = shown["batched"].server_us / shown["plain"].server_us
-            print(
-                f"{language}: a batched check costs the server {ratio:.2f} (goal: {_BATCHED_GOAL})"
+            table.add("a cached key", "memory, bytes", [memory], group=language)
+            batched, calls_at_once = (
+                [one.server_us for one in took[it]] for it in (_BATCHED, _CALLS)
+            )
+            table.add(
+                f"{_BATCHED} ÷ {_CALLS}, server CPU",
+                RATIO,
+                ratios(batched, calls_at_once),
+                group=language,
+                at_most=_BATCHED_GOAL,
             )
 
 
@@ -203,23 +227,3 @@ def _bytes_a_key(client: Client, api_keys: list[str]) -> float:
     for api_key in others:
         client.check(api_key)
     return float(client.ask("memory")["bytes"] - before) / len(others)
-
-
-def _medians(took: list[Figures]) -> Figures:
-    def median(read: Callable[[Figures], float]) -> float:
-        return statistics.median(read(one) for one in took)
-
-    return Figures(
-        median(lambda one: one.client_us),
-        median(lambda one: one.server_us),
-        median(lambda one: one.p50_us),
-        median(lambda one: one.p99_us),
-    )
-
-
-def _print(title: str, shown: Figures) -> None:
-    print(
-        f"{title:40}{shown.client_us:12.2f}{shown.server_us:12.2f}"
-        f"{shown.p50_us:10.2f}{shown.p99_us:10.2f}",
-        flush=True,
-    )

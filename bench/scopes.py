@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
-import statistics
 import time
 from typing import Final
 
+from bench.report import Report
 from keyfence_server.domain.catalog import ScopeCatalog
 
 SCOPES: Final = 5_000
 _IMPLIED: Final = 4
 
 
-def measure(*, rounds: int) -> None:
-    """Prints the medians, in milliseconds of this process's own processor time."""
+def measure(report: Report, *, rounds: int) -> None:
+    """Measures this process's own processor time."""
     names = [f"resource-{index % 200}:action-{index}" for index in range(SCOPES)]
     source = random.Random(1)
     implications = {
@@ -31,6 +31,9 @@ def measure(*, rounds: int) -> None:
         assert len(held) == SCOPES
         compiling.append((compiled - began) * 1e3)
         granting.append((granted - compiled) * 1e3)
-    print(f"\nA catalog of {SCOPES} scopes, each implying up to {_IMPLIED} others, {rounds} times")
-    print(f"{'compile the catalog, ms':36}{statistics.median(compiling):10.1f}")
-    print(f"{'effective scopes of a key with *, ms':36}{statistics.median(granting):10.1f}")
+    table = report.table(
+        "scopes",
+        f"A catalog of {SCOPES} scopes, each implying up to {_IMPLIED} others: {rounds} rounds",
+    )
+    table.add("compile the catalog", "processor, ms", compiling)
+    table.add("effective scopes of a key with *", "processor, ms", granting)

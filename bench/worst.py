@@ -2,7 +2,7 @@
 
 While one call holds the loop, every other call waits. The time is that which the loop's thread
 has used of the processor between two turns, so that it does not depend on what else the machine
-does. The longest time by the clock stands beside it: work on other threads shows there, too.
+does. The longest time by the clock is given too: it shows work on other threads as well.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ import uvloop
 from google.protobuf.message import Message
 
 from bench.processes import ROOT, environment, until_answering, wait_until_ready
+from bench.report import Report, Table
 from testkit.worst_requests import WorstRequest, prepare
 
 LIMIT_MS: Final = 20.0
 _DEADLINE_SECONDS: Final = 120.0
 
 
-def measure(*, rounds: int, key_count: int) -> None:
-    """Prints a line for each request.
+def measure(report: Report, *, rounds: int, key_count: int) -> None:
+    """Measures each request.
 
     Args:
-        rounds: how often each one is sent; the medians are printed.
+        rounds: how often each one is sent.
         key_count: of the large keyspace.
     """
-    print(
-        f"\nThe worst request of each RPC; medians of {rounds} calls, in ms. The limit of what "
-        f"may be held is {LIMIT_MS:.0f}\n\n"
-        f"{'request':32}{'KiB':>8}{'answer, KiB':>13}{'held, CPU':>11}{'by the clock':>14}"
-        f"{'CPU in all':>12}  answered"
-    )
+    table = report.table("worst", f"The worst request of each RPC: {rounds} rounds")
     with tempfile.TemporaryDirectory(prefix="kfb-") as name, _watched(Path(name)) as (child, root):
-        uvloop.run(_measure(child, f"unix:{name}/s", root, rounds, key_count))
+        uvloop.run(_measure(table, child, f"unix:{name}/s", root, rounds, key_count))
 
 
 async def _measure(
-    child: subprocess.Popen[str], target: str, root: str, rounds: int, key_count: int
+    table: Table,
+    child: subprocess.Popen[str],
+    target: str,
+    root: str,
+    rounds: int,
+    key_count: int,
 ) -> None:
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(target, options=options) as channel:
@@ -73,13 +74,18 @@ async def _measure(
                 await _read(child)
                 status, sent, received = await once(worst)
                 seen.append(await _read(child))
-            cpu, clock, used = (sorted(column)[rounds // 2] for column in zip(*seen, strict=True))
-            mark = " *" if cpu > LIMIT_MS else ""
-            print(
-                f"{worst.name:32}{sent / 1024:8.0f}{received / 1024:13.0f}{cpu:11.1f}{clock:14.1f}"
-                f"{used:12.1f}  {status}{mark}",
-                flush=True,
-            )
+            label = f"{worst.name}, {_kib(sent)}; {status}, {_kib(received)}"
+            for quantity, values, at_most in zip(
+                ("event loop held, ms of processor", "event loop held, ms", "processor, ms"),
+                zip(*seen, strict=True),
+                (LIMIT_MS, None, None),
+                strict=True,
+            ):
+                table.add(label, quantity, values, at_most=at_most)
+
+
+def _kib(count: int) -> str:
+    return f"{count / 1024:,.0f} KiB"
 
 
 async def _read(child: subprocess.Popen[str]) -> list[float]:

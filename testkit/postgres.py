@@ -255,6 +255,13 @@ class PostgresServer:
         return self._root / _WHEEL / _INSTALLATION / "bin"
 
 
+def installed_version() -> str:
+    """Which PostgreSQL the wheel has, such as `18.4`."""
+    program = _installed_package() / _INSTALLATION / "bin" / "postgres"
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    return told.stdout.split()[-1]
+
+
 def _is_alive(process: psutil.Process) -> bool:
     # The process that inherits orphans may take long to reap them.
     try:
