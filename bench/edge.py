@@ -74,10 +74,10 @@ def measure(report: Report, *, rounds: int, requests: int) -> None:
         ("CPU of the server, µs a request", "asked"),
         ("requests a second", "requests_per_second"),
     ):
-        ours, empty = ([getattr(one, field) for one in results] for results in took)
+        values, floor = ([getattr(one, field) for one in results] for results in took)
         table.compare(
             quantity,
-            {"Keyfence": ours, "an empty server": empty},
+            {"Keyfence": values, "an empty server": floor},
             ratio=f"Keyfence ÷ an empty server, {quantity.partition(',')[0]}",
         )
 

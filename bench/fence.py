@@ -232,7 +232,7 @@ def _under_faults(report: Report, servers: Cluster) -> None:
             time.sleep(wait + LEASE_SECONDS)
             _revoke_some(
                 table,
-                "a server process, stopped and removed from the register",
+                "a stopped process, removed from the register",
                 client,
                 keys,
                 servers,
@@ -244,9 +244,7 @@ def _under_faults(report: Report, servers: Cluster) -> None:
         _kill(other)
         _revoke_some(table, "a server process, killed", client, keys, servers)
         time.sleep(wait + LEASE_SECONDS)
-        _revoke_some(
-            table, "a server process, killed and removed from the register", client, keys, servers
-        )
+        _revoke_some(table, "a killed process, removed from the register", client, keys, servers)
 
 
 def _kill(process: psutil.Process) -> None:

@@ -50,7 +50,7 @@ from testkit.postgres import installed_version
 
 RATIO: Final = "ratio"
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_NAME_WIDTH: Final = 76
+_NAME_WIDTH: Final = 88
 
 
 @dataclass(frozen=True, slots=True)

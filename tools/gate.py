@@ -101,7 +101,7 @@ PARTS: Final = (
     Part("docs", ("make", "docs")),
     # With the smallest counts: it shows that each measurement works, and no number counts. It
     # uses what the parts of the languages have compiled.
-    Part("bench", ("make", "bench", "ARGS=--smoke")),
+    Part("bench", ("make", "bench", "ARGS=--smoke --report build/smoke.json")),
     Part("test", ("make", "test"), cores=CORES),
     Part("test-slow", ("make", "test-slow"), cores=CORES),
 )
