@@ -59,6 +59,15 @@ async def test_a_long_reading_is_ended_and_repeated_on_the_thread(
     await connection.rollback()
 
 
+async def test_a_short_reading_stays_on_the_event_loop_however_often_it_is_repeated(
+    connection: SqliteConnection,
+) -> None:
+    """SQLite goes on counting the steps of a statement when it is executed again."""
+    short = LONG.replace("100000", "200")
+    threads = {(await rows_of(connection, short))[0][1] for _ in range(50)}
+    assert threads == {threading.get_ident()}
+
+
 async def test_a_reading_that_is_marked_as_long_begins_on_the_thread(
     connection: SqliteConnection,
 ) -> None:

@@ -27,8 +27,10 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 
-_STEPS: Final = 20_000
-"""Instructions of SQLite's virtual machine: about a millisecond, or five hundred whole keys."""
+_STEPS: Final = 2_000
+_BUDGET: Final = 10
+"""So many times `_STEPS` instructions of SQLite's virtual machine are a reading's budget: about a
+millisecond, or five hundred whole keys."""
 _STATEMENTS_A_TURN: Final = 4
 """How many statements follow each other on the event loop before others have their turn."""
 _MOST_ROWS: Final = 64
@@ -74,6 +76,7 @@ class SqliteConnection:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="keyfence-sqlite")
         self._last_on_thread: Future[Any] | None = None
         self._may_be_ended = False
+        self._budget = 0
         self._is_writing = False
         self._statements = 0
         # SQLAlchemy looks whether this is open.
@@ -158,6 +161,7 @@ class SqliteConnection:
         return await self.on_thread(lambda one: _executed(one.execute(statement, parameters)))
 
     async def _read_in_slices(self, statement: str, parameters: Sequence[Any]) -> Executed:
+        self._budget = _BUDGET
         with self._ended_when_long():
             cursor = self._opened().execute(statement, parameters)
         rows: list[Any] = []
@@ -211,8 +215,16 @@ class SqliteConnection:
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.set_progress_handler(lambda: self._may_be_ended, _STEPS)
+        connection.set_progress_handler(self._is_to_be_ended, _STEPS)
         return connection
+
+    def _is_to_be_ended(self) -> bool:
+        """Whether SQLite is to end its statement. It asks each time that it has taken `_STEPS`, and
+        goes on counting where the same statement has ended before."""
+        if not self._may_be_ended:
+            return False
+        self._budget -= 1
+        return self._budget < 0
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
