@@ -25,10 +25,8 @@ async def pages_of(sizes: list[int]) -> AsyncIterator[list[int]]:
     start = 0
     while start < len(sizes):
         page = Page.of(list(enumerate(sizes))[start:], 10, lambda one: str(one[0]))
-        found: list[messages.GetKeyRequest] = []
-        token = await add_fitting(
-            page, lambda one: messages.GetKeyRequest(key_id="x" * one[1]), found
-        )
+        found = messages.ListKeysResponse().keys
+        token = await add_fitting(page, lambda one, make: make(key_id="x" * one[1]), found)
         assert sum(one.ByteSize() for one in found[:-1]) <= ANSWER_BYTES
         yield [len(one.key_id) for one in found]
         start = int(token) + 1 if token else len(sizes)

@@ -22,7 +22,7 @@ from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.records import keyspace_to_row
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import KeyCriteria, KeyFilter, Store, StoreUnavailable
-from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.keys import KeyId, KeyState
 from keyfence_server.domain.keyspaces import Keyspace
 from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, insert_keys, make_key, make_keyspace, put_keyspaces
@@ -200,11 +200,10 @@ async def test_a_search_finds_its_window_by_an_index_and_reads_no_other_key(
     window = queries.Window(
         KeyFilter(keyspace="k", **which),
         _EVERY_CRITERION,
-        after="a",
         examined=9,
         expiring_are_few=False,
     )
-    for query in (window.page(9), window.end()):
+    for query in (window.page, window.end):
         steps = _plan(sqlite_url, query)
         (found_by,) = [step for step in steps if "COVERING INDEX ix_keys" in step]
         assert f"({by})" in found_by
@@ -218,14 +217,9 @@ async def test_a_page_by_one_filter_reads_the_keys_that_pass_alone(
 ) -> None:
     value: dict[str, Any] = {field: "x"}
     await (await open_store(sqlite_url)).close()
-    window = queries.Window(
-        KeyFilter(keyspace="k", **value),
-        KeyCriteria(),
-        after="a",
-        examined=9,
-        expiring_are_few=False,
-    )
-    (step,) = _plan(sqlite_url, window.page(9))
+    which = KeyFilter(keyspace="k", **value)
+    window = queries.Window(which, KeyCriteria(), examined=9, expiring_are_few=False)
+    (step,) = _plan(sqlite_url, window.page)
     assert f"(keyspace=? AND {field}=? AND key_id>?)" in step
 
 
@@ -270,12 +264,58 @@ async def test_uses_are_found_by_their_keys_and_no_other_use_is_read(sqlite_url:
 async def test_few_keys_that_expire_are_found_by_their_expiry(sqlite_url: str) -> None:
     await (await open_store(sqlite_url)).close()
     which = KeyFilter(keyspace="k", account_id="a")
-    window = queries.Window(which, _EVERY_CRITERION, after=None, examined=9, expiring_are_few=True)
-    for query in (window.page(9), queries.count_expiring(which, _EVERY_CRITERION)):
+    window = queries.Window(which, _EVERY_CRITERION, examined=9, expiring_are_few=True)
+    for query in (window.page, queries.count_expiring(which, _EVERY_CRITERION)):
         steps = _plan(sqlite_url, query)
         (found_by,) = [step for step in steps if "COVERING INDEX ix_keys" in step]
         assert "(keyspace=? AND expire_time>? AND expire_time<?)" in found_by
         assert not any(step.startswith("SCAN key") for step in steps)
+
+
+async def test_the_statements_of_a_page_are_put_together_once(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page is read in several searches, and to put a statement together takes milliseconds."""
+    made: list[str] = []
+
+    def noting(name: str) -> None:
+        make = getattr(queries, name)
+
+        def noted(*arguments: Any, **options: Any) -> Any:
+            made.append(name)
+            return make(*arguments, **options)
+
+        monkeypatch.setattr(queries, name, noted)
+
+    noting("Window")
+    noting("count_expiring")
+    store = await open_store(sqlite_url)
+    expire_time = START + timedelta(days=1)
+    await insert_keys(
+        store, *(make_key(f"k{number}", expire_time=expire_time) for number in range(5))
+    )
+    found: list[str] = []
+    soon = KeyCriteria(expiring=(START, START + timedelta(days=2)))
+    async with store.snapshot() as snapshot:
+
+        async def search(criteria: KeyCriteria, after: KeyId | None) -> KeyId | None:
+            which = KeyFilter(keyspace=KEYSPACE)
+            keys, position = await snapshot.search_keys(
+                which, criteria, after=after, limit=2, examined=9
+            )
+            found.extend(key.key_id for key in keys)
+            return position
+
+        position = await search(soon, None)
+        while position is not None:
+            position = await search(soon, position)
+        assert found == ["k0", "k1", "k2", "k3", "k4"]
+        assert made == ["count_expiring", "Window"]
+        # Of another search they are others.
+        await search(KeyCriteria(labels={"team": "a"}), None)
+        assert len(found) == 5
+        assert made == ["count_expiring", "Window", "Window"]
+    await store.close()
 
 
 _EVERY_CRITERION = KeyCriteria(

@@ -27,6 +27,7 @@ from keyfence_server.application.ports import (
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.domain.errors import InvalidInput, UnknownScope
 from keyfence_server.domain.facts import effective_mask, listed_scopes, own_mask
+from keyfence_server.domain.frozen import frozen
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.scopes import MAX_SCOPE_LENGTH, size_of
@@ -47,8 +48,8 @@ _SMALL_KEYS_AT_ONCE: Final = 200
 _SMALL_BYTES: Final = 512
 # To work out the scopes of so many grants takes about a millisecond.
 _GRANTS_A_SLICE: Final = 256
-_GRANTS_A_KEY: Final = 4
-"""What a key costs besides its grants, in grants."""
+_GRANTS_A_KEY: Final = 1
+"""What a key costs whose scopes are known, in grants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class Listing:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class ListedKey:
     """A key's record, and how the key has been used as far as it is written down.
 
@@ -174,19 +175,17 @@ class ReadKeys:
             lineages = await snapshot.ancestors(keys)
             uses = await snapshot.find_uses([key.key_id for key in keys])
         found: list[ListedKey] = []
-        pauses = Pauses(_GRANTS_A_SLICE)
         leaves_out_revoked = listing.asks_what_works and listing.state is None
         known = _KnownScopes(keyspace)
         for key in keys:
             line = lineages[key.key_id]
             state = state_of(line)
-            mask = known.mask(line)
+            mask = await known.mask(line)
             if mask & required == required and not (
                 leaves_out_revoked and state is KeyState.REVOKED
             ):
                 scopes, is_cut = known.listed(mask)
                 found.append(ListedKey(key, state, scopes, is_cut, uses.get(key.key_id)))
-            await pauses.after(_GRANTS_A_KEY + sum(len(one.granted_scopes) for one in line))
 
         def token_after(found: ListedKey) -> str:
             return write_page_token(found.key.key_id, *question)
@@ -246,18 +245,22 @@ class _KnownScopes:
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
+        self._pauses = Pauses(_GRANTS_A_SLICE)
         self._own: dict[tuple[Sequence[str], str], int] = {}
         self._listed: dict[int, tuple[tuple[str, ...], bool]] = {}
 
-    def mask(self, lineage: Lineage) -> int:
-        """The effective scopes, as a mask."""
+    async def mask(self, lineage: Lineage) -> int:
+        """The effective scopes, as a mask. Other calls have their turn now and then."""
         mask = -1
+        grants = _GRANTS_A_KEY
         for key in lineage:
             place = key.granted_scopes, key.key_type
             own = self._own.get(place)
             if own is None:
                 own = self._own[place] = own_mask(key, self._keyspace)
+                grants += len(key.granted_scopes)
             mask &= own
+        await self._pauses.after(grants)
         return mask
 
     def listed(self, mask: int) -> tuple[tuple[str, ...], bool]:
@@ -355,7 +358,7 @@ async def _page_of_keys(
 
 
 def _size_of(key: Key) -> int:
-    return size_of(key.granted_scopes) + size_of(key.allowed_addresses) + size_of(key.labels)
+    return size_of((*key.granted_scopes, *key.allowed_addresses, *key.labels))
 
 
 def _day(path: str, text: str) -> date | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from keyfence.v1 import account_service_pb2
@@ -21,9 +21,16 @@ _STATE_NUMBERS: Final[Mapping[AccountState, account_service_pb2.AccountState.Val
 }
 
 
-def account_of(account: Account) -> account_service_pb2.Account:
-    """An account's record."""
-    return account_service_pb2.Account(
+def account_of(
+    account: Account,
+    make: Callable[..., account_service_pb2.Account] = account_service_pb2.Account,
+) -> account_service_pb2.Account:
+    """An account's record.
+
+    Args:
+        make: makes the message, by itself or in an answer.
+    """
+    return make(
         account_id=account.account_id,
         keyspace=account.keyspace,
         email=account.email.text,

@@ -9,12 +9,13 @@ that it was delegated from, since a key can never outlive or outdo those.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import Enum
 from typing import Final, NewType
 
 from keyfence_server.domain.errors import ExceedsMaker, Precondition
+from keyfence_server.domain.frozen import frozen
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import SessionId
@@ -32,8 +33,11 @@ class KeyState(Enum):
     DISABLED = "disabled"
     REVOKED = "revoked"
 
+    # The hash of `Enum` is a function in Python, and a page of keys looks up a thousand states.
+    __hash__ = object.__hash__
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen(kw_only=True)
 class Key:
     """A key's record. Times are aware and in UTC, with microseconds.
 

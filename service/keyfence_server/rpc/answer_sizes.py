@@ -60,16 +60,21 @@ class Room:
         return True
 
 
-async def add_fitting(page: Page[T], message_of: Callable[[T], Message], items: Any) -> str:
+async def add_fitting(
+    page: Page[T], write: Callable[[T, Callable[..., Any]], Message], items: Any
+) -> str:
     """Adds as many items of a page as fit to a repeated field of an answer, and returns the token
-    for those that follow."""
+    for those that follow.
+
+    Args:
+        write: writes an item into the message that it makes by its second argument.
+    """
     room = Room()
     for index, item in enumerate(page.items):
-        message = message_of(item)
-        if not await room.fits(message):
+        # In its place in the answer: nothing has to be copied there.
+        if not await room.fits(write(item, items.add)):
+            del items[-1]
             return page.token_after(page.items[index - 1])
-        # Each by itself: to make the answer of all at once would copy two megabytes.
-        items.append(message)
     return page.next_page_token
 
 

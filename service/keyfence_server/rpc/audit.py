@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
@@ -93,10 +95,12 @@ class AuditService:
         return messages.RecordAuditExportResponse(sequence=end.count)
 
 
-def _event_of(recorded: RecordedEvent) -> messages.AuditEvent:
+def _event_of(
+    recorded: RecordedEvent, make: Callable[..., messages.AuditEvent]
+) -> messages.AuditEvent:
     event = recorded.event
     details = json_format.ParseDict(dict(event.details), Struct())
-    return messages.AuditEvent(
+    return make(
         event_id=event.event_id,
         time=timestamp_of(event.time),
         action=event.action,

@@ -6,16 +6,15 @@ transaction of its own. Its text is made once for each number of digests.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Dialect
 
 from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.queries import DIGESTS_A_STATEMENT, lineages_of_digests
 from keyfence_server.adapters.sql.reading import read_slowly, whole_lineage
-from keyfence_server.adapters.sql.records import row_to_key
 from keyfence_server.application.ports import FoundKey, LoadedKeys
 from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.keys import Key
@@ -24,6 +23,8 @@ from keyfence_server.domain.secrets import Digest
 Rows = Sequence[Sequence[Any]]
 Fetch = Callable[[str, tuple[bytes, ...]], Awaitable[Rows]]
 """Runs a statement with its values, and returns its rows as the driver has them."""
+_BESIDES: Final = 5
+"""How many columns the statement has before those of the key."""
 
 
 async def load_keys(
@@ -41,7 +42,8 @@ async def load_keys(
             raise StoreFault("the store has lost its head: the table of that name has no row")
         revisions.append(rows[0][0])
         has_slow_hashes = has_slow_hashes or bool(rows[0][1])
-        found |= _by_digest(await read_slowly(rows, _read))
+        of_keys = [row for row in rows if row[2] is not None]
+        found |= _by_digest(of_keys, await read_slowly([row[_BESIDES:] for row in of_keys]))
     # Of several statements the first is the oldest.
     answers = [_answer(question, found) for question in questions]
     return LoadedKeys(revisions[0], answers, has_slow_hashes=has_slow_hashes)
@@ -59,19 +61,12 @@ def _text(digests: int, dialect: Dialect) -> str:
     return str(lineages_of_digests(digests).compile(dialect=dialect))
 
 
-def _read(row: Sequence[Any]) -> tuple[str, int, str | None, Key] | None:
-    _, _, first, depth, owner_state, *key = row
-    return None if first is None else (first, depth, owner_state, row_to_key(key))
-
-
-def _by_digest(
-    rows: Iterable[tuple[str, int, str | None, Key] | None],
-) -> dict[bytes, FoundKey | Exception]:
+def _by_digest(rows: Rows, keys: Sequence[Key]) -> dict[bytes, FoundKey | Exception]:
     """The lineages, each by the digest of its first key."""
     lines: dict[str, list[tuple[int, str | None, Key]]] = {}
-    for row in rows:
-        if row is not None:
-            lines.setdefault(row[0], []).append(row[1:])
+    for row, key in zip(rows, keys, strict=True):
+        _, _, first, depth, owner_state = row[:_BESIDES]
+        lines.setdefault(first, []).append((depth, owner_state, key))
     found: dict[bytes, FoundKey | Exception] = {}
     for line in lines.values():
         line.sort(key=lambda one: one[0])

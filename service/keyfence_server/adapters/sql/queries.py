@@ -49,6 +49,7 @@ DIGESTS_A_STATEMENT: Final = 256
 """The most digests that one statement looks for."""
 
 
+@cache
 def whole_keys(source: FromClause = keys) -> Select[Any]:
     """The columns that `records.row_to_key` reads, as the driver has them.
 
@@ -127,6 +128,12 @@ class Window:
     Args:
         expiring_are_few: whether `count_expiring` is within `FEW_EXPIRING`: then those keys are
             found by the index of expiry, and they are the last.
+
+    Attributes:
+        page: the first `limit` keys of the window that pass, in order. The window begins above the
+            id `after`.
+        end: the window's last key and the one behind it. No two rows: the window is the last.
+        is_exact: whether every key that is found passes, so that a page of it is not cut.
     """
 
     def __init__(
@@ -134,38 +141,27 @@ class Window:
         which: KeyFilter,
         criteria: KeyCriteria,
         *,
-        after: str | None,
         examined: int,
         expiring_are_few: bool,
     ) -> None:
-        self.is_last = expiring_are_few
-        self._examined = examined
         in_keyspace, *filters = _passing(which)
+        above = keys.c.key_id > bindparam("after")
         if expiring_are_few:
-            self._found_by = [in_keyspace, *_expiring(criteria)]
-            self._tested = [*filters, *_meeting(criteria)]
+            # Not by their ids, of which the index of expiry has no order.
+            found_by = [in_keyspace, *_expiring(criteria)]
+            tested = [above, *filters, *_meeting(criteria)]
         else:
-            self._found_by = [in_keyspace, *filters[:1]]
-            self._tested = [*filters[1:], *_expiring(criteria), *_meeting(criteria)]
-        self._ids = _in_order(select(keys.c.key_id).where(*self._found_by), after)
-        self._after = after
-
-    def page(self, limit: int) -> Select[Any]:
-        """The keys of the window that pass, in order."""
-        if not self._tested:
-            return _in_order(whole_keys().where(*self._found_by), self._after).limit(limit)
-        ids = self._ids if self.is_last else self._ids.limit(self._examined)
-        query = whole_keys().where(keys.c.key_id.in_(ids), *self._tested)
-        return query.order_by(keys.c.key_id).limit(limit)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether every key that is found passes, so that a page of it is not cut."""
-        return self.is_last or not self._tested
-
-    def end(self) -> Select[Any]:
-        """The window's last key and the one behind it. No two rows: the window is the last."""
-        return self._ids.offset(self._examined - 1).limit(2)
+            found_by = [in_keyspace, *filters[:1], above]
+            tested = [*filters[1:], *_expiring(criteria), *_meeting(criteria)]
+        ids = select(keys.c.key_id).where(*found_by).order_by(keys.c.key_id)
+        self.end = ids.offset(examined - 1).limit(2)
+        self.is_exact = expiring_are_few or not tested
+        if tested:
+            found = ids if expiring_are_few else ids.limit(examined)
+            passing = whole_keys().where(keys.c.key_id.in_(found), *tested)
+        else:
+            passing = whole_keys().where(*found_by)
+        self.page = passing.order_by(keys.c.key_id).limit(bindparam("limit"))
 
 
 FEW_EXPIRING: Final = 5_000

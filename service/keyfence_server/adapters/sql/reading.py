@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
 from itertools import takewhile
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import Result, RowMapping, Select, Text, bindparam, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,6 +23,7 @@ from keyfence_server.adapters.sql.records import (
     row_to_event,
     row_to_key,
     row_to_session,
+    text_in_row,
     texts_of,
 )
 from keyfence_server.adapters.sql.schema import (
@@ -63,9 +64,6 @@ from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session, SessionId
 
-T = TypeVar("T")
-U = TypeVar("U")
-
 _BATCH: Final = 500
 _STAMPS: Final = select(keyspaces.c.name, keyspaces.c.revision, keyspaces.c.update_time)
 # The declaration as text: a large one takes long to be read, and is read on a thread.
@@ -77,6 +75,8 @@ _WHOLE_KEYSPACES: Final = select(
 _ROWS_AT_ONCE: Final = 8
 _TEXT_A_SLICE: Final = 200_000
 """Characters of JSON that are read before other calls have their turn."""
+_TEXT_A_ROW: Final = 2_000
+"""What a row costs besides its JSON, in characters."""
 
 # Both databases stop at about 32,000 parameters in a statement.
 _MOST_IDS: Final = 10_000
@@ -107,6 +107,7 @@ class SqlSnapshot:
         self._connection = connection
         self._revision = revision
         self._compiled = compiled
+        self._window: tuple[object, queries.Window] | None = None
 
     @property
     def revision(self) -> int:
@@ -222,24 +223,31 @@ class SqlSnapshot:
         labels = criteria.labels.items()
         if _is_nowhere(*_texts(which), *(text for label in labels for text in label)):
             return [], None
-        expiring_are_few = False
-        if criteria.expiring is not None:
-            rows = await self._rows(queries.count_expiring(which, criteria))
-            expiring_are_few = rows[0]["count"] <= queries.FEW_EXPIRING
-        window = queries.Window(
-            which,
-            criteria,
-            after=None if after is None else _comparable(after),
-            examined=examined,
-            expiring_are_few=expiring_are_few,
-        )
+        window = await self._window_of(which, criteria, examined)
+        begin = {"after": _comparable(after or "")}
         # One more than asked for tells whether there are more.
-        found = await self._keys(window.page(limit + 1))
+        found = await self._keys(window.page, {**begin, "limit": limit + 1})
         if len(found) > limit:
             return found[:limit], found[limit - 1].key_id
-        end = [] if window.is_exact else await self._rows(window.end())
+        end = [] if window.is_exact else await self._rows(window.end, begin)
         has_more = len(end) == 2
         return found, KeyId(end[0]["key_id"]) if has_more else None
+
+    async def _window_of(
+        self, which: KeyFilter, criteria: KeyCriteria, examined: int
+    ) -> queries.Window:
+        """The window of a search. A page is read in several searches of the same window."""
+        asked = which, criteria, examined
+        if self._window is None or self._window[0] != asked:
+            expiring_are_few = False
+            if criteria.expiring is not None:
+                rows = await self._rows(queries.count_expiring(which, criteria))
+                expiring_are_few = rows[0]["count"] <= queries.FEW_EXPIRING
+            window = queries.Window(
+                which, criteria, examined=examined, expiring_are_few=expiring_are_few
+            )
+            self._window = asked, window
+        return self._window[1]
 
     async def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
         """See the port."""
@@ -428,7 +436,7 @@ class SqlSnapshot:
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
         """See the port."""
         found: dict[KeyId, KeyUse] = {}
-        ids = [one for one in key_ids if not _is_nowhere(one)]
+        ids = [one for one in key_ids if "\0" not in one]
         for start in range(0, len(ids), _MOST_IDS):
             some = json.dumps(ids[start : start + _MOST_IDS])
             for key_id, time, address, count in await self._values(_USES, {"ids": some}):
@@ -478,7 +486,7 @@ class SqlSnapshot:
         self, query: Select[Any], parameters: Mapping[str, object] | None = None
     ) -> list[Key]:
         """The keys of a query that selects `queries.whole_keys`."""
-        return await read_slowly(await self._values(query, parameters), row_to_key)
+        return await read_slowly(await self._values(query, parameters))
 
     async def _values(
         self, query: Select[Any], parameters: Mapping[str, object] | None = None
@@ -520,14 +528,14 @@ def _texts(which: KeyFilter) -> tuple[str | None, ...]:
     )
 
 
-async def read_slowly(rows: Sequence[T], read: Callable[[T], U]) -> list[U]:
-    """Reads rows, and gives others their turn in between: a row may hold many kilobytes of
-    JSON."""
-    found: list[U] = []
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        if start:
-            await pause()
-        found += map(read, rows[start : start + _ROWS_AT_ONCE])
+async def read_slowly(rows: Sequence[Sequence[Any]]) -> list[Key]:
+    """Reads rows of keys, and gives others their turn in between: a row may hold many kilobytes
+    of JSON."""
+    found: list[Key] = []
+    pauses = Pauses(_TEXT_A_SLICE)
+    for row in rows:
+        await pauses.after(_TEXT_A_ROW + text_in_row(row))
+        found.append(row_to_key(row))
     return found
 
 

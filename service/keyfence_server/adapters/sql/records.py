@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from sys import intern
 from typing import Any, Final
 
-from sqlalchemy import RowMapping
+from sqlalchemy import JSON, RowMapping
 
+from keyfence_server.adapters.sql.schema import keys
 from keyfence_server.adapters.sql.types import time_of
 from keyfence_server.application.ports import (
     AuditCut,
@@ -143,6 +145,16 @@ def row_to_key(row: Sequence[Any]) -> Key:
         first_key_id=first_key_id,
         disabled_by_operator=bool(disabled_by_operator),
     )
+
+
+_documents_in: Final = itemgetter(
+    *(index for index, column in enumerate(keys.c) if isinstance(column.type, JSON))
+)
+
+
+def text_in_row(row: Sequence[Any]) -> int:
+    """How many characters of JSON a row has that `row_to_key` reads."""
+    return sum(map(len, _documents_in(row)))
 
 
 _STATES: Final = {state.value: state for state in KeyState}

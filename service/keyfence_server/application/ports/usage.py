@@ -8,13 +8,14 @@ from datetime import date, datetime
 from typing import Final, Protocol
 
 from keyfence_server.application.ports.audit import AuditEvent
+from keyfence_server.domain.frozen import frozen
 from keyfence_server.domain.keys import KeyId
 
 MAX_USE_COUNT: Final = 2**53 - 1
 """The most that a count of uses says: what JSON's readers keep exactly. Sums saturate there."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class KeyUse:
     """How a key has been used.
 
