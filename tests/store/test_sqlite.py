@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import sqlite3
@@ -19,8 +20,11 @@ from sqlalchemy.dialects import sqlite
 
 from keyfence_server.adapters.sql import StoreOptions, compiled_keyspaces, open_store, queries
 from keyfence_server.adapters.sql.engines import create_engines
-from keyfence_server.adapters.sql.records import keyspace_to_row
+from keyfence_server.adapters.sql.reading import read_slowly
+from keyfence_server.adapters.sql.records import key_to_row, keyspace_to_row
+from keyfence_server.adapters.sql.schema import keys
 from keyfence_server.adapters.sql.urls import parse_database_url
+from keyfence_server.application import pauses
 from keyfence_server.application.ports import KeyCriteria, KeyFilter, Store, StoreUnavailable
 from keyfence_server.domain.keys import KeyId, KeyState
 from keyfence_server.domain.keyspaces import Keyspace
@@ -316,6 +320,30 @@ async def test_the_statements_of_a_page_are_put_together_once(
         assert len(found) == 5
         assert made == ["count_expiring", "Window", "Window"]
     await store.close()
+
+
+async def test_rows_are_read_in_slices_by_the_size_of_their_json(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A page of small keys has few pauses. Large keys leave turns to other calls."""
+    made: list[None] = []
+
+    async def noted() -> None:
+        made.append(None)
+
+    monkeypatch.setattr(pauses, "pause", noted)
+
+    async def pauses_for(count: int, **fields: Any) -> int:
+        values = key_to_row(make_key("k", **fields), 1)
+        row = [values[column.name] for column in keys.c]
+        row = [json.dumps(one) if isinstance(one, list | dict) else one for one in row]
+        made.clear()
+        assert len(await read_slowly([row] * count)) == count
+        return len(made)
+
+    assert await pauses_for(200) <= 3
+    assert await pauses_for(20, labels={"a": "x" * 100_000}) >= 8
+    assert await pauses_for(20, granted_scopes=("x" * 100_000,)) >= 8
 
 
 _EVERY_CRITERION = KeyCriteria(
