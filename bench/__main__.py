@@ -20,6 +20,7 @@ from bench import (
     isolation,
     languages,
     mutations,
+    peers,
     scale,
     scale_servers,
     scopes,
@@ -84,6 +85,14 @@ def _languages(report: Report, asked: argparse.Namespace) -> None:
         )
 
 
+def _peers(report: Report, asked: argparse.Namespace) -> None:
+    if asked.smoke:
+        peers.measure(report, rounds=1, calls=64, subjects=8, build=False)
+    else:
+        build = asked.only == "peers"
+        peers.measure(report, rounds=7, calls=4_000, subjects=256, build=build)
+
+
 def _mutations(report: Report, asked: argparse.Namespace) -> None:
     if asked.smoke:
         mutations.measure(report, rounds=1, calls=8, holders=6)
@@ -138,6 +147,7 @@ PARTS: Final[Mapping[str, Callable[[Report, argparse.Namespace], None]]] = {
     "attack": _attack,
     "isolation": _isolation,
     "languages": _languages,
+    "peers": _peers,
     "mutations": _mutations,
     "scale": _scale,
     "import": _import,

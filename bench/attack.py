@@ -24,12 +24,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from socket import AF_INET, SOCK_STREAM, socket
 from typing import Final
 
 import uvloop
 
-from bench.processes import ROOT, environment, running, until_answering
+from bench.processes import ROOT, environment, free_port, running, until_answering
 from bench.report import Report, Table, p99
 from keyfence import AsyncClient, KeyfenceError
 from testkit.attacks import ATTACKS, Attack, attacked, paced_reset
@@ -190,7 +189,7 @@ def _killed_afterwards(child: subprocess.Popen[bytes]) -> Iterator[None]:
 @contextmanager
 def _targets() -> Iterator[tuple[_Target, _Target]]:
     """One server: behind the listener with its default limits, and by its own port."""
-    port, grpc_port = _free_port(), _free_port()
+    port, grpc_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="kfb-") as name:
         directory = Path(name)
         behind = f"unix:{directory / 'keyfence.sock'}"
@@ -218,13 +217,6 @@ def _targets() -> Iterator[tuple[_Target, _Target]]:
                 _Target("through the listener", grpc_port, token),
                 _Target("the bare server", port, token),
             )
-
-
-def _free_port() -> int:
-    with socket(AF_INET, SOCK_STREAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 async def _attack(name: str, port: int, connections: int, per_second: int) -> None:

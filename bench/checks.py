@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import keyfence as sdk
-from bench.load import Call, Round, answer_to, run_round
+from bench.load import Call, Round, answers_to, run_round
 from bench.processes import ServerProcess, empty_echo, keyfence
 from bench.report import Report, Table
 from keyfence.v1 import authorization_service_pb2 as messages
@@ -27,7 +27,7 @@ def measure(report: Report, *, rounds: int, calls: int) -> None:
     with keyfence() as ours:
         api_key = make_key(ours)
         for name, call in _calls(api_key).items():
-            answer = asyncio.run(answer_to(ours, call))
+            [answer] = asyncio.run(answers_to(ours, call))
             with ExitStack() as stack:
                 floor = stack.enter_context(empty_echo(len(answer)))
                 same_metadata = ServerProcess(floor.name, floor.target, ours.token, floor.process)
@@ -60,8 +60,8 @@ def _calls(api_key: str) -> dict[str, Call]:
     )
     authenticate = messages.AuthenticateRequest(api_key=api_key, keyspace="demo")
     return {
-        "CheckScope": Call(f"{_SERVICE}/CheckScope", check.SerializeToString()),
-        "Authenticate": Call(f"{_SERVICE}/Authenticate", authenticate.SerializeToString()),
+        "CheckScope": Call(f"{_SERVICE}/CheckScope", (check.SerializeToString(),)),
+        "Authenticate": Call(f"{_SERVICE}/Authenticate", (authenticate.SerializeToString(),)),
     }
 
 

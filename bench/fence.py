@@ -16,7 +16,6 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from socket import AF_INET, SOCK_STREAM, socket
 from typing import Any, Final
 
 import asyncpg
@@ -36,7 +35,7 @@ from bench.cluster import (
 )
 from bench.fan_out import GO
 from bench.holders import holding, replying
-from bench.processes import ServerProcess
+from bench.processes import ServerProcess, free_port
 from bench.report import RATIO, Report, Table, p99, ratios
 from keyfence import AsyncClient, Cache, Client
 from keyfence_server.coherence.terms import LeaseTerms
@@ -368,7 +367,7 @@ def _until_cached(client: Client, api_key: str) -> None:
 def _warm_sidecar(report: Report) -> None:
     """Checks at a sidecar that knows the keys, and what the server upstream heard of them."""
     keys, checks = 50, 1_000
-    port = _free_port()
+    port = free_port()
     with (
         one_server(LEASE_SECONDS, port) as server,
         sidecar(server) as near,
@@ -465,9 +464,3 @@ def _revoke_under_fault(lease_seconds: float) -> list[float]:
 
 def _shares(count: int) -> list[int]:
     return [count // SERVERS + (number < count % SERVERS) for number in range(SERVERS)]
-
-
-def _free_port() -> int:
-    with socket(AF_INET, SOCK_STREAM) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import grpc
@@ -17,10 +19,25 @@ Send = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call to repeat: its method's full name and its request, encoded."""
+    """A call to repeat.
+
+    Attributes:
+        method: its full name.
+        requests: encoded, to be sent in turn, and again from the first.
+        is_expected: whether an answer, encoded, is right. None: every answer is.
+    """
 
     method: str
-    request: bytes
+    requests: tuple[bytes, ...]
+    is_expected: Callable[[bytes], bool] | None = None
+
+    def verify(self, answers: Iterable[bytes]) -> None:
+        """Raises `RuntimeError` if an answer is not the right one."""
+        if self.is_expected is None:
+            return
+        for answer in answers:
+            if not self.is_expected(answer):
+                raise RuntimeError(f"{self.method} was answered with {answer!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +56,26 @@ class Round:
 
 
 async def run_round(server: ServerProcess, call: Call, *, calls: int, in_flight: int) -> Round:
-    """Sends the calls, and says what they took. Every call must be answered with OK."""
+    """Sends the calls, and says what they took. Every call must be answered with OK, and as
+    expected."""
     metadata = [("authorization", f"Bearer {server.token}")] if server.token else None
+    requests = itertools.cycle(call.requests)
     async with grpc.aio.insecure_channel(server.target) as channel:
         send: Send = channel.unary_unary(call.method)
-        await asyncio.gather(*(send(call.request, metadata=metadata) for _ in range(in_flight)))
+        await asyncio.gather(*(send(next(requests), metadata=metadata) for _ in range(in_flight)))
         waits: list[float] = []
+        answers: list[bytes] = []
 
         async def one_after_the_other() -> None:
             for _ in range(calls // in_flight):
                 sent = time.perf_counter()
-                await send(call.request, metadata=metadata)
+                answers.append(await send(next(requests), metadata=metadata))
                 waits.append(time.perf_counter() - sent)
 
         cpu, began = server.cpu_seconds(), time.perf_counter()
         await asyncio.gather(*(one_after_the_other() for _ in range(in_flight)))
         seconds, used = time.perf_counter() - began, server.cpu_seconds() - cpu
+    call.verify(answers)
     return Round(
         cpu_microseconds=used / len(waits) * 1e6,
         calls_per_second=len(waits) / seconds,
@@ -62,9 +83,9 @@ async def run_round(server: ServerProcess, call: Call, *, calls: int, in_flight:
     )
 
 
-async def answer_to(server: ServerProcess, call: Call) -> bytes:
-    """The answer to one call."""
+async def answers_to(server: ServerProcess, call: Call) -> list[bytes]:
+    """The answers to its requests, one after another."""
     metadata = [("authorization", f"Bearer {server.token}")] if server.token else None
     async with grpc.aio.insecure_channel(server.target) as channel:
         send: Send = channel.unary_unary(call.method)
-        return await send(call.request, metadata=metadata)
+        return [await send(request, metadata=metadata) for request in call.requests]

@@ -182,7 +182,7 @@ def _processor_time(
         made, ids = asyncio.run(site.create(calls, 1))
         revoked = asyncio.run(site.revoke(ids, 1))
         nothing = asyncio.run(
-            run_round(echo, Call("/empty/Echo", b"x" * 60), calls=calls * _ECHOES, in_flight=1)
+            run_round(echo, Call("/empty/Echo", (b"x" * 60,)), calls=calls * _ECHOES, in_flight=1)
         )
         if number:  # the first round warms up
             creating.append(made.cpu_milliseconds)

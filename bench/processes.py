@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socket import AF_INET, SOCK_STREAM, socket
 from typing import Any, Final
 
 import grpc
@@ -43,31 +44,47 @@ class ServerProcess:
 
 
 @contextmanager
-def keyfence() -> Iterator[ServerProcess]:
-    """The real server, by its real command, on an embedded store with the demo's keyspace."""
+def keyfence(*, listen: str | None = None) -> Iterator[ServerProcess]:
+    """The real server, by its real command, on an embedded store with the demo's keyspace.
+
+    Args:
+        listen: an address. None: a Unix socket.
+    """
     with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
-        socket = Path(directory) / "keyfence.sock"
+        target = listen or f"unix:{Path(directory) / 'keyfence.sock'}"
         settings = {
             **environment(),
-            "KEYFENCE_LISTEN": f"unix:{socket}",
+            "KEYFENCE_LISTEN": target,
             "KEYFENCE_DATA_DIR": str(Path(directory) / "data"),
             "KEYFENCE_BOOTSTRAP_KEYSPACES": str(ROOT / "examples/keyspaces/demo.yaml"),
             "KEYFENCE_LOG_LEVEL": "warning",
         }
         command = [sys.executable, "-m", "keyfence_server", "serve"]
-        with running(command, settings, lambda: _answers(f"unix:{socket}")) as process:
+        with running(command, settings, lambda: _answers(target)) as process:
             token = (Path(directory) / "data" / "root.key").read_text().strip()
-            yield ServerProcess("keyfence", f"unix:{socket}", token, process)
+            yield ServerProcess("keyfence", target, token, process)
 
 
 @contextmanager
-def empty_echo(answer_bytes: int) -> Iterator[ServerProcess]:
-    """A `grpc.aio` server whose handler returns a constant of the given length."""
+def empty_echo(answer_bytes: int, *, listen: str | None = None) -> Iterator[ServerProcess]:
+    """A `grpc.aio` server whose handler returns a constant of the given length.
+
+    Args:
+        listen: an address. None: a Unix socket.
+    """
     with tempfile.TemporaryDirectory(prefix="keyfence-bench-") as directory:
-        target = f"unix:{Path(directory) / 'echo.sock'}"
+        target = listen or f"unix:{Path(directory) / 'echo.sock'}"
         command = [sys.executable, "-m", "bench.echo", target, str(answer_bytes)]
         with running(command, environment(), lambda: _answers(target)) as process:
             yield ServerProcess("empty echo", target, "", process)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that no program listens on."""
+    with socket(AF_INET, SOCK_STREAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def environment() -> dict[str, str]:
