@@ -119,6 +119,8 @@ def _go(*arguments: str, into: Path = _BUILT) -> str:
         check=False,
     )
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "go: downloading" not in line]
+        # With -json the error is in the output.
+        said = f"{done.stdout}{done.stderr}".splitlines()
+        lines = [line for line in said if not line.startswith("go: downloading ")]
         raise CannotBuild("\n".join([f"go {' '.join(arguments)}", *lines[-_LAST_LINES:]]))
     return done.stdout
