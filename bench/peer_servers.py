@@ -275,37 +275,31 @@ def _served(program: Program, flags: Sequence[str], *, secret: str) -> Iterator[
             yield ServerProcess(program.name, address, token, process)
 
 
-@dataclass(frozen=True)
 class _Details(grpc.ClientCallDetails):
-    method: str
-    timeout: float | None
-    metadata: Sequence[tuple[str, str]]
-    credentials: grpc.CallCredentials | None
-    wait_for_ready: bool | None
-    compression: grpc.Compression | None
+    def __init__(self, given: grpc.ClientCallDetails, token: str) -> None:
+        self.method = given.method
+        self.timeout = given.timeout
+        self.metadata = (("authorization", f"Bearer {token}"),)
+        self.credentials = given.credentials
+        self.wait_for_ready = given.wait_for_ready
+        self.compression = given.compression
 
 
 class _WithToken(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
     """Shows the token with every call."""
 
     def __init__(self, token: str) -> None:
-        self._metadata = [("authorization", f"Bearer {token}")]
+        self._token = token
 
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        return continuation(self._authorized(details), request)
+    def intercept_unary_unary(
+        self, continuation: Any, client_call_details: grpc.ClientCallDetails, request: Any
+    ) -> Any:
+        return continuation(_Details(client_call_details, self._token), request)
 
-    def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
-        return continuation(self._authorized(details), requests)
-
-    def _authorized(self, details: Any) -> _Details:
-        return _Details(
-            details.method,
-            details.timeout,
-            self._metadata,
-            details.credentials,
-            details.wait_for_ready,
-            details.compression,
-        )
+    def intercept_stream_stream(
+        self, continuation: Any, client_call_details: grpc.ClientCallDetails, request_iterator: Any
+    ) -> Any:
+        return continuation(_Details(client_call_details, self._token), request_iterator)
 
 
 class _Api:
@@ -324,6 +318,7 @@ class _Api:
 
     def call(self, method: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Makes a call, and returns the fields of its answer that are set."""
+        send: grpc.UnaryUnaryMultiCallable[bytes, bytes]
         send = self._channel.unary_unary(f"/{method}")
         return self._decode(method, send(self._encode(method, fields)))
 
@@ -342,7 +337,7 @@ class _Api:
 
     def _encode(self, method: str, fields: Mapping[str, Any]) -> bytes:
         request = GetMessageClass(self._method(method).input_type)()
-        return json_format.ParseDict(fields, request).SerializeToString()
+        return json_format.ParseDict(dict(fields), request).SerializeToString()
 
     def _decode(self, method: str, answer: bytes) -> dict[str, Any]:
         message = GetMessageClass(self._method(method).output_type).FromString(answer)
