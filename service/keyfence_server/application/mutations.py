@@ -12,6 +12,10 @@ event and an outcome of its own, and all share the commit and the fence. One tha
 and leaves the others whole. If the group's commit fails, all of them fail, and so does whatever
 was answered by what they had written.
 
+A fence costs each holder a message and its answer, however many mutations it is for. So the next
+group waits for the fence of the one before, and more mutations join it meanwhile. It waits for a
+short time only, because a holder that is silent delays a fence by seconds.
+
 Mutations wait in the order that `turns` says, and a caller that goes away leaves the line. One
 credential has a limited number of places, and an account a quota of changes.
 """
@@ -53,6 +57,10 @@ MAX_MUTATIONS_PER_CREDENTIAL: Final = 16
 MOST_IN_A_GROUP: Final = 64
 _GROUP_SECONDS: Final = 0.05
 """After which no further mutation joins a group: those in it wait for its commit."""
+
+FENCE_SECONDS: Final = 0.1
+"""So long the next group waits for a fence, at most. A restrictive change does not wait for a fence
+of other changes."""
 
 _TURN_SECONDS: Final = 5.0
 
@@ -156,6 +164,7 @@ class _Group:
         revisions: what the commit makes durable.
         succeeded: mutations, with what their callers are told when the fence has ended.
         failed: mutations that could see what others of the group had written.
+        is_restrictive: whether a restrictive change is in it.
         is_committed: whether the revisions are durable.
         error: why the transaction failed.
     """
@@ -165,6 +174,7 @@ class _Group:
     revisions: list[Revision] = field(default_factory=list)
     succeeded: list[tuple[_Mutation[Any], Done[Any]]] = field(default_factory=list)
     failed: list[tuple[_Mutation[Any], Exception]] = field(default_factory=list)
+    is_restrictive: bool = False
     is_committed: bool = False
     error: BaseException | None = None
 
@@ -206,6 +216,7 @@ class Mutations:
         self._quotas = quotas
         self._line: Queue[_Mutation[Any]] = Queue()
         self._is_serving = False
+        self._hurry: asyncio.Future[None] | None = None
         self._waiting = 0
         self._unfinished = 0
         self._under_way: set[asyncio.Task[object]] = set()
@@ -278,6 +289,8 @@ class Mutations:
         mutation.begins.add_done_callback(self._note_end_if_left)
         mutation.outcome.add_done_callback(self._note_end)
         self._line.add(place, mutation, restrictive=restrictive)
+        if restrictive and self._hurry is not None and not self._hurry.done():
+            self._hurry.set_result(None)
         if not self._is_serving:
             self._is_serving = True
             self._start(self._serve(self._next()))
@@ -304,10 +317,11 @@ class Mutations:
         if begins.cancelled():
             self._unfinished -= 1
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+        return task
 
     @contextmanager
     def _place(self, credential: str) -> Iterator[None]:
@@ -341,10 +355,21 @@ class Mutations:
                     await self._carry_out(group, first)
                 except Exception as error:  # noqa: BLE001 - each caller is told
                     group.error = error
-                self._start(self._acknowledge(group))
+                acknowledged = self._start(self._acknowledge(group))
+                if group.is_committed:
+                    await self._wait_for_fence(acknowledged, is_restrictive=group.is_restrictive)
                 first = self._next()
         finally:
             self._is_serving = False
+
+    async def _wait_for_fence(
+        self, acknowledged: asyncio.Task[None], *, is_restrictive: bool
+    ) -> None:
+        """Waits for the fence of a group, while mutations gather for the next one."""
+        self._hurry = None if is_restrictive else asyncio.get_running_loop().create_future()
+        ends = [acknowledged] if self._hurry is None else [acknowledged, self._hurry]
+        await asyncio.wait(ends, timeout=FENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        self._hurry = None
 
     async def _carry_out(self, group: _Group, first: _Mutation[Any]) -> None:
         """Carries out a mutation and those that wait behind it, up to their commit."""
@@ -361,10 +386,10 @@ class Mutations:
         loop = asyncio.get_running_loop()
         full_at = loop.time() + _GROUP_SECONDS
         may_go_on = await self._run_in_context(first, group, transaction) and not first.is_alone
-        members, has_restrictive = 1, first.is_restrictive
+        members, group.is_restrictive = 1, first.is_restrictive
         while may_go_on and members < MOST_IN_A_GROUP and loop.time() < full_at:
             # A revocation waits for the commit, so what need not hurry does not join it.
-            mutation = self._line.take(only_restrictive=has_restrictive)
+            mutation = self._line.take(only_restrictive=group.is_restrictive)
             if mutation is None:
                 return
             if mutation.is_alone and group.revisions:
@@ -373,7 +398,7 @@ class Mutations:
                 return
             mutation.begins.set_result(None)
             members += 1
-            has_restrictive = has_restrictive or mutation.is_restrictive
+            group.is_restrictive = group.is_restrictive or mutation.is_restrictive
             may_go_on = (
                 await self._run_in_context(mutation, group, transaction) and not mutation.is_alone
             )
