@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import pytest
 from sqlalchemy import event
 
 from application.authority import Authority
-from coherence.watched_store import Loss, WatchedStore
+from coherence.watched_store import Loss, WatchedStore, until
 from keyfence_server.adapters.sql import SqlStore
 from keyfence_server.application import mutations
 from keyfence_server.application.callers import Caller
@@ -39,17 +39,29 @@ class CountingFence(SoleHolder):
 
         super().__init__(authority.ledger, authority.hub, no_predecessor)
         self.waited: list[list[int]] = []
+        self._may_end = asyncio.Event()
+        self._may_end.set()
+
+    def hold(self) -> None:
+        """Lets no fence end from now on."""
+        self._may_end.clear()
+
+    def let_go(self) -> None:
+        """Lets every fence end."""
+        self._may_end.set()
 
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
         self.waited.append([one.number for one in revisions])
+        await self._may_end.wait()
         return await super().wait(revisions)
 
 
 @pytest.fixture
-def fence(authority: Authority) -> CountingFence:
+def fence(authority: Authority) -> Iterator[CountingFence]:
     counting = CountingFence(authority)
     authority.mutations._fence = counting
-    return counting
+    yield counting
+    counting.let_go()
 
 
 class Held:
@@ -92,6 +104,51 @@ async def test_mutations_that_wait_share_one_transaction_and_one_fence(
     assert sorted(one.facts.key.revision for one in made) == fence.waited[0]
     for one in made:
         assert (await authority.check(one, "vps:read")).reason is Reason.OK
+
+
+async def test_mutations_that_come_during_a_fence_share_the_next_transaction(
+    authority: Authority, fence: CountingFence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutations, "FENCE_SECONDS", 60.0)
+    fence.hold()
+    first = asyncio.create_task(authority.make())
+    await until(lambda: len(fence.waited) == 1)
+    others = []
+    for _ in range(3):
+        others.append(asyncio.create_task(authority.make()))
+        # Long enough for a transaction of its own.
+        await asyncio.sleep(0.05)
+    fence.let_go()
+    await asyncio.gather(first, *others)
+    assert [len(revisions) for revisions in fence.waited] == [1, 3]
+
+
+async def test_a_revocation_does_not_wait_for_the_fence_of_another_change(
+    authority: Authority, fence: CountingFence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutations, "FENCE_SECONDS", 5.0)
+    leaked = await authority.make()
+    fence.hold()
+    first = asyncio.create_task(authority.make())
+    await until(lambda: len(fence.waited) == 2)
+    revoked = asyncio.create_task(authority.revoke(None, leaked.facts.key_id))
+    await until(lambda: len(fence.waited) == 3)
+    assert not first.done()
+    fence.let_go()
+    await asyncio.gather(first, revoked)
+
+
+async def test_a_fence_that_takes_long_does_not_stop_the_next_mutation(
+    authority: Authority, fence: CountingFence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutations, "FENCE_SECONDS", 0.0)
+    fence.hold()
+    making = []
+    for _ in range(2):
+        making.append(asyncio.create_task(authority.make()))
+        await until(lambda: len(fence.waited) == len(making))
+    fence.let_go()
+    await asyncio.gather(*making)
 
 
 async def test_one_that_fails_is_told_why_and_the_others_are_carried_out(

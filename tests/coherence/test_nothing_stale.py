@@ -12,6 +12,7 @@ import pytest
 
 from application.authority import ACME, ROOT, Authority, no_process_before
 from coherence.watched_store import Gate, Loss, WatchedStore, until
+from keyfence_server.application import mutations
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import (
     Change,
@@ -316,7 +317,7 @@ class HeldFence(SoleHolder):
 
 @pytest.mark.parametrize("act", ["revoke", "disable", "declare"])
 async def test_what_finds_nothing_left_to_do_waits_for_what_it_found(
-    authority: Authority, watched: WatchedStore, act: str
+    authority: Authority, watched: WatchedStore, act: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threat 4: the revocation is committed and its fence is still waited for. Its repetition
     finds the key revoked; answered at once, it would be an OK while the key is accepted."""
@@ -327,6 +328,7 @@ async def test_what_finds_nothing_left_to_do_waits_for_what_it_found(
     slow.cache = authority.cache
     slow.mutations._fence = HeldFence(authority.ledger, authority.hub, gate)
     slow.root = authority.root
+    monkeypatch.setattr(mutations, "FENCE_SECONDS", 0.0)
 
     def mutate() -> asyncio.Future[object]:
         if act == "revoke":
