@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import pytest
+
 from application.authority import Authority, refused
+from keyfence_server.application import mutations
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.mutations import MAX_MUTATIONS_PER_CREDENTIAL, Effect
 from keyfence_server.application.ports import Transaction
@@ -42,6 +45,21 @@ async def test_a_caller_that_goes_away_leaves_the_line(authority: Authority) -> 
     given_up.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await given_up
+    await held.end()
+    await authority.mutations.finish()
+    assert await authority.revision() == before
+
+
+async def test_a_mutation_that_waits_too_long_for_its_turn_says_that_nothing_was_changed(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutations, "_TURN_SECONDS", 0.05)
+    held = Held(authority)
+    await held.begin()
+    before = await authority.revision()
+    with pytest.raises(mutations.TurnTookTooLong, match="nothing was changed") as refusal:
+        await authority.make()
+    assert refusal.value.reason == "STORE_UNAVAILABLE"
     await held.end()
     await authority.mutations.finish()
     assert await authority.revision() == before

@@ -41,7 +41,6 @@ from keyfence_server.application.ports import (
     Fence,
     Revision,
     Store,
-    StoreUnavailable,
     Transaction,
 )
 from keyfence_server.application.quotas import ChangeQuotas
@@ -102,6 +101,13 @@ class ClockIsWrong(DomainError):
     """This server's clock is wrong, so what it would make would expire at the wrong time."""
 
     # For a client it is as if this server were away: another one may have the right time.
+    reason = "STORE_UNAVAILABLE"
+
+
+class TurnTookTooLong(DomainError):
+    """Other mutations have kept the store for so long that this one did not begin."""
+
+    # For a client it is as if this server were away: it may try again.
     reason = "STORE_UNAVAILABLE"
 
 
@@ -243,6 +249,7 @@ class Mutations:
 
         Raises:
             ClockIsWrong: this server's clock is wrong; nothing was changed.
+            TurnTookTooLong: other mutations kept the store for too long; nothing was changed.
             TooManyMutations: the credential has too many under way; nothing was changed.
             QuotaReached: the account makes too many changes; nothing was changed.
             DomainError: from the use case, or because the caller does not pass any
@@ -301,7 +308,7 @@ class Mutations:
         except TimeoutError:
             # It may have begun at the last moment.
             if mutation.begins.cancelled():
-                raise StoreUnavailable(
+                raise TurnTookTooLong(
                     "other mutations have taken too long; nothing was changed, try again"
                 ) from None
         finally:
