@@ -431,12 +431,12 @@ class Scenario:
         return False
 
     async def _comes_true(self, condition: Callable[[], bool]) -> bool:
-        for _ in range(20):
+        for _ in range(100):
             if condition():
                 return True
-            # Not in step with renewals: where clocks drift by a quarter, what a sidecar has
-            # left to give can be over before the next one, each time.
-            await asyncio.sleep(self.random.uniform(0.05, 0.15))
+            # Not in step with renewals, and often: where clocks drift by a quarter, what a sidecar
+            # has left to give can last for a twentieth of a second, five times a second.
+            await asyncio.sleep(self.random.uniform(0.01, 0.03))
         return False
 
 
