@@ -7,8 +7,9 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench import (
     attack,
@@ -29,75 +30,43 @@ from bench import (
 from bench.report import Report
 from conformance.programs import LANGUAGES
 
-
-def _scopes(report: Report, asked: argparse.Namespace) -> None:
-    scopes.measure(report, rounds=2 if asked.smoke else asked.rounds or 11)
+Run = Callable[[Report, argparse.Namespace], None]
 
 
-def _checks(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        checks.measure(report, rounds=2, calls=160)
-    else:
-        checks.measure(report, rounds=asked.rounds or 11, calls=8_000)
+def _part(
+    measure: Callable[..., None], *, usual: Mapping[str, Any], smoke: Mapping[str, Any]
+) -> Run:
+    """A part that is measured with these counts, or with those of a smoke run.
 
+    Args:
+        usual: `--rounds` replaces its rounds.
+    """
 
-def _batching(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        batching.measure(report, rounds=1, checks=320)
-    else:
-        batching.measure(report, rounds=asked.rounds or 7, checks=16_000)
+    def run(report: Report, asked: argparse.Namespace) -> None:
+        if asked.smoke:
+            measure(report, **smoke)
+        elif asked.rounds and "rounds" in usual:
+            measure(report, **{**usual, "rounds": asked.rounds})
+        else:
+            measure(report, **usual)
 
-
-def _edge(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        edge.measure(report, rounds=2, requests=160)
-    else:
-        edge.measure(report, rounds=asked.rounds or 11, requests=8_000)
-
-
-def _attack(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        few = ["rapid_reset", "ping_flood"]
-        attack.measure(report, rounds=1, checks=50, connections=[1], names=few)
-    else:
-        attack.measure(report, rounds=asked.rounds or 3, checks=2_000)
-
-
-def _isolation(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        few = ["creates", "never_acknowledging_holders"]
-        isolation.measure(report, rounds=1, checks=50, revocations=3, attacks=few)
-    else:
-        isolation.measure(report, rounds=asked.rounds or 3, checks=1_500, revocations=60)
+    return run
 
 
 def _languages(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        languages.measure(report, asked.language, rounds=1, calls=64, keys=20, optimized=False)
-    else:
-        languages.measure(
-            report,
-            asked.language,
-            rounds=asked.rounds or 5,
-            calls=4_000,
-            keys=5_000,
-            optimized=True,
-        )
+    _part(
+        partial(languages.measure, names=asked.language),
+        usual={"rounds": 5, "calls": 4_000, "keys": 5_000, "optimized": True},
+        smoke={"rounds": 1, "calls": 64, "keys": 20, "optimized": False},
+    )(report, asked)
 
 
 def _peers(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        peers.measure(report, rounds=1, calls=64, subjects=8, build=False)
-    else:
-        build = asked.only == "peers"
-        peers.measure(report, rounds=7, calls=4_000, subjects=256, build=build)
-
-
-def _mutations(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        mutations.measure(report, rounds=1, calls=8, holders=6)
-    else:
-        mutations.measure(report, rounds=asked.rounds or 5, calls=200)
+    _part(
+        peers.measure,
+        usual={"rounds": 7, "calls": 4_000, "subjects": 256, "build": asked.only == "peers"},
+        smoke={"rounds": 1, "calls": 64, "subjects": 8, "build": False},
+    )(report, asked)
 
 
 def _scale(report: Report, asked: argparse.Namespace) -> None:
@@ -109,51 +78,75 @@ def _scale(report: Report, asked: argparse.Namespace) -> None:
 
 
 def _import(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        imports.measure(report, rounds=1, keys=2_000)
-    else:
-        imports.measure(report, rounds=asked.rounds or 3, keys=asked.keys)
-
-
-def _worst(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        worst.measure(report, rounds=1, key_count=5)
-    else:
-        worst.measure(report, rounds=asked.rounds or 5, key_count=1_000)
+    _part(
+        imports.measure,
+        usual={"rounds": 3, "keys": asked.keys},
+        smoke={"rounds": 1, "keys": 2_000},
+    )(report, asked)
 
 
 _FEW: Final = fence.Renewing(holders=20, seconds=3.0)
-
-
-def _fence(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        fence.measure(report, rounds=10, renewing=_FEW)
-    else:
-        fence.measure(report, rounds=asked.rounds or 300, renewing=fence.RENEWING)
-
-
-def _leases(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        fence.measure_leases(report, leases=fence.LEASES[:1], renewing=_FEW)
-    else:
-        fence.measure_leases(report, leases=fence.LEASES, renewing=fence.RENEWING)
-
-
-PARTS: Final[Mapping[str, Callable[[Report, argparse.Namespace], None]]] = {
-    "scopes": _scopes,
-    "checks": _checks,
-    "batching": _batching,
-    "edge": _edge,
-    "attack": _attack,
-    "isolation": _isolation,
+PARTS: Final[Mapping[str, Run]] = {
+    "scopes": _part(scopes.measure, usual={"rounds": 11}, smoke={"rounds": 2}),
+    "checks": _part(
+        checks.measure,
+        usual={"rounds": 11, "calls": 8_000},
+        smoke={"rounds": 2, "calls": 160},
+    ),
+    "batching": _part(
+        batching.measure,
+        usual={"rounds": 7, "checks": 16_000},
+        smoke={"rounds": 1, "checks": 320},
+    ),
+    "edge": _part(
+        edge.measure,
+        usual={"rounds": 11, "requests": 8_000},
+        smoke={"rounds": 2, "requests": 160},
+    ),
+    "attack": _part(
+        attack.measure,
+        usual={"rounds": 3, "checks": 2_000},
+        smoke={
+            "rounds": 1,
+            "checks": 50,
+            "connections": [1],
+            "names": ["rapid_reset", "ping_flood"],
+        },
+    ),
+    "isolation": _part(
+        isolation.measure,
+        usual={"rounds": 3, "checks": 1_500, "revocations": 60},
+        smoke={
+            "rounds": 1,
+            "checks": 50,
+            "revocations": 3,
+            "attacks": ["creates", "never_acknowledging_holders"],
+        },
+    ),
     "languages": _languages,
     "peers": _peers,
-    "mutations": _mutations,
+    "mutations": _part(
+        mutations.measure,
+        usual={"rounds": 5, "calls": 200},
+        smoke={"rounds": 1, "calls": 8, "holders": 6},
+    ),
     "scale": _scale,
     "import": _import,
-    "worst": _worst,
-    "fence": _fence,
-    "leases": _leases,
+    "worst": _part(
+        worst.measure,
+        usual={"rounds": 5, "key_count": 1_000},
+        smoke={"rounds": 1, "key_count": 5},
+    ),
+    "fence": _part(
+        fence.measure,
+        usual={"rounds": 300, "renewing": fence.RENEWING},
+        smoke={"rounds": 10, "renewing": _FEW},
+    ),
+    "leases": _part(
+        fence.measure_leases,
+        usual={"leases": fence.LEASES, "renewing": fence.RENEWING},
+        smoke={"leases": fence.LEASES[:1], "renewing": _FEW},
+    ),
 }
 
 

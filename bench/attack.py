@@ -28,10 +28,11 @@ from typing import Final
 
 import uvloop
 
-from bench.processes import ROOT, environment, free_port, running, until_answering
+from bench.processes import ROOT, environment, running, until_answering
 from bench.report import Report, Table, p99
 from keyfence import AsyncClient, KeyfenceError
 from testkit.attacks import ATTACKS, Attack, attacked, paced_reset
+from testkit.ports import free_port
 
 _LONGEST_SECONDS: Final = 60.0
 _IMPATIENT_SECONDS: Final = 0.02

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import keyfence as sdk
-from bench.load import Call, Round, answers_to, run_round
+from bench.load import Call, Round, answers_to, run_in_turn
 from bench.processes import ServerProcess, empty_echo, keyfence
 from bench.report import Report, Table
 from keyfence.v1 import authorization_service_pb2 as messages
@@ -31,20 +31,9 @@ def measure(report: Report, *, rounds: int, calls: int) -> None:
             with ExitStack() as stack:
                 floor = stack.enter_context(empty_echo(len(answer)))
                 same_metadata = ServerProcess(floor.name, floor.target, ours.token, floor.process)
-                took = _in_turn(ours, same_metadata, call, rounds=rounds, calls=calls)
+                asked = [(ours, call), (same_metadata, call)]
+                took = run_in_turn(asked, rounds=rounds, calls=calls, in_flight=IN_FLIGHT)
                 _compare(table, name, *took)
-
-
-def _in_turn(
-    ours: ServerProcess, floor: ServerProcess, call: Call, *, rounds: int, calls: int
-) -> tuple[list[Round], list[Round]]:
-    took: tuple[list[Round], list[Round]] = ([], [])
-    for number in range(rounds + 1):
-        for server, results in zip((ours, floor), took, strict=True):
-            one = asyncio.run(run_round(server, call, calls=calls, in_flight=IN_FLIGHT))
-            if number:  # the first round warms up
-                results.append(one)
-    return took
 
 
 def make_key(server: ServerProcess) -> str:

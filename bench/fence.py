@@ -35,11 +35,12 @@ from bench.cluster import (
 )
 from bench.fan_out import GO
 from bench.holders import holding, replying
-from bench.processes import ServerProcess, free_port
+from bench.processes import ServerProcess
 from bench.report import RATIO, Report, Table, p99, ratios
 from keyfence import AsyncClient, Cache, Client
 from keyfence_server.coherence.terms import LeaseTerms
 from testkit.links import Links
+from testkit.ports import free_port
 from testkit.proxy import Mode
 
 HOLDERS: Final = 100

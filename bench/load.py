@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -81,6 +81,23 @@ async def run_round(server: ServerProcess, call: Call, *, calls: int, in_flight:
         calls_per_second=len(waits) / seconds,
         median_microseconds=statistics.median(waits) * 1e6,
     )
+
+
+def run_in_turn(
+    asked: Sequence[tuple[ServerProcess, Call]], *, rounds: int, calls: int, in_flight: int
+) -> list[list[Round]]:
+    """Asks each server in turn, in so many rounds behind one that warms up.
+
+    Returns:
+        The rounds of each, in the order of `asked`.
+    """
+    took: list[list[Round]] = [[] for _ in asked]
+    for number in range(rounds + 1):
+        for (server, call), results in zip(asked, took, strict=True):
+            one = asyncio.run(run_round(server, call, calls=calls, in_flight=in_flight))
+            if number:
+                results.append(one)
+    return took
 
 
 async def answers_to(server: ServerProcess, call: Call) -> list[bytes]:

@@ -27,8 +27,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 import keyfence as sdk
 from bench.load import Call
 from bench.peer_programs import OPENFGA, SPICEDB, Program
-from bench.processes import ServerProcess, free_port, keyfence, running, until_answering
+from bench.processes import ServerProcess, keyfence, running, until_answering
 from keyfence.v1 import authorization_service_pb2 as messages
+from testkit.ports import free_port
 
 _CHECK_SCOPE: Final = "/keyfence.v1.AuthorizationService/CheckScope"
 _MOST_TUPLES: Final = 100

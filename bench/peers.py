@@ -15,19 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench.load import Call, Round, answers_to, run_round
+from bench.load import Call, Round, answers_to, run_in_turn
 from bench.peer_programs import OPENFGA, SPICEDB, Program, go_version, programs
 from bench.peer_servers import Candidate, keyfence_candidate, openfga, spicedb
 from bench.processes import (
     ServerProcess,
     empty_echo,
     environment,
-    free_port,
     running,
     until_answering,
 )
 from bench.report import RATIO, Report, Table, ratios
 from conformance.programs import LANGUAGES
+from testkit.ports import free_port
 
 IN_FLIGHT: Final = (1, 16)
 _SERVED: Final[
@@ -66,7 +66,14 @@ def measure(report: Report, *, rounds: int, calls: int, subjects: int, build: bo
                 call.verify(asyncio.run(answers_to(candidate.server, call)))
         table = report.table("peers", title)
         for in_flight in IN_FLIGHT:
-            took = _in_turn(candidates, rounds=rounds, calls=calls, in_flight=in_flight)
+            rounds_of_each = run_in_turn(
+                [(candidate.server, candidate.allowed) for candidate in candidates],
+                rounds=rounds,
+                calls=calls,
+                in_flight=in_flight,
+            )
+            names = (candidate.name for candidate in candidates)
+            took = dict(zip(names, rounds_of_each, strict=True))
             _compare(table, took, group=f"{in_flight} in flight")
 
 
@@ -96,20 +103,6 @@ def _empty_servers(ours: Candidate) -> Iterator[list[Candidate]]:
                     ("empty server in Go", address, go),
                 )
             ]
-
-
-def _in_turn(
-    candidates: Sequence[Candidate], *, rounds: int, calls: int, in_flight: int
-) -> dict[str, list[Round]]:
-    took: dict[str, list[Round]] = {candidate.name: [] for candidate in candidates}
-    for number in range(rounds + 1):
-        for candidate in candidates:
-            one = asyncio.run(
-                run_round(candidate.server, candidate.allowed, calls=calls, in_flight=in_flight)
-            )
-            if number:  # the first round warms up
-                took[candidate.name].append(one)
-    return took
 
 
 def _compare(table: Table, took: Mapping[str, Sequence[Round]], *, group: str) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import AF_INET, SOCK_STREAM, socket
 from typing import Any, Final
 
 import grpc
@@ -77,14 +76,6 @@ def empty_echo(answer_bytes: int, *, listen: str | None = None) -> Iterator[Serv
         command = [sys.executable, "-m", "bench.echo", target, str(answer_bytes)]
         with running(command, environment(), lambda: _answers(target)) as process:
             yield ServerProcess("empty echo", target, "", process)
-
-
-def free_port() -> int:
-    """A port of the loopback interface that no program listens on."""
-    with socket(AF_INET, SOCK_STREAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def environment() -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Iterator
 
 import psutil
@@ -19,6 +18,7 @@ from testkit.attacks import (
     attacked,
     unconfirmed_bombs,
 )
+from testkit.ports import free_port
 
 MOST_GROWTH_BYTES = 250 * 1024 * 1024
 """What buffers, allocators and calls under way may come to. Each attack sends so much, or so
@@ -30,9 +30,7 @@ refused, brings the allocators to some 150 MB in five seconds, and then to no mo
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, int]]:
     """A server process and its port, for all the attacks."""
     directory = tmp_path_factory.mktemp("attacked")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     settings = {
         "KEYFENCE_LISTEN": f"127.0.0.1:{port}",
         "KEYFENCE_MAX_CONNECTIONS": "500",

@@ -72,7 +72,7 @@ describe("batching", () => {
     assert.ok(server.calls("BatchCheckScope") - count <= 2);
   });
 
-  it("has callers that go on asking share their messages, whoever began first", async () => {
+  it("lets callers that were just answered share the next message", async () => {
     const { apiKey } = await server.createKey("demo", "vps:read");
     const count = server.calls("BatchCheckScope");
     const askTenTimes = async (): Promise<void> => {

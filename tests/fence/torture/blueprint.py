@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from fence.torture.members import Member, Worker
 from fence.torture.wallclock import WallClocks
 from keyfence_server.application.first_start import new_root_credential
 from support.served import COMMAND, environment_without_settings
+from testkit.ports import free_port
 from testkit.postgres import SOCKET_NAME, PostgresServer
 
 SERVERS: Final = 3
@@ -86,9 +86,7 @@ class Blueprint:
 
     def workers(self) -> list[Member | Worker]:
         """Three workers on a SQLite file, and their parent."""
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{one.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         parent = self._keyfence(
             "parent",
             "serve",

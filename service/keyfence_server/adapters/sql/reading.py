@@ -436,7 +436,7 @@ class SqlSnapshot:
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
         """See the port."""
         found: dict[KeyId, KeyUse] = {}
-        ids = [one for one in key_ids if "\0" not in one]
+        ids = [one for one in key_ids if not _is_nowhere(one)]
         for start in range(0, len(ids), _MOST_IDS):
             some = json.dumps(ids[start : start + _MOST_IDS])
             for key_id, time, address, count in await self._values(_USES, {"ids": some}):
