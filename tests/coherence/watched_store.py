@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from keyfence_server.application.ports import (
     AuditEvent,
@@ -22,6 +22,8 @@ from keyfence_server.application.ports import (
 )
 from keyfence_server.domain.keys import Key
 from keyfence_server.domain.secrets import Digest
+
+_PATIENCE_SECONDS: Final = 30
 
 
 class Gate:
@@ -194,9 +196,8 @@ class _WatchedTransaction:
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    """Lets the loop turn, and time stand still, until something has happened."""
-    for _ in range(10_000):
-        if happened():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it did not happen")
+    """Lets the loop turn until something has happened. The store has a thread of its own, which
+    on a busy machine may take many turns to come to it."""
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while not happened():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0)
