@@ -29,6 +29,7 @@ _IS_SLOW: Final = (0.0, 0.1, 0.4)
 _PAUSES: Final = (0.0, 0.3)
 _REORDERS: Final = (0.0, 0.25, 0.6)
 _SPEAKS_AGAIN: Final = (0.02, 0.1, 0.5)
+_GATHERS: Final = (0.0, 0.5, 1.0)
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class World:
     _pauses: float = field(init=False)
     _reorders: float = field(init=False)
     _speaks_again: float = field(init=False)
+    _gathers: float = field(init=False)
     _keys: dict[str, _Key] = field(init=False)
     _pending: list[_Pending] = field(default_factory=list)
     _stream: int = 0
@@ -117,6 +119,7 @@ class World:
         self._pauses = self._random.choice(_PAUSES)
         self._reorders = self._random.choice(_REORDERS)
         self._speaks_again = self._random.choice(_SPEAKS_AGAIN)
+        self._gathers = self._random.choice(_GATHERS)
         self._keys = {key: _Key(f"key_{number}", [(0, True)]) for number, key in enumerate(_KEYS)}
 
     def run(self) -> None:
@@ -306,12 +309,24 @@ class World:
             change = messages.SubjectChange(account_id="acct_1")
         elif kind < 0.2:
             change = messages.SubjectChange()  # what a later version would say
-        if not is_lost:
+        if not is_lost and not self._gather(change):
             self._say(
                 messages.SyncResponse(
                     changes=messages.RevisionChanges(revision=self.head, changes=[change])
                 )
             )
+
+    def _gather(self, change: messages.SubjectChange) -> bool:
+        """A change may join those right before it, if they are still to be sent."""
+        if not self._down or self._is_silent or self._random.random() >= self._gathers:
+            return False
+        last = self._down[-1].message
+        if not last.HasField("changes") or last.changes.revision != self.head - 1:
+            return False
+        last.changes.first_revision = last.changes.first_revision or last.changes.revision
+        last.changes.revision = self.head
+        last.changes.changes.append(change)
+        return True
 
     def _lose_a_change(self) -> None:
         self._commit(self._random.choice(_KEYS), is_lost=True)

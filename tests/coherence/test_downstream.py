@@ -15,6 +15,7 @@ from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.application.ports import Change, ChangeKind, FenceEnd
 from keyfence_server.coherence.downstream import (
     MAX_QUEUED,
+    MAX_TOGETHER,
     Admission,
     ChangesToSend,
     DownstreamHub,
@@ -149,10 +150,39 @@ async def test_a_holder_that_is_too_slow_is_cut_off(hub: DownstreamHub) -> None:
     for revision in range(6, 6 + MAX_QUEUED + 1):
         hub.push(revision, [CHANGE])
     assert not hub.grantor.holders
-    for _ in range(MAX_QUEUED):
-        await stream.next_message()
+    for _ in range(MAX_QUEUED // MAX_TOGETHER):
+        got = await stream.next_message()
+        assert isinstance(got, ChangesToSend)
+        assert len(got.changes) == MAX_TOGETHER
     with pytest.raises(StreamEnded):
         await stream.next_message()
+
+
+async def test_changes_that_wait_go_to_a_holder_together_up_to_a_bound(hub: DownstreamHub) -> None:
+    stream = hub.open("a")
+    count = MAX_TOGETHER + 2
+    for revision in range(6, 6 + count):
+        hub.push(revision, [CHANGE])
+    first, rest = await stream.next_message(), await stream.next_message()
+    assert isinstance(first, ChangesToSend)
+    assert isinstance(rest, ChangesToSend)
+    assert (first.first, first.revision, len(first.changes)) == (6, 5 + MAX_TOGETHER, MAX_TOGETHER)
+    assert (rest.first, rest.revision, len(rest.changes)) == (6 + MAX_TOGETHER, 5 + count, 2)
+
+
+async def test_a_sidecar_passes_several_revisions_on_as_one(hub: DownstreamHub) -> None:
+    """Which of them changed the key is not known, so a holder behind it that had one of them alone
+    could acknowledge it without the change."""
+    ledger = Ledger(FactCache(None), hub)  # type: ignore[arg-type]
+    ledger.restart(5, "epoch")
+    following = Following(ledger, hub, "sidecar")
+    stream = hub.open("a")
+    # A lease's head can lie between them: the first two are applied already.
+    several = messages.RevisionChanges(first_revision=4, revision=8)
+    several.changes.add(key_id="key_1", in_keyspace="acme")
+    following.apply(several)
+    assert ledger.applied == 8
+    assert await stream.next_message() == ChangesToSend(6, 8, (CHANGE,))
 
 
 async def test_the_leases_of_a_server_that_leaves_are_waited_out(
@@ -176,8 +206,7 @@ async def test_revisions_go_downstream_in_order_and_once_however_they_come(
     for revision in (7, 8, 7, 6, 6, 5):
         ledger.take(revision, [CHANGE])
     assert ledger.applied == 8
-    got = [await stream.next_message() for _ in range(3)]
-    assert [one.revision for one in got if isinstance(one, ChangesToSend)] == [6, 7, 8]
+    assert await stream.next_message() == ChangesToSend(6, 8, (CHANGE, CHANGE, CHANGE))
     hub.close_all()
     with pytest.raises(StreamEnded):
         await stream.next_message()
@@ -290,6 +319,10 @@ class ScriptedStream:
             lease.renew_after.nanos = 600_000_000
         lease.clock_drift = 0.03
         self._answers.put_nowait(messages.SyncResponse(lease=lease))
+        if self._kind in _REVISIONS:
+            first, revision = _REVISIONS[self._kind]
+            changes = messages.RevisionChanges(first_revision=first, revision=revision)
+            self._answers.put_nowait(messages.SyncResponse(changes=changes))
 
     async def messages(self) -> AsyncIterator[messages.SyncResponse]:
         if self._kind == "broken":
@@ -301,13 +334,17 @@ class ScriptedStream:
         pass
 
 
+# What is sent behind a lease whose head is 5.
+_REVISIONS = {"one": (0, 6), "several": (6, 8), "overlapping": (4, 8), "late": (7, 8)}
+
+
 class Remembering:
     """A listener with nothing to forget."""
 
     def forget_everything(self, head: int, epoch: str) -> None:
         pass
 
-    def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
+    def apply(self, changes: messages.RevisionChanges) -> None:
         pass
 
     def allow_for(self, drift: float) -> None:
@@ -348,6 +385,13 @@ def test_whatever_becomes_of_a_stream_another_is_tried(trouble: str) -> None:
     answers again."""
     grantors, is_live = follow(trouble, trouble, "good", seconds=6)
     assert grantors.opened == 3
+    assert is_live
+
+
+@pytest.mark.parametrize("kind", _REVISIONS)
+def test_several_revisions_in_a_message_must_follow_on_what_is_applied(kind: str) -> None:
+    grantors, is_live = follow(kind, "good", seconds=0.7)
+    assert grantors.opened == (2 if kind == "late" else 1)
     assert is_live
 
 

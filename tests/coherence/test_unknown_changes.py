@@ -22,7 +22,7 @@ async def test_a_sidecar_and_the_holders_behind_it_forget_everything(authority: 
     told = messages.RevisionChanges(revision=authority.cache.revision + 1)
     told.changes.add(in_keyspace="acme")
 
-    following.apply(told.revision, told)
+    following.apply(told)
 
     assert authority.checks.answer_from_memory(authority.root, question) is None
     assert following.acknowledged() == told.revision

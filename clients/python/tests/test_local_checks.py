@@ -25,7 +25,7 @@ class Interrupted(Memory):
     def find(self, digest: bytes) -> Entry | None:
         found = super().find(digest)
         if self.is_interrupted:
-            self.apply(REVOKED_AT, revoked("key_1"))
+            self.apply(revoked("key_1"))
         return found
 
 
@@ -153,11 +153,11 @@ def test_what_facts_depend_on_drops_them(change: dict[str, str]) -> None:
     checks = checks_over(Memory(10))
     learn(checks, "kf_a", "key_1")
     other = messages.RevisionChanges(revision=6, changes=[messages.SubjectChange(key_id="usr_1")])
-    checks.apply(6, other)
+    checks.apply(other)
     assert checks.authenticate("kf_a", None, None, 0) is not None
     subject: Any = change
     told = messages.RevisionChanges(revision=7, changes=[messages.SubjectChange(**subject)])
-    checks.apply(7, told)
+    checks.apply(told)
     assert checks.authenticate("kf_a", None, None, 0) is None
 
 
@@ -166,7 +166,7 @@ def test_a_change_of_an_unknown_kind_makes_everything_be_forgotten() -> None:
     checks = checks_over(Memory(10))
     learn(checks, "kf_a", "key_1")
     fill = checks.memory.begin_fill()
-    checks.apply(6, messages.RevisionChanges(revision=6, changes=[messages.SubjectChange()]))
+    checks.apply(messages.RevisionChanges(revision=6, changes=[messages.SubjectChange()]))
     assert checks.acknowledged() == 6
     assert checks.authenticate("kf_a", None, None, 0) is None
     response = messages.FetchFactsResponse(facts=facts_of("key_1"), revision=6, epoch="epoch")

@@ -93,7 +93,7 @@ async def test_what_is_forgotten_was_used_all_the_same(checks: LocalChecks) -> N
     for name in "bcd":
         learn(checks, f"kf_{name}", f"key_{name}")
         checks.authenticate(f"kf_{name}", None, None, 0)
-    checks.apply(6, revoked("key_d"))
+    checks.apply(revoked("key_d"))
     checks.forget_everything(0, "")
     await reporting.report(checks.memory, server.tell)
     assert server.counts() == {"key_a": 3, "key_b": 1, "key_c": 1, "key_d": 1}

@@ -135,6 +135,6 @@ def test_fills_are_kept_as_the_vectors_say(case: dict[str, Any]) -> None:
                 changes = messages.RevisionChanges(
                     revision=revision, changes=[messages.SubjectChange(**step)]
                 )
-                memory.apply(revision, changes)
+                memory.apply(changes)
             case unknown:
                 raise AssertionError(f"there is no step {unknown}")

@@ -148,6 +148,7 @@ fn sync_response(message: &Value) -> v1::SyncResponse {
         Message::Changes(v1::RevisionChanges {
             revision: number(&changes["revision"]),
             changes: all.map(change).collect(),
+            first_revision: number(&changes["firstRevision"]),
         })
     } else {
         Message::End(v1::End {})

@@ -21,6 +21,8 @@ from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.progress import Progress
 
 MAX_QUEUED: Final = 10_000
+# So many changes go to a holder in one message, if it can be told of them together.
+MAX_TOGETHER: Final = 1_000
 NEVER: Final = float("inf")
 EVERYTHING: Final = sys.maxsize
 
@@ -36,8 +38,9 @@ class LeaseToSend:
 
 @dataclass(frozen=True, slots=True)
 class ChangesToSend:
-    """A revision's changes for a holder."""
+    """The changes of the revisions from `first` to `revision` for a holder."""
 
+    first: int
     revision: int
     changes: tuple[Change, ...]
 
@@ -109,13 +112,28 @@ class HolderStream:
         self._hub.take_renewal(self, nonce, applied)
 
     async def next_message(self) -> ToSend:
-        """The next message to send. Raises `StreamEnded`."""
+        """The next message to send. Changes that wait one behind the other are one message, which
+        the holder acknowledges once. Raises `StreamEnded`."""
         while not self._queue:
             if self._end is not None:
                 raise StreamEnded(self._end)
             self._filled.clear()
             await self._filled.wait()
-        return self._queue.popleft()
+        message = self._queue.popleft()
+        return self._with_following(message) if isinstance(message, ChangesToSend) else message
+
+    def _with_following(self, message: ChangesToSend) -> ChangesToSend:
+        revision, changes = message.revision, list(message.changes)
+        while self._queue:
+            following = self._queue[0]
+            if not isinstance(following, ChangesToSend):
+                break
+            if len(changes) + len(following.changes) > MAX_TOGETHER:
+                break
+            self._queue.popleft()
+            revision = following.revision
+            changes += following.changes
+        return ChangesToSend(message.first, revision, tuple(changes))
 
     def put(self, message: ToSend) -> None:
         """Queues a message, in order. A holder with too many of them is cut off. Of leases that
@@ -191,14 +209,15 @@ class DownstreamHub:
         self._streams.pop(stream, None)
         self._grantor.leave(stream.holder)
 
-    def push(self, revision: int, changes: Sequence[Change]) -> None:
-        """Queues a revision for every holder. Revisions come in order, without gaps.
+    def push(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
+        """Queues a revision, or several from `first` on, for every holder. Revisions come in order,
+        without gaps.
 
         A holder whose own credential it is about does not get to acknowledge it, since no holder
         checks its own credential. It is asked to give everything up, which takes a round trip;
         from one that does not, its leases expire. If its credential is still good, it comes back.
         """
-        message = ChangesToSend(revision, tuple(changes))
+        message = ChangesToSend(first or revision, revision, tuple(changes))
         for stream in tuple(self._streams):
             if stream.is_taken_back or any(map(stream.admission.is_concerned_by, changes)):
                 stream.take_back()

@@ -228,16 +228,18 @@ class FactCache:
         self._revision = revision
         self._ahead.clear()
 
-    def apply(self, revision: int, changes: Sequence[Change]) -> None:
+    def apply(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
         """Forgets what the changes of a revision make stale.
 
         Revisions may come in any order: `revision` moves on when there is no gap.
+
+        Args:
+            first: the first of several revisions, whose changes these are.
         """
         for change in changes:
             self._forget(change)
             self._fills.note(revision, change)
-        if revision > self._revision:
-            self._ahead.add(revision)
+        self._ahead.update(range(max(first or revision, self._revision + 1), revision + 1))
         while self._revision + 1 in self._ahead:
             self._revision += 1
             self._ahead.discard(self._revision)

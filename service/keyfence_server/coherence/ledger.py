@@ -20,7 +20,8 @@ class Ledger:
     def __init__(self, cache: FactCache, hub: DownstreamHub) -> None:
         self._cache = cache
         self._hub = hub
-        self._waiting: dict[int, tuple[Change, ...]] = {}
+        # By the first revision of each: the last one, and the changes.
+        self._waiting: dict[int, tuple[int, tuple[Change, ...]]] = {}
         self._sent = 0
 
     @property
@@ -28,15 +29,21 @@ class Ledger:
         """The revision up to which every change is applied here and sent on."""
         return self._sent
 
-    def take(self, revision: int, changes: Sequence[Change]) -> None:
-        """Applies a revision, once, whenever it comes."""
-        if revision <= self._sent or revision in self._waiting:
+    def take(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
+        """Applies a revision, once, whenever it comes.
+
+        Args:
+            first: the first of several revisions, whose changes these are. They are applied, and
+                sent on, as one: which of them changed what is not known.
+        """
+        first = max(first or revision, self._sent + 1)
+        if revision <= self._sent or first in self._waiting:
             return
-        self._waiting[revision] = tuple(changes)
-        self._cache.apply(revision, changes)
-        while (following := self._waiting.pop(self._sent + 1, None)) is not None:
-            self._sent += 1
-            self._hub.push(self._sent, following)
+        self._waiting[first] = revision, tuple(changes)
+        self._cache.apply(revision, changes, first=first)
+        while (following := self._waiting.pop(first := self._sent + 1, None)) is not None:
+            self._sent, changes = following
+            self._hub.push(self._sent, changes, first=first)
 
     def restart(self, head: int, epoch: str) -> None:
         """Forgets everything, and goes on from this head."""

@@ -24,7 +24,7 @@ def subject_change_of(change: Change) -> messages.SubjectChange:
 
 
 def changes_from(message: messages.RevisionChanges) -> list[Change] | None:
-    """What a revision changed; None if some of it is of a kind that this version does not
+    """What these revisions changed; None if some of it is of a kind that this version does not
     know."""
     changes = []
     for one in message.changes:

@@ -249,7 +249,7 @@ class _Reach:
     is_sidecar: bool
 
     def told_of(self, changes: Sequence[Change]) -> list[messages.SubjectChange]:
-        """What the holder is told of a revision."""
+        """What the holder is told of changes."""
         told = []
         for one in changes:
             is_known = one.keyspace == SYSTEM and one.subject in self.given
@@ -323,7 +323,9 @@ class _Conversation:
             case ChangesToSend():
                 told = self._reach.told_of(message.changes)
                 return messages.SyncResponse(
-                    changes=messages.RevisionChanges(revision=message.revision, changes=told)
+                    changes=messages.RevisionChanges(
+                        first_revision=message.first, revision=message.revision, changes=told
+                    )
                 )
             case EndToSend():
                 return messages.SyncResponse(end=messages.End())

@@ -71,7 +71,7 @@ def test_2_what_was_read_before_a_change_is_not_put_back_behind_it() -> None:
     memory = Memory(10)
     memory.forget_everything(5, "east")
     fill = memory.begin_fill()
-    memory.apply(6, revoked_at(6))
+    memory.apply(revoked_at(6))
     memory.end_fill(fill, b"digest", facts(5, reason_pb2.REASON_OK))
     assert memory.find(b"digest") is None
     again = memory.begin_fill()
@@ -84,7 +84,7 @@ def test_3_what_a_server_that_lags_behind_knows_is_not_taken() -> None:
     change would fill itself from before it."""
     memory = Memory(10)
     memory.forget_everything(5, "east")
-    memory.apply(6, revoked_at(6))
+    memory.apply(revoked_at(6))
     fill = memory.begin_fill()
     memory.end_fill(fill, b"digest", facts(5, reason_pb2.REASON_OK))
     assert memory.find(b"digest") is None

@@ -165,8 +165,12 @@ func (c *Core) takeChanges(changes *keyfencev1.RevisionChanges) (bool, error) {
 		// Before the first lease there is nothing to forget, and its head has them all.
 		return false, nil
 	}
-	if changes.Revision != applied+1 && !c.guards.IgnoreGaps {
-		return false, fmt.Errorf("revision %d came after %d: some are missing", changes.Revision, applied)
+	first := changes.FirstRevision
+	if first == 0 {
+		first = changes.Revision
+	}
+	if first > applied+1 && !c.guards.IgnoreGaps {
+		return false, fmt.Errorf("revision %d came after %d: some are missing", first, applied)
 	}
 	c.heard = max(c.heard, changes.Revision)
 	anyKeyspace := c.memory.apply(changes)

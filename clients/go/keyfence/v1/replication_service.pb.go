@@ -446,7 +446,7 @@ type SyncResponse_Lease struct {
 }
 
 type SyncResponse_Changes struct {
-	// The changes of one revision.
+	// The changes of one revision, or of several that follow one another.
 	Changes *RevisionChanges `protobuf:"bytes,2,opt,name=changes,proto3,oneof"`
 }
 
@@ -595,15 +595,18 @@ func (*End) Descriptor() ([]byte, []int) {
 	return file_keyfence_v1_replication_service_proto_rawDescGZIP(), []int{6}
 }
 
-// What a revision changed.
+// What one revision changed, or several that follow one another. The holder applies all of it, and
+// acknowledges it once.
 type RevisionChanges struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision. They come in order and without gaps; a holder that misses one forgets
-	// everything and goes on from the next lease's head.
+	// The revision, the last one of several. They come in order and without gaps; a holder that
+	// misses one forgets everything and goes on from the next lease's head.
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// What is no longer as it was, as far as it is the holder's business: a revision that
-	// changes nothing within the reach of the holder's credential comes empty.
-	Changes       []*SubjectChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	// changes nothing within the reach of the holder's credential adds nothing.
+	Changes []*SubjectChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	// The first revision of several. Not set: `revision` is the only one.
+	FirstRevision int64 `protobuf:"varint,3,opt,name=first_revision,json=firstRevision,proto3" json:"first_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -650,6 +653,13 @@ func (x *RevisionChanges) GetChanges() []*SubjectChange {
 		return x.Changes
 	}
 	return nil
+}
+
+func (x *RevisionChanges) GetFirstRevision() int64 {
+	if x != nil {
+		return x.FirstRevision
+	}
+	return 0
 }
 
 // One thing that is no longer as it was.
@@ -1779,10 +1789,11 @@ const file_keyfence_v1_replication_service_proto_rawDesc = "" +
 	"renewAfter\x12\x1f\n" +
 	"\vclock_drift\x18\x06 \x01(\x01R\n" +
 	"clockDrift\"\x05\n" +
-	"\x03End\"c\n" +
+	"\x03End\"\x8a\x01\n" +
 	"\x0fRevisionChanges\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x124\n" +
-	"\achanges\x18\x02 \x03(\v2\x1a.keyfence.v1.SubjectChangeR\achanges\"\xce\x01\n" +
+	"\achanges\x18\x02 \x03(\v2\x1a.keyfence.v1.SubjectChangeR\achanges\x12%\n" +
+	"\x0efirst_revision\x18\x03 \x01(\x03R\rfirstRevision\"\xce\x01\n" +
 	"\rSubjectChange\x12\x17\n" +
 	"\x06key_id\x18\x01 \x01(\tH\x00R\x05keyId\x12\x1c\n" +
 	"\bkeyspace\x18\x02 \x01(\tH\x00R\bkeyspace\x12\x1f\n" +

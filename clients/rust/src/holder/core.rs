@@ -184,8 +184,10 @@ impl Core {
         if changes.revision <= applied {
             return Ok(false);
         }
-        if changes.revision != applied + 1 && !self.guards.ignore_gaps {
-            return Err(RevisionMissing { came: changes.revision, after: applied });
+        let first =
+            if changes.first_revision == 0 { changes.revision } else { changes.first_revision };
+        if first > applied + 1 && !self.guards.ignore_gaps {
+            return Err(RevisionMissing { came: first, after: applied });
         }
         following.heard = following.heard.max(changes.revision);
         let any_keyspace = self.memory.apply(changes);

@@ -227,7 +227,7 @@ fn subject(step: &Value) -> Option<Subject> {
 
 fn changes(revision: i64, subject: Option<Subject>) -> v1::RevisionChanges {
     let change = v1::SubjectChange { subject, ..v1::SubjectChange::default() };
-    v1::RevisionChanges { revision, changes: vec![change] }
+    v1::RevisionChanges { revision, changes: vec![change], ..v1::RevisionChanges::default() }
 }
 
 #[test]

@@ -43,7 +43,11 @@ impl Fake {
             state.revision += 1;
             let change =
                 v1::SubjectChange { subject: Some(subject), created, ..v1::SubjectChange::default() };
-            let changes = v1::RevisionChanges { revision: state.revision, changes: vec![change] };
+            let changes = v1::RevisionChanges {
+                revision: state.revision,
+                changes: vec![change],
+                ..v1::RevisionChanges::default()
+            };
             for one in state.followers.values() {
                 one.tell(sync_response::Message::Changes(changes.clone()));
             }

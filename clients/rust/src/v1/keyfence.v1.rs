@@ -4658,7 +4658,7 @@ pub mod sync_response {
         /// The answer to `Renew`.
         #[prost(message, tag = "1")]
         Lease(super::Lease),
-        /// The changes of one revision.
+        /// The changes of one revision, or of several that follow one another.
         #[prost(message, tag = "2")]
         Changes(super::RevisionChanges),
         /// The grantor revokes every lease.
@@ -4697,17 +4697,21 @@ pub struct Lease {
 /// credential is still good, it may open another one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct End {}
-/// What a revision changed.
+/// What one revision changed, or several that follow one another. The holder applies all of it, and
+/// acknowledges it once.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RevisionChanges {
-    /// The revision. They come in order and without gaps; a holder that misses one forgets
-    /// everything and goes on from the next lease's head.
+    /// The revision, the last one of several. They come in order and without gaps; a holder that
+    /// misses one forgets everything and goes on from the next lease's head.
     #[prost(int64, tag = "1")]
     pub revision: i64,
     /// What is no longer as it was, as far as it is the holder's business: a revision that
-    /// changes nothing within the reach of the holder's credential comes empty.
+    /// changes nothing within the reach of the holder's credential adds nothing.
     #[prost(message, repeated, tag = "2")]
     pub changes: ::prost::alloc::vec::Vec<SubjectChange>,
+    /// The first revision of several. Not set: `revision` is the only one.
+    #[prost(int64, tag = "3")]
+    pub first_revision: i64,
 }
 /// One thing that is no longer as it was.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

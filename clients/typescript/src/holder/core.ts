@@ -220,8 +220,9 @@ export class Core {
       // Before the first lease there is nothing to forget, and its head has them all.
       return false;
     }
-    if (changes.revision !== applied + 1n && this.#without !== "refuse_gaps") {
-      throw new RevisionMissing(`revision ${changes.revision} came after ${applied}: some are missing`);
+    const first = changes.firstRevision || changes.revision;
+    if (first > applied + 1n && this.#without !== "refuse_gaps") {
+      throw new RevisionMissing(`revision ${first} came after ${applied}: some are missing`);
     }
     this.#hear(changes.revision);
     const anyKeyspace = this.memory.apply(changes);

@@ -23,14 +23,15 @@ class Following:
         """See `Listener`."""
         self._ledger.restart(head, f"{self._own_id}/{epoch}")
 
-    def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
+    def apply(self, changes: messages.RevisionChanges) -> None:
         """See `Listener`."""
         known = changes_from(changes)
         if known is None:
             # What it is about cannot be told, so nothing that is remembered counts.
-            self._ledger.restart(revision, self._hub.epoch)
+            self._ledger.restart(changes.revision, self._hub.epoch)
         else:
-            self._ledger.take(revision, known)
+            first = changes.first_revision or changes.revision
+            self._ledger.take(changes.revision, known, first=first)
 
     def allow_for(self, drift: float) -> None:
         """See `Listener`."""

@@ -172,9 +172,9 @@ class LocalChecks:
             self._keyspaces_wanted.set()
         self._announce()
 
-    def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
+    def apply(self, changes: messages.RevisionChanges) -> None:
         """See `Listener`."""
-        if self.memory.apply(revision, changes):
+        if self.memory.apply(changes):
             self._keyspaces_wanted.set()
         self._announce()
 

@@ -196,8 +196,8 @@ class Memory:
 
     # --- forgetting ------------------------------------------------------------------
 
-    def apply(self, revision: int, changes: replication_service_pb2.RevisionChanges) -> bool:
-        """Forgets what a revision changed. Returns whether a keyspace was changed."""
+    def apply(self, changes: replication_service_pb2.RevisionChanges) -> bool:
+        """Forgets what these revisions changed. Returns whether a keyspace was changed."""
         any_keyspace = False
         with self._lock:
             for change in changes.changes:
@@ -208,13 +208,13 @@ class Memory:
                     any_keyspace = True
                     break
                 subject = f"{_KINDS[kind]}:{getattr(change, kind)}"
-                self._fills.note(revision, subject)
+                self._fills.note(changes.revision, subject)
                 if change.keyspace:
                     any_keyspace = True
                     self._scopes_by_keyspace.pop(change.keyspace, None)
                 for digest in tuple(self._digests_by_subject.get(subject, ())):
                     self._drop(digest)
-            self.applied = revision
+            self.applied = changes.revision
         return any_keyspace
 
     def forget_everything(self, head: int, epoch: str) -> None:

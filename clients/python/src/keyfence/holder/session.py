@@ -55,8 +55,8 @@ class Listener(Protocol):
         without a gap."""
         ...
 
-    def apply(self, revision: int, changes: messages.RevisionChanges) -> None:
-        """Applies the next revision: what it changed must be forgotten before this returns."""
+    def apply(self, changes: messages.RevisionChanges) -> None:
+        """Applies the next revisions: what they changed must be forgotten before this returns."""
         ...
 
     def allow_for(self, drift: float) -> None:
@@ -287,11 +287,12 @@ class HolderSession:
         if not self._lease.has_started or changes.revision <= self._lease.applied:
             # Before the first lease there is nothing to forget, and its head has them all.
             return
-        if changes.revision != self._lease.applied + 1:
+        first = changes.first_revision or changes.revision
+        if first > self._lease.applied + 1:
             raise StreamBroken(
-                f"revision {changes.revision} came after {self._lease.applied}: some are missing"
+                f"revision {first} came after {self._lease.applied}: some are missing"
             )
-        self._listener.apply(changes.revision, changes)
+        self._listener.apply(changes)
         self._lease.advance_to(changes.revision)
 
     def _forget(self) -> None:

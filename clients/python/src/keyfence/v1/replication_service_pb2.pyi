@@ -189,7 +189,7 @@ class SyncResponse(_message.Message):
 
     @_builtins.property
     def changes(self) -> Global___RevisionChanges:
-        """The changes of one revision."""
+        """The changes of one revision, or of several that follow one another."""
 
     @_builtins.property
     def end(self) -> Global___End:
@@ -288,20 +288,25 @@ Global___End: _TypeAlias = End  # noqa: Y015
 
 @_typing.final
 class RevisionChanges(_message.Message):
-    """What a revision changed."""
+    """What one revision changed, or several that follow one another. The holder applies all of it, and
+    acknowledges it once.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    FIRST_REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision. They come in order and without gaps; a holder that misses one forgets
-    everything and goes on from the next lease's head.
+    """The revision, the last one of several. They come in order and without gaps; a holder that
+    misses one forgets everything and goes on from the next lease's head.
     """
+    first_revision: _builtins.int
+    """The first revision of several. Not set: `revision` is the only one."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubjectChange]:
         """What is no longer as it was, as far as it is the holder's business: a revision that
-        changes nothing within the reach of the holder's credential comes empty.
+        changes nothing within the reach of the holder's credential adds nothing.
         """
 
     def __init__(
@@ -309,10 +314,11 @@ class RevisionChanges(_message.Message):
         *,
         revision: _builtins.int = ...,
         changes: _abc.Iterable[Global___SubjectChange] | None = ...,
+        first_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "first_revision", b"first_revision", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -185,9 +185,11 @@ public final class Core {
       // Before the first lease there is nothing to forget, and its head has them all.
       return false;
     }
-    if (changes.getRevision() != applied + 1 && !leftOut.contains(Guard.REFUSE_GAPS)) {
+    long first =
+        changes.getFirstRevision() == 0 ? changes.getRevision() : changes.getFirstRevision();
+    if (first > applied + 1 && !leftOut.contains(Guard.REFUSE_GAPS)) {
       throw new StreamBrokenException(
-          "revision " + changes.getRevision() + " came after " + applied + ": some are missing");
+          "revision " + first + " came after " + applied + ": some are missing");
     }
     heard = Math.max(heard, changes.getRevision());
     boolean anyKeyspace = memory.apply(changes);
