@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from keyfence.holder.fills import Fill
@@ -72,10 +73,10 @@ class JoinsLoads(LeasedFacts):
 
 
 class AcknowledgesFirst(Ledger):
-    def take(self, revision: int, changes: Sequence[Change]) -> None:
+    def take(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
         cache = self._cache
         self._cache = _Later(cache)  # type: ignore[assignment]
-        super().take(revision, changes)
+        super().take(revision, changes, first=first)
         self._cache = cache
 
 
@@ -83,8 +84,9 @@ class _Later:
     def __init__(self, cache: FactCache) -> None:
         self._cache = cache
 
-    def apply(self, revision: int, changes: Sequence[Change]) -> None:
-        asyncio.get_running_loop().call_later(0.05, self._cache.apply, revision, changes)
+    def apply(self, revision: int, changes: Sequence[Change], *, first: int) -> None:
+        apply = partial(self._cache.apply, revision, changes, first=first)
+        asyncio.get_running_loop().call_later(0.05, apply)
 
 
 class AcknowledgesForItselfAlone(DownstreamHub):
