@@ -14,6 +14,7 @@ older program finds it. A database without such an answer is refused and not cha
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -190,7 +191,9 @@ def _config() -> Config:
     return config
 
 
+@functools.cache
 def _scripts() -> ScriptDirectory:
+    # Kept, since every new one loads all migrations again.
     return ScriptDirectory.from_config(_config())
 
 
