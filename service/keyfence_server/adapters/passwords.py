@@ -12,6 +12,7 @@ and the pepper's version shows which hashes to renew.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import sys
 import threading
@@ -64,8 +65,7 @@ class Argon2Passwords:
         )
         self._threads = ThreadPoolExecutor(workers, "passwords", initializer=_yield_to_others)
         self._places = waiting
-        # Matches no password: no input of a caller has an empty digest.
-        self._dummy = PasswordHash(self._hasher.hash(b""), 0)
+        self._dummy = PasswordHash(_hash_of_nothing(self._hasher), 0)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -114,6 +114,18 @@ class Argon2Passwords:
             return self._hasher.verify(kept, digest)
         except argon2.exceptions.VerifyMismatchError:
             return False
+
+
+def _hash_of_nothing(hasher: argon2.PasswordHasher) -> str:
+    """A hash that costs as much to verify as the hasher's own, and that no password has: it is
+    drawn. To make one would take each start a tenth of a second."""
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    salt, drawn = (
+        base64.b64encode(os.urandom(length)).rstrip(b"=").decode()
+        for length in (hasher.salt_len, hasher.hash_len)
+    )
+    version = argon2.low_level.ARGON2_VERSION
+    return f"$argon2id$v={version}${costs}${salt}${drawn}"
 
 
 def _yield_to_others() -> None:
