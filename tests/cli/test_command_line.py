@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
-from typer.main import get_command
 
 from keyfence.results import Authentication, Reason
 from keyfence_server.cli import app as command
@@ -36,26 +36,27 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def subcommands() -> Iterator[list[str]]:
-    """Every command line that has a help, the empty one included."""
+def subcommands() -> Iterator[tuple[str, Any]]:
+    """Every command line that has a help, the empty one included, and its command."""
 
-    def below(group: object, path: list[str]) -> Iterator[list[str]]:
-        yield path
+    def below(path: str, group: Any) -> Iterator[tuple[str, Any]]:
+        yield path, group
         for name, child in getattr(group, "commands", {}).items():
-            yield from below(child, [*path, name])
+            yield from below(f"{path} {name}", child)
 
-    yield from below(get_command(command.app), [])
+    yield from below("", command.whole_command())
 
 
-@pytest.mark.parametrize("path", list(subcommands()), ids=" ".join)
+SUBCOMMANDS: Final = dict(subcommands())
+
+
+@pytest.mark.parametrize("path", SUBCOMMANDS)
 def test_every_command_explains_itself_and_each_of_its_parameters(
-    path: list[str], capsys: pytest.CaptureFixture[str]
+    path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.run([*path, "--help"]) == ExitCode.OK
+    assert command.run([*path.split(), "--help"]) == ExitCode.OK
     assert "Usage: keyfence" in capsys.readouterr().out
-    found = get_command(command.app)
-    for name in path:
-        found = found.commands[name]  # type: ignore[attr-defined]
+    found = SUBCOMMANDS[path]
     assert found.help
     for parameter in found.params:
         assert getattr(parameter, "help", None), f"{path} does not explain {parameter.name}"

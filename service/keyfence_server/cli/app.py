@@ -6,16 +6,18 @@ what only one subcommand needs is imported when that subcommand runs.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from keyfence_server.adapters.keyspace_files.source_text import InvalidKeyspaceFile, printable
 from keyfence_server.cli import (
@@ -156,6 +158,12 @@ def keyfence(
     )
 
 
+@functools.cache
+def whole_command() -> Callable[..., Any]:
+    """The command with all subcommands. It is read from their functions once in a process."""
+    return get_command(app)
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns how it ends. Expected failures print no traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -167,7 +175,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _complain(Failure("standard output is closed", ExitCode.OUTPUT_LOST), as_json)
     spell_out_what_cannot_be_shown()
     try:
-        code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+        code = whole_command()(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
         return _complain_about_usage(error, as_json)
