@@ -20,8 +20,9 @@ from support.clock import FrozenClock
 
 def never_made(authority: Authority) -> Plaintext:
     """A text that looks like a key of "acme", and is none."""
-    form = authority.cache._keyspaces["acme"].forms["secret", "live"]
-    return form.mint()
+    keyspace = authority.cache.keyspaces.recall("acme")
+    assert keyspace is not None
+    return keyspace.forms["secret", "live"].mint()
 
 
 async def test_a_hot_check_makes_no_store_call(authority: Authority, watched: WatchedStore) -> None:

@@ -26,7 +26,7 @@ def list_nothing(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("all keyspaces are read")
 
-    assert authority.cache.recall_recogniser() is not None
+    assert authority.cache.keyspaces.recall_recogniser() is not None
     monkeypatch.setattr(SqlSnapshot, "list_keyspaces", fail)
 
 

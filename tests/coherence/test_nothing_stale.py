@@ -195,7 +195,7 @@ async def test_a_keyspace_that_changes_as_its_load_ends_is_not_reported_missing(
     changed = compile_keyspace(replace(ACME, description="changed"))
     revision = await put_keyspaces(watched, changed)
     gate.open()
-    await until(lambda: "acme" in cache._keyspaces)
+    await until(lambda: cache.keyspaces.recall("acme") is not None)
     cache.apply(revision, [Change(ChangeKind.KEYSPACE, "acme", "acme")])
     found = await asking
     assert found is not None

@@ -17,7 +17,7 @@ from keyfence_server.cli.completion import keyspace_option
 from keyfence_server.cli.connection import connect, connection_options, open_client
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.keys import LabelsOption
+from keyfence_server.cli.key_options import LabelsOption
 from keyfence_server.cli.output import (
     LimitOption,
     Output,

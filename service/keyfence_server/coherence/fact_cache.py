@@ -8,8 +8,6 @@ address. What makes it safe:
 - A change drops every entry whose lineage it touches; a change of an account drops every entry of
   a key or session of that account. The loads that are under way note the change: facts that were
   read from before it are discarded and loaded again (`keyfence.holder.fills`).
-- After a change of keyspaces only those are loaded again. Meanwhile, what does not concern them is
-  answered as before, so that no keyspace delays the checks of another one.
 - A load that fails or is cancelled leaves nothing in memory.
 - Digests that belong to no key are remembered too, in a map of their own, so that a flood of
   made-up keys neither reaches the store again nor displaces good entries. The creation of any key
@@ -25,53 +23,39 @@ import asyncio
 import functools
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from keyfence.holder.fills import Fill, Fills
 from keyfence_server.application.ports import (
     Change,
     ChangeKind,
-    FactSnapshot,
     FactStore,
     FoundKey,
     LoadedKeys,
     StoreUnavailable,
 )
+from keyfence_server.coherence.known_keyspaces import (
+    MAX_ATTEMPTS,
+    CacheCounts,
+    KnownKeyspaces,
+    retrieve,
+)
 from keyfence_server.coherence.session_room import SessionRoom, concerns_session
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keys import KeyId, Lineage
-from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import SessionFacts, SessionId
-from keyfence_server.domain.system import SYSTEM_KEYSPACE
 
 T = TypeVar("T")
 
-_KEYSPACE_PAGE: Final = 200
-_MOST_LOADED_BY_NAME: Final = 20
-"""Where more keyspaces have changed, all are loaded, in pages."""
-_MAX_ATTEMPTS: Final = 16
-_FEW_FORMS: Final = 500
 _KEYS_A_LOAD: Final = 256
 LOADS_AT_ONCE: Final = 4
 _KEYS_A_TURN: Final = 16
 """How many loaded keys are compiled before others have their turn on the event loop."""
-
-
-@dataclass(slots=True)
-class CacheCounts:
-    """What the cache has done since it was made. Read by the metrics."""
-
-    hits: int = 0
-    misses: int = 0
-    unknown_hits: int = 0
-    joined_loads: int = 0
-    discarded_fills: int = 0
-    store_loads: int = 0
 
 
 class FactCache:
@@ -96,14 +80,6 @@ class FactCache:
         self._digests_by_account: dict[str, set[bytes]] = {}
         self._sessions = SessionRoom(capacity)
         self._unknown: OrderedDict[bytes, None] = OrderedDict()
-        self._keyspaces: dict[str, Keyspace] = {SYSTEM: SYSTEM_KEYSPACE}
-        # The revision that the last reading of all keyspaces has shown.
-        self._keyspaces_revision = 0
-        # The keyspaces that have changed since they were loaded. None: all are to be loaded.
-        self._changed: set[str] | None = None
-        self._recogniser: Recogniser | None = None
-        # The keyspaces that have changed since the recogniser was made.
-        self._outdated: set[str] = set()
         self._fills: Fills[Change] = Fills()
         # What each key that is asked for will be answered with, and those not asked for yet.
         self._awaited: dict[bytes, asyncio.Future[KeyFacts | None]] = {}
@@ -111,10 +87,10 @@ class FactCache:
         self._loads: set[asyncio.Task[None]] = set()
         self._is_load_due = False
         self._session_tasks: dict[SessionId, asyncio.Task[SessionFacts | None]] = {}
-        self._keyspaces_task: asyncio.Task[None] | None = None
         self._revision = 0
         self._ahead: set[int] = set()
         self.counts = CacheCounts()
+        self.keyspaces: Final = KnownKeyspaces(store, self._fill, self.counts)
         self.has_slow_hashes = True
         """Of the store, as true as what is remembered of unknown keys."""
         self.creations = 0
@@ -139,20 +115,12 @@ class FactCache:
         if facts is None:
             return None
         keyspace = facts.keyspace
-        if self._keyspaces.get(keyspace.name) is not keyspace:
+        if self.keyspaces.recall(keyspace.name) is not keyspace:
             self._drop(digest)
             return None
         self._entries.move_to_end(digest)
         self.counts.hits += 1
         return facts
-
-    def recall_keyspace(self, name: str) -> Keyspace | None:
-        """What memory holds of the keyspace of this name. No I/O."""
-        return self._keyspaces.get(name)
-
-    def recall_recogniser(self) -> Recogniser | None:
-        """The recogniser, if memory has every keyspace. No I/O."""
-        return self._recogniser if not self._outdated else None
 
     async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
         """The key kept under any of these digests, loaded if need be.
@@ -172,7 +140,7 @@ class FactCache:
         answer = self._awaited.get(name)
         if answer is None:
             answer = self._awaited[name] = asyncio.get_running_loop().create_future()
-            answer.add_done_callback(_retrieve)
+            answer.add_done_callback(retrieve)
             self._to_load[name] = candidates
             self._start_load()
         else:
@@ -183,7 +151,7 @@ class FactCache:
     async def find_session(self, session_id: SessionId) -> SessionFacts | None:
         """The session with this id, loaded if need be."""
         facts = self._sessions.recall(session_id)
-        if facts is not None and self._keyspaces.get(facts.keyspace.name) is facts.keyspace:
+        if facts is not None and self.keyspaces.recall(facts.keyspace.name) is facts.keyspace:
             return facts
         task = self._session_tasks.get(session_id)
         if task is None or task.done():
@@ -194,32 +162,15 @@ class FactCache:
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too."""
-        while self._must_load(name):
-            # Again, if the keyspace changes between the end of the load and our turn.
-            await self._load_changed_keyspaces()
-        return self._keyspaces.get(name)
+        return await self.keyspaces.find(name)
 
     async def list_keyspaces(self) -> Sequence[Keyspace]:
         """Every keyspace, the built-in one too."""
-        await self.recogniser()
-        return tuple(self._keyspaces.values())
+        return await self.keyspaces.list_all()
 
     async def recogniser(self, concerns: Callable[[str], bool] = lambda _: True) -> Recogniser:
         """Tells which keyspaces' keys a text could be. See `FactSource`."""
-        while self._recogniser is None or any(map(concerns, self._outdated)):
-            await self._load_changed_keyspaces()
-        return self._recogniser
-
-    def _must_load(self, name: str) -> bool:
-        """Whether memory may not have the keyspace of this name as it is."""
-        return name != SYSTEM and (self._changed is None or name in self._changed)
-
-    async def _load_changed_keyspaces(self) -> None:
-        """Loads the keyspaces that have changed. More of them may have changed by then."""
-        if self._keyspaces_task is None or self._keyspaces_task.done():
-            self._keyspaces_task = asyncio.create_task(self._load_keyspaces())
-            self._keyspaces_task.add_done_callback(self._end_of_keyspaces_task)
-        await asyncio.shield(self._keyspaces_task)
+        return await self.keyspaces.recogniser(concerns)
 
     def start_at(self, revision: int) -> None:
         """Forgets everything, and goes on from this revision of the store: what is
@@ -247,10 +198,7 @@ class FactCache:
     def _forget(self, change: Change) -> None:
         self._sessions.forget(change)
         if change.kind is ChangeKind.KEYSPACE:
-            self._keyspaces.pop(change.subject, None)
-            self._outdated.add(change.subject)
-            if self._changed is not None:
-                self._changed.add(change.subject)
+            self.keyspaces.forget(change.subject)
         elif change.kind is ChangeKind.KEY:
             for digest in tuple(self._digests_by_key.get(KeyId(change.subject), ())):
                 self._drop(digest)
@@ -271,78 +219,8 @@ class FactCache:
         self._sessions.clear()
         self._unknown.clear()
         self.has_slow_hashes = True
-        self._keyspaces = {SYSTEM: SYSTEM_KEYSPACE}
-        self._recogniser = None
-        self._keyspaces_revision = 0
-        self._changed = None
-        self._outdated.clear()
+        self.keyspaces.clear()
         self._fills.void()
-
-    async def _load_keyspaces(self) -> None:
-        for _ in range(_MAX_ATTEMPTS):
-            names = self._changed
-            wanted = None if names is None or len(names) > _MOST_LOADED_BY_NAME else tuple(names)
-            with self._fill() as fill:
-                async with self._store.snapshot() as snapshot:
-                    found = await _read_keyspaces(snapshot, wanted)
-                    revision = snapshot.revision
-            if fill.is_overtaken(revision, lambda _: False):
-                self.counts.discarded_fills += 1
-                continue
-            self._take_keyspaces(found, wanted, fill, revision)
-            await self._make_recogniser()
-            if self._changed is not None and not self._changed:
-                return
-        raise StoreUnavailable("keyspaces change faster than they can be read")
-
-    def _take_keyspaces(
-        self,
-        found: dict[str, Keyspace],
-        wanted: Collection[str] | None,
-        fill: Fill[Change],
-        revision: int,
-    ) -> None:
-        """Remembers the keyspaces that were read and have not changed since.
-
-        Args:
-            wanted: the names of those that were to be read; None for all.
-            revision: the revision that the reading shows.
-        """
-        overtaken = {
-            change.subject
-            for at, change in fill.changes
-            if at > revision and change.kind is ChangeKind.KEYSPACE
-        }
-        self.counts.discarded_fills += len(overtaken.intersection(found))
-        known = self._keyspaces
-        if wanted is None or self._changed is None:
-            self._changed = overtaken
-            self._keyspaces_revision = revision
-            self._keyspaces = {SYSTEM: SYSTEM_KEYSPACE}
-        else:
-            self._changed = self._changed.difference(wanted) | overtaken
-        for name, keyspace in found.items():
-            before = known.get(name)
-            if before is not None and before.revision == keyspace.revision:
-                # A keyspace that has not changed keeps its object, and so its entries.
-                self._keyspaces[name] = before
-            elif name not in overtaken:
-                self._keyspaces[name] = keyspace
-
-    async def _make_recogniser(self) -> None:
-        forms = {name: one.recognised_forms for name, one in self._keyspaces.items()}
-        if sum(map(len, forms.values())) <= _FEW_FORMS:
-            recogniser = Recogniser(forms)
-        else:
-            recogniser = await asyncio.to_thread(Recogniser, forms)
-        if self._changed is not None:
-            self._recogniser = recogniser
-            self._outdated = set(self._changed)
-
-    def _end_of_keyspaces_task(self, task: asyncio.Task[None]) -> None:
-        if self._keyspaces_task is task:
-            self._keyspaces_task = None
-        _retrieve(task)
 
     def _start_load(self) -> None:
         """Begins a load if keys wait for one.
@@ -359,7 +237,7 @@ class FactCache:
 
     def _end_of_load(self, task: asyncio.Task[None]) -> None:
         self._loads.discard(task)
-        _retrieve(task)
+        retrieve(task)
         self._start_load()
 
     async def _load_waiting(self) -> None:
@@ -370,7 +248,7 @@ class FactCache:
         self._start_load()
         within: set[str] = set()
         try:
-            for _ in range(_MAX_ATTEMPTS):
+            for _ in range(MAX_ATTEMPTS):
                 await self._load_keys(waiting, within)
                 if not waiting:
                     return
@@ -389,9 +267,9 @@ class FactCache:
         Args:
             within: the keyspaces that memory lacked for some of them in the attempt before.
         """
-        await self.find_keyspace("")
+        await self.keyspaces.find("")
         for keyspace in within:
-            await self.find_keyspace(keyspace)
+            await self.keyspaces.find(keyspace)
         within.clear()
         with self._fill() as fill:
             loaded = await self._store.load_keys(tuple(waiting.values()))
@@ -427,11 +305,11 @@ class FactCache:
             self._remember_unknown(name)
             self.has_slow_hashes = loaded.has_slow_hashes
         else:
-            keyspace = self._keyspaces.get(found.lineage[0].keyspace)
+            keyspace = self.keyspaces.recall(found.lineage[0].keyspace)
             if keyspace is None:
                 return False
             if keyspace.recognises(found.lineage[0].display_prefix):
-                reflects = min(revision, max(self._revision, self._keyspaces_revision))
+                reflects = min(revision, max(self._revision, self.keyspaces.revision))
                 facts = compile_facts(found.lineage, keyspace, found.owner_state, reflects=reflects)
                 self._remember(name, facts)
         self._awaited.pop(name).set_result(facts)
@@ -439,8 +317,8 @@ class FactCache:
 
     async def _load_session(self, session_id: SessionId) -> SessionFacts | None:
         within = ""
-        for _ in range(_MAX_ATTEMPTS):
-            await self.find_keyspace(within)
+        for _ in range(MAX_ATTEMPTS):
+            await self.keyspaces.find(within)
             with self._fill() as fill:
                 async with self._store.snapshot() as snapshot:
                     revision = snapshot.revision
@@ -453,7 +331,7 @@ class FactCache:
                 # Not remembered: only what was signed here is asked for, so this is rare.
                 return None
             within = session.keyspace
-            keyspace = self._keyspaces.get(within)
+            keyspace = self.keyspaces.recall(within)
             if keyspace is not None:
                 facts = SessionFacts(session, account.state, keyspace)
                 self._sessions.remember(facts)
@@ -465,7 +343,7 @@ class FactCache:
     ) -> None:
         if self._session_tasks.get(session_id) is task:
             del self._session_tasks[session_id]
-        _retrieve(task)
+        retrieve(task)
 
     @contextmanager
     def _fill(self) -> Iterator[Fill[Change]]:
@@ -496,21 +374,6 @@ class FactCache:
         _take_out(self._digests_by_account, facts.key.account_id, digest)
 
 
-async def _read_keyspaces(
-    snapshot: FactSnapshot, names: Collection[str] | None
-) -> dict[str, Keyspace]:
-    """The keyspaces of these names, as far as there are any, or all of them."""
-    if names is not None:
-        read = [await snapshot.find_keyspace(name) for name in names]
-        return {one.name: one for one in read if one is not None}
-    found: dict[str, Keyspace] = {}
-    after: str | None = None
-    while page := await snapshot.list_keyspaces(after=after, limit=_KEYSPACE_PAGE):
-        found |= {keyspace.name: keyspace for keyspace in page}
-        after = page[-1].name
-    return found
-
-
 def _concerns(lineage: Lineage | None, change: Change) -> bool:
     """Whether a change touches what was found; of nothing found, whether it may have made it."""
     if lineage is None:
@@ -525,9 +388,3 @@ def _take_out(index: dict[T, set[bytes]], subject: T, digest: bytes) -> None:
     digests.discard(digest)
     if not digests:
         del index[subject]
-
-
-def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Marks a failure as seen, so that asyncio does not log it. Waiting callers have it."""
-    if not task.cancelled():
-        task.exception()

@@ -91,7 +91,7 @@ class StaleIfError:
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too."""
         return await self._either(
-            lambda: self._leased.find_keyspace(name), lambda: self._cache.recall_keyspace(name)
+            lambda: self._leased.find_keyspace(name), lambda: self._cache.keyspaces.recall(name)
         )
 
     async def list_keyspaces(self) -> Sequence[Keyspace]:
@@ -105,7 +105,7 @@ class StaleIfError:
         )
 
     def _recall_recogniser(self) -> Recogniser | None:
-        recogniser = self._cache.recall_recogniser()
+        recogniser = self._cache.keyspaces.recall_recogniser()
         return _StaleRecogniser(recogniser) if recogniser is not None else None
 
     async def _either(self, ask: Callable[[], Awaitable[T]], recall: Callable[[], T | None]) -> T:

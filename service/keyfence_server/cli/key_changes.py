@@ -1,0 +1,325 @@
+"""`keyfence keys`: creating, changing, rotating and revoking keys."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from keyfence_server.cli.completion import complete_keyspace, keyspace_option
+from keyfence_server.cli.connection import connect
+from keyfence_server.cli.key_filters import (
+    AccountFilter,
+    EnvironmentFilter,
+    KeyFilter,
+    LabelFilter,
+    NeverUsedFilter,
+    ParentFilter,
+    PrefixFilter,
+    ScopeFilter,
+    TypeFilter,
+    UnusedSinceFilter,
+)
+from keyfence_server.cli.key_ids import key_id
+from keyfence_server.cli.key_options import (
+    AccountOption,
+    AddressesOption,
+    ExpiresAtOption,
+    ExpiresInOption,
+    KeyIdArgument,
+    KeyspaceOption,
+    LabelsOption,
+    NameOption,
+    RateLimitOption,
+    RequestIdOption,
+    ScopesOption,
+)
+from keyfence_server.cli.key_output import (
+    hand_over,
+    print_key,
+    warn_if_it_holds_nothing,
+)
+from keyfence_server.cli.output import (
+    LAST_REVISION,
+    Output,
+    OutputOption,
+    QuietOption,
+)
+from keyfence_server.cli.pairs import read_labels
+from keyfence_server.cli.revocations import Revocations
+from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
+from keyfence_server.cli.times import duration, expiry
+from keyfence_server.domain.limits import Rate
+
+if TYPE_CHECKING:
+    from keyfence.results import RateLimit
+
+
+class Clearable(StrEnum):
+    """What `--clear` can empty."""
+
+    SCOPES = "scopes"
+    EXPIRY = "expiry"
+    ADDRESSES = "addresses"
+    LABELS = "labels"
+    RATE_LIMIT = "rate-limit"
+
+
+def _key_id_or_input(text: str) -> str:
+    """A key's id, or "-" for standard input."""
+    return text if text == STANDARD_INPUT else key_id(text)
+
+
+def create(
+    context: typer.Context,
+    keyspace: KeyspaceOption = "",
+    account: AccountOption = "",
+    name: NameOption = None,
+    scope: ScopesOption = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", "-p", metavar="NAME", help="A preset, whose scopes are granted too."
+        ),
+    ] = None,
+    key_type: Annotated[
+        str | None,
+        typer.Option("--type", "-t", metavar="NAME", help="One of the keyspace's key types."),
+    ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            "--environment", "-e", metavar="NAME", help="One of the keyspace's environments."
+        ),
+    ] = None,
+    expires_in: ExpiresInOption = None,
+    expires_at: ExpiresAtOption = None,
+    allow_address: AddressesOption = None,
+    label: LabelsOption = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            parser=key_id,
+            metavar="KEY_ID",
+            help="Delegate from this key: restricted and revoked with it.",
+        ),
+    ] = None,
+    bind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEYSPACE",
+            autocompletion=complete_keyspace,
+            help="In keyspace system: a keyspace that the credential may act on, or '*'.",
+        ),
+    ] = None,
+    rate_limit: RateLimitOption = None,
+    request_id: RequestIdOption = None,
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Create a key. Its plaintext is printed once, and cannot be shown again.
+
+    With --quiet the plaintext is all that is printed; with --output json it is the
+    field api_key.
+    """
+    with connect(context) as client:
+        created = client.create_key(
+            keyspace=keyspace or None,
+            account_id=account or None,
+            display_name=name,
+            scopes=scope or (),
+            preset=preset,
+            key_type=key_type,
+            environment=environment,
+            expire_time=expiry(expires_in, expires_at),
+            allowed_addresses=allow_address or (),
+            labels=read_labels(label),
+            parent_key_id=parent,
+            bound_keyspaces=bind or (),
+            rate_limit=_limit(rate_limit),
+            request_id=request_id,
+        )
+    hand_over(created, output=output, quiet=quiet)
+    warn_if_it_holds_nothing(created.key)
+
+
+def update(
+    context: typer.Context,
+    key_id: KeyIdArgument,
+    name: NameOption = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope",
+            "-s",
+            help="A scope to grant in place of all that were granted. May be repeated.",
+        ),
+    ] = None,
+    enabled: Annotated[
+        bool | None,
+        typer.Option("--enable/--disable", help="Enable or disable the key."),
+    ] = None,
+    expires_in: ExpiresInOption = None,
+    expires_at: ExpiresAtOption = None,
+    allow_address: AddressesOption = None,
+    label: LabelsOption = None,
+    rate_limit: RateLimitOption = None,
+    clear: Annotated[
+        list[Clearable] | None,
+        typer.Option(
+            metavar="scopes|expiry|addresses|labels|rate-limit",
+            help="A field to clear. May be repeated.",
+        ),
+    ] = None,
+    if_revision: Annotated[
+        int,
+        typer.Option(
+            min=0, max=LAST_REVISION, help="Only if the key's revision is still this one."
+        ),
+    ] = 0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Change a key's record. What is not named stays as it is.
+
+    Lists replace lists: --scope, --allow-address and --label say the whole of what the
+    key is to have.
+    """
+    from keyfence.results import KeyState
+
+    changes: dict[str, object] = {
+        field: value
+        for field, value in {
+            "display_name": name,
+            "granted_scopes": scope or None,
+            "state": None if enabled is None else KeyState.ACTIVE if enabled else KeyState.DISABLED,
+            "expire_time": expiry(expires_in, expires_at),
+            "allowed_addresses": allow_address or None,
+            "labels": read_labels(label) if label else None,
+            "rate_limit": _limit(rate_limit),
+        }.items()
+        if value is not None
+    }
+    for cleared in clear or ():
+        field, nothing = _NOTHING[cleared]
+        if field in changes:
+            raise typer.BadParameter(f"--clear {cleared} contradicts another option")
+        changes[field] = nothing
+    if not changes:
+        raise typer.BadParameter("say what to change, for example --name or --disable")
+    with connect(context) as client:
+        changed = client.update_key(key_id, if_revision=if_revision, **changes)  # type: ignore[arg-type]
+    print_key(changed.key, output)
+
+
+_NOTHING: Final[dict[Clearable, tuple[str, object]]] = {
+    Clearable.SCOPES: ("granted_scopes", ()),
+    Clearable.EXPIRY: ("expire_time", None),
+    Clearable.ADDRESSES: ("allowed_addresses", ()),
+    Clearable.LABELS: ("labels", {}),
+    Clearable.RATE_LIMIT: ("rate_limit", None),
+}
+
+
+def rotate(
+    context: typer.Context,
+    key_id: KeyIdArgument,
+    overlap: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            help="How long the old key still works. Without it the old key is revoked at once.",
+        ),
+    ] = None,
+    expires_in: ExpiresInOption = None,
+    expires_at: ExpiresAtOption = None,
+    request_id: RequestIdOption = None,
+    output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Replace a key by a successor with the same grants.
+
+    The successor's plaintext is printed this once, as by `keys create`.
+    """
+    with connect(context) as client:
+        rotated = client.rotate_key(
+            key_id,
+            overlap=overlap,
+            expire_time=expiry(expires_in, expires_at),
+            request_id=request_id,
+        )
+    hand_over(rotated, output=output, quiet=quiet)
+
+
+def revoke(
+    context: typer.Context,
+    key_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY_ID...|-]",
+            parser=_key_id_or_input,
+            help='The ids, not the keys. "-": ids or keys are read from standard input, one a '
+            "line.",
+        ),
+    ] = None,
+    keyspace: Annotated[
+        str,
+        keyspace_option("Revoke the keys of this keyspace that pass every filter."),
+    ] = "",
+    account: AccountFilter = "",
+    parent: ParentFilter = None,
+    key_type: TypeFilter = "",
+    environment: EnvironmentFilter = "",
+    prefix: PrefixFilter = "",
+    label: LabelFilter = None,
+    scope: ScopeFilter = "",
+    unused_since: UnusedSinceFilter = None,
+    never_used: NeverUsedFilter = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    comment: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit log.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Revoke keys, and all that were delegated from them. This is final.
+
+    When the command has returned, no server, sidecar or cache accepts them. Name keys by
+    their ids, by lines on standard input, or by --keyspace with filters as in `keys list`. By
+    filters, the command shows how many keys pass all of them, and asks for confirmation.
+    """
+    wanted = KeyFilter(
+        keyspace=keyspace,
+        account=account,
+        parent=parent,
+        key_type=key_type,
+        environment=environment,
+        prefix=prefix,
+        labels=read_labels(label),
+        scope=scope,
+        unused_since=unused_since,
+        never_used=never_used,
+    )
+    ids = key_ids or []
+    has_filter = not wanted.is_whole_keyspace()
+    if bool(ids) == has_filter or bool(keyspace) != has_filter:
+        raise typer.BadParameter(
+            'name keys by their ids, or "-" for standard input, or --keyspace with a filter such '
+            "as --account or --prefix"
+        )
+    if STANDARD_INPUT in ids and len(ids) > 1:
+        raise typer.BadParameter('"-" goes alone')
+    lines = standard_input() if ids == [STANDARD_INPUT] else None
+    with connect(context) as client, Revocations(client, comment, output) as revocations:
+        if has_filter:
+            revocations.revoke_found(wanted, is_confirmed=yes)
+        elif lines is not None:
+            revocations.revoke_lines(lines)
+        else:
+            for one in ids:
+                revocations.revoke(one)
+
+
+def _limit(rate: Rate | None) -> RateLimit | None:
+    from keyfence.results import RateLimit
+
+    return RateLimit(rate.requests, rate.window) if rate is not None else None
