@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Keeps the `Clock` port by the system's clock."""
+    """Implements the `Clock` port by the system's clock."""
 
     def now(self) -> datetime:
         """See the port."""

@@ -38,7 +38,7 @@ _KIND: Final = "password\0"
 
 
 class Argon2Passwords:
-    """Keeps the `PasswordHashes` port.
+    """Implements the `PasswordHashes` port.
 
     Args:
         memory_mib: that a hash takes. With `passes`, the second choice of RFC 9106, but

@@ -70,7 +70,7 @@ class SessionKeys:
 
 
 class JwtSessionTokens:
-    """Keeps the `SessionTokens` port."""
+    """Implements the `SessionTokens` port."""
 
     def __init__(self, keys: SessionKeys) -> None:
         self._keys = keys

@@ -38,7 +38,7 @@ _SCHEMES: Final = (
 
 
 class SlowHashesHere:
-    """Keeps the `SlowHashes` port."""
+    """Implements the `SlowHashes` port."""
 
     def require_usable(self, text: str, longest_key: int) -> None:
         """See the port."""

@@ -129,7 +129,7 @@ class Checks:
         the caller may know of it. A coroutine for each step would cost more than the check.
 
         Raises:
-            InvalidInput, UnknownScope, RevisionNotReached, StoreUnavailable: as `answer`.
+            InvalidInput, UnknownScope, RevisionNotReached: as `answer`.
         """
         # Read first: what is found afterwards is at least as new.
         revision = self._source.revision
@@ -184,9 +184,11 @@ class Checks:
         if found is None:
             found = await self._presented.find(question.api_key, caller)
         if isinstance(found, KeyFacts) and caller.reaches(found.key.keyspace):
-            # A process without a lease has facts that are newer than what it follows.
+            # Without a lease, facts come from the store or from the server upstream, and may be
+            # newer than the last revision applied here.
             reflected = max(revision, found.reflects)
             verdict = self._decide(caller, found, question, address, reflected)
+            # None only for KEYSPACE_MISMATCH, which is noted as a denial of an unknown key is.
             if verdict.facts is not None:
                 if found.limits:
                     verdict = await self._counting.counted(verdict, found, question)

@@ -20,7 +20,8 @@ from keyfence_server.domain.verdicts import Reason
 
 
 class Digests(Protocol):
-    """By what keys are looked up. A server has its `Peppers`."""
+    """Makes the digests by which keys are looked up: `Peppers` in a server process,
+    `PresentedDigests` in a sidecar."""
 
     @property
     def memory_digest(self) -> Callable[[str], bytes]:

@@ -52,7 +52,7 @@ class _Bound:
 
 
 class AuthorityFence:
-    """Implements the port `Fence` for one of several processes."""
+    """Implements the `Fence` port for one of several processes."""
 
     def __init__(
         self,

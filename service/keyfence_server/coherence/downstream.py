@@ -21,7 +21,7 @@ from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.progress import Progress
 
 MAX_QUEUED: Final = 10_000
-# So many changes go to a holder in one message, if it can be told of them together.
+# The most changes in one message to a holder.
 MAX_TOGETHER: Final = 1_000
 NEVER: Final = float("inf")
 EVERYTHING: Final = sys.maxsize

@@ -26,7 +26,7 @@ WithoutLease = Callable[[], Awaitable[FactCache]]
 
 
 class LeasedFacts:
-    """Implements the port `FactSource` for a holder.
+    """Implements the `FactSource` port for a holder.
 
     Args:
         without_lease: what to answer from while there is no lease. Raises `StoreUnavailable`.

@@ -1,4 +1,4 @@
-"""Applies revisions: to this process's own memory first, then to all holders downstream.
+"""Applies revisions to this process's own memory, and sends them to all holders downstream.
 
 News of revisions comes from several sides at once (this process's own mutations, the
 feed, the change log) and in any order. What is stale is forgotten at once; what is sent

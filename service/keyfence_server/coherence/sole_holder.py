@@ -16,7 +16,7 @@ from keyfence_server.coherence.ledger import Ledger
 
 
 class SoleHolder:
-    """Implements the port `Fence` for a single process.
+    """Implements the `Fence` port for a single process.
 
     Args:
         outlast: returns when every lease that a previous process granted has expired, and whether

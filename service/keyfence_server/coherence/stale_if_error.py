@@ -36,7 +36,7 @@ _PAUSE_SECONDS: Final = 1.0
 
 
 class StaleIfError:
-    """Implements the port `FactSource`.
+    """Implements the `FactSource` port.
 
     Args:
         seconds: how long after the expiry of the lease memory may answer.

@@ -106,7 +106,7 @@ _log = structlog.get_logger("keyfence")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """Keeps the `Backend` port on a store. Made by `open_authority`."""
+    """Implements the `Backend` port on a store. Made by `open_authority`."""
 
     membership: AuthorityMembership
     digests: Peppers

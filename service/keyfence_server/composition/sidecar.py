@@ -33,7 +33,7 @@ from keyfence_server.telemetry.upstream_stats import UpstreamStats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """Keeps the `Backend` port over the servers upstream. Made by `open_sidecar`.
+    """Implements the `Backend` port over the servers upstream. Made by `open_sidecar`.
 
     It serves checks and replication alone: it mutates nothing and knows no accounts.
     """

@@ -1,7 +1,8 @@
 """The decision: from what is known of a key and what is asked, to the verdict.
 
-`decide` is the only place where a check is decided. The RPC, Envoy, the batch, and the ways
-with and without a look-up all call it. It needs no I/O: what it depends on is loaded before.
+`decide` is the only place where a check of a known key is decided, its rate limit aside. The RPC,
+Envoy, the batch, and the ways with and without a look-up all call it. It needs no I/O: what it
+depends on is loaded before. `application.checks` answers for keys that are not known.
 """
 
 from __future__ import annotations

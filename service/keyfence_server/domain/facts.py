@@ -45,12 +45,12 @@ class KeyFacts:
         limits: the rate limits that the key is under: its own, those of the keys that it
             was delegated from, whose allowance it spends, and its account's. Most often
             none.
-        account_state: whether the key's owner works, if that is a registered account.
-            None: the owner is not registered, or its state was not read.
+        account_state: the state of the registered account that owns the key; None if the owner
+            is not registered, or if its state was not read.
         lasting_reason: why the key is refused at any time and from any address; OK if it is not.
         is_stale: whether the facts may be out of date, which happens only where an operator
             has asked for stale answers.
-        reflects: the revision that the facts reflect at least, as far as their reading has shown.
+        reflects: the facts are at least as new as this revision; 0 if that is not known.
         key: the key itself.
     """
 
@@ -177,8 +177,9 @@ def compile_facts(
     """Works out what follows from a key's records and its keyspace's declaration.
 
     Args:
-        owner_state: whether the key's owner works, if that is a registered account.
-            A caller that decides by the facts must have read it; see `state_of_owner`.
+        owner_state: the state of the registered account that owns the key; None if the owner is
+            not registered. A caller that decides by the facts must have read it; see
+            `state_of_owner`.
         reflects: the revision that all of these records reflect at least.
     """
     few = all(len(key.granted_scopes) <= FEW_GRANTS for key in lineage)
@@ -220,8 +221,12 @@ def _sharing(key: Key, keyspace: Keyspace) -> Key:
 
 
 def state_of_owner(key: Key, account: Account | None) -> AccountState | None:
-    """Whether a key's owner works, given the registered account with its id, if there is one.
-    One of another keyspace is a namesake."""
+    """The state of the registered account that owns the key; None if the owner is not registered.
+
+    Args:
+        account: the registered account with the id of the key's owner, if there is one. An account
+            of another keyspace only has the same id.
+    """
     return account.state if account is not None and account.keyspace == key.keyspace else None
 
 

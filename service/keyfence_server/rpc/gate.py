@@ -21,9 +21,9 @@ class Gate:
     """Counts the calls under way.
 
     Attributes:
-        limit: at most so many at a time.
+        limit: the most calls under way at a time.
         under_way: how many there are now.
-        waiting_limit: at most so many calls of one credential wait at a time.
+        waiting_limit: the most calls of one credential that may wait at a time.
     """
 
     __slots__ = (

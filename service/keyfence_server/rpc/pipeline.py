@@ -1,14 +1,15 @@
 """What every call goes through, put together once for each RPC when the server starts.
 
-    place -> caller -> scope -> size -> decode -> counts -> misplaced keys -> handler -> encode
+    place -> caller -> scope -> size -> decode -> number of parts -> misplaced keys
+    -> handler -> encode
 
 gRPC's interceptors would do the same in layers, each with its own coroutine, around
 calls whose own work is a few microseconds. So each RPC becomes one coroutine that takes these
 steps, and everything that does not depend on the call is decided beforehand.
 
 What an RPC demands is in `requirements`, the credential in `credentials`, and how a call
-fails in `failures`. gRPC's own object of the call stays in this module: what comes after
-holds a `Call`.
+fails in `failures`. Only this module, `failures` and `tracing` hold gRPC's own object of the
+call; handlers and use cases get a `Call`.
 """
 
 from __future__ import annotations

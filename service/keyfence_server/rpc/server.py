@@ -41,8 +41,8 @@ class Limits:
         streams_per_connection: calls that one connection may have open.
         message_bytes: the largest request.
         metadata_bytes: all metadata of a call together; beyond it, calls are refused.
-        connection_idle_seconds: a connection without calls is closed after so long.
-        connection_age_seconds: any connection is closed after so long, and its client
+        connection_idle_seconds: how long a connection may be without calls before it is closed.
+        connection_age_seconds: how old a connection may be before it is closed, and its client
             makes a new one. With renewed certificates and several servers behind one
             name, this is what moves clients on.
         connection_age_grace_seconds: what calls on such a connection have left.
@@ -50,8 +50,9 @@ class Limits:
             from then until it must have confirmed the server's settings.
         ping_interval_seconds: clients may not ping more often; after two pings too
             many, the connection is closed.
-        keepalive_seconds: the server pings a silent connection after so long.
-        keepalive_timeout_seconds: and closes it if nothing comes back for so long.
+        keepalive_seconds: how long a connection may be silent before the server pings it.
+        keepalive_timeout_seconds: how long the answer to a ping may take before the connection is
+            closed.
         shares_port: whether others may listen on the same port: only for workers of one
             server, whose parent has claimed it.
     """

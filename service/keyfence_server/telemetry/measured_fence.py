@@ -59,7 +59,7 @@ class FenceStats:
 
 
 class MeasuredFence:
-    """A fence that keeps its port and counts."""
+    """A fence that measures another one."""
 
     def __init__(self, fence: Fence, stats: FenceStats) -> None:
         self._fence = fence
@@ -85,7 +85,7 @@ class MeasuredFence:
 
 
 class MeasuredRegister:
-    """A register that keeps its port and counts."""
+    """A register that measures another one."""
 
     def __init__(self, register: Register, stats: FenceStats, outages: StoreOutages) -> None:
         self._register = register

@@ -42,7 +42,7 @@ class StoreStats:
 
 
 class MeasuredStore:
-    """A store that keeps its port and counts."""
+    """A store that measures another one."""
 
     def __init__(self, store: Store, stats: StoreStats) -> None:
         self._store = store

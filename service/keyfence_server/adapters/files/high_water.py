@@ -11,7 +11,7 @@ from keyfence_server.application.high_water import Position
 
 
 class HighWaterFile:
-    """Keeps the `HighWaterMark` port in a file.
+    """Implements the `HighWaterMark` port in a file.
 
     Attributes:
         path: the file.

@@ -11,7 +11,7 @@ from keyfence_server.domain.verdicts import Reason
 
 
 class CountedUpstream:
-    """Keeps the port `Counting` by asking upstream whose key it is, which counts."""
+    """Implements the `Counting` port by asking upstream whose key it is, which counts."""
 
     notes_uses = True
 

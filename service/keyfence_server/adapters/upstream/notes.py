@@ -20,7 +20,7 @@ _log = structlog.get_logger("keyfence.write_behind")
 
 
 class UpstreamNotes:
-    """Keeps the port `NoteStore`. The only events of a sidecar are attempts that failed."""
+    """Implements the `NoteStore` port. The only events of a sidecar are attempts that failed."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream

@@ -58,7 +58,7 @@ class PresentedDigests:
 
 
 class UpstreamStore:
-    """Keeps the port `FactStore`.
+    """Implements the `FactStore` port.
 
     Args:
         lease: knows up to which revision this process has applied every change, and of
@@ -124,7 +124,7 @@ class UpstreamStore:
 
 
 class UpstreamSnapshot:
-    """Keeps the port `FactSnapshot`: each answer is at least as new as the revision."""
+    """Implements the `FactSnapshot` port: each answer is at least as new as the revision."""
 
     def __init__(
         self,

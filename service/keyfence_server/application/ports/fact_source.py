@@ -21,8 +21,8 @@ class FoundKey(NamedTuple):
 
     Attributes:
         lineage: the key, and the keys that it was delegated from.
-        owner_state: whether the key's owner works, if that is a registered account of its
-            keyspace.
+        owner_state: the state of the registered account that owns the key; None if the owner is
+            not registered.
     """
 
     lineage: Lineage
@@ -94,7 +94,7 @@ class FactStore(Protocol):
 class FactSource(Protocol):
     """Answers about keys and keyspaces: from memory where that is allowed, else from
     the store. What it answers is never older than any mutation that was fenced before
-    the question was asked."""
+    the question was asked. `StaleIfError` is the one exception."""
 
     @property
     def revision(self) -> int:
@@ -110,8 +110,7 @@ class FactSource(Protocol):
     def recall(self, digest: bytes) -> KeyFacts | None:
         """What memory holds of the key with this digest; None if it must be looked up.
 
-        Made for the hot path: no I/O, no waiting. Raises `StoreUnavailable` if nothing
-        may be answered from memory for now, nor from anywhere else.
+        Made for the hot path: no I/O, no waiting. Raises nothing: without a lease it returns None.
         """
         ...
 
