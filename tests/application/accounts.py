@@ -13,7 +13,7 @@ from keyfence_server.adapters.session_tokens import JwtSessionTokens, SessionKey
 from keyfence_server.application.callers import AccountSession, Anonymous
 from keyfence_server.application.calls import Call
 from keyfence_server.application.disable_account import DisableAccount
-from keyfence_server.application.identify import Callers
+from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.log_in import LoggedIn, LogIn
 from keyfence_server.application.log_in_attempts import LogInAttempts
 from keyfence_server.application.log_out import LogOut
@@ -67,7 +67,7 @@ class Accounts:
 
     authority: Authority
     hashes: PlainHashes
-    callers: Callers
+    callers: IdentifyCaller
     registering: RegisterAccount
     logging_in: LogIn
     logging_out: LogOut
@@ -108,7 +108,7 @@ def accounts_of(authority: Authority) -> Accounts:
     return Accounts(
         authority,
         hashes,
-        Callers(PresentedKeys(cache, peppers), clock, sessions),
+        IdentifyCaller(PresentedKeys(cache, peppers), clock, sessions),
         RegisterAccount(cache, mutations, hashes, attempts, clock),
         LogIn(store, cache, mutations, hashes, attempts, tokens, clock),
         LogOut(mutations, clock),

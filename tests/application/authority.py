@@ -22,7 +22,7 @@ from keyfence_server.application.checks import Checks, CountedHere
 from keyfence_server.application.create_key import CreateKey, MadeKey, NewKey
 from keyfence_server.application.first_start import FirstStart, new_root_credential
 from keyfence_server.application.heavy_work import HeavyWork
-from keyfence_server.application.identify import Callers
+from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.import_keys import ImportKeys
 from keyfence_server.application.imported_keys import ImportedKeys
 from keyfence_server.application.mutations import Mutations
@@ -151,7 +151,7 @@ class Authority:
         )
         presented = PresentedKeys(self.cache, peppers, self.imported)
         self.notes = WriteBehind(store, clock)
-        self.callers = Callers(presented, clock, notes=self.notes)
+        self.callers = IdentifyCaller(presented, clock, notes=self.notes)
         self.checks = Checks(
             self.cache, presented, clock, CountedHere(self.rate_limits), self.notes
         )

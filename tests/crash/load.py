@@ -20,7 +20,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.calls import Call
 from keyfence_server.application.create_key import CreateKey, NewKey
 from keyfence_server.application.first_start import FirstStart, new_root_credential
-from keyfence_server.application.identify import Callers
+from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import Change, ChangeKind, KeyFilter, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
@@ -77,7 +77,7 @@ class _Authority:
         quotas = ChangeQuotas(RateLimits(clock, MemoryCounter(clock), is_alone=True))
         mutations = Mutations(store, fence, clock, quotas)
         self.first_start = FirstStart(mutations, PEPPERS, clock)
-        self.callers = Callers(PresentedKeys(cache, PEPPERS), clock)
+        self.callers = IdentifyCaller(PresentedKeys(cache, PEPPERS), clock)
         self.create = CreateKey(mutations, PEPPERS, clock)
         self.rotate = RotateKey(mutations, PEPPERS, clock)
         self.revoke = RevokeKey(mutations, clock)

@@ -9,7 +9,7 @@ There is a class for each kind:
 - an `AccountSession`, which a log-in has begun; it acts on that account and on its keys;
 - an `Anonymous` caller, who has sent no credential, for the few calls that need none.
 
-Only the credential decides who the caller is, and nothing in the request: see `identify`.
+Only the credential decides who the caller is, and nothing in the request: see `identify_caller`.
 """
 
 from __future__ import annotations

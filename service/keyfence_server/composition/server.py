@@ -19,7 +19,7 @@ from keyfence.holder.clock import SystemBootClock
 from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.files.unix_socket import SocketTaken, claim_unix_socket
 from keyfence_server.application.checks import Checks
-from keyfence_server.application.identify import Callers
+from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.ports import Clock, StoreProblem, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind
@@ -180,8 +180,8 @@ async def _start(
     presented = PresentedKeys(
         backend.membership.source_of_checks, backend.digests, backend.imported
     )
-    callers = Callers(presented, clock, backend.sessions, notes=backend.notes)
-    services = _services(settings, backend, presented, callers, clock, rpc_stats)
+    identify_caller = IdentifyCaller(presented, clock, backend.sessions, notes=backend.notes)
+    services = _services(settings, backend, presented, identify_caller, clock, rpc_stats)
     names = [service.descriptor.full_name for service in services]
     gate = Gate(settings.max_concurrent_calls)
     health = Health(names)
@@ -192,7 +192,7 @@ async def _start(
     _write_behind(backend.notes, settings.usage_flush_seconds, resources)
     misplaced_keys = MisplacedKeys(backend.membership.source.recogniser)
     pipeline = Pipeline(
-        callers, gate, rpc_stats, misplaced_keys, SystemClock(), tracing, settings.origins()
+        identify_caller, gate, rpc_stats, misplaced_keys, SystemClock(), tracing, settings.origins()
     )
     certificate = _follow_certificate(settings, clock, resources)
     server = _open_server(settings, pipeline, services, health, reflection)
@@ -256,7 +256,7 @@ def _services(
     settings: Settings,
     backend: Backend,
     presented: PresentedKeys,
-    callers: Callers,
+    identify_caller: IdentifyCaller,
     clock: Clock,
     rpc_stats: RpcStats,
 ) -> list[Service]:
@@ -264,7 +264,7 @@ def _services(
     checks = Checks(source, presented, clock, backend.counting, backend.notes)
     boot_clock, limits = SystemBootClock(), settings.limits()
     return [
-        AuthorizationService(checks, source, verdicts, callers).service(),
+        AuthorizationService(checks, source, verdicts, identify_caller).service(),
         EnvoyAuthorization(checks, source, verdicts, clock).service(),
         ReplicationService(
             backend.membership.hub,

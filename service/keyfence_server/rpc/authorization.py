@@ -10,7 +10,7 @@ import grpc
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import Checks, FoundTogether
-from keyfence_server.application.identify import Callers
+from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.pauses import pause
 from keyfence_server.application.ports import FactSource, StoreUnavailable
 from keyfence_server.convert.checks import (
@@ -56,10 +56,14 @@ class AuthorizationService:
     """Asks the use cases of checks, and counts their verdicts."""
 
     def __init__(
-        self, checks: Checks, source: FactSource, verdicts: VerdictStats, callers: Callers
+        self,
+        checks: Checks,
+        source: FactSource,
+        verdicts: VerdictStats,
+        identify_caller: IdentifyCaller,
     ) -> None:
         self._checks = checks
-        self._callers = callers
+        self._identify_caller = identify_caller
         self._source = source
         self._verdicts = verdicts
         self._principals = Principals()
@@ -157,7 +161,7 @@ class AuthorizationService:
         if failure.code is grpc.StatusCode.PERMISSION_DENIED:
             # A lone CheckScope that is forbidden fails as a call, and the pipeline notes it. In a
             # batch it is noted here.
-            self._callers.note_forbidden(caller, failure.reason, caller.call)
+            self._identify_caller.note_forbidden(caller, failure.reason, caller.call)
         return _error_result(failure)
 
     def _count(self, verdict: Verdict) -> None:

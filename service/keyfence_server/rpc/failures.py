@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.calls import Call
-from keyfence_server.application.identify import Callers
+from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
 from keyfence_server.rpc import request_ids
@@ -38,10 +38,10 @@ class Failed(DomainError):
 class Failures:
     """Answers, counts and logs the calls of one RPC that end with an error status."""
 
-    def __init__(self, method: str, stats: MethodStats, callers: Callers) -> None:
+    def __init__(self, method: str, stats: MethodStats, identify_caller: IdentifyCaller) -> None:
         self._method = method
         self._stats = stats
-        self._callers = callers
+        self._identify_caller = identify_caller
 
     async def answer(
         self,
@@ -61,7 +61,7 @@ class Failures:
         call = _with_request_id(call, self._method, context)
         failure = _failure_of(error, call)
         if caller is not None and failure.code is grpc.StatusCode.PERMISSION_DENIED:
-            self._callers.note_forbidden(caller, failure.reason, call)
+            self._identify_caller.note_forbidden(caller, failure.reason, call)
         self._log(error, failure, call, caller)
         self._stats.add_failure(failure.code, perf_counter() - started)
         status = failure.to_status()

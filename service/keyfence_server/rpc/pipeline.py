@@ -28,7 +28,7 @@ from google.protobuf.message import Message
 from keyfence.holder.dial import LET_IN, SERVER_TIME
 from keyfence_server.application.callers import Anonymous, Caller
 from keyfence_server.application.calls import Call
-from keyfence_server.application.identify import Callers
+from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.pauses import note_call, pause
 from keyfence_server.application.ports import Clock, StoreUnavailable
 from keyfence_server.rpc import request_ids
@@ -113,7 +113,7 @@ class Pipeline:
 
     def __init__(
         self,
-        callers: Callers,
+        identify_caller: IdentifyCaller,
         gate: Gate,
         stats: RpcStats,
         misplaced_keys: MisplacedKeys,
@@ -121,7 +121,7 @@ class Pipeline:
         tracing: Tracing | None = None,
         origins: Origins | None = None,
     ) -> None:
-        self._callers = callers
+        self._identify_caller = identify_caller
         self._misplaced_keys = misplaced_keys
         self._clock = clock
         self._origins = origins or Origins()
@@ -149,9 +149,9 @@ class Pipeline:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         name = f"/{service.descriptor.full_name}/{method.name}"
         stats = self._stats.methods.setdefault(name, MethodStats())
-        failures = Failures(name, stats, self._callers)
+        failures = Failures(name, stats, self._identify_caller)
         requirement = service.requirements.get(method.name) or read_requirement(method)
-        access = _Access(name, requirement, self._callers, self._origins)
+        access = _Access(name, requirement, self._identify_caller, self._origins)
         if method.client_streaming and method.server_streaming:
             stream_handler = service.stream_handlers[method.name]
             return grpc.stream_stream_rpc_method_handler(
@@ -302,13 +302,17 @@ class _Access:
     """
 
     def __init__(
-        self, method: str, requirement: Requirement, callers: Callers, origins: Origins
+        self,
+        method: str,
+        requirement: Requirement,
+        identify_caller: IdentifyCaller,
+        origins: Origins,
     ) -> None:
         self._method = method
         self._is_mutation = requirement.has_side_effects
         self._is_public = not requirement.needs_credential
         self._ignores_credential = self._is_public and requirement.scope is None
-        self._callers = callers
+        self._identify_caller = identify_caller
         self._origins = origins
         self.authorize = requirement.authorizer(method)
         self.most_bytes: Final = most_bytes_of(method)
@@ -333,11 +337,11 @@ class _Access:
         """The caller, if nothing has to be waited for. Raises `Unauthenticated`."""
         if self._is_public and (self._ignores_credential or not carries_credential(metadata)):
             return Anonymous(call=call)
-        return self._callers.identify_from_memory(credential_in(metadata), call)
+        return self._identify_caller.identify_from_memory(credential_in(metadata), call)
 
     async def identify(self, call: Call, metadata: Metadata) -> Caller:
         """The caller. Raises `Unauthenticated`, `StoreUnavailable`."""
-        return await self._callers.identify(credential_in(metadata), call)
+        return await self._identify_caller.identify(credential_in(metadata), call)
 
 
 async def _waited_for(answer: Any, gate: Gate, caller: Caller, *, is_long: bool) -> Message:

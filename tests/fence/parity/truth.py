@@ -12,7 +12,7 @@ from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.sql import SqlStore
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import Checks
-from keyfence_server.application.identify import Callers
+from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
@@ -66,7 +66,7 @@ class Truth:
         async with self._store.snapshot() as snapshot:
             cache.start_at(snapshot.revision)
         presented = PresentedKeys(cache, self._peppers)
-        callers = Callers(presented, self._clock, notes=self._notes)
+        callers = IdentifyCaller(presented, self._clock, notes=self._notes)
         caller = await callers.identify(self._token)
         checks = Checks(cache, presented, self._clock, Plenty(), self._notes)
         service = AuthorizationService(checks, cache, VerdictStats(), callers)

@@ -1,4 +1,5 @@
-"""Identifies the caller by the credential of the call, and by nothing else."""
+"""Identifies the caller by the credential of the call, and by nothing else, and notes for the
+audit log which calls were denied."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.verdicts import Reason
 
 
-class Callers:
+class IdentifyCaller:
     """Identifies callers.
 
     Args:
