@@ -20,7 +20,7 @@ from keyfence_server.domain.declarations import (
     ScopeDeclaration,
 )
 from keyfence_server.domain.keys import KeyState
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.clock import START
 
 DAY = timedelta(days=1)

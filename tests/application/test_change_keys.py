@@ -11,7 +11,7 @@ import pytest
 from application.authority import ACME, Authority, refused
 from keyfence_server.application.update_key import KeyUpdate
 from keyfence_server.domain.keys import Key, KeyState
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.clock import START
 
 DAY = timedelta(days=1)

@@ -14,7 +14,7 @@ from application.authority import ACME, Authority, refused
 from keyfence_server.domain.decisions import MAX_REQUIRED_SCOPES, Question
 from keyfence_server.domain.declarations import BodyDeclaration, FormatDeclaration
 from keyfence_server.domain.keys import KeyState
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.clock import START
 
 DAY = timedelta(days=1)

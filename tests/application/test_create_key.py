@@ -14,7 +14,7 @@ from keyfence_server.application.calls import Call
 from keyfence_server.domain.declarations import KeyDefaults, ScopeDeclaration
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.keys import KeyState
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.clock import START
 
 DAY = timedelta(days=1)

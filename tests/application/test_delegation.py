@@ -11,7 +11,7 @@ from application.authority import ACME, Authority, refused
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.read_keys import Listing
 from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.clock import START
 
 DAY = timedelta(days=1)

@@ -25,8 +25,8 @@ from keyfence_server.application.ports import EventFilter, KeyFilter, RecordedEv
 from keyfence_server.domain.declarations import BodyDeclaration, FormatDeclaration
 from keyfence_server.domain.errors import Overloaded
 from keyfence_server.domain.formats import ALPHABETS, KeyForm
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import ForeignHash, Peppers, Plaintext
-from keyfence_server.domain.verdicts import Reason
 
 FORM: Final = KeyForm("ac_sec_live_", ALPHABETS["base62"], 24, 6, has_checksum=True)
 PREFIX_LENGTH: Final = len(FORM.prefix) + 6

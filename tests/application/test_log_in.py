@@ -17,8 +17,8 @@ from keyfence_server.application.disable_account import DisableAccount
 from keyfence_server.application.log_in_attempts import PER_ACCOUNT_AND_ADDRESS
 from keyfence_server.application.update_account import AccountUpdate
 from keyfence_server.domain.declarations import AccountsDeclaration, Registration
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Plaintext
-from keyfence_server.domain.verdicts import Reason
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from application.authority import ACME, Authority, refused
 from keyfence_server.application.callers import AccountKey, Operator
 from keyfence_server.domain.declarations import KeyTypeDeclaration
 from keyfence_server.domain.keys import KeyState
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 TYPES: Final = (
     *ACME.key_types,

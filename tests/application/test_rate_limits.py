@@ -18,7 +18,7 @@ from keyfence_server.application.rate_limits import RateLimits, Window
 from keyfence_server.domain.decisions import Verdict
 from keyfence_server.domain.declarations import LimitsDeclaration
 from keyfence_server.domain.limits import Limit, Rate, RateLimitStatus, Subject
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.clock import FrozenClock
 
 MINUTE = timedelta(minutes=1)

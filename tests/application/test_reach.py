@@ -13,7 +13,7 @@ from keyfence_server.application.read_keys import Listing
 from keyfence_server.domain.decisions import Question
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keys import KeyState
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 ROOT_LIKE = "kfop_" + "0" * 49
 

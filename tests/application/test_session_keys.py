@@ -15,8 +15,8 @@ from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.update_account import AccountUpdate
 from keyfence_server.domain.declarations import AccountsDeclaration, Registration
 from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Plaintext
-from keyfence_server.domain.verdicts import Reason
 from support.clock import START
 
 DAY: Final = timedelta(days=1)

@@ -12,9 +12,9 @@ from keyfence_server.application.ports import Change, ChangeKind, Store
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.domain.declarations import AccountsDeclaration
 from keyfence_server.domain.facts import KeyFacts
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import SessionId
-from keyfence_server.domain.verdicts import Reason
 from support.builders import (
     KEYSPACE,
     account_change,

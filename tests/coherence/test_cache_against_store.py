@@ -29,8 +29,8 @@ from keyfence_server.application.ports import FoundKey, StoreUnavailable
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.facts import compile_facts
 from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Peppers
-from keyfence_server.domain.verdicts import Reason
 from support.clock import FrozenClock
 
 T = TypeVar("T")

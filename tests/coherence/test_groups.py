@@ -19,7 +19,7 @@ from keyfence_server.application.ports import FenceEnd, Revision, StoreUnavailab
 from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keys import KeyState
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 GROUP = 12
 

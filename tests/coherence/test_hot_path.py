@@ -12,8 +12,8 @@ from coherence.watched_store import WatchedStore
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Plaintext
-from keyfence_server.domain.verdicts import Reason
 from support.builders import insert_keys, make_key
 from support.clock import FrozenClock
 

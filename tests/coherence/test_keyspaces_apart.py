@@ -13,7 +13,7 @@ from coherence.watched_store import WatchedStore
 from keyfence.v1 import key_service_pb2 as messages
 from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.domain.declarations import FormatDeclaration, ScopeDeclaration
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys
 
 MORE: Any = (*ACME.scopes, ScopeDeclaration(name="extra"))

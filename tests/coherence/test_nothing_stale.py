@@ -28,7 +28,7 @@ from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.domain.declarations import PresetDeclaration, ScopeDeclaration
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.keyspaces import compile_keyspace
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.builders import insert_keys, make_key, put_keyspaces, update_keys
 from support.clock import START
 

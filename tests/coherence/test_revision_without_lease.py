@@ -18,7 +18,7 @@ from keyfence_server.convert.keys import key_of
 from keyfence_server.convert.keyspaces import keyspace_of
 from keyfence_server.domain.decisions import Question
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 
 class Upstream:

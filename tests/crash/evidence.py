@@ -21,7 +21,7 @@ from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.read_audit import verify_chain
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 Query = Callable[[str], Awaitable[list[tuple[Any, ...]]]]
 """Reads past the store. All queries of one `verify` must see the same moment: PostgreSQL may

@@ -10,7 +10,7 @@ from docs.pages import blocks, code, read, rows, section
 from keyfence_server.domain.documents import declaration_from_document
 from keyfence_server.domain.http_answers import Denial
 from keyfence_server.domain.keyspaces import compile_keyspace
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.gateway.settings import PREFIX, GatewaySettings
 from keyfence_server.rpc.envoy import routes
 

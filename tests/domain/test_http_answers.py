@@ -15,7 +15,7 @@ from keyfence_server.domain.documents import declaration_from_document, declarat
 from keyfence_server.domain.errors import InvalidDeclaration
 from keyfence_server.domain.http_answers import Denial, HttpRules
 from keyfence_server.domain.keyspaces import compile_keyspace
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 DENIALS = [reason for reason in Reason if reason is not Reason.OK]
 UNAUTHENTICATED = [

@@ -11,7 +11,7 @@ from keyfence_server.domain.addresses import parse_address
 from keyfence_server.domain.errors import Precondition
 from keyfence_server.domain.facts import NEVER, compile_facts
 from keyfence_server.domain.keys import Key, KeyState, state_of
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.builders import make_key, make_keyspace
 from support.clock import START
 

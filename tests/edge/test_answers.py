@@ -12,7 +12,7 @@ import pytest
 from keyfence import KeyState
 from keyfence_server.adapters.keyspace_files.reading import parse_keyspace_file
 from keyfence_server.convert.keyspaces import keyspace_of
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.edge.authority import Authority
 from support.edge.configuration import Route, edge_config
 from support.edge.envoy import StartEnvoy

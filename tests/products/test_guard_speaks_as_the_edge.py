@@ -19,7 +19,7 @@ from keyfence_server.domain import http_answers as edge
 from keyfence_server.domain.documents import declaration_from_document
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.limits import Limit, Rate, RateLimitStatus, Subject
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.rpc.envoy.requests import presented_in
 from support.systems import SYSTEMS, declared_message
 

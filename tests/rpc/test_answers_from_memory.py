@@ -23,8 +23,8 @@ from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.declarations import ScopeDeclaration
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import KeyedHash
-from keyfence_server.domain.verdicts import Reason
 from support.clock import START, FrozenClock
 
 SCOPES = ("vps:read", "vps:write", "dns:read", "projects:read", "vps:reed", "*")

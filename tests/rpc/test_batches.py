@@ -14,7 +14,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.coherence.fact_cache import LOADS_AT_ONCE
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from support.serving import Served
 
 

@@ -55,7 +55,7 @@ from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.rpc.holders import HolderLimits, Holders
 from keyfence_server.rpc.pipeline import StreamCall
 from keyfence_server.rpc.replication import ReplicationService

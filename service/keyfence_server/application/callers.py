@@ -36,10 +36,10 @@ from keyfence_server.domain.facts import NEVER, KeyFacts, compile_facts, state_o
 from keyfence_server.domain.identifiers import is_session_id
 from keyfence_server.domain.keys import Key, KeyId, Lineage, expires_by
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.redaction import is_an_id
 from keyfence_server.domain.sessions import SessionFacts, SessionId
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
-from keyfence_server.domain.verdicts import Reason
 
 _REJECTED: Final = (
     "the credential of this call is not accepted: it is mistyped, unknown, expired, disabled or "

@@ -31,7 +31,7 @@ from keyfence_server.domain.errors import DomainError, NotFound, UnknownScope
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.rates import PerSecond
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 # A suggestion compares the name with hundreds of others, which costs more than many checks.
 _SUGGESTIONS_PER_SECOND: Final = 10

@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 from keyfence_server.application.ports import MAX_USE_COUNT, AuditEvent, Clock, CredentialId
 from keyfence_server.application.usage import MAX_REPORTED_COUNT, REPORTED_DAYS
 from keyfence_server.domain.identifiers import new_event_id
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 ACTION: Final = "check.denied"
 LOG_IN_ACTION: Final = "account.log_in_denied"

@@ -21,7 +21,7 @@ from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.domain.errors import Unauthenticated
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import SYSTEM
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 
 class IdentifyCaller:

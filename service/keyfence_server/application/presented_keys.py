@@ -15,8 +15,8 @@ from keyfence_server.application.imported_keys import ImportedKeys
 from keyfence_server.application.ports import FactSource
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import MAX_KEY_LENGTH
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Digest
-from keyfence_server.domain.verdicts import Reason
 
 
 class Digests(Protocol):

@@ -12,8 +12,8 @@ from keyfence_server.application.first_start import FirstStart
 from keyfence_server.application.ports import Clock, FactSource, SetUp
 from keyfence_server.composition.backend import FirstStartReport
 from keyfence_server.config import Settings
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Peppers, Plaintext
-from keyfence_server.domain.verdicts import Reason
 from keyfence_server.provisioning import ROOT_KEY_FILE, first_keyspaces, make_root_credential
 
 _PASSING: Final = frozenset({Reason.OK, Reason.ADDRESS_NOT_ALLOWED})

@@ -19,7 +19,7 @@ from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.explanations import ScopeExplanation
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.limits import DEFAULT_COST
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
     reason: reason_pb2.Reason.Value(f"REASON_{reason.name}") for reason in Reason

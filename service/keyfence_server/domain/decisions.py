@@ -16,8 +16,8 @@ from keyfence_server.domain.explanations import ScopeExplanation, explain
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.limits import DEFAULT_COST, MAX_COST, RateLimitStatus
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.scopes import is_wildcard
-from keyfence_server.domain.verdicts import Reason
 
 MAX_REQUIRED_SCOPES: Final = 64
 

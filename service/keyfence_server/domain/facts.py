@@ -21,8 +21,8 @@ from keyfence_server.domain.compact_names import CompactNames
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.limits import Limit, Rate, Subject
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.system import ALL_KEYSPACES
-from keyfence_server.domain.verdicts import Reason
 
 NEVER: Final = math.inf
 _NOWHERE: Final[frozenset[str]] = frozenset()

@@ -20,6 +20,7 @@ from keyfence_server.domain.declarations import (
 )
 from keyfence_server.domain.errors import Name, Path, Problem
 from keyfence_server.domain.limits import RateLimitStatus
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.text_templates import (
     InvalidTemplate,
     JsonTemplate,
@@ -28,7 +29,6 @@ from keyfence_server.domain.text_templates import (
     parse_json,
     parse_text,
 )
-from keyfence_server.domain.verdicts import Reason
 
 PLAIN_TEXT: Final = "text/plain"
 CONTENT_TYPES: Final = (DEFAULT_CONTENT_TYPE, "application/problem+json", PLAIN_TEXT)

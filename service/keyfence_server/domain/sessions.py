@@ -12,7 +12,7 @@ from typing import Final, NewType
 
 from keyfence_server.domain.accounts import AccountId, AccountState
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 SessionId = NewType("SessionId", str)
 

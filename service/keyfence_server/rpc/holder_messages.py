@@ -16,8 +16,8 @@ from keyfence_server.domain.addresses import parse_address
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyId
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.redaction import is_an_id
-from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.request_ids import HEADER, find_request_id
 
 _NAME: Final = re.compile(r"[\x21-\x7e]{0,128}")

@@ -23,7 +23,7 @@ from keyfence_server.domain.accounts import AccountState
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.rpc.answer_sizes import Room, add_if_it_fits
 from keyfence_server.rpc.holder_messages import attempts_from, facts_of, uses_from
 from keyfence_server.rpc.holders import Holders

@@ -21,8 +21,8 @@ from keyfence_server.domain.decisions import Verdict
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.limits import RateLimitStatus
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Peppers
-from keyfence_server.domain.verdicts import Reason
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.stats import VerdictStats
 from keyfence_server.rpc.status import failure_of

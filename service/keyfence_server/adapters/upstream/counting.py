@@ -7,7 +7,7 @@ from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.adapters.upstream.messages import counted_from
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 
 
 class CountedUpstream:

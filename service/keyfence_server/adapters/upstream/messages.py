@@ -21,8 +21,8 @@ from keyfence_server.convert.times import time_from, timestamp_of
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.limits import RateLimitStatus
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Digest
-from keyfence_server.domain.verdicts import Reason
 
 
 def lineage_from(messages: Iterable[key_service_pb2.Key], digest: Digest) -> Lineage:

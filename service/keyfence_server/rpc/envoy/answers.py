@@ -12,7 +12,7 @@ from google.rpc import code_pb2
 
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.http_answers import HttpAnswer, HttpRules
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.rpc.envoy.requests import COOKIE_AS_LATIN_1, IDENTITY_PREFIX
 
 # The generated modules come without types.

@@ -21,7 +21,7 @@ from keyfence_server.convert.checks import REASON_NUMBERS
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, NotFound
 from keyfence_server.domain.http_answers import Denial, HttpRules
-from keyfence_server.domain.verdicts import Reason
+from keyfence_server.domain.reasons import Reason
 from keyfence_server.rpc.credentials import Metadata
 from keyfence_server.rpc.envoy.answers import Admissions, broken, denial
 from keyfence_server.rpc.envoy.requests import (

@@ -1,4 +1,4 @@
-"""What a check answers, and why."""
+"""Why a check is allowed or denied."""
 
 from __future__ import annotations
 
