@@ -20,8 +20,8 @@ from cryptography.x509 import (
 )
 
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.rpc.addresses import ListenAddress, TcpAddress, UnixAddress
 from keyfence_server.rpc.certificates import CertificateFiles
+from keyfence_server.rpc.listen_addresses import ListenAddress, TcpAddress, UnixAddress
 
 _DEFAULT_TARGET: Final = "127.0.0.1:50051"
 _PROGRAM: Final = "keyfence"

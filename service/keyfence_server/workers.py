@@ -30,7 +30,7 @@ from keyfence_server.provisioning import (
     lock_database,
     warn_of_separate_counts,
 )
-from keyfence_server.rpc.addresses import ListenAddress, TcpAddress
+from keyfence_server.rpc.listen_addresses import ListenAddress, TcpAddress
 from keyfence_server.telemetry.logs import configure_logs
 from keyfence_server.worker import Assignment
 

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.rpc.addresses import parse_address
 from keyfence_server.rpc.certificates import CertificateFiles
+from keyfence_server.rpc.listen_addresses import parse_listen_address
 from keyfence_server.welcome import welcome
 from support.served import COMMAND, Served, environment_without_settings
 from support.tls import Authority, Files
@@ -107,7 +107,7 @@ def test_the_commands_of_a_first_start_with_tls_know_the_certificate(
         assert address is not None
         assert f"export KEYFENCE_TARGET=unix:{directory}/s" in told
         without_socket = welcome(
-            [parse_address(address[1])],
+            [parse_listen_address(address[1])],
             directory / "data" / "root.key",
             None,
             CertificateFiles(files.certificate, files.key),

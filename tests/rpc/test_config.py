@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.config import InvalidSettings, Reflection, Settings, load_settings
 from keyfence_server.gateway.settings import load_gateway_settings
-from keyfence_server.rpc.addresses import parse_address, parse_addresses
+from keyfence_server.rpc.listen_addresses import parse_listen_address, parse_listen_addresses
 
 CANARY = "hunter2hunter2hunter2"
 
@@ -221,10 +221,10 @@ def test_what_cannot_be_is_refused(
 
 def test_addresses_are_written_as_they_are_read() -> None:
     for text in ("127.0.0.1:50051", "[::1]:50051", "unix:/run/keyfence.sock"):
-        assert str(parse_address(text)) == text
-    assert str(parse_address("localhost:1")) == "127.0.0.1:1"
-    assert str(parse_address("unix:///run/s")) == "unix:/run/s"
-    assert len(parse_addresses("127.0.0.1:0, 127.0.0.1:0")) == 2
+        assert str(parse_listen_address(text)) == text
+    assert str(parse_listen_address("localhost:1")) == "127.0.0.1:1"
+    assert str(parse_listen_address("unix:///run/s")) == "unix:/run/s"
+    assert len(parse_listen_addresses("127.0.0.1:0, 127.0.0.1:0")) == 2
 
 
 def test_several_files_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import grpc
 import psutil
 import pytest
 
-from keyfence_server.rpc.addresses import TcpAddress, parse_address
+from keyfence_server.rpc.listen_addresses import TcpAddress, parse_listen_address
 from keyfence_server.rpc.server import Limits, RpcServer
 from testkit.raw_http2 import (
     ACK,
@@ -66,7 +66,7 @@ async def listening(
 ) -> AsyncIterator[int]:
     """A server with these limits, and its port."""
     server = RpcServer({ECHO: grpc.unary_unary_rpc_method_handler(answer)}, Limits(**limits))
-    taken = server.listen(parse_address("127.0.0.1:0"), None)
+    taken = server.listen(parse_listen_address("127.0.0.1:0"), None)
     assert isinstance(taken, TcpAddress)
     await server.start()
     try:

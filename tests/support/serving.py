@@ -28,7 +28,7 @@ from keyfence_server.application.ports import Clock
 from keyfence_server.composition.server import RunningServer, start
 from keyfence_server.config import DATABASE_FILE, Settings
 from keyfence_server.provisioning import PEPPER_FILE
-from keyfence_server.rpc.addresses import TcpAddress
+from keyfence_server.rpc.listen_addresses import TcpAddress
 from keyfence_server.rpc.requirements import Requirement, read_requirement
 from keyfence_server.rpc.tracing import Tracing
 from support.documented_errors import is_documented

@@ -32,12 +32,12 @@ from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.lease_watch import LeaseWatch
 from keyfence_server.provisioning import CannotStart, warn_of_separate_counts
-from keyfence_server.rpc.addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
 from keyfence_server.rpc.envoy.service import EnvoyAuthorization
 from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.holders import HolderLimits, Holders
+from keyfence_server.rpc.listen_addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys
 from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
 from keyfence_server.rpc.pipeline import Pipeline, Service

@@ -9,14 +9,14 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from keyfence_server.config.group import PREFIX, CommaSeparated, Seconds, SettingsGroup
-from keyfence_server.rpc.addresses import (
+from keyfence_server.rpc.certificates import CertificateFiles
+from keyfence_server.rpc.listen_addresses import (
     ListenAddress,
     TcpAddress,
     UnixAddress,
-    parse_address,
-    parse_addresses,
+    parse_listen_address,
+    parse_listen_addresses,
 )
-from keyfence_server.rpc.certificates import CertificateFiles
 from keyfence_server.rpc.origins import Origins
 
 _MAX_PORT = 65_535
@@ -75,7 +75,7 @@ class ListenSettings(SettingsGroup):
     @field_validator("listen")
     @classmethod
     def _check_listen(cls, value: str) -> str:
-        parse_addresses(value)
+        parse_listen_addresses(value)
         return value
 
     @field_validator("trusted_proxies")
@@ -92,7 +92,7 @@ class ListenSettings(SettingsGroup):
     @field_validator("metrics_listen")
     @classmethod
     def _check_metrics_listen(cls, value: str | None) -> str | None:
-        if value is not None and not isinstance(parse_address(value), TcpAddress):
+        if value is not None and not isinstance(parse_listen_address(value), TcpAddress):
             raise ValueError("must be HOST:PORT, for example 127.0.0.1:9464")
         return value
 
@@ -154,7 +154,7 @@ class ListenSettings(SettingsGroup):
 
     def addresses(self) -> tuple[ListenAddress, ...]:
         """Where to listen."""
-        return parse_addresses(self.listen)
+        return parse_listen_addresses(self.listen)
 
     def tcp_addresses(self) -> tuple[TcpAddress, ...]:
         """Where to listen, without Unix sockets."""
@@ -166,7 +166,9 @@ class ListenSettings(SettingsGroup):
 
     def metrics_address(self) -> TcpAddress | None:
         """Where to serve metrics; None for nowhere."""
-        address = parse_address(self.metrics_listen) if self.metrics_listen is not None else None
+        address = (
+            parse_listen_address(self.metrics_listen) if self.metrics_listen is not None else None
+        )
         return address if isinstance(address, TcpAddress) else None
 
     def exposed_in_plaintext(self) -> tuple[ListenAddress, ...]:

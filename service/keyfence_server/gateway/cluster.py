@@ -10,7 +10,7 @@ from typing import Final
 
 from keyfence_server.gateway.parts import Config, absolute
 from keyfence_server.gateway.settings import GatewaySettings
-from keyfence_server.rpc.addresses import UnixAddress
+from keyfence_server.rpc.listen_addresses import UnixAddress
 
 CALLS: Final = "keyfence"
 STREAMS: Final = "keyfence_streams"

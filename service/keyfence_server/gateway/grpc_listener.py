@@ -20,7 +20,7 @@ from keyfence_server.gateway.listeners import (
 )
 from keyfence_server.gateway.parts import Config, has_header, http_filter, is_method, lacks_header
 from keyfence_server.gateway.settings import GatewaySettings
-from keyfence_server.rpc.addresses import TcpAddress
+from keyfence_server.rpc.listen_addresses import TcpAddress
 
 LISTENER: Final = "grpc"
 

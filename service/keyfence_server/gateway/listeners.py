@@ -11,7 +11,7 @@ from typing import Final
 
 from keyfence_server.gateway.parts import Config, absolute, http_filter, network_filter
 from keyfence_server.gateway.settings import GatewaySettings
-from keyfence_server.rpc.addresses import TcpAddress
+from keyfence_server.rpc.listen_addresses import TcpAddress
 
 BUFFER_BYTES: Final = 64 * 1024
 """How much of one connection or stream is buffered."""

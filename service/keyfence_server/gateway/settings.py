@@ -17,7 +17,7 @@ from pydantic_settings import SettingsConfigDict
 
 from keyfence.targets import is_local
 from keyfence_server.config import CommaSeparated, SettingsGroup, read_settings
-from keyfence_server.rpc.addresses import TcpAddress, UnixAddress, parse_address
+from keyfence_server.rpc.listen_addresses import TcpAddress, UnixAddress, parse_listen_address
 
 PREFIX: Final = "KEYFENCE_GATEWAY_"
 
@@ -114,7 +114,7 @@ class GatewaySettings(SettingsGroup):
     @classmethod
     def _check_target(cls, value: str) -> str:
         if value.startswith("unix:"):
-            parse_address(value)
+            parse_listen_address(value)
         elif (found := _HOST_PORT.fullmatch(value)) is None or not 0 < int(found["port"]) < 65_536:
             raise ValueError("must be HOST:PORT or unix:/PATH, for example 127.0.0.1:50051")
         return value
@@ -190,7 +190,7 @@ class GatewaySettings(SettingsGroup):
     def target_address(self) -> tuple[str, int] | UnixAddress:
         """Where Keyfence is: a host and a port, or a socket."""
         if self.target.startswith("unix:"):
-            address = parse_address(self.target)
+            address = parse_listen_address(self.target)
             if isinstance(address, UnixAddress):
                 return address
         host, _, port = self.target.rpartition(":")
@@ -198,7 +198,7 @@ class GatewaySettings(SettingsGroup):
 
 
 def _parse_tcp(value: str) -> TcpAddress:
-    address = parse_address(value)
+    address = parse_listen_address(value)
     if not isinstance(address, TcpAddress):
         raise ValueError("must be HOST:PORT, for example 127.0.0.1:8080")  # noqa: TRY004
     return address

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from keyfence_server.rpc.acceptor import Acceptor
-from keyfence_server.rpc.addresses import ListenAddress, TcpAddress, UnixAddress
 from keyfence_server.rpc.certificates import ServerCertificate
+from keyfence_server.rpc.listen_addresses import ListenAddress, TcpAddress, UnixAddress
 from keyfence_server.rpc.status import METHOD_UNKNOWN
 
 Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"

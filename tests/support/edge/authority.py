@@ -12,7 +12,7 @@ from typing import Any
 from keyfence import Client, Tls
 from keyfence.results import AuditEvent, Key
 from keyfence_server.composition.server import RunningServer, start
-from keyfence_server.rpc.addresses import TcpAddress
+from keyfence_server.rpc.listen_addresses import TcpAddress
 from support.serving import settings_for
 from support.systems import declared_message
 

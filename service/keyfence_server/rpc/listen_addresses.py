@@ -47,14 +47,14 @@ class UnixAddress:
 ListenAddress = TcpAddress | UnixAddress
 
 
-def parse_addresses(text: str) -> tuple[ListenAddress, ...]:
+def parse_listen_addresses(text: str) -> tuple[ListenAddress, ...]:
     """Reads addresses that are separated by commas.
 
     Raises:
-        ValueError: with what is wrong and what to write instead.
+        ValueError: its message says what is wrong, and what to write instead.
     """
     parts = [part.strip() for part in text.split(",")]
-    addresses = tuple(parse_address(part) for part in parts if part)
+    addresses = tuple(parse_listen_address(part) for part in parts if part)
     if not addresses:
         raise ValueError("at least one address is needed, for example 127.0.0.1:50051")
     fixed = [address for address in addresses if not _is_any_port(address)]
@@ -63,7 +63,7 @@ def parse_addresses(text: str) -> tuple[ListenAddress, ...]:
     return addresses
 
 
-def parse_address(text: str) -> ListenAddress:
+def parse_listen_address(text: str) -> ListenAddress:
     """Reads one address. Raises `ValueError`."""
     if text.startswith(_UNIX):
         return _unix(text.removeprefix(_UNIX))
