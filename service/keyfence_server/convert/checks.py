@@ -150,13 +150,22 @@ def check_response(
     verdict: Verdict, principals: Principals
 ) -> authorization_service_pb2.CheckScopeResponse:
     """The answer to a check."""
-    facts = verdict.facts
-    response = authorization_service_pb2.CheckScopeResponse(
-        allowed=verdict.reason is Reason.OK,
-        reason=reason_of(verdict.reason),
-        principal=principals.of(facts) if facts is not None else None,
-        revision=verdict.revision,
-    )
+    response = authorization_service_pb2.CheckScopeResponse()
+    fill_check_response(response, verdict, principals)
+    return response
+
+
+def fill_check_response(
+    response: authorization_service_pb2.CheckScopeResponse,
+    verdict: Verdict,
+    principals: Principals,
+) -> None:
+    """Writes the answer to a check into an empty message, in its place in a larger one."""
+    response.allowed = verdict.reason is Reason.OK
+    response.reason = reason_of(verdict.reason)
+    response.revision = verdict.revision
+    if verdict.facts is not None:
+        response.principal.CopyFrom(principals.of(verdict.facts))
     # Each named field has its cost, also an empty one, and most answers have none of these.
     if verdict.missing_scopes:
         response.missing_scopes.extend(verdict.missing_scopes)
@@ -166,7 +175,6 @@ def check_response(
         response.rate_limit.CopyFrom(status_of(verdict.rate_limit))
     if verdict.is_stale:
         response.stale = True
-    return response
 
 
 def authenticate_response(

@@ -17,6 +17,7 @@ from keyfence_server.convert.checks import (
     Principals,
     authenticate_response,
     check_response,
+    fill_check_response,
     principal_of,
     question_of_authenticate,
     question_of_check,
@@ -116,13 +117,15 @@ class AuthorizationService:
         """Each check by itself, in order. Keys that memory lacks are loaded together."""
         if not 1 <= len(request.checks) <= MAX_BATCH:
             raise InvalidInput.field("checks", f"1 to {MAX_BATCH} checks a batch")
-        results: list[messages.BatchCheckScopeResult] = []
+        answer = messages.BatchCheckScopeResponse()
         room = Room()
         together: FoundTogether | None = None
         for number, check in enumerate(request.checks):
+            # Each result is written in its place in the answer, so that none is copied there.
+            result = answer.results.add()
             if room.is_full:
                 # What is not answered is not checked either: it counts against no limit.
-                results.append(_NO_ROOM)
+                result.CopyFrom(_NO_ROOM)
                 continue
             try:
                 question = question_of_check(check)
@@ -133,18 +136,16 @@ class AuthorizationService:
                     )
                     verdict = await self._checks.answer(caller, question, together)
                 self._count(verdict)
-                response = check_response(verdict, self._principals)
-                result = messages.BatchCheckScopeResult(response=response)
+                fill_check_response(result.response, verdict, self._principals)
             except (DomainError, StoreUnavailable) as error:
-                result = self._failed(error, caller)
+                result.CopyFrom(self._failed(error, caller))
             # The last one may be larger than what is left: it has been counted.
             if not await room.fits(result):
                 room.fill()
-            results.append(result)
             if check.explain:
                 # To explain walks the graph of scopes.
                 await pause()
-        return messages.BatchCheckScopeResponse(results=results)
+        return answer
 
     async def who_am_i(
         self, _request: messages.WhoAmIRequest, caller: Caller
