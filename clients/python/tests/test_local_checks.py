@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from keyfence import Reason
+from keyfence.holder.facts import Entry
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
-from keyfence.holder.memory import Entry, Memory
+from keyfence.holder.memory import Memory
 from keyfence.v1 import principal_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 

@@ -43,14 +43,13 @@ _LOOK_SECONDS: Final = 0.02
 
 
 def lease_never_expires() -> None:
-    until = HolderLease.until
+    until: Any = HolderLease.__dict__["until"]
 
     def endless(self: Any) -> float:
-        granted: float = until.fget(self)  # type: ignore[attr-defined]
+        granted: float = until.__get__(self)
         return granted if granted == float("-inf") else float("inf")
 
-    _put(HolderLease, "until", property(endless))
-    _put(HolderLease, "is_live", lambda self, now: now < self.until)
+    _put(HolderLease, "until", property(endless, until.__set__))
 
 
 def counted_from_receipt() -> None:

@@ -9,7 +9,8 @@ can be. `docs/holder-protocol.md` specifies what they do.
 - `session`: the stream to the grantor, with renewals, changes and acknowledgements.
 - `dial`: connections of a holder to its grantors.
 - `grpc_stream`: the stream over `grpc.aio`.
-- `memory`: what a client remembers of keys.
+- `facts`: what a client remembers of a key.
+- `memory`: the keys that a client remembers.
 """
 
 from keyfence.holder.fills import Fill, Fills

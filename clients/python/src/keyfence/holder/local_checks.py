@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from keyfence import results
+from keyfence.holder.facts import Answers, Entry, reason_of
 from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
-from keyfence.holder.memory import Entry, Memory, reason_of
+from keyfence.holder.memory import Memory
 from keyfence.v1 import replication_service_pb2 as messages
 
 _PAUSE_SECONDS: Final = 0.1
@@ -65,21 +65,11 @@ class LocalChecks:
         self, api_key: str, keyspace: str | None, client_address: str | None, at_least: int
     ) -> results.Authentication | None:
         """Whose key it is; None if the server must be asked."""
-        known = self._judge(api_key, keyspace, client_address, at_least)
-        if known is None:
+        answers = self._answers(api_key, (), keyspace, client_address, at_least)
+        if answers is None:
             return None
-        entry, revision, reason, now = known
-        if reason is None:
-            entry.uses += 1
-            entry.last_use = now, client_address
-            answer = entry.authenticated
-            if answer.revision != revision:
-                answer = entry.authenticated = replace(answer, revision=revision)
-            return answer
-        self.denials += 1
-        return results.Authentication(
-            authenticated=False, reason=reason, principal=entry.principal, revision=revision
-        )
+        known = answers.authentication
+        return known if known is not None else answers.make_authentication()
 
     def check_scope(
         self,
@@ -90,54 +80,66 @@ class LocalChecks:
         at_least: int,
     ) -> results.CheckResult | None:
         """Whether the key has the required scopes; None if the server must be asked."""
-        known = self._judge(api_key, keyspace, client_address, at_least)
-        if known is None or not required:
+        if not required:
             return None
-        entry, revision, reason, now = known
-        missing: list[str] = []
-        if not entry.scopes.issuperset(required):
-            missing = [scope for scope in required if scope not in entry.scopes]
-            if not self.memory.registers(entry.keyspace, missing):
-                # Only the server knows whether these scopes exist.
-                return None
-        if reason is None and not missing:
-            entry.uses += 1
-            entry.last_use = now, client_address
-            answer = entry.yes
-            if answer.revision != revision:
-                answer = entry.yes = replace(answer, revision=revision)
-            return answer
-        self.denials += 1
-        return results.CheckResult(
-            allowed=False,
-            reason=reason or results.Reason.SCOPE_MISSING,
-            missing_scopes=() if reason else tuple(dict.fromkeys(missing)),
-            principal=entry.principal,
-            revision=revision,
-            explanation=None,
-        )
+        answers = self._answers(api_key, required, keyspace, client_address, at_least)
+        if answers is None:
+            return None
+        known = answers.check
+        return known if known is not None else answers.make_check()
 
-    def _judge(
-        self, api_key: str, keyspace: str | None, client_address: str | None, at_least: int
-    ) -> tuple[Entry, int, results.Reason | None, float] | None:
-        """The key's entry, the revision that it reflects at least, why the key does not pass,
-        scopes aside, and when. None if the server must be asked."""
+    def _answers(
+        self,
+        api_key: str,
+        required: Sequence[str],
+        keyspace: str | None,
+        client_address: str | None,
+        at_least: int,
+    ) -> Answers | None:
+        memory = self.memory
         # Read before the entry, which is then at least as new.
-        revision = self.memory.applied
+        revision = memory.applied
         if self._now() >= self.lease.until:
             self._without_lease()
             return None
-        entry = self.memory.find(self.memory.digest(api_key))
-        if entry is None or entry.is_counted or (keyspace and keyspace != entry.keyspace):
-            return None
-        if at_least > revision:
+        entry = memory.find(memory.digest(api_key))
+        if (
+            entry is None
+            or entry.is_counted
+            or at_least > revision
+            or (keyspace and keyspace != entry.keyspace)
+        ):
             return None
         now = time.time()
-        try:
-            return entry, revision, reason_of(entry, now, client_address), now
-        except ValueError:
-            # The address is not one. The server says so.
+        reason = None
+        if client_address or now >= entry.passes_until:
+            try:
+                reason = reason_of(entry, now, client_address)
+            except ValueError:
+                # The address is not one. The server says so.
+                return None
+        if reason is not None or not entry.scopes.issuperset(required):
+            return self._denial(entry, revision, reason, required)
+        entry.uses += 1
+        entry.last_use = now, client_address
+        answers = entry.yes
+        if answers.revision != revision:
+            answers = entry.yes = Answers(entry.principal, revision)
+        return answers
+
+    def _denial(
+        self, entry: Entry, revision: int, reason: results.Reason | None, required: Sequence[str]
+    ) -> Answers | None:
+        missing = [scope for scope in required if scope not in entry.scopes]
+        if missing and not self.memory.registers(entry.keyspace, missing):
+            # Only the server knows whether these scopes exist.
             return None
+        self.denials += 1
+        if reason is not None:
+            return Answers(entry.principal, revision, reason)
+        return Answers(
+            entry.principal, revision, results.Reason.SCOPE_MISSING, tuple(dict.fromkeys(missing))
+        )
 
     # --- filling ---------------------------------------------------------------------
 

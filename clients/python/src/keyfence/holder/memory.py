@@ -1,11 +1,11 @@
-"""The facts about keys that an SDK's cache remembers.
+"""The memory of an SDK's cache: which facts are remembered, and when they are forgotten.
 
-Facts and never decisions: each check decides by the time, the address and the required scopes. A
-key is found by a keyed digest with a secret of this process, so that no plaintext stays in memory
+A key is found by a keyed digest with a secret of this process, so that no plaintext stays in memory
 longer than its call.
 
-Reading takes no lock. Writing takes one, because changes come from the thread of the session and
-facts from the thread that asked for them.
+Reading takes no lock, with or without the GIL: a digest is looked up by one operation of a
+dictionary, and the facts of an entry never change. Writing takes a lock, because changes come from
+the thread of the session and facts from the thread that asked for them.
 """
 
 from __future__ import annotations
@@ -15,55 +15,21 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final, TypeAlias
+from typing import Final
 
-from keyfence import _convert, results
+from keyfence.holder.facts import Entry, address_of, entry_of
 from keyfence.holder.fills import Fill, Fills
 from keyfence.holder.uses import Use, Uses
-from keyfence.v1 import keyspace_pb2, reason_pb2, replication_service_pb2
+from keyfence.v1 import keyspace_pb2, replication_service_pb2
 
 _BLOCK_SIZE: Final = 64
-_NEVER: Final = float("inf")
-
-Address: TypeAlias = IPv4Address | IPv6Address
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """The facts about a key.
-
-    Attributes:
-        depends_on: the subjects of these facts, such as "key:ID". A change of one of them drops
-            the entry.
-        expires_at: seconds since the epoch.
-        standing: why the key does not pass, whatever the time and address; None if it may pass.
-        allow_lists: the caller's address must be in each of them.
-        is_counted: whether checks count against a rate limit. Only the server counts, so such
-            checks are never answered from memory.
-        is_asked_for: whether the key was asked for since it last moved in the queue.
-        uses: how many checks have passed. Counted without a lock: CPython does not switch threads
-            within `+= 1`.
-        collected: how many of these uses were collected to be reported.
-        last_use: the time of the last use, in seconds since the epoch, and the address.
-    """
-
-    depends_on: frozenset[str]
-    keyspace: str
-    expires_at: float
-    standing: results.Reason | None
-    allow_lists: tuple[tuple[object, ...], ...]
-    scopes: frozenset[str]
-    principal: results.Principal
-    yes: results.CheckResult
-    authenticated: results.Authentication
-    is_counted: bool
-    is_asked_for: bool = True
-    uses: int = 0
-    collected: int = 0
-    last_use: tuple[float, str | None] = (0.0, None)
+# The prefix in `depends_on` for each field of a change.
+_KINDS: Final[Mapping[str, str]] = {
+    "key_id": "key",
+    "keyspace": "keyspace",
+    "account_id": "account",
+    "session_id": "session",
+}
 
 
 class Memory:
@@ -80,7 +46,7 @@ class Memory:
         self._capacity = capacity
         # A copy for each digest costs less than hashing the secret each time. The secret fills a
         # block of SHA-256, and no digest leaves this process, so this is as good as an HMAC.
-        self._keyed = hashlib.sha256(secrets.token_bytes(_BLOCK_SIZE))
+        self._new_keyed = hashlib.sha256(secrets.token_bytes(_BLOCK_SIZE)).copy
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._digests_by_subject: dict[str, set[bytes]] = {}
         self._scopes_by_keyspace: dict[str, frozenset[str]] = {}
@@ -97,7 +63,7 @@ class Memory:
 
     def digest(self, api_key: str) -> bytes:
         """The digest under which a key is remembered."""
-        keyed = self._keyed.copy()
+        keyed = self._new_keyed()
         keyed.update(api_key.encode("utf-8", "replace"))
         return keyed.digest()
 
@@ -130,7 +96,7 @@ class Memory:
     ) -> bool:
         """Remembers facts, unless the fill was overtaken by a change. Returns whether checks
         of the key can now be answered from memory."""
-        entry = _entry(response) if response.HasField("facts") else None
+        entry = entry_of(response) if response.HasField("facts") else None
         with self._lock:
             # A fill that began in the parent process, before a fork, does not count here.
             is_ours = self._fills.end(fill)
@@ -191,7 +157,7 @@ class Memory:
         if count := entry.uses - entry.collected:
             entry.collected += count
             last_used, client_address = entry.last_use
-            address = str(_address(client_address)) if client_address else ""
+            address = str(address_of(client_address)) if client_address else ""
             self._uses.note(Use(entry.principal.key_id, last_used, address, count))
 
     # --- forgetting ------------------------------------------------------------------
@@ -250,97 +216,8 @@ class Memory:
                 del self._digests_by_subject[subject]
 
 
-def reason_of(entry: Entry, now: float, client_address: str | None) -> results.Reason | None:
-    """Why the key does not pass, scopes aside; None if it passes.
-
-    Args:
-        now: seconds since the epoch.
-
-    Raises:
-        ValueError: the address is not an address.
-    """
-    if not client_address and entry.standing is None and not entry.allow_lists:
-        # Nearly every check, and half the time that the rest takes.
-        return results.Reason.KEY_EXPIRED if now >= entry.expires_at else None
-    address = _address(client_address) if client_address else None
-    if entry.standing is results.Reason.KEY_REVOKED:
-        return entry.standing
-    if now >= entry.expires_at:
-        return results.Reason.KEY_EXPIRED
-    if entry.standing is not None:
-        return entry.standing
-    if entry.allow_lists and not _is_allowed(entry, address):
-        return results.Reason.ADDRESS_NOT_ALLOWED
-    return None
-
-
-def _is_allowed(entry: Entry, address: Address | None) -> bool:
-    return address is not None and all(
-        any(address in network for network in networks)  # type: ignore[operator]
-        for networks in entry.allow_lists
-    )
-
-
-@lru_cache(maxsize=4096)
-def _address(text: str) -> Address:
-    if "%" in text:
-        # A zone has a meaning on one host only, so the server refuses it.
-        raise ValueError(text)
-    address = ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
-
-
-# The prefix in `depends_on` for each field of a change.
-_KINDS: Final[Mapping[str, str]] = {
-    "key_id": "key",
-    "keyspace": "keyspace",
-    "account_id": "account",
-    "session_id": "session",
-}
-_STANDINGS: Final[Mapping[int, results.Reason | None]] = {
-    reason_pb2.REASON_OK: None,
-    reason_pb2.REASON_KEY_REVOKED: results.Reason.KEY_REVOKED,
-    reason_pb2.REASON_KEY_DISABLED: results.Reason.KEY_DISABLED,
-    reason_pb2.REASON_ACCOUNT_DISABLED: results.Reason.ACCOUNT_DISABLED,
-}
-
-
 def _is_keyspace(subject: str) -> bool:
     return subject.startswith("keyspace:")
-
-
-def _entry(response: replication_service_pb2.FetchFactsResponse) -> Entry | None:
-    facts = response.facts
-    if facts.standing not in _STANDINGS:
-        # A later version has sent this. The server answers checks of the key.
-        return None
-    principal = _convert.result(results.Principal, facts.principal)
-    has_end = facts.HasField("expire_time")
-    return Entry(
-        depends_on=frozenset(facts.depends_on),
-        keyspace=facts.principal.keyspace,
-        expires_at=_convert.seconds_of(facts.expire_time) if has_end else _NEVER,
-        standing=_STANDINGS[facts.standing],
-        allow_lists=tuple(tuple(map(ip_network, one.networks)) for one in facts.address_lists),
-        scopes=frozenset(facts.principal.effective_scopes),
-        principal=principal,
-        yes=results.CheckResult(
-            allowed=True,
-            reason=results.Reason.OK,
-            missing_scopes=(),
-            principal=principal,
-            revision=response.revision,
-            explanation=None,
-        ),
-        authenticated=results.Authentication(
-            authenticated=True,
-            reason=results.Reason.OK,
-            principal=principal,
-            revision=response.revision,
-        ),
-        is_counted=facts.is_counted,
-    )
 
 
 def registered_scopes(keyspace: keyspace_pb2.Keyspace) -> frozenset[str]:
