@@ -181,7 +181,7 @@ class Pipeline:
         response_type = message_factory.GetMessageClass(method.output_type)
         # A check's texts are not stored, and its key has a field of its own, so no check is
         # searched for misplaced keys.
-        is_looked_through = not is_check and has_open_texts(method.input_type)
+        is_searched_for_keys = not is_check and has_open_texts(method.input_type)
         refuse_misplaced = self._misplaced_keys.refuse
         gate, succeeded = self._gate, stats.succeeded
 
@@ -196,8 +196,8 @@ class Pipeline:
                 await failures.answer(context, refusal, started, None, None)
             try:
                 metadata = context.invocation_metadata() or ()
-                call = access.arrive(context, metadata)
-                caller = access.recall(call, metadata)
+                call = access.make_call(context, metadata)
+                caller = access.identify_from_memory(call, metadata)
                 if caller is None:
                     with gate.waiting(""):
                         caller = await access.identify(call, metadata)
@@ -214,7 +214,7 @@ class Pipeline:
                     await pause()
                 if require_counts is not None:
                     require_counts(request)
-                if is_looked_through:
+                if is_searched_for_keys:
                     await refuse_misplaced(request, caller)
                 answer = (
                     handler(request, caller, metadata)
@@ -269,7 +269,9 @@ class Pipeline:
             async def reidentify() -> Caller:
                 nonlocal caller
                 assert call is not None  # noqa: S101 - the handler runs when the call has arrived
-                caller = access.recall(call, metadata) or await access.identify(call, metadata)
+                caller = access.identify_from_memory(call, metadata) or await access.identify(
+                    call, metadata
+                )
                 access.authorize(caller)
                 return caller
 
@@ -282,7 +284,7 @@ class Pipeline:
             try:
                 gate.require_open()
                 metadata = context.invocation_metadata() or ()
-                call = access.arrive(context, metadata)
+                call = access.make_call(context, metadata)
                 first = await reidentify()
                 _require_fresh(first)
                 await handler(StreamCall(read, write, reidentify, let_in), first)
@@ -317,9 +319,9 @@ class _Access:
         self.authorize = requirement.authorizer(method)
         self.most_bytes: Final = most_bytes_of(method)
 
-    def arrive(self, context: Context, metadata: Metadata) -> Call:
-        """The call as plain values. A mutation has a request id in any case, which its answer
-        and the audit log carry."""
+    def make_call(self, context: Context, metadata: Metadata) -> Call:
+        """The call as plain values. For a mutation it also makes sure of a request id, and sends it
+        back in the trailing metadata."""
         request_id = request_ids.find_request_id(metadata)
         if self._is_mutation:
             request_id = request_id or request_ids.new_request_id()
@@ -333,7 +335,7 @@ class _Access:
             is_known = caller.credential_id is not None
             require_size(raw, self.most_bytes if is_known else WITHOUT_CREDENTIAL_BYTES)
 
-    def recall(self, call: Call, metadata: Metadata) -> Caller | None:
+    def identify_from_memory(self, call: Call, metadata: Metadata) -> Caller | None:
         """The caller, if nothing has to be waited for. Raises `Unauthenticated`."""
         if self._is_public and (self._ignores_credential or not carries_credential(metadata)):
             return Anonymous(call=call)
