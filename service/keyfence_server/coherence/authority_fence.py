@@ -17,8 +17,9 @@ from typing import Final
 import structlog
 
 from keyfence_server.application.ports import FenceEnd, Revision, StoreUnavailable
-from keyfence_server.coherence.downstream import DownstreamHub, wait_until
+from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ports import BootClock, Register, RegisteredProcess, RegisterState
+from keyfence_server.coherence.progress import wait_until
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.terms import LeaseTerms
 

@@ -18,12 +18,11 @@ from typing import Final, TypeAlias
 from keyfence_server.application.ports import Change, FenceEnd
 from keyfence_server.coherence.grantor import Granted, Grantor, HolderRecord
 from keyfence_server.coherence.ports import BootClock
-from keyfence_server.coherence.progress import Progress
+from keyfence_server.coherence.progress import NEVER, Progress, wait_until
 
 MAX_QUEUED: Final = 10_000
 # The most changes in one message to a holder.
 MAX_TOGETHER: Final = 1_000
-NEVER: Final = float("inf")
 EVERYTHING: Final = sys.maxsize
 
 
@@ -324,15 +323,3 @@ class DownstreamHub:
             if holder.acknowledged < revision:
                 end = FenceEnd.TIME
         return end
-
-
-async def wait_until(clock: BootClock, moved: asyncio.Future[None], when: float) -> None:
-    """Returns at the next announcement or at `when`, whichever comes first."""
-    if when == NEVER:
-        await moved
-        return
-    timer = asyncio.ensure_future(clock.sleep_until(when))
-    try:
-        await asyncio.wait((moved, timer), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        timer.cancel()

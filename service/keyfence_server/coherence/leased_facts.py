@@ -12,10 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from keyfence.holder.lease import HolderLease
 from keyfence_server.application.ports import FactStore, StoreUnavailable
-from keyfence_server.coherence.downstream import wait_until
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.ports import BootClock
-from keyfence_server.coherence.progress import Progress
+from keyfence_server.coherence.progress import Progress, wait_until
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keyspaces import Keyspace

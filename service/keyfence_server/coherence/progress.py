@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
+
+from keyfence_server.coherence.ports import BootClock
+
+NEVER: Final = float("inf")
 
 
 class Progress:
@@ -24,3 +29,15 @@ class Progress:
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
         return asyncio.shield(self._next)
+
+
+async def wait_until(clock: BootClock, moved: asyncio.Future[None], when: float) -> None:
+    """Returns at the next announcement or at `when`, whichever comes first."""
+    if when == NEVER:
+        await moved
+        return
+    timer = asyncio.ensure_future(clock.sleep_until(when))
+    try:
+        await asyncio.wait((moved, timer), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        timer.cancel()
