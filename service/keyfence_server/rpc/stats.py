@@ -7,57 +7,18 @@ one sees each of them whole.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
 import grpc
 
-LATENCY_BOUNDS: Final = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-)
-"""Upper bounds of the latency buckets, in seconds."""
+from keyfence_server.application.latencies import Latencies
 
 MAX_COUNTED_KEYSPACES: Final = 1_000
 """Verdicts on keys of further keyspaces are counted together."""
 
 OTHER_KEYSPACES: Final = "(other)"
 NO_KEYSPACE: Final = ""
-
-
-class Latencies:
-    """The durations of calls that ended in one way.
-
-    Attributes:
-        buckets: how many calls fell into each bucket, the last one without a bound.
-        total_seconds: of all of them.
-    """
-
-    __slots__ = ("buckets", "total_seconds")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(LATENCY_BOUNDS) + 1)
-        self.total_seconds = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Counts one call."""
-        self.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
-        self.total_seconds += seconds
 
 
 class MethodStats:

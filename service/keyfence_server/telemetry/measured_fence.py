@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+from keyfence_server.application.latencies import Latencies
 from keyfence_server.application.ports import Fence, FenceEnd, Revision, StoreUnavailable
 from keyfence_server.coherence.ports import (
     Register,
@@ -14,7 +15,6 @@ from keyfence_server.coherence.ports import (
     StorePosition,
 )
 from keyfence_server.coherence.terms import LeaseTerms
-from keyfence_server.rpc.stats import Latencies
 from keyfence_server.telemetry.store_outages import StoreOutages
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
 
+from keyfence_server.application.latencies import Latencies
 from keyfence_server.application.ports import (
     AuditEvent,
     LoadedKeys,
@@ -16,7 +17,6 @@ from keyfence_server.application.ports import (
     UseToAdd,
 )
 from keyfence_server.domain.secrets import Digest
-from keyfence_server.rpc.stats import Latencies
 from keyfence_server.telemetry.store_outages import StoreOutages
 
 

@@ -23,11 +23,12 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from keyfence.v1 import reason_pb2
+from keyfence_server.application.latencies import LATENCY_BOUNDS, Latencies
 from keyfence_server.application.ports import StoreProblem
 from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.rpc.stats import LATENCY_BOUNDS, Latencies, RpcStats
+from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures
 from keyfence_server.telemetry.measured_store import StoreStats
 from keyfence_server.telemetry.upstream_stats import UpstreamStats

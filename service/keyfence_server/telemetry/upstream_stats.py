@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keyfence_server.rpc.stats import Latencies
+from keyfence_server.application.latencies import Latencies
 
 
 class UpstreamStats:
