@@ -17,6 +17,7 @@ from hypothesis import settings
 from keyfence_server.adapters.sql import SqlStore, open_store, upgrade
 from support.clock import FrozenClock
 from support.deaths import Deaths
+from support.memory import keep_temporary_files_in_memory
 from support.sqlite import copy_migrated
 from testkit.postgres import PostgresServer
 
@@ -32,6 +33,7 @@ def pytest_configure() -> None:
     """Makes SIGINT what it is in a terminal. A shell lets what it starts in the background ignore
     it, and the processes that the tests start would do so, too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    keep_temporary_files_in_memory()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,6 @@ keep their data."""
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,19 +15,14 @@ from keyfence_server.adapters.sql import upgrade
 from keyfence_server.config import DATABASE_FILE
 from testkit.postgres import PostgresServer
 
-ROOM_BYTES = 1 << 30
-
 
 @pytest.fixture(scope="package")
 def durable_server() -> Iterator[PostgresServer]:
     """A server that waits for the disk, and that may be killed.
 
-    Where there is room its disk is memory: `kill -9` cannot tell the difference, and a
-    server that recovers syncs every file that it has.
+    A server that recovers syncs every file that it has.
     """
-    memory = Path("/dev/shm")
-    has_room = memory.is_dir() and shutil.disk_usage(memory).free > ROOM_BYTES
-    server = PostgresServer(durable=True, parent=memory if has_room else None)
+    server = PostgresServer(durable=True)
     try:
         server.start()
         yield server

@@ -40,7 +40,6 @@ SERVER_SEEDS = range(2)
 SERVER_ROUNDS = 6
 LONGEST_SECONDS = 0.08
 PATIENCE_SECONDS = 30
-ROOM_BYTES = 1 << 30
 
 
 @pytest.fixture(scope="session")
