@@ -88,7 +88,7 @@ async def test_a_fence_waits_for_acknowledgements(hub: DownstreamHub) -> None:
     stream = hub.open("a")
     stream.renew(1, 5)
     hub.push(6, [CHANGE])
-    waiting = asyncio.ensure_future(hub.wait_settled(6))
+    waiting = asyncio.ensure_future(hub.wait_until_safe(6))
     await turn()
     assert not waiting.done()
     stream.renew(0, 6)
@@ -98,7 +98,7 @@ async def test_a_fence_waits_for_acknowledgements(hub: DownstreamHub) -> None:
 async def test_a_fence_waits_no_longer_than_the_lease(hub: DownstreamHub, clock: Hand) -> None:
     hub.open("a").renew(1, 5)
     hub.push(6, [CHANGE])
-    waiting = asyncio.ensure_future(hub.wait_settled(6))
+    waiting = asyncio.ensure_future(hub.wait_until_safe(6))
     await turn()
     await clock.move(1.9)
     assert not waiting.done()
@@ -114,7 +114,7 @@ async def test_a_fence_that_one_of_two_has_to_be_waited_out_for_is_ended_by_time
     loud.renew(1, 5)
     silent.renew(1, 5)
     hub.push(6, [CHANGE])
-    waiting = asyncio.ensure_future(hub.wait_settled(6))
+    waiting = asyncio.ensure_future(hub.wait_until_safe(6))
     loud.renew(0, 6)
     await turn()
     assert not waiting.done()
@@ -128,7 +128,7 @@ async def test_whose_lease_had_run_out_before_is_not_waited_for(
     hub.open("a").renew(1, 5)
     await clock.move(2.1)
     hub.push(6, [CHANGE])
-    assert await hub.wait_settled(6) is FenceEnd.ACKNOWLEDGEMENTS
+    assert await hub.wait_until_safe(6) is FenceEnd.ACKNOWLEDGEMENTS
 
 
 async def test_what_comes_after_the_end_of_a_stream_counts_for_nothing(
@@ -140,9 +140,9 @@ async def test_what_comes_after_the_end_of_a_stream_counts_for_nothing(
     hub.push(6, [CHANGE])
     hub.restart(6, "another")
     stream.renew(2, 6)
-    assert hub.settled() == -1
+    assert hub.safe_revision() == -1
     await clock.move(2.1)
-    assert hub.settled() == 6
+    assert hub.safe_revision() == 6
 
 
 async def test_a_holder_that_is_too_slow_is_cut_off(hub: DownstreamHub) -> None:
@@ -224,7 +224,7 @@ async def test_a_sidecar_allows_for_what_its_grantor_takes_clocks_to_drift_by(
         stream = hub.open("a")
         stream.renew(1, 5)
         hub.push(6, [CHANGE])
-        assert hub.grantor.settles_by(6) == pytest.approx(clock.now() + lasts)
+        assert hub.grantor.safe_from(6) == pytest.approx(clock.now() + lasts)
 
 
 @pytest.mark.parametrize("gives_up", [True, False])
@@ -241,7 +241,7 @@ async def test_a_holder_whose_own_credential_changes_gives_up_or_its_lease_expir
     assert isinstance(await concerned.next_message(), EndToSend)
     other.renew(0, 6)
     concerned.renew(2, 6)
-    assert hub.settled() == 5
+    assert hub.safe_revision() == 5
     hub.push(7, [CHANGE])
     other.renew(0, 7)
     if gives_up:
@@ -250,7 +250,7 @@ async def test_a_holder_whose_own_credential_changes_gives_up_or_its_lease_expir
             await concerned.next_message()
     else:
         await clock.move(2.1)
-    assert hub.settled() == 7
+    assert hub.safe_revision() == 7
 
 
 @pytest.mark.parametrize("keeps_asking", [True, False])
@@ -264,13 +264,13 @@ async def test_a_holder_that_does_not_give_up_delays_so_many_changes_of_its_cred
         stream = hub.open("a", Admission(credential="key_1", is_concerned_by=lambda _: True))
         stream.renew(1, revision - 1)
         hub.push(revision, [CHANGE])
-        if hub.settled() == revision:
+        if hub.safe_revision() == revision:
             break
         for nonce in range(2, 6):
             if keeps_asking:
                 stream.renew(nonce, revision)
         await clock.move(2.1)
-        assert hub.settled() == revision
+        assert hub.safe_revision() == revision
         stream.close()
         delayed += 1
     terms = hub.grantor.terms

@@ -52,14 +52,14 @@ def test_renewals_do_not_prolong_what_a_holder_owes(bench: Bench) -> None:
     holder = bench.join()
     bench.renew(holder)
     revision = bench.push()
-    by = bench.grantor.settles_by(revision)
+    by = bench.grantor.safe_from(revision)
     assert by == bench.now + TERMS.wait
     for _ in range(3):
         bench.now += 0.6
         assert bench.renew(holder)
-        assert bench.grantor.settles_by(revision) == by
-    assert bench.grantor.settled(bench.now) == revision - 1
-    assert bench.grantor.settled(by) == revision
+        assert bench.grantor.safe_from(revision) == by
+    assert bench.grantor.safe_revision(bench.now) == revision - 1
+    assert bench.grantor.safe_revision(by) == revision
 
 
 def test_each_mutation_waits_w_at_most_while_a_holder_renews_and_never_acknowledges(
@@ -69,7 +69,7 @@ def test_each_mutation_waits_w_at_most_while_a_holder_renews_and_never_acknowled
     for _ in range(20):
         bench.renew(holder)
         revision = bench.push()
-        assert bench.grantor.settles_by(revision) <= bench.now + TERMS.wait
+        assert bench.grantor.safe_from(revision) <= bench.now + TERMS.wait
         bench.now += 0.3
 
 
@@ -81,8 +81,8 @@ def test_many_heads_are_remembered_within_bounds_and_never_too_short(bench: Benc
         owed[bench.push()] = bench.now + TERMS.wait
         bench.now += 0.01
     assert len(holder.grants) <= 16
-    assert all(bench.grantor.settles_by(revision) >= by for revision, by in owed.items())
-    assert bench.grantor.settles_by(bench.head) <= bench.now + TERMS.wait
+    assert all(bench.grantor.safe_from(revision) >= by for revision, by in owed.items())
+    assert bench.grantor.safe_from(bench.head) <= bench.now + TERMS.wait
 
 
 def test_a_holder_that_leaves_a_revision_unacknowledged_gets_no_lease(bench: Bench) -> None:
@@ -143,7 +143,7 @@ def test_a_holder_that_falls_silent_at_each_mutation_is_refused_in_the_end(bench
         bench.now += 0.1
         bench.grantor.leave(holder)
         bench.now += TERMS.wait
-        bench.grantor.settled(bench.now)
+        bench.grantor.safe_revision(bench.now)
     assert not bench.allowed()
     took = bench.now - began
     assert allowance.seconds < took < allowance.seconds * 1.5
@@ -170,7 +170,7 @@ def test_holders_that_die_together_count_once(bench: Bench) -> None:
     for holder in holders:
         bench.grantor.leave(holder)
     bench.now += TERMS.wait
-    bench.grantor.settled(bench.now)
+    bench.grantor.safe_revision(bench.now)
     account = bench.grantor._delays_by_silence._accounts["key_a"]
     assert account.left == pytest.approx(TERMS.may_delay_by_silence().seconds - TERMS.wait)
 

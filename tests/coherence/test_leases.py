@@ -71,7 +71,7 @@ def test_no_lease_is_granted_longer_than_the_own_one(remaining: float) -> None:
     grantor = Grantor(LeaseTerms())
     holder = grantor.join("holder")
     assert grantor.renew(holder, 5.0, remaining).ttl == 0
-    assert grantor.settled(5.0) == 0
+    assert grantor.safe_revision(5.0) == 0
     assert holder.lease_ends == -math.inf
 
 
@@ -153,11 +153,11 @@ class TestGrantor:
         holder = grantor.join("a")
         grantor.renew(holder, 10.0, math.inf)
         grantor.advance(6, 10.5)
-        assert grantor.settled(11.0) == 5
-        assert grantor.settles_by(6) == 12.0
-        assert grantor.settled(12.0) == 6
+        assert grantor.safe_revision(11.0) == 5
+        assert grantor.safe_from(6) == 12.0
+        assert grantor.safe_revision(12.0) == 6
         assert grantor.acknowledge(holder, 6, 11.0)
-        assert grantor.settled(11.0) == 6
+        assert grantor.safe_revision(11.0) == 6
 
     def test_a_holder_that_has_gone_owes_as_before(self) -> None:
         grantor = self.grantor()
@@ -165,8 +165,8 @@ class TestGrantor:
         grantor.renew(holder, 10.0, math.inf)
         grantor.leave(holder)
         grantor.advance(6, 10.5)
-        assert grantor.settled(11.0) == 5
-        assert grantor.settled(12.0) == 6
+        assert grantor.safe_revision(11.0) == 5
+        assert grantor.safe_revision(12.0) == 6
 
     def test_a_holder_that_comes_back_owes_as_before_until_it_has_acknowledged(self) -> None:
         """It gave up its own lease. Those behind it may still answer under leases that it
@@ -177,12 +177,12 @@ class TestGrantor:
         grantor.leave(former)
         grantor.advance(6, 10.5)
         holder = grantor.join("a")
-        assert grantor.settled(11.0) == 5
+        assert grantor.safe_revision(11.0) == 5
         grantor.acknowledge(holder, 0, 11.0)
         grantor.acknowledge(holder, -1, 11.0)
-        assert grantor.settled(11.0) == 5
+        assert grantor.safe_revision(11.0) == 5
         grantor.acknowledge(holder, 6, 11.0)
-        assert grantor.settled(11.0) == 6
+        assert grantor.safe_revision(11.0) == 6
 
     def test_no_holder_acknowledges_for_another(self) -> None:
         grantor = self.grantor()
@@ -191,7 +191,7 @@ class TestGrantor:
         grantor.leave(gone)
         grantor.advance(6, 10.5)
         grantor.acknowledge(grantor.join("b"), 6, 11.0)
-        assert grantor.settled(11.0) == 5
+        assert grantor.safe_revision(11.0) == 5
 
     def test_an_acknowledgement_never_reaches_beyond_the_head_nor_goes_back(self) -> None:
         grantor = self.grantor()
@@ -199,10 +199,10 @@ class TestGrantor:
         grantor.renew(holder, 10.0, math.inf)
         grantor.acknowledge(holder, 99, 11.0)
         grantor.advance(6, 10.5)
-        assert grantor.settled(11.0) == 5
+        assert grantor.safe_revision(11.0) == 5
         grantor.acknowledge(holder, 6, 11.0)
         assert not grantor.acknowledge(holder, 3, 11.0)
-        assert grantor.settled(11.0) == 6
+        assert grantor.safe_revision(11.0) == 6
 
     def test_on_another_history_earlier_acknowledgements_mean_nothing(self) -> None:
         grantor = self.grantor()
@@ -210,5 +210,5 @@ class TestGrantor:
         grantor.renew(holder, 10.0, math.inf)
         grantor.leave(holder)
         grantor.restart(3)
-        assert grantor.settled(11.0) == -1
-        assert grantor.settled(12.0) == 3
+        assert grantor.safe_revision(11.0) == -1
+        assert grantor.safe_revision(12.0) == 3

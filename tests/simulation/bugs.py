@@ -90,7 +90,7 @@ class _Later:
 
 
 class AcknowledgesForItselfAlone(DownstreamHub):
-    def settled(self) -> int:
+    def safe_revision(self) -> int:
         return self.grantor.head
 
 

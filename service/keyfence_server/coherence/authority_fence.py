@@ -78,20 +78,22 @@ class AuthorityFence:
         # This process does not apply the changes here. It learns of them from the feed or the
         # change log, because a failover may have lost them meanwhile.
         bound = _Bound(self._clock.now(), self._terms, is_certain=self._replica.has_lease())
-        settled = asyncio.ensure_future(self._settled(revision, bound))
+        acknowledged = asyncio.ensure_future(self._wait_for_acknowledgements(revision, bound))
         timer = asyncio.ensure_future(self._outlast(bound))
         try:
-            await asyncio.wait((settled, timer), return_when=asyncio.FIRST_COMPLETED)
-            if settled.done() and settled.exception() is not None:
+            await asyncio.wait((acknowledged, timer), return_when=asyncio.FIRST_COMPLETED)
+            if acknowledged.done() and acknowledged.exception() is not None:
                 # The error says nothing about the other processes, so only W ends the fence.
-                _log.error("fence_by_time_only", revision=revision, exc_info=settled.exception())
-            elif settled.done() and (end := settled.result()) is not None:
+                _log.error(
+                    "fence_by_time_only", revision=revision, exc_info=acknowledged.exception()
+                )
+            elif acknowledged.done() and (end := acknowledged.result()) is not None:
                 return end
             await timer
             return FenceEnd.TIME
         finally:
             timer.cancel()
-            settled.cancel()
+            acknowledged.cancel()
 
     async def settle(self, revision: int) -> FenceEnd:
         """Returns when everything up to the revision is in effect everywhere.
@@ -115,7 +117,7 @@ class AuthorityFence:
         while self._clock.now() < bound.expires_at:
             await self._clock.sleep_until(bound.expires_at)
 
-    async def _settled(self, revision: int, bound: _Bound) -> FenceEnd | None:
+    async def _wait_for_acknowledgements(self, revision: int, bound: _Bound) -> FenceEnd | None:
         """Returns how the fence ended, once every holder here and elsewhere has acknowledged or has
         lost its lease; None if no acknowledgement counts now."""
         owing: set[str] | None = None
@@ -139,7 +141,7 @@ class AuthorityFence:
         if self._replica.applied < revision:
             with suppress(StoreUnavailable):
                 await self._replica.catch_up()
-        here = await self._hub.wait_settled(revision)
+        here = await self._hub.wait_until_safe(revision)
         return here if end is FenceEnd.ACKNOWLEDGEMENTS else end
 
     async def _wait_for(self, others: list[RegisteredProcess], revision: int) -> set[str]:

@@ -284,25 +284,25 @@ class DownstreamHub:
             stream.end(EndReason.BEHIND)
         return 0.0
 
-    def settled(self) -> int:
+    def safe_revision(self) -> int:
         """The revision that this process may acknowledge for all holders downstream of it."""
-        return self._grantor.settled(self._clock.now())
+        return self._grantor.safe_revision(self._clock.now())
 
     def moved_or_run_out(self, revision: int) -> asyncio.Future[None]:
         """Done at the next announcement, or when the leases of all holders that have not
         acknowledged the revision have expired."""
         moved = self.progress.wait()
-        ends = self._grantor.settles_by(revision)
+        ends = self._grantor.safe_from(revision)
         when = ends if ends > self._clock.now() else NEVER
         return asyncio.ensure_future(wait_until(self._clock, moved, when))
 
     async def wait_lost(self) -> None:
         """Returns when every lease that was granted here has expired. Called when no more are
         granted."""
-        while (ends := self._grantor.settles_by(EVERYTHING)) > self._clock.now():
+        while (ends := self._grantor.safe_from(EVERYTHING)) > self._clock.now():
             await self._clock.sleep_until(ends)
 
-    async def wait_settled(self, revision: int) -> FenceEnd:
+    async def wait_until_safe(self, revision: int) -> FenceEnd:
         """Returns when no holder downstream can answer from before the revision any more: by
         acknowledgements, or because leases have expired. Once the revision is applied here,
         that takes no longer than W."""
@@ -314,7 +314,7 @@ class DownstreamHub:
             # Each holder is checked again only after an announcement.
             holder = owing[-1]
             moved = self.progress.wait()
-            ends = holder.settles_by(revision)
+            ends = holder.safe_from(revision)
             if ends > self._clock.now():
                 await wait_until(self._clock, moved, ends)
                 continue

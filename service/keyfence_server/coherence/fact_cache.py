@@ -275,7 +275,7 @@ class FactCache:
             loaded = await self._store.load_keys(tuple(waiting.values()))
             answers = zip(tuple(waiting), loaded.answers, strict=True)
             for number, (name, found) in enumerate(answers, 1):
-                if self._settle_question(name, found, fill, loaded):
+                if self._answer_question(name, found, fill, loaded):
                     del waiting[name]
                 elif isinstance(found, FoundKey):
                     within.add(found.lineage[0].keyspace)
@@ -283,7 +283,7 @@ class FactCache:
                     # The fill goes on, so changes until the next turn are noted.
                     await asyncio.sleep(0)
 
-    def _settle_question(
+    def _answer_question(
         self,
         name: bytes,
         found: FoundKey | Exception | None,

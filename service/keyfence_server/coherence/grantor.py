@@ -94,13 +94,13 @@ class HolderRecord:
         """When the last of its leases has expired, by the grantor's clock."""
         return max((one.ends for one in self.grants), default=NEVER_GRANTED)
 
-    def settles_by(self, revision: int) -> float:
+    def safe_from(self, revision: int) -> float:
         """From when on it cannot answer from before the revision, by the grantor's clock."""
         if self.acknowledged >= revision:
             return NEVER_GRANTED
         return max((one.ends for one in self.grants if one.head < revision), default=NEVER_GRANTED)
 
-    def settled(self, now: float) -> int | None:
+    def lowest_answerable(self, now: float) -> int | None:
         """The lowest revision that it can answer from now; None if it cannot answer at all."""
         live = [one.head for one in self.grants if now < one.ends]
         return max(self.acknowledged, min(live)) if live else None
@@ -293,23 +293,23 @@ class Grantor:
             del self._holders[holder]
             self._gone[holder] = None
 
-    def settled(self, now: float) -> int:
+    def safe_revision(self, now: float) -> int:
         """The revision that the grantor may acknowledge upstream: no holder downstream can
         still answer from before it (rule I3)."""
         self._drop_expired(now)
-        known = (holder.settled(now) for holder in self.known)
+        known = (holder.lowest_answerable(now) for holder in self.known)
         return min([self._head, *(one for one in known if one is not None)])
 
     def owing(self, revision: int, now: float) -> list[HolderRecord]:
         """The holders that may still answer from before the revision."""
-        return [holder for holder in self.known if now < holder.settles_by(revision)]
+        return [holder for holder in self.known if now < holder.safe_from(revision)]
 
-    def settles_by(self, revision: int) -> float:
+    def safe_from(self, revision: int) -> float:
         """When no holder can answer from before the revision any more, by the grantor's clock,
         if none acknowledges it. Leases that are granted from now on change nothing in this once
         the grantor has applied the revision."""
         return max(
-            (holder.settles_by(revision) for holder in self.known),
+            (holder.safe_from(revision) for holder in self.known),
             default=NEVER_GRANTED,
         )
 
@@ -323,7 +323,7 @@ class Grantor:
         """Adds the time for which the holder has delayed mutations to its credential's account."""
         since = holder.behind_since
         if since is not None:
-            ends = min(now, holder.settles_by(self._head))
+            ends = min(now, holder.safe_from(self._head))
             renews = holder.renewals_while_behind >= _RENEWALS_OF_A_LAGGARD
             budget = self._delays_by_renewing if renews else self._delays_by_silence
             budget.charge(holder.credential, since, ends)

@@ -221,7 +221,7 @@ class Replica:
             nonce = self._lease.request(self._clock.now())
             try:
                 position = await self._register.renew(
-                    self.process_id, self._hub.settled(), self._epoch
+                    self.process_id, self._hub.safe_revision(), self._epoch
                 )
             except StruckOff:
                 _log.warning("struck_off", process_id=self.process_id)
@@ -275,11 +275,11 @@ class Replica:
         told = (self._registrations, 0)
         while True:
             moved = self._hub.moved_or_run_out(self._ledger.applied)
-            registration, settled = self._registrations, self._hub.settled()
-            if registration != told[0] or settled > told[1]:
+            registration, safe = self._registrations, self._hub.safe_revision()
+            if registration != told[0] or safe > told[1]:
                 moved.cancel()
-                await self._feed.acknowledge(self.process_id, settled, self._epoch)
-                told = (registration, settled)
+                await self._feed.acknowledge(self.process_id, safe, self._epoch)
+                told = (registration, safe)
             else:
                 await moved
 

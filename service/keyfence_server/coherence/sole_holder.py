@@ -37,19 +37,19 @@ class SoleHolder:
         self._resume_at(revisions[0].number - 1)
         for revision in revisions:
             self._ledger.take(revision.number, revision.changes)
-        return await self._settled(revisions[-1].number)
+        return await self._wait_until_safe(revisions[-1].number)
 
     async def settle(self, revision: int) -> FenceEnd:
         """Waits until everything up to the revision is applied, here and downstream."""
         self._resume_at(revision)
-        return await self._settled(revision)
+        return await self._wait_until_safe(revision)
 
     async def forget_everything(self) -> None:
         """Empties the memory: a commit may have taken effect whose answer was lost."""
         self._ledger.restart(self._ledger.applied, self._hub.epoch)
 
-    async def _settled(self, revision: int) -> FenceEnd:
-        end = await self._hub.wait_settled(revision)
+    async def _wait_until_safe(self, revision: int) -> FenceEnd:
+        end = await self._hub.wait_until_safe(revision)
         return FenceEnd.TIME if await self._outlast() else end
 
     def _resume_at(self, revision: int) -> None:

@@ -99,7 +99,7 @@ class Succession:
             self._striking_off.cancel()
             await asyncio.wait({self._striking_off})
         self._hub.close_all()
-        if self._is_registered and self._hub.grantor.settles_by(EVERYTHING) <= self._clock.now():
+        if self._is_registered and self._hub.grantor.safe_from(EVERYTHING) <= self._clock.now():
             try:
                 await self._register.leave(self._process_id)
             except StoreUnavailable:

@@ -43,7 +43,7 @@ class Following:
 
     def acknowledged(self) -> int:
         """See `Listener`."""
-        return self._hub.settled()
+        return self._hub.safe_revision()
 
     def moved(self) -> asyncio.Future[None]:
         """See `Listener`."""
