@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import delete, select
@@ -87,11 +89,11 @@ def head_is_ignored() -> None:
 def acknowledges_first() -> None:
     take = ledger.Ledger.take
 
-    def late(self: Any, revision: int, changes: Any) -> None:
+    def late(self: Any, revision: int, changes: Any, *, first: int | None = None) -> None:
         cache = self._cache
         self._cache = _Later(cache)
         try:
-            take(self, revision, changes)
+            take(self, revision, changes, first=first)
         finally:
             self._cache = cache
 
@@ -102,9 +104,9 @@ class _Later:
     def __init__(self, cache: Any) -> None:
         self._cache = cache
 
-    def apply(self, revision: int, changes: Any) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(_LATE_SECONDS, self._cache.apply, revision, changes)
+    def apply(self, revision: int, changes: Any, *, first: int) -> None:
+        apply = partial(self._cache.apply, revision, changes, first=first)
+        asyncio.get_running_loop().call_later(_LATE_SECONDS, apply)
 
 
 def does_not_wait_downstream() -> None:
@@ -187,22 +189,24 @@ def remembers_decisions() -> None:
 def keyspaces_are_not_applied() -> None:
     apply = fact_cache.FactCache.apply
 
-    def forgetful(self: Any, revision: int, changes: Any) -> None:
-        apply(self, revision, [one for one in changes if one.kind is not ChangeKind.KEYSPACE])
+    def forgetful(self: Any, revision: int, changes: Any, *, first: int | None = None) -> None:
+        kept = [one for one in changes if one.kind is not ChangeKind.KEYSPACE]
+        apply(self, revision, kept, first=first)
 
     _put(fact_cache.FactCache, "apply", forgetful)
 
 
 def sidecar_does_not_apply() -> None:
-    def deaf(self: Any, revision: int, _changes: Any) -> None:
-        self._ledger.take(revision, [])
+    def deaf(self: Any, changes: Any) -> None:
+        first = changes.first_revision or changes.revision
+        self._ledger.take(changes.revision, [], first=first)
 
     _put(Following, "apply", deaf)
 
 
 def sdk_does_not_apply() -> None:
-    def deaf(self: Any, revision: int, _changes: Any) -> bool:
-        self._applied = revision
+    def deaf(self: Any, changes: Any) -> bool:
+        self.applied = changes.revision
         return False
 
     _put(Memory, "apply", deaf)
@@ -358,6 +362,18 @@ def leaves_too_soon() -> None:
 
 
 def _put(owner: Any, name: str, what: Any) -> None:
+    require_fit(owner, name, what)
+    setattr(owner, name, what)
+
+
+def require_fit(owner: Any, name: str, what: Any) -> None:
+    """Raises `AttributeError` or `TypeError` unless what is put there can be called as what it
+    replaces: else the build breaks nothing, or fails in another way than it says."""
     if not hasattr(owner, name):
         raise AttributeError(f"{owner}.{name} is no more: this build breaks nothing")
-    setattr(owner, name, what)
+    before = inspect.getattr_static(owner, name)
+    if inspect.isfunction(before) and inspect.isfunction(what):
+        parameters = inspect.signature(before).parameters.values()
+        by_place = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+        by_name = {one.name: one for one in parameters if one.kind is one.KEYWORD_ONLY}
+        inspect.signature(what).bind(*by_place, **by_name)

@@ -117,11 +117,12 @@ def test_records_survive_being_written_and_a_writer_that_was_killed(tmp_path: Pa
 def test_every_broken_build_takes_out_something_that_is_there(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A guard that was renamed would be missed by its build, which then breaks nothing."""
+    """A build whose guard was renamed would break nothing. A build whose guard has got other
+    parameters would fail, and not show the bug."""
     taken_out: list[str] = []
 
-    def look(owner: object, attribute: str, _what: object) -> None:
-        assert hasattr(owner, attribute), f"{owner}.{attribute}"
+    def look(owner: object, attribute: str, what: object) -> None:
+        guards.require_fit(owner, attribute, what)
         taken_out.append(attribute)
 
     monkeypatch.setattr(guards, "_put", look)
