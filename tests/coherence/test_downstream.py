@@ -204,7 +204,7 @@ async def test_revisions_go_downstream_in_order_and_once_however_they_come(
     ledger.restart(5, "epoch")
     stream = hub.open("a")
     for revision in (7, 8, 7, 6, 6, 5):
-        ledger.take(revision, [CHANGE])
+        ledger.apply(revision, [CHANGE])
     assert ledger.applied == 8
     assert await stream.next_message() == ChangesToSend(6, 8, (CHANGE, CHANGE, CHANGE))
     hub.close_all()

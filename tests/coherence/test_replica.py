@@ -89,13 +89,13 @@ def test_half_a_revision_does_not_pass_for_a_whole_one(monkeypatch: pytest.Monke
         server = stage.server()
         await asyncio.sleep(0.2)
         applied: list[tuple[int, int]] = []
-        take = server.replica.take
+        apply = server.replica.apply
 
         def noting(revision: int, changes: Any) -> None:
             applied.append((revision, len(changes)))
-            take(revision, changes)
+            apply(revision, changes)
 
-        server.replica.take = noting  # type: ignore[method-assign]
+        server.replica.apply = noting  # type: ignore[method-assign]
         for count in (3, 9, 2, 2, 3):
             stage.commit(*keys(count))
         await server.process.start(server.replica.catch_up())

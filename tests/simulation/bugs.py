@@ -73,10 +73,10 @@ class JoinsLoads(LeasedFacts):
 
 
 class AcknowledgesFirst(Ledger):
-    def take(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
+    def apply(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
         cache = self._cache
         self._cache = _Later(cache)  # type: ignore[assignment]
-        super().take(revision, changes, first=first)
+        super().apply(revision, changes, first=first)
         self._cache = cache
 
 

@@ -29,7 +29,7 @@ class Ledger:
         """The revision up to which every change is applied here and sent on."""
         return self._sent
 
-    def take(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
+    def apply(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
         """Applies a revision, once, whenever it comes.
 
         Args:

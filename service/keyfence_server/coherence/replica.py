@@ -145,9 +145,9 @@ class Replica:
             for one in processes
         ]
 
-    def take(self, revision: int, changes: Sequence[Change]) -> None:
+    def apply(self, revision: int, changes: Sequence[Change]) -> None:
         """Applies a revision that this process has learnt of."""
-        self._ledger.take(revision, changes)
+        self._ledger.apply(revision, changes)
         self._lease.advance_to(self._ledger.applied)
         self.lease_moved.announce()
 
@@ -172,7 +172,7 @@ class Replica:
                     limit *= 2
                     continue
                 for revision, group in itertools.groupby(found, key=lambda one: one[0]):
-                    self.take(revision, [change for _, change in group])
+                    self.apply(revision, [change for _, change in group])
                 if snapshot.revision <= self._ledger.applied or not found:
                     return
 
@@ -263,7 +263,7 @@ class Replica:
                     self._acknowledged_by[news.process_id] = max(known, news.revision)
                     self.progress.announce()
                 case Committed(changes=changes) if changes is not None:
-                    self.take(news.revision, changes)
+                    self.apply(news.revision, changes)
                     if self._ledger.applied < news.revision:
                         await self.catch_up()
                 case _:

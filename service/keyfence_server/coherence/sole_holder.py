@@ -36,7 +36,7 @@ class SoleHolder:
         # its commit took effect and its answer was lost.
         self._resume_at(revisions[0].number - 1)
         for revision in revisions:
-            self._ledger.take(revision.number, revision.changes)
+            self._ledger.apply(revision.number, revision.changes)
         return await self._wait_until_safe(revisions[-1].number)
 
     async def settle(self, revision: int) -> FenceEnd:

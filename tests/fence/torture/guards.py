@@ -87,17 +87,17 @@ def head_is_ignored() -> None:
 
 
 def acknowledges_first() -> None:
-    take = ledger.Ledger.take
+    apply = ledger.Ledger.apply
 
     def late(self: Any, revision: int, changes: Any, *, first: int | None = None) -> None:
         cache = self._cache
         self._cache = _Later(cache)
         try:
-            take(self, revision, changes, first=first)
+            apply(self, revision, changes, first=first)
         finally:
             self._cache = cache
 
-    _put(ledger.Ledger, "take", late)
+    _put(ledger.Ledger, "apply", late)
 
 
 class _Later:
@@ -199,7 +199,7 @@ def keyspaces_are_not_applied() -> None:
 def sidecar_does_not_apply() -> None:
     def deaf(self: Any, changes: Any) -> None:
         first = changes.first_revision or changes.revision
-        self._ledger.take(changes.revision, [], first=first)
+        self._ledger.apply(changes.revision, [], first=first)
 
     _put(Following, "apply", deaf)
 

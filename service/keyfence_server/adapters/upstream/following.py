@@ -31,7 +31,7 @@ class Following:
             self._ledger.restart(changes.revision, self._hub.epoch)
         else:
             first = changes.first_revision or changes.revision
-            self._ledger.take(changes.revision, known, first=first)
+            self._ledger.apply(changes.revision, known, first=first)
 
     def allow_for(self, drift: float) -> None:
         """See `Listener`."""
