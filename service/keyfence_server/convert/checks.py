@@ -36,7 +36,7 @@ def reason_of(reason: Reason) -> reason_pb2.Reason.ValueType:
     return OK if reason is Reason.OK else REASON_NUMBERS[reason]
 
 
-def question_of_authenticate(
+def question_from_authenticate(
     request: authorization_service_pb2.AuthenticateRequest,
 ) -> Question:
     """What is asked about which key."""
@@ -50,7 +50,7 @@ def question_of_authenticate(
     )
 
 
-def question_of_check(request: authorization_service_pb2.CheckScopeRequest) -> Question:
+def question_from_check(request: authorization_service_pb2.CheckScopeRequest) -> Question:
     """What is asked about which key."""
     return Question(
         request.api_key,
@@ -81,7 +81,7 @@ class Principals:
         """The message. It is shared, and not to be changed."""
         message = self._messages.get(facts)
         if message is None:
-            message = principal_from(facts)
+            message = principal_of_facts(facts)
             # Stale facts were made for one answer.
             if facts.is_stale or message.ByteSize() > _MAX_REMEMBERED_BYTES:
                 return message
@@ -91,7 +91,7 @@ class Principals:
         return message
 
 
-def principal_from(facts: KeyFacts) -> principal_pb2.Principal:
+def principal_of_facts(facts: KeyFacts) -> principal_pb2.Principal:
     """Whose key it is."""
     key = facts.key
     scopes, is_cut = facts.listed_scopes()

@@ -19,8 +19,8 @@ from keyfence_server.convert.checks import (
     check_response,
     fill_check_response,
     principal_of,
-    question_of_authenticate,
-    question_of_check,
+    question_from_authenticate,
+    question_from_check,
     reason_of,
 )
 from keyfence_server.domain.decisions import Question, Verdict
@@ -86,7 +86,7 @@ class AuthorizationService:
         self, request: messages.AuthenticateRequest, caller: Caller
     ) -> messages.AuthenticateResponse | Awaitable[messages.AuthenticateResponse]:
         """Whose key it is."""
-        question = question_of_authenticate(request)
+        question = question_from_authenticate(request)
         verdict = self._checks.answer_from_memory(caller, question)
         if verdict is None:
             return self._answer_slowly(caller, question, authenticate_response)
@@ -97,7 +97,7 @@ class AuthorizationService:
         self, request: messages.CheckScopeRequest, caller: Caller
     ) -> messages.CheckScopeResponse | Awaitable[messages.CheckScopeResponse]:
         """Whether the key may do what needs the scopes."""
-        question = question_of_check(request)
+        question = question_from_check(request)
         verdict = self._checks.answer_from_memory(caller, question)
         if verdict is None:
             return self._answer_slowly(caller, question, check_response)
@@ -128,7 +128,7 @@ class AuthorizationService:
                 result.CopyFrom(_NO_ROOM)
                 continue
             try:
-                question = question_of_check(check)
+                question = question_from_check(check)
                 verdict = self._checks.answer_from_memory(caller, question)
                 if verdict is None:
                     together = together or await self._checks.find_together(

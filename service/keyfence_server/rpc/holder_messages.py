@@ -10,7 +10,7 @@ from typing import Final
 from keyfence.v1 import replication_service_pb2
 from keyfence_server.application.failed_attempts import Attempt, ReportedAttempts
 from keyfence_server.application.ports import MAX_USE_COUNT, KeyUse, UseToAdd
-from keyfence_server.convert.checks import REASON_NUMBERS, REASONS, principal_from
+from keyfence_server.convert.checks import REASON_NUMBERS, REASONS, principal_of_facts
 from keyfence_server.convert.times import time_from, timestamp_of
 from keyfence_server.domain.addresses import parse_address
 from keyfence_server.domain.errors import InvalidInput
@@ -26,7 +26,7 @@ _NAME: Final = re.compile(r"[\x21-\x7e]{0,128}")
 def facts_of(facts: KeyFacts) -> replication_service_pb2.KeyFacts:
     """What a holder needs to answer checks of a key."""
     key = facts.key
-    principal = principal_from(facts)
+    principal = principal_of_facts(facts)
     if principal.effective_scopes_truncated:
         # Holders decide by the list.
         principal.effective_scopes[:] = facts.effective_scopes
