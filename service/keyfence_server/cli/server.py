@@ -11,6 +11,7 @@ import typer
 from keyfence_server.cli.connection import connection_options
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failure_from
+from keyfence_server.cli.loading import loading
 from keyfence_server.cli.output import QuietOption, note, say
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ def _check(settings: Settings) -> None:
 
 
 def _run(settings: Settings) -> None:
-    from keyfence_server.provisioning import CannotStart
-    from keyfence_server.workers import run
+    with loading():
+        from keyfence_server.provisioning import CannotStart
+        from keyfence_server.workers import run
 
     try:
         run(settings)
@@ -219,7 +221,8 @@ def load_settings_with(**options: str | None) -> Settings:
 
 
 def _load_settings() -> Settings:
-    from keyfence_server.config import InvalidSettings, load_settings
+    with loading():
+        from keyfence_server.config import InvalidSettings, load_settings
 
     try:
         return load_settings()
