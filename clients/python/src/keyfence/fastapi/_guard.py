@@ -1,63 +1,29 @@
-"""The guard for FastAPI: dependencies, and routes by which callers manage their keys.
-
-A `Guard` is installed into an application, and every route says by a dependency what it
-needs: `requires("vps:write")`, `requires()` for any good key, `account()` for a caller that
-manages its account, `public()` for no credential. An application with a route that says
-nothing does not start.
-"""
+"""The guard of a FastAPI application."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
-from pydantic import AwareDatetime, BaseModel, Field, create_model
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from keyfence import asgi
-from keyfence._async.client import AsyncClient
-from keyfence.asgi import Denied, GuardMiddleware, rfc3339
-from keyfence.errors import CallFailed, ConfigurationError, NotFound
-from keyfence.results import Key, KeyState, Principal
-
-__all__ = ["Guard", "KeyOwner"]
-
-Shown = Mapping[str, "str | Callable[[Key], object]"]
+from keyfence.asgi import GuardMiddleware
+from keyfence.errors import ConfigurationError, NotFound
+from keyfence.fastapi._answers import Answers
+from keyfence.fastapi._dependencies import Acts, Requires, nothing, says_something
+from keyfence.fastapi._keys import TYPES, KeyOwner, Shown, model_of, value_of
+from keyfence.results import Key, KeyState
 
 _MAX_BODY_BYTES: Final = 64 * 1024
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_TYPES: Final[Mapping[str, Any]] = {
-    "display_name": str,
-    "key_type": str,
-    "environment": str,
-    "preset": str,
-    "scopes": list[str],
-    "allowed_addresses": list[str],
-    "expire_time": AwareDatetime,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class KeyOwner:
-    """Whose keys a caller manages, and with which credential.
-
-    Attributes:
-        client: presents the caller's own credential, or an operator's.
-        account_id: with an operator's credential, the account that the product has found out
-            by means of its own. None: the account of the credential.
-    """
-
-    client: AsyncClient
-    account_id: str | None = None
 
 
 class Guard(asgi.Guard):
@@ -72,8 +38,9 @@ class Guard(asgi.Guard):
         """
         self._app = app
         app.add_middleware(GuardMiddleware, guard=self, scopes=None)
-        app.add_exception_handler(HTTPException, self._answer_http_exception)
-        app.add_exception_handler(RequestValidationError, self._answer_invalid_request)
+        answers = Answers(self)
+        app.add_exception_handler(HTTPException, answers.answer_http_exception)
+        app.add_exception_handler(RequestValidationError, answers.answer_invalid_request)
 
     async def start(self) -> None:
         """As `keyfence.asgi.Guard.start`; verifies the application's routes, too. Routes that are
@@ -98,7 +65,7 @@ class Guard(asgi.Guard):
         """A dependency: the key holds all of the scopes. Without scopes: the key is good.
         Gives the `Principal`."""
         self.note_scopes(scopes)
-        return Depends(_Requires(self, scopes))
+        return Depends(Requires(self, scopes))
 
     def account(self, names: Mapping[str, str] | None = None) -> Any:
         """A dependency: the caller manages its account with a session or a key. Gives an
@@ -109,12 +76,12 @@ class Guard(asgi.Guard):
         Args:
             names: what the product calls the fields of Keyfence's requests.
         """
-        return Depends(_Acts(self, self.acting_as_caller, names or {}))
+        return Depends(Acts(self, self.acting_as_caller, names or {}))
 
     def public(self, names: Mapping[str, str] | None = None) -> Any:
         """A dependency: no credential is needed. Gives an `AsyncClient` that presents none, for
         registering and logging in. See `account`."""
-        return Depends(_Acts(self, self.acting_without_credential, names or {}))
+        return Depends(Acts(self, self.acting_without_credential, names or {}))
 
     def key_routes(
         self,
@@ -145,20 +112,20 @@ class Guard(asgi.Guard):
             owner: a dependency of the product that finds out who the caller is, and gives the
                 `KeyOwner`. None: the caller's own credential.
         """
-        unknown = sorted(set(takes.values()) - _TYPES.keys())
+        unknown = sorted(set(takes.values()) - TYPES.keys())
         if unknown:
             raise ConfigurationError(f"a key has no field {unknown[0]!r} that callers can choose")
-        wanted: Any = _model(takes, frozenset(required))
+        wanted: Any = model_of(takes, frozenset(required))
         names = {argument: field for field, argument in takes.items()}
         if owner is None:
-            owner = Depends(_Acts(self, self._caller_as_owner, names))
-        router = APIRouter(dependencies=[Depends(_Acts(self, _nothing, names))])
+            owner = Depends(Acts(self, self._caller_as_owner, names))
+        router = APIRouter(dependencies=[Depends(Acts(self, nothing, names))])
 
         def wrapped(content: object) -> object:
             return content if envelope is None else {envelope: content}
 
         def shown(key: Key, fields: Shown) -> dict[str, object]:
-            return {name: _value(key, what, timespec) for name, what in fields.items()}
+            return {name: value_of(key, what, timespec) for name, what in fields.items()}
 
         async def create(body: BaseModel, owner: KeyOwner = owner) -> Response:
             chosen = body.model_dump(by_alias=False, exclude_none=True)
@@ -197,84 +164,10 @@ class Guard(asgi.Guard):
         for route in iter_route_contexts(app.routes):
             path = route.path or "/"
             dependant = getattr(route, "dependant", None)
-            if not self.leaves_alone(path) and not _says_something(dependant):
+            if not self.leaves_alone(path) and not says_something(dependant):
                 silent.append(path)
         if silent:
             raise ConfigurationError(
                 f"these routes do not say what they need: {', '.join(sorted(set(silent)))}. Give "
                 "each of them a dependency of the guard, or name its path in `unguarded`"
             )
-
-    async def _answer_http_exception(self, request: HTTPConnection, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101 -- the handler is for no other
-        denied = self.error(request.scope, error.status_code, str(error.detail))
-        return _response(denied, error.headers or {})
-
-    async def _answer_invalid_request(self, request: HTTPConnection, error: Exception) -> Response:
-        problems = error.errors() if isinstance(error, RequestValidationError) else ()
-        # The places and what is wrong there; never the values, which may be secret.
-        told = "; ".join(
-            f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in problems
-        )
-        return _response(self.error(request.scope, 400, told), {})
-
-
-@dataclass(frozen=True)
-class _Requires:
-    """The dependency `requires`."""
-
-    guard: Guard
-    scopes: tuple[str, ...]
-
-    async def __call__(self, connection: HTTPConnection) -> Principal:
-        return await self.guard.admit(connection.scope, *self.scopes)
-
-
-@dataclass(frozen=True, eq=False)
-class _Acts:
-    """A dependency whose handler makes calls in the caller's name: errors of these calls end the
-    request with the product's answer."""
-
-    guard: Guard
-    make: Callable[[Any], Awaitable[object]]
-    names: Mapping[str, str]
-
-    async def __call__(self, connection: HTTPConnection) -> AsyncIterator[Any]:
-        try:
-            yield await self.make(connection.scope)
-        except CallFailed as error:
-            raise self.guard.denied_by(error, connection.scope, self.names) from None
-
-
-async def _nothing(_scope: Any) -> None:
-    """What a dependency gives that only turns errors into answers."""
-
-
-def _says_something(dependant: Any) -> bool:
-    """Whether a dependency of the guard is in the tree."""
-    if dependant is None:
-        return False
-    return isinstance(dependant.call, _Requires | _Acts) or any(
-        map(_says_something, dependant.dependencies)
-    )
-
-
-def _model(takes: Mapping[str, str], required: frozenset[str]) -> type[BaseModel]:
-    fields: dict[str, Any] = {}
-    for name, argument in takes.items():
-        kind = _TYPES[argument]
-        if name in required:
-            fields[argument] = (kind, Field(alias=name))
-        else:
-            fields[argument] = (kind | None, Field(default=None, alias=name))
-    return create_model("NewKey", **fields)
-
-
-def _value(key: Key, what: str | Callable[[Key], object], timespec: str) -> object:
-    value = what(key) if callable(what) else getattr(key, what)
-    return rfc3339(value, timespec) if isinstance(value, datetime) else value
-
-
-def _response(denied: Denied, headers: Mapping[str, str]) -> Response:
-    answer = denied.answer
-    return Response(answer.body, answer.status, {**headers, **dict(answer.headers)})
