@@ -12,7 +12,11 @@ from conformance.guards import GUARDS
 from conformance.holders import Program, PythonHolder
 from conformance.programs import LANGUAGES
 
-_SEEDS: Final = 200
+_SEEDS: Final = pytest.mark.parametrize(
+    "seeds",
+    [range(50), pytest.param(range(50, 200), marks=pytest.mark.slow)],
+    ids=["few", "more"],
+)
 _SEEDS_TO_CATCH: Final = 1_000
 _FEWEST_ANSWERS: Final = 10
 """A story: a holder that answers nothing is never stale."""
@@ -26,22 +30,24 @@ def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return language.build("conformance", tmp_path_factory.mktemp(request.param))
 
 
-def test_the_python_holder_is_never_stale() -> None:
-    answers, stale = drive(PythonHolder(), range(_SEEDS))
+@_SEEDS
+def test_the_python_holder_is_never_stale(seeds: range) -> None:
+    answers, stale = drive(PythonHolder(), seeds)
 
     assert not stale
-    assert answers > _SEEDS * _FEWEST_ANSWERS
+    assert answers > len(seeds) * _FEWEST_ANSWERS
 
 
-def test_the_holder_of_another_language_is_never_stale(command: list[str]) -> None:
+@_SEEDS
+def test_the_holder_of_another_language_is_never_stale(command: list[str], seeds: range) -> None:
     holder = Program(command)
     try:
-        answers, stale = drive(holder, range(_SEEDS))
+        answers, stale = drive(holder, seeds)
     finally:
         holder.close()
 
     assert not stale
-    assert answers > _SEEDS * _FEWEST_ANSWERS
+    assert answers > len(seeds) * _FEWEST_ANSWERS
 
 
 @pytest.mark.slow
