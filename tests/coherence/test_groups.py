@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 import pytest
-from sqlalchemy import event
 
 from application.authority import Authority
 from coherence.watched_store import Loss, WatchedStore, until
@@ -20,6 +19,7 @@ from keyfence_server.coherence.sole_holder import SoleHolder
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.reasons import Reason
+from support.statements import watching
 
 GROUP = 12
 
@@ -256,7 +256,8 @@ async def test_a_mutation_that_takes_long_shares_its_transaction_with_nothing(
     assert watched.transactions == transactions + 2
 
 
-STATEMENTS_OF_ONE = 11
+STATEMENTS_OF_A_CREATION = 8
+STATEMENTS_OF_A_REVOCATION = 7
 STATEMENTS_OF_EACH_MORE = 2
 
 
@@ -264,29 +265,19 @@ async def test_how_many_statements_a_mutation_takes(
     authority: Authority, watched: WatchedStore
 ) -> None:
     """Each statement costs as much as a check, so none may creep in."""
-    statements: list[str] = []
-
-    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    # Not of servers that other tests have started.
-    engine = cast("SqlStore", watched._store)._engines.writing.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with watching(cast("SqlStore", watched._store)) as statements:
         made = await authority.make()
-        creating = len(statements)
-        statements.clear()
+        creating = len(statements.sent)
+        statements.sent.clear()
         await authority.revoke(None, made.facts.key_id)
-        revoking = len(statements)
+        revoking = len(statements.sent)
         held = Held(authority)
         await held.begin()
-        statements.clear()
+        statements.sent.clear()
         making = [asyncio.create_task(authority.make()) for _ in range(GROUP)]
         await held.let_go()
         await asyncio.gather(*making)
-        group = len(statements)
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-    assert creating <= STATEMENTS_OF_ONE
-    assert revoking <= STATEMENTS_OF_ONE
-    assert group <= STATEMENTS_OF_ONE + STATEMENTS_OF_EACH_MORE * (GROUP - 1)
+        group = len(statements.sent)
+    assert (creating, revoking) == (STATEMENTS_OF_A_CREATION, STATEMENTS_OF_A_REVOCATION)
+    # Without what the one before them has read.
+    assert group <= STATEMENTS_OF_A_CREATION + STATEMENTS_OF_EACH_MORE * (GROUP - 1)

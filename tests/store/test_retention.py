@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, update
+from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from keyfence_server.adapters.sql import SqlStore, StoreOptions, open_store
@@ -51,6 +49,7 @@ from support.builders import (
     make_session,
 )
 from support.clock import START, FrozenClock
+from support.statements import Statements, watching
 
 KEPT = Kept(
     use_days=30,
@@ -378,35 +377,6 @@ async def test_a_revision_goes_whole(store: SqlStore, direct: AsyncEngine) -> No
         removed.append(count)
     assert removed == [ROWS_AT_ONCE + 10] * 2
     assert await first_change(store) == 3
-
-
-@dataclass
-class Statements:
-    """What was sent to the database."""
-
-    sent: list[tuple[str, Any]]
-
-    def counted(self) -> Counter[str]:
-        """How often each kind of statement was sent."""
-        return Counter(statement.split()[0] for statement, _ in self.sent)
-
-
-@contextmanager
-def watching(store: SqlStore) -> Iterator[Statements]:
-    """Takes note of the statements of a store, and not of servers that other tests have started."""
-    engines = {one.sync_engine for one in (store._engines.reading, store._engines.writing)}
-    found = Statements([])
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        found.sent.append((statement, parameters))
-
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield found
-    finally:
-        for engine in engines:
-            event.remove(engine, "before_cursor_execute", note)
 
 
 @dataclass

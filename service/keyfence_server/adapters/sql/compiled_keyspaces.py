@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import RowMapping
@@ -29,18 +30,11 @@ class CompiledKeyspaces:
         self._by_name: OrderedDict[str, Keyspace] = OrderedDict()
         self._ready: OrderedDict[str, tuple[Keyspace, dict[str, object]]] = OrderedDict()
 
-    def find(self, stamp: RowMapping) -> Keyspace | None:
-        """The keyspace of a row, if it is known as the row is.
-
-        Args:
-            stamp: the row's `name`, `revision` and `update_time`. After a failover another
-                keyspace may have the same revision, and not the same time.
-        """
-        known = self._by_name.get(stamp["name"])
-        if known is None or (known.revision, known.update_time) != (
-            stamp["revision"],
-            stamp["update_time"],
-        ):
+    def find(self, name: str, revision: int, update_time: datetime) -> Keyspace | None:
+        """The keyspace of a row, if it is known as the row is. After a failover another keyspace
+        may have the same revision, and not the same time."""
+        known = self._by_name.get(name)
+        if known is None or (known.revision, known.update_time) != (revision, update_time):
             return None
         self._by_name.move_to_end(known.name)
         return known

@@ -37,8 +37,8 @@ class StoreOptions:
     """How patient the store is, and how many connections it keeps.
 
     Attributes:
-        pool_size: the most connections at once. All but one are for reading: a process
-            mutates one thing at a time.
+        pool_size: the most connections at once, two at least. All but one are for reading: a
+            process mutates one thing at a time.
         connect_timeout: for a new connection, and for one from the pool.
         lock_timeout: for the turn to mutate.
         statement_timeout: for one statement.
@@ -52,15 +52,21 @@ class StoreOptions:
     statement_timeout: timedelta = timedelta(seconds=10)
     idle_timeout: timedelta = timedelta(seconds=30)
 
+    @property
+    def for_reading(self) -> int:
+        """How many of the connections are not for mutations."""
+        return max(1, self.pool_size - 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """One pool of connections, in several moods.
+    """A pool of connections in several moods, and a connection on which mutations are written.
 
     Attributes:
         reading: begins transactions that see one moment and cannot write.
         writing: begins transactions that see everything committed before they locked
             the head.
+        direct: one connection of its own, on which the store itself begins such transactions.
         asking: for single statements that read. It begins no transaction, so each of them sees a
             moment of its own.
         embedded: whether the database is ours alone, to upgrade without being asked.
@@ -68,6 +74,7 @@ class Engines:
 
     reading: AsyncEngine
     writing: AsyncEngine
+    direct: AsyncEngine
     asking: AsyncEngine | LoneReader
     embedded: bool
 
@@ -75,6 +82,7 @@ class Engines:
         """Closes every connection."""
         if isinstance(self.asking, LoneReader):
             await self.asking.close()
+        await self.direct.dispose()
         await self.writing.dispose()
 
 
@@ -109,7 +117,8 @@ class LoneReader:
 def create_engines(url: DatabaseUrl, options: StoreOptions) -> Engines:
     """Engines on the database at `url`. Connects to nothing yet."""
     engines = _sqlite(url, options) if url.is_sqlite else _postgresql(url, options)
-    event.listen(engines.writing.sync_engine, "handle_error", _give_up_lost_connections)
+    for engine in (engines.writing, engines.direct):
+        event.listen(engine.sync_engine, "handle_error", _give_up_lost_connections)
     return engines
 
 
@@ -118,9 +127,9 @@ def _give_up_lost_connections(context: ExceptionContext) -> None:
         context.is_disconnect = True
 
 
-def _pool(options: StoreOptions) -> dict[str, Any]:
+def _pool(options: StoreOptions, size: int) -> dict[str, Any]:
     return {
-        "pool_size": options.pool_size,
+        "pool_size": size,
         "max_overflow": 0,
         "pool_timeout": options.connect_timeout.total_seconds(),
         "hide_parameters": True,
@@ -134,12 +143,19 @@ def _sqlite(url: DatabaseUrl, options: StoreOptions) -> Engines:
         timeout = options.lock_timeout.total_seconds()
         return await SqliteConnection(url.path, timeout=timeout).open()
 
-    engine = create_async_engine(url.for_sqlalchemy(), async_creator=connect, **_pool(options))
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    def engine_of(connections: int) -> AsyncEngine:
+        engine = create_async_engine(
+            url.for_sqlalchemy(), async_creator=connect, **_pool(options, connections)
+        )
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+
+    engine = engine_of(options.for_reading)
     return Engines(
         reading=engine.execution_options(**{_BEGIN: "BEGIN"}),
         writing=engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}),
+        direct=engine_of(1).execution_options(**{_BEGIN: ""}),
         asking=LoneReader(connect),
         embedded=True,
     )
@@ -191,7 +207,9 @@ def _keep_a_log(cursor: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))
+    begin = connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE")
+    if begin:
+        connection.exec_driver_sql(begin)
 
 
 PRIMARY: Final = SessionAttribute.primary
@@ -241,12 +259,18 @@ def _postgresql(url: DatabaseUrl, options: StoreOptions) -> Engines:
             raise
         return connection
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, **_pool(options))
+    def engine_of(connections: int) -> AsyncEngine:
+        return create_async_engine(
+            "postgresql+asyncpg://", async_creator=connect, **_pool(options, connections)
+        )
+
+    engine = engine_of(options.for_reading)
     return Engines(
         reading=engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         ),
         writing=engine.execution_options(isolation_level="READ COMMITTED"),
+        direct=engine_of(1).execution_options(isolation_level="AUTOCOMMIT"),
         asking=engine.execution_options(isolation_level="AUTOCOMMIT"),
         embedded=False,
     )

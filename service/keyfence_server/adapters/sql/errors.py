@@ -72,6 +72,12 @@ _PROBLEM_BY_CODE: Final = {
 }
 _OVERTAKEN: Final = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 _OUTSIDE_SQLALCHEMY: Final = (OSError, TimeoutError, EOFError, asyncpg.InterfaceError)
+_REFUSALS: Final = (
+    IntegrityError,
+    sqlite3.IntegrityError,
+    asyncpg.IntegrityConstraintViolationError,
+)
+_ABOUT_DATA: Final = (DataError, sqlite3.DataError, asyncpg.DataError)
 
 
 class StoreFault(RuntimeError):
@@ -91,6 +97,7 @@ def translated() -> Iterator[None]:
         SQLAlchemyError,
         sqlite3.Error,
         asyncpg.PostgresError,
+        asyncpg.InternalClientError,
         *_OUTSIDE_SQLALCHEMY,
     ) as error:
         raise _translate(error) from None
@@ -102,7 +109,17 @@ def means_lost_connection(error: BaseException | None) -> bool:
     A connection to a server that has become a standby still answers; one whose answer
     did not come in time may answer the wrong question next.
     """
-    return _sqlstate(error) in _LOST_STATES or isinstance(error, OSError | TimeoutError | EOFError)
+    state = _sqlstate(error) or ""
+    was_closed = isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
+    is_lost = state in _LOST_STATES or state.startswith("08") or was_closed or _is_confused(error)
+    return is_lost or isinstance(error, OSError | TimeoutError | EOFError)
+
+
+def _is_confused(error: BaseException | None) -> bool:
+    """Whether the driver has lost its own state, as when a connection ends while it is set up."""
+    driver_error = _driver_error(error)
+    causes = (driver_error, _cause(driver_error))
+    return any(isinstance(one, asyncpg.InternalClientError) for one in causes)
 
 
 def _translate(error: Exception) -> Exception:
@@ -114,7 +131,7 @@ def _translate(error: Exception) -> Exception:
     problem = _problem(error)
     if problem is not None:
         return StoreUnavailable(f"{_words(problem)}: {_summary(error)}", problem=problem)
-    if isinstance(error, IntegrityError):
+    if isinstance(error, _REFUSALS):
         return ConstraintViolated(f"the store refused a row: {_constraint(error)}")
     return StoreFault(f"the store refused a statement: {_summary(error)}")
 
@@ -131,7 +148,10 @@ def _problem(error: Exception) -> StoreProblem | None:
     if code in _PROBLEM_BY_CODE:
         return _PROBLEM_BY_CODE[code]
     was_lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    if was_lost or isinstance(error, (ResourceClosedError, *_OUTSIDE_SQLALCHEMY)):
+    was_lost = was_lost or _is_confused(error)
+    # asyncpg's own complaint about an argument is a ValueError.
+    is_outside = isinstance(error, _OUTSIDE_SQLALCHEMY) and not isinstance(error, ValueError)
+    if was_lost or is_outside or isinstance(error, ResourceClosedError):
         return StoreProblem.UNREACHABLE
     return None
 
@@ -179,7 +199,8 @@ def _summary(error: Exception) -> str:
     driver_error = _driver_error(error)
     name = type(driver_error).__name__
     # asyncpg's own complaint about an argument is a ValueError, and quotes it.
-    if isinstance(error, DataError) or isinstance(_cause(driver_error), ValueError):
+    complaints = (driver_error, _cause(driver_error))
+    if isinstance(error, _ABOUT_DATA) or any(isinstance(one, ValueError) for one in complaints):
         return name
     first_line = str(driver_error).partition("\n")[0]
     return f"{name}: {first_line}" if first_line else name
@@ -189,8 +210,11 @@ def _cause(error: BaseException | None) -> BaseException | None:
     return error.__cause__ if error is not None else None
 
 
-def _constraint(error: IntegrityError) -> str:
-    cause = _cause(error.orig)
-    named = getattr(cause, "constraint_name", None) or getattr(cause, "column_name", None)
+def _constraint(error: Exception) -> str:
+    driver_error = _driver_error(error)
+    for one in (driver_error, _cause(driver_error)):
+        named = getattr(one, "constraint_name", None) or getattr(one, "column_name", None)
+        if named:
+            return str(named)
     # SQLite's message names the constraint or its columns, and quotes nothing.
-    return str(named or error.orig).partition("\n")[0]
+    return str(driver_error).partition("\n")[0]

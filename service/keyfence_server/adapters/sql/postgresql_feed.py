@@ -14,16 +14,17 @@ from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from keyfence_server.adapters.sql.conversation import DirectConversation
 from keyfence_server.adapters.sql.engines import PRIMARY
+from keyfence_server.adapters.sql.ready import ReadyStatement
 from keyfence_server.adapters.sql.timeline import TIMELINE
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
 from keyfence_server.coherence.ports import Acknowledged, Committed, Interrupted, News
 
 _CHANNEL: Final = "keyfence_news"
-_NOTIFY: Final = text("SELECT pg_notify(:channel, :payload)")
+_NOTIFY: Final = ReadyStatement(text("SELECT pg_notify(:channel, :payload)"))
 # PostgreSQL takes payloads of fewer than 8000 bytes.
 _MAX_PAYLOAD: Final = 7900
 _TIMEOUT: Final = 5.0
@@ -38,14 +39,14 @@ _CONNECTION_ERRORS: Final = (
 
 
 async def announce(
-    connection: AsyncConnection, revisions: Sequence[tuple[int, Sequence[Change]]]
+    conversation: DirectConversation, revisions: Sequence[tuple[int, Sequence[Change]]]
 ) -> None:
     """Has the transaction announce its revisions when it commits. On SQLite it does nothing:
     there the change of the file is the news."""
-    if connection.dialect.name != "postgresql":
+    if conversation.dialect.name != "postgresql":
         return
     payloads = [{"channel": _CHANNEL, "payload": one} for one in _write_committed(revisions)]
-    await connection.execute(_NOTIFY, payloads if len(payloads) > 1 else payloads[0])
+    await conversation.write_each(_NOTIFY, payloads)
 
 
 class PostgresqlFeed:

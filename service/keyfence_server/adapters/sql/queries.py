@@ -14,6 +14,7 @@ from sqlalchemy import (
     FromClause,
     LargeBinary,
     Select,
+    Table,
     Text,
     and_,
     bindparam,
@@ -39,6 +40,7 @@ from keyfence_server.adapters.sql.schema import (
     head,
     key_uses,
     keys,
+    keyspaces,
     slow_hashes,
 )
 from keyfence_server.adapters.sql.sqlite_connection import READ_ON_THREAD
@@ -56,7 +58,24 @@ def whole_keys(source: FromClause = keys) -> Select[Any]:
     A page has a thousand keys. SQLAlchemy's types, column by column, would take most of the time
     that a page takes.
     """
-    return select(*(_as_it_is(source.c[column.name]).label(column.name) for column in keys.c))
+    return _as_they_are(source, keys)
+
+
+def whole(table: Table) -> Select[Any]:
+    """The columns of a table, as the driver has them."""
+    return _as_they_are(table, table)
+
+
+def stamps_of_keyspaces() -> Select[Any]:
+    """What tells one state of each keyspace from another, as the driver has it: the name, the
+    revision and the time."""
+    return select(
+        *map(_as_it_is, (keyspaces.c.name, keyspaces.c.revision, keyspaces.c.update_time))
+    )
+
+
+def _as_they_are(source: FromClause, table: Table) -> Select[Any]:
+    return select(*(_as_it_is(source.c[column.name]).label(column.name) for column in table.c))
 
 
 def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -64,13 +83,22 @@ def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return cast(column, Text) if isinstance(column.type, JSON) else type_coerce(column, NullType())
 
 
-@cache
 def lineage_of_id() -> Select[Any]:
-    """The lineage of the key with the id `key_id`.
-
-    To put such a statement together takes longer than to execute it, so it is done once.
-    """
+    """The lineage of the key with the id `key_id`."""
     return _lineage(keys.c.key_id == bindparam("key_id"))
+
+
+def lineage_and_more() -> Select[Any]:
+    """The lineage of the key with the id `key_id`, and beside its first key what a mutation reads
+    next: the columns of the owner, if that is a registered account, and the stamp of the keyspace.
+    """
+    line = _lines(keys.c.key_id == bindparam("key_id"))
+    is_first = line.c.depth == literal_column("0")
+    source = line.outerjoin(accounts, and_(is_first, accounts.c.account_id == line.c.account_id))
+    source = source.outerjoin(keyspaces, and_(is_first, keyspaces.c.name == line.c.keyspace))
+    query = whole_keys(line).add_columns(*whole(accounts).selected_columns)
+    query = query.add_columns(*stamps_of_keyspaces().selected_columns)
+    return query.select_from(source).order_by(line.c.depth)
 
 
 @cache

@@ -11,11 +11,12 @@ from itertools import takewhile
 from typing import Any, Final
 
 from sqlalchemy import Result, RowMapping, Select, Text, bindparam, cast, func, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keyfence_server.adapters.sql import queries
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
+from keyfence_server.adapters.sql.conversation import Conversation, Row
 from keyfence_server.adapters.sql.errors import StoreFault, translated
+from keyfence_server.adapters.sql.ready import ReadyStatement
 from keyfence_server.adapters.sql.records import (
     row_to_account,
     row_to_change,
@@ -65,7 +66,7 @@ from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session, SessionId
 
 _BATCH: Final = 500
-_STAMPS: Final = select(keyspaces.c.name, keyspaces.c.revision, keyspaces.c.update_time)
+_STAMPS: Final = queries.stamps_of_keyspaces()
 # The declaration as text: a large one takes long to be read, and is read on a thread.
 _WHOLE_KEYSPACES: Final = select(
     *(column for column in keyspaces.c if column is not keyspaces.c.declaration),
@@ -81,18 +82,27 @@ _TEXT_A_ROW: Final = 2_000
 # Both databases stop at about 32,000 parameters in a statement.
 _MOST_IDS: Final = 10_000
 
-# To put a statement together takes longer than to execute it, so the frequent ones are made once.
-_KEY: Final = queries.whole_keys().where(keys.c.key_id == bindparam("key_id"))
-_STAMP: Final = _STAMPS.where(keyspaces.c.name == bindparam("name"))
-_REQUEST: Final = select(requests.c.key_id).where(
-    requests.c.caller_key_id == bindparam("caller"), requests.c.request_id == bindparam("request")
+_KEY: Final = ReadyStatement(queries.whole_keys().where(keys.c.key_id == bindparam("key_id")))
+_LINEAGE: Final = ReadyStatement(queries.lineage_of_id())
+_STAMP: Final = ReadyStatement(_STAMPS.where(keyspaces.c.name == bindparam("name")))
+_REQUEST: Final = ReadyStatement(
+    select(requests.c.key_id).where(
+        requests.c.caller_key_id == bindparam("caller"),
+        requests.c.request_id == bindparam("request"),
+    )
 )
-_ACCOUNT: Final = select(accounts).where(accounts.c.account_id == bindparam("account_id"))
-_ACCOUNT_BY_EMAIL: Final = select(accounts).where(
-    accounts.c.keyspace == bindparam("keyspace"), accounts.c.email_identity == bindparam("identity")
+_ACCOUNTS: Final = queries.whole(accounts)
+_ACCOUNT: Final = ReadyStatement(_ACCOUNTS.where(accounts.c.account_id == bindparam("account_id")))
+_ACCOUNT_BY_EMAIL: Final = ReadyStatement(
+    _ACCOUNTS.where(
+        accounts.c.keyspace == bindparam("keyspace"),
+        accounts.c.email_identity == bindparam("identity"),
+    )
 )
-_USES: Final = queries.uses_of(bindparam("ids", type_=Text))
-_SESSION: Final = select(sessions).where(sessions.c.session_id == bindparam("session_id"))
+_USES: Final = ReadyStatement(queries.uses_of(bindparam("ids", type_=Text)))
+_SESSION: Final = ReadyStatement(
+    queries.whole(sessions).where(sessions.c.session_id == bindparam("session_id"))
+)
 
 
 class SqlSnapshot:
@@ -102,9 +112,9 @@ class SqlSnapshot:
     """
 
     def __init__(
-        self, connection: AsyncConnection, revision: int, compiled: CompiledKeyspaces
+        self, conversation: Conversation, revision: int, compiled: CompiledKeyspaces
     ) -> None:
-        self._connection = connection
+        self._conversation = conversation
         self._revision = revision
         self._compiled = compiled
         self._window: tuple[object, queries.Window] | None = None
@@ -116,7 +126,7 @@ class SqlSnapshot:
 
     async def find_key(self, key_id: KeyId) -> Key | None:
         """See the port."""
-        if _is_nowhere(key_id):
+        if is_nowhere(key_id):
             return None
         found = await self._keys(_KEY, {"key_id": key_id})
         return found[0] if found else None
@@ -174,15 +184,15 @@ class SqlSnapshot:
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
         """See the port."""
-        if _is_nowhere(key_id):
+        if is_nowhere(key_id):
             return None
-        line = await self._keys(queries.lineage_of_id(), {"key_id": key_id})
+        line = await self._keys(_LINEAGE, {"key_id": key_id})
         return whole_lineage(line) if line else None
 
     async def find_keyspaces_of(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, str]:
         """See the port."""
         found: dict[KeyId, str] = {}
-        ids = [one for one in key_ids if not _is_nowhere(one)]
+        ids = [one for one in key_ids if not is_nowhere(one)]
         for start in range(0, len(ids), _MOST_IDS):
             some = keys.c.key_id.in_(ids[start : start + _MOST_IDS])
             rows = await self._rows(select(keys.c.key_id, keys.c.keyspace).where(some))
@@ -203,7 +213,7 @@ class SqlSnapshot:
 
     async def list_keys(self, which: KeyFilter, *, after: KeyId | None, limit: int) -> list[Key]:
         """See the port."""
-        if _is_nowhere(*_texts(which)):
+        if is_nowhere(*_texts(which)):
             return []
         query = queries.page_of_keys(
             which, after=None if after is None else _comparable(after), limit=limit
@@ -221,7 +231,7 @@ class SqlSnapshot:
     ) -> tuple[list[Key], KeyId | None]:
         """See the port."""
         labels = criteria.labels.items()
-        if _is_nowhere(*_texts(which), *(text for label in labels for text in label)):
+        if is_nowhere(*_texts(which), *(text for label in labels for text in label)):
             return [], None
         window = await self._window_of(which, criteria, examined)
         begin = {"after": _comparable(after or "")}
@@ -251,7 +261,7 @@ class SqlSnapshot:
 
     async def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
         """See the port."""
-        if _is_nowhere(keyspace):
+        if is_nowhere(keyspace):
             return
         query = queries.whole_keys().where(*queries.not_revoked(keyspace)).order_by(keys.c.key_id)
         batch = await self._keys(query.limit(_BATCH))
@@ -262,14 +272,14 @@ class SqlSnapshot:
 
     async def first_span(self, span: KeySpan, *, examined: int) -> KeySpan:
         """See the port."""
-        if _is_nowhere(span.keyspace):
+        if is_nowhere(span.keyspace):
             return span
         rows = await self._rows(queries.end_of_span(span, examined))
         return replace(span, end=KeyId(rows[0]["key_id"])) if rows else span
 
     async def count_grants(self, span: KeySpan) -> tuple[list[GrantedAlike], int]:
         """See the port."""
-        if _is_nowhere(span.keyspace):
+        if is_nowhere(span.keyspace):
             return [], 0
         alike: list[GrantedAlike] = []
         delegated = 0
@@ -286,7 +296,7 @@ class SqlSnapshot:
         self, span: KeySpan, grants: Collection[tuple[str, ...]] | None, *, limit: int
     ) -> list[Key]:
         """See the port."""
-        if _is_nowhere(span.keyspace):
+        if is_nowhere(span.keyspace):
             return []
         return await self._keys(queries.granted(span, grants).limit(limit))
 
@@ -300,7 +310,7 @@ class SqlSnapshot:
         unexpired_at: datetime | None = None,
     ) -> int:
         """See the port."""
-        if _is_nowhere(keyspace, key_type, environment, account_id):
+        if is_nowhere(keyspace, key_type, environment, account_id):
             return 0
         query = select(func.count().label("count")).where(*queries.not_revoked(keyspace))
         if key_type is not None:
@@ -321,9 +331,9 @@ class SqlSnapshot:
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """See the port."""
-        if _is_nowhere(name):
+        if is_nowhere(name):
             return None
-        found = await self._compiled_keyspaces(_STAMP, {"name": name})
+        found = await self._compiled_keyspaces(await self._values(_STAMP, {"name": name}))
         return found[0] if found else None
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
@@ -331,17 +341,15 @@ class SqlSnapshot:
         query = _STAMPS.order_by(keyspaces.c.name).limit(limit)
         if after is not None:
             query = query.where(keyspaces.c.name > _comparable(after))
-        return await self._compiled_keyspaces(query)
+        return await self._compiled_keyspaces(await self._values(query))
 
-    async def _compiled_keyspaces(
-        self, stamps: Select[Any], parameters: Mapping[str, object] | None = None
-    ) -> list[Keyspace]:
+    async def _compiled_keyspaces(self, stamps: Sequence[Row]) -> list[Keyspace]:
         """The keyspaces of these stamps, reading whole rows of those alone that are not known."""
         found: list[Keyspace] = []
-        for stamp in await self._rows(stamps, parameters):
-            keyspace = self._compiled.find(stamp)
+        for name, revision, update_time in stamps:
+            keyspace = self._compiled.find(name, revision, time_of(update_time))
             if keyspace is None:
-                whole = _WHOLE_KEYSPACES.where(keyspaces.c.name == stamp["name"])
+                whole = _WHOLE_KEYSPACES.where(keyspaces.c.name == name)
                 (row,) = await self._rows(whole)
                 keyspace = await self._compiled.compile(row)
             found.append(keyspace)
@@ -349,44 +357,44 @@ class SqlSnapshot:
 
     async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
         """See the port."""
-        if _is_nowhere(caller, request_id):
+        if is_nowhere(caller, request_id):
             return None
-        rows = await self._rows(_REQUEST, {"caller": caller, "request": request_id})
-        return KeyId(rows[0]["key_id"]) if rows else None
+        rows = await self._values(_REQUEST, {"caller": caller, "request": request_id})
+        return KeyId(rows[0][0]) if rows else None
 
     async def find_account(self, account_id: AccountId) -> Account | None:
         """See the port."""
-        if _is_nowhere(account_id):
+        if is_nowhere(account_id):
             return None
-        rows = await self._rows(_ACCOUNT, {"account_id": account_id})
+        rows = await self._values(_ACCOUNT, {"account_id": account_id})
         return row_to_account(rows[0]) if rows else None
 
     async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
         """See the port."""
-        if _is_nowhere(keyspace, identity):
+        if is_nowhere(keyspace, identity):
             return None
-        rows = await self._rows(_ACCOUNT_BY_EMAIL, {"keyspace": keyspace, "identity": identity})
+        rows = await self._values(_ACCOUNT_BY_EMAIL, {"keyspace": keyspace, "identity": identity})
         return row_to_account(rows[0]) if rows else None
 
     async def list_accounts(
         self, which: AccountFilter, *, after: AccountId | None, limit: int
     ) -> list[Account]:
         """See the port."""
-        if _is_nowhere(which.keyspace):
+        if is_nowhere(which.keyspace):
             return []
-        query = select(accounts).where(accounts.c.keyspace == which.keyspace)
+        query = _ACCOUNTS.where(accounts.c.keyspace == which.keyspace)
         if which.state is not None:
             query = query.where(accounts.c.state == which.state.value)
         if after is not None:
             query = query.where(accounts.c.account_id > _comparable(after))
-        rows = await self._rows(query.order_by(accounts.c.account_id).limit(limit))
+        rows = await self._values(query.order_by(accounts.c.account_id).limit(limit))
         return [row_to_account(row) for row in rows]
 
     async def find_session(self, session_id: SessionId) -> Session | None:
         """See the port."""
-        if _is_nowhere(session_id):
+        if is_nowhere(session_id):
             return None
-        rows = await self._rows(_SESSION, {"session_id": session_id})
+        rows = await self._values(_SESSION, {"session_id": session_id})
         return row_to_session(rows[0]) if rows else None
 
     async def list_events(
@@ -404,14 +412,14 @@ class SqlSnapshot:
             query = query.where(sequence < after if newest_first else sequence > after)
         query = query.order_by(sequence.desc() if newest_first else sequence)
         texts = (which.account_id, which.subject, which.actor_key_id, which.action_prefix)
-        if _is_nowhere(*texts, *(which.keyspaces or ())):
+        if is_nowhere(*texts, *(which.keyspaces or ())):
             return []
         return [row_to_event(row) for row in await self._rows(query)]
 
     async def find_event(self, event_id: str, which: EventFilter) -> int | None:
         """See the port."""
         texts = (event_id, which.account_id, *(which.keyspaces or ()))
-        if _is_nowhere(*texts):
+        if is_nowhere(*texts):
             return None
         query = select(audit_events.c.sequence).where(
             audit_events.c.event_id == event_id, *queries.telling(which)
@@ -436,7 +444,7 @@ class SqlSnapshot:
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
         """See the port."""
         found: dict[KeyId, KeyUse] = {}
-        ids = [one for one in key_ids if not _is_nowhere(one)]
+        ids = [one for one in key_ids if not is_nowhere(one)]
         for start in range(0, len(ids), _MOST_IDS):
             some = json.dumps(ids[start : start + _MOST_IDS])
             for key_id, time, address, count in await self._values(_USES, {"ids": some}):
@@ -447,7 +455,7 @@ class SqlSnapshot:
         self, key_id: KeyId, *, first: date, last: date
     ) -> list[tuple[date, int]]:
         """See the port."""
-        if _is_nowhere(key_id):
+        if is_nowhere(key_id):
             return []
         day = key_use_days.c.day
         query = (
@@ -483,24 +491,25 @@ class SqlSnapshot:
         return found
 
     async def _keys(
-        self, query: Select[Any], parameters: Mapping[str, object] | None = None
+        self, query: Select[Any] | ReadyStatement, parameters: Mapping[str, object] | None = None
     ) -> list[Key]:
         """The keys of a query that selects `queries.whole_keys`."""
         return await read_slowly(await self._values(query, parameters))
 
     async def _values(
-        self, query: Select[Any], parameters: Mapping[str, object] | None = None
-    ) -> Sequence[Sequence[Any]]:
-        """The rows of a query."""
+        self, query: Select[Any] | ReadyStatement, parameters: Mapping[str, object] | None = None
+    ) -> Sequence[Row]:
+        """The rows of a query, whose columns are as the driver has them."""
         with self._step():
-            result: Result[Any] = await self._connection.execute(query, parameters)
-        return result.all()
+            if isinstance(query, ReadyStatement):
+                return await self._conversation.fetch(query, parameters)
+            return (await self._conversation.execute(query, parameters)).all()
 
     async def _rows(
         self, query: Select[Any], parameters: Mapping[str, object] | None = None
     ) -> Sequence[RowMapping]:
         with self._step():
-            result: Result[Any] = await self._connection.execute(query, parameters)
+            result: Result[Any] = await self._conversation.execute(query, parameters)
         rows: list[RowMapping] = []
         # Only here do the driver's rows become values, and a row may hold many kilobytes of JSON.
         for some in result.mappings().partitions(_ROWS_AT_ONCE):
@@ -555,7 +564,8 @@ def _line(key: Key, known: Mapping[KeyId, Key]) -> Lineage:
     return line
 
 
-def _is_nowhere(*texts: str | None) -> bool:
+def is_nowhere(*texts: str | None) -> bool:
+    """Whether one of the texts is in no database."""
     return any(text is not None and "\0" in text for text in texts)
 
 

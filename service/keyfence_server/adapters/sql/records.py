@@ -244,15 +244,42 @@ def account_to_row(account: Account, revision: int) -> dict[str, object]:
     }
 
 
-def row_to_account(row: RowMapping) -> Account:
-    """The account that was stored."""
+def row_to_account(row: Sequence[Any]) -> Account:
+    """The account that was stored.
+
+    Args:
+        row: what `queries.whole` selects of it, as the driver has it.
+    """
+    (
+        account_id,
+        keyspace,
+        email,
+        email_identity,
+        display_name,
+        password_hash,
+        pepper_version,
+        plan,
+        labels,
+        state,
+        create_time,
+        update_time,
+        disable_time,
+        revision,
+    ) = row
+    del email_identity
     return Account(
-        **{name: row[name] for name in _OF_ACCOUNT},
-        email=Email(row["email"]),
-        password=PasswordHash(row["password_hash"], row["pepper_version"]),
-        labels=row["labels"],
-        state=AccountState(row["state"]),
-        revision=row["revision"],
+        account_id=account_id,
+        keyspace=keyspace,
+        email=Email(email),
+        display_name=display_name,
+        password=PasswordHash(password_hash, pepper_version),
+        plan=plan,
+        labels=_labels(labels),
+        state=AccountState(state),
+        create_time=time_of(create_time),
+        update_time=time_of(update_time),
+        disable_time=time_of(disable_time) if disable_time is not None else None,
+        revision=revision,
     )
 
 
@@ -271,9 +298,22 @@ def session_to_row(session: Session, revision: int) -> dict[str, object]:
     return {**{name: getattr(session, name) for name in _OF_SESSION}, "revision": revision}
 
 
-def row_to_session(row: RowMapping) -> Session:
-    """The session that was stored."""
-    return Session(**{name: row[name] for name in _OF_SESSION}, revision=row["revision"])
+def row_to_session(row: Sequence[Any]) -> Session:
+    """The session that was stored.
+
+    Args:
+        row: what `queries.whole` selects of it, as the driver has it.
+    """
+    session_id, account_id, keyspace, create_time, expire_time, end_time, revision = row
+    return Session(
+        session_id=session_id,
+        account_id=account_id,
+        keyspace=keyspace,
+        create_time=time_of(create_time),
+        expire_time=time_of(expire_time),
+        end_time=time_of(end_time) if end_time is not None else None,
+        revision=revision,
+    )
 
 
 def changes_to_rows(changes: Sequence[Change], revision: int) -> list[dict[str, object]]:

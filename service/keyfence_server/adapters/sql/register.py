@@ -6,20 +6,35 @@ renewal, a process could be struck off the register while its lease is still val
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from secrets import randbelow
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, case, delete, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    case,
+    delete,
+    exists,
+    insert,
+    literal_column,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from keyfence_server.adapters.sql import queries
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.engines import Engines
-from keyfence_server.adapters.sql.errors import translated
+from keyfence_server.adapters.sql.errors import StoreFault, translated
 from keyfence_server.adapters.sql.schema import head, processes, settled_epochs
 from keyfence_server.adapters.sql.timeline import TIMELINE
+from keyfence_server.adapters.sql.types import time_of
 from keyfence_server.coherence.ports import (
     RegisteredProcess,
     RegisterState,
@@ -98,10 +113,22 @@ class SqlRegister:
 
     async def read_state(self) -> RegisterState:
         """See the port."""
+        is_embedded = self._engines.embedded
+        engine = self._engines.reading if is_embedded else self._engines.asking
+        assert isinstance(engine, AsyncEngine)  # noqa: S101 - only SQLite has another asking
         with translated():
-            async with self._engines.reading.connect() as connection:
-                position = await self._position(connection)
-                return RegisterState(position, tuple(await _registered(connection)))
+            # A statement alone sees one moment, and on PostgreSQL needs no transaction.
+            async with engine.connect() as connection:
+                rows = (
+                    await connection.execute(_STATE_OF_EMBEDDED if is_embedded else _STATE)
+                ).all()
+        if not rows:
+            raise StoreFault("the table head has no row")
+        revision, epoch, is_settled = rows[0][:3]
+        registered = (_process_of(row[3:]) for row in rows if row[3] is not None)
+        return RegisterState(
+            StorePosition(revision, epoch, is_settled=bool(is_settled)), tuple(registered)
+        )
 
     async def confirm(self) -> None:
         """See the port. Any commit does it: what is written to the log is, with all before it,
@@ -155,16 +182,31 @@ def _of(epoch: str) -> ColumnElement[bool]:
     return settled_epochs.c.epoch == epoch
 
 
+def _state(epoch: ColumnElement[str], is_settled: ColumnElement[bool]) -> Select[Any]:
+    """The position of the store beside each registered process, or alone if there is none."""
+    query = select(head.c.revision, epoch, is_settled).add_columns(*_PROCESSES.selected_columns)
+    query = query.select_from(head.outerjoin(processes, true()))
+    return query.order_by(processes.c.process_id)
+
+
+_PROCESSES: Final = queries.whole(processes)
+_TIMELINE: Final = literal_column(f"({TIMELINE})", Text)
+_STATE: Final = _state(_TIMELINE, exists().where(settled_epochs.c.epoch == _TIMELINE))
+_STATE_OF_EMBEDDED: Final = _state(literal_column("''", Text), true())
+
+
 async def _registered(connection: AsyncConnection) -> list[RegisteredProcess]:
-    rows = await connection.execute(select(processes).order_by(processes.c.process_id))
-    return [
-        RegisteredProcess(
-            process_id=row.process_id,
-            display_name=row.display_name,
-            renewals=row.renewals,
-            acknowledged=row.acknowledged,
-            join_time=row.join_time,
-            terms=LeaseTerms(row.lease_seconds, row.clock_drift),
-        )
-        for row in rows
-    ]
+    rows = await connection.execute(_PROCESSES.order_by(processes.c.process_id))
+    return list(map(_process_of, rows))
+
+
+def _process_of(row: Sequence[Any]) -> RegisteredProcess:
+    process_id, display_name, renewals, acknowledged, lease_seconds, drift, join_time = row
+    return RegisteredProcess(
+        process_id=process_id,
+        display_name=display_name,
+        renewals=renewals,
+        acknowledged=acknowledged,
+        join_time=time_of(join_time),
+        terms=LeaseTerms(lease_seconds, drift),
+    )

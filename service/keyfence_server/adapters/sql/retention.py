@@ -22,9 +22,9 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keyfence_server.adapters.sql.bookkeeping import append_to_chain
+from keyfence_server.adapters.sql.conversation import DirectConversation
 from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.records import row_to_cut, row_to_event
 from keyfence_server.adapters.sql.schema import (
@@ -48,7 +48,7 @@ from keyfence_server.application.ports import (
 )
 
 T = TypeVar("T")
-Write = Callable[[AsyncConnection], Awaitable[T]]
+Write = Callable[[DirectConversation], Awaitable[T]]
 
 # Events that are hashed on the event loop before other calls have their turn.
 _EVENTS_A_TURN: Final = 20
@@ -71,8 +71,8 @@ class SqlRetention:
     async def record_export(self, after: int, end: ChainEnd, event: AuditEvent) -> ChainEnd:
         """See the port."""
 
-        async def record(connection: AsyncConnection) -> ChainEnd:
-            count, cut = await _locked(connection)
+        async def record(conversation: DirectConversation) -> ChainEnd:
+            count, cut = await _locked(conversation)
             if end.count <= cut.removed.count:
                 _require(end.count < cut.removed.count or end == cut.removed, _ANOTHER)
                 return cut.exported
@@ -80,14 +80,14 @@ class SqlRetention:
             _require(after <= known, f"events {known + 1} to {after} were not exported")
             _require(end.count <= count, f"there is no event {end.count}")
             query = select(audit_events.c.hash).where(audit_events.c.sequence == end.count)
-            found = (await connection.execute(query)).scalar_one_or_none()
+            found = (await conversation.execute(query)).scalar_one_or_none()
             _require(found == end.hash, _ANOTHER)
             if end.count <= cut.exported.count:
                 return cut.exported
-            await connection.execute(
+            await conversation.execute(
                 update(audit_cut).values(exported_count=end.count, exported_hash=end.hash)
             )
-            await append_to_chain(connection, [(None, event)])
+            await append_to_chain(conversation, [(None, event)])
             return end
 
         recorded: ChainEnd = await self._bookkeep(record)
@@ -102,8 +102,8 @@ class SqlRetention:
     ) -> int:
         """See the port. The end of the chain is locked first, as each writer of events does."""
 
-        async def remove(connection: AsyncConnection) -> int:
-            count, cut = await _locked(connection)
+        async def remove(conversation: DirectConversation) -> int:
+            count, cut = await _locked(conversation)
             last = count if unexported else cut.exported.count
             query = (
                 select(audit_events)
@@ -112,7 +112,7 @@ class SqlRetention:
                 .limit(ROWS_AT_ONCE)
             )
             end = cut.removed
-            for row in (await connection.execute(query)).mappings():
+            for row in (await conversation.execute(query)).mappings():
                 if row["time"] >= before:
                     break
                 end, fault = follow(end, [row_to_event(row)])
@@ -124,18 +124,18 @@ class SqlRetention:
             if not events:
                 return 0
             first = cut.removed.count + 1
-            removed = await connection.execute(
+            removed = await conversation.execute(
                 delete(audit_events).where(first <= _SEQUENCE, end.count >= _SEQUENCE)
             )
             if removed.rowcount != events:
                 raise StoreFault(f"{events} events were to go, and {removed.rowcount} did")
-            await connection.execute(
+            await conversation.execute(
                 update(audit_cut).values(
                     removed_count=end.count, removed_hash=end.hash, removal_sequence=count + 1
                 )
             )
             event = event_of(first, end, end.count <= cut.exported.count)
-            await append_to_chain(connection, [(None, event)])
+            await append_to_chain(conversation, [(None, event)])
             return events
 
         removed: int = await self._bookkeep(remove)
@@ -145,11 +145,11 @@ class SqlRetention:
         """See the port. No process needs an older change: one that registers meanwhile begins at
         the head, and one that is not registered has no lease and must register first."""
 
-        async def remove(connection: AsyncConnection) -> int:
-            last = (await connection.execute(select(head.c.revision))).scalar_one() - kept
+        async def remove(conversation: DirectConversation) -> int:
+            last = (await conversation.execute(select(head.c.revision))).scalar_one() - kept
             if acknowledged:
                 query = select(func.min(processes.c.acknowledged))
-                least = (await connection.execute(query)).scalar_one_or_none()
+                least = (await conversation.execute(query)).scalar_one_or_none()
                 last = last if least is None else min(last, least)
             revision = changes.c.revision
             query = (
@@ -158,14 +158,14 @@ class SqlRetention:
                 .order_by(revision, changes.c.position)
                 .limit(ROWS_AT_ONCE)
             )
-            found = (await connection.execute(query)).scalars().all()
+            found = (await conversation.execute(query)).scalars().all()
             if not found:
                 return 0
             # The last revision may have more changes. It is removed whole: with the next slice,
             # or with this one if it fills the slice by itself.
             is_whole = len(found) < ROWS_AT_ONCE or found[0] == found[-1]
             end = found[-1] if is_whole else found[-1] - 1
-            removed = await connection.execute(delete(changes).where(revision <= end))
+            removed = await conversation.execute(delete(changes).where(revision <= end))
             return removed.rowcount
 
         removed: int = await self._bookkeep(remove)
@@ -197,8 +197,8 @@ class SqlRetention:
         )
         chosen = tuple_(*key) if len(key) > 1 else key[0]
 
-        async def remove(connection: AsyncConnection) -> int:
-            removed: CursorResult[Any] = await connection.execute(
+        async def remove(conversation: DirectConversation) -> int:
+            removed: CursorResult[Any] = await conversation.execute(
                 delete(table).where(chosen.in_(oldest))
             )
             return removed.rowcount
@@ -215,10 +215,10 @@ def _require(holds: bool, problem: str) -> None:
         raise ChainBroken(problem)
 
 
-async def _locked(connection: AsyncConnection) -> tuple[int, AuditCut]:
+async def _locked(conversation: DirectConversation) -> tuple[int, AuditCut]:
     """Locks the end of the chain. Returns how many events were written, and the cut."""
-    end = (await connection.execute(_END_OF_CHAIN)).mappings().first()
-    cut = (await connection.execute(_CUT)).mappings().first()
+    end = (await conversation.execute(_END_OF_CHAIN)).mappings().first()
+    cut = (await conversation.execute(_CUT)).mappings().first()
     if end is None or cut is None:
         raise StoreFault("the chain of audit events has lost its head")
     return end["event_count"], row_to_cut(cut)

@@ -4,15 +4,15 @@ SQLite answers a look-up by an index in microseconds, and to hand it to a thread
 hundred times that in processor time. So short statements run on the event loop. What can take
 long runs on a thread of the connection's own, one after the other:
 
-- everything that can wait for a lock or for the disk: BEGIN IMMEDIATE, COMMIT, pragmas;
+- everything that can wait for the disk: COMMIT, pragmas;
 - statements that write many rows, or large values;
 - a reading that has used up its budget of SQLite's steps, about a millisecond. SQLite ends it,
   which undoes nothing, and the thread repeats it in the same transaction.
 
 On the event loop the rows of a reading come a few at a time, since a row may have many kilobytes,
-and other calls have their turn in between. There no statement waits for a lock: SQLite refuses at
-once, and the thread repeats it and waits. What is not bounded is one reading of a page from a slow
-disk.
+and other calls have their turn in between. There no statement waits for a lock, nor does BEGIN
+IMMEDIATE: SQLite refuses at once, and the thread repeats it and waits. What is not bounded is one
+reading of a page from a slow disk.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _READS: Final = ("SELECT", "WITH")
 READ_ON_THREAD: Final = "/* long */"
 """A prefix for a `SELECT` that runs on the thread at once. SQLite's steps are no measure of those
 that sort or compare texts of many kilobytes."""
-_WRITES: Final = ("INSERT", "UPDATE", "SAVEPOINT", "RELEASE")
+_BEGIN_WRITING: Final = "BEGIN IMMEDIATE"
+_BRIEF: Final = ("INSERT", "UPDATE", "SAVEPOINT", "RELEASE", "BEGIN")
 _TO_BE_REPEATED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT})
 
 
@@ -91,6 +92,22 @@ class SqliteConnection:
             raise
         return self
 
+    async def fetch(self, statement: str, values: Sequence[Any]) -> Sequence[Any]:
+        """Executes a statement, and returns its rows."""
+        return (await self.execute(statement, values)).rows
+
+    async def write(self, statement: str, values: Sequence[Any]) -> int:
+        """Executes a statement, and returns how many rows it has touched."""
+        return (await self.execute(statement, values)).rowcount
+
+    async def write_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Executes a statement with each of the rows."""
+        await self.execute_with_each(statement, rows)
+
+    async def begin(self) -> None:
+        """Begins a transaction that may write."""
+        await self.execute(_BEGIN_WRITING, ())
+
     def cursor(self) -> SqliteCursor:
         """A cursor. Nothing is asked yet."""
         return SqliteCursor(self)
@@ -134,19 +151,33 @@ class SqliteConnection:
                 _require_to_be_repeated(error)
         return await self.on_thread(work)
 
-    async def execute(
+    async def execute(self, statement: str, values: Sequence[Any]) -> Executed:
+        """Executes a statement where it belongs."""
+        if statement.startswith(_READS):
+            return await self.read(statement, values)
+        return await self._change(
+            lambda connection: _executed(connection.execute(statement, values)),
+            statement,
+            1,
+            _values_of(values),
+        )
+
+    async def execute_with_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> Executed:
+        """Executes a statement with each of the rows where it belongs."""
+        return await self._change(
+            lambda connection: _executed(connection.executemany(statement, rows)),
+            statement,
+            len(rows),
+            sum(map(_values_of, rows)),
+        )
+
+    async def _change(
         self, work: Callable[[sqlite3.Connection], Executed], statement: str, rows: int, values: int
     ) -> Executed:
-        """Runs a statement where it belongs, by what it is and how much it is given.
-
-        Args:
-            work: executes the statement, and takes all its rows.
-        """
-        if statement.startswith("BEGIN IMMEDIATE"):
+        """Runs a statement where it belongs, by what it is and how much it is given."""
+        if statement == _BEGIN_WRITING:
             self._is_writing = True
-        is_brief = (statement == "BEGIN" or statement.startswith(_WRITES)) and (
-            rows <= _MOST_ROWS and values <= _MOST_VALUES
-        )
+        is_brief = statement.startswith(_BRIEF) and rows <= _MOST_ROWS and values <= _MOST_VALUES
         return await self.run(work, is_brief=is_brief)
 
     async def read(self, statement: str, parameters: Sequence[Any]) -> Executed:
@@ -252,31 +283,12 @@ class SqliteCursor:
 
     async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Self:
         """Executes a statement, and takes all its rows."""
-        if statement.startswith(_READS):
-            self._take(await self._on.read(statement, parameters))
-            return self
-        self._take(
-            await self._on.execute(
-                lambda connection: _executed(connection.execute(statement, parameters)),
-                statement,
-                1,
-                _values_of(parameters),
-            )
-        )
+        self._take(await self._on.execute(statement, parameters))
         return self
 
     async def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> Self:
         """Executes a statement for each of the rows."""
-        every = list(rows)
-        values = sum(map(_values_of, every))
-        self._take(
-            await self._on.execute(
-                lambda connection: _executed(connection.executemany(statement, every)),
-                statement,
-                len(every),
-                values,
-            )
-        )
+        self._take(await self._on.execute_with_each(statement, list(rows)))
         return self
 
     async def fetchall(self) -> list[Any]:

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.sql import Executable
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from keyfence_server.adapters.sql import bookkeeping, migrations
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
+from keyfence_server.adapters.sql.conversation import Conversation, DirectConversation, Row, Writer
 from keyfence_server.adapters.sql.engines import Engines, LoneReader, StoreOptions, create_engines
 from keyfence_server.adapters.sql.errors import StoreFault, translated
 from keyfence_server.adapters.sql.loading import Rows, load_keys
 from keyfence_server.adapters.sql.reading import SqlSnapshot
+from keyfence_server.adapters.sql.ready import ReadyStatement
 from keyfence_server.adapters.sql.register import SqlRegister
 from keyfence_server.adapters.sql.retention import SqlRetention
-from keyfence_server.adapters.sql.schema import head
+from keyfence_server.adapters.sql.schema import audit_head, head
 from keyfence_server.adapters.sql.set_up import SqlSetUp
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.adapters.sql.writing import SqlTransaction
 from keyfence_server.application.ports import (
     AuditEvent,
+    ChainEnd,
     LoadedKeys,
     Snapshot,
     StoreProblem,
@@ -42,7 +44,16 @@ _DATABASE_TIME: Final = select(func.clock_timestamp())
 _READ_HEAD: Final = select(head.c.revision)
 # The lock comes with the first statement, so the order of revisions is the order of
 # commits, and a revision that is rolled back is taken by the next mutation.
-_ADVANCE_HEAD: Final = update(head).values(revision=head.c.revision + 1).returning(head.c.revision)
+_ADVANCE_HEAD: Final = ReadyStatement(
+    update(head)
+    .values(revision=head.c.revision + 1)
+    .returning(
+        head.c.revision,
+        # It may be from before the lock. The end is moved only if it is still there.
+        select(audit_head.c.event_count).scalar_subquery(),
+        select(audit_head.c.hash).scalar_subquery(),
+    )
+)
 
 
 async def open_store(url: str, *, options: StoreOptions | None = None) -> SqlStore:
@@ -82,23 +93,26 @@ class SqlStore:
         # One writer of this process at a time: a group of mutations, or a write-behind. A second
         # one waits here and not on a connection.
         self._turn = asyncio.Lock()
+        self._writer = Writer(engines.direct)
         self._compiled = CompiledKeyspaces()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """See the port."""
-        async with self._opened(self._engines.reading, _revision_by(_READ_HEAD)) as opened:
-            connection, revision = opened
-            yield SqlSnapshot(connection, revision, self._compiled)
+        async with self._opened(self._engines.reading, _read_head) as (conversation, revision):
+            yield SqlSnapshot(conversation, revision, self._compiled)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """See the port."""
         await self._take_turn()
         try:
-            async with self._opened(self._engines.writing, _revision_by(_ADVANCE_HEAD)) as opened:
-                connection, revision = opened
-                yield SqlTransaction(connection, revision, self._compiled)
+            async with self._writer.transaction() as conversation:
+                with translated():
+                    rows = await conversation.fetch(_ADVANCE_HEAD)
+                revision = _revision_in(rows)
+                end = ChainEnd(*rows[0][1:])
+                yield SqlTransaction(conversation, revision, self._compiled, end)
         finally:
             self._turn.release()
 
@@ -112,9 +126,9 @@ class SqlStore:
             with translated():
                 return await asking.fetch(statement, values)
 
-        async def fetch(connection: AsyncConnection) -> Rows:
+        async def fetch(conversation: Conversation) -> Rows:
             with translated():
-                return (await connection.exec_driver_sql(statement, values)).all()
+                return (await conversation.connection.exec_driver_sql(statement, values)).all()
 
         async with self._opened(asking, fetch) as (_, rows):
             return rows
@@ -166,14 +180,17 @@ class SqlStore:
 
     async def close(self) -> None:
         """See the port."""
+        await to_completion(self._writer.close())
         await to_completion(self._engines.dispose())
 
-    async def _bookkeep(self, write: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _bookkeep(self, write: Callable[[DirectConversation], Awaitable[T]]) -> T:
         await self._take_turn()
         try:
-            with translated():
-                async with self._engines.writing.begin() as connection:
-                    return await write(connection)
+            async with self._writer.transaction() as conversation:
+                with translated():
+                    result = await write(conversation)
+                    await conversation.commit()
+                return result
         finally:
             self._turn.release()
 
@@ -189,30 +206,29 @@ class SqlStore:
 
     @asynccontextmanager
     async def _opened(
-        self, engine: AsyncEngine, begin: Callable[[AsyncConnection], Awaitable[T]]
-    ) -> AsyncIterator[tuple[AsyncConnection, T]]:
-        """A connection, and what the first conversation on it has returned. What that has begun is
-        rolled back unless committed."""
-        connection, begun = await self._open(engine, begin)
+        self, engine: AsyncEngine, begin: Callable[[Conversation], Awaitable[T]]
+    ) -> AsyncIterator[tuple[Conversation, T]]:
+        """A connection, and what the first statement on it has returned."""
+        conversation, begun = await self._open(engine, begin)
         try:
-            yield connection, begun
+            yield conversation, begun
         finally:
-            await to_completion(_closed(connection))
+            await to_completion(conversation.close())
 
     async def _open(
         self,
         engine: AsyncEngine,
-        begin: Callable[[AsyncConnection], Awaitable[T]],
+        begin: Callable[[Conversation], Awaitable[T]],
         *,
         is_retry: bool = False,
-    ) -> tuple[AsyncConnection, T]:
+    ) -> tuple[Conversation, T]:
         with translated():
-            connection = await engine.connect()
+            conversation = Conversation(await engine.connect())
         try:
-            return connection, await begin(connection)
+            return conversation, await begin(conversation)
         except BaseException as error:
-            was_dead = connection.invalidated and isinstance(error, StoreUnavailable)
-            await to_completion(_closed(connection))
+            was_dead = conversation.is_lost and isinstance(error, StoreUnavailable)
+            await to_completion(conversation.close())
             if is_retry or not was_dead:
                 raise
         # The pool had a dead connection, and has dropped with it all that are as old.
@@ -221,29 +237,17 @@ class SqlStore:
         return await self._open(engine, begin, is_retry=True)
 
 
-def _revision_by(statement: Executable) -> Callable[[AsyncConnection], Awaitable[int]]:
-    async def read(connection: AsyncConnection) -> int:
-        with translated():
-            revision = (await connection.execute(statement)).scalar_one_or_none()
-        if revision is None:
-            raise StoreFault("the table head has no row")
-        return int(revision)
-
-    return read
+async def _read_head(conversation: Conversation) -> int:
+    with translated():
+        # Through SQLAlchemy, which begins the transaction.
+        return _revision_in((await conversation.execute(_READ_HEAD)).all())
 
 
-async def _write_nothing_new(connection: AsyncConnection) -> None:
-    await connection.execute(update(head).values(revision=head.c.revision))
+def _revision_in(rows: Sequence[Row]) -> int:
+    if not rows:
+        raise StoreFault("the table head has no row")
+    return int(rows[0][0])
 
 
-async def _closed(connection: AsyncConnection) -> None:
-    """Rolls back what was not committed, and gives the connection back or up."""
-    try:
-        with translated():
-            await connection.close()
-    except StoreUnavailable:
-        # The rollback could not be sent. Closing the connection rolls back.
-        with suppress(StoreUnavailable), translated():
-            if not connection.closed:
-                await connection.invalidate()
-                await connection.close()
+async def _write_nothing_new(conversation: DirectConversation) -> None:
+    await conversation.execute(update(head).values(revision=head.c.revision))

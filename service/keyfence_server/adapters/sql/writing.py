@@ -22,20 +22,28 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable
 
+from keyfence_server.adapters.sql import queries
 from keyfence_server.adapters.sql.bookkeeping import append_to_chain
 from keyfence_server.adapters.sql.bulk_insert import BulkInsert
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
+from keyfence_server.adapters.sql.conversation import DirectConversation
 from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.postgresql_feed import announce
-from keyfence_server.adapters.sql.reading import SqlSnapshot
+from keyfence_server.adapters.sql.reading import (
+    SqlSnapshot,
+    is_nowhere,
+    read_slowly,
+    whole_lineage,
+)
+from keyfence_server.adapters.sql.ready import ReadyStatement, insertion_into, replacement_in
 from keyfence_server.adapters.sql.records import (
     account_to_row,
     changes_to_rows,
     key_to_row,
+    row_to_account,
     session_to_row,
 )
 from keyfence_server.adapters.sql.schema import (
@@ -51,6 +59,7 @@ from keyfence_server.adapters.sql.schema import (
 )
 from keyfence_server.application.ports import (
     AuditEvent,
+    ChainEnd,
     Change,
     CredentialId,
     NewDigest,
@@ -68,21 +77,25 @@ _FORGOTTEN_AT_ONCE: Final = 100
 _OVER_SESSIONS_KEPT: Final = 100  # of each account, so that a log-in of any account is cheap
 _MOST_ENDED: Final = 1_000
 
-# Made once, for the reason in `reading`. What is set comes with the parameters.
-_INSERT_KEY: Final = insert(keys)
-_UPDATE_KEY: Final = update(keys).where(keys.c.key_id == bindparam("which"))
+_LINEAGE_AND_MORE: Final = ReadyStatement(queries.lineage_and_more())
+_OF_KEY: Final = len(keys.c)
+_OF_STAMP: Final = len(queries.stamps_of_keyspaces().selected_columns)
+_INSERT_KEY: Final = insertion_into(keys)
+_REPLACE_KEY: Final = replacement_in(keys)
 _INSERT_SLOW_HASH: Final = insert(slow_hashes)
-_INSERT_ACCOUNT: Final = insert(accounts)
-_UPDATE_ACCOUNT: Final = update(accounts).where(accounts.c.account_id == bindparam("which"))
-_INSERT_SESSION: Final = insert(sessions)
-_UPDATE_SESSION: Final = update(sessions).where(sessions.c.session_id == bindparam("which"))
-_INSERT_REQUEST: Final = insert(requests)
-_INSERT_CHANGES: Final = insert(changes)
-_SET_HEAD: Final = update(head)
+_INSERT_ACCOUNT: Final = insertion_into(accounts)
+_REPLACE_ACCOUNT: Final = replacement_in(accounts)
+_INSERT_SESSION: Final = insertion_into(sessions)
+_REPLACE_SESSION: Final = replacement_in(sessions)
+_INSERT_KEYSPACE: Final = insertion_into(keyspaces)
+_REPLACE_KEYSPACE: Final = replacement_in(keyspaces)
+_INSERT_REQUEST: Final = insertion_into(requests)
+_INSERT_CHANGES: Final = insertion_into(changes)
+_SET_HEAD: Final = ReadyStatement(update(head), sets=["revision"])
 # PostgreSQL and SQLite undo to the newest savepoint of a name. None is released before the
 # commit: a group has few mutations.
-_SAVE: Final = text("SAVEPOINT mutation")
-_UNDO: Final = text("ROLLBACK TO SAVEPOINT mutation")
+_SAVE: Final = ReadyStatement(text("SAVEPOINT mutation"))
+_UNDO: Final = ReadyStatement(text("ROLLBACK TO SAVEPOINT mutation"))
 _IS_OVER: Final = or_(
     sessions.c.end_time.is_not(None),
     sessions.c.expire_time <= bindparam("now", type_=sessions.c.expire_time.type),
@@ -127,9 +140,15 @@ class SqlTransaction(SqlSnapshot):
     """
 
     def __init__(
-        self, connection: AsyncConnection, revision: int, compiled: CompiledKeyspaces
+        self,
+        conversation: DirectConversation,
+        revision: int,
+        compiled: CompiledKeyspaces,
+        end_of_chain: ChainEnd,
     ) -> None:
-        super().__init__(connection, revision, compiled)
+        super().__init__(conversation, revision, compiled)
+        self._conversation: DirectConversation = conversation
+        self._end_of_chain = end_of_chain
         self._state = _State.OPEN
         self._kept: list[_Kept] = []
         self._has_written = False
@@ -139,10 +158,26 @@ class SqlTransaction(SqlSnapshot):
         self._keyspaces: dict[str, Keyspace | None] = {}
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
-        """See the port. Reads once."""
+        """See the port. Reads once, and with it the owner and the keyspace, which are asked for
+        next."""
         if key_id not in self._lineages:
-            self._lineages[key_id] = await super().find_lineage(key_id)
+            self._lineages[key_id] = await self._find_lineage_and_more(key_id)
         return self._lineages[key_id]
+
+    async def _find_lineage_and_more(self, key_id: KeyId) -> Lineage | None:
+        if is_nowhere(key_id):
+            return None
+        rows = await self._values(_LINEAGE_AND_MORE, {"key_id": key_id})
+        if not rows:
+            return None
+        lineage = whole_lineage(await read_slowly([row[:_OF_KEY] for row in rows]))
+        owner, stamp = rows[0][_OF_KEY:-_OF_STAMP], rows[0][-_OF_STAMP:]
+        owner_id = AccountId(lineage[0].account_id)
+        if owner_id not in self._accounts:
+            self._accounts[owner_id] = row_to_account(owner) if owner[0] is not None else None
+        if stamp[0] is not None and stamp[0] not in self._keyspaces:
+            (self._keyspaces[stamp[0]],) = await self._compiled_keyspaces([stamp])
+        return lineage
 
     async def find_account(self, account_id: AccountId) -> Account | None:
         """See the port. Reads once."""
@@ -163,12 +198,12 @@ class SqlTransaction(SqlSnapshot):
 
     async def insert_keys(self, keys: Sequence[Key]) -> None:
         """See the port."""
-        insertion = _bulk_insert_of_keys(self._connection.dialect)
+        insertion = _bulk_insert_of_keys(self._conversation.dialect)
         for start in range(0, len(keys), _MOST_ROWS):
             some = keys[start : start + _MOST_ROWS]
             rows = insertion.parameters([key_to_row(key, self.revision) for key in some])
             with self._step():
-                await self._connection.exec_driver_sql(insertion.statement, rows)
+                await self._conversation.connection.exec_driver_sql(insertion.statement, rows)
             self._has_written = True
         self._lineages.clear()
 
@@ -217,8 +252,7 @@ class SqlTransaction(SqlSnapshot):
 
     async def update_key(self, key: Key) -> None:
         """See the port."""
-        row = key_to_row(key, self.revision)
-        await self._touch_one(_UPDATE_KEY, {**row, "which": row.pop("key_id")})
+        await self._touch_one(_REPLACE_KEY, key_to_row(key, self.revision))
         self._lineages.clear()
 
     async def revoke_keys(self, key_ids: Collection[KeyId], time: datetime) -> None:
@@ -247,10 +281,9 @@ class SqlTransaction(SqlSnapshot):
             select(keyspaces.c.name).where(keyspaces.c.name == keyspace.name)
         )
         if existing:
-            name = row.pop("name")
-            await self._touch_one(update(keyspaces).where(keyspaces.c.name == name).values(row))
+            await self._touch_one(_REPLACE_KEYSPACE, row)
         else:
-            await self._touch_one(insert(keyspaces).values(row))
+            await self._touch_one(_INSERT_KEYSPACE, row)
         self._keyspaces.pop(keyspace.name, None)
         # This process need not compile again what it has just compiled.
         self._compiled.remember(replace(keyspace, revision=self.revision))
@@ -262,8 +295,7 @@ class SqlTransaction(SqlSnapshot):
 
     async def update_account(self, account: Account) -> None:
         """See the port."""
-        row = account_to_row(account, self.revision)
-        await self._touch_one(_UPDATE_ACCOUNT, {**row, "which": row.pop("account_id")})
+        await self._touch_one(_REPLACE_ACCOUNT, account_to_row(account, self.revision))
         self._accounts.pop(account.account_id, None)
 
     async def insert_session(self, session: Session) -> None:
@@ -280,8 +312,7 @@ class SqlTransaction(SqlSnapshot):
 
     async def update_session(self, session: Session) -> None:
         """See the port."""
-        row = session_to_row(session, self.revision)
-        await self._touch_one(_UPDATE_SESSION, {**row, "which": row.pop("session_id")})
+        await self._touch_one(_REPLACE_SESSION, session_to_row(session, self.revision))
 
     async def end_sessions(
         self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
@@ -327,12 +358,12 @@ class SqlTransaction(SqlSnapshot):
         kept = len(self._kept)
         # Until something is kept there is nothing to save.
         if kept:
-            await self._execute(_SAVE)
+            await self._write(_SAVE)
         self._has_written = False
         try:
             yield
         except BaseException as error:
-            if kept and self._connection.invalidated:
+            if kept and self._conversation.is_lost:
                 # Nothing is left to undo, and what was kept before is lost with the connection.
                 self._state = _State.BROKEN
                 if isinstance(error, Exception):
@@ -366,16 +397,15 @@ class SqlTransaction(SqlSnapshot):
     async def _commit(self) -> int:
         last = self._kept[-1].revision
         if last != self._revision:
-            await self._execute(_SET_HEAD, {"revision": last})
-        rows = [row for one in self._kept for row in changes_to_rows(one.changes, one.revision)]
-        await self._execute(_INSERT_CHANGES, rows)
+            await self._write(_SET_HEAD, {"revision": last})
+        conversation, kept = self._conversation, self._kept
         with self._step():
-            await append_to_chain(
-                self._connection, [(one.revision, one.event) for one in self._kept]
-            )
-        with self._step():
-            await announce(self._connection, [(one.revision, one.changes) for one in self._kept])
-            await self._connection.commit()
+            rows = [row for one in kept for row in changes_to_rows(one.changes, one.revision)]
+            await conversation.write_each(_INSERT_CHANGES, rows)
+            events = [(one.revision, one.event) for one in kept]
+            await append_to_chain(conversation, events, self._end_of_chain)
+            await announce(conversation, [(one.revision, one.changes) for one in kept])
+            await conversation.commit()
         self._state = _State.ENDED
         return last
 
@@ -386,19 +416,26 @@ class SqlTransaction(SqlSnapshot):
         self._accounts.clear()
         self._keyspaces.clear()
         self._state = _State.OPEN
-        await self._execute(_UNDO)
+        await self._write(_UNDO)
 
-    async def _touch_one(self, statement: Executable, row: dict[str, object] | None = None) -> None:
+    async def _touch_one(self, statement: ReadyStatement, row: dict[str, object]) -> None:
         """Executes what must touch one row, and breaks the transaction if it did not."""
-        await self._touch(1, statement, row)
+        self._require_touched(1, await self._write(statement, row))
 
-    async def _touch(
-        self, count: int, statement: Executable, row: dict[str, object] | None = None
-    ) -> None:
-        touched = (await self._execute(statement, row)).rowcount
+    async def _touch(self, count: int, statement: Executable) -> None:
+        self._require_touched(count, (await self._execute(statement)).rowcount)
+
+    def _require_touched(self, count: int, touched: int) -> None:
         if touched != count:
             self._state = _State.BROKEN
             raise StoreFault(f"{count} rows were to be touched, and {touched} were")
+
+    async def _write(self, statement: ReadyStatement, row: dict[str, object] | None = None) -> int:
+        with self._step():
+            touched = await self._conversation.write(statement, row)
+        if touched != 0:
+            self._has_written = True
+        return touched
 
     async def _execute(
         self,
@@ -406,7 +443,7 @@ class SqlTransaction(SqlSnapshot):
         rows: dict[str, object] | list[dict[str, object]] | None = None,
     ) -> CursorResult[Any]:
         with self._step():
-            result = await self._connection.execute(statement, rows)
+            result = await self._conversation.execute(statement, rows)
         if result.rowcount != 0:
             self._has_written = True
         return result

@@ -1,0 +1,282 @@
+"""One connection with the database, and all that is said on it.
+
+Most statements go through SQLAlchemy. Those that every mutation executes are `ReadyStatement`s,
+and go to the driver directly, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Protocol, cast
+
+import asyncpg
+from sqlalchemy import CursorResult, Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.sql import Executable
+
+from keyfence_server.adapters.sql.completion import to_completion
+from keyfence_server.adapters.sql.errors import StoreFault, means_lost_connection, translated
+from keyfence_server.adapters.sql.ready import ReadyStatement
+from keyfence_server.adapters.sql.sqlite_connection import SqliteConnection
+from keyfence_server.application.ports import StoreUnavailable
+
+Row = Sequence[Any]
+
+
+class DriverConnection(Protocol):
+    """What the drivers have in common. They raise errors of their own."""
+
+    async def begin(self) -> None:
+        """Begins a transaction that may write."""
+        ...
+
+    async def commit(self) -> None:
+        """Commits it."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undoes it."""
+        ...
+
+    async def fetch(self, statement: str, values: Row) -> Sequence[Row]:
+        """Executes a statement, and returns its rows."""
+        ...
+
+    async def write(self, statement: str, values: Row) -> int:
+        """Executes a statement, and returns how many rows it has touched."""
+        ...
+
+    async def write_each(self, statement: str, rows: Sequence[Row]) -> None:
+        """Executes a statement with each of the rows."""
+        ...
+
+
+class Conversation:
+    """A connection of a pool.
+
+    Attributes:
+        connection: SQLAlchemy's connection.
+        dialect: SQLAlchemy's, of the database.
+    """
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+        self.dialect: Dialect = connection.dialect
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether no more can be said on it. The database has undone what was begun on it."""
+        return self.connection.invalidated
+
+    async def execute(
+        self,
+        statement: Executable,
+        parameters: Mapping[str, object] | Sequence[Mapping[str, object]] | None = None,
+    ) -> CursorResult[Any]:
+        """Executes a statement through SQLAlchemy."""
+        return await self.connection.execute(statement, parameters)
+
+    async def fetch(
+        self, statement: ReadyStatement, values: Mapping[str, object] | None = None
+    ) -> Sequence[Row]:
+        """The rows of a statement, as the driver has them."""
+        return (await self.execute(statement.statement, values)).all()
+
+    async def close(self) -> None:
+        """Rolls back what the engine has begun, and gives the connection back or up."""
+        try:
+            with translated():
+                if self.is_lost and not self.connection.invalidated:
+                    await self.connection.invalidate()
+                await self.connection.close()
+        except StoreUnavailable:
+            # The rollback could not be sent. Closing the connection rolls back.
+            with suppress(StoreUnavailable), translated():
+                if not self.connection.closed:
+                    await self.connection.invalidate()
+                    await self.connection.close()
+
+
+class DirectConversation(Conversation):
+    """A connection whose ready statements go to the driver directly, and whose transactions are
+    begun here and not by the engine.
+
+    Attributes:
+        has_begun: whether a transaction is under way.
+    """
+
+    def __init__(self, connection: AsyncConnection, driver: DriverConnection) -> None:
+        super().__init__(connection)
+        self.has_begun = False
+        self._driver = driver
+        self._is_lost = False
+
+    @classmethod
+    async def open(cls, engine: AsyncEngine) -> DirectConversation:
+        """Takes a connection from the pool. Raises `StoreUnavailable`."""
+        with translated():
+            connection = await engine.connect()
+            try:
+                driver = (await connection.get_raw_connection()).driver_connection
+            except BaseException:
+                await to_completion(connection.close())
+                raise
+        if isinstance(driver, SqliteConnection):
+            return cls(connection, driver)
+        return cls(connection, _OnPostgresql(cast("asyncpg.Connection", driver)))
+
+    @property
+    def is_lost(self) -> bool:
+        """See `Conversation`."""
+        return self._is_lost or self.connection.invalidated
+
+    async def fetch(
+        self, statement: ReadyStatement, values: Mapping[str, object] | None = None
+    ) -> Sequence[Row]:
+        """See `Conversation`."""
+        ready = statement.on(self.dialect)
+        with self._directly():
+            return await self._driver.fetch(ready.text, ready.values(values or {}))
+
+    async def write(
+        self, statement: ReadyStatement, values: Mapping[str, object] | None = None
+    ) -> int:
+        """Executes a statement, and returns how many rows it has touched."""
+        ready = statement.on(self.dialect)
+        with self._directly():
+            return await self._driver.write(ready.text, ready.values(values or {}))
+
+    async def write_each(
+        self, statement: ReadyStatement, rows: Sequence[Mapping[str, object]]
+    ) -> None:
+        """Executes a statement with each of the rows."""
+        if len(rows) == 1:
+            await self.write(statement, rows[0])
+            return
+        ready = statement.on(self.dialect)
+        with self._directly():
+            await self._driver.write_each(ready.text, [ready.values(row) for row in rows])
+
+    async def begin(self) -> None:
+        """Begins a transaction that may write."""
+        with self._directly():
+            await self._driver.begin()
+        self.has_begun = True
+
+    async def commit(self) -> None:
+        """Commits it."""
+        with self._directly():
+            await self._driver.commit()
+        self.has_begun = False
+
+    async def rollback(self) -> None:
+        """Undoes it."""
+        with self._directly():
+            await self._driver.rollback()
+        self.has_begun = False
+
+    def give_up(self) -> None:
+        """Has the connection closed at the end, instead of being used again."""
+        self._is_lost = True
+
+    @contextmanager
+    def _directly(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            # As SQLAlchemy sees it: what was cancelled may have left the connection anywhere.
+            if not isinstance(error, Exception) or means_lost_connection(error):
+                self._is_lost = True
+            raise
+
+
+class Writer:
+    """The connection on which a process writes: one transaction at a time.
+
+    It stays open between the transactions. To take a connection from a pool and to give it back
+    would take as long as several statements.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._idle: DirectConversation | None = None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[DirectConversation]:
+        """A transaction, which is undone unless it is committed. Raises `StoreUnavailable`."""
+        conversation = await self._begin()
+        try:
+            yield conversation
+        finally:
+            await to_completion(self._end(conversation))
+
+    async def close(self) -> None:
+        """Closes the connection, if there is one. No transaction is under way."""
+        if self._idle is not None:
+            conversation, self._idle = self._idle, None
+            await conversation.close()
+
+    async def _begin(self) -> DirectConversation:
+        was_idle = self._idle is not None
+        conversation = self._idle or await DirectConversation.open(self._engine)
+        self._idle = None
+        try:
+            with translated():
+                await conversation.begin()
+        except BaseException as error:
+            was_lost = conversation.is_lost and isinstance(error, StoreUnavailable)
+            await to_completion(conversation.close())
+            if not (was_idle and was_lost):
+                raise
+        else:
+            return conversation
+        # It died while it was idle. This is how the store heals after the database was restarted.
+        return await self._begin()
+
+    async def _end(self, conversation: DirectConversation) -> None:
+        if conversation.has_begun and not conversation.is_lost:
+            try:
+                with translated():
+                    await conversation.rollback()
+            except (StoreUnavailable, StoreFault):
+                # Closing the connection rolls back.
+                conversation.give_up()
+        if conversation.is_lost:
+            await conversation.close()
+        else:
+            self._idle = conversation
+
+
+class _OnPostgresql:
+    """A connection of `asyncpg`."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def begin(self) -> None:
+        """See `DriverConnection`."""
+        await self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+    async def commit(self) -> None:
+        """See `DriverConnection`."""
+        await self._connection.execute("COMMIT")
+
+    async def rollback(self) -> None:
+        """See `DriverConnection`."""
+        await self._connection.execute("ROLLBACK")
+
+    async def fetch(self, statement: str, values: Row) -> Sequence[Row]:
+        """See `DriverConnection`."""
+        return cast("Sequence[Row]", await self._connection.fetch(statement, *values))
+
+    async def write(self, statement: str, values: Row) -> int:
+        """See `DriverConnection`."""
+        # For example "INSERT 0 1" or "UPDATE 1".
+        said = await self._connection.execute(statement, *values)
+        count = said.rpartition(" ")[2]
+        return int(count) if count.isdecimal() else 0
+
+    async def write_each(self, statement: str, rows: Sequence[Row]) -> None:
+        """See `DriverConnection`."""
+        await self._connection.executemany(statement, rows)

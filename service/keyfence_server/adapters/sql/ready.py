@@ -1,0 +1,87 @@
+"""Statements that are put together once, and then go to the driver as they are.
+
+SQLAlchemy takes several times as long for a short statement as the database does: for each
+execution it looks the statement up, asks the types of the columns, and makes a cursor and a
+result. So a statement that every mutation executes is compiled by SQLAlchemy once for each kind of
+database. After that only its values are converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Dialect, Table, bindparam, insert, update
+from sqlalchemy.sql import Executable
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
+
+
+class ReadyStatement:
+    """A statement whose values come by name, and whose rows come as the driver has them.
+
+    Args:
+        sets: of an `INSERT` or `UPDATE`, the columns that it sets to values of these names.
+
+    Attributes:
+        statement: SQLAlchemy's.
+    """
+
+    def __init__(self, statement: Executable, *, sets: Iterable[str] = ()) -> None:
+        self.statement = statement
+        self._sets = list(sets)
+        self._by_database: dict[str, DriverStatement] = {}
+
+    def on(self, dialect: Dialect) -> DriverStatement:
+        """The statement for this kind of database."""
+        ready = self._by_database.get(dialect.name)
+        if ready is None:
+            assert isinstance(self.statement, ClauseElement)  # noqa: S101 - all of Core's are
+            compiled = self.statement.compile(dialect=dialect, column_keys=self._sets or None)
+            assert isinstance(compiled, SQLCompiler)  # noqa: S101 - not DDL
+            ready = self._by_database[dialect.name] = DriverStatement(compiled, dialect)
+        return ready
+
+
+class DriverStatement:
+    """A statement as the driver of a database takes it.
+
+    Attributes:
+        text: with the driver's placeholders.
+    """
+
+    __slots__ = ("_fixed", "_places", "text")
+
+    def __init__(self, compiled: SQLCompiler, dialect: Dialect) -> None:
+        self.text = str(compiled)
+        self._places: list[tuple[str, Callable[[Any], Any] | None]] = []
+        self._fixed: dict[str, Any] = {}
+        for name in compiled.positiontup or ():
+            bound = compiled.binds[name]
+            convert = bound.type.dialect_impl(dialect).bind_processor(dialect)
+            self._places.append((name, convert))
+            if not bound.required:
+                self._fixed[name] = bound.effective_value
+
+    def values(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values in the order of their places. Raises `ValueError` for one that no database
+        could keep."""
+        named = {**self._fixed, **given} if self._fixed else given
+        return tuple(
+            [
+                named[name] if convert is None else convert(named[name])
+                for name, convert in self._places
+            ]
+        )
+
+
+def insertion_into(table: Table) -> ReadyStatement:
+    """Adds a whole row."""
+    return ReadyStatement(insert(table), sets=[column.name for column in table.c])
+
+
+def replacement_in(table: Table) -> ReadyStatement:
+    """Replaces the row that has the key of the given one."""
+    (key,) = table.primary_key.columns
+    sets = [column.name for column in table.c if column is not key]
+    return ReadyStatement(update(table).where(key == bindparam(key.name)), sets=sets)
