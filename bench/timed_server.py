@@ -17,8 +17,8 @@ from typing import Any
 
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.cli import main as command
-from keyfence_server.coherence.authority_fence import AuthorityFence
-from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.shared_fence import SharedFence
+from keyfence_server.coherence.sole_fence import SoleFence
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
 
         return measured
 
-    for owner in (AuthorityFence, SoleHolder):
+    for owner in (SharedFence, SoleFence):
         setattr(owner, "wait", timed("fence", owner.wait, lambda made: made[-1].number))  # noqa: B010
     commit = timed("commit", Mutations._commit, lambda transaction: transaction.revision - 1)  # noqa: SLF001
     setattr(Mutations, "_commit", commit)  # noqa: B010

@@ -41,7 +41,7 @@ from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.ledger import Ledger
-from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.sole_fence import SoleFence
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.declarations import (
@@ -135,7 +135,7 @@ class Authority:
         self.cache = FactCache(store, **cache)
         self.hub = DownstreamHub(Grantor(LeaseTerms()), SystemBootClock(), lambda: float("inf"))
         self.ledger = Ledger(self.cache, self.hub)
-        self.fence = fence or SoleHolder(self.ledger, self.hub, no_process_before)
+        self.fence = fence or SoleFence(self.ledger, self.hub, no_process_before)
         peppers = Peppers(PEPPERS, IMPORT_SECRETS)
         self.rate_limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
         self.mutations = Mutations(store, self.fence, clock, ChangeQuotas(self.rate_limits))

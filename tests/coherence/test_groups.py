@@ -15,7 +15,7 @@ from keyfence_server.application import mutations
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.mutations import Effect
 from keyfence_server.application.ports import FenceEnd, Revision, StoreUnavailable, Transaction
-from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.sole_fence import SoleFence
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.reasons import Reason
@@ -30,7 +30,7 @@ def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutations, "_GROUP_SECONDS", 60.0)
 
 
-class CountingFence(SoleHolder):
+class CountingFence(SoleFence):
     """Notes what it was asked to wait for."""
 
     def __init__(self, authority: Authority) -> None:

@@ -24,7 +24,7 @@ from keyfence_server.application.ports import (
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.ledger import Ledger
-from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.sole_fence import SoleFence
 from keyfence_server.domain.declarations import PresetDeclaration, ScopeDeclaration
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.keyspaces import compile_keyspace
@@ -297,7 +297,7 @@ async def test_a_caller_that_gives_up_does_not_keep_a_mutation_from_its_fence(
     assert await reason(authority, made) is Reason.KEY_REVOKED
 
 
-class HeldFence(SoleHolder):
+class HeldFence(SoleFence):
     """A fence that takes its time, as one does that has other holders to wait for."""
 
     def __init__(self, ledger: Ledger, hub: DownstreamHub, gate: Gate) -> None:

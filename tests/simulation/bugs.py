@@ -17,7 +17,6 @@ from keyfence.holder.lease import HolderLease
 from keyfence.holder.memory import Memory
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.ports import Change, FenceEnd, Revision, StoreUnavailable
-from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub, HolderStream
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Granted, Grantor, HolderRecord, _Grant
@@ -25,6 +24,7 @@ from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import RegisterState, StorePosition
 from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.shared_fence import SharedFence
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
@@ -235,7 +235,7 @@ class NeverUnsettled(SimulatedRegister):
         return StorePosition(position.head, position.epoch, is_settled=True)
 
 
-class TakesSilenceForConsent(AuthorityFence):
+class TakesSilenceForConsent(SharedFence):
     async def _read_register(self) -> RegisterState:
         try:
             return await self._register.read_state()
@@ -249,12 +249,12 @@ class ForgetsPredecessors(Succession):
         return False
 
 
-class RepeatsWithoutFence(AuthorityFence):
+class RepeatsWithoutFence(SharedFence):
     async def settle(self, revision: int) -> FenceEnd:
         return FenceEnd.ACKNOWLEDGEMENTS
 
 
-class WaitsForTheFirstOfAGroup(AuthorityFence):
+class WaitsForTheFirstOfAGroup(SharedFence):
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
         return await super().wait(revisions[:1])
 

@@ -38,7 +38,6 @@ from keyfence_server.application.rate_limits import RateLimits
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
@@ -50,7 +49,8 @@ from keyfence_server.coherence.leased_facts import (
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.replica import ListProcesses, Replica, SeenProcess
-from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.shared_fence import SharedFence
+from keyfence_server.coherence.sole_fence import SoleFence
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
@@ -108,7 +108,7 @@ class Parts:
     facts: type[LeasedFacts] = LeasedFacts
     ledger: type[Ledger] = Ledger
     replica: type[Replica] = Replica
-    fence: type[AuthorityFence] = AuthorityFence
+    fence: type[SharedFence] = SharedFence
     terms: type[LeaseTerms] = LeaseTerms
     register: type[SimulatedRegister] = SimulatedRegister
     succession: type[Succession] = Succession
@@ -329,7 +329,7 @@ class SoleServer(Server):
             terms=world.terms,
             clock=clock,
         )
-        self.fence = SoleHolder(self._ledger, self.hub, self._succession.outlast)
+        self.fence = SoleFence(self._ledger, self.hub, self._succession.outlast)
         self._take_up(store)
 
     async def _follow_store(self) -> None:

@@ -25,7 +25,6 @@ from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.adapters.upstream.store import UpstreamStore
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.ports import FactSource, Fence, Store
-from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
@@ -38,7 +37,8 @@ from keyfence_server.coherence.leased_facts import (
 from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Feed, Register
 from keyfence_server.coherence.replica import ListProcesses, Replica, SeenProcess
-from keyfence_server.coherence.sole_holder import SoleHolder
+from keyfence_server.coherence.shared_fence import SharedFence
+from keyfence_server.coherence.sole_fence import SoleFence
 from keyfence_server.coherence.stale_if_error import StaleIfError
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
@@ -141,7 +141,7 @@ def alone(
         process_id=process_id,
         source=cache,
         cache=cache,
-        fence=SoleHolder(ledger, hub, succession.outlast),
+        fence=SoleFence(ledger, hub, succession.outlast),
         hub=hub,
         list_processes=_no_processes,
         start=start,
@@ -196,7 +196,7 @@ def among_others(
         source=source,
         stale_if_error=_stale_if_error(settings, source, cache, lease, clock),
         cache=cache,
-        fence=AuthorityFence(replica, register, hub, terms, clock),
+        fence=SharedFence(replica, register, hub, terms, clock),
         hub=hub,
         list_processes=replica.list_processes,
         start=start,

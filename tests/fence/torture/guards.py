@@ -32,11 +32,11 @@ from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import ChangeKind, FenceEnd
 from keyfence_server.coherence import fact_cache, leased_facts, ledger
-from keyfence_server.coherence.authority_fence import AuthorityFence
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.ports import Committed, StorePosition, StruckOff
 from keyfence_server.coherence.replica import Replica
+from keyfence_server.coherence.shared_fence import SharedFence
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.composition import membership
 
@@ -117,14 +117,14 @@ def fence_returns_at_once() -> None:
     async def wait(_self: Any, _revisions: Any) -> FenceEnd:
         return FenceEnd.ACKNOWLEDGEMENTS
 
-    _put(AuthorityFence, "wait", wait)
+    _put(SharedFence, "wait", wait)
 
 
 def fence_forgets_the_others() -> None:
     async def wait_for_none(_self: Any, _others: Any, _revision: int) -> set[str]:
         return set()
 
-    _put(AuthorityFence, "_wait_for", wait_for_none)
+    _put(SharedFence, "_wait_for", wait_for_none)
 
 
 def waits_too_short() -> None:
@@ -135,7 +135,7 @@ def repeated_is_not_fenced() -> None:
     async def settle(_self: Any, _revision: int) -> FenceEnd:
         return FenceEnd.ACKNOWLEDGEMENTS
 
-    _put(AuthorityFence, "settle", settle)
+    _put(SharedFence, "settle", settle)
 
 
 def fence_before_commit() -> None:
@@ -281,7 +281,7 @@ def renewal_is_no_write() -> None:
 
 def counted_from_before_commit() -> None:
     began: ContextVar[float] = ContextVar("began")
-    carry_out, wait = Mutations._carry_out, AuthorityFence.wait
+    carry_out, wait = Mutations._carry_out, SharedFence.wait
 
     async def timed(self: Any, group: Any, first: Any) -> Any:
         # The task of the fence begins with a copy of this context.
@@ -294,7 +294,7 @@ def counted_from_before_commit() -> None:
         return FenceEnd.TIME
 
     _put(Mutations, "_carry_out", timed)
-    _put(AuthorityFence, "wait", short)
+    _put(SharedFence, "wait", short)
 
 
 def struck_off_too_soon() -> None:

@@ -15,7 +15,7 @@ from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.ledger import Ledger
 
 
-class SoleHolder:
+class SoleFence:
     """Implements the `Fence` port for a single process.
 
     Args:

@@ -52,7 +52,7 @@ class _Bound:
         self.is_certain = True
 
 
-class AuthorityFence:
+class SharedFence:
     """Implements the `Fence` port for one of several processes."""
 
     def __init__(
