@@ -37,10 +37,10 @@ from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotatedKey, RotateKey, Rotation
 from keyfence_server.application.update_key import KeyUpdate, UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
-from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.sole_fence import SoleFence
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.decisions import Question, Verdict
@@ -134,8 +134,8 @@ class Authority:
         self.clock = clock
         self.cache = FactCache(store, **cache)
         self.hub = DownstreamHub(Grantor(LeaseTerms()), SystemBootClock(), lambda: float("inf"))
-        self.ledger = Ledger(self.cache, self.hub)
-        self.fence = fence or SoleFence(self.ledger, self.hub, no_process_before)
+        self.revisions = AppliedRevisions(self.cache, self.hub)
+        self.fence = fence or SoleFence(self.revisions, self.hub, no_process_before)
         peppers = Peppers(PEPPERS, IMPORT_SECRETS)
         self.rate_limits = RateLimits(clock, MemoryCounter(clock), is_alone=True)
         self.mutations = Mutations(store, self.fence, clock, ChangeQuotas(self.rate_limits))
@@ -174,7 +174,7 @@ class Authority:
     async def start(self) -> None:
         """Reads where the store is, as a server does at its start, and identifies the root."""
         async with self.store.snapshot() as snapshot:
-            self.ledger.restart(snapshot.revision, epoch="")
+            self.revisions.restart(snapshot.revision, epoch="")
         root = await self.callers.identify(ROOT.reveal())
         assert isinstance(root, Operator)
         self.root = root

@@ -13,6 +13,7 @@ from keyfence.holder.session import HolderSession, StreamBroken
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.application.ports import Change, ChangeKind, FenceEnd
+from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import (
     MAX_QUEUED,
     MAX_TOGETHER,
@@ -25,7 +26,6 @@ from keyfence_server.coherence.downstream import (
 )
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
-from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.terms import LeaseTerms
 from simulation.loop import DriftingClock, SimulatedLoop
 
@@ -173,15 +173,15 @@ async def test_changes_that_wait_go_to_a_holder_together_up_to_a_bound(hub: Down
 async def test_a_sidecar_passes_several_revisions_on_as_one(hub: DownstreamHub) -> None:
     """Which of them changed the key is not known, so a holder behind it that had one of them alone
     could acknowledge it without the change."""
-    ledger = Ledger(FactCache(None), hub)  # type: ignore[arg-type]
-    ledger.restart(5, "epoch")
-    following = Following(ledger, hub, "sidecar")
+    revisions = AppliedRevisions(FactCache(None), hub)  # type: ignore[arg-type]
+    revisions.restart(5, "epoch")
+    following = Following(revisions, hub, "sidecar")
     stream = hub.open("a")
     # A lease's head can lie between them: the first two are applied already.
     several = messages.RevisionChanges(first_revision=4, revision=8)
     several.changes.add(key_id="key_1", in_keyspace="acme")
     following.apply(several)
-    assert ledger.applied == 8
+    assert revisions.applied == 8
     assert await stream.next_message() == ChangesToSend(6, 8, (CHANGE,))
 
 
@@ -200,12 +200,12 @@ async def test_the_leases_of_a_server_that_leaves_are_waited_out(
 async def test_revisions_go_downstream_in_order_and_once_however_they_come(
     hub: DownstreamHub,
 ) -> None:
-    ledger = Ledger(FactCache(None), hub)  # type: ignore[arg-type]
-    ledger.restart(5, "epoch")
+    revisions = AppliedRevisions(FactCache(None), hub)  # type: ignore[arg-type]
+    revisions.restart(5, "epoch")
     stream = hub.open("a")
     for revision in (7, 8, 7, 6, 6, 5):
-        ledger.apply(revision, [CHANGE])
-    assert ledger.applied == 8
+        revisions.apply(revision, [CHANGE])
+    assert revisions.applied == 8
     assert await stream.next_message() == ChangesToSend(6, 8, (CHANGE, CHANGE, CHANGE))
     hub.close_all()
     with pytest.raises(StreamEnded):
@@ -217,7 +217,7 @@ async def test_a_sidecar_allows_for_what_its_grantor_takes_clocks_to_drift_by(
 ) -> None:
     """The grantor upstream counts with the larger drift. A sidecar that counts with less would say
     too early that the leases behind it have expired."""
-    following = Following(Ledger(FactCache(None), hub), hub, "sidecar")  # type: ignore[arg-type]
+    following = Following(AppliedRevisions(FactCache(None), hub), hub, "sidecar")  # type: ignore[arg-type]
     for drift, lasts in ((0.5, 6.0), (0.1, 6.0)):
         following.allow_for(drift)
         hub.restart(5, "epoch")

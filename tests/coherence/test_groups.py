@@ -37,7 +37,7 @@ class CountingFence(SoleFence):
         async def no_predecessor() -> bool:
             return False
 
-        super().__init__(authority.ledger, authority.hub, no_predecessor)
+        super().__init__(authority.revisions, authority.hub, no_predecessor)
         self.waited: list[list[int]] = []
         self._may_end = asyncio.Event()
         self._may_end.set()

@@ -21,9 +21,9 @@ from keyfence_server.application.ports import (
     Revision,
     StoreUnavailable,
 )
+from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.sole_fence import SoleFence
 from keyfence_server.domain.declarations import PresetDeclaration, ScopeDeclaration
 from keyfence_server.domain.keys import KeyState
@@ -300,8 +300,8 @@ async def test_a_caller_that_gives_up_does_not_keep_a_mutation_from_its_fence(
 class HeldFence(SoleFence):
     """A fence that takes its time, as one does that has other holders to wait for."""
 
-    def __init__(self, ledger: Ledger, hub: DownstreamHub, gate: Gate) -> None:
-        super().__init__(ledger, hub, no_process_before)
+    def __init__(self, revisions: AppliedRevisions, hub: DownstreamHub, gate: Gate) -> None:
+        super().__init__(revisions, hub, no_process_before)
         self._gate = gate
 
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
@@ -309,7 +309,7 @@ class HeldFence(SoleFence):
         return await super().wait(revisions)
 
     async def settle(self, revision: int) -> FenceEnd:
-        if revision <= self._ledger.applied:
+        if revision <= self._revisions.applied:
             return FenceEnd.ACKNOWLEDGEMENTS
         await self._gate.pass_through()
         return await super().settle(revision)
@@ -326,7 +326,7 @@ async def test_what_finds_nothing_left_to_do_waits_for_what_it_found(
     gate = Gate()
     slow = Authority(watched, authority.clock)
     slow.cache = authority.cache
-    slow.mutations._fence = HeldFence(authority.ledger, authority.hub, gate)
+    slow.mutations._fence = HeldFence(authority.revisions, authority.hub, gate)
     slow.root = authority.root
     monkeypatch.setattr(mutations, "FENCE_SECONDS", 0.0)
 

@@ -18,7 +18,7 @@ async def test_a_sidecar_and_the_holders_behind_it_forget_everything(authority: 
     question = Question(made.plaintext.reveal())
     assert authority.checks.answer_from_memory(authority.root, question) is not None
     behind = authority.hub.open("a holder behind it")
-    following = Following(authority.ledger, authority.hub, "sidecar")
+    following = Following(authority.revisions, authority.hub, "sidecar")
     told = messages.RevisionChanges(revision=authority.cache.revision + 1)
     told.changes.add(in_keyspace="acme")
 

@@ -17,11 +17,11 @@ from keyfence.holder.lease import HolderLease
 from keyfence.holder.memory import Memory
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.ports import Change, FenceEnd, Revision, StoreUnavailable
+from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import DownstreamHub, HolderStream
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Granted, Grantor, HolderRecord, _Grant
 from keyfence_server.coherence.leased_facts import LeasedFacts
-from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import RegisterState, StorePosition
 from keyfence_server.coherence.replica import Replica
 from keyfence_server.coherence.shared_fence import SharedFence
@@ -72,7 +72,7 @@ class JoinsLoads(LeasedFacts):
         return self._cache
 
 
-class AcknowledgesFirst(Ledger):
+class AcknowledgesFirst(AppliedRevisions):
     def apply(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
         cache = self._cache
         self._cache = _Later(cache)  # type: ignore[assignment]
@@ -315,7 +315,7 @@ BUGS: Final[dict[str, Bug]] = {
         lambda: Parts(lease=IgnoresTheHead),
         found_by=60,
     ),
-    "I3-own": Bug(lambda: Parts(ledger=AcknowledgesFirst)),
+    "I3-own": Bug(lambda: Parts(revisions=AcknowledgesFirst)),
     "I3-downstream": Bug(lambda: Parts(hub=AcknowledgesForItselfAlone)),
     "I3-margin": Bug(lambda: Parts(grantor=WithoutMargin), found_by=153, needs=_drifts_far),
     "I3-stream": Bug(lambda: Parts(grantor=ForgetsTheGone), found_by=32, needs=_streams_break),

@@ -38,6 +38,7 @@ from keyfence_server.application.rate_limits import RateLimits
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
+from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
@@ -46,7 +47,6 @@ from keyfence_server.coherence.leased_facts import (
     LeasedFacts,
     fresh_memory_per_question,
 )
-from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.coherence.replica import ListProcesses, Replica, SeenProcess
 from keyfence_server.coherence.shared_fence import SharedFence
@@ -106,7 +106,7 @@ class Parts:
     hub: type[DownstreamHub] = DownstreamHub
     cache: type[FactCache] = FactCache
     facts: type[LeasedFacts] = LeasedFacts
-    ledger: type[Ledger] = Ledger
+    revisions: type[AppliedRevisions] = AppliedRevisions
     replica: type[Replica] = Replica
     fence: type[SharedFence] = SharedFence
     terms: type[LeaseTerms] = LeaseTerms
@@ -258,7 +258,7 @@ class Server(Grants):
             store=store,
             register=self.register,
             feed=SimulatedFeed(world.database, self.process),
-            ledger=parts.ledger(self.cache, self.hub),
+            revisions=parts.revisions(self.cache, self.hub),
             hub=self.hub,
             lease=self.lease,
             terms=world.terms,
@@ -320,7 +320,7 @@ class SoleServer(Server):
         self.hub = parts.hub(parts.grantor(world.terms), clock, lambda: self.lease.until)
         self.cache = parts.cache(store, capacity=3, unknown_capacity=2)
         self.source = self.cache
-        self._ledger = parts.ledger(self.cache, self.hub)
+        self._revisions = parts.revisions(self.cache, self.hub)
         self._succession = parts.succession(
             name,
             name,
@@ -329,13 +329,13 @@ class SoleServer(Server):
             terms=world.terms,
             clock=clock,
         )
-        self.fence = SoleFence(self._ledger, self.hub, self._succession.outlast)
+        self.fence = SoleFence(self._revisions, self.hub, self._succession.outlast)
         self._take_up(store)
 
     async def _follow_store(self) -> None:
         await self._succession.start()
         async with self._store.snapshot() as snapshot:
-            self._ledger.restart(snapshot.revision, self.process.name)
+            self._revisions.restart(snapshot.revision, self.process.name)
         self.offer(_no_processes, self.clock, self.process.name, self._succession.register)
 
     async def _leave_store(self) -> None:
@@ -441,7 +441,7 @@ class Sidecar(Grants):
             self._holder.open_stream,
             messages.Hello(holder_id=name.ljust(16, "-"), kind=messages.HOLDER_KIND_SIDECAR),
             self.lease,
-            Following(parts.ledger(self.cache, self.hub), self.hub, name),
+            Following(parts.revisions(self.cache, self.hub), self.hub, name),
             clock,
             random_source=random.Random(f"{name} {world.random.random()}"),
         )

@@ -19,8 +19,8 @@ import structlog
 
 from keyfence.holder.lease import HolderLease
 from keyfence_server.application.ports import Change, Store, StoreUnavailable
+from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import DownstreamHub
-from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import (
     Acknowledged,
     BootClock,
@@ -69,7 +69,7 @@ class Replica:
         store: Store,
         register: Register,
         feed: Feed,
-        ledger: Ledger,
+        revisions: AppliedRevisions,
         hub: DownstreamHub,
         lease: HolderLease,
         terms: LeaseTerms,
@@ -80,7 +80,7 @@ class Replica:
         self._store = store
         self._register = register
         self._feed = feed
-        self._ledger = ledger
+        self._revisions = revisions
         self._hub = hub
         self._lease = lease
         self._terms = terms
@@ -122,7 +122,7 @@ class Replica:
     @property
     def applied(self) -> int:
         """The revision up to which this process has applied every change."""
-        return self._ledger.applied
+        return self._revisions.applied
 
     def may_trust(self, position: StorePosition) -> bool:
         """Whether acknowledgements count where the store stands now."""
@@ -147,8 +147,8 @@ class Replica:
 
     def apply(self, revision: int, changes: Sequence[Change]) -> None:
         """Applies a revision that this process has learnt of."""
-        self._ledger.apply(revision, changes)
-        self._lease.advance_to(self._ledger.applied)
+        self._revisions.apply(revision, changes)
+        self._lease.advance_to(self._revisions.applied)
         self.lease_moved.announce()
 
     async def catch_up(self) -> None:
@@ -156,7 +156,7 @@ class Replica:
         async with self._catching_up:
             limit = _PAGE
             while True:
-                registration, after = self._registrations, self._ledger.applied
+                registration, after = self._registrations, self._revisions.applied
                 async with self._store.snapshot() as snapshot:
                     found = await snapshot.list_changes(after=after, limit=limit)
                 if registration != self._registrations:
@@ -173,7 +173,7 @@ class Replica:
                     continue
                 for revision, group in itertools.groupby(found, key=lambda one: one[0]):
                     self.apply(revision, [change for _, change in group])
-                if snapshot.revision <= self._ledger.applied or not found:
+                if snapshot.revision <= self._revisions.applied or not found:
                     return
 
     async def _join(self) -> None:
@@ -193,11 +193,11 @@ class Replica:
 
     def _warn_of_lost_changes(self, position: StorePosition) -> None:
         """Says so if the store that took over lacks changes that this process has applied."""
-        if position.head < self._ledger.applied:
+        if position.head < self._revisions.applied:
             _log.error(
                 "changes_lost_in_failover",
                 revision=position.head,
-                revision_before=self._ledger.applied,
+                revision_before=self._revisions.applied,
                 consequence="changes that were acknowledged are undone, revocations included",
                 advice="make them again: `keyfence audit restrictive-changes` lists them from the "
                 "old primary, or from a copy of its audit log",
@@ -233,14 +233,14 @@ class Replica:
                 await self.catch_up()
                 continue
             self._granted(nonce, position)
-            if position.head > self._ledger.applied:
+            if position.head > self._revisions.applied:
                 await self.catch_up()
 
     def _granted(self, nonce: int, position: StorePosition) -> None:
         must_forget = self._lease.grant(nonce, self._terms.length, position.head, position.epoch)
         if must_forget:
             # Nothing is awaited between the grant and this, so nothing is answered either.
-            self._ledger.restart(position.head, position.epoch)
+            self._revisions.restart(position.head, position.epoch)
         self.lease_moved.announce()
         if position.is_settled:
             self._unsettled_since = None
@@ -264,7 +264,7 @@ class Replica:
                     self.progress.announce()
                 case Committed(changes=changes) if changes is not None:
                     self.apply(news.revision, changes)
-                    if self._ledger.applied < news.revision:
+                    if self._revisions.applied < news.revision:
                         await self.catch_up()
                 case _:
                     await self.catch_up()
@@ -274,7 +274,7 @@ class Replica:
         acknowledged."""
         told = (self._registrations, 0)
         while True:
-            moved = self._hub.moved_or_run_out(self._ledger.applied)
+            moved = self._hub.moved_or_run_out(self._revisions.applied)
             registration, safe = self._registrations, self._hub.safe_revision()
             if registration != told[0] or safe > told[1]:
                 moved.cancel()

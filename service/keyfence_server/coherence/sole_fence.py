@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from keyfence_server.application.ports import FenceEnd, Revision
+from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import DownstreamHub
-from keyfence_server.coherence.ledger import Ledger
 
 
 class SoleFence:
@@ -24,9 +24,12 @@ class SoleFence:
     """
 
     def __init__(
-        self, ledger: Ledger, hub: DownstreamHub, outlast: Callable[[], Awaitable[bool]]
+        self,
+        revisions: AppliedRevisions,
+        hub: DownstreamHub,
+        outlast: Callable[[], Awaitable[bool]],
     ) -> None:
-        self._ledger = ledger
+        self._revisions = revisions
         self._hub = hub
         self._outlast = outlast
 
@@ -36,7 +39,7 @@ class SoleFence:
         # its commit took effect and its answer was lost.
         self._resume_at(revisions[0].number - 1)
         for revision in revisions:
-            self._ledger.apply(revision.number, revision.changes)
+            self._revisions.apply(revision.number, revision.changes)
         return await self._wait_until_safe(revisions[-1].number)
 
     async def settle(self, revision: int) -> FenceEnd:
@@ -46,7 +49,7 @@ class SoleFence:
 
     async def forget_everything(self) -> None:
         """Empties the memory: a commit may have taken effect whose answer was lost."""
-        self._ledger.restart(self._ledger.applied, self._hub.epoch)
+        self._revisions.restart(self._revisions.applied, self._hub.epoch)
 
     async def _wait_until_safe(self, revision: int) -> FenceEnd:
         end = await self._hub.wait_until_safe(revision)
@@ -55,5 +58,5 @@ class SoleFence:
     def _resume_at(self, revision: int) -> None:
         """Continues from a revision that the store has reached. Earlier revisions may never be
         announced. They are not needed: the memory is emptied, and later loads are newer."""
-        if revision > self._ledger.applied:
-            self._ledger.restart(revision, self._hub.epoch)
+        if revision > self._revisions.applied:
+            self._revisions.restart(revision, self._hub.epoch)

@@ -25,6 +25,7 @@ from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.adapters.upstream.store import UpstreamStore
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.ports import FactSource, Fence, Store
+from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.grantor import Grantor
@@ -34,7 +35,6 @@ from keyfence_server.coherence.leased_facts import (
     WithoutLease,
     fresh_memory_per_question,
 )
-from keyfence_server.coherence.ledger import Ledger
 from keyfence_server.coherence.ports import Feed, Register
 from keyfence_server.coherence.replica import ListProcesses, Replica, SeenProcess
 from keyfence_server.coherence.shared_fence import SharedFence
@@ -119,7 +119,7 @@ def alone(
     """The membership of a process that has the database to itself."""
     clock = SystemBootClock()
     hub = DownstreamHub(Grantor(terms), clock, lambda: FOREVER)
-    ledger = Ledger(cache, hub)
+    revisions = AppliedRevisions(cache, hub)
     # Holders downstream must not take this process for the one before it.
     process_id = _new_process_id()
     succession = Succession(
@@ -135,13 +135,13 @@ def alone(
         await succession.start()
         resources.push_async_callback(succession.stop)
         async with store.snapshot() as snapshot:
-            ledger.restart(snapshot.revision, process_id)
+            revisions.restart(snapshot.revision, process_id)
 
     return AuthorityMembership(
         process_id=process_id,
         source=cache,
         cache=cache,
-        fence=SoleFence(ledger, hub, succession.outlast),
+        fence=SoleFence(revisions, hub, succession.outlast),
         hub=hub,
         list_processes=_no_processes,
         start=start,
@@ -172,7 +172,7 @@ def among_others(
         store=store,
         register=register,
         feed=_feed(settings),
-        ledger=Ledger(cache, hub),
+        revisions=AppliedRevisions(cache, hub),
         hub=hub,
         lease=lease,
         terms=terms,
@@ -234,7 +234,7 @@ def downstream_of(
         upstream.open_stream,
         messages.Hello(holder_id=process_id, kind=kind, display_name=display_name_of_process()),
         lease,
-        Following(Ledger(cache, hub), hub, process_id),
+        Following(AppliedRevisions(cache, hub), hub, process_id),
         clock,
         on_broken=note_broken,
     )

@@ -31,7 +31,7 @@ from keyfence_server.adapters.sql.schema import processes
 from keyfence_server.adapters.upstream.following import Following
 from keyfence_server.application.mutations import Mutations
 from keyfence_server.application.ports import ChangeKind, FenceEnd
-from keyfence_server.coherence import fact_cache, leased_facts, ledger
+from keyfence_server.coherence import applied_revisions, fact_cache, leased_facts
 from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.grantor import Grantor
 from keyfence_server.coherence.ports import Committed, StorePosition, StruckOff
@@ -87,7 +87,7 @@ def head_is_ignored() -> None:
 
 
 def acknowledges_first() -> None:
-    apply = ledger.Ledger.apply
+    apply = applied_revisions.AppliedRevisions.apply
 
     def late(self: Any, revision: int, changes: Any, *, first: int | None = None) -> None:
         cache = self._cache
@@ -97,7 +97,7 @@ def acknowledges_first() -> None:
         finally:
             self._cache = cache
 
-    _put(ledger.Ledger, "apply", late)
+    _put(applied_revisions.AppliedRevisions, "apply", late)
 
 
 class _Later:
@@ -199,7 +199,7 @@ def keyspaces_are_not_applied() -> None:
 def sidecar_does_not_apply() -> None:
     def deaf(self: Any, changes: Any) -> None:
         first = changes.first_revision or changes.revision
-        self._ledger.apply(changes.revision, [], first=first)
+        self._revisions.apply(changes.revision, [], first=first)
 
     _put(Following, "apply", deaf)
 
@@ -220,7 +220,7 @@ def renews_by_itself() -> None:
     async def never(self: Any) -> None:
         while True:
             nonce = self._lease.request(self._clock.now())
-            self._lease.grant(nonce, self._terms.length, self._ledger.applied, self._epoch or "")
+            self._lease.grant(nonce, self._terms.length, self._revisions.applied, self._epoch or "")
             await asyncio.sleep(self._terms.renewal_interval)
 
     _put(Replica, "_renew", never)

@@ -14,7 +14,7 @@ from keyfence_server.coherence.downstream import DownstreamHub
 from keyfence_server.coherence.fact_cache import FactCache
 
 
-class Ledger:
+class AppliedRevisions:
     """The revision up to which this process has applied every change and sent it on."""
 
     def __init__(self, cache: FactCache, hub: DownstreamHub) -> None:
