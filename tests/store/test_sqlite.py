@@ -190,6 +190,7 @@ async def test_a_listing_by_state_reads_the_keys_of_that_state_alone(sqlite_url:
     [
         ({}, "keyspace=? AND key_id>?"),
         ({"account_id": "a"}, "keyspace=? AND account_id=? AND key_id>?"),
+        ({"parent_key_id": "k0"}, "keyspace=? AND parent_key_id=? AND key_id>?"),
         ({"key_type": "t"}, "keyspace=? AND key_type=? AND key_id>?"),
         ({"environment": "e"}, "keyspace=? AND environment=? AND key_id>?"),
         ({"display_prefix": "p"}, "keyspace=? AND display_prefix=? AND key_id>?"),

@@ -105,7 +105,7 @@ keys: Final = Table(
     Index(None, "keyspace", "environment", "key_id"),
     Index(None, "keyspace", "display_prefix", "key_id"),
     Index(None, "keyspace", "expire_time", "key_id"),
-    Index(None, "parent_key_id"),
+    Index(None, "keyspace", "parent_key_id", "key_id"),
     comment="The keys' records. Nothing here lets anyone pass.",
 )
 
