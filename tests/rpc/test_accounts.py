@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import io
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import grpc
 import jwt
 import pytest
+import pytest_asyncio
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -24,7 +26,7 @@ from keyfence.v1 import account_service_pb2, keyspace_pb2, reason_pb2
 from keyfence_server.adapters.files.versioned_secrets import parse_versioned_secrets
 from keyfence_server.adapters.session_tokens import TYPE, SessionKeys
 from support.clock import FrozenClock
-from support.serving import METHODS, PASSWORD, Refusal, Served
+from support.serving import METHODS, PASSWORD, Refusal, Served, start_for_test
 
 OPEN = keyspace_pb2.Accounts(registration=keyspace_pb2.REGISTRATION_OPEN)
 
@@ -263,12 +265,27 @@ class TestSessions:
             assert refusal.reason == "SESSION_REQUIRED"
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestForgedTokens:
     """Threats: `alg: none`, a key of one algorithm used for another, an audience or a type that is
-    not checked."""
+    not checked.
 
-    @pytest.fixture
-    async def token(self, served: Served) -> str:
+    One session is enough for all of them: no forgery changes anything.
+    """
+
+    @pytest_asyncio.fixture(scope="class", loop_scope="class")
+    @classmethod
+    async def served(cls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+        served = await start_for_test(tmp_path_factory.mktemp("forged") / "data")
+        for keyspace in ("demo", "other"):
+            await served.client.apply(keyspace, accounts=OPEN)
+        yield served
+        await served.client.channel.close()
+        await served.server.stop()
+
+    @pytest_asyncio.fixture(scope="class", loop_scope="class")
+    @classmethod
+    async def token(cls, served: Served) -> str:
         await served.client.register()
         token = await served.client.log_in()
         await served.client.call("WhoAmI", credential=token)
@@ -359,7 +376,6 @@ class TestForgedTokens:
     ) -> None:
         """Even where the signature is good, as if the signing key had leaked into a tool that
         signs other things."""
-        await served.client.apply("other", accounts=OPEN)
         await self.assert_refused(served, self.signed(served, {**self.claims(token), **wrong}))
 
     @pytest.mark.parametrize("missing", ["iss", "aud", "sub", "jti", "iat", "exp"])
