@@ -104,12 +104,13 @@ class Noise:
         return "".join(self._random.choices(letters, k=self._random.choice([1, 10, 600])))
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("path", [*map(path_of, METHODS.values()), *OPEN])
-async def test_random_bytes_are_never_a_fault_of_ours(served: Served, path: str) -> None:
+async def test_random_bytes_are_never_a_fault_of_ours(shared: Served, path: str) -> None:
     noise = random.Random(path)
     codes = set()
     for size in [0, 1, 2, 3, 5, 8, 13, 100, 5_000] * 8:
-        codes.add(await outcome(served, path, noise.randbytes(size)))
+        codes.add(await outcome(shared, path, noise.randbytes(size)))
     assert not codes & FAULTS
     assert grpc.StatusCode.INVALID_ARGUMENT in codes
 
