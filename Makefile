@@ -15,8 +15,8 @@ STUBS  := clients/python/src/keyfence/v1
 TYPESCRIPT_STUBS := clients/typescript/src/v1/keyfence
 # More arguments for pytest or the benchmark: make test ARGS="-k rotate"
 ARGS   ?=
-# How many processes run the tests.
-WORKERS ?= 2
+# How many processes run the tests. Of two cores each uses a half: tests wait as long as they compute.
+WORKERS ?= 4
 # The product of `make demo`.
 SYSTEM ?= quantumsafe
 SEEDS  ?= 2000
