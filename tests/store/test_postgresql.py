@@ -16,7 +16,13 @@ import pytest
 from keyfence_server.adapters.sql import SqlStore, StoreOptions, open_store
 from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.urls import parse_database_url
-from keyfence_server.application.ports import Store, StoreProblem, StoreUnavailable
+from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, follow
+from keyfence_server.application.ports import (
+    EventFilter,
+    Store,
+    StoreProblem,
+    StoreUnavailable,
+)
 from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, commit_one, insert_keys, key_change, make_event, make_key
 from testkit.postgres import PostgresServer
@@ -220,6 +226,23 @@ async def test_what_the_server_cannot_do_now_refuses_the_mutation_whole(
             assert await snapshot.count_keys(KEYSPACE) == 0
         await execute(postgres_url, "DROP TRIGGER fail ON audit_events")
         assert await insert_keys(store, make_key()) == 1
+
+
+async def test_an_event_that_another_process_adds_during_a_mutation_is_before_it_in_the_chain(
+    postgres_url: str,
+) -> None:
+    """The mutation has seen where the chain ended when it began."""
+    async with opened(postgres_url) as store, opened(postgres_url) as other:
+        key = make_key()
+        async with store.transaction() as transaction:
+            await transaction.insert_key(key)
+            await other.append_events([make_event("an attempt")])
+            await commit_one(transaction, [key_change(key)], make_event(key.key_id))
+        async with store.snapshot() as snapshot:
+            events = await snapshot.list_events(EventFilter(), after=0, limit=9)
+            end = await snapshot.end_of_events()
+    assert [one.event.subject for one in events] == ["an attempt", key.key_id]
+    assert follow(BEFORE_THE_FIRST, events) == (end, None)
 
 
 @pytest.mark.parametrize("within", [False, True], ids=["between mutations", "in a mutation"])

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,22 @@ async def test_a_reading_that_is_cancelled_between_two_slices_leaves_the_connect
     await connection.cursor().execute("DELETE FROM t")
     await connection.commit()
     assert await rows_of(connection, "SELECT count(*) FROM t") == [(0,)]
+
+
+async def test_a_transaction_waits_for_a_locked_file_and_not_on_the_event_loop(
+    connection: SqliteConnection, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        beginning = asyncio.ensure_future(connection.begin())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not beginning.done()
+        other.execute("ROLLBACK")
+        await beginning
+    assert await connection.write("INSERT INTO t VALUES (?)", (1,)) == 1
+    await connection.rollback()
+    assert await connection.fetch("SELECT count(*) FROM t", ()) == [(0,)]
 
 
 async def test_a_large_value_is_written_on_the_thread(connection: SqliteConnection) -> None:
