@@ -17,6 +17,8 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
+import java.util.function.Function;
 import java.util.function.UnaryOperator;
 
 /** Opens channels to the servers of a client. */
@@ -28,14 +30,35 @@ final class Channels {
   private final ChannelCredentials credentials;
   private final boolean isLocal;
   private final UnaryOperator<ManagedChannelBuilder<?>> adjust;
+  private final Function<Duration, Executor> after;
 
   Channels(
       List<String> texts,
       ChannelCredentials tls,
       boolean plaintext,
       UnaryOperator<ManagedChannelBuilder<?>> adjust) {
+    this(
+        texts,
+        tls,
+        plaintext,
+        adjust,
+        pause -> CompletableFuture.delayedExecutor(pause.toNanos(), NANOSECONDS));
+  }
+
+  /**
+   * Like the other constructor.
+   *
+   * @param after what runs a task after a pause.
+   */
+  Channels(
+      List<String> texts,
+      ChannelCredentials tls,
+      boolean plaintext,
+      UnaryOperator<ManagedChannelBuilder<?>> adjust,
+      Function<Duration, Executor> after) {
     this.texts = List.copyOf(texts);
     this.adjust = adjust;
+    this.after = after;
     targets = new ArrayList<>();
     for (String text : texts) {
       if (texts.size() > 1) {
@@ -88,7 +111,7 @@ final class Channels {
       builder.proxyDetector(address -> null);
     }
     ManagedChannel channel = adjust.apply(builder).build();
-    new Reconnection(channel).watch();
+    new Reconnection(channel, after).watch();
     return channel;
   }
 
@@ -98,10 +121,12 @@ final class Channels {
    */
   private static final class Reconnection {
     private final ManagedChannel channel;
+    private final Function<Duration, Executor> after;
     private final Backoff backoff = new Backoff();
 
-    Reconnection(ManagedChannel channel) {
+    Reconnection(ManagedChannel channel, Function<Duration, Executor> after) {
       this.channel = channel;
+      this.after = after;
     }
 
     void watch() {
@@ -111,7 +136,8 @@ final class Channels {
       }
       if (state == ConnectivityState.TRANSIENT_FAILURE) {
         Duration pause = backoff.pauseAfter(false, Duration.ZERO);
-        CompletableFuture.delayedExecutor(pause.toNanos(), NANOSECONDS)
+        after
+            .apply(pause)
             .execute(
                 () -> {
                   channel.resetConnectBackoff();
