@@ -308,11 +308,11 @@ class HeldFence(SoleFence):
         await self._gate.pass_through()
         return await super().wait(revisions)
 
-    async def settle(self, revision: int) -> FenceEnd:
+    async def wait_until_in_effect(self, revision: int) -> FenceEnd:
         if revision <= self._revisions.applied:
             return FenceEnd.ACKNOWLEDGEMENTS
         await self._gate.pass_through()
-        return await super().settle(revision)
+        return await super().wait_until_in_effect(revision)
 
 
 @pytest.mark.parametrize("act", ["revoke", "disable", "declare"])

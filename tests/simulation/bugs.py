@@ -250,7 +250,7 @@ class ForgetsPredecessors(Succession):
 
 
 class RepeatsWithoutFence(SharedFence):
-    async def settle(self, revision: int) -> FenceEnd:
+    async def wait_until_in_effect(self, revision: int) -> FenceEnd:
         return FenceEnd.ACKNOWLEDGEMENTS
 
 

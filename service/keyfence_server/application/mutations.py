@@ -469,7 +469,7 @@ class Mutations:
                 # Also if the store failed behind the commit: what is durable must hold.
                 await self._fence.wait(group.revisions)
             elif group.succeeded and group.error is None:
-                await self._fence.settle(group.found_at)
+                await self._fence.wait_until_in_effect(group.found_at)
         except Exception as error:  # noqa: BLE001 - each caller is told
             group.error = error
         if group.error is None:

@@ -95,7 +95,7 @@ class SharedFence:
             timer.cancel()
             acknowledged.cancel()
 
-    async def settle(self, revision: int) -> FenceEnd:
+    async def wait_until_in_effect(self, revision: int) -> FenceEnd:
         """Returns when everything up to the revision is in effect everywhere.
 
         The process that committed the revision may have died before its fence ended, at an unknown

@@ -42,7 +42,7 @@ class SoleFence:
             self._revisions.apply(revision.number, revision.changes)
         return await self._wait_until_safe(revisions[-1].number)
 
-    async def settle(self, revision: int) -> FenceEnd:
+    async def wait_until_in_effect(self, revision: int) -> FenceEnd:
         """Waits until everything up to the revision is applied, here and downstream."""
         self._resume_at(revision)
         return await self._wait_until_safe(revision)

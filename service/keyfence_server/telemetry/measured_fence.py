@@ -72,10 +72,10 @@ class MeasuredFence:
         self._stats.mutations[end].add(perf_counter() - began)
         return end
 
-    async def settle(self, revision: int) -> FenceEnd:
+    async def wait_until_in_effect(self, revision: int) -> FenceEnd:
         """See the port."""
         began = perf_counter()
-        end = await self._fence.settle(revision)
+        end = await self._fence.wait_until_in_effect(revision)
         self._stats.repetitions[end].add(perf_counter() - began)
         return end
 

@@ -132,17 +132,17 @@ def waits_too_short() -> None:
 
 
 def repeated_is_not_fenced() -> None:
-    async def settle(_self: Any, _revision: int) -> FenceEnd:
+    async def at_once(_self: Any, _revision: int) -> FenceEnd:
         return FenceEnd.ACKNOWLEDGEMENTS
 
-    _put(SharedFence, "settle", settle)
+    _put(SharedFence, "wait_until_in_effect", at_once)
 
 
 def fence_before_commit() -> None:
     commit = Mutations._commit
 
     async def fence_and_commit(self: Any, transaction: Any) -> None:
-        await self._fence.settle(transaction.revision - 1)
+        await self._fence.wait_until_in_effect(transaction.revision - 1)
         await commit(self, transaction)
 
     async def at_once(_self: Any, group: Any) -> None:

@@ -39,7 +39,7 @@ class Fence(Protocol):
         """
         ...
 
-    async def settle(self, revision: int) -> FenceEnd:
+    async def wait_until_in_effect(self, revision: int) -> FenceEnd:
         """Returns when everything up to `revision` holds everywhere, and by what that is
         known.
 
