@@ -57,7 +57,7 @@ async def test_a_session_makes_and_changes_keys_of_what_accounts_may_grant(
     (allowed,) = next(iter(declared.values()))
     made = await authority.make(session, **{exceeds: allowed})
     assert getattr(made.facts.key, exceeds) == allowed
-    others = await authority.make(account_id=session.own.account_id, **wanted)
+    others = await authority.make(account_id=session.own_account.account_id, **wanted)
     with refused("EXCEEDS_MAKER", exceeds=exceeds):
         await authority.rotate(session, others.facts.key_id)
     with refused("EXCEEDS_MAKER", exceeds=exceeds):
@@ -77,7 +77,7 @@ async def test_keys_outlive_their_session_unless_it_is_ended_with_them(
     """A stolen session would otherwise leave keys behind, and keys made by those keys."""
     accounts = await accounts_with(authority)
     kept, ended = await accounts.session(), await accounts.session()
-    before = await authority.make(account_id=kept.own.account_id, scopes=["*"])
+    before = await authority.make(account_id=kept.own_account.account_id, scopes=["*"])
     other = await authority.make(kept)
     made = await authority.make(ended, scopes=["*"])
     by_key = await authority.make(await authority.acting(made))
@@ -102,7 +102,7 @@ async def test_what_was_not_made_in_a_session_stays(authority: Authority) -> Non
     """Threat 16: a WHERE that matched too much would show here."""
     accounts = await accounts_with(authority)
     session = await accounts.session()
-    owner = session.own.account_id
+    owner = session.own_account.account_id
     by_operator = await authority.make(account_id=owner, scopes=["*"])
     by_its_key = await authority.make(await authority.acting(by_operator))
     of_another = await authority.make(account_id="anna")
@@ -135,16 +135,18 @@ async def log_out(accounts: Accounts, session: AccountSession) -> Any:
 
 async def log_all_out(accounts: Accounts, session: AccountSession) -> Any:
     root = accounts.authority.root
-    return await accounts.logging_out.log_out(root, session.own.account_id, all_sessions=True)
+    return await accounts.logging_out.log_out(
+        root, session.own_account.account_id, all_sessions=True
+    )
 
 
 async def set_password(accounts: Accounts, session: AccountSession) -> Any:
-    update = AccountUpdate(account_id=session.own.account_id, new_password=NEW)
+    update = AccountUpdate(account_id=session.own_account.account_id, new_password=NEW)
     return await accounts.updating.update(accounts.authority.root, update)
 
 
 async def disable_and_enable(accounts: Accounts, session: AccountSession) -> Any:
-    root, owner = accounts.authority.root, session.own.account_id
+    root, owner = accounts.authority.root, session.own_account.account_id
     await accounts.disabling.disable(root, owner)
     return await accounts.disabling.enable(root, owner)
 
@@ -173,9 +175,9 @@ async def test_a_key_that_ends_with_its_session_expires_no_later(authority: Auth
         await authority.make(session, expire_time=end + timedelta(seconds=1))
     with refused("EXCEEDS_MAKER", exceeds="expire_time"):
         await authority.update(session, made.facts.key_id, expire_time=end + DAY)
-    lasting = await authority.make(account_id=session.own.account_id)
+    lasting = await authority.make(account_id=session.own_account.account_id)
     rotated = await authority.rotate(session, lasting.facts.key_id)
     assert rotated.successor.facts.key.expire_time == end
-    disabled = await authority.make(account_id=session.own.account_id)
+    disabled = await authority.make(account_id=session.own_account.account_id)
     await authority.update(session, disabled.facts.key_id, state=KeyState.DISABLED)
     await authority.update(session, disabled.facts.key_id, state=KeyState.ACTIVE)

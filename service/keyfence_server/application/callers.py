@@ -86,7 +86,7 @@ class Caller(ABC):
         """What the credential is known by; None for none."""
 
     @property
-    def own(self) -> Owner | None:
+    def own_account(self) -> Owner | None:
         """The one account that the caller acts on; None for callers who have none."""
         return None
 
@@ -125,7 +125,7 @@ class Caller(ABC):
     def may_know(self, owner: Owner) -> bool:
         """Whether the caller may know of what this account has, and of the account: to
         others it is not there."""
-        return self.reaches(owner.keyspace) and self.own in (None, owner)
+        return self.reaches(owner.keyspace) and self.own_account in (None, owner)
 
     def require_key(self, key_id: str, found: Key | None) -> Key:
         """The key, if there is one and the caller may know of it. Raises `NotFound`."""
@@ -278,7 +278,7 @@ class AccountKey(_Key):
     """The bearer of an account's key."""
 
     @property
-    def own(self) -> Owner:
+    def own_account(self) -> Owner:
         """See `Caller`."""
         key = self.facts.key
         return Owner(key.keyspace, key.account_id)
@@ -325,7 +325,7 @@ class AccountSession(Caller):
         return self.facts.session_id
 
     @property
-    def own(self) -> Owner:
+    def own_account(self) -> Owner:
         """See `Caller`."""
         session = self.facts.session
         return Owner(session.keyspace, session.account_id)

@@ -119,9 +119,9 @@ class CreateKey:
     @staticmethod
     async def _keyspace_for(transaction: Transaction, maker: Caller, wanted: NewKey) -> Keyspace:
         name = wanted.keyspace
-        if maker.own is not None:
-            name = name or maker.own.keyspace
-            if wanted.account_id not in ("", maker.own.account_id):
+        if maker.own_account is not None:
+            name = name or maker.own_account.keyspace
+            if wanted.account_id not in ("", maker.own_account.account_id):
                 raise InvalidInput.field(
                     "account_id", "an account's credential can make keys for its own account only"
                 )
@@ -178,7 +178,7 @@ class CreateKey:
             key_id=new_key_id(now),
             keyspace=keyspace.name,
             account_id=read_account_id(
-                maker.own.account_id if maker.own is not None else wanted.account_id
+                maker.own_account.account_id if maker.own_account is not None else wanted.account_id
             ),
             display_name=read_display_name(
                 "display_name", wanted.display_name or keyspace.default_display_name

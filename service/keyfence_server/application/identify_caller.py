@@ -78,7 +78,7 @@ class IdentifyCaller:
             reason: the name of an `ErrorReason`.
         """
         if self._notes is not None and caller.credential_id is not None:
-            keyspace, account_id = caller.own or Owner(SYSTEM, _account_of_operator(caller))
+            keyspace, account_id = caller.own_account or Owner(SYSTEM, _account_of_operator(caller))
             attempt = Attempt(
                 keyspace,
                 reason,

@@ -496,8 +496,8 @@ class Mutations:
 def _place_of(caller: Caller) -> Place:
     """Whose turn a mutation takes. All keys and sessions of an account are one caller, and
     all callers of an address without a credential."""
-    if caller.own is not None:
-        return caller.own
+    if caller.own_account is not None:
+        return caller.own_account
     if caller.credential_id is None:
         return "", caller.address
     return SYSTEM, caller.credential_id

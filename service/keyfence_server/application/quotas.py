@@ -43,7 +43,7 @@ class ChangeQuotas:
         """
         if not isinstance(caller, AccountKey | AccountSession):
             return
-        keyspace, owner = caller.facts.keyspace, caller.own
+        keyspace, owner = caller.facts.keyspace, caller.own_account
         rate = keyspace.declaration.limits.changes_per_account or DEFAULT_CHANGES_PER_ACCOUNT
         kind = "changes"
         if restrictive:
@@ -69,11 +69,11 @@ async def require_room_for_key(
     Raises:
         QuotaReached: it has as many usable keys as its keyspace lets it have.
     """
-    if maker.own is None:
+    if maker.own_account is None:
         return
     most = keyspace.declaration.limits.keys_per_account or DEFAULT_KEYS_PER_ACCOUNT
     count = await transaction.count_keys(
-        keyspace.name, account_id=maker.own.account_id, unexpired_at=now
+        keyspace.name, account_id=maker.own_account.account_id, unexpired_at=now
     )
     if count >= most:
         raise QuotaReached(

@@ -36,9 +36,9 @@ async def get_for_caller(snapshot: Snapshot, caller: Caller, account_id: str) ->
         NotFound: there is none, or the caller may not know of it.
     """
     if not account_id:
-        if caller.own is None:
+        if caller.own_account is None:
             raise InvalidInput.field("account_id", "name the account")
-        account_id = caller.own.account_id
+        account_id = caller.own_account.account_id
     return caller.require_account(account_id, await snapshot.find_account(AccountId(account_id)))
 
 

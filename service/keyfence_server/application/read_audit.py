@@ -233,7 +233,7 @@ def _fields(listing: AuditListing) -> tuple[object, ...]:
 
 def _filter(caller: Caller, listing: AuditListing) -> EventFilter:
     keyspace, account_id = listing.keyspace, listing.account_id
-    own = caller.own
+    own = caller.own_account
     if own is not None:
         # Whose events are listed comes from the credential, whatever the request says.
         keyspace, account_id = keyspace or own.keyspace, account_id or own.account_id

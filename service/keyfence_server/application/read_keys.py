@@ -218,7 +218,7 @@ class ReadKeys:
     @staticmethod
     def _filter(caller: Caller, listing: Listing) -> KeyFilter:
         keyspace, account_id = listing.keyspace, listing.account_id
-        own = caller.own
+        own = caller.own_account
         if own is not None:
             # Whose keys are listed comes from the credential, whatever the request says.
             keyspace, account_id = keyspace or own.keyspace, account_id or own.account_id

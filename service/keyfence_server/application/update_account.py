@@ -133,13 +133,15 @@ class UpdateAccount:
             if "email" in update.fields:
                 email = read_email("account.email", update.email)
             chosen = read_new_password("new_password", update.new_password, declared, email)
-        must_prove = caller.own is not None and (chosen is not None or "email" in update.fields)
+        must_prove = caller.own_account is not None and (
+            chosen is not None or "email" in update.fields
+        )
         if chosen is None and not must_prove:
             return None
         with self._hashes.turn():
             if must_prove:
                 await self._prove(caller, account, update.current_password)
-            if caller.own is not None and "email" in update.fields:
+            if caller.own_account is not None and "email" in update.fields:
                 await self._attempts.count_registration(account.keyspace, caller.address)
             return await self._hashes.hash(chosen) if chosen is not None else None
 
