@@ -181,7 +181,7 @@ class Caller(ABC):
         """The credential's id, if it is a delegated key of this keyspace."""
         return None
 
-    def require_hold(self, lineage: Lineage) -> None:
+    def require_delegated_from_self(self, lineage: Lineage) -> None:
         """Makes sure that a delegated key changes only itself and the keys delegated from it.
 
         Otherwise it could gain control of a key that stays after its own revocation: it could

@@ -21,7 +21,7 @@ async def get_for_change(transaction: Transaction, caller: Caller, key_id: str) 
     lineage = await transaction.find_lineage(KeyId(key_id))
     key = caller.require_key(key_id, lineage[0] if lineage else None)
     lineage = lineage or (key,)
-    caller.require_hold(lineage)
+    caller.require_delegated_from_self(lineage)
     return compile_facts(lineage, await get_keyspace(transaction, key.keyspace))
 
 

@@ -153,7 +153,7 @@ class CreateKey:
             )
         for key in lineage:
             key.require_not_revoked()
-        maker.require_hold(lineage)
+        maker.require_delegated_from_self(lineage)
         return compile_facts(lineage, keyspace)
 
     def _mint(

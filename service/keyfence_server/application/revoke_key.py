@@ -34,8 +34,8 @@ class RevokeKey:
         """
         read_comment(comment)
 
-        async def work(transaction: Transaction, maker: Caller) -> Effect[KeyFacts]:
-            before = await get_for_change(transaction, maker, key_id)
+        async def work(transaction: Transaction, current_caller: Caller) -> Effect[KeyFacts]:
+            before = await get_for_change(transaction, current_caller, key_id)
             if before.key.state is KeyState.REVOKED:
                 return Effect(before)
             key = before.key.revoked(self._clock.now())
@@ -46,7 +46,7 @@ class RevokeKey:
             return Effect(
                 after,
                 (Change(ChangeKind.KEY, key.key_id, key.keyspace),),
-                key_event("key.revoke", maker, key, comment=comment),
+                key_event("key.revoke", current_caller, key, comment=comment),
             )
 
         return await self._mutations.run(caller, work, restrictive=True)
