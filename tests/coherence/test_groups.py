@@ -248,7 +248,7 @@ async def test_a_mutation_that_takes_long_shares_its_transaction_with_nothing(
     transactions = watched.transactions
     first = asyncio.create_task(authority.make())
     await asyncio.sleep(0)
-    long = asyncio.create_task(authority.mutations.run(authority.root, work, alone=True))
+    long = asyncio.create_task(authority.mutations.run(authority.root, work, ungrouped=True))
     await asyncio.sleep(0)
     last = asyncio.create_task(authority.make())
     await held.let_go()

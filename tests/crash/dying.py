@@ -24,7 +24,7 @@ AT_STEP: Final = "group_at_step"
 
 def stop_at(step: str) -> None:
     """Lets this process stop at the first group of several mutations that comes to the step."""
-    commit, acknowledge = Mutations._commit, Mutations._acknowledge
+    commit, acknowledge = Mutations._commit, Mutations._wait_and_tell
 
     async def committed(self: Any, transaction: Any) -> None:
         if step == BEFORE_COMMIT:
@@ -38,7 +38,7 @@ def stop_at(step: str) -> None:
 
     mutations: Any = Mutations
     mutations._commit = committed
-    mutations._acknowledge = acknowledged
+    mutations._wait_and_tell = acknowledged
 
 
 def _stop_if_several(mutations: int) -> None:

@@ -145,7 +145,7 @@ class ApplyKeyspace:
                 caller, wanted, if_revision, drop_formats, will_be_written=True
             )
             plan = planned.value
-            done = await self._mutations.run(caller, partial(self._carry_out, plan), alone=True)
+            done = await self._mutations.run(caller, partial(self._carry_out, plan), ungrouped=True)
             if done.value is not None:
                 return Done(done.value, done.revision, is_committed=done.is_committed)
         raise Conflict(

@@ -136,7 +136,7 @@ class ImportKeys:
             event = import_event(maker, keyspace, [one.key for one in new])
             return Effect(imported, changes, event)
 
-        return await self._mutations.run(caller, work, alone=True)
+        return await self._mutations.run(caller, work, ungrouped=True)
 
     async def preview(
         self, caller: Caller, keyspace: str, keys: Sequence[KeyToImport]

@@ -1,4 +1,4 @@
-"""The one gate for everything that changes anything.
+"""The one way to change anything.
 
 A mutation is a transaction, and then a fence: it is acknowledged when it is durable
 and when no cache anywhere answers from before it. So is one that finds nothing left to
@@ -55,11 +55,11 @@ MAX_MUTATIONS_PER_CREDENTIAL: Final = 16
 
 MOST_IN_A_GROUP: Final = 64
 _GROUP_SECONDS: Final = 0.05
-"""After which no further mutation joins a group: those in it wait for its commit."""
+"""How long a group takes further mutations; those in it wait for its commit."""
 
 FENCE_SECONDS: Final = 0.1
-"""So long the next group waits for a fence, at most. A restrictive change does not wait for a fence
-of other changes."""
+"""The longest time that the next group waits for a fence. A restrictive change does not wait for a
+fence of other changes."""
 
 _TURN_SECONDS: Final = 5.0
 
@@ -124,13 +124,13 @@ class _Mutation(Generic[T]):
         work: what it does in the transaction.
         place: whose turn it takes.
         is_restrictive: whether it can only take something away.
-        is_alone: whether no other mutation may share its transaction, because it takes long.
+        is_ungrouped: whether no other mutation may share its transaction, because it takes long.
         context: the caller's.
         begins: done when it has begun, and cancelled when its caller has left the line.
         outcome: what its caller is told.
     """
 
-    __slots__ = ("begins", "context", "is_alone", "is_restrictive", "outcome", "place", "work")
+    __slots__ = ("begins", "context", "is_restrictive", "is_ungrouped", "outcome", "place", "work")
 
     def __init__(
         self,
@@ -138,13 +138,13 @@ class _Mutation(Generic[T]):
         place: Place,
         *,
         restrictive: bool,
-        alone: bool,
+        ungrouped: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.work = work
         self.place = place
         self.is_restrictive = restrictive
-        self.is_alone = alone
+        self.is_ungrouped = ungrouped
         self.context = copy_context()
         self.begins: asyncio.Future[None] = loop.create_future()
         self.outcome: asyncio.Future[Done[T]] = loop.create_future()
@@ -222,7 +222,8 @@ class Mutations:
         self._quotas = quotas
         self._line: Queue[_Mutation[Any]] = Queue()
         self._is_serving = False
-        self._hurry: asyncio.Future[None] | None = None
+        # Set while the next group waits for a fence: done when a restrictive change arrives.
+        self._restrictive_arrived: asyncio.Future[None] | None = None
         self._waiting = 0
         self._unfinished = 0
         self._under_way: set[asyncio.Task[object]] = set()
@@ -234,14 +235,14 @@ class Mutations:
         work: Callable[[Transaction, Caller], Awaitable[Effect[T]]],
         *,
         restrictive: bool = False,
-        alone: bool = False,
+        ungrouped: bool = False,
     ) -> Done[T]:
         """Runs a use case as a caller whose credential is read anew from the store.
 
         Args:
             restrictive: whether it can only take something away, as a revocation does. Such a
                 change need not wait for others.
-            alone: whether it takes so long that no other mutation is to wait for its commit.
+            ungrouped: whether it takes so long that no other mutation is to wait for its commit.
 
         All mutations are serialised by the transaction's lock on the head, so a maker
         that is being revoked either is revoked first, and makes nothing, or its work
@@ -265,9 +266,9 @@ class Mutations:
             raise ClockIsWrong(problem)
         await self._quotas.count(caller, restrictive=restrictive)
         # Callers without a credential share the places of their address.
-        with self._place(caller.credential_id or f"address {caller.address}"):
+        with self._counted(caller.credential_id or f"address {caller.address}"):
             done = await self._run(
-                as_reread, _place_of(caller), restrictive=restrictive, alone=alone
+                as_reread, _place_of(caller), restrictive=restrictive, ungrouped=ungrouped
             )
         if done.is_committed:
             _log.info(
@@ -281,7 +282,7 @@ class Mutations:
 
     async def run_as_server(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
-        return await self._run(work, ("", ""), restrictive=False, alone=False)
+        return await self._run(work, ("", ""), restrictive=False, ungrouped=False)
 
     async def _run(
         self,
@@ -289,15 +290,16 @@ class Mutations:
         place: Place,
         *,
         restrictive: bool,
-        alone: bool,
+        ungrouped: bool,
     ) -> Done[T]:
-        mutation = _Mutation(work, place, restrictive=restrictive, alone=alone)
+        mutation = _Mutation(work, place, restrictive=restrictive, ungrouped=ungrouped)
         self._unfinished += 1
         mutation.begins.add_done_callback(self._note_end_if_left)
         mutation.outcome.add_done_callback(self._note_end)
         self._line.add(place, mutation, restrictive=restrictive)
-        if restrictive and self._hurry is not None and not self._hurry.done():
-            self._hurry.set_result(None)
+        arrived = self._restrictive_arrived
+        if restrictive and arrived is not None and not arrived.done():
+            arrived.set_result(None)
         if not self._is_serving:
             self._is_serving = True
             self._start(self._serve(self._next()))
@@ -331,7 +333,7 @@ class Mutations:
         return task
 
     @contextmanager
-    def _place(self, credential: str) -> Iterator[None]:
+    def _counted(self, credential: str) -> Iterator[None]:
         if self._by_credential[credential] >= MAX_MUTATIONS_PER_CREDENTIAL:
             raise TooManyMutations(
                 f"this credential has {MAX_MUTATIONS_PER_CREDENTIAL} mutations under way already; "
@@ -362,21 +364,21 @@ class Mutations:
                     await self._carry_out(group, first)
                 except Exception as error:  # noqa: BLE001 - each caller is told
                     group.error = error
-                acknowledged = self._start(self._acknowledge(group))
+                told = self._start(self._wait_and_tell(group))
                 if group.is_committed:
-                    await self._wait_for_fence(acknowledged, is_restrictive=group.is_restrictive)
+                    await self._wait_for_fence(told, is_restrictive=group.is_restrictive)
                 first = self._next()
         finally:
             self._is_serving = False
 
-    async def _wait_for_fence(
-        self, acknowledged: asyncio.Task[None], *, is_restrictive: bool
-    ) -> None:
+    async def _wait_for_fence(self, told: asyncio.Task[None], *, is_restrictive: bool) -> None:
         """Waits for the fence of a group, while mutations gather for the next one."""
-        self._hurry = None if is_restrictive else asyncio.get_running_loop().create_future()
-        ends = [acknowledged] if self._hurry is None else [acknowledged, self._hurry]
+        ends: list[asyncio.Future[None]] = [told]
+        if not is_restrictive:
+            self._restrictive_arrived = asyncio.get_running_loop().create_future()
+            ends.append(self._restrictive_arrived)
         await asyncio.wait(ends, timeout=FENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        self._hurry = None
+        self._restrictive_arrived = None
 
     async def _carry_out(self, group: _Group, first: _Mutation[Any]) -> None:
         """Carries out a mutation and those that wait behind it, up to their commit."""
@@ -392,14 +394,14 @@ class Mutations:
     ) -> None:
         loop = asyncio.get_running_loop()
         full_at = loop.time() + _GROUP_SECONDS
-        may_go_on = await self._run_in_context(first, group, transaction) and not first.is_alone
+        may_go_on = await self._run_in_context(first, group, transaction) and not first.is_ungrouped
         members, group.is_restrictive = 1, first.is_restrictive
         while may_go_on and members < MOST_IN_A_GROUP and loop.time() < full_at:
             # A revocation waits for the commit, so what need not hurry does not join it.
             mutation = self._line.take(only_restrictive=group.is_restrictive)
             if mutation is None:
                 return
-            if mutation.is_alone and group.revisions:
+            if mutation.is_ungrouped and group.revisions:
                 # Nothing has begun, so what overtakes it until the commit is served before it.
                 self._line.put_back(mutation.place, mutation, restrictive=mutation.is_restrictive)
                 return
@@ -407,7 +409,8 @@ class Mutations:
             members += 1
             group.is_restrictive = group.is_restrictive or mutation.is_restrictive
             may_go_on = (
-                await self._run_in_context(mutation, group, transaction) and not mutation.is_alone
+                await self._run_in_context(mutation, group, transaction)
+                and not mutation.is_ungrouped
             )
 
     async def _run_in_context(
@@ -462,7 +465,7 @@ class Mutations:
             await self._fence.forget_everything()
             raise
 
-    async def _acknowledge(self, group: _Group) -> None:
+    async def _wait_and_tell(self, group: _Group) -> None:
         """Waits for the fence of a group, and tells its callers."""
         try:
             if group.is_committed:

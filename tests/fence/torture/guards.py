@@ -152,7 +152,7 @@ def fence_before_commit() -> None:
             group.fail(group.error)
 
     _put(Mutations, "_commit", fence_and_commit)
-    _put(Mutations, "_acknowledge", at_once)
+    _put(Mutations, "_wait_and_tell", at_once)
 
 
 def fills_are_kept() -> None:
