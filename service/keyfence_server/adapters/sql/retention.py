@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from keyfence_server.adapters.sql.bookkeeping import append_to_chain
+from keyfence_server.adapters.sql.audit_chain import append_to_chain
 from keyfence_server.adapters.sql.conversation import DirectConversation
 from keyfence_server.adapters.sql.errors import StoreFault
 from keyfence_server.adapters.sql.records import row_to_cut, row_to_event

@@ -11,7 +11,8 @@ from typing import Final, TypeVar
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from keyfence_server.adapters.sql import bookkeeping, migrations
+from keyfence_server.adapters.sql import migrations
+from keyfence_server.adapters.sql.audit_chain import append_new_events
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.conversation import Conversation, DirectConversation, Row, Writer
@@ -25,6 +26,7 @@ from keyfence_server.adapters.sql.retention import SqlRetention
 from keyfence_server.adapters.sql.schema import audit_head, head
 from keyfence_server.adapters.sql.set_up import SqlSetUp
 from keyfence_server.adapters.sql.urls import parse_database_url
+from keyfence_server.adapters.sql.uses import add_uses
 from keyfence_server.adapters.sql.writing import SqlTransaction
 from keyfence_server.application.ports import (
     AuditEvent,
@@ -148,14 +150,12 @@ class SqlStore:
     async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """See the port. Once begun it is carried through."""
         if uses:
-            await to_completion(self._bookkeep(lambda on: bookkeeping.add_uses(on, uses)))
+            await to_completion(self._bookkeep(lambda on: add_uses(on, uses)))
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         """See the port. Once begun it is carried through."""
         if events:
-            await to_completion(
-                self._bookkeep(lambda on: bookkeeping.append_new_events(on, events))
-            )
+            await to_completion(self._bookkeep(lambda on: append_new_events(on, events)))
 
     async def ping(self) -> None:
         """See the port."""

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import Executable
 
 from keyfence_server.adapters.sql import queries
-from keyfence_server.adapters.sql.bookkeeping import append_to_chain
+from keyfence_server.adapters.sql.audit_chain import append_to_chain
 from keyfence_server.adapters.sql.bulk_insert import BulkInsert
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
