@@ -79,22 +79,22 @@ async def open_store(url: str, *, options: StoreOptions | None = None) -> SqlSto
     except BaseException:
         await to_completion(engines.dispose())
         raise
-    return SqlStore(engines, turn_timeout=options.lock_timeout)
+    return SqlStore(engines, write_lock_timeout=options.lock_timeout)
 
 
 class SqlStore:
     """Keeps the `Store` port. Made by `open_store`.
 
     Args:
-        turn_timeout: how long a write waits for the other writes of this process.
+        write_lock_timeout: how long a write waits for the other writes of this process.
     """
 
-    def __init__(self, engines: Engines, *, turn_timeout: timedelta) -> None:
+    def __init__(self, engines: Engines, *, write_lock_timeout: timedelta) -> None:
         self._engines = engines
-        self._turn_timeout = turn_timeout
+        self._write_lock_timeout = write_lock_timeout
         # One writer of this process at a time: a group of mutations, or a write-behind. A second
         # one waits here and not on a connection.
-        self._turn = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
         self._writer = Writer(engines.direct)
         self._compiled = CompiledKeyspaces()
 
@@ -107,7 +107,7 @@ class SqlStore:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """See the port."""
-        await self._take_turn()
+        await self._take_write_lock()
         try:
             async with self._writer.transaction() as conversation:
                 with translated():
@@ -116,7 +116,7 @@ class SqlStore:
                 end = ChainEnd(*rows[0][1:])
                 yield SqlTransaction(conversation, revision, self._compiled, end)
         finally:
-            self._turn.release()
+            self._write_lock.release()
 
     async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
         """See the port."""
@@ -184,7 +184,7 @@ class SqlStore:
         await to_completion(self._engines.dispose())
 
     async def _bookkeep(self, write: Callable[[DirectConversation], Awaitable[T]]) -> T:
-        await self._take_turn()
+        await self._take_write_lock()
         try:
             async with self._writer.transaction() as conversation:
                 with translated():
@@ -192,12 +192,12 @@ class SqlStore:
                     await conversation.commit()
                 return result
         finally:
-            self._turn.release()
+            self._write_lock.release()
 
-    async def _take_turn(self) -> None:
+    async def _take_write_lock(self) -> None:
         try:
-            async with asyncio.timeout(self._turn_timeout.total_seconds()):
-                await self._turn.acquire()
+            async with asyncio.timeout(self._write_lock_timeout.total_seconds()):
+                await self._write_lock.acquire()
         except TimeoutError:
             raise StoreUnavailable(
                 "the store does not answer: other writes of this process took too long",
