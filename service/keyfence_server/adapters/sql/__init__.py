@@ -1,6 +1,6 @@
 """The store on SQL: SQLite in a file beside the server, or PostgreSQL.
 
-`open_store` is the way in. What it returns keeps the `Store` port; the conformance
+`open_store` is the way in. What it returns implements the `Store` port; the conformance
 suite in `tests/store_contract` holds both databases to it.
 """
 

@@ -41,8 +41,8 @@ _CONNECTION_ERRORS: Final = (
 async def announce(
     conversation: DirectConversation, revisions: Sequence[tuple[int, Sequence[Change]]]
 ) -> None:
-    """Has the transaction announce its revisions when it commits. On SQLite it does nothing:
-    there the change of the file is the news."""
+    """Adds the notifications to the transaction; PostgreSQL sends them with the commit. On SQLite
+    it does nothing: there the change of the file is the news."""
     if conversation.dialect.name != "postgresql":
         return
     payloads = [{"channel": _CHANNEL, "payload": one} for one in _write_committed(revisions)]
@@ -50,7 +50,7 @@ async def announce(
 
 
 class PostgresqlFeed:
-    """Keeps the port `Feed`, on a connection of its own."""
+    """Implements the `Feed` port, on a connection of its own."""
 
     def __init__(self, url: str) -> None:
         self._address = parse_database_url(url).for_asyncpg()

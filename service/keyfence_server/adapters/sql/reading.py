@@ -106,7 +106,7 @@ _SESSION: Final = ReadyStatement(
 
 
 class SqlSnapshot:
-    """Keeps the `Snapshot` port. Its opener ends the transaction.
+    """Implements the `Snapshot` port. Its opener ends the transaction.
 
     Text that holds a NUL is in no database, so nothing is found by it.
     """

@@ -48,7 +48,7 @@ _MOST_RENEWALS_AT_FIRST: Final = 1 << 40
 
 
 class SqlRegister:
-    """Keeps the port `Register` on a SQL database."""
+    """Implements the `Register` port on a SQL database."""
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines

@@ -19,7 +19,7 @@ from keyfence_server.domain.keys import KeyState
 
 
 class SqlSetUp:
-    """Keeps the `SetUp` port on a SQL database."""
+    """Implements the `SetUp` port on a SQL database."""
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines

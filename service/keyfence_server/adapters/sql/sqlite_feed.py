@@ -25,7 +25,7 @@ _LOCK_SECONDS: Final = 2.0
 
 
 class SqliteFeed:
-    """Keeps the port `Feed`."""
+    """Implements the `Feed` port."""
 
     def __init__(self, url: str) -> None:
         self._path = parse_database_url(url).path

@@ -83,7 +83,7 @@ async def open_store(url: str, *, options: StoreOptions | None = None) -> SqlSto
 
 
 class SqlStore:
-    """Keeps the `Store` port. Made by `open_store`.
+    """Implements the `Store` port. Made by `open_store`.
 
     Args:
         write_lock_timeout: how long a write waits for the other writes of this process.
