@@ -16,6 +16,8 @@ from testkit.seeded_bugs import SEEDED_BUGS
 
 SEEDS = 200
 """How many scenarios `pytest` runs unless it is told otherwise."""
+PARTS = 4
+"""In which they run side by side."""
 MORE_SEEDS = 1_200
 """How many the slow tests run, in parts that a slow machine finishes in time. The campaigns in
 .github/workflows run tens of thousands."""
@@ -30,12 +32,14 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def test_no_check_sees_what_was_before_a_fenced_ok(pytestconfig: pytest.Config) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_check_sees_what_was_before_a_fenced_ok(part: int, pytestconfig: pytest.Config) -> None:
     seed = pytestconfig.getoption("--seed", None)
-    if seed is not None:
+    if seed is None:
+        count = pytestconfig.getoption("--seeds", None) or SEEDS
+        _run_all(range(count * part // PARTS, count * (part + 1) // PARTS))
+    elif part == 0:
         Scenario(seed, log=print).run()
-        return
-    _run_all(range(pytestconfig.getoption("--seeds", None) or SEEDS))
 
 
 @pytest.mark.slow
