@@ -31,6 +31,8 @@ SOCKET_NAME: Final = ".s.PGSQL.5432"
 _START_SECONDS: Final = 120
 _QUICK: Final = ("fsync=off", "full_page_writes=off")
 _SMALL: Final = ("max_connections=60", "shared_buffers=16MB", "max_wal_size=64MB")
+# In a file beside the data, and not where a server that is killed leaves it for good.
+_LEAVES_NOTHING: Final = ("dynamic_shared_memory_type=mmap",)
 # With these, the server's helpers look for work seldom: tests share a small machine.
 _CALM: Final = ("autovacuum=off", "log_min_messages=log", "max_wal_senders=0", "wal_level=minimal")
 
@@ -60,7 +62,13 @@ class PostgresServer:
         self._user = _unprivileged_user()
         self._root = Path(tempfile.mkdtemp(prefix="keyfence-pg-", dir=parent))
         self._data = self._root / "data"
-        self._settings = (*_SMALL, *_CALM, *(() if durable else _QUICK), *settings)
+        self._settings = (
+            *_SMALL,
+            *_LEAVES_NOTHING,
+            *_CALM,
+            *(() if durable else _QUICK),
+            *settings,
+        )
         self._following: tuple[str, ...] = ()
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None

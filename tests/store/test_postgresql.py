@@ -370,7 +370,7 @@ async def test_a_process_that_stops_with_the_lock_loses_it(postgres_url: str) ->
 
 async def test_a_server_that_says_nothing_any_more_is_given_up(postgres_url: str) -> None:
     """As when the network to it is cut: no error comes back, nor anything else."""
-    async with opened(postgres_url, pool_size=1, statement_timeout=timedelta(seconds=0.1)) as store:
+    async with opened(postgres_url, pool_size=1, statement_timeout=timedelta(seconds=2)) as store:
         await store.ping()
         rows = await execute(
             postgres_url,
