@@ -30,7 +30,7 @@ from testkit.postgres import PostgresServer
 TERMS: Final = LeaseTerms(length=LEASE_SECONDS)
 # What a busy machine takes for the call itself, beside the wait that is bounded. Without the bound
 # a mutation would wait for as long as the rogue's stream lasts.
-CALL_SECONDS: Final = 15 * LEASE_SECONDS
+CALL_SECONDS: Final = 45 * LEASE_SECONDS
 BEHAVIOURS: Final = (
     "never acknowledges",
     "acknowledges the future",
