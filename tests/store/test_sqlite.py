@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import Select, Text, bindparam
 from sqlalchemy.dialects import sqlite
@@ -374,3 +376,37 @@ def _file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _open_files(path: Path) -> int:
+    """How often this process has the database's file open."""
+    return sum(one.path == str(path) for one in psutil.Process().open_files())
+
+
+@pytest.mark.parametrize("is_patient", [True, False])
+async def test_closing_lets_no_transaction_keep_its_connection(
+    tmp_path: Path, *, is_patient: bool
+) -> None:
+    """A connection that is left to the garbage collector keeps the file open until then."""
+    path = tmp_path / "store.db"
+    copy_migrated(path)
+    options = StoreOptions(lock_timeout=timedelta(seconds=30 if is_patient else 0.05))
+    store = await open_store(f"sqlite:///{path}", options=options)
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def write() -> None:
+        async with store.transaction():
+            begun.set()
+            await may_end.wait()
+
+    writing = asyncio.create_task(write())
+    await begun.wait()
+    closing = asyncio.create_task(store.close())
+    if is_patient:
+        await asyncio.sleep(0)
+        assert not closing.done()
+        may_end.set()
+    await closing
+    may_end.set()
+    await writing
+    assert _open_files(path) == 0

@@ -201,6 +201,7 @@ class Writer:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._idle: DirectConversation | None = None
+        self._is_closed = False
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[DirectConversation]:
@@ -212,7 +213,8 @@ class Writer:
             await to_completion(self._end(conversation))
 
     async def close(self) -> None:
-        """Closes the connection, if there is one. No transaction is under way."""
+        """Closes the connection, at the end of the transaction that is under way."""
+        self._is_closed = True
         if self._idle is not None:
             conversation, self._idle = self._idle, None
             await conversation.close()
@@ -242,6 +244,8 @@ class Writer:
             except (StoreUnavailable, StoreFault):
                 # Closing the connection rolls back.
                 conversation.give_up()
+        if self._is_closed:
+            conversation.give_up()
         if conversation.is_lost:
             await conversation.close()
         else:

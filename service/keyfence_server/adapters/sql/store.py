@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -179,9 +179,16 @@ class SqlStore:
         await to_completion(self._bookkeep(_write_nothing_new))
 
     async def close(self) -> None:
-        """See the port."""
-        await to_completion(self._writer.close())
-        await to_completion(self._engines.dispose())
+        """See the port. A write that is under way ends before, if it does so in the time for which
+        another write would wait."""
+        await to_completion(self._close())
+
+    async def _close(self) -> None:
+        with suppress(StoreUnavailable):
+            await self._take_write_lock()
+            self._write_lock.release()
+        await self._writer.close()
+        await self._engines.dispose()
 
     async def _bookkeep(self, write: Callable[[DirectConversation], Awaitable[T]]) -> T:
         await self._take_write_lock()
