@@ -99,12 +99,11 @@ PARTS: Final = (
     Part("test-java", ("make", "test-java")),
     Part("test-rust", ("make", "test-rust")),
     Part("docs", ("make", "docs")),
-    Part("test", ("make", "test"), cores=CORES),
     # With the smallest counts: it shows that each measurement works, and no number counts. It
     # uses what the parts of the languages have compiled.
     Part("bench", ("make", "bench", "ARGS=--smoke --report build/smoke.json")),
-    # Beside it: the slow tests wait for the most part.
-    Part("test-slow", ("make", "test-slow")),
+    Part("test", ("make", "test"), cores=CORES),
+    Part("test-slow", ("make", "test-slow"), cores=CORES),
 )
 EVERY_PART: Final = (*PREPARATIONS, *PARTS, BACKGROUND)
 
