@@ -184,8 +184,7 @@ impl Core {
         if changes.revision <= applied {
             return Ok(false);
         }
-        let first =
-            if changes.first_revision == 0 { changes.revision } else { changes.first_revision };
+        let first = if changes.first_revision == 0 { changes.revision } else { changes.first_revision };
         if first > applied + 1 && !self.guards.ignore_gaps {
             return Err(RevisionMissing { came: first, after: applied });
         }
