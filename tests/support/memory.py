@@ -20,7 +20,7 @@ def keep_temporary_files_in_memory() -> None:
     """
     if "TMPDIR" not in os.environ and _is_usable(_MEMORY):
         os.environ["TMPDIR"] = str(_MEMORY)
-        # Found anew when it is asked for next.
+        # `tempfile` remembers its folder. Without one it looks at TMPDIR again.
         tempfile.tempdir = None
 
 
