@@ -92,15 +92,7 @@ class Refusing(grpc.GenericRpcHandler):
 
 
 def connection_to(target: str) -> Connection:
-    return Connection.resolve(
-        target,
-        token="kfop_any",
-        tls=None,
-        insecure_plaintext=False,
-        check_timeout_seconds=1,
-        timeout_seconds=1,
-        environment={},
-    )
+    return Connection.resolve(target, token="kfop_any")
 
 
 async def test_a_server_that_refuses_the_stream_hears_nothing_of_the_holder(

@@ -30,7 +30,13 @@ from keyfence import (
     rpcs,
     testing,
 )
-from keyfence.v1 import key_service_pb2
+from keyfence.v1 import (
+    account_service_pb2,
+    audit_service_pb2,
+    authorization_service_pb2,
+    key_service_pb2,
+    keyspace_service_pb2,
+)
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "keyfence"
@@ -77,14 +83,14 @@ def test_both_listings_have_the_same_members() -> None:
 
 
 def test_every_rpc_of_the_api_has_a_method() -> None:
-    services = (
-        rpcs._ACCOUNTS,
-        rpcs._AUDIT,
-        rpcs._AUTHORIZATION,
-        rpcs._KEYS,
-        rpcs._KEYSPACES,
-    )
-    for service in services:
+    for module in (
+        account_service_pb2,
+        audit_service_pb2,
+        authorization_service_pb2,
+        key_service_pb2,
+        keyspace_service_pb2,
+    ):
+        (service,) = module.DESCRIPTOR.services_by_name.values()
         for method in service.methods:
             words = "".join(f"_{c.lower()}" if c.isupper() else c for c in method.name).lstrip("_")
             assert hasattr(Client, words), method.name

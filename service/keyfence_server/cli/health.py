@@ -5,14 +5,10 @@ It knows `grpc.health.v1` and nothing of Keyfence's own API, and sends no creden
 
 from __future__ import annotations
 
-import os
-
 import grpc
 from grpc_health.v1 import health_pb2
 
-# Health is asked over the connection that the client would use: one rule for TLS.
-from keyfence.connection import Connection
-from keyfence_server.cli.targets import ConnectionOptions, tls_of
+from keyfence_server.cli.targets import ConnectionOptions, connection_to
 
 
 def ask_health(options: ConnectionOptions, service: str, *, timeout_seconds: float) -> str:
@@ -21,17 +17,9 @@ def ask_health(options: ConnectionOptions, service: str, *, timeout_seconds: flo
     Raises:
         keyfence.ConfigurationError: the options make no connection.
     """
-    connection = Connection.resolve(
-        options.target,
-        token=None,
-        tls=tls_of(options),
-        insecure_plaintext=options.plaintext,
-        check_timeout_seconds=timeout_seconds,
-        timeout_seconds=timeout_seconds,
-        environment=os.environ,
-    )
     request = health_pb2.HealthCheckRequest(service=service)
-    with _channel(connection) as channel:
+    # One rule for TLS: that of the client.
+    with connection_to(options).channel() as channel:
         try:
             check = channel.unary_unary(
                 "/grpc.health.v1.Health/Check",
@@ -44,10 +32,3 @@ def ask_health(options: ConnectionOptions, service: str, *, timeout_seconds: flo
             unknown = error.code() is grpc.StatusCode.NOT_FOUND
             return "SERVICE_UNKNOWN" if unknown else "UNREACHABLE"
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
-
-
-def _channel(connection: Connection) -> grpc.Channel:
-    if connection.tls is None:
-        return grpc.insecure_channel(connection.target, options=connection.options())
-    credentials = connection.tls.credentials()
-    return grpc.secure_channel(connection.target, credentials, options=connection.options())

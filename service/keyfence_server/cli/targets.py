@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from keyfence import Tls
+    from keyfence.connection import Connection
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 
@@ -45,4 +46,17 @@ def tls_of(options: ConnectionOptions) -> Tls | None:
         certificate_file=options.certificate_file,
         key_file=options.key_file,
         server_name=options.server_name,
+    )
+
+
+def connection_to(options: ConnectionOptions) -> Connection:
+    """The connection that a client with these options would use.
+
+    Raises:
+        keyfence.ConfigurationError: the options make no connection.
+    """
+    from keyfence.connection import Connection
+
+    return Connection.resolve(
+        options.target, tls=tls_of(options), insecure_plaintext=options.plaintext
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,9 +15,8 @@ def why_unreachable(options: ConnectionOptions) -> str:
     Raises:
         keyfence.ConfigurationError: the options make no connection.
     """
-    from keyfence.connection import Connection
     from keyfence_server.adapters.upstream.diagnosis import Names, diagnose
-    from keyfence_server.cli.targets import tls_of
+    from keyfence_server.cli.targets import connection_to
 
     names = Names(
         target="--target or KEYFENCE_TARGET",
@@ -29,13 +27,4 @@ def why_unreachable(options: ConnectionOptions) -> str:
         without_tls="to connect without TLS, leave out --ca-file and unset KEYFENCE_CA_FILE; over "
         "a network that you trust, give --insecure-plaintext too",
     )
-    connection = Connection.resolve(
-        options.target,
-        token=None,
-        tls=tls_of(options),
-        insecure_plaintext=options.plaintext,
-        check_timeout_seconds=1,
-        timeout_seconds=1,
-        environment=os.environ,
-    )
-    return asyncio.run(diagnose(connection, names))
+    return asyncio.run(diagnose(connection_to(options), names))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from keyfence import _convert, results
 from keyfence.errors import DeadlineExceeded, KeyfenceError, ResourceExhausted
@@ -37,22 +37,13 @@ class Batching:
             raise ValueError(f"max_checks must be 1 to {MAX_BATCH_CHECKS}, not {self.max_checks}")
 
 
-class Answer(Protocol):
-    """A future of `asyncio`, or of `concurrent.futures`."""
-
-    def done(self) -> bool: ...
-
-    def set_result(self, result: Any, /) -> None: ...
-
-    def set_exception(self, exception: Any, /) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitingCheck:
     """A check that waits for its answer.
 
     Attributes:
         deadline: by `time.monotonic`. The caller stops waiting then.
+        answer: a future of `asyncio`, or of `concurrent.futures`.
     """
 
     check: results.ScopeCheck

@@ -1,14 +1,12 @@
 """How a client reaches the server: TLS, deadlines, retries, keepalive.
 
-Both clients share these decisions; only the opening of the channel differs. TLS is the
-default wherever a network lies between.
+Both clients share these decisions. TLS is the default wherever a network lies between.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -104,41 +102,41 @@ class Connection:
         cls,
         target: str | None,
         *,
-        token: AsyncToken | None,
-        tls: Tls | None,
-        insecure_plaintext: bool,
-        check_timeout_seconds: float,
-        timeout_seconds: float,
-        environment: Mapping[str, str],
+        token: AsyncToken | None = None,
+        tls: Tls | None = None,
+        insecure_plaintext: bool = False,
+        check_timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
+        timeout_seconds: float = CALL_TIMEOUT_SECONDS,
     ) -> Connection:
         """Completes what the caller gave from the environment, and judges it.
 
         Raises:
             ConfigurationError: there is no target, or the parts contradict each other.
         """
-        target = target or environment.get("KEYFENCE_TARGET")
+        target = target or os.environ.get("KEYFENCE_TARGET")
         if not target:
             raise ConfigurationError("no target: pass one, or set KEYFENCE_TARGET")
         if token is None:
-            token = environment.get("KEYFENCE_TOKEN") or None
+            token = os.environ.get("KEYFENCE_TOKEN") or None
         local = is_local(target)
         if tls is not None and insecure_plaintext:
             raise ConfigurationError("tls and insecure_plaintext exclude each other")
         if tls is None and not local and not insecure_plaintext:
             tls = Tls()
-        for name, seconds in (
-            ("check_timeout_seconds", check_timeout_seconds),
-            ("timeout_seconds", timeout_seconds),
-        ):
-            checked_timeout(name, seconds)
         return cls(
             target=target,
             token=None if token is None else token_source(token),
             tls=tls,
             is_local=local,
-            check_timeout_seconds=check_timeout_seconds,
-            timeout_seconds=timeout_seconds,
+            check_timeout_seconds=checked_timeout("check_timeout_seconds", check_timeout_seconds),
+            timeout_seconds=checked_timeout("timeout_seconds", timeout_seconds),
         )
+
+    def channel(self) -> grpc.Channel:
+        """A new channel for threads. `keyfence._aio` opens those for event loops."""
+        if self.tls is None:
+            return grpc.insecure_channel(self.target, options=self.options())
+        return grpc.secure_channel(self.target, self.tls.credentials(), options=self.options())
 
     def options(self) -> list[tuple[str, str | int]]:
         """The channel's options."""

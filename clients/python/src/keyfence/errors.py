@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -109,27 +110,8 @@ class CallFailed(KeyfenceError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process pools; keyword-only arguments need help to be pickled.
-        state = (self.status, self.reason, dict(self.metadata), self.violations, self.request_id)
-        return _rebuilt, (type(self), self.message, *state)
-
-
-def _rebuilt(
-    kind: type[CallFailed],
-    message: str,
-    status: str,
-    reason: str,
-    metadata: Mapping[str, str],
-    violations: Sequence[FieldViolation],
-    request_id: str,
-) -> CallFailed:
-    return kind(
-        message,
-        status=status,
-        reason=reason,
-        metadata=metadata,
-        violations=violations,
-        request_id=request_id,
-    )
+        state = {**vars(self), "metadata": dict(self.metadata)}
+        return partial(type(self), state.pop("message"), **state), ()
 
 
 class InvalidRequest(CallFailed):

@@ -80,7 +80,6 @@ class Upstream:
                     insecure_plaintext=insecure_plaintext,
                     check_timeout_seconds=_CALL_SECONDS,
                     timeout_seconds=_CALL_SECONDS,
-                    environment=os.environ,
                 )
                 for target in targets
             ]

@@ -6,7 +6,6 @@ It must not know of channels; the transport beside it does.
 from __future__ import annotations
 
 import copy
-import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +89,6 @@ class AsyncClient:
             insecure_plaintext=insecure_plaintext,
             check_timeout_seconds=check_timeout_seconds,
             timeout_seconds=timeout_seconds,
-            environment=os.environ,
         )
         self._transport = AsyncTransport(self._connection)
         self._cache = (
@@ -978,7 +976,8 @@ class AsyncClient:
         timeout_seconds: float | None,
         secrets: tuple[str, ...],
     ) -> Response:
-        return await self._send(rpc, request, self._checked_timeout(timeout_seconds), secrets)
+        timeout_seconds = self._checked_timeout(timeout_seconds)
+        return await self._transport.call(rpc, request, timeout_seconds, secrets)
 
     def _checked_timeout(self, timeout_seconds: float | None) -> float:
         """How long a check may take."""
@@ -995,14 +994,5 @@ class AsyncClient:
     ) -> Response:
         if timeout_seconds is None:
             timeout_seconds = self._connection.timeout_seconds
-        return await self._send(rpc, request, timeout_seconds, secrets)
-
-    async def _send(
-        self,
-        rpc: Rpc[Request, Response],
-        request: Request,
-        timeout_seconds: float,
-        secrets: tuple[str, ...],
-    ) -> Response:
         checked_timeout("timeout_seconds", timeout_seconds)
         return await self._transport.call(rpc, request, timeout_seconds, secrets)

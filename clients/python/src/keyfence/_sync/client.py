@@ -7,7 +7,6 @@ It must not know of channels; the transport beside it does.
 from __future__ import annotations
 
 import copy
-import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -91,7 +90,6 @@ class Client:
             insecure_plaintext=insecure_plaintext,
             check_timeout_seconds=check_timeout_seconds,
             timeout_seconds=timeout_seconds,
-            environment=os.environ,
         )
         self._transport = Transport(self._connection)
         self._cache = (
@@ -971,7 +969,8 @@ class Client:
         timeout_seconds: float | None,
         secrets: tuple[str, ...],
     ) -> Response:
-        return self._send(rpc, request, self._checked_timeout(timeout_seconds), secrets)
+        timeout_seconds = self._checked_timeout(timeout_seconds)
+        return self._transport.call(rpc, request, timeout_seconds, secrets)
 
     def _checked_timeout(self, timeout_seconds: float | None) -> float:
         """How long a check may take."""
@@ -988,14 +987,5 @@ class Client:
     ) -> Response:
         if timeout_seconds is None:
             timeout_seconds = self._connection.timeout_seconds
-        return self._send(rpc, request, timeout_seconds, secrets)
-
-    def _send(
-        self,
-        rpc: Rpc[Request, Response],
-        request: Request,
-        timeout_seconds: float,
-        secrets: tuple[str, ...],
-    ) -> Response:
         checked_timeout("timeout_seconds", timeout_seconds)
         return self._transport.call(rpc, request, timeout_seconds, secrets)

@@ -107,7 +107,7 @@ class Transport:
                 raise ClientClosed("the client is closed")
             if self._channel is None:
                 self._process_id = os.getpid()
-                self._channel = self._new_channel()
+                self._channel = self._connection.channel()
             return self._calls.setdefault(
                 rpc.path,
                 self._channel.unary_unary(
@@ -116,14 +116,6 @@ class Transport:
                     response_deserializer=rpc.deserialize,
                 ),
             )
-
-    def _new_channel(self) -> grpc.Channel:
-        connection = self._connection
-        if connection.tls is None:
-            return grpc.insecure_channel(connection.target, options=connection.options())
-        return grpc.secure_channel(
-            connection.target, connection.tls.credentials(), options=connection.options()
-        )
 
     def may_be_used(self) -> bool:
         """Whether calls can be sent from this process: none was before it was forked."""
