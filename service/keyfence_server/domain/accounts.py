@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -81,25 +81,18 @@ def is_plan(text: str) -> bool:
     return not text or _PLAN.fullmatch(text) is not None
 
 
-def accounts_problems(declared: AccountsDeclaration) -> list[Problem]:
+def accounts_problems(declared: AccountsDeclaration) -> Iterator[Problem]:
     """Everything that is wrong with a declaration of accounts, its scopes aside."""
-    problems = []
     if not SHORTEST_MINIMUM <= declared.password_min_length <= LONGEST_MINIMUM:
-        problems.append(
-            Problem(
-                ("accounts", "password_min_length"), f"from {SHORTEST_MINIMUM} to {LONGEST_MINIMUM}"
-            )
-        )
+        path = ("accounts", "password_min_length")
+        yield Problem(path, f"from {SHORTEST_MINIMUM} to {LONGEST_MINIMUM}")
     lifetime = declared.session_lifetime
     if not SHORTEST_SESSION <= lifetime <= LONGEST_SESSION:
-        problems.append(
-            Problem(("accounts", "session_lifetime"), "must be from one minute to 90 days")
-        )
+        yield Problem(("accounts", "session_lifetime"), "must be from one minute to 90 days")
     elif lifetime.microseconds:
-        problems.append(Problem(("accounts", "session_lifetime"), "must be whole seconds"))
+        yield Problem(("accounts", "session_lifetime"), "must be whole seconds")
     if not is_plan(declared.default_plan):
-        problems.append(Problem(("accounts", "default_plan"), PLAN_RULE))
-    return problems
+        yield Problem(("accounts", "default_plan"), PLAN_RULE)
 
 
 def normalized_password(password: Plaintext) -> Plaintext:

@@ -405,13 +405,9 @@ class ScopeCatalog:
             left_out = len(cycle) - 2 * half
             named = [*cycle[:half], f"({left_out} more)", *cycle[-half:]]
         arrows = " → ".join(named)
-        return InvalidDeclaration(
-            [
-                Problem(
-                    ("scopes", Name(cycle[0]), "implies"),
-                    f"scopes imply each other in a cycle: {arrows}; remove one of the steps",
-                )
-            ]
+        return InvalidDeclaration.field(
+            ("scopes", Name(cycle[0]), "implies"),
+            f"scopes imply each other in a cycle: {arrows}; remove one of the steps",
         )
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class Name(str):
@@ -74,6 +75,10 @@ class Problem:
         return f"{self.where}: {self.message}" if self.path else self.message
 
 
+def _problem(path: Path | str, message: str) -> Problem:
+    return Problem((path,) if isinstance(path, str) else path, message)
+
+
 class DomainError(Exception):
     """The request cannot be carried out, and nothing was changed.
 
@@ -104,9 +109,9 @@ class InvalidInput(DomainError):
         self.problems = tuple(problems)
 
     @classmethod
-    def field(cls, path: Path | str, message: str) -> InvalidInput:
+    def field(cls, path: Path | str, message: str) -> Self:
         """The error for a single wrong field, given by its name or its path."""
-        return cls([Problem((path,) if isinstance(path, str) else path, message)])
+        return cls([_problem(path, message)])
 
 
 class UnknownScope(InvalidInput):
@@ -119,15 +124,8 @@ class UnknownScope(InvalidInput):
         metadata = {"scope": scope, "keyspace": keyspace}
         if nearest:
             metadata["nearest"] = nearest
-        super().__init__(
-            [
-                Problem(
-                    (path,) if isinstance(path, str) else path,
-                    f'keyspace "{keyspace}" has no scope "{scope}"{hint}',
-                )
-            ],
-            **metadata,
-        )
+        problem = _problem(path, f'keyspace "{keyspace}" has no scope "{scope}"{hint}')
+        super().__init__([problem], **metadata)
         self.scope = scope
         self.nearest = nearest
 

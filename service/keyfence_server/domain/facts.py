@@ -52,6 +52,7 @@ class KeyFacts:
             has asked for stale answers.
         reflects: the facts are at least as new as this revision; 0 if that is not known.
         key: the key itself.
+        acts_on_all: whether this operator credential is bound to every keyspace but `system`.
     """
 
     lineage: Lineage
@@ -65,27 +66,20 @@ class KeyFacts:
     is_stale: bool = False
     reflects: int = 0
     key: Key = field(init=False, repr=False)
+    acts_on_all: bool = field(init=False, repr=False)
     _acts_on_named: frozenset[str] = field(init=False, repr=False)
-    _acts_on_all: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         # Worked out here once, since every check asks for them.
-        if not any(key.bound_keyspaces for key in self.lineage):
-            object.__setattr__(self, "key", self.lineage[0])
-            object.__setattr__(self, "_acts_on_all", False)
-            object.__setattr__(self, "_acts_on_named", _NOWHERE)
-            return
-        everywhere = all(ALL_KEYSPACES in key.bound_keyspaces for key in self.lineage)
-        named = {name for key in self.lineage for name in key.bound_keyspaces}
-        worked_out = {
-            "key": self.lineage[0],
-            "_acts_on_all": everywhere,
-            "_acts_on_named": frozenset(
-                name for name in named if all(_is_bound(key, name) for key in self.lineage)
-            ),
-        }
-        for name, value in worked_out.items():
-            object.__setattr__(self, name, value)
+        acts_on_all, acts_on_named = False, _NOWHERE
+        if bound := {name for key in self.lineage for name in key.bound_keyspaces}:
+            acts_on_all = all(ALL_KEYSPACES in key.bound_keyspaces for key in self.lineage)
+            acts_on_named = frozenset(
+                name for name in bound if all(_is_bound(key, name) for key in self.lineage)
+            )
+        object.__setattr__(self, "key", self.lineage[0])
+        object.__setattr__(self, "acts_on_all", acts_on_all)
+        object.__setattr__(self, "_acts_on_named", acts_on_named)
 
     @property
     def effective(self) -> int:
@@ -146,15 +140,10 @@ class KeyFacts:
                 return Reason.ADDRESS_NOT_ALLOWED
         return Reason.OK
 
-    @property
-    def acts_on_all(self) -> bool:
-        """Whether this operator credential is bound to every keyspace but `system`."""
-        return self._acts_on_all
-
     def acts_on(self, keyspace: str) -> bool:
         """Whether this operator credential is bound to the keyspace, and so is every one
         that it was delegated from. Never, for a credential bound to nothing."""
-        return keyspace in self._acts_on_named or (self._acts_on_all and keyspace != SYSTEM)
+        return keyspace in self._acts_on_named or (self.acts_on_all and keyspace != SYSTEM)
 
 
 def _identity(granted: Sequence[str]) -> Hashable:

@@ -208,77 +208,62 @@ def compile_form(
     )
 
 
-def format_problems(declaration: FormatDeclaration) -> list[Problem]:
+def format_problems(declaration: FormatDeclaration) -> Iterator[Problem]:
     """Everything that is wrong with a declared format, paths from `format`."""
-    problems = _template_problems(("format", "template"), declaration.template)
+    yield from _template_problems(("format", "template"), declaration.template)
     for key_type, template in declaration.templates_by_key_type.items():
-        problems += _template_problems(
-            ("format", "templates_by_key_type", Name(key_type)), template
-        )
-    alphabet = ALPHABETS.get(declaration.body.alphabet, declaration.body.alphabet)
+        path = ("format", "templates_by_key_type", Name(key_type))
+        yield from _template_problems(path, template)
+    yield from _body_problems(("format", "body"), declaration.body)
+
+
+def _body_problems(path: Path, body: BodyDeclaration) -> Iterator[Problem]:
+    alphabet = ALPHABETS.get(body.alphabet, body.alphabet)
     if len(set(alphabet)) != len(alphabet):
-        problems.append(Problem(("format", "body", "alphabet"), "it has a character twice"))
+        yield Problem((*path, "alphabet"), "it has a character twice")
     elif len(alphabet) < 2 or not _ALPHANUMERIC.fullmatch(alphabet):
-        names = ", ".join(ALPHABETS)
-        problems.append(
-            Problem(
-                ("format", "body", "alphabet"),
-                f"name one of {names}, or give at least two letters or digits; other characters "
-                "are not allowed, since the body must be told from its prefix and from names",
-            )
+        yield Problem(
+            (*path, "alphabet"),
+            f"name one of {', '.join(ALPHABETS)}, or give at least two letters or digits; "
+            "other characters are not allowed, since the body must be told from its prefix and "
+            "from names",
         )
-    elif not 1 <= declaration.body.length <= MAX_BODY_LENGTH:
-        problems.append(
-            Problem(("format", "body", "length"), f"a body has 1 to {MAX_BODY_LENGTH} characters")
+    elif not 1 <= body.length <= MAX_BODY_LENGTH:
+        yield Problem((*path, "length"), f"a body has 1 to {MAX_BODY_LENGTH} characters")
+    elif (bits := body.length * math.log2(len(alphabet))) < MINIMUM_ENTROPY_BITS:
+        needed = math.ceil(MINIMUM_ENTROPY_BITS / math.log2(len(alphabet)))
+        yield Problem(
+            (*path, "length"),
+            f"{body.length} characters out of {len(alphabet)} are {bits:.0f} bits of entropy; at "
+            f"least {MINIMUM_ENTROPY_BITS} are needed, which is a length of {needed}",
         )
-    else:
-        problems += _entropy_problems(declaration.body.length, len(alphabet))
-    if not 0 <= declaration.body.shown <= min(MAX_SHOWN, max(declaration.body.length, 0)):
-        problems.append(
-            Problem(
-                ("format", "body", "shown"), f"0 to {MAX_SHOWN} characters of the body may be shown"
-            )
-        )
-    return problems
+    if not 0 <= body.shown <= min(MAX_SHOWN, max(body.length, 0)):
+        yield Problem((*path, "shown"), f"0 to {MAX_SHOWN} characters of the body may be shown")
 
 
-def _entropy_problems(length: int, alphabet_size: int) -> list[Problem]:
-    bits_each = math.log2(alphabet_size)
-    if length * bits_each >= MINIMUM_ENTROPY_BITS:
-        return []
-    needed = math.ceil(MINIMUM_ENTROPY_BITS / bits_each)
-    return [
-        Problem(
-            ("format", "body", "length"),
-            f"{length} characters out of {alphabet_size} are {length * bits_each:.0f} bits of "
-            f"entropy; at least {MINIMUM_ENTROPY_BITS} are needed, which is a length of {needed}",
-        )
-    ]
-
-
-def _template_problems(path: Path, template: str) -> list[Problem]:
+def _template_problems(path: Path, template: str) -> Iterator[Problem]:
     if template == _LOOKUP_TEMPLATE:
-        return []
+        return
     names = _PLACEHOLDER.findall(template)
     unknown = sorted(set(names) - {"type", "environment", "body", "checksum"})
-    if unknown:
-        return [Problem(path, f"unknown placeholder {{{unknown[0]}}}; {_TEMPLATE_RULE}")]
     head, _, tail = template.partition("{body}")
     literal = _PLACEHOLDER.sub("", template)
-    if names.count("body") != 1 or tail not in ("", "{checksum}") or "{checksum}" in head:
-        return [Problem(path, _TEMPLATE_RULE)]
-    if not _KEY_CHARACTERS.fullmatch(literal):
-        return [Problem(path, _TEMPLATE_RULE)]
-    if not _LITERAL_START.match(head) or not head.endswith(tuple(SEPARATORS)):
-        return [
-            Problem(
-                path,
-                "a template starts with a letter and another letter or digit, and has "
-                '"_" or "-" right before {body}, like "acme_{body}": without such a prefix, '
-                "ids and names could be taken for keys",
-            )
-        ]
-    return []
+    if unknown:
+        yield Problem(path, f"unknown placeholder {{{unknown[0]}}}; {_TEMPLATE_RULE}")
+    elif (
+        names.count("body") != 1
+        or tail not in ("", "{checksum}")
+        or "{checksum}" in head
+        or not _KEY_CHARACTERS.fullmatch(literal)
+    ):
+        yield Problem(path, _TEMPLATE_RULE)
+    elif not _LITERAL_START.match(head) or not head.endswith(tuple(SEPARATORS)):
+        yield Problem(
+            path,
+            "a template starts with a letter and another letter or digit, and has "
+            '"_" or "-" right before {body}, like "acme_{body}": without such a prefix, '
+            "ids and names could be taken for keys",
+        )
 
 
 @dataclass(frozen=True, slots=True)

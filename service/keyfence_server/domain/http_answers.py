@@ -8,8 +8,8 @@ so that an attacker cannot find out which keys exist.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from keyfence_server.domain.declarations import (
@@ -17,6 +17,7 @@ from keyfence_server.domain.declarations import (
     AnswerDeclaration,
     CredentialsDeclaration,
     HttpDeclaration,
+    RateLimitHeadersDeclaration,
 )
 from keyfence_server.domain.errors import Name, Path, Problem
 from keyfence_server.domain.limits import RateLimitStatus
@@ -82,6 +83,7 @@ _TAKEN_HEADERS: Final = frozenset(
     | {"expect", "forwarded", "x-forwarded-for", "x-request-id", "www-authenticate", "retry-after"}
 )
 _MAX_HEADERS: Final = 4
+_LIMIT_HEADERS: Final = tuple(one.name for one in fields(RateLimitHeadersDeclaration))
 _MAX_MESSAGE: Final = 500
 _MAX_BODY: Final = 4_000
 
@@ -203,29 +205,24 @@ def compile_http(declaration: HttpDeclaration, keyspace: str) -> HttpRules:
     return HttpRules(declaration, headers, keyspace, answers)
 
 
-def http_problems(declaration: HttpDeclaration) -> list[Problem]:
+def http_problems(declaration: HttpDeclaration) -> Iterator[Problem]:
     """Everything that is wrong with a declaration, by path."""
-    problems = _credentials_problems(declaration.credentials)
+    yield from _credentials_problems(("http", "credentials"), declaration.credentials)
     if declaration.content_type not in CONTENT_TYPES:
-        problems.append(
-            Problem(("http", "content_type"), f"must be one of {', '.join(CONTENT_TYPES)}")
-        )
-    problems += _body_problems(("http", "body"), declaration.body, declaration.content_type)
-    names = declaration.rate_limit_headers
-    problems += _header_problems(("http", "rate_limit_headers", "limit"), names.limit)
-    problems += _header_problems(("http", "rate_limit_headers", "remaining"), names.remaining)
-    problems += _header_problems(("http", "rate_limit_headers", "reset"), names.reset)
-    given = [name.lower() for name in (names.limit, names.remaining, names.reset) if name]
-    if len(set(given)) != len(given):
-        problems.append(Problem(("http", "rate_limit_headers"), "it has a header's name twice"))
+        yield Problem(("http", "content_type"), f"must be one of {', '.join(CONTENT_TYPES)}")
+    yield from _body_problems(("http", "body"), declaration.body, declaration.content_type)
+    path: Path = ("http", "rate_limit_headers")
+    named = {name: getattr(declaration.rate_limit_headers, name) for name in _LIMIT_HEADERS}
+    for name, header in named.items():
+        yield from _header_problems((*path, name), header)
+    yield from _repeated_headers(path, list(filter(None, named.values())))
     seen: set[str] = set()
     for one in declaration.answers:
         path = ("http", "answers", Name(one.cause[:64]))
         if one.cause in seen:
-            problems.append(Problem(path, "is declared twice"))
+            yield Problem(path, "is declared twice")
         seen.add(one.cause)
-        problems += _answer_problems(path, one, declaration.content_type)
-    return problems
+        yield from _answer_problems(path, one, declaration.content_type)
 
 
 def _general_cause(reason: Reason) -> str:
@@ -239,14 +236,8 @@ def _resolved(declaration: HttpDeclaration, reason: Reason) -> AnswerDeclaration
     resolved = _DEFAULTS[general]
     for cause in dict.fromkeys((general, reason.name.lower())):
         if (one := declared.get(cause)) is not None:
-            resolved = replace(
-                resolved,
-                status=one.status or resolved.status,
-                code=one.code or resolved.code,
-                message=one.message or resolved.message,
-                body=one.body or resolved.body,
-                www_authenticate=one.www_authenticate or resolved.www_authenticate,
-            )
+            said = {field.name: getattr(one, field.name) for field in fields(one)}
+            resolved = replace(resolved, **{name: value for name, value in said.items() if value})
     return resolved
 
 
@@ -254,23 +245,24 @@ def _parse_body(text: str, content_type: str) -> JsonTemplate | TextTemplate:
     return parse_text(text) if content_type == PLAIN_TEXT else parse_json(text)
 
 
-def _credentials_problems(credentials: CredentialsDeclaration) -> list[Problem]:
-    path = ("http", "credentials")
-    problems = []
+def _credentials_problems(path: Path, credentials: CredentialsDeclaration) -> Iterator[Problem]:
     if not (credentials.bearer or credentials.headers or credentials.cookie):
-        problems.append(Problem(path, "a credential must be accepted somewhere"))
+        yield Problem(path, "a credential must be accepted somewhere")
     if len(credentials.headers) > _MAX_HEADERS:
-        problems.append(Problem((*path, "headers"), f"at most {_MAX_HEADERS} headers"))
+        yield Problem((*path, "headers"), f"at most {_MAX_HEADERS} headers")
     for index, name in enumerate(credentials.headers):
-        problems += _header_problems((*path, "headers", index), name)
-    if len({name.lower() for name in credentials.headers}) != len(credentials.headers):
-        problems.append(Problem((*path, "headers"), "it has a header's name twice"))
+        yield from _header_problems((*path, "headers", index), name)
+    yield from _repeated_headers((*path, "headers"), credentials.headers)
     if credentials.cookie and not _TOKEN.fullmatch(credentials.cookie):
-        problems.append(Problem((*path, "cookie"), "is not the name of a cookie"))
-    return problems
+        yield Problem((*path, "cookie"), "is not the name of a cookie")
 
 
-def _header_problems(path: Path, name: str) -> Iterable[Problem]:
+def _repeated_headers(path: Path, names: Sequence[str]) -> Iterator[Problem]:
+    if len({name.lower() for name in names}) != len(names):
+        yield Problem(path, "it has a header's name twice")
+
+
+def _header_problems(path: Path, name: str) -> Iterator[Problem]:
     if not name:
         return
     # Programs behind the edge may take an underscore for a hyphen, and one name for two.
@@ -282,7 +274,7 @@ def _header_problems(path: Path, name: str) -> Iterable[Problem]:
         )
 
 
-def _answer_problems(path: Path, one: AnswerDeclaration, content_type: str) -> Iterable[Problem]:
+def _answer_problems(path: Path, one: AnswerDeclaration, content_type: str) -> Iterator[Problem]:
     causes = (UNAUTHENTICATED, *(reason.name.lower() for reason in _DENIALS))
     if one.cause not in causes:
         yield Problem(path, f"there is no such cause; known: {', '.join(causes)}")
@@ -302,28 +294,25 @@ def _answer_problems(path: Path, one: AnswerDeclaration, content_type: str) -> I
         yield from _body_problems((*path, "body"), one.body, content_type)
 
 
-def _text_problems(path: Path, text: str, known: frozenset[str]) -> Iterable[Problem]:
-    try:
-        names = parse_text(text).names
-    except InvalidTemplate as error:
-        yield Problem(path, str(error))
-        return
-    yield from _name_problems(path, names, known)
+def _text_problems(path: Path, text: str, known: frozenset[str]) -> Iterator[Problem]:
+    return _template_problems(path, lambda: parse_text(text), known)
 
 
-def _body_problems(path: Path, text: str, content_type: str) -> Iterable[Problem]:
+def _body_problems(path: Path, text: str, content_type: str) -> Iterator[Problem]:
     if len(text) > _MAX_BODY:
         yield Problem(path, f"at most {_MAX_BODY} characters")
-        return
+    else:
+        yield from _template_problems(path, lambda: _parse_body(text, content_type), _IN_BODIES)
+
+
+def _template_problems(
+    path: Path, parse: Callable[[], JsonTemplate | TextTemplate], known: frozenset[str]
+) -> Iterator[Problem]:
     try:
-        names = _parse_body(text, content_type).names
+        names = parse().names
     except InvalidTemplate as error:
         yield Problem(path, str(error))
         return
-    yield from _name_problems(path, names, _IN_BODIES)
-
-
-def _name_problems(path: Path, names: frozenset[str], known: frozenset[str]) -> Iterable[Problem]:
     for name in sorted(names - known):
         yield Problem(
             path,

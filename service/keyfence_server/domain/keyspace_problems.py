@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -22,7 +22,7 @@ from keyfence_server.domain.declarations import (
 from keyfence_server.domain.errors import Name, Path, Problem
 from keyfence_server.domain.formats import MAX_PREFIX_LENGTH, KeyForm, format_problems
 from keyfence_server.domain.http_answers import http_problems
-from keyfence_server.domain.limits import rate_problem
+from keyfence_server.domain.limits import Rate, rate_problem
 from keyfence_server.domain.redaction import ID_PREFIXES, id_prefix_of
 from keyfence_server.domain.scopes import is_scope_part
 
@@ -59,42 +59,38 @@ def problems_of_forms(declaration: KeyspaceDeclaration) -> list[Problem]:
     ]
 
 
-def problems_of_fields(declaration: KeyspaceDeclaration) -> list[Problem]:
+def problems_of_fields(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     """The problems of the fields that need neither the forms of keys nor the catalog of scopes."""
-    return [
-        *_name_problems(declaration),
-        *_lifetime_problems(declaration),
-        *http_problems(declaration.http),
-        *(accounts_problems(declaration.accounts) if declaration.accounts else ()),
-        *_limits_problems(declaration),
-        *_grantable_problems(declaration),
-        *_preset_problems(declaration),
-        *_default_problems(declaration),
-    ]
+    yield from _name_problems(declaration)
+    yield from _lifetime_problems(declaration)
+    yield from http_problems(declaration.http)
+    if declaration.accounts:
+        yield from accounts_problems(declaration.accounts)
+    yield from _limits_problems(declaration)
+    yield from _grantable_problems(declaration)
+    yield from _preset_problems(declaration)
+    yield from _default_problems(declaration)
 
 
-def problems_of_prefixes(forms: Mapping[tuple[str, str], KeyForm]) -> list[Problem]:
+def problems_of_prefixes(forms: Mapping[tuple[str, str], KeyForm]) -> Iterator[Problem]:
     """What is wrong with a prefix once its markers are filled in: the first such problem."""
     for (key_type, environment), form in forms.items():
         key = f'a key of type "{key_type}" and environment "{environment}"'
         if (start := id_prefix_of(form.prefix)) is not None:
-            return [
-                Problem(
-                    ("format", "template"),
-                    f'{key} would begin with "{start}", which Keyfence\'s own ids begin with '
-                    f"({', '.join(ID_PREFIXES)}); ids are shown in logs and errors, and such keys "
-                    "would be shown too: put other text first",
-                )
-            ]
+            yield Problem(
+                ("format", "template"),
+                f'{key} would begin with "{start}", which Keyfence\'s own ids begin with '
+                f"({', '.join(ID_PREFIXES)}); ids are shown in logs and errors, and such keys "
+                "would be shown too: put other text first",
+            )
+            return
         if len(form.prefix) > MAX_PREFIX_LENGTH:
-            return [
-                Problem(
-                    ("format", "template"),
-                    f"the prefix of {key} would have {len(form.prefix)} characters; at most "
-                    f"{MAX_PREFIX_LENGTH} are allowed: shorten the template or the markers",
-                )
-            ]
-    return []
+            yield Problem(
+                ("format", "template"),
+                f"the prefix of {key} would have {len(form.prefix)} characters; at most "
+                f"{MAX_PREFIX_LENGTH} are allowed: shorten the template or the markers",
+            )
+            return
 
 
 def problems_of_references(
@@ -121,123 +117,97 @@ def problems_of_references(
     return list(itertools.islice(unknown, _MAX_PROBLEMS))
 
 
-def _name_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
-    problems = []
+def _name_problems(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     if not is_keyspace_name(declaration.name):
-        problems.append(
-            Problem(
-                ("name",),
-                f'"{declaration.name[:SHOWN]}" is not a keyspace: 1 to 63 lower-case letters, '
-                "digits and hyphens, starting with a letter",
-            )
+        yield Problem(
+            ("name",),
+            f'"{declaration.name[:SHOWN]}" is not a keyspace: 1 to 63 lower-case letters, '
+            "digits and hyphens, starting with a letter",
         )
-    problems += _too_long(("display_name",), declaration.display_name, MAX_DISPLAY_NAME)
-    problems += _too_long(("description",), declaration.description, _MAX_DESCRIPTION)
+    yield from _too_long(("display_name",), declaration.display_name, MAX_DISPLAY_NAME)
+    yield from _too_long(("description",), declaration.description, _MAX_DESCRIPTION)
     for scope in declaration.scopes:
         path = ("scopes", Name(scope.name), "description")
-        problems += _too_long(path, scope.description, _MAX_SCOPE_DESCRIPTION)
-    return problems
+        yield from _too_long(path, scope.description, _MAX_SCOPE_DESCRIPTION)
 
 
-def _too_long(path: Path, text: str, most: int) -> list[Problem]:
-    return [Problem(path, f"at most {most} characters")] if len(text) > most else []
+def _too_long(path: Path, text: str, most: int) -> Iterator[Problem]:
+    if len(text) > most:
+        yield Problem(path, f"at most {most} characters")
 
 
-def _format_reference_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+def _format_reference_problems(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     types = {key_type.name for key_type in declaration.key_types}
-    return [
-        Problem(("format", "templates_by_key_type", Name(name)), f'there is no key type "{name}"')
-        for name in declaration.format.templates_by_key_type
-        if name not in types
-    ]
+    for name in declaration.format.templates_by_key_type:
+        if name not in types:
+            path = ("format", "templates_by_key_type", Name(name))
+            yield Problem(path, f'there is no key type "{name}"')
 
 
 def _marked_problems(
     where: str, declared: Sequence[KeyTypeDeclaration | EnvironmentDeclaration]
-) -> list[Problem]:
+) -> Iterator[Problem]:
     if not declared:
-        return [Problem((where,), "at least one is needed")]
+        yield Problem((where,), "at least one is needed")
     if len(declared) > MAX_NAMES:
-        return [Problem((where,), f"at most {MAX_NAMES} are allowed")]
-    problems = []
+        yield Problem((where,), f"at most {MAX_NAMES} are allowed")
+        return
     seen: set[str] = set()
     for one in declared:
+        path = (where, Name(one.name[:SHOWN]))
         if one.name in seen:
-            problems.append(Problem((where, Name(one.name)), "is declared twice"))
+            yield Problem(path, "is declared twice")
         seen.add(one.name)
         if not _MARKED_NAME.fullmatch(one.name):
-            problems.append(
-                Problem(
-                    (where, Name(one.name[:SHOWN])),
-                    "a name is 1 to 63 lower-case letters, digits, '-' and '_'",
-                )
-            )
+            yield Problem(path, "a name is 1 to 63 lower-case letters, digits, '-' and '_'")
         if one.marker and not _MARKER.fullmatch(one.marker):
-            problems.append(
-                Problem((where, Name(one.name), "marker"), "1 to 32 letters, digits, '-' and '_'")
-            )
-    return problems
+            yield Problem((*path, "marker"), "1 to 32 letters, digits, '-' and '_'")
 
 
-def _form_count_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+def _form_count_problems(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     """More forms than the server can be asked to compile and to search for."""
     types, environments = len(declaration.key_types), len(declaration.environments)
-    if types * environments <= MAX_FORMS:
-        return []
-    return [
-        Problem(
+    if types * environments > MAX_FORMS:
+        yield Problem(
             ("environments",),
             f"{types} key types in {environments} environments are {types * environments} forms "
             f"of keys; at most {MAX_FORMS} are allowed",
         )
-    ]
 
 
-def _preset_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
-    problems = []
-    seen: set[str] = set()
+def _preset_problems(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     if len(declaration.presets) > MAX_NAMES:
-        problems.append(Problem(("presets",), f"at most {MAX_NAMES} are allowed"))
+        yield Problem(("presets",), f"at most {MAX_NAMES} are allowed")
+    seen: set[str] = set()
     for preset in declaration.presets:
+        path = ("presets", Name(preset.name[:SHOWN]))
         if preset.name in seen:
-            problems.append(Problem(("presets", Name(preset.name)), "is declared twice"))
+            yield Problem(path, "is declared twice")
         elif not is_scope_part(preset.name):
-            problems.append(
-                Problem(
-                    ("presets", Name(preset.name[:SHOWN])), "a preset's name has no ':' or spaces"
-                )
-            )
+            yield Problem(path, "a preset's name has no ':' or spaces")
         elif not preset.scopes:
-            problems.append(
-                Problem(("presets", Name(preset.name), "scopes"), "at least one is needed")
-            )
+            yield Problem((*path, "scopes"), "at least one is needed")
         seen.add(preset.name)
-    return problems
 
 
-def _default_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+def _default_problems(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     defaults = declaration.defaults
     references = [
         ("key_type", defaults.key_type, [one.name for one in declaration.key_types]),
         ("environment", defaults.environment, [one.name for one in declaration.environments]),
         ("preset", defaults.preset, [one.name for one in declaration.presets]),
     ]
-    problems = [
-        Problem(
-            ("defaults", field_name),
-            f'there is no {field_name.replace("_", " ")} "{value}"; '
-            f"declared: {', '.join(declared) or 'none'}",
-        )
-        for field_name, value, declared in references
-        if value and value not in declared
-    ]
-    return problems + _too_long(
-        ("defaults", "display_name"), defaults.display_name, MAX_DISPLAY_NAME
-    )
+    for field_name, value, declared in references:
+        if value and value not in declared:
+            yield Problem(
+                ("defaults", field_name),
+                f'there is no {field_name.replace("_", " ")} "{value}"; '
+                f"declared: {', '.join(declared) or 'none'}",
+            )
+    yield from _too_long(("defaults", "display_name"), defaults.display_name, MAX_DISPLAY_NAME)
 
 
-def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
-    problems = []
+def _lifetime_problems(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     lifetimes = {
         ("max_lifetime",): declaration.max_lifetime,
         ("defaults", "lifetime"): declaration.defaults.lifetime,
@@ -246,55 +216,40 @@ def _lifetime_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
         if lifetime is None:
             continue
         if not timedelta(0) < lifetime <= MAX_LIFETIME:
-            problems.append(Problem(path, "must be more than zero and at most 100 years"))
+            yield Problem(path, "must be more than zero and at most 100 years")
         elif lifetime.microseconds:
             # A document cannot say it, so it would not come back from the store as it was.
-            problems.append(Problem(path, "must be whole seconds"))
+            yield Problem(path, "must be whole seconds")
     longest, default = lifetimes.values()
     if longest and default and default > longest:
-        problems.append(Problem(("defaults", "lifetime"), "is longer than max_lifetime"))
-    return problems
+        yield Problem(("defaults", "lifetime"), "is longer than max_lifetime")
 
 
-def _limits_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+def _limits_problems(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     limits = declaration.limits
-    rates = {
-        "per_key": limits.per_key,
-        "per_account": limits.per_account,
-        "changes_per_account": limits.changes_per_account,
-    }
-    problems = [
-        Problem(("limits", name), problem)
-        for name, rate in rates.items()
-        if rate is not None and (problem := rate_problem(rate)) is not None
-    ]
+    for name in ("per_key", "per_account", "changes_per_account"):
+        rate: Rate | None = getattr(limits, name)
+        if rate is not None and (problem := rate_problem(rate)) is not None:
+            yield Problem(("limits", name), problem)
     if not 0 <= limits.keys_per_account <= MAX_KEYS_PER_ACCOUNT:
-        problems.append(
-            Problem(("limits", "keys_per_account"), f"from 1 to {MAX_KEYS_PER_ACCOUNT}")
-        )
-    return problems
+        yield Problem(("limits", "keys_per_account"), f"from 1 to {MAX_KEYS_PER_ACCOUNT}")
 
 
-def _grantable_problems(declaration: KeyspaceDeclaration) -> list[Problem]:
+def _grantable_problems(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     """What accounts may make keys of, and is not declared."""
     accounts = declaration.accounts
     if accounts is None:
-        return []
-    declared = {
-        "grantable_key_types": (
-            accounts.grantable_key_types,
-            {one.name for one in declaration.key_types},
-            "key type",
-        ),
-        "grantable_environments": (
-            accounts.grantable_environments,
-            {one.name for one in declaration.environments},
+        return
+    for field, what, names, declared in (
+        ("grantable_key_types", "key type", accounts.grantable_key_types, declaration.key_types),
+        (
+            "grantable_environments",
             "environment",
+            accounts.grantable_environments,
+            declaration.environments,
         ),
-    }
-    return [
-        Problem(("accounts", field, index), f'there is no {what} "{name[:64]}"')
-        for field, (names, known, what) in declared.items()
-        for index, name in enumerate(names)
-        if name not in known
-    ]
+    ):
+        known = {one.name for one in declared}
+        for index, name in enumerate(names):
+            if name not in known:
+                yield Problem(("accounts", field, index), f'there is no {what} "{name[:64]}"')

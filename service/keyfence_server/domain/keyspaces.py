@@ -148,7 +148,8 @@ def compile_keyspace(
     """
     problems = problems_of_forms(declaration)
     forms = {} if problems else _forms(declaration)
-    problems += [*problems_of_prefixes(forms), *problems_of_fields(declaration)]
+    problems += problems_of_prefixes(forms)
+    problems += problems_of_fields(declaration)
     catalog = _catalog(declaration, problems)
     if catalog is not None:
         problems += problems_of_references(declaration, catalog)
@@ -239,15 +240,11 @@ def formats_to_remember(
     """
     forgotten = before.recognised_forms - frozenset(after.forms.values()) - set(dropped)
     if len(forgotten) > MAX_PREVIOUS_FORMATS:
-        raise InvalidDeclaration(
-            [
-                Problem(
-                    ("format",),
-                    f"{len(forgotten)} earlier formats would be recognised; at most "
-                    f"{MAX_PREVIOUS_FORMATS} are allowed: drop those that no key needs "
-                    "(drop_previous_formats), or keep the present format",
-                )
-            ]
+        raise InvalidDeclaration.field(
+            "format",
+            f"{len(forgotten)} earlier formats would be recognised; at most "
+            f"{MAX_PREVIOUS_FORMATS} are allowed: drop those that no key needs "
+            "(drop_previous_formats), or keep the present format",
         )
     return tuple(
         sorted(
@@ -283,18 +280,11 @@ def _catalog(declaration: KeyspaceDeclaration, problems: list[Problem]) -> Scope
         weaker: str | None = None
         for level in resource.levels:
             name = f"{resource.name}:{level.name}"
+            level_path = (*path, "levels", Name(level.name))
             if not is_scope_part(level.name):
-                problems.append(
-                    Problem(
-                        (*path, "levels", Name(level.name)), "a level is one part of a scope's name"
-                    )
-                )
+                problems.append(Problem(level_path, "a level is one part of a scope's name"))
             elif name in implications:
-                problems.append(
-                    Problem(
-                        (*path, "levels", Name(level.name)), f'scope "{name}" is declared twice'
-                    )
-                )
+                problems.append(Problem(level_path, f'scope "{name}" is declared twice'))
             implications[name] = [weaker] if weaker else []
             weaker = name
     try:

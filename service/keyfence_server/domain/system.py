@@ -14,14 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from keyfence_server.domain.declarations import (
-    BodyDeclaration,
-    FormatDeclaration,
-    KeyspaceDeclaration,
-    KeyTypeDeclaration,
-    PresetDeclaration,
-    ScopeDeclaration,
-)
+from keyfence_server.domain.documents import declaration_from_document
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace, compile_keyspace
 
 ALL_KEYSPACES: Final = "*"
@@ -30,68 +23,57 @@ ALL_KEYSPACES: Final = "*"
 OPERATOR_ACCOUNT: Final = "operators"
 """The account of the first credential."""
 
-_DECLARATION: Final = KeyspaceDeclaration(
-    name=SYSTEM,
-    display_name="Keyfence",
-    description="The credentials of operators and of the services that ask.",
-    format=FormatDeclaration(
-        template="kfop_{body}{checksum}",
-        body=BodyDeclaration(alphabet="base62", length=43, shown=6),
-    ),
-    scopes=(
-        ScopeDeclaration(name="keys:check", description="Ask whose a key is and what it may do"),
-        ScopeDeclaration(name="keys:read", description="Read and list keys"),
-        ScopeDeclaration(
-            name="keys:write",
-            description="Make, change, rotate and revoke keys",
-            implies=("keys:read",),
-        ),
-        ScopeDeclaration(name="keyspaces:read", description="Read and list keyspaces"),
-        ScopeDeclaration(
-            name="keyspaces:write",
-            description="Apply keyspaces, and so decide what their keys may do",
-            implies=("keyspaces:read", "keys:write"),
-        ),
-        ScopeDeclaration(
-            name="replication:sync",
-            description="Answer from memory: for sidecars, and for caches in SDKs",
-            implies=("keys:check",),
-        ),
-        ScopeDeclaration(name="replication:read", description="List who answers from memory"),
-        ScopeDeclaration(name="accounts:read", description="Read and list accounts"),
-        ScopeDeclaration(
-            name="accounts:write",
-            description="Register, change, disable and log out accounts",
-            implies=("accounts:read",),
-        ),
-        ScopeDeclaration(name="audit:read", description="Read and verify the audit log"),
-        ScopeDeclaration(
-            name="audit:export",
-            description="Record that audit events are archived, so that they may be removed",
-            implies=("audit:read",),
-        ),
-    ),
-    presets=(
-        PresetDeclaration(name="admin", display_name="Everything", scopes=("*",)),
-        PresetDeclaration(name="checker", display_name="Checks only", scopes=("keys:check",)),
-        PresetDeclaration(
-            name="sidecar", display_name="Checks from memory", scopes=("replication:sync",)
-        ),
-        PresetDeclaration(
-            name="key-manager", display_name="Checks, and manages keys", scopes=("keys:*",)
-        ),
-        PresetDeclaration(
-            name="account-manager",
-            display_name="Manages accounts and their keys",
-            scopes=("accounts:*", "keys:read", "keys:write"),
-        ),
-        PresetDeclaration(
-            name="auditor",
-            display_name="Reads",
-            scopes=("audit:read", "keys:read", "keyspaces:read"),
-        ),
-    ),
-    key_types=(KeyTypeDeclaration(name="operator"),),
-)
+_DOCUMENT: Final = {
+    "keyspace": SYSTEM,
+    "display_name": "Keyfence",
+    "description": "The credentials of operators and of the services that ask.",
+    "format": {
+        "template": "kfop_{body}{checksum}",
+        "body": {"alphabet": "base62", "length": 43, "shown": 6},
+    },
+    "scopes": {
+        "keys:check": "Ask whose a key is and what it may do",
+        "keys:read": "Read and list keys",
+        "keys:write": {
+            "description": "Make, change, rotate and revoke keys",
+            "implies": "keys:read",
+        },
+        "keyspaces:read": "Read and list keyspaces",
+        "keyspaces:write": {
+            "description": "Apply keyspaces, and so decide what their keys may do",
+            "implies": ["keyspaces:read", "keys:write"],
+        },
+        "replication:sync": {
+            "description": "Answer from memory: for sidecars, and for caches in SDKs",
+            "implies": "keys:check",
+        },
+        "replication:read": "List who answers from memory",
+        "accounts:read": "Read and list accounts",
+        "accounts:write": {
+            "description": "Register, change, disable and log out accounts",
+            "implies": "accounts:read",
+        },
+        "audit:read": "Read and verify the audit log",
+        "audit:export": {
+            "description": "Record that audit events are archived, so that they may be removed",
+            "implies": "audit:read",
+        },
+    },
+    "presets": {
+        "admin": {"display_name": "Everything", "scopes": "*"},
+        "checker": {"display_name": "Checks only", "scopes": "keys:check"},
+        "sidecar": {"display_name": "Checks from memory", "scopes": "replication:sync"},
+        "key-manager": {"display_name": "Checks, and manages keys", "scopes": "keys:*"},
+        "account-manager": {
+            "display_name": "Manages accounts and their keys",
+            "scopes": ["accounts:*", "keys:read", "keys:write"],
+        },
+        "auditor": {
+            "display_name": "Reads",
+            "scopes": ["audit:read", "keys:read", "keyspaces:read"],
+        },
+    },
+    "key_types": ["operator"],
+}
 
-SYSTEM_KEYSPACE: Final[Keyspace] = compile_keyspace(_DECLARATION)
+SYSTEM_KEYSPACE: Final[Keyspace] = compile_keyspace(declaration_from_document(_DOCUMENT))
