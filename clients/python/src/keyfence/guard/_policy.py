@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
@@ -31,13 +31,6 @@ from keyfence.results import (
 from keyfence.v1 import options_pb2
 
 _log: Final = logging.getLogger("keyfence.guard")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What an RPC requires. An empty scope: any valid key."""
-
-    required_scope: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,38 +56,64 @@ class Policy:
     """The decision that both interceptors share.
 
     Args:
-        unguarded: open to callers without a key: methods ("/package.Service/Method") and
-            whole services ("package.Service").
-        names_missing_scopes: whether callers are told which scopes their key lacks.
+        keyspace, unguarded, names_missing_scopes, client_address: those of the interceptors.
     """
 
-    def __init__(self, unguarded: Collection[str], *, names_missing_scopes: bool) -> None:
+    def __init__(
+        self,
+        keyspace: str,
+        unguarded: Collection[str],
+        names_missing_scopes: bool,
+        client_address: Callable[[Any], str | None],
+    ) -> None:
+        if not keyspace:
+            # An empty one would accept the keys of every product.
+            raise errors.ConfigurationError("a guard needs the keyspace whose keys it accepts")
         if isinstance(unguarded, str):
             raise TypeError("unguarded takes several names, not one: put it into a list")
+        self._keyspace = keyspace
         self._unguarded = frozenset(unguarded)
         self._names_missing_scopes = names_missing_scopes
-        self._rules: dict[str, Rule | None] = {}
+        self._client_address = client_address
+        self._required_scopes: dict[str, str | None] = {}
 
     def is_unguarded(self, path: str) -> bool:
         """Whether callers need no key for the method."""
         return path in self._unguarded or _split(path)[0] in self._unguarded
 
-    def find_rule(self, path: str) -> Rule | None:
-        """Returns the method's rule. None: the method declares none, so every call is refused."""
-        if path not in self._rules:
+    def question(self, path: str, context: Any) -> ScopeCheck | Refusal:
+        """What to ask Keyfence about a call, or why the call is refused without asking. A question
+        without scopes asks whether the key is good."""
+        scope = self._required_scope(path)
+        if scope is None:
+            return NOT_OPEN
+        api_key = find_presented_key(context.invocation_metadata() or ())
+        if api_key is None:
+            return NO_GOOD_KEY
+        return ScopeCheck(
+            api_key=api_key,
+            required_scopes=(scope,) if scope else (),
+            keyspace=self._keyspace,
+            client_address=self._client_address(context),
+        )
+
+    def _required_scope(self, path: str) -> str | None:
+        if path not in self._required_scopes:
             method = _find_method(path)
             if method is None:
                 # Not remembered: clients can send any number of such paths.
                 _log.error("refused %r: no descriptor of it is loaded", path)
                 return None
-            self._rules[path] = rule_of(method)
-            if self._rules[path] is None:
+            self._required_scopes[path] = _required_scope_of(method)
+            if self._required_scopes[path] is None:
                 _log.error("every call of %s is refused: it declares no required scope", path)
-        return self._rules[path]
+        return self._required_scopes[path]
 
-    def survey(self, services: Collection[str]) -> tuple[list[str], list[str]]:
-        """What is wrong with the declarations of the services, and the scopes that their guarded
-        methods require.
+    def survey(self, services: Collection[str]) -> tuple[list[str], list[list[ScopeCheck]]]:
+        """What is wrong with the declarations of the services, and batches of checks that tell
+        whether the keyspace registers the scopes that their guarded methods require. The checks ask
+        about no key, which needs no more than the scope "keys:check": the server looks at the
+        scopes first.
 
         Args:
             services: full names, such as "package.Service".
@@ -115,12 +134,17 @@ class Policy:
                 path = f"/{described.full_name}/{method.name}"
                 if self.is_unguarded(path):
                     continue
-                rule = rule_of(method)
-                if rule is None:
+                scope = _required_scope_of(method)
+                if scope is None:
                     wrong.append(f"{path} declares no required_scope and is not unguarded")
-                elif rule.required_scope:
-                    scopes.add(rule.required_scope)
-        return wrong, sorted(scopes)
+                elif scope:
+                    scopes.add(scope)
+        checks = [
+            ScopeCheck(api_key="", required_scopes=(scope,), keyspace=self._keyspace)
+            for scope in sorted(scopes)
+        ]
+        starts = range(0, len(checks), MAX_BATCH_CHECKS)
+        return wrong, [checks[start : start + MAX_BATCH_CHECKS] for start in starts]
 
     def judge(self, result: Authentication | CheckResult) -> Principal | Refusal:
         """The caller, if the call may go on."""
@@ -136,29 +160,10 @@ class Policy:
         return NO_GOOD_KEY
 
 
-def checked_keyspace(keyspace: str) -> str:
-    """The keyspace, if it is one: an empty one would accept the keys of every product."""
-    if not keyspace:
-        raise errors.ConfigurationError("a guard needs the keyspace whose keys it accepts")
-    return keyspace
-
-
-def batches_for(keyspace: str, scopes: Sequence[str]) -> list[list[ScopeCheck]]:
-    """The checks that tell whether the keyspace registers the scopes. They ask about no key, which
-    needs no more than the scope "keys:check": the server looks at the scopes first."""
-    checks = [
-        ScopeCheck(api_key="", required_scopes=(scope,), keyspace=keyspace) for scope in scopes
-    ]
-    return [
-        checks[start : start + MAX_BATCH_CHECKS]
-        for start in range(0, len(checks), MAX_BATCH_CHECKS)
-    ]
-
-
 def unregistered(
     checks: Sequence[ScopeCheck], answers: Sequence[CheckResult | FailedCheck]
 ) -> list[str]:
-    """What is wrong with the scopes of a batch of `batches_for`."""
+    """What is wrong with the scopes of a batch of `Policy.survey`."""
     return [
         f"scope {check.required_scopes[0]!r} of keyspace {check.keyspace!r}: {answer.error.message}"
         for check, answer in zip(checks, answers, strict=True)
@@ -172,15 +177,12 @@ def require_none(wrong: Sequence[str]) -> None:
         raise errors.ConfigurationError(f"the guard is not set up correctly: {'; '.join(wrong)}")
 
 
-def rule_of(method: MethodDescriptor) -> Rule | None:
-    """The rule of the method's options. Of two contradicting options, the stricter one counts."""
+def _required_scope_of(method: MethodDescriptor) -> str | None:
+    """The scope that the method's options require. Empty: any valid key. None: they declare
+    nothing, so every call is refused. Of two contradicting options, the stricter one counts."""
     extensions = method.GetOptions().Extensions
-    scope = extensions[options_pb2.required_scope]
-    if scope:
-        return Rule(scope)
-    if extensions[options_pb2.access] == options_pb2.ACCESS_ANY_CREDENTIAL:
-        return Rule("")
-    return None
+    has_access = extensions[options_pb2.access] == options_pb2.ACCESS_ANY_CREDENTIAL
+    return extensions[options_pb2.required_scope] or ("" if has_access else None)
 
 
 def refusal_for(error: Exception, path: str) -> Refusal:

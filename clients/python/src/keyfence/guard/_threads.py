@@ -35,9 +35,7 @@ class Guard(grpc.ServerInterceptor):
         client_address: Callable[[Any], str | None] = _policy.peer_address,
     ) -> None:
         self._client = client
-        self._keyspace = _policy.checked_keyspace(keyspace)
-        self._policy = _policy.Policy(unguarded, names_missing_scopes=names_missing_scopes)
-        self._client_address = client_address
+        self._policy = _policy.Policy(keyspace, unguarded, names_missing_scopes, client_address)
 
     def verify(self, *services: str) -> None:
         """Fails if a method of the services declares nothing, or a scope that the keyspace does not
@@ -51,8 +49,8 @@ class Guard(grpc.ServerInterceptor):
             ConfigurationError: the guard cannot work as it is set up.
             CallFailed: Keyfence gave no answer.
         """
-        wrong, scopes = self._policy.survey(services)
-        for checks in _policy.batches_for(self._keyspace, scopes):
+        wrong, batches = self._policy.survey(services)
+        for checks in batches:
             answers = self._client.batch_check_scope(checks)
             wrong += _policy.unregistered(checks, answers)
         _policy.require_none(wrong)
@@ -82,25 +80,17 @@ class Guard(grpc.ServerInterceptor):
         return replaced(handler, guarded)
 
     def _verdict(self, path: str, context: Any) -> Principal | _policy.Refusal:
-        rule = self._policy.find_rule(path)
-        if rule is None:
-            return _policy.NOT_OPEN
-        api_key = _policy.find_presented_key(context.invocation_metadata() or ())
-        if api_key is None:
-            return _policy.NO_GOOD_KEY
         try:
-            address = self._client_address(context)
-            if rule.required_scope:
-                return self._policy.judge(
-                    self._client.check_scope(
-                        api_key,
-                        rule.required_scope,
-                        keyspace=self._keyspace,
-                        client_address=address,
-                    )
-                )
-            return self._policy.judge(
-                self._client.authenticate(api_key, keyspace=self._keyspace, client_address=address)
+            asked = self._policy.question(path, context)
+            if isinstance(asked, _policy.Refusal):
+                return asked
+            ask = self._client.check_scope if asked.required_scopes else self._client.authenticate
+            answer = ask(
+                asked.api_key,
+                *asked.required_scopes,
+                keyspace=asked.keyspace,
+                client_address=asked.client_address,
             )
+            return self._policy.judge(answer)
         except Exception as error:  # noqa: BLE001 -- whatever it is, it must not reach callers
             return _policy.refusal_for(error, path)

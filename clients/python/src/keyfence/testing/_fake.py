@@ -58,39 +58,31 @@ class Planned:
 
 
 class Fake:
-    """Keyspaces, keys and holders. Every method can be called from any thread."""
+    """Keyspaces, keys and holders.
+
+    Attributes:
+        lock: to be held for every call of a method.
+        planned: the calls that are to fail.
+    """
 
     def __init__(self, declared: Iterable[keyspace_pb2.Keyspace]) -> None:
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.calls: Counter[str] = Counter()
         self.uses: Counter[str] = Counter()
-        self._changed = threading.Condition()
-        self._planned: list[Planned] = []
+        self.lock: Final = threading.Condition()
+        self.planned: list[Planned] = []
         self._keyspaces = {one.name: one for one in declared}
         self._keys: dict[str, keys.Key] = {}
         """By plaintext, in the order of their creation."""
         self._requests: dict[str, str] = {}
-        self.holders: Final = Holders(self._changed, revision=len(self._keyspaces))
-
-    # --- what tests plan -------------------------------------------------------------
-
-    def plan(self, planned: Planned) -> None:
-        """Has calls fail."""
-        with self._changed:
-            self._planned.append(planned)
+        self.holders: Final = Holders(self.lock, revision=len(self._keyspaces))
 
     def fail_as_planned(self, method: str, *, after: bool) -> None:
         """Raises the `Failure` that is planned for the call, if there is one."""
-        with self._changed:
-            for one in self._planned:
-                if one.method == method and one.after is after and one.times > 0:
-                    one.times -= 1
-                    raise one.failure
-
-    def count(self, method: str) -> None:
-        """Counts a call."""
-        with self._changed:
-            self.calls[method] += 1
+        for one in self.planned:
+            if one.method == method and one.after is after and one.times > 0:
+                one.times -= 1
+                raise one.failure
 
     # --- checks ----------------------------------------------------------------------
 
@@ -98,54 +90,19 @@ class Fake:
         self, request: authorization.AuthenticateRequest
     ) -> authorization.AuthenticateResponse:
         """Answers as the server does."""
-        with self._changed:
-            self._require_revision(request.at_least_revision)
-            key, reason = self._judge(request)
-            return authorization.AuthenticateResponse(
-                authenticated=reason == reason_pb2.REASON_OK,
-                reason=reason,
-                principal=principal_of(key),
-                revision=self.holders.revision,
-            )
+        self._require_revision(request.at_least_revision)
+        key, reason = self._judge(request)
+        return authorization.AuthenticateResponse(
+            authenticated=reason == reason_pb2.REASON_OK,
+            reason=reason,
+            principal=principal_of(key),
+            revision=self.holders.revision,
+        )
 
     def check_scope(
         self, request: authorization.CheckScopeRequest
     ) -> authorization.CheckScopeResponse:
         """Answers as the server does, without explanations."""
-        with self._changed:
-            return self._check(request)
-
-    def batch_check_scope(
-        self, request: authorization.BatchCheckScopeRequest
-    ) -> authorization.BatchCheckScopeResponse:
-        """Answers as the server does."""
-        if not 1 <= len(request.checks) <= MAX_BATCH_CHECKS:
-            raise invalid("checks", f"1 to {MAX_BATCH_CHECKS} checks")
-        response = authorization.BatchCheckScopeResponse()
-        with self._changed:
-            for check in request.checks:
-                result = response.results.add()
-                try:
-                    result.response.CopyFrom(self._check(check))
-                except Failure as failure:
-                    result.error.code = failure.status.value[0]
-                    result.error.reason = failure.reason
-                    result.error.message = failure.message
-                    result.error.metadata.update(failure.metadata)
-        return response
-
-    def who_am_i(self, _request: authorization.WhoAmIRequest) -> authorization.WhoAmIResponse:
-        """Says whose the only credential is."""
-        principal = principal_pb2.Principal(
-            key_id="key_fake",
-            keyspace="system",
-            account_id="operators",
-            bound_keyspaces=["*"],
-            granted_scopes=["*"],
-        )
-        return authorization.WhoAmIResponse(principal=principal, revision=self.holders.revision)
-
-    def _check(self, request: authorization.CheckScopeRequest) -> authorization.CheckScopeResponse:
         required = list(dict.fromkeys(request.required_scopes))
         if not 1 <= len(request.required_scopes) <= _MOST_SCOPES:
             raise invalid("required_scopes", f"1 to {_MOST_SCOPES} scopes")
@@ -165,6 +122,35 @@ class Fake:
             principal=principal_of(key),
             revision=self.holders.revision,
         )
+
+    def batch_check_scope(
+        self, request: authorization.BatchCheckScopeRequest
+    ) -> authorization.BatchCheckScopeResponse:
+        """Answers as the server does."""
+        if not 1 <= len(request.checks) <= MAX_BATCH_CHECKS:
+            raise invalid("checks", f"1 to {MAX_BATCH_CHECKS} checks")
+        response = authorization.BatchCheckScopeResponse()
+        for check in request.checks:
+            result = response.results.add()
+            try:
+                result.response.CopyFrom(self.check_scope(check))
+            except Failure as failure:
+                result.error.code = failure.status.value[0]
+                result.error.reason = failure.reason
+                result.error.message = failure.message
+                result.error.metadata.update(failure.metadata)
+        return response
+
+    def who_am_i(self, _request: authorization.WhoAmIRequest) -> authorization.WhoAmIResponse:
+        """Says whose the only credential is."""
+        principal = principal_pb2.Principal(
+            key_id="key_fake",
+            keyspace="system",
+            account_id="operators",
+            bound_keyspaces=["*"],
+            granted_scopes=["*"],
+        )
+        return authorization.WhoAmIResponse(principal=principal, revision=self.holders.revision)
 
     def _judge(
         self, request: authorization.AuthenticateRequest | authorization.CheckScopeRequest
@@ -212,101 +198,87 @@ class Fake:
 
     def create_key(self, request: keys.CreateKeyRequest) -> keys.CreateKeyResponse:
         """Makes a key, once for each request id."""
-        with self._changed:
-            declared = self._keyspace(request.keyspace)
-            require_registered(declared, [one for one in request.scopes if "*" not in one])
-            self._require_new(request.request_id)
-            key = keys.Key(
-                key_id=f"key_{secrets.token_hex(8)}",
-                keyspace=request.keyspace,
-                account_id=request.account_id,
-                display_name=request.display_name,
-                granted_scopes=request.scopes,
-                key_type=request.key_type,
-                environment=request.environment,
-                allowed_addresses=_networks(request.allowed_addresses),
-                labels=request.labels,
-                parent_key_id=request.parent_key_id,
-            )
-            if request.HasField("expire_time"):
-                key.expire_time.CopyFrom(request.expire_time)
-            plaintext = self._add(key, request.request_id)
-            return keys.CreateKeyResponse(key=key, api_key=plaintext, revision=key.revision)
+        declared = self._keyspace(request.keyspace)
+        require_registered(declared, [one for one in request.scopes if "*" not in one])
+        self._require_new(request.request_id)
+        key = keys.Key(
+            key_id=f"key_{secrets.token_hex(8)}",
+            keyspace=request.keyspace,
+            account_id=request.account_id,
+            display_name=request.display_name,
+            granted_scopes=request.scopes,
+            key_type=request.key_type,
+            environment=request.environment,
+            allowed_addresses=_networks(request.allowed_addresses),
+            labels=request.labels,
+            parent_key_id=request.parent_key_id,
+        )
+        if request.HasField("expire_time"):
+            key.expire_time.CopyFrom(request.expire_time)
+        plaintext = self._add(key, request.request_id)
+        return keys.CreateKeyResponse(key=key, api_key=plaintext, revision=key.revision)
 
     def rotate_key(self, request: keys.RotateKeyRequest) -> keys.RotateKeyResponse:
         """Makes a successor. The key expires after the overlap; without one it is revoked."""
-        with self._changed:
-            previous = self._find(request.key_id)
-            self._require_new(request.request_id)
-            if previous.state == keys.KEY_STATE_REVOKED:
-                raise Failure(
-                    grpc.StatusCode.FAILED_PRECONDITION, "the key is revoked", "KEY_IS_REVOKED"
-                )
-            key = keys.Key()
-            key.CopyFrom(previous)
-            key.key_id, key.rotated_from_key_id = f"key_{secrets.token_hex(8)}", previous.key_id
-            if request.HasField("expire_time"):
-                key.expire_time.CopyFrom(request.expire_time)
-            previous.rotated_to_key_id = key.key_id
-            if overlap := request.overlap.ToTimedelta():
-                previous.expire_time.FromDatetime(self.now() + overlap)
-            else:
-                self._revoke(previous)
-            previous.revision = self.holders.commit(change_of(previous))
-            plaintext = self._add(key, request.request_id)
-            return keys.RotateKeyResponse(
-                key=key, api_key=plaintext, previous_key=previous, revision=key.revision
+        previous = self._find(request.key_id)
+        self._require_new(request.request_id)
+        if previous.state == keys.KEY_STATE_REVOKED:
+            raise Failure(
+                grpc.StatusCode.FAILED_PRECONDITION, "the key is revoked", "KEY_IS_REVOKED"
             )
+        key = keys.Key()
+        key.CopyFrom(previous)
+        key.key_id, key.rotated_from_key_id = f"key_{secrets.token_hex(8)}", previous.key_id
+        if request.HasField("expire_time"):
+            key.expire_time.CopyFrom(request.expire_time)
+        previous.rotated_to_key_id = key.key_id
+        if overlap := request.overlap.ToTimedelta():
+            previous.expire_time.FromDatetime(self.now() + overlap)
+        else:
+            self._revoke(previous)
+        previous.revision = self.holders.commit(change_of(previous))
+        plaintext = self._add(key, request.request_id)
+        return keys.RotateKeyResponse(
+            key=key, api_key=plaintext, previous_key=previous, revision=key.revision
+        )
 
     def get_key(self, request: keys.GetKeyRequest) -> keys.GetKeyResponse:
         """Reads a key's record."""
-        with self._changed:
-            return keys.GetKeyResponse(key=self._find(request.key_id))
+        return keys.GetKeyResponse(key=self._find(request.key_id))
 
     def list_keys(self, request: keys.ListKeysRequest) -> keys.ListKeysResponse:
         """Lists the keys that fit, in the order of their creation."""
-        with self._changed:
-            found = [key for key in self._keys.values() if fits(key, request)]
-            page, token = _page(found, request.page_size, request.page_token)
-            return keys.ListKeysResponse(keys=page, next_page_token=token)
+        found = [key for key in self._keys.values() if fits(key, request)]
+        page, token = _page(found, request.page_size, request.page_token)
+        return keys.ListKeysResponse(keys=page, next_page_token=token)
 
     def update_key(self, request: keys.UpdateKeyRequest) -> keys.UpdateKeyResponse:
         """Changes the scopes, the state, the expiry, the addresses, the name or the labels."""
-        with self._changed:
-            key = self._find(request.key.key_id)
-            if request.if_revision and request.if_revision != key.revision:
-                raise Failure(
-                    grpc.StatusCode.ABORTED,
-                    "the key was changed meanwhile",
-                    "REVISION_CHANGED",
-                    {"revision": str(key.revision)},
-                )
-            paths = list(request.update_mask.paths)
-            for path in paths:
-                if path not in {"granted_scopes", *_CHANGEABLE}:
-                    raise invalid("update_mask", f"the fake does not change {path!r}")
-            changed = keys.Key()
-            changed.CopyFrom(key)
-            for path in paths:
-                changed.ClearField(path)  # type: ignore[arg-type]
-            wanted = keys.Key()
-            wanted.CopyFrom(request.key)
-            for name in set(keys.Key.DESCRIPTOR.fields_by_name) - set(paths):
-                wanted.ClearField(name)  # type: ignore[arg-type]
-            changed.MergeFrom(wanted)
-            self._compile(changed)
-            key.CopyFrom(changed)
-            key.update_time.FromDatetime(self.now())
-            key.revision = self.holders.commit(change_of(key))
-            return keys.UpdateKeyResponse(key=key, revision=key.revision)
+        key = self._find(request.key.key_id)
+        if request.if_revision and request.if_revision != key.revision:
+            raise Failure(
+                grpc.StatusCode.ABORTED,
+                "the key was changed meanwhile",
+                "REVISION_CHANGED",
+                {"revision": str(key.revision)},
+            )
+        for path in request.update_mask.paths:
+            if path not in {"granted_scopes", *_CHANGEABLE}:
+                raise invalid("update_mask", f"the fake does not change {path!r}")
+        request.update_mask.MergeMessage(
+            request.key, key, replace_message_field=True, replace_repeated_field=True
+        )
+        self._compile(key)
+        key.update_time.FromDatetime(self.now())
+        key.revision = self.holders.commit(change_of(key))
+        return keys.UpdateKeyResponse(key=key, revision=key.revision)
 
     def revoke_key(self, request: keys.RevokeKeyRequest) -> keys.RevokeKeyResponse:
         """Revokes a key. When this returns, no cache accepts it."""
-        with self._changed:
-            key = self._find(request.key_id)
-            self._revoke(key)
-            key.revision = self.holders.commit(change_of(key))
-            return keys.RevokeKeyResponse(key=key, revision=key.revision)
+        key = self._find(request.key_id)
+        self._revoke(key)
+        key.revision = self.holders.commit(change_of(key))
+        return keys.RevokeKeyResponse(key=key, revision=key.revision)
 
     def _revoke(self, key: keys.Key) -> None:
         if key.state != keys.KEY_STATE_REVOKED:
@@ -350,43 +322,39 @@ class Fake:
         self, request: keyspaces.ApplyKeyspaceRequest
     ) -> keyspaces.ApplyKeyspaceResponse:
         """Declares a keyspace."""
-        with self._changed:
-            declared = keyspace_pb2.Keyspace()
-            declared.CopyFrom(request.keyspace)
-            is_new = declared.name not in self._keyspaces
-            if not request.validate_only:
-                self._keyspaces[declared.name] = declared
-                for key in self._keys.values():
-                    if key.keyspace == declared.name:
-                        self._compile(key)
-                self.holders.commit(replication.SubjectChange(keyspace=declared.name))
-            return keyspaces.ApplyKeyspaceResponse(
-                keyspace=declared,
-                diff=keyspaces.KeyspaceDiff(created=is_new),
-                revision=self.holders.revision,
-            )
+        declared = keyspace_pb2.Keyspace()
+        declared.CopyFrom(request.keyspace)
+        is_new = declared.name not in self._keyspaces
+        if not request.validate_only:
+            self._keyspaces[declared.name] = declared
+            for key in self._keys.values():
+                if key.keyspace == declared.name:
+                    self._compile(key)
+            self.holders.commit(replication.SubjectChange(keyspace=declared.name))
+        return keyspaces.ApplyKeyspaceResponse(
+            keyspace=declared,
+            diff=keyspaces.KeyspaceDiff(created=is_new),
+            revision=self.holders.revision,
+        )
 
     def get_keyspace(self, request: keyspaces.GetKeyspaceRequest) -> keyspaces.GetKeyspaceResponse:
         """Reads a keyspace's declaration."""
-        with self._changed:
-            return keyspaces.GetKeyspaceResponse(keyspace=self._keyspace(request.name))
+        return keyspaces.GetKeyspaceResponse(keyspace=self._keyspace(request.name))
 
     def list_keyspaces(
         self, request: keyspaces.ListKeyspacesRequest
     ) -> keyspaces.ListKeyspacesResponse:
         """Lists the keyspaces by name."""
-        with self._changed:
-            found = [self._keyspaces[name] for name in sorted(self._keyspaces)]
-            page, token = _page(found, request.page_size, request.page_token)
-            return keyspaces.ListKeyspacesResponse(keyspaces=page, next_page_token=token)
+        found = [self._keyspaces[name] for name in sorted(self._keyspaces)]
+        page, token = _page(found, request.page_size, request.page_token)
+        return keyspaces.ListKeyspacesResponse(keyspaces=page, next_page_token=token)
 
     def explain_scope(
         self, request: keyspaces.ExplainScopeRequest
     ) -> keyspaces.ExplainScopeResponse:
         """Says that a scope is registered, and nothing more."""
-        with self._changed:
-            require_registered(self._keyspace(request.keyspace), [request.scope])
-            return keyspaces.ExplainScopeResponse(scope=request.scope)
+        require_registered(self._keyspace(request.keyspace), [request.scope])
+        return keyspaces.ExplainScopeResponse(scope=request.scope)
 
     def _keyspace(self, name: str) -> keyspace_pb2.Keyspace:
         if name not in self._keyspaces:
@@ -399,35 +367,32 @@ class Fake:
 
     def fetch_facts(self, request: replication.FetchFactsRequest) -> replication.FetchFactsResponse:
         """Tells a cache what there is to know about a key."""
-        with self._changed:
-            key = self._keys.get(request.api_key)
-            response = replication.FetchFactsResponse(
-                revision=self.holders.revision, epoch=EPOCH, well_formed=key is not None
-            )
-            if key is not None:
-                response.facts.CopyFrom(facts_of(key))
-            return response
+        key = self._keys.get(request.api_key)
+        response = replication.FetchFactsResponse(
+            revision=self.holders.revision, epoch=EPOCH, well_formed=key is not None
+        )
+        if key is not None:
+            response.facts.CopyFrom(facts_of(key))
+        return response
 
     def fetch_keyspaces(
         self, request: replication.FetchKeyspacesRequest
     ) -> replication.FetchKeyspacesResponse:
         """Tells a cache which scopes are registered. A page has one keyspace, so that caches have
         to ask for the next page."""
-        with self._changed:
-            left = sorted(name for name in self._keyspaces if name > request.page_token)
-            return replication.FetchKeyspacesResponse(
-                keyspaces=[self._keyspaces[name] for name in left[:1]],
-                next_page_token=left[0] if len(left) > 1 else "",
-                revision=self.holders.revision,
-                epoch=EPOCH,
-            )
+        left = sorted(name for name in self._keyspaces if name > request.page_token)
+        return replication.FetchKeyspacesResponse(
+            keyspaces=[self._keyspaces[name] for name in left[:1]],
+            next_page_token=left[0] if len(left) > 1 else "",
+            revision=self.holders.revision,
+            epoch=EPOCH,
+        )
 
     def report_uses(self, request: replication.ReportUsesRequest) -> replication.ReportUsesResponse:
         """Counts what caches report."""
-        with self._changed:
-            for use in request.uses:
-                self.uses[use.key_id] += use.count
-            return replication.ReportUsesResponse()
+        for use in request.uses:
+            self.uses[use.key_id] += use.count
+        return replication.ReportUsesResponse()
 
 
 def _page(found: Sequence[Any], size: int, token: str) -> tuple[Sequence[Any], str]:

@@ -129,12 +129,12 @@ class FakeServer:
 
     def fail_next(self, method: str, failure: Failure, times: int = 1) -> None:
         """Has the next calls of a method fail, for example of "CheckScope"."""
-        self._fake.plan(Planned(method, failure, times, after=False))
+        self._fake.planned.append(Planned(method, failure, times, after=False))
 
     def lose_next_answer(self, method: str) -> None:
         """Carries out the next call of a method, and has its answer lost on the way."""
         lost = Failure(grpc.StatusCode.UNAVAILABLE, "the connection was lost")
-        self._fake.plan(Planned(method, lost, 1, after=True))
+        self._fake.planned.append(Planned(method, lost, 1, after=True))
 
     def calls(self, method: str) -> int:
         """How often a method was called, for example "CheckScope"."""
@@ -156,11 +156,14 @@ class FakeServer:
 
         def behave(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                self._admit(method.name, context)
-                if answer is None:
-                    raise Failure(grpc.StatusCode.UNIMPLEMENTED, f"the fake has no {method.name}")
-                response = answer(request)
-                self._fake.fail_as_planned(method.name, after=True)
+                with self._fake.lock:
+                    self._admit(method.name, context)
+                    if answer is None:
+                        raise Failure(
+                            grpc.StatusCode.UNIMPLEMENTED, f"the fake has no {method.name}"
+                        )
+                    response = answer(request)
+                    self._fake.fail_as_planned(method.name, after=True)
             except Failure as failure:
                 _abort(context, failure)
             return response
@@ -168,7 +171,7 @@ class FakeServer:
         return grpc.unary_unary_rpc_method_handler(behave, **coders)
 
     def _admit(self, method: str, context: grpc.ServicerContext) -> None:
-        self._fake.count(method)
+        self._fake.calls[method] += 1
         self._fake.fail_as_planned(method, after=False)
         presented = [
             value for name, value in context.invocation_metadata() or () if name == "authorization"
@@ -193,7 +196,8 @@ class FakeServer:
     ) -> Iterator[replication_service_pb2.SyncResponse]:
         """Grants leases to a cache, and tells it of changes."""
         try:
-            self._admit("Sync", context)
+            with self._fake.lock:
+                self._admit("Sync", context)
         except Failure as failure:
             _abort(context, failure)
         context.send_initial_metadata(((LET_IN, "1"),))
