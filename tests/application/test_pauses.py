@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import TypeVarTuple
 
-from keyfence_server.application.pauses import GRACE_SECONDS, QUIET_SECONDS, Pauses, Slices
+import pytest
+
+from keyfence_server.application.pauses import (
+    GRACE_SECONDS,
+    QUIET_SECONDS,
+    SHORTEST_PAUSE_SECONDS,
+    Pauses,
+    Slices,
+)
+
+Ts = TypeVarTuple("Ts")
 
 TURNS = 20
 SLICE_SECONDS = QUIET_SECONDS / 4
@@ -121,3 +134,54 @@ async def test_work_pauses_whenever_it_has_done_a_slice() -> None:
     await pauses.after()
     assert turns > 0
     counting.cancel()
+
+
+class Timers(asyncio.SelectorEventLoop):
+    """An event loop whose timers are due at once: a clock goes on instead.
+
+    Attributes:
+        seconds: for how long timers were set.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.seconds: list[float] = []
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        self.seconds.append(delay)
+        self.clock.now += delay
+        return super().call_later(0, callback, *args, context=context)
+
+
+def timers_of_slices(slice_seconds: float) -> list[float]:
+    """The timers that are set while slices of this length run, and a call arrives in each."""
+    with asyncio.Runner(loop_factory=Timers) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, Timers)
+
+        async def run() -> None:
+            slices = Slices(loop, loop.clock)
+            for _ in range(5):
+                await slices.turn()
+                loop.clock.now += slice_seconds
+                slices.note_call()
+
+        runner.run(run())
+        return loop.seconds
+
+
+@pytest.mark.parametrize("slice_seconds", [0.0006, 0.0008, 0.0026])
+def test_a_pause_is_one_timer_of_whole_milliseconds(slice_seconds: float) -> None:
+    """A shorter timer is none for uvloop, so that the pause would keep the processor busy."""
+    assert set(timers_of_slices(slice_seconds)) == {0.001}
+
+
+def test_after_a_very_short_slice_there_is_no_pause() -> None:
+    assert timers_of_slices(SHORTEST_PAUSE_SECONDS * 0.9) == []

@@ -3,7 +3,9 @@
 Work that needs the event loop, or whose parts are small, is not worth a thread. It goes on in
 slices of a few milliseconds instead. Of all such work one slice runs at a time. A check takes
 several turns of the event loop, and would wait for a slice in each of them. So a slice is followed
-by a pause: as long as the slice, if a call has arrived since, and very short otherwise.
+by a pause: as long as the slice, if a call has arrived since, and very short otherwise. After a
+slice of less than half a millisecond there is none, since the timers of an event loop count in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ QUIET_SECONDS: Final = 0.02
 """After so long without a call, slices follow one another without a pause."""
 GRACE_SECONDS: Final = 0.001
 """How long a call has to arrive after a slice, so that the next one waits."""
+SHORTEST_PAUSE_SECONDS: Final = 0.0005
+"""A pause that would be shorter is left out."""
 
 
 class Pauses:
@@ -88,7 +92,9 @@ class Slices:
     def _give_turn(self) -> None:
         now = self._now()
         if (left := self._pause_left(now)) > 0:
-            self._loop.call_later(left, self._give_turn)
+            # uvloop's timers count in whole milliseconds. One of none would be set again and again
+            # until the pause is over.
+            self._loop.call_later(max(round(left, 3), 0.001), self._give_turn)
             return
         while self._waiting:
             first = self._waiting.popleft()
@@ -106,6 +112,8 @@ class Slices:
         pause = self._slice_ended - self._slice_began
         if self._last_call <= self._slice_ended:
             pause = min(pause, GRACE_SECONDS)
+        if pause < SHORTEST_PAUSE_SECONDS:
+            return 0.0
         return self._slice_ended + pause - now
 
     def _end_slice(self) -> None:

@@ -21,7 +21,7 @@ ANSWER_BYTES: Final = 2 * 1024 * 1024
 
 # Making so much of an answer takes some milliseconds.
 _BYTES_AT_A_TIME: Final = 128 * 1024
-_BYTES_PER_MESSAGE: Final = 4 * 1024
+_BYTES_PER_MESSAGE: Final = 1024
 
 T = TypeVar("T")
 
