@@ -51,7 +51,7 @@ async def test_every_mutation_is_one_event_with_its_actor(authority: Authority) 
         "key.rotate",
         "key.revoke",
     ]
-    assert {one.event.actor_key_id for one in events} == {authority.root.key_id}
+    assert {one.event.actor_key_id for one in events} == {authority.root.credential_id}
     assert [one.revision for one in events] == list(range(before + 1, before + 5))
 
 
@@ -138,7 +138,7 @@ async def test_a_place_in_the_chain_is_told_to_operators_of_every_keyspace_alone
 
 async def test_a_delegated_operator_sees_no_more_than_those_above_it(authority: Authority) -> None:
     bound = await authority.operator("acme")
-    child = await authority.operator("acme", parent_key_id=bound.key_id)
+    child = await authority.operator("acme", parent_key_id=bound.credential_id)
     await authority.make(keyspace="other")
     assert {keyspace for keyspace, _ in about(await listed(authority, child))} == {"acme"}
 

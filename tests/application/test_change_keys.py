@@ -305,12 +305,12 @@ async def test_an_account_key_can_replace_and_revoke_itself(authority: Authority
     caller = await authority.acting(made)
     rotated = await authority.rotate(caller, made.facts.key_id)
     caller = await authority.acting(rotated.successor)
-    await authority.revoke(caller, caller.key_id)
+    await authority.revoke(caller, caller.credential_id)
     assert (await authority.check(rotated.successor)).reason is Reason.KEY_REVOKED
 
 
 ENDINGS: dict[str, Callable[[Authority], Awaitable[object]]] = {
-    "revoked": lambda authority: authority.revoke(None, authority.root.key_id),
+    "revoked": lambda authority: authority.revoke(None, authority.root.credential_id),
     "disabled": lambda authority: root_becomes(authority, state=KeyState.DISABLED),
     "fewer scopes": lambda authority: root_becomes(authority, granted_scopes=["keys:*"]),
     "expiring": lambda authority: root_becomes(
@@ -322,13 +322,13 @@ ENDINGS: dict[str, Callable[[Authority], Awaitable[object]]] = {
         authority, allowed_addresses=["0.0.0.0/0"]
     ),
     "rotated to an expiring key": lambda authority: authority.rotate(
-        None, authority.root.key_id, expire_time=START + 999 * DAY, overlap=DAY
+        None, authority.root.credential_id, expire_time=START + 999 * DAY, overlap=DAY
     ),
 }
 
 
 async def root_becomes(authority: Authority, **fields: Any) -> object:
-    return await authority.update(None, authority.root.key_id, **fields)
+    return await authority.update(None, authority.root.credential_id, **fields)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -343,7 +343,7 @@ async def test_the_last_administrator_cannot_be_taken_away(
     await authority.operator("*", "system", allowed_addresses=["10.0.0.1"], peer="10.0.0.1")
     await authority.make(
         keyspace="system", account_id="operators", preset="admin",
-        bound_keyspaces=("*", "system"), parent_key_id=authority.root.key_id,
+        bound_keyspaces=("*", "system"), parent_key_id=authority.root.credential_id,
     )  # fmt: skip
     before = await authority.revision()
     with refused("LAST_OPERATOR"):
@@ -360,12 +360,12 @@ async def test_what_is_no_administrator_can_be_taken_away_whatever_is_left(
     expiring = await authority.operator("*", "system", expire_time=START + 2 * DAY)
     checker = await authority.operator("acme", scopes=["keys:check"])
     for caller in (expiring, checker):
-        await authority.update(None, caller.key_id, state=KeyState.DISABLED)
-        await authority.revoke(None, caller.key_id)
+        await authority.update(None, caller.credential_id, state=KeyState.DISABLED)
+        await authority.revoke(None, caller.credential_id)
 
 
 async def test_the_last_administrator_can_be_rotated(authority: Authority) -> None:
-    rotated = await authority.rotate(None, authority.root.key_id)
+    rotated = await authority.rotate(None, authority.root.credential_id)
     successor = await authority.acting(rotated.successor)
     assert successor.reaches("system")
     assert successor.reaches("acme")

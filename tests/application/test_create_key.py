@@ -30,7 +30,7 @@ async def test_a_key_works_at_once_and_holds_what_it_was_given(authority: Author
         {"team": "x"},
         ("vps:write",),
     )
-    assert key.created_by_key_id == authority.root.key_id
+    assert key.created_by_key_id == authority.root.credential_id
     assert (await authority.check(made, "vps:read", "vps:write")).reason is Reason.OK
     missing = await authority.check(made, "projects:read", "vps:create", "vps:read", "dns:read")
     assert missing.reason is Reason.SCOPE_MISSING
@@ -168,7 +168,7 @@ async def test_an_account_makes_keys_of_its_own_alone(authority: Authority) -> N
     anna = await authority.acting(await authority.make(scopes=["*"]))
     made = (await authority.make(by=anna, scopes=["vps:read"])).facts.key
     assert (made.account_id, made.keyspace) == ("anna", "acme")
-    assert made.created_by_key_id == anna.key_id
+    assert made.created_by_key_id == anna.credential_id
     with refused("INVALID_FIELD", "account_id"):
         await authority.make(by=anna, account_id="bob")
     with refused("KEYSPACE_NOT_BOUND", keyspace="other"):

@@ -96,10 +96,10 @@ async def test_what_a_delegated_key_makes_hangs_on_it(authority: Authority) -> N
     parent = await authority.make(scopes=["*"])
     delegate = await authority.acting(await child_of(authority, parent, scopes=["*"]))
     made = await authority.make(by=delegate, scopes=["vps:read"])
-    assert made.facts.key.parent_key_id == delegate.key_id
+    assert made.facts.key.parent_key_id == delegate.credential_id
     grandchild = await authority.make(by=delegate, parent_key_id=made.facts.key_id)
     assert [key.key_id for key in grandchild.facts.lineage][-2:] == [
-        delegate.key_id,
+        delegate.credential_id,
         parent.facts.key_id,
     ]
     with refused("EXCEEDS_MAKER", exceeds="parent_key_id"):
@@ -123,20 +123,20 @@ async def test_a_delegated_key_manages_its_own_line_alone(authority: Authority) 
             await authority.update(delegate, other, display_name="x")
     await authority.update(delegate, own.facts.key_id, display_name="x")
     await authority.revoke(delegate, own.facts.key_id)
-    rotated = await authority.rotate(delegate, delegate.key_id)
+    rotated = await authority.rotate(delegate, delegate.credential_id)
     assert rotated.successor.facts.key.parent_key_id == parent.facts.key_id
 
 
 async def test_what_a_delegated_operator_makes_hangs_on_it_too(authority: Authority) -> None:
     above = await authority.operator("*", "system")
-    below = await authority.operator("*", "system", parent_key_id=above.key_id)
+    below = await authority.operator("*", "system", parent_key_id=above.credential_id)
     made = await authority.make(
         by=below, keyspace="system", account_id="operators", preset="admin", bound_keyspaces=["*"]
     )
     with refused("EXCEEDS_MAKER", exceeds="parent_key_id"):
-        await authority.rotate(below, above.key_id)
+        await authority.rotate(below, above.credential_id)
     account_key = await authority.make(by=below, scopes=["*"])
-    await authority.revoke(None, above.key_id)
+    await authority.revoke(None, above.credential_id)
     with refused("CREDENTIAL_REJECTED"):
         await authority.acting(made)
     assert (await authority.check(account_key, "dns:read")).reason is Reason.OK

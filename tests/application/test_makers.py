@@ -62,7 +62,7 @@ async def test_a_key_made_by_a_key_is_for_its_makers_environment_if_none_is_name
 ) -> None:
     test = await key_of(authority, environment="test")
     assert (await authority.make(test)).facts.key.environment == "test"
-    parent = test.key_id
+    parent = test.credential_id
     assert (await authority.make(parent_key_id=parent)).facts.key.environment == "test"
     with refused("EXCEEDS_MAKER", exceeds="environment"):
         await authority.make(parent_key_id=parent, environment="live")

@@ -44,7 +44,7 @@ async def test_a_bound_operator_learns_nothing_of_other_keyspaces(authority: Aut
 async def test_a_bound_operator_manages_nothing_elsewhere(authority: Authority) -> None:
     bound = await authority.operator("acme")
     foreign = (await authority.make(keyspace="other")).facts.key_id
-    for key_id in (foreign, authority.root.key_id, "key_no"):
+    for key_id in (foreign, authority.root.credential_id, "key_no"):
         with refused("KEY_NOT_FOUND"):
             await authority.read_keys.get(bound, key_id)
         with refused("KEY_NOT_FOUND"):
@@ -79,7 +79,7 @@ async def test_everything_does_not_mean_keyfence_itself(authority: Authority) ->
     with refused("KEYSPACE_NOT_BOUND", keyspace="system"):
         await authority.make(by=operator, keyspace="system", bound_keyspaces=["*"])
     with refused("KEY_NOT_FOUND"):
-        await authority.revoke(operator, authority.root.key_id)
+        await authority.revoke(operator, authority.root.credential_id)
 
 
 async def test_an_operator_binds_others_only_to_what_it_is_bound_to(authority: Authority) -> None:
@@ -236,7 +236,7 @@ async def test_a_caller_is_concerned_by_changes_of_its_own_credential_alone(
     concerned = {
         (kind, subject)
         for kind in ChangeKind
-        for subject in (caller.key_id, account_id, "key_another")
+        for subject in (caller.credential_id, account_id, "key_another")
         if caller.is_concerned_by(Change(kind, subject, "system"))
     }
-    assert concerned == {(ChangeKind.KEY, caller.key_id), (ChangeKind.ACCOUNT, account_id)}
+    assert concerned == {(ChangeKind.KEY, caller.credential_id), (ChangeKind.ACCOUNT, account_id)}

@@ -152,7 +152,7 @@ async def test_a_rotated_key_shows_whether_it_is_still_used(authority: Authority
 async def test_a_credential_of_keyfences_own_is_used_by_calling(authority: Authority) -> None:
     operator = await authority.operator("acme")
     await authority.notes.flush()
-    use = await use_of(authority, operator.key_id)
+    use = await use_of(authority, operator.credential_id)
     assert use is not None
     assert use.count == 1
 

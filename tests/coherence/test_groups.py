@@ -228,7 +228,7 @@ async def test_a_caller_that_is_revoked_in_a_group_changes_nothing_after_that(
     await held.begin()
     making = asyncio.create_task(authority.make(by=operator))
     await asyncio.sleep(0)
-    revoking = asyncio.create_task(authority.revoke(None, operator.key_id))
+    revoking = asyncio.create_task(authority.revoke(None, operator.credential_id))
     await held.let_go()
     await revoking
     with pytest.raises(DomainError, match="not accepted"):

@@ -16,6 +16,7 @@ from keyfence_server.adapters.sql import SqlStore, StoreOptions, open_store
 from keyfence_server.adapters.sql import schema as tables
 from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.urls import parse_database_url
+from keyfence_server.application.audit import audit_log_event
 from keyfence_server.application.audit_chain import BEFORE_THE_FIRST
 from keyfence_server.application.high_water import (
     StoreWentBack,
@@ -34,7 +35,7 @@ from keyfence_server.application.ports import (
     UseToAdd,
 )
 from keyfence_server.application.read_audit import Verified, verify_chain
-from keyfence_server.application.retention import Kept, Retention, audit_log_event
+from keyfence_server.application.retention import Kept, Retention
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.keys import KeyId
 from support.builders import (
@@ -91,7 +92,7 @@ async def end_of(store: SqlStore) -> ChainEnd:
 
 
 async def export(store: SqlStore, after: int, end: ChainEnd) -> ChainEnd:
-    event = audit_log_event("audit.export", START, last=end.count)
+    event = audit_log_event("audit.export", None, START, last=end.count)
     return await store.retention().record_export(after, end, event)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -11,8 +11,11 @@ from keyfence_server.application.ports import AuditEvent
 from keyfence_server.domain.accounts import Account
 from keyfence_server.domain.identifiers import new_event_id
 from keyfence_server.domain.keys import Key, KeyId
+from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.scopes import within_bytes
 
+AUDIT_LOG: Final = "audit-log"
+"""The subject of events about the audit log itself."""
 MAX_LISTED_BYTES: Final = 4 * 1024
 """What the names in a detail of an event take at most: events are read by the thousand."""
 
@@ -26,48 +29,20 @@ def listed(detail: str, names: Sequence[str]) -> dict[str, object]:
 
 def key_event(action: str, caller: Caller | None, key: Key, **details: object) -> AuditEvent:
     """The event of something that was done to a key, at the time its record says."""
-    return AuditEvent(
-        event_id=new_event_id(key.update_time),
-        time=key.update_time,
-        action=action,
-        actor_key_id=caller.credential_id if caller else None,
-        keyspace=key.keyspace,
-        account_id=key.account_id,
-        subject=key.key_id,
-        request_id=caller.request_id if caller else None,
-        details=details,
-    )
+    time, keyspace = key.update_time, key.keyspace
+    return _event(action, caller, time, keyspace, key.key_id, details, account_id=key.account_id)
 
 
 def import_event(caller: Caller, keyspace: str, keys: Sequence[Key]) -> AuditEvent:
     """The event of keys that were imported together, all of which it names."""
-    time = keys[0].update_time
-    return AuditEvent(
-        event_id=new_event_id(time),
-        time=time,
-        action="key.import",
-        actor_key_id=caller.credential_id,
-        keyspace=keyspace,
-        account_id=None,
-        subject=keyspace,
-        request_id=caller.request_id,
-        details={"count": len(keys), "key_ids": [key.key_id for key in keys]},
-    )
+    details = {"count": len(keys), "key_ids": [key.key_id for key in keys]}
+    return _event("key.import", caller, keys[0].update_time, keyspace, keyspace, details)
 
 
 def rehash_event(keyspace: str, key_ids: Sequence[KeyId], time: datetime) -> AuditEvent:
     """The event of imported keys of which this server keeps a digest of its own from now on."""
-    return AuditEvent(
-        event_id=new_event_id(time),
-        time=time,
-        action="key.rehash",
-        actor_key_id=None,
-        keyspace=keyspace,
-        account_id=None,
-        subject=keyspace,
-        request_id=None,
-        details={"count": len(key_ids), "key_ids": list(key_ids)},
-    )
+    details = {"count": len(key_ids), "key_ids": list(key_ids)}
+    return _event("key.rehash", None, time, keyspace, keyspace, details)
 
 
 def account_event(
@@ -83,31 +58,43 @@ def account_event(
 
     Its address is not in it: that is the account's to change, and the log's to keep.
     """
-    return AuditEvent(
-        event_id=new_event_id(time),
-        time=time,
-        action=action,
-        actor_key_id=caller.credential_id if caller else None,
-        keyspace=account.keyspace,
-        account_id=account.account_id,
-        subject=subject or account.account_id,
-        request_id=caller.request_id if caller else None,
-        details=details,
-    )
+    own_id, keyspace = account.account_id, account.keyspace
+    return _event(action, caller, time, keyspace, subject or own_id, details, account_id=own_id)
 
 
 def keyspace_event(
     caller: Caller | None, keyspace: str, time: datetime, **details: object
 ) -> AuditEvent:
     """The event of a keyspace that was applied."""
+    return _event("keyspace.apply", caller, time, keyspace, keyspace, details)
+
+
+def audit_log_event(
+    action: str, caller: Caller | None, time: datetime, **details: object
+) -> AuditEvent:
+    """An event about the audit log itself."""
+    return _event(action, caller, time, SYSTEM, AUDIT_LOG, details)
+
+
+def _event(
+    action: str,
+    caller: Caller | None,
+    time: datetime,
+    keyspace: str,
+    subject: str,
+    details: Mapping[str, object],
+    *,
+    account_id: str | None = None,
+) -> AuditEvent:
+    """An event. Without a caller the server did it by itself."""
     return AuditEvent(
         event_id=new_event_id(time),
         time=time,
-        action="keyspace.apply",
+        action=action,
         actor_key_id=caller.credential_id if caller else None,
         keyspace=keyspace,
-        account_id=None,
-        subject=keyspace,
+        account_id=account_id,
+        subject=subject,
         request_id=caller.request_id if caller else None,
         details=details,
     )

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple, NoReturn
 from keyfence_server.application.calls import NO_CALL, Call
 from keyfence_server.application.ports import Change, ChangeKind, Clock, CredentialId, Snapshot
 from keyfence_server.domain.accounts import Account, AccountId
-from keyfence_server.domain.addresses import Address, parse_address
+from keyfence_server.domain.addresses import find_address
 from keyfence_server.domain.attenuation import require_grantable
 from keyfence_server.domain.errors import (
     DomainError,
@@ -211,11 +211,6 @@ class _Key(Caller):
         return self.facts.is_stale
 
     @property
-    def key_id(self) -> KeyId:
-        """The key's id."""
-        return self.facts.key_id
-
-    @property
     def credential_id(self) -> KeyId:
         """The key's id."""
         return self.facts.key_id
@@ -240,7 +235,7 @@ class _Key(Caller):
 
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
         """See `Caller`."""
-        lineage = await snapshot.find_lineage(self.key_id)
+        lineage = await snapshot.find_lineage(self.facts.key_id)
         keyspace = await _find_keyspace(snapshot, lineage[0].keyspace) if lineage else None
         if lineage is None or keyspace is None:
             raise rejection(Reason.KEY_UNKNOWN)
@@ -393,19 +388,12 @@ class Anonymous(Caller):
 
 def caller_with_key(facts: KeyFacts, clock: Clock, call: Call) -> Operator | AccountKey:
     """The bearer of this key. Raises `Unauthenticated` if it does not pass."""
-    address = _address_of(call) if facts.allow_lists else None
+    address = find_address(call.address) if facts.allow_lists else None
     reason = facts.reason_at(clock.timestamp(), address)
     if reason is not Reason.OK:
         raise rejection(reason)
     kind = Operator if facts.keyspace is SYSTEM_KEYSPACE else AccountKey
     return kind(facts, call=call)
-
-
-def _address_of(call: Call) -> Address | None:
-    try:
-        return parse_address(call.address)
-    except ValueError:
-        return None
 
 
 def caller_with_session(facts: SessionFacts, clock: Clock, call: Call) -> AccountSession:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from keyfence_server.application.audit import key_event
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.ports import Clock, Transaction
+from keyfence_server.application.mutations import Effect
+from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.domain.attenuation import administration_of
 from keyfence_server.domain.errors import Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
-from keyfence_server.domain.keys import KeyId
+from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.scopes import EVERYTHING
 from keyfence_server.domain.system import ALL_KEYSPACES, SYSTEM_KEYSPACE
@@ -23,6 +27,28 @@ async def get_for_change(transaction: Transaction, caller: Caller, key_id: str) 
     lineage = lineage or (key,)
     caller.require_delegated_from_self(lineage)
     return compile_facts(lineage, await get_keyspace(transaction, key.keyspace))
+
+
+async def write_changed(
+    transaction: Transaction,
+    caller: Caller,
+    clock: Clock,
+    before: KeyFacts,
+    key: Key,
+    action: str,
+    **details: object,
+) -> Effect[KeyFacts]:
+    """Replaces the record of a key by the changed one. Raises as `require_an_administrator`.
+
+    Args:
+        action: what the audit log calls the change, with its details.
+    """
+    await transaction.update_key(key)
+    stored = replace(key, revision=transaction.revision)
+    after = compile_facts((stored, *before.lineage[1:]), before.keyspace)
+    await require_an_administrator(transaction, before, after, clock)
+    change = Change(ChangeKind.KEY, key.key_id, key.keyspace)
+    return Effect(after, (change,), key_event(action, caller, key, **details))
 
 
 async def require_an_administrator(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
+from keyfence_server.application.audit import audit_log_event
 from keyfence_server.application.audit_archive import ExportedEvent
 from keyfence_server.application.audit_chain import text_of
 from keyfence_server.application.callers import Caller
@@ -20,7 +21,6 @@ from keyfence_server.application.ports import (
     Store,
 )
 from keyfence_server.application.read_audit import require_the_chain
-from keyfence_server.application.retention import audit_log_event
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keyspaces import SYSTEM
 
@@ -102,16 +102,13 @@ class ExportAudit:
         _require_every_event(caller)
         if not 0 <= after < end.count or len(end.hash) != _HASH_BYTES:
             raise InvalidInput.field("sequence", "must be above after_sequence, with its hash")
-        event = replace(
-            audit_log_event(
-                "audit.export",
-                self._clock.now(),
-                first=after + 1,
-                last=end.count,
-                hash=end.hash.hex(),
-            ),
-            actor_key_id=caller.credential_id,
-            request_id=caller.request_id,
+        event = audit_log_event(
+            "audit.export",
+            caller,
+            self._clock.now(),
+            first=after + 1,
+            last=end.count,
+            hash=end.hash.hex(),
         )
         try:
             return await self._retention.record_export(after, end, event)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from keyfence_server.application.ports import EventFilter, Snapshot, Store
 
@@ -28,22 +27,6 @@ class Position:
     events: int
     hash: bytes
     time: datetime
-
-
-class HighWaterMark(Protocol):
-    """Keeps the highest position of a store, outside of it."""
-
-    def read(self) -> Position | None:
-        """The position; None if none was kept.
-
-        Raises:
-            ValueError: what was kept cannot be understood.
-        """
-        ...
-
-    def write(self, position: Position) -> None:
-        """Keeps the position. Raises `OSError`."""
-        ...
 
 
 class StoreWentBack(Exception):

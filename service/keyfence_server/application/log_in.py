@@ -129,7 +129,7 @@ class LogIn:
                 if account is None or not matches:
                     self._note(caller, "LOG_IN_FAILED", keyspace, account)
                     raise _failed()
-                attempt.succeed()
+                attempt.succeeded = True
             if account.is_disabled:
                 self._note(caller, "ACCOUNT_IS_DISABLED", keyspace, account)
             _require_enabled(account)

@@ -18,6 +18,7 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
@@ -26,7 +27,7 @@ import structlog
 
 from keyfence_server.application.ports import Clock
 from keyfence_server.application.rate_limits import RateLimits
-from keyfence_server.domain.addresses import Address, parse_address
+from keyfence_server.domain.addresses import find_address
 from keyfence_server.domain.errors import Throttled
 from keyfence_server.domain.limits import Limit, Rate, Subject
 
@@ -58,7 +59,8 @@ class LogInAttempts:
     async def of_password(
         self, keyspace: str, identity: str, address: str
     ) -> AsyncIterator[PasswordAttempt]:
-        """Surrounds the checking of a password. The attempt counts unless `succeed` is called.
+        """Surrounds the checking of a password. The attempt counts unless it is marked as
+        `succeeded`.
 
         Args:
             identity: the identity of the e-mail address that was given.
@@ -120,15 +122,15 @@ class LogInAttempts:
         )
 
 
+@dataclass(slots=True)
 class PasswordAttempt:
-    """A password that is being checked."""
+    """A password that is being checked.
 
-    def __init__(self) -> None:
-        self.succeeded = False
+    Attributes:
+        succeeded: whether it was right: the attempt does not count.
+    """
 
-    def succeed(self) -> None:
-        """Tells that the password was right: the attempt does not count."""
-        self.succeeded = True
+    succeeded: bool = False
 
 
 def _password_limits(keyspace: str, identity: str, network: str) -> list[Limit]:
@@ -145,16 +147,9 @@ def _network_of(address: str) -> str | None:
 
     A loopback address is that of a proxy on this machine, and so of all clients behind it.
     """
-    parsed = _parsed(address)
+    parsed = find_address(address)
     if parsed is None or parsed.is_loopback:
         return None
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, _IPV6_PREFIX), strict=False))
     return str(parsed)
-
-
-def _parsed(address: str) -> Address | None:
-    try:
-        return parse_address(address)
-    except ValueError:
-        return None

@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from keyfence_server.application.audit import audit_log_event
 from keyfence_server.application.ports import (
     AuditEvent,
     ChainBroken,
@@ -22,17 +23,12 @@ from keyfence_server.application.ports import (
     RetentionStore,
     StoreUnavailable,
 )
-from keyfence_server.domain.identifiers import new_event_id
-from keyfence_server.domain.keyspaces import SYSTEM
 
 REQUESTS_REMEMBERED: Final = timedelta(hours=24)
 """For how long a repeated request is recognised."""
 
 SESSIONS_REMEMBERED: Final = timedelta(days=1)
 """For how long an expired session is told apart from an unknown one."""
-
-AUDIT_LOG: Final = "audit-log"
-"""The subject of events about the audit log itself."""
 
 _log = structlog.get_logger("keyfence.retention")
 
@@ -130,24 +126,10 @@ class Retention:
 def _removal(now: datetime, first: int, last: ChainEnd, is_exported: bool) -> AuditEvent:
     return audit_log_event(
         "audit.remove",
+        None,
         now,
         first=first,
         last=last.count,
         hash=last.hash.hex(),
         exported=is_exported,
-    )
-
-
-def audit_log_event(action: str, now: datetime, **details: object) -> AuditEvent:
-    """An event about the audit log itself, which the server did by itself."""
-    return AuditEvent(
-        event_id=new_event_id(now),
-        time=now,
-        action=action,
-        actor_key_id=None,
-        keyspace=SYSTEM,
-        account_id=None,
-        subject=AUDIT_LOG,
-        request_id=None,
-        details=details,
     )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from keyfence_server.application.audit import key_event
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.change_keys import get_for_change, require_an_administrator
+from keyfence_server.application.change_keys import get_for_change, write_changed
 from keyfence_server.application.key_inputs import read_comment
 from keyfence_server.application.mutations import Done, Effect, Mutations
-from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
-from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.application.ports import Clock, Transaction
+from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyState
 
 
@@ -39,14 +36,8 @@ class RevokeKey:
             if before.key.state is KeyState.REVOKED:
                 return Effect(before)
             key = before.key.revoked(self._clock.now())
-            await transaction.update_key(key)
-            stored = replace(key, revision=transaction.revision)
-            after = compile_facts((stored, *before.lineage[1:]), before.keyspace)
-            await require_an_administrator(transaction, before, after, self._clock)
-            return Effect(
-                after,
-                (Change(ChangeKind.KEY, key.key_id, key.keyspace),),
-                key_event("key.revoke", current_caller, key, comment=comment),
+            return await write_changed(
+                transaction, current_caller, self._clock, before, key, "key.revoke", comment=comment
             )
 
         return await self._mutations.run(caller, work, restrictive=True)

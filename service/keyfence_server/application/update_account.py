@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from keyfence_server.application.account_inputs import (
     get_accounts_keyspace,
@@ -158,7 +158,7 @@ class UpdateAccount:
         ) as attempt:
             if not await self._hashes.verify(given, account.password):
                 raise rejected
-            attempt.succeed()
+            attempt.succeeded = True
 
     async def _update(
         self,
@@ -168,9 +168,9 @@ class UpdateAccount:
         update: AccountUpdate,
         password: PasswordHash | None,
     ) -> Effect[ChangedAccount]:
-        account = before
-        for name in sorted(update.fields):
-            account = _SETTERS[name](account, update)
+        account = replace(
+            before, **{name: _READERS[name](update) for name in sorted(update.fields)}
+        )
         if password is not None:
             account = replace(account, password=password)
         if account == before:
@@ -200,12 +200,12 @@ class UpdateAccount:
 
 
 def _require_changeable(caller: Caller, update: AccountUpdate) -> None:
-    unknown = sorted(set(update.fields) - _SETTERS.keys())
+    unknown = sorted(set(update.fields) - _READERS.keys())
     if unknown or not (update.fields or update.sets_password):
         raise InvalidInput.field(
             "update_mask",
             (f"{unknown[0][:64]!r} cannot be changed; " if unknown else "name what to change; ")
-            + f"possible: {', '.join(sorted(_SETTERS))}",
+            + f"possible: {', '.join(sorted(_READERS))}",
         )
     if update.revoke_keys and not update.sets_password:
         raise InvalidInput.field(
@@ -224,28 +224,14 @@ def _moved_on(now: Account) -> Conflict:
     )
 
 
-def _set_email(account: Account, update: AccountUpdate) -> Account:
-    return replace(account, email=read_email("account.email", update.email))
-
-
-def _set_display_name(account: Account, update: AccountUpdate) -> Account:
-    name = read_account_display_name("account.display_name", update.display_name)
-    return replace(account, display_name=name)
-
-
-def _set_plan(account: Account, update: AccountUpdate) -> Account:
-    return replace(account, plan=read_plan("account.plan", update.plan))
-
-
-def _set_labels(account: Account, update: AccountUpdate) -> Account:
-    return replace(account, labels=read_labels(update.labels))
-
-
-_SETTERS: Final[Mapping[str, Callable[[Account, AccountUpdate], Account]]] = {
-    "email": _set_email,
-    "display_name": _set_display_name,
-    "plan": _set_plan,
-    "labels": _set_labels,
+_READERS: Final[Mapping[str, Callable[[AccountUpdate], Any]]] = {
+    "email": lambda update: read_email("account.email", update.email),
+    "display_name": lambda update: read_account_display_name(
+        "account.display_name", update.display_name
+    ),
+    "plan": lambda update: read_plan("account.plan", update.plan),
+    "labels": lambda update: read_labels(update.labels),
 }
+"""How the new value of each field is read."""
 # The rest is for the product to decide, which may rest decisions of its own on it.
 _OWNERS: Final = frozenset({"email", "display_name"})

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from keyfence_server.application.audit import key_event
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.change_keys import get_for_change, require_an_administrator
+from keyfence_server.application.change_keys import get_for_change, write_changed
 from keyfence_server.application.create_key import require_may_make
 from keyfence_server.application.key_inputs import (
     read_addresses,
@@ -21,9 +20,9 @@ from keyfence_server.application.key_inputs import (
     require_grants_within_type,
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
-from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.application.ports import Clock, Transaction
 from keyfence_server.domain.errors import Conflict, InvalidInput
-from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.limits import Rate
@@ -62,12 +61,12 @@ class UpdateKey:
             Conflict: the record is not at the revision that the update was made for.
             Precondition: the key is revoked, or is the last administrator's.
         """
-        unknown = sorted(set(update.fields) - _SETTERS.keys())
+        unknown = sorted(set(update.fields) - _CHANGEABLE)
         if unknown or not update.fields:
             raise InvalidInput.field(
                 "update_mask",
                 (f"{unknown[0]!r} cannot be changed; " if unknown else "name what to change; ")
-                + f"possible: {', '.join(sorted(_SETTERS))}",
+                + f"possible: {', '.join(sorted(_CHANGEABLE))}",
             )
 
         async def work(transaction: Transaction, maker: Caller) -> Effect[KeyFacts]:
@@ -83,7 +82,10 @@ class UpdateKey:
         now = self._clock.now()
         key = before.key.edited(now)
         for name in sorted(update.fields):
-            key = _SETTERS[name](key, update, _Setting(before.keyspace, now, maker.is_operator))
+            if name == "state":
+                key = _with_state(key, update.state, now, by_operator=maker.is_operator)
+            else:
+                key = key.edited(now, **{name: _READERS[name](update, key, before.keyspace, now)})
         if key == replace(before.key, update_time=now):
             # Also at another revision: a call whose answer was lost may be made again.
             return Effect(before)
@@ -96,14 +98,8 @@ class UpdateKey:
         if _may_widen(update):
             # A key that changes itself is measured by what it was before.
             require_may_make(maker, key)
-        await transaction.update_key(key)
-        stored = replace(key, revision=transaction.revision)
-        after = compile_facts((stored, *before.lineage[1:]), before.keyspace)
-        await require_an_administrator(transaction, before, after, self._clock)
-        return Effect(
-            after,
-            (Change(ChangeKind.KEY, key.key_id, key.keyspace),),
-            key_event("key.update", maker, key, fields=sorted(update.fields)),
+        return await write_changed(
+            transaction, maker, self._clock, before, key, "key.update", fields=sorted(update.fields)
         )
 
 
@@ -116,67 +112,39 @@ def _may_widen(update: KeyUpdate) -> bool:
     return not harmless.issuperset(update.fields)
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    """What a change of a field depends on besides the key and the wanted value."""
-
-    keyspace: Keyspace
-    now: datetime
-    is_operator: bool
-
-
-def _set_display_name(key: Key, update: KeyUpdate, at: _Setting) -> Key:
-    return key.edited(at.now, display_name=read_display_name("display_name", update.display_name))
-
-
-def _set_granted_scopes(key: Key, update: KeyUpdate, at: _Setting) -> Key:
-    grants = read_grants("granted_scopes", update.granted_scopes, at.keyspace)
-    require_grants_within_type("granted_scopes", grants, at.keyspace, key.key_type)
-    return key.edited(at.now, granted_scopes=grants)
-
-
-def _set_state(key: Key, update: KeyUpdate, at: _Setting) -> Key:
-    if update.state is KeyState.ACTIVE:
-        return key.enabled(at.now, by_operator=at.is_operator)
-    if update.state is KeyState.DISABLED:
-        return key.disabled(at.now, by_operator=at.is_operator)
+def _with_state(key: Key, state: KeyState | None, now: datetime, *, by_operator: bool) -> Key:
+    if state is KeyState.ACTIVE:
+        return key.enabled(now, by_operator=by_operator)
+    if state is KeyState.DISABLED:
+        return key.disabled(now, by_operator=by_operator)
     raise InvalidInput.field(
         "state", "must be active or disabled; to revoke the key, call RevokeKey"
     )
 
 
-def _set_expire_time(key: Key, update: KeyUpdate, at: _Setting) -> Key:
-    if update.expire_time is not None and update.expire_time == key.expire_time:
+def _granted_scopes(update: KeyUpdate, key: Key, keyspace: Keyspace, _: datetime) -> object:
+    grants = read_grants("granted_scopes", update.granted_scopes, keyspace)
+    require_grants_within_type("granted_scopes", grants, keyspace, key.key_type)
+    return grants
+
+
+def _expire_time(update: KeyUpdate, key: Key, keyspace: Keyspace, now: datetime) -> object:
+    wanted = update.expire_time
+    if wanted is not None and wanted == key.expire_time:
         # Also when that time has passed: a call whose answer was lost may be made again.
-        return key
-    expire_time = read_expire_time(
-        update.expire_time,
-        default=None,
-        keyspace=at.keyspace,
-        create_time=key.create_time,
-        now=at.now,
+        return wanted
+    return read_expire_time(
+        wanted, default=None, keyspace=keyspace, create_time=key.create_time, now=now
     )
-    return key.edited(at.now, expire_time=expire_time)
 
 
-def _set_allowed_addresses(key: Key, update: KeyUpdate, at: _Setting) -> Key:
-    return key.edited(at.now, allowed_addresses=read_addresses(update.allowed_addresses))
-
-
-def _set_labels(key: Key, update: KeyUpdate, at: _Setting) -> Key:
-    return key.edited(at.now, labels=read_labels(update.labels))
-
-
-def _set_rate_limit(key: Key, update: KeyUpdate, at: _Setting) -> Key:
-    return key.edited(at.now, rate_limit=read_rate_limit(update.rate_limit, at.keyspace))
-
-
-_SETTERS: Final[Mapping[str, Callable[[Key, KeyUpdate, _Setting], Key]]] = {
-    "display_name": _set_display_name,
-    "granted_scopes": _set_granted_scopes,
-    "state": _set_state,
-    "expire_time": _set_expire_time,
-    "allowed_addresses": _set_allowed_addresses,
-    "labels": _set_labels,
-    "rate_limit": _set_rate_limit,
+_READERS: Final[Mapping[str, Callable[[KeyUpdate, Key, Keyspace, datetime], object]]] = {
+    "display_name": lambda update, *_: read_display_name("display_name", update.display_name),
+    "granted_scopes": _granted_scopes,
+    "expire_time": _expire_time,
+    "allowed_addresses": lambda update, *_: read_addresses(update.allowed_addresses),
+    "labels": lambda update, *_: read_labels(update.labels),
+    "rate_limit": lambda update, _, keyspace, __: read_rate_limit(update.rate_limit, keyspace),
 }
+"""How the new value of each field is read, the state aside."""
+_CHANGEABLE: Final = frozenset({"state", *_READERS})

@@ -49,6 +49,14 @@ def parse_address(text: str) -> Address:
     return address
 
 
+def find_address(text: str) -> Address | None:
+    """The address that a text names; None if it names none."""
+    try:
+        return parse_address(text)
+    except ValueError:
+        return None
+
+
 def _require_no_zone(text: str) -> None:
     # A zone has a meaning on one host only, so a record with one cannot be understood elsewhere.
     if "%" in text:

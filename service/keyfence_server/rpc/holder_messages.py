@@ -12,7 +12,7 @@ from keyfence_server.application.failed_attempts import Attempt, ReportedAttempt
 from keyfence_server.application.ports import MAX_USE_COUNT, KeyUse, UseToAdd
 from keyfence_server.convert.checks import REASON_NUMBERS, REASONS, principal_of_facts
 from keyfence_server.convert.times import time_from, timestamp_of
-from keyfence_server.domain.addresses import parse_address
+from keyfence_server.domain.addresses import find_address, parse_address
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyId
@@ -62,13 +62,10 @@ def uses_from(
         last = time_from(one.last_used_time, f"uses[{index}].last_used_time")
         if not 1 <= one.count <= MAX_USE_COUNT:
             raise InvalidInput.field(f"uses[{index}].count", f"must be 1 to {MAX_USE_COUNT}")
-        if one.last_used_address:
-            try:
-                parse_address(one.last_used_address)
-            except ValueError:
-                raise InvalidInput.field(
-                    f"uses[{index}].last_used_address", "must be an IPv4 or IPv6 address"
-                ) from None
+        if one.last_used_address and find_address(one.last_used_address) is None:
+            raise InvalidInput.field(
+                f"uses[{index}].last_used_address", "must be an IPv4 or IPv6 address"
+            )
         use = KeyUse(last, one.last_used_address, one.count)
         uses.append(UseToAdd(KeyId(one.key_id), day, use))
     return uses

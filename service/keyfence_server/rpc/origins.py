@@ -16,8 +16,8 @@ from urllib.parse import unquote
 from keyfence_server.domain.addresses import (
     Address,
     Network,
+    find_address,
     is_within,
-    parse_address,
     parse_network,
 )
 
@@ -42,11 +42,8 @@ class Peer:
         if found is None:
             return None
         # A link-local peer comes with the zone of our own interface.
-        text = (found["six"] or found["four"]).partition("%")[0]
-        try:
-            return cls(parse_address(text), int(found["port"]))
-        except ValueError:
-            return None
+        address = find_address((found["six"] or found["four"]).partition("%")[0])
+        return cls(address, int(found["port"])) if address is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +79,12 @@ class Origins:
         if not self.trusts(address):
             return text
         for text in reversed(_forwarded(metadata)):
-            try:
-                address = parse_address(_without_port(text))
-            except ValueError:
+            forwarded = find_address(_without_port(text))
+            if forwarded is None:
                 # Nothing before it can be told from what a client made up. The proxy stands
                 # for all of its clients that cannot be told apart.
                 break
+            address = forwarded
             if not self.trusts(address):
                 break
         return str(address) if address is not None else ""

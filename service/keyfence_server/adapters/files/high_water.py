@@ -11,7 +11,7 @@ from keyfence_server.application.high_water import Position
 
 
 class HighWaterFile:
-    """Implements the `HighWaterMark` port in a file.
+    """Keeps the highest position of a store, outside of it.
 
     Attributes:
         path: the file.
@@ -21,7 +21,11 @@ class HighWaterFile:
         self.path = path
 
     def read(self) -> Position | None:
-        """See the port."""
+        """The position; None if none was kept.
+
+        Raises:
+            ValueError: what was kept cannot be understood.
+        """
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -37,7 +41,8 @@ class HighWaterFile:
             raise ValueError(f"the field {error} is missing or malformed") from None
 
     def write(self, position: Position) -> None:
-        """See the port. The file is replaced whole, so a crash leaves the old or the new one."""
+        """Keeps the position. The file is replaced whole, so a crash leaves the old or the new
+        one. Raises `OSError`."""
         text = json.dumps(
             {
                 "revision": position.revision,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from keyfence_server.domain.addresses import parse_address
+from keyfence_server.domain.addresses import find_address
 from keyfence_server.domain.declarations import CredentialsDeclaration
 from keyfence_server.domain.http_answers import HttpRules
 
@@ -115,10 +115,8 @@ def client_address_of(attributes: Any, metadata: Iterable[tuple[str, str | bytes
         connected: str = attributes.source.address.socket_address.address
         return connected
     # A Unix socket, for example, has no address.
-    try:
-        return str(parse_address(str(told[0]))) if len(told) == 1 else ""
-    except ValueError:
-        return ""
+    address = find_address(str(told[0])) if len(told) == 1 else None
+    return str(address) if address is not None else ""
 
 
 def _latin_1(value: bytes) -> str:
