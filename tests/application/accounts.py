@@ -105,12 +105,13 @@ def accounts_of(authority: Authority) -> Accounts:
     tokens = JwtSessionTokens(SessionKeys({1: b"s" * 32}))
     peppers = Peppers({1: b"a pepper for tests, of 32 bytes or more"})
     sessions = PresentedSessions(cache, tokens)
+    notes = authority.notes
     return Accounts(
         authority,
         hashes,
-        IdentifyCaller(PresentedKeys(cache, peppers), clock, sessions),
+        IdentifyCaller(PresentedKeys(cache, peppers), clock, notes, sessions),
         RegisterAccount(cache, mutations, hashes, attempts, clock),
-        LogIn(store, cache, mutations, hashes, attempts, tokens, clock),
+        LogIn(store, cache, mutations, hashes, attempts, tokens, clock, notes),
         LogOut(mutations, clock),
         UpdateAccount(store, mutations, hashes, attempts, clock),
         DisableAccount(mutations, clock),

@@ -28,6 +28,7 @@ from keyfence_server.application.quotas import ChangeQuotas
 from keyfence_server.application.rate_limits import RateLimits
 from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey, Rotation
+from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.composition.membership import alone
@@ -77,7 +78,8 @@ class _Authority:
         quotas = ChangeQuotas(RateLimits(clock, MemoryCounter(clock), is_alone=True))
         mutations = Mutations(store, fence, clock, quotas)
         self.first_start = FirstStart(mutations, PEPPERS, clock)
-        self.callers = IdentifyCaller(PresentedKeys(cache, PEPPERS), clock)
+        presented, notes = PresentedKeys(cache, PEPPERS), WriteBehind(store, clock)
+        self.callers = IdentifyCaller(presented, clock, notes)
         self.create = CreateKey(mutations, PEPPERS, clock)
         self.rotate = RotateKey(mutations, PEPPERS, clock)
         self.revoke = RevokeKey(mutations, clock)

@@ -277,5 +277,5 @@ async def test_a_report_names_no_operator_that_was_not_presented_to_the_holder(
         metadata=(("authorization", f"Bearer {made.api_key}"),),
     )
     notes = served.server._backend.notes
-    noted = {kind.attempt.subject for kind in notes.attempts._tallies if kind.attempt.reported_by}
+    noted = {one.subject for _, one in notes.attempts._tallies if one.reported_by}
     assert noted == {known.key.key_id, ""}

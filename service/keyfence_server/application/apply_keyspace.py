@@ -27,7 +27,7 @@ from keyfence_server.application.ports import (
     Transaction,
 )
 from keyfence_server.domain.declarations import KeyspaceDeclaration
-from keyfence_server.domain.errors import Conflict, InvalidDeclaration, Precondition, Problem
+from keyfence_server.domain.errors import Conflict, InvalidDeclaration, Precondition
 from keyfence_server.domain.formats import KeyForm
 from keyfence_server.domain.keys import Key
 from keyfence_server.domain.keyspaces import (
@@ -141,10 +141,9 @@ class ApplyKeyspace:
         """
         wanted = await self._compiled(declaration)
         for _ in range(_ATTEMPTS):
-            planned = await self._planned(
+            plan, _ = await self._planned(
                 caller, wanted, if_revision, drop_formats, will_be_written=True
             )
-            plan = planned.value
             done = await self._mutations.run(caller, partial(self._carry_out, plan), ungrouped=True)
             if done.value is not None:
                 return Done(done.value, done.revision, is_committed=done.is_committed)
@@ -173,11 +172,10 @@ class ApplyKeyspace:
     ) -> Done[AppliedKeyspace]:
         """What `apply` would do, without doing it. Raises as `apply`."""
         wanted = await self._compiled(declaration)
-        planned = await self._planned(
+        plan, revision = await self._planned(
             caller, wanted, if_revision, drop_formats, will_be_written=False
         )
-        plan = planned.value
-        return Done(AppliedKeyspace(plan.after, plan.diff), planned.revision)
+        return Done(AppliedKeyspace(plan.after, plan.diff), revision)
 
     async def _compiled(self, declaration: KeyspaceDeclaration) -> Keyspace:
         return await self._heavy.run(
@@ -192,13 +190,14 @@ class ApplyKeyspace:
         drop_formats: Collection[str],
         *,
         will_be_written: bool,
-    ) -> Done[_Plan]:
+    ) -> tuple[_Plan, int]:
+        """The plan, and the revision of the store that it was worked out from."""
         async with self._store.snapshot() as snapshot:
             _require_may_apply(await caller.reread(snapshot, self._clock), wanted.name)
             plan = await self._plan(snapshot, wanted, if_revision, drop_formats)
             if will_be_written and not plan.diff.is_empty:
                 await snapshot.prepare_keyspace(plan.after)
-            return Done(plan, snapshot.revision)
+            return plan, snapshot.revision
 
     async def _carry_out(
         self, plan: _Plan, transaction: Transaction, maker: Caller
@@ -253,16 +252,13 @@ class ApplyKeyspace:
         if not _DECIDES_SCOPES.intersection(diff.changed_fields):
             return _Plan(before, after, diff)
         affected = await self._affected_keys(snapshot, before, after)
-        return _Plan(
-            before,
-            after,
-            replace(
-                diff,
-                affected_keys=tuple(affected.listed),
-                affected_key_count=affected.count,
-                is_cut=diff.is_cut or affected.is_cut,
-            ),
+        diff = replace(
+            diff,
+            affected_keys=tuple(affected.listed),
+            affected_key_count=affected.count,
+            is_cut=diff.is_cut or affected.is_cut,
         )
+        return _Plan(before, after, diff)
 
     async def _difference(self, before: Keyspace | None, after: Keyspace) -> KeyspaceDiff:
         size = _size_of(after.declaration) + (_size_of(before.declaration) if before else 0)
@@ -410,15 +406,10 @@ def _require_something_said(declaration: KeyspaceDeclaration) -> None:
     """Refuses to change a keyspace to nothing but its name: that is what is left of a
     declaration that was lost on its way."""
     if declaration == KeyspaceDeclaration(name=declaration.name):
-        raise InvalidDeclaration(
-            [
-                Problem(
-                    ("keyspace",),
-                    f'the declaration has only the name "{declaration.name}", and would '
-                    "take away all that this keyspace declares; if it is to, say one thing more, "
-                    "for example display_name",
-                )
-            ]
+        raise InvalidDeclaration.field(
+            "keyspace",
+            f'the declaration has only the name "{declaration.name}", and would take away all that '
+            "this keyspace declares; if it is to, say one thing more, for example display_name",
         )
 
 

@@ -88,14 +88,9 @@ class Budgets:
     total: int = 50_000
 
 
-class _Kind(NamedTuple):
-    minute: int
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReportedAttempts:
-    """Attempts that were alike and failed in another process.
+    """Attempts that were alike and failed, here or in another process.
 
     Attributes:
         first: when the first one was, and `last` the last one, in seconds since the epoch.
@@ -103,20 +98,6 @@ class ReportedAttempts:
     """
 
     attempt: Attempt
-    count: int
-    first: float
-    last: float
-    request_id: str | None
-
-
-@dataclass(slots=True)
-class _Tally:
-    """How many attempts of a kind there were, and when.
-
-    Attributes:
-        request_id: of the first one.
-    """
-
     count: int
     first: float
     last: float
@@ -133,7 +114,8 @@ class FailedAttempts:
     def __init__(self, clock: Clock, *, budgets: Budgets | None = None) -> None:
         self._clock = clock
         self._budgets = budgets or Budgets()
-        self._tallies: dict[_Kind, _Tally] = {}
+        # By the minute in which they count, and as many details as they keep.
+        self._tallies: dict[tuple[int, Attempt], ReportedAttempts] = {}
         self._minute = 0
         self._spent: Counter[tuple[str, ...]] = Counter()
         self.noted = 0
@@ -180,15 +162,15 @@ class FailedAttempts:
             self._minute = minute
             self._spent.clear()
         for attempt in _with_fewer_details(told.attempt):
-            kind = _Kind(minute, attempt)
-            tally = self._tallies.get(kind)
+            tally = self._tallies.get((minute, attempt))
             if tally is not None:
                 tally.count = min(tally.count + told.count, MAX_USE_COUNT)
                 tally.first = min(tally.first, told.first)
                 tally.last = max(tally.last, told.last)
                 return
             if self._spend(attempt):
-                self._tallies[kind] = _Tally(told.count, told.first, told.last, told.request_id)
+                told.attempt = attempt
+                self._tallies[minute, attempt] = told
                 return
 
     def _spend(self, attempt: Attempt) -> bool:
@@ -224,8 +206,8 @@ class FailedAttempts:
             unfinished: also those of the present minute.
         """
         minute = int(self._clock.timestamp() // _SECONDS_A_MINUTE)
-        due = [kind for kind in self._tallies if unfinished or kind.minute != minute]
-        return [_event(kind, self._tallies.pop(kind)) for kind in due]
+        due = [kind for kind in self._tallies if unfinished or kind[0] != minute]
+        return [_event(self._tallies.pop(kind)) for kind in due]
 
 
 def _with_fewer_details(attempt: Attempt) -> Iterator[Attempt]:
@@ -245,9 +227,9 @@ def _without_details(attempt: Attempt) -> Attempt:
     )
 
 
-def _event(kind: _Kind, tally: _Tally) -> AuditEvent:
+def _event(tally: ReportedAttempts) -> AuditEvent:
     last = datetime.fromtimestamp(tally.last, UTC)
-    attempt = kind.attempt
+    attempt = tally.attempt
     details: dict[str, object] = {"reason": attempt.reason, "count": tally.count}
     if attempt.method:
         details["method"] = attempt.method

@@ -28,20 +28,20 @@ class IdentifyCaller:
     """Identifies callers.
 
     Args:
-        sessions: None: there are none, and no token of one is accepted.
         notes: where it is noted which credentials are used, and which are denied.
+        sessions: None: there are none, and no token of one is accepted.
     """
 
     def __init__(
         self,
         presented: PresentedKeys,
         clock: Clock,
+        notes: WriteBehind,
         sessions: PresentedSessions | None = None,
-        notes: WriteBehind | None = None,
     ) -> None:
-        self._notes = notes
         self._presented = presented
         self._clock = clock
+        self._notes = notes
         self._sessions = sessions
 
     def identify_from_memory(self, credential: str, call: Call) -> Caller | None:
@@ -77,7 +77,7 @@ class IdentifyCaller:
         Args:
             reason: the name of an `ErrorReason`.
         """
-        if self._notes is not None and caller.credential_id is not None:
+        if caller.credential_id is not None:
             keyspace, account_id = caller.own_account or Owner(SYSTEM, _account_of_operator(caller))
             attempt = Attempt(
                 keyspace,
@@ -98,8 +98,7 @@ class IdentifyCaller:
             key = facts.key
             self._note_denied(Attempt(key.keyspace, error.cause, key.account_id, key.key_id), call)
             raise
-        if self._notes is not None:
-            self._notes.uses.note_call(facts.key_id, call.address)
+        self._notes.uses.note_call(facts.key_id, call.address)
         return caller
 
     async def _with_session(self, sessions: PresentedSessions, token: str, call: Call) -> Caller:
@@ -117,8 +116,7 @@ class IdentifyCaller:
             raise
 
     def _note_denied(self, attempt: Attempt, call: Call) -> None:
-        if self._notes is not None:
-            self._notes.attempts.note(attempt._replace(address=call.address), call.request_id)
+        self._notes.attempts.note(attempt._replace(address=call.address), call.request_id)
 
 
 def _account_of_operator(caller: Caller) -> str:

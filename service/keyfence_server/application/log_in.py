@@ -60,7 +60,7 @@ class LogIn:
         attempts: LogInAttempts,
         tokens: SessionTokens | None,
         clock: Clock,
-        notes: WriteBehind | None = None,
+        notes: WriteBehind,
     ) -> None:
         self._notes = notes
         self._store = store
@@ -99,10 +99,7 @@ class LogIn:
             current = await transaction.find_account(account.account_id)
             if current is None or current.password != account.password:
                 raise _failed()
-            effect = await self._begin(transaction, caller, current, renewed)
-            session, owner = effect.value
-            logged_in = LoggedIn(session, owner, tokens.sign(session))
-            return Effect(logged_in, effect.changes, effect.event)
+            return await self._begin(transaction, caller, current, renewed, tokens)
 
         return await self._mutations.run(caller, work)
 
@@ -137,13 +134,10 @@ class LogIn:
             return account, await self._hashes.hash(password) if outdated else None
 
     def _note(self, caller: Caller, reason: str, keyspace: str, account: Account | None) -> None:
-        if self._notes is not None:
-            # The given address is not kept: it may be a password in the wrong place.
-            account_id = account.account_id if account is not None else ""
-            attempt = Attempt(
-                keyspace, reason, account_id, account_id, caller.address, LOG_IN_ACTION
-            )
-            self._notes.attempts.note(attempt, caller.request_id)
+        # The given address is not kept: it may be a password in the wrong place.
+        account_id = account.account_id if account is not None else ""
+        attempt = Attempt(keyspace, reason, account_id, account_id, caller.address, LOG_IN_ACTION)
+        self._notes.attempts.note(attempt, caller.request_id)
 
     async def _begin(
         self,
@@ -151,7 +145,8 @@ class LogIn:
         caller: Caller,
         account: Account,
         renewed: PasswordHash | None,
-    ) -> Effect[tuple[Session, Account]]:
+        tokens: SessionTokens,
+    ) -> Effect[LoggedIn]:
         _require_enabled(account)
         _, declared = await get_accounts_keyspace(transaction, account.keyspace)
         now = self._clock.now()
@@ -174,8 +169,9 @@ class LogIn:
             await transaction.update_account(account)
         if renewed is not None or "revoked_keys" in details:
             changes.append(account_change(account))
+        stored = replace(session, revision=transaction.revision)
         return Effect(
-            (replace(session, revision=transaction.revision), account),
+            LoggedIn(stored, account, tokens.sign(stored)),
             tuple(changes),
             account_event(
                 "account.log_in",

@@ -180,7 +180,7 @@ async def _start(
     presented = PresentedKeys(
         backend.membership.source_of_checks, backend.digests, backend.imported
     )
-    identify_caller = IdentifyCaller(presented, clock, backend.sessions, notes=backend.notes)
+    identify_caller = IdentifyCaller(presented, clock, backend.notes, backend.sessions)
     services = _services(settings, backend, presented, identify_caller, clock, rpc_stats)
     names = [service.descriptor.full_name for service in services]
     gate = Gate(settings.max_concurrent_calls)
