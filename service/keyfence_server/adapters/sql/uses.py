@@ -5,13 +5,14 @@ revision.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, case
+from sqlalchemy import ColumnElement, Table, case
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyfence_server.adapters.sql.conversation import DirectConversation
+from keyfence_server.adapters.sql.ready import ReadyStatement
 from keyfence_server.adapters.sql.schema import key_use_days, key_uses
 from keyfence_server.application.ports import (
     MAX_USE_COUNT,
@@ -20,8 +21,10 @@ from keyfence_server.application.ports import (
 )
 from keyfence_server.domain.keys import KeyId
 
+_Insert = postgresql.Insert | sqlite.Insert
+
 _BATCH: Final = 1_000
-"""Rows in a statement: both databases stop at about 32,000 parameters."""
+"""Rows that are written at once."""
 
 
 async def add_uses(conversation: DirectConversation, uses: Sequence[UseToAdd]) -> None:
@@ -44,9 +47,11 @@ async def add_uses(conversation: DirectConversation, uses: Sequence[UseToAdd]) -
         for (key_id, day), count in sorted(days.items())
     ]
     for start in range(0, len(totals), _BATCH):
-        await conversation.execute(_add_totals(conversation), totals[start : start + _BATCH])
+        statement = _ADD_TOTALS[conversation.dialect.name]
+        await conversation.write_each(statement, totals[start : start + _BATCH])
     for start in range(0, len(by_day), _BATCH):
-        await conversation.execute(_add_days(conversation), by_day[start : start + _BATCH])
+        statement = _ADD_DAYS[conversation.dialect.name]
+        await conversation.write_each(statement, by_day[start : start + _BATCH])
 
 
 def _by_key(uses: Sequence[UseToAdd]) -> dict[KeyId, KeyUse]:
@@ -62,20 +67,12 @@ def _by_key(uses: Sequence[UseToAdd]) -> dict[KeyId, KeyUse]:
     return by_key
 
 
-def _insert(conversation: DirectConversation, table: Any) -> Any:
-    """An INSERT that knows ON CONFLICT, which both databases write alike."""
-    if conversation.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
-
-
-def _add_totals(conversation: DirectConversation) -> Any:
-    statement = _insert(conversation, key_uses)
+def _add_totals(statement: _Insert) -> ReadyStatement:
     new = statement.excluded
     is_newer = new.last_used_time > key_uses.c.last_used_time
-    return statement.on_conflict_do_update(
-        index_elements=[key_uses.c.key_id],
-        set_={
+    return _adding(
+        statement,
+        {
             "use_count": _saturated(key_uses.c.use_count, new.use_count),
             "last_used_address": case(
                 (is_newer, new.last_used_address), else_=key_uses.c.last_used_address
@@ -85,15 +82,32 @@ def _add_totals(conversation: DirectConversation) -> Any:
     )
 
 
-def _add_days(conversation: DirectConversation) -> Any:
-    statement = _insert(conversation, key_use_days)
-    return statement.on_conflict_do_update(
-        index_elements=[key_use_days.c.key_id, key_use_days.c.day],
-        set_={"use_count": _saturated(key_use_days.c.use_count, statement.excluded.use_count)},
+def _add_days(statement: _Insert) -> ReadyStatement:
+    count = _saturated(key_use_days.c.use_count, statement.excluded.use_count)
+    return _adding(statement, {"use_count": count})
+
+
+def _adding(
+    statement: _Insert,
+    where_there_is_one: Mapping[str, ColumnElement[Any]],
+) -> ReadyStatement:
+    table = statement.table
+    upsert = statement.on_conflict_do_update(
+        index_elements=table.primary_key, set_=where_there_is_one
     )
+    return ReadyStatement(upsert, sets=[column.name for column in table.c])
 
 
 def _saturated(count: ColumnElement[int], more: ColumnElement[int]) -> ColumnElement[int]:
     """The sum, or the most that a count says. SQLite makes a floating-point number of a sum
     beyond 64 bits, and PostgreSQL refuses it together with every other row."""
     return case((count > MAX_USE_COUNT - more, MAX_USE_COUNT), else_=count + more)
+
+
+# Both databases write ON CONFLICT alike. SQLAlchemy has an INSERT of its own for each.
+_INSERTS: Final[Mapping[str, Callable[[Table], _Insert]]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
+_ADD_TOTALS: Final = {name: _add_totals(insert(key_uses)) for name, insert in _INSERTS.items()}
+_ADD_DAYS: Final = {name: _add_days(insert(key_use_days)) for name, insert in _INSERTS.items()}
