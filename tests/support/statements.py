@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from keyfence_server.adapters.sql import SqlStore
-from keyfence_server.adapters.sql.conversation import DirectConversation
+from keyfence_server.adapters.sql.conversation import Conversation, DirectConversation
 from keyfence_server.adapters.sql.ready import ReadyStatement
 
 
@@ -41,7 +41,7 @@ def watching(store: SqlStore) -> Iterator[Statements]:
         found.sent.append((statement, parameters))
 
     def note_ready(
-        conversation: DirectConversation,
+        conversation: Conversation,
         statement: ReadyStatement,
         rows: Sequence[Mapping[str, Any]],
     ) -> None:
@@ -50,9 +50,9 @@ def watching(store: SqlStore) -> Iterator[Statements]:
             found.sent.append((ready.text, ready.values(rows[0])))
 
     of = DirectConversation
-    fetch, write, write_each = of.fetch, of.write, of.write_each
+    fetch, write, write_each = Conversation.fetch, of.write, of.write_each
 
-    async def noted_fetch(self: DirectConversation, statement: Any, values: Any = None) -> Any:
+    async def noted_fetch(self: Conversation, statement: Any, values: Any = None) -> Any:
         note_ready(self, statement, [values or {}])
         return await fetch(self, statement, values)
 
@@ -66,7 +66,7 @@ def watching(store: SqlStore) -> Iterator[Statements]:
         await write_each(self, statement, rows)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DirectConversation, "fetch", noted_fetch)
+        patch.setattr(Conversation, "fetch", noted_fetch)
         patch.setattr(DirectConversation, "write", noted_write)
         patch.setattr(DirectConversation, "write_each", noted_write_each)
         for engine in watched:

@@ -1,14 +1,14 @@
 """One connection with the database, and all that is said on it.
 
-Most statements go through SQLAlchemy. Those that every mutation executes are `ReadyStatement`s,
-and go to the driver directly, in the same transaction.
+Statements that are put together for one question go through SQLAlchemy. `ReadyStatement`s go to
+the driver directly, in the same transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 import asyncpg
 from sqlalchemy import CursorResult, Dialect
@@ -16,7 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql import Executable
 
 from keyfence_server.adapters.sql.completion import to_completion
-from keyfence_server.adapters.sql.errors import StoreFault, means_lost_connection, translated
+from keyfence_server.adapters.sql.engines import pool_state_of
+from keyfence_server.adapters.sql.errors import (
+    StoreFault,
+    is_overtaken_by_migration,
+    means_lost_connection,
+    translated,
+)
 from keyfence_server.adapters.sql.ready import ReadyStatement
 from keyfence_server.adapters.sql.sqlite_connection import SqliteConnection
 from keyfence_server.application.ports import StoreUnavailable
@@ -60,14 +66,30 @@ class Conversation:
         dialect: SQLAlchemy's, of the database.
     """
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, driver: DriverConnection) -> None:
         self.connection = connection
         self.dialect: Dialect = connection.dialect
+        self._driver = driver
+        self._is_lost = False
+
+    @classmethod
+    async def open(cls, engine: AsyncEngine) -> Self:
+        """Takes a connection from the pool. Raises `StoreUnavailable`."""
+        with translated():
+            connection = await engine.connect()
+            try:
+                driver = (await connection.get_raw_connection()).driver_connection
+            except BaseException:
+                await to_completion(connection.close())
+                raise
+        if isinstance(driver, SqliteConnection):
+            return cls(connection, driver)
+        return cls(connection, _OnPostgresql(cast("asyncpg.Connection", driver)))
 
     @property
     def is_lost(self) -> bool:
         """Whether no more can be said on it. The database has undone what was begun on it."""
-        return self.connection.invalidated
+        return self._is_lost or self.connection.invalidated
 
     async def execute(
         self,
@@ -81,7 +103,9 @@ class Conversation:
         self, statement: ReadyStatement, values: Mapping[str, object] | None = None
     ) -> Sequence[Row]:
         """The rows of a statement, as the driver has them."""
-        return (await self.execute(statement.statement, values)).all()
+        ready = statement.on(self.dialect)
+        with self._directly():
+            return await self._driver.fetch(ready.text, ready.values(values or {}))
 
     async def close(self) -> None:
         """Rolls back what the engine has begun, and gives the connection back or up."""
@@ -97,47 +121,30 @@ class Conversation:
                     await self.connection.invalidate()
                     await self.connection.close()
 
+    @contextmanager
+    def _directly(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            # As SQLAlchemy sees it: what was cancelled may have left the connection anywhere.
+            if not isinstance(error, Exception):
+                self._is_lost = True
+            elif means_lost_connection(error) or is_overtaken_by_migration(error):
+                self._is_lost = True
+                pool_state_of(self.connection.engine).age()
+            raise
+
 
 class DirectConversation(Conversation):
-    """A connection whose ready statements go to the driver directly, and whose transactions are
-    begun here and not by the engine.
+    """A connection whose transactions are begun here and not by the engine.
 
     Attributes:
         has_begun: whether a transaction is under way.
     """
 
     def __init__(self, connection: AsyncConnection, driver: DriverConnection) -> None:
-        super().__init__(connection)
+        super().__init__(connection, driver)
         self.has_begun = False
-        self._driver = driver
-        self._is_lost = False
-
-    @classmethod
-    async def open(cls, engine: AsyncEngine) -> DirectConversation:
-        """Takes a connection from the pool. Raises `StoreUnavailable`."""
-        with translated():
-            connection = await engine.connect()
-            try:
-                driver = (await connection.get_raw_connection()).driver_connection
-            except BaseException:
-                await to_completion(connection.close())
-                raise
-        if isinstance(driver, SqliteConnection):
-            return cls(connection, driver)
-        return cls(connection, _OnPostgresql(cast("asyncpg.Connection", driver)))
-
-    @property
-    def is_lost(self) -> bool:
-        """See `Conversation`."""
-        return self._is_lost or self.connection.invalidated
-
-    async def fetch(
-        self, statement: ReadyStatement, values: Mapping[str, object] | None = None
-    ) -> Sequence[Row]:
-        """See `Conversation`."""
-        ready = statement.on(self.dialect)
-        with self._directly():
-            return await self._driver.fetch(ready.text, ready.values(values or {}))
 
     async def write(
         self, statement: ReadyStatement, values: Mapping[str, object] | None = None
@@ -179,16 +186,6 @@ class DirectConversation(Conversation):
     def give_up(self) -> None:
         """Has the connection closed at the end, instead of being used again."""
         self._is_lost = True
-
-    @contextmanager
-    def _directly(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            # As SQLAlchemy sees it: what was cancelled may have left the connection anywhere.
-            if not isinstance(error, Exception) or means_lost_connection(error):
-                self._is_lost = True
-            raise
 
 
 class Writer:

@@ -20,6 +20,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -29,6 +30,7 @@ from keyfence_server.adapters.sql.urls import DatabaseUrl, InvalidDatabaseUrl
 from keyfence_server.application.ports import StoreUnavailable
 
 _BEGIN: Final = "keyfence_begin"
+_POOL_STATE: Final = "keyfence_pool_state"
 _LOG_ATTEMPTS: Final = 20
 
 
@@ -86,6 +88,36 @@ class Engines:
         await self.writing.dispose()
 
 
+class PoolState:
+    """Which connections of a pool are too old to be used.
+
+    SQLAlchemy finds out by its own statements that the server was lost, or that a table was altered
+    behind the statements that connections have prepared. Other statements note it here.
+    """
+
+    def __init__(self) -> None:
+        self._generation = 0
+
+    def age(self) -> None:
+        """Makes every connection that is there now too old."""
+        self._generation += 1
+
+    def stamp(self, _: object, entry: ConnectionPoolEntry) -> None:
+        """Is told that a connection was made."""
+        entry.info[_POOL_STATE] = self._generation
+
+    def require_young(self, _: object, entry: ConnectionPoolEntry, *__: object) -> None:
+        """Is told that a connection is taken from the pool. By this error the pool replaces it."""
+        if entry.info[_POOL_STATE] != self._generation:
+            raise DisconnectionError
+
+
+def pool_state_of(engine: AsyncEngine) -> PoolState:
+    """What is known of the engine's pool."""
+    state: PoolState = engine.get_execution_options()[_POOL_STATE]
+    return state
+
+
 class LoneReader:
     """A SQLite connection outside the pool, for single statements that read.
 
@@ -119,6 +151,9 @@ def create_engines(url: DatabaseUrl, options: StoreOptions) -> Engines:
     engines = _sqlite(url, options) if url.is_sqlite else _postgresql(url, options)
     for engine in (engines.writing, engines.direct):
         event.listen(engine.sync_engine, "handle_error", _give_up_lost_connections)
+        state = pool_state_of(engine)
+        event.listen(engine.sync_engine, "connect", state.stamp)
+        event.listen(engine.sync_engine, "checkout", state.require_young)
     return engines
 
 
@@ -129,6 +164,7 @@ def _give_up_lost_connections(context: ExceptionContext) -> None:
 
 def _pool(options: StoreOptions, size: int) -> dict[str, Any]:
     return {
+        "execution_options": {_POOL_STATE: PoolState()},
         "pool_size": size,
         "max_overflow": 0,
         "pool_timeout": options.connect_timeout.total_seconds(),

@@ -115,6 +115,13 @@ def means_lost_connection(error: BaseException | None) -> bool:
     return is_lost or isinstance(error, OSError | TimeoutError | EOFError)
 
 
+def is_overtaken_by_migration(error: BaseException) -> bool:
+    """Whether a table was altered behind a statement that was prepared before. The driver
+    has forgotten that statement by now, so it works when it is asked again."""
+    causes = (error, _cause(_driver_error(error)))
+    return any(isinstance(one, _OVERTAKEN) for one in causes)
+
+
 def _is_confused(error: BaseException | None) -> bool:
     """Whether the driver has lost its own state, as when a connection ends while it is set up."""
     driver_error = _driver_error(error)
@@ -138,7 +145,7 @@ def _translate(error: Exception) -> Exception:
 
 def _problem(error: Exception) -> StoreProblem | None:
     """Why the store is unavailable; None if asking again cannot help."""
-    if isinstance(error, PoolTimeout) or _is_overtaken_by_migration(error):
+    if isinstance(error, PoolTimeout) or is_overtaken_by_migration(error):
         return StoreProblem.BUSY
     state, code = _sqlstate(error), _sqlite_code(error)
     if state in _PROBLEM_BY_STATE:
@@ -168,13 +175,6 @@ def _words(problem: StoreProblem) -> str:
             return "the store is damaged"
         case _:
             return "the store does not answer"
-
-
-def _is_overtaken_by_migration(error: Exception) -> bool:
-    """Whether a table was altered behind a statement that was prepared before. The driver
-    has forgotten that statement by now, so it works when it is asked again."""
-    causes = (error, _cause(_driver_error(error)))
-    return any(isinstance(one, _OVERTAKEN) for one in causes)
 
 
 def _driver_error(error: BaseException | None) -> BaseException | None:

@@ -229,8 +229,7 @@ class SqlStore:
         *,
         is_retry: bool = False,
     ) -> tuple[Conversation, T]:
-        with translated():
-            conversation = Conversation(await engine.connect())
+        conversation = await Conversation.open(engine)
         try:
             return conversation, await begin(conversation)
         except BaseException as error:
