@@ -26,7 +26,7 @@ from bench.processes import (
 )
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import keyspace_service_pb2 as messages
-from keyfence_server.adapters.files.peppers import parse_peppers
+from keyfence_server.adapters.files.secret_lines import parse_peppers
 from keyfence_server.adapters.keyspace_files.reading import read_keyspace_file
 from keyfence_server.adapters.sql import upgrade
 from keyfence_server.application.first_start import new_root_credential

@@ -14,16 +14,16 @@ from typing import Final
 import structlog
 
 from keyfence_server.adapters.files.high_water import HighWaterFile
-from keyfence_server.adapters.files.import_secrets import parse_import_secrets
 from keyfence_server.adapters.files.lock import AlreadyLocked, FileLock
-from keyfence_server.adapters.files.peppers import generate_pepper, parse_peppers
 from keyfence_server.adapters.files.private import (
     create_private_file,
     is_readable_by_others,
     make_private_directory,
 )
-from keyfence_server.adapters.files.versioned_secrets import (
+from keyfence_server.adapters.files.secret_lines import (
     generate_versioned_secret,
+    parse_import_secrets,
+    parse_peppers,
     parse_versioned_secrets,
 )
 from keyfence_server.adapters.keyspace_files.reading import read_keyspace_file
@@ -35,7 +35,7 @@ from keyfence_server.application.first_start import new_root_credential, read_ro
 from keyfence_server.config import Settings
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.domain.errors import DomainError, InvalidInput
-from keyfence_server.domain.secrets import Peppers, Plaintext
+from keyfence_server.domain.secrets import MINIMUM_PEPPER_SIZE, Peppers, Plaintext
 
 ROOT_KEY_FILE: Final = "root.key"
 PEPPER_FILE: Final = "pepper"
@@ -184,7 +184,7 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
                 f"{path} is missing, but the database {database} exists: without that pepper no "
                 "key in it can be recognised. Restore the file from a backup"
             )
-        _create_secret(path, generate_pepper())
+        _create_secret(path, generate_versioned_secret(MINIMUM_PEPPER_SIZE))
         _log.info("pepper_created", file=str(path), advice="back it up, apart from the database")
     try:
         return parse_peppers(_read_secret(path, _DATA_DIR), import_secrets)

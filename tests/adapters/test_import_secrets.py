@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from keyfence_server.adapters.files.import_secrets import MAX_SECRETS, parse_import_secrets
+from keyfence_server.adapters.files.secret_lines import MAX_IMPORT_SECRETS, parse_import_secrets
 from keyfence_server.config import Settings
 from keyfence_server.provisioning import CannotStart, provide_peppers
 
@@ -29,9 +29,9 @@ def test_secrets_are_read_by_keyspace() -> None:
     [
         (CANARY, "line 1: not of the form KEYSPACE:BASE64"),
         (f"Shop:{CANARY}", "line 1: not of the form KEYSPACE:BASE64"),
-        (f"shop:{CANARY}?", "line 1: what follows the colon is not base64"),
+        (f"shop:{CANARY}?", "line 1: the text after the colon is not base64"),
         ("shop:", "line 1: the secret is empty"),
-        (f"shop:{CANARY}\n" * (MAX_SECRETS + 1), "line 5: a keyspace has at most 4 secrets"),
+        (f"shop:{CANARY}\n" * (MAX_IMPORT_SECRETS + 1), "line 5: a keyspace has at most 4 secrets"),
     ],
 )
 def test_a_wrong_file_stops_the_start_and_is_not_said_back(

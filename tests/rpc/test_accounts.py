@@ -23,7 +23,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from keyfence.v1 import account_service_pb2, keyspace_pb2, reason_pb2
-from keyfence_server.adapters.files.versioned_secrets import parse_versioned_secrets
+from keyfence_server.adapters.files.secret_lines import parse_versioned_secrets
 from keyfence_server.adapters.session_tokens import TYPE, SessionKeys
 from support.clock import FrozenClock
 from support.serving import METHODS, PASSWORD, Refusal, Served, start_for_test

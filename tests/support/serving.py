@@ -30,7 +30,7 @@ from keyfence_server.config import DATABASE_FILE, Settings
 from keyfence_server.provisioning import PEPPER_FILE
 from keyfence_server.rpc.listen_addresses import TcpAddress
 from keyfence_server.rpc.requirements import Requirement, read_requirement
-from keyfence_server.rpc.tracing import Tracing
+from keyfence_server.rpc.tracing import SpanPerCall
 from support.documented_errors import is_documented
 from support.sqlite import copy_migrated
 
@@ -279,7 +279,7 @@ async def start_for_test(
     data_dir: Path,
     *,
     clock: Clock | None = None,
-    tracing: Tracing | None = None,
+    tracing: SpanPerCall | None = None,
     channel_options: Sequence[tuple[str, Any]] = (),
     prepared: bool = True,
     **fields: Any,

@@ -45,7 +45,7 @@ from keyfence_server.rpc.replication import ReplicationService
 from keyfence_server.rpc.server import CannotListen, RpcServer
 from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import SHUTTING_DOWN
-from keyfence_server.rpc.tracing import Tracing
+from keyfence_server.rpc.tracing import SpanPerCall
 from keyfence_server.telemetry.metrics import KeyfenceCollector, Sources
 from keyfence_server.telemetry.operations_http import OperationsServer, Probes
 
@@ -124,7 +124,7 @@ async def start(
     settings: Settings,
     *,
     clock: Clock | None = None,
-    tracing: Tracing | None = None,
+    tracing: SpanPerCall | None = None,
     is_worker: bool = False,
 ) -> RunningServer:
     """Starts a server.
@@ -149,7 +149,7 @@ async def start(
 
 
 async def _start_with_store(
-    settings: Settings, clock: Clock, tracing: Tracing | None, is_worker: bool
+    settings: Settings, clock: Clock, tracing: SpanPerCall | None, is_worker: bool
 ) -> RunningServer:
     """Starts when the store can be used, and waits for it as long as the settings say."""
     began = monotonic()
@@ -171,7 +171,7 @@ async def _start_with_store(
 async def _start(
     settings: Settings,
     clock: Clock,
-    tracing: Tracing | None,
+    tracing: SpanPerCall | None,
     is_worker: bool,
     resources: AsyncExitStack,
 ) -> RunningServer:

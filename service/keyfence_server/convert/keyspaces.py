@@ -18,7 +18,6 @@ from keyfence.v1 import keyspace_pb2, keyspace_service_pb2
 from keyfence_server.application.apply_keyspace import KeyspaceDiff
 from keyfence_server.application.pauses import Pauses
 from keyfence_server.application.read_keyspaces import ScopeReport
-from keyfence_server.convert.checks import path_of
 from keyfence_server.convert.fields import fields_of
 from keyfence_server.convert.limits import rate_of
 from keyfence_server.convert.times import duration_of, timestamp_of
@@ -117,17 +116,10 @@ def diff_of(diff: KeyspaceDiff) -> keyspace_service_pb2.KeyspaceDiff:
 
 def scope_report_of(report: ScopeReport) -> keyspace_service_pb2.ExplainScopeResponse:
     """How a scope hangs together with the others."""
-    return keyspace_service_pb2.ExplainScopeResponse(
-        scope=report.scope,
-        description=report.description,
-        implies=map(path_of, report.implies),
-        implied_by=map(path_of, report.implied_by),
-        presets=report.presets,
-        capped_key_types=report.capped_key_types,
-        active_key_count=report.active_key_count,
-        implies_count=report.implies_count,
-        implied_by_count=report.implied_by_count,
-    )
+    message = keyspace_service_pb2.ExplainScopeResponse()
+    for _ in _fill(message, report):
+        pass
+    return message
 
 
 def _fill(message: Message, declared: Any) -> Iterator[int]:

@@ -21,13 +21,12 @@ from keyfence_server.convert.checks import (
     principal_of,
     question_from_authenticate,
     question_from_check,
-    reason_of,
 )
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.rpc.answer_sizes import Room
 from keyfence_server.rpc.pipeline import Service
-from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
+from keyfence_server.rpc.stats import VerdictStats
 from keyfence_server.rpc.status import Failure, failure_of, limit_reached
 
 R = TypeVar("R")
@@ -66,7 +65,7 @@ class AuthorizationService:
         self._checks = checks
         self._identify_caller = identify_caller
         self._source = source
-        self._verdicts = verdicts
+        self._count = verdicts.count
         self._principals = Principals()
 
     def service(self) -> Service:
@@ -164,8 +163,3 @@ class AuthorizationService:
             # batch it is noted here.
             self._identify_caller.note_forbidden(caller, failure.reason, caller.call)
         return _error_result(failure)
-
-    def _count(self, verdict: Verdict) -> None:
-        facts = verdict.facts
-        keyspace = facts.key.keyspace if facts is not None else NO_KEYSPACE
-        self._verdicts.add(keyspace, reason_of(verdict.reason))

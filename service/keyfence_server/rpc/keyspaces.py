@@ -16,7 +16,7 @@ from keyfence_server.convert.keyspaces import (
     scope_report_of,
 )
 from keyfence_server.domain.catalog import MAX_STEPS
-from keyfence_server.domain.errors import InvalidDeclaration, Problem
+from keyfence_server.domain.errors import InvalidDeclaration
 from keyfence_server.domain.keyspace_problems import MAX_NAMES
 from keyfence_server.domain.keyspaces import MAX_PREVIOUS_FORMATS, MAX_SCOPES
 from keyfence_server.rpc.answer_sizes import Room, add_if_it_fits
@@ -40,7 +40,7 @@ def require_counts(request: messages.ApplyKeyspaceRequest) -> None:
     for name, most in _MOST.items():
         count = len(getattr(keyspace, name))
         if count > most:
-            raise InvalidDeclaration([Problem((name,), f"{count} of them; at most {most}")])
+            raise InvalidDeclaration.field(name, f"{count} of them; at most {most}")
     named = (
         sum(len(scope.implies) for scope in keyspace.scopes)
         + sum(len(resource.levels) for resource in keyspace.resources)
@@ -50,14 +50,9 @@ def require_counts(request: messages.ApplyKeyspaceRequest) -> None:
         + len(request.drop_previous_formats)
     )
     if named > MAX_STEPS:
-        raise InvalidDeclaration(
-            [
-                Problem(
-                    (),
-                    f"its lists name {named} scopes and levels; at most {MAX_STEPS} in all: use "
-                    "wildcards",
-                )
-            ]
+        raise InvalidDeclaration.field(
+            (),
+            f"its lists name {named} scopes and levels; at most {MAX_STEPS} in all: use wildcards",
         )
 
 

@@ -13,13 +13,14 @@ built-in one: what other keyspaces declare has no effect on the request.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from keyfence_server.application.callers import Caller
 from keyfence_server.application.pauses import Pauses
-from keyfence_server.domain.errors import InvalidInput, Path, Problem
+from keyfence_server.domain.errors import InvalidInput, Path
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.redaction import is_an_id
@@ -37,14 +38,6 @@ _WHY: Final = (
 )
 
 
-class Reach(Protocol):
-    """A caller, as far as it is needed here."""
-
-    def reaches(self, keyspace: str) -> bool:
-        """Whether the caller may know of anything in the keyspace."""
-        ...
-
-
 class MisplacedKeys:
     """Refuses requests with a key in the wrong field.
 
@@ -58,7 +51,7 @@ class MisplacedKeys:
     ) -> None:
         self._recogniser = recogniser
 
-    async def refuse(self, request: Message, caller: Reach) -> None:
+    async def refuse(self, request: Message, caller: Caller) -> None:
         """Raises `InvalidInput` for a request with a key in the wrong field. The error names
         the field and not what is in it."""
         # A caller without a credential reaches no keyspace but the one that it names.
@@ -71,9 +64,9 @@ class MisplacedKeys:
         pauses = Pauses(_SLICE)
         for path, text in _open_texts(request, ()):
             if len(text) > MAX_TEXT:
-                raise InvalidInput([Problem(path, f"at most {MAX_TEXT} characters")])
+                raise InvalidInput.field(path, f"at most {MAX_TEXT} characters")
             if text and not is_an_id(text) and search.finds_a_key_in(text):
-                raise InvalidInput([Problem(path, _WHY)])
+                raise InvalidInput.field(path, _WHY)
             await pauses.after(len(text) + _PER_VALUE)
 
 

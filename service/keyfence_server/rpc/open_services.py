@@ -17,10 +17,9 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from keyfence_server.rpc.failures import Context
 from keyfence_server.rpc.request_sizes import WITHOUT_CREDENTIAL_BYTES
 from keyfence_server.rpc.status import UNDECODABLE, Failure, limit_reached
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 HEALTH: Final = "grpc.health.v1.Health"
 LEASE: Final = "keyfence.lease"

@@ -45,7 +45,7 @@ from keyfence_server.rpc.request_sizes import (
 )
 from keyfence_server.rpc.requirements import Requirement, UndeclaredAccess, read_requirement
 from keyfence_server.rpc.stats import MethodStats, RpcStats
-from keyfence_server.rpc.tracing import Tracing
+from keyfence_server.rpc.tracing import RawHandler, SpanPerCall
 
 Handler = Callable[..., Message | Awaitable[Message]]
 """Answers a request at once, or says what to wait for. It is given the request and the caller,
@@ -53,7 +53,6 @@ and the call's metadata if its `Service` says so."""
 
 CountCheck = Callable[[Any], None]
 
-RawHandler = Callable[[bytes, Context], Awaitable[bytes]]
 RawStreamHandler = Callable[[object, Context], Awaitable[None]]
 
 
@@ -118,7 +117,7 @@ class Pipeline:
         stats: RpcStats,
         misplaced_keys: MisplacedKeys,
         clock: Clock,
-        tracing: Tracing | None = None,
+        tracing: SpanPerCall | None = None,
         origins: Origins | None = None,
     ) -> None:
         self._identify_caller = identify_caller

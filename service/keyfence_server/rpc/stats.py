@@ -13,6 +13,8 @@ from typing import Final
 import grpc
 
 from keyfence_server.application.latencies import Latencies
+from keyfence_server.convert.checks import reason_of
+from keyfence_server.domain.decisions import Verdict
 
 MAX_COUNTED_KEYSPACES: Final = 1_000
 """Verdicts on keys of further keyspaces are counted together."""
@@ -56,6 +58,12 @@ class VerdictStats:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, int]] = Counter()
         self._keyspaces: set[str] = set()
+
+    def count(self, verdict: Verdict) -> None:
+        """Counts one verdict."""
+        facts = verdict.facts
+        keyspace = facts.key.keyspace if facts is not None else NO_KEYSPACE
+        self.add(keyspace, reason_of(verdict.reason))
 
     def add(self, keyspace: str, reason: int) -> None:
         """Counts one verdict. The keyspace is one that exists, never what a caller said."""

@@ -7,22 +7,14 @@ up elsewhere; where it is not, no call goes through here.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
 
 import grpc
 from opentelemetry import propagate
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
-Context = grpc.aio.ServicerContext[Any, Any]
+from keyfence_server.rpc.failures import Context
+
 RawHandler = Callable[[bytes, Context], Awaitable[bytes]]
-
-
-class Tracing(Protocol):
-    """Wraps handlers so that their calls are traced."""
-
-    def traced(self, method: str, run: RawHandler) -> RawHandler:
-        """The handler of the RPC with this full name, traced."""
-        ...
 
 
 class SpanPerCall:

@@ -28,7 +28,7 @@ from fence.parity.questions import (
 )
 from fence.parity.truth import Truth
 from keyfence import AsyncClient, Cache
-from keyfence_server.adapters.files.peppers import parse_peppers
+from keyfence_server.adapters.files.secret_lines import parse_peppers
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.first_start import new_root_credential
 from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs

@@ -17,7 +17,6 @@ from google.rpc import code_pb2
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import Checks
 from keyfence_server.application.ports import Clock, FactSource, StoreUnavailable
-from keyfence_server.convert.checks import REASON_NUMBERS
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, NotFound
 from keyfence_server.domain.http_answers import Denial, HttpRules
@@ -36,7 +35,7 @@ from keyfence_server.rpc.envoy.routes import Route, UnusableRoute, read_route
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.rpc.request_ids import find_request_id
 from keyfence_server.rpc.requirements import Requirement
-from keyfence_server.rpc.stats import NO_KEYSPACE, VerdictStats
+from keyfence_server.rpc.stats import VerdictStats
 from keyfence_server.rpc.status import failure_of
 
 # Envoy's descriptor cannot say what our RPCs say of themselves.
@@ -107,7 +106,7 @@ class EnvoyAuthorization:
         else:
             recalled = self._checks.answer_from_memory(caller, question)
             verdict = recalled or await self._checks.answer(caller, question)
-        self._count(verdict)
+        self._verdicts.count(verdict)
         if verdict.reason is not Reason.OK or verdict.facts is None:
             return self._deny(verdict, route, keyspace.http, headers)
         claimed = claimed_identity(headers)
@@ -142,11 +141,6 @@ class EnvoyAuthorization:
             is_grpc=is_grpc(headers),
             stale=verdict.is_stale,
         )
-
-    def _count(self, verdict: Verdict) -> None:
-        facts = verdict.facts
-        keyspace = facts.key.keyspace if facts is not None else NO_KEYSPACE
-        self._verdicts.add(keyspace, REASON_NUMBERS[verdict.reason])
 
 
 def _alert(reason: str, message: str, extensions: Any) -> None:
