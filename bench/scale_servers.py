@@ -54,7 +54,8 @@ class Sizes:
         batched: keys that a round of cold batches presents once.
         hot: checks of a round from memory.
         cached: keys that are loaded to see what they take of memory.
-        many_checks: checks from memory between two looks at the memory of the process.
+        many_checks: checks from memory, after which the memory of the process is compared with that
+            after a hundredth of them.
     """
 
     keys: int = 1_000_000
@@ -63,7 +64,7 @@ class Sizes:
     batched: int = 6_400
     hot: int = 6_400
     cached: int = 20_000
-    many_checks: int = 1_000_000
+    many_checks: int = 10_000_000
 
     @property
     def known(self) -> int:
