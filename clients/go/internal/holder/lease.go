@@ -124,7 +124,7 @@ func (l *Lease) Grant(now Instant, nonce int64, ttl time.Duration, head int64, e
 		forget()
 	}
 	l.grants = append(l.grants, grant{span{asked.sent, asked.sent.Add(ttl)}, head})
-	l.settle()
+	l.extendUntil()
 }
 
 func (l *Lease) takePending(nonce int64) (request, bool) {
@@ -142,7 +142,7 @@ func (l *Lease) takePending(nonce int64) (request, bool) {
 func (l *Lease) AdvanceTo(revision int64) {
 	if l.hasStarted && revision > l.applied {
 		l.applied = revision
-		l.settle()
+		l.extendUntil()
 	}
 }
 
@@ -154,7 +154,7 @@ func (l *Lease) Abandon() {
 	l.publish()
 }
 
-func (l *Lease) settle() {
+func (l *Lease) extendUntil() {
 	open := l.grants[:0]
 	for _, one := range l.grants {
 		switch {

@@ -140,7 +140,7 @@ impl Lease {
             forget();
         }
         self.grants.push_back(Grant { span: Span { sent, until: sent.plus(ttl) }, head });
-        self.settle();
+        self.extend_until();
     }
 
     /// Takes note that every change up to a revision is applied. It is called after they are, without
@@ -148,7 +148,7 @@ impl Lease {
     pub fn advance_to(&mut self, revision: i64) {
         if self.applied.is_some_and(|applied| revision > applied) {
             self.applied = Some(revision);
-            self.settle();
+            self.extend_until();
         }
     }
 
@@ -163,7 +163,7 @@ impl Lease {
         self.publish();
     }
 
-    fn settle(&mut self) {
+    fn extend_until(&mut self) {
         let applied = self.applied.unwrap_or(0);
         let mut open = VecDeque::new();
         for one in self.grants.drain(..) {

@@ -269,7 +269,7 @@ pub(super) async fn create_key(
         state.keys.insert(api_key.clone(), key);
     }
     let revision = fake.commit(Subject::KeyId(key_id.clone()), true).await;
-    let key = settled(fake, &key_id, revision)?;
+    let key = committed(fake, &key_id, revision)?;
     Ok(v1::CreateKeyResponse { key: Some(key), api_key, revision })
 }
 
@@ -282,11 +282,11 @@ pub(super) async fn revoke_key(fake: &Fake, key_id: &str) -> Result<v1::Key, Sta
         key.revoke_time = Some(now());
     }
     let revision = fake.commit(Subject::KeyId(key_id.to_owned()), false).await;
-    settled(fake, key_id, revision)
+    committed(fake, key_id, revision)
 }
 
-/// The record after its change holds everywhere.
-fn settled(fake: &Fake, key_id: &str, revision: i64) -> Result<v1::Key, Status> {
+/// The record as its change leaves it, with the revision of the change.
+fn committed(fake: &Fake, key_id: &str, revision: i64) -> Result<v1::Key, Status> {
     let mut state = lock(&fake.state);
     let key = state.key(key_id)?;
     key.revision = revision;
@@ -349,7 +349,7 @@ impl KeyService for Services {
             }
         }
         let revision = self.0.commit(Subject::KeyId(key.key_id.clone()), false).await;
-        let key = Some(settled(&self.0, &key.key_id, revision)?);
+        let key = Some(committed(&self.0, &key.key_id, revision)?);
         Ok(Response::new(v1::UpdateKeyResponse { key, revision }))
     }
 

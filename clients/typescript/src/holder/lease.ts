@@ -130,14 +130,14 @@ export class Lease {
     }
     const until = { monotonic: sent.monotonic + ttl, wall: sent.wall + ttl };
     this.#grants.push({ sent, until, head });
-    this.#settle();
+    this.#extendUntil();
   }
 
   /** Takes note that every change up to a revision is applied. Called after they are, without a gap. */
   advanceTo(revision: bigint): void {
     if (this.#hasStarted && revision > this.#applied) {
       this.#applied = revision;
-      this.#settle();
+      this.#extendUntil();
     }
   }
 
@@ -151,7 +151,7 @@ export class Lease {
     this.#hasStarted = false;
   }
 
-  #settle(): void {
+  #extendUntil(): void {
     const open: Grant[] = [];
     for (const grant of this.#grants) {
       if (grant.head > this.#applied && this.#without !== "wait_for_head") {

@@ -14,7 +14,7 @@ from typing import Any
 
 from keyfence import rpcs
 from keyfence._async.transport import AsyncTransport
-from keyfence._batching import WaitingCheck, fail, request_of, secrets_of, settle, too_late
+from keyfence._batching import WaitingCheck, fail, request_of, secrets_of, answer_all, too_late
 from keyfence.results import CheckResult, ScopeCheck
 from keyfence.v1 import authorization_service_pb2 as authorization
 
@@ -91,7 +91,7 @@ class AsyncBatcher:
             response = await self._transport.call(
                 rpcs.BATCH_CHECK_SCOPE, request_of(batch), timeout_seconds, secrets_of(batch)
             )
-            settle(batch, response)
+            answer_all(batch, response)
         except asyncio.CancelledError:
             for one in batch:
                 one.answer.cancel()

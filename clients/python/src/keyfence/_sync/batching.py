@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from keyfence import rpcs
-from keyfence._batching import WaitingCheck, fail, request_of, secrets_of, settle, too_late
+from keyfence._batching import WaitingCheck, fail, request_of, secrets_of, answer_all, too_late
 from keyfence._sync.transport import Transport
 from keyfence.results import CheckResult, ScopeCheck
 from keyfence.v1 import authorization_service_pb2 as authorization
@@ -106,7 +106,7 @@ class Batcher:
             response = self._transport.call(
                 rpcs.BATCH_CHECK_SCOPE, request_of(batch), timeout_seconds, secrets_of(batch)
             )
-            settle(batch, response)
+            answer_all(batch, response)
         except Exception as error:  # noqa: BLE001 - the callers raise it
             fail(batch, error)
 

@@ -146,7 +146,7 @@ class HolderLease:
             self._epoch = epoch
             forget()
         self._grants.append(_Grant(request.sent + ttl, head))
-        self._settle()
+        self._extend_until()
         return must_forget
 
     def advance_to(self, revision: int) -> None:
@@ -156,7 +156,7 @@ class HolderLease:
         """
         if self._applied is not None and revision > self._applied:
             self._applied = revision
-            self._settle()
+            self._extend_until()
 
     def abandon(self) -> None:
         """Gives up every grant, those that are asked for included. The holder must forget
@@ -168,7 +168,7 @@ class HolderLease:
         self._epoch = None
         self.until = float("-inf")
 
-    def _settle(self) -> None:
+    def _extend_until(self) -> None:
         applied = self._applied
         if applied is None:
             return

@@ -109,7 +109,7 @@ final class Lease {
     }
     Moment sent = leftOut.contains(Guard.COUNT_FROM_SENDING) ? now : asked.sent;
     grants.add(new Grant(new Span(sent, sent.plus(ttl)), head));
-    settle();
+    extendUntil();
   }
 
   private Request takePending(long nonce) {
@@ -127,7 +127,7 @@ final class Lease {
   void advanceTo(long revision) {
     if (hasStarted && revision > applied) {
       applied = revision;
-      settle();
+      extendUntil();
     }
   }
 
@@ -144,7 +144,7 @@ final class Lease {
     hasStarted = false;
   }
 
-  private void settle() {
+  private void extendUntil() {
     Span best = current;
     for (Iterator<Grant> each = grants.iterator(); each.hasNext(); ) {
       Grant one = each.next();
