@@ -25,8 +25,11 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+#[cfg(feature = "conformance")]
 pub use self::clock::Moment;
-pub use self::core::{Core, RevisionMissing};
+pub use self::core::Core;
+#[cfg(feature = "conformance")]
+pub use self::core::RevisionMissing;
 pub use self::memory::Fill;
 use self::uses::report_of;
 use crate::errors::CallError;
