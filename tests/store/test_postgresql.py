@@ -242,7 +242,7 @@ async def test_an_event_that_another_process_adds_during_a_mutation_is_before_it
             events = await snapshot.list_events(EventFilter(), after=0, limit=9)
             end = await snapshot.end_of_events()
     assert [one.event.subject for one in events] == ["an attempt", key.key_id]
-    assert follow(BEFORE_THE_FIRST, events) == (end, None)
+    assert follow(BEFORE_THE_FIRST, events) == (end, "")
 
 
 @pytest.mark.parametrize("within", [False, True], ids=["between mutations", "in a mutation"])

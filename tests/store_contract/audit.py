@@ -63,7 +63,7 @@ class AuditContract(Topic):
             (3, None),
             (4, 2),
         ]
-        assert follow(BEFORE_THE_FIRST, events) == (end, None)
+        assert follow(BEFORE_THE_FIRST, events) == (end, "")
         assert end.count == 4
 
     async def test_what_is_undone_leaves_no_gap_in_the_chain(self, store: Store) -> None:
@@ -73,7 +73,7 @@ class AuditContract(Topic):
         await insert_keys(store, make_key())
         async with store.snapshot() as snapshot:
             events = await snapshot.list_events(EventFilter(), after=None, limit=10)
-            assert follow(BEFORE_THE_FIRST, events) == (await snapshot.end_of_events(), None)
+            assert follow(BEFORE_THE_FIRST, events) == (await snapshot.end_of_events(), "")
 
     async def test_events_of_no_mutation_take_no_revision(self, store: Store) -> None:
         await insert_keys(store, make_key())
@@ -94,7 +94,7 @@ class AuditContract(Topic):
         async with store.snapshot() as snapshot:
             found = await snapshot.list_events(EventFilter(), after=None, limit=10)
             assert [one.event for one in found] == events
-            assert follow(BEFORE_THE_FIRST, found) == (await snapshot.end_of_events(), None)
+            assert follow(BEFORE_THE_FIRST, found) == (await snapshot.end_of_events(), "")
 
     async def test_many_events_leave_other_calls_their_turn(self, store: Store) -> None:
         events = [make_event(str(number)) for number in range(550)]
@@ -184,6 +184,6 @@ class AuditContract(Topic):
         await asyncio.gather(*(work(number) for number in range(8) for work in (mutate, append)))
         async with store.snapshot() as snapshot:
             events = await snapshot.list_events(EventFilter(), after=None, limit=100)
-            assert follow(BEFORE_THE_FIRST, events) == (await snapshot.end_of_events(), None)
+            assert follow(BEFORE_THE_FIRST, events) == (await snapshot.end_of_events(), "")
         assert len(events) == 24
         assert [one.revision for one in events if one.revision] == list(range(1, 9))

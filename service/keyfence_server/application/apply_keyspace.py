@@ -224,7 +224,8 @@ class ApplyKeyspace:
         if before is not None:
             dropped = forms_to_drop(before, wanted, drop_formats)
             diff = await self._difference(before, wanted)
-            diff = replace(diff, dropped_formats=_templates(dropped))
+            templates = sorted(form.as_declaration().template for form in dropped)
+            diff = replace(diff, dropped_formats=tuple(templates))
             if diff.is_empty:
                 # Also at another revision: a call whose answer was lost may be made again.
                 return _Plan(before, before, diff)
@@ -375,10 +376,6 @@ def _size_of(declaration: KeyspaceDeclaration) -> int:
         + sum(len(kind.scope_cap) for kind in declaration.key_types)
         + len(declaration.key_types) * len(declaration.environments)
     )
-
-
-def _templates(forms: Collection[KeyForm]) -> tuple[str, ...]:
-    return tuple(sorted(form.as_declaration().template for form in forms))
 
 
 def require_applicable(declaration: KeyspaceDeclaration) -> Keyspace:

@@ -15,8 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Final
 
 from keyfence_server.application.ports import AuditEvent, ChainEnd, RecordedEvent
@@ -51,7 +50,7 @@ def text_of(sequence: int, revision: int | None, event: AuditEvent) -> str:
         "sequence": sequence,
         "revision": revision,
         "event_id": event.event_id,
-        "time": _text_of(event.time),
+        "time": event.time.astimezone(UTC).isoformat(timespec="microseconds"),
         "action": event.action,
         "actor_key_id": event.actor_key_id,
         "keyspace": event.keyspace,
@@ -64,39 +63,19 @@ def text_of(sequence: int, revision: int | None, event: AuditEvent) -> str:
     return json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
-    """Where a chain is not what it was.
-
-    Attributes:
-        sequence: the place at which it shows.
-        problem: what shows, for people.
-    """
-
-    sequence: int
-    problem: str
-
-
-def follow(end: ChainEnd, events: Iterable[RecordedEvent]) -> tuple[ChainEnd, Break | None]:
+def follow(end: ChainEnd, events: Iterable[RecordedEvent]) -> tuple[ChainEnd, str]:
     """Goes along the chain from a place in it.
 
     Returns:
-        How far the chain holds, and what is wrong behind that, if anything is.
+        How far the chain holds, and what is wrong with the event behind that, for people; empty
+        for nothing.
     """
     for recorded in events:
         expected = end.count + 1
         if recorded.sequence != expected:
-            missing = f"events {expected} to {recorded.sequence - 1} are missing"
-            return end, Break(expected, missing)
+            return end, f"events {expected} to {recorded.sequence - 1} are missing"
         digest = hash_of(end.hash, recorded.sequence, recorded.revision, recorded.event)
         if digest != recorded.hash:
-            return end, Break(
-                recorded.sequence,
-                f"event {recorded.sequence} was changed or moved after it was written",
-            )
+            return end, f"event {expected} was changed or moved after it was written"
         end = ChainEnd(expected, digest)
-    return end, None
-
-
-def _text_of(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="microseconds")
+    return end, ""

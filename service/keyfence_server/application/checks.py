@@ -20,13 +20,7 @@ from keyfence_server.application.presented_keys import PresentedKeys
 from keyfence_server.application.rate_limits import RateLimits
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.domain.addresses import Address
-from keyfence_server.domain.decisions import (
-    Question,
-    Verdict,
-    decide,
-    read_question,
-    required_mask,
-)
+from keyfence_server.domain.decisions import Question, Verdict, decide, read_question, required_mask
 from keyfence_server.domain.errors import DomainError, NotFound, UnknownScope
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
@@ -178,7 +172,10 @@ class Checks:
         if keyspace is not None and question.required_scopes is not None:
             # Before the key is looked at: a service that asks for an unregistered scope
             # learns of it at its first call, not at the first good key.
-            self._require_registered(keyspace, question)
+            try:
+                required_mask(keyspace, question.required_scopes)
+            except UnknownScope as error:
+                raise self._with_suggestion(error, keyspace) from None
         if isinstance(found, BaseException):
             raise found
         if found is None:
@@ -241,12 +238,6 @@ class Checks:
         except UnknownScope as error:
             raise self._with_suggestion(error, facts.keyspace) from None
         return verdict._replace(is_stale=True) if caller.is_stale else verdict
-
-    def _require_registered(self, keyspace: Keyspace, question: Question) -> None:
-        try:
-            required_mask(keyspace, question.required_scopes or ())
-        except UnknownScope as error:
-            raise self._with_suggestion(error, keyspace) from None
 
     def _with_suggestion(self, error: UnknownScope, keyspace: Keyspace) -> UnknownScope:
         if not self._suggestions.admits():

@@ -10,13 +10,7 @@ from datetime import datetime
 
 from keyfence_server.application.audit import key_event
 from keyfence_server.application.mutations import Effect, Mutations
-from keyfence_server.application.ports import (
-    Change,
-    ChangeKind,
-    Clock,
-    KeyFilter,
-    Transaction,
-)
+from keyfence_server.application.ports import Change, ChangeKind, Clock, KeyFilter, Transaction
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.identifiers import new_key_id

@@ -78,7 +78,8 @@ class IdentifyCaller:
             reason: the name of an `ErrorReason`.
         """
         if caller.credential_id is not None:
-            keyspace, account_id = caller.own_account or Owner(SYSTEM, _account_of_operator(caller))
+            of_operator = caller.facts.key.account_id if isinstance(caller, Operator) else ""
+            keyspace, account_id = caller.own_account or Owner(SYSTEM, of_operator)
             attempt = Attempt(
                 keyspace,
                 reason,
@@ -117,7 +118,3 @@ class IdentifyCaller:
 
     def _note_denied(self, attempt: Attempt, call: Call) -> None:
         self._notes.attempts.note(attempt._replace(address=call.address), call.request_id)
-
-
-def _account_of_operator(caller: Caller) -> str:
-    return caller.facts.key.account_id if isinstance(caller, Operator) else ""

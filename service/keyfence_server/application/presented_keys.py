@@ -80,7 +80,7 @@ class PresentedKeys:
             return facts
         # A keyspace that is being read may have a form that it did not have before. Only a text of
         # no other form has to wait for that.
-        keyspaces = await self.keyspaces_of(text, _none) or await self.keyspaces_of(text)
+        keyspaces = await self.keyspaces_of(text, lambda _: False) or await self.keyspaces_of(text)
         if not keyspaces:
             return Reason.CREDENTIAL_MALFORMED
         candidates = self._digests.candidates(text, keyspaces)
@@ -122,7 +122,3 @@ class PresentedKeys:
             concerns: of which keyspaces that must be known as they are now; see `FactSource`.
         """
         return (await self._source.recogniser(concerns)).keyspaces_of(text)
-
-
-def _none(_: str) -> bool:
-    return False

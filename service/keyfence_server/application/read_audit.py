@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, Break, follow
+from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, follow
 from keyfence_server.application.callers import Caller, Operator
 from keyfence_server.application.pages import (
     Page,
@@ -170,16 +170,15 @@ async def _problem_of_cut(snapshot: Snapshot, cut: AuditCut) -> str:
 
 async def _verified(snapshot: Snapshot, end: ChainEnd, left: int) -> Verified:
     head = await snapshot.end_of_events()
-    fault: Break | None = None
     while left:
         events = await snapshot.list_events(EventFilter(), after=end.count, limit=min(left, _BATCH))
         if not events:
             return _at_the_end(end, head)
         left -= len(events)
-        end, fault = follow(end, events)
+        end, problem = follow(end, events)
         await pause()
-        if fault is not None:
-            return Verified(end, is_complete=False, problem=fault.problem)
+        if problem:
+            return Verified(end, is_complete=False, problem=problem)
     if end.count >= head.count:
         return _at_the_end(end, head)
     return Verified(end, is_complete=False)

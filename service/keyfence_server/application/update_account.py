@@ -24,12 +24,7 @@ from keyfence_server.application.callers import AccountSession, Caller
 from keyfence_server.application.key_inputs import read_labels
 from keyfence_server.application.log_in_attempts import LogInAttempts
 from keyfence_server.application.mutations import Done, Effect, Mutations
-from keyfence_server.application.ports import (
-    Clock,
-    PasswordHashes,
-    Store,
-    Transaction,
-)
+from keyfence_server.application.ports import Clock, PasswordHashes, Store, Transaction
 from keyfence_server.application.read_accounts import get_for_caller
 from keyfence_server.application.register_account import require_email_is_free
 from keyfence_server.application.session_keys import Ending, account_change

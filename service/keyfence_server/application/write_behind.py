@@ -12,9 +12,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from keyfence_server.application.failed_attempts import (
-    FailedAttempts,
-)
+from keyfence_server.application.failed_attempts import FailedAttempts
 from keyfence_server.application.ports import (
     AuditEvent,
     Clock,

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from keyfence.v1 import (
-    authorization_service_pb2,
-    explanation_pb2,
-    principal_pb2,
-    reason_pb2,
-)
+from keyfence.v1 import authorization_service_pb2, explanation_pb2, principal_pb2, reason_pb2
 from keyfence_server.application.callers import AccountKey, AccountSession, Caller, Operator
 from keyfence_server.convert.limits import status_of
 from keyfence_server.convert.times import timestamp_of

@@ -80,7 +80,12 @@ def read_question(question: Question) -> Address | None:
     """
     scopes = question.required_scopes
     if scopes is not None and not 1 <= len(scopes) <= MAX_REQUIRED_SCOPES:
-        raise InvalidInput.field("required_scopes", _count_message(len(scopes)))
+        raise InvalidInput.field(
+            "required_scopes",
+            f"at most {MAX_REQUIRED_SCOPES} scopes a check"
+            if scopes
+            else "name at least one scope; to learn only whose key it is, call Authenticate",
+        )
     if not 0 <= question.cost <= MAX_COST:
         raise InvalidInput.field("cost", f"0 to {MAX_COST}")
     text = question.client_address
@@ -140,9 +145,3 @@ def required_mask(keyspace: Keyspace, scopes: Sequence[str]) -> int:
             path, "a check names the scopes it needs; wildcards are for grants"
         )
     raise UnknownScope(path, scope[:128], keyspace.name, None)
-
-
-def _count_message(count: int) -> str:
-    if not count:
-        return "name at least one scope; to learn only whose key it is, call Authenticate"
-    return f"at most {MAX_REQUIRED_SCOPES} scopes a check"

@@ -225,14 +225,10 @@ def http_problems(declaration: HttpDeclaration) -> Iterator[Problem]:
         yield from _answer_problems(path, one, declaration.content_type)
 
 
-def _general_cause(reason: Reason) -> str:
-    return reason.name.lower() if reason in _OTHER_CAUSES else UNAUTHENTICATED
-
-
 def _resolved(declaration: HttpDeclaration, reason: Reason) -> AnswerDeclaration:
     """The answer for a reason: its own words, then those of the cause behind it, then ours."""
     declared = {one.cause: one for one in declaration.answers}
-    general = _general_cause(reason)
+    general = reason.name.lower() if reason in _OTHER_CAUSES else UNAUTHENTICATED
     resolved = _DEFAULTS[general]
     for cause in dict.fromkeys((general, reason.name.lower())):
         if (one := declared.get(cause)) is not None:

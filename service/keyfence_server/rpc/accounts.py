@@ -42,19 +42,10 @@ class AccountService:
         self._disable_account = disable_account
 
     def service(self) -> Service:
-        """The service and its handlers."""
+        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["AccountService"],
-            {
-                "RegisterAccount": self.register_account,
-                "LogIn": self.log_in,
-                "LogOut": self.log_out,
-                "GetAccount": self.get_account,
-                "ListAccounts": self.list_accounts,
-                "UpdateAccount": self.update_account,
-                "DisableAccount": self.disable_account,
-                "EnableAccount": self.enable_account,
-            },
+            self,
             one_at_a_time=frozenset({"ListAccounts"}),
         )
 

@@ -26,15 +26,10 @@ class AuditService:
         self._export_audit = export_audit
 
     def service(self) -> Service:
-        """The service and its handlers."""
+        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["AuditService"],
-            {
-                "ListAuditEvents": self.list_audit_events,
-                "VerifyAuditEvents": self.verify_audit_events,
-                "ExportAuditEvents": self.export_audit_events,
-                "RecordAuditExport": self.record_audit_export,
-            },
+            self,
             one_at_a_time=frozenset({"ListAuditEvents", "VerifyAuditEvents", "ExportAuditEvents"}),
         )
 

@@ -69,15 +69,10 @@ class AuthorizationService:
         self._principals = Principals()
 
     def service(self) -> Service:
-        """The service and its handlers."""
+        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["AuthorizationService"],
-            {
-                "Authenticate": self.authenticate,
-                "CheckScope": self.check_scope,
-                "BatchCheckScope": self.batch_check_scope,
-                "WhoAmI": self.who_am_i,
-            },
+            self,
             checks=frozenset({"Authenticate", "CheckScope", "BatchCheckScope"}),
         )
 

@@ -44,19 +44,10 @@ class KeyService:
         self._revoke_key = revoke_key
 
     def service(self) -> Service:
-        """The service and its handlers."""
+        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["KeyService"],
-            {
-                "CreateKey": self.create_key,
-                "ImportKeys": self.import_keys,
-                "GetKey": self.get_key,
-                "GetKeyUsage": self.get_key_usage,
-                "ListKeys": self.list_keys,
-                "UpdateKey": self.update_key,
-                "RotateKey": self.rotate_key,
-                "RevokeKey": self.revoke_key,
-            },
+            self,
             one_at_a_time=frozenset({"ListKeys"}),
         )
 

@@ -67,15 +67,10 @@ class KeyspaceService:
         self._heavy = heavy
 
     def service(self) -> Service:
-        """The service and its handlers."""
+        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["KeyspaceService"],
-            {
-                "ApplyKeyspace": self.apply_keyspace,
-                "GetKeyspace": self.get_keyspace,
-                "ListKeyspaces": self.list_keyspaces,
-                "ExplainScope": self.explain_scope,
-            },
+            self,
             one_at_a_time=frozenset(
                 {"ApplyKeyspace", "GetKeyspace", "ListKeyspaces", "ExplainScope"}
             ),

@@ -57,7 +57,8 @@ def parse_listen_addresses(text: str) -> tuple[ListenAddress, ...]:
     addresses = tuple(parse_listen_address(part) for part in parts if part)
     if not addresses:
         raise ValueError("at least one address is needed, for example 127.0.0.1:50051")
-    fixed = [address for address in addresses if not _is_any_port(address)]
+    # Each port 0 is another one.
+    fixed = [one for one in addresses if isinstance(one, UnixAddress) or one.port]
     if len(set(fixed)) != len(fixed):
         raise ValueError("it has an address twice")
     return addresses
@@ -90,7 +91,3 @@ def _unix(path: str) -> UnixAddress:
     if len(path.encode()) > _MAX_UNIX_PATH:
         raise ValueError(f"a socket's path has at most {_MAX_UNIX_PATH} bytes")
     return UnixAddress(Path(path))
-
-
-def _is_any_port(address: ListenAddress) -> bool:
-    return isinstance(address, TcpAddress) and address.port == 0

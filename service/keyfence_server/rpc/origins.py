@@ -25,25 +25,7 @@ HEADER: Final = "x-forwarded-for"
 UNIX: Final = "unix"
 
 _WITH_PORT: Final = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<four>[0-9.]+))(?::[0-9]{1,5})?")
-_TCP_PEER: Final = re.compile(r"ipv[46]:(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:]+)):(?P<port>[0-9]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The other end of a TCP connection."""
-
-    address: Address
-    port: int
-
-    @classmethod
-    def named(cls, name: str) -> Peer | None:
-        """The peer of this name, for example "ipv4:192.0.2.1:50123"; None: not one of TCP."""
-        found = _TCP_PEER.fullmatch(unquote(name))
-        if found is None:
-            return None
-        # A link-local peer comes with the zone of our own interface.
-        address = find_address((found["six"] or found["four"]).partition("%")[0])
-        return cls(address, int(found["port"])) if address is not None else None
+_TCP_PEER: Final = re.compile(r"ipv[46]:(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:]+)):[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +81,11 @@ class Origins:
 @lru_cache(maxsize=4_096)
 def _connected(peer: str) -> tuple[Address | None, str]:
     """The address of a peer in gRPC's words, and as text: a connection has many calls."""
-    found = Peer.named(peer)
-    return (found.address, str(found.address)) if found is not None else (None, "")
+    found = _TCP_PEER.fullmatch(unquote(peer))
+    # A link-local peer comes with the zone of our own interface.
+    text = (found["six"] or found["four"]).partition("%")[0] if found is not None else ""
+    address = find_address(text)
+    return address, str(address) if address is not None else ""
 
 
 def _without_port(text: str) -> str:

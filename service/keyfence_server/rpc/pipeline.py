@@ -15,6 +15,7 @@ call; handlers and use cases get a `Call`.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -38,11 +39,7 @@ from keyfence_server.rpc.gate import Gate
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys, has_open_texts
 from keyfence_server.rpc.origins import Origins
 from keyfence_server.rpc.request_fields import LARGE_BYTES, require_few_fields
-from keyfence_server.rpc.request_sizes import (
-    WITHOUT_CREDENTIAL_BYTES,
-    most_bytes_of,
-    require_size,
-)
+from keyfence_server.rpc.request_sizes import WITHOUT_CREDENTIAL_BYTES, most_bytes_of, require_size
 from keyfence_server.rpc.requirements import Requirement, UndeclaredAccess, read_requirement
 from keyfence_server.rpc.stats import MethodStats, RpcStats
 from keyfence_server.rpc.tracing import RawHandler, SpanPerCall
@@ -50,6 +47,8 @@ from keyfence_server.rpc.tracing import RawHandler, SpanPerCall
 Handler = Callable[..., Message | Awaitable[Message]]
 """Answers a request at once, or says what to wait for. It is given the request and the caller,
 and the call's metadata if its `Service` says so."""
+
+_SECOND_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 CountCheck = Callable[[Any], None]
 
@@ -81,11 +80,11 @@ StreamHandler = Callable[[StreamCall, Caller], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service and the handlers of its RPCs.
+    """A service, and what answers its RPCs.
 
     Attributes:
-        handlers: the handlers of RPCs with one request and one response, by the RPCs' names.
-        stream_handlers: the handlers of RPCs that stream both ways, by the RPCs' names.
+        servicer: has a method for each RPC, a `Handler` or a `StreamHandler`, by the RPC's name in
+            lower case: `get_key` answers `GetKey`.
         requirements: for RPCs of descriptors that Keyfence cannot annotate (Envoy's), by name.
         checks: the names of the RPCs that may be answered with stale facts, also about the
             caller, where an operator has configured that. Their answers say so.
@@ -98,13 +97,16 @@ class Service:
     """
 
     descriptor: ServiceDescriptor
-    handlers: Mapping[str, Handler]
-    stream_handlers: Mapping[str, StreamHandler] = field(default_factory=dict)
+    servicer: object
     requirements: Mapping[str, Requirement] = field(default_factory=dict)
     checks: frozenset[str] = frozenset()
     given_metadata: frozenset[str] = frozenset()
     one_at_a_time: frozenset[str] = frozenset()
     counted: Mapping[str, CountCheck] = field(default_factory=dict)
+
+    def handler_of(self, method: MethodDescriptor) -> Any:
+        """What answers the RPC. Raises `AttributeError` if nothing does."""
+        return getattr(self.servicer, _SECOND_WORD.sub("_", method.name).lower())
 
 
 class Pipeline:
@@ -135,7 +137,7 @@ class Pipeline:
 
         Raises:
             UndeclaredAccess: an RPC does not say who may call it.
-            LookupError: an RPC has no handler.
+            AttributeError: an RPC has no handler.
         """
         return {
             f"/{service.descriptor.full_name}/{method.name}": self._handler_of(service, method)
@@ -152,9 +154,8 @@ class Pipeline:
         requirement = service.requirements.get(method.name) or read_requirement(method)
         access = _Access(name, requirement, self._identify_caller, self._origins)
         if method.client_streaming and method.server_streaming:
-            stream_handler = service.stream_handlers[method.name]
             return grpc.stream_stream_rpc_method_handler(
-                self._run_stream(method, stream_handler, access, stats, failures)
+                self._run_stream(method, service.handler_of(method), access, stats, failures)
             )
         if method.client_streaming or method.server_streaming:
             raise UndeclaredAccess(f"{name} streams one way, which this pipeline does not")
@@ -171,7 +172,7 @@ class Pipeline:
         stats: MethodStats,
         failures: Failures,
     ) -> RawHandler:
-        handler = service.handlers[method.name]
+        handler: Handler = service.handler_of(method)
         is_check = method.name in service.checks
         given_metadata = method.name in service.given_metadata
         is_long = method.name in service.one_at_a_time

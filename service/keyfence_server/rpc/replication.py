@@ -89,16 +89,10 @@ class ReplicationService:
         self._holders = holders
 
     def service(self) -> Service:
-        """The service and its handlers."""
+        """The service, answered here."""
         return Service(
             messages.DESCRIPTOR.services_by_name["ReplicationService"],
-            {
-                "FetchFacts": self.fetch_facts,
-                "FetchKeyspaces": self.fetch_keyspaces,
-                "ReportUses": self.report_uses,
-                "ListReplicas": self.list_replicas,
-            },
-            {"Sync": self.sync},
+            self,
             one_at_a_time=frozenset({"ReportUses"}),
             counted={"ReportUses": require_counts},
         )

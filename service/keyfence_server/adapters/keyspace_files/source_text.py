@@ -72,7 +72,7 @@ class Fault:
         end = max(start + 1, min(start + span.length, len(line)))
         from rich.cells import cell_len  # noqa: PLC0415 - takes a command longer than the rest
 
-        before, marked, after = (printable(part) for part in _split(line, start, end))
+        before, marked, after = map(printable, (line[:start], line[start:end], line[end:]))
         if (cut := cell_len(before) - _WIDTH // 2) > 0 and cell_len(before + marked) > _WIDTH:
             before = "…" + before[cut:]
         shown = before + marked + after
@@ -100,10 +100,6 @@ def printable(text: str) -> str:
         _TAB if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode()
         for c in text
     )
-
-
-def _split(line: str, start: int, end: int) -> tuple[str, str, str]:
-    return line[:start], line[start:end], line[end:]
 
 
 class InvalidKeyspaceFile(Exception):

@@ -115,9 +115,9 @@ class SqlRetention:
             for row in (await conversation.execute(query)).mappings():
                 if row["time"] >= before:
                     break
-                end, fault = follow(end, [row_to_event(row)])
-                if fault is not None:
-                    raise ChainBroken(fault.problem)
+                end, problem = follow(end, [row_to_event(row)])
+                if problem:
+                    raise ChainBroken(problem)
                 if end.count % _EVENTS_A_TURN == 0:
                     await asyncio.sleep(0)
             events = end.count - cut.removed.count

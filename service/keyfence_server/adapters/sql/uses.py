@@ -14,11 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from keyfence_server.adapters.sql.conversation import DirectConversation
 from keyfence_server.adapters.sql.ready import ReadyStatement
 from keyfence_server.adapters.sql.schema import key_use_days, key_uses
-from keyfence_server.application.ports import (
-    MAX_USE_COUNT,
-    KeyUse,
-    UseToAdd,
-)
+from keyfence_server.application.ports import MAX_USE_COUNT, KeyUse, UseToAdd
 from keyfence_server.domain.keys import KeyId
 
 _Insert = postgresql.Insert | sqlite.Insert

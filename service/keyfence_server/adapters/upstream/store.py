@@ -19,12 +19,7 @@ from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.adapters.upstream.messages import keyspaces_from, lineage_from
 from keyfence_server.application.heavy_work import HeavyWork
-from keyfence_server.application.ports import (
-    FactSnapshot,
-    FoundKey,
-    LoadedKeys,
-    StoreUnavailable,
-)
+from keyfence_server.application.ports import FactSnapshot, FoundKey, LoadedKeys, StoreUnavailable
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest, KeyedHash, Plaintext

@@ -11,7 +11,7 @@ from google.protobuf import struct_pb2
 from google.rpc import code_pb2
 
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.http_answers import HttpAnswer, HttpRules
+from keyfence_server.domain.http_answers import HttpAnswer
 from keyfence_server.domain.reasons import Reason
 from keyfence_server.rpc.envoy.requests import COOKIE_AS_LATIN_1, IDENTITY_PREFIX
 
@@ -144,42 +144,32 @@ def _admission(facts: KeyFacts) -> Any:
     message = CheckResponse()
     message.status.code = code_pb2.OK
     ok = message.ok_response
-    for name, value in _identity(facts):
-        _set(ok.headers, IDENTITY_PREFIX + name, value)
-    ok.headers_to_remove.extend(_without_identity(facts))
-    ok.headers_to_remove.extend(_credential_headers(facts.keyspace.http))
+    for name, value in _identity(facts).items():
+        if value:
+            _set(ok.headers, IDENTITY_PREFIX + name, value)
+        else:
+            ok.headers_to_remove.append(IDENTITY_PREFIX + name)
+    rules = facts.keyspace.http
+    if rules.credentials.bearer:
+        ok.headers_to_remove.append("authorization")
+    ok.headers_to_remove.extend(rules.header_names)
     message.dynamic_metadata.CopyFrom(_metadata(Reason.OK, facts))
     return message
 
 
-def _identity(facts: KeyFacts) -> list[tuple[str, str]]:
+def _identity(facts: KeyFacts) -> dict[str, str]:
     """What the upstream learns about the caller. No value here was chosen by a key's holder."""
     key = facts.key
-    named = [
-        ("key-id", key.key_id),
-        ("account-id", key.account_id),
-        ("keyspace", key.keyspace),
-        ("key-type", key.key_type),
-        ("environment", key.environment),
-        ("scopes", _scopes(facts)),
-    ]
-    return [(name, value) for name, value in named if value]
-
-
-def _without_identity(facts: KeyFacts) -> list[str]:
-    present = {name for name, _ in _identity(facts)}
-    return [IDENTITY_PREFIX + name for name in ("account-id", "scopes") if name not in present]
-
-
-def _scopes(facts: KeyFacts) -> str:
     scopes, is_cut = facts.listed_scopes()
     text = " ".join(scopes)
-    return "" if is_cut or len(text) > _MAX_SCOPES_BYTES else text
-
-
-def _credential_headers(rules: HttpRules) -> list[str]:
-    bearer = ["authorization"] if rules.credentials.bearer else []
-    return [*bearer, *rules.header_names]
+    return {
+        "key-id": key.key_id,
+        "account-id": key.account_id,
+        "keyspace": key.keyspace,
+        "key-type": key.key_type,
+        "environment": key.environment,
+        "scopes": "" if is_cut or len(text) > _MAX_SCOPES_BYTES else text,
+    }
 
 
 def _metadata(reason: Reason, facts: KeyFacts | None) -> Any:

@@ -59,10 +59,10 @@ class EnvoyAuthorization:
         self._admissions = Admissions()
 
     def service(self) -> Service:
-        """The service and its handlers."""
+        """The service, answered here."""
         return Service(
             external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"],
-            {"Check": self.check},
+            self,
             requirements={"Check": _REQUIREMENT},
             checks=frozenset({"Check"}),
             given_metadata=frozenset({"Check"}),
