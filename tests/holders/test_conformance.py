@@ -38,6 +38,8 @@ def test_the_python_holder_is_never_stale(seeds: range) -> None:
     assert answers > len(seeds) * _FEWEST_ANSWERS
 
 
+# The first test of a language compiles its client, unless that was done before.
+@pytest.mark.timeout(1_800)
 @_SEEDS
 def test_the_holder_of_another_language_is_never_stale(command: list[str], seeds: range) -> None:
     holder = Program(command)

@@ -100,6 +100,8 @@ def caller(
     made.close()
 
 
+# The first test of a language compiles its client, unless that was done before.
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("scenario", TABLE, ids=lambda one: one["name"])
 def test_every_client_answers_alike(
     scenario: dict[str, Any], caller: Caller, operator: Client
