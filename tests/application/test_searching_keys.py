@@ -143,7 +143,6 @@ async def test_a_page_that_has_examined_enough_ends_and_the_next_goes_on(
 ) -> None:
     """Otherwise a rare scope would have one call read the whole keyspace."""
     monkeypatch.setattr(read_keys, "MAX_EXAMINED", 4)
-    monkeypatch.setattr(read_keys, "_EXAMINED_AT_ONCE", 2)
     for number in range(9):
         await make(authority, f"reader {number}", "dns:read")
     # Ids of one moment are in no order, and the writer's is to be the last.

@@ -17,18 +17,24 @@ from typing import Any
 
 import psutil
 import pytest
-from sqlalchemy import Select, Text, bindparam
+from sqlalchemy import Select
 from sqlalchemy.dialects import sqlite
 
-from keyfence_server.adapters.sql import StoreOptions, compiled_keyspaces, open_store, queries
+from keyfence_server.adapters.sql import (
+    StoreOptions,
+    compiled_keyspaces,
+    open_store,
+    queries,
+    reading,
+    searching,
+)
 from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.reading import read_slowly
 from keyfence_server.adapters.sql.records import key_to_row, keyspace_to_row
 from keyfence_server.adapters.sql.schema import keys
 from keyfence_server.adapters.sql.urls import parse_database_url
-from keyfence_server.application import pauses
 from keyfence_server.application.ports import KeyCriteria, KeyFilter, Store, StoreUnavailable
-from keyfence_server.domain.keys import KeyId, KeyState
+from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.keyspaces import Keyspace
 from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, insert_keys, make_key, make_keyspace, put_keyspaces
@@ -167,9 +173,7 @@ async def test_more_readers_than_connections_wait_for_a_while_only(sqlite_url: s
         queries.lineage_of_id(),
         queries.lineages_of_digests(1),
         queries.lineages_of_digests(256),
-        queries.page_of_keys(KeyFilter(keyspace="k"), after="a", limit=9),
-        queries.page_of_keys(KeyFilter(keyspace="k", account_id="a"), after="a", limit=9),
-        queries.page_of_keys(KeyFilter(keyspace="k", state=KeyState.ACTIVE), after=None, limit=9),
+        queries.keys_of_ids(),
     ],
 )
 async def test_no_look_up_reads_every_key(sqlite_url: str, query: Select[Any]) -> None:
@@ -177,14 +181,6 @@ async def test_no_look_up_reads_every_key(sqlite_url: str, query: Select[Any]) -
     steps = _plan(sqlite_url, query)
     assert any(step.startswith("SEARCH keys USING INDEX") for step in steps)
     assert not any(step.startswith("SCAN keys") for step in steps)
-
-
-async def test_a_listing_by_state_reads_the_keys_of_that_state_alone(sqlite_url: str) -> None:
-    """Otherwise an empty page of a large keyspace reads every key."""
-    await (await open_store(sqlite_url)).close()
-    which = KeyFilter(keyspace="k", state=KeyState.REVOKED)
-    (step,) = _plan(sqlite_url, queries.page_of_keys(which, after="a", limit=9))
-    assert "(keyspace=? AND state=? AND key_id>?)" in step
 
 
 @pytest.mark.parametrize(
@@ -204,30 +200,37 @@ async def test_a_search_finds_its_window_by_an_index_and_reads_no_other_key(
     sqlite_url: str, which: dict[str, Any], by: str
 ) -> None:
     await (await open_store(sqlite_url)).close()
-    window = queries.Window(
-        KeyFilter(keyspace="k", **which),
-        _EVERY_CRITERION,
-        examined=9,
-        expiring_are_few=False,
-    )
-    for query in (window.page, window.end):
-        steps = _plan(sqlite_url, query)
-        (found_by,) = [step for step in steps if "COVERING INDEX ix_keys" in step]
+    search = _search(_EVERY_CRITERION, expiring_are_few=False, **which)
+    for statement in (search.found, search.end):
+        steps = _plan(sqlite_url, statement.statement)
+        (found_by,) = [step for step in steps if "INDEX ix_keys" in step]
         assert f"({by})" in found_by
         assert not any(step.startswith("SCAN key") for step in steps)
         assert not any("TEMP B-TREE" in step for step in steps)
 
 
-@pytest.mark.parametrize("field", ["key_type", "environment", "display_prefix"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("key_type", "x"),
+        ("environment", "x"),
+        ("display_prefix", "x"),
+        ("account_id", "x"),
+        ("state", KeyState.ACTIVE),
+        ("state", KeyState.REVOKED),
+    ],
+)
 async def test_a_page_by_one_filter_reads_the_keys_that_pass_alone(
-    sqlite_url: str, field: str
+    sqlite_url: str, field: str, value: Any
 ) -> None:
-    value: dict[str, Any] = {field: "x"}
+    """Otherwise an empty page of a large keyspace reads every key."""
     await (await open_store(sqlite_url)).close()
-    which = KeyFilter(keyspace="k", **value)
-    window = queries.Window(which, KeyCriteria(), examined=9, expiring_are_few=False)
-    (step,) = _plan(sqlite_url, window.page)
+    search = _search(KeyCriteria(), expiring_are_few=False, **{field: value})
+    (step,) = [one for one in _plan(sqlite_url, search.found.statement) if "SEARCH" in one]
+    assert f"COVERING INDEX ix_keys_keyspace_{field}_key_id" in step
     assert f"(keyspace=? AND {field}=? AND key_id>?)" in step
+    (step,) = _plan(sqlite_url, search.rows.statement)
+    assert f"(keyspace=? AND {field}=? AND key_id>? AND key_id<?)" in step
 
 
 async def test_a_keyspace_that_was_prepared_is_not_made_into_a_document_again(
@@ -263,66 +266,56 @@ async def test_a_keyspace_that_was_prepared_is_not_made_into_a_document_again(
 
 async def test_uses_are_found_by_their_keys_and_no_other_use_is_read(sqlite_url: str) -> None:
     await (await open_store(sqlite_url)).close()
-    steps = _plan(sqlite_url, queries.uses_of(bindparam("ids", type_=Text)))
+    steps = _plan(sqlite_url, queries.uses_of_ids())
     assert any(step.startswith("SEARCH key_uses USING") for step in steps)
     assert not any(step.startswith("SCAN key_uses") for step in steps)
 
 
 async def test_few_keys_that_expire_are_found_by_their_expiry(sqlite_url: str) -> None:
     await (await open_store(sqlite_url)).close()
-    which = KeyFilter(keyspace="k", account_id="a")
-    window = queries.Window(which, _EVERY_CRITERION, examined=9, expiring_are_few=True)
-    for query in (window.page, queries.count_expiring(which, _EVERY_CRITERION)):
-        steps = _plan(sqlite_url, query)
-        (found_by,) = [step for step in steps if "COVERING INDEX ix_keys" in step]
+    search = _search(_EVERY_CRITERION, expiring_are_few=True, account_id="a")
+    for statement in (search.found, searching.COUNT_EXPIRING):
+        steps = _plan(sqlite_url, statement.statement)
+        (found_by,) = [step for step in steps if "INDEX ix_keys" in step]
         assert "(keyspace=? AND expire_time>? AND expire_time<?)" in found_by
         assert not any(step.startswith("SCAN key") for step in steps)
 
 
-async def test_the_statements_of_a_page_are_put_together_once(
+async def test_the_statements_of_a_kind_of_search_are_put_together_once(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page is read in several searches, and to put a statement together takes milliseconds."""
-    made: list[str] = []
+    """To put a statement together takes milliseconds."""
+    made: list[searching.Kind] = []
 
-    def noting(name: str) -> None:
-        make = getattr(queries, name)
+    class Noted(searching.Search):
+        def __init__(self, kind: searching.Kind) -> None:
+            made.append(kind)
+            super().__init__(kind)
 
-        def noted(*arguments: Any, **options: Any) -> Any:
-            made.append(name)
-            return make(*arguments, **options)
-
-        monkeypatch.setattr(queries, name, noted)
-
-    noting("Window")
-    noting("count_expiring")
+    monkeypatch.setattr(searching, "Search", Noted)
+    searching.search_of.cache_clear()
     store = await open_store(sqlite_url)
-    expire_time = START + timedelta(days=1)
-    await insert_keys(
-        store, *(make_key(f"k{number}", expire_time=expire_time) for number in range(5))
-    )
-    found: list[str] = []
-    soon = KeyCriteria(expiring=(START, START + timedelta(days=2)))
-    async with store.snapshot() as snapshot:
+    await insert_keys(store, *(make_key(f"k{number}", labels={"a": "1"}) for number in range(5)))
 
-        async def search(criteria: KeyCriteria, after: KeyId | None) -> KeyId | None:
-            which = KeyFilter(keyspace=KEYSPACE)
-            keys, position = await snapshot.search_keys(
-                which, criteria, after=after, limit=2, examined=9
+    async def search(criteria: KeyCriteria, **which: Any) -> list[str]:
+        async with store.snapshot() as snapshot:
+            keys, _ = await snapshot.search_keys(
+                KeyFilter(keyspace=KEYSPACE, **which),
+                criteria,
+                after=None,
+                limit=9,
+                examined=9,
+                most_text=1_000,
             )
-            found.extend(key.key_id for key in keys)
-            return position
+        return [key.key_id for key in keys]
 
-        position = await search(soon, None)
-        while position is not None:
-            position = await search(soon, position)
-        assert found == ["k0", "k1", "k2", "k3", "k4"]
-        assert made == ["count_expiring", "Window"]
-        # Of another search they are others.
-        await search(KeyCriteria(labels={"team": "a"}), None)
-        assert len(found) == 5
-        assert made == ["count_expiring", "Window", "Window"]
+    assert len(await search(KeyCriteria(labels={"a": "1"}))) == 5
+    assert await search(KeyCriteria(labels={"b": "2"})) == []
+    assert len(made) == 1
+    assert await search(KeyCriteria(labels={"b": "2"}, never_used=True), account_id="a") == []
+    assert len(made) == 2
     await store.close()
+    searching.search_of.cache_clear()
 
 
 async def test_rows_are_read_in_slices_by_the_size_of_their_json(
@@ -334,7 +327,7 @@ async def test_rows_are_read_in_slices_by_the_size_of_their_json(
     async def noted() -> None:
         made.append(None)
 
-    monkeypatch.setattr(pauses, "pause", noted)
+    monkeypatch.setattr(reading, "pause", noted)
 
     async def pauses_for(count: int, **fields: Any) -> int:
         values = key_to_row(make_key("k", **fields), 1)
@@ -359,11 +352,16 @@ _EVERY_CRITERION = KeyCriteria(
 )
 
 
-def _plan(url: str, query: Select[Any]) -> list[str]:
+def _search(criteria: KeyCriteria, *, expiring_are_few: bool, **which: Any) -> searching.Search:
+    asked = KeyFilter(keyspace="k", **which)
+    return searching.Search(searching.kind_of(asked, criteria, expiring_are_few=expiring_are_few))
+
+
+def _plan(url: str, query: Any) -> list[str]:
     """The steps by which SQLite answers a query."""
     compiled = query.compile(dialect=sqlite.dialect())
     with contextlib.closing(sqlite3.connect(parse_database_url(url).path)) as connection:
-        values = [None] * len(compiled.params)
+        values = [None] * len(compiled.positiontup)
         plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled}", values).fetchall()
     return [step for *_, step in plan]
 

@@ -87,14 +87,14 @@ async def test_grants_are_compared_on_the_thread() -> None:
 async def test_many_rows_are_read_in_slices_and_others_have_their_turn(
     connection: SqliteConnection,
 ) -> None:
-    await connection.cursor().executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(50)])
+    await connection.cursor().executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(150)])
     await connection.commit()
     turns = 0
     reading = asyncio.ensure_future(rows_of(connection, "SELECT i, thread() FROM t ORDER BY i"))
     while not reading.done():
         turns += 1
         await asyncio.sleep(0)
-    assert await reading == [(i, threading.get_ident()) for i in range(50)]
+    assert await reading == [(i, threading.get_ident()) for i in range(150)]
     assert turns > 3
 
 

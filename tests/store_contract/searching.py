@@ -32,6 +32,7 @@ async def searched(store: Store, **wanted: Any) -> str:
             after=None,
             limit=100,
             examined=100,
+            most_text=1_000,
         )
     assert position is None
     return " ".join(key.key_id for key in found)
@@ -149,6 +150,7 @@ class SearchingContract(Topic):
                         after=position,
                         limit=limit,
                         examined=5,
+                        most_text=1_000,
                     )
                 made.append((" ".join(key.key_id for key in found), position))
                 if position is None:
@@ -178,6 +180,31 @@ class SearchingContract(Topic):
             " ".join(f"k{number:02d}" for number in range(12, 20)),
         ]
 
+    async def test_a_search_ends_early_where_keys_are_large(self, store: Store) -> None:
+        """To read them would take long, and they would not fit into an answer."""
+        text = "x" * 1_000
+        keys = [make_key(f"k{number:03d}", labels={"a": text}) for number in range(120)]
+        await insert_keys(store, *keys)
+        for criteria in (KeyCriteria(), KeyCriteria(labels={"a": text})):
+            found: list[str] = []
+            steps = 0
+            position: KeyId | None = None
+            while not steps or position is not None:
+                async with store.snapshot() as snapshot:
+                    some, position = await snapshot.search_keys(
+                        KeyFilter(keyspace=KEYSPACE),
+                        criteria,
+                        after=position,
+                        limit=110,
+                        examined=1_000,
+                        most_text=60_000,
+                    )
+                assert len(some) < 110
+                found += [key.key_id for key in some]
+                steps += 1
+            assert found == [key.key_id for key in keys]
+            assert steps == 2
+
     async def test_keys_that_expire_are_found_in_pages_also_if_they_are_many(
         self, store: Store
     ) -> None:
@@ -197,6 +224,7 @@ class SearchingContract(Topic):
                     after=position,
                     limit=1_000,
                     examined=1_000,
+                    most_text=100_000,
                 )
             found += [key.key_id for key in page]
             if position is None:

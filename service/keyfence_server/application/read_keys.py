@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
@@ -15,7 +15,7 @@ from keyfence_server.application.pages import (
     read_page_token,
     write_page_token,
 )
-from keyfence_server.application.pauses import Pauses
+from keyfence_server.application.pauses import Pauses, pause
 from keyfence_server.application.ports import (
     Clock,
     KeyCriteria,
@@ -26,26 +26,23 @@ from keyfence_server.application.ports import (
 )
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.domain.errors import InvalidInput, UnknownScope
-from keyfence_server.domain.facts import effective_mask, listed_scopes, own_mask
+from keyfence_server.domain.facts import effective_mask, listed_scopes
 from keyfence_server.domain.frozen import frozen
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.scopes import MAX_SCOPE_LENGTH, size_of
+from keyfence_server.domain.scopes import MAX_SCOPE_LENGTH
 
 MAX_USE_DAYS: Final = 400
-MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
-"""What the scopes, addresses and labels of the keys on a page take at most, about."""
+MAX_PAGE_TEXT: Final = 2 * 1024 * 1024
+"""The characters of the scopes, addresses and labels of the keys on a page at most, about. Larger
+keys would not fit into an answer, and to read them costs time."""
 
 MAX_EXAMINED: Final = 6_000
 """The most keys that a page examines, so that a page takes a bounded time however few keys pass."""
 MAX_LABELS_ASKED_FOR: Final = 8
 
 _DAYS_BY_DEFAULT: Final = 30
-_KEYS_AT_ONCE: Final = 50
-_EXAMINED_AT_ONCE: Final = 500
 _MAX_NAME: Final = 128
-_SMALL_KEYS_AT_ONCE: Final = 200
-_SMALL_BYTES: Final = 512
 # To work out the scopes of so many grants takes about a millisecond.
 _GRANTS_A_SLICE: Final = 256
 _GRANTS_A_KEY: Final = 1
@@ -107,13 +104,11 @@ class ReadKeys:
         """A key's record. Raises `NotFound`, also for what the caller may not know of."""
         caller.require_key_management("keys:read")
         async with self._store.snapshot() as snapshot:
-            lineage = await snapshot.find_lineage(KeyId(key_id))
-            key = caller.require_key(key_id, lineage[0] if lineage else None)
+            key = caller.require_key(key_id, await snapshot.find_key(KeyId(key_id)))
             keyspace = await get_keyspace(snapshot, key.keyspace)
-            uses = await snapshot.find_uses([key.key_id])
-        line = lineage or (key,)
-        scopes, is_cut = listed_scopes(effective_mask(line, keyspace), keyspace)
-        return ListedKey(key, state_of(line), scopes, is_cut, uses.get(key.key_id))
+            records = await _Records.read(snapshot, [key], keyspace)
+        (record,) = await records.holding(0)
+        return record
 
     async def use_days(
         self, caller: Caller, key_id: str, *, first: str, last: str
@@ -165,27 +160,17 @@ class ReadKeys:
         async with self._store.snapshot() as snapshot:
             keyspace = await get_keyspace(snapshot, which.keyspace)
             required = _required_mask(listing.scope, keyspace)
-            keys, position = await _page_of_keys(
-                snapshot,
+            keys, position = await snapshot.search_keys(
                 which,
                 self._criteria(listing, labels, keyspace),
                 after=KeyId(after) if after else None,
                 limit=limit,
+                examined=MAX_EXAMINED,
+                most_text=MAX_PAGE_TEXT,
             )
-            lineages = await snapshot.ancestors(keys)
-            uses = await snapshot.find_uses([key.key_id for key in keys])
-        found: list[ListedKey] = []
+            records = await _Records.read(snapshot, keys, keyspace)
         leaves_out_revoked = listing.asks_what_works and listing.state is None
-        known = _KnownScopes(keyspace)
-        for key in keys:
-            line = lineages[key.key_id]
-            state = state_of(line)
-            mask = await known.mask(line)
-            if mask & required == required and not (
-                leaves_out_revoked and state is KeyState.REVOKED
-            ):
-                scopes, is_cut = known.listed(mask)
-                found.append(ListedKey(key, state, scopes, is_cut, uses.get(key.key_id)))
+        found = await records.holding(required, but_revoked=leaves_out_revoked)
 
         def token_after(found: ListedKey) -> str:
             return write_page_token(found.key.key_id, *question)
@@ -240,35 +225,77 @@ class ReadKeys:
         )
 
 
-class _KnownScopes:
-    """Works out what keys hold, once for all keys of a page with the same grants."""
+@frozen()
+class _Held:
+    """What keys hold.
 
-    def __init__(self, keyspace: Keyspace) -> None:
+    Attributes:
+        mask: the effective scopes.
+        scopes: as many of their names as answers list.
+        is_cut: whether some names are left out.
+    """
+
+    mask: int
+    scopes: tuple[str, ...]
+    is_cut: bool
+
+
+class _Records:
+    """Makes the records of keys. What they hold is worked out once for all keys with the same
+    grants."""
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        keyspace: Keyspace,
+        lineages: Mapping[KeyId, Lineage],
+        uses: Mapping[KeyId, KeyUse],
+    ) -> None:
+        self._keys = keys
         self._keyspace = keyspace
+        self._lineages = lineages
+        self._uses = uses
+        self._held: dict[Hashable, _Held] = {}
         self._pauses = Pauses(_GRANTS_A_SLICE)
-        self._own: dict[tuple[Sequence[str], str], int] = {}
-        self._listed: dict[int, tuple[tuple[str, ...], bool]] = {}
 
-    async def mask(self, lineage: Lineage) -> int:
-        """The effective scopes, as a mask. Other calls have their turn now and then."""
-        mask = -1
-        grants = _GRANTS_A_KEY
-        for key in lineage:
-            place = key.granted_scopes, key.key_type
-            own = self._own.get(place)
-            if own is None:
-                own = self._own[place] = own_mask(key, self._keyspace)
-                grants += len(key.granted_scopes)
-            mask &= own
-        await self._pauses.after(grants)
-        return mask
+    @classmethod
+    async def read(cls, snapshot: Snapshot, keys: Sequence[Key], keyspace: Keyspace) -> _Records:
+        """Reads what records say of keys of a keyspace beside what is in the keys themselves."""
+        lineages = await snapshot.ancestors(keys)
+        return cls(keys, keyspace, lineages, await snapshot.find_uses([key.key_id for key in keys]))
 
-    def listed(self, mask: int) -> tuple[tuple[str, ...], bool]:
-        """The scopes of a mask that answers list, and whether some are left out."""
-        listed = self._listed.get(mask)
-        if listed is None:
-            listed = self._listed[mask] = listed_scopes(mask, self._keyspace)
-        return listed
+    async def holding(self, required: int, *, but_revoked: bool = False) -> list[ListedKey]:
+        """The records of the keys that hold these scopes, a mask. Other calls have their turn now
+        and then.
+
+        Args:
+            but_revoked: leaves out the keys that are revoked, or whose parents are.
+        """
+        found: list[ListedKey] = []
+        for key in self._keys:
+            lineage = self._lineages[key.key_id]
+            alone = len(lineage) == 1
+            # The lineage's grants and types.
+            place = (
+                (key.granted_scopes, key.key_type)
+                if alone
+                else tuple((one.granted_scopes, one.key_type) for one in lineage)
+            )
+            held = self._held.get(place)
+            if held is None:
+                held = self._held[place] = await self._work_out(lineage)
+            state = key.state if alone else state_of(lineage)
+            if held.mask & required == required and not (but_revoked and state is KeyState.REVOKED):
+                use = self._uses.get(key.key_id)
+                found.append(ListedKey(key, state, held.scopes, held.is_cut, use))
+            if self._pauses.is_due(_GRANTS_A_KEY):
+                await pause()
+        return found
+
+    async def _work_out(self, lineage: Lineage) -> _Held:
+        await self._pauses.after(sum(len(key.granted_scopes) for key in lineage))
+        mask = effective_mask(lineage, self._keyspace)
+        return _Held(mask, *listed_scopes(mask, self._keyspace))
 
 
 def _name(path: str, text: str) -> str | None:
@@ -321,44 +348,6 @@ def _question(caller: Caller, which: KeyFilter, listing: Listing) -> tuple[str, 
         expiring_before.isoformat() if expiring_before else "",
         *sorted(listing.labels),
     )
-
-
-async def _page_of_keys(
-    snapshot: Snapshot,
-    which: KeyFilter,
-    criteria: KeyCriteria,
-    *,
-    after: KeyId | None,
-    limit: int,
-) -> tuple[list[Key], KeyId | None]:
-    """Keys of a page, and after which id the next page begins; None if this is the last page.
-
-    A page ends early where its keys are large: they would not fit into an answer, and to read
-    them costs time. It also ends when it has examined `MAX_EXAMINED` keys.
-    """
-    keys: list[Key] = []
-    position = after
-    taken = 0
-    at_once = _KEYS_AT_ONCE
-    for _ in range(MAX_EXAMINED // _EXAMINED_AT_ONCE):
-        batch, position = await snapshot.search_keys(
-            which,
-            criteria,
-            after=position,
-            limit=min(at_once, limit - len(keys)),
-            examined=_EXAMINED_AT_ONCE,
-        )
-        keys += batch
-        taken += sum(map(_size_of, batch))
-        # Each reading has its cost, so small keys are read more at once.
-        at_once = _SMALL_KEYS_AT_ONCE if taken <= len(keys) * _SMALL_BYTES else _KEYS_AT_ONCE
-        if position is None or len(keys) == limit or taken >= MAX_PAGE_BYTES:
-            break
-    return keys, position
-
-
-def _size_of(key: Key) -> int:
-    return size_of((*key.granted_scopes, *key.allowed_addresses, *key.labels))
 
 
 def _day(path: str, text: str) -> date | None:

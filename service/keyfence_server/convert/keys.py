@@ -14,7 +14,7 @@ from keyfence_server.application.rotate_key import Rotation
 from keyfence_server.application.update_key import KeyUpdate
 from keyfence_server.convert.fields import fields_for, fields_of
 from keyfence_server.convert.limits import rate_from, rate_of
-from keyfence_server.convert.times import time_from, timestamp_of, write_time
+from keyfence_server.convert.times import time_from, write_time
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import Key, KeyState
 from keyfence_server.domain.secrets import ForeignHash, Plaintext
@@ -29,14 +29,15 @@ _UPDATABLE: Final = frozenset(field.name for field in dataclasses.fields(KeyUpda
 
 
 def listed_key_of(
-    listed: ListedKey, make: Callable[..., key_service_pb2.Key] = key_service_pb2.Key
+    listed: ListedKey, make: Callable[[], key_service_pb2.Key] = key_service_pb2.Key
 ) -> key_service_pb2.Key:
     """A key's record, with how the key was used.
 
     Args:
         make: makes the message, by itself or in an answer.
     """
-    message = _record_of(listed.key, listed.state, listed.scopes, make, is_cut=listed.is_cut)
+    message = make()
+    _write_record(message, listed.key, listed.state, listed.scopes, is_cut=listed.is_cut)
     use = listed.use
     if use is not None:
         write_time(message.last_used_time, use.last_used_time)
@@ -48,48 +49,53 @@ def listed_key_of(
 def key_of(facts: KeyFacts) -> key_service_pb2.Key:
     """A key's record, as a mutation has left it."""
     scopes, is_cut = facts.listed_scopes()
-    return _record_of(facts.key, facts.state, scopes, key_service_pb2.Key, is_cut=is_cut)
+    message = key_service_pb2.Key()
+    _write_record(message, facts.key, facts.state, scopes, is_cut=is_cut)
+    return message
 
 
-def _record_of(
-    key: Key,
-    state: KeyState,
-    scopes: Sequence[str],
-    make: Callable[..., key_service_pb2.Key],
-    *,
-    is_cut: bool,
-) -> key_service_pb2.Key:
-    # A page has a thousand keys. None is not looked at, and to assign to a field of the message is
-    # cheaper than to make a part of it that is then copied.
-    message = make(
-        key_id=key.key_id,
-        keyspace=key.keyspace,
-        account_id=key.account_id,
-        display_name=key.display_name,
-        granted_scopes=key.granted_scopes,
-        effective_scopes=scopes,
-        effective_scopes_truncated=is_cut,
-        state=_STATE_NUMBERS[state],
-        expire_time=timestamp_of(key.expire_time),
-        key_type=key.key_type,
-        environment=key.environment,
-        display_prefix=key.display_prefix,
-        preset=key.preset,
-        revoke_time=timestamp_of(key.revoke_time),
-        revision=key.revision,
-        allowed_addresses=key.allowed_addresses or None,
-        parent_key_id=key.parent_key_id,
-        rotated_from_key_id=key.rotated_from_key_id,
-        rotated_to_key_id=key.rotated_to_key_id,
-        created_by_key_id=key.created_by_key_id,
-        bound_keyspaces=key.bound_keyspaces or None,
-        rate_limit=rate_of(key.rate_limit),
-    )
+def _write_record(
+    message: key_service_pb2.Key, key: Key, state: KeyState, scopes: Sequence[str], *, is_cut: bool
+) -> None:
+    # A page has a thousand keys. To assign to a field is cheaper than to name it in a call, and
+    # most keys have no more than what comes first.
+    message.key_id = key.key_id
+    message.keyspace = key.keyspace
+    message.account_id = key.account_id
+    message.display_name = key.display_name
+    message.granted_scopes.extend(key.granted_scopes)
+    message.effective_scopes.extend(scopes)
+    message.state = _STATE_NUMBERS[state]
+    message.key_type = key.key_type
+    message.environment = key.environment
+    message.display_prefix = key.display_prefix
     write_time(message.create_time, key.create_time)
     write_time(message.update_time, key.update_time)
+    message.revision = key.revision
+    if is_cut:
+        message.effective_scopes_truncated = True
+    if key.expire_time is not None:
+        write_time(message.expire_time, key.expire_time)
+    if key.preset is not None:
+        message.preset = key.preset
+    if key.revoke_time is not None:
+        write_time(message.revoke_time, key.revoke_time)
+    if key.allowed_addresses:
+        message.allowed_addresses.extend(key.allowed_addresses)
+    if key.parent_key_id is not None:
+        message.parent_key_id = key.parent_key_id
+    if key.rotated_from_key_id is not None:
+        message.rotated_from_key_id = key.rotated_from_key_id
+    if key.rotated_to_key_id is not None:
+        message.rotated_to_key_id = key.rotated_to_key_id
+    if key.created_by_key_id is not None:
+        message.created_by_key_id = key.created_by_key_id
     for name, value in key.labels.items():
         message.labels[name] = value
-    return message
+    if key.bound_keyspaces:
+        message.bound_keyspaces.extend(key.bound_keyspaces)
+    if key.rate_limit is not None:
+        message.rate_limit.CopyFrom(rate_of(key.rate_limit))
 
 
 def new_key_from(request: key_service_pb2.CreateKeyRequest) -> NewKey:

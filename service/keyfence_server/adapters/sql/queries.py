@@ -44,7 +44,7 @@ from keyfence_server.adapters.sql.schema import (
     slow_hashes,
 )
 from keyfence_server.adapters.sql.sqlite_connection import READ_ON_THREAD
-from keyfence_server.application.ports import EventFilter, KeyCriteria, KeyFilter, KeySpan
+from keyfence_server.application.ports import EventFilter, KeySpan
 from keyfence_server.domain.keys import MAX_LINEAGE, KeyState
 
 DIGESTS_A_STATEMENT: Final = 256
@@ -142,123 +142,6 @@ def _lines(condition: ColumnElement[bool]) -> CTE:
     )
 
 
-def page_of_keys(which: KeyFilter, *, after: str | None, limit: int) -> Select[Any]:
-    """The keys that pass the filter, from the first above `after` on."""
-    return _in_order(whole_keys().where(*_passing(which)), after).limit(limit)
-
-
-class Window:
-    """The next keys of a search that are examined, and how the search goes on behind them.
-
-    Of the filter's conditions the one that most likely leaves the fewest keys finds them, by its
-    index. The other conditions and the criteria are tested on those keys alone.
-
-    Args:
-        expiring_are_few: whether `count_expiring` is within `FEW_EXPIRING`: then those keys are
-            found by the index of expiry, and they are the last.
-
-    Attributes:
-        page: the first `limit` keys of the window that pass, in order. The window begins above the
-            id `after`.
-        end: the window's last key and the one behind it. No two rows: the window is the last.
-        is_exact: whether every key that is found passes, so that a page of it is not cut.
-    """
-
-    def __init__(
-        self,
-        which: KeyFilter,
-        criteria: KeyCriteria,
-        *,
-        examined: int,
-        expiring_are_few: bool,
-    ) -> None:
-        in_keyspace, *filters = _passing(which)
-        above = keys.c.key_id > bindparam("after")
-        if expiring_are_few:
-            # Not by their ids, of which the index of expiry has no order.
-            found_by = [in_keyspace, *_expiring(criteria)]
-            tested = [above, *filters, *_meeting(criteria)]
-        else:
-            found_by = [in_keyspace, *filters[:1], above]
-            tested = [*filters[1:], *_expiring(criteria), *_meeting(criteria)]
-        ids = select(keys.c.key_id).where(*found_by).order_by(keys.c.key_id)
-        self.end = ids.offset(examined - 1).limit(2)
-        self.is_exact = expiring_are_few or not tested
-        if tested:
-            found = ids if expiring_are_few else ids.limit(examined)
-            passing = whole_keys().where(keys.c.key_id.in_(found), *tested)
-        else:
-            passing = whole_keys().where(*found_by)
-        self.page = passing.order_by(keys.c.key_id).limit(bindparam("limit"))
-
-
-FEW_EXPIRING: Final = 5_000
-"""Up to so many keys that expire in a span of time are found by their expiry, in any order, and
-sorted. If there are more, the search meets enough of them in the order of the ids."""
-
-
-def count_expiring(which: KeyFilter, criteria: KeyCriteria) -> Select[Any]:
-    """How many keys of the keyspace expire as the criteria say, at most one above
-    `FEW_EXPIRING`."""
-    in_keyspace, *_ = _passing(which)
-    some = select(keys.c.key_id).where(in_keyspace, *_expiring(criteria)).limit(FEW_EXPIRING + 1)
-    return select(func.count().label("count")).select_from(some.subquery())
-
-
-def _in_order(query: Select[Any], after: str | None) -> Select[Any]:
-    if after is not None:
-        query = query.where(keys.c.key_id > after)
-    return query.order_by(keys.c.key_id)
-
-
-def _passing(which: KeyFilter) -> list[ColumnElement[bool]]:
-    """The filter's conditions: the keyspace, and then the one that most likely leaves the fewest
-    keys first."""
-    wanted: list[tuple[ColumnElement[Any], str | None]] = [
-        (keys.c.parent_key_id, which.parent_key_id),
-        (keys.c.display_prefix, which.display_prefix),
-        (keys.c.account_id, which.account_id),
-        (keys.c.key_type, which.key_type),
-        (keys.c.environment, which.environment),
-    ]
-    if which.state is not None:
-        # Most keys are active.
-        place = len(wanted) if which.state is KeyState.ACTIVE else 3
-        wanted.insert(place, (keys.c.state, which.state.value))
-    return [
-        keys.c.keyspace == which.keyspace,
-        *(column == value for column, value in wanted if value is not None),
-    ]
-
-
-def _expiring(criteria: KeyCriteria) -> list[ColumnElement[bool]]:
-    if criteria.expiring is None:
-        return []
-    later_than, before = criteria.expiring
-    return [keys.c.expire_time > later_than, keys.c.expire_time < before]
-
-
-def _meeting(criteria: KeyCriteria) -> list[ColumnElement[bool]]:
-    """The key meets the criteria, expiry aside."""
-    conditions: list[ColumnElement[bool]] = [
-        keys.c.labels[name].as_string() == value for name, value in criteria.labels.items()
-    ]
-    if criteria.not_revoked:
-        conditions.append(keys.c.state != KeyState.REVOKED.value)
-    uses = select(key_uses.c.key_id).where(key_uses.c.key_id == keys.c.key_id)
-    if criteria.unused_since is not None:
-        conditions.append(keys.c.create_time < criteria.unused_since)
-        uses_since = uses.where(key_uses.c.last_used_time >= criteria.unused_since)
-        conditions.append(~uses_since.exists())
-    if criteria.never_used:
-        conditions.append(~uses.exists())
-    if criteria.granted_any is not None:
-        wanted = literal(json.dumps(list(criteria.granted_any)), Text)
-        held = _each_of(keys.c.granted_scopes)
-        conditions.append(exists().where(held.in_(select(_each_of(wanted)))))
-    return conditions
-
-
 class _texts_of(FunctionElement[str]):  # noqa: N801 - it reads as the function that it is
     """The texts of a JSON list, as rows."""
 
@@ -276,18 +159,18 @@ def _texts_of_on_postgresql(element: _texts_of, compiler: SQLCompiler, **options
     return f"json_array_elements_text(CAST({texts} AS json))"
 
 
-def _each_of(texts: ColumnElement[Any]) -> ColumnElement[str]:
+def each_of(texts: ColumnElement[Any]) -> ColumnElement[str]:
     """The texts of a JSON list, as the column of a table of its own."""
     return _texts_of(texts).table_valued(column("value", Text)).c.value
 
 
-def uses_of(ids: ColumnElement[str]) -> Select[Any]:
-    """How keys have been used, as the driver has it.
+def keys_of_ids() -> Select[Any]:
+    """The keys whose ids are in `ids`, a JSON list, in the order of their ids."""
+    return whole_keys().where(keys.c.key_id.in_(_ids())).order_by(keys.c.key_id)
 
-    Args:
-        ids: a JSON list of the keys' ids. As parameters of their own they would take longer than
-            the look-up.
-    """
+
+def uses_of_ids() -> Select[Any]:
+    """How the keys whose ids are in `ids`, a JSON list, have been used, as the driver has it."""
     uses = key_uses.c
     columns: list[ColumnElement[Any]] = [
         uses.key_id,
@@ -295,7 +178,12 @@ def uses_of(ids: ColumnElement[str]) -> Select[Any]:
         uses.last_used_address,
         uses.use_count,
     ]
-    return select(*map(_as_it_is, columns)).where(uses.key_id.in_(select(_each_of(ids))))
+    return select(*map(_as_it_is, columns)).where(uses.key_id.in_(_ids()))
+
+
+def _ids() -> Select[Any]:
+    # As parameters of their own they would take longer than the look-up.
+    return select(each_of(bindparam("ids", type_=Text)))
 
 
 def within(span: KeySpan) -> list[ColumnElement[bool]]:
@@ -312,7 +200,9 @@ def within(span: KeySpan) -> list[ColumnElement[bool]]:
 def end_of_span(span: KeySpan, examined: int) -> Select[Any]:
     """The last id of so many in the span, whatever has become of the keys."""
     ids = select(keys.c.key_id).where(keys.c.keyspace == span.keyspace)
-    return _in_order(ids, span.after).offset(examined - 1).limit(1)
+    if span.after is not None:
+        ids = ids.where(keys.c.key_id > span.after)
+    return ids.order_by(keys.c.key_id).offset(examined - 1).limit(1)
 
 
 _GRANTS: Final = cast(keys.c.granted_scopes, Text)
@@ -336,7 +226,7 @@ def granted(span: KeySpan, grants: Collection[tuple[str, ...]] | None) -> Select
         documents = json.dumps([json.dumps(list(one)) for one in grants])
         conditions += [
             keys.c.parent_key_id.is_(None),
-            _GRANTS.in_(select(_each_of(literal(documents, Text)))),
+            _GRANTS.in_(select(each_of(literal(documents, Text)))),
         ]
     query = whole_keys().where(*conditions).order_by(keys.c.key_id)
     return query.prefix_with(READ_ON_THREAD)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Result, RowMapping, Select, Text, bindparam, cast, func, or_, select
 
-from keyfence_server.adapters.sql import queries
+from keyfence_server.adapters.sql import queries, searching
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.conversation import Conversation, Row
 from keyfence_server.adapters.sql.errors import StoreFault, translated
@@ -76,13 +76,21 @@ _WHOLE_KEYSPACES: Final = select(
 _ROWS_AT_ONCE: Final = 8
 _TEXT_A_SLICE: Final = 200_000
 """Characters of JSON that are read before other calls have their turn."""
-_TEXT_A_ROW: Final = 2_000
+_TEXT_A_ROW: Final = 500
 """What a row costs besides its JSON, in characters."""
 
 # Both databases stop at about 32,000 parameters in a statement.
 _MOST_IDS: Final = 10_000
+_EXAMINED_AT_ONCE: Final = 10_000
+
+_KEYS_AT_ONCE: Final = 50
+_TIMES_AS_MANY: Final = 4
+"""So many times as many small keys as were read before are read at once."""
+_SMALL_TEXT: Final = 512
+_TEXT_AT_ONCE: Final = 2 * 1024 * 1024
 
 _KEY: Final = ReadyStatement(queries.whole_keys().where(keys.c.key_id == bindparam("key_id")))
+_KEYS: Final = ReadyStatement(queries.keys_of_ids())
 _LINEAGE: Final = ReadyStatement(queries.lineage_of_id())
 _STAMP: Final = ReadyStatement(_STAMPS.where(keyspaces.c.name == bindparam("name")))
 _REQUEST: Final = ReadyStatement(
@@ -99,7 +107,7 @@ _ACCOUNT_BY_EMAIL: Final = ReadyStatement(
         accounts.c.email_identity == bindparam("identity"),
     )
 )
-_USES: Final = ReadyStatement(queries.uses_of(bindparam("ids", type_=Text)))
+_USES: Final = ReadyStatement(queries.uses_of_ids())
 _SESSION: Final = ReadyStatement(
     queries.whole(sessions).where(sessions.c.session_id == bindparam("session_id"))
 )
@@ -117,7 +125,6 @@ class SqlSnapshot:
         self._conversation = conversation
         self._revision = revision
         self._compiled = compiled
-        self._window: tuple[object, queries.Window] | None = None
 
     @property
     def revision(self) -> int:
@@ -204,21 +211,31 @@ class SqlSnapshot:
         known = {key.key_id: key for key in keys}
         generation = list(keys)
         for _ in range(MAX_LINEAGE):
-            missing = {key.parent_key_id for key in generation if key.parent_key_id} - set(known)
+            parents = {key.parent_key_id for key in generation if key.parent_key_id}
+            missing = parents - known.keys()
             if not missing:
                 return {key.key_id: _line(key, known) for key in keys}
-            generation = await self._keys_with_ids(sorted(missing))
+            generation = await self._keys(_KEYS, {"ids": json.dumps(list(missing))})
             known |= {key.key_id: key for key in generation}
         raise StoreFault(f"a lineage has more than {MAX_LINEAGE} keys")
 
     async def list_keys(self, which: KeyFilter, *, after: KeyId | None, limit: int) -> list[Key]:
         """See the port."""
-        if is_nowhere(*_texts(which)):
-            return []
-        query = queries.page_of_keys(
-            which, after=None if after is None else _comparable(after), limit=limit
-        )
-        return await self._keys(query)
+        keys: list[Key] = []
+        position = after
+        while len(keys) < limit:
+            found, position = await self.search_keys(
+                which,
+                KeyCriteria(),
+                after=position,
+                limit=limit - len(keys),
+                examined=_EXAMINED_AT_ONCE,
+                most_text=_TEXT_AT_ONCE,
+            )
+            keys += found
+            if position is None:
+                break
+        return keys
 
     async def search_keys(
         self,
@@ -228,36 +245,57 @@ class SqlSnapshot:
         after: KeyId | None,
         limit: int,
         examined: int,
+        most_text: int,
     ) -> tuple[list[Key], KeyId | None]:
         """See the port."""
         labels = criteria.labels.items()
         if is_nowhere(*_texts(which), *(text for label in labels for text in label)):
             return [], None
-        window = await self._window_of(which, criteria, examined)
-        begin = {"after": _comparable(after or "")}
+        values = searching.values_of(which, criteria)
+        expiring_are_few = False
+        if criteria.expiring is not None:
+            ((count,),) = await self._values(searching.COUNT_EXPIRING, values)
+            expiring_are_few = count <= searching.FEW_EXPIRING
+        kind = searching.kind_of(which, criteria, expiring_are_few=expiring_are_few)
+        search = searching.search_of(kind)
         # One more than asked for tells whether there are more.
-        found = await self._keys(window.page, {**begin, "limit": limit + 1})
-        if len(found) > limit:
-            return found[:limit], found[limit - 1].key_id
-        end = [] if window.is_exact else await self._rows(window.end, begin)
-        has_more = len(end) == 2
-        return found, KeyId(end[0]["key_id"]) if has_more else None
+        values |= {"after": _comparable(after or ""), "limit": limit + 1, "examined": examined}
+        ((document,),) = await self._values(search.found, values)
+        ids: list[KeyId] = json.loads(document)
+        if ids != sorted(ids):
+            # The first ones would not be the first of the window, and keys would be left out.
+            raise StoreFault("the database has not read keys in the order of their ids")
+        position: KeyId | None = None
+        if len(ids) > limit:
+            position = ids[limit - 1]
+        elif not search.is_exact:
+            end = await self._values(search.end, values)
+            position = KeyId(end[0][0]) if len(end) == 2 else None
+        keys = await self._found_keys(search, values, ids[:limit], most_text)
+        return keys, position if len(keys) == min(limit, len(ids)) else keys[-1].key_id
 
-    async def _window_of(
-        self, which: KeyFilter, criteria: KeyCriteria, examined: int
-    ) -> queries.Window:
-        """The window of a search. A page is read in several searches of the same window."""
-        asked = which, criteria, examined
-        if self._window is None or self._window[0] != asked:
-            expiring_are_few = False
-            if criteria.expiring is not None:
-                rows = await self._rows(queries.count_expiring(which, criteria))
-                expiring_are_few = rows[0]["count"] <= queries.FEW_EXPIRING
-            window = queries.Window(
-                which, criteria, examined=examined, expiring_are_few=expiring_are_few
-            )
-            self._window = asked, window
-        return self._window[1]
+    async def _found_keys(
+        self,
+        search: searching.Search,
+        values: Mapping[str, object],
+        ids: Sequence[KeyId],
+        most_text: int,
+    ) -> list[Key]:
+        """The keys that a search has found, as many of the first as have so much text."""
+        keys: list[Key] = []
+        text = 0
+        at_once = _KEYS_AT_ONCE
+        while len(keys) < len(ids) and text < most_text:
+            some = ids[len(keys) : len(keys) + at_once]
+            after = keys[-1].key_id if keys else values["after"]
+            place = {"ids": json.dumps(some), "after": after, "last": some[-1]}
+            rows = await self._values(search.rows, {**values, **place})
+            keys += await read_slowly(rows)
+            text += sum(map(text_in_row, rows))
+            # Each reading has its cost, so small keys are read more at once.
+            is_small = text <= len(keys) * _SMALL_TEXT
+            at_once = _TIMES_AS_MANY * len(keys) if is_small else _KEYS_AT_ONCE
+        return keys
 
     async def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
         """See the port."""
@@ -443,13 +481,8 @@ class SqlSnapshot:
 
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
         """See the port."""
-        found: dict[KeyId, KeyUse] = {}
-        ids = [one for one in key_ids if not is_nowhere(one)]
-        for start in range(0, len(ids), _MOST_IDS):
-            some = json.dumps(ids[start : start + _MOST_IDS])
-            for key_id, time, address, count in await self._values(_USES, {"ids": some}):
-                found[key_id] = KeyUse(time_of(time), address, _count(count))
-        return found
+        rows = await self._values(_USES, {"ids": _list_of(key_ids)})
+        return {row[0]: KeyUse(time_of(row[1]), row[2], _count(row[3])) for row in rows}
 
     async def list_use_days(
         self, key_id: KeyId, *, first: date, last: date
@@ -482,13 +515,6 @@ class SqlSnapshot:
         cut = found[limit][0]
         whole = list(takewhile(lambda one: one[0] < cut, found))
         return whole or found[:limit]
-
-    async def _keys_with_ids(self, ids: Sequence[KeyId]) -> list[Key]:
-        found = []
-        for start in range(0, len(ids), _MOST_IDS):
-            some = ids[start : start + _MOST_IDS]
-            found += await self._keys(queries.whole_keys().where(keys.c.key_id.in_(some)))
-        return found
 
     async def _keys(
         self, query: Select[Any] | ReadyStatement, parameters: Mapping[str, object] | None = None
@@ -543,7 +569,8 @@ async def read_slowly(rows: Sequence[Sequence[Any]]) -> list[Key]:
     found: list[Key] = []
     pauses = Pauses(_TEXT_A_SLICE)
     for row in rows:
-        await pauses.after(_TEXT_A_ROW + text_in_row(row))
+        if pauses.is_due(_TEXT_A_ROW + text_in_row(row)):
+            await pause()
         found.append(row_to_key(row))
     return found
 
@@ -556,6 +583,8 @@ def whole_lineage(line: Lineage) -> Lineage:
 
 
 def _line(key: Key, known: Mapping[KeyId, Key]) -> Lineage:
+    if key.parent_key_id is None:
+        return (key,)
     line = [key]
     while (parent := line[-1].parent_key_id) is not None:
         if len(line) == MAX_LINEAGE or parent not in known:
@@ -567,6 +596,11 @@ def _line(key: Key, known: Mapping[KeyId, Key]) -> Lineage:
 def is_nowhere(*texts: str | None) -> bool:
     """Whether one of the texts is in no database."""
     return any(text is not None and "\0" in text for text in texts)
+
+
+def _list_of(key_ids: Iterable[KeyId]) -> str:
+    """The ids as a JSON list, without those that are in no database."""
+    return json.dumps([one for one in key_ids if "\0" not in one])
 
 
 def _count(stored: float) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from sys import intern
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import JSON, RowMapping
@@ -117,44 +117,45 @@ def row_to_key(row: Sequence[Any]) -> Key:
         first_key_id,
         disabled_by_operator,
     ) = row
+    # In the order of the fields of `Key`.
     return Key(
-        key_id=key_id,
-        keyspace=keyspace,
-        account_id=account_id,
-        display_name=display_name,
-        key_type=key_type,
-        environment=environment,
-        granted_scopes=texts_of(granted_scopes),
-        preset=preset,
-        digest=Digest(digest, pepper_version),
-        display_prefix=display_prefix,
-        state=_STATES[state],
-        create_time=time_of(create_time),
-        update_time=time_of(update_time),
-        expire_time=time_of(expire_time) if expire_time is not None else None,
-        revoke_time=time_of(revoke_time) if revoke_time is not None else None,
-        allowed_addresses=texts_of(allowed_addresses),
-        bound_keyspaces=texts_of(bound_keyspaces),
-        labels=_labels(labels),
-        parent_key_id=parent_key_id,
-        rotated_from_key_id=rotated_from_key_id,
-        rotated_to_key_id=rotated_to_key_id,
-        created_by_key_id=created_by_key_id,
-        revision=revision,
-        rate_limit=_rate(rate_limit) if rate_limit is not None else None,
-        first_key_id=first_key_id,
-        disabled_by_operator=bool(disabled_by_operator),
+        key_id,
+        keyspace,
+        account_id,
+        display_name,
+        key_type,
+        environment,
+        texts_of(granted_scopes),
+        Digest(digest, pepper_version),
+        display_prefix,
+        time_of(create_time),
+        time_of(update_time),
+        _STATES[state],
+        preset,
+        time_of(expire_time) if expire_time is not None else None,
+        time_of(revoke_time) if revoke_time is not None else None,
+        texts_of(allowed_addresses),
+        texts_of(bound_keyspaces),
+        _labels(labels),
+        parent_key_id,
+        rotated_from_key_id,
+        rotated_to_key_id,
+        created_by_key_id,
+        _rate(rate_limit) if rate_limit is not None else None,
+        revision,
+        first_key_id,
+        bool(disabled_by_operator),
     )
 
 
-_documents_in: Final = itemgetter(
-    *(index for index, column in enumerate(keys.c) if isinstance(column.type, JSON))
+_GRANTS, _ADDRESSES, _BINDINGS, _LABELS = (
+    index for index, column in enumerate(keys.c) if isinstance(column.type, JSON)
 )
 
 
 def text_in_row(row: Sequence[Any]) -> int:
     """How many characters of JSON a row has that `row_to_key` reads."""
-    return sum(map(len, _documents_in(row)))
+    return len(row[_GRANTS]) + len(row[_ADDRESSES]) + len(row[_BINDINGS]) + len(row[_LABELS])
 
 
 _STATES: Final = {state.value: state for state in KeyState}
@@ -176,18 +177,23 @@ def _interned(document: str) -> tuple[str, ...]:
 _known_texts = lru_cache(maxsize=1024)(_interned)
 
 
-def _labels(document: str) -> dict[str, str]:
+def _labels(document: str) -> Mapping[str, str]:
     if document == "{}":
-        return {}
-    return dict(_known_labels(document) if len(document) <= _SHORT else json.loads(document))
+        return _NO_LABELS
+    return _known_labels(document) if len(document) <= _SHORT else _labels_in(document)
+
+
+def _labels_in(document: str) -> Mapping[str, str]:
+    """Many keys have the same labels, so these must not be changed."""
+    labels: dict[str, str] = json.loads(document)
+    return MappingProxyType(labels)
+
+
+_NO_LABELS: Final = _labels_in("{}")
+_known_labels = lru_cache(maxsize=1024)(_labels_in)
 
 
 @lru_cache(maxsize=1024)
-def _known_labels(document: str) -> Mapping[str, str]:
-    labels: dict[str, str] = json.loads(document)
-    return labels
-
-
 def _rate(text: str) -> Rate:
     rate = parse_rate(text)
     if rate is None:

@@ -6,8 +6,8 @@ long runs on a thread of the connection's own, one after the other:
 
 - everything that can wait for the disk: COMMIT, pragmas;
 - statements that write many rows, or large values;
-- a reading that has used up its budget of SQLite's steps, about a millisecond. SQLite ends it,
-  which undoes nothing, and the thread repeats it in the same transaction.
+- a reading of which a few rows take more than a budget of SQLite's steps, about a millisecond.
+  SQLite ends it, which undoes nothing, and the thread repeats it in the same transaction.
 
 On the event loop the rows of a reading come a few at a time, since a row may have many kilobytes,
 and other calls have their turn in between. There no statement waits for a lock, nor does BEGIN
@@ -29,14 +29,14 @@ T = TypeVar("T")
 
 _STEPS: Final = 2_000
 _BUDGET: Final = 10
-"""So many times `_STEPS` instructions of SQLite's virtual machine are a reading's budget: about a
-millisecond, or five hundred whole keys."""
+"""So many times `_STEPS` instructions of SQLite's virtual machine are the budget of a slice: about
+a millisecond."""
 _STATEMENTS_A_TURN: Final = 4
 """How many statements follow each other on the event loop before others have their turn."""
 _MOST_ROWS: Final = 64
 _MOST_VALUES: Final = 256
 _CHARACTERS_A_VALUE: Final = 512
-_ROWS_AT_ONCE: Final = 16
+_ROWS_AT_ONCE: Final = 32
 _READS: Final = ("SELECT", "WITH")
 READ_ON_THREAD: Final = "/* long */"
 """A prefix for a `SELECT` that runs on the thread at once. SQLite's steps are no measure of those
@@ -192,7 +192,6 @@ class SqliteConnection:
         return await self.on_thread(lambda one: _executed(one.execute(statement, parameters)))
 
     async def _read_in_slices(self, statement: str, parameters: Sequence[Any]) -> Executed:
-        self._budget = _BUDGET
         with self._ended_when_long():
             cursor = self._opened().execute(statement, parameters)
         rows: list[Any] = []
@@ -218,6 +217,7 @@ class SqliteConnection:
 
     @contextmanager
     def _ended_when_long(self) -> Iterator[None]:
+        self._budget = _BUDGET
         self._may_be_ended = True
         try:
             yield

@@ -207,6 +207,7 @@ class Snapshot(FactSnapshot, Protocol):
         after: KeyId | None,
         limit: int,
         examined: int,
+        most_text: int,
     ) -> tuple[list[Key], KeyId | None]:
         """Keys with an id above `after` that pass the filter and meet the criteria, in the order
         of their ids.
@@ -217,6 +218,8 @@ class Snapshot(FactSnapshot, Protocol):
         Args:
             limit: how many keys to return at most.
             examined: how many keys to examine at most.
+            most_text: about how many characters the scopes, addresses and labels of the keys may
+                have together. The keys end early where these are large.
 
         Returns:
             The keys, and after which id the search continues; None if there is nothing more to
