@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from keyfence_server.domain.facts import granted_mask
@@ -42,8 +43,8 @@ class AffectedKeys:
         self._before = before
         self._after = after
         self._now = now
-        self._own: dict[tuple[tuple[str, ...], str], tuple[int, int]] = {}
-        self._changes: dict[tuple[int, int], tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._masks_of = lru_cache(MAX_AFFECTED_KEYS)(self._find_masks)
+        self._change_of_masks = lru_cache(MAX_AFFECTED_KEYS)(self._find_change)
         self._bytes = 0
         self.count = 0
         self.listed: list[KeyScopeChange] = []
@@ -97,24 +98,13 @@ class AffectedKeys:
             becomes &= of_after
         return self._change_of_masks(was, becomes)
 
-    def _change_of_masks(self, was: int, becomes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        known = self._changes.get((was, becomes))
-        if known is None:
-            old = set(self._before.catalog.names_in(was))
-            new = set(self._after.catalog.names_in(becomes))
-            known = tuple(sorted(new - old)), tuple(sorted(old - new))
-            if len(self._changes) < MAX_AFFECTED_KEYS:
-                self._changes[was, becomes] = known
-        return known
+    def _find_change(self, was: int, becomes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        old = set(self._before.catalog.names_in(was))
+        new = set(self._after.catalog.names_in(becomes))
+        return tuple(sorted(new - old)), tuple(sorted(old - new))
 
-    def _masks_of(self, granted: tuple[str, ...], key_type: str) -> tuple[int, int]:
-        place = granted, key_type
-        known = self._own.get(place)
-        if known is None:
-            known = (
-                granted_mask(granted, key_type, self._before),
-                granted_mask(granted, key_type, self._after),
-            )
-            if len(self._own) < MAX_AFFECTED_KEYS:
-                self._own[place] = known
-        return known
+    def _find_masks(self, granted: tuple[str, ...], key_type: str) -> tuple[int, int]:
+        return (
+            granted_mask(granted, key_type, self._before),
+            granted_mask(granted, key_type, self._after),
+        )

@@ -51,7 +51,6 @@ class Counting(Protocol):
     @property
     def notes_uses(self) -> bool:
         """Whether counting a check also notes that the key was used, or used too often."""
-        ...
 
     async def counted(self, verdict: Verdict, facts: KeyFacts, question: Question) -> Verdict:
         """The verdict of a limited key, with its limit: only what would pass counts.
@@ -59,7 +58,6 @@ class Counting(Protocol):
         Raises:
             RateLimitsUnavailable, StoreUnavailable: it cannot be counted now.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,10 @@ class Digests(Protocol):
     @property
     def memory_digest(self) -> Callable[[str], bytes]:
         """Gives the digest by which memory knows a plaintext."""
-        ...
 
     def candidates(self, text: str, keyspaces: Collection[str], /) -> Sequence[Digest]:
         """What a plaintext may be kept under, that first by which memory knows it. Keys of these
         keyspaces have its form."""
-        ...
 
 
 class PresentedKeys:

@@ -65,7 +65,6 @@ class RateCounter(Protocol):
 
     async def look(self, limits: Sequence[Limit]) -> list[Window]:
         """How much of each is used. Raises `CounterUnavailable`."""
-        ...
 
     async def take(self, limits: Sequence[Limit], cost: int) -> tuple[int | None, list[Window]]:
         """Uses up `cost` of each, if each has as much left, and otherwise nothing.
@@ -79,11 +78,9 @@ class RateCounter(Protocol):
         Raises:
             CounterUnavailable: it may have counted or not.
         """
-        ...
 
     async def close(self) -> None:
         """Lets go of what it holds."""
-        ...
 
 
 class RateLimitStats:

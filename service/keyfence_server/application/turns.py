@@ -25,7 +25,6 @@ class Waiting(Protocol):
 
     def done(self) -> bool:
         """Whether it waits no more."""
-        ...
 
 
 W = TypeVar("W", bound=Waiting)

@@ -80,9 +80,9 @@ def _name_from(enum: EnumDescriptor, number: int, path: Path) -> str:
         raise InvalidInput.field(path, f"{number} is not a value of {enum.name}")
     if number == 0:
         return ""
-    return value.name.removeprefix(_prefix_of(enum.name)).lower()
+    return value.name.lower().removeprefix(f"{in_lower_case(enum.name)}_")
 
 
-def _prefix_of(enum: str) -> str:
-    """What the names of an enum's values begin with: "KEY_STATE_" for "KeyState"."""
-    return _SECOND_WORD.sub("_", enum).upper() + "_"
+def in_lower_case(name: str) -> str:
+    """The name of a message, an enum or an RPC in lower case: "key_state" for "KeyState"."""
+    return _SECOND_WORD.sub("_", name).lower()

@@ -139,18 +139,13 @@ class HttpRules:
     _keyspace: str
     _answers: Mapping[Reason, _Answer] = field(repr=False)
 
-    @property
-    def credentials(self) -> CredentialsDeclaration:
-        """Where credentials are accepted."""
-        return self.declaration.credentials
-
     def answer(self, denial: Denial) -> HttpAnswer:
         """The answer that the end user gets."""
         parts = self._answers[denial.reason]
         limit = denial.rate_limit
         values: dict[str, Value] = {
             "keyspace": self._keyspace,
-            "scheme": "Bearer" if self.credentials.bearer else "ApiKey",
+            "scheme": "Bearer" if self.declaration.credentials.bearer else "ApiKey",
             "code": parts.code,
             "status": parts.status,
             "missing_scopes": denial.missing_scopes,

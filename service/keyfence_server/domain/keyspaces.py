@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from keyfence_server.domain.catalog import ScopeCatalog
 from keyfence_server.domain.declarations import (
@@ -75,15 +75,15 @@ class Keyspace:
 
     def find_key_type(self, name: str) -> KeyTypeDeclaration | None:
         """The key type of this name."""
-        return _find(self.declaration.key_types, name)
+        return next((one for one in self.declaration.key_types if one.name == name), None)
 
     def find_environment(self, name: str) -> EnvironmentDeclaration | None:
         """The environment of this name."""
-        return _find(self.declaration.environments, name)
+        return next((one for one in self.declaration.environments if one.name == name), None)
 
     def find_preset(self, name: str) -> PresetDeclaration | None:
         """The preset of this name."""
-        return _find(self.declaration.presets, name)
+        return next((one for one in self.declaration.presets if one.name == name), None)
 
     @property
     def default_key_type(self) -> str:
@@ -118,18 +118,6 @@ class Keyspace:
     def cap_mask(self, key_type: str) -> int:
         """The most that a key of this type can hold. A type that is gone holds nothing."""
         return self._caps.get(key_type, 0)
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-Declared = TypeVar("Declared", bound=_Named)
-
-
-def _find(declared: Iterable[Declared], name: str) -> Declared | None:
-    return next((one for one in declared if one.name == name), None)
 
 
 def compile_keyspace(

@@ -15,7 +15,6 @@ call; handlers and use cases get a `Call`.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -32,6 +31,7 @@ from keyfence_server.application.calls import Call
 from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.pauses import note_call, pause
 from keyfence_server.application.ports import Clock, StoreUnavailable
+from keyfence_server.convert.fields import in_lower_case
 from keyfence_server.rpc import request_ids
 from keyfence_server.rpc.credentials import Metadata, carries_credential, credential_in
 from keyfence_server.rpc.failures import Context, Failed, Failures
@@ -47,8 +47,6 @@ from keyfence_server.rpc.tracing import RawHandler, SpanPerCall
 Handler = Callable[..., Message | Awaitable[Message]]
 """Answers a request at once, or says what to wait for. It is given the request and the caller,
 and the call's metadata if its `Service` says so."""
-
-_SECOND_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 CountCheck = Callable[[Any], None]
 
@@ -106,7 +104,7 @@ class Service:
 
     def handler_of(self, method: MethodDescriptor) -> Any:
         """What answers the RPC. Raises `AttributeError` if nothing does."""
-        return getattr(self.servicer, _SECOND_WORD.sub("_", method.name).lower())
+        return getattr(self.servicer, in_lower_case(method.name))
 
 
 class Pipeline:

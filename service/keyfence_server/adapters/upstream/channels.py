@@ -48,7 +48,6 @@ class OnCall(Protocol):
 
     def __call__(self, rpc: str, seconds: float, *, is_answered: bool) -> None:
         """The RPC's full name, and how long it took."""
-        ...
 
 
 class Upstream:

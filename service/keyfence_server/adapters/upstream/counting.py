@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
-from keyfence_server.adapters.upstream.messages import counted_from
+from keyfence_server.convert.checks import REASONS
+from keyfence_server.convert.limits import status_from
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.reasons import Reason
@@ -35,7 +36,8 @@ class CountedUpstream:
                 at_least_revision=verdict.revision,
             )
         )
-        reason, status = counted_from(response)
+        reason = REASONS[response.reason]
+        status = status_from(response.rate_limit) if response.HasField("rate_limit") else None
         if verdict.reason is Reason.SCOPE_MISSING and reason is Reason.OK:
             reason = Reason.SCOPE_MISSING
         missing = verdict.missing_scopes if reason is Reason.SCOPE_MISSING else ()

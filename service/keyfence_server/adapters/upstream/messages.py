@@ -7,20 +7,18 @@ from datetime import datetime
 from typing import Literal
 
 from keyfence.v1 import (
-    authorization_service_pb2,
     key_service_pb2,
     keyspace_pb2,
     replication_service_pb2,
 )
 from keyfence_server.application.ports import AuditEvent, UseToAdd
-from keyfence_server.convert.checks import REASON_NUMBERS, REASONS
+from keyfence_server.convert.checks import REASON_NUMBERS
 from keyfence_server.convert.keys import STATES
 from keyfence_server.convert.keyspaces import declaration_from, format_from
-from keyfence_server.convert.limits import rate_from, status_from
+from keyfence_server.convert.limits import rate_from
 from keyfence_server.convert.times import time_from, timestamp_of
 from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
-from keyfence_server.domain.limits import RateLimitStatus
 from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Digest
 
@@ -42,15 +40,6 @@ def keyspaces_from(messages: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
         )
         for message in messages
     ]
-
-
-def counted_from(
-    message: authorization_service_pb2.AuthenticateResponse,
-) -> tuple[Reason, RateLimitStatus | None]:
-    """What counting a check upstream came to."""
-    return REASONS[message.reason], (
-        status_from(message.rate_limit) if message.HasField("rate_limit") else None
-    )
 
 
 def uses_of(uses: Sequence[UseToAdd]) -> replication_service_pb2.ReportUsesRequest:

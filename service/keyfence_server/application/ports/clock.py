@@ -11,8 +11,6 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """The wall clock, aware, in UTC."""
-        ...
 
     def timestamp(self) -> float:
         """The same moment as seconds since the epoch: what a hot path compares."""
-        ...

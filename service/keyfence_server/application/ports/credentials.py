@@ -17,11 +17,9 @@ class PasswordHashes(Protocol):
     def turn(self) -> AbstractContextManager[None]:
         """A place among those whose passwords are hashed, for as long as it is held. There
         are not many. Raises `Overloaded` when all are taken."""
-        ...
 
     async def hash(self, password: Plaintext) -> PasswordHash:
         """What to keep of a password. To be called in a turn."""
-        ...
 
     async def verify(self, password: Plaintext, kept: PasswordHash | None) -> bool:
         """Whether this is the password that was kept. To be called in a turn.
@@ -29,11 +27,9 @@ class PasswordHashes(Protocol):
         Args:
             kept: None: there is none, which takes the same work to find out.
         """
-        ...
 
     def is_outdated(self, kept: PasswordHash) -> bool:
         """Whether the password would be kept in another way today."""
-        ...
 
 
 class SlowHashes(Protocol):
@@ -46,12 +42,10 @@ class SlowHashes(Protocol):
         Args:
             longest_key: the most characters that a presented key can have.
         """
-        ...
 
     def matches(self, text: str, key: str) -> bool:
         """Whether a hash is of this key. Takes up to a second, and touches nothing that changes:
         for a thread."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +67,9 @@ class SessionTokens(Protocol):
 
     def sign(self, session: Session) -> Plaintext:
         """The token for the session's holder."""
-        ...
 
     def looks_like_one(self, text: str) -> bool:
         """Whether a text has the form of a token, which no key can have."""
-        ...
 
     def read(self, text: str) -> SessionClaims | None:
         """What a token says; None if it was not signed here, in every respect."""
-        ...

@@ -53,23 +53,18 @@ class FactSnapshot(Protocol):
     def revision(self) -> int:
         """The revision that this reading shows at least. 0 before the first mutation. It may be
         higher after something was read, for all that was read."""
-        ...
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name; not the built-in one."""
-        ...
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
         """At most `limit` keyspaces with a name above `after`, in the order of their names."""
-        ...
 
     async def find_session(self, session_id: SessionId) -> Session | None:
         """The session with this id."""
-        ...
 
     async def find_account(self, account_id: AccountId) -> Account | None:
         """The registered account with this id."""
-        ...
 
 
 class FactStore(Protocol):
@@ -77,7 +72,6 @@ class FactStore(Protocol):
 
     def snapshot(self) -> AbstractAsyncContextManager[FactSnapshot]:
         """Opens a reading. Raises `StoreUnavailable`."""
-        ...
 
     async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
         """For each question the key that is kept under any of its digests.
@@ -88,7 +82,6 @@ class FactStore(Protocol):
         Raises:
             StoreUnavailable: no question can be answered.
         """
-        ...
 
 
 class FactSource(Protocol):
@@ -99,37 +92,30 @@ class FactSource(Protocol):
     @property
     def revision(self) -> int:
         """The revision that every answer from now on reflects at least."""
-        ...
 
     @property
     def has_slow_hashes(self) -> bool:
         """Whether a key that was just not found may be one of those that were imported by a slow
         hash."""
-        ...
 
     def recall(self, digest: bytes) -> KeyFacts | None:
         """What memory holds of the key with this digest; None if it must be looked up.
 
         Made for the hot path: no I/O, no waiting. Raises nothing: without a lease it returns None.
         """
-        ...
 
     async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
         """The key kept under any of these digests. Raises `StoreUnavailable`."""
-        ...
 
     async def find_session(self, session_id: SessionId) -> SessionFacts | None:
         """The session with this id, from memory where that is allowed. Raises
         `StoreUnavailable`."""
-        ...
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too. Raises `StoreUnavailable`."""
-        ...
 
     async def list_keyspaces(self) -> Sequence[Keyspace]:
         """Every keyspace, the built-in one too. Raises `StoreUnavailable`."""
-        ...
 
     async def recogniser(self, concerns: Callable[[str], bool] = ...) -> Recogniser:
         """Tells which keyspaces' keys a text could be. Raises `StoreUnavailable`.
@@ -138,4 +124,3 @@ class FactSource(Protocol):
             concerns: of which keyspaces, by name, it must know the newest forms; by default of all.
                 Of the others it may know earlier ones, while a change of them is being read.
         """
-        ...

@@ -37,7 +37,6 @@ class Fence(Protocol):
         acknowledged to its caller. The head is not locked any more: fences of several commits
         may be waited for at once, in any order.
         """
-        ...
 
     async def wait_until_in_effect(self, revision: int) -> FenceEnd:
         """Returns when everything up to `revision` holds everywhere, and by what that is
@@ -47,9 +46,7 @@ class Fence(Protocol):
         already: the mutation that made them so may still be waiting for its fence, or
         may never have got that far.
         """
-        ...
 
     async def forget_everything(self) -> None:
         """Called when the outcome of a commit is not known: no holder may go on
         answering from what it remembers."""
-        ...

@@ -38,7 +38,6 @@ class RetentionStore(Protocol):
             ChainBroken: there is a gap behind what was recorded before, or `end` is no event of
                 this chain. Nothing was changed.
         """
-        ...
 
     async def remove_events(
         self,
@@ -61,7 +60,6 @@ class RetentionStore(Protocol):
         Raises:
             ChainBroken: what was to be removed is not what was written. Nothing was changed.
         """
-        ...
 
     async def remove_changes(self, *, kept: int, acknowledged: bool) -> int:
         """Removes the oldest changes, whole revisions, but not those of the newest `kept`.
@@ -72,16 +70,12 @@ class RetentionStore(Protocol):
         Returns:
             How many were removed.
         """
-        ...
 
     async def remove_requests(self, before: datetime) -> int:
         """Removes what creating requests made before this time. Returns the number of rows."""
-        ...
 
     async def remove_sessions(self, before: datetime) -> int:
         """Removes sessions that expired before this time. Returns the number of rows."""
-        ...
 
     async def remove_use_days(self, before: date) -> int:
         """Removes the uses by day of earlier days. Returns the number of rows."""
-        ...

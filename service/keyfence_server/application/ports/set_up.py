@@ -29,15 +29,12 @@ class SetUp(Protocol):
 
     async def is_first_start_over(self) -> bool:
         """Whether `end_first_start` was ever called on this store."""
-        ...
 
     async def end_first_start(self) -> None:
         """Remembers for good that the first start is over."""
-        ...
 
     async def known_peppers(self) -> Mapping[int, bytes | None]:
         """The fingerprints of every version that was registered. Changes nothing."""
-        ...
 
     async def register_peppers(
         self, fingerprints: Mapping[int, bytes]
@@ -48,10 +45,8 @@ class SetUp(Protocol):
             All that are known by then. None for a version that something is under, and
             whose pepper has not been given yet.
         """
-        ...
 
     async def count_uses_of_peppers(
         self, versions: Collection[int], now: datetime
     ) -> UsesOfPeppers:
         """What the peppers of these versions are needed for."""
-        ...

@@ -58,7 +58,6 @@ class NoteStore(Protocol):
         Raises:
             StoreUnavailable: nothing was added, or it is not known whether it was.
         """
-        ...
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         """Adds audit events that tell of no mutation to the chain, all of them or none.
@@ -66,4 +65,3 @@ class NoteStore(Protocol):
         Raises:
             StoreUnavailable: nothing was added, or it is not known whether it was.
         """
-        ...

@@ -150,7 +150,7 @@ def _admission(facts: KeyFacts) -> Any:
         else:
             ok.headers_to_remove.append(IDENTITY_PREFIX + name)
     rules = facts.keyspace.http
-    if rules.credentials.bearer:
+    if rules.declaration.credentials.bearer:
         ok.headers_to_remove.append("authorization")
     ok.headers_to_remove.extend(rules.header_names)
     message.dynamic_metadata.CopyFrom(_metadata(Reason.OK, facts))

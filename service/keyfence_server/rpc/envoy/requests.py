@@ -62,7 +62,7 @@ def headers_of(http: Any) -> Headers:
 
 def presented_in(headers: Headers, rules: HttpRules) -> Presented:
     """The credential that a request presents, in the places that the keyspace accepts."""
-    accepted = rules.credentials
+    accepted = rules.declaration.credentials
     found: list[str] = []
     ambiguous = False
     for place in (*((_AUTHORIZATION,) if accepted.bearer else ()), *rules.header_names):
