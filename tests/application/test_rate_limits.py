@@ -336,9 +336,6 @@ async def test_where_a_maker_asks_for_no_limit_its_own_holds(authority: Authorit
 class Forbidden:
     """A counter that must not be asked."""
 
-    async def look(self, limits: Sequence[Limit]) -> list[Window]:
-        raise AssertionError("asked without need")
-
     async def take(self, limits: Sequence[Limit], cost: int) -> tuple[int | None, list[Window]]:
         raise AssertionError("asked without need")
 

@@ -48,7 +48,7 @@ class CounterContract:
         raise AssertionError("a class that inherits the contract must give a harness")
 
     async def test_nothing_is_used_of_a_limit_before_its_first_use(self, harness: Harness) -> None:
-        (window,) = await harness.counter.look([a_limit(3)])
+        _, (window,) = await harness.counter.take([a_limit(3)], 0)
         assert window.used == 0
         assert window.ends_at == pytest.approx(harness.clock.timestamp(), abs=2)
 
@@ -61,9 +61,9 @@ class CounterContract:
     async def test_looking_uses_nothing_up(self, harness: Harness) -> None:
         limit = a_limit(1)
         for _ in range(3):
-            await harness.counter.look([limit])
+            await harness.counter.take([limit], 0)
         assert (await harness.counter.take([limit], 1))[0] is None
-        assert [window.used for window in await harness.counter.look([limit])] == [1]
+        assert [window.used for window in (await harness.counter.take([limit], 0))[1]] == [1]
 
     async def test_a_window_ends_its_length_after_its_first_use(self, harness: Harness) -> None:
         limit = a_limit(2, 3_600)
@@ -77,7 +77,7 @@ class CounterContract:
         for _ in range(3):
             await harness.counter.take([limit], 1)
         await harness.let_end(limit)
-        assert [window.used for window in await harness.counter.look([limit])] == [0]
+        assert [window.used for window in (await harness.counter.take([limit], 0))[1]] == [0]
         assert (await harness.counter.take([limit], 2))[0] is None
 
     async def test_what_costs_more_than_is_left_is_stopped_and_uses_nothing_up(
@@ -188,7 +188,7 @@ class RedisHarness:
 
     async def let_end(self, limit: Limit) -> None:
         for _ in range(2_000):
-            if not (await self.counter.look([limit]))[0].used:
+            if not (await self.counter.take([limit], 0))[1][0].used:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError("the window does not end")
@@ -225,7 +225,7 @@ class TestRedis(CounterContract):
         with pytest.raises(CounterUnavailable):
             await harness.counter.take([limit], 1)
         with pytest.raises(CounterUnavailable):
-            await harness.counter.look([limit])
+            await harness.counter.take([limit], 0)
         redis.start()
         assert (await harness.counter.take([limit], 1))[0] is None
 

@@ -66,7 +66,7 @@ async def test_each_server_counts_by_itself_if_that_is_set(
         (True, Count.LOCAL),
         (False, Count.LOCAL),
     ]
-    assert (await decides.look([TWO])).count is Count.LOCAL
+    assert (await decides.take([TWO], 0))[1].count is Count.LOCAL
     assert decides.stats.is_away
     assert decides.stats.failures == 1
     assert decides.stats.without_counter == 4
@@ -93,7 +93,7 @@ async def test_nothing_is_decided_if_that_is_set(
         with pytest.raises(RateLimitsUnavailable, match="cannot be reached"):
             await decides.take([TWO], 1)
         with pytest.raises(RateLimitsUnavailable):
-            await decides.look([TWO])
+            await decides.take([TWO], 0)
     assert decides.stats.without_counter == 6
     assert "rate_limit_counter_unavailable" in log.getvalue()
 

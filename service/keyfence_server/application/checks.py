@@ -92,7 +92,9 @@ class CountedHere:
             reason = Reason.OK if passes else Reason.RATE_LIMITED
             return verdict._replace(reason=reason, rate_limit=status)
         if verdict.reason is Reason.SCOPE_MISSING:
-            return verdict._replace(rate_limit=await self._rate_limits.look(facts.limits))
+            # It only learns where the limit is.
+            _, status = await self._rate_limits.take(facts.limits, 0)
+            return verdict._replace(rate_limit=status)
         return verdict
 
 

@@ -110,7 +110,7 @@ class LogInAttempts:
 
     async def _require_room(self, limits: Sequence[Limit]) -> None:
         for limit in limits:
-            status = await self._limits.look([limit])
+            _, status = await self._limits.take([limit], 0)
             if status.remaining <= self._under_way[limit.name]:
                 raise self._throttled(status.reset_at)
 

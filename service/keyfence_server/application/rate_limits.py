@@ -63,11 +63,9 @@ class RateCounter(Protocol):
     """Remembers what was used of limits, each in a window that begins with its first use
     and ends a limit's window later."""
 
-    async def look(self, limits: Sequence[Limit]) -> list[Window]:
-        """How much of each is used. Raises `CounterUnavailable`."""
-
     async def take(self, limits: Sequence[Limit], cost: int) -> tuple[int | None, list[Window]]:
-        """Uses up `cost` of each, if each has as much left, and otherwise nothing.
+        """Uses up `cost` of each, if each has as much left, and otherwise nothing. A cost of 0 only
+        looks.
 
         A limit's name stands for its window, and its rate's requests for what it has.
 
@@ -132,13 +130,11 @@ class RateLimits:
 
         Args:
             limits: those that the key is under, at least one.
-            cost: 0 counts nothing and always passes.
+            cost: 0 counts nothing and always passes: it tells where the limits stand.
 
         Raises:
             RateLimitsUnavailable: nothing was decided.
         """
-        if cost == 0:
-            return True, await self.look(limits)
         if self._shared is not None and self._may_try():
             try:
                 stopped_by, windows = await self._shared.take(limits, cost)
@@ -149,33 +145,10 @@ class RateLimits:
                 return self._status(limits, cost, stopped_by, windows, Count.WHOLE)
         if self._shared is not None and self._on_failure is not OnFailure.LOCAL:
             return True, self._uncounted(limits)
-        self._note_own_count()
-        stopped_by, windows = await self._local.take(limits, cost)
-        return self._status(limits, cost, stopped_by, windows, self._own_count)
-
-    async def look(self, limits: Sequence[Limit]) -> RateLimitStatus:
-        """Where the limits stand, without counting anything.
-
-        Raises:
-            RateLimitsUnavailable: it is not known, and that is to be an error.
-        """
-        if self._shared is not None and self._may_try():
-            try:
-                windows = await self._shared.look(limits)
-            except CounterUnavailable as error:
-                self._note_failure(error)
-            else:
-                self._note_success()
-                return self._status(limits, 0, None, windows, Count.WHOLE)[1]
-        if self._shared is not None and self._on_failure is not OnFailure.LOCAL:
-            return self._uncounted(limits)
-        self._note_own_count()
-        windows = await self._local.look(limits)
-        return self._status(limits, 0, None, windows, self._own_count)[1]
-
-    def _note_own_count(self) -> None:
         if self._shared is not None:
             self.stats.without_counter += 1
+        stopped_by, windows = await self._local.take(limits, cost)
+        return self._status(limits, cost, stopped_by, windows, self._own_count)
 
     def _uncounted(self, limits: Sequence[Limit]) -> RateLimitStatus:
         self.stats.without_counter += 1

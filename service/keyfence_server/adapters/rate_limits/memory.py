@@ -30,14 +30,11 @@ class MemoryCounter:
     def __len__(self) -> int:
         return len(self._windows)
 
-    async def look(self, limits: Sequence[Limit]) -> list[Window]:
-        """See the port."""
-        now = self._clock.timestamp()
-        return [self._seen(limit, now) for limit in limits]
-
     async def take(self, limits: Sequence[Limit], cost: int) -> tuple[int | None, list[Window]]:
         """See the port."""
         now = self._clock.timestamp()
+        if not cost:
+            return None, [self._seen(limit, now) for limit in limits]
         current = [self._current(limit, now) for limit in limits]
         for index, (limit, window) in enumerate(zip(limits, current, strict=True)):
             if (window[0] if window else 0) + cost > limit.rate.requests:

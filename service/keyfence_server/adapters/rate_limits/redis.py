@@ -74,14 +74,11 @@ class RedisCounter:
         self._timeout_seconds = timeout_seconds
         self._faults = (redis.asyncio.RedisError, OSError, TimeoutError)
 
-    async def look(self, limits: Sequence[Limit]) -> list[Window]:
-        """See the port."""
-        async with self._translated():
-            return await self._look(limits)
-
     async def take(self, limits: Sequence[Limit], cost: int) -> tuple[int | None, list[Window]]:
         """See the port."""
         async with self._translated():
+            if not cost:
+                return None, await self._look(limits)
             if cost > 1:
                 # What takes much at once would stop others for no good by trying.
                 windows = await self._look(limits)

@@ -142,12 +142,10 @@ class UpstreamSnapshot:
 
     async def find_session(self, session_id: SessionId) -> Session | None:
         """See the port. Sessions are for management, which a sidecar does not do."""
-        del session_id
         return None
 
     async def find_account(self, account_id: AccountId) -> Account | None:
         """See the port. Likewise."""
-        del account_id
         return None
 
     async def find_keyspace(self, name: str) -> Keyspace | None:

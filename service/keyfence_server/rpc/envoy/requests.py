@@ -56,8 +56,13 @@ def headers_of(http: Any) -> Headers:
     """
     raw = http.header_map.headers
     if raw:
-        return [(one.key.lower(), _latin_1(one.raw_value or one.value.encode())) for one in raw]
-    return [(name.lower(), _latin_1(value.encode())) for name, value in http.headers.items()]
+        return [
+            (one.key.lower(), (one.raw_value or one.value.encode()).decode("latin-1"))
+            for one in raw
+        ]
+    return [
+        (name.lower(), value.encode().decode("latin-1")) for name, value in http.headers.items()
+    ]
 
 
 def presented_in(headers: Headers, rules: HttpRules) -> Presented:
@@ -117,10 +122,6 @@ def client_address_of(attributes: Any, metadata: Iterable[tuple[str, str | bytes
     # A Unix socket, for example, has no address.
     address = find_address(str(told[0])) if len(told) == 1 else None
     return str(address) if address is not None else ""
-
-
-def _latin_1(value: bytes) -> str:
-    return value.decode("latin-1")
 
 
 def _take_cookie(
