@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyfence_server.adapters.keyspace_files.source_text import Fault, Source, Span
-from keyfence_server.adapters.keyspace_files.yaml_source import MAX_DEPTH, YamlFaults, parse_yaml
+from keyfence_server.adapters.keyspace_files.source_text import (
+    Fault,
+    InvalidKeyspaceFile,
+    Source,
+    Span,
+)
+from keyfence_server.adapters.keyspace_files.yaml_source import MAX_DEPTH, parse_yaml
 
 
 def read(text: str) -> object:
@@ -15,7 +20,7 @@ def read(text: str) -> object:
 
 
 def faults_in(text: str) -> list[Fault]:
-    with pytest.raises(YamlFaults) as caught:
+    with pytest.raises(InvalidKeyspaceFile) as caught:
         read(text)
     return caught.value.faults
 
@@ -23,7 +28,7 @@ def faults_in(text: str) -> list[Fault]:
 def any_faults_in(text: str) -> list[Fault]:
     try:
         read(text)
-    except YamlFaults as error:
+    except InvalidKeyspaceFile as error:
         return error.faults
     return []
 

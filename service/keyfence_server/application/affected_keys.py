@@ -1,19 +1,24 @@
-"""Which keys gain or lose scopes when a keyspace changes."""
+"""Which keys a change of a keyspace affects: those that gain or lose scopes, and those that stop
+working because it no longer recognises an earlier format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
+from keyfence_server.application.ports import Snapshot
 from keyfence_server.domain.facts import granted_mask
+from keyfence_server.domain.formats import KeyForm
 from keyfence_server.domain.keys import Key, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.scopes import size_of
 
 MAX_AFFECTED_KEYS: Final = 1000
 """The most keys that are listed. All of them are counted."""
+MAX_CUT_OFF_KEYS: Final = 1000
 MAX_BYTES: Final = 512 * 1024
 """The most that the scopes of the listed keys take together."""
 
@@ -108,3 +113,24 @@ class AffectedKeys:
             granted_mask(granted, key_type, self._before),
             granted_mask(granted, key_type, self._after),
         )
+
+
+async def find_keys_cut_off(
+    snapshot: Snapshot, keyspace: str, dropped: Collection[KeyForm], now: datetime
+) -> tuple[int, tuple[Key, ...]]:
+    """The keys that would no longer be recognised: how many, and the first of them.
+
+    A key's record has its display prefix, not its form. Where that fits a dropped form and
+    one that stays, the key is counted: it may stop working. Revoked and expired keys do not
+    count.
+    """
+    count = 0
+    first: list[Key] = []
+    if dropped:
+        async for key in snapshot.iterate_keys(keyspace):
+            if key.is_expired(now) or not any(form.shows(key.display_prefix) for form in dropped):
+                continue
+            count += 1
+            if len(first) < MAX_CUT_OFF_KEYS:
+                first.append(key)
+    return count, tuple(first)

@@ -10,10 +10,10 @@ from typing import Final
 from keyfence_server.application.affected_keys import (
     AffectedKeys,
     KeyScopeChange,
+    find_keys_cut_off,
 )
 from keyfence_server.application.audit import keyspace_event, listed
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.dropped_formats import find_keys_cut_off
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import (

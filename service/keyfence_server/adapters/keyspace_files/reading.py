@@ -9,7 +9,7 @@ from typing import Final
 
 from keyfence_server.adapters.keyspace_files.places import fault_at, paths_by_text
 from keyfence_server.adapters.keyspace_files.source_text import Fault, InvalidKeyspaceFile, Source
-from keyfence_server.adapters.keyspace_files.yaml_source import YamlDocument, YamlFaults, parse_yaml
+from keyfence_server.adapters.keyspace_files.yaml_source import YamlDocument, parse_yaml
 from keyfence_server.domain.declarations import KeyspaceDeclaration
 from keyfence_server.domain.documents import declaration_from_document
 from keyfence_server.domain.errors import InvalidDeclaration, Problem
@@ -77,10 +77,7 @@ def parse_keyspace_file(content: bytes, *, name: str) -> KeyspaceFile:
         before = Source(name, content[: error.start].decode(errors="replace"))
         place = before.span_at(len(before.text))
         raise InvalidKeyspaceFile([Fault(before, place, "the text is not UTF-8")]) from None
-    try:
-        document = parse_yaml(source)
-    except YamlFaults as error:
-        raise InvalidKeyspaceFile(error.faults) from None
+    document = parse_yaml(source)
     try:
         keyspace = compile_keyspace(declaration_from_document(document.data))
     except InvalidDeclaration as error:

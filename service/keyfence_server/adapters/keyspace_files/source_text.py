@@ -106,5 +106,5 @@ class InvalidKeyspaceFile(Exception):
     """A file is wrong. `faults` names every fault, in the order of the file."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults: Sequence[Fault] = in_order(faults)
+        self.faults = in_order(faults)
         super().__init__("\n".join(fault.render() for fault in self.faults))

@@ -6,7 +6,7 @@ Anchors, aliases, tags and further documents are refused, and so are names that 
 twice and deep nesting: a file from a stranger must neither surprise nor exhaust the
 reader.
 
-It knows nothing of keyspaces.
+It knows nothing of what a keyspace declares.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ from yaml.reader import Reader, ReaderError
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
-from keyfence_server.adapters.keyspace_files.source_text import Fault, Source, Span
+from keyfence_server.adapters.keyspace_files.source_text import (
+    Fault,
+    InvalidKeyspaceFile,
+    Source,
+    Span,
+)
 
 MAX_DEPTH: Final = 16
 
@@ -35,14 +40,6 @@ _CONSTANTS: Final[dict[str, object]] = {
     "true": True,
     "false": False,
 }
-
-
-class YamlFaults(Exception):
-    """The text cannot be read. `faults` says where and why, at least once."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__(f"{len(faults)} faults in {faults[0].source.name}")
-        self.faults = faults
 
 
 Path = tuple[str | int, ...]
@@ -76,24 +73,18 @@ def parse_yaml(source: Source) -> YamlDocument:
     """Reads a text that holds one document.
 
     Raises:
-        YamlFaults: it is not YAML, holds what is refused, or says a name twice.
+        InvalidKeyspaceFile: it is not YAML, holds what is refused, or says a name twice.
     """
     try:
-        loader = _Loader(source)
-        node = loader.get_single_node()
-    except ReaderError as error:
-        message = f"the character {error.character:#04x} is not allowed in YAML"
-        raise YamlFaults([Fault(source, source.span_at(error.position), message)]) from None
-    except _Refused as error:
-        raise YamlFaults([Fault(source, _span_of_mark(error.mark), error.message)]) from None
-    except yaml.MarkedYAMLError as error:
-        raise YamlFaults([_syntax_fault(source, error)]) from None
+        node = _Loader(source).get_single_node()
+    except (ReaderError, _Refused, yaml.MarkedYAMLError) as error:
+        raise InvalidKeyspaceFile([_fault_of(source, error)]) from None
     if node is None:
-        raise YamlFaults([Fault(source, None, "the file is empty")])
+        raise InvalidKeyspaceFile([Fault(source, None, "the file is empty")])
     reader = _Reader(source)
     data = reader.read(node, (), None)
     if reader.faults:
-        raise YamlFaults(reader.faults)
+        raise InvalidKeyspaceFile(reader.faults)
     return YamlDocument(data, reader.places)
 
 
@@ -119,16 +110,15 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent):
-            raise _Refused(
-                event, 'text that starts with "*" must be in quotes: aliases are not read'
-            )
-        if getattr(event, "anchor", None) is not None:
-            raise _Refused(
-                event, 'text that starts with "&" must be in quotes: anchors are not read'
-            )
-        if getattr(event, "tag", None) is not None:
-            raise _Refused(event, 'text that starts with "!" must be in quotes: tags are not read')
+        refused = (
+            (isinstance(event, yaml.AliasEvent), "*", "aliases"),
+            (getattr(event, "anchor", None) is not None, "&", "anchors"),
+            (getattr(event, "tag", None) is not None, "!", "tags"),
+        )
+        for is_there, sign, what in refused:
+            if is_there:
+                message = f'text that starts with "{sign}" must be in quotes: {what} are not read'
+                raise _Refused(event, message)
         if self._depth == MAX_DEPTH:
             raise _Refused(event, f"more than {MAX_DEPTH} levels of nesting")
         self._depth += 1
@@ -205,7 +195,12 @@ def _span_of_mark(mark: Any) -> Span | None:
     return Span(mark.line + 1, mark.column + 1) if mark else None
 
 
-def _syntax_fault(source: Source, error: yaml.MarkedYAMLError) -> Fault:
+def _fault_of(source: Source, error: ReaderError | _Refused | yaml.MarkedYAMLError) -> Fault:
+    if isinstance(error, ReaderError):
+        message = f"the character {error.character:#04x} is not allowed in YAML"
+        return Fault(source, source.span_at(error.position), message)
+    if isinstance(error, _Refused):
+        return Fault(source, _span_of_mark(error.mark), error.message)
     said = ": ".join(filter(None, (error.context, error.problem)))
     here = _span_of_mark(error.problem_mark or error.context_mark)
     began = _span_of_mark(error.context_mark)
