@@ -26,41 +26,38 @@ _SWITCH_SECONDS: Final = 0.0001
 _log = structlog.get_logger("keyfence")
 
 
-def run(settings: Settings) -> None:
-    """Serves until a signal says to stop: the first one drains, the second stops at once.
+@dataclass(frozen=True, slots=True)
+class AsWorker:
+    """What a process has to do as one of several.
 
-    Raises:
-        CannotStart: with the reason and what to do.
-    """
-    _run(settings, _Started())
-
-
-def run_worker(
-    settings: Settings,
-    *,
-    number: int,
-    ready: Callable[[], None],
-    watch_parent: Callable[[Callable[[], None]], None],
-) -> None:
-    """Serves as one of several processes, until a signal says to stop or the parent is gone.
-
-    Args:
+    Attributes:
+        number: of the worker, from 0.
         ready: called when the worker serves.
         watch_parent: calls back when the parent is gone.
+    """
+
+    number: int
+    ready: Callable[[], None]
+    watch_parent: Callable[[Callable[[], None]], None]
+
+
+def run(settings: Settings, worker: AsWorker | None = None) -> None:
+    """Serves until a signal says to stop: the first one drains, the second stops at once. A worker
+    serves no longer than its parent lives.
 
     Raises:
         CannotStart: with the reason and what to do.
     """
-    _run(settings, _Started(number, ready, watch_parent))
-
-
-@dataclass(frozen=True, slots=True)
-class _Started:
-    """How this process was started: by itself, or as a worker."""
-
-    number: int | None = None
-    ready: Callable[[], None] = lambda: None
-    watch_parent: Callable[[Callable[[], None]], None] = lambda _: None
+    let_the_event_loop_go_first()
+    configure_logs(settings.log_format, settings.log_level)
+    if worker is not None:
+        structlog.contextvars.bind_contextvars(worker=worker.number)
+    _keep_grpc_quiet()
+    traces = configure_tracing()
+    try:
+        uvloop.run(_serve(settings, traces.calls, worker))
+    finally:
+        traces.close()
 
 
 def _keep_grpc_quiet() -> None:
@@ -91,29 +88,15 @@ def keep_full_collections_short() -> None:
     gc.freeze()
 
 
-def _run(settings: Settings, started: _Started) -> None:
-    let_the_event_loop_go_first()
-    configure_logs(settings.log_format, settings.log_level)
-    if started.number is not None:
-        structlog.contextvars.bind_contextvars(worker=started.number)
-    _keep_grpc_quiet()
-    traces = configure_tracing()
-    try:
-        uvloop.run(_serve(settings, traces.calls, started))
-    finally:
-        traces.close()
-
-
-async def _serve(settings: Settings, tracing: SpanPerCall | None, started: _Started) -> None:
+async def _serve(settings: Settings, tracing: SpanPerCall | None, worker: AsWorker | None) -> None:
     loop = asyncio.get_running_loop()
     log_uncaught_in(loop)
     signals: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number.name)
-    started.watch_parent(lambda: signals.put_nowait("the parent is gone"))
-    starting = asyncio.ensure_future(
-        start(settings, tracing=tracing, is_worker=started.number is not None)
-    )
+    if worker is not None:
+        worker.watch_parent(lambda: signals.put_nowait("the parent is gone"))
+    starting = asyncio.ensure_future(start(settings, tracing=tracing, is_worker=worker is not None))
     told = asyncio.create_task(signals.get())
     await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
     if told.done() and not starting.done():
@@ -143,7 +126,8 @@ async def _serve(settings: Settings, tracing: SpanPerCall | None, started: _Star
         )
         sys.stdout.write(text)
         sys.stdout.flush()
-    started.ready()
+    if worker is not None:
+        worker.ready()
     await _until_stopped(server, settings, signals, told)
     _log.info("stopped")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from keyfence_server.config import Settings, load_settings
-from keyfence_server.process import run_worker
+from keyfence_server.process import AsWorker, run
 from keyfence_server.provisioning import CannotStart
 
 EXIT_CANNOT_START: Final = 5
@@ -85,11 +85,9 @@ def main() -> int:
     parent = Parent(int(sys.argv[1]))
     assignment = parent.read_assignment()
     try:
-        run_worker(
+        run(
             assignment.applied_to(load_settings()),
-            number=assignment.number,
-            ready=lambda: parent.say(""),
-            watch_parent=parent.watch,
+            AsWorker(assignment.number, lambda: parent.say(""), parent.watch),
         )
     except CannotStart as error:
         parent.say(str(error))

@@ -168,4 +168,4 @@ async def test_the_event_loop_has_its_turn_while_a_thread_works() -> None:
         assert sys.getswitchinterval() <= 0.001
     finally:
         sys.setswitchinterval(before)
-    assert "let_the_event_loop_go_first()" in inspect.getsource(process._run)
+    assert "let_the_event_loop_go_first()" in inspect.getsource(process.run)

@@ -186,13 +186,13 @@ def test_the_first_start_keeps_its_credential_to_its_owner(directory: Path) -> N
 PRINTS_WHAT_IS_FROZEN = """
 import gc, os, signal
 from keyfence_server.config import load_settings
-from keyfence_server.process import run_worker
+from keyfence_server.process import AsWorker, run
 
 def ready():
     print(gc.get_freeze_count() > len(gc.get_objects()), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
-run_worker(load_settings(), number=0, ready=ready, watch_parent=lambda _: None)
+run(load_settings(), AsWorker(0, ready, lambda _: None))
 """
 
 

@@ -74,7 +74,7 @@ class _Authority:
     def __init__(self, store: SqlStore) -> None:
         clock = SystemClock()
         cache = FactCache(store)
-        fence = alone(cache, store, store, LeaseTerms()).fence
+        fence = alone(cache, store, store.register(), LeaseTerms()).fence
         quotas = ChangeQuotas(RateLimits(clock, MemoryCounter(clock), is_alone=True))
         mutations = Mutations(store, fence, clock, quotas)
         self.first_start = FirstStart(mutations, PEPPERS, clock)

@@ -25,7 +25,6 @@ from keyfence.v1 import (
     replication_service_pb2,
 )
 from keyfence_server.adapters.sql.schema import metadata
-from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.cli.restrictive_changes import KNOWN_ACTIONS
 from keyfence_server.coherence.fact_cache import FactCache
@@ -33,10 +32,8 @@ from keyfence_server.config import PREFIX, Settings
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.rpc.status import CODE_BY_REASON
-from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures
-from keyfence_server.telemetry.measured_store import StoreStats
-from keyfence_server.telemetry.metrics import KeyfenceCollector, Sources
-from keyfence_server.telemetry.upstream_stats import UpstreamStats
+from keyfence_server.telemetry.measured_fence import LeaseFigures
+from keyfence_server.telemetry.metrics import BackendStats, KeyfenceCollector, Sources
 from support.clock import FrozenClock
 from support.documented_errors import BY_RPC, OF_EVERY_RPC
 from support.serving import METHODS
@@ -75,23 +72,17 @@ def test_every_metric_is_listed_with_its_type_and_labels() -> None:
     collector = KeyfenceCollector(
         Sources(
             rpc=stats,
-            store=StoreStats(),
-            upstream=UpstreamStats(),
+            backend=BackendStats(),
             cache=FactCache(unused),
-            rate_limits=RateLimitStats(),
             write_behind=WriteBehind(unused, FrozenClock()),
             calls_under_way=lambda: 0,
             is_serving=lambda: True,
-            fence=FenceStats(),
             holders=lambda: 0,
             lease=lambda: LeaseFigures(1.0, 0.5, 2, 0),
             lease_losses=lambda: 0,
             stale_answers=lambda: 0,
             certificate_expire_time=lambda: None,
             seconds_without_lease=lambda: 0.0,
-            clock_skew_seconds=lambda: 0.0,
-            mutations_under_way=lambda: 0,
-            mutations_waiting=lambda: 0,
         )
     )
     listed = {

@@ -65,16 +65,11 @@ from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.clock_watch import COMPARE_SECONDS, ClockWatch
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.replica import SeenProcess
-from keyfence_server.composition.backend import BackendStats, FirstStartReport
+from keyfence_server.composition.backend import Backend, FirstStartReport
 from keyfence_server.composition.background import repeat, run_in_background
 from keyfence_server.composition.first_start import FirstStartOfServer
 from keyfence_server.composition.history import History, open_history
-from keyfence_server.composition.membership import (
-    AuthorityMembership,
-    alone,
-    among_others,
-)
+from keyfence_server.composition.membership import alone, among_others
 from keyfence_server.config import Settings
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.secrets import Peppers
@@ -95,7 +90,7 @@ from keyfence_server.rpc.keyspaces import KeyspaceService
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.telemetry.measured_fence import FenceStats, MeasuredFence
 from keyfence_server.telemetry.measured_store import MeasuredStore, StoreStats
-from keyfence_server.telemetry.upstream_stats import UpstreamStats
+from keyfence_server.telemetry.metrics import BackendStats
 
 _SWEEP_SECONDS: Final = 300.0
 _SLICE_PAUSE_SECONDS: Final = 0.05
@@ -105,17 +100,9 @@ _log = structlog.get_logger("keyfence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authority:
-    """Implements the `Backend` port on a store. Made by `open_authority`."""
+class Authority(Backend):
+    """A backend on a store. Made by `open_authority`."""
 
-    membership: AuthorityMembership
-    digests: Peppers
-    imported: ImportedKeys
-    sessions: PresentedSessions
-    counting: CountedHere
-    notes: WriteBehind
-    stats: BackendStats
-    services: Sequence[Service]
     _store: Store
     _mutations: Mutations
     _clock_watch: ClockWatch
@@ -123,28 +110,24 @@ class Authority:
     _first_start: FirstStartOfServer
 
     def problems(self) -> list[str]:
-        """See the port."""
+        """See `Backend`."""
         found = [self._clock_watch.problem(), self._history.problem()]
         if not self.stats.store.outages.is_fit:
             found.append(self._outage())
         return [problem for problem in found if problem is not None]
 
     def lease_problems(self) -> list[str]:
-        """See the port. The outages that are not among the other problems cost the lease."""
+        """See `Backend`. The outages that are not among the other problems cost the lease."""
         outages = self.stats.store.outages
         return [] if outages.problem is None or not outages.is_fit else [self._outage()]
 
     def _outage(self) -> str:
         return f"the database is unavailable: {self.stats.store.outages.problem}"
 
-    async def list_processes(self) -> list[SeenProcess]:
-        """See the port."""
-        return await self.membership.list_processes()
-
     async def uses_within_reach(
         self, uses: Sequence[UseToAdd], caller: Caller
     ) -> Sequence[UseToAdd]:
-        """See the port. A holder may also report how operators called it."""
+        """See `Backend`. A holder may also report how operators called it."""
         if not uses:
             return ()
         async with self._store.snapshot() as snapshot:
@@ -155,11 +138,11 @@ class Authority:
         return [one for one in uses if keyspaces.get(one.key_id) in within]
 
     async def first_start(self) -> FirstStartReport | None:
-        """See the port."""
+        """See `Backend`."""
         return await self._first_start.run()
 
     async def finish(self) -> None:
-        """See the port. A mutation is finished even if its caller is gone."""
+        """See `Backend`. A mutation is finished even if its caller is gone."""
         await self._mutations.finish()
 
 
@@ -206,10 +189,10 @@ async def open_authority(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
     )
     membership = (
-        alone(cache, store, opened, settings.lease_terms())
+        alone(cache, store, opened.register(), settings.lease_terms())
         if is_alone
         else among_others(
-            settings, cache, store, opened, settings.lease_terms(), fence_stats, store_stats.outages
+            settings, cache, store, opened.register(), fence_stats, store_stats.outages
         )
     )
     fence = MeasuredFence(membership.fence, fence_stats)
@@ -243,7 +226,6 @@ async def open_authority(
             rate_limits=rate_limits.stats,
             store=store_stats,
             fence=fence_stats,
-            upstream=UpstreamStats(),
             clock_skew_seconds=lambda: clock_watch.skew_seconds,
             mutations_under_way=lambda: mutations.under_way,
             mutations_waiting=lambda: mutations.waiting,

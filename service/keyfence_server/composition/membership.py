@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from keyfence.holder.clock import SystemBootClock
 from keyfence.holder.lease import HolderLease
@@ -42,6 +42,7 @@ from keyfence_server.coherence.sole_fence import SoleFence
 from keyfence_server.coherence.stale_if_error import StaleIfError
 from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.composition.background import run_in_background
 from keyfence_server.config import Settings
 from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures, MeasuredRegister
 from keyfence_server.telemetry.store_outages import StoreOutages
@@ -49,14 +50,6 @@ from keyfence_server.telemetry.store_outages import StoreOutages
 FOREVER = float("inf")
 _FIRST_LEASE_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.02
-
-
-class Registered(Protocol):
-    """A store that keeps a register of processes."""
-
-    def register(self) -> Register:
-        """The register."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +67,8 @@ class Membership:
         before_granting: must complete before a lease is granted to any holder downstream.
         is_live: whether this process may answer from memory now.
         lease: the figures of its lease.
+        list_processes: the server processes on the store; none where this process is alone, or a
+            sidecar. Raises `StoreUnavailable`.
     """
 
     process_id: str
@@ -84,6 +79,7 @@ class Membership:
     before_granting: Callable[[], Awaitable[None]]
     is_live: Callable[[], bool]
     lease: Callable[[], LeaseFigures]
+    list_processes: ListProcesses
     stale_if_error: StaleIfError | None = None
 
     @property
@@ -106,15 +102,13 @@ class AuthorityMembership(Membership):
 
     Attributes:
         fence: knows when a mutation holds everywhere.
-        list_processes: those on the store; none where this process has it to itself.
     """
 
     fence: Fence
-    list_processes: ListProcesses
 
 
 def alone(
-    cache: FactCache, store: Store, opened: Registered, terms: LeaseTerms
+    cache: FactCache, store: Store, register: Register, terms: LeaseTerms
 ) -> AuthorityMembership:
     """The membership of a process that has the database to itself."""
     clock = SystemBootClock()
@@ -125,7 +119,7 @@ def alone(
     succession = Succession(
         process_id,
         display_name_of_process(),
-        register=opened.register(),
+        register=register,
         hub=hub,
         terms=terms,
         clock=clock,
@@ -155,16 +149,16 @@ def among_others(
     settings: Settings,
     cache: FactCache,
     store: Store,
-    opened: Registered,
-    terms: LeaseTerms,
+    register: Register,
     stats: FenceStats,
     outages: StoreOutages,
 ) -> AuthorityMembership:
     """The membership of one of several processes on a store."""
+    terms = settings.lease_terms()
     clock = SystemBootClock()
     lease = HolderLease()
     hub = DownstreamHub(Grantor(terms), clock, lambda: lease.until)
-    register = MeasuredRegister(opened.register(), stats, outages)
+    register = MeasuredRegister(register, stats, outages)
     process_id = _new_process_id()
     replica = Replica(
         process_id,
@@ -209,15 +203,13 @@ def among_others(
 def downstream_of(
     settings: Settings,
     upstream: Upstream,
-    terms: LeaseTerms,
     *,
-    kind: messages.HolderKind.ValueType,
     on_broken: Callable[[str], None],
 ) -> Membership:
     """The membership of a sidecar, whose grantor is a server upstream."""
     clock = SystemBootClock()
     lease = HolderLease()
-    hub = DownstreamHub(Grantor(terms, is_nested=True), clock, lambda: lease.until)
+    hub = DownstreamHub(Grantor(settings.lease_terms(), is_nested=True), clock, lambda: lease.until)
     store = UpstreamStore(upstream, lease, HeavyWork())
     cache = FactCache(
         store, capacity=settings.cache_keys, unknown_capacity=settings.cache_unknown_keys
@@ -232,7 +224,11 @@ def downstream_of(
 
     session = HolderSession(
         upstream.open_stream,
-        messages.Hello(holder_id=process_id, kind=kind, display_name=display_name_of_process()),
+        messages.Hello(
+            holder_id=process_id,
+            kind=messages.HOLDER_KIND_SIDECAR,
+            display_name=display_name_of_process(),
+        ),
         lease,
         Following(AppliedRevisions(cache, hub), hub, process_id),
         clock,
@@ -240,13 +236,7 @@ def downstream_of(
     )
 
     async def start(resources: AsyncExitStack) -> None:
-        task = asyncio.create_task(session.run())
-
-        async def end() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-        resources.push_async_callback(end)
+        run_in_background(session.run(), resources)
         # So that the process can say at its start whether it serves, and if not, why.
         patience = clock.now() + _FIRST_LEASE_SECONDS
         while not (lease.is_live(clock.now()) or is_broken or clock.now() > patience):  # noqa: ASYNC110 - no event
@@ -263,19 +253,13 @@ def downstream_of(
         before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),
         lease=lambda: _figures(lease, clock, lease),
+        list_processes=_no_processes,
     )
 
 
-class _Renewals(Protocol):
-    """Counts the renewals of a lease."""
-
-    @property
-    def renewals(self) -> int: ...
-    @property
-    def failed_renewals(self) -> int: ...
-
-
-def _figures(lease: HolderLease, clock: SystemBootClock, counted: _Renewals) -> LeaseFigures:
+def _figures(
+    lease: HolderLease, clock: SystemBootClock, counted: HolderLease | FenceStats
+) -> LeaseFigures:
     now = clock.now()
     return LeaseFigures(
         left=max(0.0, lease.until - now),
@@ -301,7 +285,7 @@ async def _nothing() -> None:
 
 
 async def _no_processes() -> list[SeenProcess]:
-    """There can be no others on the store, so there is no list."""
+    """There can be no others on the store, or the servers upstream list themselves."""
     return []
 
 

@@ -188,7 +188,7 @@ async def _start(
     reflection = Reflection([*names, HEALTH]) if settings.serves_reflection() else None
     await backend.membership.start(resources)
     if not is_worker:
-        warn_of_separate_counts(settings, processes=len(await backend.list_processes()))
+        warn_of_separate_counts(settings, processes=len(await backend.membership.list_processes()))
     _write_behind(backend.notes, settings.usage_flush_seconds, resources)
     misplaced_keys = MisplacedKeys(backend.membership.source.recogniser)
     pipeline = Pipeline(
@@ -270,7 +270,7 @@ def _services(
             backend.membership.hub,
             backend.membership.source,
             PresentedKeys(backend.membership.source, backend.digests, backend.imported),
-            backend.list_processes,
+            backend.membership.list_processes,
             backend.uses_within_reach,
             boot_clock,
             backend.notes,
@@ -340,23 +340,17 @@ def _serve_metrics(
         return None
     sources = Sources(
         rpc=rpc_stats,
-        store=backend.stats.store,
-        upstream=backend.stats.upstream,
+        backend=backend.stats,
         cache=backend.membership.cache,
-        rate_limits=backend.stats.rate_limits,
         write_behind=backend.notes,
         calls_under_way=lambda: gate.under_way,
         is_serving=lambda: health.is_serving,
-        fence=backend.stats.fence,
         holders=lambda: len(backend.membership.hub.grantor.holders),
         lease=backend.membership.lease,
         lease_losses=lambda: watch.losses,
         seconds_without_lease=lambda: watch.seconds_without,
         stale_answers=backend.membership.stale_answers,
         certificate_expire_time=lambda: certificate.expire_time if certificate else None,
-        clock_skew_seconds=backend.stats.clock_skew_seconds,
-        mutations_under_way=backend.stats.mutations_under_way,
-        mutations_waiting=backend.stats.mutations_waiting,
     )
     boot_clock = SystemBootClock()
     probes = Probes(

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from keyfence.holder.clock import SystemBootClock
-from keyfence.v1.replication_service_pb2 import HOLDER_KIND_SIDECAR
 from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.adapters.upstream.counting import CountedUpstream
@@ -16,67 +15,47 @@ from keyfence_server.adapters.upstream.store import PresentedDigests
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import Clock, UseToAdd
 from keyfence_server.application.presented_sessions import PresentedSessions
-from keyfence_server.application.rate_limits import RateLimitStats
 from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.clock_watch import COMPARE_SECONDS, SIDECAR, ClockWatch
-from keyfence_server.coherence.replica import SeenProcess
-from keyfence_server.composition.backend import BackendStats, FirstStartReport
+from keyfence_server.composition.backend import Backend
 from keyfence_server.composition.background import repeat, run_in_background
-from keyfence_server.composition.membership import Membership, downstream_of
+from keyfence_server.composition.membership import downstream_of
 from keyfence_server.config import Settings
-from keyfence_server.rpc.pipeline import Service
-from keyfence_server.telemetry.measured_fence import FenceStats
-from keyfence_server.telemetry.measured_store import StoreStats
+from keyfence_server.telemetry.metrics import BackendStats
 from keyfence_server.telemetry.upstream_outages import UpstreamOutages
 from keyfence_server.telemetry.upstream_stats import UpstreamStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sidecar:
-    """Implements the `Backend` port over the servers upstream. Made by `open_sidecar`.
+class Sidecar(Backend):
+    """A backend over the servers upstream. Made by `open_sidecar`.
 
     It serves checks and replication alone: it mutates nothing and knows no accounts.
     """
 
-    membership: Membership
-    digests: PresentedDigests
-    imported: None
-    sessions: PresentedSessions
-    counting: CountedUpstream
-    notes: WriteBehind
-    stats: BackendStats
     _upstream: Upstream
     _clock_watch: ClockWatch
-    services: Sequence[Service] = ()
 
     def problems(self) -> list[str]:
-        """See the port. A sidecar has no database. It judges expiries by its own clock."""
+        """See `Backend`. A sidecar has no database. It judges expiries by its own clock."""
         problem = self._clock_watch.problem()
         return [] if problem is None else [problem]
 
     def lease_problems(self) -> list[str]:
-        """See the port. The same advice is in the log's event `upstream_out_of_step`."""
+        """See `Backend`. The same advice is in the log's event `upstream_out_of_step`."""
         if self.membership.is_live():
             return []
         advice = self._upstream.advice or "the server upstream has granted no lease"
         return [f"{self._upstream.target}: {advice}"]
 
-    async def list_processes(self) -> list[SeenProcess]:
-        """See the port. The servers upstream list themselves."""
-        return []
-
     async def uses_within_reach(
         self, uses: Sequence[UseToAdd], caller: Caller
     ) -> Sequence[UseToAdd]:
-        """See the port. The server upstream decides, by the sidecar's own credential."""
+        """See `Backend`. The server upstream decides, by the sidecar's own credential."""
         return uses
 
-    async def first_start(self) -> FirstStartReport | None:
-        """See the port. A sidecar keeps nothing."""
-        return None
-
     async def finish(self) -> None:
-        """See the port. A sidecar does not mutate."""
+        """See `Backend`. A sidecar does not mutate."""
 
 
 async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitStack) -> Sidecar:
@@ -95,8 +74,6 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
     membership = downstream_of(
         settings,
         upstream,
-        settings.lease_terms(),
-        kind=HOLDER_KIND_SIDECAR,
         on_broken=lambda why: outages.broken(upstream.target, why, upstream.advice),
     )
     clock_watch = ClockWatch(
@@ -110,18 +87,11 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
     return Sidecar(
         membership=membership,
         digests=PresentedDigests(),
-        imported=None,
         # It cannot read sessions' tokens, since it has none of the keys that sign them.
         sessions=PresentedSessions(membership.source, None),
         counting=CountedUpstream(upstream),
         notes=WriteBehind(UpstreamNotes(upstream), clock),
-        stats=BackendStats(
-            rate_limits=RateLimitStats(),
-            store=StoreStats(),
-            fence=FenceStats(),
-            upstream=stats,
-            clock_skew_seconds=lambda: clock_watch.skew_seconds,
-        ),
+        stats=BackendStats(upstream=stats, clock_skew_seconds=lambda: clock_watch.skew_seconds),
         _upstream=upstream,
         _clock_watch=clock_watch,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from typing import Final
@@ -35,27 +35,34 @@ from keyfence_server.telemetry.upstream_stats import UpstreamStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStats:
+    """What a backend has counted. What a backend does not do stays at zero."""
+
+    rate_limits: RateLimitStats = field(default_factory=RateLimitStats)
+    store: StoreStats = field(default_factory=StoreStats)
+    fence: FenceStats = field(default_factory=FenceStats)
+    upstream: UpstreamStats = field(default_factory=UpstreamStats)
+    clock_skew_seconds: Callable[[], float] = lambda: 0.0
+    mutations_under_way: Callable[[], int] = lambda: 0
+    mutations_waiting: Callable[[], int] = lambda: 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """Where the numbers are."""
 
     rpc: RpcStats
-    store: StoreStats
-    upstream: UpstreamStats
+    backend: BackendStats
     cache: FactCache
-    rate_limits: RateLimitStats
     write_behind: WriteBehind
     calls_under_way: Callable[[], int]
     is_serving: Callable[[], bool]
-    fence: FenceStats
     holders: Callable[[], int]
     lease: Callable[[], LeaseFigures]
     lease_losses: Callable[[], int]
     seconds_without_lease: Callable[[], float]
     stale_answers: Callable[[], int]
     certificate_expire_time: Callable[[], datetime | None]
-    clock_skew_seconds: Callable[[], float]
-    mutations_under_way: Callable[[], int]
-    mutations_waiting: Callable[[], int]
 
 
 _CACHE_COUNTERS: Final = (
@@ -136,17 +143,17 @@ class KeyfenceCollector(Collector):
         yield GaugeMetricFamily(
             "keyfence_clock_skew_seconds",
             "How far the wall clock is ahead of the database's; negative if it is behind.",
-            value=sources.clock_skew_seconds(),
+            value=sources.backend.clock_skew_seconds(),
         )
         yield GaugeMetricFamily(
             "keyfence_mutations_under_way",
             "Mutations that wait for their turn, have the store, or wait for their fence now.",
-            value=sources.mutations_under_way(),
+            value=sources.backend.mutations_under_way(),
         )
         yield GaugeMetricFamily(
             "keyfence_mutations_waiting",
             "Those of them that wait for their turn.",
-            value=sources.mutations_waiting(),
+            value=sources.backend.mutations_waiting(),
         )
 
     def _of_cache(self) -> Iterator[Metric]:
@@ -168,7 +175,7 @@ class KeyfenceCollector(Collector):
         )
 
     def _of_store(self) -> Iterator[Metric]:
-        stats = self._sources.store
+        stats = self._sources.backend.store
         seconds = HistogramMetricFamily(
             "keyfence_store_seconds",
             "How long snapshots and transactions of the store were held.",
@@ -198,7 +205,7 @@ class KeyfenceCollector(Collector):
         )
 
     def _of_upstream(self) -> Iterator[Metric]:
-        stats = self._sources.upstream
+        stats = self._sources.backend.upstream
         seconds = HistogramMetricFamily(
             "keyfence_upstream_seconds",
             "How long a sidecar's calls to its servers took, unanswered ones included.",
@@ -216,7 +223,7 @@ class KeyfenceCollector(Collector):
         yield unanswered
 
     def _of_rate_limits(self) -> Iterator[Metric]:
-        stats = self._sources.rate_limits
+        stats = self._sources.backend.rate_limits
         yield GaugeMetricFamily(
             "keyfence_rate_limit_counter_away",
             "Whether the counter that servers share cannot be reached: 1 or 0.",
@@ -299,7 +306,7 @@ class KeyfenceCollector(Collector):
         )
 
     def _of_fence(self) -> Iterator[Metric]:
-        stats = self._sources.fence
+        stats = self._sources.backend.fence
         seconds = HistogramMetricFamily(
             "keyfence_fence_seconds",
             "How long mutations waited after their commit, and calls that found nothing to do, "
