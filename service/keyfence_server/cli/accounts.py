@@ -23,10 +23,11 @@ from keyfence_server.cli.output import (
     Output,
     OutputOption,
     QuietOption,
+    labels_text,
     moment,
     moment_in_short,
     note,
-    print_fields,
+    print_record,
     print_table,
     say,
     say_json,
@@ -90,7 +91,7 @@ def register(
             plan=plan,
             labels=read_labels(label),
         )
-    _print_account(done.account, output)
+    print_record(done.account, _described, output)
 
 
 @app.command()
@@ -142,7 +143,7 @@ def get(
     """Show an account."""
     with connect(context) as client:
         account = client.get_account(account_id)
-    _print_account(account, output)
+    print_record(account, _described, output)
 
 
 @app.command(name="list")
@@ -225,7 +226,7 @@ def update(
         raise typer.BadParameter("--revoke-keys goes with --password")
     with connect(context) as client:
         done = client.update_account(account_id, **changes)
-    _print_account(done.account, output)
+    print_record(done.account, _described, output)
 
 
 @app.command()
@@ -292,26 +293,20 @@ def _hand_over(done: LoggedIn, *, output: Output, quiet: bool) -> None:
         ) from None
 
 
-def _print_account(account: Account, output: Output) -> None:
-    if output is Output.JSON:
-        say_json(account)
-        return
-    labels = ", ".join(f"{name}={value}" for name, value in sorted(account.labels.items()))
-    print_fields(
-        {
-            "account": account.account_id,
-            "e-mail": account.email,
-            "name": account.display_name,
-            "keyspace": account.keyspace,
-            "plan": account.plan,
-            "state": account.state.lower(),
-            "labels": labels,
-            "registered": moment(account.create_time),
-            "changed": moment(account.update_time),
-            "disabled": moment(account.disable_time),
-            "revision": str(account.revision),
-        }
-    )
+def _described(account: Account) -> dict[str, str]:
+    return {
+        "account": account.account_id,
+        "e-mail": account.email,
+        "name": account.display_name,
+        "keyspace": account.keyspace,
+        "plan": account.plan,
+        "state": account.state.lower(),
+        "labels": labels_text(account.labels),
+        "registered": moment(account.create_time),
+        "changed": moment(account.update_time),
+        "disabled": moment(account.disable_time),
+        "revision": str(account.revision),
+    }
 
 
 def _print_accounts(accounts: Iterable[Account]) -> None:

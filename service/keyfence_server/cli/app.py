@@ -81,7 +81,10 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_CONNECTION: Final = "Connection (give these before the subcommand)"
+def _connection(text: str, *names: str, **options: Any) -> Any:
+    """An option of the connection, with its help."""
+    panel = "Connection (give these before the subcommand)"
+    return typer.Option(*names, rich_help_panel=panel, help=text, **options)
 
 
 @app.callback(epilog=EXIT_CODES_HELP)
@@ -89,51 +92,38 @@ def keyfence(
     context: typer.Context,
     target: Annotated[
         str,
-        typer.Option(
+        _connection(
+            "The server, as gRPC names it: host:port, unix:/path, dns:///name:port.",
             envvar="KEYFENCE_TARGET",
             metavar="HOST:PORT",
-            rich_help_panel=_CONNECTION,
-            help="The server, as gRPC names it: host:port, unix:/path, dns:///name:port.",
         ),
     ] = DEFAULT_TARGET,
     token_file: Annotated[
         Path | None,
-        typer.Option(
+        _connection(
+            "The file that holds your credential. Without it: the variable KEYFENCE_TOKEN.",
             envvar="KEYFENCE_TOKEN_FILE",
-            rich_help_panel=_CONNECTION,
-            help="The file that holds your credential. Without it: the variable KEYFENCE_TOKEN.",
         ),
     ] = None,
     timeout: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="SECONDS", rich_help_panel=_CONNECTION, help="For a call."),
+        float | None, _connection("For a call.", min=0.001, metavar="SECONDS")
     ] = None,
     ca_file: Annotated[
         Path | None,
-        typer.Option(
-            envvar="KEYFENCE_CA_FILE",
-            rich_help_panel=_CONNECTION,
-            help="PEM certificates to trust in place of the usual ones.",
+        _connection(
+            "PEM certificates to trust in place of the usual ones.", envvar="KEYFENCE_CA_FILE"
         ),
     ] = None,
     certificate_file: Annotated[
-        Path | None,
-        typer.Option(rich_help_panel=_CONNECTION, help="Your PEM certificate, for mutual TLS."),
+        Path | None, _connection("Your PEM certificate, for mutual TLS.")
     ] = None,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(rich_help_panel=_CONNECTION, help="The certificate's private key."),
-    ] = None,
-    server_name: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=_CONNECTION, help="The name in the server's certificate."),
-    ] = None,
+    key_file: Annotated[Path | None, _connection("The certificate's private key.")] = None,
+    server_name: Annotated[str | None, _connection("The name in the server's certificate.")] = None,
     plaintext: Annotated[
         bool,
-        typer.Option(
+        _connection(
+            "Connect without TLS. The network can then read the credential and all keys.",
             "--insecure-plaintext",
-            rich_help_panel=_CONNECTION,
-            help="Connect without TLS. The network can then read the credential and all keys.",
         ),
     ] = False,
     _version: Annotated[

@@ -20,7 +20,7 @@ from keyfence_server.application.audit_archive import (
 )
 from keyfence_server.application.ports import ChainEnd
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.failures import Failure, failing
 
 if TYPE_CHECKING:
     from keyfence import Client
@@ -60,7 +60,7 @@ def export(client: Client, target: str, after: ChainEnd | None) -> Exported:
     if target == STANDARD_OUTPUT:
         return _write(client, sys.stdout.buffer, after, after)
     path = Path(target)
-    try:
+    with failing(ExitCode.WRONG_INPUT, OSError, about=path):
         with _locked(path) as file:
             first, end = _ends_of(path, file)
             if end is not None and after is not None and end.count < after.count:
@@ -72,8 +72,6 @@ def export(client: Client, target: str, after: ChainEnd | None) -> Exported:
             file.flush()
             os.fsync(file.fileno())
         sync_directory(path.absolute().parent)
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}", ExitCode.WRONG_INPUT) from None
     return exported
 
 
@@ -207,9 +205,6 @@ def verify_archives(files: Sequence[str], anchors: Sequence[ChainEnd]) -> Verifi
 
 
 def _lines(name: str) -> Iterator[str]:
-    try:
-        with Path(name).open("rb") as file:
-            while line := file.readline(_LONGEST_LINE):
-                yield line.decode(errors="replace")
-    except OSError as error:
-        raise Failure(f"{name}: {error.strerror}", ExitCode.WRONG_INPUT) from None
+    with failing(ExitCode.WRONG_INPUT, OSError, about=name), Path(name).open("rb") as file:
+        while line := file.readline(_LONGEST_LINE):
+            yield line.decode(errors="replace")

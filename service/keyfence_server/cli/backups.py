@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.failures import Failure, failing
 from keyfence_server.cli.offline import DatabaseUrlOption
 from keyfence_server.cli.output import QuietOption, note, say
 from keyfence_server.cli.server import load_settings_with
@@ -40,14 +40,12 @@ def backup(
 
     settings = load_settings_with(database_url=database_url)
     url = _url_of(settings)
-    try:
+    with failing(ExitCode.CONFLICT, CannotCopy):
         copy_database(url, file)
         held = asyncio.run(verify_file(file)) if url.is_sqlite else ""
         if url.is_sqlite:
             # So a restore can read it on a medium that cannot be written.
             fold_log(file)
-    except CannotCopy as error:
-        raise Failure(str(error), ExitCode.CONFLICT) from None
     say(str(file))
     if not quiet:
         from keyfence_server.provisioning import source_of_peppers
@@ -101,26 +99,25 @@ def restore(
     url = _url_of(settings)
     if not file.is_file():
         raise Failure(f"{file}: there is no such file", ExitCode.WRONG_INPUT)
-    try:
-        with _undoing_on_sigterm(), open_restore_place(settings, url, file) as place:
-            source = changes or (str(place.old_database) if place.old_database else None)
-            if source is None and not without_changes:
-                raise Failure(
-                    "the changes since the backup are not known, so keys that were revoked since "
-                    "would be valid again. Give the old database or a copy of its audit log with "
-                    "--changes, or restore --without-changes",
-                    ExitCode.CONFLICT,
-                )
-            log = None if without_changes or source is None else read_old_log(source)
-            note(asyncio.run(verify_restored(place.settings, source_of_peppers(settings))))
-            by_hand = (
-                []
-                if log is None
-                else make_again(place.settings, log, disable_instead=disable_instead)
+    with (
+        failing(ExitCode.CONFLICT, CannotCopy),
+        _undoing_on_sigterm(),
+        open_restore_place(settings, url, file) as place,
+    ):
+        source = changes or (str(place.old_database) if place.old_database else None)
+        if source is None and not without_changes:
+            raise Failure(
+                "the changes since the backup are not known, so keys that were revoked since "
+                "would be valid again. Give the old database or a copy of its audit log with "
+                "--changes, or restore --without-changes",
+                ExitCode.CONFLICT,
             )
-            replaced = place.finish()
-    except CannotCopy as error:
-        raise Failure(str(error), ExitCode.CONFLICT) from None
+        log = None if without_changes or source is None else read_old_log(source)
+        note(asyncio.run(verify_restored(place.settings, source_of_peppers(settings))))
+        by_hand = (
+            [] if log is None else make_again(place.settings, log, disable_instead=disable_instead)
+        )
+        replaced = place.finish()
     if replaced is not None:
         note(f"The old database is kept: {replaced}")
     if log is None:
@@ -148,7 +145,5 @@ def _undoing_on_sigterm() -> Iterator[None]:
 def _url_of(settings: Settings) -> DatabaseUrl:
     from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl, parse_database_url
 
-    try:
+    with failing(ExitCode.WRONG_INPUT, InvalidDatabaseUrl, about="KEYFENCE_DATABASE_URL"):
         return parse_database_url(settings.store_url())
-    except InvalidDatabaseUrl as error:
-        raise Failure(f"KEYFENCE_DATABASE_URL: {error}", ExitCode.WRONG_INPUT) from None

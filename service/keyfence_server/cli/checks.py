@@ -16,9 +16,11 @@ from keyfence_server.cli.output import (
     OutputOption,
     QuietOption,
     arrow,
+    labels_text,
     mark,
     moment,
     print_fields,
+    print_record,
     print_styled,
     say_json,
 )
@@ -134,10 +136,7 @@ def whoami(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show whose credential this is: an operator's, or an account's key or session."""
     with connect(context) as client:
         identity = client.who_am_i()
-    if output is Output.JSON:
-        say_json(identity)
-    else:
-        print_fields(_described(identity.principal))
+    print_record(identity, lambda one: _described(one.principal), output)
 
 
 def _print_answer(answer: CheckResult | Authentication, scopes: list[str]) -> None:
@@ -209,6 +208,6 @@ def _described(principal: Principal) -> dict[str, str]:
         "effective scopes": scopes_text(principal) or "nothing",
         "expires": moment(principal.expire_time, absent="never"),
         "acts on": ", ".join(principal.bound_keyspaces),
-        "labels": ", ".join(f"{name}={value}" for name, value in sorted(principal.labels.items())),
+        "labels": labels_text(principal.labels),
         "delegated from": principal.parent_key_id,
     }

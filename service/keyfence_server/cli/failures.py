@@ -8,7 +8,8 @@ nowhere else.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.exits import ExitCode
@@ -72,6 +73,20 @@ class Failure(Exception):
         self.message = message
         self.code = code
         self.details = details or {}
+
+
+@contextmanager
+def failing(code: ExitCode, *kinds: type[Exception], about: object = "") -> Iterator[None]:
+    """Makes failures of errors of these kinds, which say what is wrong and what to do.
+
+    Args:
+        about: what goes before the error's own words, such as a file.
+    """
+    try:
+        yield
+    except kinds as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise Failure(f"{about}: {said}" if about else str(said), code) from None
 
 
 def failure_from(

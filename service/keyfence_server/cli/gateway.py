@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.failures import failing
 from keyfence_server.cli.output import say
 
 
@@ -34,15 +34,12 @@ def gateway(
     from keyfence_server.gateway.process import CannotStartGateway, run_gateway
     from keyfence_server.gateway.settings import load_gateway_settings
 
-    try:
+    with failing(ExitCode.WRONG_INPUT, InvalidSettings):
         settings = load_gateway_settings()
-        if print_config:
-            say(json.dumps(gateway_config(settings), indent=2))
-            return
+    if print_config:
+        say(json.dumps(gateway_config(settings), indent=2))
+        return
+    with failing(ExitCode.CONFLICT, NoEnvoy, CannotStartGateway):
         code = run_gateway(settings)
-    except InvalidSettings as error:
-        raise Failure("\n".join(error.problems), ExitCode.WRONG_INPUT) from None
-    except (NoEnvoy, CannotStartGateway) as error:
-        raise Failure(str(error), ExitCode.CONFLICT) from None
     if code:
         raise typer.Exit(code)

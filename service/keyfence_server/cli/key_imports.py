@@ -11,7 +11,7 @@ import typer
 
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.failures import Failure, failing
 from keyfence_server.cli.import_files import Form, Layout, read_lines
 from keyfence_server.cli.import_sources import Source
 from keyfence_server.cli.imports import Progress, import_lines
@@ -103,9 +103,7 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
     if file == STANDARD_INPUT:
         yield standard_input()
         return
-    try:
+    with failing(ExitCode.WRONG_INPUT, OSError, about=file):
         opened = Path(file).open("rb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise Failure(f"{file}: {error.strerror}", ExitCode.WRONG_INPUT) from None
     with opened:
         yield opened

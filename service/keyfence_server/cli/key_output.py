@@ -9,10 +9,12 @@ from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.output import (
     Output,
+    labels_text,
     moment,
     moment_in_short,
     note,
     print_fields,
+    print_record,
     print_table,
     rate_text,
     say,
@@ -55,10 +57,7 @@ def warn_if_it_holds_nothing(key: Key) -> None:
 
 def print_key(key: Key, output: Output) -> None:
     """Prints a key's record."""
-    if output is Output.JSON:
-        say_json(key)
-    else:
-        print_fields(_described(key))
+    print_record(key, _described, output)
 
 
 def scopes_text(holder: Key | Principal) -> str:
@@ -82,7 +81,7 @@ def _described(key: Key) -> dict[str, str]:
         "expires": moment(key.expire_time, absent="never"),
         "allowed addresses": ", ".join(key.allowed_addresses),
         "bound keyspaces": ", ".join(key.bound_keyspaces),
-        "labels": ", ".join(f"{name}={value}" for name, value in sorted(key.labels.items())),
+        "labels": labels_text(key.labels),
         "rate limit": rate_text(key.rate_limit),
         "last used": _last_used(key),
         "delegated from": key.parent_key_id,

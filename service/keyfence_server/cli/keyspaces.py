@@ -14,7 +14,7 @@ from keyfence_server.adapters.keyspace_files.source_text import Fault, InvalidKe
 from keyfence_server.cli.completion import complete_keyspace
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.failures import Failure, failing
 from keyfence_server.cli.keyspace_output import (
     applied_document,
     count_scopes,
@@ -127,10 +127,8 @@ def validate(
 
     valid = []
     for file in _read_all(files):
-        try:
+        with failing(ExitCode.WRONG_INPUT, DomainError, about=file.source.name):
             require_applicable(file.declaration)
-        except DomainError as error:
-            raise Failure(f"{file.source.name}: {error}", ExitCode.WRONG_INPUT) from None
         valid.append({"file": file.source.name, "keyspace": file.declaration.name})
         if output is Output.TABLE:
             say(f'{file.source.name}: a valid keyspace, "{file.declaration.name}"')
@@ -208,11 +206,10 @@ def _read_all(names: Sequence[str]) -> list[KeyspaceFile]:
     faults: list[Fault] = []
     for name in names:
         try:
-            files.append(_read(name))
+            with failing(ExitCode.WRONG_INPUT, OSError, about=name):
+                files.append(_read(name))
         except InvalidKeyspaceFile as error:
             faults += error.faults
-        except OSError as error:
-            raise Failure(f"{name}: {error.strerror}", ExitCode.WRONG_INPUT) from None
     if faults:
         raise InvalidKeyspaceFile(faults)
     sources: dict[str, str] = {}

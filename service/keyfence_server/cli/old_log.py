@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.failures import Failure, failing
+from keyfence_server.cli.offline import store_failures
 from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
 
 if TYPE_CHECKING:
@@ -63,10 +64,8 @@ def read_old_log(source: str) -> OldLog:
     """
     if "://" in source:
         return asyncio.run(_of_database(source))
-    try:
+    with failing(ExitCode.WRONG_INPUT, OSError, about=source):
         content = standard_input().read() if source == STANDARD_INPUT else Path(source).read_bytes()
-    except OSError as error:
-        raise Failure(f"{source}: {error.strerror}", ExitCode.WRONG_INPUT) from None
     if content.startswith(_SQLITE):
         from keyfence_server.adapters.sql.urls import url_of_file
 
@@ -95,18 +94,10 @@ def _listed(text: str) -> list[dict[str, Any]]:
 
 def _of_json(event: dict[str, Any]) -> OldEvent:
     if "previous_hash" in event:
-        exported = event["event"]
-        return OldEvent(
-            sequence=int(exported["sequence"]),
-            hash=bytes.fromhex(event["hash"]),
-            time=datetime.fromisoformat(exported["time"]),
-            action=exported["action"],
-            keyspace=exported.get("keyspace", ""),
-            account_id=exported.get("account_id", ""),
-            subject=exported.get("subject", ""),
-            actor_id=exported.get("actor_key_id", ""),
-            details=dict(exported.get("details", {})),
-        )
+        # An export leaves out what is empty.
+        absent = dict.fromkeys(("keyspace", "account_id", "subject", "actor_key_id"), "")
+        exported = {**absent, "details": {}, **event["event"], "hash": event["hash"]}
+        event = {**exported, "actor_id": exported["actor_key_id"]}
     return OldEvent(
         sequence=int(event["sequence"]),
         hash=bytes.fromhex(event["hash"]),
@@ -121,33 +112,25 @@ def _of_json(event: dict[str, Any]) -> OldEvent:
 
 
 async def _of_database(url: str) -> OldLog:
-    from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch, open_store
-    from keyfence_server.application.ports import EventFilter, StoreUnavailable
+    from keyfence_server.adapters.sql import InvalidDatabaseUrl, open_store
+    from keyfence_server.application.ports import EventFilter
     from keyfence_server.domain.keys import KeyId
 
-    try:
-        store = await open_store(url)
-    except InvalidDatabaseUrl as error:
-        raise Failure(str(error), ExitCode.WRONG_INPUT) from None
-    except SchemaMismatch as error:
-        raise Failure(str(error), ExitCode.CONFLICT) from None
-    except StoreUnavailable as error:
-        raise Failure(f"the old database: {error}", ExitCode.UNAVAILABLE) from None
     events: dict[int, OldEvent] = {}
     keys: dict[str, Key] = {}
-    try:
-        async with store.snapshot() as snapshot:
-            last = 0
-            while page := await snapshot.list_events(EventFilter(), after=last, limit=_PAGE):
-                last = page[-1].sequence
-                events.update({one.sequence: _of_record(one) for one in page})
-            for subject in {e.subject for e in events.values() if e.action == "key.update"}:
-                if (lineage := await snapshot.find_lineage(KeyId(subject))) is not None:
-                    keys[subject] = lineage[0]
-    except StoreUnavailable as error:
-        raise Failure(f"the old database: {error}", ExitCode.UNAVAILABLE) from None
-    finally:
-        await store.close()
+    with failing(ExitCode.WRONG_INPUT, InvalidDatabaseUrl), store_failures("the old database"):
+        store = await open_store(url)
+        try:
+            async with store.snapshot() as snapshot:
+                last = 0
+                while page := await snapshot.list_events(EventFilter(), after=last, limit=_PAGE):
+                    last = page[-1].sequence
+                    events.update({one.sequence: _of_record(one) for one in page})
+                for subject in {e.subject for e in events.values() if e.action == "key.update"}:
+                    if (lineage := await snapshot.find_lineage(KeyId(subject))) is not None:
+                        keys[subject] = lineage[0]
+        finally:
+            await store.close()
     return OldLog(events, keys)
 
 

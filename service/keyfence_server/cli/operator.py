@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.offline import DatabaseUrlOption, open_offline
+from keyfence_server.cli.failures import failing
+from keyfence_server.cli.offline import DatabaseUrlOption, open_for_recovery
 from keyfence_server.cli.output import Output, OutputOption, QuietOption, note, say, say_json
 from keyfence_server.cli.server import load_settings_with
 
@@ -56,23 +56,10 @@ def recover(
 
 
 async def _recover(settings: Settings, name: str) -> tuple[Key, Plaintext]:
-    from keyfence_server.adapters.clock import SystemClock
     from keyfence_server.application.key_inputs import read_display_name
-    from keyfence_server.application.ports import StoreUnavailable
-    from keyfence_server.application.recover_operator import CannotRecover, RecoverOperator
     from keyfence_server.domain.errors import InvalidInput
 
-    try:
+    with failing(ExitCode.WRONG_INPUT, InvalidInput):
         display_name = read_display_name("--name", name)
-    except InvalidInput as error:
-        raise Failure(error.message, ExitCode.WRONG_INPUT) from None
-    async with open_offline(settings) as opened:
-        use_case = RecoverOperator(
-            opened.store, opened.store.set_up(), opened.peppers, SystemClock()
-        )
-        try:
-            return await use_case.recover(display_name)
-        except CannotRecover as error:
-            raise Failure(str(error), ExitCode.CONFLICT) from None
-        except StoreUnavailable as error:
-            raise Failure(str(error), ExitCode.UNAVAILABLE) from None
+    async with open_for_recovery(settings) as operators:
+        return await operators.recover(display_name)

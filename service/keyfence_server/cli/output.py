@@ -25,7 +25,6 @@ from keyfence_server.domain.limits import Rate
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
     from keyfence.results import RateLimit
 
@@ -173,6 +172,11 @@ def timestamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Labels as people write them."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+
+
 def moment(time: datetime | None, *, absent: str = "") -> str:
     """A time for people, to the second."""
     if time is None:
@@ -212,11 +216,22 @@ def _can_show(text: str) -> bool:
 
 def print_fields(fields: Mapping[str, str]) -> None:
     """Prints names and values, one pair a line, those without a value left out."""
+    from rich.text import Text
+
     out = console()
     width = max((len(name) for name, value in fields.items() if value), default=0)
     for name, value in fields.items():
         if value:
-            out.print(_dim(f"{name:<{width}}  ").append(printable(value), style="default"))
+            text = Text(f"{name:<{width}}  ", style="dim")
+            out.print(text.append(printable(value), style="default"))
+
+
+def print_record(record: T, described: Callable[[T], Mapping[str, str]], output: Output) -> None:
+    """Prints a record as JSON, or by its fields."""
+    if output is Output.JSON:
+        say_json(record)
+    else:
+        print_fields(described(record))
 
 
 def print_table(
@@ -293,12 +308,6 @@ def print_styled(*parts: tuple[str, str]) -> None:
     from rich.text import Text
 
     console().print(Text.assemble(*((printable(text), style) for text, style in parts)))
-
-
-def _dim(text: str) -> Text:
-    from rich.text import Text
-
-    return Text(text, style="dim")
 
 
 def stdout_to_nowhere() -> None:

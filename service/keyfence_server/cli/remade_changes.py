@@ -19,15 +19,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.offline import open_offline
+from keyfence_server.cli.failures import Failure, failing
+from keyfence_server.cli.offline import open_for_recovery
 from keyfence_server.cli.output import note
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from keyfence import Client
-    from keyfence_server.application.recover_operator import RecoverOperator
     from keyfence_server.cli.old_log import OldEvent, OldLog
     from keyfence_server.cli.restrictive_changes import Step
     from keyfence_server.config import Settings
@@ -76,17 +75,17 @@ def _make_each_again(
     from keyfence import Client, KeyfenceError
     from keyfence_server.cli.restrictive_changes import events_since_backup, steps
 
-    try:
-        with Client(target, token=credential.reveal(), timeout_seconds=_CALL_SECONDS) as own:
-            events = events_since_backup(own, log)
-            found = []
-            for step in steps(events, log.keys, datetime.now(UTC)):
-                is_made = _carry_out(step, target, credential)
-                if not is_made and not disable_instead:
-                    raise _undone(step)
-                found.append(step if is_made else _disabled_instead(step, own))
-    except KeyfenceError as error:
-        raise Failure(f"the changes were not made again: {error}", ExitCode.CONFLICT) from None
+    with (
+        failing(ExitCode.CONFLICT, KeyfenceError, about="the changes were not made again"),
+        Client(target, token=credential.reveal(), timeout_seconds=_CALL_SECONDS) as own,
+    ):
+        events = events_since_backup(own, log)
+        found = []
+        for step in steps(events, log.keys, datetime.now(UTC)):
+            is_made = _carry_out(step, target, credential)
+            if not is_made and not disable_instead:
+                raise _undone(step)
+            found.append(step if is_made else _disabled_instead(step, own))
     return events, found
 
 
@@ -152,27 +151,13 @@ def _described(step: Step) -> str:
 
 
 async def _make_credential(settings: Settings) -> tuple[Key, Plaintext]:
-    from keyfence_server.application.recover_operator import CannotRecover
-
-    async with _recovering(settings) as operator:
-        try:
-            return await operator.recover("Restore", purpose="restore")
-        except CannotRecover as error:
-            raise Failure(str(error), ExitCode.CONFLICT) from None
+    async with open_for_recovery(settings) as operators:
+        return await operators.recover("Restore", purpose="restore")
 
 
 async def _withdraw_credential(settings: Settings, key: Key) -> None:
-    async with _recovering(settings) as operator:
-        await operator.withdraw(key)
-
-
-@contextlib.asynccontextmanager
-async def _recovering(settings: Settings) -> AsyncIterator[RecoverOperator]:
-    from keyfence_server.adapters.clock import SystemClock
-    from keyfence_server.application.recover_operator import RecoverOperator
-
-    async with open_offline(settings) as opened:
-        yield RecoverOperator(opened.store, opened.store.set_up(), opened.peppers, SystemClock())
+    async with open_for_recovery(settings) as operators:
+        await operators.withdraw(key)
 
 
 @contextlib.contextmanager

@@ -11,16 +11,16 @@ import asyncio
 import contextlib
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.failures import failing
 from keyfence_server.cli.offline import open_offline
 from keyfence_server.cli.output import note
 
@@ -32,26 +32,20 @@ if TYPE_CHECKING:
 _SUFFIXES: Final = ("", "-wal", "-shm")
 
 
-class RestorePlace(Protocol):
-    """Where a restore works."""
+@dataclass(frozen=True, slots=True)
+class RestorePlace:
+    """Where a restore works.
 
-    @property
-    def settings(self) -> Settings:
-        """The settings with which the restored database is opened until it is in place."""
-        ...
+    Attributes:
+        settings: those with which the restored database is opened until it is in place.
+        finish: lets servers use the restored database. Nothing may have it open. Returns where the
+            replaced SQLite database is now.
+        old_database: the SQLite database that is going to be replaced; None if there is none.
+    """
 
-    @property
-    def old_database(self) -> Path | None:
-        """The SQLite database that is going to be replaced; None if there is none."""
-        ...
-
-    def finish(self) -> Path | None:
-        """Lets servers use the restored database. Nothing may have it open.
-
-        Returns:
-            Where the replaced SQLite database is now.
-        """
-        ...
+    settings: Settings
+    finish: Callable[[], Path | None]
+    old_database: Path | None = None
 
 
 @contextmanager
@@ -72,46 +66,8 @@ def open_restore_place(settings: Settings, url: DatabaseUrl, file: Path) -> Iter
         yield place
 
 
-@dataclass(frozen=True, slots=True)
-class _BesideSqlite:
-    settings: Settings
-    _used: Settings
-    _copy: Path
-    _database: Path
-
-    @property
-    def old_database(self) -> Path | None:
-        return self._database if self._database.exists() else None
-
-    def finish(self) -> Path | None:
-        from keyfence_server.adapters.files.private import sync_directory
-        from keyfence_server.adapters.sql.copies import fold_log
-        from keyfence_server.provisioning import replaced_database
-
-        position = asyncio.run(_position(self.settings))
-        fold_log(self._copy)
-        old, directory = self.old_database, self._database.parent
-        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        aside = replaced_database(self._database, moment)
-        with _without_interruption():
-            try:
-                # First: without it, the mark keeps servers away.
-                _rename(self._database, aside)
-                self._copy.rename(self._database)
-                sync_directory(directory)
-                _keep(self._used, position)
-            except BaseException:
-                if not self._copy.exists():
-                    self._database.rename(self._copy)
-                _rename(aside, self._database)
-                raise
-        return aside if old is not None else None
-
-
 @contextmanager
 def _beside_sqlite(settings: Settings, url: DatabaseUrl, file: Path) -> Iterator[RestorePlace]:
-    from pydantic import SecretStr
-
     from keyfence_server.adapters.files.private import PRIVATE_DIRECTORY
     from keyfence_server.adapters.sql.copies import put_sqlite
     from keyfence_server.adapters.sql.urls import url_of_file
@@ -122,68 +78,75 @@ def _beside_sqlite(settings: Settings, url: DatabaseUrl, file: Path) -> Iterator
         provide_peppers,
         restoring_directory,
     )
-    from keyfence_server.telemetry.logs import LogLevel
 
     database = Path(url.path)
     with contextlib.ExitStack() as held:
-        try:
+        with failing(ExitCode.CONFLICT, CannotStart):
             held.callback(lock_database(settings, database).release)
-        except CannotStart as error:
-            raise Failure(str(error), ExitCode.CONFLICT) from None
         directory = restoring_directory(database)
         # A restore that was killed leaves it.
         shutil.rmtree(directory, ignore_errors=True)
-        try:
+        with failing(ExitCode.CONFLICT, OSError, about=directory):
             directory.mkdir(PRIVATE_DIRECTORY)
-        except OSError as error:
-            raise Failure(f"{directory}: {error.strerror}", ExitCode.CONFLICT) from None
         held.callback(shutil.rmtree, directory)
         copy = directory / database.name
         put_sqlite(file, copy)
-        try:
+        with failing(ExitCode.CONFLICT, CannotStart):
             provide_peppers(settings, copy)
-        except CannotStart as error:
-            raise Failure(str(error), ExitCode.CONFLICT) from None
-        changed: dict[str, object] = {
-            "data_dir": directory,
-            "log_level": LogLevel.WARNING,
-            "database_url": SecretStr(url_of_file(copy)),
-        }
-        if settings.pepper is None and settings.pepper_file is None:
-            changed["pepper_file"] = settings.data_dir / PEPPER_FILE
-        yield _BesideSqlite(settings.model_copy(update=changed), settings, copy, database)
+        pepper_file = settings.pepper_file
+        if settings.pepper is None and pepper_file is None:
+            pepper_file = settings.data_dir / PEPPER_FILE
+        changed = _changed(settings, directory, url_of_file(copy), pepper_file=pepper_file)
+        yield RestorePlace(
+            changed,
+            lambda: _exchange(settings, changed, copy, database),
+            database if database.exists() else None,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _InPostgresql:
-    settings: Settings
-    _used: Settings
-    _url: DatabaseUrl
+def _exchange(settings: Settings, changed: Settings, copy: Path, database: Path) -> Path | None:
+    """Puts the copy in place of the database. Returns where the database is now."""
+    from keyfence_server.adapters.files.private import sync_directory
+    from keyfence_server.adapters.sql.copies import fold_log
+    from keyfence_server.provisioning import replaced_database
 
-    @property
-    def old_database(self) -> None:
-        return None
-
-    def finish(self) -> None:
-        from keyfence_server.adapters.sql.unfinished_restore import end_restore
-
-        position = asyncio.run(_position(self.settings))
-        with _without_interruption():
-            asyncio.run(end_restore(self._url))
-            _keep(self._used, position)
+    position = asyncio.run(_position(changed))
+    fold_log(copy)
+    is_replaced = database.exists()
+    aside = replaced_database(database, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
+    with _without_interruption():
+        try:
+            # First: without it, the mark keeps servers away.
+            _rename(database, aside)
+            copy.rename(database)
+            sync_directory(database.parent)
+            _keep(settings, position)
+        except BaseException:
+            if not copy.exists():
+                database.rename(copy)
+            _rename(aside, database)
+            raise
+    return aside if is_replaced else None
 
 
 @contextmanager
 def _in_postgresql(settings: Settings, url: DatabaseUrl, file: Path) -> Iterator[RestorePlace]:
-    from pydantic import SecretStr
-
     from keyfence_server.adapters.sql.copies import CannotCopy, put_postgresql
     from keyfence_server.adapters.sql.migrations import current_revision
-    from keyfence_server.adapters.sql.unfinished_restore import begin_restore, url_for_restore
+    from keyfence_server.adapters.sql.unfinished_restore import (
+        begin_restore,
+        end_restore,
+        url_for_restore,
+    )
     from keyfence_server.application.ports import StoreUnavailable
-    from keyfence_server.telemetry.logs import LogLevel
 
-    try:
+    def finish() -> None:
+        position = asyncio.run(_position(changed))
+        with _without_interruption():
+            asyncio.run(end_restore(url))
+            _keep(settings, position)
+
+    with failing(ExitCode.UNAVAILABLE, StoreUnavailable):
         found = asyncio.run(current_revision(settings.store_url()))
         if found is not None:
             raise CannotCopy(
@@ -191,22 +154,28 @@ def _in_postgresql(settings: Settings, url: DatabaseUrl, file: Path) -> Iterator
                 "with --database-url"
             )
         asyncio.run(begin_restore(url))
-    except StoreUnavailable as error:
-        raise Failure(str(error), ExitCode.UNAVAILABLE) from None
-    try:
-        put_postgresql(file, url)
-        with TemporaryDirectory(prefix="kf") as directory:
-            changed = {
-                "data_dir": Path(directory),
-                "log_level": LogLevel.WARNING,
-                "database_url": SecretStr(url_for_restore(url)),
-            }
-            yield _InPostgresql(settings.model_copy(update=changed), settings, url)
-    except BaseException as error:
-        note(f"{url.place}: the restore has not finished. No server starts on it; drop it.")
-        if isinstance(error, StoreUnavailable):
-            raise Failure(str(error), ExitCode.UNAVAILABLE) from None
-        raise
+        try:
+            put_postgresql(file, url)
+            with TemporaryDirectory(prefix="kf") as directory:
+                changed = _changed(settings, Path(directory), url_for_restore(url))
+                yield RestorePlace(changed, finish)
+        except BaseException:
+            note(f"{url.place}: the restore has not finished. No server starts on it; drop it.")
+            raise
+
+
+def _changed(settings: Settings, data_dir: Path, database_url: str, **more: object) -> Settings:
+    """The settings for a restored database that is not in place yet."""
+    from pydantic import SecretStr
+
+    from keyfence_server.telemetry.logs import LogLevel
+
+    changed = {
+        "data_dir": data_dir,
+        "log_level": LogLevel.WARNING,
+        "database_url": SecretStr(database_url),
+    }
+    return settings.model_copy(update={**changed, **more})
 
 
 async def _position(settings: Settings) -> Position:
@@ -223,10 +192,8 @@ def _keep(settings: Settings, position: Position) -> None:
     mark = high_water_file(settings)
     if mark is None:
         return
-    try:
+    with failing(ExitCode.CONFLICT, OSError, about=mark.path):
         mark.write(position)
-    except OSError as error:
-        raise Failure(f"{mark.path}: {error.strerror}", ExitCode.CONFLICT) from None
 
 
 def _rename(database: Path, new: Path) -> None:

@@ -10,8 +10,9 @@ import typer
 
 from keyfence_server.cli.connection import connection_options
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure, failure_from
+from keyfence_server.cli.failures import Failure, failing, failure_from
 from keyfence_server.cli.loading import loading
+from keyfence_server.cli.offline import store_failures
 from keyfence_server.cli.output import QuietOption, note, say
 
 if TYPE_CHECKING:
@@ -118,10 +119,8 @@ def _check(settings: Settings) -> None:
     from keyfence_server.composition.preflight import check_start
     from keyfence_server.provisioning import CannotStart
 
-    try:
+    with failing(ExitCode.CONFLICT, CannotStart, about="cannot start"):
         asyncio.run(check_start(settings))
-    except CannotStart as error:
-        raise Failure(f"cannot start: {error}", ExitCode.CONFLICT) from None
     say("ready to serve")
 
 
@@ -130,10 +129,8 @@ def _run(settings: Settings) -> None:
         from keyfence_server.provisioning import CannotStart
         from keyfence_server.workers import run
 
-    try:
+    with failing(ExitCode.CONFLICT, CannotStart, about="cannot start"):
         run(settings)
-    except CannotStart as error:
-        raise Failure(f"cannot start: {error}", ExitCode.CONFLICT) from None
 
 
 def sidecar(
@@ -182,29 +179,19 @@ def migrate(
     server does this for its embedded database by itself, and never for a PostgreSQL one,
     which other servers may be using. It is safe to run twice, and beside running servers.
     """
-    from keyfence_server.adapters.sql import (
-        InvalidDatabaseUrl,
-        SchemaMismatch,
-        require_current,
-        upgrade,
-    )
-    from keyfence_server.application.ports import StoreUnavailable
+    from keyfence_server.adapters.sql import InvalidDatabaseUrl, require_current, upgrade
     from keyfence_server.provisioning import describe_store
 
-    settings = _load_settings()
+    settings = load_settings_with()
     url = settings.store_url()
-    try:
+    with failing(ExitCode.WRONG_INPUT, InvalidDatabaseUrl, about="KEYFENCE_DATABASE_URL"):
+        place = describe_store(settings)
+    with store_failures(place):
         if check:
             asyncio.run(require_current(url))
             say("The database is up to date.")
             return
         before, after = asyncio.run(upgrade(url))
-    except InvalidDatabaseUrl as error:
-        raise Failure(f"KEYFENCE_DATABASE_URL: {error}", ExitCode.WRONG_INPUT) from None
-    except SchemaMismatch as error:
-        raise Failure(f"{describe_store(settings)}: {error}", ExitCode.CONFLICT) from None
-    except StoreUnavailable as error:
-        raise Failure(f"{describe_store(settings)}: {error}", ExitCode.UNAVAILABLE) from None
     if before == after:
         say(f"The database is up to date, at schema {after}.")
     else:
@@ -217,17 +204,11 @@ def load_settings_with(**options: str | None) -> Settings:
     for name, value in options.items():
         if value is not None:
             os.environ[f"KEYFENCE_{name.upper()}"] = value
-    return _load_settings()
-
-
-def _load_settings() -> Settings:
     with loading():
         from keyfence_server.config import InvalidSettings, load_settings
 
-    try:
+    with failing(ExitCode.WRONG_INPUT, InvalidSettings):
         return load_settings()
-    except InvalidSettings as error:
-        raise Failure("\n".join(error.problems), ExitCode.WRONG_INPUT) from None
 
 
 def health(

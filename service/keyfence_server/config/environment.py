@@ -50,7 +50,7 @@ class InvalidSettings(Exception):
     """
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
+        super().__init__("\n".join(problems))
         self.problems = problems
 
 
