@@ -6,12 +6,14 @@ second pepper would make every key unknown, and a second credential would be a b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
+from pydantic import SecretStr
 
 from keyfence_server.adapters.files.high_water import HighWaterFile
 from keyfence_server.adapters.files.lock import AlreadyLocked, FileLock
@@ -52,6 +54,21 @@ class CannotStart(Exception):
     """The server cannot start, and why, and what to do about it."""
 
 
+@contextmanager
+def cannot_start(about: object, *kinds: type[Exception], advice: str = "") -> Iterator[None]:
+    """Refuses the start for errors of these kinds.
+
+    Args:
+        about: the setting or the file that they are about.
+        advice: what goes behind the error's own words.
+    """
+    try:
+        yield
+    except kinds as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise CannotStart(f"{about}: {said}{advice}") from None
+
+
 def warn_of_separate_counts(settings: Settings, *, processes: int) -> None:
     """Says so where several processes count by themselves, and a limit is several limits."""
     if processes > 1 and settings.rate_limit_url is None:
@@ -68,10 +85,8 @@ def embedded_database(settings: Settings) -> Path | None:
     Raises:
         CannotStart: no store can be at the address.
     """
-    try:
+    with cannot_start("KEYFENCE_DATABASE_URL", InvalidDatabaseUrl):
         url = parse_database_url(settings.store_url())
-    except InvalidDatabaseUrl as error:
-        raise CannotStart(f"KEYFENCE_DATABASE_URL: {error}") from None
     return Path(url.path) if url.is_sqlite else None
 
 
@@ -97,16 +112,16 @@ def lock_database(settings: Settings, database: Path) -> FileLock:
     directory = database.parent
     # In the directory of our own, one lock is for all that is in it.
     ours = directory.resolve() == settings.data_dir.resolve()
-    try:
+    variable = _DATA_DIR if ours else "KEYFENCE_DATABASE_URL"
+    with (
+        cannot_start(f"{variable}: {directory}", OSError),
+        cannot_start(
+            f"another server uses {database}",
+            AlreadyLocked,
+            advice=". Stop it, or give this one another KEYFENCE_DATA_DIR",
+        ),
+    ):
         return FileLock(directory / (LOCK_FILE if ours else f"{database.name}.{LOCK_FILE}"))
-    except AlreadyLocked as error:
-        raise CannotStart(
-            f"another server uses {database}: {error}. Stop it, or give this one another "
-            "KEYFENCE_DATA_DIR"
-        ) from None
-    except OSError as error:
-        variable = _DATA_DIR if ours else "KEYFENCE_DATABASE_URL"
-        raise CannotStart(f"{variable}: {directory}: {error.strerror}") from None
 
 
 def restoring_directory(database: Path) -> Path:
@@ -141,10 +156,8 @@ def require_no_cut_exchange(database: Path) -> None:
 
 
 def _make_data_directory(settings: Settings) -> None:
-    try:
+    with cannot_start(f"{_DATA_DIR}: {settings.data_dir}", OSError):
         make_private_directory(settings.data_dir)
-    except OSError as error:
-        raise CannotStart(f"{_DATA_DIR}: {settings.data_dir}: {error.strerror}") from None
 
 
 def high_water_file(settings: Settings) -> HighWaterFile | None:
@@ -163,15 +176,11 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
             of imported keys are.
     """
     import_secrets = read_import_secrets(settings)
-    try:
-        if settings.pepper is not None:
-            return parse_peppers(settings.pepper.get_secret_value(), import_secrets)
-        if settings.pepper_file is not None:
-            text = _read_secret(settings.pepper_file, "KEYFENCE_PEPPER_FILE")
+    given = _given_secret("KEYFENCE_PEPPER", settings.pepper, settings.pepper_file)
+    if given is not None:
+        variable, text = given
+        with cannot_start(variable, ValueError, advice=f"; {_MAKE_A_PEPPER}"):
             return parse_peppers(text, import_secrets)
-    except ValueError as error:
-        name = "KEYFENCE_PEPPER" if settings.pepper is not None else "KEYFENCE_PEPPER_FILE"
-        raise CannotStart(f"{name}: {error}; {_MAKE_A_PEPPER}") from None
     if database is None:
         raise CannotStart(
             "with PostgreSQL a pepper must be given, in KEYFENCE_PEPPER_FILE or KEYFENCE_PEPPER, "
@@ -186,10 +195,8 @@ def provide_peppers(settings: Settings, database: Path | None) -> Peppers:
             )
         _create_secret(path, generate_versioned_secret(MINIMUM_PEPPER_SIZE))
         _log.info("pepper_created", file=str(path), advice="back it up, apart from the database")
-    try:
+    with cannot_start(path, ValueError):
         return parse_peppers(_read_secret(path, _DATA_DIR), import_secrets)
-    except ValueError as error:
-        raise CannotStart(f"{path}: {error}") from None
 
 
 def read_import_secrets(settings: Settings) -> Mapping[str, Sequence[bytes]]:
@@ -197,10 +204,8 @@ def read_import_secrets(settings: Settings) -> Mapping[str, Sequence[bytes]]:
     if settings.import_secret_file is None:
         return {}
     variable = "KEYFENCE_IMPORT_SECRET_FILE"
-    try:
+    with cannot_start(variable, ValueError):
         return parse_import_secrets(_read_secret(settings.import_secret_file, variable))
-    except ValueError as error:
-        raise CannotStart(f"{variable}: {error}") from None
 
 
 def source_of_peppers(settings: Settings) -> str:
@@ -222,28 +227,18 @@ def provide_session_keys(settings: Settings, database: Path | None) -> SessionKe
     Raises:
         CannotStart: they are malformed.
     """
-    try:
-        if settings.session_key is not None:
-            return _session_keys(settings.session_key.get_secret_value())
-        if settings.session_key_file is not None:
-            path = settings.session_key_file
-            return _session_keys(_read_secret(path, "KEYFENCE_SESSION_KEY_FILE"))
-    except ValueError as error:
-        suffix = "" if settings.session_key is not None else "_FILE"
-        raise CannotStart(f"KEYFENCE_SESSION_KEY{suffix}: {error}; {_MAKE_A_PEPPER}") from None
+    given = _given_secret("KEYFENCE_SESSION_KEY", settings.session_key, settings.session_key_file)
+    if given is not None:
+        variable, text = given
+        with cannot_start(variable, ValueError, advice=f"; {_MAKE_A_PEPPER}"):
+            return SessionKeys(parse_versioned_secrets(text))
     if database is None:
         return None
     path = settings.data_dir / SESSION_KEY_FILE
     if not path.exists():
         _create_secret(path, generate_versioned_secret(SEED_SIZE))
-    try:
-        return _session_keys(_read_secret(path, _DATA_DIR))
-    except ValueError as error:
-        raise CannotStart(f"{path}: {error}") from None
-
-
-def _session_keys(text: str) -> SessionKeys:
-    return SessionKeys(parse_versioned_secrets(text))
+    with cannot_start(path, ValueError):
+        return SessionKeys(parse_versioned_secrets(_read_secret(path, _DATA_DIR)))
 
 
 def given_root_credential(settings: Settings) -> Plaintext | None:
@@ -325,10 +320,19 @@ def _first_keyspace(path: Path) -> KeyspaceDeclaration:
 
 
 def _create_secret(path: Path, content: str) -> None:
-    try:
+    with cannot_start(f"{_DATA_DIR}: {path}", OSError):
         create_private_file(path, content)
-    except OSError as error:
-        raise CannotStart(f"{_DATA_DIR}: {path}: {error.strerror}") from None
+
+
+def _given_secret(
+    variable: str, value: SecretStr | None, file: Path | None
+) -> tuple[str, str] | None:
+    """The variable that gives a secret, and the secret; None if neither it nor its file is set."""
+    if value is not None:
+        return variable, value.get_secret_value()
+    if file is not None:
+        return f"{variable}_FILE", _read_secret(file, f"{variable}_FILE")
+    return None
 
 
 def _read_secret(path: Path, variable: str) -> str:

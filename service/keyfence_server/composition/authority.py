@@ -19,7 +19,6 @@ from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisC
 from keyfence_server.adapters.session_tokens import JwtSessionTokens
 from keyfence_server.adapters.slow_hashes import SlowHashesHere
 from keyfence_server.adapters.sql import (
-    InvalidDatabaseUrl,
     SchemaMismatch,
     SqlStore,
     StoreOptions,
@@ -75,6 +74,7 @@ from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.secrets import Peppers
 from keyfence_server.provisioning import (
     CannotStart,
+    cannot_start,
     describe_store,
     embedded_database,
     given_root_credential,
@@ -248,12 +248,11 @@ async def open_authority(
 
 async def _open_store(settings: Settings, resources: AsyncExitStack) -> SqlStore:
     options = StoreOptions(pool_size=settings.database_connections)
+    place = describe_store(settings)
     try:
-        opened = await open_store(settings.store_url(), options=options)
-    except (InvalidDatabaseUrl, SchemaMismatch) as error:
-        raise CannotStart(f"{describe_store(settings)}: {error}") from None
+        with cannot_start(place, SchemaMismatch):
+            opened = await open_store(settings.store_url(), options=options)
     except StoreUnavailable as error:
-        place = describe_store(settings)
         raise StoreUnavailable(f"{place}: {error}", problem=error.problem) from None
     resources.push_async_callback(opened.close)
     return opened
@@ -353,10 +352,8 @@ def _open_shared_counter(settings: Settings, resources: AsyncExitStack) -> RateC
     if settings.rate_limit_url is None:
         return None
     url = settings.rate_limit_url.get_secret_value()
-    try:
+    with cannot_start("KEYFENCE_RATE_LIMIT_URL", InvalidCounterUrl):
         shared = RedisCounter(url, settings.rate_limit_timeout_seconds)
-    except InvalidCounterUrl as error:
-        raise CannotStart(f"KEYFENCE_RATE_LIMIT_URL: {error}") from None
     resources.push_async_callback(shared.close)
     return shared
 
@@ -364,10 +361,8 @@ def _open_shared_counter(settings: Settings, resources: AsyncExitStack) -> RateC
 async def _require_known_peppers(
     settings: Settings, set_up: SetUp, peppers: Peppers, clock: Clock
 ) -> None:
-    try:
+    with cannot_start(source_of_peppers(settings), WrongPeppers):
         passwords = await require_known_peppers(set_up, peppers, clock)
-    except WrongPeppers as error:
-        raise CannotStart(f"{source_of_peppers(settings)}: {error}") from None
     if passwords:
         _log.warning(
             "password_pepper_missing",

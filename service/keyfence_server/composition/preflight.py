@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keyfence.holder.clock import SystemBootClock
 from keyfence_server.adapters.clock import SystemClock
-from keyfence_server.adapters.sql import InvalidDatabaseUrl, SchemaMismatch, is_outdated, open_store
+from keyfence_server.adapters.sql import SchemaMismatch, is_outdated, open_store
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.clock_watch import ClockWatch
 from keyfence_server.config import Settings
@@ -15,6 +15,7 @@ from keyfence_server.provisioning import (
     PEPPER_FILE,
     SESSION_KEY_FILE,
     CannotStart,
+    cannot_start,
     describe_store,
     embedded_database,
     first_keyspaces,
@@ -39,10 +40,8 @@ async def check_start(settings: Settings) -> None:
     first_keyspaces(settings)
     files = settings.certificate_files()
     if files is not None:
-        try:
+        with cannot_start(settings.variables_of_tls(), UnusableCertificate):
             ServerCertificate(files, SystemClock())
-        except UnusableCertificate as error:
-            raise CannotStart(f"{settings.variables_of_tls()}: {error}") from None
     if settings.upstream:
         return
     database = embedded_database(settings)
@@ -95,8 +94,7 @@ async def _check_database(settings: Settings, database: Path | None) -> None:
     peppers = provide_peppers(settings, database)
     if database is not None and not database.is_file():  # noqa: ASYNC240 - nothing waits
         return
-    place = describe_store(settings)
-    try:
+    with cannot_start(describe_store(settings), SchemaMismatch, StoreUnavailable):
         # An embedded database of an older version is migrated at the start, and not now.
         if database is not None and await is_outdated(settings.store_url()):
             return
@@ -112,8 +110,6 @@ async def _check_database(settings: Settings, database: Path | None) -> None:
             await clock.compare()
         finally:
             await store.close()
-    except (InvalidDatabaseUrl, SchemaMismatch, StoreUnavailable) as error:
-        raise CannotStart(f"{place}: {error}") from None
     given = peppers.fingerprints()
     for version, fingerprint in known.items():
         if version in given and fingerprint not in (None, given[version]):

@@ -31,7 +31,7 @@ from keyfence_server.composition.sidecar import open_sidecar
 from keyfence_server.config import Settings
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.lease_watch import LeaseWatch
-from keyfence_server.provisioning import CannotStart, warn_of_separate_counts
+from keyfence_server.provisioning import CannotStart, cannot_start, warn_of_separate_counts
 from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
 from keyfence_server.rpc.envoy.service import EnvoyAuthorization
@@ -141,9 +141,8 @@ async def start(
     """
     clock = clock or SystemClock()
     try:
-        return await _start_with_store(settings, clock, tracing, is_worker)
-    except TermsDiffer as reason:
-        raise CannotStart(f"KEYFENCE_LEASE_SECONDS, KEYFENCE_CLOCK_DRIFT: {reason}") from None
+        with cannot_start("KEYFENCE_LEASE_SECONDS, KEYFENCE_CLOCK_DRIFT", TermsDiffer):
+            return await _start_with_store(settings, clock, tracing, is_worker)
     except (DomainError, StoreUnavailable) as reason:
         raise CannotStart(str(reason)) from None
 
@@ -293,10 +292,8 @@ def _follow_certificate(
     files = settings.certificate_files()
     if files is None:
         return None
-    try:
+    with cannot_start(settings.variables_of_tls(), UnusableCertificate):
         certificate = ServerCertificate(files, clock)
-    except UnusableCertificate as error:
-        raise CannotStart(f"{settings.variables_of_tls()}: {error}") from None
     run_in_background(certificate.follow(settings.tls_reload_seconds), resources)
     return certificate
 
@@ -316,12 +313,10 @@ def _listen(
     mode = int(settings.unix_socket_mode, 8)
     addresses = []
     for address in settings.addresses():
-        try:
+        with cannot_start("KEYFENCE_LISTEN", CannotListen, SocketTaken):
             if isinstance(address, UnixAddress):
                 resources.callback(claim_unix_socket(address.path).release)
             addresses.append(server.listen(address, certificate, unix_mode=mode))
-        except (CannotListen, SocketTaken) as error:
-            raise CannotStart(f"KEYFENCE_LISTEN: {error}") from None
     return tuple(addresses)
 
 
@@ -359,10 +354,8 @@ def _serve_metrics(
         problems=lambda: [*backend.problems(), *backend.lease_problems()],
     )
     host, _, port = text.rpartition(":")
-    try:
+    with cannot_start(f"KEYFENCE_METRICS_LISTEN: {text}", OSError):
         server = OperationsServer(host.strip("[]"), int(port), KeyfenceCollector(sources), probes)
-    except OSError as error:
-        raise CannotStart(f"KEYFENCE_METRICS_LISTEN: {text}: {error.strerror}") from None
     resources.callback(server.close)
     return server.port
 

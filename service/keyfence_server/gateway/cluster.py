@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from keyfence_server.gateway.parts import Config, absolute
+from keyfence_server.gateway.parts import Config, absolute, extension, typed
 from keyfence_server.gateway.settings import GatewaySettings
 from keyfence_server.rpc.listen_addresses import UnixAddress
 
@@ -51,10 +51,9 @@ def _cluster(name: str, settings: GatewaySettings, calls: int) -> Config:
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
         "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3."
-                "HttpProtocolOptions",
-                "explicit_http_config": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "extensions.upstreams.http.v3.HttpProtocolOptions",
+                explicit_http_config={
                     "http2_protocol_options": {
                         # gRPC keeps a malformed header in the table that all callers of a
                         # connection share, and then fails their calls. So there is no table.
@@ -62,28 +61,25 @@ def _cluster(name: str, settings: GatewaySettings, calls: int) -> Config:
                         "connection_keepalive": {"interval": "30s", "timeout": "5s"},
                     }
                 },
-            }
+            )
         },
     }
     authorities = settings.target_authorities
     if authorities is not None:
         expected = settings.target_name or host
-        cluster["transport_socket"] = {
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
-                "UpstreamTlsContext",
-                "sni": expected,
-                "common_tls_context": {
-                    "alpn_protocols": ["h2"],
-                    "validation_context": {
-                        "trusted_ca": {"filename": absolute(authorities)},
-                        "match_typed_subject_alt_names": [
-                            {"san_type": san, "matcher": {"exact": expected}}
-                            for san in ("DNS", "IP_ADDRESS")
-                        ],
-                    },
+        cluster["transport_socket"] = extension(
+            "transport_sockets.tls",
+            "transport_sockets.tls.v3.UpstreamTlsContext",
+            sni=expected,
+            common_tls_context={
+                "alpn_protocols": ["h2"],
+                "validation_context": {
+                    "trusted_ca": {"filename": absolute(authorities)},
+                    "match_typed_subject_alt_names": [
+                        {"san_type": san, "matcher": {"exact": expected}}
+                        for san in ("DNS", "IP_ADDRESS")
+                    ],
                 },
             },
-        }
+        )
     return cluster

@@ -10,7 +10,7 @@ from typing import Final
 
 from keyfence_server.gateway.cluster import clusters
 from keyfence_server.gateway.grpc_listener import grpc_listener
-from keyfence_server.gateway.parts import Config
+from keyfence_server.gateway.parts import Config, extension, typed
 from keyfence_server.gateway.rest_listener import rest_listener
 from keyfence_server.gateway.settings import GatewaySettings
 
@@ -35,25 +35,19 @@ def gateway_config(settings: GatewaySettings) -> Config:
 
 def _overload_manager(max_connections: int) -> Config:
     """The limits of all callers together: each may hold as much as the largest body."""
-    heap = "envoy.resource_monitors.fixed_heap"
-    kinds = "type.googleapis.com/envoy.extensions.resource_monitors"
     return {
         "refresh_interval": "0.1s",
         "resource_monitors": [
-            {
-                "name": "envoy.resource_monitors.global_downstream_max_connections",
-                "typed_config": {
-                    "@type": f"{kinds}.downstream_connections.v3.DownstreamConnectionsConfig",
-                    "max_active_downstream_connections": max_connections,
-                },
-            },
-            {
-                "name": heap,
-                "typed_config": {
-                    "@type": f"{kinds}.fixed_heap.v3.FixedHeapConfig",
-                    "max_heap_size_bytes": _HEAP_BYTES,
-                },
-            },
+            extension(
+                "resource_monitors.global_downstream_max_connections",
+                "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                max_active_downstream_connections=max_connections,
+            ),
+            extension(
+                "resource_monitors.fixed_heap",
+                "resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                max_heap_size_bytes=_HEAP_BYTES,
+            ),
         ],
         "actions": [
             _action("shrink_heap", {"threshold": {"value": 0.8}}),
@@ -69,13 +63,13 @@ def _overload_manager(max_connections: int) -> Config:
     }
 
 
-_IDLE_TIMEOUTS: Final[Config] = {
-    "@type": "type.googleapis.com/envoy.config.overload.v3.ScaleTimersOverloadActionConfig",
-    "timer_scale_factors": [
-        {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "5s"},
-        {"timer": "HTTP_DOWNSTREAM_STREAM_IDLE", "min_timeout": "5s"},
+_IDLE_TIMEOUTS: Final = typed(
+    "config.overload.v3.ScaleTimersOverloadActionConfig",
+    timer_scale_factors=[
+        {"timer": f"HTTP_DOWNSTREAM_{idle}_IDLE", "min_timeout": "5s"}
+        for idle in ("CONNECTION", "STREAM")
     ],
-}
+)
 
 
 def _action(name: str, trigger: Config) -> Config:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Final
 
-from keyfence_server.gateway.parts import Config, absolute, http_filter, network_filter
+from keyfence_server.gateway.parts import Config, absolute, extension, http_filter, typed
 from keyfence_server.gateway.settings import GatewaySettings
 from keyfence_server.rpc.listen_addresses import TcpAddress
 
@@ -20,16 +20,12 @@ TIMEOUT: Final = "60s"
 """For one call. A mutation waits until it holds everywhere, which takes seconds at most."""
 
 BUFFER: Final = "envoy.filters.http.buffer"
-OFF: Final[Config] = {
-    "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
-    "disabled": True,
-}
+OFF: Final = typed("config.route.v3.FilterConfig", disabled=True)
 """What a route says of a filter that it does without."""
 
 UNBUFFERED: Final[Config] = {"typed_per_filter_config": {BUFFER: OFF}}
 """For routes whose requests need not, or cannot, arrive whole before they are answered."""
 
-_LISTENER_FILTERS: Final = "type.googleapis.com/envoy.extensions.filters.listener"
 _TLS_HANDSHAKE_SECONDS: Final = 10
 
 
@@ -39,37 +35,34 @@ def listener(
     """A listener for HTTP, with TLS if the settings have a certificate."""
     chain: Config = {
         "filters": [
-            network_filter(
-                "envoy.filters.network.connection_limit",
-                "connection_limit.v3.ConnectionLimit",
+            extension(
+                "filters.network.connection_limit",
+                "filters.network.connection_limit.v3.ConnectionLimit",
                 stat_prefix=name,
                 max_connections=settings.max_connections,
             ),
-            network_filter(
-                "envoy.filters.network.http_connection_manager",
-                "http_connection_manager.v3.HttpConnectionManager",
+            extension(
+                "filters.network.http_connection_manager",
+                "filters.network.http_connection_manager.v3.HttpConnectionManager",
                 **connection_manager,
             ),
         ]
     }
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         chain["transport_socket_connect_timeout"] = f"{_TLS_HANDSHAKE_SECONDS}s"
-        chain["transport_socket"] = {
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
-                "DownstreamTlsContext",
-                "common_tls_context": {
-                    "alpn_protocols": ["h2", "http/1.1"],
-                    "tls_certificates": [
-                        {
-                            "certificate_chain": {"filename": absolute(settings.tls_cert_file)},
-                            "private_key": {"filename": absolute(settings.tls_key_file)},
-                        }
-                    ],
-                },
+        chain["transport_socket"] = extension(
+            "transport_sockets.tls",
+            "transport_sockets.tls.v3.DownstreamTlsContext",
+            common_tls_context={
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_certificates": [
+                    {
+                        "certificate_chain": {"filename": absolute(settings.tls_cert_file)},
+                        "private_key": {"filename": absolute(settings.tls_key_file)},
+                    }
+                ],
             },
-        }
+        )
     return {
         "name": name,
         "address": {"socket_address": {"address": str(address.host), "port_value": address.port}},
@@ -77,14 +70,12 @@ def listener(
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "listener_filters": [
-            {
-                "name": "envoy.filters.listener.local_ratelimit",
-                "typed_config": {
-                    "@type": f"{_LISTENER_FILTERS}.local_ratelimit.v3.LocalRateLimit",
-                    "stat_prefix": name,
-                    "token_bucket": bucket(settings.max_connections_per_second),
-                },
-            }
+            extension(
+                "filters.listener.local_ratelimit",
+                "filters.listener.local_ratelimit.v3.LocalRateLimit",
+                stat_prefix=name,
+                token_bucket=bucket(settings.max_connections_per_second),
+            )
         ],
         "filter_chains": [chain],
     }
@@ -146,8 +137,4 @@ def checked_headers(cookie: str | None, trusted_proxies: int) -> Config:
 
 def bucket(per_second: int) -> Config:
     """A token bucket that holds what two seconds bring."""
-    return {
-        "max_tokens": 2 * per_second,
-        "tokens_per_fill": per_second,
-        "fill_interval": "1s",
-    }
+    return {"max_tokens": 2 * per_second, "tokens_per_fill": per_second, "fill_interval": "1s"}

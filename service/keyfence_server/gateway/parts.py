@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 Config = dict[str, Any]
 
-FILTERS: Final = "type.googleapis.com/envoy.extensions.filters.http"
-_NETWORK_FILTERS: Final = "type.googleapis.com/envoy.extensions.filters.network"
+
+def typed(kind: str, **fields: object) -> Config:
+    """A message in the place of any message.
+
+    Args:
+        kind: its full name without `envoy`.
+    """
+    return {"@type": f"type.googleapis.com/envoy.{kind}", **fields}
+
+
+def extension(name: str, kind: str, **fields: object) -> Config:
+    """A part of Envoy that is named and has a configuration of its own.
+
+    Args:
+        kind: the configuration's message, as in `typed`, without `extensions`.
+    """
+    return {"name": f"envoy.{name}", "typed_config": typed(f"extensions.{kind}", **fields)}
 
 
 def http_filter(name: str, kind: str, **fields: object) -> Config:
     """A filter for every route."""
-    return {"name": name, "typed_config": {"@type": f"{FILTERS}.{kind}", **fields}}
-
-
-def network_filter(name: str, kind: str, **fields: object) -> Config:
-    """A filter for every connection."""
-    return {"name": name, "typed_config": {"@type": f"{_NETWORK_FILTERS}.{kind}", **fields}}
+    return {"name": name, "typed_config": typed(f"extensions.filters.http.{kind}", **fields)}
 
 
 def header(name: str, value: str) -> Config:

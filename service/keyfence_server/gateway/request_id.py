@@ -8,7 +8,7 @@ it has the form of an id.
 from __future__ import annotations
 
 from keyfence_server.domain import redaction
-from keyfence_server.gateway.parts import Config, header, http_filter
+from keyfence_server.gateway.parts import Config, extension, header, http_filter, typed
 from keyfence_server.rpc import request_ids
 
 
@@ -32,21 +32,16 @@ def usable_request_ids() -> Config:
     }
     skip = {
         "name": "skip",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.common.matcher.action.v3."
-            "SkipFilter"
-        },
+        "typed_config": typed("extensions.filters.common.matcher.action.v3.SkipFilter"),
     }
-    return {
-        "name": "envoy.filters.http.match_delegate",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
-            "extension_config": fresh,
-            "xds_matcher": {
-                "matcher_list": {"matchers": [{"predicate": usable, "on_match": {"action": skip}}]}
-            },
+    return extension(
+        "filters.http.match_delegate",
+        "common.matching.v3.ExtensionWithMatcher",
+        extension_config=fresh,
+        xds_matcher={
+            "matcher_list": {"matchers": [{"predicate": usable, "on_match": {"action": skip}}]}
         },
-    }
+    )
 
 
 def _header_matches(name: str, pattern: str) -> Config:
@@ -54,11 +49,9 @@ def _header_matches(name: str, pattern: str) -> Config:
         "single_predicate": {
             "input": {
                 "name": name,
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.type.matcher.v3."
-                    "HttpRequestHeaderMatchInput",
-                    "header_name": name,
-                },
+                "typed_config": typed(
+                    "type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name
+                ),
             },
             "value_match": {"safe_regex": {"google_re2": {}, "regex": pattern}},
         }

@@ -12,8 +12,8 @@ from typing import Final
 from keyfence_server.gateway.cluster import CALLS
 from keyfence_server.gateway.listeners import BUFFER, OFF, TIMEOUT
 from keyfence_server.gateway.parts import (
-    FILTERS,
     Config,
+    extension,
     has_header,
     header,
     header_like,
@@ -21,6 +21,7 @@ from keyfence_server.gateway.parts import (
     is_method,
     lacks_header,
     share,
+    typed,
 )
 from keyfence_server.gateway.settings import GatewaySettings
 
@@ -61,7 +62,11 @@ def route_config(settings: GatewaySettings) -> Config:
             },
             *(route for path in _paths() for route in _credential_routes(path, settings)),
             {
-                **_refused({"prefix": "/"}, 404, "there is nothing here"),
+                "match": {"prefix": "/"},
+                "direct_response": {
+                    "status": 404,
+                    "body": {"inline_string": "there is nothing here"},
+                },
                 "typed_per_filter_config": _UNREAD,
             },
         ],
@@ -146,17 +151,10 @@ def _cookie_pattern(cookie: str) -> str:
 
 def _credential_is(value: str) -> Config:
     return {
-        MUTATION: {
-            "@type": f"{FILTERS}.header_mutation.v3.HeaderMutationPerRoute",
-            "mutations": {"request_mutations": [{"append": header("authorization", value)}]},
-        }
-    }
-
-
-def _refused(match: Config, status: int, message: str) -> Config:
-    return {
-        "match": match,
-        "direct_response": {"status": status, "body": {"inline_string": message}},
+        MUTATION: typed(
+            "extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
+            mutations={"request_mutations": [{"append": header("authorization", value)}]},
+        )
     }
 
 
@@ -173,13 +171,10 @@ def _to_keyfence(match: Config, policies: Config) -> Config:
                 "retry_on": "connect-failure",
                 "num_retries": 3,
                 "retry_host_predicate": [
-                    {
-                        "name": "envoy.retry_host_predicates.previous_hosts",
-                        "typed_config": {
-                            "@type": "type.googleapis.com/envoy.extensions.retry.host."
-                            "previous_hosts.v3.PreviousHostsPredicate"
-                        },
-                    }
+                    extension(
+                        "retry_host_predicates.previous_hosts",
+                        "retry.host.previous_hosts.v3.PreviousHostsPredicate",
+                    )
                 ],
                 "host_selection_retry_max_attempts": 5,
             },
@@ -196,7 +191,7 @@ def _to_keyfence(match: Config, policies: Config) -> Config:
 def _csrf_policy() -> Config:
     """Refuses changes that a page of another origin makes a browser send: it adds cookies to
     such requests."""
-    return {"@type": f"{FILTERS}.csrf.v3.CsrfPolicy", "filter_enabled": share(100)}
+    return typed("extensions.filters.http.csrf.v3.CsrfPolicy", filter_enabled=share(100))
 
 
 def _cors_policy(settings: GatewaySettings) -> Config:
@@ -204,12 +199,12 @@ def _cors_policy(settings: GatewaySettings) -> Config:
         {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin}
         for origin in settings.cors_origins
     ]
-    return {
-        "@type": f"{FILTERS}.cors.v3.CorsPolicy",
-        "allow_origin_string_match": origins,
-        "allow_methods": "GET, POST, PUT, PATCH, DELETE",
-        "allow_headers": "authorization, content-type, grpc-timeout, x-api-key, x-grpc-web, "
+    return typed(
+        "extensions.filters.http.cors.v3.CorsPolicy",
+        allow_origin_string_match=origins,
+        allow_methods="GET, POST, PUT, PATCH, DELETE",
+        allow_headers="authorization, content-type, grpc-timeout, x-api-key, x-grpc-web, "
         "x-request-id, x-user-agent",
-        "expose_headers": "grpc-message, grpc-status, grpc-status-details-bin, x-request-id",
-        "max_age": "600",
-    }
+        expose_headers="grpc-message, grpc-status, grpc-status-details-bin, x-request-id",
+        max_age="600",
+    )
