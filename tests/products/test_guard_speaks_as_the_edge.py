@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import keyfence
 from domain.test_http_answers import SECTIONS
-from keyfence.asgi._answers import Denial, HttpAnswers
+from keyfence.asgi._answers import HttpAnswers
 from keyfence.asgi._credentials import take_credential
 from keyfence_server.convert.keyspaces import declaration_from, keyspace_of
 from keyfence_server.domain import http_answers as edge
@@ -80,23 +80,21 @@ def the_same(keyspace: Keyspace, reason: Reason, retry_after: int | None) -> Non
     message = keyspace_of(keyspace)
     answers = HttpAnswers(message.http if message.HasField("http") else None, keyspace.name)
     here = answers.denial(
-        Denial(
-            reason=keyfence.Reason(reason.name),
-            required_scopes=("vps:read", "vps:write"),
-            missing_scopes=("vps:write",),
-            request_id="req_1",
-            time=NOW,
-            # Told of every key, and shown with none but good ones.
-            rate_limit=keyfence.RateLimitStatus(
-                limit=60,
-                remaining=3,
-                reset_time=datetime.fromtimestamp(1_768_473_060, UTC),
-                retry_after=retry_after,
-                window=MINUTE,
-                subject=keyfence.RateLimitSubject.KEY,
-                count=keyfence.RateLimitCount.WHOLE,
-            ),
-        )
+        keyfence.Reason(reason.name),
+        required_scopes=("vps:read", "vps:write"),
+        missing_scopes=("vps:write",),
+        request_id="req_1",
+        time=NOW,
+        # Told of every key, and shown with none but good ones.
+        limit=keyfence.RateLimitStatus(
+            limit=60,
+            remaining=3,
+            reset_time=datetime.fromtimestamp(1_768_473_060, UTC),
+            retry_after=retry_after,
+            window=MINUTE,
+            subject=keyfence.RateLimitSubject.KEY,
+            count=keyfence.RateLimitCount.WHOLE,
+        ),
     )
     assert here.status == there.status
     assert sorted(here.headers) == sorted(there.headers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -24,14 +25,7 @@ _MOST: Final = 200
 
 def complete_keyspace(context: typer.Context, incomplete: str) -> list[str]:
     """Names of keyspaces that start like this."""
-    return _ask(
-        context,
-        lambda client: (
-            keyspace.name
-            for keyspace in client.list_keyspaces()
-            if keyspace.name.startswith(incomplete)
-        ),
-    )
+    return _ask(context, incomplete, lambda client: (one.name for one in client.list_keyspaces()))
 
 
 def keyspace_option(text: str) -> Any:
@@ -46,20 +40,18 @@ def complete_scope(context: typer.Context, incomplete: str) -> list[str]:
     name = context.params.get("keyspace")
     if not name:
         return []
-    return _ask(
-        context,
-        lambda client: (scope for scope in _scopes(client, name) if scope.startswith(incomplete)),
-    )
+    return _ask(context, incomplete, lambda client: _scopes(client, name))
 
 
 def _scopes(client: Client, keyspace: str) -> Iterable[str]:
-    declared = client.get_keyspace(keyspace).declaration
-    yield from (scope.name for scope in declared.scopes)
-    for resource in declared.resources:
-        yield from (f"{resource.name}:{level.name}" for level in resource.levels)
+    from keyfence.holder.memory import registered_scopes
+
+    return sorted(registered_scopes(client.get_keyspace(keyspace).declaration))
 
 
-def _ask(context: typer.Context, names: Callable[[Client], Iterable[str]]) -> list[str]:
+def _ask(
+    context: typer.Context, incomplete: str, names: Callable[[Client], Iterable[str]]
+) -> list[str]:
     # While the shell completes, the root callback has not run: its parameters are there,
     # its options object is not.
     given = context.find_root().params
@@ -77,6 +69,7 @@ def _ask(context: typer.Context, names: Callable[[Client], Iterable[str]]) -> li
     )
     try:
         with open_client(options, token=token, diagnoses=False) as client:
-            return [name for name, _ in zip(names(client), range(_MOST), strict=False)]
+            fitting = (name for name in names(client) if name.startswith(incomplete))
+            return list(islice(fitting, _MOST))
     except Exception:  # noqa: BLE001 - a person is in the middle of typing
         return []

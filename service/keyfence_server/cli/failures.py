@@ -34,6 +34,14 @@ _CODE_BY_STATUS: Final = {
 }
 
 
+_ADVICE_BY_STATUS: Final = {
+    "UNIMPLEMENTED": "A sidecar answers checks alone. Name a server with KEYFENCE_TARGET or "
+    "--target.",
+    "UNAUTHENTICATED": "Put a good credential into KEYFENCE_TOKEN, or name the file that holds it "
+    "with --token-file.",
+    "PERMISSION_DENIED": "`keyfence whoami` says what your credential may do.",
+}
+
 _OPTION_BY_FIELD: Final = {
     "account_id": "--account",
     "allowed_addresses": "--allow-address",
@@ -154,17 +162,7 @@ def _option_of(field: str) -> str:
 
 
 def _advice(error: CallFailed, options: ConnectionOptions) -> str:
-    match error.status:
-        case "DEADLINE_EXCEEDED":
-            late = f"{options.target} did not answer in time."
-            return f"{late} A change may have been made all the same."
-        case "UNIMPLEMENTED":
-            return "A sidecar answers checks alone. Name a server with KEYFENCE_TARGET or --target."
-        case "UNAUTHENTICATED":
-            return (
-                "Put a good credential into KEYFENCE_TOKEN, or name the file that holds it with "
-                "--token-file."
-            )
-        case "PERMISSION_DENIED":
-            return "`keyfence whoami` says what your credential may do."
-    return ""
+    if error.status == "DEADLINE_EXCEEDED":
+        late = f"{options.target} did not answer in time."
+        return f"{late} A change may have been made all the same."
+    return _ADVICE_BY_STATUS.get(error.status, "")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from keyfence_server.cli.output import (
     plain,
     print_fields,
+    print_rest,
     print_styled,
     print_table,
     say,
@@ -71,9 +72,7 @@ def _print_affected_keys(diff: KeyspaceDiff, *, dry_run: bool) -> None:
             for change in diff.affected_keys
         ),
     )
-    unnamed = count - len(diff.affected_keys)
-    if unnamed:
-        print_styled((f"  … and {unnamed} more.", ""))
+    print_rest(count - len(diff.affected_keys))
 
 
 def _print_dropped_formats(diff: KeyspaceDiff, *, dry_run: bool) -> None:
@@ -95,9 +94,7 @@ def _print_dropped_formats(diff: KeyspaceDiff, *, dry_run: bool) -> None:
             for key in diff.cut_off_keys
         ),
     )
-    unnamed = count - len(diff.cut_off_keys)
-    if unnamed:
-        print_styled((f"  … and {unnamed} more.", ""))
+    print_rest(count - len(diff.cut_off_keys))
 
 
 def _changes(diff: KeyspaceDiff) -> bool:
@@ -176,5 +173,6 @@ def print_keyspace(keyspace: Keyspace) -> None:
 
 def count_scopes(keyspace: Keyspace) -> int:
     """How many scopes are registered, those of resources included."""
-    declared = keyspace.declaration
-    return len(declared.scopes) + sum(len(resource.levels) for resource in declared.resources)
+    from keyfence.holder.memory import registered_scopes
+
+    return len(registered_scopes(keyspace.declaration))

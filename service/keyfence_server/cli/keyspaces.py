@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -241,25 +240,19 @@ def _apply(
     if_revision: int = 0,
     drop_formats: Sequence[str] = (),
 ) -> AppliedKeyspace:
+    from keyfence import InvalidRequest
     from keyfence_server.convert.keyspaces import keyspace_of
 
-    with _violations_at_their_lines(file):
+    try:
         return client.apply_keyspace(
             keyspace_of(file.keyspace),
             validate_only=dry_run,
             if_revision=if_revision,
             drop_previous_formats=drop_formats,
         )
-
-
-@contextmanager
-def _violations_at_their_lines(file: KeyspaceFile) -> Iterator[None]:
-    from keyfence import InvalidRequest
-
-    try:
-        yield
     except InvalidRequest as error:
         if not error.violations:
             raise
+        # Each is shown at its line.
         violations = [(one.field, one.description) for one in error.violations]
         raise file.faults(violations) from None

@@ -303,6 +303,12 @@ def _widened(least: Sequence[int], natural: Sequence[int], room: int) -> list[in
     return widths
 
 
+def print_rest(count: int) -> None:
+    """Says how many more items there are, if there are any."""
+    if count > 0:
+        print_styled((f"  … and {count} more.", ""))
+
+
 def print_styled(*parts: tuple[str, str]) -> None:
     """Prints a line out of texts with their styles."""
     from rich.text import Text

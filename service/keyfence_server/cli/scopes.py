@@ -14,6 +14,7 @@ from keyfence_server.cli.output import (
     OutputOption,
     arrow,
     print_fields,
+    print_rest,
     print_styled,
     say_json,
 )
@@ -66,5 +67,4 @@ def _print_paths(heading: str, paths: Iterable[ScopePath], count: int) -> None:
         print_styled((heading, "dim"))
     for path in shown:
         print_styled((f"  {path}", ""))
-    if count > len(shown):
-        print_styled((f"  … and {count - len(shown)} more.", ""))
+    print_rest(count - len(shown))

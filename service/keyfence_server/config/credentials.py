@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
 
 from keyfence_server.adapters.passwords import MEMORY_MIB, PASSES, WORKERS
 from keyfence_server.config.group import SettingsGroup
@@ -40,11 +40,3 @@ class CredentialSettings(SettingsGroup):
     password_memory_mib: int = Field(default=MEMORY_MIB, ge=8, le=4096)
     password_passes: int = Field(default=PASSES, ge=1, le=100)
     password_workers: int = Field(default=WORKERS, ge=1, le=64)
-
-    @model_validator(mode="after")
-    def _check_secrets(self) -> CredentialSettings:
-        if self.pepper is not None and self.pepper_file is not None:
-            raise ValueError("KEYFENCE_PEPPER and KEYFENCE_PEPPER_FILE: set one of them")
-        if self.session_key is not None and self.session_key_file is not None:
-            raise ValueError("KEYFENCE_SESSION_KEY and KEYFENCE_SESSION_KEY_FILE: set one of them")
-        return self

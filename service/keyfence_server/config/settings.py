@@ -53,6 +53,14 @@ class Settings(LimitSettings, StoreSettings, CredentialSettings, UpstreamSetting
         return value
 
     @model_validator(mode="after")
+    def _check_secrets(self) -> Settings:
+        for name in ("pepper", "session_key", "upstream_token"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
+                variable = PREFIX + name.upper()
+                raise ValueError(f"{variable} and {variable}_FILE: set one of them")
+        return self
+
+    @model_validator(mode="after")
     def _check_sidecar(self) -> Settings:
         if self.upstream is None:
             return self

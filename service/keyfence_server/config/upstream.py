@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from pydantic import SecretStr, model_validator
+from pydantic import SecretStr
 
 from keyfence import Tls
 from keyfence_server.config.group import SettingsGroup
@@ -33,14 +33,6 @@ class UpstreamSettings(SettingsGroup):
     upstream_cert_file: Path | None = None
     upstream_key_file: Path | None = None
     upstream_insecure_plaintext: bool = False
-
-    @model_validator(mode="after")
-    def _check_upstream_credential(self) -> UpstreamSettings:
-        if self.upstream_token is not None and self.upstream_token_file is not None:
-            raise ValueError(
-                "KEYFENCE_UPSTREAM_TOKEN and KEYFENCE_UPSTREAM_TOKEN_FILE: set one of them"
-            )
-        return self
 
     def upstream_targets(self) -> list[str]:
         """The servers upstream, in random order, so that sidecars spread over them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -26,34 +27,25 @@ _NAME: Final = "keyfence"
 _log = structlog.get_logger("keyfence.telemetry")
 
 
+@dataclass(frozen=True, slots=True)
 class Traces:
     """Where spans go.
 
     Attributes:
         calls: makes them; None if no tracing is set up.
+        close: sends what has not been sent yet.
     """
 
-    def __init__(
-        self, calls: SpanPerCall | None = None, close: Callable[[], object] | None = None
-    ) -> None:
-        self.calls = calls
-        self._close = close
-
-    def close(self) -> None:
-        """Sends what has not been sent yet."""
-        if self._close is not None:
-            self._close()
+    calls: SpanPerCall | None = None
+    close: Callable[[], object] = lambda: None
 
 
 def configure_tracing(environment: Mapping[str, str] | None = None) -> Traces:
     """Traces, if the variables ask for them and the SDK is there."""
     variables = os.environ if environment is None else environment
-    if variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return Traces()
-    if variables.get("OTEL_TRACES_EXPORTER", "otlp").lower() == "none":
-        return Traces()
     asking = [name for name in _ASKING if variables.get(name)]
-    if not asking:
+    is_disabled = variables.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if not asking or is_disabled or variables.get("OTEL_TRACES_EXPORTER", "").lower() == "none":
         return Traces()
     try:
         sdk: Any = importlib.import_module("opentelemetry.sdk.trace")

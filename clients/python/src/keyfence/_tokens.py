@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from keyfence.errors import ConfigurationError
 
@@ -23,10 +23,8 @@ _SHORTEST_TOKEN: Final = 22
 """128 bits of entropy take as many characters, out of at most 64."""
 
 
-class TokenSource(Protocol):
-    """Has the token of the moment; an awaitable, if that is what the caller gave."""
-
-    def __call__(self) -> str | Awaitable[str]: ...
+TokenSource: TypeAlias = Callable[[], str | Awaitable[str]]
+"""Has the token of the moment; an awaitable, if that is what the caller gave."""
 
 
 def token_source(token: AsyncToken) -> TokenSource:

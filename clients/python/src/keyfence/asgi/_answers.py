@@ -6,7 +6,7 @@ The edge of the server answers by the same rules. A test compares the two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -88,22 +88,6 @@ class Places:
     cookie: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Denial:
-    """What an answer can speak of.
-
-    Attributes:
-        request_id: empty for none.
-    """
-
-    reason: Reason
-    required_scopes: Sequence[str] = ()
-    missing_scopes: Sequence[str] = ()
-    request_id: str = ""
-    rate_limit: RateLimitStatus | None = None
-    time: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
 class HttpAnswers:
     """A keyspace's HTTP, compiled.
 
@@ -135,17 +119,30 @@ class HttpAnswers:
             reason: self._compile(declared, reason) for reason in Reason if reason is not Reason.OK
         }
 
-    def denial(self, about: Denial) -> Answer:
-        """The answer to a request that is denied."""
-        parts = self._parts[about.reason]
-        limit = about.rate_limit
-        if about.reason not in {Reason.SCOPE_MISSING, Reason.RATE_LIMITED}:
+    def denial(
+        self,
+        reason: Reason,
+        *,
+        required_scopes: Sequence[str] = (),
+        missing_scopes: Sequence[str] = (),
+        request_id: str = "",
+        limit: RateLimitStatus | None = None,
+        time: datetime | None = None,
+    ) -> Answer:
+        """The answer to a request that is denied.
+
+        Args:
+            request_id: empty for none.
+            time: None: now.
+        """
+        parts = self._parts[reason]
+        if reason not in {Reason.SCOPE_MISSING, Reason.RATE_LIMITED}:
             # In a 401 the limit would tell that there is such a key.
             limit = None
         values: dict[str, Value] = {
-            **self._values(parts.status, parts.code, about.request_id, about.time),
-            "missing_scopes": about.missing_scopes,
-            "required_scopes": about.required_scopes,
+            **self._values(parts.status, parts.code, request_id, time or datetime.now(UTC)),
+            "missing_scopes": missing_scopes,
+            "required_scopes": required_scopes,
             "limit": limit.limit if limit else None,
             "remaining": limit.remaining if limit else None,
             "reset": int(limit.reset_time.timestamp()) if limit else None,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from keyfence._async.client import AsyncClient
-from keyfence.asgi._answers import Denial, Denied, HttpAnswers
+from keyfence.asgi._answers import Denied, HttpAnswers
 from keyfence.asgi._credentials import take_credential
 from keyfence.asgi._failed_calls import CODES, MESSAGES, message_of, status_of
 from keyfence.asgi._requests import STATE, GuardedRequest, Scope, new_request_id, peer_address
@@ -295,13 +295,11 @@ class Guard:
             reason = Reason.KEY_UNKNOWN
         return Denied(
             self._answers.denial(
-                Denial(
-                    reason=reason,
-                    required_scopes=required,
-                    missing_scopes=missing,
-                    request_id=request.request_id,
-                    rate_limit=rate_limit,
-                )
+                reason,
+                required_scopes=required,
+                missing_scopes=missing,
+                request_id=request.request_id,
+                limit=rate_limit,
             )
         )
 
