@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -35,8 +34,9 @@ from keyfence_server.cli import (
 )
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
+from keyfence_server.cli.option_groups import with_option_groups
 from keyfence_server.cli.output import note, spell_out_what_cannot_be_shown, stdout_to_nowhere
-from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions
+from keyfence_server.cli.targets import ConnectionOptions
 from keyfence_server.cli.text import is_text
 from keyfence_server.domain.plurals import counted
 from keyfence_server.domain.redaction import hide_keys
@@ -81,51 +81,11 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _connection(text: str, *names: str, **options: Any) -> Any:
-    """An option of the connection, with its help."""
-    panel = "Connection (give these before the subcommand)"
-    return typer.Option(*names, rich_help_panel=panel, help=text, **options)
-
-
 @app.callback(epilog=EXIT_CODES_HELP)
+@with_option_groups
 def keyfence(
     context: typer.Context,
-    target: Annotated[
-        str,
-        _connection(
-            "The server, as gRPC names it: host:port, unix:/path, dns:///name:port.",
-            envvar="KEYFENCE_TARGET",
-            metavar="HOST:PORT",
-        ),
-    ] = DEFAULT_TARGET,
-    token_file: Annotated[
-        Path | None,
-        _connection(
-            "The file that holds your credential. Without it: the variable KEYFENCE_TOKEN.",
-            envvar="KEYFENCE_TOKEN_FILE",
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None, _connection("For a call.", min=0.001, metavar="SECONDS")
-    ] = None,
-    ca_file: Annotated[
-        Path | None,
-        _connection(
-            "PEM certificates to trust in place of the usual ones.", envvar="KEYFENCE_CA_FILE"
-        ),
-    ] = None,
-    certificate_file: Annotated[
-        Path | None, _connection("Your PEM certificate, for mutual TLS.")
-    ] = None,
-    key_file: Annotated[Path | None, _connection("The certificate's private key.")] = None,
-    server_name: Annotated[str | None, _connection("The name in the server's certificate.")] = None,
-    plaintext: Annotated[
-        bool,
-        _connection(
-            "Connect without TLS. The network can then read the credential and all keys.",
-            "--insecure-plaintext",
-        ),
-    ] = False,
+    options: ConnectionOptions,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
@@ -136,16 +96,7 @@ def keyfence(
     Start a server with `keyfence serve`. The other commands ask a server, as any client
     does, with the credential in `KEYFENCE_TOKEN`.
     """
-    context.obj = ConnectionOptions(
-        target=target,
-        token_file=token_file,
-        timeout_seconds=timeout,
-        ca_file=ca_file,
-        certificate_file=certificate_file,
-        key_file=key_file,
-        server_name=server_name,
-        plaintext=plaintext,
-    )
+    context.obj = options
 
 
 @functools.cache

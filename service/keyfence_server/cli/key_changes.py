@@ -10,18 +10,7 @@ import typer
 
 from keyfence_server.cli.completion import complete_keyspace, keyspace_option
 from keyfence_server.cli.connection import connect
-from keyfence_server.cli.key_filters import (
-    AccountFilter,
-    EnvironmentFilter,
-    KeyFilter,
-    LabelFilter,
-    NeverUsedFilter,
-    ParentFilter,
-    PrefixFilter,
-    ScopeFilter,
-    TypeFilter,
-    UnusedSinceFilter,
-)
+from keyfence_server.cli.key_filters import KeyFilter
 from keyfence_server.cli.key_ids import key_id
 from keyfence_server.cli.key_options import (
     AccountOption,
@@ -41,6 +30,7 @@ from keyfence_server.cli.key_output import (
     print_key,
     warn_if_it_holds_nothing,
 )
+from keyfence_server.cli.option_groups import with_option_groups
 from keyfence_server.cli.output import (
     LAST_REVISION,
     Output,
@@ -253,8 +243,10 @@ def rotate(
     hand_over(rotated, output=output, quiet=quiet)
 
 
+@with_option_groups
 def revoke(
     context: typer.Context,
+    *,
     key_ids: Annotated[
         list[str] | None,
         typer.Argument(
@@ -268,15 +260,7 @@ def revoke(
         str,
         keyspace_option("Revoke the keys of this keyspace that pass every filter."),
     ] = "",
-    account: AccountFilter = "",
-    parent: ParentFilter = None,
-    key_type: TypeFilter = "",
-    environment: EnvironmentFilter = "",
-    prefix: PrefixFilter = "",
-    label: LabelFilter = None,
-    scope: ScopeFilter = "",
-    unused_since: UnusedSinceFilter = None,
-    never_used: NeverUsedFilter = False,
+    filters: KeyFilter,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     comment: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit log.")] = "",
     output: OutputOption = Output.TABLE,
@@ -287,20 +271,9 @@ def revoke(
     their ids, by lines on standard input, or by --keyspace with filters as in `keys list`. By
     filters, the command shows how many keys pass all of them, and asks for confirmation.
     """
-    wanted = KeyFilter(
-        keyspace=keyspace,
-        account=account,
-        parent=parent,
-        key_type=key_type,
-        environment=environment,
-        prefix=prefix,
-        labels=read_labels(label),
-        scope=scope,
-        unused_since=unused_since,
-        never_used=never_used,
-    )
+    wanted = filters.arguments()
     ids = key_ids or []
-    has_filter = not wanted.is_whole_keyspace()
+    has_filter = not filters.is_empty()
     if bool(ids) == has_filter or bool(keyspace) != has_filter:
         raise typer.BadParameter(
             'name keys by their ids, or "-" for standard input, or --keyspace with a filter such '
@@ -311,7 +284,7 @@ def revoke(
     lines = standard_input() if ids == [STANDARD_INPUT] else None
     with connect(context) as client, Revocations(client, comment, output) as revocations:
         if has_filter:
-            revocations.revoke_found(wanted, is_confirmed=yes)
+            revocations.revoke_found(keyspace, wanted, is_confirmed=yes)
         elif lines is not None:
             revocations.revoke_lines(lines)
         else:

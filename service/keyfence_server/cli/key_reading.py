@@ -11,24 +11,13 @@ import typer
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.key_filters import (
-    AccountFilter,
-    EnvironmentFilter,
-    ExpiringWithinFilter,
-    KeyFilter,
-    LabelFilter,
-    NeverUsedFilter,
-    ParentFilter,
-    PrefixFilter,
-    ScopeFilter,
-    TypeFilter,
-    UnusedSinceFilter,
-)
+from keyfence_server.cli.key_filters import KeyFilter
 from keyfence_server.cli.key_options import KeyIdArgument, KeyspaceOption
 from keyfence_server.cli.key_output import (
     print_key,
     print_keys,
 )
+from keyfence_server.cli.option_groups import with_option_groups
 from keyfence_server.cli.output import (
     LimitOption,
     Output,
@@ -41,8 +30,8 @@ from keyfence_server.cli.output import (
     show_listing,
     shown_at_most,
 )
-from keyfence_server.cli.pairs import read_labels
 from keyfence_server.cli.standard_input import STANDARD_INPUT, read_api_key
+from keyfence_server.cli.times import until
 
 _MAX_PAGE: Final = 1000
 
@@ -68,23 +57,24 @@ def export(
             say_json_line(key)
 
 
+@with_option_groups
 def list_keys(
     context: typer.Context,
+    *,
     keyspace: KeyspaceOption = "",
-    account: AccountFilter = "",
+    filters: KeyFilter,
     state: Annotated[
         StateFilter | None,
         typer.Option(metavar="active|disabled|revoked", help="Only keys in this state."),
     ] = None,
-    parent: ParentFilter = None,
-    key_type: TypeFilter = "",
-    environment: EnvironmentFilter = "",
-    prefix: PrefixFilter = "",
-    label: LabelFilter = None,
-    scope: ScopeFilter = "",
-    unused_since: UnusedSinceFilter = None,
-    never_used: NeverUsedFilter = False,
-    expiring_within: ExpiringWithinFilter = None,
+    expiring_within: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=until,
+            metavar="DURATION",
+            help="Only keys that have not expired and will within this time: 30d.",
+        ),
+    ] = None,
     limit: LimitOption = None,
     output: OutputOption = Output.TABLE,
     quiet: QuietOption = False,
@@ -100,22 +90,15 @@ def list_keys(
     from keyfence.results import KeyState
 
     most = shown_at_most(limit, output=output, quiet=quiet)
-    wanted = KeyFilter(
-        keyspace=keyspace,
-        account=account,
-        state=KeyState[state.name] if state else None,
-        parent=parent,
-        key_type=key_type,
-        environment=environment,
-        prefix=prefix,
-        labels=read_labels(label),
-        scope=scope,
-        unused_since=unused_since,
-        never_used=never_used,
-        expiring_within=expiring_within,
-    )
+    wanted = filters.arguments()
     with connect(context) as client:
-        found = wanted.keys(client, page_size=min(most + 1, _MAX_PAGE) if most else _MAX_PAGE)
+        found = client.list_keys(
+            keyspace=keyspace,
+            state=KeyState[state.name] if state else None,
+            expiring_before_time=expiring_within,
+            page_size=min(most + 1, _MAX_PAGE) if most else _MAX_PAGE,
+            **wanted,
+        )
         show_listing(
             "keys",
             found,

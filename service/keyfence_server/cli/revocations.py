@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from keyfence import Client
     from keyfence.results import Key
-    from keyfence_server.cli.key_filters import KeyFilter
 
 _LONGEST_LINE: Final = 4_096
 _PAGE: Final = 1_000
@@ -93,15 +92,18 @@ class Revocations:
                 {"lines": unknown},
             )
 
-    def revoke_found(self, wanted: KeyFilter, *, is_confirmed: bool) -> None:
-        """Revokes all keys that pass a filter and are not revoked yet.
+    def revoke_found(self, keyspace: str, wanted: Mapping[str, Any], *, is_confirmed: bool) -> None:
+        """Revokes all keys of a keyspace that pass filters and are not revoked yet.
+
+        Args:
+            wanted: the filters, as the client's `list_keys` takes them.
 
         Raises:
             Failure: it was not confirmed.
         """
-        keys = self._not_revoked(wanted)
+        keys = self._not_revoked(keyspace, wanted)
         if not keys:
-            note(f'No key in "{wanted.keyspace}" that could be revoked passes the filters.')
+            note(f'No key in "{keyspace}" that could be revoked passes the filters.')
             return
         if not is_confirmed:
             _confirm(f"Revoke {_described(keys)}?")
@@ -109,12 +111,12 @@ class Revocations:
             for key in keys:
                 self.revoke(key.key_id)
             # A key may have been created meanwhile.
-            keys = self._not_revoked(wanted)
+            keys = self._not_revoked(keyspace, wanted)
 
-    def _not_revoked(self, wanted: KeyFilter) -> list[Key]:
+    def _not_revoked(self, keyspace: str, wanted: Mapping[str, Any]) -> list[Key]:
         from keyfence.results import KeyState
 
-        found = wanted.keys(self._client, page_size=_PAGE)
+        found = self._client.list_keys(keyspace=keyspace, page_size=_PAGE, **wanted)
         return [key for key in found if key.state is not KeyState.REVOKED]
 
     def _id_of(self, api_key: str) -> str | None:

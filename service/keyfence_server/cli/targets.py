@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
 
 if TYPE_CHECKING:
     from keyfence import Tls
@@ -13,23 +15,54 @@ if TYPE_CHECKING:
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 
 
+def _option(text: str, *names: str, **more: Any) -> Any:
+    panel = "Connection (give these before the subcommand)"
+    return typer.Option(*names, rich_help_panel=panel, help=text, **more)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionOptions:
     """What the options in front of the subcommand say.
 
     Attributes:
-        timeout_seconds: for one call. None: the SDK's own deadlines.
+        timeout_seconds: None: the SDK's own deadlines.
         plaintext: whether to do without TLS over a network, too.
     """
 
-    target: str = DEFAULT_TARGET
-    token_file: Path | None = None
-    timeout_seconds: float | None = None
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    server_name: str | None = None
-    plaintext: bool = False
+    target: Annotated[
+        str,
+        _option(
+            "The server, as gRPC names it: host:port, unix:/path, dns:///name:port.",
+            envvar="KEYFENCE_TARGET",
+            metavar="HOST:PORT",
+        ),
+    ] = DEFAULT_TARGET
+    token_file: Annotated[
+        Path | None,
+        _option(
+            "The file that holds your credential. Without it: the variable KEYFENCE_TOKEN.",
+            envvar="KEYFENCE_TOKEN_FILE",
+        ),
+    ] = None
+    timeout_seconds: Annotated[
+        float | None, _option("For a call.", "--timeout", min=0.001, metavar="SECONDS")
+    ] = None
+    ca_file: Annotated[
+        Path | None,
+        _option("PEM certificates to trust in place of the usual ones.", envvar="KEYFENCE_CA_FILE"),
+    ] = None
+    certificate_file: Annotated[Path | None, _option("Your PEM certificate, for mutual TLS.")] = (
+        None
+    )
+    key_file: Annotated[Path | None, _option("The certificate's private key.")] = None
+    server_name: Annotated[str | None, _option("The name in the server's certificate.")] = None
+    plaintext: Annotated[
+        bool,
+        _option(
+            "Connect without TLS. The network can then read the credential and all keys.",
+            "--insecure-plaintext",
+        ),
+    ] = False
 
 
 def tls_of(options: ConnectionOptions) -> Tls | None:
