@@ -133,10 +133,7 @@ async def _serve(settings: Settings, tracing: SpanPerCall | None, worker: AsWork
 
 
 async def _until_stopped(
-    server: RunningServer,
-    settings: Settings,
-    signals: asyncio.Queue[str],
-    told: asyncio.Task[str],
+    server: RunningServer, settings: Settings, signals: asyncio.Queue[str], told: asyncio.Task[str]
 ) -> None:
     ended = asyncio.ensure_future(server.wait())
     await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)

@@ -46,10 +46,7 @@ app = typer.Typer(help="Register accounts, log in and out, stop accounts.", no_a
 _MAX_PASSWORD_SIZE: Final = 4_096
 _OWN: Final = "The account's id. Without it: the account of the session in KEYFENCE_TOKEN."
 
-KeyspaceOption = Annotated[
-    str,
-    keyspace_option("The keyspace of the account."),
-]
+KeyspaceOption = Annotated[str, keyspace_option("The keyspace of the account.")]
 EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address.")]
 AccountArgument = Annotated[
     str, typer.Argument(metavar="ACCOUNT_ID", help="The account's id, for example usr_01j….")
@@ -84,12 +81,7 @@ def register(
     options = connection_options(context)
     with open_client(options, token=options.token_file) as client:
         done = client.register_account(
-            keyspace,
-            email,
-            password,
-            display_name=name,
-            plan=plan,
-            labels=read_labels(label),
+            keyspace, email, password, display_name=name, plan=plan, labels=read_labels(label)
         )
     print_record(done.account, _described, output)
 

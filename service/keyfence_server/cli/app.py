@@ -153,11 +153,7 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
 def _complain(failure: Failure, as_json: bool) -> int:
     """Writes the failure to standard error, and returns its exit code."""
     if as_json:
-        error = {
-            "message": failure.message,
-            "exit_code": int(failure.code),
-            **failure.details,
-        }
+        error = {"message": failure.message, "exit_code": int(failure.code), **failure.details}
         note(json.dumps({"error": error}, indent=2))
     else:
         note(f"{PROGRAM}: {failure.message}")

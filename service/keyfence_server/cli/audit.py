@@ -70,16 +70,12 @@ def _anchor(text: str) -> Anchor:
 @app.command(name="list")
 def list_events(
     context: typer.Context,
-    keyspace: Annotated[
-        str,
-        keyspace_option("Only events of this keyspace."),
-    ] = "",
+    keyspace: Annotated[str, keyspace_option("Only events of this keyspace.")] = "",
     account: Annotated[
         str, typer.Option("--account", "-a", metavar="ID", help="Only events of this account.")
     ] = "",
     subject: Annotated[
-        str,
-        typer.Option(metavar="ID", help="Only actions on this key, account or keyspace."),
+        str, typer.Option(metavar="ID", help="Only actions on this key, account or keyspace.")
     ] = "",
     actor: Annotated[str, typer.Option(metavar="ID", help="Only actions of this credential.")] = "",
     action: Annotated[
@@ -317,9 +313,7 @@ def _verified(client: Client, anchors: list[Anchor]) -> AuditVerification:
     while True:
         stop = anchors[0][0] - sequence if anchors else _MOST_IN_A_CALL
         verified = client.verify_audit_events(
-            after_sequence=sequence,
-            after_hash=digest,
-            max_events=min(stop, _MOST_IN_A_CALL),
+            after_sequence=sequence, after_hash=digest, max_events=min(stop, _MOST_IN_A_CALL)
         )
         sequence, digest = verified.sequence, verified.hash
         problem = verified.problem

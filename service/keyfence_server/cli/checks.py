@@ -60,10 +60,7 @@ def check(
             "shell's history nor the list of processes shows it.",
         ),
     ],
-    keyspace: Annotated[
-        str,
-        keyspace_option("The keyspace that the key must belong to."),
-    ] = "",
+    keyspace: Annotated[str, keyspace_option("The keyspace that the key must belong to.")] = "",
     scope: Annotated[
         list[str] | None,
         typer.Option(

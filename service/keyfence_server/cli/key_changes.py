@@ -25,18 +25,9 @@ from keyfence_server.cli.key_options import (
     RequestIdOption,
     ScopesOption,
 )
-from keyfence_server.cli.key_output import (
-    hand_over,
-    print_key,
-    warn_if_it_holds_nothing,
-)
+from keyfence_server.cli.key_output import hand_over, print_key, warn_if_it_holds_nothing
 from keyfence_server.cli.option_groups import with_option_groups
-from keyfence_server.cli.output import (
-    LAST_REVISION,
-    Output,
-    OutputOption,
-    QuietOption,
-)
+from keyfence_server.cli.output import LAST_REVISION, Output, OutputOption, QuietOption
 from keyfence_server.cli.pairs import read_labels
 from keyfence_server.cli.revocations import Revocations
 from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
@@ -148,8 +139,7 @@ def update(
         ),
     ] = None,
     enabled: Annotated[
-        bool | None,
-        typer.Option("--enable/--disable", help="Enable or disable the key."),
+        bool | None, typer.Option("--enable/--disable", help="Enable or disable the key.")
     ] = None,
     expires_in: ExpiresInOption = None,
     expires_at: ExpiresAtOption = None,
@@ -257,8 +247,7 @@ def revoke(
         ),
     ] = None,
     keyspace: Annotated[
-        str,
-        keyspace_option("Revoke the keys of this keyspace that pass every filter."),
+        str, keyspace_option("Revoke the keys of this keyspace that pass every filter.")
     ] = "",
     filters: KeyFilter,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,

@@ -15,10 +15,7 @@ from keyfence_server.domain.limits import Rate
 KeyIdArgument = Annotated[
     str, typer.Argument(metavar="KEY_ID", parser=key_id, help="The key's id, not the key.")
 ]
-KeyspaceOption = Annotated[
-    str,
-    keyspace_option("The keyspace. An account's own key needs none."),
-]
+KeyspaceOption = Annotated[str, keyspace_option("The keyspace. An account's own key needs none.")]
 AccountOption = Annotated[
     str, typer.Option("--account", "-a", metavar="ID", help="The owner of the key.")
 ]
@@ -52,8 +49,7 @@ AddressesOption = Annotated[
     ),
 ]
 LabelsOption = Annotated[
-    list[str] | None,
-    typer.Option("--label", metavar="NAME=VALUE", help="May be repeated."),
+    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="May be repeated.")
 ]
 RateLimitOption = Annotated[
     Rate | None,

@@ -13,10 +13,7 @@ from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.key_filters import KeyFilter
 from keyfence_server.cli.key_options import KeyIdArgument, KeyspaceOption
-from keyfence_server.cli.key_output import (
-    print_key,
-    print_keys,
-)
+from keyfence_server.cli.key_output import print_key, print_keys
 from keyfence_server.cli.option_groups import with_option_groups
 from keyfence_server.cli.output import (
     LimitOption,

@@ -37,10 +37,7 @@ def explain(
     scope: Annotated[
         str, typer.Argument(autocompletion=complete_scope, help="A registered scope.")
     ],
-    keyspace: Annotated[
-        str,
-        keyspace_option("The scope's keyspace."),
-    ],
+    keyspace: Annotated[str, keyspace_option("The scope's keyspace.")],
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show which scopes a scope implies, which imply it, and how many keys have it."""

@@ -135,8 +135,7 @@ def _run(settings: Settings) -> None:
 
 def sidecar(
     upstream: Annotated[
-        str | None,
-        _setting("UPSTREAM", "TARGETS", "The servers upstream, separated by commas."),
+        str | None, _setting("UPSTREAM", "TARGETS", "The servers upstream, separated by commas.")
     ] = None,
     listen: ListenOption = None,
     upstream_token_file: Annotated[

@@ -18,12 +18,7 @@ from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
 from keyfence_server.adapters.session_tokens import JwtSessionTokens
 from keyfence_server.adapters.slow_hashes import SlowHashesHere
-from keyfence_server.adapters.sql import (
-    SchemaMismatch,
-    SqlStore,
-    StoreOptions,
-    open_store,
-)
+from keyfence_server.adapters.sql import SchemaMismatch, SqlStore, StoreOptions, open_store
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import CountedHere

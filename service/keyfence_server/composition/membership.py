@@ -117,12 +117,7 @@ def alone(
     # Holders downstream must not take this process for the one before it.
     process_id = _new_process_id()
     succession = Succession(
-        process_id,
-        display_name_of_process(),
-        register=register,
-        hub=hub,
-        terms=terms,
-        clock=clock,
+        process_id, display_name_of_process(), register=register, hub=hub, terms=terms, clock=clock
     )
 
     async def start(resources: AsyncExitStack) -> None:
@@ -201,10 +196,7 @@ def among_others(
 
 
 def downstream_of(
-    settings: Settings,
-    upstream: Upstream,
-    *,
-    on_broken: Callable[[str], None],
+    settings: Settings, upstream: Upstream, *, on_broken: Callable[[str], None]
 ) -> Membership:
     """The membership of a sidecar, whose grantor is a server upstream."""
     clock = SystemBootClock()

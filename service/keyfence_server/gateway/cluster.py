@@ -44,7 +44,7 @@ def _cluster(name: str, settings: GatewaySettings, calls: int) -> Config:
         # "localhost" is ::1 as well, where a server often does not listen.
         "dns_lookup_family": "ALL",
         "circuit_breakers": {
-            "thresholds": [{"max_requests": calls, "max_pending_requests": calls}],
+            "thresholds": [{"max_requests": calls, "max_pending_requests": calls}]
         },
         "load_assignment": {
             "cluster_name": name,

@@ -33,10 +33,7 @@ def http_filter(name: str, kind: str, **fields: object) -> Config:
 
 def header(name: str, value: str) -> Config:
     """Sets a header, and replaces it if it is there."""
-    return {
-        "header": {"key": name, "value": value},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def has_header(name: str) -> Config:

@@ -111,8 +111,7 @@ def _credential_routes(path: Config, settings: GatewaySettings) -> list[Config]:
     is in one place only."""
     routes = [
         _to_keyfence(
-            _with_headers(path, has_header("x-api-key")),
-            _credential_is("Bearer %REQ(x-api-key)%"),
+            _with_headers(path, has_header("x-api-key")), _credential_is("Bearer %REQ(x-api-key)%")
         )
     ]
     if settings.cookie is not None:

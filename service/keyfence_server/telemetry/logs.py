@@ -38,9 +38,7 @@ class LogLevel(StrEnum):
 
 
 def configure_logs(
-    form: LogFormat = LogFormat.AUTO,
-    level: LogLevel = LogLevel.INFO,
-    stream: TextIO | None = None,
+    form: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.INFO, stream: TextIO | None = None
 ) -> None:
     """Sends every log line of the process to `stream` (the standard error by default)."""
     out = stream if stream is not None else sys.stderr
@@ -114,7 +112,5 @@ def _log_uncaught(
 def _log_uncaught_in_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # `context` also holds the task, the future and the handle, whose repr could show arguments.
     structlog.get_logger("keyfence").error(
-        "uncaught_in_event_loop",
-        problem=context.get("message"),
-        exc_info=context.get("exception"),
+        "uncaught_in_event_loop", problem=context.get("message"), exc_info=context.get("exception")
     )

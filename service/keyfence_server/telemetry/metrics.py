@@ -116,9 +116,7 @@ class KeyfenceCollector(Collector):
                 _add(seconds, [method, code.name], latencies)
         yield seconds
         verdicts = CounterMetricFamily(
-            "keyfence_verdicts",
-            "What checks answered.",
-            labels=["keyspace", "reason"],
+            "keyfence_verdicts", "What checks answered.", labels=["keyspace", "reason"]
         )
         for (keyspace, reason), count in list(sources.rpc.verdicts.counts.items()):
             verdicts.add_metric([keyspace, _reason_name(reason)], count)

@@ -28,12 +28,7 @@ from keyfence import results
 from keyfence._failures import error_from_check
 from keyfence._unchanged import UNCHANGED
 from keyfence.errors import InternalError
-from keyfence.v1 import (
-    account_service_pb2,
-    key_service_pb2,
-    keyspace_pb2,
-    rate_limit_pb2,
-)
+from keyfence.v1 import account_service_pb2, key_service_pb2, keyspace_pb2, rate_limit_pb2
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as replication
 

@@ -147,11 +147,7 @@ def build_error(
 
 
 def error_trailer(
-    code: int,
-    message: str,
-    reason: str,
-    metadata: Mapping[str, str],
-    violations: Mapping[str, str],
+    code: int, message: str, reason: str, metadata: Mapping[str, str], violations: Mapping[str, str]
 ) -> tuple[str, bytes]:
     """The trailer by which a server tells the details of an error.
 

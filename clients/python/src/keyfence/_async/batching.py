@@ -34,10 +34,7 @@ class AsyncBatcher:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def check(
-        self,
-        check: ScopeCheck,
-        request: authorization.CheckScopeRequest,
-        timeout_seconds: float,
+        self, check: ScopeCheck, request: authorization.CheckScopeRequest, timeout_seconds: float
     ) -> CheckResult:
         """Sends the check with others.
 

@@ -249,10 +249,7 @@ class AsyncClient:
         )
 
     async def batch_check_scope(
-        self,
-        checks: Iterable[results.ScopeCheck],
-        *,
-        timeout_seconds: float | None = None,
+        self, checks: Iterable[results.ScopeCheck], *, timeout_seconds: float | None = None
     ) -> tuple[results.CheckResult | results.FailedCheck, ...]:
         """Asks several questions at once: up to 256, answered each by itself, in order."""
         asked = tuple(checks)
@@ -596,12 +593,7 @@ class AsyncClient:
         return _convert.result(results.ChangedAccount, response)
 
     async def log_in(
-        self,
-        keyspace: str,
-        email: str,
-        password: str,
-        *,
-        timeout_seconds: float | None = None,
+        self, keyspace: str, email: str, password: str, *, timeout_seconds: float | None = None
     ) -> results.LoggedIn:
         """Begins a session. What manages the account is another client, with the session's
         token. Needs no token itself.
@@ -800,11 +792,7 @@ class AsyncClient:
         return _convert.keyspace(response.keyspace)
 
     def list_keyspaces(
-        self,
-        *,
-        page_size: int = 0,
-        page_token: str = "",
-        timeout_seconds: float | None = None,
+        self, *, page_size: int = 0, page_token: str = "", timeout_seconds: float | None = None
     ) -> AsyncListing[results.Keyspace]:
         """Lists the keyspaces that the token is bound to, by name. See `list_keys`."""
 
@@ -904,11 +892,7 @@ class AsyncClient:
         )
 
     async def export_audit_events(
-        self,
-        *,
-        after_sequence: int = 0,
-        page_size: int = 0,
-        timeout_seconds: float | None = None,
+        self, *, after_sequence: int = 0, page_size: int = 0, timeout_seconds: float | None = None
     ) -> results.AuditExport:
         """Returns a part of the audit log of all keyspaces, for an archive.
 

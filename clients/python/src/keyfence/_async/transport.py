@@ -105,9 +105,7 @@ class AsyncTransport:
         call = self._calls.get(rpc.path)
         if call is None:
             call = self._calls[rpc.path] = self._channel.unary_unary(
-                rpc.path,
-                request_serializer=rpc.serialize,
-                response_deserializer=rpc.deserialize,
+                rpc.path, request_serializer=rpc.serialize, response_deserializer=rpc.deserialize
             )
         return call
 

@@ -36,10 +36,7 @@ class Batcher:
         self._is_sending = False
 
     def check(
-        self,
-        check: ScopeCheck,
-        request: authorization.CheckScopeRequest,
-        timeout_seconds: float,
+        self, check: ScopeCheck, request: authorization.CheckScopeRequest, timeout_seconds: float
     ) -> CheckResult:
         """Sends the check with others.
 

@@ -246,10 +246,7 @@ class Client:
         )
 
     def batch_check_scope(
-        self,
-        checks: Iterable[results.ScopeCheck],
-        *,
-        timeout_seconds: float | None = None,
+        self, checks: Iterable[results.ScopeCheck], *, timeout_seconds: float | None = None
     ) -> tuple[results.CheckResult | results.FailedCheck, ...]:
         """Asks several questions at once: up to 256, answered each by itself, in order."""
         asked = tuple(checks)
@@ -591,12 +588,7 @@ class Client:
         return _convert.result(results.ChangedAccount, response)
 
     def log_in(
-        self,
-        keyspace: str,
-        email: str,
-        password: str,
-        *,
-        timeout_seconds: float | None = None,
+        self, keyspace: str, email: str, password: str, *, timeout_seconds: float | None = None
     ) -> results.LoggedIn:
         """Begins a session. What manages the account is another client, with the session's
         token. Needs no token itself.
@@ -793,11 +785,7 @@ class Client:
         return _convert.keyspace(response.keyspace)
 
     def list_keyspaces(
-        self,
-        *,
-        page_size: int = 0,
-        page_token: str = "",
-        timeout_seconds: float | None = None,
+        self, *, page_size: int = 0, page_token: str = "", timeout_seconds: float | None = None
     ) -> Listing[results.Keyspace]:
         """Lists the keyspaces that the token is bound to, by name. See `list_keys`."""
 
@@ -897,11 +885,7 @@ class Client:
         )
 
     def export_audit_events(
-        self,
-        *,
-        after_sequence: int = 0,
-        page_size: int = 0,
-        timeout_seconds: float | None = None,
+        self, *, after_sequence: int = 0, page_size: int = 0, timeout_seconds: float | None = None
     ) -> results.AuditExport:
         """Returns a part of the audit log of all keyspaces, for an archive.
 

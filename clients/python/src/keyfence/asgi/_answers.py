@@ -108,9 +108,7 @@ class HttpAnswers:
             headers = tuple(name.lower() for name in named.headers)
             self.places = Places(named.bearer, headers, named.cookie)
         self._limit_names = messages.HttpRateLimitHeaders(
-            limit="X-RateLimit-Limit",
-            remaining="X-RateLimit-Remaining",
-            reset="X-RateLimit-Reset",
+            limit="X-RateLimit-Limit", remaining="X-RateLimit-Remaining", reset="X-RateLimit-Reset"
         )
         if declared.HasField("rate_limit_headers"):
             self._limit_names = declared.rate_limit_headers

@@ -20,14 +20,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from keyfence import errors
 from keyfence._batching import MAX_BATCH_CHECKS
-from keyfence.results import (
-    Authentication,
-    CheckResult,
-    FailedCheck,
-    Principal,
-    Reason,
-    ScopeCheck,
-)
+from keyfence.results import Authentication, CheckResult, FailedCheck, Principal, Reason, ScopeCheck
 from keyfence.v1 import options_pb2
 
 _log: Final = logging.getLogger("keyfence.guard")

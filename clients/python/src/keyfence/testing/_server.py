@@ -190,9 +190,7 @@ class FakeServer:
             )
 
     def _sync(
-        self,
-        messages: Iterator[replication_service_pb2.SyncRequest],
-        context: grpc.ServicerContext,
+        self, messages: Iterator[replication_service_pb2.SyncRequest], context: grpc.ServicerContext
     ) -> Iterator[replication_service_pb2.SyncResponse]:
         """Grants leases to a cache, and tells it of changes."""
         try:
