@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -194,12 +194,9 @@ class _Workers:
                 _log.info("worker_serving_again", worker=number)
 
     async def _stops_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._is_stopping.wait()
-        except TimeoutError:
-            return False
-        return True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_stopping.wait(), seconds)
+        return self._is_stopping.is_set()
 
     async def _stop_when_told(self, signals: asyncio.Queue[signal.Signals]) -> None:
         while True:

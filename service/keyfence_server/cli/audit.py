@@ -181,7 +181,9 @@ def verify(
     """
     anchors = sorted(anchor or ())
     if files:
-        verified = _verified_files(files, anchors)
+        from keyfence_server.cli.audit_archive import verify_archives
+
+        verified = verify_archives(files, anchors)
     else:
         with connect(context) as client:
             verified = _verified(client, anchors)
@@ -324,21 +326,6 @@ def _verified(client: Client, anchors: list[Anchor]) -> AuditVerification:
             problem = f"there is no event {anchors[0][0]} any more, which was noted"
         if problem or verified.complete:
             return replace(verified, complete=not problem, problem=problem)
-
-
-def _verified_files(files: list[str], anchors: list[Anchor]) -> AuditVerification:
-    from keyfence.results import AuditVerification
-    from keyfence_server.application.ports import ChainEnd
-    from keyfence_server.cli.audit_archive import verify_archives
-
-    verified = verify_archives(files, [ChainEnd(*anchor) for anchor in anchors])
-    return AuditVerification(
-        sequence=verified.end.count,
-        hash=verified.end.hash,
-        complete=not verified.problem,
-        problem=verified.problem,
-        removed_sequence=max(verified.first - 1, 0),
-    )
 
 
 def _written(verified: AuditVerification) -> str:

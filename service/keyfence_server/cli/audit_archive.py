@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from keyfence_server.cli.failures import Failure, failing
 
 if TYPE_CHECKING:
     from keyfence import Client
+    from keyfence.results import AuditVerification
 
 STANDARD_OUTPUT: Final = "-"
 _PAGE: Final = 1_000
@@ -159,22 +160,9 @@ def _last_line_end(file: IO[bytes], size: int) -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedArchive:
-    """How far archives hold.
-
-    Attributes:
-        first: the first event.
-        end: the last event up to which they do.
-        problem: what is wrong behind it; empty for nothing.
-    """
-
-    first: int
-    end: ChainEnd
-    problem: str = ""
-
-
-def verify_archives(files: Sequence[str], anchors: Sequence[ChainEnd]) -> VerifiedArchive:
+def verify_archives(
+    files: Sequence[str], anchors: Iterable[tuple[int, bytes]]
+) -> AuditVerification:
     """Verifies files, each by itself and as the continuation of the one before it.
 
     Raises:
@@ -182,26 +170,36 @@ def verify_archives(files: Sequence[str], anchors: Sequence[ChainEnd]) -> Verifi
     """
     first = 0
     end: ChainEnd | None = None
-    noted = {anchor.count: anchor.hash for anchor in anchors}
+    noted = dict(anchors)
     for name in files:
         for number, line in enumerate(_lines(name), start=1):
             before = end
             try:
                 end = follow_archive(end, [line])
             except ArchiveBroken as error:
-                problem = f"{name}, line {number}: {error}"
-                return VerifiedArchive(first, before or ChainEnd(0, b""), problem)
+                return _verified(first, before, f"{name}, line {number}: {error}")
             if end is None:
                 raise AssertionError("a line is an event")
             first = first or end.count
-            digest = noted.pop(end.count, None)
-            if digest is not None and digest != end.hash:
-                problem = f"event {end.count} differs from the anchor"
-                return VerifiedArchive(first, before or ChainEnd(0, b""), problem)
+            if noted.pop(end.count, end.hash) != end.hash:
+                return _verified(first, before, f"event {end.count} differs from the anchor")
     if end is None:
         raise Failure("there are no events in these files", ExitCode.WRONG_INPUT)
     problem = f"event {min(noted)} of an anchor is not in these files" if noted else ""
-    return VerifiedArchive(first, end, problem)
+    return _verified(first, end, problem)
+
+
+def _verified(first: int, end: ChainEnd | None, problem: str) -> AuditVerification:
+    """How far archives hold that begin with an event and hold up to another one."""
+    from keyfence.results import AuditVerification
+
+    return AuditVerification(
+        sequence=end.count if end else 0,
+        hash=end.hash if end else b"",
+        complete=not problem,
+        problem=problem,
+        removed_sequence=max(first - 1, 0),
+    )
 
 
 def _lines(name: str) -> Iterator[str]:
