@@ -32,7 +32,6 @@ from keyfence_server.provisioning import (
 )
 from keyfence_server.rpc.listen_addresses import ListenAddress, TcpAddress
 from keyfence_server.telemetry.logs import configure_logs
-from keyfence_server.worker import Assignment
 
 _FIRST_BACKOFF_SECONDS: Final = 0.2
 _LAST_BACKOFF_SECONDS: Final = 10.0
@@ -142,6 +141,7 @@ class _Workers:
         with theirs:
             started = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "keyfence_server.worker", str(theirs.fileno())),
+                *(str(number), self._listen_of(number), *self._metrics_listen(number)),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *self._descriptors),
                 # Ctrl-C is for the parent alone, which tells the workers.
@@ -151,8 +151,6 @@ class _Workers:
         worker = self._running[number] = _Worker(started, reader, writer)
         if self._is_stopping.is_set():
             started.terminate()
-        assignment = Assignment(number, self._listen_of(number), self._metrics_listen(number))
-        writer.write(assignment.encoded())
         if reason := await worker.report():
             await started.wait()
             raise CannotStart(reason)
@@ -163,11 +161,11 @@ class _Workers:
         own = self._settings.unix_addresses() if number == 0 else ()
         return _joined((*self._listen, *own))
 
-    def _metrics_listen(self, number: int) -> str | None:
+    def _metrics_listen(self, number: int) -> list[str]:
         address = self._settings.metrics_address()
         if address is None:
-            return None
-        return str(TcpAddress(address.host, address.port + number if address.port else 0))
+            return []
+        return [str(TcpAddress(address.host, address.port + number if address.port else 0))]
 
     async def _keep(self, number: int) -> None:
         """Keeps a worker going until the server is to stop."""
