@@ -13,8 +13,7 @@ import pytest
 import trustme
 
 from keyfence import Tls
-from keyfence_server.gateway.admin import NotServing
-from keyfence_server.gateway.binary import envoy_binary
+from keyfence_server.gateway.binary import CannotStartEnvoy, envoy_binary
 from keyfence_server.gateway.configuration import gateway_config
 from keyfence_server.gateway.settings import GatewaySettings
 from support import tls
@@ -98,7 +97,7 @@ def test_the_example_shares_its_port_with_no_second_envoy(start_envoy: StartEnvo
     (listener,) = config["static_resources"]["listeners"]
     listener["address"]["socket_address"]["port_value"] = port
 
-    with pytest.raises(NotServing):
+    with pytest.raises(CannotStartEnvoy):
         start_envoy(config)
 
 

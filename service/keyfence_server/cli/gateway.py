@@ -29,9 +29,9 @@ def gateway(
     holds no credential. Callers send their own, and the server decides.
     """
     from keyfence_server.config import InvalidSettings
-    from keyfence_server.gateway.binary import NoEnvoy
+    from keyfence_server.gateway.binary import CannotStartEnvoy
     from keyfence_server.gateway.configuration import gateway_config
-    from keyfence_server.gateway.process import CannotStartGateway, run_gateway
+    from keyfence_server.gateway.process import run_gateway
     from keyfence_server.gateway.settings import load_gateway_settings
 
     with failing(ExitCode.WRONG_INPUT, InvalidSettings):
@@ -39,7 +39,7 @@ def gateway(
     if print_config:
         say(json.dumps(gateway_config(settings), indent=2))
         return
-    with failing(ExitCode.CONFLICT, NoEnvoy, CannotStartGateway):
+    with failing(ExitCode.CONFLICT, CannotStartEnvoy):
         code = run_gateway(settings)
     if code:
         raise typer.Exit(code)

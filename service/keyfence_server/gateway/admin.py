@@ -16,13 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from keyfence_server.gateway.binary import CannotStartEnvoy
+
 Addresses = Mapping[str, tuple[str, int]]
 
 _POLL_SECONDS: Final = 0.02
-
-
-class NotServing(Exception):
-    """Envoy has ended, or does not serve in time; the message says which."""
+_WHY: Final = "what it wrote above says why, for example that the port is taken"
 
 
 class Admin:
@@ -60,15 +59,15 @@ class Admin:
         return {name: (found["address"], found["port_value"]) for name, found in addresses.items()}
 
     def wait_until_listening(self, process: subprocess.Popen[bytes], seconds: float) -> Addresses:
-        """Returns once Envoy serves. Raises `NotServing`."""
+        """Returns once Envoy serves. Raises `CannotStartEnvoy`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise NotServing("Envoy ended before it served")
+                raise CannotStartEnvoy(f"Envoy ended before it served; {_WHY}")
             if addresses := self.listening():
                 return addresses
             time.sleep(_POLL_SECONDS)
-        raise NotServing(f"Envoy did not serve within {seconds:.0f} seconds")
+        raise CannotStartEnvoy(f"Envoy did not serve within {seconds:.0f} seconds; {_WHY}")
 
 
 class _Connection(http.client.HTTPConnection):

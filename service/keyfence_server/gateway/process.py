@@ -16,8 +16,8 @@ from types import FrameType
 from typing import Final
 
 from keyfence_server.gateway import grpc_listener, rest_listener
-from keyfence_server.gateway.admin import Addresses, Admin, NotServing
-from keyfence_server.gateway.binary import envoy_binary
+from keyfence_server.gateway.admin import Addresses, Admin
+from keyfence_server.gateway.binary import CannotStartEnvoy, envoy_binary
 from keyfence_server.gateway.configuration import gateway_config
 from keyfence_server.gateway.settings import GatewaySettings
 
@@ -32,16 +32,11 @@ _PASSED_ON: Final = {
 }
 
 
-class CannotStartGateway(Exception):
-    """Envoy refuses the configuration, or ends before it serves; the message says why."""
-
-
 def run_gateway(settings: GatewaySettings) -> int:
     """Serves until a signal says to stop. Returns Envoy's exit code.
 
     Raises:
-        NoEnvoy: the extra is not installed.
-        CannotStartGateway: with what Envoy says.
+        CannotStartEnvoy: with what Envoy says.
     """
     envoy = envoy_binary()
     temporary = tempfile.TemporaryDirectory(prefix="keyfence-gateway-")
@@ -52,7 +47,7 @@ def run_gateway(settings: GatewaySettings) -> int:
         config.write_text(json.dumps({**gateway_config(settings), "admin": admin.config()}))
         _validate(envoy, config)
         with _running(envoy, config, settings) as process:
-            addresses = _wait_until_serving(process, admin)
+            addresses = admin.wait_until_listening(process, _START_SECONDS)
             # Envoy has read its configuration, and its administration is no longer needed.
             # So no file remains, even if this process is killed.
             temporary.cleanup()
@@ -70,7 +65,7 @@ def _validate(envoy: Path, config: Path) -> None:
         check=False,
     )
     if checked.returncode:
-        raise CannotStartGateway(
+        raise CannotStartEnvoy(
             f"Envoy refuses the configuration: {(checked.stderr or checked.stdout).strip()[-2000:]}"
         )
 
@@ -137,12 +132,3 @@ def _announce(addresses: Addresses, *, has_tls: bool) -> None:
 
 def _shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _wait_until_serving(process: subprocess.Popen[bytes], admin: Admin) -> Addresses:
-    try:
-        return admin.wait_until_listening(process, _START_SECONDS)
-    except NotServing as error:
-        raise CannotStartGateway(
-            f"{error}; what it wrote above says why, for example that the port is taken"
-        ) from None
