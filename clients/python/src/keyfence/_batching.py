@@ -67,7 +67,9 @@ def secrets_of(batch: Sequence[WaitingCheck]) -> tuple[str, ...]:
     return tuple(one.check.api_key for one in batch)
 
 
-def answer_all(batch: Sequence[WaitingCheck], response: authorization.BatchCheckScopeResponse) -> None:
+def answer_all(
+    batch: Sequence[WaitingCheck], response: authorization.BatchCheckScopeResponse
+) -> None:
     """Gives each check its answer, or its error.
 
     Raises:

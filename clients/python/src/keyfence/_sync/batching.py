@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from keyfence import rpcs
-from keyfence._batching import WaitingCheck, fail, request_of, secrets_of, answer_all, too_late
+from keyfence._batching import WaitingCheck, answer_all, fail, request_of, secrets_of, too_late
 from keyfence._sync.transport import Transport
 from keyfence.results import CheckResult, ScopeCheck
 from keyfence.v1 import authorization_service_pb2 as authorization
