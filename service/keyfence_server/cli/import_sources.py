@@ -32,10 +32,6 @@ def fields_from(source: Source, given: Fields) -> Fields:
     return _READERS[source](given)
 
 
-def _as_given(given: Fields) -> Fields:
-    return given
-
-
 _UNKEY_IGNORED: Final = frozenset(
     {
         "apiId",
@@ -156,7 +152,7 @@ def _from_django(given: Fields) -> Fields:
 
 
 _READERS: Final[Mapping[Source, Callable[[Fields], Fields]]] = {
-    Source.KEYFENCE: _as_given,
+    Source.KEYFENCE: lambda given: given,
     Source.UNKEY: _from_unkey,
     Source.DJANGO: _from_django,
 }

@@ -22,7 +22,6 @@ from keyfence_server.application.checks import Checks
 from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.ports import Clock, StoreProblem, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
-from keyfence_server.application.write_behind import WriteBehind
 from keyfence_server.coherence.ports import TermsDiffer
 from keyfence_server.composition.authority import open_authority
 from keyfence_server.composition.backend import Backend, FirstStartReport
@@ -188,7 +187,9 @@ async def _start(
     await backend.membership.start(resources)
     if not is_worker:
         warn_of_separate_counts(settings, processes=len(await backend.membership.list_processes()))
-    _write_behind(backend.notes, settings.usage_flush_seconds, resources)
+    # What is noted until the last call has ended is written down before the store is let go.
+    resources.push_async_callback(backend.notes.flush, finally_=True)
+    run_in_background(backend.notes.keep(settings.usage_flush_seconds), resources)
     misplaced_keys = MisplacedKeys(backend.membership.source.recogniser)
     pipeline = Pipeline(
         identify_caller, gate, rpc_stats, misplaced_keys, SystemClock(), tracing, settings.origins()
@@ -358,9 +359,3 @@ def _serve_metrics(
         server = OperationsServer(host.strip("[]"), int(port), KeyfenceCollector(sources), probes)
     resources.callback(server.close)
     return server.port
-
-
-def _write_behind(notes: WriteBehind, interval_seconds: float, resources: AsyncExitStack) -> None:
-    # What is noted until the last call has ended is written down before the store is let go.
-    resources.push_async_callback(notes.flush, finally_=True)
-    run_in_background(notes.keep(interval_seconds), resources)

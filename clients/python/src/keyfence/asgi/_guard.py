@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from keyfence._async.client import AsyncClient
 from keyfence.asgi._answers import Denied, HttpAnswers
@@ -28,7 +28,6 @@ from keyfence.errors import (
     UnknownScope,
 )
 from keyfence.results import Authentication, CheckResult, Principal, RateLimitStatus, Reason
-from keyfence.v1 import keyspace_pb2
 
 _log: Final = logging.getLogger("keyfence.asgi")
 
@@ -129,7 +128,8 @@ class Guard:
             raise ConfigurationError(
                 f"the guard's token needs the scope {error.required_scope!r}"
             ) from None
-        self._answers = HttpAnswers(_http_of(declared), self._keyspace)
+        http = declared.http if declared.HasField("http") else None
+        self._answers = HttpAnswers(http, self._keyspace)
         self._is_started = True
 
     async def prepare(self, scope: Scope) -> GuardedRequest:
@@ -313,7 +313,3 @@ class Guard:
                 status, self._codes[status], MESSAGES[status], request_id=request_id
             )
         )
-
-
-def _http_of(declared: keyspace_pb2.Keyspace) -> Any:
-    return declared.http if declared.HasField("http") else None

@@ -35,14 +35,12 @@ async def report(memory: Memory, tell: Tell) -> None:
     """
     left = memory.take_uses()
     try:
-        while left and await tell(_request(left[:_IN_A_REPORT])):
+        while left and await tell(
+            messages.ReportUsesRequest(uses=map(_reported, left[:_IN_A_REPORT]))
+        ):
             left = left[_IN_A_REPORT:]
     finally:
         memory.put_back_uses(left)
-
-
-def _request(uses: list[Use]) -> messages.ReportUsesRequest:
-    return messages.ReportUsesRequest(uses=map(_reported, uses))
 
 
 def _reported(use: Use) -> messages.ReportedUse:

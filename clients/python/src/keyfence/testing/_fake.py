@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any, Final, TypeAlias
+from ipaddress import ip_network
+from typing import Any, Final
 
 import grpc
 
 from keyfence._batching import MAX_BATCH_CHECKS
+from keyfence.holder.facts import Address, address_of
 from keyfence.testing._failure import Failure, invalid
 from keyfence.testing._holders import EPOCH, Holders
 from keyfence.testing._records import change_of, facts_of, fits, principal_of, time_of
@@ -39,8 +40,6 @@ _USUAL_PAGE: Final = 50
 _LARGEST_PAGE: Final = 1000
 
 _CHANGEABLE: Final = ("state", "expire_time", "allowed_addresses", "display_name", "labels")
-
-_Address: TypeAlias = IPv4Address | IPv6Address
 
 
 @dataclass(slots=True)
@@ -173,7 +172,7 @@ class Fake:
             return None, reason_pb2.REASON_KEYSPACE_MISMATCH
         return key, self._standing(key, address)
 
-    def _standing(self, key: keys.Key, address: _Address | None) -> reason_pb2.Reason.ValueType:
+    def _standing(self, key: keys.Key, address: Address | None) -> reason_pb2.Reason.ValueType:
         if key.state == keys.KEY_STATE_REVOKED:
             return reason_pb2.REASON_KEY_REVOKED
         if key.HasField("expire_time") and self.now() >= time_of(key.expire_time):
@@ -402,15 +401,13 @@ def _page(found: Sequence[Any], size: int, token: str) -> tuple[Sequence[Any], s
     return found[start:end], str(end) if end < len(found) else ""
 
 
-def _address(text: str) -> _Address | None:
+def _address(text: str) -> Address | None:
     if not text:
         return None
     try:
-        address = ip_address(text)
+        return address_of(text)
     except ValueError:
         raise invalid("client_address", f"{text!r} is not an IP address") from None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
 
 
 def _networks(texts: Iterable[str]) -> list[str]:
