@@ -110,8 +110,16 @@ class CallFailed(KeyfenceError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process pools; keyword-only arguments need help to be pickled.
-        state = {**vars(self), "metadata": dict(self.metadata)}
-        return partial(type(self), state.pop("message"), **state), ()
+        rebuild = partial(
+            type(self),
+            self.message,
+            status=self.status,
+            reason=self.reason,
+            metadata=dict(self.metadata),
+            violations=self.violations,
+            request_id=self.request_id,
+        )
+        return rebuild, ()
 
 
 class InvalidRequest(CallFailed):
