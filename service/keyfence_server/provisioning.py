@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -255,20 +254,12 @@ def given_root_credential(settings: Settings) -> Plaintext | None:
         raise CannotStart(str(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
-class RootCredential:
-    """A first credential in its file.
-
-    Attributes:
-        is_new: whether the file was made just now, and not by an earlier start.
-    """
-
-    credential: Plaintext
-    file: Path
-    is_new: bool
+def root_key_file(settings: Settings) -> Path:
+    """Where the first credential is, if none was given."""
+    return settings.data_dir / ROOT_KEY_FILE
 
 
-def make_root_credential(settings: Settings) -> RootCredential:
+def make_root_credential(settings: Settings) -> Plaintext:
     """A first credential, in a file that only its owner can read.
 
     It is in the file before it is in the store. A start that was cut off in between
@@ -278,12 +269,10 @@ def make_root_credential(settings: Settings) -> RootCredential:
     Raises:
         CannotStart: the file cannot be written, or holds something else.
     """
-    path = settings.data_dir / ROOT_KEY_FILE
+    path = root_key_file(settings)
     try:
         if path.exists():
-            return RootCredential(
-                read_root_credential(_read_secret(path, _DATA_DIR).strip()), path, is_new=False
-            )
+            return read_root_credential(_read_secret(path, _DATA_DIR).strip())
         credential = new_root_credential()
         _make_data_directory(settings)
         _create_secret(path, f"{credential.reveal()}\n")
@@ -292,7 +281,7 @@ def make_root_credential(settings: Settings) -> RootCredential:
             f"{path} has no operator credential in it; remove the file, and the server makes a new "
             "one"
         ) from None
-    return RootCredential(credential, path, is_new=True)
+    return credential
 
 
 def first_keyspaces(settings: Settings) -> list[KeyspaceDeclaration]:

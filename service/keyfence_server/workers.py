@@ -26,6 +26,7 @@ from keyfence_server.adapters.ports import PortTaken, claim_port
 from keyfence_server.config import Settings
 from keyfence_server.provisioning import (
     CannotStart,
+    cannot_start,
     embedded_database,
     lock_database,
     warn_of_separate_counts,
@@ -68,10 +69,8 @@ async def _supervise(settings: Settings) -> None:
             descriptors.append(lock.descriptor)
         listen: list[TcpAddress] = []
         for address in settings.tcp_addresses():
-            try:
+            with cannot_start(f"KEYFENCE_LISTEN: cannot listen on {address}", PortTaken):
                 port = claim_port(address.host, address.port)
-            except PortTaken as error:
-                raise CannotStart(f"KEYFENCE_LISTEN: cannot listen on {address}: {error}") from None
             held.callback(port.release)
             listen.append(TcpAddress(address.host, port.number))
         await _Workers(settings, tuple(listen), tuple(descriptors)).run()

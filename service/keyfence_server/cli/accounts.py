@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +18,7 @@ from keyfence_server.cli.connection import connect, connection_options, open_cli
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.key_options import LabelsOption
+from keyfence_server.cli.option_groups import given
 from keyfence_server.cli.output import (
     LimitOption,
     Output,
@@ -197,16 +198,8 @@ def update(
     first line of standard input, where that is no terminal. An operator, who names the
     account, gives only the new one.
     """
-    changes: dict[str, Any] = {
-        field: value
-        for field, value in {
-            "email": email,
-            "display_name": name,
-            "plan": plan,
-            "labels": read_labels(label) if label else None,
-        }.items()
-        if value is not None
-    }
+    labels = read_labels(label) if label else None
+    changes = given(email=email, display_name=name, plan=plan, labels=labels)
     if not changes and not password:
         raise typer.BadParameter("say what to change")
     if account_id is None and (password or email is not None):

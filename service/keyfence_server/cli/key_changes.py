@@ -26,7 +26,7 @@ from keyfence_server.cli.key_options import (
     ScopesOption,
 )
 from keyfence_server.cli.key_output import hand_over, print_key, warn_if_it_holds_nothing
-from keyfence_server.cli.option_groups import with_option_groups
+from keyfence_server.cli.option_groups import given, with_option_groups
 from keyfence_server.cli.output import LAST_REVISION, Output, OutputOption, QuietOption
 from keyfence_server.cli.pairs import read_labels
 from keyfence_server.cli.revocations import Revocations
@@ -168,19 +168,15 @@ def update(
     """
     from keyfence.results import KeyState
 
-    changes: dict[str, object] = {
-        field: value
-        for field, value in {
-            "display_name": name,
-            "granted_scopes": scope or None,
-            "state": None if enabled is None else KeyState.ACTIVE if enabled else KeyState.DISABLED,
-            "expire_time": expiry(expires_in, expires_at),
-            "allowed_addresses": allow_address or None,
-            "labels": read_labels(label) if label else None,
-            "rate_limit": _limit(rate_limit),
-        }.items()
-        if value is not None
-    }
+    changes = given(
+        display_name=name,
+        granted_scopes=scope or None,
+        state=None if enabled is None else KeyState.ACTIVE if enabled else KeyState.DISABLED,
+        expire_time=expiry(expires_in, expires_at),
+        allowed_addresses=allow_address or None,
+        labels=read_labels(label) if label else None,
+        rate_limit=_limit(rate_limit),
+    )
     for cleared in clear or ():
         field, nothing = _NOTHING[cleared]
         if field in changes:
@@ -189,7 +185,7 @@ def update(
     if not changes:
         raise typer.BadParameter("say what to change, for example --name or --disable")
     with connect(context) as client:
-        changed = client.update_key(key_id, if_revision=if_revision, **changes)  # type: ignore[arg-type]
+        changed = client.update_key(key_id, if_revision=if_revision, **changes)
     print_key(changed.key, output)
 
 

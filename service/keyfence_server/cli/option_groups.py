@@ -37,3 +37,8 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     called.__signature__ = inspect.Signature(by_keyword)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in options}
     return called
+
+
+def given(**options: object) -> dict[str, Any]:
+    """The options that were given, for a call that changes nothing else."""
+    return {name: value for name, value in options.items() if value is not None}

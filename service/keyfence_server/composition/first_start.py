@@ -14,7 +14,7 @@ from keyfence_server.composition.backend import FirstStartReport
 from keyfence_server.config import Settings
 from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import Peppers, Plaintext
-from keyfence_server.provisioning import ROOT_KEY_FILE, first_keyspaces, make_root_credential
+from keyfence_server.provisioning import first_keyspaces, make_root_credential, root_key_file
 
 _PASSING: Final = frozenset({Reason.OK, Reason.ADDRESS_NOT_ALLOWED})
 
@@ -52,7 +52,7 @@ class FirstStartOfServer:
             await self._warn_of_an_ignored_credential()
             return None
         return FirstStartReport(
-            root_key_file=None if self.given_root else self.settings.data_dir / ROOT_KEY_FILE,
+            root_key_file=None if self.given_root else root_key_file(self.settings),
             keyspaces=tuple(done.value.keyspace for done in applied),
         )
 
@@ -60,11 +60,12 @@ class FirstStartOfServer:
         """Whether the credential that was given, or made here, is the store's first one."""
         if self.given_root is not None:
             return await self.first_start.make_root(self.given_root)
-        made = make_root_credential(self.settings)
-        is_ours = await self.first_start.make_root(made.credential)
-        if not is_ours and made.is_new:
+        file = root_key_file(self.settings)
+        is_new = not file.exists()
+        is_ours = await self.first_start.make_root(make_root_credential(self.settings))
+        if not is_ours and is_new:
             # Another server on this store was faster. This file would open nothing.
-            made.file.unlink()
+            file.unlink()
         return is_ours
 
     async def _warn_of_an_ignored_credential(self) -> None:
