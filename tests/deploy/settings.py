@@ -8,8 +8,8 @@ from typing import Final
 
 import pytest
 
-from keyfence_server.config import Settings, load_settings
-from keyfence_server.gateway.settings import GatewaySettings, load_gateway_settings
+from keyfence_server.config import Settings, load_settings, read_settings
+from keyfence_server.gateway.settings import GatewaySettings
 
 SECRET: Final = "kfop_x"
 DATABASE: Final = "postgresql://keyfence@db/keyfence"
@@ -26,7 +26,7 @@ def gateway_settings(
 ) -> GatewaySettings:
     """The settings of a gateway with these variables. Raises what is wrong with them."""
     _set(variables, monkeypatch)
-    return load_gateway_settings()
+    return read_settings(GatewaySettings)
 
 
 def _set(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

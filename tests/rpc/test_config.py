@@ -9,8 +9,14 @@ import pytest
 from pydantic import SecretStr
 
 from keyfence_server.adapters.sql.urls import parse_database_url
-from keyfence_server.config import InvalidSettings, Reflection, Settings, load_settings
-from keyfence_server.gateway.settings import load_gateway_settings
+from keyfence_server.config import (
+    InvalidSettings,
+    Reflection,
+    Settings,
+    load_settings,
+    read_settings,
+)
+from keyfence_server.gateway.settings import GatewaySettings
 from keyfence_server.rpc.listen_addresses import parse_listen_address, parse_listen_addresses
 
 CANARY = "hunter2hunter2hunter2"
@@ -73,7 +79,7 @@ def test_variables_that_kubernetes_sets_for_a_service_are_ignored(
     }.items():
         monkeypatch.setenv(f"KEYFENCE_{service}{name}", value)
     load_settings()
-    load_gateway_settings()
+    read_settings(GatewaySettings)
 
 
 def test_a_port_that_kubernetes_did_not_set_is_a_misspelt_setting(

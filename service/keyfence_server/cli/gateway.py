@@ -28,14 +28,14 @@ def gateway(
     KEYFENCE_GATEWAY_TARGET and so on. The documentation of the gateway lists them. The gateway
     holds no credential. Callers send their own, and the server decides.
     """
-    from keyfence_server.config import InvalidSettings
+    from keyfence_server.config import InvalidSettings, read_settings
     from keyfence_server.gateway.binary import CannotStartEnvoy
     from keyfence_server.gateway.configuration import gateway_config
     from keyfence_server.gateway.process import run_gateway
-    from keyfence_server.gateway.settings import load_gateway_settings
+    from keyfence_server.gateway.settings import GatewaySettings
 
     with failing(ExitCode.WRONG_INPUT, InvalidSettings):
-        settings = load_gateway_settings()
+        settings = read_settings(GatewaySettings)
     if print_config:
         say(json.dumps(gateway_config(settings), indent=2))
         return

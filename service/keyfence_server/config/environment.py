@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import ValidationError
@@ -54,25 +54,17 @@ class InvalidSettings(Exception):
         self.problems = problems
 
 
-def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Reads the server's settings. Takes and raises what `read_settings` does."""
+def load_settings() -> Settings:
+    """Reads the server's settings. Raises what `read_settings` does."""
     return read_settings(
-        Settings,
-        environment,
-        lambda name: name in _OF_CLIENTS or name.upper().startswith(_OF_GATEWAY),
+        Settings, lambda name: name in _OF_CLIENTS or name.upper().startswith(_OF_GATEWAY)
     )
 
 
-def read_settings(
-    kind: type[S],
-    environment: Mapping[str, str] | None = None,
-    is_of_others: Callable[[str], bool] = lambda name: False,
-) -> S:
+def read_settings(kind: type[S], is_of_others: Callable[[str], bool] = lambda name: False) -> S:
     """Reads settings of a kind from the process's environment.
 
     Args:
-        environment: the variables to search for misspelt ones; by default those of the
-            process. Values are always the process's.
         is_of_others: whether a variable with the prefix belongs to another program.
 
     Raises:
@@ -81,7 +73,7 @@ def read_settings(
     prefix = kind.model_config.get("env_prefix", "")
     problems = []
     known = {prefix + name.upper() for name in kind.model_fields}
-    for name, value in sorted((os.environ if environment is None else environment).items()):
+    for name, value in sorted(os.environ.items()):
         if not name.upper().startswith(prefix) or is_of_others(name):
             continue
         if name.upper() in known:

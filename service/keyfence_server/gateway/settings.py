@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from keyfence.targets import is_local
-from keyfence_server.config import CommaSeparated, SettingsGroup, read_settings
+from keyfence_server.config import CommaSeparated, SettingsGroup
 from keyfence_server.rpc.listen_addresses import TcpAddress, UnixAddress, parse_listen_address
 
 PREFIX: Final = "KEYFENCE_GATEWAY_"
@@ -202,8 +201,3 @@ def _parse_tcp(value: str) -> TcpAddress:
     if not isinstance(address, TcpAddress):
         raise ValueError("must be HOST:PORT, for example 127.0.0.1:8080")  # noqa: TRY004
     return address
-
-
-def load_gateway_settings(environment: Mapping[str, str] | None = None) -> GatewaySettings:
-    """Reads the gateway's settings. Takes and raises what `read_settings` does."""
-    return read_settings(GatewaySettings, environment)
