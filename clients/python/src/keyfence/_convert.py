@@ -28,7 +28,13 @@ from keyfence import results
 from keyfence._failures import error_from_check
 from keyfence._unchanged import UNCHANGED
 from keyfence.errors import InternalError
-from keyfence.v1 import account_service_pb2, key_service_pb2, keyspace_pb2, rate_limit_pb2
+from keyfence.v1 import (
+    account_service_pb2,
+    audit_service_pb2,
+    key_service_pb2,
+    keyspace_pb2,
+    rate_limit_pb2,
+)
 from keyfence.v1 import authorization_service_pb2 as authorization
 from keyfence.v1 import replication_service_pb2 as replication
 
@@ -301,6 +307,14 @@ def _batch_result(
     return results.FailedCheck(
         error_from_check(error.code, error.reason, error.message, error.metadata, [api_key])
     )
+
+
+def audit_verification(
+    message: audit_service_pb2.VerifyAuditEventsResponse,
+) -> results.AuditVerification:
+    """The answer to `VerifyAuditEvents`."""
+    answer = _from_fields(results.AuditVerification, message)
+    return replace(answer, complete=answer.complete and not answer.problem)
 
 
 def replicas(message: replication.ListReplicasResponse) -> results.Replicas:

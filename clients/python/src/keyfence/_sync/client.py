@@ -875,14 +875,7 @@ class Client:
             after_sequence=after_sequence, after_hash=after_hash, max_events=max_events
         )
         response = self._call(rpcs.VERIFY_AUDIT_EVENTS, request, timeout_seconds)
-        return results.AuditVerification(
-            sequence=response.sequence,
-            hash=response.hash,
-            complete=response.complete and not response.problem,
-            problem=response.problem,
-            removed_sequence=response.removed_sequence,
-            removed_hash=response.removed_hash,
-        )
+        return _convert.audit_verification(response)
 
     def export_audit_events(
         self, *, after_sequence: int = 0, page_size: int = 0, timeout_seconds: float | None = None
@@ -896,11 +889,7 @@ class Client:
         """
         request = audit.ExportAuditEventsRequest(after_sequence=after_sequence, page_size=page_size)
         response = self._call(rpcs.EXPORT_AUDIT_EVENTS, request, timeout_seconds)
-        return results.AuditExport(
-            events=tuple(results.ExportedAuditEvent(one.text, one.hash) for one in response.events),
-            previous_sequence=response.previous_sequence,
-            previous_hash=response.previous_hash,
-        )
+        return _convert.result(results.AuditExport, response)
 
     def record_audit_export(
         self,
