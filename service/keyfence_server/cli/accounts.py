@@ -18,9 +18,9 @@ from keyfence_server.cli.connection import connect, connection_options, open_cli
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.key_options import LabelsOption
-from keyfence_server.cli.option_groups import given
+from keyfence_server.cli.option_groups import given, with_option_groups
 from keyfence_server.cli.output import (
-    LimitOption,
+    ListingOptions,
     Output,
     OutputOption,
     QuietOption,
@@ -32,8 +32,6 @@ from keyfence_server.cli.output import (
     print_table,
     say,
     say_json,
-    show_listing,
-    shown_at_most,
     stdout_to_nowhere,
 )
 from keyfence_server.cli.pairs import read_labels
@@ -140,34 +138,24 @@ def get(
 
 
 @app.command(name="list")
+@with_option_groups
 def list_accounts(
     context: typer.Context,
+    *,
     keyspace: KeyspaceOption,
     disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled accounts.")] = False,
     email: Annotated[
         str | None, typer.Option(metavar="EMAIL", help="Only the account with this address.")
     ] = None,
-    limit: LimitOption = None,
-    output: OutputOption = Output.TABLE,
-    quiet: QuietOption = False,
+    form: ListingOptions,
 ) -> None:
     """List accounts, oldest first. With --quiet: their ids alone."""
     from keyfence import AccountState
 
-    most = shown_at_most(limit, output=output, quiet=quiet)
+    state = AccountState.DISABLED if disabled else None
     with connect(context) as client:
-        listing = client.list_accounts(
-            keyspace, state=AccountState.DISABLED if disabled else None, email=email
-        )
-        show_listing(
-            "accounts",
-            listing,
-            most,
-            output=output,
-            quiet=quiet,
-            id_of=lambda account: account.account_id,
-            show_table=_print_accounts,
-        )
+        listing = client.list_accounts(keyspace, state=state, email=email)
+        form.show("accounts", listing, id_of=lambda one: one.account_id, show_table=_print_accounts)
 
 
 @app.command()

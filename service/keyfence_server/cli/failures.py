@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions
+from keyfence_server.cli.targets import DEFAULT_TARGET, ConnectionOptions, why_unreachable
 
 if TYPE_CHECKING:
     from keyfence.errors import CallFailed, KeyfenceError
@@ -143,8 +143,6 @@ def _explained(error: CallFailed, options: ConnectionOptions) -> str:
 def _unreachable(error: CallFailed, options: ConnectionOptions) -> str:
     """Why no server can be reached. gRPC's own words tell a refused connection from a certificate
     that is not accepted only by chance."""
-    from keyfence_server.cli.unreachable import why_unreachable
-
     lines = [
         f"No Keyfence answers at {options.target}: {why_unreachable(options)}.",
         f"gRPC says: {error.message}",

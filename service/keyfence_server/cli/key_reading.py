@@ -16,16 +16,13 @@ from keyfence_server.cli.key_options import KeyIdArgument, KeyspaceOption
 from keyfence_server.cli.key_output import print_key, print_keys
 from keyfence_server.cli.option_groups import with_option_groups
 from keyfence_server.cli.output import (
-    LimitOption,
+    ListingOptions,
     Output,
     OutputOption,
-    QuietOption,
     note,
     print_table,
     say_json,
     say_json_line,
-    show_listing,
-    shown_at_most,
 )
 from keyfence_server.cli.standard_input import STANDARD_INPUT, read_api_key
 from keyfence_server.cli.times import until
@@ -72,9 +69,7 @@ def list_keys(
             help="Only keys that have not expired and will within this time: 30d.",
         ),
     ] = None,
-    limit: LimitOption = None,
-    output: OutputOption = Output.TABLE,
-    quiet: QuietOption = False,
+    form: ListingOptions,
 ) -> None:
     """List keys, oldest first. With --quiet: their ids alone.
 
@@ -86,7 +81,7 @@ def list_keys(
     """
     from keyfence.results import KeyState
 
-    most = shown_at_most(limit, output=output, quiet=quiet)
+    most = form.most()
     wanted = filters.arguments()
     with connect(context) as client:
         found = client.list_keys(
@@ -96,15 +91,7 @@ def list_keys(
             page_size=min(most + 1, _MAX_PAGE) if most else _MAX_PAGE,
             **wanted,
         )
-        show_listing(
-            "keys",
-            found,
-            most,
-            output=output,
-            quiet=quiet,
-            id_of=lambda key: key.key_id,
-            show_table=print_keys,
-        )
+        form.show("keys", found, id_of=lambda key: key.key_id, show_table=print_keys)
 
 
 def find(

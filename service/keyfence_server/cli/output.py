@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from io import TextIOWrapper
@@ -58,52 +59,56 @@ QuietOption = Annotated[
 ]
 
 
-LimitOption = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        show_default=False,
-        help="The most items; 0: all. By default a table has at most 100 items, other output all.",
-    ),
-]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingOptions:
+    """How much of a listing is shown, and in which form."""
 
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            show_default=False,
+            help="The most items; 0: all. By default a table has at most 100 items, other output "
+            "all.",
+        ),
+    ] = None
+    output: OutputOption = Output.TABLE
+    quiet: QuietOption = False
 
-def shown_at_most(limit: int | None, *, output: Output, quiet: bool) -> int:
-    """How many items to list; 0 for all. What a script reads is never cut off unasked."""
-    if limit is not None:
-        return limit
-    return 0 if quiet or output is Output.JSON else _TABLE_ROWS
+    def most(self) -> int:
+        """How many items to list; 0 for all. What a script reads is never cut off unasked."""
+        if self.limit is not None:
+            return self.limit
+        return 0 if self.quiet or self.output is Output.JSON else _TABLE_ROWS
 
+    def show(
+        self,
+        name: str,
+        listing: Iterable[T],
+        *,
+        id_of: Callable[[T], str],
+        show_table: Callable[[list[T]], None],
+    ) -> None:
+        """Shows the first items of a listing: as JSON, as ids, or as a table. Only one more than
+        these is read.
 
-def show_listing(
-    name: str,
-    listing: Iterable[T],
-    most: int,
-    *,
-    output: Output,
-    quiet: bool,
-    id_of: Callable[[T], str],
-    show_table: Callable[[list[T]], None],
-) -> None:
-    """Shows the first items of a listing: as JSON, as ids, or as a table.
-
-    Args:
-        name: what the items are, in the plural.
-        most: how many to show; 0 for all. Only one more than these is read from the listing.
-    """
-    items = list(islice(listing, most + 1 if most else None))
-    shown = items[:most] if most else items
-    if output is Output.JSON:
-        say_json({name: shown})
-    elif quiet:
-        for item in shown:
-            say(id_of(item))
-    elif shown:
-        show_table(shown)
-    else:
-        note(f"No {name}.")
-    if len(shown) < len(items):
-        note(f"There are more than {most} {name}; --limit 0 lists them all.")
+        Args:
+            name: what the items are, in the plural.
+        """
+        most = self.most()
+        items = list(islice(listing, most + 1 if most else None))
+        shown = items[:most] if most else items
+        if self.output is Output.JSON:
+            say_json({name: shown})
+        elif self.quiet:
+            for item in shown:
+                say(id_of(item))
+        elif shown:
+            show_table(shown)
+        else:
+            note(f"No {name}.")
+        if len(shown) < len(items):
+            note(f"There are more than {most} {name}; --limit 0 lists them all.")
 
 
 def console() -> Console:

@@ -14,6 +14,7 @@ from keyfence_server.cli.failures import Failure, failing, failure_from
 from keyfence_server.cli.loading import loading
 from keyfence_server.cli.offline import store_failures
 from keyfence_server.cli.output import QuietOption, note, say
+from keyfence_server.cli.targets import why_unreachable
 
 if TYPE_CHECKING:
     from keyfence_server.config import Settings
@@ -223,7 +224,6 @@ def health(
     """
     from keyfence import KeyfenceError
     from keyfence_server.cli.health import ask_health
-    from keyfence_server.cli.unreachable import why_unreachable
 
     options = connection_options(context)
     patience = options.timeout_seconds or _PATIENCE_SECONDS

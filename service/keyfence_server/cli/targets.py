@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -93,3 +94,23 @@ def connection_to(options: ConnectionOptions) -> Connection:
     return Connection.resolve(
         options.target, tls=tls_of(options), insecure_plaintext=options.plaintext
     )
+
+
+def why_unreachable(options: ConnectionOptions) -> str:
+    """What is wrong with the connection and what to do. It takes at most about two seconds.
+
+    Raises:
+        keyfence.ConfigurationError: the options make no connection.
+    """
+    from keyfence_server.adapters.upstream.diagnosis import Names, diagnose
+
+    names = Names(
+        target="--target or KEYFENCE_TARGET",
+        ca_file="--ca-file or KEYFENCE_CA_FILE",
+        certificate="--certificate-file",
+        key="--key-file",
+        with_tls="leave out --insecure-plaintext",
+        without_tls="to connect without TLS, leave out --ca-file and unset KEYFENCE_CA_FILE; over "
+        "a network that you trust, give --insecure-plaintext too",
+    )
+    return asyncio.run(diagnose(connection_to(options), names))

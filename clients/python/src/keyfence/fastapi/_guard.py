@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from keyfence import asgi
-from keyfence.asgi import GuardMiddleware
+from keyfence.asgi import Denied, GuardMiddleware
 from keyfence.errors import ConfigurationError, NotFound
-from keyfence.fastapi._answers import Answers
 from keyfence.fastapi._dependencies import Acts, Requires, nothing, says_something
 from keyfence.fastapi._keys import TYPES, KeyOwner, Shown, model_of, value_of
 from keyfence.results import Key, KeyState
@@ -38,9 +38,8 @@ class Guard(asgi.Guard):
         """
         self._app = app
         app.add_middleware(GuardMiddleware, guard=self, scopes=None)
-        answers = Answers(self)
-        app.add_exception_handler(HTTPException, answers.answer_http_exception)
-        app.add_exception_handler(RequestValidationError, answers.answer_invalid_request)
+        app.add_exception_handler(HTTPException, self._answer_http_exception)
+        app.add_exception_handler(RequestValidationError, self._answer_invalid_request)
 
     async def start(self) -> None:
         """As `keyfence.asgi.Guard.start`; verifies the application's routes, too. Routes that are
@@ -156,6 +155,21 @@ class Guard(asgi.Guard):
         router.delete(f"{path}/{{key_id}}")(revoke)
         return router
 
+    async def _answer_http_exception(self, request: HTTPConnection, error: Exception) -> Response:
+        """Answers such as 404, raised by the framework or by a handler."""
+        assert isinstance(error, HTTPException)  # noqa: S101 -- the handler is for no other
+        denied = self.error(request.scope, error.status_code, str(error.detail))
+        return _response(denied, error.headers or {})
+
+    async def _answer_invalid_request(self, request: HTTPConnection, error: Exception) -> Response:
+        """A 400 that says what is wrong with the request."""
+        problems = error.errors() if isinstance(error, RequestValidationError) else ()
+        # The places and what is wrong there; never the values, which may be secret.
+        told = "; ".join(
+            f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in problems
+        )
+        return _response(self.error(request.scope, 400, told), {})
+
     async def _caller_as_owner(self, scope: Any) -> KeyOwner:
         return KeyOwner(await self.acting_as_caller(scope))
 
@@ -171,3 +185,8 @@ class Guard(asgi.Guard):
                 f"these routes do not say what they need: {', '.join(sorted(set(silent)))}. Give "
                 "each of them a dependency of the guard, or name its path in `unguarded`"
             )
+
+
+def _response(denied: Denied, headers: Mapping[str, str]) -> Response:
+    answer = denied.answer
+    return Response(answer.body, answer.status, {**headers, **dict(answer.headers)})
