@@ -6,6 +6,7 @@ Also what holds for every test: how long it may take, and how many examples of a
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 import pytest
 from hypothesis import settings
 
+from application.authority import Authority, found
 from keyfence_server.adapters.sql import SqlStore, open_store, upgrade
 from support.clock import FrozenClock
 from support.deaths import Deaths
@@ -132,3 +134,26 @@ async def store(database_url: str) -> AsyncIterator[SqlStore]:
     opened = await open_store(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def founded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the root credential and the keyspaces, to make copies of."""
+    path = tmp_path_factory.mktemp("founded") / "store.db"
+    asyncio.run(found(path))
+    return path
+
+
+@pytest.fixture
+async def authority(
+    founded_database: Path, tmp_path: Path, clock: FrozenClock
+) -> AsyncIterator[Authority]:
+    """A started authority with a store of its own."""
+    path = tmp_path / "store.db"
+    shutil.copy(founded_database, path)
+    store = await open_store(f"sqlite:///{path}")
+    authority = Authority(store, clock)
+    await authority.start()
+    yield authority
+    await authority.mutations.finish()
+    await store.close()

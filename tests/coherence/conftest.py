@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from application.authority import Authority, found
+from application.authority import Authority
 from coherence.watched_store import WatchedStore
 from keyfence_server.adapters.sql import open_store
 from support.clock import FrozenClock
-
-
-@pytest.fixture(scope="session")
-def founded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with the root credential and the keyspaces, to make copies of."""
-    path = tmp_path_factory.mktemp("founded") / "store.db"
-    asyncio.run(found(path))
-    return path
 
 
 @pytest.fixture

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from application.authority import ACME, ROOT, Authority, found
-from keyfence_server.adapters.sql import open_store
+from application.authority import ACME, ROOT, Authority
 from keyfence_server.application.callers import AccountKey, Caller, Operator
 from keyfence_server.application.calls import NO_CALL
 from keyfence_server.domain.decisions import Question, Verdict
@@ -25,32 +21,9 @@ from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.keys import KeyState
 from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.secrets import KeyedHash
-from support.clock import START, FrozenClock
+from support.clock import START
 
 SCOPES = ("vps:read", "vps:write", "dns:read", "projects:read", "vps:reed", "*")
-
-
-@pytest.fixture(scope="module")
-def founded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with the root credential and the keyspaces, to make copies of."""
-    path = tmp_path_factory.mktemp("founded") / "store.db"
-    asyncio.run(found(path))
-    return path
-
-
-@pytest.fixture
-async def authority(
-    founded_database: Path, tmp_path: Path, clock: FrozenClock
-) -> AsyncIterator[Authority]:
-    """A started authority with a store of its own."""
-    path = tmp_path / "store.db"
-    shutil.copy(founded_database, path)
-    store = await open_store(f"sqlite:///{path}")
-    authority = Authority(store, clock)
-    await authority.start()
-    yield authority
-    await authority.mutations.finish()
-    await store.close()
 
 
 async def all_callers(authority: Authority) -> list[Caller]:
