@@ -13,6 +13,8 @@ built-in one: what other keyspaces declare has no effect on the request.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from enum import Enum, auto
+from functools import cache
 from typing import Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -65,7 +67,7 @@ class MisplacedKeys:
         for path, text in _open_texts(request, ()):
             if len(text) > MAX_TEXT:
                 raise InvalidInput.field(path, f"at most {MAX_TEXT} characters")
-            if text and not is_an_id(text) and search.finds_a_key_in(text):
+            if text and search.finds_a_key_in(text) and not is_an_id(text):
                 raise InvalidInput.field(path, _WHY)
             await pauses.after(len(text) + _PER_VALUE)
 
@@ -96,21 +98,45 @@ def _is_open_text(field: FieldDescriptor) -> bool:
     return is_text and not field.GetOptions().debug_redact
 
 
+class _Kind(Enum):
+    """What a field has."""
+
+    TEXT = auto()
+    TEXTS = auto()
+    MESSAGE = auto()
+    MESSAGES = auto()
+    PAIRS = auto()
+    NOTHING_OPEN = auto()
+
+
+@cache
+def _kind_of(field: FieldDescriptor) -> tuple[str, _Kind]:
+    """A field's name, and what it has. A request may have thousands of fields."""
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return field.name, _Kind.PAIRS
+    if field.message_type is not None:
+        return field.name, _Kind.MESSAGES if field.is_repeated else _Kind.MESSAGE
+    if _is_open_text(field):
+        return field.name, _Kind.TEXTS if field.is_repeated else _Kind.TEXT
+    return field.name, _Kind.NOTHING_OPEN
+
+
 def _open_texts(message: Message, path: Path) -> Iterator[tuple[Path, str]]:
     """Every text of a message that is not meant to be secret, and where it is. For each message
     inside it there is an empty text, so that many empty messages count, too."""
     yield path, ""
     for field, value in message.ListFields():
-        at = (*path, field.name)
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            for name, item in value.items():
-                yield at, f"{name}\n{item}"
-        elif field.message_type is not None and field.is_repeated:
+        name, kind = _kind_of(field)
+        if kind is _Kind.TEXT:
+            yield (*path, name), value
+        elif kind is _Kind.TEXTS:
+            for index, text in enumerate(value):
+                yield (*path, name, index), text
+        elif kind is _Kind.PAIRS:
+            for item in value.items():
+                yield (*path, name), "\n".join(map(str, item))
+        elif kind is _Kind.MESSAGE:
+            yield from _open_texts(value, (*path, name))
+        elif kind is _Kind.MESSAGES:
             for index, one in enumerate(value):
-                yield from _open_texts(one, (*at, index))
-        elif field.message_type is not None:
-            yield from _open_texts(value, at)
-        elif _is_open_text(field) and field.is_repeated:
-            yield from (((*at, index), text) for index, text in enumerate(value))
-        elif _is_open_text(field):
-            yield at, value
+                yield from _open_texts(one, (*path, name, index))
