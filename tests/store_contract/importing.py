@@ -55,6 +55,13 @@ class ImportingContract(Topic):
             assert set(await snapshot.find_digests([*others, *kept])) == set(kept)
             assert not await snapshot.find_digests([])
 
+    async def test_many_digests_are_found(self, store: Store) -> None:
+        keys = [make_key() for _ in range(600)]
+        await insert_keys(store, *keys)
+        digests = [key.digest for key in keys]
+        async with store.snapshot() as snapshot:
+            assert set(await snapshot.find_digests([digest_of("a", 1), *digests])) == set(digests)
+
     async def test_rows_of_many_keys_are_as_rows_of_one(self, store: Store) -> None:
         """Each field is another one than in the row before, or the same."""
         expiring = make_key(

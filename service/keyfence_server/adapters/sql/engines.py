@@ -187,11 +187,12 @@ def _sqlite(url: DatabaseUrl, options: StoreOptions) -> Engines:
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
 
-    engine = engine_of(options.for_reading)
+    engine, direct = engine_of(options.for_reading), engine_of(1)
+    event.listen(direct.sync_engine, "connect", _make_room_for_many_changes)
     return Engines(
         reading=engine.execution_options(**{_BEGIN: "BEGIN"}),
         writing=engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}),
-        direct=engine_of(1).execution_options(**{_BEGIN: ""}),
+        direct=direct.execution_options(**{_BEGIN: ""}),
         asking=LoneReader(connect),
         embedded=True,
     )
@@ -215,6 +216,15 @@ def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA fullfsync = ON")
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _make_room_for_many_changes(connection: Any, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    # A thousand imported keys change three thousand pages, many of them several times. A page that
+    # finds no room in memory is written more than once, and so is one in each checkpoint.
+    cursor.execute("PRAGMA cache_size = -16384")
+    cursor.execute("PRAGMA wal_autocheckpoint = 4000")
     cursor.close()
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     CTE,
     JSON,
     ColumnElement,
+    CompoundSelect,
     FromClause,
     LargeBinary,
     Select,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     select,
     true,
     type_coerce,
+    union_all,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -41,6 +43,7 @@ from keyfence_server.adapters.sql.schema import (
     key_uses,
     keys,
     keyspaces,
+    replaced_digests,
     slow_hashes,
 )
 from keyfence_server.adapters.sql.sqlite_connection import READ_ON_THREAD
@@ -184,6 +187,23 @@ def uses_of_ids() -> Select[Any]:
 def _ids() -> Select[Any]:
     # As parameters of their own they would take longer than the look-up.
     return select(each_of(bindparam("ids", type_=Text)))
+
+
+def kept_digests(names: Collection[str]) -> CompoundSelect[Any]:
+    """Which digests keys are kept under, or were.
+
+    Args:
+        names: of the parameters for the digests. That for the version of their pepper is `version`.
+    """
+    digests = [bindparam(name, type_=LargeBinary) for name in names]
+    return union_all(
+        *(
+            select(kept.c.digest).where(
+                kept.c.pepper_version == bindparam("version"), kept.c.digest.in_(digests)
+            )
+            for kept in (keys, replaced_digests)
+        )
+    )
 
 
 def within(span: KeySpan) -> list[ColumnElement[bool]]:

@@ -36,7 +36,6 @@ from keyfence_server.adapters.sql.schema import (
     key_use_days,
     keys,
     keyspaces,
-    replaced_digests,
     requests,
     sessions,
     slow_hashes,
@@ -91,6 +90,8 @@ _TEXT_AT_ONCE: Final = 2 * 1024 * 1024
 
 _KEY: Final = ReadyStatement(queries.whole_keys().where(keys.c.key_id == bindparam("key_id")))
 _KEYS: Final = ReadyStatement(queries.keys_of_ids())
+_OF_DIGESTS: Final = [f"digest{place}" for place in range(queries.DIGESTS_A_STATEMENT)]
+_DIGESTS: Final = ReadyStatement(queries.kept_digests(_OF_DIGESTS))
 _LINEAGE: Final = ReadyStatement(queries.lineage_of_id())
 _STAMP: Final = ReadyStatement(_STAMPS.where(keyspaces.c.name == bindparam("name")))
 _REQUEST: Final = ReadyStatement(
@@ -145,15 +146,12 @@ class SqlSnapshot:
             by_version.setdefault(digest.pepper_version, []).append(digest.value)
         found = set()
         for version, values in by_version.items():
-            for start in range(0, len(values), _MOST_IDS):
-                some = values[start : start + _MOST_IDS]
-                for kept in (keys, replaced_digests):
-                    rows = await self._rows(
-                        select(kept.c.digest).where(
-                            kept.c.pepper_version == version, kept.c.digest.in_(some)
-                        )
-                    )
-                    found |= {Digest(row["digest"], version) for row in rows}
+            for start in range(0, len(values), len(_OF_DIGESTS)):
+                some = values[start : start + len(_OF_DIGESTS)]
+                some += some[-1:] * (len(_OF_DIGESTS) - len(some))
+                given = dict(zip(_OF_DIGESTS, some, strict=True))
+                rows = await self._values(_DIGESTS, {"version": version, **given})
+                found |= {Digest(value, version) for (value,) in rows}
         return found
 
     async def find_slow_hashes(

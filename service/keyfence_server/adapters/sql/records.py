@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from sys import intern
 from types import MappingProxyType
 from typing import Any, Final
@@ -34,7 +35,17 @@ from keyfence_server.domain.limits import Rate, parse_rate
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session
 
-_OF_KEY: Final = (
+_OF_EVENTS: Final = (
+    "event_id",
+    "time",
+    "action",
+    "actor_key_id",
+    "keyspace",
+    "account_id",
+    "subject",
+    "request_id",
+)
+_AS_IN_ROWS: Final = (
     "key_id",
     "keyspace",
     "account_id",
@@ -54,31 +65,28 @@ _OF_KEY: Final = (
     "first_key_id",
     "disabled_by_operator",
 )
-_OF_EVENTS: Final = (
-    "event_id",
-    "time",
-    "action",
-    "actor_key_id",
-    "keyspace",
-    "account_id",
-    "subject",
-    "request_id",
-)
-_LISTS: Final = ("granted_scopes", "allowed_addresses", "bound_keyspaces")
+_OF_KEYS: Final[Mapping[str, Callable[[Key], object]]] = {
+    **{name: attrgetter(name) for name in _AS_IN_ROWS},
+    "granted_scopes": lambda key: list(key.granted_scopes),
+    "allowed_addresses": lambda key: list(key.allowed_addresses),
+    "bound_keyspaces": lambda key: list(key.bound_keyspaces),
+    "labels": lambda key: dict(key.labels),
+    "digest": attrgetter("digest.value"),
+    "pepper_version": attrgetter("digest.pepper_version"),
+    "state": lambda key: key.state.value,
+    "rate_limit": lambda key: str(key.rate_limit) if key.rate_limit is not None else None,
+}
 
 
 def key_to_row(key: Key, revision: int) -> dict[str, object]:
     """The key's row, stamped with the revision."""
-    return {
-        **{name: getattr(key, name) for name in _OF_KEY},
-        **{name: list(getattr(key, name)) for name in _LISTS},
-        "labels": dict(key.labels),
-        "digest": key.digest.value,
-        "pepper_version": key.digest.pepper_version,
-        "state": key.state.value,
-        "revision": revision,
-        "rate_limit": str(key.rate_limit) if key.rate_limit is not None else None,
-    }
+    return {**{name: of(key) for name, of in _OF_KEYS.items()}, "revision": revision}
+
+
+def keys_to_columns(keys: Sequence[Key], revision: int) -> dict[str, list[object]]:
+    """The columns of the rows of several keys, stamped with the revision."""
+    columns = {name: list(map(of, keys)) for name, of in _OF_KEYS.items()}
+    return {**columns, "revision": [revision] * len(keys)}
 
 
 def row_to_key(row: Sequence[Any]) -> Key:

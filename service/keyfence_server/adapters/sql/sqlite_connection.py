@@ -104,6 +104,17 @@ class SqliteConnection:
         """Executes a statement with each of the rows."""
         await self.execute_with_each(statement, rows)
 
+    async def insert_rows(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Adds many rows to a table."""
+        # One by one: before a statement that adds several rows, SQLite copies each page that it
+        # changes, to undo a part of it.
+        places = ", ".join("?" * len(columns))
+        into = f"{table} ({', '.join(columns)})"
+        statement = f"INSERT INTO {into} VALUES ({places})"  # noqa: S608 - names of the schema
+        await self.write_each(statement, rows)
+
     async def begin(self) -> None:
         """Begins a transaction that may write."""
         await self.execute(_BEGIN_WRITING, ())
@@ -158,8 +169,7 @@ class SqliteConnection:
         return await self._change(
             lambda connection: _executed(connection.execute(statement, values)),
             statement,
-            1,
-            _values_of(values),
+            is_small=_values_of(values) <= _MOST_VALUES,
         )
 
     async def execute_with_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> Executed:
@@ -167,18 +177,16 @@ class SqliteConnection:
         return await self._change(
             lambda connection: _executed(connection.executemany(statement, rows)),
             statement,
-            len(rows),
-            sum(map(_values_of, rows)),
+            is_small=len(rows) <= _MOST_ROWS and sum(map(_values_of, rows)) <= _MOST_VALUES,
         )
 
     async def _change(
-        self, work: Callable[[sqlite3.Connection], Executed], statement: str, rows: int, values: int
+        self, work: Callable[[sqlite3.Connection], Executed], statement: str, *, is_small: bool
     ) -> Executed:
         """Runs a statement where it belongs, by what it is and how much it is given."""
         if statement == _BEGIN_WRITING:
             self._is_writing = True
-        is_brief = statement.startswith(_BRIEF) and rows <= _MOST_ROWS and values <= _MOST_VALUES
-        return await self.run(work, is_brief=is_brief)
+        return await self.run(work, is_brief=is_small and statement.startswith(_BRIEF))
 
     async def read(self, statement: str, parameters: Sequence[Any]) -> Executed:
         """Executes a reading, and takes all its rows."""

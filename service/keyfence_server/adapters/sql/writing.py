@@ -43,6 +43,7 @@ from keyfence_server.adapters.sql.records import (
     account_to_row,
     changes_to_rows,
     key_to_row,
+    keys_to_columns,
     row_to_account,
     session_to_row,
 )
@@ -201,9 +202,9 @@ class SqlTransaction(SqlSnapshot):
         insertion = _bulk_insert_of_keys(self._conversation.dialect)
         for start in range(0, len(keys), _MOST_ROWS):
             some = keys[start : start + _MOST_ROWS]
-            rows = insertion.parameters([key_to_row(key, self.revision) for key in some])
+            rows = insertion.rows(keys_to_columns(some, self.revision))
             with self._step():
-                await self._conversation.connection.exec_driver_sql(insertion.statement, rows)
+                await self._conversation.insert_rows(insertion.table, insertion.columns, rows)
             self._has_written = True
         self._lineages.clear()
 
