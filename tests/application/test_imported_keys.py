@@ -15,14 +15,21 @@ import bcrypt
 import pytest
 
 from application.authority import ACME, IMPORT_SECRETS, PEPPERS, Authority
+from coherence.watched_store import until
+from keyfence_server.application.callers import Caller
 from keyfence_server.application.import_keys import (
     MAX_WITH_PREFIX,
     Imported,
     KeyToImport,
     SlowHashToImport,
 )
-from keyfence_server.application.ports import EventFilter, KeyFilter, RecordedEvent
-from keyfence_server.domain.declarations import BodyDeclaration, FormatDeclaration
+from keyfence_server.application.mutations import Effect
+from keyfence_server.application.ports import EventFilter, KeyFilter, RecordedEvent, Transaction
+from keyfence_server.domain.declarations import (
+    BodyDeclaration,
+    FormatDeclaration,
+    ScopeDeclaration,
+)
 from keyfence_server.domain.errors import Overloaded
 from keyfence_server.domain.formats import ALPHABETS, KeyForm
 from keyfence_server.domain.reasons import Reason
@@ -116,6 +123,28 @@ async def rehashes(authority: Authority) -> list[RecordedEvent]:
 async def is_kept_slowly(authority: Authority, text: str) -> bool:
     async with authority.store.snapshot() as snapshot:
         return bool(await snapshot.find_slow_hashes(["acme"], [text[:PREFIX_LENGTH]], limit=1))
+
+
+async def test_keys_are_read_by_the_keyspace_as_it_is_when_they_are_imported(
+    authority: Authority,
+) -> None:
+    """They are read before the turn of their mutation comes."""
+    may_end = asyncio.Event()
+
+    async def hold(_transaction: Transaction, _caller: Caller) -> Effect[None]:
+        await may_end.wait()
+        return Effect(None)
+
+    holding = asyncio.create_task(authority.mutations.run(authority.root, hold))
+    scopes = (*ACME.scopes, ScopeDeclaration(name="dns:write"))
+    applying = asyncio.create_task(authority.declare(ACME, scopes=scopes))
+    await until(lambda: authority.mutations.waiting == 1)
+    secrets = [sha256_of(foreign_key())]
+    importing = asyncio.create_task(import_keys(authority, secrets, scopes=("dns:write",)))
+    await until(lambda: authority.mutations.waiting == 2)
+    may_end.set()
+    await asyncio.gather(holding, applying)
+    assert await importing == Imported(1, 0, ())
 
 
 @pytest.mark.parametrize("hash_of", SLOW)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -16,7 +18,7 @@ from keyfence.results import ImportedKeys, KeyToImport, RateLimit, RefusedImport
 from keyfence_server.application.import_keys import MAX_IMPORTED
 from keyfence_server.cli.import_files import Form, Layout, Line, read_lines
 from keyfence_server.cli.import_sources import Source
-from keyfence_server.cli.imports import BATCH, Progress, Sums, import_lines
+from keyfence_server.cli.imports import BATCH, CALLS_AT_ONCE, Progress, Sums, import_lines
 
 KEY = "canary_live_7Hq2kfP0sWz8NbVt3RxJc5Ly"
 GOOD = {"account_id": "a1", "api_key": KEY}
@@ -225,6 +227,10 @@ def import_recorded(
     lines: list[str], refused: Mapping[int, str]
 ) -> tuple[Recorded, Sums, list[tuple[int, str]]]:
     client = Recorded(refused)
+    return client, *import_with(client, lines)
+
+
+def import_with(client: Recorded, lines: list[str]) -> tuple[Sums, list[tuple[int, str]]]:
     told: list[tuple[int, str]] = []
     sums = import_lines(
         cast("Client", client),
@@ -234,7 +240,7 @@ def import_recorded(
         refuse=lambda number, why: told.append((number, why)),
         progress=lambda _: None,
     )
-    return client, sums, told
+    return sums, told
 
 
 def test_refused_keys_have_the_numbers_of_their_lines_in_every_batch() -> None:
@@ -246,6 +252,52 @@ def test_refused_keys_have_the_numbers_of_their_lines_in_every_batch() -> None:
     assert [number for number, _ in told] == [1, 2, BATCH + 2, BATCH + 3]
     assert KEY not in str(told)
     assert (sums.imported, sums.refused) == (BATCH, 4)
+
+
+def batches_of(lines: list[dict[str, str]]) -> list[str]:
+    """These lines, each the first of a batch."""
+    others = ({"account_id": "a1", "api_key": f"{KEY}{number}"} for number in itertools.count())
+    return [
+        json.dumps(line)
+        for first in lines
+        for line in (first, *itertools.islice(others, BATCH - 1))
+    ]
+
+
+class Counted(Recorded):
+    """A client that notes how many calls are under way at once."""
+
+    def __init__(self, expected: int) -> None:
+        super().__init__({})
+        self.most_at_once = 0
+        self._under_way = 0
+        self._lock = threading.Lock()
+        self._expected = threading.Barrier(expected)
+
+    def import_keys(
+        self, keyspace: str, keys: list[KeyToImport], *, validate_only: bool
+    ) -> ImportedKeys:
+        with self._lock:
+            self._under_way += 1
+            self.most_at_once = max(self.most_at_once, self._under_way)
+        # None ends before so many are there.
+        self._expected.wait()
+        with self._lock:
+            self._under_way -= 1
+            return super().import_keys(keyspace, keys, validate_only=validate_only)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_several_calls_are_under_way_unless_they_have_a_key_in_common(*, repeats: bool) -> None:
+    """Of two lines with the same key the first counts."""
+    names = ["same"] * CALLS_AT_ONCE if repeats else [str(one) for one in range(CALLS_AT_ONCE)]
+    expected = 1 if repeats else CALLS_AT_ONCE
+    client = Counted(expected)
+    sums, _ = import_with(
+        client, batches_of([{"account_id": "a1", "api_key": f"{KEY}_{one}"} for one in names])
+    )
+    assert sums.imported == CALLS_AT_ONCE * BATCH
+    assert client.most_at_once == expected
 
 
 def test_long_lines_make_small_batches() -> None:

@@ -34,8 +34,9 @@ from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.application.wanted_keys import form_of, grants_of
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.formats import MAX_SLOW_PREFIX, MIN_SLOW_PREFIX
-from keyfence_server.domain.identifiers import new_key_id
-from keyfence_server.domain.keys import Key
+from keyfence_server.domain.frozen import frozen
+from keyfence_server.domain.identifiers import new_key_ids
+from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Digest, ForeignHash, Peppers, Plaintext
@@ -44,7 +45,8 @@ MAX_IMPORTED: Final = 500
 """Keys in a call: so many rows are written while the head is locked."""
 MAX_WITH_PREFIX: Final = 4
 """Keys of a keyspace that are kept by slow hashes and found by the same prefix."""
-_SLICE: Final = 20
+_SLICE: Final = 200  # parts of keys that are read before other calls have their turn
+_PARTS_OF_SLOW_HASH: Final = 10  # it takes as long to be read as so many parts
 
 _Granted = dict[tuple[tuple[str, ...], str, str], tuple[tuple[str, ...], str | None]]
 
@@ -57,7 +59,7 @@ class SlowHashToImport:
     text: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class KeyToImport:
     """A key as another program has it. Fields and defaults as in the message of that name.
 
@@ -121,9 +123,20 @@ class ImportKeys:
             Forbidden: the caller is no operator, or not bound to the keyspace.
             NotFound: there is no such keyspace.
         """
+        # The keys are read before the turn of the mutation: meanwhile another one has the store.
+        _require_importer(caller, keyspace)
+        async with self._store.snapshot() as snapshot:
+            found = await get_keyspace(snapshot, keyspace)
+        read = await self._read(caller, found, keys)
 
         async def work(transaction: Transaction, maker: Caller) -> Effect[Imported]:
-            new, imported = await self._read(transaction, maker, keyspace, keys)
+            nonlocal read
+            _require_importer(maker, keyspace)
+            found = await get_keyspace(transaction, keyspace)
+            if found is not read.keyspace:
+                # It was changed in the meantime, or forgotten.
+                read = await self._read(maker, found, keys)
+            new, imported = await _new_ones(transaction, read)
             if not new:
                 return Effect(imported)
             await transaction.insert_keys([one.key for one in new])
@@ -144,52 +157,35 @@ class ImportKeys:
         """What `import_keys` would do, without doing it. Raises as that does."""
         async with self._store.snapshot() as snapshot:
             maker = await caller.reread(snapshot, self._clock)
-            _, imported = await self._read(snapshot, maker, keyspace, keys)
+            _require_importer(maker, keyspace)
+            found = await get_keyspace(snapshot, keyspace)
+            _, imported = await _new_ones(snapshot, await self._read(maker, found, keys))
             return Done(imported, snapshot.revision)
 
-    async def _read(
-        self, snapshot: Snapshot, maker: Caller, name: str, keys: Sequence[KeyToImport]
-    ) -> tuple[list[_New], Imported]:
-        """The keys that are new, and what becomes of all of them."""
-        maker.require_scope("keys:write")
-        if name == SYSTEM:
-            raise InvalidInput.field("keyspace", f'keys of "{SYSTEM}" are created, not imported')
-        maker.require_reach(name)
+    async def _read(self, maker: Caller, keyspace: Keyspace, keys: Sequence[KeyToImport]) -> _Read:
+        """Reads the keys, without asking the store for them."""
         if not 1 <= len(keys) <= MAX_IMPORTED:
             raise InvalidInput.field("keys", f"1 to {MAX_IMPORTED} keys a call")
-        keyspace = await get_keyspace(snapshot, name)
-        wanted: dict[Digest, _New] = {}
-        refused: list[tuple[int, DomainError]] = []
+        read = _Read(keyspace, len(keys))
         # Most keys of a file hold the same as others.
         granted: _Granted = {}
         now = self._clock.now()
         pauses = Pauses(_SLICE)
-        for index, key in enumerate(keys):
-            await pauses.after()
+        for index, (key, key_id) in enumerate(zip(keys, new_key_ids(now, len(keys)), strict=True)):
+            await pauses.after(_parts_of(key))
             try:
-                made = self._new(index, maker, keyspace, key, granted, now)
+                made = self._new(index, key_id, maker, keyspace, key, granted, now)
             except DomainError as error:
-                refused.append((index, error))
+                read.refused.append((index, error))
             else:
                 # Of two that are the same, the second finds the first.
-                wanted.setdefault(made.key.digest, made)
-        present = await snapshot.find_digests(
-            [digest for one in wanted.values() for digest in (one.key.digest, *one.also_kept_as)]
-        )
-        known = set(present)
-        new = []
-        for digest, one in wanted.items():
-            if known.isdisjoint((digest, *one.also_kept_as)):
-                new.append(one)
-                known |= {digest, *one.also_kept_as}
-        count_present = len(keys) - len(refused) - len(new)
-        new, too_many = await _without_crowded_prefixes(snapshot, name, new)
-        refused = sorted((*refused, *too_many), key=lambda one: one[0])
-        return new, Imported(len(new), count_present, tuple(refused))
+                read.wanted.setdefault(made.key.digest, made)
+        return read
 
     def _new(
         self,
         index: int,
+        key_id: KeyId,
         maker: Caller,
         keyspace: Keyspace,
         wanted: KeyToImport,
@@ -197,7 +193,7 @@ class ImportKeys:
         now: datetime,
     ) -> _New:
         digests, shown = self._digests(keyspace, wanted)
-        key = self._key(maker, keyspace, wanted, granted, now, digests[0], shown)
+        key = self._key(key_id, maker, keyspace, wanted, granted, now, digests[0], shown)
         slow_hash = None
         if isinstance(wanted.secret, SlowHashToImport):
             prefix, text = wanted.secret.prefix, wanted.secret.text
@@ -206,6 +202,7 @@ class ImportKeys:
 
     def _key(
         self,
+        key_id: KeyId,
         maker: Caller,
         keyspace: Keyspace,
         wanted: KeyToImport,
@@ -222,7 +219,7 @@ class ImportKeys:
             granted[asked] = grants_of(keyspace, wanted.scopes, wanted.preset, key_type)
         grants, preset = granted[asked]
         return Key(
-            key_id=new_key_id(now),
+            key_id=key_id,
             keyspace=keyspace.name,
             account_id=read_account_id(wanted.account_id),
             display_name=read_display_name(
@@ -290,7 +287,7 @@ class ImportKeys:
             raise InvalidInput.field("password_hash.hash", str(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class _New:
     """A key that may be imported.
 
@@ -304,6 +301,54 @@ class _New:
     key: Key
     slow_hash: SlowHash | None
     also_kept_as: tuple[Digest, ...] = ()
+
+
+@dataclass(slots=True)
+class _Read:
+    """The keys of a call.
+
+    Attributes:
+        keyspace: as it was when they were read.
+        count: how many they are.
+        wanted: those that may be imported, each once.
+        refused: why the others may not, by their places.
+    """
+
+    keyspace: Keyspace
+    count: int
+    wanted: dict[Digest, _New] = field(default_factory=dict)
+    refused: list[tuple[int, DomainError]] = field(default_factory=list)
+
+
+def _require_importer(maker: Caller, keyspace: str) -> None:
+    maker.require_scope("keys:write")
+    if keyspace == SYSTEM:
+        raise InvalidInput.field("keyspace", f'keys of "{SYSTEM}" are created, not imported')
+    maker.require_reach(keyspace)
+
+
+def _parts_of(key: KeyToImport) -> int:
+    parts = 2 + len(key.scopes) + len(key.allowed_addresses) + len(key.labels)
+    return parts + _PARTS_OF_SLOW_HASH if isinstance(key.secret, SlowHashToImport) else parts
+
+
+async def _new_ones(snapshot: Snapshot, read: _Read) -> tuple[list[_New], Imported]:
+    """The keys that are not there already, and what becomes of all of them."""
+    wanted = read.wanted
+    known = set(
+        await snapshot.find_digests(
+            [digest for one in wanted.values() for digest in (one.key.digest, *one.also_kept_as)]
+        )
+    )
+    new = []
+    for digest, one in wanted.items():
+        if known.isdisjoint((digest, *one.also_kept_as)):
+            new.append(one)
+            known |= {digest, *one.also_kept_as}
+    count_present = read.count - len(read.refused) - len(new)
+    new, too_many = await _without_crowded_prefixes(snapshot, read.keyspace.name, new)
+    refused = sorted((*read.refused, *too_many), key=lambda one: one[0])
+    return new, Imported(len(new), count_present, tuple(refused))
 
 
 async def _without_crowded_prefixes(

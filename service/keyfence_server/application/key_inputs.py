@@ -116,6 +116,8 @@ def require_grants_within_type(
 
 def read_addresses(texts: Sequence[str]) -> tuple[str, ...]:
     """An allow-list of addresses and networks."""
+    if not texts:
+        return ()
     path = "allowed_addresses"
     if len(texts) > MAX_ADDRESSES:
         raise InvalidInput.field(path, f"at most {MAX_ADDRESSES} addresses or networks")

@@ -128,7 +128,7 @@ def _read_json(lines: Iterable[tuple[int, bytes | str]]) -> _Read:
             yield number, 0, line
             continue
         try:
-            fields = json.loads(_text_of(line), object_pairs_hook=_without_repetition)
+            fields = _JSON.decode(_text_of(line))
         except WrongLine as wrong:
             yield number, 0, str(wrong)
         except (ValueError, RecursionError):
@@ -143,6 +143,9 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> Fields:
     if len(fields) != len(pairs):
         raise WrongLine("the line has a name twice")
     return fields
+
+
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_without_repetition)
 
 
 def _read_csv(lines: Iterable[tuple[int, bytes | str]]) -> _Read:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.import_files import Line
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 
 BATCH: Final = 500
 """Keys in a call: the most that a server takes."""
+CALLS_AT_ONCE: Final = 3
 _BATCH_BYTES: Final = 512 * 1024
 """Of the lines of a call: a server takes requests of a megabyte."""
+_SECRET: Final = attrgetter("api_key", "sha256", "sha512", "hmac_sha256", "password_hash")
 
 
 @dataclass(slots=True)
@@ -63,34 +67,43 @@ def import_lines(
         sums.done = sent.batch[-1].number
         progress(sums)
 
-    before: _Sent | None = None
-    # The next lines are read while the server imports the ones before.
-    with ThreadPoolExecutor(1) as caller:
+    under_way: deque[_Sent] = deque()
+    # The next lines are read and checked while the server commits the ones before.
+    with ThreadPoolExecutor(CALLS_AT_ONCE) as callers:
         for batch in _batches(lines):
-            keys = [line.key for line in batch if line.key is not None]
-            call = None
-            if keys:
-                call = caller.submit(client.import_keys, keyspace, keys, validate_only=dry_run)
-            if before is not None:
-                note_end(before)
-            before = _Sent(batch, [line.number for line in batch if line.key is not None], call)
-        if before is not None:
-            note_end(before)
+            sent = _Sent(batch)
+            while under_way and (len(under_way) == CALLS_AT_ONCE or sent.repeats(under_way)):
+                note_end(under_way.popleft())
+            if sent.keys:
+                sent.call = callers.submit(
+                    client.import_keys, keyspace, sent.keys, validate_only=dry_run
+                )
+            under_way.append(sent)
+        for sent in under_way:
+            note_end(sent)
     return sums
 
 
-@dataclass(frozen=True, slots=True)
 class _Sent:
     """Lines whose keys are being imported.
 
     Attributes:
-        numbers: of the lines with a key, in their order.
+        keys: of the lines with a key, in their order.
+        numbers: of the same lines.
+        secrets: of the same keys.
         call: None: there is no key among them.
     """
 
-    batch: list[Line]
-    numbers: list[int]
-    call: Future[ImportedKeys] | None
+    def __init__(self, batch: list[Line]) -> None:
+        self.batch = batch
+        self.keys = [line.key for line in batch if line.key is not None]
+        self.numbers = [line.number for line in batch if line.key is not None]
+        self.call: Future[ImportedKeys] | None = None
+        self.secrets = set(map(_SECRET, self.keys))
+
+    def repeats(self, others: Iterable[_Sent]) -> bool:
+        """Whether one of its keys is among others. Of two lines with a key, the first counts."""
+        return not all(self.secrets.isdisjoint(sent.secrets) for sent in others)
 
 
 def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:

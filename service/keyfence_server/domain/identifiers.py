@@ -17,28 +17,30 @@ from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.sessions import SessionId
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_LENGTH: Final = 26
-# Two digits at a time: an import makes thousands of ids.
-_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
-_PAIR_MASK: Final = len(_PAIRS) - 1
-_SHIFTS: Final = range(5 * (_LENGTH - 2), -1, -10)
-_RANDOM_BITS: Final = 80
+_SHIFTS_OF_TIME: Final = range(45, -1, -5)
+_DIGITS_OF_CHANCE: Final = 16
+_DIGIT_OF_BYTE: Final = bytes(ord(_ALPHABET[byte % len(_ALPHABET)]) for byte in range(256))
 _SESSION: Final = "ses_"
 
 
 def new_key_id(now: datetime) -> KeyId:
     """A new key's id, for example "key_01jd2k7v9x4m8r5t6w3y1z0abc"."""
-    return KeyId("key_" + _sortable(now))
+    return new_key_ids(now, 1)[0]
+
+
+def new_key_ids(now: datetime, count: int) -> list[KeyId]:
+    """The ids of so many new keys, in no order."""
+    return [KeyId(one) for one in _sortable("key_", now, count)]
 
 
 def new_account_id(now: datetime) -> AccountId:
     """A registered account's id, for example "usr_01jd2k7v9x4m8r5t6w3y1z0abc"."""
-    return AccountId("usr_" + _sortable(now))
+    return AccountId(_sortable("usr_", now)[0])
 
 
 def new_session_id(now: datetime) -> SessionId:
     """A new session's id, for example "ses_01jd2k7v9x4m8r5t6w3y1z0abc"."""
-    return SessionId(_SESSION + _sortable(now))
+    return SessionId(_sortable(_SESSION, now)[0])
 
 
 def is_session_id(text: str) -> bool:
@@ -48,9 +50,15 @@ def is_session_id(text: str) -> bool:
 
 def new_event_id(now: datetime) -> str:
     """A new audit event's id, for example "evt_01jd2k7v9x4m8r5t6w3y1z0abc"."""
-    return "evt_" + _sortable(now)
+    return _sortable("evt_", now)[0]
 
 
-def _sortable(now: datetime) -> str:
-    number = int(now.timestamp() * 1000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
-    return "".join([_PAIRS[number >> shift & _PAIR_MASK] for shift in _SHIFTS])
+def _sortable(kind: str, now: datetime, count: int = 1) -> list[str]:
+    milliseconds = int(now.timestamp() * 1000)
+    start = kind + "".join([_ALPHABET[milliseconds >> shift & 31] for shift in _SHIFTS_OF_TIME])
+    # Each random byte gives five bits.
+    chance = secrets.token_bytes(_DIGITS_OF_CHANCE * count).translate(_DIGIT_OF_BYTE).decode()
+    return [
+        start + chance[place : place + _DIGITS_OF_CHANCE]
+        for place in range(0, len(chance), _DIGITS_OF_CHANCE)
+    ]
