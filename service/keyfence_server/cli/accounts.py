@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from keyfence_server.cli.completion import keyspace_option
-from keyfence_server.cli.connection import connect, connection_options, open_client
+from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.key_options import LabelsOption
@@ -77,8 +77,7 @@ def register(
     Where the keyspace's registration is open, no credential is needed.
     """
     password = _read_new_password()
-    options = connection_options(context)
-    with open_client(options, token=options.token_file) as client:
+    with connect(context, needs_credential=False) as client:
         done = client.register_account(
             keyspace, email, password, display_name=name, plan=plan, labels=read_labels(label)
         )
@@ -99,8 +98,7 @@ def login(
     input.
     """
     password = _read_password("Password")
-    options = connection_options(context)
-    with open_client(options, token=options.token_file) as client:
+    with connect(context, needs_credential=False) as client:
         done = client.log_in(keyspace, email, password)
     _hand_over(done, output=output, quiet=quiet)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -102,25 +103,15 @@ def check(
         raise typer.BadParameter("--explain explains scopes: name them with --scope")
     key = read_api_key() if api_key == STANDARD_INPUT else api_key
     with connect(context) as client:
-        answer: CheckResult | Authentication
-        if scope:
-            answer = client.check_scope(
-                key,
-                *scope,
-                keyspace=keyspace,
-                client_address=address,
-                at_least_revision=at_least_revision,
-                explain=explain,
-                cost=cost,
-            )
-        else:
-            answer = client.authenticate(
-                key,
-                keyspace=keyspace,
-                client_address=address,
-                at_least_revision=at_least_revision,
-                cost=cost,
-            )
+        ask = partial(client.check_scope, explain=explain) if scope else client.authenticate
+        answer: CheckResult | Authentication = ask(
+            key,
+            *(scope or ()),
+            keyspace=keyspace,
+            client_address=address,
+            at_least_revision=at_least_revision,
+            cost=cost,
+        )
     if output is Output.JSON:
         say_json(answer)
     elif not quiet:

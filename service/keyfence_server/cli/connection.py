@@ -25,10 +25,11 @@ TOKEN_VARIABLE: Final = "KEYFENCE_TOKEN"
 
 
 @contextmanager
-def connect(context: typer.Context) -> Iterator[Client]:
+def connect(context: typer.Context, *, needs_credential: bool = True) -> Iterator[Client]:
     """A client for the target of the command line. Errors of its calls become failures."""
-    options = connection_options(context)
-    with open_client(options, token=_credential(options)) as client:
+    options = context.ensure_object(ConnectionOptions)
+    token = _credential(options) if needs_credential else options.token_file
+    with open_client(options, token=token) as client:
         yield client
 
 
@@ -59,12 +60,6 @@ def open_client(
             yield client
     except KeyfenceError as error:
         raise failure_from(error, options, diagnoses=diagnoses) from None
-
-
-def connection_options(context: typer.Context) -> ConnectionOptions:
-    """The options that the root of the command line put down."""
-    found = context.find_object(ConnectionOptions)
-    return found if found is not None else ConnectionOptions()
 
 
 def _credential(options: ConnectionOptions) -> str | Path:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from keyfence_server.cli.connection import connection_options
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failing, failure_from
 from keyfence_server.cli.loading import loading
 from keyfence_server.cli.offline import store_failures
 from keyfence_server.cli.output import QuietOption, note, say
-from keyfence_server.cli.targets import why_unreachable
+from keyfence_server.cli.targets import ConnectionOptions, why_unreachable
 
 if TYPE_CHECKING:
     from keyfence_server.config import Settings
@@ -225,7 +224,7 @@ def health(
     from keyfence import KeyfenceError
     from keyfence_server.cli.health import ask_health
 
-    options = connection_options(context)
+    options = context.ensure_object(ConnectionOptions)
     patience = options.timeout_seconds or _PATIENCE_SECONDS
     try:
         status = ask_health(options, service, timeout_seconds=patience)

@@ -162,16 +162,12 @@ class Guard:
         if not credential:
             # Decided here, so that requests without a key cost the server nothing.
             raise self._denied(request, request.presented.problem, required_scopes)
+        ask = self._client.check_scope if required_scopes else self._client.authenticate
         result: CheckResult | Authentication
         try:
-            if required_scopes:
-                result = await self._client.check_scope(
-                    credential, *required_scopes, keyspace=self._keyspace, client_address=address
-                )
-            else:
-                result = await self._client.authenticate(
-                    credential, keyspace=self._keyspace, client_address=address
-                )
+            result = await ask(
+                credential, *required_scopes, keyspace=self._keyspace, client_address=address
+            )
         except KeyfenceError as error:
             raise self._no_verdict(error, request.request_id) from None
         if not result or result.principal is None:
