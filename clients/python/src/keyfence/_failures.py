@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
 from keyfence import errors
@@ -198,59 +198,49 @@ _STATUS_BY_NUMBER: Final[Mapping[int, grpc.StatusCode]] = {
     status.value[0]: status for status in grpc.StatusCode
 }
 
-_Field = descriptor_pb2.FieldDescriptorProto
-_Message = descriptor_pb2.DescriptorProto
-
-
-def _text(name: str, number: int) -> descriptor_pb2.FieldDescriptorProto:
-    return _Field(name=name, number=number, type=_Field.TYPE_STRING, label=_Field.LABEL_OPTIONAL)
-
-
-def _many(name: str, number: int, type_name: str) -> descriptor_pb2.FieldDescriptorProto:
-    return _Field(
-        name=name,
-        number=number,
-        type=_Field.TYPE_MESSAGE,
-        type_name=f".keyfence.wire.{type_name}",
-        label=_Field.LABEL_REPEATED,
-    )
-
-
-def _describe() -> descriptor_pb2.FileDescriptorProto:
-    code = _Field(name="code", number=1, type=_Field.TYPE_INT32, label=_Field.LABEL_OPTIONAL)
-    value = _Field(name="value", number=2, type=_Field.TYPE_BYTES, label=_Field.LABEL_OPTIONAL)
-    entry = _Message(
-        name="MetadataEntry",
-        field=[_text("key", 1), _text("value", 2)],
-        options=descriptor_pb2.MessageOptions(map_entry=True),
-    )
-    return descriptor_pb2.FileDescriptorProto(
-        name="keyfence/wire/status.proto",
-        package="keyfence.wire",
-        syntax="proto3",
-        message_type=[
-            _Message(name="Detail", field=[_text("type_url", 1), value]),
-            _Message(
-                name="Status", field=[code, _text("message", 2), _many("details", 3, "Detail")]
-            ),
-            _Message(
-                name="ErrorInfo",
-                field=[
-                    _text("reason", 1),
-                    _text("domain", 2),
-                    _many("metadata", 3, "ErrorInfo.MetadataEntry"),
-                ],
-                nested_type=[entry],
-            ),
-            _Message(name="FieldViolation", field=[_text("field", 1), _text("description", 2)]),
-            _Message(name="BadRequest", field=[_many("field_violations", 1, "FieldViolation")]),
-        ],
-    )
+_FILE: Final = """
+    name: "keyfence/wire/status.proto"
+    package: "keyfence.wire"
+    syntax: "proto3"
+    message_type {
+      name: "Status"
+      field { name: "code" number: 1 type: TYPE_INT32 }
+      field { name: "message" number: 2 type: TYPE_STRING }
+      field { name: "details" number: 3 label: LABEL_REPEATED type_name: "Detail" }
+    }
+    message_type {
+      name: "Detail"
+      field { name: "type_url" number: 1 type: TYPE_STRING }
+      field { name: "value" number: 2 type: TYPE_BYTES }
+    }
+    message_type {
+      name: "ErrorInfo"
+      field { name: "reason" number: 1 type: TYPE_STRING }
+      field { name: "domain" number: 2 type: TYPE_STRING }
+      field { name: "metadata" number: 3 label: LABEL_REPEATED type_name: "MetadataEntry" }
+      nested_type {
+        name: "MetadataEntry"
+        field { name: "key" number: 1 type: TYPE_STRING }
+        field { name: "value" number: 2 type: TYPE_STRING }
+        options { map_entry: true }
+      }
+    }
+    message_type {
+      name: "BadRequest"
+      field { name: "field_violations" number: 1 label: LABEL_REPEATED type_name: "Violation" }
+    }
+    message_type {
+      name: "Violation"
+      field { name: "field" number: 1 type: TYPE_STRING }
+      field { name: "description" number: 2 type: TYPE_STRING }
+    }
+"""
+"""A file descriptor, as the text of protobuf."""
 
 
 def _message_classes() -> tuple[Any, Any, Any]:
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(_describe())
+    pool.Add(text_format.Parse(_FILE, descriptor_pb2.FileDescriptorProto()))
     status, error_info, bad_request = (
         message_factory.GetMessageClass(pool.FindMessageTypeByName(f"keyfence.wire.{name}"))
         for name in ("Status", "ErrorInfo", "BadRequest")
