@@ -6,11 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
-from keyfence.v1 import (
-    key_service_pb2,
-    keyspace_pb2,
-    replication_service_pb2,
-)
+from keyfence.v1 import key_service_pb2, keyspace_pb2, replication_service_pb2
 from keyfence_server.application.ports import AuditEvent, UseToAdd
 from keyfence_server.convert.checks import REASON_NUMBERS
 from keyfence_server.convert.keys import STATES

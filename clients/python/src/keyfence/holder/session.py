@@ -40,11 +40,9 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Seconds since some moment in the past."""
-        ...
 
     async def sleep_until(self, when: float) -> None:
         """Returns when the clock shows `when`, or a little later."""
-        ...
 
 
 class Listener(Protocol):
@@ -53,28 +51,22 @@ class Listener(Protocol):
     def forget_everything(self, head: int, epoch: str) -> None:
         """Empties memory and voids the loads that are under way. Changes follow from `head` on,
         without a gap."""
-        ...
 
     def apply(self, changes: messages.RevisionChanges) -> None:
         """Applies the next revisions: what they changed must be forgotten before this returns."""
-        ...
 
     def allow_for(self, drift: float) -> None:
         """Tells how far clocks may drift. A holder that grants leases itself allows for it."""
-        ...
 
     def acknowledged(self) -> int:
         """The revision that this holder and all holders downstream of it have applied."""
-        ...
 
     async def lost(self) -> None:
         """Returns when every lease that was granted downstream has expired. Called after
         `forget_everything`."""
-        ...
 
     def moved(self) -> asyncio.Future[None]:
         """Done when `acknowledged` may have increased. Call this before reading it."""
-        ...
 
 
 class Stream(Protocol):
@@ -83,15 +75,12 @@ class Stream(Protocol):
 
     async def send(self, request: messages.SyncRequest) -> None:
         """Sends a message. Raises `StreamBroken`."""
-        ...
 
     def messages(self) -> AsyncIterator[messages.SyncResponse]:
         """The grantor's messages, until the stream ends. Raises `StreamBroken`."""
-        ...
 
     def close(self) -> None:
         """Ends the stream."""
-        ...
 
 
 class StreamBroken(Exception):
