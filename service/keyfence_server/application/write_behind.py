@@ -41,7 +41,6 @@ class WriteBehind:
 
     def __init__(self, store: NoteStore, clock: Clock) -> None:
         self._store = store
-        self._clock = clock
         self._pending: list[AuditEvent] = []
         self._writing = asyncio.Lock()
         self.uses = Uses(clock)

@@ -102,10 +102,8 @@ class InvalidInput(DomainError):
 
     reason = "INVALID_FIELD"
 
-    def __init__(
-        self, problems: Sequence[Problem], *, reason: str | None = None, **metadata: str
-    ) -> None:
-        super().__init__("; ".join(map(str, problems)), reason=reason, **metadata)
+    def __init__(self, problems: Sequence[Problem], **metadata: str) -> None:
+        super().__init__("; ".join(map(str, problems)), **metadata)
         self.problems = tuple(problems)
 
     @classmethod

@@ -204,10 +204,14 @@ class Holders:
                 task.result()
         except StreamEnded as ended:
             if ended.reason is EndReason.BEHIND:
-                self._report_laggard(stream, hello)
-                now = self._clock.now()
-                credential = stream.holder.credential
-                seconds = self._hub.grantor.seconds_until_allowed(credential, now)
+                holder, now = stream.holder, self._clock.now()
+                _log.warning(
+                    "holder_cut_off",
+                    credential_id=holder.credential,
+                    display_name=hello.display_name[:63],
+                    acknowledged=holder.acknowledged,
+                )
+                seconds = self._hub.grantor.seconds_until_allowed(holder.credential, now)
                 raise _is_behind(seconds) from None
         finally:
             stream.close()
@@ -223,15 +227,6 @@ class Holders:
             left = caller.expires_at - self._wall_clock.timestamp()
             await asyncio.sleep(min(max(0.0, left), _LONGEST_SLEEP_SECONDS))
             await call.reidentify()
-
-    @staticmethod
-    def _report_laggard(stream: HolderStream, hello: messages.Hello) -> None:
-        _log.warning(
-            "holder_cut_off",
-            credential_id=stream.holder.credential,
-            display_name=hello.display_name[:63],
-            acknowledged=stream.holder.acknowledged,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,10 +61,12 @@ async def upgrade(url: str, *, options: StoreOptions | None = None) -> tuple[str
         return await upgrade_engine(engines.writing)
 
 
-async def current_revision(url: str, *, options: StoreOptions | None = None) -> str | None:
+async def current_revision(url: str) -> str | None:
     """The version of the schema at `url`; None if there is none. Raises as `upgrade` does."""
-    async with _engines(url, options) as engines:
-        return await _current(engines.writing)
+    async with _engines(url) as engines:
+        with translated():
+            async with engines.writing.connect() as connection:
+                return await connection.run_sync(_version)
 
 
 async def is_outdated(url: str) -> bool:
@@ -74,9 +76,9 @@ async def is_outdated(url: str) -> bool:
     return current != wanted_revision() and not (current is not None and _is_newer(current))
 
 
-async def require_current(url: str, *, options: StoreOptions | None = None) -> None:
+async def require_current(url: str) -> None:
     """Returns if this program may use the schema at `url`. Raises as `upgrade` does."""
-    async with _engines(url, options) as engines:
+    async with _engines(url) as engines:
         await require_current_engine(engines.writing)
 
 
@@ -131,7 +133,9 @@ def _upgrade_locked(connection: Connection) -> tuple[str | None, str]:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        _write_oldest_program(connection)
+        row = {"schema_version": wanted_revision(), "oldest_program": oldest_program()}
+        connection.execute(delete(compatibility))
+        connection.execute(insert(compatibility).values(row))
     return before, wanted_revision()
 
 
@@ -154,12 +158,6 @@ def _require_usable(connection: Connection) -> None:
         )
 
 
-def _write_oldest_program(connection: Connection) -> None:
-    row = {"schema_version": wanted_revision(), "oldest_program": oldest_program()}
-    connection.execute(delete(compatibility))
-    connection.execute(insert(compatibility).values(row))
-
-
 def _oldest_program(connection: Connection, schema_version: str) -> str | None:
     """The oldest program that may use this schema; None if the database does not say it."""
     if not inspect(connection).has_table(compatibility.name):
@@ -168,12 +166,6 @@ def _oldest_program(connection: Connection, schema_version: str) -> str | None:
         compatibility.c.schema_version == schema_version
     )
     return connection.execute(query).scalar_one_or_none()
-
-
-async def _current(engine: AsyncEngine) -> str | None:
-    with translated():
-        async with engine.connect() as connection:
-            return await connection.run_sync(_version)
 
 
 def _version(connection: Connection) -> str | None:
@@ -198,7 +190,7 @@ def _scripts() -> ScriptDirectory:
 
 
 @asynccontextmanager
-async def _engines(url: str, options: StoreOptions | None) -> AsyncIterator[Engines]:
+async def _engines(url: str, options: StoreOptions | None = None) -> AsyncIterator[Engines]:
     patient = replace(options or StoreOptions(), statement_timeout=_STATEMENT_TIMEOUT)
     engines = create_engines(parse_database_url(url), patient)
     try:
