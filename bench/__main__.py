@@ -69,12 +69,13 @@ def _peers(report: Report, asked: argparse.Namespace) -> None:
     )(report, asked)
 
 
-def _scale(report: Report, asked: argparse.Namespace) -> None:
-    if asked.smoke:
-        scale.measure(report, scale_servers.SMOKE)
-    else:
+def _of_large_store(measure: Callable[[Report, scale_servers.Sizes], None]) -> Run:
+    def run(report: Report, asked: argparse.Namespace) -> None:
         usual = scale_servers.Sizes(keys=asked.keys)
-        scale.measure(report, replace(usual, rounds=asked.rounds or usual.rounds))
+        rounds = asked.rounds or usual.rounds
+        measure(report, scale_servers.SMOKE if asked.smoke else replace(usual, rounds=rounds))
+
+    return run
 
 
 def _import(report: Report, asked: argparse.Namespace) -> None:
@@ -86,6 +87,8 @@ def _import(report: Report, asked: argparse.Namespace) -> None:
 
 
 _FEW: Final = fence.Renewing(holders=20, seconds=3.0)
+ALONE: Final = frozenset({"listings"})
+"""Parts of other parts. They are measured only if they are asked for."""
 PARTS: Final[Mapping[str, Run]] = {
     "scopes": _part(scopes.measure, usual={"rounds": 11}, smoke={"rounds": 2}),
     "checks": _part(
@@ -130,7 +133,8 @@ PARTS: Final[Mapping[str, Run]] = {
         usual={"rounds": 5, "calls": 200},
         smoke={"rounds": 1, "calls": 8, "holders": 6},
     ),
-    "scale": _scale,
+    "scale": _of_large_store(scale.measure),
+    "listings": _of_large_store(scale.measure_listings),
     "import": _import,
     "worst": _part(
         worst.measure,
@@ -167,7 +171,7 @@ def main() -> None:
         "--keys",
         type=int,
         default=1_000_000,
-        help="how many keys `import` imports, and the large store of `scale` has",
+        help="how many keys `import` imports, and the store of `scale` and `listings` has",
     )
     parser.add_argument("--rounds", type=int, help="how many, instead of the usual number")
     parser.add_argument(
@@ -186,7 +190,7 @@ def main() -> None:
     except OSError as error:
         parser.error(f"cannot write the report: {error}")
     for name, measure in PARTS.items():
-        if asked.only in (None, name):
+        if name == asked.only or (asked.only is None and name not in ALONE):
             measure(report, asked)
             # What was measured is kept if a later part fails.
             write()

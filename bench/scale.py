@@ -43,6 +43,8 @@ BATCH: Final = 32
 MOST_IN_A_BATCH: Final = 256
 AT_A_TIME: Final = 10
 PAGE: Final = 1_000
+PAGES: Final = 10
+"""How often a page is asked for in a round: the system counts hundredths of a second."""
 ELSEWHERE: Final = "elsewhere"
 
 
@@ -54,6 +56,15 @@ def measure(report: Report, sizes: Sizes) -> None:
         for kind in (sqlite_sites, postgresql_sites):
             with kind(Path(name), sizes) as (large, small):
                 uvloop.run(_measure(table, large, small, sizes))
+
+
+def measure_listings(report: Report, sizes: Sizes) -> None:
+    """Measures the pages of listings alone."""
+    table = report.table("listings", f"Pages of {PAGE:,} of {sizes.keys:,} keys")
+    with tempfile.TemporaryDirectory(prefix="kfb-") as name:
+        for kind in (sqlite_sites, postgresql_sites):
+            with kind(Path(name), sizes) as (large, _), large.served() as server:
+                uvloop.run(_pages(table, server, sizes))
 
 
 async def _measure(table: Table, large: Site, small: Site, sizes: Sizes) -> None:
@@ -141,7 +152,7 @@ async def _pages(table: Table, server: Server, sizes: Sizes) -> None:
         for _ in range(sizes.rounds):
             request = of_keys.ListKeysRequest(keyspace=KEYSPACE, page_size=PAGE, **fields)
             used, answers = await server.send(
-                "KeyService/ListKeys", [request.SerializeToString()] * 4, in_flight=1
+                "KeyService/ListKeys", [request.SerializeToString()] * PAGES, in_flight=1
             )
             spent.append(used / 1000)
             count = len(of_keys.ListKeysResponse.FromString(answers[0]).keys)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
@@ -256,44 +264,46 @@ class SqlSnapshot:
             expiring_are_few = count <= searching.FEW_EXPIRING
         kind = searching.kind_of(which, criteria, expiring_are_few=expiring_are_few)
         search = searching.search_of(kind)
-        # One more than asked for tells whether there are more.
         values |= {"after": _comparable(after or ""), "limit": limit + 1, "examined": examined}
+        if search.page is not None:
+            keys, has_more = await self._read(_by_index(search.page, values), limit, most_text)
+            return keys, keys[-1].key_id if has_more else None
         ((document,),) = await self._values(search.found, values)
         ids: list[KeyId] = json.loads(document)
         if ids != sorted(ids):
             # The first ones would not be the first of the window, and keys would be left out.
             raise StoreFault("the database has not read keys in the order of their ids")
-        position: KeyId | None = None
-        if len(ids) > limit:
-            position = ids[limit - 1]
-        elif not search.is_exact:
-            end = await self._values(search.end, values)
-            position = KeyId(end[0][0]) if len(end) == 2 else None
-        keys = await self._found_keys(search, values, ids[:limit], most_text)
-        return keys, position if len(keys) == min(limit, len(ids)) else keys[-1].key_id
+        keys, has_more = await self._read(_by_ids(ids), limit, most_text)
+        if has_more:
+            return keys, keys[-1].key_id
+        end = [] if search.end is None else await self._values(search.end, values)
+        return keys, KeyId(end[0][0]) if len(end) == 2 else None
 
-    async def _found_keys(
-        self,
-        search: searching.Search,
-        values: Mapping[str, object],
-        ids: Sequence[KeyId],
-        most_text: int,
-    ) -> list[Key]:
-        """The keys that a search has found, as many of the first as have so much text."""
+    async def _read(
+        self, question: _Question, limit: int, most_text: int
+    ) -> tuple[list[Key], bool]:
+        """Reads keys in parts, as many as the limit or as have so much text, and says whether there
+        are more.
+
+        Args:
+            question: what asks for some more keys than there are already.
+        """
         keys: list[Key] = []
+        has_more = True
         text = 0
         at_once = _KEYS_AT_ONCE
-        while len(keys) < len(ids) and text < most_text:
-            some = ids[len(keys) : len(keys) + at_once]
-            after = keys[-1].key_id if keys else values["after"]
-            place = {"ids": json.dumps(some), "after": after, "last": some[-1]}
-            rows = await self._values(search.rows, {**values, **place})
+        while has_more and len(keys) < limit and text < most_text:
+            count = min(at_once, limit - len(keys))
+            # One more than wanted tells whether there are more.
+            rows = await self._values(*question(keys, count + 1))
+            has_more = len(rows) > count
+            rows = rows[:count]
             keys += await read_slowly(rows)
             text += sum(map(text_in_row, rows))
             # Each reading has its cost, so small keys are read more at once.
             is_small = text <= len(keys) * _SMALL_TEXT
             at_once = _TIMES_AS_MANY * len(keys) if is_small else _KEYS_AT_ONCE
-        return keys
+        return keys, has_more
 
     async def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
         """See the port."""
@@ -547,6 +557,22 @@ class SqlSnapshot:
         """Around every conversation with the database."""
         with translated():
             yield
+
+
+_Question = Callable[[Sequence[Key], int], tuple[ReadyStatement, Mapping[str, object]]]
+
+
+def _by_index(page: ReadyStatement, values: Mapping[str, object]) -> _Question:
+    """Asks for the keys behind those that were read."""
+    return lambda keys, count: (
+        page,
+        {**values, "limit": count, **({"after": keys[-1].key_id} if keys else {})},
+    )
+
+
+def _by_ids(ids: Sequence[KeyId]) -> _Question:
+    """Asks for the next of the keys with these ids."""
+    return lambda keys, count: (_KEYS, {"ids": json.dumps(ids[len(keys) : len(keys) + count])})
 
 
 def _texts(which: KeyFilter) -> tuple[str | None, ...]:

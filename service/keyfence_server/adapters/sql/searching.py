@@ -25,7 +25,7 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from keyfence_server.adapters.sql.queries import each_of, keys_of_ids, whole_keys
+from keyfence_server.adapters.sql.queries import each_of, whole_keys
 from keyfence_server.adapters.sql.ready import ReadyStatement
 from keyfence_server.adapters.sql.schema import key_uses, keys
 from keyfence_server.adapters.sql.sqlite_connection import READ_ON_THREAD
@@ -112,18 +112,18 @@ class Search:
     is tested on those keys alone. Where few keys expire, all of these are the window.
 
     Attributes:
+        page: the first `limit` keys above `after`, in order; None if anything is tested.
         found: a JSON list of the ids of the first `limit` keys of the window that pass, in order.
         end: the id of the window's last key and of the one behind it. No two rows: the window is
-            the last.
-        is_exact: whether there is no key behind those that `found` finds, if these are fewer than
-            the limit.
-        rows: the rows of some of the ids that were found: those in the JSON list `ids`, which are
-            all those above `after` and up to `last`.
+            the last. None: the window always is.
     """
 
     def __init__(self, kind: Kind) -> None:
         in_keyspace = keys.c.keyspace == bindparam("keyspace")
         after = bindparam("after", type_=keys.c.key_id.type)
+        limit = bindparam("limit", type_=Integer)
+        self.page: ReadyStatement | None = None
+        self.end: ReadyStatement | None = None
         if kind.expiring_are_few:
             tested = kind.filters
             window = select(*_tested_columns(kind, tested)).where(in_keyspace, *_expiring(keys.c))
@@ -143,20 +143,16 @@ class Search:
             tests = list(_expiring(of)) if kind.expiring else []
         tests += [of[name] == bindparam(name) for name in tested]
         tests += _meeting(kind, of)
-        self.is_exact = kind.expiring_are_few or not tests
-        ids = select(of.key_id).where(*tests) if tests else window
+        if not tests:
+            page = window.with_only_columns(*whole_keys().selected_columns).limit(limit)
+            self.page = ReadyStatement(page)
+        ids = select(of.key_id).where(*tests).limit(limit)
         if kind.expiring_are_few:
             ids = ids.order_by(of.key_id)
         # A window by ids is read in its order. SQLite would sort all of it once more.
-        found = select(_list_of(ids.limit(bindparam("limit")).subquery().c.key_id))
+        found = select(_list_of(ids.subquery().c.key_id))
         # To test keys takes longer than the event loop has time for.
-        self.found = ReadyStatement(found.prefix_with(READ_ON_THREAD) if tests else found)
-        rows = keys_of_ids()
-        if not tests:
-            # The index that has found their ids finds the keys for less.
-            up_to_last = keys.c.key_id <= bindparam("last")
-            rows = window.with_only_columns(*whole_keys().selected_columns).where(up_to_last)
-        self.rows = ReadyStatement(rows)
+        self.found = ReadyStatement(found.prefix_with(READ_ON_THREAD))
 
 
 def _tested_columns(kind: Kind, filters: Sequence[str]) -> list[Column[Any]]:
