@@ -12,17 +12,22 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from keyfence_server.adapters.sql import SqlStore, StoreOptions, open_store
 from keyfence_server.adapters.sql.engines import create_engines
+from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, follow
 from keyfence_server.application.ports import (
     EventFilter,
+    KeyCriteria,
+    KeyFilter,
     Store,
     StoreProblem,
     StoreUnavailable,
 )
+from keyfence_server.domain.keys import KeyState
 from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, commit_one, insert_keys, key_change, make_event, make_key
 from testkit.postgres import PostgresServer
@@ -338,6 +343,35 @@ async def test_text_sorts_and_compares_by_its_bytes_in_every_column(postgres_url
     )
     assert len(columns) > 20
     assert {collation for _, collation in columns} == {"C"}
+
+
+@pytest.mark.parametrize(
+    ("which", "mode"),
+    [
+        ({"key_type": "rare"}, "force_custom_plan"),
+        ({"environment": "rare"}, "force_custom_plan"),
+        ({"state": KeyState.REVOKED}, "force_custom_plan"),
+        ({"account_id": "a"}, "auto"),
+        ({}, "auto"),
+    ],
+)
+async def test_a_search_for_what_may_be_rare_is_planned_for_its_value(
+    postgres_url: str, which: dict[str, Any], mode: str
+) -> None:
+    """A plan for any value looks at all keys for those of a rare type."""
+    async with opened(postgres_url) as store, store.snapshot() as snapshot:
+        await snapshot.search_keys(
+            KeyFilter(keyspace=KEYSPACE, **which),
+            KeyCriteria(),
+            after=None,
+            limit=9,
+            examined=9,
+            most_text=1_000,
+        )
+        assert isinstance(snapshot, SqlSnapshot)
+        asked = text("SHOW plan_cache_mode")
+        ((found,),) = (await snapshot._conversation.execute(asked)).all()
+        assert found == mode
 
 
 async def test_waiting_for_another_process_ends_in_time(postgres_url: str) -> None:

@@ -274,17 +274,13 @@ class _Records:
         found: list[ListedKey] = []
         for key in self._keys:
             lineage = self._lineages[key.key_id]
-            alone = len(lineage) == 1
-            # The lineage's grants and types.
-            place = (
-                (key.granted_scopes, key.key_type)
-                if alone
-                else tuple((one.granted_scopes, one.key_type) for one in lineage)
-            )
+            place: Hashable = key.granted_scopes, key.key_type
+            for parent in lineage[1:]:
+                place = place, parent.granted_scopes, parent.key_type
             held = self._held.get(place)
             if held is None:
                 held = self._held[place] = await self._work_out(lineage)
-            state = key.state if alone else state_of(lineage)
+            state = state_of(lineage)
             if held.mask & required == required and not (but_revoked and state is KeyState.REVOKED):
                 use = self._uses.get(key.key_id)
                 found.append(ListedKey(key, state, held.scopes, held.is_cut, use))

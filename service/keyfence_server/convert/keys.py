@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from keyfence.v1 import key_service_pb2
@@ -28,52 +28,70 @@ STATES: Final[Mapping[int, KeyState]] = {number: state for state, number in _STA
 _UPDATABLE: Final = frozenset(field.name for field in dataclasses.fields(KeyUpdate)) - {"key_id"}
 
 
-def listed_key_of(
-    listed: ListedKey, make: Callable[[], key_service_pb2.Key] = key_service_pb2.Key
-) -> key_service_pb2.Key:
-    """A key's record, with how the key was used.
+class ListedKeys:
+    """Writes the records of a page. What keys with the same grants have in common is written once,
+    and copied from then on."""
 
-    Args:
-        make: makes the message, by itself or in an answer.
-    """
-    message = make()
-    _write_record(message, listed.key, listed.state, listed.scopes, is_cut=listed.is_cut)
-    use = listed.use
-    if use is not None:
-        write_time(message.last_used_time, use.last_used_time)
-        message.last_used_address = use.last_used_address
-        message.use_count = use.count
-    return message
+    def __init__(self) -> None:
+        self._alike: dict[Hashable, key_service_pb2.Key] = {}
+
+    def write(
+        self, listed: ListedKey, make: Callable[[], key_service_pb2.Key] = key_service_pb2.Key
+    ) -> key_service_pb2.Key:
+        """A key's record, with how the key was used.
+
+        Args:
+            make: makes the message, by itself or in an answer.
+        """
+        key = listed.key
+        place = key.granted_scopes, listed.scopes, key.key_type, key.environment, key.keyspace
+        alike = self._alike.get(place)
+        if alike is None:
+            alike = self._alike[place] = _grants_of(key, listed.scopes, is_cut=listed.is_cut)
+        message = make()
+        message.CopyFrom(alike)
+        _write_record(message, key, listed.state)
+        use = listed.use
+        if use is not None:
+            write_time(message.last_used_time, use.last_used_time)
+            message.last_used_address = use.last_used_address
+            message.use_count = use.count
+        return message
 
 
 def key_of(facts: KeyFacts) -> key_service_pb2.Key:
     """A key's record, as a mutation has left it."""
     scopes, is_cut = facts.listed_scopes()
-    message = key_service_pb2.Key()
-    _write_record(message, facts.key, facts.state, scopes, is_cut=is_cut)
+    message = _grants_of(facts.key, scopes, is_cut=is_cut)
+    _write_record(message, facts.key, facts.state)
     return message
 
 
-def _write_record(
-    message: key_service_pb2.Key, key: Key, state: KeyState, scopes: Sequence[str], *, is_cut: bool
-) -> None:
+def _grants_of(key: Key, scopes: Sequence[str], *, is_cut: bool) -> key_service_pb2.Key:
+    """What keys of a kind have in common if they hold the same."""
+    return key_service_pb2.Key(
+        keyspace=key.keyspace,
+        key_type=key.key_type,
+        environment=key.environment,
+        granted_scopes=key.granted_scopes,
+        effective_scopes=scopes,
+        effective_scopes_truncated=is_cut,
+    )
+
+
+def _write_record(message: key_service_pb2.Key, key: Key, state: KeyState) -> None:
     # A page has a thousand keys. To assign to a field is cheaper than to name it in a call, and
     # most keys have no more than what comes first.
     message.key_id = key.key_id
-    message.keyspace = key.keyspace
     message.account_id = key.account_id
     message.display_name = key.display_name
-    message.granted_scopes.extend(key.granted_scopes)
-    message.effective_scopes.extend(scopes)
     message.state = _STATE_NUMBERS[state]
-    message.key_type = key.key_type
-    message.environment = key.environment
     message.display_prefix = key.display_prefix
+    message.revision = key.revision
     write_time(message.create_time, key.create_time)
     write_time(message.update_time, key.update_time)
-    message.revision = key.revision
-    if is_cut:
-        message.effective_scopes_truncated = True
+    for name, value in key.labels.items():
+        message.labels[name] = value
     if key.expire_time is not None:
         write_time(message.expire_time, key.expire_time)
     if key.preset is not None:
@@ -90,8 +108,6 @@ def _write_record(
         message.rotated_to_key_id = key.rotated_to_key_id
     if key.created_by_key_id is not None:
         message.created_by_key_id = key.created_by_key_id
-    for name, value in key.labels.items():
-        message.labels[name] = value
     if key.bound_keyspaces:
         message.bound_keyspaces.extend(key.bound_keyspaces)
     if key.rate_limit is not None:

@@ -160,10 +160,10 @@ def expires_by(key: Key, time: datetime) -> bool:
 
 def state_of(lineage: Lineage) -> KeyState:
     """What has become of a key, given what has become of those above it."""
-    if len(lineage) == 1:
-        return lineage[0].state
-    states = {key.state for key in lineage}
-    for worst in (KeyState.REVOKED, KeyState.DISABLED):
-        if worst in states:
-            return worst
-    return KeyState.ACTIVE
+    worst = KeyState.ACTIVE
+    for key in lineage:
+        if key.state is KeyState.REVOKED:
+            return KeyState.REVOKED
+        if key.state is KeyState.DISABLED:
+            worst = KeyState.DISABLED
+    return worst

@@ -11,9 +11,9 @@ from keyfence_server.application.revoke_key import RevokeKey
 from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.convert.keys import (
+    ListedKeys,
     key_of,
     key_to_import_from,
-    listed_key_of,
     listing_from,
     new_key_from,
     rotation_from,
@@ -88,7 +88,7 @@ class KeyService:
     ) -> messages.GetKeyResponse:
         """Reads a key's record."""
         return messages.GetKeyResponse(
-            key=listed_key_of(await self._read_keys.get(caller, request.key_id))
+            key=ListedKeys().write(await self._read_keys.get(caller, request.key_id))
         )
 
     async def get_key_usage(
@@ -108,7 +108,7 @@ class KeyService:
         """Lists keys."""
         page = await self._read_keys.list(caller, listing_from(request))
         answer = messages.ListKeysResponse()
-        answer.next_page_token = await add_fitting(page, listed_key_of, answer.keys)
+        answer.next_page_token = await add_fitting(page, ListedKeys().write, answer.keys)
         return answer
 
     async def update_key(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Protocol, Self, cast
+from typing import Any, Final, Protocol, Self, cast
 
 import asyncpg
 from sqlalchemy import CursorResult, Dialect
@@ -28,6 +28,8 @@ from keyfence_server.adapters.sql.sqlite_connection import SqliteConnection
 from keyfence_server.application.ports import StoreUnavailable
 
 Row = Sequence[Any]
+
+_PLAN_FOR_VALUES: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
 
 
 class DriverConnection(Protocol):
@@ -110,6 +112,13 @@ class Conversation:
         ready = statement.on(self.dialect)
         with self._directly():
             return await self._driver.fetch(ready.text, ready.values(values or {}))
+
+    async def plan_for_values(self) -> None:
+        """Has PostgreSQL plan what follows in the transaction for its values. A plan for any values
+        takes all values of a column to be about as frequent."""
+        if self.dialect.name == "postgresql":
+            with self._directly():
+                await self._driver.fetch(_PLAN_FOR_VALUES, ())
 
     async def close(self) -> None:
         """Rolls back what the engine has begun, and gives the connection back or up."""

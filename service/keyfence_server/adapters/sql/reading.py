@@ -265,6 +265,9 @@ class SqlSnapshot:
         kind = searching.kind_of(which, criteria, expiring_are_few=expiring_are_few)
         search = searching.search_of(kind)
         values |= {"after": _comparable(after or ""), "limit": limit + 1, "examined": examined}
+        if search.is_skewed:
+            with self._step():
+                await self._conversation.plan_for_values()
         if search.page is not None:
             keys, has_more = await self._read(_by_index(search.page, values), limit, most_text)
             return keys, keys[-1].key_id if has_more else None

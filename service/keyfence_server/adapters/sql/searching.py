@@ -47,6 +47,9 @@ _FILTERS: Final = (
 """The columns that are compared with one value. Those that most likely leave the fewest keys are
 first. Most keys are active, so that state is the last."""
 
+_SKEWED: Final = frozenset({"state", "key_type", "environment"})
+"""Of these, one value may be a million times as frequent as another."""
+
 _Columns = ReadOnlyColumnCollection[str, ColumnElement[Any]]
 
 
@@ -114,6 +117,7 @@ class Search:
     Attributes:
         page: the first `limit` keys above `after`, in order; None if anything is tested.
         found: a JSON list of the ids of the first `limit` keys of the window that pass, in order.
+        is_skewed: whether the filter that finds the keys finds any number of them.
         end: the id of the window's last key and of the one behind it. No two rows: the window is
             the last. None: the window always is.
     """
@@ -122,6 +126,7 @@ class Search:
         in_keyspace = keys.c.keyspace == bindparam("keyspace")
         after = bindparam("after", type_=keys.c.key_id.type)
         limit = bindparam("limit", type_=Integer)
+        self.is_skewed = not _SKEWED.isdisjoint(kind.filters[:1])
         self.page: ReadyStatement | None = None
         self.end: ReadyStatement | None = None
         if kind.expiring_are_few:
