@@ -16,14 +16,7 @@ from keyfence_server.application.pages import (
     write_page_token,
 )
 from keyfence_server.application.pauses import Pauses, pause
-from keyfence_server.application.ports import (
-    Clock,
-    KeyCriteria,
-    KeyFilter,
-    KeyUse,
-    Snapshot,
-    Store,
-)
+from keyfence_server.application.ports import Clock, KeyCriteria, KeyFilter, KeyUse, Snapshot, Store
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.domain.errors import InvalidInput, UnknownScope
 from keyfence_server.domain.facts import effective_mask, listed_scopes
