@@ -15,7 +15,7 @@ from keyfence import Tls
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
-from keyfence_server.telemetry.upstream_stats import UpstreamStats
+from keyfence_server.telemetry.upstream import UpstreamStats
 from support.tls import Authority
 
 ASKED: Final = messages.FetchKeyspacesRequest()

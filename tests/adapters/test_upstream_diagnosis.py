@@ -15,7 +15,7 @@ from keyfence import Tls
 from keyfence.holder.session import StreamBroken
 from keyfence_server.adapters.upstream import diagnosis
 from keyfence_server.adapters.upstream.channels import Upstream
-from keyfence_server.telemetry.upstream_stats import UpstreamStats
+from keyfence_server.telemetry.upstream import UpstreamStats
 from support.tls import Authority
 
 

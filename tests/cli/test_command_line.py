@@ -16,7 +16,7 @@ import pytest
 
 from keyfence.results import Authentication, Reason
 from keyfence_server.cli import app as command
-from keyfence_server.cli import times
+from keyfence_server.cli import option_values
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.output import plain, print_fields, print_table, timestamp
 
@@ -315,7 +315,7 @@ def test_completion_knows_the_subcommands_and_is_silent_without_a_server() -> No
     ],
 )
 def test_times_are_read_with_their_offset(text: str, meant: str) -> None:
-    assert times.point_in_time(text).isoformat() == meant
+    assert option_values.point_in_time(text).isoformat() == meant
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.key_options import LabelsOption
 from keyfence_server.cli.option_groups import given, with_option_groups
+from keyfence_server.cli.option_values import read_labels
 from keyfence_server.cli.output import (
     ListingOptions,
     Output,
@@ -34,7 +35,6 @@ from keyfence_server.cli.output import (
     say_json,
     stdout_to_nowhere,
 )
-from keyfence_server.cli.pairs import read_labels
 from keyfence_server.cli.standard_input import is_terminal, read_secret
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from keyfence_server.cli.completion import keyspace_option
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.old_log import OldEvent, read_old_log
+from keyfence_server.cli.option_values import since
 from keyfence_server.cli.output import (
     Output,
     OutputOption,
@@ -34,7 +35,6 @@ from keyfence_server.cli.output import (
     say_json,
 )
 from keyfence_server.cli.restrictive_changes import events_since_backup, steps
-from keyfence_server.cli.times import since
 
 if TYPE_CHECKING:
     from keyfence import Client

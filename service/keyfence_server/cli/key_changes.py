@@ -11,7 +11,6 @@ import typer
 from keyfence_server.cli.completion import complete_keyspace, keyspace_option
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.key_filters import KeyFilter
-from keyfence_server.cli.key_ids import key_id
 from keyfence_server.cli.key_options import (
     AccountOption,
     AddressesOption,
@@ -27,11 +26,10 @@ from keyfence_server.cli.key_options import (
 )
 from keyfence_server.cli.key_output import hand_over, print_key, warn_if_it_holds_nothing
 from keyfence_server.cli.option_groups import given, with_option_groups
+from keyfence_server.cli.option_values import duration, expiry, key_id, read_labels
 from keyfence_server.cli.output import LAST_REVISION, Output, OutputOption, QuietOption
-from keyfence_server.cli.pairs import read_labels
 from keyfence_server.cli.revocations import Revocations
 from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
-from keyfence_server.cli.times import duration, expiry
 from keyfence_server.domain.limits import Rate
 
 if TYPE_CHECKING:

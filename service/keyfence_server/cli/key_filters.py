@@ -9,9 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from keyfence_server.cli.completion import complete_scope
-from keyfence_server.cli.key_ids import key_id
-from keyfence_server.cli.pairs import read_labels
-from keyfence_server.cli.times import since
+from keyfence_server.cli.option_values import key_id, read_labels, since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from keyfence_server.cli.import_files import Form, Layout, read_lines
 from keyfence_server.cli.import_sources import Source
 from keyfence_server.cli.imports import Progress, import_lines
 from keyfence_server.cli.key_options import KeyspaceOption
+from keyfence_server.cli.option_values import read_pairs
 from keyfence_server.cli.output import Output, OutputOption, note, say, say_json
-from keyfence_server.cli.pairs import read_pairs
 from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
 from keyfence_server.domain.plurals import counted
 

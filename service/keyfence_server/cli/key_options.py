@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from keyfence_server.cli.completion import complete_scope, keyspace_option
-from keyfence_server.cli.key_ids import key_id
-from keyfence_server.cli.times import duration, point_in_time, rate
+from keyfence_server.cli.option_values import duration, key_id, point_in_time, rate
 from keyfence_server.domain.limits import Rate
 
 KeyIdArgument = Annotated[

@@ -15,6 +15,7 @@ from keyfence_server.cli.key_filters import KeyFilter
 from keyfence_server.cli.key_options import KeyIdArgument, KeyspaceOption
 from keyfence_server.cli.key_output import print_key, print_keys
 from keyfence_server.cli.option_groups import with_option_groups
+from keyfence_server.cli.option_values import until
 from keyfence_server.cli.output import (
     ListingOptions,
     Output,
@@ -25,7 +26,6 @@ from keyfence_server.cli.output import (
     say_json_line,
 )
 from keyfence_server.cli.standard_input import STANDARD_INPUT, read_api_key
-from keyfence_server.cli.times import until
 
 _MAX_PAGE: Final = 1000
 

@@ -10,7 +10,7 @@ import typer
 
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.key_ids import is_key_id
+from keyfence_server.cli.option_values import is_key_id
 from keyfence_server.cli.output import Output, note, say, say_json
 from keyfence_server.cli.standard_input import is_terminal
 from keyfence_server.domain.plurals import counted

@@ -22,8 +22,7 @@ from keyfence_server.composition.background import repeat, run_in_background
 from keyfence_server.composition.membership import downstream_of
 from keyfence_server.config import Settings
 from keyfence_server.telemetry.metrics import BackendStats
-from keyfence_server.telemetry.upstream_outages import UpstreamOutages
-from keyfence_server.telemetry.upstream_stats import UpstreamStats
+from keyfence_server.telemetry.upstream import UpstreamOutages, UpstreamStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.rpc.stats import RpcStats
 from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures
 from keyfence_server.telemetry.measured_store import StoreStats
-from keyfence_server.telemetry.upstream_stats import UpstreamStats
+from keyfence_server.telemetry.upstream import UpstreamStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

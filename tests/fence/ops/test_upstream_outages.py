@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from keyfence_server.telemetry.upstream_outages import UpstreamOutages
+from keyfence_server.telemetry.upstream import UpstreamOutages
 
 
 def test_a_cause_is_logged_at_once_and_then_once_a_minute_with_a_count() -> None:

@@ -1,13 +1,18 @@
-"""Times and durations as people type them."""
+"""Values of options as people type them: times, rates, ids of keys, names with values."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import typer
 
 from keyfence_server.domain.durations import parse_duration
 from keyfence_server.domain.limits import Rate, parse_rate, rate_problem
+
+_KEY_ID: Final = re.compile(r"key_[0-9a-z]{1,64}")
 
 
 def duration(text: str) -> timedelta:
@@ -74,3 +79,47 @@ def expiry(expires_in: timedelta | None, expires_at: datetime | None) -> datetim
         except OverflowError:
             raise typer.BadParameter("--expires-in ends after the year 9999") from None
     return expires_at
+
+
+def is_key_id(text: str) -> bool:
+    """Whether a text has the form of a key's id."""
+    return _KEY_ID.fullmatch(text) is not None
+
+
+def key_id(text: str) -> str:
+    """A key's id. What is none may be a key, typed by mistake: it is neither sent nor shown."""
+    if not is_key_id(text):
+        raise typer.BadParameter(
+            "this is not a key's id, which looks like key_01jd2k7v9x4m8r5t6w3y1z0abc; "
+            "`keyfence keys list` shows the ids. If it is the key itself, give it on standard "
+            "input: `keyfence keys find -` shows its id, `keyfence keys revoke -` revokes it"
+        )
+    return text
+
+
+def read_pairs(
+    option: str, texts: Iterable[str] | None, *, may_be_empty: bool = False
+) -> dict[str, str]:
+    """The values by name, as they are given on the command line.
+
+    Args:
+        option: the name of the option, for errors.
+        may_be_empty: whether a value may be empty.
+
+    Raises:
+        typer.BadParameter: a text is not NAME=VALUE, or a name is given twice.
+    """
+    values: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not name or not equals or not (value or may_be_empty):
+            raise typer.BadParameter("write NAME=VALUE", param_hint=option)
+        if name in values:
+            raise typer.BadParameter(f'"{name}" is given twice', param_hint=option)
+        values[name] = value
+    return values
+
+
+def read_labels(texts: Iterable[str] | None) -> dict[str, str]:
+    """Labels as they are given on the command line. Raises as `read_pairs`."""
+    return read_pairs("--label", texts, may_be_empty=True)

@@ -1,7 +1,7 @@
-"""Reports in a few log lines why a sidecar has no stream to a server.
+"""A sidecar's calls to the servers upstream, in the metrics, and its streams, in the log.
 
-A sidecar tries again every few seconds. The log gets a line when the cause changes, and one a
-minute while it stays.
+A sidecar that has no stream tries again every few seconds. The log gets a line when the cause
+changes, and one a minute while it stays.
 """
 
 from __future__ import annotations
@@ -12,9 +12,31 @@ from typing import Final
 
 import structlog
 
+from keyfence_server.application.latencies import Latencies
+
 _REMINDER_SECONDS: Final = 60.0
 
 _log = structlog.get_logger("keyfence")
+
+
+class UpstreamStats:
+    """How often each RPC was called, for how long, and how often in vain.
+
+    Attributes:
+        calls: by RPC, those that were not answered included.
+        unanswered: by RPC.
+    """
+
+    __slots__ = ("calls", "unanswered")
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Latencies] = {}
+        self.unanswered: dict[str, int] = {}
+
+    def add(self, rpc: str, seconds: float, *, is_answered: bool) -> None:
+        """Counts one call."""
+        self.calls.setdefault(rpc, Latencies()).add(seconds)
+        self.unanswered[rpc] = self.unanswered.get(rpc, 0) + (not is_answered)
 
 
 class UpstreamOutages:
