@@ -55,7 +55,8 @@ async def open_offline(settings: Settings) -> AsyncIterator[OfflineStore]:
     """Opens the store. On SQLite no server can start meanwhile, and none may be running.
 
     Raises:
-        Failure: there is no such database, a server has it, or the pepper is missing.
+        Failure: there is no such database, a server has it, or the pepper is missing. The errors
+            of the opened store are failures, too.
     """
     from keyfence_server.adapters.sql import open_store
     from keyfence_server.adapters.sql.copies import NO_DATABASE
