@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import string
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from domain.declarations import (
     prefixes_of,
 )
 from domain.graphs import brief
+from keyfence_server.domain import formats
 from keyfence_server.domain.declarations import (
     DEFAULT_FORMAT,
     BodyDeclaration,
@@ -387,3 +389,11 @@ def test_markers_stand_in_for_long_names() -> None:
         )
     )
     assert {form.prefix for form in keyspace.forms.values()} == {"qs_sec_live_", "qs_sec_test_"}
+
+
+@pytest.mark.parametrize("alphabet", [*ALPHABETS.values(), "01", "abc"])
+def test_each_character_of_a_body_is_as_likely_as_any_other(alphabet: str) -> None:
+    letters, surplus = formats._letters_of(alphabet)
+    counts = Counter(bytes(range(256)).translate(letters, surplus).decode())
+    assert set(counts) == set(alphabet)
+    assert len(set(counts.values())) == 1
