@@ -34,6 +34,9 @@ from keyfence_server.application.ports import (
     StoreUnavailable,
     Transaction,
     UseToAdd,
+    Wanted,
+    in_no_hurry,
+    nothing_wanted,
 )
 from keyfence_server.application.usage import MAX_REPORTED_COUNT, REPORTED_DAYS, Uses
 from keyfence_server.application.write_behind import _USES_AT_ONCE, WriteBehind
@@ -69,8 +72,12 @@ class Switch:
         return await self._ask().load_keys(questions)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        async with self._ask().transaction() as transaction:
+    async def transaction(
+        self,
+        wanted: Callable[[], Wanted] = nothing_wanted,
+        hurries: Callable[[], bool] = in_no_hurry,
+    ) -> AsyncIterator[Transaction]:
+        async with self._ask().transaction(wanted, hurries) as transaction:
             yield transaction
 
     async def add_uses(self, uses: Sequence[UseToAdd]) -> None:

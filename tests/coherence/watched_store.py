@@ -19,6 +19,9 @@ from keyfence_server.application.ports import (
     StoreUnavailable,
     Transaction,
     UseToAdd,
+    Wanted,
+    in_no_hurry,
+    nothing_wanted,
 )
 from keyfence_server.domain.keys import Key
 from keyfence_server.domain.secrets import Digest
@@ -128,10 +131,14 @@ class WatchedStore:
             yield snapshot
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self,
+        wanted: Callable[[], Wanted] = nothing_wanted,
+        hurries: Callable[[], bool] = in_no_hurry,
+    ) -> AsyncIterator[Transaction]:
         """See the port."""
         self.transactions += 1
-        async with self._store.transaction() as transaction:
+        async with self._store.transaction(wanted, hurries) as transaction:
             watched = _WatchedTransaction(transaction, self._losses)
             yield cast("Transaction", watched)
         self.ended += 1

@@ -29,7 +29,7 @@ from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from simulation.checker import Slow, Stale, Violation
-from simulation.database import SimulatedRegister
+from simulation.database import Contents, SimulatedRegister
 from simulation.fault_plan import FaultPlan
 from simulation.loop import here
 from simulation.topology import Parts
@@ -230,15 +230,15 @@ class IgnoresTheEpoch(SimulatedRegister):
 
 
 class NeverUnsettled(SimulatedRegister):
-    def position(self) -> StorePosition:
-        position = super().position()
+    def position_of(self, epoch: str, contents: Contents) -> StorePosition:
+        position = super().position_of(epoch, contents)
         return StorePosition(position.head, position.epoch, is_settled=True)
 
 
 class TakesSilenceForConsent(SharedFence):
-    async def _read_register(self) -> RegisterState:
+    async def _read_register(self, committed: int | None) -> RegisterState:
         try:
-            return await self._register.read_state()
+            return await self._register.read_state(committed)
         except StoreUnavailable:
             position = StorePosition(0, self._replica._epoch, is_settled=True)
             return RegisterState(position, ())

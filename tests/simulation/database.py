@@ -21,6 +21,9 @@ from keyfence_server.application.ports import (
     FoundKey,
     LoadedKeys,
     StoreUnavailable,
+    Wanted,
+    in_no_hurry,
+    nothing_wanted,
 )
 from keyfence_server.coherence.ports import (
     Acknowledged,
@@ -92,6 +95,8 @@ class Database:
         self.deaf: set[Process] = set()
         self.slow: dict[Process, float] = {}
         self.listeners: dict[SimulatedFeed, None] = {}
+        # The register as the last commit of each process has found it.
+        self.committed: dict[Process, tuple[str, Contents]] = {}
         self.written: list[tuple[Contents, tuple[Record, ...]]] = []
         self.records = [Record(0, contents.revision, 1, contents, loop.time())]
         # Faults, in the likelihood of each question meeting one.
@@ -257,7 +262,11 @@ class SimulatedStore:
             return LoadedKeys(snapshot.revision, answers)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[SimulatedTransaction]:
+    async def transaction(
+        self,
+        wanted: Callable[[], Wanted] = nothing_wanted,
+        hurries: Callable[[], bool] = in_no_hurry,
+    ) -> AsyncIterator[SimulatedTransaction]:
         """See the port."""
         database = self._database
         transaction = SimulatedTransaction(database, self._process, database.contents)
@@ -407,6 +416,7 @@ class SimulatedTransaction(SimulatedSnapshot):
             group.append(contents)
             news.append(Committed(revision, changes, database.epoch))
         database.commit(*group)
+        database.committed[self._process] = database.epoch, contents
         database.unlock(self)
         for one in news:
             database.publish(one)
@@ -471,13 +481,14 @@ class SimulatedRegister:
         """See the port."""
         return list((await self.read_state()).processes)
 
-    async def read_state(self) -> RegisterState:
+    async def read_state(self, committed: int | None = None) -> RegisterState:
         """See the port."""
-        return await self._database.ask(
-            self._process,
-            lambda: RegisterState(
-                self.position(), tuple(self._database.contents.processes.values())
-            ),
+        epoch, contents = self._database.committed.pop(self._process, ("", None))
+        if contents is not None and contents.revision == committed:
+            return self._state(epoch, contents)
+        database = self._database
+        return await database.ask(
+            self._process, lambda: self._state(database.epoch, database.contents)
         )
 
     async def confirm(self) -> None:
@@ -505,8 +516,13 @@ class SimulatedRegister:
         return await self._database.ask(self._process, strike)
 
     def position(self) -> StorePosition:
-        contents, epoch = self._database.contents, self._database.epoch
+        return self.position_of(self._database.epoch, self._database.contents)
+
+    def position_of(self, epoch: str, contents: Contents) -> StorePosition:
         return StorePosition(contents.revision, epoch, epoch in contents.settled)
+
+    def _state(self, epoch: str, contents: Contents) -> RegisterState:
+        return RegisterState(self.position_of(epoch, contents), tuple(contents.processes.values()))
 
     def _put(self, row: RegisteredProcess) -> None:
         contents = self._database.contents

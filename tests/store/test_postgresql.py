@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from keyfence_server.adapters.sql import SqlStore, StoreOptions, open_store
+from keyfence_server.adapters.sql import SqlStore, StoreOptions, conversation, open_store
 from keyfence_server.adapters.sql.engines import create_engines
 from keyfence_server.adapters.sql.reading import SqlSnapshot
 from keyfence_server.adapters.sql.urls import parse_database_url
@@ -26,10 +27,14 @@ from keyfence_server.application.ports import (
     Store,
     StoreProblem,
     StoreUnavailable,
+    Wanted,
 )
-from keyfence_server.domain.keys import KeyState
+from keyfence_server.coherence.terms import LeaseTerms
+from keyfence_server.domain.keys import KeyId, KeyState
 from store_contract import Category, Harness, store_contract
 from support.builders import KEYSPACE, commit_one, insert_keys, key_change, make_event, make_key
+from support.clock import START
+from support.statements import watching
 from testkit.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
@@ -419,3 +424,103 @@ async def test_a_server_that_says_nothing_any_more_is_given_up(postgres_url: str
         finally:
             os.kill(pid, signal.SIGCONT)
         assert await insert_keys(store, make_key()) == 1
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_group_takes_two_statements(postgres_url: str, size: int) -> None:
+    """Each of them is a message to the database and an answer, and the head is locked meanwhile.
+    BEGIN comes with the lock, and is not counted, nor is COMMIT."""
+    async with opened(postgres_url) as store:
+        old = [make_key() for _ in range(size)]
+        await insert_keys(store, *old)
+        wanted = Wanted(keys=frozenset(key.key_id for key in old))
+        with watching(store) as statements:
+            async with store.transaction(lambda: wanted) as transaction:
+                for key in old:
+                    async with transaction.mutation():
+                        lineage = await transaction.find_lineage(key.key_id)
+                        assert lineage is not None
+                        new = make_key()
+                        await transaction.update_key(replace(key, rotated_to_key_id=new.key_id))
+                        await transaction.insert_key(new)
+                        await transaction.insert_request(KeyId("op"), key.key_id, new.key_id, START)
+                        transaction.keep([key_change(key), key_change(new)], make_event("x"))
+                await transaction.commit()
+        assert len(statements.sent) == 2
+        async with store.snapshot() as snapshot:
+            assert await snapshot.count_keys(KEYSPACE) == 2 * size
+            changes = await snapshot.list_changes(after=1, limit=99)
+            end = await snapshot.end_of_events()
+        assert len(changes) == 2 * size
+        assert end.count == size + 1
+
+
+async def test_the_register_is_read_with_the_commit(postgres_url: str) -> None:
+    """A process that registers later has a head with the commit, so no fence waits for it."""
+    async with opened(postgres_url) as store:
+        register = store.register()
+        await register.join("srv_a", "a", LeaseTerms())
+        before = await register.read_state()
+        revision = await insert_keys(store, make_key())
+        await register.join("srv_b", "b", LeaseTerms())
+        committed = await register.read_state(revision)
+        assert committed.processes == before.processes
+        assert committed.position == replace(before.position, head=revision)
+        now = await register.read_state(revision)
+        assert [one.process_id for one in now.processes] == ["srv_a", "srv_b"]
+
+
+class Line:
+    """Two stores that wait for the head, which a test has locked."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.served: list[str] = []
+
+    async def take(self, store: Store, name: str, hurries: Callable[[], bool]) -> None:
+        """Waits for the head, and gives it back."""
+        async with store.transaction(hurries=hurries):
+            self.served.append(name)
+
+    async def stands(self) -> None:
+        """Waits until a transaction is in PostgreSQL's line for the head."""
+        in_line = "SELECT FROM pg_locks WHERE locktype = 'tuple' AND relation = 'head'::regclass"
+        async with asyncio.timeout(30):
+            while not await execute(self._url, in_line):  # noqa: ASYNC110 - PostgreSQL says nothing
+                await asyncio.sleep(0.01)
+
+
+async def test_a_transaction_that_hurries_goes_before_one_of_another_process_that_does_not(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "_YIELDS_SECONDS", 60.0)
+    line = Line(postgres_url)
+    async with opened(postgres_url) as patient, opened(postgres_url) as hasty:
+        holder = await asyncpg.connect(postgres_url)
+        await holder.execute("BEGIN; UPDATE head SET revision = revision")
+        waiting = [asyncio.create_task(line.take(patient, "patient", lambda: False))]
+        await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(line.take(hasty, "hasty", lambda: True)))
+        await line.stands()
+        await holder.execute("COMMIT")
+        await asyncio.gather(*waiting)
+        await holder.close()
+    assert line.served == ["hasty", "patient"]
+
+
+async def test_a_transaction_that_waits_may_come_to_hurry(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "_YIELDS_SECONDS", 60.0)
+    line, hurries = Line(postgres_url), asyncio.Event()
+    async with opened(postgres_url) as store:
+        holder = await asyncpg.connect(postgres_url)
+        await holder.execute("BEGIN; UPDATE head SET revision = revision")
+        waiting = asyncio.create_task(line.take(store, "it", hurries.is_set))
+        await asyncio.sleep(0)
+        hurries.set()
+        await line.stands()
+        await holder.execute("COMMIT")
+        await waiting
+        await holder.close()
+    assert line.served == ["it"]

@@ -21,7 +21,15 @@ from datetime import datetime
 from typing import Final, NamedTuple, NoReturn
 
 from keyfence_server.application.calls import NO_CALL, Call
-from keyfence_server.application.ports import Change, ChangeKind, Clock, CredentialId, Snapshot
+from keyfence_server.application.ports import (
+    NOTHING_WANTED,
+    Change,
+    ChangeKind,
+    Clock,
+    CredentialId,
+    Snapshot,
+    Wanted,
+)
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.addresses import find_address
 from keyfence_server.domain.attenuation import require_grantable
@@ -94,6 +102,11 @@ class Caller(ABC):
     def is_operator(self) -> bool:
         """Whether the credential is an operator's, and not an account's."""
         return False
+
+    @property
+    def wanted(self) -> Wanted:
+        """What `reread` will read, as far as it is known."""
+        return NOTHING_WANTED
 
     @property
     def expires_at(self) -> float:
@@ -216,6 +229,11 @@ class _Key(Caller):
         return self.facts.key_id
 
     @property
+    def wanted(self) -> Wanted:
+        """See `Caller`."""
+        return Wanted(keys=frozenset([self.credential_id]))
+
+    @property
     def expires_at(self) -> float:
         """See `Caller`."""
         return self.facts.expires_at
@@ -324,6 +342,14 @@ class AccountSession(Caller):
         """See `Caller`."""
         session = self.facts.session
         return Owner(session.keyspace, session.account_id)
+
+    @property
+    def wanted(self) -> Wanted:
+        """See `Caller`."""
+        session = self.facts.session
+        return Wanted(
+            accounts=frozenset([session.account_id]), keyspaces=frozenset([session.keyspace])
+        )
 
     def reaches(self, keyspace: str) -> bool:
         """See `Caller`."""

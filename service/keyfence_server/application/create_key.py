@@ -20,7 +20,7 @@ from keyfence_server.application.key_inputs import (
     read_request_id,
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
-from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction, Wanted
 from keyfence_server.application.quotas import require_room_for_key
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.application.wanted_keys import form_of, grants_of
@@ -92,7 +92,12 @@ class CreateKey:
             maker.require_key_management("keys:write")
             return await self._create(transaction, maker, wanted)
 
-        return await self._mutations.run(caller, work)
+        read = Wanted(
+            keys=frozenset([KeyId(wanted.parent_key_id)] if wanted.parent_key_id else ()),
+            accounts=frozenset([AccountId(wanted.account_id)]),
+            keyspaces=frozenset([wanted.keyspace]),
+        )
+        return await self._mutations.run(caller, work, wanted=read)
 
     async def _create(
         self, transaction: Transaction, maker: Caller, wanted: NewKey

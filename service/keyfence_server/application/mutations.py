@@ -28,6 +28,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import reduce
+from itertools import islice
+from operator import or_
 from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
 
@@ -35,6 +38,7 @@ import structlog
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import (
+    NOTHING_WANTED,
     AuditEvent,
     Change,
     Clock,
@@ -42,6 +46,7 @@ from keyfence_server.application.ports import (
     Revision,
     Store,
     Transaction,
+    Wanted,
 )
 from keyfence_server.application.quotas import ChangeQuotas
 from keyfence_server.application.turns import Place, Queue
@@ -125,17 +130,28 @@ class _Mutation(Generic[T]):
         place: whose turn it takes.
         is_restrictive: whether it can only take something away.
         is_ungrouped: whether no other mutation may share its transaction, because it takes long.
+        wanted: what it will probably read.
         context: the caller's.
         begins: done when it has begun, and cancelled when its caller has left the line.
         outcome: what its caller is told.
     """
 
-    __slots__ = ("begins", "context", "is_restrictive", "is_ungrouped", "outcome", "place", "work")
+    __slots__ = (
+        "begins",
+        "context",
+        "is_restrictive",
+        "is_ungrouped",
+        "outcome",
+        "place",
+        "wanted",
+        "work",
+    )
 
     def __init__(
         self,
         work: Callable[[Transaction], Awaitable[Effect[T]]],
         place: Place,
+        wanted: Wanted,
         *,
         restrictive: bool,
         ungrouped: bool,
@@ -145,6 +161,7 @@ class _Mutation(Generic[T]):
         self.place = place
         self.is_restrictive = restrictive
         self.is_ungrouped = ungrouped
+        self.wanted = wanted
         self.context = copy_context()
         self.begins: asyncio.Future[None] = loop.create_future()
         self.outcome: asyncio.Future[Done[T]] = loop.create_future()
@@ -234,12 +251,14 @@ class Mutations:
         caller: Caller,
         work: Callable[[Transaction, Caller], Awaitable[Effect[T]]],
         *,
+        wanted: Wanted = NOTHING_WANTED,
         restrictive: bool = False,
         ungrouped: bool = False,
     ) -> Done[T]:
         """Runs a use case as a caller whose credential is read anew from the store.
 
         Args:
+            wanted: what it will probably read, besides the caller's credential.
             restrictive: whether it can only take something away, as a revocation does. Such a
                 change need not wait for others.
             ungrouped: whether it takes so long that no other mutation is to wait for its commit.
@@ -268,7 +287,11 @@ class Mutations:
         # Callers without a credential share the places of their address.
         with self._counted(caller.credential_id or f"address {caller.address}"):
             done = await self._run(
-                as_reread, _place_of(caller), restrictive=restrictive, ungrouped=ungrouped
+                as_reread,
+                _place_of(caller),
+                wanted | caller.wanted,
+                restrictive=restrictive,
+                ungrouped=ungrouped,
             )
         if done.is_committed:
             _log.info(
@@ -282,17 +305,18 @@ class Mutations:
 
     async def run_as_server(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
-        return await self._run(work, ("", ""), restrictive=False, ungrouped=False)
+        return await self._run(work, ("", ""), NOTHING_WANTED, restrictive=False, ungrouped=False)
 
     async def _run(
         self,
         work: Callable[[Transaction], Awaitable[Effect[T]]],
         place: Place,
+        wanted: Wanted,
         *,
         restrictive: bool,
         ungrouped: bool,
     ) -> Done[T]:
-        mutation = _Mutation(work, place, restrictive=restrictive, ungrouped=ungrouped)
+        mutation = _Mutation(work, place, wanted, restrictive=restrictive, ungrouped=ungrouped)
         self._unfinished += 1
         mutation.begins.add_done_callback(self._note_end_if_left)
         mutation.outcome.add_done_callback(self._note_end)
@@ -382,12 +406,21 @@ class Mutations:
 
     async def _carry_out(self, group: _Group, first: _Mutation[Any]) -> None:
         """Carries out a mutation and those that wait behind it, up to their commit."""
-        async with self._store.transaction() as transaction:
+
+        def hurries() -> bool:
+            return first.is_restrictive or self._line.has_restrictive
+
+        async with self._store.transaction(lambda: self._wanted_by(first), hurries) as transaction:
             group.found_at = transaction.revision - 1
             await self._run_group(group, transaction, first)
             if group.revisions:
                 await self._commit(transaction)
                 group.is_committed = True
+
+    def _wanted_by(self, first: _Mutation[Any]) -> Wanted:
+        """What a mutation and those that are likely to follow in its group will read."""
+        following = islice(self._line.waiting(), MOST_IN_A_GROUP - 1)
+        return reduce(or_, (one.wanted for one in following), first.wanted)
 
     async def _run_group(
         self, group: _Group, transaction: Transaction, first: _Mutation[Any]

@@ -6,9 +6,9 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.change_keys import get_for_change, write_changed
 from keyfence_server.application.key_inputs import read_comment
 from keyfence_server.application.mutations import Done, Effect, Mutations
-from keyfence_server.application.ports import Clock, Transaction
+from keyfence_server.application.ports import Clock, Transaction, Wanted
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.keys import KeyState
+from keyfence_server.domain.keys import KeyId, KeyState
 
 
 class RevokeKey:
@@ -40,4 +40,5 @@ class RevokeKey:
                 transaction, current_caller, self._clock, before, key, "key.revoke", comment=comment
             )
 
-        return await self._mutations.run(caller, work, restrictive=True)
+        wanted = Wanted(keys=frozenset([KeyId(key_id)]))
+        return await self._mutations.run(caller, work, wanted=wanted, restrictive=True)

@@ -17,12 +17,12 @@ from keyfence_server.application.create_key import (
 )
 from keyfence_server.application.key_inputs import read_expire_time, read_request_id
 from keyfence_server.application.mutations import Done, Effect, Mutations
-from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction
+from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction, Wanted
 from keyfence_server.application.quotas import require_room_for_key
 from keyfence_server.domain.errors import InvalidInput, Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.identifiers import new_key_id
-from keyfence_server.domain.keys import Key
+from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.secrets import Peppers, Plaintext
 
 MAX_OVERLAP: Final = timedelta(days=90)
@@ -72,7 +72,8 @@ class RotateKey:
         async def work(transaction: Transaction, maker: Caller) -> Effect[RotatedKey]:
             return await self._rotate(transaction, maker, rotation)
 
-        return await self._mutations.run(caller, work)
+        wanted = Wanted(keys=frozenset([KeyId(rotation.key_id)]))
+        return await self._mutations.run(caller, work, wanted=wanted)
 
     async def _rotate(
         self, transaction: Transaction, maker: Caller, rotation: Rotation

@@ -10,6 +10,8 @@ keyspace.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 Place: TypeAlias = tuple[str, str]
@@ -65,6 +67,15 @@ class Queue(Generic[W]):
             self._in_a_row = 0
         return None
 
+    @property
+    def has_restrictive(self) -> bool:
+        """Whether a restrictive change waits."""
+        return not self._restrictive.is_empty
+
+    def waiting(self) -> Iterator[W]:
+        """What waits, restrictive changes first. Otherwise not in the order of its service."""
+        return chain(self._restrictive.waiting(), self._others.waiting())
+
 
 class _Line(Generic[W]):
     """Keyspaces are served in turn, and the callers of each in turn."""
@@ -87,6 +98,14 @@ class _Line(Generic[W]):
         callers.setdefault(caller, deque()).appendleft(waiting)
         callers.move_to_end(caller, last=False)
         self._keyspaces.move_to_end(keyspace, last=False)
+
+    def waiting(self) -> Iterator[W]:
+        return (
+            waiting
+            for callers in self._keyspaces.values()
+            for line in callers.values()
+            for waiting in line
+        )
 
     def take(self) -> W | None:
         """The next that still waits, or None."""

@@ -20,10 +20,10 @@ from keyfence_server.application.key_inputs import (
     require_grants_within_type,
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
-from keyfence_server.application.ports import Clock, Transaction
+from keyfence_server.application.ports import Clock, Transaction, Wanted
 from keyfence_server.domain.errors import Conflict, InvalidInput
 from keyfence_server.domain.facts import KeyFacts
-from keyfence_server.domain.keys import Key, KeyState
+from keyfence_server.domain.keys import Key, KeyId, KeyState
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.limits import Rate
 
@@ -73,7 +73,8 @@ class UpdateKey:
             return await self._update(transaction, maker, update)
 
         restrictive = update.state is KeyState.DISABLED and not _may_widen(update)
-        return await self._mutations.run(caller, work, restrictive=restrictive)
+        wanted = Wanted(keys=frozenset([KeyId(update.key_id)]))
+        return await self._mutations.run(caller, work, wanted=wanted, restrictive=restrictive)
 
     async def _update(
         self, transaction: Transaction, maker: Caller, update: KeyUpdate

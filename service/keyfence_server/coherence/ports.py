@@ -131,9 +131,14 @@ class Register(Protocol):
         """The registered processes. Raises `StoreUnavailable`."""
         ...
 
-    async def read_state(self) -> RegisterState:
+    async def read_state(self, committed: int | None = None) -> RegisterState:
         """The registered processes and the store's position, both as of one moment after the call.
-        Raises `StoreUnavailable`."""
+        Raises `StoreUnavailable`.
+
+        Args:
+            committed: a revision that this process has just committed. The moment may be that of
+                the transaction, when it had the head's lock.
+        """
         ...
 
     async def confirm(self) -> None:

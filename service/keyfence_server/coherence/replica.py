@@ -33,11 +33,13 @@ from keyfence_server.coherence.ports import (
     StruckOff,
     TermsDiffer,
 )
-from keyfence_server.coherence.progress import Progress
+from keyfence_server.coherence.progress import NEVER, Progress, wait_until
 from keyfence_server.coherence.terms import LeaseTerms
 
 _PAGE: Final = 1000
 _RETRY_SECONDS: Final = 0.1
+_OWN_LATER_SECONDS: Final = 0.1
+"""How much later a process acknowledges what it has committed itself."""
 
 _log = structlog.get_logger("keyfence.coherence")
 
@@ -90,6 +92,7 @@ class Replica:
         self._unsettled_since: float | None = None
         self._acknowledged_by: dict[str, int] = {}
         self._silent_since: dict[tuple[str, int], float] = {}
+        self._own: set[int] = set()
         self._catching_up = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.progress = Progress()
@@ -269,19 +272,32 @@ class Replica:
                 case _:
                     await self.catch_up()
 
+    def note_own(self, revisions: Sequence[int]) -> None:
+        """Records revisions that this process has committed and waits for itself. Other processes
+        can wait for no acknowledgement of them, except where a call is repeated."""
+        self._own.update(revisions)
+
     async def _acknowledge(self) -> None:
         """Publishes the revision that this process and all holders downstream of it have
-        acknowledged."""
+        acknowledged: revisions of its own a little later, and several together."""
         told = (self._registrations, 0)
+        due_at = NEVER
         while True:
             moved = self._hub.moved_or_run_out(self._revisions.applied)
             registration, safe = self._registrations, self._hub.safe_revision()
-            if registration != told[0] or safe > told[1]:
-                moved.cancel()
-                await self._feed.acknowledge(self.process_id, safe, self._epoch)
-                told = (registration, safe)
-            else:
+            if registration == told[0] and safe <= told[1]:
                 await moved
+                continue
+            if registration == told[0] and self._own.issuperset(range(told[1] + 1, safe + 1)):
+                now = self._clock.now()
+                due_at = min(due_at, now + _OWN_LATER_SECONDS)
+                if now < due_at:
+                    await wait_until(self._clock, moved, due_at)
+                    continue
+            moved.cancel()
+            await self._feed.acknowledge(self.process_id, safe, self._epoch)
+            told, due_at = (registration, safe), NEVER
+            self._own = {one for one in self._own if one > safe}
 
     async def _watch(self) -> None:
         """Strikes off processes whose counter has stood still for a whole W."""

@@ -72,13 +72,17 @@ class SharedFence:
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
         """Returns when no holder answers from before the last of the revisions: after W at the
         latest. A holder that has acknowledged the last one has acknowledged all of them."""
-        return await self._wait(revisions[-1].number)
+        self._replica.note_own([one.number for one in revisions])
+        revision = revisions[-1].number
+        return await self._wait(revision, committed=revision)
 
-    async def _wait(self, revision: int) -> FenceEnd:
+    async def _wait(self, revision: int, *, committed: int | None = None) -> FenceEnd:
         # This process does not apply the changes here. It learns of them from the feed or the
         # change log, because a failover may have lost them meanwhile.
         bound = _Bound(self._clock.now(), self._terms, is_certain=self._replica.has_lease())
-        acknowledged = asyncio.ensure_future(self._wait_for_acknowledgements(revision, bound))
+        acknowledged = asyncio.ensure_future(
+            self._wait_for_acknowledgements(revision, bound, committed)
+        )
         timer = asyncio.ensure_future(self._outlast(bound))
         try:
             await asyncio.wait((acknowledged, timer), return_when=asyncio.FIRST_COMPLETED)
@@ -117,15 +121,19 @@ class SharedFence:
         while self._clock.now() < bound.expires_at:
             await self._clock.sleep_until(bound.expires_at)
 
-    async def _wait_for_acknowledgements(self, revision: int, bound: _Bound) -> FenceEnd | None:
+    async def _wait_for_acknowledgements(
+        self, revision: int, bound: _Bound, committed: int | None
+    ) -> FenceEnd | None:
         """Returns how the fence ended, once every holder here and elsewhere has acknowledged or has
         lost its lease; None if no acknowledgement counts now."""
         owing: set[str] | None = None
         end = FenceEnd.ACKNOWLEDGEMENTS
         while owing is None or owing:
-            # Read after the commit. A process that registered later was given a head that has the
-            # revision. A process that is no longer registered has no lease.
-            register = await self._read_register()
+            # Read after the commit, or before it under the head's lock. A process that registered
+            # later was given a head that has the revision. A process that is no longer registered
+            # has no lease.
+            register = await self._read_register(committed)
+            committed = None
             bound.take(register)
             if not self._replica.may_trust(register.position):
                 return None
@@ -157,9 +165,9 @@ class SharedFence:
                 return {one.process_id for one in others}
             await wait_until(self._clock, moved, look_again_at)
 
-    async def _read_register(self) -> RegisterState:
+    async def _read_register(self, committed: int | None) -> RegisterState:
         while True:
             try:
-                return await self._register.read_state()
+                return await self._register.read_state(committed)
             except StoreUnavailable:
                 await self._clock.sleep_until(self._clock.now() + _RETRY_SECONDS)

@@ -116,9 +116,9 @@ class MeasuredRegister:
         """See the port."""
         return await self._register.list_processes()
 
-    async def read_state(self) -> RegisterState:
+    async def read_state(self, committed: int | None = None) -> RegisterState:
         """See the port."""
-        return await self._register.read_state()
+        return await self._register.read_state(committed)
 
     async def confirm(self) -> None:
         """See the port."""

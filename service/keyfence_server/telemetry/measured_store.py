@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
 
@@ -15,6 +15,9 @@ from keyfence_server.application.ports import (
     StoreUnavailable,
     Transaction,
     UseToAdd,
+    Wanted,
+    in_no_hurry,
+    nothing_wanted,
 )
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.telemetry.store_outages import StoreOutages
@@ -60,11 +63,15 @@ class MeasuredStore:
             return await self._store.load_keys(questions)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self,
+        wanted: Callable[[], Wanted] = nothing_wanted,
+        hurries: Callable[[], bool] = in_no_hurry,
+    ) -> AsyncIterator[Transaction]:
         """See the port."""
         async with (
             self._measured(self._stats.transactions),
-            self._store.transaction() as transaction,
+            self._store.transaction(wanted, hurries) as transaction,
         ):
             yield transaction
 

@@ -33,8 +33,8 @@ _EVENTS_AT_ONCE: Final = 100
 _END_OF_CHAIN: Final = ReadyStatement(
     select(audit_head.c.event_count, audit_head.c.hash).with_for_update()
 )
-_INSERT_EVENTS: Final = insertion_into(audit_events)
-_MOVE_END: Final = ReadyStatement(
+INSERT_EVENTS: Final = insertion_into(audit_events)
+MOVE_END: Final = ReadyStatement(
     update(audit_head).where(
         audit_head.c.event_count == bindparam("known_count"),
         audit_head.c.hash == bindparam("known_hash"),
@@ -65,22 +65,32 @@ async def _append(
     conversation: DirectConversation, events: Sequence[tuple[int | None, AuditEvent]], end: ChainEnd
 ) -> bool:
     """Adds events if the chain ends here. To move the end locks it."""
-    known = {"known_count": end.count, "known_hash": end.hash}
+    known_end = end
     recorded: list[RecordedEvent] = []
     for start in range(0, len(events), _EVENTS_AT_ONCE):
         if start:
             await asyncio.sleep(0)
         recorded += chained(end, events[start : start + _EVENTS_AT_ONCE])
         end = ChainEnd(recorded[-1].sequence, recorded[-1].hash)
-    moved = {"event_count": end.count, "hash": end.hash, **known}
-    if await conversation.write(_MOVE_END, moved) != 1:
+    if await conversation.write(MOVE_END, move_from(known_end, recorded)) != 1:
         return False
     for start in range(0, len(recorded), _EVENTS_AT_ONCE):
         if start:
             await asyncio.sleep(0)
         some = recorded[start : start + _EVENTS_AT_ONCE]
-        await conversation.write_each(_INSERT_EVENTS, [event_to_row(one) for one in some])
+        await conversation.write_each(INSERT_EVENTS, [event_to_row(one) for one in some])
     return True
+
+
+def move_from(known: ChainEnd, recorded: Sequence[RecordedEvent]) -> dict[str, object]:
+    """The values of `MOVE_END` that move the end of the chain from a known one behind events."""
+    last = recorded[-1]
+    return {
+        "event_count": last.sequence,
+        "hash": last.hash,
+        "known_count": known.count,
+        "known_hash": known.hash,
+    }
 
 
 async def append_new_events(conversation: DirectConversation, events: Sequence[AuditEvent]) -> None:

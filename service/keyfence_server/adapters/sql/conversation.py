@@ -6,8 +6,9 @@ the driver directly, in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol, Self, cast
 
 import asyncpg
@@ -30,6 +31,21 @@ from keyfence_server.application.ports import StoreUnavailable
 Row = Sequence[Any]
 
 _PLAN_FOR_VALUES: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_LOCK_HEAD: Final = "SELECT FROM head FOR UPDATE"
+_TRY_HEAD: Final = "SELECT FROM head FOR UPDATE SKIP LOCKED"
+# Whoever is first in the line for a row has a lock of this type. Another transaction could be
+# faster to take the row when it is let go.
+_TRY_HEAD_AGAIN: Final = """
+    SELECT FROM head WHERE NOT EXISTS (
+        SELECT FROM pg_locks WHERE locktype = 'tuple' AND relation = 'head'::regclass
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) FOR UPDATE SKIP LOCKED
+"""
+_NOT_LOCKED: Final = "SELECT 0"
+_RETRY_SECONDS: Final = 0.005
+_YIELDS_SECONDS: Final = 0.25
+"""How long a transaction that does not hurry leaves the lock to others."""
 
 
 class DriverConnection(Protocol):
@@ -37,6 +53,14 @@ class DriverConnection(Protocol):
 
     async def begin(self) -> None:
         """Begins a transaction that may write."""
+        ...
+
+    async def begin_with_head(self, hurries: Callable[[], bool]) -> None:
+        """Begins a transaction that has the lock on the head before it reads anything.
+
+        Args:
+            hurries: whether it goes before those that do not hurry; asked again while it waits.
+        """
         ...
 
     async def commit(self) -> None:
@@ -77,6 +101,7 @@ class Conversation:
         self.dialect: Dialect = connection.dialect
         self._driver = driver
         self._is_lost = False
+        self._directly = _NotingErrors(self._note_error)
 
     @classmethod
     async def open(cls, engine: AsyncEngine) -> Self:
@@ -110,14 +135,14 @@ class Conversation:
     ) -> Sequence[Row]:
         """The rows of a statement, as the driver has them."""
         ready = statement.on(self.dialect)
-        with self._directly():
+        with self._directly:
             return await self._driver.fetch(ready.text, ready.values(values or {}))
 
     async def plan_for_values(self) -> None:
         """Has PostgreSQL plan what follows in the transaction for its values. A plan for any values
         takes all values of a column to be about as frequent."""
         if self.dialect.name == "postgresql":
-            with self._directly():
+            with self._directly:
                 await self._driver.fetch(_PLAN_FOR_VALUES, ())
 
     async def close(self) -> None:
@@ -134,18 +159,29 @@ class Conversation:
                     await self.connection.invalidate()
                     await self.connection.close()
 
-    @contextmanager
-    def _directly(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            # As SQLAlchemy sees it: what was cancelled may have left the connection anywhere.
-            if not isinstance(error, Exception):
-                self._is_lost = True
-            elif means_lost_connection(error) or is_overtaken_by_migration(error):
-                self._is_lost = True
-                pool_state_of(self.connection.engine).age()
-            raise
+    def _note_error(self, error: BaseException) -> None:
+        # As SQLAlchemy sees it: what was cancelled may have left the connection anywhere.
+        if not isinstance(error, Exception):
+            self._is_lost = True
+        elif means_lost_connection(error) or is_overtaken_by_migration(error):
+            self._is_lost = True
+            pool_state_of(self.connection.engine).age()
+
+
+class _NotingErrors:
+    """Around what is said to the driver. It is a class because a mutation says several things."""
+
+    __slots__ = ("_note",)
+
+    def __init__(self, note: Callable[[BaseException], None]) -> None:
+        self._note = note
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            self._note(error)
 
 
 class DirectConversation(Conversation):
@@ -159,13 +195,21 @@ class DirectConversation(Conversation):
         super().__init__(connection, driver)
         self.has_begun = False
 
+    async def fetch_text(self, statement: str, values: Row) -> Sequence[Row]:
+        """The rows of a statement that is as the driver takes it."""
+        with self._directly:
+            return await self._driver.fetch(statement, values)
+
     async def write(
         self, statement: ReadyStatement, values: Mapping[str, object] | None = None
     ) -> int:
         """Executes a statement, and returns how many rows it has touched."""
-        ready = statement.on(self.dialect)
-        with self._directly():
-            return await self._driver.write(ready.text, ready.values(values or {}))
+        return await self.write_values(statement, statement.on(self.dialect).values(values or {}))
+
+    async def write_values(self, statement: ReadyStatement, values: Row) -> int:
+        """Executes a statement whose values are in order, and as the driver takes them."""
+        with self._directly:
+            return await self._driver.write(statement.on(self.dialect).text, values)
 
     async def write_each(
         self, statement: ReadyStatement, rows: Sequence[Mapping[str, object]]
@@ -175,29 +219,32 @@ class DirectConversation(Conversation):
             await self.write(statement, rows[0])
             return
         ready = statement.on(self.dialect)
-        with self._directly():
+        with self._directly:
             await self._driver.write_each(ready.text, [ready.values(row) for row in rows])
 
     async def insert_rows(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Adds many rows to a table. Their values are as the driver takes them."""
-        with self._directly():
+        with self._directly:
             await self._driver.insert_rows(table, columns, rows)
 
-    async def begin(self) -> None:
-        """Begins a transaction that may write."""
-        with self._directly():
-            await self._driver.begin()
+    async def begin(self, hurries: Callable[[], bool] | None = None) -> None:
+        """Begins a transaction that may write: with the lock on the head, if it may hurry."""
+        with self._directly:
+            if hurries is None:
+                await self._driver.begin()
+            else:
+                await self._driver.begin_with_head(hurries)
         self.has_begun = True
 
     async def commit(self) -> None:
         """Commits it."""
-        with self._directly():
+        with self._directly:
             await self._driver.commit()
         self.has_begun = False
 
     async def rollback(self) -> None:
         """Undoes it."""
-        with self._directly():
+        with self._directly:
             await self._driver.rollback()
         self.has_begun = False
 
@@ -219,9 +266,15 @@ class Writer:
         self._is_closed = False
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[DirectConversation]:
-        """A transaction, which is undone unless it is committed. Raises `StoreUnavailable`."""
-        conversation = await self._begin()
+    async def transaction(
+        self, hurries: Callable[[], bool] | None = None
+    ) -> AsyncIterator[DirectConversation]:
+        """A transaction, which is undone unless it is committed. Raises `StoreUnavailable`.
+
+        Args:
+            hurries: see `DriverConnection`. None: without the lock on the head.
+        """
+        conversation = await self._begin(hurries)
         try:
             yield conversation
         finally:
@@ -234,22 +287,24 @@ class Writer:
             conversation, self._idle = self._idle, None
             await conversation.close()
 
-    async def _begin(self) -> DirectConversation:
+    async def _begin(self, hurries: Callable[[], bool] | None) -> DirectConversation:
         was_idle = self._idle is not None
         conversation = self._idle or await DirectConversation.open(self._engine)
         self._idle = None
         try:
             with translated():
-                await conversation.begin()
+                await conversation.begin(hurries)
         except BaseException as error:
             was_lost = conversation.is_lost and isinstance(error, StoreUnavailable)
+            # It may have begun, and not have the lock.
+            conversation.give_up()
             await to_completion(conversation.close())
             if not (was_idle and was_lost):
                 raise
         else:
             return conversation
         # It died while it was idle. This is how the store heals after the database was restarted.
-        return await self._begin()
+        return await self._begin(hurries)
 
     async def _end(self, conversation: DirectConversation) -> None:
         if conversation.has_begun and not conversation.is_lost:
@@ -275,7 +330,22 @@ class _OnPostgresql:
 
     async def begin(self) -> None:
         """See `DriverConnection`."""
-        await self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        await self._connection.execute(_BEGIN)
+
+    async def begin_with_head(self, hurries: Callable[[], bool]) -> None:
+        """See `DriverConnection`. What later statements read, they read after the lock was taken.
+
+        A transaction that does not hurry does not wait in PostgreSQL's line for the lock. It tries
+        again, and leaves the lock to those that are in the line, for a while.
+        """
+        begin = _LOCK_HEAD if hurries() else _TRY_HEAD
+        said = await self._connection.execute(f"{_BEGIN}; {begin}")
+        loop = asyncio.get_running_loop()
+        in_line_at = loop.time() + _YIELDS_SECONDS
+        while begin is not _LOCK_HEAD and said == _NOT_LOCKED:
+            await asyncio.sleep(_RETRY_SECONDS)
+            begin = _LOCK_HEAD if hurries() or loop.time() > in_line_at else _TRY_HEAD_AGAIN
+            said = await self._connection.execute(begin)
 
     async def commit(self) -> None:
         """See `DriverConnection`."""

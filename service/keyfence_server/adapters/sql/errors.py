@@ -15,8 +15,7 @@ driver's error leaves this package, not even as the cause of another.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
 
 import asyncpg
@@ -72,6 +71,13 @@ _PROBLEM_BY_CODE: Final = {
 }
 _OVERTAKEN: Final = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 _OUTSIDE_SQLALCHEMY: Final = (OSError, TimeoutError, EOFError, asyncpg.InterfaceError)
+_OF_CONVERSATIONS: Final = (
+    SQLAlchemyError,
+    sqlite3.Error,
+    asyncpg.PostgresError,
+    asyncpg.InternalClientError,
+    *_OUTSIDE_SQLALCHEMY,
+)
 _REFUSALS: Final = (
     IntegrityError,
     sqlite3.IntegrityError,
@@ -88,19 +94,21 @@ class ConstraintViolated(StoreFault):
     """The database refused what breaks one of its rules. Names the rule, not the row."""
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Runs one conversation with the database, and says what went wrong in our words."""
-    try:
-        yield
-    except (
-        SQLAlchemyError,
-        sqlite3.Error,
-        asyncpg.PostgresError,
-        asyncpg.InternalClientError,
-        *_OUTSIDE_SQLALCHEMY,
-    ) as error:
-        raise _translate(error) from None
+class _Translated:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, _OF_CONVERSATIONS):
+            raise _translate(error) from None
+
+
+_TRANSLATED: Final = _Translated()
+
+
+def translated() -> AbstractContextManager[None]:
+    """Around one conversation with the database: says what went wrong in our words."""
+    return _TRANSLATED
 
 
 def means_lost_connection(error: BaseException | None) -> bool:

@@ -13,18 +13,14 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any, Final
 
 import asyncpg
-from sqlalchemy import text
 
-from keyfence_server.adapters.sql.conversation import DirectConversation
 from keyfence_server.adapters.sql.engines import PRIMARY
-from keyfence_server.adapters.sql.ready import ReadyStatement
 from keyfence_server.adapters.sql.timeline import TIMELINE
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
 from keyfence_server.coherence.ports import Acknowledged, Committed, Interrupted, News
 
-_CHANNEL: Final = "keyfence_news"
-_NOTIFY: Final = ReadyStatement(text("SELECT pg_notify(:channel, :payload)"))
+CHANNEL: Final = "keyfence_news"
 # PostgreSQL takes payloads of fewer than 8000 bytes.
 _MAX_PAYLOAD: Final = 7900
 _TIMEOUT: Final = 5.0
@@ -36,17 +32,6 @@ _CONNECTION_ERRORS: Final = (
     OSError,
     TimeoutError,
 )
-
-
-async def announce(
-    conversation: DirectConversation, revisions: Sequence[tuple[int, Sequence[Change]]]
-) -> None:
-    """Adds the notifications to the transaction; PostgreSQL sends them with the commit. On SQLite
-    it does nothing: there the change of the file is the news."""
-    if conversation.dialect.name != "postgresql":
-        return
-    payloads = [{"channel": _CHANNEL, "payload": one} for one in _write_committed(revisions)]
-    await conversation.write_each(_NOTIFY, payloads)
 
 
 class PostgresqlFeed:
@@ -88,7 +73,7 @@ class PostgresqlFeed:
         payload = json.dumps({"a": process_id, "r": revision, "e": epoch})
         try:
             async with self._asking:
-                await connection.execute("SELECT pg_notify($1, $2)", _CHANNEL, payload)
+                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
         except _CONNECTION_ERRORS as error:
             raise StoreUnavailable(
                 f"the database does not answer: {type(error).__name__}"
@@ -109,7 +94,7 @@ class PostgresqlFeed:
             # A connection does not outlive the timeline that it began on.
             epoch = str(await connection.fetchval(TIMELINE))
             await connection.add_listener(
-                _CHANNEL, lambda *said: _put(news, _read(str(said[-1]), epoch))
+                CHANNEL, lambda *said: _put(news, _read(str(said[-1]), epoch))
             )
         except (*_CONNECTION_ERRORS, ValueError) as error:
             if connection is not None:
@@ -135,7 +120,7 @@ def _put(queue: asyncio.Queue[News | None], news: Iterable[News]) -> None:
         queue.put_nowait(one)
 
 
-def _write_committed(revisions: Sequence[tuple[int, Sequence[Change]]]) -> list[str]:
+def payloads_of(revisions: Sequence[tuple[int, Sequence[Change]]]) -> list[str]:
     """Notifications of the revisions, in order and as few as can be. A revision whose changes do
     not fit is announced without them, and is read from the change log."""
     payloads: list[str] = []

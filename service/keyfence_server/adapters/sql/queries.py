@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    null,
     or_,
     select,
     true,
@@ -39,6 +40,7 @@ from sqlalchemy.types import NullType
 from keyfence_server.adapters.sql.schema import (
     accounts,
     audit_events,
+    audit_head,
     head,
     key_uses,
     keys,
@@ -102,6 +104,35 @@ def lineage_and_more() -> Select[Any]:
     query = whole_keys(line).add_columns(*whole(accounts).selected_columns)
     query = query.add_columns(*stamps_of_keyspaces().selected_columns)
     return query.select_from(source).order_by(line.c.depth)
+
+
+def opening() -> Select[Any] | CompoundSelect[Any]:
+    """What a mutation reads first, in one statement.
+
+    The parameters are JSON lists of ids: `key_ids`, `account_ids` and `keyspaces`. The columns: the
+    store's revision; the end of the audit chain, its count and its hash; those of a key, of an
+    account, and of a keyspace's stamp. There is a row for each of the keys with its owner and its
+    keyspace, or one without a key if none is found. The accounts and the keyspaces follow.
+    """
+    wanted = select(each_of(bindparam("key_ids", type_=Text)))
+    one = select(keys).where(keys.c.key_id.in_(wanted)).subquery("one")
+    source = head.join(audit_head, true()).outerjoin(one, true())
+    source = source.outerjoin(accounts, accounts.c.account_id == one.c.account_id)
+    source = source.outerjoin(keyspaces, keyspaces.c.name == one.c.keyspace)
+    key = whole_keys(one).selected_columns
+    account = whole(accounts).selected_columns
+    stamp = stamps_of_keyspaces().selected_columns
+    position = [head.c.revision, audit_head.c.event_count, audit_head.c.hash]
+    found = select(*map(_as_it_is, position), *key, *account, *stamp).select_from(source)
+    nothing = [null()] * (len(position) + len(key))
+    account_ids = select(each_of(bindparam("account_ids", type_=Text)))
+    names = select(each_of(bindparam("keyspaces", type_=Text)))
+    return found.union_all(
+        select(*nothing, *account, *[null()] * len(stamp)).where(
+            accounts.c.account_id.in_(account_ids)
+        ),
+        select(*nothing, *[null()] * len(account), *stamp).where(keyspaces.c.name.in_(names)),
+    )
 
 
 @cache

@@ -8,11 +8,10 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date, datetime
 from itertools import takewhile
@@ -120,6 +119,10 @@ _USES: Final = ReadyStatement(queries.uses_of_ids())
 _SESSION: Final = ReadyStatement(
     queries.whole(sessions).where(sessions.c.session_id == bindparam("session_id"))
 )
+OF_OTHER_TABLES: Final[frozenset[object]] = frozenset(
+    {_STAMP, _REQUEST, _ACCOUNT, _ACCOUNT_BY_EMAIL, _USES, _SESSION}
+)
+"""Statements that read nothing of keys, and requests by their ids only."""
 
 
 class SqlSnapshot:
@@ -555,11 +558,9 @@ class SqlSnapshot:
             rows += some
         return rows
 
-    @contextmanager
-    def _step(self) -> Iterator[None]:
+    def _step(self) -> AbstractContextManager[None]:
         """Around every conversation with the database."""
-        with translated():
-            yield
+        return translated()
 
 
 _Question = Callable[[Sequence[Key], int], tuple[ReadyStatement, Mapping[str, object]]]

@@ -8,7 +8,7 @@ database. After that only its values are converted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Dialect, Table, bindparam, insert, update
@@ -75,13 +75,36 @@ class DriverStatement:
         )
 
 
-def insertion_into(table: Table) -> ReadyStatement:
+class RowStatement(ReadyStatement):
+    """A statement whose values are those of a whole row.
+
+    Args:
+        sets: the names of the columns that it sets.
+        key: the name of the column that finds the row to replace; None: the row is added.
+
+    Attributes:
+        table: what the row is in.
+        columns: of the table, in the order of the values.
+        key: see above.
+    """
+
+    def __init__(
+        self, table: Table, statement: Executable, sets: Sequence[str], key: str | None = None
+    ) -> None:
+        super().__init__(statement, sets=sets)
+        self.table = table
+        self.columns = [table.c[name] for name in (*sets, *([key] if key else []))]
+        self.key = key
+
+
+def insertion_into(table: Table) -> RowStatement:
     """Adds a whole row."""
-    return ReadyStatement(insert(table), sets=[column.name for column in table.c])
+    return RowStatement(table, insert(table), [column.name for column in table.c])
 
 
-def replacement_in(table: Table) -> ReadyStatement:
+def replacement_in(table: Table) -> RowStatement:
     """Replaces the row that has the key of the given one."""
     (key,) = table.primary_key.columns
     sets = [column.name for column in table.c if column is not key]
-    return ReadyStatement(update(table).where(key == bindparam(key.name)), sets=sets)
+    statement = update(table).where(key == bindparam(key.name))
+    return RowStatement(table, statement, sets, key.name)

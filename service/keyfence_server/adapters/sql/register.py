@@ -6,6 +6,8 @@ renewal, a process could be struck off the register while its lease is still val
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -50,8 +52,9 @@ _MOST_RENEWALS_AT_FIRST: Final = 1 << 40
 class SqlRegister:
     """Implements the `Register` port on a SQL database."""
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: Engines, committed: CommittedRegister | None = None) -> None:
         self._engines = engines
+        self._committed = committed or CommittedRegister()
 
     async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> StorePosition:
         """See the port."""
@@ -111,8 +114,10 @@ class SqlRegister:
             async with self._engines.reading.connect() as connection:
                 return await _registered(connection)
 
-    async def read_state(self) -> RegisterState:
+    async def read_state(self, committed: int | None = None) -> RegisterState:
         """See the port."""
+        if committed is not None and (known := self._committed.take(committed)) is not None:
+            return known
         is_embedded = self._engines.embedded
         engine = self._engines.reading if is_embedded else self._engines.asking
         assert isinstance(engine, AsyncEngine)  # noqa: S101 - only SQLite has another asking
@@ -198,6 +203,37 @@ _STATE_OF_EMBEDDED: Final = _state(literal_column("''", Text), true())
 async def _registered(connection: AsyncConnection) -> list[RegisteredProcess]:
     rows = await connection.execute(_PROCESSES.order_by(processes.c.process_id))
     return list(map(_process_of, rows))
+
+
+@functools.lru_cache(maxsize=8)
+def processes_in(document: str) -> tuple[RegisteredProcess, ...]:
+    """The processes in a JSON list of rows. It is the same in many commits: the register changes
+    when a process renews."""
+    names = [column.name for column in processes.c]
+    rows = ([row[name] for name in names] for row in json.loads(document))
+    return tuple(sorted(map(_process_of, rows), key=lambda one: one.process_id))
+
+
+class CommittedRegister:
+    """The register as it was with the last commit of this process.
+
+    It stands in for one that is read after the commit. A process that registered later has a head
+    with the commit, and one that has left since is waited for until the register is read again.
+    """
+
+    def __init__(self) -> None:
+        self._revision = 0
+        self._state: RegisterState | None = None
+
+    def note(self, revision: int, state: RegisterState) -> None:
+        """Records what the transaction of a revision has read. It is committed."""
+        self._revision, self._state = revision, state
+
+    def take(self, revision: int) -> RegisterState | None:
+        """What the transaction of a revision has read, once; None if that is not known."""
+        state = self._state if self._revision == revision else None
+        self._state = None
+        return state
 
 
 def _process_of(row: Sequence[Any]) -> RegisteredProcess:

@@ -115,6 +115,10 @@ class SqliteConnection:
         statement = f"INSERT INTO {into} VALUES ({places})"  # noqa: S608 - names of the schema
         await self.write_each(statement, rows)
 
+    async def begin_with_head(self, _hurries: Callable[[], bool]) -> None:
+        """The same: it has the lock on everything."""
+        await self.begin()
+
     async def begin(self) -> None:
         """Begins a transaction that may write."""
         await self.execute(_BEGIN_WRITING, ())

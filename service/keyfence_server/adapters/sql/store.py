@@ -20,23 +20,24 @@ from keyfence_server.adapters.sql.engines import Engines, LoneReader, StoreOptio
 from keyfence_server.adapters.sql.errors import StoreFault, translated
 from keyfence_server.adapters.sql.loading import Rows, load_keys
 from keyfence_server.adapters.sql.reading import SqlSnapshot
-from keyfence_server.adapters.sql.ready import ReadyStatement
-from keyfence_server.adapters.sql.register import SqlRegister
+from keyfence_server.adapters.sql.register import CommittedRegister, SqlRegister
 from keyfence_server.adapters.sql.retention import SqlRetention
-from keyfence_server.adapters.sql.schema import audit_head, head
+from keyfence_server.adapters.sql.schema import head
 from keyfence_server.adapters.sql.set_up import SqlSetUp
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.adapters.sql.uses import add_uses
 from keyfence_server.adapters.sql.writing import SqlTransaction
 from keyfence_server.application.ports import (
     AuditEvent,
-    ChainEnd,
     LoadedKeys,
     Snapshot,
     StoreProblem,
     StoreUnavailable,
     Transaction,
     UseToAdd,
+    Wanted,
+    in_no_hurry,
+    nothing_wanted,
 )
 from keyfence_server.domain.secrets import Digest
 
@@ -44,18 +45,6 @@ T = TypeVar("T")
 
 _DATABASE_TIME: Final = select(func.clock_timestamp())
 _READ_HEAD: Final = select(head.c.revision)
-# The lock comes with the first statement, so the order of revisions is the order of
-# commits, and a revision that is rolled back is taken by the next mutation.
-_ADVANCE_HEAD: Final = ReadyStatement(
-    update(head)
-    .values(revision=head.c.revision + 1)
-    .returning(
-        head.c.revision,
-        # It may be from before the lock. The end is moved only if it is still there.
-        select(audit_head.c.event_count).scalar_subquery(),
-        select(audit_head.c.hash).scalar_subquery(),
-    )
-)
 
 
 async def open_store(url: str, *, options: StoreOptions | None = None) -> SqlStore:
@@ -97,6 +86,7 @@ class SqlStore:
         self._write_lock = asyncio.Lock()
         self._writer = Writer(engines.direct)
         self._compiled = CompiledKeyspaces()
+        self._committed = CommittedRegister()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
@@ -105,16 +95,20 @@ class SqlStore:
             yield SqlSnapshot(conversation, revision, self._compiled)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self,
+        wanted: Callable[[], Wanted] = nothing_wanted,
+        hurries: Callable[[], bool] = in_no_hurry,
+    ) -> AsyncIterator[Transaction]:
         """See the port."""
         await self._take_write_lock()
         try:
-            async with self._writer.transaction() as conversation:
-                with translated():
-                    rows = await conversation.fetch(_ADVANCE_HEAD)
-                revision = _revision_in(rows)
-                end = ChainEnd(*rows[0][1:])
-                yield SqlTransaction(conversation, revision, self._compiled, end)
+            # The lock comes first, so the order of revisions is the order of commits, and a
+            # revision that is rolled back is taken by the next mutation.
+            async with self._writer.transaction(hurries) as conversation:
+                yield await SqlTransaction.open(
+                    conversation, self._compiled, self._committed, wanted()
+                )
         finally:
             self._write_lock.release()
 
@@ -137,7 +131,7 @@ class SqlStore:
 
     def register(self) -> SqlRegister:
         """The register of the processes on this store."""
-        return SqlRegister(self._engines)
+        return SqlRegister(self._engines, self._committed)
 
     def set_up(self) -> SqlSetUp:
         """What the store remembers of how it was set up."""

@@ -7,6 +7,7 @@ aware UTC microsecond that went in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,11 +32,16 @@ class ExactText(TypeDecorator[str]):
             return postgresql.TEXT(collation="C")
         return Text()
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None]:
         """Refuses what one of the databases could not keep."""
-        if value is not None and "\0" in value:
-            raise ValueError("text with a NUL character cannot be stored")
-        return value
+        del dialect
+        return _without_nul
+
+
+def _without_nul(value: str | None) -> str | None:
+    if value is not None and "\0" in value:
+        raise ValueError("text with a NUL character cannot be stored")
+    return value
 
 
 class JsonText(TypeDecorator[str]):
@@ -68,22 +74,30 @@ class UtcTime(TypeDecorator[datetime]):
             return postgresql.TIMESTAMP(timezone=True)
         return Text()
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
+    def bind_processor(
+        self, dialect: Dialect
+    ) -> Callable[[datetime | None], datetime | str | None]:
         """Refuses a time without a zone: it could be any of several moments."""
-        if value is None:
-            return None
-        if value.utcoffset() is None:
-            raise ValueError("a time without a zone cannot be stored")
-        moment = value.astimezone(UTC)
-        if dialect.name == "postgresql":
-            return moment
-        return moment.isoformat(timespec="microseconds")
+        return _moment if dialect.name == "postgresql" else _text_of_moment
 
     def process_result_value(
         self, value: datetime | str | None, dialect: Dialect
     ) -> datetime | None:
         """The moment that was stored."""
         return None if value is None else time_of(value)
+
+
+def _moment(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    if value.utcoffset() is None:
+        raise ValueError("a time without a zone cannot be stored")
+    return value.astimezone(UTC)
+
+
+def _text_of_moment(value: datetime | None) -> str | None:
+    moment = _moment(value)
+    return None if moment is None else moment.isoformat(timespec="microseconds")
 
 
 def time_of(value: datetime | str) -> datetime:

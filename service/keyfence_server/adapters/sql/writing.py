@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from enum import Enum
+from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     CursorResult,
     Dialect,
+    RowMapping,
+    Select,
     bindparam,
     delete,
     insert,
@@ -24,29 +27,35 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import Executable
 
-from keyfence_server.adapters.sql import queries
 from keyfence_server.adapters.sql.audit_chain import append_to_chain
 from keyfence_server.adapters.sql.bulk_insert import BulkInsert
+from keyfence_server.adapters.sql.closing import close
 from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
-from keyfence_server.adapters.sql.conversation import DirectConversation
-from keyfence_server.adapters.sql.errors import StoreFault
-from keyfence_server.adapters.sql.postgresql_feed import announce
-from keyfence_server.adapters.sql.reading import (
-    SqlSnapshot,
-    is_nowhere,
-    read_slowly,
-    whole_lineage,
+from keyfence_server.adapters.sql.conversation import DirectConversation, Row
+from keyfence_server.adapters.sql.deferred import DeferredWrite, DeferredWrites
+from keyfence_server.adapters.sql.errors import StoreFault, translated
+from keyfence_server.adapters.sql.locked import (
+    OF_OTHER_ROWS,
+    LockedSnapshot,
+    position_in,
+    read_opening,
 )
-from keyfence_server.adapters.sql.ready import ReadyStatement, insertion_into, replacement_in
+from keyfence_server.adapters.sql.postgresql_feed import payloads_of
+from keyfence_server.adapters.sql.ready import (
+    ReadyStatement,
+    RowStatement,
+    insertion_into,
+    replacement_in,
+)
 from keyfence_server.adapters.sql.records import (
     account_to_row,
     changes_to_rows,
     key_to_row,
     keys_to_columns,
-    row_to_account,
     session_to_row,
 )
+from keyfence_server.adapters.sql.register import CommittedRegister
 from keyfence_server.adapters.sql.schema import (
     accounts,
     changes,
@@ -58,6 +67,7 @@ from keyfence_server.adapters.sql.schema import (
     sessions,
     slow_hashes,
 )
+from keyfence_server.application.audit_chain import chained
 from keyfence_server.application.ports import (
     AuditEvent,
     ChainEnd,
@@ -66,7 +76,9 @@ from keyfence_server.application.ports import (
     NewDigest,
     SlowHash,
     StoreUnavailable,
+    Wanted,
 )
+from keyfence_server.coherence.ports import RegisterState
 from keyfence_server.domain.accounts import Account, AccountId
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
@@ -78,9 +90,6 @@ _FORGOTTEN_AT_ONCE: Final = 100
 _OVER_SESSIONS_KEPT: Final = 100  # of each account, so that a log-in of any account is cheap
 _MOST_ENDED: Final = 1_000
 
-_LINEAGE_AND_MORE: Final = ReadyStatement(queries.lineage_and_more())
-_OF_KEY: Final = len(keys.c)
-_OF_STAMP: Final = len(queries.stamps_of_keyspaces().selected_columns)
 _INSERT_KEY: Final = insertion_into(keys)
 _REPLACE_KEY: Final = replacement_in(keys)
 _INSERT_SLOW_HASH: Final = insert(slow_hashes)
@@ -94,7 +103,7 @@ _INSERT_REQUEST: Final = insertion_into(requests)
 _INSERT_CHANGES: Final = insertion_into(changes)
 _SET_HEAD: Final = ReadyStatement(update(head), sets=["revision"])
 # PostgreSQL and SQLite undo to the newest savepoint of a name. None is released before the
-# commit: a group has few mutations.
+# commit: a group has few mutations. A mutation has one if something of it was sent.
 _SAVE: Final = ReadyStatement(text("SAVEPOINT mutation"))
 _UNDO: Final = ReadyStatement(text("ROLLBACK TO SAVEPOINT mutation"))
 _IS_OVER: Final = or_(
@@ -132,8 +141,34 @@ class _Kept(NamedTuple):
     event: AuditEvent
 
 
-class SqlTransaction(SqlSnapshot):
+class _Step:
+    """Around a conversation with the database. It is a class because a mutation has several."""
+
+    __slots__ = ("_before", "_on_error")
+
+    def __init__(self, before: Callable[[], None], on_error: Callable[[], None]) -> None:
+        self._before = before
+        self._on_error = on_error
+
+    def __enter__(self) -> None:
+        self._before()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._on_error()
+            translated().__exit__(kind, error, trace)
+
+
+class SqlTransaction(LockedSnapshot):
     """Implements the `Transaction` port. Its opener rolls back what it did not commit.
+
+    What a mutation adds to the tables of keys and requests, or replaces there, is deferred: to the
+    commit, or until something is read that it could change.
 
     After any error it refuses to go on, until the mutation at fault is undone: PostgreSQL answers
     the COMMIT of a failed transaction with a rollback and no error, which would be taken for
@@ -146,67 +181,83 @@ class SqlTransaction(SqlSnapshot):
         revision: int,
         compiled: CompiledKeyspaces,
         end_of_chain: ChainEnd,
+        register: CommittedRegister,
     ) -> None:
         super().__init__(conversation, revision, compiled)
         self._conversation: DirectConversation = conversation
         self._end_of_chain = end_of_chain
+        self._register = register
         self._state = _State.OPEN
         self._kept: list[_Kept] = []
         self._has_written = False
-        # What was read stays true until it is written here: the head is locked.
-        self._lineages: dict[KeyId, Lineage | None] = {}
-        self._accounts: dict[AccountId, Account | None] = {}
-        self._keyspaces: dict[str, Keyspace | None] = {}
+        self._is_in_mutation = False
+        self._is_saved = False
+        self._deferred = DeferredWrites()
+        self._each_step = _Step(self._require_open, self._break)
+
+    @classmethod
+    async def open(
+        cls,
+        conversation: DirectConversation,
+        compiled: CompiledKeyspaces,
+        register: CommittedRegister,
+        wanted: Wanted,
+    ) -> SqlTransaction:
+        """On a transaction that has the head's lock and has read nothing. Raises
+        `StoreUnavailable`."""
+        with translated():
+            rows = await read_opening(conversation, wanted)
+        head, end = position_in(rows)
+        transaction = cls(conversation, head + 1, compiled, end, register)
+        await transaction.take_in(rows, wanted)
+        return transaction
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
-        """See the port. Reads once, and with it the owner and the keyspace, which are asked for
-        next."""
-        if key_id not in self._lineages:
-            self._lineages[key_id] = await self._find_lineage_and_more(key_id)
-        return self._lineages[key_id]
-
-    async def _find_lineage_and_more(self, key_id: KeyId) -> Lineage | None:
-        if is_nowhere(key_id):
-            return None
-        rows = await self._values(_LINEAGE_AND_MORE, {"key_id": key_id})
-        if not rows:
-            return None
-        lineage = whole_lineage(await read_slowly([row[:_OF_KEY] for row in rows]))
-        owner, stamp = rows[0][_OF_KEY:-_OF_STAMP], rows[0][-_OF_STAMP:]
-        owner_id = AccountId(lineage[0].account_id)
-        if owner_id not in self._accounts:
-            self._accounts[owner_id] = row_to_account(owner) if owner[0] is not None else None
-        if stamp[0] is not None and stamp[0] not in self._keyspaces:
-            (self._keyspaces[stamp[0]],) = await self._compiled_keyspaces([stamp])
+        """See the port."""
+        if self._deferred.concern((key_id,)):
+            await self._write_deferred()
+        lineage = await super().find_lineage(key_id)
+        if lineage and self._deferred.concern(*((key.key_id,) for key in lineage)):
+            await self._write_deferred()
+            self._forget_keys()
+            lineage = await super().find_lineage(key_id)
         return lineage
 
-    async def find_account(self, account_id: AccountId) -> Account | None:
-        """See the port. Reads once."""
-        if account_id not in self._accounts:
-            self._accounts[account_id] = await super().find_account(account_id)
-        return self._accounts[account_id]
+    async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
+        """See the port."""
+        if self._deferred.concern((caller, request_id)):
+            await self._write_deferred()
+        return await super().find_request(caller, request_id)
 
-    async def find_keyspace(self, name: str) -> Keyspace | None:
-        """See the port. Reads once."""
-        if name not in self._keyspaces:
-            self._keyspaces[name] = await super().find_keyspace(name)
-        return self._keyspaces[name]
+    async def _values(
+        self, query: Select[Any] | ReadyStatement, parameters: Mapping[str, object] | None = None
+    ) -> Sequence[Row]:
+        if query not in OF_OTHER_ROWS:
+            await self._write_deferred()
+        return await super()._values(query, parameters)
+
+    async def _rows(
+        self, query: Select[Any], parameters: Mapping[str, object] | None = None
+    ) -> Sequence[RowMapping]:
+        await self._write_deferred()
+        return await super()._rows(query, parameters)
 
     async def insert_key(self, key: Key) -> None:
         """See the port."""
-        await self._touch_one(_INSERT_KEY, key_to_row(key, self.revision))
-        self._lineages.pop(key.key_id, None)
+        await self._defer(_INSERT_KEY, key_to_row(key, self.revision), key.key_id)
+        self._forget_key(key.key_id)
 
     async def insert_keys(self, keys: Sequence[Key]) -> None:
         """See the port."""
         insertion = _bulk_insert_of_keys(self._conversation.dialect)
         for start in range(0, len(keys), _MOST_ROWS):
             some = keys[start : start + _MOST_ROWS]
+            await self._write_deferred()
             rows = insertion.rows(keys_to_columns(some, self.revision))
             with self._step():
                 await self._conversation.insert_rows(insertion.table, insertion.columns, rows)
             self._has_written = True
-        self._lineages.clear()
+        self._forget_keys()
 
     async def insert_slow_hashes(self, hashes: Sequence[SlowHash]) -> None:
         """See the port."""
@@ -248,13 +299,13 @@ class SqlTransaction(SqlSnapshot):
                 "key_id": new.key_id,
             },
         )
-        self._lineages.clear()
+        self._forget_keys()
         return True
 
     async def update_key(self, key: Key) -> None:
         """See the port."""
-        await self._touch_one(_REPLACE_KEY, key_to_row(key, self.revision))
-        self._lineages.clear()
+        await self._defer(_REPLACE_KEY, key_to_row(key, self.revision), key.key_id)
+        self._forget_key(key.key_id)
 
     async def revoke_keys(self, key_ids: Collection[KeyId], time: datetime) -> None:
         """See the port."""
@@ -273,7 +324,7 @@ class SqlTransaction(SqlSnapshot):
                     revision=self.revision,
                 ),
             )
-        self._lineages.clear()
+        self._forget_keys()
 
     async def put_keyspace(self, keyspace: Keyspace) -> None:
         """See the port."""
@@ -346,7 +397,7 @@ class SqlTransaction(SqlSnapshot):
     ) -> None:
         """See the port."""
         row = {"caller_key_id": caller, "request_id": request_id, "key_id": key_id, "time": time}
-        await self._touch_one(_INSERT_REQUEST, row)
+        await self._defer(_INSERT_REQUEST, row, caller, request_id)
 
     @property
     def revision(self) -> int:
@@ -357,28 +408,38 @@ class SqlTransaction(SqlSnapshot):
     async def mutation(self) -> AsyncIterator[None]:
         """See the port."""
         kept = len(self._kept)
-        # Until something is kept there is nothing to save.
-        if kept:
-            await self._write(_SAVE)
-        self._has_written = False
+        self._has_written = self._is_saved = False
+        self._is_in_mutation = True
         try:
             yield
+            if len(self._kept) == kept:
+                # What the database refuses is an error, though nothing is kept.
+                await self._write_deferred()
         except BaseException as error:
-            if kept and self._conversation.is_lost:
-                # Nothing is left to undo, and what was kept before is lost with the connection.
-                self._state = _State.BROKEN
-                if isinstance(error, Exception):
-                    raise StoreUnavailable("the connection was lost") from error
-            elif kept:
-                await to_completion(self._undo())
+            if kept:
+                await self._recover(error)
             raise
+        finally:
+            self._is_in_mutation = False
         if len(self._kept) > kept:
-            return
-        if kept:
+            self._deferred.keep()
+        elif kept:
             await to_completion(self._undo())
         elif self._has_written:
             self._state = _State.BROKEN
             raise StoreFault("a mutation wrote to the store and recorded no change")
+
+    async def _recover(self, error: BaseException) -> None:
+        """Undoes a mutation that failed behind others. Raises if that cannot be done."""
+        can_go_on = self._state is _State.OPEN or self._is_saved
+        if can_go_on and not self._conversation.is_lost:
+            await to_completion(self._undo())
+            return
+        self._state = _State.BROKEN
+        if isinstance(error, StoreFault):
+            raise StoreFault("the mutations before it cannot be committed any more") from error
+        if isinstance(error, Exception):
+            raise StoreUnavailable("the mutations before it cannot be committed") from error
 
     def keep(self, changes: Sequence[Change], event: AuditEvent) -> int:
         """See the port."""
@@ -396,28 +457,89 @@ class SqlTransaction(SqlSnapshot):
         return await to_completion(self._commit())
 
     async def _commit(self) -> int:
-        last = self._kept[-1].revision
-        if last != self._revision:
-            await self._write(_SET_HEAD, {"revision": last})
-        conversation, kept = self._conversation, self._kept
+        last, register = self._kept[-1].revision, None
         with self._step():
-            rows = [row for one in kept for row in changes_to_rows(one.changes, one.revision)]
-            await conversation.write_each(_INSERT_CHANGES, rows)
-            events = [(one.revision, one.event) for one in kept]
-            await append_to_chain(conversation, events, self._end_of_chain)
-            await announce(conversation, [(one.revision, one.changes) for one in kept])
-            await conversation.commit()
+            if self._conversation.dialect.name == "postgresql":
+                register = await self._write_at_once(last)
+            else:
+                await self._write_in_turn(last)
+            await self._conversation.commit()
         self._state = _State.ENDED
+        if register is not None:
+            self._register.note(last, register)
         return last
+
+    async def _write_at_once(self, last: int) -> RegisterState:
+        """Writes all that is left to write, and returns the register as it is."""
+        events = [(one.revision, one.event) for one in self._kept]
+        rows = [row for one in self._kept for row in changes_to_rows(one.changes, one.revision)]
+        ready = _INSERT_CHANGES.on(self._conversation.dialect)
+        writes = [
+            *self._deferred.take_kept(),
+            *(DeferredWrite(_INSERT_CHANGES, ready.values(row), ()) for row in rows),
+        ]
+        closed = await close(
+            self._conversation,
+            head=(_SET_HEAD, last),
+            events=list(chained(self._end_of_chain, events)),
+            known_end=self._end_of_chain,
+            writes=writes,
+            payloads=payloads_of([(one.revision, one.changes) for one in self._kept]),
+        )
+        for touched, expected in closed.touched:
+            self._require_touched(expected, touched)
+        if not closed.has_told:
+            await append_to_chain(self._conversation, events)
+        return closed.register
+
+    async def _write_in_turn(self, last: int) -> None:
+        """Writes all that is left to write, on SQLite, where a statement costs little."""
+        conversation = self._conversation
+        for one in self._deferred.take_kept():
+            self._require_touched(1, await conversation.write_values(one.statement, one.values))
+        await conversation.write(_SET_HEAD, {"revision": last})
+        rows = [row for one in self._kept for row in changes_to_rows(one.changes, one.revision)]
+        await conversation.write_each(_INSERT_CHANGES, rows)
+        events = [(one.revision, one.event) for one in self._kept]
+        await append_to_chain(conversation, events, self._end_of_chain)
+
+    async def _defer(self, statement: RowStatement, row: dict[str, object], *row_id: str) -> None:
+        """Leaves what touches one row to the commit, or to what must see it."""
+        if not self._is_in_mutation:
+            await self._touch_one(statement, row)
+            return
+        self._require_open()
+        with translated():
+            values = statement.on(self._conversation.dialect).values(row)
+        if self._deferred.concern(row_id):
+            await self._write_deferred()
+        self._deferred.add(DeferredWrite(statement, values, row_id))
+        self._has_written = True
+
+    async def _write_deferred(self) -> None:
+        """Writes what was deferred. After this the mutation at hand can be undone."""
+        for one in self._deferred.take_kept():
+            await self._write_one(one)
+        if self._is_in_mutation and self._kept and not self._is_saved:
+            with self._step():
+                await self._conversation.write(_SAVE)
+            self._is_saved = True
+        for one in self._deferred.take_at_hand():
+            await self._write_one(one)
+
+    async def _write_one(self, one: DeferredWrite) -> None:
+        with self._step():
+            touched = await self._conversation.write_values(one.statement, one.values)
+        self._require_touched(1, touched)
 
     async def _undo(self) -> None:
         """Undoes what was written since the savepoint. It also heals PostgreSQL's transaction,
         which takes no statement after an error."""
-        self._lineages.clear()
-        self._accounts.clear()
-        self._keyspaces.clear()
-        self._state = _State.OPEN
-        await self._write(_UNDO)
+        self._deferred.drop()
+        self._forget_all()
+        if self._is_saved:
+            self._state = _State.OPEN
+            await self._write(_UNDO)
 
     async def _touch_one(self, statement: ReadyStatement, row: dict[str, object]) -> None:
         """Executes what must touch one row, and breaks the transaction if it did not."""
@@ -432,6 +554,8 @@ class SqlTransaction(SqlSnapshot):
             raise StoreFault(f"{count} rows were to be touched, and {touched} were")
 
     async def _write(self, statement: ReadyStatement, row: dict[str, object] | None = None) -> int:
+        if statement is not _UNDO:
+            await self._write_deferred()
         with self._step():
             touched = await self._conversation.write(statement, row)
         if touched != 0:
@@ -443,21 +567,18 @@ class SqlTransaction(SqlSnapshot):
         statement: Executable,
         rows: dict[str, object] | list[dict[str, object]] | None = None,
     ) -> CursorResult[Any]:
+        await self._write_deferred()
         with self._step():
             result = await self._conversation.execute(statement, rows)
         if result.rowcount != 0:
             self._has_written = True
         return result
 
-    @contextmanager
-    def _step(self) -> Iterator[None]:
-        self._require_open()
-        try:
-            with super()._step():
-                yield
-        except BaseException:
-            self._state = _State.BROKEN
-            raise
+    def _step(self) -> AbstractContextManager[None]:
+        return self._each_step
+
+    def _break(self) -> None:
+        self._state = _State.BROKEN
 
     def _require_open(self) -> None:
         if self._state is not _State.OPEN:

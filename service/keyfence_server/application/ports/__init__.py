@@ -38,6 +38,7 @@ from keyfence_server.application.ports.retention import (
 )
 from keyfence_server.application.ports.set_up import SetUp, UsesOfPeppers
 from keyfence_server.application.ports.store import (
+    NOTHING_WANTED,
     AccountFilter,
     GrantedAlike,
     KeyCriteria,
@@ -51,11 +52,15 @@ from keyfence_server.application.ports.store import (
     StoreRefuses,
     StoreUnavailable,
     Transaction,
+    Wanted,
+    in_no_hurry,
+    nothing_wanted,
 )
 from keyfence_server.application.ports.usage import MAX_USE_COUNT, KeyUse, NoteStore, UseToAdd
 
 __all__ = [
     "MAX_USE_COUNT",
+    "NOTHING_WANTED",
     "ROWS_AT_ONCE",
     "AccountFilter",
     "AuditCut",
@@ -98,4 +103,7 @@ __all__ = [
     "Transaction",
     "UseToAdd",
     "UsesOfPeppers",
+    "Wanted",
+    "in_no_hurry",
+    "nothing_wanted",
 ]

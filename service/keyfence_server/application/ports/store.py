@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from keyfence_server.application.ports.audit import (
     AuditCut,
@@ -332,6 +332,41 @@ class Snapshot(FactSnapshot, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What mutations will probably read, so that the store reads it at once.
+
+    Attributes:
+        keys: with their lineages, their owners and their keyspaces.
+        accounts: registered or not.
+    """
+
+    keys: frozenset[KeyId] = frozenset()
+    accounts: frozenset[AccountId] = frozenset()
+    keyspaces: frozenset[str] = frozenset()
+
+    def __or__(self, other: Wanted) -> Wanted:
+        """What is in either of them."""
+        return Wanted(
+            self.keys | other.keys,
+            self.accounts | other.accounts,
+            self.keyspaces | other.keyspaces,
+        )
+
+
+NOTHING_WANTED: Final = Wanted()
+
+
+def nothing_wanted() -> Wanted:
+    """Leaves each reading to the mutation."""
+    return NOTHING_WANTED
+
+
+def in_no_hurry() -> bool:
+    """Lets the transactions go first that hurry."""
+    return False
+
+
 class Transaction(Snapshot, Protocol):
     """One or several mutations under way. It has locked the head, so no other is: what it
     reads stays true until it ends.
@@ -354,9 +389,12 @@ class Transaction(Snapshot, Protocol):
         block that raised the transaction is not to be used any more, and a block that wrote must
         keep, or an error is raised.
 
+        Keys and requests that the block adds or replaces may be written as late as with the commit.
+        If the database refuses one of them then, the commit fails.
+
         Raises:
-            StoreUnavailable: it could not be undone. The transaction is over, and nothing of
-                it is durable.
+            StoreUnavailable: it could not be undone, because the connection was lost or the
+                database did not answer. The transaction is over, and nothing of it is durable.
         """
         ...
 
@@ -477,8 +515,18 @@ class Store(FactStore, NoteStore, Protocol):
         """Opens a consistent reading. Raises `StoreUnavailable`."""
         ...
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Opens a transaction, once every other has ended. Raises `StoreUnavailable`."""
+    def transaction(
+        self,
+        wanted: Callable[[], Wanted] = nothing_wanted,
+        hurries: Callable[[], bool] = in_no_hurry,
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Opens a transaction, once every other has ended. Raises `StoreUnavailable`.
+
+        Args:
+            wanted: asked when the transaction has the head's lock. It changes no answer.
+            hurries: whether the transaction goes before those of other processes that do not hurry.
+                It is asked again while the transaction waits.
+        """
         ...
 
     async def ping(self) -> None:
