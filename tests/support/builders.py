@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from keyfence_server.application.ports import AuditEvent, Change, ChangeKind, Store, Transaction
 from keyfence_server.domain.accounts import Account, AccountId, Email, PasswordHash
@@ -20,6 +20,7 @@ from support.clock import START
 
 KEYSPACE: Final = "demo"
 _numbers = itertools.count(1)
+T = TypeVar("T")
 
 
 def digest_of(text: str, pepper_version: int = 1) -> Digest:
@@ -110,41 +111,25 @@ async def commit_one(transaction: Transaction, changes: Sequence[Change], event:
 
 async def insert_accounts(store: Store, *accounts: Account) -> int:
     """Puts accounts into the store by one mutation, and tells its revision."""
-    async with store.transaction() as transaction:
-        for account in accounts:
-            await transaction.insert_account(account)
-        return await commit_one(
-            transaction,
-            [account_change(account, created=True) for account in accounts],
-            make_event(accounts[0].account_id, action="account.register"),
-        )
+    changes = [account_change(one, created=True) for one in accounts]
+    event = make_event(accounts[0].account_id, action="account.register")
+    return await _write(store, lambda on, one: on.insert_account(one), accounts, changes, event)
 
 
 async def update_accounts(store: Store, *accounts: Account) -> int:
     """Replaces accounts in the store by one mutation, and tells its revision."""
-    async with store.transaction() as transaction:
-        for account in accounts:
-            await transaction.update_account(account)
-        return await commit_one(
-            transaction,
-            [account_change(account) for account in accounts],
-            make_event(accounts[0].account_id, action="account.update"),
-        )
+    changes = [account_change(one) for one in accounts]
+    event = make_event(accounts[0].account_id, action="account.update")
+    return await _write(store, lambda on, one: on.update_account(one), accounts, changes, event)
 
 
 async def insert_sessions(store: Store, *sessions: Session) -> int:
     """Puts sessions into the store by one mutation, and tells its revision."""
-    async with store.transaction() as transaction:
-        for session in sessions:
-            await transaction.insert_session(session)
-        return await commit_one(
-            transaction,
-            [
-                Change(ChangeKind.SESSION, one.session_id, one.keyspace, created=True)
-                for one in sessions
-            ],
-            make_event(sessions[0].session_id, action="account.log_in"),
-        )
+    changes = [
+        Change(ChangeKind.SESSION, one.session_id, one.keyspace, created=True) for one in sessions
+    ]
+    event = make_event(sessions[0].session_id, action="account.log_in")
+    return await _write(store, lambda on, one: on.insert_session(one), sessions, changes, event)
 
 
 def account_change(account: Account, *, created: bool = False) -> Change:
@@ -154,33 +139,33 @@ def account_change(account: Account, *, created: bool = False) -> Change:
 
 async def insert_keys(store: Store, *keys: Key) -> int:
     """Puts keys into the store by one mutation, and tells its revision."""
-    async with store.transaction() as transaction:
-        for key in keys:
-            await transaction.insert_key(key)
-        return await commit_one(
-            transaction, [key_change(key, created=True) for key in keys], make_event(keys[0].key_id)
-        )
+    changes = [key_change(one, created=True) for one in keys]
+    event = make_event(keys[0].key_id)
+    return await _write(store, lambda on, one: on.insert_key(one), keys, changes, event)
 
 
 async def update_keys(store: Store, *keys: Key) -> int:
     """Replaces keys in the store by one mutation, and tells its revision."""
-    async with store.transaction() as transaction:
-        for key in keys:
-            await transaction.update_key(key)
-        return await commit_one(
-            transaction,
-            [key_change(key) for key in keys],
-            make_event(keys[0].key_id, action="key.update"),
-        )
+    changes = [key_change(one) for one in keys]
+    event = make_event(keys[0].key_id, action="key.update")
+    return await _write(store, lambda on, one: on.update_key(one), keys, changes, event)
 
 
 async def put_keyspaces(store: Store, *keyspaces: Keyspace) -> int:
     """Puts keyspaces into the store by one mutation, and tells its revision."""
+    changes = [Change(ChangeKind.KEYSPACE, one.name, one.name) for one in keyspaces]
+    event = make_event(keyspaces[0].name, action="keyspace.apply", account_id=None)
+    return await _write(store, lambda on, one: on.put_keyspace(one), keyspaces, changes, event)
+
+
+async def _write(
+    store: Store,
+    act: Callable[[Transaction, T], Awaitable[None]],
+    items: Sequence[T],
+    changes: Sequence[Change],
+    event: AuditEvent,
+) -> int:
     async with store.transaction() as transaction:
-        for keyspace in keyspaces:
-            await transaction.put_keyspace(keyspace)
-        return await commit_one(
-            transaction,
-            [Change(ChangeKind.KEYSPACE, one.name, one.name) for one in keyspaces],
-            make_event(keyspaces[0].name, action="keyspace.apply", account_id=None),
-        )
+        for one in items:
+            await act(transaction, one)
+        return await commit_one(transaction, changes, event)
