@@ -17,11 +17,9 @@ class BootClock(Protocol):
 
     def now(self) -> float:
         """Seconds since some moment in the past."""
-        ...
 
     async def sleep_until(self, when: float) -> None:
         """Returns when the clock shows `when`, or a little later."""
-        ...
 
 
 class StruckOff(Exception):
@@ -107,7 +105,6 @@ class Register(Protocol):
         Raises:
             TermsDiffer, StoreUnavailable
         """
-        ...
 
     async def renew(self, process_id: str, acknowledged: int, epoch: str) -> StorePosition:
         """Moves the process's counter on, and keeps its acknowledgement.
@@ -120,16 +117,13 @@ class Register(Protocol):
         Raises:
             StruckOff, StoreUnavailable
         """
-        ...
 
     async def leave(self, process_id: str) -> None:
         """Removes the process from the register. Neither the process nor a holder downstream of it
         may answer from memory any more."""
-        ...
 
     async def list_processes(self) -> list[RegisteredProcess]:
         """The registered processes. Raises `StoreUnavailable`."""
-        ...
 
     async def read_state(self, committed: int | None = None) -> RegisterState:
         """The registered processes and the store's position, both as of one moment after the call.
@@ -139,21 +133,17 @@ class Register(Protocol):
             committed: a revision that this process has just committed. The moment may be that of
                 the transaction, when it had the head's lock.
         """
-        ...
 
     async def confirm(self) -> None:
         """Returns when everything that could be read before the call is durable, also commits of
         processes that did not wait for the standby. Raises `StoreUnavailable`."""
-        ...
 
     async def settle(self, epoch: str) -> None:
         """Records that every lease from before the epoch has expired. Raises `StoreUnavailable`."""
-        ...
 
     async def strike_off(self, process_id: str, renewals: int) -> bool:
         """Removes a process from the register if its counter has not moved. Returns whether it was
         removed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +180,6 @@ class Feed(Protocol):
     def listen(self) -> AsyncGenerator[News, None]:
         """News from now on, for as long as it is iterated. It starts with `Interrupted`, and
         says so again whenever it was cut off."""
-        ...
 
     async def acknowledge(self, process_id: str, revision: int, epoch: str) -> None:
         """Tells the other processes, without waiting for any of them."""
-        ...

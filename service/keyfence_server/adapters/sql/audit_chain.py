@@ -19,11 +19,7 @@ from keyfence_server.adapters.sql.ready import ReadyStatement, insertion_into
 from keyfence_server.adapters.sql.records import event_to_row
 from keyfence_server.adapters.sql.schema import audit_events, audit_head
 from keyfence_server.application.audit_chain import chained
-from keyfence_server.application.ports import (
-    AuditEvent,
-    ChainEnd,
-    RecordedEvent,
-)
+from keyfence_server.application.ports import AuditEvent, ChainEnd, RecordedEvent
 
 _IDS_AT_ONCE: Final = 1_000
 """Ids in a statement: both databases stop at about 32,000 parameters."""

@@ -53,7 +53,6 @@ class DriverConnection(Protocol):
 
     async def begin(self) -> None:
         """Begins a transaction that may write."""
-        ...
 
     async def begin_with_head(self, hurries: Callable[[], bool]) -> None:
         """Begins a transaction that has the lock on the head before it reads anything.
@@ -61,31 +60,24 @@ class DriverConnection(Protocol):
         Args:
             hurries: whether it goes before those that do not hurry; asked again while it waits.
         """
-        ...
 
     async def commit(self) -> None:
         """Commits it."""
-        ...
 
     async def rollback(self) -> None:
         """Undoes it."""
-        ...
 
     async def fetch(self, statement: str, values: Row) -> Sequence[Row]:
         """Executes a statement, and returns its rows."""
-        ...
 
     async def write(self, statement: str, values: Row) -> int:
         """Executes a statement, and returns how many rows it has touched."""
-        ...
 
     async def write_each(self, statement: str, rows: Sequence[Row]) -> None:
         """Executes a statement with each of the rows."""
-        ...
 
     async def insert_rows(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Adds many rows to a table, in the way that is the fastest for the database."""
-        ...
 
 
 class Conversation:

@@ -31,11 +31,7 @@ from keyfence_server.application.ports.fact_source import (
     LoadedKeys,
 )
 from keyfence_server.application.ports.fence import Fence, FenceEnd, Revision
-from keyfence_server.application.ports.retention import (
-    ROWS_AT_ONCE,
-    ChainBroken,
-    RetentionStore,
-)
+from keyfence_server.application.ports.retention import ROWS_AT_ONCE, ChainBroken, RetentionStore
 from keyfence_server.application.ports.set_up import SetUp, UsesOfPeppers
 from keyfence_server.application.ports.store import (
     NOTHING_WANTED,

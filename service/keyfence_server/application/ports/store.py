@@ -163,41 +163,33 @@ class Snapshot(FactSnapshot, Protocol):
 
     async def find_key(self, key_id: KeyId) -> Key | None:
         """The key with this id."""
-        ...
 
     async def find_digests(self, digests: Collection[Digest]) -> Collection[Digest]:
         """Which of these digests keys are kept under, or were before `replace_digest`. A digest
         matches by its value and its pepper version together."""
-        ...
 
     async def find_slow_hashes(
         self, keyspaces: Collection[str], prefixes: Collection[str], *, limit: int
     ) -> list[SlowHash]:
         """At most `limit` slow hashes of these keyspaces with one of these prefixes, the longest
         prefixes first."""
-        ...
 
     async def count_slow_hashes(
         self, keyspace: str, prefixes: Collection[str]
     ) -> Mapping[str, int]:
         """How many slow hashes of the keyspace have each of these prefixes. None is left out."""
-        ...
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
         """The key with this id, and the keys that it was delegated from, in order."""
-        ...
 
     async def find_keyspaces_of(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, str]:
         """In which keyspace each of the keys is. Those that are not there are left out."""
-        ...
 
     async def ancestors(self, keys: Collection[Key]) -> Mapping[KeyId, Lineage]:
         """For each of the keys its lineage, in as many queries as the deepest is deep."""
-        ...
 
     async def list_keys(self, which: KeyFilter, *, after: KeyId | None, limit: int) -> list[Key]:
         """At most `limit` keys with an id above `after`, in the order of their ids."""
-        ...
 
     async def search_keys(
         self,
@@ -225,30 +217,25 @@ class Snapshot(FactSnapshot, Protocol):
             The keys, and after which id the search continues; None if there is nothing more to
             examine.
         """
-        ...
 
     def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
         """Every key of the keyspace that is not revoked, in no particular order, without
         holding them all in memory. The caller finishes it before asking anything else."""
-        ...
 
     async def first_span(self, span: KeySpan, *, examined: int) -> KeySpan:
         """The first part of a span, which ends with so many keys of the keyspace."""
-        ...
 
     async def count_grants(self, span: KeySpan) -> tuple[list[GrantedAlike], int]:
         """What the keys of a span were granted, and how many other keys of it are delegated.
 
         The work grows with the span; what is returned, with the number of different grants.
         """
-        ...
 
     async def list_granted(
         self, span: KeySpan, grants: Collection[tuple[str, ...]] | None, *, limit: int
     ) -> list[Key]:
         """At most `limit` keys of a span, in the order of their ids: those that are not delegated
         and were granted one of these; None: those that are delegated."""
-        ...
 
     async def count_keys(
         self,
@@ -264,30 +251,24 @@ class Snapshot(FactSnapshot, Protocol):
         Args:
             unexpired_at: only keys that are not expired by then.
         """
-        ...
 
     async def prepare_keyspace(self, keyspace: Keyspace) -> None:
         """Makes ready what `Transaction.put_keyspace` will write, so that no other transaction
         waits for it: a large keyspace takes long to be written as a document."""
-        ...
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace with this name. Never the built-in one."""
-        ...
 
     async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
         """The key that the caller's request of this id made."""
-        ...
 
     async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
         """The account of this keyspace whose address has this identity."""
-        ...
 
     async def list_accounts(
         self, which: AccountFilter, *, after: AccountId | None, limit: int
     ) -> list[Account]:
         """At most `limit` accounts with an id above `after`, in the order of their ids."""
-        ...
 
     async def list_events(
         self,
@@ -299,37 +280,30 @@ class Snapshot(FactSnapshot, Protocol):
     ) -> list[RecordedEvent]:
         """At most `limit` audit events in the order of their sequence: those above `after`,
         or, the newest first, those below it. None for `after` begins at the end."""
-        ...
 
     async def find_event(self, event_id: str, which: EventFilter) -> int | None:
         """The sequence of the audit event with this id, if it passes the filter."""
-        ...
 
     async def end_of_events(self) -> ChainEnd:
         """Where the chain of audit events ends, as the store remembers it apart from them."""
-        ...
 
     async def audit_cut(self) -> AuditCut:
         """How far the events were exported, and how far they were removed."""
-        ...
 
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
         """How these keys have been used, as far as it is written down; what was never
         used is left out."""
-        ...
 
     async def list_use_days(
         self, key_id: KeyId, *, first: date, last: date
     ) -> list[tuple[date, int]]:
         """How often a key was used on each of these days, in order, without those on which
         it was not."""
-        ...
 
     async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
         """At most `limit` changes with a revision above `after`, in order of revision and
         of position inside it; never a part of a revision's changes alone, unless
         `limit` is smaller than that revision."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +353,6 @@ class Transaction(Snapshot, Protocol):
     def revision(self) -> int:
         """The revision that the mutation at hand will have: one above the last that was kept,
         or above the head."""
-        ...
 
     def mutation(self) -> AbstractAsyncContextManager[None]:
         """Around each mutation of several.
@@ -396,7 +369,6 @@ class Transaction(Snapshot, Protocol):
             StoreUnavailable: it could not be undone, because the connection was lost or the
                 database did not answer. The transaction is over, and nothing of it is durable.
         """
-        ...
 
     def keep(self, changes: Sequence[Change], event: AuditEvent) -> int:
         """Ends the mutation at hand, which becomes durable with the commit.
@@ -407,7 +379,6 @@ class Transaction(Snapshot, Protocol):
         Returns:
             Its revision.
         """
-        ...
 
     async def commit(self) -> int:
         """Makes all mutations that were kept durable at once: rows, revisions, changes and
@@ -419,19 +390,15 @@ class Transaction(Snapshot, Protocol):
         Raises:
             StoreUnavailable: it is not known whether they took effect.
         """
-        ...
 
     async def insert_key(self, key: Key) -> None:
         """Adds a key, stamped with this revision. Its id and digest must be new."""
-        ...
 
     async def insert_keys(self, keys: Sequence[Key]) -> None:
         """Adds several keys, like `insert_key`. If one of them cannot be added, none is."""
-        ...
 
     async def insert_slow_hashes(self, hashes: Sequence[SlowHash]) -> None:
         """Adds slow hashes of keys that are there and have none."""
-        ...
 
     async def replace_digest(self, new: NewDigest) -> bool:
         """Replaces what is kept of a key, stamped with this revision, and drops its slow hash.
@@ -439,14 +406,12 @@ class Transaction(Snapshot, Protocol):
         Returns:
             False, and nothing is touched: something else is kept of the key by now.
         """
-        ...
 
     async def update_key(self, key: Key) -> None:
         """Replaces the record with the key's id, stamped with this revision.
 
         Exactly one row is touched, or nothing is and an error is raised.
         """
-        ...
 
     async def revoke_keys(self, key_ids: Collection[KeyId], time: datetime) -> None:
         """Revokes these keys, stamped with this revision.
@@ -454,16 +419,13 @@ class Transaction(Snapshot, Protocol):
         Exactly as many rows are touched as there are ids, or an error is raised: so each id
         must be of a key that is not revoked.
         """
-        ...
 
     async def put_keyspace(self, keyspace: Keyspace) -> None:
         """Adds or replaces the keyspace of that name, stamped with this revision."""
-        ...
 
     async def insert_account(self, account: Account) -> None:
         """Adds an account, stamped with this revision. Its id must be new, and its address
         in its keyspace."""
-        ...
 
     async def update_account(self, account: Account) -> None:
         """Replaces the record with the account's id, stamped with this revision.
@@ -471,13 +433,11 @@ class Transaction(Snapshot, Protocol):
         Exactly one row is touched, or nothing is and an error is raised. So is an error
         if another account of the keyspace has its address.
         """
-        ...
 
     async def insert_session(self, session: Session) -> None:
         """Adds a session, stamped with this revision. Its id must be new, and its account
         there. Also deletes some of the account's sessions that are over, except for the newest
         ones."""
-        ...
 
     async def end_oldest_sessions(
         self, account_id: AccountId, time: datetime, *, keep: int
@@ -485,27 +445,23 @@ class Transaction(Snapshot, Protocol):
         """Ends the account's oldest sessions, so that at most `keep` have neither ended nor
         expired. Stamps them with this revision, and returns their ids: at most 1,000, so that
         the work is bounded."""
-        ...
 
     async def update_session(self, session: Session) -> None:
         """Replaces the record with the session's id, stamped with this revision.
 
         Exactly one row is touched, or nothing is and an error is raised.
         """
-        ...
 
     async def end_sessions(
         self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
     ) -> int:
         """Ends every session of the account that has not ended and is not past its time,
         save for one; stamps them with this revision, and tells how many they were."""
-        ...
 
     async def insert_request(
         self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
     ) -> None:
         """Remembers what a request made."""
-        ...
 
 
 class Store(FactStore, NoteStore, Protocol):
@@ -513,7 +469,6 @@ class Store(FactStore, NoteStore, Protocol):
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """Opens a consistent reading. Raises `StoreUnavailable`."""
-        ...
 
     def transaction(
         self,
@@ -527,12 +482,9 @@ class Store(FactStore, NoteStore, Protocol):
             hurries: whether the transaction goes before those of other processes that do not hurry.
                 It is asked again while the transaction waits.
         """
-        ...
 
     async def ping(self) -> None:
         """Returns if the store answers. Raises `StoreUnavailable`."""
-        ...
 
     async def close(self) -> None:
         """Lets go of every connection. Nothing may be asked afterwards."""
-        ...
