@@ -15,15 +15,3 @@ from keyfence_server.config.group import PREFIX, CommaSeparated, SettingsGroup
 from keyfence_server.config.listen import Reflection
 from keyfence_server.config.settings import Settings
 from keyfence_server.config.store import DATABASE_FILE
-
-__all__ = [
-    "DATABASE_FILE",
-    "PREFIX",
-    "CommaSeparated",
-    "InvalidSettings",
-    "Reflection",
-    "Settings",
-    "SettingsGroup",
-    "load_settings",
-    "read_settings",
-]

@@ -15,17 +15,3 @@ from keyfence_server.adapters.sql.migrations import (
 )
 from keyfence_server.adapters.sql.store import SqlStore, open_store
 from keyfence_server.adapters.sql.urls import InvalidDatabaseUrl
-
-__all__ = [
-    "ConstraintViolated",
-    "InvalidDatabaseUrl",
-    "SchemaMismatch",
-    "SqlStore",
-    "StoreFault",
-    "StoreOptions",
-    "current_revision",
-    "is_outdated",
-    "open_store",
-    "require_current",
-    "upgrade",
-]
