@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -65,6 +65,7 @@ class Site:
     ) -> None:
         self._servers = servers
         self._database = database
+        self._used_by: dict[int, float] = {}
         with sdk.Client(servers[0].target, token=servers[0].token) as client:
             self._tokens = [
                 client.create_key(
@@ -80,9 +81,11 @@ class Site:
         """The processor time of all processes so far."""
         used = sum(server.cpu_seconds() for server in self._servers)
         for process in self._database:
-            times = process.cpu_times()
-            used += times.user + times.system
-        return used
+            # A connection may have been replaced, and its process have ended.
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                self._used_by[process.pid] = times.user + times.system
+        return used + sum(self._used_by.values())
 
     async def create(self, calls: int, in_flight: int) -> tuple[Round, list[str]]:
         """Makes keys, and says which."""

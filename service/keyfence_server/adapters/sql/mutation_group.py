@@ -266,7 +266,8 @@ class MutationGroup(LockedSnapshot):
         conversation = self._conversation
         for one in self._deferred.take_kept():
             self._require_touched(1, await conversation.write_values(one.statement, one.values))
-        await conversation.write(_SET_HEAD, {"revision": last})
+        if last != self._revision:
+            await conversation.write(_SET_HEAD, {"revision": last})
         rows = [row for one in self._kept for row in changes_to_rows(one.changes, one.revision)]
         await conversation.write_each(_INSERT_CHANGES, rows)
         events = [(one.revision, one.event) for one in self._kept]
