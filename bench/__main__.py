@@ -20,6 +20,7 @@ from bench import (
     imports,
     isolation,
     languages,
+    listings,
     mutations,
     peers,
     scale,
@@ -134,7 +135,7 @@ PARTS: Final[Mapping[str, Run]] = {
         smoke={"rounds": 1, "calls": 8, "holders": 6},
     ),
     "scale": _of_large_store(scale.measure),
-    "listings": _of_large_store(scale.measure_listings),
+    "listings": _of_large_store(listings.measure),
     "import": _import,
     "worst": _part(
         worst.measure,

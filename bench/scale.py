@@ -14,20 +14,16 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from bench.large_store import (
-    KEYSPACE,
-    LABEL,
     LIMITED,
-    LargeStore,
 )
+from bench.listings import measure_pages
 from bench.processes import (
     ServerProcess,
     empty_echo,
@@ -42,9 +38,6 @@ from keyfence.v1 import keyspace_service_pb2 as of_keyspaces
 BATCH: Final = 32
 MOST_IN_A_BATCH: Final = 256
 AT_A_TIME: Final = 10
-PAGE: Final = 1_000
-PAGES: Final = 10
-"""How often a page is asked for in a round: the system counts hundredths of a second."""
 ELSEWHERE: Final = "elsewhere"
 
 
@@ -58,15 +51,6 @@ def measure(report: Report, sizes: Sizes) -> None:
                 uvloop.run(_measure(table, large, small, sizes))
 
 
-def measure_listings(report: Report, sizes: Sizes) -> None:
-    """Measures the pages of listings alone."""
-    table = report.table("listings", f"Pages of {PAGE:,} of {sizes.keys:,} keys")
-    with tempfile.TemporaryDirectory(prefix="kfb-") as name:
-        for kind in (sqlite_sites, postgresql_sites):
-            with kind(Path(name), sizes) as (large, _), large.served() as server:
-                uvloop.run(_pages(table, server, sizes))
-
-
 async def _measure(table: Table, large: Site, small: Site, sizes: Sizes) -> None:
     with ExitStack() as stack:
         many, few = (stack.enter_context(site.served()) for site in (large, small))
@@ -77,7 +61,7 @@ async def _measure(table: Table, large: Site, small: Site, sizes: Sizes) -> None
             replace(large, database=None),
         )
         await _checks(table, many, few, floor, sizes)
-        await _pages(table, many, sizes)
+        await measure_pages(table, many, sizes.rounds)
         await _memory(table, many, sizes)
     await _start_ups(table, large, small, sizes)
     await _pauses(table, large, sizes)
@@ -142,47 +126,6 @@ async def _checks(table: Table, many: Server, few: Server, floor: Server, sizes:
     add_ratio("hot, in a batch ÷ by itself", "in a hot batch", "hot", 0.07)
     add_ratio("cold batch ÷ hot batch", "cold batch", "hot batch", 4)
     add_ratio("hot, of a key with a rate limit ÷ without", "limited", "hot", 1.1)
-
-
-async def _pages(table: Table, server: Server, sizes: Sizes) -> None:
-    store = server.site.store
-    for name, fields in _filters(store).items():
-        spent: list[float] = []
-        count = 0
-        for _ in range(sizes.rounds):
-            request = of_keys.ListKeysRequest(keyspace=KEYSPACE, page_size=PAGE, **fields)
-            used, answers = await server.send(
-                "KeyService/ListKeys", [request.SerializeToString()] * PAGES, in_flight=1
-            )
-            spent.append(used / 1000)
-            count = len(of_keys.ListKeysResponse.FromString(answers[0]).keys)
-        table.add(
-            f"by {name}, {count:,} keys",
-            "ListKeys, ms of processor a page",
-            spent,
-            group=server.site.name,
-            at_most=15,
-        )
-
-
-def _filters(store: LargeStore) -> dict[str, dict[str, Any]]:
-    now = time.time()
-    week_ago = Timestamp(seconds=int(now - timedelta(days=7).total_seconds()))
-    in_a_month = Timestamp(seconds=int(now + timedelta(days=30).total_seconds()))
-    return {
-        "keyspace": {},
-        "account": {"account_id": store.an_account},
-        "state": {"state": of_keys.KEY_STATE_REVOKED},
-        "parent": {"parent_key_id": store.a_parent},
-        "type": {"key_type": "publishable"},
-        "environment": {"environment": "test"},
-        "prefix": {"display_prefix": store.a_prefix},
-        "label": {"labels": [f"{LABEL}=b"]},
-        "scope": {"scope": "dns:read"},
-        "unused since": {"unused_since_time": week_ago},
-        "never used": {"never_used": True},
-        "expiring before": {"expiring_before_time": in_a_month},
-    }
 
 
 async def _memory(table: Table, server: Server, sizes: Sizes) -> None:
