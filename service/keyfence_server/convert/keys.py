@@ -119,36 +119,33 @@ def new_key_from(request: key_service_pb2.CreateKeyRequest) -> NewKey:
     return NewKey(**fields_for(NewKey, request))
 
 
+_SECRETS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "api_key": Plaintext,
+    "sha256": lambda value: (ForeignHash.SHA256, value),
+    "sha512": lambda value: (ForeignHash.SHA512, value),
+    "hmac_sha256": lambda value: (ForeignHash.HMAC_SHA256, value),
+    "password_hash": lambda value: SlowHashToImport(value.prefix, value.hash),
+}
+_PARTS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "scopes": tuple,
+    "allowed_addresses": tuple,
+    "labels": dict,
+    "expire_time": lambda value: time_from(value, "expire_time"),
+    "rate_limit": lambda value: rate_from(value, "rate_limit"),
+}
+
+
 def key_to_import_from(message: key_service_pb2.KeyToImport) -> KeyToImport:
     """A key that another program has made."""
     # By hand, since a call has hundreds of them.
-    has_expire_time, expire_time = message.HasField("expire_time"), message.expire_time
-    limit = message.rate_limit
-    secret: Plaintext | tuple[ForeignHash, bytes] | SlowHashToImport | None = None
-    match message.WhichOneof("secret"):
-        case "api_key":
-            secret = Plaintext(message.api_key)
-        case "sha256":
-            secret = ForeignHash.SHA256, message.sha256
-        case "sha512":
-            secret = ForeignHash.SHA512, message.sha512
-        case "hmac_sha256":
-            secret = ForeignHash.HMAC_SHA256, message.hmac_sha256
-        case "password_hash":
-            secret = SlowHashToImport(message.password_hash.prefix, message.password_hash.hash)
-    return KeyToImport(
-        secret=secret,
-        account_id=message.account_id,
-        display_name=message.display_name,
-        scopes=tuple(message.scopes),
-        preset=message.preset,
-        key_type=message.key_type,
-        environment=message.environment,
-        expire_time=time_from(expire_time, "expire_time") if has_expire_time else None,
-        allowed_addresses=tuple(message.allowed_addresses),
-        labels=dict(message.labels),
-        rate_limit=rate_from(limit, "rate_limit") if message.HasField("rate_limit") else None,
-    )
+    values: dict[str, Any] = {"secret": None}
+    for field, value in message.ListFields():
+        name = field.name
+        if name in _SECRETS:
+            values["secret"] = _SECRETS[name](value)
+        else:
+            values[name] = _PARTS[name](value) if name in _PARTS else value
+    return KeyToImport(**values)
 
 
 def update_from(request: key_service_pb2.UpdateKeyRequest) -> KeyUpdate:

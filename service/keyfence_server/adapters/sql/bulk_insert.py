@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import Dialect, Table
 
+from keyfence_server.adapters.sql.ready import conversion_of
+
 
 class BulkInsert:
     """Converts rows of a table for the driver of a database.
@@ -24,9 +26,7 @@ class BulkInsert:
     def __init__(self, table: Table, dialect: Dialect) -> None:
         self.table = table.name
         self.columns = tuple(column.name for column in table.c)
-        self._conversions = [
-            column.type.dialect_impl(dialect).bind_processor(dialect) for column in table.c
-        ]
+        self._conversions = [conversion_of(column.type, dialect) for column in table.c]
 
     def rows(self, columns: Mapping[str, list[object]]) -> list[tuple[object, ...]]:
         """The rows that have these columns. Raises `ValueError` for a value that no database could

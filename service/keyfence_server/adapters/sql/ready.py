@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Dialect, Table, bindparam, insert, update
+from sqlalchemy import Dialect, LargeBinary, Table, bindparam, insert, update
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.types import TypeEngine
 
 
 class ReadyStatement:
@@ -58,8 +59,7 @@ class DriverStatement:
         self._fixed: dict[str, Any] = {}
         for name in compiled.positiontup or ():
             bound = compiled.binds[name]
-            convert = bound.type.dialect_impl(dialect).bind_processor(dialect)
-            self._places.append((name, convert))
+            self._places.append((name, conversion_of(bound.type, dialect)))
             if not bound.required:
                 self._fixed[name] = bound.effective_value
 
@@ -95,6 +95,14 @@ class RowStatement(ReadyStatement):
         self.table = table
         self.columns = [table.c[name] for name in (*sets, *([key] if key else []))]
         self.key = key
+
+
+def conversion_of(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What makes of a value of this type what the driver takes; None for nothing. Drivers take
+    bytes as they are."""
+    if isinstance(type_, LargeBinary):
+        return None
+    return type_.dialect_impl(dialect).bind_processor(dialect)
 
 
 def insertion_into(table: Table) -> RowStatement:
