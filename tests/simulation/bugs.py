@@ -310,31 +310,31 @@ class Bug:
 
 BUGS: Final[dict[str, Bug]] = {
     "I2-lease": Bug(lambda: Parts(facts=NeverRunsOut)),
-    "I2-sent": Bug(lambda: Parts(lease=CountsFromReceipt), found_by=62),
+    "I2-sent": Bug(lambda: Parts(lease=CountsFromReceipt), found_by=851),
     "I2-head": Bug(
         lambda: Parts(lease=IgnoresTheHead),
-        found_by=60,
+        found_by=490,
     ),
     "I3-own": Bug(lambda: Parts(revisions=AcknowledgesFirst)),
     "I3-downstream": Bug(lambda: Parts(hub=AcknowledgesForItselfAlone)),
-    "I3-margin": Bug(lambda: Parts(grantor=WithoutMargin), found_by=153, needs=_drifts_far),
-    "I3-stream": Bug(lambda: Parts(grantor=ForgetsTheGone), found_by=32, needs=_streams_break),
-    "I3-back": Bug(lambda: Parts(hub=ForgetsDebts), found_by=432, needs=_streams_break),
-    "I3-leave": Bug(lambda: Parts(replica=LeavesAtOnce), found_by=32, needs=_brings("drain")),
-    "I4-drift": Bug(lambda: Parts(terms=WithoutDrift), found_by=1953, needs=_drifts_far),
+    "I3-margin": Bug(lambda: Parts(grantor=WithoutMargin), found_by=190, needs=_drifts_far),
+    "I3-stream": Bug(lambda: Parts(grantor=ForgetsTheGone), found_by=104, needs=_streams_break),
+    "I3-back": Bug(lambda: Parts(hub=ForgetsDebts), found_by=3331, needs=_streams_break),
+    "I3-leave": Bug(lambda: Parts(replica=LeavesAtOnce), found_by=263, needs=_brings("drain")),
+    "I4-drift": Bug(lambda: Parts(terms=WithoutDrift), found_by=401, needs=_drifts_far),
     "I4-whole": Bug(lambda: Parts(replica=StrikesOffEarly)),
     "I4-lock": Bug(
-        lambda: Parts(register=RegistersWithoutTheLock), found_by=1686, needs=_servers_change
+        lambda: Parts(register=RegistersWithoutTheLock), found_by=3015, needs=_servers_change
     ),
     "I4-empty": Bug(
-        lambda: Parts(replica=ComesBackWithItsMemory), found_by=187, needs=_servers_fall_silent
+        lambda: Parts(replica=ComesBackWithItsMemory), found_by=70, needs=_servers_fall_silent
     ),
     "I4-counter": Bug(
-        lambda: Parts(register=StrikesOffUnseen), found_by=138, needs=_servers_fall_silent
+        lambda: Parts(register=StrikesOffUnseen), found_by=2587, needs=_servers_fall_silent
     ),
     "I4-name": Bug(lambda: Parts(keeps_names=True), found_by=263, needs=_servers_change),
     "I4-sole": Bug(
-        lambda: Parts(succession=ForgetsPredecessors), found_by=972, needs=_sole_servers_change
+        lambda: Parts(succession=ForgetsPredecessors), found_by=203, needs=_sole_servers_change
     ),
     "I4-repeat": Bug(lambda: Parts(fence=RepeatsWithoutFence)),
     "I4-group": Bug(lambda: Parts(fence=WaitsForTheFirstOfAGroup)),
