@@ -36,6 +36,8 @@ from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import keyspace_service_pb2 as of_keyspaces
 
 BATCH: Final = 32
+REPEATED: Final = 256
+"""How many keys are asked about again and again."""
 MOST_IN_A_BATCH: Final = 256
 AT_A_TIME: Final = 10
 ELSEWHERE: Final = "elsewhere"
@@ -80,16 +82,17 @@ async def _checks(table: Table, many: Server, few: Server, floor: Server, sizes:
         batches = _batches_of(_plain(many.site)[: sizes.batched])
         limited = [_check(text).SerializeToString() for text in many.site.store.known[:LIMITED]]
         steps: list[tuple[str, Server, list[bytes]]] = []
-        repeated = [*itertools.islice(itertools.cycle(single[:256]), sizes.hot)]
+        repeated = _repeated_to(sizes.hot, single[:REPEATED])
         steps += [
             ("cold", many, single),
             ("cold of few", few, of_few),
             ("hot", many, repeated),
-            ("hot of few", few, [*itertools.islice(itertools.cycle(of_few[:256]), sizes.hot)]),
+            ("hot of few", few, _repeated_to(sizes.hot, of_few[:REPEATED])),
             ("echo", floor, repeated),
-            ("limited", many, [*itertools.islice(itertools.cycle(limited), sizes.hot)]),
+            ("limited", many, _repeated_to(sizes.hot, limited)),
             ("cold batch", many, batches),
             ("hot batch", many, batches * 2),
+            ("same in batches", many, _repeated_to(sizes.hot // 8, batches[: REPEATED // BATCH])),
         ]
         for what, server, requests in steps:
             if what.startswith("cold"):
@@ -97,7 +100,7 @@ async def _checks(table: Table, many: Server, few: Server, floor: Server, sizes:
                 # So that the keyspace itself is in memory again.
                 text = server.site.store.known[-1]
                 await server.call("AuthorizationService/CheckScope", _check(text))
-            is_batch = what.endswith("batch")
+            is_batch = "batch" in what
             method = "BatchCheckScope" if is_batch else "CheckScope"
             spent, answers = await server.send(f"AuthorizationService/{method}", requests)
             if server is not floor:
@@ -108,7 +111,7 @@ async def _checks(table: Table, many: Server, few: Server, floor: Server, sizes:
     def add(label: str, values: Sequence[float]) -> None:
         table.add(label, "processor, µs a check", values, group=name)
 
-    took["in a hot batch"] = [one / BATCH for one in took["hot batch"]]
+    took["in a batch"] = [one / BATCH for one in took["same in batches"]]
 
     def add_ratio(label: str, what: str, to: str, at_most: float) -> None:
         compared = ratios(took[what], took[to])
@@ -122,8 +125,8 @@ async def _checks(table: Table, many: Server, few: Server, floor: Server, sizes:
     add(f"a cold check at {many_keys}", took["cold"])
     add_ratio("cold ÷ an empty call", "cold", "echo", 4.5 if many.site.database else 3)
     add_ratio(f"cold at {many_keys} ÷ at {SMALL:,}", "cold", "cold of few", 1.3)
-    add(f"a check in a hot batch of {BATCH}", took["in a hot batch"])
-    add_ratio("hot, in a batch ÷ by itself", "in a hot batch", "hot", 0.07)
+    add(f"a hot check in a batch of {BATCH}", took["in a batch"])
+    add_ratio("hot, in a batch ÷ by itself", "in a batch", "hot", 0.07)
     add_ratio("cold batch ÷ hot batch", "cold batch", "hot batch", 4)
     add_ratio("hot, of a key with a rate limit ÷ without", "limited", "hot", 1.1)
 
@@ -251,6 +254,10 @@ async def _repeated(
 
     stack.push_async_callback(stop)
     return waits
+
+
+def _repeated_to(count: int, requests: Sequence[bytes]) -> list[bytes]:
+    return [*itertools.islice(itertools.cycle(requests), count)]
 
 
 def _new_key() -> of_keys.CreateKeyRequest:

@@ -342,10 +342,10 @@ BUGS: Final[dict[str, Bug]] = {
         lambda: Parts(fence=TakesSilenceForConsent),
     ),
     "I4-timeline": Bug(
-        lambda: Parts(register=IgnoresTheEpoch), found_by=1298, needs=_brings("failover", "loss")
+        lambda: Parts(register=IgnoresTheEpoch), found_by=2117, needs=_brings("failover", "loss")
     ),
     "I4-settle": Bug(
-        lambda: Parts(register=NeverUnsettled), found_by=1406, needs=_brings("failover", "loss")
+        lambda: Parts(register=NeverUnsettled), found_by=1820, needs=_brings("failover", "loss")
     ),
     "I5-discard": Bug(lambda: Parts(cache=KeepsOldFills)),
     "I5-sdk": Bug(
