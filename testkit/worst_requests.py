@@ -6,6 +6,7 @@ one does between two turns of it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -205,8 +206,31 @@ def _of_keys(scopes: int, first: str, last: str) -> list[WorstRequest]:
         request.update_mask.paths.append("granted_scopes")
         return request
 
+    def import_of(count: int, key: keys.CreateKeyRequest) -> Callable[[], Message]:
+        one = keys.KeyToImport(
+            account_id=key.account_id,
+            scopes=key.scopes,
+            allowed_addresses=key.allowed_addresses,
+            labels=key.labels,
+        )
+
+        def make() -> Message:
+            request = keys.ImportKeysRequest(keyspace=LARGE, keys=[one] * count)
+            for imported in request.keys:
+                imported.sha256 = secrets.token_bytes(32)
+            return request
+
+        return make
+
     return [
         WorstRequest("CreateKey", f"{service}/CreateKey", lambda: _largest_key(scopes)),
+        WorstRequest(
+            "ImportKeys, many", f"{service}/ImportKeys", import_of(500, _key([_scope(0)]))
+        ),
+        # As many as the limit of bytes allows.
+        WorstRequest(
+            "ImportKeys, large", f"{service}/ImportKeys", import_of(24, _largest_key(scopes))
+        ),
         WorstRequest("CreateKey, all scopes", f"{service}/CreateKey", lambda: _key(["*"])),
         WorstRequest("GetKey", f"{service}/GetKey", lambda: keys.GetKeyRequest(key_id=first)),
         WorstRequest(

@@ -90,7 +90,8 @@ _TEXT_AT_ONCE: Final = 2 * 1024 * 1024
 
 _KEY: Final = ReadyStatement(queries.whole_keys().where(keys.c.key_id == bindparam("key_id")))
 _KEYS: Final = ReadyStatement(queries.keys_of_ids())
-_OF_DIGESTS: Final = [f"digest{place}" for place in range(queries.DIGESTS_A_STATEMENT)]
+# SQLAlchemy takes some milliseconds to compile a statement of so many, on the event loop.
+_OF_DIGESTS: Final = [f"digest{place}" for place in range(128)]
 _DIGESTS: Final = ReadyStatement(queries.kept_digests(_OF_DIGESTS))
 _LINEAGE: Final = ReadyStatement(queries.lineage_of_id())
 _STAMP: Final = ReadyStatement(_STAMPS.where(keyspaces.c.name == bindparam("name")))

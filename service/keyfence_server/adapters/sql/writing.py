@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -101,6 +102,8 @@ class SqlTransaction(MutationGroup):
         for start in range(0, len(keys), _MOST_ROWS):
             some = keys[start : start + _MOST_ROWS]
             await self._write_deferred()
+            # To put the rows together takes some milliseconds.
+            await asyncio.sleep(0)
             rows = insertion.rows(keys_to_columns(some, self.revision))
             with self._step():
                 await self._conversation.insert_rows(insertion.table, insertion.columns, rows)
