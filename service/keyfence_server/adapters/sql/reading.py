@@ -149,6 +149,10 @@ class SqlSnapshot:
         by_version: dict[int, list[bytes]] = {}
         for digest in digests:
             by_version.setdefault(digest.pepper_version, []).append(digest.value)
+        # A plan that PostgreSQL has made while the table was empty reads the whole table, and would
+        # be kept while an import fills it.
+        with self._step():
+            await self._conversation.plan_for_values()
         found = set()
         for version, values in by_version.items():
             for start in range(0, len(values), len(_OF_DIGESTS)):
