@@ -34,8 +34,8 @@ _PLAN_FOR_VALUES: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _LOCK_HEAD: Final = "SELECT FROM head FOR UPDATE"
 _TRY_HEAD: Final = "SELECT FROM head FOR UPDATE SKIP LOCKED"
-# Whoever is first in the line for a row has a lock of this type. Another transaction could be
-# faster to take the row when it is let go.
+# PostgreSQL gives the first transaction that waits for a row a lock of type "tuple". While there is
+# one, this statement does not take the head, even in the moment when its lock is released.
 _TRY_HEAD_AGAIN: Final = """
     SELECT FROM head WHERE NOT EXISTS (
         SELECT FROM pg_locks WHERE locktype = 'tuple' AND relation = 'head'::regclass

@@ -265,7 +265,7 @@ class MutationGroup(LockedSnapshot):
         """Writes all that is left to write, on SQLite, where a statement costs little."""
         conversation = self._conversation
         for one in self._deferred.take_kept():
-            self._require_touched(1, await conversation.write_values(one.statement, one.values))
+            await self._write_one(one)
         if last != self._revision:
             await conversation.write(_SET_HEAD, {"revision": last})
         rows = [row for one in self._kept for row in changes_to_rows(one.changes, one.revision)]
