@@ -22,7 +22,7 @@ SYNC: Final = "/bench.FanOut/Sync"
 GO: Final = "/bench.FanOut/Go"
 ECHO: Final = "/bench.FanOut/Echo"
 MESSAGE: Final = bytes(40)
-"""As long as the news of one revocation."""
+"""As long as the notification of one revocation."""
 REPLY: Final = bytes(8)
 """As long as an acknowledgement."""
 

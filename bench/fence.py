@@ -177,7 +177,7 @@ async def _notifying(url: str) -> AsyncIterator[Callable[[], Coroutine[Any, Any,
         heard.set_result(None)
 
     for connection in (calling, answering):
-        # As the servers' own news do: nothing of this has to outlive a crash.
+        # As the servers' own notifications do: nothing of this has to outlive a crash.
         await connection.execute("SET synchronous_commit = off")
     await answering.add_listener("bench_ping", answer)
     await calling.add_listener("bench_pong", hear)

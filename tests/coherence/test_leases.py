@@ -104,7 +104,7 @@ class TestHolder:
         assert lease.until == 2.0
 
     def test_a_grant_that_a_change_has_overtaken_is_as_good_as_any(self) -> None:
-        """Its head was read before a commit whose news came first. Taken for a loss of
+        """Its head was read before a commit whose notification came first. Taken for a loss of
         history, it would empty memory at every such meeting."""
         lease = HolderLease()
         lease.grant(lease.request(0.0), 2.0, head=5)

@@ -192,7 +192,7 @@ def test_on_a_new_timeline_only_time_ends_a_fence_until_w_has_passed() -> None:
     played(play)
 
 
-def test_news_of_another_timeline_is_not_taken_in() -> None:
+def test_notifications_of_another_timeline_are_ignored() -> None:
     """Its revisions are others, and would take the places of those that are to come."""
 
     async def play(stage: Stage) -> None:

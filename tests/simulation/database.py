@@ -29,7 +29,7 @@ from keyfence_server.coherence.ports import (
     Acknowledged,
     Committed,
     Interrupted,
-    News,
+    Notification,
     RegisteredProcess,
     RegisterState,
     StorePosition,
@@ -102,7 +102,7 @@ class Database:
         # Faults, in the likelihood of each question meeting one.
         self.loses_questions = 0.0
         self.loses_answers = 0.0
-        self.loses_news = 0.0
+        self.loses_notifications = 0.0
         self.slowest = 0.02
         self.often_slow = 0.1
         self.lag = 0.0
@@ -228,10 +228,10 @@ class Database:
             feed.cut_off()
         self.listeners.clear()
 
-    def publish(self, news: Committed | Acknowledged) -> None:
+    def publish(self, notification: Committed | Acknowledged) -> None:
         """Notifies everyone who listens, of each in its own time and in order."""
         for feed in tuple(self.listeners):
-            feed.hear(news)
+            feed.hear(notification)
 
 
 class SimulatedStore:
@@ -404,7 +404,7 @@ class SimulatedTransaction(SimulatedSnapshot):
         database = self._database
         if not database.is_locked_by(self):
             raise StoreUnavailable("the lock was taken away")
-        group, news, contents = [], [], database.contents
+        group, notifications, contents = [], [], database.contents
         for revision, (kept, changes) in enumerate(self.kept, contents.revision + 1):
             contents = replace(
                 contents,
@@ -414,11 +414,11 @@ class SimulatedTransaction(SimulatedSnapshot):
                 changes=(*contents.changes, *((revision, one) for one in changes)),
             )
             group.append(contents)
-            news.append(Committed(revision, changes, database.epoch))
+            notifications.append(Committed(revision, changes, database.epoch))
         database.commit(*group)
         database.committed[self._process] = database.epoch, contents
         database.unlock(self)
-        for one in news:
+        for one in notifications:
             database.publish(one)
         return contents.revision
 
@@ -539,18 +539,18 @@ class SimulatedRegister:
 
 
 class SimulatedFeed:
-    """The port `Feed`: news in order, some of it lost, late or twice."""
+    """The port `Feed`: notifications in order, some of them lost, late or twice."""
 
     def __init__(self, database: Database, process: Process) -> None:
         self._database = database
         self.process = process
-        self._queue: asyncio.Queue[News | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[Notification | None] = asyncio.Queue()
         self._arrives_at = 0.0
 
-    def hear(self, news: News | None) -> None:
+    def hear(self, notification: Notification | None) -> None:
         database = self._database
-        if news is not None and (
-            database._random.random() < database.loses_news
+        if notification is not None and (
+            database._random.random() < database.loses_notifications
             or self.process in database.deaf
             or not database.reaches(self.process)
         ):
@@ -558,13 +558,15 @@ class SimulatedFeed:
         loop = database._loop
         self._arrives_at = max(self._arrives_at, loop.time() + database.delay(self.process))
         queue = self._queue
-        for _ in range(2 if database._random.random() < database.loses_news else 1):
-            loop.call_at(self._arrives_at, queue.put_nowait, news, context=self.process.context)
+        for _ in range(2 if database._random.random() < database.loses_notifications else 1):
+            loop.call_at(
+                self._arrives_at, queue.put_nowait, notification, context=self.process.context
+            )
 
     def cut_off(self) -> None:
         self.hear(None)
 
-    async def listen(self) -> AsyncGenerator[News, None]:
+    async def listen(self) -> AsyncGenerator[Notification, None]:
         """See the port."""
         database = self._database
         self._queue = asyncio.Queue()
@@ -578,15 +580,15 @@ class SimulatedFeed:
             while True:
                 try:
                     async with asyncio.timeout(_SIGN_OF_LIFE):
-                        news = await self._queue.get()
+                        notification = await self._queue.get()
                 except TimeoutError:
                     await database.ask(self.process, lambda: None)
                     if self not in database.listeners:
                         raise StoreUnavailable("cut off") from None
                     continue
-                if news is None:
+                if notification is None:
                     raise StoreUnavailable("cut off")
-                yield news
+                yield notification
         finally:
             database.listeners.pop(self, None)
 

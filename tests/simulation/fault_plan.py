@@ -20,7 +20,7 @@ _NOT_OF_SOLE_SERVERS: Final = ("join", "deafen", "failover", "loss")
 _LASTING: Final = {
     "questions": (0.01, 0.05, 0.2),
     "answers": (0.01, 0.05, 0.2),
-    "news": (0.05, 0.3, 0.9),
+    "notifications": (0.05, 0.3, 0.9),
     "lag": (0.3, 0.9),
     "breaks": (0.002, 0.02),
     "silences": (0.002, 0.01),

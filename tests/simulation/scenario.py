@@ -395,7 +395,7 @@ class Scenario:
         self._raise_violation()
 
     def _is_whole(self) -> bool:
-        """Whether everyone has a lease and hears the news, and every fence has ended."""
+        """Whether everyone has a lease and hears the notifications, and every fence has ended."""
         database = self.database
         if not all(process.dead for process in self.under_way.values()):
             return False

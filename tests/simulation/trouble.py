@@ -60,7 +60,7 @@ class Trouble:
         lasting, database, network = self._plan.lasting, self._world.database, self._world.network
         database.loses_questions = lasting.get("questions", 0.0)
         database.loses_answers = lasting.get("answers", 0.0)
-        database.loses_news = lasting.get("news", 0.0)
+        database.loses_notifications = lasting.get("notifications", 0.0)
         database.lag = lasting.get("lag", 0.0)
         network.breaks = lasting.get("breaks", 0.0)
         network.falls_silent = lasting.get("silences", 0.0)
@@ -84,7 +84,7 @@ class Trouble:
         database.available = True
         database.unreachable.clear()
         database.deaf.clear()
-        database.loses_news = database.loses_questions = database.loses_answers = 0
+        database.loses_notifications = database.loses_questions = database.loses_answers = 0
         database.lag = 0
         network.severed.clear()
         network.breaks = network.falls_silent = 0

@@ -1,4 +1,4 @@
-"""The register of processes and the news between them, on both databases."""
+"""The register of processes and the notifications between them, on both databases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keyfence_server.coherence.ports import (
     Committed,
     Feed,
     Interrupted,
-    News,
+    Notification,
     StorePosition,
     StruckOff,
     TermsDiffer,
@@ -173,21 +173,21 @@ async def test_a_new_timeline_is_not_settled_until_a_process_says_so(postgres_ur
         await store.close()
 
 
-# News.
+# Notifications.
 
 
 async def until_hears(
-    feed: Feed, wanted: Callable[[News], bool], act: Callable[[], Awaitable[object]]
-) -> list[News]:
-    """Listens, acts when the news has begun, and returns all that came up to what is wanted."""
-    heard: list[News] = []
-    async with asyncio.timeout(SOON), aclosing(feed.listen()) as all_news:
-        async for news in all_news:
-            heard.append(news)
+    feed: Feed, wanted: Callable[[Notification], bool], act: Callable[[], Awaitable[object]]
+) -> list[Notification]:
+    """Listens, acts as soon as it does, and returns the notifications up to the wanted one."""
+    heard: list[Notification] = []
+    async with asyncio.timeout(SOON), aclosing(feed.listen()) as notifications:
+        async for notification in notifications:
+            heard.append(notification)
             if len(heard) == 1:
-                assert isinstance(news, Interrupted)
+                assert isinstance(notification, Interrupted)
                 await act()
-            elif wanted(news):
+            elif wanted(notification):
                 break
     return heard
 
@@ -200,7 +200,7 @@ async def test_a_commit_is_heard_of(store: SqlStore, feed_of: Callable[[], Feed]
         await insert_keys(store, key)
 
     heard = await until_hears(
-        feed_of(), lambda news: isinstance(news, (Committed, Interrupted)), act
+        feed_of(), lambda notification: isinstance(notification, (Committed, Interrupted)), act
     )
     last = heard[-1]
     assert isinstance(last, Interrupted) or last == Committed(
@@ -215,7 +215,9 @@ async def test_an_acknowledgement_is_heard_of(store: SqlStore, feed_of: Callable
     async def act() -> None:
         await feed.acknowledge("srv_a", 7, epoch)
 
-    heard = await until_hears(feed, lambda news: getattr(news, "revision", 0) == 7, act)
+    heard = await until_hears(
+        feed, lambda notification: getattr(notification, "revision", 0) == 7, act
+    )
     assert heard[-1] == Acknowledged("srv_a", 7, epoch)
 
 
@@ -240,7 +242,9 @@ class TestOnPostgresql:
 
         try:
             heard = await until_hears(
-                PostgresqlFeed(postgres_url), lambda news: isinstance(news, Committed), act
+                PostgresqlFeed(postgres_url),
+                lambda notification: isinstance(notification, Committed),
+                act,
             )
             assert isinstance(heard[-1], Committed)
             assert heard[-1].changes is None
@@ -271,7 +275,7 @@ class TestOnPostgresql:
     ) -> None:
         async def act() -> None:
             connection = await asyncpg.connect(parse_database_url(postgres_url).for_asyncpg())
-            await connection.execute("SELECT pg_notify('keyfence_news', $1)", payload)
+            await connection.execute("SELECT pg_notify('keyfence_notifications', $1)", payload)
             await connection.close()
 
         heard = await until_hears(PostgresqlFeed(postgres_url), lambda _: True, act)
@@ -283,7 +287,7 @@ class TestOnPostgresql:
         async def act() -> None:
             connection = await asyncpg.connect(parse_database_url(postgres_url).for_asyncpg())
             said = json.dumps({"c": [[3, []]]})
-            await connection.execute("SELECT pg_notify('keyfence_news', $1)", said)
+            await connection.execute("SELECT pg_notify('keyfence_notifications', $1)", said)
             await connection.close()
 
         heard = await until_hears(PostgresqlFeed(postgres_url), lambda _: True, act)
@@ -299,7 +303,7 @@ class TestOnPostgresql:
             connection = await asyncpg.connect(parse_database_url(postgres_url).for_asyncpg())
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'keyfence news' AND datname = current_database()"
+                "WHERE application_name = 'keyfence notifications' AND datname = current_database()"
             )
             await connection.close()
 
@@ -328,5 +332,7 @@ class TestOnPostgresql:
                 *(feed.acknowledge("srv_a", revision, "1") for revision in range(1, 21)),
             )
 
-        heard = await until_hears(feed, lambda news: getattr(news, "revision", 0) == 20, act)
+        heard = await until_hears(
+            feed, lambda notification: getattr(notification, "revision", 0) == 20, act
+        )
         assert len(heard) == 21

@@ -1,6 +1,6 @@
 """Applies revisions to this process's own memory, and sends them to all holders downstream.
 
-News of revisions comes from several sides at once (this process's own mutations, the
+Notifications of revisions come from several sides at once (this process's own mutations, the
 feed, the change log) and in any order. What is stale is forgotten at once; what is sent
 downstream goes in order and without gaps.
 """

@@ -210,9 +210,9 @@ class Grantor:
         return holder
 
     def acknowledge(self, holder: HolderRecord, applied: int, now: float) -> bool:
-        """Takes note of what a holder says that it, and every holder downstream of it, has
-        applied. It never counts backwards, nor beyond what there is. Says whether that was
-        news."""
+        """Records the revision that a holder, and every holder downstream of it, has applied. A
+        revision below the recorded one, or above the head, does not count. Returns whether the
+        record has changed."""
         applied = min(applied, self._head)
         moved = False
         for one in (holder, *holder.former):

@@ -148,8 +148,8 @@ class Register(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """News that a revision of an epoch is committed. `changes` may be None: then the change
-    log has them."""
+    """A revision of an epoch is committed. `changes` may be None: then the change log has
+    them."""
 
     revision: int
     changes: tuple[Change, ...] | None
@@ -158,7 +158,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """News that a process has acknowledged everything up to a revision of an epoch."""
+    """A process has acknowledged everything up to a revision of an epoch."""
 
     process_id: str
     revision: int
@@ -167,19 +167,19 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """News may have been missed: the change log must be read."""
+    """Notifications may have been missed: the change log must be read."""
 
 
-News = Committed | Acknowledged | Interrupted
+Notification = Committed | Acknowledged | Interrupted
 
 
 class Feed(Protocol):
-    """Quick news between the processes on a store. It only makes things fast: safety never
-    rests on it, so news may be lost, repeated or late."""
+    """Notifications between the processes on a store. They make a fence fast. Safety never
+    depends on them: a notification may be lost, repeated or late."""
 
-    def listen(self) -> AsyncGenerator[News, None]:
-        """News from now on, for as long as it is iterated. It starts with `Interrupted`, and
-        says so again whenever it was cut off."""
+    def listen(self) -> AsyncGenerator[Notification, None]:
+        """The notifications from now on, for as long as it is iterated. The first one is
+        `Interrupted`, and so is the one after each interruption."""
 
     async def acknowledge(self, process_id: str, revision: int, epoch: str) -> None:
         """Tells the other processes, without waiting for any of them."""

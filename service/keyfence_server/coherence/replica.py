@@ -26,7 +26,7 @@ from keyfence_server.coherence.ports import (
     BootClock,
     Committed,
     Feed,
-    News,
+    Notification,
     Register,
     RegisteredProcess,
     StorePosition,
@@ -252,22 +252,24 @@ class Replica:
 
     async def _follow(self) -> None:
         """Applies notifications. Where one may be missing, it reads the change log."""
-        async with aclosing(self._feed.listen()) as all_news:
-            await self._take_in(all_news)
+        async with aclosing(self._feed.listen()) as notifications:
+            await self._take_in(notifications)
 
-    async def _take_in(self, all_news: AsyncIterator[News]) -> None:
-        async for news in all_news:
-            match news:
+    async def _take_in(self, notifications: AsyncIterator[Notification]) -> None:
+        async for notification in notifications:
+            match notification:
                 case Acknowledged(epoch=epoch) | Committed(epoch=epoch) if epoch != self._epoch:
                     # The revisions of another epoch are others.
                     pass
                 case Acknowledged():
-                    known = self._acknowledged_by.get(news.process_id, 0)
-                    self._acknowledged_by[news.process_id] = max(known, news.revision)
+                    known = self._acknowledged_by.get(notification.process_id, 0)
+                    self._acknowledged_by[notification.process_id] = max(
+                        known, notification.revision
+                    )
                     self.progress.announce()
                 case Committed(changes=changes) if changes is not None:
-                    self.apply(news.revision, changes)
-                    if self._revisions.applied < news.revision:
+                    self.apply(notification.revision, changes)
+                    if self._revisions.applied < notification.revision:
                         await self.catch_up()
                 case _:
                     await self.catch_up()

@@ -76,14 +76,14 @@ def head_is_ignored() -> None:
         await asyncio.sleep(_LATE_SECONDS * 2)
         await catch_up(self)
 
-    async def without_news(self: Any) -> AsyncIterator[Any]:
+    async def without_notifications(self: Any) -> AsyncIterator[Any]:
         async for one in listen(self):
             if not isinstance(one, Committed):
                 yield one
 
     _put(HolderLease, "grant", blind)
     _put(Replica, "catch_up", slow)
-    _put(PostgresqlFeed, "listen", without_news)
+    _put(PostgresqlFeed, "listen", without_notifications)
 
 
 def acknowledges_first() -> None:

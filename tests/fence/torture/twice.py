@@ -4,7 +4,7 @@
 
 A proxy of byte streams cannot do that, and TCP does not; but the protocol says that it
 bears it, so it is done inside the processes, where messages begin and end: to renewals
-and acknowledgements, leases and changes, and the news between servers.
+and acknowledgements, leases and changes, and the notifications between servers.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _LOG_ATTEMPTS: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOptions:
-    """How patient the store is, and how many connections it keeps.
+    """The timeouts of the store, and the number of its connections.
 
     Attributes:
         pool_size: the most connections at once, two at least. All but one are for reading: a
@@ -62,7 +62,7 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """A pool of connections in several moods, and a connection on which mutations are written.
+    """A pool of connections by what they are for, and a connection on which mutations are written.
 
     Attributes:
         reading: begins transactions that see one moment and cannot write.

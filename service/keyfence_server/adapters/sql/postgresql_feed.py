@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import asyncpg
@@ -18,9 +19,9 @@ from keyfence_server.adapters.sql.engines import PRIMARY
 from keyfence_server.adapters.sql.timeline import TIMELINE
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import Change, ChangeKind, StoreUnavailable
-from keyfence_server.coherence.ports import Acknowledged, Committed, Interrupted, News
+from keyfence_server.coherence.ports import Acknowledged, Committed, Interrupted, Notification
 
-CHANNEL: Final = "keyfence_news"
+CHANNEL: Final = "keyfence_notifications"
 # PostgreSQL takes payloads of fewer than 8000 bytes.
 _MAX_PAYLOAD: Final = 7900
 _TIMEOUT: Final = 5.0
@@ -31,6 +32,7 @@ _CONNECTION_ERRORS: Final = (
     asyncpg.TargetServerAttributeNotMatched,
     OSError,
     TimeoutError,
+    ValueError,
 )
 
 
@@ -43,21 +45,24 @@ class PostgresqlFeed:
         # Only one question can be asked on a connection at a time.
         self._asking = asyncio.Lock()
 
-    async def listen(self) -> AsyncGenerator[News, None]:
+    async def listen(self) -> AsyncGenerator[Notification, None]:
         """See the port. Raises `StoreUnavailable` when it is cut off."""
-        news: asyncio.Queue[News | None] = asyncio.Queue()
-        connection = await self._connect(news)
+        received: asyncio.Queue[Notification | None] = asyncio.Queue()
+        with _unavailable_on_errors():
+            connection = await self._connect(received)
         try:
             yield Interrupted()
             while True:
                 try:
                     async with asyncio.timeout(_SIGN_OF_LIFE):
-                        one = await news.get()
+                        one = await received.get()
                 except TimeoutError:
                     await self._require_alive(connection)
                     continue
                 if one is None:
-                    raise StoreUnavailable("the database has closed the connection for news")
+                    raise StoreUnavailable(
+                        "the database has closed the connection for notifications"
+                    )
                 yield one
         finally:
             if self._connection is connection:
@@ -71,15 +76,11 @@ class PostgresqlFeed:
             # The next renewal says it too.
             return
         payload = json.dumps({"a": process_id, "r": revision, "e": epoch})
-        try:
+        with _unavailable_on_errors():
             async with self._asking:
                 await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
-        except _CONNECTION_ERRORS as error:
-            raise StoreUnavailable(
-                f"the database does not answer: {type(error).__name__}"
-            ) from None
 
-    async def _connect(self, news: asyncio.Queue[News | None]) -> asyncpg.Connection:
+    async def _connect(self, received: asyncio.Queue[Notification | None]) -> asyncpg.Connection:
         connection: asyncpg.Connection | None = None
         try:
             connection = await asyncpg.connect(
@@ -88,35 +89,40 @@ class PostgresqlFeed:
                 command_timeout=_TIMEOUT,
                 target_session_attrs=PRIMARY,
                 # Nothing that is said on this connection has to outlive a crash.
-                server_settings={"synchronous_commit": "off", "application_name": "keyfence news"},
+                server_settings={
+                    "synchronous_commit": "off",
+                    "application_name": "keyfence notifications",
+                },
             )
-            connection.add_termination_listener(lambda _: news.put_nowait(None))
+            connection.add_termination_listener(lambda _: received.put_nowait(None))
             # A connection does not outlive the timeline that it began on.
             epoch = str(await connection.fetchval(TIMELINE))
             await connection.add_listener(
-                CHANNEL, lambda *said: _put(news, _read(str(said[-1]), epoch))
+                CHANNEL, lambda *said: _put(received, _read(str(said[-1]), epoch))
             )
-        except (*_CONNECTION_ERRORS, ValueError) as error:
+        except BaseException:
             if connection is not None:
                 connection.terminate()
-            raise StoreUnavailable(
-                f"the database does not answer: {type(error).__name__}"
-            ) from None
+            raise
         self._connection = connection
         return connection
 
     async def _require_alive(self, connection: asyncpg.Connection) -> None:
-        try:
+        with _unavailable_on_errors():
             async with self._asking:
                 await connection.execute("SELECT 1", timeout=_SIGN_OF_LIFE)
-        except _CONNECTION_ERRORS as error:
-            raise StoreUnavailable(
-                f"the database does not answer: {type(error).__name__}"
-            ) from None
 
 
-def _put(queue: asyncio.Queue[News | None], news: Iterable[News]) -> None:
-    for one in news:
+@contextmanager
+def _unavailable_on_errors() -> Iterator[None]:
+    try:
+        yield
+    except _CONNECTION_ERRORS as error:
+        raise StoreUnavailable(f"the database does not answer: {type(error).__name__}") from None
+
+
+def _put(queue: asyncio.Queue[Notification | None], notifications: Iterable[Notification]) -> None:
+    for one in notifications:
         queue.put_nowait(one)
 
 
@@ -136,7 +142,7 @@ def payloads_of(revisions: Sequence[tuple[int, Sequence[Change]]]) -> list[str]:
     return [f'{{"c":[{one}]}}' for one in payloads]
 
 
-def _read(payload: str, epoch: str) -> list[News]:
+def _read(payload: str, epoch: str) -> list[Notification]:
     """Reads a notification that came on a connection of this epoch.
 
     Other programs may notify on the channel too. A notification that cannot be read makes

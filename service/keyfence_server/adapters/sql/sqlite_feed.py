@@ -1,4 +1,4 @@
-"""Quick news between the processes on a SQLite file, by asking whether it has changed.
+"""Quick notifications between the processes on a SQLite file, by asking whether it has changed.
 
 `PRAGMA data_version` tells a connection, without reading the file, whether another one
 has committed since it last asked (https://www.sqlite.org/pragma.html#pragma_data_version).
@@ -15,7 +15,7 @@ from typing import Final
 
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.application.ports import StoreUnavailable
-from keyfence_server.coherence.ports import Acknowledged, Interrupted, News
+from keyfence_server.coherence.ports import Acknowledged, Interrupted, Notification
 
 _POLL_SECONDS: Final = 0.005
 _ACKNOWLEDGE: Final = (
@@ -30,7 +30,7 @@ class SqliteFeed:
     def __init__(self, url: str) -> None:
         self._path = parse_database_url(url).path
 
-    async def listen(self) -> AsyncGenerator[News, None]:
+    async def listen(self) -> AsyncGenerator[Notification, None]:
         """See the port."""
         known: dict[str, int] = {}
         revision = -1

@@ -191,8 +191,8 @@ def _scripts() -> ScriptDirectory:
 
 @asynccontextmanager
 async def _engines(url: str, options: StoreOptions | None = None) -> AsyncIterator[Engines]:
-    patient = replace(options or StoreOptions(), statement_timeout=_STATEMENT_TIMEOUT)
-    engines = create_engines(parse_database_url(url), patient)
+    slow = replace(options or StoreOptions(), statement_timeout=_STATEMENT_TIMEOUT)
+    engines = create_engines(parse_database_url(url), slow)
     try:
         yield engines
     finally:
