@@ -164,7 +164,7 @@ def test_no_server_is_told_from_a_denial(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KEYFENCE_TOKEN", "token")
-    assert command.run(["--timeout", "1", *arguments]) == ExitCode.UNAVAILABLE
+    assert command.run(["--timeout", "20", *arguments]) == ExitCode.UNAVAILABLE
     shown = capsys.readouterr()
     assert f"No Keyfence answers at {NO_SERVER}" in shown.err
     assert "no server takes connections there" in shown.err
@@ -173,7 +173,7 @@ def test_no_server_is_told_from_a_denial(
 
 
 def test_health_without_a_server_is_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.run(["--timeout", "1", "health"]) == ExitCode.DENIED
+    assert command.run(["--timeout", "20", "health"]) == ExitCode.DENIED
     assert "unreachable: no server takes connections there" in capsys.readouterr().err
 
 

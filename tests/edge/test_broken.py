@@ -63,7 +63,7 @@ def test_an_authority_that_is_silent_is_as_good_as_none(
     upstream: Upstream, start_envoy: StartEnvoy, silent_port: int
 ) -> None:
     """A process that is stopped still has its connections open."""
-    config = edge_config(keyfence_port=silent_port, upstream_port=upstream.port)
+    config = edge_config(keyfence_port=silent_port, upstream_port=upstream.port, check_timeout=None)
     envoy = start_envoy(config, "kfop_whatever")
 
     assert get(envoy, "qsk_live_whatever").status == 503
@@ -116,6 +116,7 @@ def test_a_stopped_authority_lets_no_request_through_and_continues_afterwards(
             config = edge_config(
                 keyfence_socket=Path(served.target.removeprefix("unix:")),
                 upstream_port=upstream.port,
+                check_timeout="5s",
             )
             envoy = start_envoy(config, served.root_key)
             assert get(envoy, key).status == 200

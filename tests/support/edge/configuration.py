@@ -1,7 +1,7 @@
 """The configuration that people copy, with the addresses of a test and a system's routes.
 
-What a test runs is deploy/envoy/envoy.yaml: every filter, limit and refusal in it. Only
-where the parties listen is changed, and which routes there are.
+What a test runs is deploy/envoy/envoy.yaml: every filter, limit and refusal in it. Only the
+addresses, the routes and the time for a check are changed.
 """
 
 from __future__ import annotations
@@ -58,11 +58,14 @@ def edge_config(
     keyspace: str | None = None,
     routes: Sequence[Route | Config] | None = None,
     authorities: Path | None = None,
+    check_timeout: str | None = "20s",
 ) -> Config:
     """The file for these addresses, and with these routes instead of its own.
 
     Args:
         authorities: the CA certificates to trust for Keyfence at 127.0.0.1. None: no TLS.
+        check_timeout: after which Envoy refuses a request. Within the second of the file, a busy
+            machine does not always answer. None: as in the file.
     """
     config = example_config(with_tls=authorities is not None)
     listener = config["static_resources"]["listeners"][0]
@@ -85,6 +88,8 @@ def edge_config(
             (name,) = validation["match_typed_subject_alt_names"]
             name["san_type"] = "IP_ADDRESS"
             context["sni"] = name["matcher"]["exact"] = "127.0.0.1"
+    if check_timeout is not None:
+        ext_authz(config)["grpc_service"]["timeout"] = check_timeout
     host = virtual_host(config)
     if keyspace is not None:
         settings = host["typed_per_filter_config"][_FILTER]["check_settings"]

@@ -38,7 +38,7 @@ def send(
     headers: Headers = (),
     body: bytes = b"",
     *,
-    timeout: float = 15,
+    timeout: float = 30,
 ) -> Answer:
     """Sends a request, its headers in order and as often as given."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
