@@ -75,7 +75,12 @@ def test_without_the_counter_of_limits_limited_keys_get_a_503_if_that_is_set(
 ) -> None:
     redis = RedisServer()
     redis.start()
-    authority = Authority(tmp_path / "data", rate_limit_url=redis.url, rate_limit_on_failure="deny")
+    authority = Authority(
+        tmp_path / "data",
+        rate_limit_url=redis.url,
+        rate_limit_timeout_seconds=20,
+        rate_limit_on_failure="deny",
+    )
     try:
         authority.apply("quicksrv")
         once = RateLimit(1, timedelta(days=1))
