@@ -44,13 +44,13 @@ class Wording:
 
 SERVER: Final = Wording(
     "the database's clock",
-    "until it is set right, no key is made",
+    "no key is created until the clock is correct",
     "set the machine's clock by NTP. If it is right, correct the database's clock; on SQLite, stop "
     "the server, delete high-water in the data directory, and start it again",
 )
 SIDECAR: Final = Wording(
     "the clock of the server upstream",
-    "until it is set right, keys expire here at the wrong time",
+    "keys expire here at the wrong time until the clock is correct",
     "set the machine's clock by NTP. If it is right, correct the clock of the server upstream",
 )
 

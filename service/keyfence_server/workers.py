@@ -91,7 +91,7 @@ class _Worker:
         except ConnectionError:
             line = b""
         if not line:
-            return f"a worker ended as it started, with {_how(await self.process.wait())}"
+            return f"a worker ended during its start, with {_how(await self.process.wait())}"
         return str(json.loads(line))
 
 

@@ -249,7 +249,7 @@ async def test_slow_hashes_that_cannot_be_used_are_refused_and_not_repeated(
     for hash_text, why in (
         ("canary", "none of the hashes"),
         ("scrypt$canary$8$1$aa", "none of the hashes"),
-        ("$argon2id$canary", "no Argon2 hash"),
+        ("$argon2id$canary", "not an Argon2 hash"),
         (argon2.PasswordHasher().hash(text).replace("m=65536", "m=1065536"), "costs too much"),
         (argon2.PasswordHasher().hash(text).replace("t=3", "t=300"), "costs too much"),
         (good.replace("$04$", "$31$"), "costs too much"),
@@ -257,13 +257,13 @@ async def test_slow_hashes_that_cannot_be_used_are_refused_and_not_repeated(
         ("pbkdf2_sha256$9$canary$AAAA", "no sha256 digest"),
         ("pbkdf2_sha256$9$canary$A", "no base64"),
         ("$2b$04$" + "canary" * 100, "more than 512"),
-        ("\udcff", "others than ASCII"),
+        ("\udcff", "characters outside ASCII"),
     ):
         said = await refusal_of(authority, SlowHashToImport(text[:PREFIX_LENGTH], hash_text))
         assert why in said, (hash_text, said)
         assert "canary" not in said
     for prefix in ("", "ac", FORM.prefix, text[: PREFIX_LENGTH - 3], text + "x", "ac_xyz_abcdef"):
-        assert "give how the key begins" in await refusal_of(
+        assert "characters of the key, at least 4" in await refusal_of(
             authority, SlowHashToImport(prefix, good)
         )
 

@@ -94,7 +94,7 @@ async def test_an_empty_log_holds(store: SqlStore) -> None:
             ],
             "event 2 was changed",
         ),
-        (["UPDATE audit_head SET event_count = 5"], "there are events behind 5"),
+        (["UPDATE audit_head SET event_count = 5"], "there are events after 5"),
     ],
 )
 async def test_every_change_of_the_log_shows(

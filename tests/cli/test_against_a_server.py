@@ -831,7 +831,7 @@ def test_refused_lines_are_named_and_the_others_imported(run: Run, keyspace: str
     for said in (
         "line 1: the line is not JSON",
         "line 2: sha256: 32 bytes in hexadecimal digits or base64 are needed",
-        "line 3: INVALID_FIELD: api_key: the key has none of the forms",
+        "line 3: INVALID_FIELD: api_key: the key has none of the formats",
         "line 4: UNKNOWN_SCOPE",
         'line 5: there is no field "colour"',
     ):

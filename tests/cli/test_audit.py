@@ -109,7 +109,9 @@ def test_a_whole_log_is_verified_with_anchors_and_a_changed_one_is_not(operator:
     operator.make()
     anchor = operator.run("audit", "verify", "--quiet").strip()
     operator.make()
-    assert "the audit log holds: 4 events" in operator.run("audit", "verify", "--anchor", anchor)
+    assert "the audit log is intact: 4 events" in operator.run(
+        "audit", "verify", "--anchor", anchor
+    )
     later = operator.run("audit", "verify", "-q").strip()
     operator.run("audit", "verify", "--anchor", later, "--anchor", anchor)
 
@@ -118,7 +120,7 @@ def test_a_whole_log_is_verified_with_anchors_and_a_changed_one_is_not(operator:
     assert answer["problem"] == "event 3 differs from the anchor"
     gone = f"9:{'0' * 64}"
     answer = operator.json("audit", "verify", "--anchor", gone, expect=ExitCode.DENIED)
-    assert answer["problem"] == "there is no event 9 any more, which was noted"
+    assert answer["problem"] == "event 9 of the anchor does not exist any more"
     operator.run("audit", "verify", "--anchor", "nonsense", expect=ExitCode.WRONG_INPUT)
 
     database = sqlite3.connect(operator.served.directory / "data" / "keyfence.db")
@@ -201,7 +203,7 @@ def test_what_was_removed_is_verified_with_its_archive(operator: Operator, tmp_p
     database = operator.served.directory / "data" / "keyfence.db"
     assert "Verified" in asyncio.run(verify_file(database))
     shown = operator.run("audit", "verify", "--anchor", cut)
-    assert "the audit log holds: events" in shown
+    assert "the audit log is intact: events" in shown
     gone = operator.json("audit", "verify", "--anchor", early, expect=ExitCode.DENIED)
     assert "was removed from the database; verify the exported file" in gone["problem"]
     operator.run("audit", "verify", str(archive), "--anchor", early)

@@ -167,14 +167,14 @@ def test_no_server_is_told_from_a_denial(
     assert command.run(["--timeout", "20", *arguments]) == ExitCode.UNAVAILABLE
     shown = capsys.readouterr()
     assert f"No Keyfence answers at {NO_SERVER}" in shown.err
-    assert "no server takes connections there" in shown.err
+    assert "no server accepts connections there" in shown.err
     assert shown.out == ""
     assert A_KEY not in shown.err
 
 
 def test_health_without_a_server_is_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["--timeout", "20", "health"]) == ExitCode.DENIED
-    assert "unreachable: no server takes connections there" in capsys.readouterr().err
+    assert "unreachable: no server accepts connections there" in capsys.readouterr().err
 
 
 def test_a_target_that_is_none_is_a_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,7 +121,7 @@ def test_from_unkey(move: Callable[[str], Move]) -> None:
     _, tried, imported = moving.play()
     assert "3 keys would be imported, 0 there already, 1 refused." in tried
     assert "3 keys imported, 0 there already, 1 refused." in imported
-    assert "line 4: remaining: there is nothing like it here" in imported
+    assert "line 4: remaining: Keyfence has no such field" in imported
     assert not any(secret in imported for secret in (*keys, *digests))
     for key in keys:
         assert moving.accepts(key, "orders.read")

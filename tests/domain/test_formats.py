@@ -253,7 +253,7 @@ def test_more_forms_than_a_search_may_cost_are_refused() -> None:
         key_types=tuple(KeyTypeDeclaration(name=f"t{number}") for number in range(100)),
         environments=tuple(EnvironmentDeclaration(name=f"e{number}") for number in range(11)),
     )
-    assert "are 1100 forms of keys" in problems_of(declaration)["environments"]
+    assert "make 1100 formats of keys" in problems_of(declaration)["environments"]
 
 
 def test_one_text_can_look_like_keys_of_several_keyspaces() -> None:

@@ -121,7 +121,7 @@ def test_a_file_that_is_no_mapping_is_told_that_alone() -> None:
     [
         ("environments: [live, test, live]", '"live" is in the list twice'),
         ("max_lifetime: 99999999999d", "at most 100 years"),
-        ("format: {body: {length: 99999999999}}", "too large; the most is 2147483647"),
+        ("format: {body: {length: 99999999999}}", "too large; the maximum is 2147483647"),
     ],
 )
 def test_a_fault_says_what_is_wrong_with_what_stands_there(line: str, message: str) -> None:
@@ -136,9 +136,7 @@ def test_a_name_that_stands_twice_is_shown_where_it_stands_again() -> None:
           vps:read: Look
           vps:read: Look again
         """
-    assert faults_in(text) == [
-        '4:3: "vps:read" is here for the second time; the first is on line 3 <vps:read>'
-    ]
+    assert faults_in(text) == ['4:3: "vps:read" is given twice; the first is on line 3 <vps:read>']
 
 
 def test_a_value_of_the_wrong_type_is_shown() -> None:

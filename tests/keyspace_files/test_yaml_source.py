@@ -121,11 +121,11 @@ def test_every_name_that_stands_twice_is_pointed_at() -> None:
     first, second = faults_in("a: 1\nb: {c: 1, c: 2}\na: 3\n")
     assert (first.span, first.message) == (
         Span(2, 11, 1),
-        '"c" is here for the second time; the first is on line 2',
+        '"c" is given twice; the first is on line 2',
     )
     assert (second.span, second.message) == (
         Span(3, 1, 1),
-        '"a" is here for the second time; the first is on line 1',
+        '"a" is given twice; the first is on line 1',
     )
 
 

@@ -115,7 +115,7 @@ class TestFiles:
             ("canary", "line 1"),
             ("# note\n\n1:canary!", "line 3"),
             ("0:" + "A" * 44, "start at 1"),
-            ("1:" + "A" * 44 + "\n1:" + "B" * 44, "line 2: version 1 is there twice"),
+            ("1:" + "A" * 44 + "\n1:" + "B" * 44, "line 2: version 1 is given twice"),
         ],
     )
     async def test_a_malformed_pepper_is_refused_and_not_repeated(

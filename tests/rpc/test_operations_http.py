@@ -44,7 +44,7 @@ async def test_a_server_that_drains_is_live_and_not_ready(serve: Any) -> None:
     assert (await get(served, "/livez"))[0] == 200
     assert await get(served, "/readyz") == (
         503,
-        "the process starts, stops, or has no lease\n",
+        "the process is starting or stopping, or has no lease\n",
     )
 
 

@@ -149,7 +149,7 @@ async def test_the_chain_is_verified_from_the_cut_on_and_with_the_hash_of_the_cu
     await sweeper(store).sweep()
     assert (await verify_chain(store, end, 0)).is_complete
     other = await verify_chain(store, ChainEnd(4, bytes(32)), 0)
-    assert other.problem == "event 4, which was removed, was another one"
+    assert other.problem == "event 4, which was removed, was a different one"
     before = await verify_chain(store, ChainEnd(2, bytes(32)), 0)
     assert "the events up to 4 were removed" in before.problem
 

@@ -250,7 +250,7 @@ async def test_a_naive_time_is_refused(call: Caller) -> None:
 
 
 async def test_a_single_text_is_not_taken_letter_by_letter(call: Caller) -> None:
-    with pytest.raises(TypeError, match="put it into a list"):
+    with pytest.raises(TypeError, match="not a string"):
         await call("create_key", scopes="vps:read")
 
 

@@ -403,7 +403,7 @@ def test_a_guard_names_its_keyspace(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [Guard, AsyncGuard])
 def test_a_single_unguarded_name_is_not_taken_letter_by_letter(kind: Any) -> None:
-    with pytest.raises(TypeError, match="put it into a list"):
+    with pytest.raises(TypeError, match="not a string"):
         kind(object(), keyspace="shop", unguarded="grpc.health.v1.Health")
 
 

@@ -84,8 +84,8 @@ class _Bcrypt:
             raise ValueError(f"costs too much: a bcrypt cost of 4 to {_MAX_BCRYPT_COST} is allowed")
         if longest_key > _BCRYPT_READS and not self.of_sha256:
             raise ValueError(
-                f"is of the first {_BCRYPT_READS} characters alone, and the keyspace's keys have "
-                f"{longest_key}; replace the key"
+                f"covers only the first {_BCRYPT_READS} characters of a key, and the keyspace's "
+                f"keys have {longest_key}; replace the key"
             )
 
     def matches(self, key: str) -> bool:
@@ -124,7 +124,7 @@ class _Pbkdf2:
 def _parse(text: str) -> _Argon2 | _Bcrypt | _Pbkdf2:
     """What a hash says. Raises `ValueError` without repeating it."""
     if len(text) > _MAX_LENGTH or not text.isascii():
-        raise ValueError(f"has more than {_MAX_LENGTH} characters, or others than ASCII")
+        raise ValueError(f"has more than {_MAX_LENGTH} characters, or characters outside ASCII")
     hasher = _DJANGO.match(text)
     written = text[hasher.end() :] if hasher else text
     if found := _BCRYPT.fullmatch(written):
@@ -140,6 +140,6 @@ def _parse(text: str) -> _Argon2 | _Bcrypt | _Pbkdf2:
         try:
             argon2.extract_parameters(written)
         except argon2.exceptions.InvalidHashError:
-            raise ValueError("is no Argon2 hash with all its parameters") from None
+            raise ValueError("is not an Argon2 hash with all its parameters") from None
         return _Argon2(written)
     raise ValueError(_SCHEMES)

@@ -405,8 +405,9 @@ def _require_something_said(declaration: KeyspaceDeclaration) -> None:
     if declaration == KeyspaceDeclaration(name=declaration.name):
         raise InvalidDeclaration.field(
             "keyspace",
-            f'the declaration has only the name "{declaration.name}", and would take away all that '
-            "this keyspace declares; if it is to, say one thing more, for example display_name",
+            f'the declaration has only the name "{declaration.name}", so it would remove '
+            "everything that this keyspace declares; to do that, set one more field, for "
+            "example display_name",
         )
 
 

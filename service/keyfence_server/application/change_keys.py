@@ -82,8 +82,9 @@ async def require_an_administrator(
         if administration_of(compile_facts(lineage, SYSTEM_KEYSPACE), now) >= needed:
             return
     raise Precondition(
-        "this would leave no operator credential that can make every other one, at any time and "
-        f'from anywhere; first make another one with the scope "*", bound to "{ALL_KEYSPACES}" '
-        f'and "{SYSTEM}", without an expiry and without allowed_addresses',
+        "this would leave no operator credential that can create all others at any "
+        'time and from any address; first create another one with the scope "*", bound '
+        f'to "{ALL_KEYSPACES}" and "{SYSTEM}", without an expiry and without '
+        "allowed_addresses",
         reason="LAST_OPERATOR",
     )

@@ -67,7 +67,7 @@ class ExportAudit:
             if after < cut.removed.count:
                 raise InvalidInput.field(
                     "after_sequence",
-                    f"the events up to {cut.removed.count} were removed; begin behind them, and "
+                    f"the events up to {cut.removed.count} were removed; start after them, and "
                     "find the events before in an earlier archive",
                 )
             head = await snapshot.end_of_events()

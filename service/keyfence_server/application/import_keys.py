@@ -257,9 +257,9 @@ class ImportKeys:
                     return self._peppers.candidates(text, (keyspace.name,)), shown
                 raise InvalidInput.field(
                     "api_key",
-                    f'the key has none of the forms of keyspace "{keyspace.name}", so it would '
-                    "never be recognised; first apply that format to the keyspace, and then the "
-                    "present one again",
+                    f'the key has none of the formats of keyspace "{keyspace.name}", so it would '
+                    "never be recognised; apply the key's format to the keyspace, and then the "
+                    "present format again",
                 )
             case SlowHashToImport(prefix, text):
                 self._require_slow_hash(keyspace, prefix, text)
@@ -277,9 +277,9 @@ class ImportKeys:
         if not forms:
             raise InvalidInput.field(
                 "password_hash.prefix",
-                f"keys are found by it, so give how the key begins: {MIN_SLOW_PREFIX} to "
-                f"{MAX_SLOW_PREFIX} characters, at least 4 of them after what every key of "
-                f'keyspace "{keyspace.name}" begins with',
+                f"keys are found by it, so give the first {MIN_SLOW_PREFIX} to "
+                f"{MAX_SLOW_PREFIX} characters of the key, at least 4 of them after the prefix "
+                f'that all keys of keyspace "{keyspace.name}" have',
             )
         try:
             self._hashes.require_usable(text, max(form.total_length() for form in forms))

@@ -212,7 +212,9 @@ def read_rate_limit(rate: Rate | None, keyspace: Keyspace) -> Rate | None:
         return None
     if keyspace.name == SYSTEM:
         raise InvalidInput.field(
-            "rate_limit", f'is for keys that are checked; those of keyspace "{SYSTEM}" ask'
+            "rate_limit",
+            f'cannot be set for keys of keyspace "{SYSTEM}", which are credentials of '
+            "services and operators",
         )
     problem = rate_problem(rate)
     if problem is not None:

@@ -35,9 +35,9 @@ async def require_known_peppers(set_up: SetUp, peppers: Peppers, clock: Clock) -
     changed = sorted(version for version in given if known[version] != given[version])
     if changed:
         raise WrongPeppers(
-            f"version {changed[0]} is not the pepper that this database knows by that number, so "
-            "that no key which was made under it would be recognised. Give back its old line; a "
-            "new pepper gets a line and a number of its own"
+            f"version {changed[0]} differs from the pepper that this database was used with "
+            "under that number, so keys made with the old one would not be recognised. "
+            "Restore the old line; give a new pepper a version of its own"
         )
     missing = sorted(known.keys() - given.keys())
     if not missing:
@@ -46,8 +46,8 @@ async def require_known_peppers(set_up: SetUp, peppers: Peppers, clock: Clock) -
     if uses.keys:
         versions = ", ".join(map(str, missing))
         raise WrongPeppers(
-            f"version {versions} is missing, and {counted(uses.keys, 'key')} that can still be "
-            "used would not be recognised without it. Give its line back until they are rotated "
-            "or revoked"
+            f"version {versions} is missing, and {counted(uses.keys, 'key')} that can still "
+            "be used would not be recognised without it. Restore its line until they are "
+            "rotated or revoked"
         )
     return uses.passwords

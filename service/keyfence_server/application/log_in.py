@@ -106,7 +106,7 @@ class LogIn:
     def _require_tokens(self) -> SessionTokens:
         if self._tokens is None:
             raise Precondition(
-                "the server was given no key to sign sessions with: set KEYFENCE_SESSION_KEY_FILE",
+                "the server has no key to sign sessions with: set KEYFENCE_SESSION_KEY_FILE",
                 reason="SESSIONS_NOT_SET_UP",
             )
         return self._tokens

@@ -73,8 +73,8 @@ def read_page_token(token: str, *question: str) -> str | None:
     if not last or mark != _mark(question):
         raise InvalidInput.field(
             "page_token",
-            "is not the next_page_token of this listing: send it back as it came, with the other "
-            "fields as they were",
+            "is not the next_page_token of this listing: send the token unchanged, with "
+            "the other fields of the first request",
         )
     return last
 

@@ -146,7 +146,7 @@ def _problem_of_anchor(after: ChainEnd, removed: ChainEnd) -> str:
             "exported file"
         )
     if after.count == removed.count and after.hash != removed.hash:
-        return f"event {after.count}, which was removed, was another one"
+        return f"event {after.count}, which was removed, was a different one"
     return ""
 
 
@@ -190,7 +190,7 @@ def _at_the_end(end: ChainEnd, head: ChainEnd) -> Verified:
     if end.count < head.count:
         problem = f"events {end.count + 1} to {head.count} are missing at the end"
     elif end.count > head.count:
-        problem = f"there are events behind {head.count}, which was the last"
+        problem = f"there are events after {head.count}, which was the last"
     else:
         problem = f"event {end.count} is not the one that was written last"
     return Verified(end, is_complete=False, problem=problem)

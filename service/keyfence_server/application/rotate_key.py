@@ -143,7 +143,7 @@ def _successor_expire_time(
     old = before.key
     if rotation.expire_time is None and old.is_expired(now):
         raise InvalidInput.field(
-            "expire_time", "the old key has expired; say when its successor is to"
+            "expire_time", "the old key has expired; give its successor an expire_time"
         )
     latest = read_expire_time(
         rotation.expire_time, default=None, keyspace=before.keyspace, create_time=now, now=now
@@ -160,7 +160,7 @@ def _require_rotatable(before: KeyFacts) -> None:
     successor = before.key.rotated_to_key_id
     if successor is not None:
         raise Precondition(
-            f"{before.key_id} was rotated before; rotate its successor {successor} instead",
+            f"{before.key_id} was already rotated; rotate its successor {successor} instead",
             reason="KEY_IS_ROTATED",
             key_id=before.key_id,
             successor_key_id=successor,

@@ -197,7 +197,7 @@ def verify(
         events = f"{verified.sequence - verified.removed_sequence} events"
         if verified.removed_sequence:
             events = f"events {verified.removed_sequence + 1} to {verified.sequence}"
-        print_styled((f"{mark(True)}the audit log holds: {events}", "bold green"))
+        print_styled((f"{mark(True)}the audit log is intact: {events}", "bold green"))
         if verified.sequence:
             note("Keep this anchor where the server cannot write:")
             say(_written(verified))
@@ -323,7 +323,7 @@ def _verified(client: Client, anchors: list[Anchor]) -> AuditVerification:
             if digest != anchors.pop(0)[1]:
                 problem = f"event {sequence} differs from the anchor"
         if not problem and anchors and verified.complete:
-            problem = f"there is no event {anchors[0][0]} any more, which was noted"
+            problem = f"event {anchors[0][0]} of the anchor does not exist any more"
         if problem or verified.complete:
             return replace(verified, complete=not problem, problem=problem)
 

@@ -154,7 +154,8 @@ def _limited(status: RateLimitStatus | None) -> dict[str, str]:
     rate = str(Rate(status.limit, status.window))
     whose = " of the account" if status.subject == "ACCOUNT" else ""
     uncertain = {"LOCAL": ", by this server's own count", "NONE": ", not counted for now"}
-    left = f"{status.remaining} of {rate}{whose} left, whole at {moment(status.reset_time)}"
+    reset = moment(status.reset_time)
+    left = f"{status.remaining} of {rate}{whose} left, full again at {reset}"
     return {
         "rate limit": left + uncertain.get(status.count, ""),
         "try again in": f"{status.retry_after}s" if status.retry_after else "",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failure_from
@@ -44,18 +44,18 @@ def open_client(
     """
     # The SDK costs a tenth of a second, which help and completion need not pay.
     from keyfence import Client, KeyfenceError
+    from keyfence.connection import CALL_TIMEOUT_SECONDS
 
-    timeouts: dict[str, Any] = {}
-    if options.timeout_seconds is not None:
-        timeouts["timeout_seconds"] = options.timeout_seconds
-        timeouts["check_timeout_seconds"] = options.timeout_seconds
+    # A person waits longer for a check than a service does.
+    timeout_seconds = options.timeout_seconds or CALL_TIMEOUT_SECONDS
     try:
         with Client(
             options.target,
             token=token,
             tls=tls_of(options),
             insecure_plaintext=options.plaintext,
-            **timeouts,
+            timeout_seconds=timeout_seconds,
+            check_timeout_seconds=timeout_seconds,
         ) as client:
             yield client
     except KeyfenceError as error:

@@ -162,5 +162,5 @@ def _option_of(field: str) -> str:
 def _advice(error: CallFailed, options: ConnectionOptions) -> str:
     if error.status == "DEADLINE_EXCEEDED":
         late = f"{options.target} did not answer in time."
-        return f"{late} A change may have been made all the same."
+        return f"{late} The change may have been made nevertheless."
     return _ADVICE_BY_STATUS.get(error.status, "")

@@ -246,7 +246,7 @@ def _labels(value: Any) -> Mapping[str, str]:
     if isinstance(value, _Cell):
         value = {name: text for name, _, text in (pair.partition("=") for pair in value.split())}
     if not isinstance(value, dict) or not all(map(is_text, (*value, *value.values()))):
-        raise WrongLine("labels: an object of texts is needed")
+        raise WrongLine("labels: an object whose values are strings is needed")
     return value
 
 
@@ -262,5 +262,5 @@ def _texts(fields: Fields, name: str) -> tuple[str, ...]:
     if isinstance(values, _Cell):
         values = values.split()
     if not isinstance(values, list) or not all(map(is_text, values)):
-        raise WrongLine(f"{name}: a list of texts is needed")
+        raise WrongLine(f"{name}: a list of strings is needed")
     return tuple(values)

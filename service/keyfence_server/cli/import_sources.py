@@ -81,7 +81,7 @@ def _from_unkey(given: Fields) -> Fields:
     fields["labels"] = _labels("meta", given.pop("meta", {}))
     for name in given:
         # Credits and roles among them: without them a key could do more, or would do nothing.
-        raise WrongLine(f"{_shown(name)}: there is nothing like it here; {_HAS_NO_MEANING}")
+        raise WrongLine(f"{_shown(name)}: Keyfence has no such field; {_HAS_NO_MEANING}")
     return fields
 
 
@@ -124,7 +124,7 @@ def _labels(path: str, values: Any) -> dict[str, str]:
     if not isinstance(values, Mapping) or not all(
         isinstance(value, str | int | float | bool) for value in values.values()
     ):
-        raise WrongLine(f"{path}: an object of texts, numbers and booleans is needed")
+        raise WrongLine(f"{path}: an object of strings, numbers and booleans is needed")
     return {
         name: value if isinstance(value, str) else str(value).lower()
         for name, value in values.items()

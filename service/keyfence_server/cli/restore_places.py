@@ -60,7 +60,7 @@ def open_restore_place(settings: Settings, url: DatabaseUrl, file: Path) -> Iter
 
     if is_postgresql_dump(file) is url.is_sqlite:
         kind = "a SQLite file" if url.is_sqlite else "PostgreSQL"
-        raise CannotCopy(f"{file}: is a backup of the other kind of database than {kind}")
+        raise CannotCopy(f"{file}: is a backup of another kind of database than {kind}")
     opening = _beside_sqlite if url.is_sqlite else _in_postgresql
     with opening(settings, url, file) as place:
         yield place

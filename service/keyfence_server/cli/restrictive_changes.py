@@ -92,8 +92,8 @@ def events_since_backup(client: Client, old: OldLog) -> list[OldEvent]:
             return _without_gaps(old, event.sequence)
         expected -= 1
     raise Failure(
-        "no event of the restored server is in the old log: the two logs are not of one store, or "
-        "the old log begins after the backup was made",
+        "no event of the restored server is in the old log: the two logs are of "
+        "different stores, or the old log begins after the backup was made",
         ExitCode.CONFLICT,
     )
 

@@ -46,7 +46,8 @@ class ConnectionOptions:
         ),
     ] = None
     timeout_seconds: Annotated[
-        float | None, _option("For a call.", "--timeout", min=0.001, metavar="SECONDS")
+        float | None,
+        _option("For a call; 15 by default.", "--timeout", min=0.001, metavar="SECONDS"),
     ] = None
     ca_file: Annotated[
         Path | None,

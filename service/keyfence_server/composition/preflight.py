@@ -114,8 +114,8 @@ async def _check_database(settings: Settings, database: Path | None) -> None:
     for version, fingerprint in known.items():
         if version in given and fingerprint not in (None, given[version]):
             raise CannotStart(
-                f"{source_of_peppers(settings)}: version {version} is not the pepper that this "
-                "database knows by that number"
+                f"{source_of_peppers(settings)}: version {version} differs from the pepper that "
+                "this database was used with under that number"
             )
     if (problem := clock.problem()) is not None:
         raise CannotStart(problem)

@@ -309,7 +309,7 @@ def _listen(
         _log.warning(
             "insecure_plaintext",
             address=str(exposed),
-            consequence="keys cross the network in the clear, as KEYFENCE_INSECURE_PLAINTEXT says",
+            consequence="the network can read keys, as KEYFENCE_INSECURE_PLAINTEXT allows",
         )
     mode = int(settings.unix_socket_mode, 8)
     addresses = []

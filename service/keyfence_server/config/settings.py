@@ -49,7 +49,7 @@ class Settings(LimitSettings, StoreSettings, CredentialSettings, UpstreamSetting
         # A message would repeat it as a missing file's name, in the log of every start.
         is_file = (info.field_name or "").endswith("_file")
         if is_file and isinstance(value, Path) and _may_be_a_secret(value):
-            raise ValueError("must be the path of a file, not what is in the file")
+            raise ValueError("must be the path of a file, not its content")
         return value
 
     @model_validator(mode="after")

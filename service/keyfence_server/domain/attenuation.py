@@ -142,7 +142,7 @@ def _require_scopes_within(maker: KeyFacts, key: Key) -> None:
     if beyond:
         names = ", ".join(catalog.names_in(beyond)[:5])
         raise ExceedsMaker(
-            f"{maker.key_id} does not hold {names}, so it cannot give it to another key",
+            f"{maker.key_id} does not have {names}, so it cannot grant it to another key",
             exceeds="scopes",
         )
     for pattern in key.granted_scopes:

@@ -123,7 +123,7 @@ def _read_texts(value: object) -> object:
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list | tuple):
-        raise ValueError(f"a list of text is needed here, not {kind_of(value)}")  # noqa: TRY004
+        raise ValueError(f"a list of strings is needed here, not {kind_of(value)}")  # noqa: TRY004
     return tuple(value)
 
 
@@ -156,7 +156,7 @@ def _read_body(value: object) -> object:
     if isinstance(value, Mapping):
         return json_text(value)
     if not isinstance(value, str):
-        raise ValueError("a mapping is needed here for JSON, or a text for text/plain")  # noqa: TRY004
+        raise ValueError("a mapping is needed here for JSON, or a string for text/plain")  # noqa: TRY004
     try:
         data = json_data(value)
     except InvalidTemplate:

@@ -220,7 +220,7 @@ def _message(error: ErrorDetails) -> str:
     value, where = error["input"], error["loc"]
     if where and where[-1] == NAME_IN_DOCUMENT:
         if error["type"] == "missing":
-            return "a name is needed here, not nothing"
+            return "a name is missing here"
         return f"the name {value!r:.50} must be text; put it in quotes"
     if (needed := _NEEDED.get(error["type"])) is not None:
         return f"{needed} is needed here, not {kind_of(value)}"
@@ -230,9 +230,9 @@ def _message(error: ErrorDetails) -> str:
         case "string_too_short":
             return "is empty"
         case "less_than":
-            return f"this number is too large; the most is {error['ctx']['lt'] - 1}"
+            return f"this number is too large; the maximum is {error['ctx']['lt'] - 1}"
         case "greater_than_equal":
-            return f"this number is too small; the least is {error['ctx']['ge']}"
+            return f"this number is too small; the minimum is {error['ctx']['ge']}"
         case "enum":
             return f"{error['ctx']['expected'].replace(chr(39), '')} is needed here"
         case "value_error":

@@ -244,8 +244,8 @@ def _body_problems(path: Path, body: BodyDeclaration) -> Iterator[Problem]:
         yield Problem(
             (*path, "alphabet"),
             f"name one of {', '.join(ALPHABETS)}, or give at least two letters or digits; "
-            "other characters are not allowed, since the body must be told from its prefix and "
-            "from names",
+            "other characters are not allowed, since a body must be distinguishable from "
+            "its prefix and from names",
         )
     elif not 1 <= body.length <= MAX_BODY_LENGTH:
         yield Problem((*path, "length"), f"a body has 1 to {MAX_BODY_LENGTH} characters")

@@ -250,7 +250,7 @@ def _credentials_problems(path: Path, credentials: CredentialsDeclaration) -> It
 
 def _repeated_headers(path: Path, names: Sequence[str]) -> Iterator[Problem]:
     if len({name.lower() for name in names}) != len(names):
-        yield Problem(path, "it has a header's name twice")
+        yield Problem(path, "it names a header twice")
 
 
 def _header_problems(path: Path, name: str) -> Iterator[Problem]:

@@ -117,7 +117,7 @@ class Key:
         self.require_not_revoked()
         if self.disabled_by_operator and not by_operator:
             raise ExceedsMaker(
-                f"an operator disabled key {self.key_id}, so only an operator can enable it",
+                f"key {self.key_id} was disabled by an operator, so only an operator can enable it",
                 exceeds="state",
             )
         return replace(self, state=KeyState.ACTIVE, update_time=now, disabled_by_operator=False)

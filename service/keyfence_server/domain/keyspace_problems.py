@@ -170,8 +170,8 @@ def _form_count_problems(declaration: KeyspaceDeclaration) -> Iterator[Problem]:
     if types * environments > MAX_FORMS:
         yield Problem(
             ("environments",),
-            f"{types} key types in {environments} environments are {types * environments} forms "
-            f"of keys; at most {MAX_FORMS} are allowed",
+            f"{types} key types in {environments} environments make {types * environments} "
+            f"formats of keys; at most {MAX_FORMS} are allowed",
         )
 
 

@@ -48,10 +48,10 @@ class Plaintext:
         return hmac.compare_digest(self._text.encode(), other._text.encode())
 
     def __hash__(self) -> int:
-        raise TypeError("a plaintext is not to be kept in a set or dict; keep its digest")
+        raise TypeError("do not keep a plaintext in a set or dict; keep its digest")
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a plaintext is not to be pickled")
+        raise TypeError("do not pickle a plaintext")
 
 
 @dataclass(frozen=True, slots=True)

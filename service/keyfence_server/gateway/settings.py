@@ -138,8 +138,8 @@ class GatewaySettings(SettingsGroup):
             )
         if self._target_needs_tls and self.target_authorities is None:
             raise ValueError(
-                f"{PREFIX}TARGET_CA_FILE: {self.target} is spoken to with TLS, and this machine "
-                "has no file of authorities of its own; set it"
+                f"{PREFIX}TARGET_CA_FILE: the connection to {self.target} uses TLS, and this "
+                "machine has no CA certificates of its own; set it to the file of the CA"
             )
         if self.cookie is not None and self.cors_origins:
             raise ValueError(

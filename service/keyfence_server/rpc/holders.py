@@ -329,7 +329,7 @@ class _Conversation:
         head = self._hub.grantor.head
         if not self._stream.has_ended and not 0 <= applied <= head:
             raise InvalidInput.field(
-                "renew.applied_revision", f"a holder has applied 0 to {head}, which is the head"
+                "renew.applied_revision", f"must be 0 to {head}, which is the head"
             )
 
     def _require_moderation(self) -> None:
@@ -341,7 +341,7 @@ class _Conversation:
             self._may_send = min(_MESSAGES_AT_ONCE, self._may_send + earned)
         if self._may_send < 1:
             raise Overloaded(
-                "the holder sends more than there is reason to; renew as often as leases say",
+                "the holder sends too many messages; renew as often as the lease says",
                 limit="renewals",
             )
         self._may_send -= 1
@@ -366,7 +366,7 @@ async def _hello(call: StreamCall) -> messages.Hello:
         supported = ", ".join(map(str, PROTOCOL_VERSIONS))
         raise DomainError(
             f"this server speaks version {supported} of the replication protocol, and not "
-            f"{hello.protocol_version}: use versions of both that fit",
+            f"{hello.protocol_version}: upgrade the older of the two",
             reason="PROTOCOL_VERSION_UNSUPPORTED",
             supported=supported,
         )

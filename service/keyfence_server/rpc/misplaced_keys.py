@@ -35,8 +35,8 @@ _PAGE_TOKEN: Final = "page_token"
 _SLICE: Final = 65_536  # characters that are searched before other calls get their turn
 _PER_VALUE: Final = 64  # characters that a field costs besides its own, also an empty one
 _WHY: Final = (
-    "there is a key in it, and this field is not for keys: what it holds is kept and shown. Name "
-    "the key by its id, which begins with key_"
+    "it contains a key, and the value of this field is stored and shown. Name the "
+    "key by its id, which begins with key_"
 )
 
 

@@ -156,7 +156,9 @@ class Pipeline:
                 self._run_stream(method, service.handler_of(method), access, stats, failures)
             )
         if method.client_streaming or method.server_streaming:
-            raise UndeclaredAccess(f"{name} streams one way, which this pipeline does not")
+            raise UndeclaredAccess(
+                f"{name} streams in one direction, which the pipeline does not support"
+            )
         run = self._run(service, method, access, stats, failures)
         return grpc.unary_unary_rpc_method_handler(
             self._tracing.traced(name, run) if self._tracing is not None else run

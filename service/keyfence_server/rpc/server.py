@@ -214,4 +214,4 @@ def _why_not(address: TcpAddress) -> str:
             probe.listen()
         except OSError as error:
             return os.strerror(error.errno or 0)
-    return "the port was taken a moment ago"
+    return "another process has just taken the port"

@@ -242,22 +242,23 @@ class KeyfenceCollector(Collector):
         notes = self._sources.write_behind
         yield CounterMetricFamily(
             "keyfence_failed_attempts",
-            "Checks and credentials that were denied, however they were put together.",
+            "Denied checks and rejected credentials, each counted, although the audit log "
+            "combines similar ones.",
             value=notes.attempts.noted,
         )
         yield GaugeMetricFamily(
             "keyfence_write_behind_notes",
-            "Keys' uses and kinds of failed attempts that are not written down yet.",
+            "Uses of keys and kinds of failed attempts that are not yet written to the store.",
             value=len(notes),
         )
         yield CounterMetricFamily(
             "keyfence_write_behind_failures",
-            "How often notes could not be written down and were kept.",
+            "How often uses and attempts could not be written to the store, and were kept.",
             value=notes.failures,
         )
         yield CounterMetricFamily(
             "keyfence_write_behind_left_out",
-            "Uses and events that were given up, since the store was away for too long.",
+            "Uses and events that were dropped, since the store was unavailable for too long.",
             value=notes.uses.left_out + notes.events_left_out,
         )
 
@@ -271,12 +272,13 @@ class KeyfenceCollector(Collector):
         )
         yield GaugeMetricFamily(
             "keyfence_lease_left_seconds",
-            "For how long it may, if nothing renews its lease; infinite where it needs none.",
+            "How long this process may still answer from memory if its lease is not "
+            "renewed; infinite if it needs no lease.",
             value=lease.left,
         )
         yield GaugeMetricFamily(
             "keyfence_lease_age_seconds",
-            "How long ago the last renewal was sent that was granted; infinite for never.",
+            "How long ago the last granted renewal was sent; infinite if none was granted.",
             value=lease.age,
         )
         yield CounterMetricFamily(
@@ -284,12 +286,12 @@ class KeyfenceCollector(Collector):
         )
         yield CounterMetricFamily(
             "keyfence_lease_lost_seconds",
-            "For how long there was none, counted when it came back.",
+            "How long this process had no lease, counted when it has one again.",
             value=sources.seconds_without_lease(),
         )
         yield CounterMetricFamily(
             "keyfence_stale_answers",
-            "Questions that were answered without a lease, as KEYFENCE_STALE_IF_ERROR has it.",
+            "Questions that were answered without a lease, as KEYFENCE_STALE_IF_ERROR allows.",
             value=sources.stale_answers(),
         )
         yield CounterMetricFamily(
@@ -323,7 +325,7 @@ class KeyfenceCollector(Collector):
         )
         yield CounterMetricFamily(
             "keyfence_processes_struck_off",
-            "Processes on the store that this one took off the register for their silence.",
+            "Processes that this one removed from the register because they did not renew.",
             value=stats.struck_off,
         )
 

@@ -47,7 +47,7 @@ class Probes:
         """The status and text of `/readyz`: "ready", or every reason on a line of its own."""
         if self.is_serving():
             return _OK, "ready\n"
-        problems = self.problems() or ["the process starts, stops, or has no lease"]
+        problems = self.problems() or ["the process is starting or stopping, or has no lease"]
         return _UNAVAILABLE, "".join(f"{problem}\n" for problem in problems)
 
 

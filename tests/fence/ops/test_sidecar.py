@@ -286,7 +286,7 @@ def test_a_sidecar_that_reaches_no_server_says_what_may_be_missing(directory: Pa
     )
     try:
         output = sidecar.wait_for("not_serving")
-        assert "no server takes connections there" in output
+        assert "no server accepts connections there" in output
         assert health(sidecar.target) != 0
     finally:
         sidecar.stop()

@@ -12,7 +12,7 @@ def test_a_cause_is_logged_at_once_and_then_once_a_minute_with_a_count() -> None
     outages = UpstreamOutages(lambda: time[0])
     with capture_logs() as log:
         for _ in range(50):
-            outages.broken("a:1", "a:1 cannot be reached", "see whether it runs")
+            outages.broken("a:1", "a:1 cannot be reached", "check that it runs")
             time[0] += 2.5
     assert [line["event"] for line in log] == ["upstream_out_of_step"] * 3
     assert [line["failures"] for line in log] == [1, 24, 24]

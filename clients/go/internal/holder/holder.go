@@ -269,7 +269,7 @@ func (h *Holder) follow() (granted bool, err error) {
 // still refuse it, for example while it stops.
 func (h *Holder) open(ctx context.Context, cancel context.CancelCauseFunc) (keyfencev1.ReplicationService_SyncClient, error) {
 	expired := time.AfterFunc(connectTimeout, func() {
-		cancel(errors.New("the server cannot be reached, or something in between keeps back the header " + letIn))
+		cancel(errors.New("the server cannot be reached, or a proxy in between removes the header " + letIn))
 	})
 	defer expired.Stop()
 	conn, err := h.connect()

@@ -50,7 +50,7 @@ T = TypeVar("T")
 def texts(name: str, values: Iterable[str]) -> list[str]:
     """The values as a list. A single text is a mistake: it would be taken letter by letter."""
     if isinstance(values, str):
-        raise TypeError(f"{name} takes several texts, not one: put it into a list")
+        raise TypeError(f"{name} takes a list of strings, not a string")
     return list(values)
 
 

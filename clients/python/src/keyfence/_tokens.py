@@ -48,7 +48,7 @@ def checked_token(token: object) -> str:
         ConfigurationError: it cannot. The text is not in the message: it may be a secret.
     """
     if not isinstance(token, str):
-        raise ConfigurationError(f"the token must be a text, not {type(token).__name__}")
+        raise ConfigurationError(f"the token must be a string, not {type(token).__name__}")
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigurationError(
             "the token must be one or more printable ASCII characters without spaces"

@@ -283,7 +283,7 @@ impl Inner {
             Ok(Err(ended)) => return ended,
             Err(_) => {
                 return Ended::broken(format!(
-                    "the server cannot be reached, or something in between keeps back the header {LET_IN}"
+                    "the server cannot be reached, or a proxy in between removes the header {LET_IN}"
                 ));
             }
         };

@@ -394,7 +394,7 @@ export class Holder {
 function letIn(stream: Stream, closing: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const expired = setTimeout(() => {
-      const cause = `the server cannot be reached, or something in between keeps back the header ${LET_IN}`;
+      const cause = `the server cannot be reached, or a proxy in between removes the header ${LET_IN}`;
       settle(new StreamEnded(cause));
     }, OPEN_TIMEOUT_MS);
     const closed = (): void => settle(new StreamEnded("the client is closed"));

@@ -34,7 +34,7 @@ def parse_versioned_secrets(text: str) -> dict[int, bytes]:
             raise ValueError(f"line {number}: not of the form VERSION:BASE64, for example 1:…")
         version = int(name)
         if version in by_version:
-            raise ValueError(f"line {number}: version {version} is there twice")
+            raise ValueError(f"line {number}: version {version} is given twice")
         by_version[version] = _decoded(number, encoded)
     return by_version
 

@@ -156,9 +156,7 @@ class _Reader:
             name = str(key.value)
             first = self.places[*path, name].name if name in data else None
             if first is not None:
-                self._complain(
-                    span, f'"{name}" is here for the second time; the first is on line {first.line}'
-                )
+                self._complain(span, f'"{name}" is given twice; the first is on line {first.line}')
                 self.read(value, (*path, name, "again"), span)
                 continue
             data[name] = self.read(value, (*path, name), span)
@@ -226,12 +224,16 @@ _EXPLAINED: Final = (
         'a ":" cannot stand here: put text that holds ": " in quotes, or mend the indentation',
         False,
     ),
-    ("could not find expected ':'", 'a ":" is missing behind this name', True),
+    ("could not find expected ':'", 'a ":" is missing after this name', True),
     ("found unknown escape", r'"\" must be written "\\" between double quotation marks', False),
     ("that cannot start any token", "text that starts like this must be in quotes", False),
     ("expected ',' or ']'", 'a "," or the closing "]" is missing', False),
     ("expected ',' or '}'", 'a "," or the closing "}" is missing', False),
     ("while scanning a quoted scalar", "the closing quotation mark is missing", True),
     ("expected <block end>", "the indentation does not fit the lines above", False),
-    ("expected the node content", "something is missing here, or this is too much", False),
+    (
+        "expected the node content",
+        "something before this is missing, or this does not belong here",
+        False,
+    ),
 )

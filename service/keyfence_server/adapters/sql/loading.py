@@ -39,7 +39,7 @@ async def load_keys(
         some = digests[start : start + DIGESTS_A_STATEMENT]
         rows = await fetch(*_statement(some, dialect))
         if not rows:
-            raise StoreFault("the store has lost its head: the table of that name has no row")
+            raise StoreFault("the table head has no row")
         revisions.append(rows[0][0])
         has_slow_hashes = has_slow_hashes or bool(rows[0][1])
         of_keys = [row for row in rows if row[2] is not None]

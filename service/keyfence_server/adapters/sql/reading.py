@@ -488,7 +488,7 @@ class SqlSnapshot:
         """See the port."""
         rows = await self._rows(select(audit_cut))
         if not rows:
-            raise StoreFault("the table audit_cut has lost its row")
+            raise StoreFault("the table audit_cut has no row")
         return row_to_cut(rows[0])
 
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:

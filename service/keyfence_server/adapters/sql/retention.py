@@ -128,7 +128,7 @@ class SqlRetention:
                 delete(audit_events).where(first <= _SEQUENCE, end.count >= _SEQUENCE)
             )
             if removed.rowcount != events:
-                raise StoreFault(f"{events} events were to go, and {removed.rowcount} did")
+                raise StoreFault(f"{events} events were to be removed, and {removed.rowcount} were")
             await conversation.execute(
                 update(audit_cut).values(
                     removed_count=end.count, removed_hash=end.hash, removal_sequence=count + 1
@@ -220,5 +220,5 @@ async def _locked(conversation: DirectConversation) -> tuple[int, AuditCut]:
     end = (await conversation.execute(_END_OF_CHAIN)).mappings().first()
     cut = (await conversation.execute(_CUT)).mappings().first()
     if end is None or cut is None:
-        raise StoreFault("the chain of audit events has lost its head")
+        raise StoreFault("the table audit_head or audit_cut has no row")
     return end["event_count"], row_to_cut(cut)

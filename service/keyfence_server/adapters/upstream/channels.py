@@ -28,8 +28,8 @@ _ANSWERING: Final = float("-inf")
 _REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _REFUSED: Final = "the server upstream does not accept this process's credential"
 _GRANT: Final = (
-    "Make one: keyfence keys create --keyspace system --account SERVICE --preset sidecar --bind "
-    "KEYSPACE"
+    "Create one: keyfence keys create --keyspace system --account SERVICE --preset "
+    "sidecar --bind KEYSPACE"
 )
 _NOT_KNOWN: Final = (
     "the server does not accept the credential in KEYFENCE_UPSTREAM_TOKEN or "
@@ -170,7 +170,7 @@ class Upstream:
         # check that has just waited.
         now = time.monotonic()
         if now < self._silent_until:
-            raise StoreUnavailable("the server upstream did not answer the last question")
+            raise StoreUnavailable("the server upstream did not answer the last request")
         if self._silent_until > _ANSWERING:
             self._silent_until = now + _CALL_SECONDS
         connection = self._connections

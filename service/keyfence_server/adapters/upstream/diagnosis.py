@@ -55,19 +55,19 @@ SIDECAR: Final = Names(
 )
 
 NOTHING_LISTENS: Final = (
-    "no server takes connections there: see whether it runs, whether {target} names its "
-    "host and port, and whether the network lets this process reach it"
+    "no server accepts connections there: check that it runs, that {target} names "
+    "its host and port, and that the network lets this process reach it"
 )
 NOT_RESOLVED: Final = (
-    "the host's name cannot be resolved ({reason}): see whether {target} spells it right"
+    "the host's name cannot be resolved ({reason}): check its spelling in {target}"
 )
 NOT_TRUSTED: Final = (
     "the server's certificate is not accepted ({reason}): {ca_file} must name the "
     "CA that signed it, and the certificate must be for the host that {target} names"
 )
 EXPIRED: Final = (
-    "the server's certificate, or its issuer's, has expired: put a new one into the files at the "
-    "server; if it is new, see whether the clock of this machine is right"
+    "the server's certificate, or its issuer's, has expired: replace the files at "
+    "the server; if the certificate is new, check the clock of this machine"
 )
 NO_TLS_THERE: Final = (
     "the server does not use TLS: give it a certificate (KEYFENCE_TLS_CERT_FILE) or, {without_tls}"
@@ -80,8 +80,8 @@ CERTIFICATE_WANTED: Final = (
     "the server wants a client certificate that it trusts: set {certificate} and {key}"
 )
 NO_GRPC_THERE: Final = (
-    "something takes connections there and does not answer as a Keyfence server does: see whether "
-    "{target} names the port of its gRPC API"
+    "a program accepts connections there and does not answer as a Keyfence server "
+    "does: check that {target} names the port of its gRPC API"
 )
 
 

@@ -99,9 +99,9 @@ class AsyncTransport:
             self._loop = asyncio.get_running_loop()
             self._channel = open_channel(self._connection)
         elif self._process_id != os.getpid():
-            raise ClientClosed("the client was used before a fork: make one in each process")
+            raise ClientClosed("the client was used before a fork: create one in each process")
         elif self._loop is not asyncio.get_running_loop():
-            raise ClientClosed("the client belongs to another event loop: make one in each")
+            raise ClientClosed("the client belongs to another event loop: create one in each")
         call = self._calls.get(rpc.path)
         if call is None:
             call = self._calls[rpc.path] = self._channel.unary_unary(

@@ -60,7 +60,7 @@ class Guard:
         if not keyspace:
             raise ConfigurationError("a guard needs the keyspace whose keys it accepts")
         if isinstance(unguarded, str):
-            raise TypeError("unguarded takes several paths, not one: put it into a list")
+            raise TypeError("unguarded takes a list of paths, not a string")
         for path in unguarded:
             if not path.startswith("/") or not path.strip("/"):
                 raise ConfigurationError(

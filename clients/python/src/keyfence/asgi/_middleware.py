@@ -37,7 +37,7 @@ class GuardMiddleware:
 
     def __init__(self, app: App, guard: Guard, scopes: Sequence[str] | None = ()) -> None:
         if isinstance(scopes, str):
-            raise TypeError("scopes takes several names, not one: put it into a list")
+            raise TypeError("scopes takes a list of names, not a string")
         self._app = app
         self._guard = guard
         self._scopes = scopes

@@ -63,7 +63,7 @@ class Policy:
             # An empty one would accept the keys of every product.
             raise errors.ConfigurationError("a guard needs the keyspace whose keys it accepts")
         if isinstance(unguarded, str):
-            raise TypeError("unguarded takes several names, not one: put it into a list")
+            raise TypeError("unguarded takes a list of names, not a string")
         self._keyspace = keyspace
         self._unguarded = frozenset(unguarded)
         self._names_missing_scopes = names_missing_scopes

@@ -79,8 +79,8 @@ class Dialer:
             if not is_ready:
                 raise Unreachable(f"{connection.target} cannot be reached") from None
             raise StreamBroken(
-                f"{connection.target} takes connections and does not answer streams, or something "
-                f"in between keeps back the header {LET_IN}"
+                f"{connection.target} accepts connections and does not answer streams, or a "
+                f"proxy in between removes the header {LET_IN}"
             ) from None
         before, self._current = self._current, (connection, channel)
         if before is not None:

@@ -163,7 +163,7 @@ public final class Holder {
         thread.schedule(
             () ->
                 broken(
-                    "the server cannot be reached, or something in between keeps back the header"
+                    "the server cannot be reached, or a proxy in between removes the header"
                         + " x-keyfence-let-in"),
             OPEN_SECONDS,
             SECONDS);
