@@ -35,7 +35,7 @@ from keyfence_server.application.ports import (
     Transaction,
     UseToAdd,
     Wanted,
-    in_no_hurry,
+    not_urgent,
     nothing_wanted,
 )
 from keyfence_server.application.usage import MAX_REPORTED_COUNT, REPORTED_DAYS, Uses
@@ -75,9 +75,9 @@ class Switch:
     async def transaction(
         self,
         wanted: Callable[[], Wanted] = nothing_wanted,
-        hurries: Callable[[], bool] = in_no_hurry,
+        is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
-        async with self._ask().transaction(wanted, hurries) as transaction:
+        async with self._ask().transaction(wanted, is_urgent) as transaction:
             yield transaction
 
     async def add_uses(self, uses: Sequence[UseToAdd]) -> None:

@@ -216,7 +216,7 @@ async def test_a_revocation_overtakes_what_waits(
     assert revoked.key.state is KeyState.REVOKED
     assert revoked.key.revision == before + 1
     await asyncio.gather(*making)
-    # Nothing that need not hurry has joined its group.
+    # Nothing that is not urgent has joined its group.
     assert [revoked.key.revision] in fence.waited
 
 

@@ -20,7 +20,7 @@ from keyfence_server.application.ports import (
     Transaction,
     UseToAdd,
     Wanted,
-    in_no_hurry,
+    not_urgent,
     nothing_wanted,
 )
 from keyfence_server.domain.keys import Key
@@ -134,11 +134,11 @@ class WatchedStore:
     async def transaction(
         self,
         wanted: Callable[[], Wanted] = nothing_wanted,
-        hurries: Callable[[], bool] = in_no_hurry,
+        is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
         """See the port."""
         self.transactions += 1
-        async with self._store.transaction(wanted, hurries) as transaction:
+        async with self._store.transaction(wanted, is_urgent) as transaction:
             watched = _WatchedTransaction(transaction, self._losses)
             yield cast("Transaction", watched)
         self.ended += 1

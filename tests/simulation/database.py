@@ -22,7 +22,7 @@ from keyfence_server.application.ports import (
     LoadedKeys,
     StoreUnavailable,
     Wanted,
-    in_no_hurry,
+    not_urgent,
     nothing_wanted,
 )
 from keyfence_server.coherence.ports import (
@@ -265,7 +265,7 @@ class SimulatedStore:
     async def transaction(
         self,
         wanted: Callable[[], Wanted] = nothing_wanted,
-        hurries: Callable[[], bool] = in_no_hurry,
+        is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[SimulatedTransaction]:
         """See the port."""
         database = self._database

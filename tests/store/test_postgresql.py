@@ -477,9 +477,9 @@ class Line:
         self._url = url
         self.served: list[str] = []
 
-    async def take(self, store: Store, name: str, hurries: Callable[[], bool]) -> None:
+    async def take(self, store: Store, name: str, is_urgent: Callable[[], bool]) -> None:
         """Waits for the head, and gives it back."""
-        async with store.transaction(hurries=hurries):
+        async with store.transaction(is_urgent=is_urgent):
             self.served.append(name)
 
     async def stands(self) -> None:
@@ -508,17 +508,17 @@ async def test_a_transaction_that_hurries_goes_before_one_of_another_process_tha
     assert line.served == ["hasty", "patient"]
 
 
-async def test_a_transaction_that_waits_may_come_to_hurry(
+async def test_a_waiting_transaction_may_become_urgent(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversation, "_YIELDS_SECONDS", 60.0)
-    line, hurries = Line(postgres_url), asyncio.Event()
+    line, is_urgent = Line(postgres_url), asyncio.Event()
     async with opened(postgres_url) as store:
         holder = await asyncpg.connect(postgres_url)
         await holder.execute("BEGIN; UPDATE head SET revision = revision")
-        waiting = asyncio.create_task(line.take(store, "it", hurries.is_set))
+        waiting = asyncio.create_task(line.take(store, "it", is_urgent.is_set))
         await asyncio.sleep(0)
-        hurries.set()
+        is_urgent.set()
         await line.stands()
         await holder.execute("COMMIT")
         await waiting

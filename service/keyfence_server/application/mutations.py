@@ -407,10 +407,12 @@ class Mutations:
     async def _carry_out(self, group: _Group, first: _Mutation[Any]) -> None:
         """Carries out a mutation and those that wait behind it, up to their commit."""
 
-        def hurries() -> bool:
+        def is_urgent() -> bool:
             return first.is_restrictive or self._line.has_restrictive
 
-        async with self._store.transaction(lambda: self._wanted_by(first), hurries) as transaction:
+        async with self._store.transaction(
+            lambda: self._wanted_by(first), is_urgent
+        ) as transaction:
             group.found_at = transaction.revision - 1
             await self._run_group(group, transaction, first)
             if group.revisions:
@@ -430,7 +432,7 @@ class Mutations:
         may_go_on = await self._run_in_context(first, group, transaction) and not first.is_ungrouped
         members, group.is_restrictive = 1, first.is_restrictive
         while may_go_on and members < MOST_IN_A_GROUP and loop.time() < full_at:
-            # A revocation waits for the commit, so what need not hurry does not join it.
+            # A revocation waits for the commit, so what is not urgent does not join it.
             mutation = self._line.take(only_restrictive=group.is_restrictive)
             if mutation is None:
                 return

@@ -16,7 +16,7 @@ from keyfence_server.application.ports import (
     Transaction,
     UseToAdd,
     Wanted,
-    in_no_hurry,
+    not_urgent,
     nothing_wanted,
 )
 from keyfence_server.domain.secrets import Digest
@@ -66,12 +66,12 @@ class MeasuredStore:
     async def transaction(
         self,
         wanted: Callable[[], Wanted] = nothing_wanted,
-        hurries: Callable[[], bool] = in_no_hurry,
+        is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
         """See the port."""
         async with (
             self._measured(self._stats.transactions),
-            self._store.transaction(wanted, hurries) as transaction,
+            self._store.transaction(wanted, is_urgent) as transaction,
         ):
             yield transaction
 

@@ -31,8 +31,8 @@ from keyfence_server.coherence.ports import RegisterState, StorePosition
 
 _PLACE: Final = re.compile(r"\$(\d+)")
 _RESULTS: Final = f"""
-SELECT (SELECT count(*) FROM moved),
-       (SELECT count(pg_notify($1, said)) FROM unnest($2::text[]) AS said),
+SELECT (SELECT count(*) FROM chain_moved),
+       (SELECT count(pg_notify($1, payload)) FROM unnest($2::text[]) AS payload),
        ({TIMELINE}), EXISTS (SELECT FROM settled_epochs WHERE epoch = ({TIMELINE})),
        (SELECT json_agg(one)::text FROM processes AS one)"""  # noqa: S608 - all of it is ours
 
@@ -41,13 +41,13 @@ class Closed(NamedTuple):
     """What the statement did and found.
 
     Attributes:
-        has_told: whether the audit events were added. They are not if the chain does not end where
-            it was seen to end.
+        has_added_events: whether the audit events were added. They are not if the chain does not
+            end where it was seen to end.
         register: as of a moment at which no process could register.
         touched: how many rows each kind of writes has touched, and was to touch.
     """
 
-    has_told: bool
+    has_added_events: bool
     register: RegisterState
     touched: list[tuple[int, int]]
 
@@ -77,7 +77,7 @@ async def close(
     dialect = conversation.dialect
     move, revision = head
     move_end = MOVE_END.on(dialect)
-    told, told_values = _of_rows(
+    insert_events, event_values = _of_rows(
         INSERT_EVENTS,
         [INSERT_EVENTS.on(dialect).values(event_to_row(one)) for one in events],
         dialect,
@@ -85,9 +85,15 @@ async def close(
     parts = [
         _Part("head_moved", move.on(dialect).text, move.on(dialect).values({"revision": revision})),
         _Part(
-            "moved", f"{move_end.text} RETURNING 1", move_end.values(move_from(known_end, events))
+            "chain_moved",
+            f"{move_end.text} RETURNING 1",
+            move_end.values(move_from(known_end, events)),
         ),
-        _Part("told", f"{told} WHERE EXISTS (SELECT FROM moved)", told_values),
+        _Part(
+            "events_added",
+            f"{insert_events} WHERE EXISTS (SELECT FROM chain_moved)",
+            event_values,
+        ),
     ]
     by_statement: dict[RowStatement, list[Row]] = {}
     for one in writes:
@@ -96,13 +102,13 @@ async def close(
         text, values = _of_rows(statement, rows, dialect)
         parts.append(_Part(f"written_{number}", f"{text} RETURNING 1", values))
     parts.append(_Part("", _RESULTS, (CHANNEL, payloads)))
-    ((moved, _, epoch, is_settled, registered, *touched),) = await conversation.fetch_text(
+    ((chain_moved, _, epoch, is_settled, registered, *touched),) = await conversation.fetch_text(
         _together(tuple((part.name, part.text, len(part.values)) for part in parts)),
         [value for part in parts for value in part.values],
     )
     position = StorePosition(revision, epoch, is_settled=is_settled)
     return Closed(
-        moved == 1,
+        chain_moved == 1,
         RegisterState(position, processes_in(registered or "[]")),
         list(zip(touched, map(len, by_statement.values()), strict=True)),
     )
@@ -161,8 +167,8 @@ def _together(parts: tuple[tuple[str, str, int], ...]) -> str:
     """One statement of these, by their names, texts and numbers of values."""
     begin, first = [], 0
     for name, text, count in parts:
-        moved = _PLACE.sub(lambda place, by=first: f"${int(place[1]) + by}", text)  # type: ignore[misc]
-        begin.append((name, moved))
+        renumbered = _PLACE.sub(lambda place, by=first: f"${int(place[1]) + by}", text)  # type: ignore[misc]
+        begin.append((name, renumbered))
         first += count
     *inner, (_, results) = begin
     named = ", ".join(f"{name} AS ({text})" for name, text in inner)

@@ -1,7 +1,7 @@
-"""One connection with the database, and all that is said on it.
+"""One connection with the database, and the statements that are sent over it.
 
-Statements that are put together for one question go through SQLAlchemy. `ReadyStatement`s go to
-the driver directly, in the same transaction.
+Statements that are composed for one question go through SQLAlchemy. `ReadyStatement`s go to the
+driver directly, in the same transaction.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ _TRY_HEAD_AGAIN: Final = """
 _NOT_LOCKED: Final = "SELECT 0"
 _RETRY_SECONDS: Final = 0.005
 _YIELDS_SECONDS: Final = 0.25
-"""How long a transaction that does not hurry leaves the lock to others."""
+"""How long a transaction that is not urgent leaves the lock to others."""
 
 
 class DriverConnection(Protocol):
-    """What the drivers have in common. They raise errors of their own."""
+    """The operations that both drivers have. Each driver raises its own errors."""
 
     async def begin(self) -> None:
         """Begins a transaction that may write."""
 
-    async def begin_with_head(self, hurries: Callable[[], bool]) -> None:
+    async def begin_with_head(self, is_urgent: Callable[[], bool]) -> None:
         """Begins a transaction that has the lock on the head before it reads anything.
 
         Args:
-            hurries: whether it goes before those that do not hurry; asked again while it waits.
+            is_urgent: whether it goes before those that are not; asked again while it waits.
         """
 
     async def commit(self) -> None:
@@ -111,7 +111,8 @@ class Conversation:
 
     @property
     def is_lost(self) -> bool:
-        """Whether no more can be said on it. The database has undone what was begun on it."""
+        """Whether the connection cannot be used any more. The database has undone what was begun on
+        it."""
         return self._is_lost or self.connection.invalidated
 
     async def execute(
@@ -161,7 +162,8 @@ class Conversation:
 
 
 class _NotingErrors:
-    """Around what is said to the driver. It is a class because a mutation says several things."""
+    """Around each call of the driver. It is a class because a mutation makes several calls, and a
+    generator would take longer."""
 
     __slots__ = ("_note",)
 
@@ -219,13 +221,13 @@ class DirectConversation(Conversation):
         with self._directly:
             await self._driver.insert_rows(table, columns, rows)
 
-    async def begin(self, hurries: Callable[[], bool] | None = None) -> None:
-        """Begins a transaction that may write: with the lock on the head, if it may hurry."""
+    async def begin(self, is_urgent: Callable[[], bool] | None = None) -> None:
+        """Begins a transaction that may write. With `is_urgent`, it has the lock on the head."""
         with self._directly:
-            if hurries is None:
+            if is_urgent is None:
                 await self._driver.begin()
             else:
-                await self._driver.begin_with_head(hurries)
+                await self._driver.begin_with_head(is_urgent)
         self.has_begun = True
 
     async def commit(self) -> None:
@@ -259,14 +261,14 @@ class Writer:
 
     @asynccontextmanager
     async def transaction(
-        self, hurries: Callable[[], bool] | None = None
+        self, is_urgent: Callable[[], bool] | None = None
     ) -> AsyncIterator[DirectConversation]:
         """A transaction, which is undone unless it is committed. Raises `StoreUnavailable`.
 
         Args:
-            hurries: see `DriverConnection`. None: without the lock on the head.
+            is_urgent: see `DriverConnection`. None: without the lock on the head.
         """
-        conversation = await self._begin(hurries)
+        conversation = await self._begin(is_urgent)
         try:
             yield conversation
         finally:
@@ -279,13 +281,13 @@ class Writer:
             conversation, self._idle = self._idle, None
             await conversation.close()
 
-    async def _begin(self, hurries: Callable[[], bool] | None) -> DirectConversation:
+    async def _begin(self, is_urgent: Callable[[], bool] | None) -> DirectConversation:
         was_idle = self._idle is not None
         conversation = self._idle or await DirectConversation.open(self._engine)
         self._idle = None
         try:
             with translated():
-                await conversation.begin(hurries)
+                await conversation.begin(is_urgent)
         except BaseException as error:
             was_lost = conversation.is_lost and isinstance(error, StoreUnavailable)
             # It may have begun, and not have the lock.
@@ -296,7 +298,7 @@ class Writer:
         else:
             return conversation
         # It died while it was idle. This is how the store heals after the database was restarted.
-        return await self._begin(hurries)
+        return await self._begin(is_urgent)
 
     async def _end(self, conversation: DirectConversation) -> None:
         if conversation.has_begun and not conversation.is_lost:
@@ -324,20 +326,20 @@ class _OnPostgresql:
         """See `DriverConnection`."""
         await self._connection.execute(_BEGIN)
 
-    async def begin_with_head(self, hurries: Callable[[], bool]) -> None:
+    async def begin_with_head(self, is_urgent: Callable[[], bool]) -> None:
         """See `DriverConnection`. What later statements read, they read after the lock was taken.
 
-        A transaction that does not hurry does not wait in PostgreSQL's line for the lock. It tries
-        again, and leaves the lock to those that are in the line, for a while.
+        A transaction that is not urgent does not wait in PostgreSQL's line for the lock. It tries
+        again, and leaves the lock to those in the line, for a while.
         """
-        begin = _LOCK_HEAD if hurries() else _TRY_HEAD
-        said = await self._connection.execute(f"{_BEGIN}; {begin}")
+        begin = _LOCK_HEAD if is_urgent() else _TRY_HEAD
+        status = await self._connection.execute(f"{_BEGIN}; {begin}")
         loop = asyncio.get_running_loop()
         in_line_at = loop.time() + _YIELDS_SECONDS
-        while begin is not _LOCK_HEAD and said == _NOT_LOCKED:
+        while begin is not _LOCK_HEAD and status == _NOT_LOCKED:
             await asyncio.sleep(_RETRY_SECONDS)
-            begin = _LOCK_HEAD if hurries() or loop.time() > in_line_at else _TRY_HEAD_AGAIN
-            said = await self._connection.execute(begin)
+            begin = _LOCK_HEAD if is_urgent() or loop.time() > in_line_at else _TRY_HEAD_AGAIN
+            status = await self._connection.execute(begin)
 
     async def commit(self) -> None:
         """See `DriverConnection`."""
@@ -354,8 +356,8 @@ class _OnPostgresql:
     async def write(self, statement: str, values: Row) -> int:
         """See `DriverConnection`."""
         # For example "INSERT 0 1" or "UPDATE 1".
-        said = await self._connection.execute(statement, *values)
-        count = said.rpartition(" ")[2]
+        status = await self._connection.execute(statement, *values)
+        count = status.rpartition(" ")[2]
         return int(count) if count.isdecimal() else 0
 
     async def write_each(self, statement: str, rows: Sequence[Row]) -> None:

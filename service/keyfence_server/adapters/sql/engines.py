@@ -1,7 +1,7 @@
 """Connections as the store wants them, for each database that it can stand on.
 
 What differs between SQLite and PostgreSQL in transactions, durability and timeouts is
-said here, and nowhere else: the rest of the package holds an `Engines` and does not
+defined here, and nowhere else: the rest of the package holds an `Engines` and does not
 ask which database is behind it.
 """
 
@@ -103,11 +103,11 @@ class PoolState:
         self._generation += 1
 
     def stamp(self, _: object, entry: ConnectionPoolEntry) -> None:
-        """Is told that a connection was made."""
+        """Called when a connection was made."""
         entry.info[_POOL_STATE] = self._generation
 
     def require_young(self, _: object, entry: ConnectionPoolEntry, *__: object) -> None:
-        """Is told that a connection is taken from the pool. By this error the pool replaces it."""
+        """Called when a connection is taken from the pool. The error makes the pool replace it."""
         if entry.info[_POOL_STATE] != self._generation:
             raise DisconnectionError
 

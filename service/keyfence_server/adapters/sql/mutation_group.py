@@ -257,7 +257,7 @@ class MutationGroup(LockedSnapshot):
         )
         for touched, expected in closed.touched:
             self._require_touched(expected, touched)
-        if not closed.has_told:
+        if not closed.has_added_events:
             await append_to_chain(self._conversation, events)
         return closed.register
 

@@ -88,7 +88,7 @@ class PostgresqlFeed:
                 timeout=_TIMEOUT,
                 command_timeout=_TIMEOUT,
                 target_session_attrs=PRIMARY,
-                # Nothing that is said on this connection has to outlive a crash.
+                # Nothing that is sent on this connection has to outlive a crash.
                 server_settings={
                     "synchronous_commit": "off",
                     "application_name": "keyfence notifications",
@@ -98,7 +98,7 @@ class PostgresqlFeed:
             # A connection does not outlive the timeline that it began on.
             epoch = str(await connection.fetchval(TIMELINE))
             await connection.add_listener(
-                CHANNEL, lambda *said: _put(received, _read(str(said[-1]), epoch))
+                CHANNEL, lambda *arguments: _put(received, _read(str(arguments[-1]), epoch))
             )
         except BaseException:
             if connection is not None:
@@ -149,10 +149,10 @@ def _read(payload: str, epoch: str) -> list[Notification]:
     the server read the change log.
     """
     try:
-        said: dict[str, Any] = json.loads(payload)
-        if "a" in said:
+        document: dict[str, Any] = json.loads(payload)
+        if "a" in document:
             # The sender may still be in an older epoch, so its own epoch is used.
-            return [Acknowledged(str(said["a"]), int(said["r"]), str(said["e"]))]
+            return [Acknowledged(str(document["a"]), int(document["r"]), str(document["e"]))]
         return [
             Committed(
                 int(revision),
@@ -163,7 +163,7 @@ def _read(payload: str, epoch: str) -> list[Notification]:
                 or None,
                 epoch,
             )
-            for revision, changes in said["c"]
+            for revision, changes in document["c"]
         ]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return [Interrupted()]

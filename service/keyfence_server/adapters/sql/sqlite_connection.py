@@ -115,7 +115,7 @@ class SqliteConnection:
         statement = f"INSERT INTO {into} VALUES ({places})"  # noqa: S608 - names of the schema
         await self.write_each(statement, rows)
 
-    async def begin_with_head(self, _hurries: Callable[[], bool]) -> None:
+    async def begin_with_head(self, _is_urgent: Callable[[], bool]) -> None:
         """The same: it has the lock on everything."""
         await self.begin()
 

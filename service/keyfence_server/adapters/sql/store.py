@@ -36,7 +36,7 @@ from keyfence_server.application.ports import (
     Transaction,
     UseToAdd,
     Wanted,
-    in_no_hurry,
+    not_urgent,
     nothing_wanted,
 )
 from keyfence_server.domain.secrets import Digest
@@ -98,14 +98,14 @@ class SqlStore:
     async def transaction(
         self,
         wanted: Callable[[], Wanted] = nothing_wanted,
-        hurries: Callable[[], bool] = in_no_hurry,
+        is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
         """See the port."""
         await self._take_write_lock()
         try:
             # The lock comes first, so the order of revisions is the order of commits, and a
             # revision that is rolled back is taken by the next mutation.
-            async with self._writer.transaction(hurries) as conversation:
+            async with self._writer.transaction(is_urgent) as conversation:
                 yield await SqlTransaction.open(
                     conversation, self._compiled, self._committed, wanted()
                 )

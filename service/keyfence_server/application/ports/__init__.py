@@ -49,7 +49,7 @@ from keyfence_server.application.ports.store import (
     StoreUnavailable,
     Transaction,
     Wanted,
-    in_no_hurry,
+    not_urgent,
     nothing_wanted,
 )
 from keyfence_server.application.ports.usage import MAX_USE_COUNT, KeyUse, NoteStore, UseToAdd

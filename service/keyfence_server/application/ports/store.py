@@ -336,8 +336,8 @@ def nothing_wanted() -> Wanted:
     return NOTHING_WANTED
 
 
-def in_no_hurry() -> bool:
-    """Lets the transactions go first that hurry."""
+def not_urgent() -> bool:
+    """Lets urgent transactions go first."""
     return False
 
 
@@ -473,14 +473,14 @@ class Store(FactStore, NoteStore, Protocol):
     def transaction(
         self,
         wanted: Callable[[], Wanted] = nothing_wanted,
-        hurries: Callable[[], bool] = in_no_hurry,
+        is_urgent: Callable[[], bool] = not_urgent,
     ) -> AbstractAsyncContextManager[Transaction]:
         """Opens a transaction, once every other has ended. Raises `StoreUnavailable`.
 
         Args:
             wanted: asked when the transaction has the head's lock. It changes no answer.
-            hurries: whether the transaction goes before those of other processes that do not hurry.
-                It is asked again while the transaction waits.
+            is_urgent: whether the transaction goes before those of other processes that are not
+                urgent. It is asked again while the transaction waits.
         """
 
     async def ping(self) -> None:
