@@ -3,7 +3,8 @@
 It is the second line of defence, for what is logged and for what an error repeats to its
 caller. The first is that no key is written there. A text without names and ids would help
 no reader, so those stay: ids have known prefixes or well-known forms, and names have no
-long run of letters and digits, which every key has.
+long run of letters and digits, which every key has. The signature of a session's token may
+have none, because base64url has "-" and "_" too; it is recognised by its length.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ ID: Final = re.compile(
     r"|[0-9a-f]{32}"  # ids of requests and traces
     r"|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"  # UUIDs
 )
+# A signature, and a good part of it, has letters of both cases and digits. It has 86 characters.
+_SIGNATURE: Final = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9]).{43,}")
 # A prefix is hidden with its body.
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]{17,}")
 # The name of an RPC may have as many letters as a body.
@@ -69,6 +72,6 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def _is_harmless(word: str) -> bool:
-    return ID.fullmatch(word) is not None or all(
-        _NOT_A_BODY.fullmatch(run) for run in BODY.findall(word)
-    )
+    if ID.fullmatch(word):
+        return True
+    return not _SIGNATURE.fullmatch(word) and all(map(_NOT_A_BODY.fullmatch, BODY.findall(word)))
