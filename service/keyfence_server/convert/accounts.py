@@ -16,8 +16,8 @@ from keyfence_server.domain.secrets import Plaintext
 from keyfence_server.domain.sessions import Session
 
 _STATE_NUMBERS: Final[Mapping[AccountState, account_service_pb2.AccountState.ValueType]] = {
-    AccountState.ACTIVE: account_service_pb2.ACCOUNT_STATE_ACTIVE,
-    AccountState.DISABLED: account_service_pb2.ACCOUNT_STATE_DISABLED,
+    state: account_service_pb2.AccountState.Value(f"ACCOUNT_STATE_{state.name}")
+    for state in AccountState
 }
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from keyfence.v1 import authorization_service_pb2, explanation_pb2, principal_pb2, reason_pb2
+from keyfence.v1 import authorization_service_pb2, principal_pb2, reason_pb2
 from keyfence_server.application.callers import AccountKey, AccountSession, Caller, Operator
+from keyfence_server.convert.fields import fill
 from keyfence_server.convert.limits import status_of
 from keyfence_server.convert.times import timestamp_of
-from keyfence_server.domain.catalog import ScopePath
 from keyfence_server.domain.decisions import Question, Verdict
-from keyfence_server.domain.explanations import ScopeExplanation
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.limits import DEFAULT_COST
 from keyfence_server.domain.reasons import Reason
@@ -31,31 +30,23 @@ def reason_of(reason: Reason) -> reason_pb2.Reason.ValueType:
     return OK if reason is Reason.OK else REASON_NUMBERS[reason]
 
 
-def question_from_authenticate(
-    request: authorization_service_pb2.AuthenticateRequest,
+def question_from(
+    request: authorization_service_pb2.AuthenticateRequest
+    | authorization_service_pb2.CheckScopeRequest,
+    required_scopes: Sequence[str] | None = None,
+    *,
+    explain: bool = False,
 ) -> Question:
-    """What is asked about which key."""
+    """What is asked about which key: whose it is, or whether it has all of the scopes."""
     return Question(
         request.api_key,
         request.keyspace,
-        None,
-        request.client_address,
-        request.at_least_revision,
-        request.cost if request.HasField("cost") else DEFAULT_COST,
-    )
-
-
-def question_from_check(request: authorization_service_pb2.CheckScopeRequest) -> Question:
-    """What is asked about which key."""
-    return Question(
-        request.api_key,
-        request.keyspace,
-        request.required_scopes,
+        required_scopes,
         request.client_address,
         request.at_least_revision,
         request.cost if request.HasField("cost") else DEFAULT_COST,
         None,
-        request.explain,
+        explain,
     )
 
 
@@ -124,23 +115,6 @@ def principal_of(caller: Caller, principals: Principals) -> principal_pb2.Princi
     return None
 
 
-def explanation_of(explanation: ScopeExplanation) -> explanation_pb2.ScopeExplanation:
-    """Why, at length."""
-    return explanation_pb2.ScopeExplanation(
-        held=map(path_of, explanation.held),
-        sufficient_grants=explanation.sufficient_grants,
-        capped=(
-            explanation_pb2.CappedScope(scope=one.scope, capped_by=one.capped_by)
-            for one in explanation.capped
-        ),
-    )
-
-
-def path_of(path: ScopePath) -> explanation_pb2.ScopePath:
-    """How a grant leads to a scope."""
-    return explanation_pb2.ScopePath(scope=path.scope, granted=path.granted, path=path.path)
-
-
 def check_response(
     verdict: Verdict, principals: Principals
 ) -> authorization_service_pb2.CheckScopeResponse:
@@ -165,7 +139,7 @@ def fill_check_response(
     if verdict.missing_scopes:
         response.missing_scopes.extend(verdict.missing_scopes)
     if verdict.explanation is not None:
-        response.explanation.CopyFrom(explanation_of(verdict.explanation))
+        fill(response.explanation, verdict.explanation)
     if verdict.rate_limit is not None:
         response.rate_limit.CopyFrom(status_of(verdict.rate_limit))
     if verdict.is_stale:

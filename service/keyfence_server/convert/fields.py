@@ -1,4 +1,4 @@
-"""A message's fields as values of the domain, by their names.
+"""A message's fields as values of the domain by their names, and back.
 
 The requests of the use cases and the declarations of keyspaces have the field names of the
 API's messages. So a new field needs no line here.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from enum import Enum
 from typing import Any, Final
 
 from google.protobuf.descriptor import EnumDescriptor
@@ -17,9 +19,10 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import rate_limit_pb2
-from keyfence_server.convert.limits import rate_from
-from keyfence_server.convert.times import duration_from, time_from
+from keyfence_server.convert.limits import rate_from, rate_of
+from keyfence_server.convert.times import duration_from, duration_of, time_from
 from keyfence_server.domain.errors import InvalidInput, Name, Path, path_text
+from keyfence_server.domain.limits import Rate
 
 _SECOND_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -29,6 +32,10 @@ _FROM: Final[Mapping[str, Callable[[Any, str], object]]] = {
     rate_limit_pb2.RateLimit.DESCRIPTOR.full_name: rate_from,
     Timestamp.DESCRIPTOR.full_name: time_from,
 }
+_OF: Final[Mapping[type, Callable[[Any], Message]]] = {timedelta: duration_of, Rate: rate_of}
+
+_TEXTS_AN_ITEM: Final = 50
+_TEXTS_AT_ONCE: Final = 5_000
 
 
 def fields_for(kind: type[Any], message: Message) -> dict[str, Any]:
@@ -86,3 +93,41 @@ def _name_from(enum: EnumDescriptor, number: int, path: Path) -> str:
 def in_lower_case(name: str) -> str:
     """The name of a message, an enum or an RPC in lower case: "key_state" for "KeyState"."""
     return _SECOND_WORD.sub("_", name).lower()
+
+
+def fill(message: Message, value: Any) -> None:
+    """Sets a message's fields from the fields of the same names of a dataclass."""
+    message.SetInParent()
+    for _ in fill_in_steps(message, value):
+        pass
+
+
+def fill_in_steps(message: Message, declared: Any) -> Iterator[int]:
+    """Sets a message's fields from the fields of the same names, in steps, and yields after each
+    how many items it took."""
+    for one in dataclasses.fields(declared):
+        value = getattr(declared, one.name)
+        field: Any = message.DESCRIPTOR.fields_by_name[one.name]
+        target = getattr(message, one.name)
+        if value is None:
+            continue
+        if (convert := _OF.get(type(value))) is not None:
+            target.CopyFrom(convert(value))
+        elif isinstance(value, Mapping):
+            target.update(value)
+        elif isinstance(value, tuple) and field.message_type is not None:
+            for item in value:
+                yield from fill_in_steps(target.add(), item)
+                yield 1
+        elif isinstance(value, tuple):
+            for start in range(0, len(value), _TEXTS_AT_ONCE):
+                target.extend(value[start : start + _TEXTS_AT_ONCE])
+                yield len(value[start : start + _TEXTS_AT_ONCE]) // _TEXTS_AN_ITEM
+        elif dataclasses.is_dataclass(value):
+            target.SetInParent()
+            yield from fill_in_steps(target, value)
+        elif isinstance(value, Enum):
+            name = f"{field.enum_type.name}_{value.name}".upper()
+            setattr(message, one.name, field.enum_type.values_by_name[name].number)
+        else:
+            setattr(message, one.name, value)

@@ -17,14 +17,18 @@ from keyfence_server.convert.limits import rate_from, rate_of
 from keyfence_server.convert.times import time_from, write_time
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import Key, KeyState
-from keyfence_server.domain.secrets import ForeignHash, Plaintext
+from keyfence_server.domain.secrets import Digest, ForeignHash, Plaintext
 
 _STATE_NUMBERS: Final[Mapping[KeyState, key_service_pb2.KeyState.ValueType]] = {
-    KeyState.ACTIVE: key_service_pb2.KEY_STATE_ACTIVE,
-    KeyState.DISABLED: key_service_pb2.KEY_STATE_DISABLED,
-    KeyState.REVOKED: key_service_pb2.KEY_STATE_REVOKED,
+    state: key_service_pb2.KeyState.Value(f"KEY_STATE_{state.name}") for state in KeyState
 }
-STATES: Final[Mapping[int, KeyState]] = {number: state for state, number in _STATE_NUMBERS.items()}
+_NONE_IF_EMPTY: Final = (
+    "preset",
+    "parent_key_id",
+    "rotated_from_key_id",
+    "rotated_to_key_id",
+    "created_by_key_id",
+)
 _UPDATABLE: Final = frozenset(field.name for field in dataclasses.fields(KeyUpdate)) - {"key_id"}
 
 
@@ -65,6 +69,13 @@ def key_of(facts: KeyFacts) -> key_service_pb2.Key:
     message = _grants_of(facts.key, scopes, is_cut=is_cut)
     _write_record(message, facts.key, facts.state)
     return message
+
+
+def key_from(message: key_service_pb2.Key, digest: Digest) -> Key:
+    """A key's record, as another Keyfence has it, with the digest that this process knows it by."""
+    values = fields_for(Key, message)
+    values |= {name: values[name] or None for name in _NONE_IF_EMPTY}
+    return Key(**values | {"digest": digest, "state": _state(values)})
 
 
 def _grants_of(key: Key, scopes: Sequence[str], *, is_cut: bool) -> key_service_pb2.Key:

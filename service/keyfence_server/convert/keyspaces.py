@@ -7,35 +7,22 @@ converts them all: a new field of the language needs no line here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
-from enum import Enum
-from typing import Any, Final
-
-from google.protobuf.message import Message
+from collections.abc import Iterator
+from typing import Final
 
 from keyfence.v1 import keyspace_pb2, keyspace_service_pb2
 from keyfence_server.application.apply_keyspace import KeyspaceDiff
 from keyfence_server.application.pauses import Pauses
 from keyfence_server.application.read_keyspaces import ScopeReport
-from keyfence_server.convert.fields import fields_of
-from keyfence_server.convert.limits import rate_of
-from keyfence_server.convert.times import duration_of, timestamp_of
+from keyfence_server.convert.fields import fields_of, fill, fill_in_steps
+from keyfence_server.convert.times import timestamp_of
 from keyfence_server.domain.declarations import FormatDeclaration, KeyspaceDeclaration
 from keyfence_server.domain.documents import declaration_from_fields, format_from_fields
 from keyfence_server.domain.keyspaces import BEFORE_STORED, Keyspace
-from keyfence_server.domain.limits import Rate
 
 _DECLARED: Final = frozenset(field.name for field in dataclasses.fields(KeyspaceDeclaration))
 
 _ITEMS_A_SLICE: Final = 200
-_TEXTS_AN_ITEM: Final = 50
-_TEXTS_AT_ONCE: Final = 5_000
-
-_OF: Final[Mapping[type, Callable[[Any], Message | None]]] = {
-    timedelta: duration_of,
-    Rate: rate_of,
-}
 
 
 def declaration_from(message: keyspace_pb2.Keyspace) -> KeyspaceDeclaration:
@@ -76,8 +63,8 @@ def _filled(message: keyspace_pb2.Keyspace, keyspace: Keyspace) -> Iterator[int]
         if time != BEFORE_STORED:
             getattr(message, name).CopyFrom(timestamp_of(time))
     for declared in keyspace.previous_formats:
-        yield from _fill(message.previous_formats.add(), declared)
-    yield from _fill(message, keyspace.declaration)
+        yield from fill_in_steps(message.previous_formats.add(), declared)
+    yield from fill_in_steps(message, keyspace.declaration)
 
 
 def diff_of(diff: KeyspaceDiff) -> keyspace_service_pb2.KeyspaceDiff:
@@ -117,37 +104,5 @@ def diff_of(diff: KeyspaceDiff) -> keyspace_service_pb2.KeyspaceDiff:
 def scope_report_of(report: ScopeReport) -> keyspace_service_pb2.ExplainScopeResponse:
     """How a scope hangs together with the others."""
     message = keyspace_service_pb2.ExplainScopeResponse()
-    for _ in _fill(message, report):
-        pass
+    fill(message, report)
     return message
-
-
-def _fill(message: Message, declared: Any) -> Iterator[int]:
-    """Sets a message's fields from the fields of the same names, in steps, and yields after each
-    how many items it took."""
-    for one in dataclasses.fields(declared):
-        value = getattr(declared, one.name)
-        field: Any = message.DESCRIPTOR.fields_by_name[one.name]
-        target = getattr(message, one.name)
-        if value is None:
-            continue
-        if (convert := _OF.get(type(value))) is not None:
-            target.CopyFrom(convert(value))
-        elif isinstance(value, Mapping):
-            target.update(value)
-        elif isinstance(value, tuple) and field.message_type is not None:
-            for item in value:
-                yield from _fill(target.add(), item)
-                yield 1
-        elif isinstance(value, tuple):
-            for start in range(0, len(value), _TEXTS_AT_ONCE):
-                target.extend(value[start : start + _TEXTS_AT_ONCE])
-                yield len(value[start : start + _TEXTS_AT_ONCE]) // _TEXTS_AN_ITEM
-        elif dataclasses.is_dataclass(value):
-            target.SetInParent()
-            yield from _fill(target, value)
-        elif isinstance(value, Enum):
-            name = f"{field.enum_type.name}_{value.name}".upper()
-            setattr(message, one.name, field.enum_type.values_by_name[name].number)
-        else:
-            setattr(message, one.name, value)

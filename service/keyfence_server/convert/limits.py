@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final, overload
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -30,14 +30,8 @@ def rate_from(message: rate_limit_pb2.RateLimit, path: str) -> Rate:
     return Rate(message.requests, duration_from(message.window, f"{path}.window"))
 
 
-@overload
-def rate_of(rate: Rate) -> rate_limit_pb2.RateLimit: ...
-@overload
-def rate_of(rate: Rate | None) -> rate_limit_pb2.RateLimit | None: ...
-def rate_of(rate: Rate | None) -> rate_limit_pb2.RateLimit | None:
-    """The message for a rate; None for none."""
-    if rate is None:
-        return None
+def rate_of(rate: Rate) -> rate_limit_pb2.RateLimit:
+    """The message for a rate."""
     return rate_limit_pb2.RateLimit(requests=rate.requests, window=duration_of(rate.window))
 
 

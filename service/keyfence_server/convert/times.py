@@ -51,10 +51,8 @@ def write_time(message: Timestamp, time: datetime) -> None:
     message.nanos = since.microseconds * 1000
 
 
-def duration_of(duration: timedelta | None) -> Duration | None:
-    """The message for a duration; None for none."""
-    if duration is None:
-        return None
+def duration_of(duration: timedelta) -> Duration:
+    """The message for a duration."""
     message = Duration()
     message.FromTimedelta(duration)
     return message

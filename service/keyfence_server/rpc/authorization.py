@@ -19,8 +19,7 @@ from keyfence_server.convert.checks import (
     check_response,
     fill_check_response,
     principal_of,
-    question_from_authenticate,
-    question_from_check,
+    question_from,
 )
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, InvalidInput
@@ -80,7 +79,7 @@ class AuthorizationService:
         self, request: messages.AuthenticateRequest, caller: Caller
     ) -> messages.AuthenticateResponse | Awaitable[messages.AuthenticateResponse]:
         """Whose key it is."""
-        question = question_from_authenticate(request)
+        question = question_from(request)
         verdict = self._checks.answer_from_memory(caller, question)
         if verdict is None:
             return self._answer_slowly(caller, question, authenticate_response)
@@ -91,7 +90,7 @@ class AuthorizationService:
         self, request: messages.CheckScopeRequest, caller: Caller
     ) -> messages.CheckScopeResponse | Awaitable[messages.CheckScopeResponse]:
         """Whether the key may do what needs the scopes."""
-        question = question_from_check(request)
+        question = question_from(request, request.required_scopes, explain=request.explain)
         verdict = self._checks.answer_from_memory(caller, question)
         if verdict is None:
             return self._answer_slowly(caller, question, check_response)
@@ -122,7 +121,7 @@ class AuthorizationService:
                 result.CopyFrom(_NO_ROOM)
                 continue
             try:
-                question = question_from_check(check)
+                question = question_from(check, check.required_scopes, explain=check.explain)
                 verdict = self._checks.answer_from_memory(caller, question)
                 if verdict is None:
                     together = together or await self._checks.find_together(

@@ -17,9 +17,10 @@ from typing import Final
 from keyfence.holder.lease import HolderLease
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
-from keyfence_server.adapters.upstream.messages import keyspaces_from, lineage_from
+from keyfence_server.adapters.upstream.messages import keyspaces_from
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.ports import FactSnapshot, FoundKey, LoadedKeys, StoreUnavailable
+from keyfence_server.convert.keys import key_from
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest, KeyedHash, Plaintext
@@ -115,7 +116,8 @@ class UpstreamStore:
             return response.revision, None
         own = Digest(presented.value, presented.pepper_version)
         owner_state = AccountState.DISABLED if response.account_disabled else None
-        return response.revision, FoundKey(lineage_from(response.lineage, own), owner_state)
+        lineage = tuple(key_from(message, own) for message in response.lineage)
+        return response.revision, FoundKey(lineage, owner_state)
 
 
 class UpstreamSnapshot:
