@@ -25,7 +25,7 @@ from application.authority import ACME, PEPPERS, Authority
 from coherence.watched_store import Gate, Loss, WatchedStore
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.create_key import MadeKey
-from keyfence_server.application.ports import FoundKey, StoreUnavailable
+from keyfence_server.application.ports import ChangeKind, FoundKey, StoreUnavailable
 from keyfence_server.domain.errors import DomainError
 from keyfence_server.domain.facts import compile_facts
 from keyfence_server.domain.keys import KeyState
@@ -154,11 +154,13 @@ class CacheAgainstStore(RuleBasedStateMachine):
         cache = self._authority.cache
         assert len(cache) <= CAPACITY
         assert cache.unknown_count <= UNKNOWN_CAPACITY
-        index = defaultdict(set)
+        by_key, by_account = defaultdict(set), defaultdict(set)
         for digest, facts in cache._entries.items():
+            by_account[facts.key.account_id].add(digest)
             for key in facts.lineage:
-                index[key.key_id].add(digest)
-        assert cache._digests_by_key == index
+                by_key[key.key_id].add(digest)
+        assert cache._entries._names_by[ChangeKind.KEY] == by_key
+        assert cache._entries._names_by[ChangeKind.ACCOUNT] == by_account
         assert not cache._fills
         assert not cache._awaited
         assert all(revision > cache.revision for revision in cache._ahead)

@@ -12,7 +12,7 @@ from keyfence.holder.lease import HolderLease
 from keyfence_server.application.create_key import MadeKey
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 from keyfence_server.application.presented_keys import PresentedKeys
-from keyfence_server.coherence.leased_facts import LeasedFacts, fresh_memory_per_question
+from keyfence_server.coherence.leased_facts import fresh_memory_per_question
 from keyfence_server.coherence.stale_if_error import StaleIfError
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.secrets import Peppers
@@ -29,8 +29,8 @@ class Stage:
         self.lease = HolderLease()
         self.watched = watched
         cache = authority.cache
-        leased = LeasedFacts(cache, self.lease, self, fresh_memory_per_question(watched))
-        self.source = StaleIfError(leased, cache, self.lease, self, BOUND)
+        without_lease = fresh_memory_per_question(watched)
+        self.source = StaleIfError(cache, self.lease, self, without_lease, BOUND)
         self.presented = PresentedKeys(self.source, Peppers(PEPPERS))
         # It has memory already, of the authority that it stands for.
         self.lease.grant(self.lease.request(self.time), LEASE, cache.revision)

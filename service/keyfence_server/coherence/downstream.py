@@ -98,7 +98,7 @@ class HolderStream:
         self._queue: deque[ToSend] = deque()
         self._filled = asyncio.Event()
         self._end: EndReason | None = None
-        self.refused_since: float | None = None
+        self._refused_since: float | None = None
         self.is_taken_back = False
 
     @property
@@ -108,7 +108,34 @@ class HolderStream:
 
     def renew(self, nonce: int, applied: int) -> None:
         """Handles a `Renew`: an acknowledgement and, with a nonce, a request for a lease."""
-        self._hub.take_renewal(self, nonce, applied)
+        hub, grantor = self._hub, self._hub.grantor
+        if self not in hub.streams:
+            # A message after the end may be about revisions of an earlier history.
+            return
+        if self.is_taken_back:
+            if nonce:
+                grantor.note_request(self.holder)
+            return
+        now = hub.clock.now()
+        if grantor.acknowledge(self.holder, applied, now):
+            hub.progress.announce()
+        if nonce:
+            granted = grantor.renew(self.holder, now, self._lease_for(now))
+            self.put(LeaseToSend(nonce, granted, hub.epoch))
+
+    def _lease_for(self, now: float) -> float:
+        """How long a lease the holder may have. A holder that may have none (rule I8) is told so
+        once, in case it is about to acknowledge; if it still may have none a lease later, its
+        stream ends."""
+        hub = self._hub
+        if hub.grantor.may_renew(self.holder, now):
+            self._refused_since = None
+            return min(hub.own_lease_ends() - now, self.admission.credential_lasts())
+        if self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since >= hub.grantor.terms.length:
+            self.end(EndReason.BEHIND)
+        return 0.0
 
     async def next_message(self) -> ToSend:
         """The next message to send. Changes that wait one behind the other are one message, which
@@ -150,7 +177,7 @@ class HolderStream:
 
     def end(self, reason: EndReason = EndReason.START_ANEW) -> None:
         """Ends the stream."""
-        self._hub.close(self)
+        self.close()
         if self._end is None:
             self._end = reason
         self._filled.set()
@@ -165,48 +192,50 @@ class HolderStream:
             self._filled.set()
 
     def give_up(self) -> None:
-        """Says that the holder has forgotten everything and has no lease any more, nor has any
+        """Records that the holder has forgotten everything and has no lease any more, nor has any
         holder downstream of it."""
-        self._hub.give_up(self)
+        if self in self._hub.streams:
+            self._hub.grantor.give_up(self.holder)
+            self.end()
+            self._hub.progress.announce()
 
     def close(self) -> None:
-        """Records that the holder has ended the stream."""
-        self._hub.close(self)
+        """Removes the holder, since its stream has ended. Its lease may still be valid."""
+        self._hub.streams.pop(self, None)
+        self._hub.grantor.leave(self.holder)
 
 
 class DownstreamHub:
-    """All holders downstream of this process."""
+    """All holders downstream of this process.
+
+    Attributes:
+        grantor: decides about leases.
+        own_lease_ends: when this process's own lease ends.
+        streams: of the connected holders, in the order in which they came.
+        epoch: of the revisions that are pushed.
+        progress: announces what a fence may wait for.
+    """
 
     def __init__(
         self, grantor: Grantor, clock: BootClock, own_lease_ends: Callable[[], float]
     ) -> None:
-        self._grantor = grantor
-        self._clock = clock
-        self._own_lease_ends = own_lease_ends
-        self._streams: dict[HolderStream, None] = {}
+        self.grantor: Final = grantor
+        self.clock: Final = clock
+        self.own_lease_ends: Final = own_lease_ends
+        self.streams: Final[dict[HolderStream, None]] = {}
         self._is_shut = False
         self.epoch = ""
         self.progress = Progress()
 
-    @property
-    def grantor(self) -> Grantor:
-        """The grantor, which decides about leases."""
-        return self._grantor
-
     def open(self, holder_id: str, admission: Admission | None = None) -> HolderStream:
         """Adds a holder with an empty memory, which has given up all earlier leases."""
         admission = admission or Admission()
-        holder = self._grantor.join(holder_id, admission.credential)
+        holder = self.grantor.join(holder_id, admission.credential)
         stream = HolderStream(self, holder, admission)
-        self._streams[stream] = None
+        self.streams[stream] = None
         if self._is_shut:
             stream.end()
         return stream
-
-    def close(self, stream: HolderStream) -> None:
-        """Removes a holder whose stream has ended. Its lease may still be valid."""
-        self._streams.pop(stream, None)
-        self._grantor.leave(stream.holder)
 
     def push(self, revision: int, changes: Sequence[Change], *, first: int | None = None) -> None:
         """Queues a revision, or several from `first` on, for every holder. Revisions come in order,
@@ -217,23 +246,23 @@ class DownstreamHub:
         from one that does not, its leases expire. If its credential is still good, it comes back.
         """
         message = ChangesToSend(first or revision, revision, tuple(changes))
-        for stream in tuple(self._streams):
+        for stream in tuple(self.streams):
             if stream.is_taken_back or any(map(stream.admission.is_concerned_by, changes)):
                 stream.take_back()
             else:
                 stream.put(message)
-        self._grantor.advance(revision, self._clock.now())
+        self.grantor.advance(revision, self.clock.now())
         self.progress.announce()
 
     def restart(self, head: int, epoch: str) -> None:
         """Continues from another head: every holder must start anew, so every stream ends."""
         self.close_all()
-        if epoch == self.epoch and head >= self._grantor.head:
+        if epoch == self.epoch and head >= self.grantor.head:
             # The same history: its acknowledgements and leases still count, so that fences that are
             # under way take no longer.
-            self._grantor.advance(head, self._clock.now())
+            self.grantor.advance(head, self.clock.now())
         else:
-            self._grantor.restart(head)
+            self.grantor.restart(head)
         self.epoch = epoch
         self.progress.announce()
 
@@ -245,78 +274,42 @@ class DownstreamHub:
 
     def close_all(self) -> None:
         """Ends every stream."""
-        for stream in tuple(self._streams):
+        for stream in tuple(self.streams):
             stream.end()
-
-    def take_renewal(self, stream: HolderStream, nonce: int, applied: int) -> None:
-        """See `HolderStream.renew`."""
-        if stream not in self._streams:
-            # A message after the end may be about revisions of an earlier history.
-            return
-        if stream.is_taken_back:
-            if nonce:
-                self._grantor.note_request(stream.holder)
-            return
-        now = self._clock.now()
-        if self._grantor.acknowledge(stream.holder, applied, now):
-            self.progress.announce()
-        if nonce:
-            granted = self._grantor.renew(stream.holder, now, self._lease_for(stream, now))
-            stream.put(LeaseToSend(nonce, granted, self.epoch))
-
-    def give_up(self, stream: HolderStream) -> None:
-        """See `HolderStream.give_up`."""
-        if stream in self._streams:
-            self._grantor.give_up(stream.holder)
-            stream.end()
-            self.progress.announce()
-
-    def _lease_for(self, stream: HolderStream, now: float) -> float:
-        """How long a lease the holder may have. A holder that may have none (rule I8) is told so
-        once, in case it is about to acknowledge; if it still may have none a lease later, its
-        stream ends."""
-        if self._grantor.may_renew(stream.holder, now):
-            stream.refused_since = None
-            return min(self._own_lease_ends() - now, stream.admission.credential_lasts())
-        if stream.refused_since is None:
-            stream.refused_since = now
-        elif now - stream.refused_since >= self._grantor.terms.length:
-            stream.end(EndReason.BEHIND)
-        return 0.0
 
     def safe_revision(self) -> int:
         """The revision that this process may acknowledge for all holders downstream of it."""
-        return self._grantor.safe_revision(self._clock.now())
+        return self.grantor.safe_revision(self.clock.now())
 
     def moved_or_run_out(self, revision: int) -> asyncio.Future[None]:
         """Done at the next announcement, or when the leases of all holders that have not
         acknowledged the revision have expired."""
         moved = self.progress.wait()
-        ends = self._grantor.safe_from(revision)
-        when = ends if ends > self._clock.now() else NEVER
-        return asyncio.ensure_future(wait_until(self._clock, moved, when))
+        ends = self.grantor.safe_from(revision)
+        when = ends if ends > self.clock.now() else NEVER
+        return asyncio.ensure_future(wait_until(self.clock, moved, when))
 
     async def wait_lost(self) -> None:
         """Returns when every lease that was granted here has expired. Called when no more are
         granted."""
-        while (ends := self._grantor.safe_from(EVERYTHING)) > self._clock.now():
-            await self._clock.sleep_until(ends)
+        while (ends := self.grantor.safe_from(EVERYTHING)) > self.clock.now():
+            await self.clock.sleep_until(ends)
 
     async def wait_until_safe(self, revision: int) -> FenceEnd:
         """Returns when no holder downstream can answer from before the revision any more: by
         acknowledgements, or because leases have expired. Once the revision is applied here,
         that takes no longer than W."""
-        while self._grantor.head < revision:
+        while self.grantor.head < revision:
             await self.progress.wait()
-        owing = self._grantor.owing(revision, self._clock.now())
+        owing = self.grantor.owing(revision, self.clock.now())
         end = FenceEnd.ACKNOWLEDGEMENTS
         while owing:
             # Each holder is checked again only after an announcement.
             holder = owing[-1]
             moved = self.progress.wait()
             ends = holder.safe_from(revision)
-            if ends > self._clock.now():
-                await wait_until(self._clock, moved, ends)
+            if ends > self.clock.now():
+                await wait_until(self.clock, moved, ends)
                 continue
             moved.cancel()
             owing.pop()

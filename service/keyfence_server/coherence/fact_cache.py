@@ -22,10 +22,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 from keyfence.holder.fills import Fill, Fills
 from keyfence_server.application.ports import (
@@ -42,15 +41,13 @@ from keyfence_server.coherence.known_keyspaces import (
     KnownKeyspaces,
     retrieve,
 )
-from keyfence_server.coherence.session_room import SessionRoom, concerns_session
+from keyfence_server.coherence.room import Room, Subject
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.formats import Recogniser
-from keyfence_server.domain.keys import KeyId, Lineage
+from keyfence_server.domain.keys import Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
-from keyfence_server.domain.sessions import SessionFacts, SessionId
-
-T = TypeVar("T")
+from keyfence_server.domain.sessions import Session, SessionFacts, SessionId
 
 _KEYS_A_LOAD: Final = 256
 LOADS_AT_ONCE: Final = 4
@@ -71,15 +68,11 @@ class FactCache:
         self, store: FactStore, *, capacity: int = 100_000, unknown_capacity: int = 10_000
     ) -> None:
         self._store = store
-        self._capacity = capacity
-        self._unknown_capacity = unknown_capacity
-        self._entries: OrderedDict[bytes, KeyFacts] = OrderedDict()
-        self._digests_by_key: dict[KeyId, set[bytes]] = {}
-        # Of registered and other accounts: a holder that loads from another holder is not told
-        # which accounts are registered.
-        self._digests_by_account: dict[str, set[bytes]] = {}
-        self._sessions = SessionRoom(capacity)
-        self._unknown: OrderedDict[bytes, None] = OrderedDict()
+        self._entries = Room[bytes, KeyFacts](capacity, lambda facts: _subjects_of(facts.lineage))
+        self._sessions = Room[SessionId, SessionFacts](
+            capacity, lambda facts: _subjects_of_session(facts.session)
+        )
+        self._unknown = Room[bytes, None](unknown_capacity)
         self._fills: Fills[Change] = Fills()
         # What each key that is asked for will be answered with, and those not asked for yet.
         self._awaited: dict[bytes, asyncio.Future[KeyFacts | None]] = {}
@@ -116,7 +109,7 @@ class FactCache:
             return None
         keyspace = facts.keyspace
         if self.keyspaces.recall(keyspace.name) is not keyspace:
-            self._drop(digest)
+            self._entries.drop(digest)
             return None
         self._entries.move_to_end(digest)
         self.counts.hits += 1
@@ -150,8 +143,9 @@ class FactCache:
 
     async def find_session(self, session_id: SessionId) -> SessionFacts | None:
         """The session with this id, loaded if need be."""
-        facts = self._sessions.recall(session_id)
+        facts = self._sessions.get(session_id)
         if facts is not None and self.keyspaces.recall(facts.keyspace.name) is facts.keyspace:
+            self._sessions.move_to_end(session_id)
             return facts
         task = self._session_tasks.get(session_id)
         if task is None or task.done():
@@ -197,14 +191,9 @@ class FactCache:
 
     def _forget(self, change: Change) -> None:
         self._sessions.forget(change)
+        self._entries.forget(change)
         if change.kind is ChangeKind.KEYSPACE:
             self.keyspaces.forget(change.subject)
-        elif change.kind is ChangeKind.KEY:
-            for digest in tuple(self._digests_by_key.get(KeyId(change.subject), ())):
-                self._drop(digest)
-        elif change.kind is ChangeKind.ACCOUNT:
-            for digest in tuple(self._digests_by_account.get(change.subject, ())):
-                self._drop(digest)
         if change.created and change.kind in (ChangeKind.KEY, ChangeKind.KEYSPACE):
             self.creations += 1
             self._unknown.clear()
@@ -214,8 +203,6 @@ class FactCache:
         """Forgets everything, the loads that are under way included."""
         self.creations += 1
         self._entries.clear()
-        self._digests_by_key.clear()
-        self._digests_by_account.clear()
         self._sessions.clear()
         self._unknown.clear()
         self.has_slow_hashes = True
@@ -302,7 +289,7 @@ class FactCache:
             return False
         facts: KeyFacts | None = None
         if found is None:
-            self._remember_unknown(name)
+            self._unknown.remember(name, None)
             self.has_slow_hashes = loaded.has_slow_hashes
         else:
             keyspace = self.keyspaces.recall(found.lineage[0].keyspace)
@@ -311,7 +298,7 @@ class FactCache:
             if keyspace.recognises(found.lineage[0].display_prefix):
                 reflects = min(revision, max(self._revision, self.keyspaces.revision))
                 facts = compile_facts(found.lineage, keyspace, found.owner_state, reflects=reflects)
-                self._remember(name, facts)
+                self._entries.remember(name, facts)
         self._awaited.pop(name).set_result(facts)
         return True
 
@@ -324,7 +311,7 @@ class FactCache:
                     revision = snapshot.revision
                     session = await snapshot.find_session(session_id)
                     account = await snapshot.find_account(session.account_id) if session else None
-            if fill.is_overtaken(revision, functools.partial(concerns_session, session)):
+            if fill.is_overtaken(revision, functools.partial(_concerns_session, session)):
                 self.counts.discarded_fills += 1
                 continue
             if session is None or account is None:
@@ -334,7 +321,7 @@ class FactCache:
             keyspace = self.keyspaces.recall(within)
             if keyspace is not None:
                 facts = SessionFacts(session, account.state, keyspace)
-                self._sessions.remember(facts)
+                self._sessions.remember(session_id, facts)
                 return facts
         raise StoreUnavailable("the session changes faster than it can be read")
 
@@ -354,37 +341,27 @@ class FactCache:
         finally:
             self._fills.end(fill)
 
-    def _remember(self, digest: bytes, facts: KeyFacts) -> None:
-        self._entries[digest] = facts
-        for key in facts.lineage:
-            self._digests_by_key.setdefault(key.key_id, set()).add(digest)
-        self._digests_by_account.setdefault(facts.key.account_id, set()).add(digest)
-        while len(self._entries) > self._capacity:
-            self._drop(next(iter(self._entries)))
 
-    def _remember_unknown(self, digest: bytes) -> None:
-        self._unknown[digest] = None
-        while len(self._unknown) > self._unknown_capacity:
-            self._unknown.popitem(last=False)
+def _subjects_of(lineage: Lineage) -> set[Subject]:
+    """What the facts of a key depend on. The account may be registered or not: a holder that loads
+    from another holder is not told which accounts are registered."""
+    keys = ((ChangeKind.KEY, key.key_id) for key in lineage)
+    return {(ChangeKind.ACCOUNT, lineage[0].account_id), *keys}
 
-    def _drop(self, digest: bytes) -> None:
-        facts = self._entries.pop(digest)
-        for key in facts.lineage:
-            _take_out(self._digests_by_key, key.key_id, digest)
-        _take_out(self._digests_by_account, facts.key.account_id, digest)
+
+def _subjects_of_session(session: Session) -> tuple[Subject, ...]:
+    return (ChangeKind.SESSION, session.session_id), (ChangeKind.ACCOUNT, session.account_id)
 
 
 def _concerns(lineage: Lineage | None, change: Change) -> bool:
     """Whether a change touches what was found; of nothing found, whether it may have made it."""
     if lineage is None:
         return change.created and change.kind is ChangeKind.KEY
-    if change.kind is ChangeKind.ACCOUNT:
-        return lineage[0].account_id == change.subject
-    return any(key.key_id == change.subject for key in lineage)
+    return (change.kind, change.subject) in _subjects_of(lineage)
 
 
-def _take_out(index: dict[T, set[bytes]], subject: T, digest: bytes) -> None:
-    digests = index[subject]
-    digests.discard(digest)
-    if not digests:
-        del index[subject]
+def _concerns_session(session: Session | None, change: Change) -> bool:
+    """The same of a session."""
+    if session is None:
+        return change.created and change.kind is ChangeKind.SESSION
+    return (change.kind, change.subject) in _subjects_of_session(session)

@@ -15,18 +15,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from keyfence.holder.lease import HolderLease
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.leased_facts import LeasedFacts
+from keyfence_server.coherence.leased_facts import LeasedFacts, WithoutLease
 from keyfence_server.coherence.ports import BootClock
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import KeySearch, Recogniser
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
-from keyfence_server.domain.sessions import SessionFacts, SessionId
 
 T = TypeVar("T")
 
@@ -35,8 +35,9 @@ _PATIENCE_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 1.0
 
 
-class StaleIfError:
-    """Implements the `FactSource` port.
+class StaleIfError(LeasedFacts):
+    """Implements the `FactSource` port: keys, keyspaces and their forms from memory, where there is
+    no lease. Sessions change things, which needs the store anyway.
 
     Args:
         seconds: how long after the expiry of the lease memory may answer.
@@ -47,30 +48,16 @@ class StaleIfError:
 
     def __init__(
         self,
-        leased: LeasedFacts,
         cache: FactCache,
         lease: HolderLease,
         clock: BootClock,
+        without_lease: WithoutLease,
         seconds: float,
     ) -> None:
-        self._leased = leased
-        self._cache = cache
-        self._lease = lease
-        self._clock = clock
+        super().__init__(cache, lease, clock, without_lease)
         self._seconds = seconds
         self._silent_until = float("-inf")
         self.answers = 0
-        self.recall: Final = leased.recall
-
-    @property
-    def revision(self) -> int:
-        """The revision that every answer reflects at least."""
-        return self._leased.revision
-
-    @property
-    def has_slow_hashes(self) -> bool:
-        """See the port."""
-        return self._leased.has_slow_hashes
 
     @property
     def is_allowed(self) -> bool:
@@ -80,29 +67,19 @@ class StaleIfError:
     async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
         """The key kept under any of these digests."""
         return await self._either(
-            lambda: self._leased.find_facts(candidates),
+            partial(super().find_facts, candidates),
             lambda: _marked(self._cache.recall(candidates[0].value)),
         )
-
-    async def find_session(self, session_id: SessionId) -> SessionFacts | None:
-        """The session with this id. Sessions change things, which needs the store anyway."""
-        return await self._leased.find_session(session_id)
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of this name, the built-in one too."""
         return await self._either(
-            lambda: self._leased.find_keyspace(name), lambda: self._cache.keyspaces.recall(name)
+            partial(super().find_keyspace, name), lambda: self._cache.keyspaces.recall(name)
         )
-
-    async def list_keyspaces(self) -> Sequence[Keyspace]:
-        """Every keyspace, the built-in one too."""
-        return await self._leased.list_keyspaces()
 
     async def recogniser(self, concerns: Callable[[str], bool] = lambda _: True) -> Recogniser:
         """Tells which keyspaces' keys a text could be."""
-        return await self._either(
-            lambda: self._leased.recogniser(concerns), self._recall_recogniser
-        )
+        return await self._either(partial(super().recogniser, concerns), self._recall_recogniser)
 
     def _recall_recogniser(self) -> Recogniser | None:
         recogniser = self._cache.keyspaces.recall_recogniser()

@@ -179,11 +179,10 @@ def among_others(
         # An open file cannot be replaced, so a read of it is current, even while a long
         # transaction keeps all workers from renewing.
         without_lease = fresh_memory_per_question(store)
-    source = LeasedFacts(cache, lease, clock, without_lease)
     return AuthorityMembership(
         process_id=process_id,
-        source=source,
-        stale_if_error=_stale_if_error(settings, source, cache, lease, clock),
+        source=LeasedFacts(cache, lease, clock, without_lease),
+        stale_if_error=_stale_if_error(settings, cache, lease, clock, without_lease),
         cache=cache,
         fence=SharedFence(replica, register, hub, terms, clock),
         hub=hub,
@@ -234,11 +233,11 @@ def downstream_of(
         while not (lease.is_live(clock.now()) or is_broken or clock.now() > patience):  # noqa: ASYNC110 - no event
             await asyncio.sleep(_LOOK_SECONDS)
 
-    source = LeasedFacts(cache, lease, clock, fresh_memory_per_question(store))
+    without_lease = fresh_memory_per_question(store)
     return Membership(
         process_id=process_id,
-        source=source,
-        stale_if_error=_stale_if_error(settings, source, cache, lease, clock),
+        source=LeasedFacts(cache, lease, clock, without_lease),
+        stale_if_error=_stale_if_error(settings, cache, lease, clock, without_lease),
         cache=cache,
         hub=hub,
         start=start,
@@ -263,13 +262,13 @@ def _figures(
 
 def _stale_if_error(
     settings: Settings,
-    source: LeasedFacts,
     cache: FactCache,
     lease: HolderLease,
     clock: SystemBootClock,
+    without_lease: WithoutLease,
 ) -> StaleIfError | None:
     seconds = settings.stale_if_error_seconds()
-    return StaleIfError(source, cache, lease, clock, seconds) if seconds else None
+    return StaleIfError(cache, lease, clock, without_lease, seconds) if seconds else None
 
 
 async def _nothing() -> None:

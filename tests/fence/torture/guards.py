@@ -110,7 +110,7 @@ class _Later:
 
 
 def does_not_wait_downstream() -> None:
-    _put(DownstreamHub, "safe_revision", lambda self: self._grantor.head)
+    _put(DownstreamHub, "safe_revision", lambda self: self.grantor.head)
 
 
 def fence_returns_at_once() -> None:
