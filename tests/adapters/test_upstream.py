@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 import pytest
 
-from keyfence import Tls
+from keyfence import Tls, rpcs
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
@@ -79,10 +79,10 @@ async def test_after_a_silence_the_next_question_is_not_put(tmp_path: Path) -> N
     silent = Silent()
     async with upstream_of(silent, tmp_path) as upstream:
         with pytest.raises(StoreUnavailable, match="DEADLINE_EXCEEDED"):
-            await upstream.fetch_keyspaces(ASKED)
+            await upstream.ask(rpcs.FETCH_KEYSPACES, ASKED)
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="did not answer the last question"):
-                await upstream.fetch_keyspaces(ASKED)
+                await upstream.ask(rpcs.FETCH_KEYSPACES, ASKED)
     assert silent.calls == 1
 
 
@@ -92,7 +92,7 @@ async def test_a_server_that_cannot_answer_one_question_is_asked_the_next(tmp_pa
     async with upstream_of(answering, tmp_path) as upstream:
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
-                await upstream.fetch_keyspaces(ASKED)
+                await upstream.ask(rpcs.FETCH_KEYSPACES, ASKED)
     # At least: the channel repeats a call that got no answer, by itself.
     assert answering.calls >= 3
 
@@ -103,7 +103,7 @@ async def test_a_server_that_cannot_answer_one_question_is_asked_the_next(tmp_pa
 async def test_a_refusal_is_told_from_silence(tmp_path: Path, code: grpc.StatusCode) -> None:
     async with upstream_of(Answering(code), tmp_path) as upstream:
         with pytest.raises(StoreRefuses):
-            await upstream.fetch_keyspaces(ASKED)
+            await upstream.ask(rpcs.FETCH_KEYSPACES, ASKED)
 
 
 async def test_a_unix_socket_is_asked_without_tls(tmp_path: Path) -> None:
@@ -113,4 +113,4 @@ async def test_a_unix_socket_is_asked_without_tls(tmp_path: Path) -> None:
     refusing = Answering(grpc.StatusCode.PERMISSION_DENIED)
     async with upstream_of(refusing, tmp_path, tls=Tls(ca_file=authorities)) as upstream:
         with pytest.raises(StoreRefuses):
-            await upstream.fetch_keyspaces(ASKED)
+            await upstream.ask(rpcs.FETCH_KEYSPACES, ASKED)

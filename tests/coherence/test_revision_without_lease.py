@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.message import Message
+
 from application.authority import Authority
+from keyfence import rpcs
 from keyfence.holder.clock import SystemBootClock
 from keyfence.holder.lease import HolderLease
 from keyfence.v1 import replication_service_pb2 as messages
@@ -29,14 +32,13 @@ class Upstream:
         self._keyspaces_at = keyspaces_at
         self._key_at = key_at
 
-    async def fetch_keyspaces(self, _: object) -> messages.FetchKeyspacesResponse:
+    async def ask(self, rpc: object, _: object) -> Message:
+        if rpc is rpcs.FETCH_FACTS:
+            return messages.FetchFactsResponse(
+                lineage=[key_of(self._facts)], revision=self._key_at, epoch="e", well_formed=True
+            )
         return messages.FetchKeyspacesResponse(
             keyspaces=[keyspace_of(self._facts.keyspace)], revision=self._keyspaces_at, epoch="e"
-        )
-
-    async def fetch_facts(self, _: object) -> messages.FetchFactsResponse:
-        return messages.FetchFactsResponse(
-            lineage=[key_of(self._facts)], revision=self._key_at, epoch="e", well_formed=True
         )
 
 

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from google.protobuf.message import Message
+
+from keyfence import rpcs
 from keyfence.holder.fills import Fill
 from keyfence.holder.lease import HolderLease
 from keyfence.holder.local_checks import LocalChecks
 from keyfence.holder.memory import Memory
 from keyfence.holder.session import HolderSession, StreamBroken
+from keyfence.rpcs import Rpc
 from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
@@ -56,9 +60,10 @@ from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.reasons import Reason
-from keyfence_server.rpc.holders import HolderLimits, Holders
+from keyfence_server.rpc.holders import Holders
 from keyfence_server.rpc.pipeline import StreamCall
 from keyfence_server.rpc.replication import ReplicationService
+from keyfence_server.rpc.server import Limits
 from simulation.database import Database, SimulatedFeed, SimulatedRegister, SimulatedStore
 from simulation.loop import DriftingClock, Process, SimulatedLoop
 from simulation.network import Connection, Network
@@ -172,9 +177,7 @@ class Grants:
             clock,
             WriteBehind(NoNotes(), FrozenClock()),
             grantor_id=name,
-            holders=Holders(
-                self.hub, clock, FrozenClock(), HolderLimits(100, 100), before_granting
-            ),
+            holders=Holders(self.hub, clock, FrozenClock(), Limits(), before_granting),
         )
         self.is_up = True
 
@@ -460,19 +463,10 @@ class Sidecar(Grants):
 
     # What `UpstreamStore` asks of `Upstream`.
 
-    async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
+    async def ask(self, rpc: Rpc[Any, Any], request: Message) -> Any:
         """See `Upstream`."""
-        response: messages.FetchFactsResponse = await self._holder.ask("fetch", request)
-        return response
-
-    async def fetch_keyspaces(
-        self, request: messages.FetchKeyspacesRequest
-    ) -> messages.FetchKeyspacesResponse:
-        """See `Upstream`."""
-        response: messages.FetchKeyspacesResponse = await self._holder.ask(
-            "fetch_all_keyspaces", request
-        )
-        return response
+        asks_for_key = rpc is rpcs.FETCH_FACTS
+        return await self._holder.ask("fetch" if asks_for_key else "fetch_all_keyspaces", request)
 
 
 class Sdk:

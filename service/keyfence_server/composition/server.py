@@ -35,7 +35,7 @@ from keyfence_server.rpc.authorization import AuthorizationService
 from keyfence_server.rpc.certificates import ServerCertificate, UnusableCertificate
 from keyfence_server.rpc.envoy.service import EnvoyAuthorization
 from keyfence_server.rpc.gate import Gate
-from keyfence_server.rpc.holders import HolderLimits, Holders
+from keyfence_server.rpc.holders import Holders
 from keyfence_server.rpc.listen_addresses import ListenAddress, UnixAddress
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys
 from keyfence_server.rpc.open_services import HEALTH, Health, Reflection
@@ -262,7 +262,7 @@ def _services(
 ) -> list[Service]:
     source, verdicts = backend.membership.source_of_checks, rpc_stats.verdicts
     checks = Checks(source, presented, clock, backend.counting, backend.notes)
-    boot_clock, limits = SystemBootClock(), settings.limits()
+    boot_clock = SystemBootClock()
     return [
         AuthorizationService(checks, source, verdicts, identify_caller).service(),
         EnvoyAuthorization(checks, source, verdicts, clock).service(),
@@ -279,7 +279,7 @@ def _services(
                 backend.membership.hub,
                 boot_clock,
                 clock,
-                HolderLimits(limits.holders, limits.holders_per_credential),
+                settings.limits(),
                 backend.membership.before_granting,
             ),
         ).service(),

@@ -19,6 +19,7 @@ import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final, Self
 
 import grpc
@@ -75,10 +76,12 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         else:
             next_call = partial(self._request_registered_call, method)
             handler, name = self._handlers[method], method.decode()
-        return self._event_loop.create_task(self._accept(next_call, _Resolver(handler), name))
+        # gRPC asks for the handler of each call, which is known before the call arrives.
+        resolver = SimpleNamespace(resolve_handler=lambda _details: handler)
+        return self._event_loop.create_task(self._accept(next_call, resolver, name))
 
     async def _accept(
-        self, next_call: Callable[[], Awaitable[Any]], resolver: _Resolver, name: str
+        self, next_call: Callable[[], Awaitable[Any]], resolver: SimpleNamespace, name: str
     ) -> None:
         loop, open_calls = self._event_loop, self._open_calls
         while True:
@@ -99,16 +102,3 @@ class Acceptor(_AioServer):  # type: ignore[misc]
         await self.shutdown(grace_seconds)
         if self._open_calls:
             await asyncio.wait(self._open_calls, timeout=_LAST_STEPS_SECONDS)
-
-
-class _Resolver:
-    """Tells gRPC which handler answers a call: it is known before the call arrives."""
-
-    __slots__ = ("_handler",)
-
-    def __init__(self, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
-        self._handler = handler
-
-    def resolve_handler(self, _details: object) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler, whatever the details are."""
-        return self._handler

@@ -36,6 +36,7 @@ from keyfence_server.domain.errors import DomainError, InvalidInput, Overloaded
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.rpc.pipeline import StreamCall
+from keyfence_server.rpc.server import Limits
 
 PROTOCOL_VERSIONS: Final = (1,)
 _HOLDER_ID_LENGTH: Final = range(16, 65)
@@ -49,19 +50,6 @@ _MOST_GIVEN: Final = 10_000
 _LONGEST_SLEEP_SECONDS: Final = 60.0
 
 _log = structlog.get_logger("keyfence.replication")
-
-
-@dataclass(frozen=True, slots=True)
-class HolderLimits:
-    """How many holders may be connected to a process.
-
-    Attributes:
-        in_all: at once.
-        per_credential: with one credential.
-    """
-
-    in_all: int
-    per_credential: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +88,7 @@ class Holders:
         hub: DownstreamHub,
         clock: BootClock,
         wall_clock: Clock,
-        limits: HolderLimits,
+        limits: Limits,
         before_granting: Callable[[], Awaitable[None]],
     ) -> None:
         self._hub = hub
@@ -160,14 +148,14 @@ class Holders:
                 self.given.pop(credential, None)
 
     def _require_room(self, credential: str) -> None:
-        if self._streams_of.total() >= self._limits.in_all:
+        if self._streams_of.total() >= self._limits.holders:
             raise Overloaded(
-                f"{self._limits.in_all} holders are connected already; connect to another server",
+                f"{self._limits.holders} holders are connected already; connect to another server",
                 limit="holders",
             )
-        if self._streams_of[credential] >= self._limits.per_credential:
+        if self._streams_of[credential] >= self._limits.holders_per_credential:
             raise Overloaded(
-                f"{self._limits.per_credential} holders are connected with this credential "
+                f"{self._limits.holders_per_credential} holders are connected with this credential "
                 "already; give others a credential of their own",
                 limit="holders_per_credential",
             )

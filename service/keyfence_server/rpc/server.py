@@ -127,12 +127,12 @@ class Limits:
         ]
 
 
-class RpcServer:
+class RpcServer(Acceptor):
     """Serves handlers on sockets."""
 
     def __init__(self, handlers: Handlers, limits: Limits) -> None:
         """Makes a server that does not listen yet. Needs a running event loop."""
-        self._acceptor = Acceptor(
+        super().__init__(
             handlers,
             grpc.stream_stream_rpc_method_handler(_refuse_unknown),
             max_open_calls=limits.open_calls,
@@ -160,35 +160,23 @@ class RpcServer:
             return address
         text = str(address).encode()
         if certificate is None:
-            port = self._acceptor.add_insecure_port(text)
+            port = self.add_insecure_port(text)
         else:
-            port = self._acceptor.add_secure_port(text, certificate.credentials())
+            port = self.add_secure_port(text, certificate.credentials())
         if port == 0:
             raise CannotListen(f"cannot listen on {address}: {_why_not(address)}")
         return TcpAddress(address.host, port)
 
-    async def start(self) -> None:
-        """Begins to take calls."""
-        await self._acceptor.start()
-
-    async def stop(self, grace_seconds: float | None) -> None:
-        """Takes no more calls, and returns when those under way have ended.
-
-        Args:
-            grace_seconds: how long they have; None for not at all.
-        """
-        await self._acceptor.stop(grace_seconds)
-
     async def wait(self) -> None:
         """Returns when the server has stopped."""
-        await self._acceptor.wait_for_termination(None)
+        await self.wait_for_termination(None)
 
     def _listen_unix(self, address: UnixAddress, mode: int) -> None:
         # The socket appears with the mode that the mask leaves it, so that there is no
         # moment at which others could connect.
         mask = os.umask(0o777 & ~mode)
         try:
-            taken = self._acceptor.add_insecure_port(str(address).encode())
+            taken = self.add_insecure_port(str(address).encode())
         finally:
             os.umask(mask)
         if not taken:

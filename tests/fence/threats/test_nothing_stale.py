@@ -119,7 +119,7 @@ async def test_3_a_sidecar_takes_nothing_older_than_what_it_has_applied(
     revision: int, epoch: str, why: str
 ) -> None:
     class Lagging:
-        async def fetch_keyspaces(self, _: Any) -> messages.FetchKeyspacesResponse:
+        async def ask(self, _rpc: Any, _request: Any) -> messages.FetchKeyspacesResponse:
             return messages.FetchKeyspacesResponse(revision=revision, epoch=epoch)
 
     lease = HolderLease()

@@ -10,15 +10,13 @@ from typing import Final, Protocol
 
 import grpc
 
-from keyfence import Tls, rpcs
+from keyfence import Tls
 from keyfence.connection import Connection
 from keyfence.holder.clock import SystemBootClock
 from keyfence.holder.dial import Dialer
 from keyfence.holder.grpc_stream import GrpcStream
 from keyfence.holder.session import Refused, StreamBroken, Unreachable
 from keyfence.rpcs import Request, Response, Rpc
-from keyfence.v1 import authorization_service_pb2 as authorization
-from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.diagnosis import SIDECAR, diagnose
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 
@@ -83,7 +81,6 @@ class Upstream:
                 for target in targets
             ]
         )
-
         self._is_reachable = True
         self._is_refused = False
         self._advice = ""
@@ -135,31 +132,12 @@ class Upstream:
             return await diagnose(self._dialer.tried, SIDECAR)
         return ""
 
-    async def fetch_facts(self, request: messages.FetchFactsRequest) -> messages.FetchFactsResponse:
-        """Raises `StoreUnavailable`."""
-        return await self._ask(rpcs.FETCH_FACTS, request)
-
-    async def fetch_keyspaces(
-        self, request: messages.FetchKeyspacesRequest
-    ) -> messages.FetchKeyspacesResponse:
-        """Raises `StoreUnavailable`."""
-        return await self._ask(rpcs.FETCH_KEYSPACES, request)
-
-    async def authenticate(
-        self, request: authorization.AuthenticateRequest
-    ) -> authorization.AuthenticateResponse:
-        """Raises `StoreUnavailable`."""
-        return await self._ask(rpcs.AUTHENTICATE, request)
-
-    async def report_uses(self, request: messages.ReportUsesRequest) -> messages.ReportUsesResponse:
-        """Raises `StoreUnavailable`."""
-        return await self._ask(rpcs.REPORT_USES, request)
-
     async def close(self) -> None:
         """Ends the connection."""
         await self._dialer.close()
 
-    async def _ask(self, rpc: Rpc[Request, Response], request: Request) -> Response:
+    async def ask(self, rpc: Rpc[Request, Response], request: Request) -> Response:
+        """Calls a server. Raises `StoreUnavailable`."""
         # The stream's task keeps reconnecting, and sets this flag when a server answers.
         if not self._is_reachable:
             raise StoreUnavailable("no server upstream can be reached")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyfence import rpcs
 from keyfence.v1 import authorization_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.convert.checks import REASONS
@@ -26,7 +27,8 @@ class CountedUpstream:
         if verdict.is_stale:
             # No server upstream answers, and the operator allows stale answers.
             return verdict
-        response = await self._upstream.authenticate(
+        response = await self._upstream.ask(
+            rpcs.AUTHENTICATE,
             messages.AuthenticateRequest(
                 api_key=question.api_key,
                 keyspace=facts.key.keyspace,
@@ -34,7 +36,7 @@ class CountedUpstream:
                 # A check that lacks a scope is not counted; it only learns where the limit is.
                 cost=question.cost if verdict.reason is Reason.OK else 0,
                 at_least_revision=verdict.revision,
-            )
+            ),
         )
         reason = REASONS[response.reason]
         status = status_from(response.rate_limit) if response.HasField("rate_limit") else None

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 import structlog
 
+from keyfence import rpcs
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.adapters.upstream.messages import attempts_of, uses_of
 from keyfence_server.application.ports import AuditEvent, UseToAdd
@@ -28,18 +29,15 @@ class UpstreamNotes:
     async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """See the port. How long uses are kept is decided upstream."""
         for batch in _reports_of(uses):
-            await self._upstream.report_uses(uses_of(batch))
+            await self._upstream.ask(rpcs.REPORT_USES, uses_of(batch))
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
         """See the port. Events that are refused, as after this process's credential has been
         bound to fewer keyspaces, are lost, and the log says so."""
         for batch in _reports_of(events):
-            response = await self._upstream.report_uses(attempts_of(batch))
+            response = await self._upstream.ask(rpcs.REPORT_USES, attempts_of(batch))
             if response.refused_attempts:
-                _log.warning(
-                    "failed_attempts_refused",
-                    refused=response.refused_attempts,
-                )
+                _log.warning("failed_attempts_refused", refused=response.refused_attempts)
 
 
 def _reports_of(noted: Sequence[Noted]) -> Iterator[Sequence[Noted]]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from keyfence import rpcs
 from keyfence.holder.lease import HolderLease
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
@@ -70,16 +71,7 @@ class UpstreamStore:
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[FactSnapshot]:
         """See the port."""
-        yield UpstreamSnapshot(
-            self._upstream, self._lease.applied, self._lease.epoch, self._compiled
-        )
-
-    async def _compiled(self, response: messages.FetchKeyspacesResponse) -> list[Keyspace]:
-        return await self._heavy.run(
-            response.keyspaces[0].name if response.keyspaces else "",
-            response.ByteSize() // _BYTES_A_THING,
-            lambda: keyspaces_from(response.keyspaces),
-        )
+        yield UpstreamSnapshot(self._upstream, self._lease.applied, self._lease.epoch, self._heavy)
 
     async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
         """See the port. Upstream there is a call for each question, all at once."""
@@ -106,11 +98,10 @@ class UpstreamStore:
         """The revision that the answer shows at least, and the key."""
         if not isinstance(presented, PresentedDigest):
             raise TypeError("a sidecar finds keys by plaintext, and was asked by digest")
-        response = await self._upstream.fetch_facts(
-            messages.FetchFactsRequest(
-                api_key=presented.plaintext.reveal(), at_least_revision=revision
-            )
+        request = messages.FetchFactsRequest(
+            api_key=presented.plaintext.reveal(), at_least_revision=revision
         )
+        response = await self._upstream.ask(rpcs.FETCH_FACTS, request)
         _require_new(response, revision, epoch)
         if not response.lineage:
             return response.revision, None
@@ -124,17 +115,13 @@ class UpstreamSnapshot:
     """Implements the `FactSnapshot` port: each answer is at least as new as the revision."""
 
     def __init__(
-        self,
-        upstream: Upstream,
-        revision: int,
-        epoch: str | None,
-        compiled: Callable[[messages.FetchKeyspacesResponse], Awaitable[list[Keyspace]]],
+        self, upstream: Upstream, revision: int, epoch: str | None, heavy: HeavyWork
     ) -> None:
         self._upstream = upstream
         self._revision = revision
         self._shown: int | None = None
         self._epoch = epoch
-        self._compiled = compiled
+        self._heavy = heavy
         self._has_last_page = False
 
     @property
@@ -152,28 +139,34 @@ class UpstreamSnapshot:
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
         """See the port."""
-        response = await self._upstream.fetch_keyspaces(
-            messages.FetchKeyspacesRequest(at_least_revision=self._revision, keyspace=name)
-        )
-        self._note(response)
-        found = await self._compiled(response)
+        found, _ = await self._fetch(keyspace=name)
         return found[0] if found else None
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
         """See the port. A page has as many as the server upstream sends at once."""
         if after is not None and self._has_last_page:
             return []
-        response = await self._upstream.fetch_keyspaces(
-            messages.FetchKeyspacesRequest(at_least_revision=self._revision, page_token=after or "")
-        )
-        self._note(response)
-        self._has_last_page = not response.next_page_token
-        return await self._compiled(response)
+        found, next_page_token = await self._fetch(page_token=after or "")
+        self._has_last_page = not next_page_token
+        return found
 
-    def _note(self, response: messages.FetchKeyspacesResponse) -> None:
+    async def _fetch(
+        self, *, keyspace: str = "", page_token: str = ""
+    ) -> tuple[list[Keyspace], str]:
+        """Keyspaces, made ready, and the token for those that follow."""
+        request = messages.FetchKeyspacesRequest(
+            at_least_revision=self._revision, keyspace=keyspace, page_token=page_token
+        )
+        response = await self._upstream.ask(rpcs.FETCH_KEYSPACES, request)
         _require_new(response, self._revision, self._epoch)
         shown = response.revision
         self._shown = shown if self._shown is None else min(self._shown, shown)
+        found = await self._heavy.run(
+            response.keyspaces[0].name if response.keyspaces else "",
+            response.ByteSize() // _BYTES_A_THING,
+            lambda: keyspaces_from(response.keyspaces),
+        )
+        return found, response.next_page_token
 
 
 def _require_new(
