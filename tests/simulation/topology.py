@@ -176,8 +176,8 @@ class Grants:
             _all_uses,
             clock,
             WriteBehind(NoNotes(), FrozenClock()),
-            grantor_id=name,
-            holders=Holders(self.hub, clock, FrozenClock(), Limits(), before_granting),
+            name,
+            Holders(self.hub, clock, FrozenClock(), Limits(), before_granting),
         )
         self.is_up = True
 

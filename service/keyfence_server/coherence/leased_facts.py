@@ -9,6 +9,7 @@ primary that other processes write to.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 from keyfence.holder.lease import HolderLease
 from keyfence_server.application.ports import FactStore, StoreUnavailable
@@ -24,6 +25,7 @@ from keyfence_server.domain.sessions import SessionFacts, SessionId
 WithoutLease = Callable[[], Awaitable[FactCache]]
 
 
+@dataclass(eq=False)
 class LeasedFacts:
     """Implements the `FactSource` port for a holder.
 
@@ -31,13 +33,10 @@ class LeasedFacts:
         without_lease: what to answer from while there is no lease. Raises `StoreUnavailable`.
     """
 
-    def __init__(
-        self, cache: FactCache, lease: HolderLease, clock: BootClock, without_lease: WithoutLease
-    ) -> None:
-        self._cache = cache
-        self._lease = lease
-        self._clock = clock
-        self._without_lease = without_lease
+    _cache: FactCache
+    _lease: HolderLease
+    _clock: BootClock
+    _without_lease: WithoutLease
 
     @property
     def revision(self) -> int:
@@ -91,6 +90,7 @@ def fresh_memory_per_question(store: FactStore) -> WithoutLease:
     return ask
 
 
+@dataclass(eq=False, slots=True)
 class AwaitedLease:
     """Makes questions wait for the next lease. A process that was only slow has it at once.
 
@@ -100,20 +100,12 @@ class AwaitedLease:
             no lease. After that they fail at once, until there is a lease.
     """
 
-    def __init__(
-        self,
-        cache: FactCache,
-        lease: HolderLease,
-        clock: BootClock,
-        moved: Progress,
-        patience: float,
-    ) -> None:
-        self._cache = cache
-        self._lease = lease
-        self._clock = clock
-        self._moved = moved
-        self._patience = patience
-        self._lost: tuple[float, float] | None = None
+    _cache: FactCache
+    _lease: HolderLease
+    _clock: BootClock
+    _moved: Progress
+    _patience: float
+    _lost: tuple[float, float] | None = field(init=False, default=None)
 
     async def __call__(self) -> FactCache:
         """What memory holds, once there is a lease. Raises `StoreUnavailable`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -52,22 +53,15 @@ class _Bound:
         self.is_certain = True
 
 
+@dataclass(frozen=True, slots=True)
 class SharedFence:
     """Implements the `Fence` port for one of several processes."""
 
-    def __init__(
-        self,
-        replica: Replica,
-        register: Register,
-        hub: DownstreamHub,
-        terms: LeaseTerms,
-        clock: BootClock,
-    ) -> None:
-        self._replica = replica
-        self._register = register
-        self._hub = hub
-        self._terms = terms
-        self._clock = clock
+    _replica: Replica
+    _register: Register
+    _hub: DownstreamHub
+    _terms: LeaseTerms
+    _clock: BootClock
 
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
         """Returns when no holder answers from before the last of the revisions: after W at the

@@ -9,12 +9,14 @@ granted.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from keyfence_server.application.ports import FenceEnd, Revision
 from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import DownstreamHub
 
 
+@dataclass(frozen=True, slots=True)
 class SoleFence:
     """Implements the `Fence` port for a single process.
 
@@ -23,15 +25,9 @@ class SoleFence:
             one could still be valid when it was called.
     """
 
-    def __init__(
-        self,
-        revisions: AppliedRevisions,
-        hub: DownstreamHub,
-        outlast: Callable[[], Awaitable[bool]],
-    ) -> None:
-        self._revisions = revisions
-        self._hub = hub
-        self._outlast = outlast
+    _revisions: AppliedRevisions
+    _hub: DownstreamHub
+    _outlast: Callable[[], Awaitable[bool]]
 
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
         """Applies the mutations here, and waits for all holders downstream."""

@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeVar
 
-from keyfence.holder.lease import HolderLease
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
-from keyfence_server.coherence.fact_cache import FactCache
-from keyfence_server.coherence.leased_facts import LeasedFacts, WithoutLease
-from keyfence_server.coherence.ports import BootClock
+from keyfence_server.coherence.leased_facts import LeasedFacts
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import KeySearch, Recogniser
 from keyfence_server.domain.keyspaces import Keyspace
@@ -35,6 +32,7 @@ _PATIENCE_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 1.0
 
 
+@dataclass(eq=False)
 class StaleIfError(LeasedFacts):
     """Implements the `FactSource` port: keys, keyspaces and their forms from memory, where there is
     no lease. Sessions change things, which needs the store anyway.
@@ -46,18 +44,9 @@ class StaleIfError(LeasedFacts):
         answers: how many questions were answered without a lease.
     """
 
-    def __init__(
-        self,
-        cache: FactCache,
-        lease: HolderLease,
-        clock: BootClock,
-        without_lease: WithoutLease,
-        seconds: float,
-    ) -> None:
-        super().__init__(cache, lease, clock, without_lease)
-        self._seconds = seconds
-        self._silent_until = float("-inf")
-        self.answers = 0
+    _seconds: float
+    _silent_until: float = field(init=False, default=float("-inf"))
+    answers: int = field(init=False, default=0)
 
     @property
     def is_allowed(self) -> bool:

@@ -274,8 +274,8 @@ def _services(
             backend.uses_within_reach,
             boot_clock,
             backend.notes,
-            grantor_id=backend.membership.process_id,
-            holders=Holders(
+            backend.membership.process_id,
+            Holders(
                 backend.membership.hub,
                 boot_clock,
                 clock,

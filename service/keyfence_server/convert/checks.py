@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
 
 from keyfence.v1 import authorization_service_pb2, principal_pb2, reason_pb2
 from keyfence_server.application.callers import AccountKey, AccountSession, Caller, Operator
@@ -15,14 +17,15 @@ from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.limits import DEFAULT_COST
 from keyfence_server.domain.reasons import Reason
 
+M = TypeVar("M", bound=Message)
+
 REASON_NUMBERS: Final[Mapping[Reason, reason_pb2.Reason.ValueType]] = {
     reason: reason_pb2.Reason.Value(f"REASON_{reason.name}") for reason in Reason
 }
 REASONS: Final[Mapping[int, Reason]] = {n: reason for reason, n in REASON_NUMBERS.items()}
 
 OK: Final = reason_pb2.REASON_OK
-_MAX_PRINCIPALS: Final = 10_000
-_MAX_REMEMBERED_BYTES: Final = 1024
+_MOST_REMEMBERED: Final = 10_000
 
 
 def reason_of(reason: Reason) -> reason_pb2.Reason.ValueType:
@@ -50,31 +53,39 @@ def question_from(
     )
 
 
-class Principals:
-    """Principals as messages. A small one is made once for each facts object and not for each
+class MessagePerFacts(Generic[M]):
+    """Messages made from facts. A small one is made once for each facts object and not for each
     check; a large one is made for each check, so that the memory is bounded in bytes.
 
     A facts object never changes; it is replaced by another one. So a message made from it stays
     right, and is dropped together with it.
+
+    Args:
+        most_bytes: of a message that is remembered.
     """
 
-    __slots__ = ("_messages",)
+    __slots__ = ("_make", "_messages", "_most_bytes")
 
-    def __init__(self) -> None:
-        self._messages: dict[KeyFacts, principal_pb2.Principal] = {}
+    def __init__(self, make: Callable[[KeyFacts], M], most_bytes: int = 1024) -> None:
+        self._make = make
+        self._most_bytes = most_bytes
+        self._messages: dict[KeyFacts, M] = {}
 
-    def of(self, facts: KeyFacts) -> principal_pb2.Principal:
+    def of(self, facts: KeyFacts) -> M:
         """The message. It is shared, and not to be changed."""
         message = self._messages.get(facts)
         if message is None:
-            message = principal_of_facts(facts)
+            message = self._make(facts)
             # Stale facts were made for one answer.
-            if facts.is_stale or message.ByteSize() > _MAX_REMEMBERED_BYTES:
+            if facts.is_stale or message.ByteSize() > self._most_bytes:
                 return message
-            if len(self._messages) >= _MAX_PRINCIPALS:
+            if len(self._messages) >= _MOST_REMEMBERED:
                 self._messages.clear()
             self._messages[facts] = message
         return message
+
+
+Principals: TypeAlias = MessagePerFacts[principal_pb2.Principal]
 
 
 def principal_of_facts(facts: KeyFacts) -> principal_pb2.Principal:

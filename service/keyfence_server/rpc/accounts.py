@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from keyfence.v1 import account_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.disable_account import DisableAccount
@@ -22,24 +24,16 @@ from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.pipeline import Service
 
 
+@dataclass(frozen=True, slots=True)
 class AccountService:
     """Asks the use cases of accounts."""
 
-    def __init__(
-        self,
-        register_account: RegisterAccount,
-        log_in: LogIn,
-        log_out: LogOut,
-        read_accounts: ReadAccounts,
-        update_account: UpdateAccount,
-        disable_account: DisableAccount,
-    ) -> None:
-        self._register_account = register_account
-        self._log_in = log_in
-        self._log_out = log_out
-        self._read_accounts = read_accounts
-        self._update_account = update_account
-        self._disable_account = disable_account
+    _register_account: RegisterAccount
+    _log_in: LogIn
+    _log_out: LogOut
+    _read_accounts: ReadAccounts
+    _update_account: UpdateAccount
+    _disable_account: DisableAccount
 
     def service(self) -> Service:
         """The service, answered here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
@@ -18,12 +19,12 @@ from keyfence_server.rpc.answer_sizes import Room, add_fitting
 from keyfence_server.rpc.pipeline import Service
 
 
+@dataclass(frozen=True, slots=True)
 class AuditService:
     """Asks the use cases of the audit log."""
 
-    def __init__(self, read_audit: ReadAudit, export_audit: ExportAudit) -> None:
-        self._read_audit = read_audit
-        self._export_audit = export_audit
+    _read_audit: ReadAudit
+    _export_audit: ExportAudit
 
     def service(self) -> Service:
         """The service, answered here."""

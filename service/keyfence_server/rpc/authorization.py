@@ -14,11 +14,13 @@ from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.pauses import pause
 from keyfence_server.application.ports import FactSource, StoreUnavailable
 from keyfence_server.convert.checks import (
+    MessagePerFacts,
     Principals,
     authenticate_response,
     check_response,
     fill_check_response,
     principal_of,
+    principal_of_facts,
     question_from,
 )
 from keyfence_server.domain.decisions import Question, Verdict
@@ -65,7 +67,7 @@ class AuthorizationService:
         self._identify_caller = identify_caller
         self._source = source
         self._count = verdicts.count
-        self._principals = Principals()
+        self._principals: Principals = MessagePerFacts(principal_of_facts)
 
     def service(self) -> Service:
         """The service, answered here."""

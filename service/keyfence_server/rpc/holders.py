@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -75,6 +75,7 @@ class ConnectedHolder:
         )
 
 
+@dataclass(eq=False, slots=True)
 class Holders:
     """Serves the streams.
 
@@ -83,22 +84,14 @@ class Holders:
         wall_clock: by which credentials expire.
     """
 
-    def __init__(
-        self,
-        hub: DownstreamHub,
-        clock: BootClock,
-        wall_clock: Clock,
-        limits: Limits,
-        before_granting: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._hub = hub
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._limits = limits
-        self._before_granting = before_granting
-        self._streams_of: Counter[str] = Counter()
-        self._connected: dict[HolderStream, ConnectedHolder] = {}
-        self.given: defaultdict[str, set[str]] = defaultdict(set)
+    _hub: DownstreamHub
+    _clock: BootClock
+    _wall_clock: Clock
+    _limits: Limits
+    _before_granting: Callable[[], Awaitable[None]]
+    _streams_of: Counter[str] = field(init=False, default_factory=Counter)
+    _connected: dict[HolderStream, ConnectedHolder] = field(init=False, default_factory=dict)
+    given: defaultdict[str, set[str]] = field(init=False, default_factory=lambda: defaultdict(set))
 
     def give(self, caller: Caller, facts: KeyFacts) -> bool:
         """Notes that the caller is told of an operator credential that it does not reach, since it
@@ -244,25 +237,21 @@ class _Reach:
         return told
 
 
+@dataclass(eq=False, slots=True)
 class _Conversation:
     """What is said on one stream, in both directions."""
 
-    def __init__(
-        self,
-        hub: DownstreamHub,
-        stream: HolderStream,
-        call: StreamCall,
-        clock: BootClock,
-        reach: _Reach,
-    ) -> None:
-        self._reach = reach
-        self._hub = hub
-        self._stream = stream
-        self._call = call
-        self._clock = clock
-        self._may_send = _MESSAGES_AT_ONCE
-        self._counted_at = clock.now()
-        self._renewed_at = clock.now()
+    _hub: DownstreamHub
+    _stream: HolderStream
+    _call: StreamCall
+    _clock: BootClock
+    _reach: _Reach
+    _may_send: float = field(init=False, default=_MESSAGES_AT_ONCE)
+    _counted_at: float = field(init=False)
+    _renewed_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._counted_at = self._renewed_at = self._clock.now()
 
     async def take_renewals(self) -> None:
         """Returns when the holder says no more."""

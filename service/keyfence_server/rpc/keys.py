@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from keyfence.v1 import key_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.create_key import CreateKey
@@ -24,24 +26,16 @@ from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.pipeline import Service
 
 
+@dataclass(frozen=True, slots=True)
 class KeyService:
     """Asks the use cases of keys."""
 
-    def __init__(
-        self,
-        create_key: CreateKey,
-        import_keys: ImportKeys,
-        read_keys: ReadKeys,
-        update_key: UpdateKey,
-        rotate_key: RotateKey,
-        revoke_key: RevokeKey,
-    ) -> None:
-        self._create_key = create_key
-        self._import_keys = import_keys
-        self._read_keys = read_keys
-        self._update_key = update_key
-        self._rotate_key = rotate_key
-        self._revoke_key = revoke_key
+    _create_key: CreateKey
+    _import_keys: ImportKeys
+    _read_keys: ReadKeys
+    _update_key: UpdateKey
+    _rotate_key: RotateKey
+    _revoke_key: RevokeKey
 
     def service(self) -> Service:
         """The service, answered here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from keyfence.v1 import keyspace_service_pb2 as messages
@@ -56,15 +57,13 @@ def require_counts(request: messages.ApplyKeyspaceRequest) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
 class KeyspaceService:
     """Asks the use cases of keyspaces."""
 
-    def __init__(
-        self, apply_keyspace: ApplyKeyspace, read_keyspaces: ReadKeyspaces, heavy: HeavyWork
-    ) -> None:
-        self._apply_keyspace = apply_keyspace
-        self._read_keyspaces = read_keyspaces
-        self._heavy = heavy
+    _apply_keyspace: ApplyKeyspace
+    _read_keyspaces: ReadKeyspaces
+    _heavy: HeavyWork
 
     def service(self) -> Service:
         """The service, answered here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from keyfence.v1 import replication_service_pb2 as messages
@@ -56,6 +57,7 @@ async def _slices(
         yield start, items[start : start + size]
 
 
+@dataclass(frozen=True, slots=True)
 class ReplicationService:
     """Serves the holders downstream of this process.
 
@@ -65,28 +67,15 @@ class ReplicationService:
         holders: serves the streams.
     """
 
-    def __init__(
-        self,
-        hub: DownstreamHub,
-        source: FactSource,
-        presented: PresentedKeys,
-        list_processes: ListProcesses,
-        uses_within_reach: UsesWithinReach,
-        clock: BootClock,
-        notes: WriteBehind,
-        *,
-        grantor_id: str,
-        holders: Holders,
-    ) -> None:
-        self._hub = hub
-        self._source = source
-        self._presented = presented
-        self._list_processes = list_processes
-        self._uses_within_reach = uses_within_reach
-        self._clock = clock
-        self._notes = notes
-        self._grantor_id = grantor_id
-        self._holders = holders
+    _hub: DownstreamHub
+    _source: FactSource
+    _presented: PresentedKeys
+    _list_processes: ListProcesses
+    _uses_within_reach: UsesWithinReach
+    _clock: BootClock
+    _notes: WriteBehind
+    _grantor_id: str
+    _holders: Holders
 
     def service(self) -> Service:
         """The service, answered here."""

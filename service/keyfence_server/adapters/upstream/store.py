@@ -111,18 +111,16 @@ class UpstreamStore:
         return response.revision, FoundKey(lineage, owner_state)
 
 
+@dataclass(eq=False, slots=True)
 class UpstreamSnapshot:
     """Implements the `FactSnapshot` port: each answer is at least as new as the revision."""
 
-    def __init__(
-        self, upstream: Upstream, revision: int, epoch: str | None, heavy: HeavyWork
-    ) -> None:
-        self._upstream = upstream
-        self._revision = revision
-        self._shown: int | None = None
-        self._epoch = epoch
-        self._heavy = heavy
-        self._has_last_page = False
+    _upstream: Upstream
+    _revision: int
+    _epoch: str | None
+    _heavy: HeavyWork
+    _shown: int | None = field(init=False, default=None)
+    _has_last_page: bool = field(init=False, default=False)
 
     @property
     def revision(self) -> int:

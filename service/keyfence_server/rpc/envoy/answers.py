@@ -24,8 +24,6 @@ _OVERWRITE: Final = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 # Servers refuse headers that are too long, and a list that was cut off would be a lie.
 _MAX_SCOPES_BYTES: Final = 4_096
-_MAX_CACHED: Final = 10_000
-_MAX_REMEMBERED_BYTES: Final = 2048
 
 _CODES: Final = {
     Reason.SCOPE_MISSING: code_pb2.PERMISSION_DENIED,
@@ -37,59 +35,55 @@ _BROKEN_BODY: Final = (
 )
 
 
-class Admissions:
-    """The answers that let requests through. A small one is made once for a key's facts, and not
-    for each request; a large one is made for each, so that the memory is bounded in bytes."""
+def admission_of(facts: KeyFacts) -> Any:
+    """The answer that lets a request through."""
+    message = CheckResponse()
+    message.status.code = code_pb2.OK
+    ok = message.ok_response
+    for name, value in _identity(facts).items():
+        if value:
+            _set(ok.headers, IDENTITY_PREFIX + name, value)
+        else:
+            ok.headers_to_remove.append(IDENTITY_PREFIX + name)
+    rules = facts.keyspace.http
+    if rules.declaration.credentials.bearer:
+        ok.headers_to_remove.append("authorization")
+    ok.headers_to_remove.extend(rules.header_names)
+    message.dynamic_metadata.CopyFrom(_metadata(Reason.OK, facts))
+    return message
 
-    __slots__ = ("_messages",)
 
-    def __init__(self) -> None:
-        self._messages: dict[KeyFacts, Any] = {}
+def adapted(
+    admission: Any,
+    *,
+    claimed: Sequence[str],
+    cookies_left: str | None,
+    response_headers: Iterable[tuple[str, str]],
+    stale: bool,
+) -> Any:
+    """The answer that lets a request through, changed for one request.
 
-    def of(self, facts: KeyFacts) -> Any:
-        """The answer that lets a request through. It is shared: do not change it."""
-        message = self._messages.get(facts)
-        if message is None:
-            message = _admission(facts)
-            if message.ByteSize() > _MAX_REMEMBERED_BYTES:
-                return message
-            if len(self._messages) >= _MAX_CACHED:
-                self._messages.clear()
-            self._messages[facts] = message
-        return message
-
-    def adapted(
-        self,
-        facts: KeyFacts,
-        *,
-        claimed: Sequence[str],
-        cookies_left: str | None,
-        response_headers: Iterable[tuple[str, str]],
-        stale: bool,
-    ) -> Any:
-        """The same answer, changed for one request.
-
-        Args:
-            claimed: the identity headers that the client sent, to be stripped.
-            cookies_left: the new header `Cookie`, as Latin-1; empty to remove it, None to
-                leave it.
-            response_headers: headers to add to the upstream's response.
-            stale: whether the verdict may be out of date.
-        """
-        message = CheckResponse()
-        message.CopyFrom(self.of(facts))
-        ok = message.ok_response
-        if stale:
-            _set(ok.headers, _STALE, "true")
-            message.dynamic_metadata.update({"stale": True})
-        ours = {option.header.key for option in ok.headers}
-        # Envoy removes after it has set, so what is set is stripped by being overwritten.
-        ok.headers_to_remove.extend(name for name in claimed if name not in ours)
-        if cookies_left is not None:
-            _replace_cookies(ok, cookies_left)
-        for name, value in response_headers:
-            _set(ok.response_headers_to_add, name, value)
-        return message
+    Args:
+        claimed: the identity headers that the client sent, to be stripped.
+        cookies_left: the new header `Cookie`, as Latin-1; empty to remove it, None to
+            leave it.
+        response_headers: headers to add to the upstream's response.
+        stale: whether the verdict may be out of date.
+    """
+    message = CheckResponse()
+    message.CopyFrom(admission)
+    ok = message.ok_response
+    if stale:
+        _set(ok.headers, _STALE, "true")
+        message.dynamic_metadata.update({"stale": True})
+    ours = {option.header.key for option in ok.headers}
+    # Envoy removes after it has set, so what is set is stripped by being overwritten.
+    ok.headers_to_remove.extend(name for name in claimed if name not in ours)
+    if cookies_left is not None:
+        _replace_cookies(ok, cookies_left)
+    for name, value in response_headers:
+        _set(ok.response_headers_to_add, name, value)
+    return message
 
 
 def denial(
@@ -137,23 +131,6 @@ def broken(code: int, status: int, reason: str) -> Any:
     _set(error.headers, "content-type", "application/json")
     _set(error.headers, "cache-control", "no-store")
     message.dynamic_metadata.update({"allowed": False, "error": reason})
-    return message
-
-
-def _admission(facts: KeyFacts) -> Any:
-    message = CheckResponse()
-    message.status.code = code_pb2.OK
-    ok = message.ok_response
-    for name, value in _identity(facts).items():
-        if value:
-            _set(ok.headers, IDENTITY_PREFIX + name, value)
-        else:
-            ok.headers_to_remove.append(IDENTITY_PREFIX + name)
-    rules = facts.keyspace.http
-    if rules.declaration.credentials.bearer:
-        ok.headers_to_remove.append("authorization")
-    ok.headers_to_remove.extend(rules.header_names)
-    message.dynamic_metadata.CopyFrom(_metadata(Reason.OK, facts))
     return message
 
 

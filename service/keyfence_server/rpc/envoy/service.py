@@ -17,12 +17,13 @@ from google.rpc import code_pb2
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import Checks
 from keyfence_server.application.ports import Clock, FactSource, StoreUnavailable
+from keyfence_server.convert.checks import MessagePerFacts
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, NotFound
 from keyfence_server.domain.http_answers import Denial, HttpRules
 from keyfence_server.domain.reasons import Reason
 from keyfence_server.rpc.credentials import Metadata
-from keyfence_server.rpc.envoy.answers import Admissions, broken, denial
+from keyfence_server.rpc.envoy.answers import adapted, admission_of, broken, denial
 from keyfence_server.rpc.envoy.requests import (
     Headers,
     claimed_identity,
@@ -56,7 +57,7 @@ class EnvoyAuthorization:
         self._source = source
         self._verdicts = verdicts
         self._clock = clock
-        self._admissions = Admissions()
+        self._admissions = MessagePerFacts[Any](admission_of, most_bytes=2048)
 
     def service(self) -> Service:
         """The service, answered here."""
@@ -112,10 +113,11 @@ class EnvoyAuthorization:
         claimed = claimed_identity(headers)
         limits = keyspace.http.limit_headers(verdict.rate_limit)
         stale = verdict.is_stale
+        admission = self._admissions.of(verdict.facts)
         if not claimed and presented.cookies_left is None and not limits and not stale:
-            return self._admissions.of(verdict.facts)
-        return self._admissions.adapted(
-            verdict.facts,
+            return admission
+        return adapted(
+            admission,
             claimed=claimed,
             cookies_left=presented.cookies_left,
             response_headers=limits,
