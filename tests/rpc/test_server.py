@@ -253,7 +253,7 @@ class TestLimits:
     async def test_open_calls_are_bounded(self, serve: Any) -> None:
         """Calls that have not sent their message take a place, too."""
         served = await serve(max_concurrent_calls=2)
-        open_calls = served.server._server._acceptor._open_calls
+        open_calls = served.server._server._open_calls
         connection = await RawConnection.open(served.port)
         await begin_calls(connection, 8, WHO_AM_I)
         await until(lambda: len(open_calls) == 8)
@@ -268,9 +268,9 @@ class TestLimits:
         connection = await RawConnection.open(served.port)
         headers = grpc_headers(WHO_AM_I)
         await connection.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, headers))
-        await until(lambda: len(served.server._server._acceptor._open_calls) == 1)
+        await until(lambda: len(served.server._server._open_calls) == 1)
         await connection.close()
-        await until(lambda: not served.server._server._acceptor._open_calls)
+        await until(lambda: not served.server._server._open_calls)
         await served.client.call("WhoAmI")
 
     async def test_a_message_can_be_too_large(self, serve: Any) -> None:
@@ -384,7 +384,7 @@ class TestLimits:
             pass  # Being cut off is an answer, too.
         await served.client.call("WhoAmI")
         await connection.close()
-        await until(lambda: not served.server._server._acceptor._open_calls)
+        await until(lambda: not served.server._server._open_calls)
         await until(lambda: served.server._gate.under_way == 0)
 
 

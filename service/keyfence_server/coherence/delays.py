@@ -1,21 +1,11 @@
 """How long the holders of each credential may delay mutations, in all (rule I8).
 
-A mutation waits at most W for any holder. A holder that acknowledges late, or never, or
-that comes back again and again to do so, costs every mutation up to W each time. So the
-time for which the holders of a credential have delayed mutations is taken from a budget.
-When the budget is spent, no holder of that credential is granted a lease until half of the
-budget is there again. Its holders then ask the server, which needs no lease.
-
-There are two budgets. A holder that renews its lease while it leaves a revision
-unacknowledged does what no good holder does, so little is allowed. A holder that is silent
-may have crashed, or may be cut off, so more is allowed. Over any time t the holders of one
-credential delay mutations for at most
-
-    sum over both budgets of (B + r * t) + W
-
-seconds: B is the budget, r the part of each second that comes back, and W is for what is
-under way when a budget is spent. Delays at the same moment count once, however many
-holders cause them: a machine that dies with all its processes costs W.
+The time for which the holders of a credential have delayed mutations is taken from a budget.
+docs/fence.md ("How long a mutation waits") has the sizes of the two budgets and the bound that
+follows from them. A holder that renews its lease while it leaves a revision unacknowledged does
+what no good holder does, so little is allowed. A holder that is silent may have crashed, or may be
+cut off, so more is allowed. Delays at the same moment count once, however many holders cause them:
+a machine that dies with all its processes costs W.
 """
 
 from __future__ import annotations

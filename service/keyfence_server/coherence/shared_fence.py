@@ -53,7 +53,7 @@ class _Bound:
         self.is_certain = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class SharedFence:
     """Implements the `Fence` port for one of several processes."""
 

@@ -16,7 +16,7 @@ from keyfence_server.coherence.applied_revisions import AppliedRevisions
 from keyfence_server.coherence.downstream import DownstreamHub
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class SoleFence:
     """Implements the `Fence` port for a single process.
 

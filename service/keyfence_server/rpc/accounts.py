@@ -46,7 +46,6 @@ class AccountService:
     async def register_account(
         self, request: messages.RegisterAccountRequest, caller: Caller
     ) -> messages.RegisterAccountResponse:
-        """Makes an account."""
         done = await self._register_account.register(caller, new_account_from(request))
         return messages.RegisterAccountResponse(
             account=account_of(done.value), revision=done.revision
@@ -55,7 +54,6 @@ class AccountService:
     async def log_in(
         self, request: messages.LogInRequest, caller: Caller
     ) -> messages.LogInResponse:
-        """Begins a session."""
         done = await self._log_in.log_in(
             caller, request.keyspace, request.email, Plaintext(request.password)
         )
@@ -69,7 +67,6 @@ class AccountService:
     async def log_out(
         self, request: messages.LogOutRequest, caller: Caller
     ) -> messages.LogOutResponse:
-        """Ends sessions."""
         done = await self._log_out.log_out(
             caller,
             request.account_id,
@@ -81,14 +78,12 @@ class AccountService:
     async def get_account(
         self, request: messages.GetAccountRequest, caller: Caller
     ) -> messages.GetAccountResponse:
-        """Reads an account."""
         account = await self._read_accounts.get(caller, request.account_id)
         return messages.GetAccountResponse(account=account_of(account))
 
     async def list_accounts(
         self, request: messages.ListAccountsRequest, caller: Caller
     ) -> messages.ListAccountsResponse:
-        """Lists accounts."""
         page = await self._read_accounts.list(caller, account_listing_from(request))
         answer = messages.ListAccountsResponse()
         answer.next_page_token = await add_fitting(page, account_of, answer.accounts)
@@ -97,7 +92,6 @@ class AccountService:
     async def update_account(
         self, request: messages.UpdateAccountRequest, caller: Caller
     ) -> messages.UpdateAccountResponse:
-        """Changes an account."""
         done = await self._update_account.update(caller, account_update_from(request))
         return messages.UpdateAccountResponse(
             account=account_of(done.value.account),
@@ -108,7 +102,6 @@ class AccountService:
     async def disable_account(
         self, request: messages.DisableAccountRequest, caller: Caller
     ) -> messages.DisableAccountResponse:
-        """Stops an account."""
         done = await self._disable_account.disable(
             caller, request.account_id, comment=request.comment
         )
@@ -119,7 +112,6 @@ class AccountService:
     async def enable_account(
         self, request: messages.EnableAccountRequest, caller: Caller
     ) -> messages.EnableAccountResponse:
-        """Lets an account work again."""
         done = await self._disable_account.enable(
             caller, request.account_id, comment=request.comment
         )

@@ -91,12 +91,13 @@ async def add_fitting(
     return page.next_page_token
 
 
-async def add_if_it_fits(keyspace: Keyspace, keyspaces: Any, room: Room) -> bool:
-    """Adds a keyspace as it is to a repeated field of an answer, and says whether it fits there.
-    Other calls have their turn meanwhile."""
-    message = keyspaces.add()
-    await fill_in_slices(message, keyspace)
-    if await room.fits(message):
-        return True
-    del keyspaces[-1]
-    return False
+async def add_fitting_keyspaces(page: Page[Keyspace], keyspaces: Any) -> str:
+    """The same of keyspaces. Other calls have their turn while a large one is written."""
+    room = Room()
+    for index, keyspace in enumerate(page.items):
+        message = keyspaces.add()
+        await fill_in_slices(message, keyspace)
+        if not await room.fits(message):
+            del keyspaces[-1]
+            return page.token_after(page.items[index - 1])
+    return page.next_page_token

@@ -37,7 +37,6 @@ class AuditService:
     async def list_audit_events(
         self, request: messages.ListAuditEventsRequest, caller: Caller
     ) -> messages.ListAuditEventsResponse:
-        """Lists events."""
         page = await self._read_audit.list(
             caller, AuditListing(**fields_for(AuditListing, request))
         )
@@ -48,7 +47,6 @@ class AuditService:
     async def verify_audit_events(
         self, request: messages.VerifyAuditEventsRequest, caller: Caller
     ) -> messages.VerifyAuditEventsResponse:
-        """Goes along a part of the chain."""
         verified = await self._read_audit.verify(
             caller, ChainEnd(request.after_sequence, request.after_hash), request.max_events
         )
@@ -64,7 +62,6 @@ class AuditService:
     async def export_audit_events(
         self, request: messages.ExportAuditEventsRequest, caller: Caller
     ) -> messages.ExportAuditEventsResponse:
-        """Returns a part of the chain for an archive."""
         exported = await self._export_audit.export(
             caller, request.after_sequence, request.page_size
         )
@@ -84,7 +81,6 @@ class AuditService:
     async def record_audit_export(
         self, request: messages.RecordAuditExportRequest, caller: Caller
     ) -> messages.RecordAuditExportResponse:
-        """Records what is in an archive."""
         end = await self._export_audit.record_export(
             caller, request.after_sequence, ChainEnd(request.sequence, request.hash)
         )

@@ -48,7 +48,6 @@ class KeyService:
     async def create_key(
         self, request: messages.CreateKeyRequest, caller: Caller
     ) -> messages.CreateKeyResponse:
-        """Makes a key."""
         done = await self._create_key.create(caller, new_key_from(request))
         return messages.CreateKeyResponse(
             key=key_of(done.value.facts),
@@ -59,7 +58,6 @@ class KeyService:
     async def import_keys(
         self, request: messages.ImportKeysRequest, caller: Caller
     ) -> messages.ImportKeysResponse:
-        """Imports keys that were made elsewhere."""
         keys = [key_to_import_from(one) for one in request.keys]
         carry_out = (
             self._import_keys.preview if request.validate_only else self._import_keys.import_keys
@@ -80,7 +78,6 @@ class KeyService:
     async def get_key(
         self, request: messages.GetKeyRequest, caller: Caller
     ) -> messages.GetKeyResponse:
-        """Reads a key's record."""
         return messages.GetKeyResponse(
             key=ListedKeys().write(await self._read_keys.get(caller, request.key_id))
         )
@@ -88,7 +85,6 @@ class KeyService:
     async def get_key_usage(
         self, request: messages.GetKeyUsageRequest, caller: Caller
     ) -> messages.GetKeyUsageResponse:
-        """How often a key was used on each day."""
         days = await self._read_keys.use_days(
             caller, request.key_id, first=request.first_day, last=request.last_day
         )
@@ -99,7 +95,6 @@ class KeyService:
     async def list_keys(
         self, request: messages.ListKeysRequest, caller: Caller
     ) -> messages.ListKeysResponse:
-        """Lists keys."""
         page = await self._read_keys.list(caller, listing_from(request))
         answer = messages.ListKeysResponse()
         answer.next_page_token = await add_fitting(page, ListedKeys().write, answer.keys)
@@ -108,14 +103,12 @@ class KeyService:
     async def update_key(
         self, request: messages.UpdateKeyRequest, caller: Caller
     ) -> messages.UpdateKeyResponse:
-        """Changes a key's record."""
         done = await self._update_key.update(caller, update_from(request))
         return messages.UpdateKeyResponse(key=key_of(done.value), revision=done.revision)
 
     async def rotate_key(
         self, request: messages.RotateKeyRequest, caller: Caller
     ) -> messages.RotateKeyResponse:
-        """Replaces a key by a successor."""
         done = await self._rotate_key.rotate(caller, rotation_from(request))
         rotated = done.value
         return messages.RotateKeyResponse(
@@ -128,6 +121,5 @@ class KeyService:
     async def revoke_key(
         self, request: messages.RevokeKeyRequest, caller: Caller
     ) -> messages.RevokeKeyResponse:
-        """Revokes a key."""
         done = await self._revoke_key.revoke(caller, request.key_id, comment=request.comment)
         return messages.RevokeKeyResponse(key=key_of(done.value), revision=done.revision)

@@ -20,7 +20,7 @@ from keyfence_server.domain.catalog import MAX_STEPS
 from keyfence_server.domain.errors import InvalidDeclaration
 from keyfence_server.domain.keyspace_problems import MAX_NAMES
 from keyfence_server.domain.keyspaces import MAX_PREVIOUS_FORMATS, MAX_SCOPES
-from keyfence_server.rpc.answer_sizes import Room, add_if_it_fits
+from keyfence_server.rpc.answer_sizes import add_fitting_keyspaces
 from keyfence_server.rpc.pipeline import Service
 
 # What a declaration's size is counted in, where it is about time: a thing takes so many bytes.
@@ -79,7 +79,6 @@ class KeyspaceService:
     async def apply_keyspace(
         self, request: messages.ApplyKeyspaceRequest, caller: Caller
     ) -> messages.ApplyKeyspaceResponse:
-        """Applies a declaration, or says what that would do."""
         declaration = await self._heavy.run(
             caller.credential_id or "",
             request.ByteSize() // _BYTES_A_THING,
@@ -101,7 +100,6 @@ class KeyspaceService:
     async def get_keyspace(
         self, request: messages.GetKeyspaceRequest, caller: Caller
     ) -> messages.GetKeyspaceResponse:
-        """Reads a keyspace's declaration."""
         keyspace = await self._read_keyspaces.get(caller, request.name)
         answer = messages.GetKeyspaceResponse()
         await fill_in_slices(answer.keyspace, keyspace)
@@ -110,22 +108,16 @@ class KeyspaceService:
     async def list_keyspaces(
         self, request: messages.ListKeyspacesRequest, caller: Caller
     ) -> messages.ListKeyspacesResponse:
-        """Lists the keyspaces that the caller reaches."""
         page = await self._read_keyspaces.list(
             caller, page_size=request.page_size, page_token=request.page_token
         )
-        answer = messages.ListKeyspacesResponse(next_page_token=page.next_page_token)
-        room = Room()
-        for index, keyspace in enumerate(page.items):
-            if not await add_if_it_fits(keyspace, answer.keyspaces, room):
-                answer.next_page_token = page.token_after(page.items[index - 1])
-                break
+        answer = messages.ListKeyspacesResponse()
+        answer.next_page_token = await add_fitting_keyspaces(page, answer.keyspaces)
         return answer
 
     async def explain_scope(
         self, request: messages.ExplainScopeRequest, caller: Caller
     ) -> messages.ExplainScopeResponse:
-        """Says what a scope implies and what implies it."""
         report = await self._read_keyspaces.explain_scope(caller, request.keyspace, request.scope)
         return await self._heavy.run(
             request.keyspace,

@@ -12,10 +12,9 @@ built-in one: what other keyspaces declare has no effect on the request.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from enum import Enum, auto
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cache
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -38,6 +37,8 @@ _WHY: Final = (
     "it contains a key, and the value of this field is stored and shown. Name the "
     "key by its id, which begins with key_"
 )
+
+_Find: TypeAlias = Callable[[Any, Path], Iterator[tuple[Path, str]]]
 
 
 class MisplacedKeys:
@@ -77,18 +78,18 @@ def _keyspace_of(request: Message) -> str:
     return named if isinstance(named, str) else ""
 
 
-def has_open_texts(descriptor: Descriptor) -> bool:
-    """Whether a message of this type can hold a text that is not meant to be secret."""
-    return _has_open_texts(descriptor, frozenset())
+def has_open_texts(descriptor: Descriptor, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a message of this type can hold a text that is not meant to be secret.
 
-
-def _has_open_texts(descriptor: Descriptor, seen: frozenset[str]) -> bool:
+    Args:
+        seen: the types that hold it: a type may hold itself.
+    """
     if descriptor.full_name in seen:
         return False
     within = seen | {descriptor.full_name}
     return any(
         _is_open_text(field)
-        or (field.message_type is not None and _has_open_texts(field.message_type, within))
+        or (field.message_type is not None and has_open_texts(field.message_type, within))
         for field in descriptor.fields
     )
 
@@ -98,45 +99,39 @@ def _is_open_text(field: FieldDescriptor) -> bool:
     return is_text and not field.GetOptions().debug_redact
 
 
-class _Kind(Enum):
-    """What a field has."""
-
-    TEXT = auto()
-    TEXTS = auto()
-    MESSAGE = auto()
-    MESSAGES = auto()
-    PAIRS = auto()
-    NOTHING_OPEN = auto()
-
-
-@cache
-def _kind_of(field: FieldDescriptor) -> tuple[str, _Kind]:
-    """A field's name, and what it has. A request may have thousands of fields."""
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return field.name, _Kind.PAIRS
-    if field.message_type is not None:
-        return field.name, _Kind.MESSAGES if field.is_repeated else _Kind.MESSAGE
-    if _is_open_text(field):
-        return field.name, _Kind.TEXTS if field.is_repeated else _Kind.TEXT
-    return field.name, _Kind.NOTHING_OPEN
-
-
 def _open_texts(message: Message, path: Path) -> Iterator[tuple[Path, str]]:
     """Every text of a message that is not meant to be secret, and where it is. For each message
     inside it there is an empty text, so that many empty messages count, too."""
     yield path, ""
     for field, value in message.ListFields():
-        name, kind = _kind_of(field)
-        if kind is _Kind.TEXT:
-            yield (*path, name), value
-        elif kind is _Kind.TEXTS:
-            for index, text in enumerate(value):
-                yield (*path, name, index), text
-        elif kind is _Kind.PAIRS:
-            for item in value.items():
-                yield (*path, name), "\n".join(map(str, item))
-        elif kind is _Kind.MESSAGE:
-            yield from _open_texts(value, (*path, name))
-        elif kind is _Kind.MESSAGES:
-            for index, one in enumerate(value):
-                yield from _open_texts(one, (*path, name, index))
+        name, find, has_items = _search_of(field)
+        if find is None:
+            continue
+        if has_items:
+            for index, item in enumerate(value):
+                yield from find(item, (*path, name, index))
+        else:
+            yield from find(value, (*path, name))
+
+
+@cache
+def _search_of(field: FieldDescriptor) -> tuple[str, _Find | None, bool]:
+    """A field's name, what finds its open texts, and whether it is asked for each item. A request
+    may have thousands of fields."""
+    find: _Find | None
+    if field.message_type is None:
+        find = _text if _is_open_text(field) else None
+    elif field.message_type.GetOptions().map_entry:
+        return field.name, _pairs, False
+    else:
+        find = _open_texts
+    return field.name, find, field.is_repeated
+
+
+def _text(text: str, path: Path) -> Iterator[tuple[Path, str]]:
+    yield path, text
+
+
+def _pairs(value: Mapping[str, object], path: Path) -> Iterator[tuple[Path, str]]:
+    for item in value.items():
+        yield path, "\n".join(map(str, item))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.checks import RevisionNotReached
 from keyfence_server.application.failed_attempts import ReportedAttempts
+from keyfence_server.application.pages import Page
 from keyfence_server.application.pauses import pause
 from keyfence_server.application.ports import FactSource, StoreUnavailable, UseToAdd
 from keyfence_server.application.presented_keys import PresentedKeys
@@ -25,7 +27,7 @@ from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.reasons import Reason
-from keyfence_server.rpc.answer_sizes import Room, add_if_it_fits
+from keyfence_server.rpc.answer_sizes import add_fitting_keyspaces
 from keyfence_server.rpc.holder_messages import attempts_from, facts_of, uses_from
 from keyfence_server.rpc.holders import Holders
 from keyfence_server.rpc.pipeline import Service, StreamCall
@@ -33,6 +35,7 @@ from keyfence_server.rpc.pipeline import Service, StreamCall
 MAX_REPORTED: Final = 10_000
 _REPORTED_A_SLICE: Final = 100
 _LOOKED_UP_AT_ONCE: Final = 500
+_NAME: Final = attrgetter("name")
 
 T = TypeVar("T")
 
@@ -105,52 +108,41 @@ class ReplicationService:
             # Changes of it are told from here on, so what was found before may be too old.
             found = await self._presented.find(request.api_key, caller)
         self._require_epoch(epoch)
+        answer = messages.FetchFactsResponse(revision=revision, epoch=epoch)
         if isinstance(found, Reason):
-            return messages.FetchFactsResponse(
-                revision=revision,
-                epoch=epoch,
-                well_formed=found is not Reason.CREDENTIAL_MALFORMED,
-            )
+            answer.well_formed = found is not Reason.CREDENTIAL_MALFORMED
+            return answer
         # A holder checks its own callers too, so it may know of an operator credential
         # that was presented to it. Other keys it may know as any caller may.
         if found.key.keyspace != SYSTEM and not caller.reaches(found.key.keyspace):
             looks_like = await self._presented.keyspaces_of(request.api_key, caller.reaches)
-            return messages.FetchFactsResponse(
-                revision=revision,
-                epoch=epoch,
-                well_formed=any(map(caller.reaches, looks_like)),
-            )
-        return messages.FetchFactsResponse(
-            lineage=[key_of(facts) for facts in _each_with_its_ancestors(found)],
-            revision=revision,
-            epoch=epoch,
-            well_formed=True,
-            account_disabled=found.account_state is AccountState.DISABLED,
-            is_counted=bool(found.limits),
-            facts=facts_of(found) if found.key.keyspace != SYSTEM else None,
-        )
+            answer.well_formed = any(map(caller.reaches, looks_like))
+            return answer
+        answer.well_formed = True
+        answer.lineage.extend(key_of(facts) for facts in _each_with_its_ancestors(found))
+        answer.account_disabled = found.account_state is AccountState.DISABLED
+        answer.is_counted = bool(found.limits)
+        if found.key.keyspace != SYSTEM:
+            answer.facts.CopyFrom(facts_of(found))
+        return answer
 
     async def fetch_keyspaces(
         self, request: messages.FetchKeyspacesRequest, caller: Caller
     ) -> messages.FetchKeyspacesResponse:
         """The keyspaces that the holder may answer for."""
         revision, epoch = self._require_revision(request.at_least_revision), self._hub.epoch
-        keyspaces = sorted(
-            (
-                keyspace
-                for keyspace in await self._keyspaces_named(request.keyspace)
-                if keyspace.name != SYSTEM
-                and keyspace.name > request.page_token
-                and caller.reaches(keyspace.name)
-            ),
-            key=lambda keyspace: keyspace.name,
-        )
+        keyspaces = [
+            keyspace
+            for keyspace in await self._keyspaces_named(request.keyspace)
+            if keyspace.name != SYSTEM
+            and keyspace.name > request.page_token
+            and caller.reaches(keyspace.name)
+        ]
+        keyspaces.sort(key=_NAME)
         answer = messages.FetchKeyspacesResponse(revision=revision, epoch=epoch)
-        room = Room()
-        for keyspace in keyspaces:
-            if not await add_if_it_fits(keyspace, answer.keyspaces, room):
-                answer.next_page_token = answer.keyspaces[-1].name
-                break
+        answer.next_page_token = await add_fitting_keyspaces(
+            Page(tuple(keyspaces), "", token_after=_NAME), answer.keyspaces
+        )
         self._require_epoch(epoch)
         return answer
 

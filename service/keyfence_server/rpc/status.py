@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any as protobuf_any
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -93,22 +93,17 @@ class Failure:
 
     def to_status(self) -> grpc.Status:
         """The status, ready for `abort_with_status`."""
-        details = [_packed(self._error_info())]
+        metadata = {name: _shortened(value, _MAX_VALUE) for name, value in self.metadata.items()}
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata)
+        details = [protobuf_any.pack(info)]
         if self.problems:
-            details.append(_packed(_bad_request(self.problems)))
+            details.append(protobuf_any.pack(_bad_request(self.problems)))
         return rpc_status.to_status(
             status_pb2.Status(
                 code=self.code.value[0],
                 message=_shortened(self.message, _MAX_MESSAGE),
                 details=details,
             )
-        )
-
-    def _error_info(self) -> error_details_pb2.ErrorInfo:
-        return error_details_pb2.ErrorInfo(
-            reason=self.reason,
-            domain=DOMAIN,
-            metadata={name: _shortened(value, _MAX_VALUE) for name, value in self.metadata.items()},
         )
 
 
@@ -149,12 +144,6 @@ UNDECODABLE: Final = Failure(
     "INVALID_FIELD", "the request is not an encoded message of the RPC's request type"
 )
 METHOD_UNKNOWN: Final = Failure("METHOD_UNKNOWN", "there is no such RPC")
-
-
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed
 
 
 def _bad_request(problems: Sequence[tuple[str, str]]) -> error_details_pb2.BadRequest:
