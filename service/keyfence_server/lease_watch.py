@@ -9,6 +9,7 @@ answers themselves say that they may be stale.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -18,10 +19,12 @@ from keyfence_server.coherence.terms import LeaseTerms
 
 _LOOKS_PER_RENEWAL: Final = 4
 _WARNING_SECONDS: Final = 10.0
+_NEVER: Final = float("-inf")
 
 _log = structlog.get_logger("keyfence")
 
 
+@dataclass(eq=False, kw_only=True)
 class LeaseWatch:
     """Checks the lease regularly, and reports changes to the logs, the metrics and health.
 
@@ -29,52 +32,41 @@ class LeaseWatch:
     it serves when there has been one for a third of L. The first lease after the start counts at
     once.
 
-    Args:
+    Attributes:
         is_live: whether there is a lease.
         may_be_stale: whether checks may be answered without a lease now.
         stale_answers: how many checks were answered without a lease so far.
         is_fit: whether there is no problem that an operator must solve.
         set_serving: tells health whether the process serves.
         set_lease: tells health whether there is a lease.
-
-    Attributes:
         losses: how often the lease has run out.
         looked_at: when it looked last, by its clock; a stalled event loop does not look.
         seconds_without: for how long there was none, in all, since the first one; up to the
             last time that it came back.
     """
 
-    def __init__(
-        self,
-        *,
-        is_live: Callable[[], bool],
-        may_be_stale: Callable[[], bool],
-        stale_answers: Callable[[], int],
-        is_fit: Callable[[], bool],
-        set_serving: Callable[[bool], None],
-        set_lease: Callable[[bool], None],
-        terms: LeaseTerms,
-        clock: BootClock,
-    ) -> None:
-        self._is_live = is_live
-        self._may_be_stale = may_be_stale
-        self._stale_answers = stale_answers
-        self._is_fit = is_fit
-        self._set_serving = set_serving
-        self._set_lease = set_lease
-        self._terms = terms
-        self._clock = clock
-        self._since = float("-inf")
-        self._was_live = False
-        self._serves_since = float("-inf")
-        self._serves = False
-        self._says_serving = False
-        self._has_ended = False
-        self._warned_at = float("-inf")
-        self._warned_of = 0
-        self.losses = 0
-        self.looked_at = clock.now()
-        self.seconds_without = 0.0
+    is_live: Callable[[], bool]
+    may_be_stale: Callable[[], bool]
+    stale_answers: Callable[[], int]
+    is_fit: Callable[[], bool]
+    set_serving: Callable[[bool], None]
+    set_lease: Callable[[bool], None]
+    terms: LeaseTerms
+    clock: BootClock
+    losses: int = field(init=False, default=0)
+    looked_at: float = field(init=False)
+    seconds_without: float = field(init=False, default=0.0)
+    _since: float = field(init=False, default=_NEVER)
+    _was_live: bool = field(init=False, default=False)
+    _serves_since: float = field(init=False, default=_NEVER)
+    _serves: bool = field(init=False, default=False)
+    _says_serving: bool = field(init=False, default=False)
+    _has_ended: bool = field(init=False, default=False)
+    _warned_at: float = field(init=False, default=_NEVER)
+    _warned_of: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.looked_at = self.clock.now()
 
     def end(self) -> None:
         """Stops reporting to health: the process is about to stop."""
@@ -84,29 +76,29 @@ class LeaseWatch:
         """Checks the lease until it is cancelled."""
         while True:
             self.look()
-            pause = self._terms.renewal_interval / _LOOKS_PER_RENEWAL
-            await self._clock.sleep_until(self._clock.now() + pause)
+            pause = self.terms.renewal_interval / _LOOKS_PER_RENEWAL
+            await self.clock.sleep_until(self.clock.now() + pause)
 
     def look(self) -> None:
         """Checks the lease once."""
-        now = self._clock.now()
+        now = self.clock.now()
         self.looked_at = now
-        live = self._is_live()
+        live = self.is_live()
         if live is not self._was_live:
             self._turn(live, now)
         self._warn(now)
-        serves = (live or self._may_be_stale()) and self._is_fit()
+        serves = (live or self.may_be_stale()) and self.is_fit()
         if serves is not self._serves:
             self._serves = serves
             self._serves_since = now
-        patience = self._terms.renewal_interval if serves else self._terms.length
+        patience = self.terms.renewal_interval if serves else self.terms.length
         if serves is not self._says_serving and now - self._serves_since >= patience:
             self._say(serves)
 
     def _turn(self, live: bool, now: float) -> None:
         if not live:
             self.losses += 1
-            if self._may_be_stale():
+            if self.may_be_stale():
                 _log.error(
                     "lease_lost",
                     consequence="checks are answered from memory, as KEYFENCE_STALE_IF_ERROR says",
@@ -122,12 +114,12 @@ class LeaseWatch:
             # Health has not reported anything yet that this could contradict.
             self._say(live)
             _log.info("lease_granted")
-        self._set_lease(live)
+        self.set_lease(live)
         self._was_live = live
         self._since = now
 
     def _warn(self, now: float) -> None:
-        answers = self._stale_answers()
+        answers = self.stale_answers()
         if answers > self._warned_of and now - self._warned_at >= _WARNING_SECONDS:
             _log.error(
                 "stale_answers",
@@ -141,4 +133,4 @@ class LeaseWatch:
     def _say(self, serving: bool) -> None:
         self._says_serving = serving
         if not self._has_ended:
-            self._set_serving(serving)
+            self.set_serving(serving)

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from keyfence.v1 import authorization_service_pb2, keyspace_pb2, replication_service_pb2
 from keyfence.v1 import keyspace_service_pb2 as keyspaces
 from keyfence_server.rpc.failures import Failed
-from keyfence_server.rpc.request_fields import MOST_FIELDS, require_few_fields
+from keyfence_server.rpc.request_sizes import MOST_FIELDS, require_few_fields
 from support.serving import Served
 
 

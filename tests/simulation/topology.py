@@ -24,8 +24,11 @@ from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.upstream import store as upstream_store
 from keyfence_server.adapters.upstream.following import Following
-from keyfence_server.adapters.upstream.messages import keyspaces_from
-from keyfence_server.adapters.upstream.store import PresentedDigests, UpstreamStore
+from keyfence_server.adapters.upstream.store import (
+    PresentedDigests,
+    UpstreamStore,
+    keyspaces_from,
+)
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.mutations import Mutations
@@ -346,7 +349,7 @@ class SoleServer(Server):
 
     def has_outlasted_others(self) -> bool:
         """Whether no lease from before this process can be alive."""
-        return self._succession.is_over
+        return self.clock.now() >= self._succession._expire_at
 
 
 class EndlessLease:

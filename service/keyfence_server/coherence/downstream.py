@@ -150,10 +150,7 @@ class HolderStream:
 
     def _with_following(self, message: ChangesToSend) -> ChangesToSend:
         revision, changes = message.revision, list(message.changes)
-        while self._queue:
-            following = self._queue[0]
-            if not isinstance(following, ChangesToSend):
-                break
+        while self._queue and isinstance(following := self._queue[0], ChangesToSend):
             if len(changes) + len(following.changes) > MAX_TOGETHER:
                 break
             self._queue.popleft()
@@ -164,12 +161,10 @@ class HolderStream:
     def put(self, message: ToSend) -> None:
         """Queues a message, in order. A holder with too many of them is cut off. Of leases that
         follow one another the last one is enough."""
-        if isinstance(message, LeaseToSend) and self._queue:
-            last = self._queue[-1]
-            if isinstance(last, LeaseToSend):
-                self._queue[-1] = message
-                return
-        if len(self._queue) >= MAX_QUEUED:
+        last = self._queue[-1] if self._queue else None
+        if isinstance(message, LeaseToSend) and isinstance(last, LeaseToSend):
+            self._queue[-1] = message
+        elif len(self._queue) >= MAX_QUEUED:
             self.end(EndReason.TOO_SLOW)
         else:
             self._queue.append(message)

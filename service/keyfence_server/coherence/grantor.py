@@ -17,7 +17,7 @@ No I/O and no clock in here: times are readings, in seconds, of the grantor's ow
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from keyfence_server.coherence.delays import DelayBudget
@@ -44,6 +44,7 @@ class _Grant:
     ends: float
 
 
+@dataclass(eq=False, slots=True)
 class HolderRecord:
     """What a grantor knows of one holder.
 
@@ -61,33 +62,14 @@ class HolderRecord:
             not the holder's own, which it gave up, but those that it had granted in turn.
     """
 
-    __slots__ = (
-        "acknowledged",
-        "behind_since",
-        "credential",
-        "former",
-        "grants",
-        "holder_id",
-        "renewals_while_behind",
-        "renewed_at",
-    )
-
-    def __init__(
-        self,
-        holder_id: str,
-        acknowledged: int,
-        former: tuple[HolderRecord, ...] = (),
-        *,
-        credential: str = "",
-    ) -> None:
-        self.holder_id: Final = holder_id
-        self.credential: Final = credential
-        self.former = former
-        self.acknowledged = acknowledged
-        self.grants: list[_Grant] = []
-        self.behind_since: float | None = None
-        self.renewals_while_behind = 0
-        self.renewed_at = NEVER_GRANTED
+    holder_id: str
+    acknowledged: int
+    former: tuple[HolderRecord, ...] = ()
+    credential: str = ""
+    grants: list[_Grant] = field(init=False, default_factory=list)
+    behind_since: float | None = field(init=False, default=None)
+    renewals_while_behind: int = field(init=False, default=0)
+    renewed_at: float = field(init=False, default=NEVER_GRANTED)
 
     @property
     def lease_ends(self) -> float:

@@ -71,11 +71,6 @@ class Succession:
         await self._clock.sleep_until(self._expire_at)
         return True
 
-    @property
-    def is_over(self) -> bool:
-        """Whether every lease that an earlier process granted has expired."""
-        return self._clock.now() >= self._expire_at
-
     async def register(self) -> None:
         """Registers this process, once. Must return before the first lease is granted. Raises
         `StoreUnavailable`."""

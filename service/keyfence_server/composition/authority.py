@@ -12,7 +12,6 @@ from typing import Final
 import structlog
 
 from keyfence.holder.clock import SystemBootClock
-from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.passwords import Argon2Passwords
 from keyfence_server.adapters.rate_limits.memory import MemoryCounter
 from keyfence_server.adapters.rate_limits.redis import InvalidCounterUrl, RedisCounter
@@ -57,10 +56,10 @@ from keyfence_server.application.rotate_key import RotateKey
 from keyfence_server.application.update_account import UpdateAccount
 from keyfence_server.application.update_key import UpdateKey
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.clock_watch import COMPARE_SECONDS, ClockWatch
+from keyfence_server.clock_watch import ClockWatch
 from keyfence_server.coherence.fact_cache import FactCache
 from keyfence_server.composition.backend import Backend, FirstStartReport
-from keyfence_server.composition.background import repeat, run_in_background
+from keyfence_server.composition.background import repeat, run_in_background, watch_clock
 from keyfence_server.composition.first_start import FirstStartOfServer
 from keyfence_server.composition.history import History, open_history
 from keyfence_server.composition.membership import alone, among_others
@@ -175,7 +174,7 @@ async def open_authority(
     set_up = opened.set_up()
     await _require_known_peppers(settings, set_up, peppers, clock)
     history = await open_history(settings, opened, resources)
-    clock_watch = await _watch_clock(settings, opened, history, resources)
+    clock_watch = await watch_clock(settings, resources, opened.database_time, history.last_used)
     store = MeasuredStore(opened, store_stats)
     run_in_background(
         store_stats.outages.watch(opened.require_writable, SystemBootClock()), resources
@@ -226,7 +225,8 @@ async def open_authority(
             mutations_waiting=lambda: mutations.waiting,
         ),
         services=[
-            *_key_services(store, mutations, apply_keyspace, peppers, slow_hashes, clock, heavy),
+            _key_service(store, mutations, peppers, slow_hashes, clock),
+            KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock, heavy), heavy).service(),
             AuditService(ReadAudit(store), ExportAudit(store, opened.retention(), clock)).service(),
             _account_service(
                 store, membership.source, mutations, passwords, throttling, tokens, clock, notes
@@ -253,29 +253,19 @@ async def _open_store(settings: Settings, resources: AsyncExitStack) -> SqlStore
     return opened
 
 
-async def _watch_clock(
-    settings: Settings, opened: SqlStore, history: History, resources: AsyncExitStack
-) -> ClockWatch:
-    watch = ClockWatch(
-        SystemClock(),
-        SystemBootClock(),
-        settings.max_clock_skew_seconds,
-        opened.database_time,
-        history.last_used,
-    )
-    await watch.compare()
-    run_in_background(repeat(watch.compare, COMPARE_SECONDS), resources)
-    return watch
-
-
 def _open_limiters(
     settings: Settings, clock: Clock, resources: AsyncExitStack, *, is_alone: bool
 ) -> tuple[RateLimits, RateLimits]:
     """The limits of keys, and the throttling of changes and log-ins. Throttling goes on without
     the shared counter, whatever the setting says of keys."""
-    counter = _open_shared_counter(settings, resources)
+    shared: RateCounter | None = None
+    if settings.rate_limit_url is not None:
+        url = settings.rate_limit_url.get_secret_value()
+        with cannot_start("KEYFENCE_RATE_LIMIT_URL", InvalidCounterUrl):
+            shared = RedisCounter(url, settings.rate_limit_timeout_seconds)
+        resources.push_async_callback(shared.close)
     of_keys, throttling = (
-        RateLimits(clock, MemoryCounter(clock), counter, on_failure, is_alone=is_alone)
+        RateLimits(clock, MemoryCounter(clock), shared, on_failure, is_alone=is_alone)
         for on_failure in (settings.rate_limit_on_failure, OnFailure.LOCAL)
     )
     return of_keys, throttling
@@ -302,26 +292,17 @@ def _account_service(
     ).service()
 
 
-def _key_services(
-    store: Store,
-    mutations: Mutations,
-    apply_keyspace: ApplyKeyspace,
-    peppers: Peppers,
-    slow_hashes: SlowHashesHere,
-    clock: Clock,
-    heavy: HeavyWork,
-) -> list[Service]:
-    return [
-        KeyService(
-            CreateKey(mutations, peppers, clock),
-            ImportKeys(store, mutations, peppers, slow_hashes, clock),
-            ReadKeys(store, clock),
-            UpdateKey(mutations, clock),
-            RotateKey(mutations, peppers, clock),
-            RevokeKey(mutations, clock),
-        ).service(),
-        KeyspaceService(apply_keyspace, ReadKeyspaces(store, clock, heavy), heavy).service(),
-    ]
+def _key_service(
+    store: Store, mutations: Mutations, peppers: Peppers, slow_hashes: SlowHashesHere, clock: Clock
+) -> Service:
+    return KeyService(
+        CreateKey(mutations, peppers, clock),
+        ImportKeys(store, mutations, peppers, slow_hashes, clock),
+        ReadKeys(store, clock),
+        UpdateKey(mutations, clock),
+        RotateKey(mutations, peppers, clock),
+        RevokeKey(mutations, clock),
+    ).service()
 
 
 def _keep_small(
@@ -341,16 +322,6 @@ def _keep_small(
     )
     retention = Retention(store, clock, kept, partial(asyncio.sleep, _SLICE_PAUSE_SECONDS))
     run_in_background(repeat(retention.sweep, _SWEEP_SECONDS), resources)
-
-
-def _open_shared_counter(settings: Settings, resources: AsyncExitStack) -> RateCounter | None:
-    if settings.rate_limit_url is None:
-        return None
-    url = settings.rate_limit_url.get_secret_value()
-    with cannot_start("KEYFENCE_RATE_LIMIT_URL", InvalidCounterUrl):
-        shared = RedisCounter(url, settings.rate_limit_timeout_seconds)
-    resources.push_async_callback(shared.close)
-    return shared
 
 
 async def _require_known_peppers(

@@ -52,6 +52,15 @@ _FIRST_LEASE_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.02
 
 
+async def _nothing() -> None:
+    """This process is a holder: it is in the register, and the fence waits for it."""
+
+
+async def _no_processes() -> list[SeenProcess]:
+    """There can be no others on the store, or the servers upstream list themselves."""
+    return []
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
     """What this process may do from memory.
@@ -76,10 +85,10 @@ class Membership:
     cache: FactCache
     hub: DownstreamHub
     start: Callable[[AsyncExitStack], Awaitable[None]]
-    before_granting: Callable[[], Awaitable[None]]
     is_live: Callable[[], bool]
     lease: Callable[[], LeaseFigures]
-    list_processes: ListProcesses
+    before_granting: Callable[[], Awaitable[None]] = _nothing
+    list_processes: ListProcesses = _no_processes
     stale_if_error: StaleIfError | None = None
 
     @property
@@ -132,7 +141,6 @@ def alone(
         cache=cache,
         fence=SoleFence(revisions, hub, succession.outlast),
         hub=hub,
-        list_processes=_no_processes,
         start=start,
         before_granting=succession.register,
         is_live=lambda: True,
@@ -188,7 +196,6 @@ def among_others(
         hub=hub,
         list_processes=replica.list_processes,
         start=start,
-        before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),
         lease=lambda: _figures(lease, clock, stats),
     )
@@ -241,10 +248,8 @@ def downstream_of(
         cache=cache,
         hub=hub,
         start=start,
-        before_granting=_nothing,
         is_live=lambda: lease.is_live(clock.now()),
         lease=lambda: _figures(lease, clock, lease),
-        list_processes=_no_processes,
     )
 
 
@@ -269,15 +274,6 @@ def _stale_if_error(
 ) -> StaleIfError | None:
     seconds = settings.stale_if_error_seconds()
     return StaleIfError(cache, lease, clock, without_lease, seconds) if seconds else None
-
-
-async def _nothing() -> None:
-    """This process is a holder: it is in the register, and the fence waits for it."""
-
-
-async def _no_processes() -> list[SeenProcess]:
-    """There can be no others on the store, or the servers upstream list themselves."""
-    return []
 
 
 def _feed(settings: Settings) -> Feed:

@@ -7,7 +7,6 @@ order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import monotonic
@@ -173,7 +172,11 @@ async def _start(
     is_worker: bool,
     resources: AsyncExitStack,
 ) -> RunningServer:
-    backend = await _open_backend(settings, clock, is_worker, resources)
+    backend: Backend
+    if settings.upstream:
+        backend = await open_sidecar(settings, clock, resources)
+    else:
+        backend = await open_authority(settings, clock, is_worker, resources)
     rpc_stats = RpcStats()
     presented = PresentedKeys(
         backend.membership.source_of_checks, backend.digests, backend.imported
@@ -195,7 +198,10 @@ async def _start(
         identify_caller, gate, rpc_stats, misplaced_keys, SystemClock(), tracing, settings.origins()
     )
     certificate = _follow_certificate(settings, clock, resources)
-    server = _open_server(settings, pipeline, services, health, reflection)
+    handlers = pipeline.method_handlers(services) | health.method_handlers()
+    if reflection is not None:
+        handlers |= reflection.method_handlers()
+    server = RpcServer(handlers, settings.limits())
     addresses = _listen(server, settings, certificate, resources)
     watch = LeaseWatch(
         is_live=backend.membership.is_live,
@@ -229,27 +235,6 @@ async def _start(
         _backend=backend,
         _resources=resources.pop_all(),
     )
-
-
-def _open_server(
-    settings: Settings,
-    pipeline: Pipeline,
-    services: Sequence[Service],
-    health: Health,
-    reflection: Reflection | None,
-) -> RpcServer:
-    handlers = {**pipeline.method_handlers(services), **health.method_handlers()}
-    if reflection is not None:
-        handlers |= reflection.method_handlers()
-    return RpcServer(handlers, settings.limits())
-
-
-async def _open_backend(
-    settings: Settings, clock: Clock, is_worker: bool, resources: AsyncExitStack
-) -> Backend:
-    if settings.upstream:
-        return await open_sidecar(settings, clock, resources)
-    return await open_authority(settings, clock, is_worker, resources)
 
 
 def _services(

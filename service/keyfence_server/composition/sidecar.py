@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from keyfence.holder.clock import SystemBootClock
-from keyfence_server.adapters.clock import SystemClock
 from keyfence_server.adapters.upstream.channels import Upstream
 from keyfence_server.adapters.upstream.counting import CountedUpstream
 from keyfence_server.adapters.upstream.notes import UpstreamNotes
@@ -16,9 +14,9 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.ports import Clock, UseToAdd
 from keyfence_server.application.presented_sessions import PresentedSessions
 from keyfence_server.application.write_behind import WriteBehind
-from keyfence_server.clock_watch import COMPARE_SECONDS, SIDECAR, ClockWatch
+from keyfence_server.clock_watch import SIDECAR, ClockWatch
 from keyfence_server.composition.backend import Backend
-from keyfence_server.composition.background import repeat, run_in_background
+from keyfence_server.composition.background import watch_clock
 from keyfence_server.composition.membership import downstream_of
 from keyfence_server.config import Settings
 from keyfence_server.telemetry.metrics import BackendStats
@@ -75,14 +73,7 @@ async def open_sidecar(settings: Settings, clock: Clock, resources: AsyncExitSta
         upstream,
         on_broken=lambda why: outages.broken(upstream.target, why, upstream.advice),
     )
-    clock_watch = ClockWatch(
-        SystemClock(),
-        SystemBootClock(),
-        settings.max_clock_skew_seconds,
-        upstream.server_time,
-        wording=SIDECAR,
-    )
-    run_in_background(repeat(clock_watch.compare, COMPARE_SECONDS), resources)
+    clock_watch = await watch_clock(settings, resources, upstream.server_time, wording=SIDECAR)
     return Sidecar(
         membership=membership,
         digests=PresentedDigests(),

@@ -7,7 +7,6 @@ from typing import Final
 
 from keyfence.v1 import account_service_pb2
 from keyfence_server.application.read_accounts import AccountListing
-from keyfence_server.application.register_account import NewAccount
 from keyfence_server.application.update_account import AccountUpdate
 from keyfence_server.convert.fields import fields_for
 from keyfence_server.convert.times import timestamp_of
@@ -54,12 +53,6 @@ def session_of(session: Session) -> account_service_pb2.Session:
         create_time=timestamp_of(session.create_time),
         expire_time=timestamp_of(session.expire_time),
     )
-
-
-def new_account_from(request: account_service_pb2.RegisterAccountRequest) -> NewAccount:
-    """What a new account should be."""
-    values = fields_for(NewAccount, request)
-    return NewAccount(**values | {"password": Plaintext(request.password)})
 
 
 def account_update_from(request: account_service_pb2.UpdateAccountRequest) -> AccountUpdate:

@@ -37,7 +37,6 @@ def question_from(
     request: authorization_service_pb2.AuthenticateRequest
     | authorization_service_pb2.CheckScopeRequest,
     required_scopes: Sequence[str] | None = None,
-    *,
     explain: bool = False,
 ) -> Question:
     """What is asked about which key: whose it is, or whether it has all of the scopes."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -23,6 +23,8 @@ from keyfence_server.convert.limits import rate_from, rate_of
 from keyfence_server.convert.times import duration_from, duration_of, time_from
 from keyfence_server.domain.errors import InvalidInput, Name, Path, path_text
 from keyfence_server.domain.limits import Rate
+
+T = TypeVar("T")
 
 _SECOND_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -36,6 +38,15 @@ _OF: Final[Mapping[type, Callable[[Any], Message]]] = {timedelta: duration_of, R
 
 _TEXTS_AN_ITEM: Final = 50
 _TEXTS_AT_ONCE: Final = 5_000
+
+
+def value_from(kind: type[T], message: Message, **others: object) -> T:
+    """The value of a class that has the fields of a message, as far as the class has them too.
+
+    Args:
+        others: fields that are not in the message, or not as the class has them.
+    """
+    return kind(**fields_for(kind, message) | others)
 
 
 def fields_for(kind: type[Any], message: Message) -> dict[str, Any]:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from keyfence.v1 import key_service_pb2
-from keyfence_server.application.create_key import NewKey
 from keyfence_server.application.import_keys import KeyToImport, SlowHashToImport
 from keyfence_server.application.read_keys import ListedKey, Listing
-from keyfence_server.application.rotate_key import Rotation
 from keyfence_server.application.update_key import KeyUpdate
 from keyfence_server.convert.fields import fields_for, fields_of
 from keyfence_server.convert.limits import rate_from, rate_of
@@ -125,11 +123,6 @@ def _write_record(message: key_service_pb2.Key, key: Key, state: KeyState) -> No
         message.rate_limit.CopyFrom(rate_of(key.rate_limit))
 
 
-def new_key_from(request: key_service_pb2.CreateKeyRequest) -> NewKey:
-    """What a new key should be."""
-    return NewKey(**fields_for(NewKey, request))
-
-
 _SECRETS: Final[Mapping[str, Callable[[Any], object]]] = {
     "api_key": Plaintext,
     "sha256": lambda value: (ForeignHash.SHA256, value),
@@ -169,11 +162,6 @@ def update_from(request: key_service_pb2.UpdateKeyRequest) -> KeyUpdate:
         if_revision=request.if_revision,
         **values | {"key_id": request.key.key_id, "state": _state(values)},
     )
-
-
-def rotation_from(request: key_service_pb2.RotateKeyRequest) -> Rotation:
-    """How a key should be replaced."""
-    return Rotation(**fields_for(Rotation, request))
 
 
 def listing_from(request: key_service_pb2.ListKeysRequest) -> Listing:

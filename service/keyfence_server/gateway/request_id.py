@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from keyfence_server.domain import redaction
 from keyfence_server.gateway.parts import Config, extension, header, http_filter, typed
-from keyfence_server.rpc import request_ids
+from keyfence_server.rpc.metadata import PLAIN, REQUEST_ID
 
 
 def usable_request_ids() -> Config:
     """The filter that gives a request another id if need be."""
-    name = request_ids.HEADER
+    name = REQUEST_ID
     fresh = http_filter(
         "envoy.filters.http.header_mutation",
         "header_mutation.v3.HeaderMutation",
@@ -25,7 +25,7 @@ def usable_request_ids() -> Config:
     usable = {
         "and_matcher": {
             "predicate": [
-                _header_matches(name, request_ids.PLAIN.pattern),
+                _header_matches(name, PLAIN.pattern),
                 {"or_matcher": {"predicate": [short, an_id]}},
             ]
         }

@@ -10,15 +10,15 @@ from keyfence_server.application.disable_account import DisableAccount
 from keyfence_server.application.log_in import LogIn
 from keyfence_server.application.log_out import LogOut
 from keyfence_server.application.read_accounts import ReadAccounts
-from keyfence_server.application.register_account import RegisterAccount
+from keyfence_server.application.register_account import NewAccount, RegisterAccount
 from keyfence_server.application.update_account import UpdateAccount
 from keyfence_server.convert.accounts import (
     account_listing_from,
     account_of,
     account_update_from,
-    new_account_from,
     session_of,
 )
+from keyfence_server.convert.fields import value_from
 from keyfence_server.domain.secrets import Plaintext
 from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.pipeline import Service
@@ -46,7 +46,8 @@ class AccountService:
     async def register_account(
         self, request: messages.RegisterAccountRequest, caller: Caller
     ) -> messages.RegisterAccountResponse:
-        done = await self._register_account.register(caller, new_account_from(request))
+        new = value_from(NewAccount, request, password=Plaintext(request.password))
+        done = await self._register_account.register(caller, new)
         return messages.RegisterAccountResponse(
             account=account_of(done.value), revision=done.revision
         )

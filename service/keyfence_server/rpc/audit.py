@@ -13,7 +13,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.export_audit import ExportAudit
 from keyfence_server.application.ports import ChainEnd, RecordedEvent
 from keyfence_server.application.read_audit import AuditListing, ReadAudit
-from keyfence_server.convert.fields import fields_for
+from keyfence_server.convert.fields import value_from
 from keyfence_server.convert.times import timestamp_of
 from keyfence_server.rpc.answer_sizes import Room, add_fitting
 from keyfence_server.rpc.pipeline import Service
@@ -37,9 +37,7 @@ class AuditService:
     async def list_audit_events(
         self, request: messages.ListAuditEventsRequest, caller: Caller
     ) -> messages.ListAuditEventsResponse:
-        page = await self._read_audit.list(
-            caller, AuditListing(**fields_for(AuditListing, request))
-        )
+        page = await self._read_audit.list(caller, value_from(AuditListing, request))
         answer = messages.ListAuditEventsResponse()
         answer.next_page_token = await add_fitting(page, _event_of, answer.events)
         return answer

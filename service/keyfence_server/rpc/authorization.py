@@ -92,7 +92,7 @@ class AuthorizationService:
         self, request: messages.CheckScopeRequest, caller: Caller
     ) -> messages.CheckScopeResponse | Awaitable[messages.CheckScopeResponse]:
         """Whether the key may do what needs the scopes."""
-        question = question_from(request, request.required_scopes, explain=request.explain)
+        question = question_from(request, request.required_scopes, request.explain)
         verdict = self._checks.answer_from_memory(caller, question)
         if verdict is None:
             return self._answer_slowly(caller, question, check_response)
@@ -123,7 +123,7 @@ class AuthorizationService:
                 result.CopyFrom(_NO_ROOM)
                 continue
             try:
-                question = question_from(check, check.required_scopes, explain=check.explain)
+                question = question_from(check, check.required_scopes, check.explain)
                 verdict = self._checks.answer_from_memory(caller, question)
                 if verdict is None:
                     together = together or await self._checks.find_together(

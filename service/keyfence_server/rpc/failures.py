@@ -14,7 +14,7 @@ from keyfence_server.application.calls import Call
 from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.ports import StoreUnavailable
 from keyfence_server.domain.errors import DomainError, Unauthenticated
-from keyfence_server.rpc import request_ids
+from keyfence_server.rpc.metadata import REQUEST_ID, find_request_id, new_request_id
 from keyfence_server.rpc.stats import MethodStats
 from keyfence_server.rpc.status import UNDECODABLE, Failure, failure_of, internal_failure
 
@@ -67,7 +67,7 @@ class Failures:
         status = failure.to_status()
         details: tuple[tuple[str, str | bytes], ...] = tuple(status.trailing_metadata or ())
         await context.abort(
-            status.code, status.details, (*details, (request_ids.HEADER, call.request_id or ""))
+            status.code, status.details, (*details, (REQUEST_ID, call.request_id or ""))
         )
 
     def _log(self, error: Exception, failure: Failure, call: Call, caller: Caller | None) -> None:
@@ -97,7 +97,5 @@ def _failure_of(error: Exception, call: Call) -> Failure:
 
 def _with_request_id(call: Call | None, method: str, context: Context) -> Call:
     if call is None:
-        call = Call(
-            method, request_id=request_ids.find_request_id(context.invocation_metadata() or ())
-        )
-    return call if call.request_id else call._replace(request_id=request_ids.new_request_id())
+        call = Call(method, request_id=find_request_id(context.invocation_metadata() or ()))
+    return call if call.request_id else call._replace(request_id=new_request_id())

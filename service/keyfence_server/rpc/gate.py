@@ -26,16 +26,6 @@ class Gate:
         waiting_limit: the most calls of one credential that may wait at a time.
     """
 
-    __slots__ = (
-        "_refusal",
-        "_refusals",
-        "_turns",
-        "_waiting",
-        "limit",
-        "under_way",
-        "waiting_limit",
-    )
-
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.under_way = 0
@@ -47,8 +37,7 @@ class Gate:
 
     def enter(self) -> None:
         """Takes a place, which `leave` frees. Raises `Failed` if there is none."""
-        if self._refusal is not None:
-            raise Failed(self._refusal)
+        self.require_open()
         if self.under_way >= self.limit:
             raise Failed(
                 limit_reached(

@@ -18,7 +18,7 @@ from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyId
 from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.redaction import is_an_id
-from keyfence_server.rpc.request_ids import HEADER, find_request_id
+from keyfence_server.rpc.metadata import REQUEST_ID, find_request_id
 
 _NAME: Final = re.compile(r"[\x21-\x7e]{0,128}")
 
@@ -102,5 +102,5 @@ def attempts_from(
         message.count,
         first,
         last,
-        find_request_id([(HEADER, message.request_id)]),
+        find_request_id([(REQUEST_ID, message.request_id)]),
     )

@@ -168,8 +168,10 @@ class Holders:
         )
         self._connected[stream] = ConnectedHolder(stream, hello, caller)
         is_sidecar = hello.kind == messages.HOLDER_KIND_SIDECAR
-        reach = _Reach(caller, self.given[str(caller.credential_id)], is_sidecar=is_sidecar)
-        conversation = _Conversation(self._hub, stream, call, self._clock, reach)
+        given = self.given[str(caller.credential_id)]
+        conversation = _Conversation(
+            self._hub, stream, call, self._clock, caller, given, is_sidecar
+        )
         tasks = [
             asyncio.create_task(work)
             for work in (
@@ -210,42 +212,23 @@ class Holders:
             await call.reidentify()
 
 
-@dataclass(frozen=True, slots=True)
-class _Reach:
-    """What of the changes is a holder's business.
+@dataclass(eq=False, slots=True)
+class _Conversation:
+    """What is said on one stream, in both directions.
 
-    Attributes:
+    Args:
         given: the ids of the operator credentials that holders of this credential were told of,
             and of their accounts, since each of them was presented there.
         is_sidecar: whether the holder remembers which texts are no key.
     """
 
-    caller: Caller
-    given: Collection[str]
-    is_sidecar: bool
-
-    def told_of(self, changes: Sequence[Change]) -> list[messages.SubjectChange]:
-        """What the holder is told of changes."""
-        told = []
-        for one in changes:
-            is_known = one.keyspace == SYSTEM and one.subject in self.given
-            if is_known or not one.keyspace or self.caller.reaches(one.keyspace):
-                told.append(subject_change_of(one))
-            elif one.keyspace == SYSTEM and one.created and self.is_sidecar:
-                # What was no key before may be one now. Which one, is not said.
-                told.append(messages.SubjectChange(key_id="", created=True))
-        return told
-
-
-@dataclass(eq=False, slots=True)
-class _Conversation:
-    """What is said on one stream, in both directions."""
-
     _hub: DownstreamHub
     _stream: HolderStream
     _call: StreamCall
     _clock: BootClock
-    _reach: _Reach
+    _caller: Caller
+    _given: Collection[str]
+    _is_sidecar: bool
     _may_send: float = field(init=False, default=_MESSAGES_AT_ONCE)
     _counted_at: float = field(init=False)
     _renewed_at: float = field(init=False)
@@ -293,7 +276,7 @@ class _Conversation:
             case LeaseToSend():
                 return messages.SyncResponse(lease=_lease(message))
             case ChangesToSend():
-                told = self._reach.told_of(message.changes)
+                told = self._told_of(message.changes)
                 return messages.SyncResponse(
                     changes=messages.RevisionChanges(
                         first_revision=message.first, revision=message.revision, changes=told
@@ -301,6 +284,18 @@ class _Conversation:
                 )
             case EndToSend():
                 return messages.SyncResponse(end=messages.End())
+
+    def _told_of(self, changes: Sequence[Change]) -> list[messages.SubjectChange]:
+        """Those of the changes that are the holder's business."""
+        told = []
+        for one in changes:
+            is_known = one.keyspace == SYSTEM and one.subject in self._given
+            if is_known or not one.keyspace or self._caller.reaches(one.keyspace):
+                told.append(subject_change_of(one))
+            elif one.keyspace == SYSTEM and one.created and self._is_sidecar:
+                # What was no key before may be one now. Which one, is not said.
+                told.append(messages.SubjectChange(key_id="", created=True))
+        return told
 
     def _require_possible(self, applied: int) -> None:
         head = self._hub.grantor.head

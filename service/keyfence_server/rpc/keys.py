@@ -6,19 +6,18 @@ from dataclasses import dataclass
 
 from keyfence.v1 import key_service_pb2 as messages
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.create_key import CreateKey
+from keyfence_server.application.create_key import CreateKey, NewKey
 from keyfence_server.application.import_keys import ImportKeys
 from keyfence_server.application.read_keys import ReadKeys
 from keyfence_server.application.revoke_key import RevokeKey
-from keyfence_server.application.rotate_key import RotateKey
+from keyfence_server.application.rotate_key import RotateKey, Rotation
 from keyfence_server.application.update_key import UpdateKey
+from keyfence_server.convert.fields import value_from
 from keyfence_server.convert.keys import (
     ListedKeys,
     key_of,
     key_to_import_from,
     listing_from,
-    new_key_from,
-    rotation_from,
     update_from,
 )
 from keyfence_server.domain.redaction import hide_keys
@@ -48,7 +47,7 @@ class KeyService:
     async def create_key(
         self, request: messages.CreateKeyRequest, caller: Caller
     ) -> messages.CreateKeyResponse:
-        done = await self._create_key.create(caller, new_key_from(request))
+        done = await self._create_key.create(caller, value_from(NewKey, request))
         return messages.CreateKeyResponse(
             key=key_of(done.value.facts),
             api_key=done.value.plaintext.reveal(),
@@ -109,7 +108,7 @@ class KeyService:
     async def rotate_key(
         self, request: messages.RotateKeyRequest, caller: Caller
     ) -> messages.RotateKeyResponse:
-        done = await self._rotate_key.rotate(caller, rotation_from(request))
+        done = await self._rotate_key.rotate(caller, value_from(Rotation, request))
         rotated = done.value
         return messages.RotateKeyResponse(
             key=key_of(rotated.successor.facts),

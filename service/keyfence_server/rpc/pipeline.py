@@ -7,7 +7,7 @@ gRPC's interceptors would do the same in layers, each with its own coroutine, ar
 calls whose own work is a few microseconds. So each RPC becomes one coroutine that takes these
 steps, and everything that does not depend on the call is decided beforehand.
 
-What an RPC demands is in `requirements`, the credential in `credentials`, and how a call
+What an RPC demands is in `requirements`, the credential in `metadata`, and how a call
 fails in `failures`. Only this module, `failures` and `tracing` hold gRPC's own object of the
 call; handlers and use cases get a `Call`.
 """
@@ -32,14 +32,25 @@ from keyfence_server.application.identify_caller import IdentifyCaller
 from keyfence_server.application.pauses import note_call, pause
 from keyfence_server.application.ports import Clock, StoreUnavailable
 from keyfence_server.convert.fields import in_lower_case
-from keyfence_server.rpc import request_ids
-from keyfence_server.rpc.credentials import Metadata, carries_credential, credential_in
 from keyfence_server.rpc.failures import Context, Failed, Failures
 from keyfence_server.rpc.gate import Gate
+from keyfence_server.rpc.metadata import (
+    REQUEST_ID,
+    Metadata,
+    carries_credential,
+    credential_in,
+    find_request_id,
+    new_request_id,
+)
 from keyfence_server.rpc.misplaced_keys import MisplacedKeys, has_open_texts
 from keyfence_server.rpc.origins import Origins
-from keyfence_server.rpc.request_fields import LARGE_BYTES, require_few_fields
-from keyfence_server.rpc.request_sizes import WITHOUT_CREDENTIAL_BYTES, most_bytes_of, require_size
+from keyfence_server.rpc.request_sizes import (
+    LARGE_BYTES,
+    WITHOUT_CREDENTIAL_BYTES,
+    most_bytes_of,
+    require_few_fields,
+    require_size,
+)
 from keyfence_server.rpc.requirements import Requirement, UndeclaredAccess, read_requirement
 from keyfence_server.rpc.stats import MethodStats, RpcStats
 from keyfence_server.rpc.tracing import RawHandler, SpanPerCall
@@ -107,26 +118,17 @@ class Service:
         return getattr(self.servicer, in_lower_case(method.name))
 
 
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """Makes handlers for gRPC out of handlers that know nothing of it."""
 
-    def __init__(
-        self,
-        identify_caller: IdentifyCaller,
-        gate: Gate,
-        stats: RpcStats,
-        misplaced_keys: MisplacedKeys,
-        clock: Clock,
-        tracing: SpanPerCall | None = None,
-        origins: Origins | None = None,
-    ) -> None:
-        self._identify_caller = identify_caller
-        self._misplaced_keys = misplaced_keys
-        self._clock = clock
-        self._origins = origins or Origins()
-        self._gate = gate
-        self._stats = stats
-        self._tracing = tracing
+    _identify_caller: IdentifyCaller
+    _gate: Gate
+    _stats: RpcStats
+    _misplaced_keys: MisplacedKeys
+    _clock: Clock
+    _tracing: SpanPerCall | None
+    _origins: Origins
 
     def method_handlers(
         self, services: Iterable[Service]
@@ -322,10 +324,10 @@ class _Access:
     def make_call(self, context: Context, metadata: Metadata) -> Call:
         """The call as plain values. For a mutation it also makes sure of a request id, and sends it
         back in the trailing metadata."""
-        request_id = request_ids.find_request_id(metadata)
+        request_id = find_request_id(metadata)
         if self._is_mutation:
-            request_id = request_id or request_ids.new_request_id()
-            context.set_trailing_metadata(((request_ids.HEADER, request_id),))
+            request_id = request_id or new_request_id()
+            context.set_trailing_metadata(((REQUEST_ID, request_id),))
         address = self._origins.address_of(context.peer(), metadata)
         return Call(self._method, address, request_id)
 

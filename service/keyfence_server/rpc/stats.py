@@ -8,6 +8,7 @@ one sees each of them whole.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
@@ -23,6 +24,7 @@ OTHER_KEYSPACES: Final = "(other)"
 NO_KEYSPACE: Final = ""
 
 
+@dataclass(eq=False, slots=True)
 class MethodStats:
     """The calls of one RPC.
 
@@ -31,11 +33,8 @@ class MethodStats:
         failed: the others, by status code.
     """
 
-    __slots__ = ("failed", "succeeded")
-
-    def __init__(self) -> None:
-        self.succeeded = Latencies()
-        self.failed: dict[grpc.StatusCode, Latencies] = {}
+    succeeded: Latencies = field(default_factory=Latencies)
+    failed: dict[grpc.StatusCode, Latencies] = field(default_factory=dict)
 
     def add_failure(self, code: grpc.StatusCode, seconds: float) -> None:
         """Counts one call that ended with an error status."""
@@ -45,6 +44,7 @@ class MethodStats:
         latencies.add(seconds)
 
 
+@dataclass(eq=False, slots=True)
 class VerdictStats:
     """What checks answered.
 
@@ -53,11 +53,8 @@ class VerdictStats:
             `keyfence.v1.Reason`.
     """
 
-    __slots__ = ("_keyspaces", "counts")
-
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, int]] = Counter()
-        self._keyspaces: set[str] = set()
+    counts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    _keyspaces: set[str] = field(default_factory=set)
 
     def count(self, verdict: Verdict) -> None:
         """Counts one verdict."""
@@ -74,6 +71,7 @@ class VerdictStats:
         self.counts[keyspace, reason] += 1
 
 
+@dataclass(eq=False, slots=True)
 class RpcStats:
     """All numbers of the RPCs.
 
@@ -81,8 +79,5 @@ class RpcStats:
         methods: by full name, for example "/keyfence.v1.KeyService/GetKey".
     """
 
-    __slots__ = ("methods", "verdicts")
-
-    def __init__(self) -> None:
-        self.methods: dict[str, MethodStats] = {}
-        self.verdicts = VerdictStats()
+    methods: dict[str, MethodStats] = field(default_factory=dict)
+    verdicts: VerdictStats = field(default_factory=VerdictStats)

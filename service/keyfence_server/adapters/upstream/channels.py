@@ -81,8 +81,7 @@ class Upstream:
                 for target in targets
             ]
         )
-        self._is_reachable = True
-        self._is_refused = False
+        self._broken: type[StreamBroken] | None = None
         self._advice = ""
         self._server_time: tuple[float, float] | None = None
         self._connections = 0
@@ -112,12 +111,10 @@ class Upstream:
         try:
             stream = await self._dialer.open_stream()
         except StreamBroken as broken:
-            self._is_reachable = not isinstance(broken, Unreachable)
-            self._is_refused = isinstance(broken, Refused)
+            self._broken = type(broken)
             self._advice = await self._advice_on(broken)
             raise
-        self._is_reachable = True
-        self._is_refused = False
+        self._broken = None
         self._advice = ""
         told = self._dialer.server_time
         self._server_time = (told, SystemBootClock().now()) if told is not None else None
@@ -138,10 +135,10 @@ class Upstream:
 
     async def ask(self, rpc: Rpc[Request, Response], request: Request) -> Response:
         """Calls a server. Raises `StoreUnavailable`."""
-        # The stream's task keeps reconnecting, and sets this flag when a server answers.
-        if not self._is_reachable:
+        # The stream's task keeps reconnecting, and clears this when a server answers.
+        if self._broken is Unreachable:
             raise StoreUnavailable("no server upstream can be reached")
-        if self._is_refused:
+        if self._broken is Refused:
             raise StoreRefuses(_REFUSED)
         # After a call without an answer, only one call at a time probes the server. Other calls
         # fail at once instead of waiting for their whole deadline. So does the retry of a

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from keyfence import rpcs
 from keyfence.holder.lease import HolderLease
+from keyfence.v1 import keyspace_pb2
 from keyfence.v1 import replication_service_pb2 as messages
 from keyfence_server.adapters.upstream.channels import Upstream
-from keyfence_server.adapters.upstream.messages import keyspaces_from
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.ports import FactSnapshot, FoundKey, LoadedKeys, StoreUnavailable
 from keyfence_server.convert.keys import key_from
+from keyfence_server.convert.keyspaces import declaration_from, format_from
+from keyfence_server.convert.times import time_from
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
-from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.keyspaces import Keyspace, compile_keyspace
 from keyfence_server.domain.secrets import Digest, KeyedHash, Plaintext
 from keyfence_server.domain.sessions import Session, SessionId
 
@@ -165,6 +167,20 @@ class UpstreamSnapshot:
             lambda: keyspaces_from(response.keyspaces),
         )
         return found, response.next_page_token
+
+
+def keyspaces_from(found: Iterable[keyspace_pb2.Keyspace]) -> list[Keyspace]:
+    """Keyspaces, made ready. Raises `InvalidDeclaration` for one of a later version."""
+    return [
+        compile_keyspace(
+            declaration_from(message),
+            previous_formats=[format_from(one) for one in message.previous_formats],
+            revision=message.revision,
+            create_time=time_from(message.create_time, "create_time"),
+            update_time=time_from(message.update_time, "update_time"),
+        )
+        for message in found
+    ]
 
 
 def _require_new(

@@ -22,7 +22,6 @@ from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, NotFound
 from keyfence_server.domain.http_answers import Denial, HttpRules
 from keyfence_server.domain.reasons import Reason
-from keyfence_server.rpc.credentials import Metadata
 from keyfence_server.rpc.envoy.answers import adapted, admission_of, broken, denial
 from keyfence_server.rpc.envoy.requests import (
     Headers,
@@ -33,8 +32,8 @@ from keyfence_server.rpc.envoy.requests import (
     presented_in,
 )
 from keyfence_server.rpc.envoy.routes import Route, UnusableRoute, read_route
+from keyfence_server.rpc.metadata import Metadata, find_request_id
 from keyfence_server.rpc.pipeline import Service
-from keyfence_server.rpc.request_ids import find_request_id
 from keyfence_server.rpc.requirements import Requirement
 from keyfence_server.rpc.stats import VerdictStats
 from keyfence_server.rpc.status import failure_of
