@@ -15,8 +15,8 @@ Subject: TypeAlias = tuple[ChangeKind, str]
 
 
 class Room(OrderedDict[Name, Facts]):
-    """Facts by name, in the order in which they were last asked for: who finds some moves them to
-    the end.
+    """Facts by name. A caller that finds facts moves them to the end, so that the first ones are
+    those that were asked for longest ago.
 
     Args:
         capacity: the most facts to remember.
