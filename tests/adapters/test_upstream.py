@@ -81,7 +81,7 @@ async def test_after_a_silence_the_next_question_is_not_put(tmp_path: Path) -> N
         with pytest.raises(StoreUnavailable, match="DEADLINE_EXCEEDED"):
             await upstream.ask(rpcs.FETCH_KEYSPACES, ASKED)
         for _ in range(3):
-            with pytest.raises(StoreUnavailable, match="did not answer the last question"):
+            with pytest.raises(StoreUnavailable, match="did not answer the last request"):
                 await upstream.ask(rpcs.FETCH_KEYSPACES, ASKED)
     assert silent.calls == 1
 

@@ -61,7 +61,7 @@ HOSTILE = [
         json.dumps(GOOD | {"labels": {"a": ["x"]}}).encode(),
         "labels: an object whose values are strings",
     ),
-    (json.dumps(GOOD | {"scopes": KEY}).encode(), "scopes: a list of texts"),
+    (json.dumps(GOOD | {"scopes": KEY}).encode(), "scopes: a list of strings"),
     (json.dumps(GOOD | {"display_name": "\ud800"}).encode(), "display_name: a text"),
     (json.dumps(GOOD | {"sha256": "ab"}).encode(), "one of api_key"),
     (b'{"account_id": "a1", "sha256": "' + KEY.encode() + b'"}', "sha256: 32 bytes"),

@@ -110,7 +110,7 @@ def test_a_restore_that_cannot_be_verified_changes_nothing(host: Host) -> None:
     pepper = host.directory / "data" / "pepper"
     right = pepper.read_text()
     pepper.write_text(PEPPER)
-    assert "is not the pepper" in host.run("restore", "copy.db", expect=5).stderr
+    assert "differs from the pepper" in host.run("restore", "copy.db", expect=5).stderr
     pepper.write_text(right)
     assert (host.directory / "data" / "keyfence.db").read_bytes() == before
     assert not list(host.directory.glob("data/*before-restore*"))

@@ -64,7 +64,7 @@ async def test_the_pepper_of_an_embedded_database_is_compared(directory: Path) -
     await check_start(settings)
     await server.stop()
     other = settings.model_copy(update={"pepper": SecretStr("1:" + "B" * 43 + "=")})
-    with pytest.raises(CannotStart, match="is not the pepper"):
+    with pytest.raises(CannotStart, match="differs from the pepper"):
         await check_start(other)
     (directory / "data" / "keyfence.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(CannotStart, match="damaged"):
@@ -83,4 +83,4 @@ def test_the_database_is_asked(host: Host, postgres_url: str, empty_postgres_url
     assert check(host, good) == "ready to serve\n"
     host.start(good)
     other = {**good, "KEYFENCE_PEPPER": "1:" + "B" * 43 + "="}
-    assert "is not the pepper" in check(host, other, expect=5)
+    assert "differs from the pepper" in check(host, other, expect=5)

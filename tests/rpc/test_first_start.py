@@ -147,7 +147,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("peppers", "part"),
         [
-            ("1:" + "B" * 44, "KEYFENCE_PEPPER: version 1 is not the pepper"),
+            ("1:" + "B" * 44, "KEYFENCE_PEPPER: version 1 differs from the pepper"),
             ("2:" + "B" * 44, "KEYFENCE_PEPPER: version 1 is missing, and 2 keys"),
         ],
         ids=["another under the same number", "dropped while keys need it"],
