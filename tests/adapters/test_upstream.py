@@ -56,7 +56,11 @@ class Answering(grpc.GenericRpcHandler):
 
 @asynccontextmanager
 async def upstream_of(
-    handler: grpc.GenericRpcHandler, path: Path, *, tls: Tls | None = None
+    handler: grpc.GenericRpcHandler,
+    path: Path,
+    *,
+    tls: Tls | None = None,
+    call_seconds: float = 20,
 ) -> AsyncIterator[Upstream]:
     server = grpc.aio.server(handlers=[handler])
     server.add_insecure_port(f"unix:{path}/s")
@@ -67,6 +71,7 @@ async def upstream_of(
         tls=tls,
         insecure_plaintext=False,
         on_call=UpstreamStats().add,
+        call_seconds=call_seconds,
     )
     yield upstream
     await upstream.close()
@@ -77,7 +82,7 @@ async def test_after_a_silence_the_next_question_is_not_put(tmp_path: Path) -> N
     """A client repeats a check that it got no answer to, within one deadline. Two waits would
     use that up, and the caller would hear of a deadline and not of what is wrong."""
     silent = Silent()
-    async with upstream_of(silent, tmp_path) as upstream:
+    async with upstream_of(silent, tmp_path, call_seconds=2) as upstream:
         with pytest.raises(StoreUnavailable, match="DEADLINE_EXCEEDED"):
             await upstream.ask(rpcs.FETCH_KEYSPACES, ASKED)
         for _ in range(3):

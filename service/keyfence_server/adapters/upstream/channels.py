@@ -20,8 +20,6 @@ from keyfence.rpcs import Request, Response, Rpc
 from keyfence_server.adapters.upstream.diagnosis import SIDECAR, diagnose
 from keyfence_server.application.ports import StoreRefuses, StoreUnavailable
 
-# Half of what clients wait for a check, so that they hear why they get none.
-_CALL_SECONDS: Final = 1.0
 _ANSWERING: Final = float("-inf")
 _REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _REFUSED: Final = "the server upstream does not accept this process's credential"
@@ -55,6 +53,8 @@ class Upstream:
         targets: at least one target in gRPC's syntax; the servers are interchangeable.
         token: this sidecar's own credential, or the path of a file that contains it.
         on_call: called after each unary call.
+        call_seconds: how long a call may take. After a call that took longer, none is made for as
+            long. By default half of what clients wait for a check, so that they learn the cause.
     """
 
     def __init__(
@@ -65,8 +65,10 @@ class Upstream:
         tls: Tls | None,
         insecure_plaintext: bool,
         on_call: OnCall,
+        call_seconds: float = 1.0,
     ) -> None:
         self._on_call = on_call
+        self._call_seconds = call_seconds
         self._dialer = Dialer(
             [
                 Connection.resolve(
@@ -75,8 +77,8 @@ class Upstream:
                     # A server never uses TLS on a Unix socket.
                     tls=None if target.startswith("unix:") else tls,
                     insecure_plaintext=insecure_plaintext,
-                    check_timeout_seconds=_CALL_SECONDS,
-                    timeout_seconds=_CALL_SECONDS,
+                    check_timeout_seconds=call_seconds,
+                    timeout_seconds=call_seconds,
                 )
                 for target in targets
             ]
@@ -147,11 +149,11 @@ class Upstream:
         if now < self._silent_until:
             raise StoreUnavailable("the server upstream did not answer the last request")
         if self._silent_until > _ANSWERING:
-            self._silent_until = now + _CALL_SECONDS
+            self._silent_until = now + self._call_seconds
         connection = self._connections
         is_answered = False
         try:
-            response = await self._dialer.ask(rpc, request, _CALL_SECONDS)
+            response = await self._dialer.ask(rpc, request, self._call_seconds)
         except grpc.aio.AioRpcError as error:
             # The server's message is not repeated: it may quote the request.
             if error.code() in _REFUSALS:
@@ -169,7 +171,7 @@ class Upstream:
             self._on_call(rpc.path, time.monotonic() - now, is_answered=is_answered)
         # The failure of a replaced connection says nothing about the new connection.
         if connection == self._connections:
-            self._silent_until = time.monotonic() + _CALL_SECONDS if is_silent else _ANSWERING
+            self._silent_until = time.monotonic() + self._call_seconds if is_silent else _ANSWERING
         raise StoreUnavailable(f"the server upstream does not answer: {reason}")
 
 
