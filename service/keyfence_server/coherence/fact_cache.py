@@ -41,7 +41,7 @@ from keyfence_server.coherence.known_keyspaces import (
     KnownKeyspaces,
     retrieve,
 )
-from keyfence_server.coherence.room import Room, Subject
+from keyfence_server.coherence.bounded_facts import BoundedFacts, Subject
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keys import Lineage
@@ -68,11 +68,13 @@ class FactCache:
         self, store: FactStore, *, capacity: int = 100_000, unknown_capacity: int = 10_000
     ) -> None:
         self._store = store
-        self._entries = Room[bytes, KeyFacts](capacity, lambda facts: _subjects_of(facts.lineage))
-        self._sessions = Room[SessionId, SessionFacts](
+        self._entries = BoundedFacts[bytes, KeyFacts](
+            capacity, lambda facts: _subjects_of(facts.lineage)
+        )
+        self._sessions = BoundedFacts[SessionId, SessionFacts](
             capacity, lambda facts: _subjects_of_session(facts.session)
         )
-        self._unknown = Room[bytes, None](unknown_capacity)
+        self._unknown = BoundedFacts[bytes, None](unknown_capacity)
         self._fills: Fills[Change] = Fills()
         # What each key that is asked for will be answered with, and those not asked for yet.
         self._awaited: dict[bytes, asyncio.Future[KeyFacts | None]] = {}

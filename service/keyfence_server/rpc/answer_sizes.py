@@ -26,7 +26,7 @@ _BYTES_PER_MESSAGE: Final = 1024
 T = TypeVar("T")
 
 
-class Room:
+class AnswerBudget:
     """What is left of an answer's bytes.
 
     Attributes:
@@ -46,7 +46,7 @@ class Room:
         return self._left <= 0
 
     def fill(self) -> None:
-        """Leaves no room for more."""
+        """Takes all that is left."""
         self._left = 0
 
     async def fits(self, message: Message) -> bool:
@@ -79,25 +79,25 @@ async def add_fitting(
     Args:
         write: writes an item into the message that it makes by its second argument.
     """
-    room = Room()
+    budget = AnswerBudget()
     for index, item in enumerate(page.items):
         # In its place in the answer: nothing has to be copied there.
-        if not room.take(write(item, items.add)):
+        if not budget.take(write(item, items.add)):
             del items[-1]
             return page.token_after(page.items[index - 1])
         # A coroutine for each of a thousand messages would take as long as to measure them.
-        if room.is_pause_due:
+        if budget.is_pause_due:
             await pause()
     return page.next_page_token
 
 
 async def add_fitting_keyspaces(page: Page[Keyspace], keyspaces: Any) -> str:
     """The same of keyspaces. Other calls have their turn while a large one is written."""
-    room = Room()
+    budget = AnswerBudget()
     for index, keyspace in enumerate(page.items):
         message = keyspaces.add()
         await fill_in_slices(message, keyspace)
-        if not await room.fits(message):
+        if not await budget.fits(message):
             del keyspaces[-1]
             return page.token_after(page.items[index - 1])
     return page.next_page_token

@@ -15,7 +15,7 @@ from keyfence_server.application.ports import ChainEnd, RecordedEvent
 from keyfence_server.application.read_audit import AuditListing, ReadAudit
 from keyfence_server.convert.fields import value_from
 from keyfence_server.convert.times import timestamp_of
-from keyfence_server.rpc.answer_sizes import Room, add_fitting
+from keyfence_server.rpc.answer_sizes import AnswerBudget, add_fitting
 from keyfence_server.rpc.pipeline import Service
 
 
@@ -64,10 +64,10 @@ class AuditService:
             caller, request.after_sequence, request.page_size
         )
         events = []
-        room = Room()
+        budget = AnswerBudget()
         for one in exported.events:
             event = messages.ExportedAuditEvent(text=one.text, hash=one.hash)
-            if not await room.fits(event):
+            if not await budget.fits(event):
                 break
             events.append(event)
         return messages.ExportAuditEventsResponse(

@@ -25,7 +25,7 @@ from keyfence_server.convert.checks import (
 )
 from keyfence_server.domain.decisions import Question, Verdict
 from keyfence_server.domain.errors import DomainError, InvalidInput
-from keyfence_server.rpc.answer_sizes import Room
+from keyfence_server.rpc.answer_sizes import AnswerBudget
 from keyfence_server.rpc.pipeline import Service
 from keyfence_server.rpc.stats import VerdictStats
 from keyfence_server.rpc.status import Failure, failure_of, limit_reached
@@ -113,12 +113,12 @@ class AuthorizationService:
         if not 1 <= len(request.checks) <= MAX_BATCH:
             raise InvalidInput.field("checks", f"1 to {MAX_BATCH} checks a batch")
         answer = messages.BatchCheckScopeResponse()
-        room = Room()
+        budget = AnswerBudget()
         together: FoundTogether | None = None
         for number, check in enumerate(request.checks):
             # Each result is written in its place in the answer, so that none is copied there.
             result = answer.results.add()
-            if room.is_full:
+            if budget.is_full:
                 # What is not answered is not checked either: it counts against no limit.
                 result.CopyFrom(_NO_ROOM)
                 continue
@@ -135,8 +135,8 @@ class AuthorizationService:
             except (DomainError, StoreUnavailable) as error:
                 result.CopyFrom(self._failed(error, caller))
             # The last one may be larger than what is left: it has been counted.
-            if not await room.fits(result):
-                room.fill()
+            if not await budget.fits(result):
+                budget.fill()
             if check.explain:
                 # To explain walks the graph of scopes.
                 await pause()

@@ -14,7 +14,7 @@ Facts = TypeVar("Facts")
 Subject: TypeAlias = tuple[ChangeKind, str]
 
 
-class Room(OrderedDict[Name, Facts]):
+class BoundedFacts(OrderedDict[Name, Facts]):
     """Facts by name. A caller that finds facts moves them to the end, so that the first ones are
     those that were asked for longest ago.
 
