@@ -35,13 +35,13 @@ from keyfence_server.application.ports import (
     LoadedKeys,
     StoreUnavailable,
 )
+from keyfence_server.coherence.bounded_facts import BoundedFacts, Subject
 from keyfence_server.coherence.known_keyspaces import (
     MAX_ATTEMPTS,
     CacheCounts,
     KnownKeyspaces,
     retrieve,
 )
-from keyfence_server.coherence.bounded_facts import BoundedFacts, Subject
 from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.formats import Recogniser
 from keyfence_server.domain.keys import Lineage
