@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from keyfence_server.application.audit import key_event, listed
 from keyfence_server.application.bindings import require_bound_to_what_is_there
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.key_inputs import (
-    read_account_id,
-    read_addresses,
-    read_bound_keyspaces,
-    read_display_name,
-    read_expire_time,
-    read_labels,
-    read_rate_limit,
-    read_request_id,
-)
+from keyfence_server.application.key_inputs import read_bound_keyspaces, read_request_id
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction, Wanted
 from keyfence_server.application.quotas import require_room_for_key
 from keyfence_server.application.read_keyspaces import get_keyspace
-from keyfence_server.application.wanted_keys import form_of, grants_of
+from keyfence_server.application.wanted_keys import (
+    WantedKey,
+    form_of,
+    grants_of,
+    record_of,
+)
 from keyfence_server.domain.accounts import AccountId
 from keyfence_server.domain.attenuation import (
     inherited_environment,
@@ -33,31 +29,21 @@ from keyfence_server.domain.attenuation import (
 )
 from keyfence_server.domain.errors import AlreadyDone, InvalidInput, Precondition
 from keyfence_server.domain.facts import KeyFacts, compile_facts
+from keyfence_server.domain.frozen import frozen
 from keyfence_server.domain.identifiers import new_key_id
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Peppers, Plaintext
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewKey:
+@frozen(kw_only=True)
+class NewKey(WantedKey):
     """The wanted properties of a new key. Fields and defaults as in `CreateKeyRequest`."""
 
     keyspace: str = ""
-    account_id: str = ""
-    display_name: str = ""
-    scopes: Sequence[str] = ()
-    preset: str = ""
-    key_type: str = ""
-    environment: str = ""
-    expire_time: datetime | None = None
     request_id: str = ""
-    allowed_addresses: Sequence[str] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
     parent_key_id: str = ""
     bound_keyspaces: Sequence[str] = ()
-    rate_limit: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,46 +155,30 @@ class CreateKey:
         key_type = wanted.key_type or inherited_type(above, keyspace)
         environment = wanted.environment or inherited_environment(above, keyspace)
         form = form_of(keyspace, key_type, environment)
-        grants, preset = grants_of(keyspace, wanted.scopes, wanted.preset, key_type)
-        expire_time = read_expire_time(
-            wanted.expire_time,
-            default=keyspace.declaration.defaults.lifetime,
-            keyspace=keyspace,
-            create_time=now,
-            now=now,
-        )
-        addresses = read_addresses(wanted.allowed_addresses)
         plaintext = form.mint()
-        key = Key(
+        own = maker.own_account
+        key = record_of(
+            wanted,
+            keyspace,
             key_id=new_key_id(now),
-            keyspace=keyspace.name,
-            account_id=read_account_id(
-                maker.own_account.account_id if maker.own_account is not None else wanted.account_id
-            ),
-            display_name=read_display_name(
-                "display_name", wanted.display_name or keyspace.default_display_name
-            ),
+            account_id=own.account_id if own is not None else wanted.account_id,
             key_type=key_type,
             environment=environment,
-            granted_scopes=grants,
+            granted=grants_of(keyspace, wanted.scopes, wanted.preset, key_type),
             digest=self._peppers.digest(plaintext.reveal()),
             display_prefix=form.display_prefix(plaintext),
-            create_time=now,
-            update_time=now,
-            preset=preset,
-            expire_time=(
-                expire_time
-                if wanted.expire_time
-                else _not_after(above, expire_time, maker.latest_expiry())
-            ),
-            allowed_addresses=addresses or _inherited_addresses(above),
+            made_by=maker.credential_id,
+            now=now,
+        )
+        if not wanted.expire_time:
+            end = _not_after(above, key.expire_time, maker.latest_expiry())
+            key = replace(key, expire_time=end)
+        key = replace(
+            key,
+            allowed_addresses=key.allowed_addresses or _inherited_addresses(above),
             bound_keyspaces=read_bound_keyspaces(wanted.bound_keyspaces, keyspace.name),
-            labels=read_labels(wanted.labels),
             parent_key_id=parent.key_id if parent else None,
-            created_by_key_id=maker.credential_id,
-            rate_limit=(
-                read_rate_limit(wanted.rate_limit, keyspace) or inherited_rate(above, keyspace)
-            ),
+            rate_limit=key.rate_limit or inherited_rate(above, keyspace),
         )
         return key, plaintext
 

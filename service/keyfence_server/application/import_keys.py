@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from functools import cache, partial
 from typing import Final
 
 from keyfence_server.application.audit import import_event
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.key_inputs import (
-    read_account_id,
-    read_addresses,
-    read_display_name,
-    read_expire_time,
-    read_labels,
-    read_rate_limit,
-)
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.pauses import Pauses
 from keyfence_server.application.ports import (
@@ -31,14 +23,18 @@ from keyfence_server.application.ports import (
     Transaction,
 )
 from keyfence_server.application.read_keyspaces import get_keyspace
-from keyfence_server.application.wanted_keys import form_of, grants_of
+from keyfence_server.application.wanted_keys import (
+    WantedKey,
+    form_of,
+    grants_of,
+    record_of,
+)
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.formats import MAX_SLOW_PREFIX, MIN_SLOW_PREFIX
 from keyfence_server.domain.frozen import frozen
 from keyfence_server.domain.identifiers import new_key_ids
-from keyfence_server.domain.keys import Key, KeyId
+from keyfence_server.domain.keys import Key
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
-from keyfence_server.domain.limits import Rate
 from keyfence_server.domain.secrets import Digest, ForeignHash, Peppers, Plaintext
 
 MAX_IMPORTED: Final = 500
@@ -47,8 +43,6 @@ MAX_WITH_PREFIX: Final = 4
 """Keys of a keyspace that are kept by slow hashes and found by the same prefix."""
 _SLICE: Final = 200  # parts of keys that are read before other calls have their turn
 _PARTS_OF_SLOW_HASH: Final = 10  # it takes as long to be read as so many parts
-
-_Granted = dict[tuple[tuple[str, ...], str, str], tuple[tuple[str, ...], str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,7 @@ class SlowHashToImport:
 
 
 @frozen(kw_only=True)
-class KeyToImport:
+class KeyToImport(WantedKey):
     """A key as another program has it. Fields and defaults as in the message of that name.
 
     Attributes:
@@ -68,16 +62,6 @@ class KeyToImport:
     """
 
     secret: Plaintext | tuple[ForeignHash, bytes] | SlowHashToImport | None
-    account_id: str = ""
-    display_name: str = ""
-    scopes: Sequence[str] = ()
-    preset: str = ""
-    key_type: str = ""
-    environment: str = ""
-    expire_time: datetime | None = None
-    allowed_addresses: Sequence[str] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    rate_limit: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +110,17 @@ class ImportKeys:
         # The keys are read before the turn of the mutation: meanwhile another one has the store.
         _require_importer(caller, keyspace)
         async with self._store.snapshot() as snapshot:
-            found = await get_keyspace(snapshot, keyspace)
-        read = await self._read(caller, found, keys)
+            read_for = await get_keyspace(snapshot, keyspace)
+        read = await self._read(caller, read_for, keys)
 
         async def work(transaction: Transaction, maker: Caller) -> Effect[Imported]:
-            nonlocal read
+            nonlocal read_for, read
             _require_importer(maker, keyspace)
             found = await get_keyspace(transaction, keyspace)
-            if found is not read.keyspace:
+            if found is not read_for:
                 # It was changed in the meantime, or forgotten.
-                read = await self._read(maker, found, keys)
-            new, imported = await _new_ones(transaction, read)
+                read_for, read = found, await self._read(maker, found, keys)
+            new, imported = await _new_ones(transaction, keyspace, read)
             if not new:
                 return Effect(imported)
             await transaction.insert_keys([one.key for one in new])
@@ -158,94 +142,48 @@ class ImportKeys:
         async with self._store.snapshot() as snapshot:
             maker = await caller.reread(snapshot, self._clock)
             _require_importer(maker, keyspace)
-            found = await get_keyspace(snapshot, keyspace)
-            _, imported = await _new_ones(snapshot, await self._read(maker, found, keys))
+            read = await self._read(maker, await get_keyspace(snapshot, keyspace), keys)
+            _, imported = await _new_ones(snapshot, keyspace, read)
             return Done(imported, snapshot.revision)
 
-    async def _read(self, maker: Caller, keyspace: Keyspace, keys: Sequence[KeyToImport]) -> _Read:
-        """Reads the keys, without asking the store for them."""
+    async def _read(
+        self, maker: Caller, keyspace: Keyspace, keys: Sequence[KeyToImport]
+    ) -> list[_New | DomainError]:
+        """Reads the keys, without asking the store for them. An error says why a key may not be
+        imported."""
         if not 1 <= len(keys) <= MAX_IMPORTED:
             raise InvalidInput.field("keys", f"1 to {MAX_IMPORTED} keys a call")
-        read = _Read(keyspace, len(keys))
+        read: list[_New | DomainError] = []
         # Most keys of a file hold the same as others.
-        granted: _Granted = {}
+        granted = cache(partial(grants_of, keyspace))
         now = self._clock.now()
         pauses = Pauses(_SLICE)
-        for index, (key, key_id) in enumerate(zip(keys, new_key_ids(now, len(keys)), strict=True)):
-            await pauses.after(_parts_of(key))
+        for wanted, key_id in zip(keys, new_key_ids(now, len(keys)), strict=True):
+            await pauses.after(_parts_of(wanted))
             try:
-                made = self._new(index, key_id, maker, keyspace, key, granted, now)
+                kept_as, shown = self._digests(keyspace, wanted)
+                key_type = wanted.key_type or keyspace.default_key_type
+                environment = wanted.environment or keyspace.default_environment
+                form = form_of(keyspace, key_type, environment)
+                key = record_of(
+                    wanted,
+                    keyspace,
+                    key_id=key_id,
+                    account_id=wanted.account_id,
+                    key_type=key_type,
+                    environment=environment,
+                    granted=granted(tuple(wanted.scopes), wanted.preset, key_type),
+                    digest=kept_as[0],
+                    # Of a hash nothing is known of the key's body.
+                    display_prefix=shown or form.unknown_prefix(),
+                    made_by=maker.credential_id,
+                    now=now,
+                )
             except DomainError as error:
-                read.refused.append((index, error))
+                read.append(error)
             else:
-                # Of two that are the same, the second finds the first.
-                read.wanted.setdefault(made.key.digest, made)
+                read.append(_New(key, _slow_hash_of(key, wanted), kept_as))
         return read
-
-    def _new(
-        self,
-        index: int,
-        key_id: KeyId,
-        maker: Caller,
-        keyspace: Keyspace,
-        wanted: KeyToImport,
-        granted: _Granted,
-        now: datetime,
-    ) -> _New:
-        digests, shown = self._digests(keyspace, wanted)
-        key = self._key(key_id, maker, keyspace, wanted, granted, now, digests[0], shown)
-        slow_hash = None
-        if isinstance(wanted.secret, SlowHashToImport):
-            prefix, text = wanted.secret.prefix, wanted.secret.text
-            slow_hash = SlowHash(key.key_id, keyspace.name, prefix, key.digest, text)
-        return _New(index, key, slow_hash, digests[1:])
-
-    def _key(
-        self,
-        key_id: KeyId,
-        maker: Caller,
-        keyspace: Keyspace,
-        wanted: KeyToImport,
-        granted: _Granted,
-        now: datetime,
-        digest: Digest,
-        shown: str,
-    ) -> Key:
-        key_type = wanted.key_type or keyspace.default_key_type
-        environment = wanted.environment or keyspace.default_environment
-        form = form_of(keyspace, key_type, environment)
-        asked = (tuple(wanted.scopes), wanted.preset, key_type)
-        if asked not in granted:
-            granted[asked] = grants_of(keyspace, wanted.scopes, wanted.preset, key_type)
-        grants, preset = granted[asked]
-        return Key(
-            key_id=key_id,
-            keyspace=keyspace.name,
-            account_id=read_account_id(wanted.account_id),
-            display_name=read_display_name(
-                "display_name", wanted.display_name or keyspace.default_display_name
-            ),
-            key_type=key_type,
-            environment=environment,
-            granted_scopes=grants,
-            digest=digest,
-            # Of a hash nothing is known of the key's body.
-            display_prefix=shown or form.unknown_prefix(),
-            create_time=now,
-            update_time=now,
-            preset=preset,
-            expire_time=read_expire_time(
-                wanted.expire_time,
-                default=keyspace.declaration.defaults.lifetime,
-                keyspace=keyspace,
-                create_time=now,
-                now=now,
-            ),
-            allowed_addresses=read_addresses(wanted.allowed_addresses),
-            labels=read_labels(wanted.labels),
-            created_by_key_id=maker.credential_id,
-            rate_limit=read_rate_limit(wanted.rate_limit, keyspace),
-        )
 
     def _digests(self, keyspace: Keyspace, wanted: KeyToImport) -> tuple[tuple[Digest, ...], str]:
         """What is kept of the key, what else may have been kept of it before, and what is shown of
@@ -292,32 +230,21 @@ class _New:
     """A key that may be imported.
 
     Attributes:
-        index: its place in the call.
         slow_hash: by which it is recognised, if by a slow one.
-        also_kept_as: what else may be kept of the key, if it is there already.
+        kept_as: what is kept of the key from now on, and what else may be kept of it if it is
+            there already.
     """
 
-    index: int
     key: Key
     slow_hash: SlowHash | None
-    also_kept_as: tuple[Digest, ...] = ()
+    kept_as: tuple[Digest, ...]
 
 
-@dataclass(slots=True)
-class _Read:
-    """The keys of a call.
-
-    Attributes:
-        keyspace: as it was when they were read.
-        count: how many they are.
-        wanted: those that may be imported, each once.
-        refused: why the others may not, by their places.
-    """
-
-    keyspace: Keyspace
-    count: int
-    wanted: dict[Digest, _New] = field(default_factory=dict)
-    refused: list[tuple[int, DomainError]] = field(default_factory=list)
+def _slow_hash_of(key: Key, wanted: KeyToImport) -> SlowHash | None:
+    if not isinstance(wanted.secret, SlowHashToImport):
+        return None
+    prefix, text = wanted.secret.prefix, wanted.secret.text
+    return SlowHash(key.key_id, key.keyspace, prefix, key.digest, text)
 
 
 def _require_importer(maker: Caller, keyspace: str) -> None:
@@ -332,44 +259,35 @@ def _parts_of(key: KeyToImport) -> int:
     return parts + _PARTS_OF_SLOW_HASH if isinstance(key.secret, SlowHashToImport) else parts
 
 
-async def _new_ones(snapshot: Snapshot, read: _Read) -> tuple[list[_New], Imported]:
+async def _new_ones(
+    snapshot: Snapshot, keyspace: str, read: Sequence[_New | DomainError]
+) -> tuple[list[_New], Imported]:
     """The keys that are not there already, and what becomes of all of them."""
-    wanted = read.wanted
-    known = set(
-        await snapshot.find_digests(
-            [digest for one in wanted.values() for digest in (one.key.digest, *one.also_kept_as)]
-        )
-    )
-    new = []
-    for digest, one in wanted.items():
-        if known.isdisjoint((digest, *one.also_kept_as)):
-            new.append(one)
-            known |= {digest, *one.also_kept_as}
-    count_present = read.count - len(read.refused) - len(new)
-    new, too_many = await _without_crowded_prefixes(snapshot, read.keyspace.name, new)
-    refused = sorted((*read.refused, *too_many), key=lambda one: one[0])
-    return new, Imported(len(new), count_present, tuple(refused))
-
-
-async def _without_crowded_prefixes(
-    snapshot: Snapshot, keyspace: str, new: list[_New]
-) -> tuple[list[_New], list[tuple[int, DomainError]]]:
-    """Takes out the keys whose prefix too many keys have."""
-    prefixes = {one.slow_hash.prefix for one in new if one.slow_hash is not None}
-    if not prefixes:
-        return new, []
-    counts = Counter(await snapshot.count_slow_hashes(keyspace, prefixes))
-    kept: list[_New] = []
+    wanted = [one for one in read if isinstance(one, _New)]
+    known = set(await snapshot.find_digests({name for one in wanted for name in one.kept_as}))
+    prefixes = {one.slow_hash.prefix for one in wanted if one.slow_hash is not None}
+    found = await snapshot.count_slow_hashes(keyspace, prefixes) if prefixes else {}
+    with_prefix = Counter(found)
+    new: list[_New] = []
     refused: list[tuple[int, DomainError]] = []
-    for one in new:
-        if one.slow_hash is not None:
-            counts[one.slow_hash.prefix] += 1
-            if counts[one.slow_hash.prefix] > MAX_WITH_PREFIX:
-                problem = (
-                    f"{MAX_WITH_PREFIX} keys of the keyspace have this prefix already, and each "
-                    "would have to be compared with a presented key; give a longer prefix"
-                )
-                refused.append((one.index, InvalidInput.field("password_hash.prefix", problem)))
-                continue
-        kept.append(one)
-    return kept, refused
+    for index, one in enumerate(read):
+        if isinstance(one, DomainError):
+            refused.append((index, one))
+        elif known.isdisjoint(one.kept_as):
+            # Of two that are the same, the second finds the first.
+            known.update(one.kept_as)
+            if (slow := one.slow_hash) is not None:
+                with_prefix[slow.prefix] += 1
+            if slow is not None and with_prefix[slow.prefix] > MAX_WITH_PREFIX:
+                refused.append((index, _crowded()))
+            else:
+                new.append(one)
+    return new, Imported(len(new), len(read) - len(new) - len(refused), tuple(refused))
+
+
+def _crowded() -> DomainError:
+    return InvalidInput.field(
+        "password_hash.prefix",
+        f"{MAX_WITH_PREFIX} keys of the keyspace have this prefix already, and each would have to "
+        "be compared with a presented key; give a longer prefix",
+    )

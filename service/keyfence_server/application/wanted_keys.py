@@ -1,13 +1,98 @@
-"""Finds the key type, the environment and the preset that a request names, in the keyspace."""
+"""What a key that is created or imported is to be, and the record that follows from it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from datetime import datetime
 
-from keyfence_server.application.key_inputs import read_grants, require_grants_within_type
+from keyfence_server.application.key_inputs import (
+    read_account_id,
+    read_addresses,
+    read_display_name,
+    read_expire_time,
+    read_grants,
+    read_labels,
+    read_rate_limit,
+    require_grants_within_type,
+)
+from keyfence_server.application.ports import CredentialId
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.formats import KeyForm
+from keyfence_server.domain.frozen import frozen
+from keyfence_server.domain.keys import Key, KeyId
 from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.limits import Rate
+from keyfence_server.domain.secrets import Digest
+
+
+@frozen(kw_only=True)
+class WantedKey:
+    """The wanted properties of a key. Fields and defaults as in `CreateKeyRequest` and
+    `KeyToImport`."""
+
+    account_id: str = ""
+    display_name: str = ""
+    scopes: Sequence[str] = ()
+    preset: str = ""
+    key_type: str = ""
+    environment: str = ""
+    expire_time: datetime | None = None
+    allowed_addresses: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    rate_limit: Rate | None = None
+
+
+def record_of(
+    wanted: WantedKey,
+    keyspace: Keyspace,
+    *,
+    key_id: KeyId,
+    account_id: str,
+    key_type: str,
+    environment: str,
+    granted: tuple[tuple[str, ...], str | None],
+    digest: Digest,
+    display_prefix: str,
+    made_by: CredentialId | None,
+    now: datetime,
+) -> Key:
+    """The record of a key as it is wanted, with the defaults of its keyspace.
+
+    Args:
+        granted: what `grants_of` returned.
+
+    Raises:
+        InvalidInput: a property cannot be as wanted.
+    """
+    grants, preset = granted
+    return Key(
+        key_id=key_id,
+        keyspace=keyspace.name,
+        account_id=read_account_id(account_id),
+        display_name=read_display_name(
+            "display_name", wanted.display_name or keyspace.default_display_name
+        ),
+        key_type=key_type,
+        environment=environment,
+        granted_scopes=grants,
+        digest=digest,
+        display_prefix=display_prefix,
+        create_time=now,
+        update_time=now,
+        preset=preset,
+        expire_time=read_expire_time(
+            wanted.expire_time,
+            default=keyspace.declaration.defaults.lifetime,
+            keyspace=keyspace,
+            create_time=now,
+            now=now,
+        ),
+        allowed_addresses=read_addresses(wanted.allowed_addresses),
+        labels=read_labels(wanted.labels),
+        created_by_key_id=made_by,
+        rate_limit=read_rate_limit(wanted.rate_limit, keyspace),
+    )
 
 
 def form_of(keyspace: Keyspace, key_type: str, environment: str) -> KeyForm:
