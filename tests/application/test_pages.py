@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from application.authority import ACME, Authority, refused
-from keyfence_server.application.callers import Caller
-from keyfence_server.application.pages import read_page_size, read_page_token, write_page_token
+from keyfence_server.application.callers import Anonymous, Caller
+from keyfence_server.application.pages import PageRequest, Paging, read_page_size
 from keyfence_server.application.read_keys import Listing
 from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.keys import KeyState
@@ -98,7 +98,7 @@ async def test_a_token_is_good_for_its_own_question_alone(authority: Authority) 
         with refused("INVALID_FIELD", "page_token"):
             await authority.read_keys.list(by, Listing(**asked))
     with refused("INVALID_FIELD", "page_token"):
-        await authority.read_keyspaces.list(authority.root, page_size=0, page_token=token)
+        await authority.read_keyspaces.list(authority.root, PageRequest(page_token=token))
 
 
 @given(st.text(max_size=60))
@@ -106,12 +106,14 @@ def test_what_is_no_token_is_refused(text: str) -> None:
     if not text:
         return
     with pytest.raises(InvalidInput):
-        read_page_token(text, "keys", "key_1")
+        Paging.read(Anonymous(), Listing(page_token=text))
 
 
 @given(st.text(min_size=1), st.lists(st.text(), max_size=4))
-def test_a_token_is_read_as_it_was_written(last: str, question: list[str]) -> None:
-    assert read_page_token(write_page_token(last, *question), *question) == last
+def test_a_token_is_read_as_it_was_written(last: str, labels: list[str]) -> None:
+    first = Paging.read(Anonymous(), Listing(labels=labels))
+    second = Paging.read(Anonymous(), Listing(labels=labels, page_token=first.token(last)))
+    assert (first.after, second.after) == (None, last)
 
 
 @pytest.mark.parametrize("size", [-1, 1001, 2**31])
@@ -130,7 +132,9 @@ async def test_a_page_of_keyspaces_is_full_whatever_else_there_is(authority: Aut
     found: list[str] = []
     token = ""
     while True:
-        page = await authority.read_keyspaces.list(bound, page_size=2, page_token=token)
+        page = await authority.read_keyspaces.list(
+            bound, PageRequest(page_size=2, page_token=token)
+        )
         found += [one.name for one in page.items]
         token = page.next_page_token
         if not token:

@@ -8,6 +8,7 @@ import pytest
 
 from application.authority import OTHER, Authority, refused
 from keyfence_server.application.calls import Call
+from keyfence_server.application.pages import PageRequest
 from keyfence_server.application.ports import Change, ChangeKind
 from keyfence_server.application.read_keys import Listing
 from keyfence_server.domain.decisions import Question
@@ -66,7 +67,7 @@ async def test_a_bound_operator_manages_nothing_elsewhere(authority: Authority) 
         await authority.apply_keyspace.apply(bound, OTHER)
     with refused("KEYSPACE_NOT_BOUND"):
         await authority.apply_keyspace.preview(bound, OTHER)
-    page = await authority.read_keyspaces.list(bound, page_size=0, page_token="")
+    page = await authority.read_keyspaces.list(bound, PageRequest())
     assert [one.name for one in page.items] == ["acme"]
 
 

@@ -6,24 +6,17 @@ from dataclasses import dataclass
 
 from keyfence_server.application.account_inputs import get_accounts_keyspace, read_email
 from keyfence_server.application.callers import Caller
-from keyfence_server.application.pages import (
-    Page,
-    read_page_size,
-    read_page_token,
-    write_page_token,
-)
+from keyfence_server.application.pages import Page, PageRequest, Paging
 from keyfence_server.application.ports import AccountFilter, Snapshot, Store
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountListing:
+class AccountListing(PageRequest):
     """Which accounts to list. Fields and defaults as in `ListAccountsRequest`."""
 
     keyspace: str
-    page_size: int = 0
-    page_token: str = ""
     state: AccountState | None = None
     email: str = ""
 
@@ -66,29 +59,18 @@ class ReadAccounts:
             raise InvalidInput.field("keyspace", "name the keyspace whose accounts to list")
         caller.require_reach(listing.keyspace)
         email = read_email("email", listing.email) if listing.email else None
-        limit = read_page_size(listing.page_size)
         state = listing.state
-        question = (
-            "accounts",
-            caller.credential_id or "",
-            listing.keyspace,
-            state.value if state else "",
-            email.identity if email else "",
-        )
-        after = read_page_token(listing.page_token, *question)
-
-        def token_after(account: Account) -> str:
-            return write_page_token(account.account_id, *question)
-
+        paging = Paging.read(caller, listing)
         async with self._store.snapshot() as snapshot:
             await get_accounts_keyspace(snapshot, listing.keyspace)
             if email is not None:
                 one = await snapshot.find_account_by_email(listing.keyspace, email.identity)
                 fits = one is not None and state in (None, one.state)
-                return Page.of([one] if one is not None and fits else [], limit, token_after)
-            found = await snapshot.list_accounts(
-                AccountFilter(listing.keyspace, state),
-                after=AccountId(after) if after else None,
-                limit=limit + 1,
-            )
-        return Page.of(found, limit, token_after)
+                found = [one] if one is not None and fits else []
+            else:
+                found = await snapshot.list_accounts(
+                    AccountFilter(listing.keyspace, state),
+                    after=AccountId(paging.after) if paging.after else None,
+                    limit=paging.limit + 1,
+                )
+        return paging.page(found, lambda one: one.account_id)

@@ -8,12 +8,7 @@ from typing import Final
 
 from keyfence_server.application.audit_chain import BEFORE_THE_FIRST, follow
 from keyfence_server.application.callers import Caller, Operator
-from keyfence_server.application.pages import (
-    Page,
-    read_page_size,
-    read_page_token,
-    write_page_token,
-)
+from keyfence_server.application.pages import Page, PageRequest, Paging
 from keyfence_server.application.pauses import pause
 from keyfence_server.application.ports import (
     AuditCut,
@@ -35,7 +30,7 @@ _BATCH: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditListing:
+class AuditListing(PageRequest):
     """Which events to list. Fields and defaults as in `ListAuditEventsRequest`."""
 
     keyspace: str = ""
@@ -45,8 +40,6 @@ class AuditListing:
     action_prefix: str = ""
     start_time: datetime | None = None
     end_time: datetime | None = None
-    page_size: int = 0
-    page_token: str = ""
     newest_first: bool = False
     after_event_id: str = ""
 
@@ -85,13 +78,8 @@ class ReadAudit:
         which = _filter(caller, listing)
         if which.keyspaces is None:
             which = _within_reach(caller, which)
-        limit = read_page_size(listing.page_size)
-        question = (
-            "audit",
-            caller.credential_id or "",
-            *(str(value) for value in _fields(listing)),
-        )
-        token = read_page_token(listing.page_token, *question)
+        paging = Paging.read(caller, listing)
+        token = paging.after
         async with self._store.snapshot() as snapshot:
             behind = listing.after_event_id
             if behind:
@@ -99,11 +87,11 @@ class ReadAudit:
                 which = replace(which, after_sequence=place)
             after = await _place_of(snapshot, which, token, "page_token") if token else None
             events = await snapshot.list_events(
-                which, after=after, limit=limit + 1, newest_first=listing.newest_first
+                which, after=after, limit=paging.limit + 1, newest_first=listing.newest_first
             )
         if not _sees_the_chain(caller):
             events = [replace(one, sequence=0, revision=None, hash=b"") for one in events]
-        return Page.of(events, limit, lambda one: write_page_token(one.event.event_id, *question))
+        return paging.page(events, lambda one: one.event.event_id)
 
     async def verify(self, caller: Caller, after: ChainEnd, max_events: int) -> Verified:
         """Goes along the chain from a place in it.
@@ -222,12 +210,6 @@ async def _place_of(snapshot: Snapshot, which: EventFilter, event_id: str, field
     if found is None:
         raise InvalidInput.field(field, "is not the id of an event that this credential may see")
     return found
-
-
-def _fields(listing: AuditListing) -> tuple[object, ...]:
-    """What must stay as it is from page to page."""
-    alone = replace(listing, page_size=0, page_token="")
-    return tuple(getattr(alone, name) for name in AuditListing.__slots__)
 
 
 def _filter(caller: Caller, listing: AuditListing) -> EventFilter:

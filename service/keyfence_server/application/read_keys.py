@@ -9,12 +9,7 @@ from typing import Final
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.key_inputs import read_labels
-from keyfence_server.application.pages import (
-    Page,
-    read_page_size,
-    read_page_token,
-    write_page_token,
-)
+from keyfence_server.application.pages import Page, PageRequest, Paging
 from keyfence_server.application.pauses import Pauses, pause
 from keyfence_server.application.ports import Clock, KeyCriteria, KeyFilter, KeyUse, Snapshot, Store
 from keyfence_server.application.read_keyspaces import get_keyspace
@@ -43,13 +38,11 @@ _GRANTS_A_KEY: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class Listing(PageRequest):
     """Which keys to list. Fields and defaults as in `ListKeysRequest`."""
 
     keyspace: str = ""
     account_id: str = ""
-    page_size: int = 0
-    page_token: str = ""
     state: KeyState | None = None
     parent_key_id: str = ""
     key_type: str = ""
@@ -146,30 +139,24 @@ class ReadKeys:
         caller.require_key_management("keys:read")
         which = self._filter(caller, listing)
         caller.require_reach(which.keyspace)
-        limit = read_page_size(listing.page_size)
+        paging = Paging.read(caller, listing)
         labels = _labels(listing.labels)
-        question = _question(caller, which, listing)
-        after = read_page_token(listing.page_token, *question)
         async with self._store.snapshot() as snapshot:
             keyspace = await get_keyspace(snapshot, which.keyspace)
             required = _required_mask(listing.scope, keyspace)
             keys, position = await snapshot.search_keys(
                 which,
                 self._criteria(listing, labels, keyspace),
-                after=KeyId(after) if after else None,
-                limit=limit,
+                after=KeyId(paging.after) if paging.after else None,
+                limit=paging.limit,
                 examined=MAX_EXAMINED,
                 most_text=MAX_PAGE_TEXT,
             )
             records = await _Records.read(snapshot, keys, keyspace)
         leaves_out_revoked = listing.asks_what_works and listing.state is None
         found = await records.holding(required, but_revoked=leaves_out_revoked)
-
-        def token_after(found: ListedKey) -> str:
-            return write_page_token(found.key.key_id, *question)
-
-        next_page_token = write_page_token(position, *question) if position else ""
-        return Page(tuple(found), next_page_token, token_after)
+        next_page_token = paging.token(position) if position else ""
+        return Page(tuple(found), next_page_token, lambda one: paging.token(one.key.key_id))
 
     def _criteria(
         self, listing: Listing, labels: Mapping[str, str], keyspace: Keyspace
@@ -316,27 +303,6 @@ def _required_mask(scope: str, keyspace: Keyspace) -> int:
         nearest = keyspace.catalog.nearest(shortened)
         raise UnknownScope("scope", shortened, keyspace.name, nearest)
     return keyspace.catalog.required_mask([scope])
-
-
-def _question(caller: Caller, which: KeyFilter, listing: Listing) -> tuple[str, ...]:
-    """What the tokens of a listing's pages are for."""
-    unused_since, expiring_before = listing.unused_since_time, listing.expiring_before_time
-    return (
-        "keys",
-        caller.credential_id or "",
-        which.keyspace,
-        which.account_id or "",
-        which.state.value if which.state else "",
-        which.parent_key_id or "",
-        which.key_type or "",
-        which.environment or "",
-        which.display_prefix or "",
-        listing.scope,
-        unused_since.isoformat() if unused_since else "",
-        "never used" if listing.never_used else "",
-        expiring_before.isoformat() if expiring_before else "",
-        *sorted(listing.labels),
-    )
 
 
 def _day(path: str, text: str) -> date | None:

@@ -8,12 +8,7 @@ from typing import Final
 
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.heavy_work import HeavyWork
-from keyfence_server.application.pages import (
-    Page,
-    read_page_size,
-    read_page_token,
-    write_page_token,
-)
+from keyfence_server.application.pages import Page, PageRequest, Paging
 from keyfence_server.application.pauses import Pauses
 from keyfence_server.application.ports import AccountFilter, Clock, Snapshot, Store
 from keyfence_server.domain.accounts import AccountId, AccountState
@@ -24,7 +19,6 @@ from keyfence_server.domain.keys import Key, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
 
-_TOKEN_KIND: Final = "keyspaces"
 _BATCH: Final = 100
 _KEYS_A_SLICE: Final = 2_000  # and grants of keys
 MAX_EXPLAINED: Final = 200
@@ -78,15 +72,14 @@ class ReadKeyspaces:
         async with self._store.snapshot() as snapshot:
             return await get_keyspace(snapshot, name)
 
-    async def list(self, caller: Caller, *, page_size: int, page_token: str) -> Page[Keyspace]:
+    async def list(self, caller: Caller, asked: PageRequest) -> Page[Keyspace]:
         """The keyspaces that the caller reaches, by name, the built-in one left out.
 
         Raises:
             InvalidInput: the page's size or token is wrong.
         """
-        limit = read_page_size(page_size)
-        question = (_TOKEN_KIND, caller.credential_id or "")
-        after = read_page_token(page_token, *question)
+        paging = Paging.read(caller, asked)
+        limit, after = paging.limit, paging.after
         found: list[Keyspace] = []
         async with self._store.snapshot() as snapshot:
             # A page is filled from as many reads as it takes: what the caller does not
@@ -97,7 +90,7 @@ class ReadKeyspaces:
                 if len(batch) <= limit:
                     break
                 after = batch[-1].name
-        return Page.of(found, limit, lambda one: write_page_token(one.name, *question))
+        return paging.page(found, lambda one: one.name)
 
     async def explain_scope(self, caller: Caller, name: str, scope: str) -> ScopeReport:
         """How a registered scope hangs together. Raises `Forbidden`, `NotFound`, `UnknownScope`."""

@@ -9,6 +9,7 @@ from keyfence.v1 import keyspace_service_pb2 as messages
 from keyfence_server.application.apply_keyspace import ApplyKeyspace
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.heavy_work import HeavyWork
+from keyfence_server.application.pages import PageRequest
 from keyfence_server.application.read_keyspaces import ReadKeyspaces
 from keyfence_server.convert.keyspaces import (
     declaration_from,
@@ -108,9 +109,8 @@ class KeyspaceService:
     async def list_keyspaces(
         self, request: messages.ListKeyspacesRequest, caller: Caller
     ) -> messages.ListKeyspacesResponse:
-        page = await self._read_keyspaces.list(
-            caller, page_size=request.page_size, page_token=request.page_token
-        )
+        asked = PageRequest(page_size=request.page_size, page_token=request.page_token)
+        page = await self._read_keyspaces.list(caller, asked)
         answer = messages.ListKeyspacesResponse()
         answer.next_page_token = await add_fitting_keyspaces(page, answer.keyspaces)
         return answer
