@@ -26,10 +26,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import reduce
-from itertools import islice
+from itertools import count, islice
 from operator import or_
 from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
@@ -122,49 +122,33 @@ class TooManyMutations(DomainError):
     reason = "LIMIT_REACHED"
 
 
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Mutation(Generic[T]):
     """A mutation, from when it waits until its outcome is known.
 
     Attributes:
         work: what it does in the transaction.
         place: whose turn it takes.
+        wanted: what it will probably read.
         is_restrictive: whether it can only take something away.
         is_ungrouped: whether no other mutation may share its transaction, because it takes long.
-        wanted: what it will probably read.
         context: the caller's.
         begins: done when it has begun, and cancelled when its caller has left the line.
         outcome: what its caller is told.
     """
 
-    __slots__ = (
-        "begins",
-        "context",
-        "is_restrictive",
-        "is_ungrouped",
-        "outcome",
-        "place",
-        "wanted",
-        "work",
-    )
-
-    def __init__(
-        self,
-        work: Callable[[Transaction], Awaitable[Effect[T]]],
-        place: Place,
-        wanted: Wanted,
-        *,
-        restrictive: bool,
-        ungrouped: bool,
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self.work = work
-        self.place = place
-        self.is_restrictive = restrictive
-        self.is_ungrouped = ungrouped
-        self.wanted = wanted
-        self.context = copy_context()
-        self.begins: asyncio.Future[None] = loop.create_future()
-        self.outcome: asyncio.Future[Done[T]] = loop.create_future()
+    work: Callable[[Transaction], Awaitable[Effect[T]]]
+    place: Place = ("", "")
+    wanted: Wanted = NOTHING_WANTED
+    is_restrictive: bool = False
+    is_ungrouped: bool = False
+    context: Context = field(default_factory=copy_context)
+    begins: asyncio.Future[None] = field(default_factory=_future)
+    outcome: asyncio.Future[Done[T]] = field(default_factory=_future)
 
     def done(self) -> bool:
         """Whether it does not wait in the line any more."""
@@ -241,7 +225,6 @@ class Mutations:
         self._is_serving = False
         # Set while the next group waits for a fence: done when a restrictive change arrives.
         self._restrictive_arrived: asyncio.Future[None] | None = None
-        self._waiting = 0
         self._unfinished = 0
         self._under_way: set[asyncio.Task[object]] = set()
         self._by_credential: Counter[str] = Counter()
@@ -286,13 +269,14 @@ class Mutations:
         await self._quotas.count(caller, restrictive=restrictive)
         # Callers without a credential share the places of their address.
         with self._counted(caller.credential_id or f"address {caller.address}"):
-            done = await self._run(
-                as_reread,
-                _place_of(caller),
-                wanted | caller.wanted,
-                restrictive=restrictive,
-                ungrouped=ungrouped,
+            mutation = _Mutation(
+                work=as_reread,
+                place=_place_of(caller),
+                wanted=wanted | caller.wanted,
+                is_restrictive=restrictive,
+                is_ungrouped=ungrouped,
             )
+            done = await self._run(mutation)
         if done.is_committed:
             _log.info(
                 "mutation_done",
@@ -305,29 +289,18 @@ class Mutations:
 
     async def run_as_server(self, work: Callable[[Transaction], Awaitable[Effect[T]]]) -> Done[T]:
         """Runs what the server does of itself, at its first start. Raises as `run`."""
-        return await self._run(work, ("", ""), NOTHING_WANTED, restrictive=False, ungrouped=False)
+        return await self._run(_Mutation(work=work))
 
-    async def _run(
-        self,
-        work: Callable[[Transaction], Awaitable[Effect[T]]],
-        place: Place,
-        wanted: Wanted,
-        *,
-        restrictive: bool,
-        ungrouped: bool,
-    ) -> Done[T]:
-        mutation = _Mutation(work, place, wanted, restrictive=restrictive, ungrouped=ungrouped)
+    async def _run(self, mutation: _Mutation[T]) -> Done[T]:
         self._unfinished += 1
-        mutation.begins.add_done_callback(self._note_end_if_left)
         mutation.outcome.add_done_callback(self._note_end)
-        self._line.add(place, mutation, restrictive=restrictive)
+        self._line.add(mutation.place, mutation, restrictive=mutation.is_restrictive)
         arrived = self._restrictive_arrived
-        if restrictive and arrived is not None and not arrived.done():
+        if mutation.is_restrictive and arrived is not None and not arrived.done():
             arrived.set_result(None)
         if not self._is_serving:
             self._is_serving = True
             self._start(self._serve(self._next()))
-        self._waiting += 1
         try:
             async with asyncio.timeout(_TURN_SECONDS):
                 await mutation.begins
@@ -338,17 +311,14 @@ class Mutations:
                     "other mutations have taken too long; nothing was changed, try again"
                 ) from None
         finally:
-            self._waiting -= 1
+            if mutation.begins.cancelled():
+                mutation.outcome.cancel()
         # From here on it is not the caller's to cancel: a commit whose fence is never waited for
         # would leave caches answering from before it.
         return await asyncio.shield(mutation.outcome)
 
     def _note_end(self, _: asyncio.Future[Any]) -> None:
         self._unfinished -= 1
-
-    def _note_end_if_left(self, begins: asyncio.Future[None]) -> None:
-        if begins.cancelled():
-            self._unfinished -= 1
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -429,31 +399,27 @@ class Mutations:
     ) -> None:
         loop = asyncio.get_running_loop()
         full_at = loop.time() + _GROUP_SECONDS
-        may_go_on = await self._run_in_context(first, group, transaction) and not first.is_ungrouped
-        members, group.is_restrictive = 1, first.is_restrictive
-        while may_go_on and members < MOST_IN_A_GROUP and loop.time() < full_at:
-            # A revocation waits for the commit, so what is not urgent does not join it.
-            mutation = self._line.take(only_restrictive=group.is_restrictive)
-            if mutation is None:
-                return
-            if mutation.is_ungrouped and group.revisions:
-                # Nothing has begun, so what overtakes it until the commit is served before it.
-                self._line.put_back(mutation.place, mutation, restrictive=mutation.is_restrictive)
-                return
-            mutation.begins.set_result(None)
-            members += 1
+        mutation = first
+        for members in count(1):
             group.is_restrictive = group.is_restrictive or mutation.is_restrictive
-            may_go_on = (
-                await self._run_in_context(mutation, group, transaction)
-                and not mutation.is_ungrouped
-            )
-
-    async def _run_in_context(
-        self, mutation: _Mutation[Any], group: _Group, transaction: Transaction
-    ) -> bool:
-        # What is logged and traced there belongs to the caller.
-        work = self._run_one(group, transaction, mutation)
-        return await asyncio.create_task(work, context=mutation.context)
+            # What is logged and traced there belongs to the caller.
+            work = self._run_one(group, transaction, mutation)
+            may_go_on = await asyncio.create_task(work, context=mutation.context)
+            is_full = members == MOST_IN_A_GROUP or loop.time() >= full_at
+            if is_full or mutation.is_ungrouped or not may_go_on:
+                return
+            # A revocation waits for the commit, so what is not urgent does not join it.
+            following = self._line.take(only_restrictive=group.is_restrictive)
+            if following is None:
+                return
+            if following.is_ungrouped and group.revisions:
+                # Nothing has begun, so what overtakes it until the commit is served before it.
+                self._line.put_back(
+                    following.place, following, restrictive=following.is_restrictive
+                )
+                return
+            following.begins.set_result(None)
+            mutation = following
 
     @staticmethod
     async def _run_one(group: _Group, transaction: Transaction, mutation: _Mutation[T]) -> bool:
@@ -523,7 +489,7 @@ class Mutations:
     @property
     def waiting(self) -> int:
         """How many mutations wait for their turn now."""
-        return self._waiting
+        return sum(not mutation.done() for mutation in self._line.waiting())
 
     async def finish(self) -> None:
         """Waits for the mutations that are under way. Called when the server drains."""
