@@ -100,10 +100,11 @@ class _Plan:
         """Whether the keyspace is still as it was."""
         if self.before is None or keyspace is None:
             return self.before is keyspace
-        mine, other = self.before, keyspace
-        return (mine.revision, mine.update_time) == (other.revision, other.update_time)
+        at = (self.before.revision, self.before.update_time)
+        return at == (keyspace.revision, keyspace.update_time)
 
 
+@dataclass(frozen=True, slots=True)
 class ApplyKeyspace:
     """Makes keyspaces what their declarations say.
 
@@ -111,11 +112,10 @@ class ApplyKeyspace:
     thread and in slices. The transaction makes sure that the keyspace is still as it was.
     """
 
-    def __init__(self, store: Store, mutations: Mutations, clock: Clock, heavy: HeavyWork) -> None:
-        self._store = store
-        self._mutations = mutations
-        self._clock = clock
-        self._heavy = heavy
+    _store: Store
+    _mutations: Mutations
+    _clock: Clock
+    _heavy: HeavyWork
 
     async def apply(
         self,
@@ -231,11 +231,7 @@ class ApplyKeyspace:
                 return _Plan(before, before, diff)
         revision = before.revision if before else 0
         if if_revision and if_revision != revision:
-            raise Conflict(
-                f'keyspace "{wanted.name}" is at revision {revision}; read it again and decide '
-                "again",
-                revision=str(revision),
-            )
+            raise Conflict.moved_on(f'keyspace "{wanted.name}"', revision)
         now = self._clock.now()
         if before is None:
             after = replace(wanted, create_time=now, update_time=now)

@@ -50,15 +50,19 @@ def account_event(
     caller: Caller | None,
     account: Account,
     time: datetime,
+    revoked_keys: int = 0,
     subject: str = "",
     /,
     **details: object,
 ) -> AuditEvent:
-    """The event of something that was done to an account, or to a session of it.
+    """The event of something that was done to an account, or to a session of it, and how many keys
+    were revoked with that.
 
     Its address is not in it: that is the account's to change, and the log's to keep.
     """
     own_id, keyspace = account.account_id, account.keyspace
+    if revoked_keys:
+        details["revoked_keys"] = revoked_keys
     return _event(action, caller, time, keyspace, subject or own_id, details, account_id=own_id)
 
 

@@ -54,13 +54,13 @@ class MadeKey:
     plaintext: Plaintext
 
 
+@dataclass(frozen=True, slots=True)
 class CreateKey:
     """Makes keys, for operators and for accounts."""
 
-    def __init__(self, mutations: Mutations, peppers: Peppers, clock: Clock) -> None:
-        self._mutations = mutations
-        self._peppers = peppers
-        self._clock = clock
+    _mutations: Mutations
+    _peppers: Peppers
+    _clock: Clock
 
     async def create(self, caller: Caller, wanted: NewKey) -> Done[MadeKey]:
         """Makes a key that its maker may make.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from keyfence_server.application.audit import account_event
 from keyfence_server.application.callers import Caller
@@ -14,12 +14,12 @@ from keyfence_server.application.session_keys import Ending, account_change
 from keyfence_server.domain.accounts import Account
 
 
+@dataclass(frozen=True, slots=True)
 class DisableAccount:
     """Disables accounts, and enables them again. For operators."""
 
-    def __init__(self, mutations: Mutations, clock: Clock) -> None:
-        self._mutations = mutations
-        self._clock = clock
+    _mutations: Mutations
+    _clock: Clock
 
     async def disable(self, caller: Caller, account_id: str, *, comment: str = "") -> Done[Account]:
         """Stops an account's keys, and ends its sessions.
@@ -42,11 +42,11 @@ class DisableAccount:
             ended = await transaction.end_sessions(account.account_id, now)
             if account is before and not ended:
                 return Effect(before)
-            details: dict[str, object] = {"comment": comment, "sessions": ended}
-            ending = Ending(transaction, account, now)
+            ending, revoked = Ending(transaction, account, now), 0
             if await ending.must_revoke_keys():
-                details["revoked_keys"] = await ending.revoke_keys(lambda _: True)
-            return await _write(transaction, asking, "account.disable", account, **details)
+                revoked = await ending.revoke_keys(lambda _: True)
+            details = {"comment": comment, "sessions": ended}
+            return await _write(transaction, asking, "account.disable", account, revoked, **details)
 
         return await self._mutations.run(caller, work, restrictive=True)
 
@@ -66,11 +66,16 @@ class DisableAccount:
 
 
 async def _write(
-    transaction: Transaction, caller: Caller, action: str, account: Account, **details: object
+    transaction: Transaction,
+    caller: Caller,
+    action: str,
+    account: Account,
+    revoked_keys: int = 0,
+    **details: object,
 ) -> Effect[Account]:
     await transaction.update_account(account)
     return Effect(
         replace(account, revision=transaction.revision),
         (account_change(account),),
-        account_event(action, caller, account, account.update_time, **details),
+        account_event(action, caller, account, account.update_time, revoked_keys, **details),
     )

@@ -41,13 +41,13 @@ class Exported:
     events: Sequence[ExportedEvent]
 
 
+@dataclass(frozen=True, slots=True)
 class ExportAudit:
     """Exports events, in the order of the chain."""
 
-    def __init__(self, store: Store, retention: RetentionStore, clock: Clock) -> None:
-        self._store = store
-        self._retention = retention
-        self._clock = clock
+    _store: Store
+    _retention: RetentionStore
+    _clock: Clock
 
     async def export(self, caller: Caller, after: int, page_size: int) -> Exported:
         """Events of all keyspaces, each as the text that its hash covers.

@@ -6,6 +6,7 @@ the server up. It is made only in a store that has never had an operator credent
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from keyfence_server.application.audit import key_event
@@ -63,13 +64,13 @@ def root_key(
     )
 
 
+@dataclass(frozen=True, slots=True)
 class FirstStart:
     """Makes the first credential."""
 
-    def __init__(self, mutations: Mutations, peppers: Peppers, clock: Clock) -> None:
-        self._mutations = mutations
-        self._peppers = peppers
-        self._clock = clock
+    _mutations: Mutations
+    _peppers: Peppers
+    _clock: Clock
 
     async def make_root(self, credential: Plaintext) -> bool:
         """Makes this the first operator credential, if there has never been one.

@@ -79,22 +79,15 @@ class Imported:
     refused: tuple[tuple[int, DomainError], ...]
 
 
+@dataclass(frozen=True, slots=True)
 class ImportKeys:
     """Imports keys, for operators."""
 
-    def __init__(
-        self,
-        store: Store,
-        mutations: Mutations,
-        peppers: Peppers,
-        hashes: SlowHashes,
-        clock: Clock,
-    ) -> None:
-        self._store = store
-        self._hashes = hashes
-        self._mutations = mutations
-        self._peppers = peppers
-        self._clock = clock
+    _store: Store
+    _mutations: Mutations
+    _peppers: Peppers
+    _hashes: SlowHashes
+    _clock: Clock
 
     async def import_keys(
         self, caller: Caller, keyspace: str, keys: Sequence[KeyToImport]

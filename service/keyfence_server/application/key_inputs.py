@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -136,6 +136,17 @@ def read_addresses(texts: Sequence[str]) -> tuple[str, ...]:
     if problems:
         raise InvalidInput(problems)
     return canonical_networks(texts)
+
+
+def require_changeable(fields: Collection[str], changeable: Collection[str]) -> None:
+    """Refuses an update that names a field that cannot be changed, or none."""
+    unknown = sorted(set(fields) - set(changeable))
+    if unknown or not fields:
+        raise InvalidInput.field(
+            "update_mask",
+            (f"{unknown[0][:64]!r} cannot be changed; " if unknown else "name what to change; ")
+            + f"possible: {', '.join(sorted(changeable))}",
+        )
 
 
 def read_labels(labels: Mapping[str, str]) -> dict[str, str]:

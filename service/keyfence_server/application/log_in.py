@@ -7,7 +7,6 @@ password has not changed meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from keyfence_server.application.account_inputs import (
@@ -36,7 +35,7 @@ from keyfence_server.domain.accounts import Account, Email, PasswordHash
 from keyfence_server.domain.errors import DomainError, Precondition, Throttled, Unauthenticated
 from keyfence_server.domain.identifiers import new_session_id
 from keyfence_server.domain.secrets import Plaintext
-from keyfence_server.domain.sessions import MAX_SESSIONS, Session, SessionId
+from keyfence_server.domain.sessions import MAX_SESSIONS, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +47,18 @@ class LoggedIn:
     token: Plaintext
 
 
+@dataclass(frozen=True, slots=True)
 class LogIn:
     """Begins sessions."""
 
-    def __init__(
-        self,
-        store: Store,
-        source: FactSource,
-        mutations: Mutations,
-        hashes: PasswordHashes,
-        attempts: LogInAttempts,
-        tokens: SessionTokens | None,
-        clock: Clock,
-        notes: WriteBehind,
-    ) -> None:
-        self._notes = notes
-        self._store = store
-        self._source = source
-        self._mutations = mutations
-        self._hashes = hashes
-        self._attempts = attempts
-        self._tokens = tokens
-        self._clock = clock
+    _store: Store
+    _source: FactSource
+    _mutations: Mutations
+    _hashes: PasswordHashes
+    _attempts: LogInAttempts
+    _tokens: SessionTokens | None
+    _clock: Clock
+    _notes: WriteBehind
 
     async def log_in(
         self, caller: Caller, keyspace: str, email: str, password: Plaintext
@@ -163,39 +152,26 @@ class LogIn:
         )
         changes += [Change(ChangeKind.SESSION, one, session.keyspace) for one in ended]
         await transaction.insert_session(session)
-        details = await _end_keys_of(ended, Ending(transaction, account, now))
+        details: dict[str, object] = {"address": caller.address}
+        revoked = 0
+        if ended:
+            details["ended_sessions"] = len(ended)
+            ending = Ending(transaction, account, now)
+            if await ending.must_revoke_keys():
+                revoked = await ending.revoke_keys(ended.__contains__)
         if renewed is not None:
             account = replace(account, password=renewed, revision=transaction.revision)
             await transaction.update_account(account)
-        if renewed is not None or "revoked_keys" in details:
+        if renewed is not None or revoked:
             changes.append(account_change(account))
         stored = replace(session, revision=transaction.revision)
         return Effect(
             LoggedIn(stored, account, tokens.sign(stored)),
             tuple(changes),
             account_event(
-                "account.log_in",
-                caller,
-                account,
-                now,
-                session.session_id,
-                address=caller.address,
-                **details,
+                "account.log_in", caller, account, now, revoked, session.session_id, **details
             ),
         )
-
-
-async def _end_keys_of(sessions: Sequence[SessionId], ending: Ending) -> dict[str, int]:
-    """Revokes the keys that were made in sessions that have been ended, where the keyspace demands
-    that, and returns what the audit log says of both."""
-    if not sessions:
-        return {}
-    details = {"ended_sessions": len(sessions)}
-    if await ending.must_revoke_keys() and (
-        revoked := await ending.revoke_keys(sessions.__contains__)
-    ):
-        details["revoked_keys"] = revoked
-    return details
 
 
 def _failed() -> DomainError:

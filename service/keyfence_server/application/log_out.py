@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from keyfence_server.application.audit import account_event
 from keyfence_server.application.callers import AccountSession, Caller
 from keyfence_server.application.mutations import Done, Effect, Mutations
@@ -11,12 +13,12 @@ from keyfence_server.application.session_keys import Ending, account_change
 from keyfence_server.domain.errors import InvalidInput
 
 
+@dataclass(frozen=True, slots=True)
 class LogOut:
     """Ends sessions."""
 
-    def __init__(self, mutations: Mutations, clock: Clock) -> None:
-        self._mutations = mutations
-        self._clock = clock
+    _mutations: Mutations
+    _clock: Clock
 
     async def log_out(
         self,
@@ -67,12 +69,8 @@ async def _end_own(ending: Ending, caller: AccountSession, *, revokes: bool) -> 
     changes = [Change(ChangeKind.SESSION, own, session.keyspace)]
     if revoked:
         changes.append(account_change(ending.account))
-    details = {"revoked_keys": revoked} if revoked else {}
-    return Effect(
-        revoked,
-        tuple(changes),
-        account_event("account.log_out", caller, ending.account, ending.now, own, **details),
-    )
+    event = account_event("account.log_out", caller, ending.account, ending.now, revoked, own)
+    return Effect(revoked, tuple(changes), event)
 
 
 async def _end_all(ending: Ending, caller: Caller, *, revokes: bool) -> Effect[int]:
@@ -81,9 +79,5 @@ async def _end_all(ending: Ending, caller: Caller, *, revokes: bool) -> Effect[i
     revoked = await ending.revoke_keys(lambda _: True) if revokes else 0
     if not ended and not revoked:
         return Effect(0)
-    details = {"revoked_keys": revoked} if revoked else {}
-    return Effect(
-        revoked,
-        (account_change(account),),
-        account_event("account.log_out", caller, account, now, sessions=ended, **details),
-    )
+    event = account_event("account.log_out", caller, account, now, revoked, sessions=ended)
+    return Effect(revoked, (account_change(account),), event)

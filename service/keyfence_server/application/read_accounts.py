@@ -35,11 +35,11 @@ async def get_for_caller(snapshot: Snapshot, caller: Caller, account_id: str) ->
     return caller.require_account(account_id, await snapshot.find_account(AccountId(account_id)))
 
 
+@dataclass(frozen=True, slots=True)
 class ReadAccounts:
     """Answers questions about accounts, from the store."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    _store: Store
 
     async def get(self, caller: Caller, account_id: str) -> Account:
         """An account. Raises `Forbidden`, `InvalidInput`, `NotFound`."""

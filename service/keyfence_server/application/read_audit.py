@@ -61,11 +61,11 @@ class Verified:
     removed: ChainEnd = BEFORE_THE_FIRST
 
 
+@dataclass(frozen=True, slots=True)
 class ReadAudit:
     """Answers questions about what was done, from the store."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    _store: Store
 
     async def list(self, caller: Caller, listing: AuditListing) -> Page[RecordedEvent]:
         """Events of what the caller may know of, in the order of the chain.

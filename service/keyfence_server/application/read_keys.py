@@ -79,12 +79,12 @@ class ListedKey:
     use: KeyUse | None
 
 
+@dataclass(frozen=True, slots=True)
 class ReadKeys:
     """Answers questions about keys' records, from the store."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store = store
-        self._clock = clock
+    _store: Store
+    _clock: Clock
 
     async def get(self, caller: Caller, key_id: str) -> ListedKey:
         """A key's record. Raises `NotFound`, also for what the caller may not know of."""

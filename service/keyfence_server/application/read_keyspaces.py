@@ -58,13 +58,13 @@ class ScopeReport:
     implied_by_count: int
 
 
+@dataclass(frozen=True, slots=True)
 class ReadKeyspaces:
     """Answers questions about keyspaces, from the store."""
 
-    def __init__(self, store: Store, clock: Clock, heavy: HeavyWork) -> None:
-        self._store = store
-        self._clock = clock
-        self._heavy = heavy
+    _store: Store
+    _clock: Clock
+    _heavy: HeavyWork
 
     async def get(self, caller: Caller, name: str) -> Keyspace:
         """The keyspace of this name. Raises `Forbidden`, `NotFound`."""

@@ -6,6 +6,8 @@ not over an RPC.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from keyfence_server.application.audit import key_event
 from keyfence_server.application.first_start import new_root_credential, root_key
 from keyfence_server.application.ports import Change, ChangeKind, Clock, SetUp, Store
@@ -19,14 +21,14 @@ class CannotRecover(Exception):
     """Why no credential was made, and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
 class RecoverOperator:
     """Makes operator credentials in a store that has no server, or beside its servers."""
 
-    def __init__(self, store: Store, set_up: SetUp, peppers: Peppers, clock: Clock) -> None:
-        self._store = store
-        self._set_up = set_up
-        self._peppers = peppers
-        self._clock = clock
+    _store: Store
+    _set_up: SetUp
+    _peppers: Peppers
+    _clock: Clock
 
     async def recover(self, display_name: str, **details: object) -> tuple[Key, Plaintext]:
         """Makes a credential with every permission, and records it in the audit log.

@@ -49,22 +49,15 @@ class NewAccount:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
 class RegisterAccount:
     """Makes accounts: for operators, and for any caller where the keyspace allows it."""
 
-    def __init__(
-        self,
-        source: FactSource,
-        mutations: Mutations,
-        hashes: PasswordHashes,
-        attempts: LogInAttempts,
-        clock: Clock,
-    ) -> None:
-        self._source = source
-        self._mutations = mutations
-        self._hashes = hashes
-        self._attempts = attempts
-        self._clock = clock
+    _source: FactSource
+    _mutations: Mutations
+    _hashes: PasswordHashes
+    _attempts: LogInAttempts
+    _clock: Clock
 
     async def register(self, caller: Caller, wanted: NewAccount) -> Done[Account]:
         """Makes an account.

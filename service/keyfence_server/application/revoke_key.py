@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.change_keys import get_for_change, write_changed
 from keyfence_server.application.key_inputs import read_comment
@@ -11,12 +13,12 @@ from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.keys import KeyId, KeyState
 
 
+@dataclass(frozen=True, slots=True)
 class RevokeKey:
     """Revokes keys."""
 
-    def __init__(self, mutations: Mutations, clock: Clock) -> None:
-        self._mutations = mutations
-        self._clock = clock
+    _mutations: Mutations
+    _clock: Clock
 
     async def revoke(self, caller: Caller, key_id: str, *, comment: str = "") -> Done[KeyFacts]:
         """Revokes a key and every key that was delegated from it.

@@ -46,13 +46,13 @@ class RotatedKey:
     previous: KeyFacts
 
 
+@dataclass(frozen=True, slots=True)
 class RotateKey:
     """Replaces keys."""
 
-    def __init__(self, mutations: Mutations, peppers: Peppers, clock: Clock) -> None:
-        self._mutations = mutations
-        self._peppers = peppers
-        self._clock = clock
+    _mutations: Mutations
+    _peppers: Peppers
+    _clock: Clock
 
     async def rotate(self, caller: Caller, rotation: Rotation) -> Done[RotatedKey]:
         """Makes a successor with the same grants; the old key lives on for the overlap.

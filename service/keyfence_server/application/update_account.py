@@ -21,7 +21,7 @@ from keyfence_server.application.account_inputs import (
 )
 from keyfence_server.application.audit import account_event
 from keyfence_server.application.callers import AccountSession, Caller
-from keyfence_server.application.key_inputs import read_labels
+from keyfence_server.application.key_inputs import read_labels, require_changeable
 from keyfence_server.application.log_in_attempts import LogInAttempts
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Clock, PasswordHashes, Store, Transaction
@@ -66,22 +66,15 @@ class ChangedAccount:
     revoked_keys: int = 0
 
 
+@dataclass(frozen=True, slots=True)
 class UpdateAccount:
     """Changes accounts."""
 
-    def __init__(
-        self,
-        store: Store,
-        mutations: Mutations,
-        hashes: PasswordHashes,
-        attempts: LogInAttempts,
-        clock: Clock,
-    ) -> None:
-        self._store = store
-        self._mutations = mutations
-        self._hashes = hashes
-        self._attempts = attempts
-        self._clock = clock
+    _store: Store
+    _mutations: Mutations
+    _hashes: PasswordHashes
+    _attempts: LogInAttempts
+    _clock: Clock
 
     async def update(self, caller: Caller, update: AccountUpdate) -> Done[ChangedAccount]:
         """Changes what the update names and nothing else.
@@ -109,7 +102,7 @@ class UpdateAccount:
             before = await get_for_caller(transaction, asking, update.account_id)
             if before.password != account.password:
                 # What was proved and hashed before the transaction no longer counts.
-                raise _moved_on(before)
+                raise Conflict.moved_on("the account", before.revision)
             return await self._update(transaction, asking, before, update, password)
 
         return await self._mutations.run(caller, work, restrictive=update.sets_password)
@@ -172,7 +165,7 @@ class UpdateAccount:
             # Also at another revision: a call whose answer was lost may be made again.
             return Effect(ChangedAccount(before))
         if update.if_revision not in (0, before.revision):
-            raise _moved_on(before)
+            raise Conflict.moved_on("the account", before.revision)
         now = self._clock.now()
         account = replace(account, update_time=now)
         await require_email_is_free(transaction, account)
@@ -186,22 +179,16 @@ class UpdateAccount:
             if update.revoke_keys or await ending.must_revoke_keys():
                 revoked = await ending.revoke_keys(lambda session: session != own)
         changed = sorted({*update.fields, *(["password"] if password else [])})
-        details = {"revoked_keys": revoked} if revoked else {}
         return Effect(
             ChangedAccount(replace(account, revision=transaction.revision), revoked),
             (account_change(account),),
-            account_event("account.update", caller, account, now, fields=changed, **details),
+            account_event("account.update", caller, account, now, revoked, fields=changed),
         )
 
 
 def _require_changeable(caller: Caller, update: AccountUpdate) -> None:
-    unknown = sorted(set(update.fields) - _READERS.keys())
-    if unknown or not (update.fields or update.sets_password):
-        raise InvalidInput.field(
-            "update_mask",
-            (f"{unknown[0][:64]!r} cannot be changed; " if unknown else "name what to change; ")
-            + f"possible: {', '.join(sorted(_READERS))}",
-        )
+    if update.fields or not update.sets_password:
+        require_changeable(update.fields, _READERS.keys())
     if update.revoke_keys and not update.sets_password:
         raise InvalidInput.field(
             "revoke_keys", "needs new_password; to end sessions alone, call LogOut"
@@ -210,13 +197,6 @@ def _require_changeable(caller: Caller, update: AccountUpdate) -> None:
         raise InvalidInput.field(
             "update_mask", f"an account can change only its {' and '.join(sorted(_OWNERS))}"
         )
-
-
-def _moved_on(now: Account) -> Conflict:
-    return Conflict(
-        f"the account has changed: it is at revision {now.revision} now; read it again first",
-        revision=str(now.revision),
-    )
 
 
 _READERS: Final[Mapping[str, Callable[[AccountUpdate], Any]]] = {

@@ -17,6 +17,7 @@ from keyfence_server.application.key_inputs import (
     read_grants,
     read_labels,
     read_rate_limit,
+    require_changeable,
     require_grants_within_type,
 )
 from keyfence_server.application.mutations import Done, Effect, Mutations
@@ -44,12 +45,12 @@ class KeyUpdate:
     if_revision: int = 0
 
 
+@dataclass(frozen=True, slots=True)
 class UpdateKey:
     """Changes keys' records."""
 
-    def __init__(self, mutations: Mutations, clock: Clock) -> None:
-        self._mutations = mutations
-        self._clock = clock
+    _mutations: Mutations
+    _clock: Clock
 
     async def update(self, caller: Caller, update: KeyUpdate) -> Done[KeyFacts]:
         """Changes what the update names and nothing else.
@@ -61,13 +62,7 @@ class UpdateKey:
             Conflict: the record is not at the revision that the update was made for.
             Precondition: the key is revoked, or is the last administrator's.
         """
-        unknown = sorted(set(update.fields) - _CHANGEABLE)
-        if unknown or not update.fields:
-            raise InvalidInput.field(
-                "update_mask",
-                (f"{unknown[0]!r} cannot be changed; " if unknown else "name what to change; ")
-                + f"possible: {', '.join(sorted(_CHANGEABLE))}",
-            )
+        require_changeable(update.fields, _CHANGEABLE)
 
         async def work(transaction: Transaction, maker: Caller) -> Effect[KeyFacts]:
             return await self._update(transaction, maker, update)
@@ -91,11 +86,7 @@ class UpdateKey:
             # Also at another revision: a call whose answer was lost may be made again.
             return Effect(before)
         if update.if_revision and update.if_revision != before.key.revision:
-            raise Conflict(
-                f"the key is at revision {before.key.revision} by now; read it again and decide "
-                "again",
-                revision=str(before.key.revision),
-            )
+            raise Conflict.moved_on("the key", before.key.revision)
         if _may_widen(update):
             # A key that changes itself is measured by what it was before.
             require_may_make(maker, key)

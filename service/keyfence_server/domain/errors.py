@@ -194,9 +194,6 @@ class Overloaded(DomainError):
 
     reason = "LIMIT_REACHED"
 
-    def __init__(self, message: str, *, limit: str) -> None:
-        super().__init__(message, limit=limit)
-
 
 class QuotaReached(DomainError):
     """An account has used up a quota of its keyspace. Nothing was done.
@@ -222,6 +219,12 @@ class Conflict(DomainError):
     """The record has changed since the caller read it."""
 
     reason = "REVISION_CHANGED"
+
+    @classmethod
+    def moved_on(cls, what: str, revision: int) -> Conflict:
+        """The error for a change that was meant for another revision of a record than this one."""
+        message = f"{what} is at revision {revision} by now; read it again and decide again"
+        return cls(message, revision=str(revision))
 
 
 class Precondition(DomainError):
