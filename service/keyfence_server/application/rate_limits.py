@@ -81,6 +81,7 @@ class RateCounter(Protocol):
         """Lets go of what it holds."""
 
 
+@dataclass(slots=True)
 class RateLimitStats:
     """What became of checks while the shared counter was away. Read by the metrics.
 
@@ -90,12 +91,9 @@ class RateLimitStats:
         is_away: whether it is away now.
     """
 
-    __slots__ = ("failures", "is_away", "without_counter")
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self.without_counter = 0
-        self.is_away = False
+    failures: int = 0
+    without_counter: int = 0
+    is_away: bool = False
 
 
 class RateLimits:

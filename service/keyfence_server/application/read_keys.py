@@ -11,7 +11,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.key_inputs import read_labels
 from keyfence_server.application.pages import Page, PageRequest, Paging
 from keyfence_server.application.pauses import Pauses, pause
-from keyfence_server.application.ports import Clock, KeyCriteria, KeyFilter, KeyUse, Snapshot, Store
+from keyfence_server.application.ports import Clock, KeyCriteria, KeyFilter, KeyUse, Store
 from keyfence_server.application.read_keyspaces import get_keyspace
 from keyfence_server.domain.errors import InvalidInput, UnknownScope
 from keyfence_server.domain.facts import effective_mask, listed_scopes
@@ -92,8 +92,9 @@ class ReadKeys:
         async with self._store.snapshot() as snapshot:
             key = caller.require_key(key_id, await snapshot.find_key(KeyId(key_id)))
             keyspace = await get_keyspace(snapshot, key.keyspace)
-            records = await _Records.read(snapshot, [key], keyspace)
-        (record,) = await records.holding(0)
+            lineages = await snapshot.ancestors([key])
+            uses = await snapshot.find_uses([key.key_id])
+        (record,) = await _records([key], keyspace, lineages, uses)
         return record
 
     async def use_days(
@@ -152,9 +153,12 @@ class ReadKeys:
                 examined=MAX_EXAMINED,
                 most_text=MAX_PAGE_TEXT,
             )
-            records = await _Records.read(snapshot, keys, keyspace)
+            lineages = await snapshot.ancestors(keys)
+            uses = await snapshot.find_uses([key.key_id for key in keys])
         leaves_out_revoked = listing.asks_what_works and listing.state is None
-        found = await records.holding(required, but_revoked=leaves_out_revoked)
+        found = await _records(
+            keys, keyspace, lineages, uses, required, but_revoked=leaves_out_revoked
+        )
         next_page_token = paging.token(position) if position else ""
         return Page(tuple(found), next_page_token, lambda one: paging.token(one.key.key_id))
 
@@ -205,73 +209,40 @@ class ReadKeys:
         )
 
 
-@frozen()
-class _Held:
-    """What keys hold.
+async def _records(
+    keys: Sequence[Key],
+    keyspace: Keyspace,
+    lineages: Mapping[KeyId, Lineage],
+    uses: Mapping[KeyId, KeyUse],
+    required: int = 0,
+    *,
+    but_revoked: bool = False,
+) -> list[ListedKey]:
+    """The records of the keys that hold these scopes, a mask. What keys hold is worked out once for
+    all with the same grants. Other calls have their turn now and then.
 
-    Attributes:
-        mask: the effective scopes.
-        scopes: as many of their names as answers list.
-        is_cut: whether some names are left out.
+    Args:
+        but_revoked: leaves out the keys that are revoked, or whose parents are.
     """
-
-    mask: int
-    scopes: tuple[str, ...]
-    is_cut: bool
-
-
-class _Records:
-    """Makes the records of keys. What they hold is worked out once for all keys with the same
-    grants."""
-
-    def __init__(
-        self,
-        keys: Sequence[Key],
-        keyspace: Keyspace,
-        lineages: Mapping[KeyId, Lineage],
-        uses: Mapping[KeyId, KeyUse],
-    ) -> None:
-        self._keys = keys
-        self._keyspace = keyspace
-        self._lineages = lineages
-        self._uses = uses
-        self._held: dict[Hashable, _Held] = {}
-        self._pauses = Pauses(_GRANTS_A_SLICE)
-
-    @classmethod
-    async def read(cls, snapshot: Snapshot, keys: Sequence[Key], keyspace: Keyspace) -> _Records:
-        """Reads what records say of keys of a keyspace beside what is in the keys themselves."""
-        lineages = await snapshot.ancestors(keys)
-        return cls(keys, keyspace, lineages, await snapshot.find_uses([key.key_id for key in keys]))
-
-    async def holding(self, required: int, *, but_revoked: bool = False) -> list[ListedKey]:
-        """The records of the keys that hold these scopes, a mask. Other calls have their turn now
-        and then.
-
-        Args:
-            but_revoked: leaves out the keys that are revoked, or whose parents are.
-        """
-        found: list[ListedKey] = []
-        for key in self._keys:
-            lineage = self._lineages[key.key_id]
-            place: Hashable = key.granted_scopes, key.key_type
-            for parent in lineage[1:]:
-                place = place, parent.granted_scopes, parent.key_type
-            held = self._held.get(place)
-            if held is None:
-                held = self._held[place] = await self._work_out(lineage)
-            state = state_of(lineage)
-            if held.mask & required == required and not (but_revoked and state is KeyState.REVOKED):
-                use = self._uses.get(key.key_id)
-                found.append(ListedKey(key, state, held.scopes, held.is_cut, use))
-            if self._pauses.is_due(_GRANTS_A_KEY):
-                await pause()
-        return found
-
-    async def _work_out(self, lineage: Lineage) -> _Held:
-        await self._pauses.after(sum(len(key.granted_scopes) for key in lineage))
-        mask = effective_mask(lineage, self._keyspace)
-        return _Held(mask, *listed_scopes(mask, self._keyspace))
+    found: list[ListedKey] = []
+    held: dict[Hashable, tuple[int, tuple[str, ...], bool]] = {}
+    pauses = Pauses(_GRANTS_A_SLICE)
+    for key in keys:
+        lineage = lineages[key.key_id]
+        place: Hashable = key.granted_scopes, key.key_type
+        for parent in lineage[1:]:
+            place = place, parent.granted_scopes, parent.key_type
+        if place not in held:
+            await pauses.after(sum(len(key.granted_scopes) for key in lineage))
+            mask = effective_mask(lineage, keyspace)
+            held[place] = (mask, *listed_scopes(mask, keyspace))
+        mask, scopes, is_cut = held[place]
+        state = state_of(lineage)
+        if mask & required == required and not (but_revoked and state is KeyState.REVOKED):
+            found.append(ListedKey(key, state, scopes, is_cut, uses.get(key.key_id)))
+        if pauses.is_due(_GRANTS_A_KEY):
+            await pause()
+    return found
 
 
 def _name(path: str, text: str) -> str | None:

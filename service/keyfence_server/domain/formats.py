@@ -285,14 +285,6 @@ def _template_problems(path: Path, template: str) -> Iterator[Problem]:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A form, and the keyspaces that have it."""
-
-    form: KeyForm
-    keyspaces: tuple[str, ...]
-
-
 class Recogniser:
     """Tells which keyspaces' keys a text could be, without the store.
 
@@ -307,34 +299,33 @@ class Recogniser:
     __slots__ = ("_by_prefix", "_prefix_lengths")
 
     def __init__(self, forms_by_keyspace: Mapping[str, Iterable[KeyForm]]) -> None:
-        keyspaces: dict[KeyForm, list[str]] = {}
+        by_prefix: dict[str, dict[KeyForm, list[str]]] = {}
         for keyspace, forms in forms_by_keyspace.items():
             for form in dict.fromkeys(forms):
-                keyspaces.setdefault(form, []).append(keyspace)
-        by_prefix: dict[str, list[_Known]] = {}
-        for form, names in keyspaces.items():
-            by_prefix.setdefault(form.prefix, []).append(_Known(form, tuple(names)))
-        self._by_prefix: Final = by_prefix
+                by_prefix.setdefault(form.prefix, {}).setdefault(form, []).append(keyspace)
+        # The forms with a prefix, and the keyspaces that have each of them.
+        self._by_prefix: Final = {prefix: [*forms.items()] for prefix, forms in by_prefix.items()}
         self._prefix_lengths: Final = sorted({len(prefix) for prefix in by_prefix if prefix})
 
     def keyspaces_of(self, text: str) -> frozenset[str]:
         """The keyspaces whose keys have the form of this text. Empty: it is malformed."""
-        return frozenset(name for known in self._forms_of(text) for name in known.keyspaces)
+        return frozenset(name for _, keyspaces in self._forms_of(text) for name in keyspaces)
 
     def display_prefix_of(self, text: str, keyspace: str) -> str:
         """What may be shown of a text that has the form of a key of this keyspace; empty for
         any other text."""
-        for known in self._forms_of(text):
-            if keyspace in known.keyspaces:
-                return known.form.display_prefix(Plaintext(text))
+        for form, keyspaces in self._forms_of(text):
+            if keyspace in keyspaces:
+                return form.display_prefix(Plaintext(text))
         return ""
 
     def search(self, reaches: Callable[[str], bool]) -> KeySearch:
         """A search for keys of the keyspaces that a caller reaches."""
         return KeySearch(self, reaches)
 
-    def forms_ending_at(self, text: str, end: int) -> Iterator[_Known]:
-        """The forms whose prefix stands in the text, up to this place, as a word's start."""
+    def forms_ending_at(self, text: str, end: int) -> Iterator[tuple[KeyForm, list[str]]]:
+        """The forms whose prefix stands in the text, up to this place, as a word's start, with
+        their keyspaces."""
         lookup_start = max(end - LOOKUP_LENGTH - len(LOOKUP_END), 0)
         if _LOOKUP.fullmatch(text, lookup_start, end):
             yield from self._by_prefix.get("", ())
@@ -346,14 +337,14 @@ class Recogniser:
                 continue
             yield from self._by_prefix.get(text[start:end], ())
 
-    def _forms_of(self, text: str) -> Iterator[_Known]:
+    def _forms_of(self, text: str) -> Iterator[tuple[KeyForm, list[str]]]:
         if len(text) > MAX_KEY_LENGTH or not text.isascii():
             return
         # Forms with a look-up part have no prefix.
         prefix = "" if _LOOKUP.match(text) else text[: max(map(text.rfind, SEPARATORS)) + 1]
-        for known in self._by_prefix.get(prefix, ()):
-            if known.form.starts(text) and known.form.fits(text):
-                yield known
+        for form, keyspaces in self._by_prefix.get(prefix, ()):
+            if form.starts(text) and form.fits(text):
+                yield form, keyspaces
 
 
 class KeySearch:
@@ -374,13 +365,12 @@ class KeySearch:
         """Whether a key stands anywhere in the text, or the greater part of one: what is left
         of it could be guessed, and a checksum can be worked out."""
         for run in _BODY_RUN.finditer(text):
-            for known in self._recogniser.forms_ending_at(text, run.start()):
-                form = known.form
+            for form, keyspaces in self._recogniser.forms_ending_at(text, run.start()):
                 needed = form.length - form.length // 4
                 if len(run[0]) < needed or not form.has_body(run[0][:needed]):
                     continue
                 if form not in self._is_reached:
-                    self._is_reached[form] = any(map(self._reaches, known.keyspaces))
+                    self._is_reached[form] = any(map(self._reaches, keyspaces))
                 if self._is_reached[form]:
                     return True
         return False

@@ -66,7 +66,8 @@ _DEFAULTS: Final[Mapping[str, AnswerDeclaration]] = {
 _STATUSES: Final = frozenset({*range(400, 418), 421, 422, 423, 424, 426, 428, 429, 431})
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]{0,500}")
+_MAX_CHALLENGE: Final = 500
+_HEADER_TEXT: Final = re.compile(rf"[\x20-\x7e]{{0,{_MAX_CHALLENGE}}}")
 
 _IN_MESSAGES: Final = frozenset(
     {"keyspace", "missing_scopes", "required_scopes", "limit", "remaining", "reset", "retry_after"}
@@ -82,6 +83,8 @@ _TAKEN_HEADERS: Final = frozenset(
     | {"keep-alive", "proxy-authorization", "set-cookie", "trailer", "transfer-encoding", "upgrade"}
     | {"expect", "forwarded", "x-forwarded-for", "x-request-id", "www-authenticate", "retry-after"}
 )
+_Parser = Callable[[str], JsonTemplate | TextTemplate]
+
 _MAX_HEADERS: Final = 4
 _LIMIT_HEADERS: Final = tuple(one.name for one in fields(RateLimitHeadersDeclaration))
 _MAX_MESSAGE: Final = 500
@@ -193,7 +196,7 @@ def compile_http(declaration: HttpDeclaration, keyspace: str) -> HttpRules:
             status=one.status,
             code=one.code,
             message=parse_text(one.message),
-            body=_parse_body(one.body or declaration.body, declaration.content_type),
+            body=_parser_of(declaration.content_type)(one.body or declaration.body),
             challenge=parse_text(one.www_authenticate),
         )
     headers = tuple(name.lower() for name in declaration.credentials.headers)
@@ -205,7 +208,9 @@ def http_problems(declaration: HttpDeclaration) -> Iterator[Problem]:
     yield from _credentials_problems(("http", "credentials"), declaration.credentials)
     if declaration.content_type not in CONTENT_TYPES:
         yield Problem(("http", "content_type"), f"must be one of {', '.join(CONTENT_TYPES)}")
-    yield from _body_problems(("http", "body"), declaration.body, declaration.content_type)
+    parse_body = _parser_of(declaration.content_type)
+    body_path = ("http", "body")
+    yield from _template_problems(body_path, declaration.body, parse_body, _IN_BODIES, _MAX_BODY)
     path: Path = ("http", "rate_limit_headers")
     named = {name: getattr(declaration.rate_limit_headers, name) for name in _LIMIT_HEADERS}
     for name, header in named.items():
@@ -217,7 +222,7 @@ def http_problems(declaration: HttpDeclaration) -> Iterator[Problem]:
         if one.cause in seen:
             yield Problem(path, "is declared twice")
         seen.add(one.cause)
-        yield from _answer_problems(path, one, declaration.content_type)
+        yield from _answer_problems(path, one, parse_body)
 
 
 def _resolved(declaration: HttpDeclaration, reason: Reason) -> AnswerDeclaration:
@@ -232,8 +237,8 @@ def _resolved(declaration: HttpDeclaration, reason: Reason) -> AnswerDeclaration
     return resolved
 
 
-def _parse_body(text: str, content_type: str) -> JsonTemplate | TextTemplate:
-    return parse_text(text) if content_type == PLAIN_TEXT else parse_json(text)
+def _parser_of(content_type: str) -> _Parser:
+    return parse_text if content_type == PLAIN_TEXT else parse_json
 
 
 def _credentials_problems(path: Path, credentials: CredentialsDeclaration) -> Iterator[Problem]:
@@ -265,7 +270,7 @@ def _header_problems(path: Path, name: str) -> Iterator[Problem]:
         )
 
 
-def _answer_problems(path: Path, one: AnswerDeclaration, content_type: str) -> Iterator[Problem]:
+def _answer_problems(path: Path, one: AnswerDeclaration, parse_body: _Parser) -> Iterator[Problem]:
     causes = (UNAUTHENTICATED, *(reason.name.lower() for reason in _DENIALS))
     if one.cause not in causes:
         yield Problem(path, f"there is no such cause; known: {', '.join(causes)}")
@@ -273,34 +278,26 @@ def _answer_problems(path: Path, one: AnswerDeclaration, content_type: str) -> I
         yield Problem((*path, "status"), "is not a status code from 400 to 499 that Envoy can send")
     if one.code and not _CODE.fullmatch(one.code):
         yield Problem((*path, "code"), "1 to 64 letters, digits and '._-'")
-    if len(one.message) > _MAX_MESSAGE:
-        yield Problem((*path, "message"), f"at most {_MAX_MESSAGE} characters")
-    else:
-        yield from _text_problems((*path, "message"), one.message, _IN_MESSAGES)
-    if not _HEADER_TEXT.fullmatch(one.www_authenticate):
-        yield Problem((*path, "www_authenticate"), "at most 500 characters, all of printable ASCII")
-    else:
-        yield from _text_problems((*path, "www_authenticate"), one.www_authenticate, _IN_CHALLENGES)
-    if one.body:
-        yield from _body_problems((*path, "body"), one.body, content_type)
-
-
-def _text_problems(path: Path, text: str, known: frozenset[str]) -> Iterator[Problem]:
-    return _template_problems(path, lambda: parse_text(text), known)
-
-
-def _body_problems(path: Path, text: str, content_type: str) -> Iterator[Problem]:
-    if len(text) > _MAX_BODY:
-        yield Problem(path, f"at most {_MAX_BODY} characters")
-    else:
-        yield from _template_problems(path, lambda: _parse_body(text, content_type), _IN_BODIES)
+    parts = [
+        ("message", one.message, parse_text, _IN_MESSAGES, _MAX_MESSAGE),
+        ("www_authenticate", one.www_authenticate, parse_text, _IN_CHALLENGES, _MAX_CHALLENGE),
+        ("body", one.body, parse_body, _IN_BODIES, _MAX_BODY),
+    ]
+    for name, text, parse, known, most in parts:
+        if name == "www_authenticate" and not _HEADER_TEXT.fullmatch(text):
+            yield Problem((*path, name), f"at most {most} characters, all of printable ASCII")
+        elif text:
+            yield from _template_problems((*path, name), text, parse, known, most)
 
 
 def _template_problems(
-    path: Path, parse: Callable[[], JsonTemplate | TextTemplate], known: frozenset[str]
+    path: Path, text: str, parse: _Parser, known: frozenset[str], most: int
 ) -> Iterator[Problem]:
+    if len(text) > most:
+        yield Problem(path, f"at most {most} characters")
+        return
     try:
-        names = parse().names
+        names = parse(text).names
     except InvalidTemplate as error:
         yield Problem(path, str(error))
         return
