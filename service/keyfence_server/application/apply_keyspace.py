@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from keyfence_server.application.affected_keys import (
     AffectedKeys,
@@ -83,6 +83,14 @@ class AppliedKeyspace:
     diff: KeyspaceDiff
 
 
+class _Asked(NamedTuple):
+    """What a keyspace is to become. Fields as the arguments of `apply`."""
+
+    wanted: Keyspace
+    if_revision: int = 0
+    drop_formats: Collection[str] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What applying a declaration comes to, worked out before the transaction.
@@ -139,25 +147,24 @@ class ApplyKeyspace:
             Conflict: the keyspace is not at the revision that the caller expects.
             Precondition: it is built in, or keys still have what would be taken away.
         """
-        wanted = await self._compiled(declaration)
+        asked = await self._read(declaration, if_revision, drop_formats)
         for _ in range(_ATTEMPTS):
-            plan, _ = await self._planned(
-                caller, wanted, if_revision, drop_formats, will_be_written=True
-            )
+            plan, _ = await self._planned(caller, asked, will_be_written=True)
             done = await self._mutations.run(caller, partial(self._carry_out, plan), ungrouped=True)
             if done.value is not None:
                 return Done(done.value, done.revision, is_committed=done.is_committed)
         raise Conflict(
-            f'keyspace "{wanted.name}" was changed by other calls at each attempt; try again later',
+            f'keyspace "{declaration.name}" was changed by other calls at each attempt; try again '
+            "later",
             revision=str(done.revision),
         )
 
     async def apply_as_server(self, declaration: KeyspaceDeclaration) -> Done[AppliedKeyspace]:
         """Applies a declaration at the server's first start. Raises as `apply`."""
-        wanted = require_applicable(declaration)
+        asked = _Asked(require_applicable(declaration))
 
         async def work(transaction: Transaction) -> Effect[AppliedKeyspace]:
-            plan = await self._plan(transaction, wanted, 0, ())
+            plan = await self._plan(transaction, asked)
             return await _write(transaction, None, plan)
 
         return await self._mutations.run_as_server(work)
@@ -171,30 +178,25 @@ class ApplyKeyspace:
         drop_formats: Collection[str] = (),
     ) -> Done[AppliedKeyspace]:
         """What `apply` would do, without doing it. Raises as `apply`."""
-        wanted = await self._compiled(declaration)
-        plan, revision = await self._planned(
-            caller, wanted, if_revision, drop_formats, will_be_written=False
-        )
+        asked = await self._read(declaration, if_revision, drop_formats)
+        plan, revision = await self._planned(caller, asked, will_be_written=False)
         return Done(AppliedKeyspace(plan.after, plan.diff), revision)
 
-    async def _compiled(self, declaration: KeyspaceDeclaration) -> Keyspace:
-        return await self._heavy.run(
+    async def _read(
+        self, declaration: KeyspaceDeclaration, if_revision: int, drop_formats: Collection[str]
+    ) -> _Asked:
+        wanted = await self._heavy.run(
             declaration.name, _size_of(declaration), lambda: compile_keyspace(declaration)
         )
+        return _Asked(wanted, if_revision, drop_formats)
 
     async def _planned(
-        self,
-        caller: Caller,
-        wanted: Keyspace,
-        if_revision: int,
-        drop_formats: Collection[str],
-        *,
-        will_be_written: bool,
+        self, caller: Caller, asked: _Asked, *, will_be_written: bool
     ) -> tuple[_Plan, int]:
         """The plan, and the revision of the store that it was worked out from."""
         async with self._store.snapshot() as snapshot:
-            _require_may_apply(await caller.reread(snapshot, self._clock), wanted.name)
-            plan = await self._plan(snapshot, wanted, if_revision, drop_formats)
+            _require_may_apply(await caller.reread(snapshot, self._clock), asked.wanted.name)
+            plan = await self._plan(snapshot, asked)
             if will_be_written and not plan.diff.is_empty:
                 await snapshot.prepare_keyspace(plan.after)
             return plan, snapshot.revision
@@ -212,17 +214,12 @@ class ApplyKeyspace:
         effect = await _write(transaction, maker, plan)
         return Effect(effect.value, effect.changes, effect.event)
 
-    async def _plan(
-        self,
-        snapshot: Snapshot,
-        wanted: Keyspace,
-        if_revision: int,
-        drop_formats: Collection[str],
-    ) -> _Plan:
+    async def _plan(self, snapshot: Snapshot, asked: _Asked) -> _Plan:
+        wanted = asked.wanted
         before = await snapshot.find_keyspace(wanted.name)
         dropped: set[KeyForm] = set()
         if before is not None:
-            dropped = forms_to_drop(before, wanted, drop_formats)
+            dropped = forms_to_drop(before, wanted, asked.drop_formats)
             diff = await self._difference(before, wanted)
             templates = sorted(form.as_declaration().template for form in dropped)
             diff = replace(diff, dropped_formats=tuple(templates))
@@ -230,7 +227,7 @@ class ApplyKeyspace:
                 # Also at another revision: a call whose answer was lost may be made again.
                 return _Plan(before, before, diff)
         revision = before.revision if before else 0
-        if if_revision and if_revision != revision:
+        if asked.if_revision not in (0, revision):
             raise Conflict.moved_on(f'keyspace "{wanted.name}"', revision)
         now = self._clock.now()
         if before is None:
@@ -432,23 +429,20 @@ def _still_in_use(what: str, count: int, **metadata: str) -> Precondition:
 
 
 def _difference(before: Keyspace | None, after: Keyspace) -> KeyspaceDiff:
-    old = _implications(before) if before else {}
-    new = _implications(after)
-    lists = {
-        "added_scopes": sorted(new.keys() - old.keys()),
-        "removed_scopes": sorted(old.keys() - new.keys()),
-        "changed_scopes": sorted(
-            name for name in new.keys() & old.keys() if new[name] != old[name]
-        ),
-    }
-    within = {name: within_bytes(scopes, MAX_LIST_BYTES) for name, scopes in lists.items()}
+    old, new = _implications(before) if before else {}, _implications(after)
+    lists = (
+        sorted(new.keys() - old.keys()),
+        sorted(old.keys() - new.keys()),
+        sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+    )
+    added, removed, changed = within = [within_bytes(one, MAX_LIST_BYTES) for one in lists]
     return KeyspaceDiff(
         created=before is None,
-        added_scopes=within["added_scopes"],
-        removed_scopes=within["removed_scopes"],
-        changed_scopes=within["changed_scopes"],
+        added_scopes=added,
+        removed_scopes=removed,
+        changed_scopes=changed,
         changed_fields=_changed_fields(before, after),
-        is_cut=any(len(within[name]) < len(scopes) for name, scopes in lists.items()),
+        is_cut=sum(map(len, within)) < sum(map(len, lists)),
     )
 
 

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple, NoReturn
+from typing import ClassVar, Final, NamedTuple, NoReturn
 
 from keyfence_server.application.calls import NO_CALL, Call
 from keyfence_server.application.ports import (
@@ -68,9 +68,11 @@ class Caller(ABC):
 
     Attributes:
         call: which call that is. It holds plain values, so it outlives the call.
+        is_operator: whether the credential is an operator's, and not an account's.
     """
 
     call: Call = NO_CALL
+    is_operator: ClassVar[bool] = False
 
     @property
     def request_id(self) -> str | None:
@@ -99,11 +101,6 @@ class Caller(ABC):
         return None
 
     @property
-    def is_operator(self) -> bool:
-        """Whether the credential is an operator's, and not an account's."""
-        return False
-
-    @property
     def wanted(self) -> Wanted:
         """What `reread` will read, as far as it is known."""
         return NOTHING_WANTED
@@ -114,9 +111,9 @@ class Caller(ABC):
         epoch; infinity for never."""
         return NEVER
 
-    @abstractmethod
     def reaches(self, keyspace: str) -> bool:
         """Whether the caller may know of anything in the keyspace."""
+        return self.own_account is not None and keyspace == self.own_account.keyspace
 
     @abstractmethod
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
@@ -266,10 +263,7 @@ class _Key(Caller):
 class Operator(_Key):
     """The bearer of an operator credential."""
 
-    @property
-    def is_operator(self) -> bool:
-        """See `Caller`."""
-        return True
+    is_operator = True
 
     def reaches(self, keyspace: str) -> bool:
         """See `Caller`. As far as the credential is bound."""
@@ -295,10 +289,6 @@ class AccountKey(_Key):
         """See `Caller`."""
         key = self.facts.key
         return Owner(key.keyspace, key.account_id)
-
-    def reaches(self, keyspace: str) -> bool:
-        """See `Caller`."""
-        return keyspace == self.facts.key.keyspace
 
     def require_key_management(self, scope: str, *, method: str = "") -> None:
         """See `Caller`. By the key's type and by the types of those that it was delegated
@@ -351,10 +341,6 @@ class AccountSession(Caller):
             accounts=frozenset([session.account_id]), keyspaces=frozenset([session.keyspace])
         )
 
-    def reaches(self, keyspace: str) -> bool:
-        """See `Caller`."""
-        return keyspace == self.facts.session.keyspace
-
     def require_key_management(self, scope: str, *, method: str = "") -> None:
         """See `Caller`. It is what sessions are for."""
 
@@ -398,14 +384,6 @@ class Anonymous(Caller):
     def credential_id(self) -> None:
         """See `Caller`."""
         return
-
-    def reaches(self, keyspace: str) -> bool:
-        """See `Caller`."""
-        return False
-
-    def may_know(self, owner: Owner) -> bool:
-        """See `Caller`."""
-        return False
 
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
         """The same caller: there is nothing to be read."""

@@ -36,11 +36,10 @@ class StoreWentBack(Exception):
 async def read_position(store: Store, time: datetime) -> Position:
     """The position of a store now. Raises `StoreUnavailable`."""
     async with store.snapshot() as snapshot:
-        return await position_in(snapshot, time)
+        return await _position_in(snapshot, time)
 
 
-async def position_in(snapshot: Snapshot, time: datetime) -> Position:
-    """The position of a store in this snapshot."""
+async def _position_in(snapshot: Snapshot, time: datetime) -> Position:
     end = await snapshot.end_of_events()
     return Position(revision=snapshot.revision, events=end.count, hash=end.hash, time=time)
 
@@ -54,7 +53,7 @@ async def require_not_older(store: Store, mark: Position, time: datetime) -> Pos
         StoreUnavailable: the store does not answer.
     """
     async with store.snapshot() as snapshot:
-        now = await position_in(snapshot, time)
+        now = await _position_in(snapshot, time)
         if now.revision < mark.revision or now.events < mark.events:
             raise StoreWentBack(
                 f"the database is older than it was on {mark.time:%Y-%m-%d %H:%M} UTC: it is at "
@@ -77,10 +76,5 @@ async def _continues(snapshot: Snapshot, now: Position, mark: Position) -> bool:
     if mark.events <= removed.count:
         # The event was removed, and what is before the last removed one cannot be compared.
         return mark.events != removed.count or mark.hash == removed.hash
-    return await _hash_of_event(snapshot, mark.events) == mark.hash
-
-
-async def _hash_of_event(snapshot: Snapshot, sequence: int) -> bytes | None:
-    which = EventFilter(after_sequence=sequence - 1)
-    found = await snapshot.list_events(which, after=sequence - 1, limit=1)
-    return found[0].hash if found and found[0].sequence == sequence else None
+    found = await snapshot.list_events(EventFilter(), after=mark.events - 1, limit=1)
+    return [(one.sequence, one.hash) for one in found] == [(mark.events, mark.hash)]

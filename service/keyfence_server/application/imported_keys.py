@@ -39,6 +39,7 @@ from keyfence_server.application.ports import (
 from keyfence_server.domain.facts import KeyFacts
 from keyfence_server.domain.formats import MAX_SLOW_PREFIX, MIN_SLOW_PREFIX
 from keyfence_server.domain.keys import Key, KeyState
+from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Peppers
 
 T = TypeVar("T")
@@ -127,8 +128,7 @@ class ImportedKeys:
             or len(self._unwritten) >= _MOST_UNWRITTEN
         ):
             return
-        shown = facts.keyspace.display_prefix_of(text) or key.display_prefix
-        self._unwritten[key.key_id] = self._new_digest(key, text, shown)
+        self._unwritten[key.key_id] = self._new_digest(key, facts.keyspace, text)
 
     async def flush(self) -> None:
         """Replaces what was noted, in batches of one keyspace each.
@@ -150,12 +150,10 @@ class ImportedKeys:
         prefixes = [text[:length] for length in range(MIN_SLOW_PREFIX, most + 1)]
         async with self._store.snapshot() as snapshot:
             found = await snapshot.find_slow_hashes(keyspaces, prefixes, limit=MAX_CANDIDATES)
-        matched = None
-        for one in found:
-            if await self._matches(name, one, text, payer):
-                matched = one
+        for matched in found:
+            if await self._matches(name, matched, text, payer):
                 break
-        if matched is None:
+        else:
             _remember(self._unmatched, name, creations)
             return False
         async with self._store.snapshot() as snapshot:
@@ -163,10 +161,8 @@ class ImportedKeys:
             keyspace = await snapshot.find_keyspace(matched.keyspace)
         if key is None or keyspace is None:
             return False
-        shown = keyspace.display_prefix_of(text) or key.display_prefix
-        new = self._new_digest(key, text, shown)
         # If another server was faster, the key can be found already.
-        await self._replace(matched.keyspace, [new])
+        await self._replace(matched.keyspace, [self._new_digest(key, keyspace, text)])
         return True
 
     async def _matches(self, name: bytes, one: SlowHash, text: str, payer: str) -> bool:
@@ -212,16 +208,12 @@ class ImportedKeys:
 
         await self._mutations.run_as_server(work)
 
-    def _new_digest(self, key: Key, text: str, shown: str) -> NewDigest:
+    def _new_digest(self, key: Key, keyspace: Keyspace, text: str) -> NewDigest:
         # Under the pepper of before: a server without the newest must still find the key.
         digest = self._peppers.digest_under(key.digest.pepper_version, text)
-        return NewDigest(
-            key.key_id,
-            key.keyspace,
-            key.digest,
-            digest or self._peppers.digest(text),
-            shown,
-        )
+        digest = digest or self._peppers.digest(text)
+        shown = keyspace.display_prefix_of(text) or key.display_prefix
+        return NewDigest(key.key_id, key.keyspace, key.digest, digest, shown)
 
     def _end_of_task(self, name: bytes, task: asyncio.Task[bool]) -> None:
         del self._tasks[name]

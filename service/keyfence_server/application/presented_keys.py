@@ -86,25 +86,14 @@ class PresentedKeys:
         if self._imported is not None:
             if facts is not None:
                 self._imported.note_found(facts, text)
-            elif self._source.has_slow_hashes and await self._adopt(
-                self._imported, text, keyspaces, caller, address
-            ):
-                facts = await self._source.find_facts(candidates)
+            elif self._source.has_slow_hashes:
+                payer = f"address {address}"
+                if caller is not None:
+                    keyspaces = frozenset(filter(caller.reaches, keyspaces))
+                    payer = caller.credential_id or f"address {caller.address}"
+                if keyspaces and await self._imported.adopt(text, keyspaces, payer):
+                    facts = await self._source.find_facts(candidates)
         return facts or Reason.KEY_UNKNOWN
-
-    async def _adopt(
-        self,
-        imported: ImportedKeys,
-        text: str,
-        keyspaces: Collection[str],
-        caller: Caller | None,
-        address: str,
-    ) -> bool:
-        if caller is None:
-            return await imported.adopt(text, keyspaces, f"address {address}")
-        reached = frozenset(filter(caller.reaches, keyspaces))
-        payer = caller.credential_id or f"address {caller.address}"
-        return bool(reached) and await imported.adopt(text, reached, payer)
 
     async def display_prefix_of(self, text: str, keyspace: str) -> str:
         """The display prefix of a text that has the form of a key of this keyspace, else empty."""

@@ -57,8 +57,8 @@ class Verified:
 
     end: ChainEnd
     is_complete: bool
-    problem: str = ""
-    removed: ChainEnd = BEFORE_THE_FIRST
+    problem: str
+    removed: ChainEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,7 @@ async def verify_chain(store: Store, after: ChainEnd, max_events: int) -> Verifi
         if problem:
             return Verified(after, is_complete=False, problem=problem, removed=cut.removed)
         begin = after if after.count else cut.removed
-        verified = await _verified(snapshot, begin, max_events or MAX_EVENTS)
-    return replace(verified, removed=cut.removed)
+        return await _verified(snapshot, begin, max_events or MAX_EVENTS, cut.removed)
 
 
 def _problem_of_anchor(after: ChainEnd, removed: ChainEnd) -> str:
@@ -156,32 +155,29 @@ async def _problem_of_cut(snapshot: Snapshot, cut: AuditCut) -> str:
     return f"the events up to {cut.removed.count} are missing, and no event says who removed them"
 
 
-async def _verified(snapshot: Snapshot, end: ChainEnd, left: int) -> Verified:
+async def _verified(snapshot: Snapshot, end: ChainEnd, left: int, removed: ChainEnd) -> Verified:
     head = await snapshot.end_of_events()
-    while left:
+    is_at_end = False
+    while left and not is_at_end:
         events = await snapshot.list_events(EventFilter(), after=end.count, limit=min(left, _BATCH))
-        if not events:
-            return _at_the_end(end, head)
+        is_at_end = not events
         left -= len(events)
         end, problem = follow(end, events)
         await pause()
         if problem:
-            return Verified(end, is_complete=False, problem=problem)
-    if end.count >= head.count:
-        return _at_the_end(end, head)
-    return Verified(end, is_complete=False)
+            return Verified(end, is_complete=False, problem=problem, removed=removed)
+    if not is_at_end and end.count < head.count:
+        return Verified(end, is_complete=False, problem="", removed=removed)
+    problem = _problem_of_end(end, head)
+    return Verified(end, is_complete=not problem, problem=problem, removed=removed)
 
 
-def _at_the_end(end: ChainEnd, head: ChainEnd) -> Verified:
-    if end == head:
-        return Verified(end, is_complete=True)
+def _problem_of_end(end: ChainEnd, head: ChainEnd) -> str:
     if end.count < head.count:
-        problem = f"events {end.count + 1} to {head.count} are missing at the end"
-    elif end.count > head.count:
-        problem = f"there are events after {head.count}, which was the last"
-    else:
-        problem = f"event {end.count} is not the one that was written last"
-    return Verified(end, is_complete=False, problem=problem)
+        return f"events {end.count + 1} to {head.count} are missing at the end"
+    if end.count > head.count:
+        return f"there are events after {head.count}, which was the last"
+    return "" if end == head else f"event {end.count} is not the one that was written last"
 
 
 def _sees_the_chain(caller: Caller) -> bool:

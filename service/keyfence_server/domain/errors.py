@@ -175,9 +175,6 @@ class ExceedsMaker(Forbidden):
 
     reason = "EXCEEDS_MAKER"
 
-    def __init__(self, message: str, *, exceeds: str) -> None:
-        super().__init__(message, exceeds=exceeds)
-
 
 class Throttled(DomainError):
     """Something was tried too often. Seconds are whole, and at least 1."""
