@@ -120,9 +120,8 @@ async def find_keys_cut_off(
 ) -> tuple[int, tuple[Key, ...]]:
     """The keys that would no longer be recognised: how many, and the first of them.
 
-    A key's record has its display prefix, not its form. Where that fits a dropped form and
-    one that stays, the key is counted: it may stop working. Revoked and expired keys do not
-    count.
+    A key's record has its display prefix, not its form. Where that fits a dropped form and one that
+    stays, the key is counted: it may stop working. Revoked and expired keys do not count.
     """
     count = 0
     first: list[Key] = []

@@ -133,8 +133,7 @@ class ApplyKeyspace:
         if_revision: int = 0,
         drop_formats: Collection[str] = (),
     ) -> Done[AppliedKeyspace]:
-        """Applies a declaration. Applying the same one again changes nothing, at whatever
-        revision.
+        """Applies a declaration. Applying the same one again changes nothing, at whatever revision.
 
         Args:
             drop_formats: templates of earlier formats that are no longer to be recognised, or

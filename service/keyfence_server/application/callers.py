@@ -291,8 +291,7 @@ class AccountKey(_Key):
         return Owner(key.keyspace, key.account_id)
 
     def require_key_management(self, scope: str, *, method: str = "") -> None:
-        """See `Caller`. By the key's type and by the types of those that it was delegated
-        from."""
+        """See `Caller`. By the key's type and by the types of those that it was delegated from."""
         for key in self.facts.lineage:
             kind = self.facts.keyspace.find_key_type(key.key_type)
             if kind is None or not kind.manages_keys:

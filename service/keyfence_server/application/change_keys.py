@@ -19,8 +19,7 @@ from keyfence_server.domain.system import ALL_KEYSPACES, SYSTEM_KEYSPACE
 
 
 async def get_for_change(transaction: Transaction, caller: Caller, key_id: str) -> KeyFacts:
-    """The key that a caller wants to change. Raises `Forbidden`, `ExceedsMaker`,
-    `NotFound`."""
+    """The key that a caller wants to change. Raises `Forbidden`, `ExceedsMaker`, `NotFound`."""
     caller.require_key_management("keys:write")
     lineage = await transaction.find_lineage(KeyId(key_id))
     key = caller.require_key(key_id, lineage[0] if lineage else None)
@@ -66,8 +65,7 @@ async def require_an_administrator(
         after: the credential as it becomes, or its successor.
 
     Raises:
-        Precondition: no other credential could replace it. The transaction must not be
-            committed.
+        Precondition: no other credential could replace it. The transaction must not be committed.
     """
     if before.keyspace is not SYSTEM_KEYSPACE:
         return

@@ -14,12 +14,7 @@ from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.ports import Change, ChangeKind, Clock, Transaction, Wanted
 from keyfence_server.application.quotas import require_room_for_key
 from keyfence_server.application.read_keyspaces import get_keyspace
-from keyfence_server.application.wanted_keys import (
-    WantedKey,
-    form_of,
-    grants_of,
-    record_of,
-)
+from keyfence_server.application.wanted_keys import WantedKey, form_of, grants_of, record_of
 from keyfence_server.domain.accounts import AccountId
 from keyfence_server.domain.attenuation import (
     inherited_environment,

@@ -1,17 +1,15 @@
 """Failed attempts: which credential was denied which use or call.
 
-Any client can cause any number of them. So alike attempts of one minute become one
-event with a count, and the number of different ones is bounded by budgets that do not
-touch each other:
+Any client can cause any number of them. So alike attempts of one minute become one event with a
+count, and the number of different ones is bounded by budgets that do not touch each other:
 
 - attempts without a known credential have a budget for each keyspace;
 - attempts of a known credential have one for each credential and one for each keyspace,
   so that they keep their actor, method and address during a flood of others;
 - attempts that a holder reports have one for each holder.
 
-What is beyond a budget is counted with fewer details: first without the address, then by
-keyspace and reason alone. A flood fills neither the memory nor the audit log, and every
-attempt is counted.
+What is beyond a budget is counted with fewer details: first without the address, then by keyspace
+and reason alone. A flood fills neither the memory nor the audit log, and every attempt is counted.
 
 Of a text that has the form of a key of a keyspace, the display prefix is kept, as of keys. Of any
 other text nothing is kept: it may be a password that was put in the wrong place.
@@ -220,10 +218,7 @@ def _with_fewer_details(attempt: Attempt) -> Iterator[Attempt]:
 
 def _without_details(attempt: Attempt) -> Attempt:
     return Attempt(
-        attempt.keyspace,
-        attempt.reason,
-        action=attempt.action,
-        reported_by=attempt.reported_by,
+        attempt.keyspace, attempt.reason, action=attempt.action, reported_by=attempt.reported_by
     )
 
 

@@ -48,8 +48,7 @@ async def require_not_older(store: Store, mark: Position, time: datetime) -> Pos
     """Returns the position of the store if it continues from the mark.
 
     Raises:
-        StoreWentBack: the store holds fewer revisions or events, or another event at the
-            mark.
+        StoreWentBack: the store holds fewer revisions or events, or another event at the mark.
         StoreUnavailable: the store does not answer.
     """
     async with store.snapshot() as snapshot:

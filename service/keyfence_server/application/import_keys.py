@@ -23,12 +23,7 @@ from keyfence_server.application.ports import (
     Transaction,
 )
 from keyfence_server.application.read_keyspaces import get_keyspace
-from keyfence_server.application.wanted_keys import (
-    WantedKey,
-    form_of,
-    grants_of,
-    record_of,
-)
+from keyfence_server.application.wanted_keys import WantedKey, form_of, grants_of, record_of
 from keyfence_server.domain.errors import DomainError, InvalidInput
 from keyfence_server.domain.formats import MAX_SLOW_PREFIX, MIN_SLOW_PREFIX
 from keyfence_server.domain.frozen import frozen

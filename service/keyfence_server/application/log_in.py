@@ -185,7 +185,5 @@ def _failed() -> DomainError:
 def _require_enabled(account: Account) -> None:
     if account.is_disabled:
         raise Precondition(
-            "the account is disabled",
-            reason="ACCOUNT_IS_DISABLED",
-            account_id=account.account_id,
+            "the account is disabled", reason="ACCOUNT_IS_DISABLED", account_id=account.account_id
         )

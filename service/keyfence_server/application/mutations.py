@@ -77,8 +77,7 @@ class Effect(Generic[T]):
 
     Attributes:
         value: what the use case answers.
-        changes: what is no longer as it was. Empty: nothing was changed, and nothing
-            is committed.
+        changes: what is no longer as it was. Empty: nothing was changed, and nothing is committed.
         event: for the audit log; needed where there are changes.
     """
 

@@ -205,9 +205,7 @@ class RateLimits:
         if not self.stats.is_away:
             self.stats.is_away = True
             _log.error(
-                "rate_limit_counter_unavailable",
-                cause=str(error),
-                meanwhile=self._on_failure.value,
+                "rate_limit_counter_unavailable", cause=str(error), meanwhile=self._on_failure.value
             )
 
     def _note_success(self) -> None:

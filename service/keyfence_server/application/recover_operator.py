@@ -40,8 +40,7 @@ class RecoverOperator:
             details: what the audit log should say besides.
 
         Raises:
-            CannotRecover: the peppers are not those of this database, or no server has used
-                it yet.
+            CannotRecover: the peppers are not those of this database, or no server has used it yet.
             StoreUnavailable: the store does not answer.
         """
         await self._require_the_pepper()

@@ -138,8 +138,7 @@ class RotateKey:
 def _successor_expire_time(
     maker: Caller, before: KeyFacts, rotation: Rotation, now: datetime
 ) -> datetime | None:
-    """As asked; otherwise the old key's, unless the keyspace's or the maker's limit comes
-    first."""
+    """As asked; otherwise the old key's, unless the keyspace's or the maker's limit comes first."""
     old = before.key
     if rotation.expire_time is None and old.is_expired(now):
         raise InvalidInput.field(

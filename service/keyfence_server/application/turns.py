@@ -1,10 +1,9 @@
 """The order in which mutations and heavy work are served.
 
-What waits is not served in the order of its arrival: then a caller with a hundred mutations
-under way would make every other caller wait for all of them. Restrictive changes come first,
-and keyspaces take turns, and inside a keyspace its callers. So a mutation waits for those that
-have the store, and for at most one of each other caller of its keyspace and one of each other
-keyspace.
+What waits is not served in the order of its arrival: then a caller with a hundred mutations under
+way would make every other caller wait for all of them. Restrictive changes come first, and
+keyspaces take turns, and inside a keyspace its callers. So a mutation waits for those that have the
+store, and for at most one of each other caller of its keyspace and one of each other keyspace.
 """
 
 from __future__ import annotations

@@ -108,11 +108,7 @@ class UpdateAccount:
         return await self._mutations.run(caller, work, restrictive=update.sets_password)
 
     async def _prove_and_hash(
-        self,
-        caller: Caller,
-        account: Account,
-        update: AccountUpdate,
-        declared: AccountsDeclaration,
+        self, caller: Caller, account: Account, update: AccountUpdate, declared: AccountsDeclaration
     ) -> PasswordHash | None:
         """The new password's hash, if there is one, once the caller may set it."""
         chosen = None

@@ -3,9 +3,8 @@
 Noting costs a check one look-up in a dictionary. A process that is killed loses the
 notes since the last write, and nothing else.
 
-Other processes report uses, too. A report is believed only for recent days and within
-plausible counts, and every sum saturates, so no report can make a value that the store
-cannot keep.
+Other processes report uses, too. A report is believed only for recent days and within plausible
+counts, and every sum saturates, so no report can make a value that the store cannot keep.
 """
 
 from __future__ import annotations

@@ -62,8 +62,7 @@ class WriteBehind:
         """Writes down what is noted.
 
         Args:
-            finally_: there is no next time, so that nothing can wait for its minute to
-                be over.
+            finally_: there is no next time, so that nothing can wait for its minute to be over.
         """
         async with self._writing:
             await self._write_uses()
@@ -74,9 +73,7 @@ class WriteBehind:
         # slightly too high does no harm; a missing use could make a key look unused.
         for _ in range(1 + len(self.uses) // _USES_AT_ONCE):
             is_written = await self._write(
-                self.uses.take(_USES_AT_ONCE),
-                self._store.add_uses,
-                self.uses.put_back,
+                self.uses.take(_USES_AT_ONCE), self._store.add_uses, self.uses.put_back
             )
             if not is_written:
                 break

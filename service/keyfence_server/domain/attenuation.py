@@ -1,10 +1,9 @@
 """A new key can do no more than the key or session that makes it.
 
-A key made by a key stays within its maker in every respect: scopes, lifetime,
-addresses, rate limit, environment, key type and, for operator credentials, keyspaces.
-It does so for all time, not only today: a maker passes on a wildcard only if it holds
-one that covers it, since every scope that is registered under the wildcard later comes
-to the new key too.
+A key made by a key stays within its maker in every respect: scopes, lifetime, addresses, rate
+limit, environment, key type and, for operator credentials, keyspaces. It does so for all time, not
+only today: a maker passes on a wildcard only if it holds one that covers it, since every scope that
+is registered under the wildcard later comes to the new key too.
 """
 
 from __future__ import annotations

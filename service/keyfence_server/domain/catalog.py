@@ -1,9 +1,8 @@
 """The graph of a keyspace's scopes, closed over what implies what.
 
-Every registered scope is a bit. Compiling the catalog walks the graph once and
-gives each scope the mask of the scopes that it implies, so the effective scopes of a
-key are an OR of masks, and a check is one AND. Explanations walk the graph again, off
-the hot path. The tests compare the two.
+Every registered scope is a bit. Compiling the catalog walks the graph once and gives each scope the
+mask of the scopes that it implies, so the effective scopes of a key are an OR of masks, and a check
+is one AND. Explanations walk the graph again, off the hot path. The tests compare the two.
 """
 
 from __future__ import annotations
@@ -74,9 +73,8 @@ class ScopeCatalog:
             implies directly.
 
     Raises:
-        InvalidDeclaration: a malformed name, an implication of something that is not
-            registered, or a cycle; each problem's path is `scopes[NAME]` or
-            `scopes[NAME].implies[INDEX]`.
+        InvalidDeclaration: a malformed name, an implication of something that is not registered, or
+            a cycle; each problem's path is `scopes[NAME]` or `scopes[NAME].implies[INDEX]`.
     """
 
     __slots__ = (

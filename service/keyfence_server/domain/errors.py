@@ -17,9 +17,8 @@ The tree:
     ├── Conflict                the record has moved on
     └── Precondition            the record is in the wrong state
 
-Every error says what to do in its message, names no secret, and carries in
-`metadata` what a program would want to know. The gRPC status is chosen elsewhere:
-this module must not know of it.
+Every error says what to do in its message, names no secret, and carries in `metadata` what a
+program would want to know. The gRPC status is chosen elsewhere: this module must not know of it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """What is known of a key, ready to be asked: the only thing that caches keep.
 
-`KeyFacts` are compiled once, when a key is read, from its lineage and its keyspace.
-They are facts and not decisions: whether a key passes depends on the time, the
-address and the scopes asked for, so that is worked out anew at each check, by a few
-comparisons and one AND.
+`KeyFacts` are compiled once, when a key is read, from its lineage and its keyspace. They are facts
+and not decisions: whether a key passes depends on the time, the address and the scopes asked for,
+so that is worked out anew at each check, by a few comparisons and one AND.
 """
 
 from __future__ import annotations
@@ -42,9 +41,8 @@ class KeyFacts:
         expires_at: when the first of the lineage expires, in seconds since the epoch;
             infinity for never.
         allow_lists: the address lists of the lineage; all of them must be met.
-        limits: the rate limits that the key is under: its own, those of the keys that it
-            was delegated from, whose allowance it spends, and its account's. Most often
-            none.
+        limits: the rate limits that the key is under: its own, those of the keys that it was
+            delegated from, whose allowance it spends, and its account's. Most often none.
         account_state: the state of the registered account that owns the key; None if the owner
             is not registered, or if its state was not read.
         lasting_reason: why the key is refused at any time and from any address; OK if it is not.
@@ -166,9 +164,8 @@ def compile_facts(
     """Works out what follows from a key's records and its keyspace's declaration.
 
     Args:
-        owner_state: the state of the registered account that owns the key; None if the owner is
-            not registered. A caller that decides by the facts must have read it; see
-            `state_of_owner`.
+        owner_state: the state of the registered account that owns the key; None if the owner is not
+            registered. A caller that decides by the facts must have read it; see `state_of_owner`.
         reflects: the revision that all of these records reflect at least.
     """
     few = all(len(key.granted_scopes) <= FEW_GRANTS for key in lineage)

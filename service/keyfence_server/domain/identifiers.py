@@ -1,9 +1,8 @@
 """Ids of all that has one: 48 bits of time, 80 bits of chance, in lower-case base32.
 
-Ids made later sort later, to the millisecond, so that a listing by id is a listing
-by age, and an index on ids grows at its end. The layout is that of a ULID
-(https://github.com/ulid/spec). An id is not a secret, and nothing rests on its
-being hard to guess.
+Ids made later sort later, to the millisecond, so that a listing by id is a listing by age, and an
+index on ids grows at its end. The layout is that of a ULID (https://github.com/ulid/spec). An id is
+not a secret, and nothing rests on its being hard to guess.
 """
 
 from __future__ import annotations

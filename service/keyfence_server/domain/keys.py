@@ -111,8 +111,7 @@ class Key:
 
         Raises:
             Precondition: the key is revoked.
-            ExceedsMaker: an operator has disabled it, and an account's credential would
-                enable it.
+            ExceedsMaker: an operator has disabled it, and an account's credential would enable it.
         """
         self.require_not_revoked()
         if self.disabled_by_operator and not by_operator:

@@ -1,10 +1,9 @@
 """The names of scopes, and the wildcards that stand for many of them.
 
-A scope's name is one or more parts joined by ":", for example "vps:create". In a
-grant, and in what a scope implies, a wildcard may stand instead: "vps:*" for every
-registered scope below "vps:", at any depth, and "*" for every registered scope. A
-wildcard is resolved against the catalog when scopes are compiled, so that it also
-covers scopes that are registered later.
+A scope's name is one or more parts joined by ":", for example "vps:create". In a grant, and in what
+a scope implies, a wildcard may stand instead: "vps:*" for every registered scope below "vps:", at
+any depth, and "*" for every registered scope. A wildcard is resolved against the catalog when
+scopes are compiled, so that it also covers scopes that are registered later.
 """
 
 from __future__ import annotations

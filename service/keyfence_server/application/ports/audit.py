@@ -19,10 +19,9 @@ class AuditEvent:
     """An action and its actor. Written in the transaction that carried it out.
 
     Attributes:
-        action: "key.create", "key.update", "key.rotate", "key.revoke",
-            "keyspace.apply", "account.register", "account.update", "account.disable",
-            "account.enable", "account.log_in", "account.log_out", "audit.export",
-            "audit.remove".
+        action: "key.create", "key.update", "key.rotate", "key.revoke", "keyspace.apply",
+            "account.register", "account.update", "account.disable", "account.enable",
+            "account.log_in", "account.log_out", "audit.export", "audit.remove".
         actor_key_id: the credential that asked for it, a key or a session; None where none
             was needed: when the server makes the first credential itself, and where
             registration and log-in are open.

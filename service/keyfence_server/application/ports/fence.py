@@ -39,8 +39,7 @@ class Fence(Protocol):
         """
 
     async def wait_until_in_effect(self, revision: int) -> FenceEnd:
-        """Returns when everything up to `revision` holds everywhere, and by what that is
-        known.
+        """Returns when everything up to `revision` holds everywhere, and by what that is known.
 
         Called for an answer that changed nothing because it found things to be so
         already: the mutation that made them so may still be waiting for its fence, or

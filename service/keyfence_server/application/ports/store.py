@@ -271,12 +271,7 @@ class Snapshot(FactSnapshot, Protocol):
         """At most `limit` accounts with an id above `after`, in the order of their ids."""
 
     async def list_events(
-        self,
-        which: EventFilter,
-        *,
-        after: int | None,
-        limit: int,
-        newest_first: bool = False,
+        self, which: EventFilter, *, after: int | None, limit: int, newest_first: bool = False
     ) -> list[RecordedEvent]:
         """At most `limit` audit events in the order of their sequence: those above `after`,
         or, the newest first, those below it. None for `after` begins at the end."""
@@ -322,9 +317,7 @@ class Wanted:
     def __or__(self, other: Wanted) -> Wanted:
         """What is in either of them."""
         return Wanted(
-            self.keys | other.keys,
-            self.accounts | other.accounts,
-            self.keyspaces | other.keyspaces,
+            self.keys | other.keys, self.accounts | other.accounts, self.keyspaces | other.keyspaces
         )
 
 
@@ -435,9 +428,8 @@ class Transaction(Snapshot, Protocol):
         """
 
     async def insert_session(self, session: Session) -> None:
-        """Adds a session, stamped with this revision. Its id must be new, and its account
-        there. Also deletes some of the account's sessions that are over, except for the newest
-        ones."""
+        """Adds a session, stamped with this revision. Its id must be new, and its account there.
+        Also deletes some of the account's sessions that are over, except for the newest ones."""
 
     async def end_oldest_sessions(
         self, account_id: AccountId, time: datetime, *, keep: int
