@@ -17,7 +17,7 @@ from keyfence_server import process
 from keyfence_server.adapters.sql import compiled_keyspaces
 from keyfence_server.application import apply_keyspace
 from keyfence_server.application.affected_keys import MAX_BYTES
-from keyfence_server.application.apply_keyspace import MAX_LIST_BYTES
+from keyfence_server.application.apply_keyspace import MAX_LIST_BYTES, ApplyKeyspace
 from keyfence_server.application.heavy_work import MAX_WAITING, SMALL, HeavyWork
 from keyfence_server.domain.declarations import ScopeDeclaration
 from keyfence_server.domain.scopes import size_of
@@ -126,7 +126,7 @@ async def test_a_plan_for_a_keyspace_that_has_changed_meanwhile_is_made_anew(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_case = authority.apply_keyspace
-    plan, calls = use_case._plan, list[int]()
+    plan, calls = ApplyKeyspace._plan, list[int]()
 
     async def overtaken(*arguments: Any) -> Any:
         made = await plan(*arguments)
@@ -135,7 +135,7 @@ async def test_a_plan_for_a_keyspace_that_has_changed_meanwhile_is_made_anew(
             await use_case.apply(authority.root, replace(ACME, description="theirs"))
         return made
 
-    monkeypatch.setattr(use_case, "_plan", overtaken)
+    monkeypatch.setattr(ApplyKeyspace, "_plan", overtaken)
     done = await use_case.apply(authority.root, replace(ACME, display_name="mine"))
     assert len(calls) == 3
     assert done.value.diff.changed_fields == ("description", "display_name")
@@ -147,14 +147,14 @@ async def test_a_key_type_that_a_key_got_meanwhile_is_not_taken_away(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_case = authority.apply_keyspace
-    plan = use_case._plan
+    plan = ApplyKeyspace._plan
 
     async def overtaken(*arguments: Any) -> Any:
         made = await plan(*arguments)
         await authority.make(key_type="publishable")
         return made
 
-    monkeypatch.setattr(use_case, "_plan", overtaken)
+    monkeypatch.setattr(ApplyKeyspace, "_plan", overtaken)
     with refused("STILL_IN_USE"):
         await use_case.apply(authority.root, replace(ACME, key_types=ACME.key_types[:1]))
 
