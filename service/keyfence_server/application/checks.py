@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Protocol
 
 from keyfence_server.application.callers import Caller
@@ -71,10 +70,6 @@ class FoundTogether:
 
     revision: int
     keys: Mapping[str, KeyFacts | Reason | BaseException]
-
-
-NOTHING_FOUND: Final = FoundTogether(0, MappingProxyType({}))
-"""Every key is looked up."""
 
 
 class CountedHere:
@@ -149,7 +144,7 @@ class Checks:
         return FoundTogether(revision, dict(zip(missing, found, strict=True)))
 
     async def answer(
-        self, caller: Caller, question: Question, together: FoundTogether = NOTHING_FOUND
+        self, caller: Caller, question: Question, together: FoundTogether | None = None
     ) -> Verdict:
         """The verdict on a question.
 
@@ -165,8 +160,9 @@ class Checks:
             RevisionNotReached, StoreUnavailable, RateLimitsUnavailable: this server cannot
                 answer now.
         """
-        found = together.keys.get(question.api_key)
-        revision = self._source.revision if found is None else together.revision
+        revision, found = self._source.revision, None
+        if together is not None and question.api_key in together.keys:
+            revision, found = together.revision, together.keys[question.api_key]
         address = self._read(question, revision)
         keyspace = await self._require_keyspace(caller, question)
         if keyspace is not None and question.required_scopes is not None:

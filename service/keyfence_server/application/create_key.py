@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from keyfence_server.application.audit import key_event, listed
 from keyfence_server.application.bindings import require_bound_to_what_is_there
@@ -68,21 +69,17 @@ class CreateKey:
             QuotaReached: the account has as many keys as it may have.
             Precondition: the parent is revoked, or too deep down.
         """
-
-        async def work(transaction: Transaction, maker: Caller) -> Effect[MadeKey]:
-            maker.require_key_management("keys:write")
-            return await self._create(transaction, maker, wanted)
-
         read = Wanted(
             keys=frozenset([KeyId(wanted.parent_key_id)] if wanted.parent_key_id else ()),
             accounts=frozenset([AccountId(wanted.account_id)]),
             keyspaces=frozenset([wanted.keyspace]),
         )
-        return await self._mutations.run(caller, work, wanted=read)
+        return await self._mutations.run(caller, partial(self._create, wanted), wanted=read)
 
     async def _create(
-        self, transaction: Transaction, maker: Caller, wanted: NewKey
+        self, wanted: NewKey, transaction: Transaction, maker: Caller
     ) -> Effect[MadeKey]:
+        maker.require_key_management("keys:write")
         keyspace = await self._keyspace_for(transaction, maker, wanted)
         request_id = read_request_id(wanted.request_id)
         await require_new_request(transaction, maker, request_id)

@@ -225,15 +225,15 @@ def _without_details(attempt: Attempt) -> Attempt:
 def _event(tally: ReportedAttempts) -> AuditEvent:
     last = datetime.fromtimestamp(tally.last, UTC)
     attempt = tally.attempt
-    details: dict[str, object] = {"reason": attempt.reason, "count": tally.count}
-    if attempt.method:
-        details["method"] = attempt.method
-    if attempt.address:
-        details["address"] = attempt.address
-    if tally.count > 1:
-        details["first_time"] = datetime.fromtimestamp(tally.first, UTC).isoformat()
-    if attempt.reported_by:
-        details["reported_by"] = attempt.reported_by
+    first = datetime.fromtimestamp(tally.first, UTC).isoformat() if tally.count > 1 else ""
+    details = {
+        "reason": attempt.reason,
+        "count": tally.count,
+        "method": attempt.method,
+        "address": attempt.address,
+        "first_time": first,
+        "reported_by": attempt.reported_by,
+    }
     return AuditEvent(
         event_id=new_event_id(last),
         time=last,
@@ -243,5 +243,5 @@ def _event(tally: ReportedAttempts) -> AuditEvent:
         account_id=attempt.account_id or None,
         subject=attempt.subject,
         request_id=tally.request_id,
-        details=details,
+        details={name: value for name, value in details.items() if value},
     )

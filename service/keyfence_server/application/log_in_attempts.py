@@ -118,7 +118,7 @@ class LogInAttempts:
         seconds = max(1, reset_at - int(self._clock.timestamp()))
         return Throttled(
             f"too many attempts from this address; try again in {seconds} seconds",
-            retry_after_seconds=seconds,
+            retry_after_seconds=str(seconds),
         )
 
 

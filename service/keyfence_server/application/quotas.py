@@ -57,7 +57,7 @@ class ChangeQuotas:
                 f"this account may make {rate} changes; try again in {wait} seconds",
                 quota="changes_per_account",
                 limit=str(rate),
-                retry_after_seconds=wait,
+                retry_after_seconds=str(wait),
             )
 
 

@@ -55,11 +55,11 @@ class Listing(PageRequest):
     expiring_before_time: datetime | None = None
 
     @property
-    def asks_what_works(self) -> bool:
-        """Whether it asks for something that only a key which is not revoked can be or do."""
-        return bool(
-            self.scope or self.never_used or self.unused_since_time or self.expiring_before_time
-        )
+    def leaves_out_revoked(self) -> bool:
+        """Whether it asks for something that only a key which is not revoked can be or do, and for
+        no state."""
+        of_working = self.scope or self.never_used or self.unused_since_time
+        return self.state is None and bool(of_working or self.expiring_before_time)
 
 
 @frozen()
@@ -155,9 +155,8 @@ class ReadKeys:
             )
             lineages = await snapshot.ancestors(keys)
             uses = await snapshot.find_uses([key.key_id for key in keys])
-        leaves_out_revoked = listing.asks_what_works and listing.state is None
         found = await _records(
-            keys, keyspace, lineages, uses, required, but_revoked=leaves_out_revoked
+            keys, keyspace, lineages, uses, required, but_revoked=listing.leaves_out_revoked
         )
         next_page_token = paging.token(position) if position else ""
         return Page(tuple(found), next_page_token, lambda one: paging.token(one.key.key_id))
@@ -181,7 +180,7 @@ class ReadKeys:
             unused_since=unused_since,
             never_used=listing.never_used,
             expiring=(now, expiring_before) if expiring_before is not None else None,
-            not_revoked=listing.asks_what_works and listing.state is None,
+            not_revoked=listing.leaves_out_revoked,
         )
 
     @staticmethod

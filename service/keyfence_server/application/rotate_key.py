@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from keyfence_server.application.audit import key_event
@@ -68,15 +69,11 @@ class RotateKey:
         """
         if not timedelta(0) <= rotation.overlap <= MAX_OVERLAP:
             raise InvalidInput.field("overlap", f"from nothing to {MAX_OVERLAP.days} days")
-
-        async def work(transaction: Transaction, maker: Caller) -> Effect[RotatedKey]:
-            return await self._rotate(transaction, maker, rotation)
-
         wanted = Wanted(keys=frozenset([KeyId(rotation.key_id)]))
-        return await self._mutations.run(caller, work, wanted=wanted)
+        return await self._mutations.run(caller, partial(self._rotate, rotation), wanted=wanted)
 
     async def _rotate(
-        self, transaction: Transaction, maker: Caller, rotation: Rotation
+        self, rotation: Rotation, transaction: Transaction, maker: Caller
     ) -> Effect[RotatedKey]:
         before = await get_for_change(transaction, maker, rotation.key_id)
         request_id = read_request_id(rotation.request_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from keyfence_server.application.callers import Caller
@@ -63,16 +64,13 @@ class UpdateKey:
             Precondition: the key is revoked, or is the last administrator's.
         """
         require_changeable(update.fields, _CHANGEABLE)
-
-        async def work(transaction: Transaction, maker: Caller) -> Effect[KeyFacts]:
-            return await self._update(transaction, maker, update)
-
         restrictive = update.state is KeyState.DISABLED and not _may_widen(update)
         wanted = Wanted(keys=frozenset([KeyId(update.key_id)]))
+        work = partial(self._update, update)
         return await self._mutations.run(caller, work, wanted=wanted, restrictive=restrictive)
 
     async def _update(
-        self, transaction: Transaction, maker: Caller, update: KeyUpdate
+        self, update: KeyUpdate, transaction: Transaction, maker: Caller
     ) -> Effect[KeyFacts]:
         before = await get_for_change(transaction, maker, update.key_id)
         now = self._clock.now()

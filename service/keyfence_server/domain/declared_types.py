@@ -8,7 +8,7 @@ empty is not written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Final, get_args, get_type_hints
@@ -72,14 +72,16 @@ class Section:
         return {
             name: item
             for name, item in value.items()
-            if item is not None or name not in known or _is_section(hints[known[name]])
+            if item is not None or name not in known or any(sections_in(hints[known[name]]))
         }
 
 
-def _is_section(hint: Any) -> bool:
-    return any(
-        isinstance(one, type) and issubclass(one, Section) for one in get_args(hint) or [hint]
-    )
+def sections_in(hint: Any) -> Iterator[type[Section]]:
+    """The sections that a field of this type holds."""
+    if isinstance(hint, type) and issubclass(hint, Section):
+        yield hint
+    for part in get_args(hint):
+        yield from sections_in(part)
 
 
 _NAMES: Final[dict[type, Mapping[str, str]]] = {}
@@ -127,28 +129,28 @@ def _read_texts(value: object) -> object:
     return tuple(value)
 
 
-def _read_duration(value: object) -> object:
-    if value is None or isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"a duration like 90d is needed here, not {kind_of(value)}")  # noqa: TRY004
-    duration = parse_duration(value)
-    if value and duration is None:
-        raise ValueError(
-            f'"{value[:_SHOWN]}" is not a duration; write one like 30s, 15m, 12h or 90d'
-        )
-    return duration
+def _read_as(
+    kind: type, parse: Callable[[str], object], what: str, like: str, forms: str
+) -> BeforeValidator:
+    """Reads a value of this kind from its text."""
+
+    def read(value: object) -> object:
+        if value is None or isinstance(value, kind):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"{what} like {like} is needed here, not {kind_of(value)}")  # noqa: TRY004
+        found = parse(value)
+        if value and found is None:
+            raise ValueError(f'"{value[:_SHOWN]}" is not {what}; write one like {forms}')
+        return found
+
+    return BeforeValidator(read)
 
 
-def _read_rate(value: object) -> object:
-    if value is None or isinstance(value, Rate):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"a rate like 60/minute is needed here, not {kind_of(value)}")  # noqa: TRY004
-    rate = parse_rate(value)
-    if value and rate is None:
-        raise ValueError(f'"{value[:_SHOWN]}" is not a rate; write one like 60/minute or 100/10s')
-    return rate
+_READ_DURATION: Final = _read_as(
+    timedelta, parse_duration, "a duration", "90d", "30s, 15m, 12h or 90d"
+)
+_READ_RATE: Final = _read_as(Rate, parse_rate, "a rate", "60/minute", "60/minute or 100/10s")
 
 
 def _read_body(value: object) -> object:
@@ -190,20 +192,20 @@ OptionalNumber = Annotated[Number, OMIT_IF_EMPTY]
 """A number for which 0 stands for none."""
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_read_duration),
+    _READ_DURATION,
     PlainSerializer(format_duration),
     WithJsonSchema({**_TEXT_SCHEMA, "examples": ["30s", "15m", "12h", "90d"]}),
 ]
 OptionalDuration = Annotated[
     timedelta | None,
-    BeforeValidator(_read_duration),
+    _READ_DURATION,
     PlainSerializer(format_duration),
     OMIT_IF_EMPTY,
     WithJsonSchema({**_TEXT_SCHEMA, "examples": ["30s", "15m", "12h", "90d"]}),
 ]
 OptionalRate = Annotated[
     Rate | None,
-    BeforeValidator(_read_rate),
+    _READ_RATE,
     PlainSerializer(str),
     OMIT_IF_EMPTY,
     WithJsonSchema({**_TEXT_SCHEMA, "examples": ["60/minute", "100/10s"]}),

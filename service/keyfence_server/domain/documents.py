@@ -14,9 +14,9 @@ import difflib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar, cast, get_args, get_type_hints
+from typing import Final, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -27,6 +27,7 @@ from keyfence_server.domain.declared_types import (
     Section,
     kind_of,
     names_in_documents,
+    sections_in,
 )
 from keyfence_server.domain.errors import InvalidDeclaration, Name, Path, Problem
 
@@ -175,7 +176,7 @@ def path_in_document(path: Path) -> Path:
             continue
         names = {name: written for written, name in names_in_documents(section).items()}
         steps.append(names.get(step, step))
-        section = next(_sections_in(get_type_hints(section).get(step)), None)
+        section = next(sections_in(get_type_hints(section).get(step)), None)
     return tuple(steps)
 
 
@@ -266,15 +267,8 @@ def _section_at(where: Sequence[str | int], section: type[Section]) -> type[Sect
     for step in where[:-1]:
         if isinstance(step, str):
             hint = get_type_hints(section)[names_in_documents(section)[step]]
-            section = next(_sections_in(hint))
+            section = next(sections_in(hint))
     return section
-
-
-def _sections_in(hint: Any) -> Iterator[type[Section]]:
-    if isinstance(hint, type) and issubclass(hint, Section):
-        yield hint
-    for part in get_args(hint):
-        yield from _sections_in(part)
 
 
 def _nearest(name: str, known: Mapping[str, str]) -> str | None:

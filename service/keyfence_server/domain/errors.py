@@ -176,13 +176,9 @@ class ExceedsMaker(Forbidden):
 
 
 class Throttled(DomainError):
-    """Something was tried too often. Seconds are whole, and at least 1."""
+    """Something was tried too often. Its `retry_after_seconds` are whole, and at least 1."""
 
     reason = "TOO_MANY_ATTEMPTS"
-
-    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
-        super().__init__(message, retry_after_seconds=str(retry_after_seconds))
-        self.retry_after_seconds = retry_after_seconds
 
 
 class Overloaded(DomainError):
@@ -194,21 +190,11 @@ class Overloaded(DomainError):
 class QuotaReached(DomainError):
     """An account has used up a quota of its keyspace. Nothing was done.
 
-    Args:
-        quota: the field of the keyspace's `limits` that declares it.
-        limit: what it allows.
-        retry_after_seconds: whole; None if waiting does not help.
+    Its `quota` is the field of the keyspace's `limits` that declares it, its `limit` what that
+    allows. It has whole `retry_after_seconds` where waiting helps.
     """
 
     reason = "QUOTA_REACHED"
-
-    def __init__(
-        self, message: str, *, quota: str, limit: str, retry_after_seconds: int | None = None
-    ) -> None:
-        wait = (
-            {} if retry_after_seconds is None else {"retry_after_seconds": str(retry_after_seconds)}
-        )
-        super().__init__(message, quota=quota, limit=limit, **wait)
 
 
 class Conflict(DomainError):
