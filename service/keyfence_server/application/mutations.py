@@ -165,38 +165,34 @@ class _Group:
     """The mutations that share a transaction.
 
     Attributes:
-        at_work: the mutation that is in the transaction now.
+        ends: mutations, with what their callers are told when the fence has ended; with None, the
+            one that is in the transaction now.
         found_at: the revision of the store as it was found.
         revisions: what the commit makes durable.
-        succeeded: mutations, with what their callers are told when the fence has ended.
-        failed: mutations that could see what others of the group had written.
         is_restrictive: whether a restrictive change is in it.
         is_committed: whether the revisions are durable.
         error: why the transaction failed.
     """
 
-    at_work: _Mutation[Any] | None
+    ends: dict[_Mutation[Any], Done[Any] | Exception | None]
     found_at: int = 0
     revisions: list[Revision] = field(default_factory=list)
-    succeeded: list[tuple[_Mutation[Any], Done[Any]]] = field(default_factory=list)
-    failed: list[tuple[_Mutation[Any], Exception]] = field(default_factory=list)
     is_restrictive: bool = False
     is_committed: bool = False
     error: BaseException | None = None
 
     def tell(self) -> None:
         """Tells each caller the outcome."""
-        for mutation, done in self.succeeded:
-            mutation.outcome.set_result(done)
-        for mutation, error in self.failed:
-            mutation.fail(error)
+        for mutation, end in self.ends.items():
+            if isinstance(end, Done):
+                mutation.outcome.set_result(end)
+            elif end is not None:
+                mutation.fail(end)
 
     def fail(self, error: BaseException) -> None:
         """Tells every caller that the transaction failed, or that this is not known."""
-        for mutation, _ in (*self.succeeded, *self.failed):
+        for mutation in self.ends:
             mutation.fail(error)
-        if self.at_work is not None:
-            self.at_work.fail(error)
 
 
 class Mutations:
@@ -352,7 +348,7 @@ class Mutations:
         """Carries out a mutation and whatever waits, group by group."""
         try:
             while first is not None:
-                group = _Group(first)
+                group = _Group({first: None})
                 try:
                     await self._carry_out(group, first)
                 except Exception as error:  # noqa: BLE001 - each caller is told
@@ -427,7 +423,7 @@ class Mutations:
         Returns:
             Whether the transaction may go on.
         """
-        group.at_work = mutation
+        group.ends[mutation] = None
         failure: Exception | None = None
         try:
             async with transaction.mutation():
@@ -445,16 +441,14 @@ class Mutations:
             if error is not failure:
                 # It could not be undone.
                 raise
-            if group.revisions:
-                # What it has seen may not come to be, so its caller is not told yet.
-                group.failed.append((mutation, error))
-            else:
+            # What it has seen may not come to be. Then its caller is not told yet.
+            group.ends[mutation] = error
+            if not group.revisions:
+                del group.ends[mutation]
                 mutation.fail(error)
-            group.at_work = None
             return bool(group.revisions)
-        done = Done(effect.value, transaction.revision - 1, is_committed=bool(effect.changes))
-        group.succeeded.append((mutation, done))
-        group.at_work = None
+        is_committed = bool(effect.changes)
+        group.ends[mutation] = Done(effect.value, transaction.revision - 1, is_committed)
         return True
 
     async def _commit(self, transaction: Transaction) -> None:
@@ -471,7 +465,7 @@ class Mutations:
             if group.is_committed:
                 # Also if the store failed behind the commit: what is durable must hold.
                 await self._fence.wait(group.revisions)
-            elif group.succeeded and group.error is None:
+            elif group.ends and group.error is None:
                 await self._fence.wait_until_in_effect(group.found_at)
         except Exception as error:  # noqa: BLE001 - each caller is told
             group.error = error
