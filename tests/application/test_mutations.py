@@ -57,7 +57,7 @@ async def test_a_mutation_that_waits_too_long_for_its_turn_says_that_nothing_was
     held = Held(authority)
     await held.begin()
     before = await authority.revision()
-    with pytest.raises(mutations.TurnTookTooLong, match="nothing was changed") as refusal:
+    with pytest.raises(mutations.NotNow, match="nothing was changed") as refusal:
         await authority.make()
     assert refusal.value.reason == "STORE_UNAVAILABLE"
     await held.end()

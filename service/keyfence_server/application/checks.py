@@ -238,8 +238,7 @@ class Checks:
     def _with_suggestion(self, error: UnknownScope, keyspace: Keyspace) -> UnknownScope:
         if not self._suggestions.admits():
             return error
-        nearest = keyspace.catalog.nearest(error.scope)
-        return UnknownScope(error.problems[0].path, error.scope, keyspace.name, nearest)
+        return keyspace.unknown_scope(error.problems[0].where, error.scope)
 
     async def _require_keyspace(self, caller: Caller, question: Question) -> Keyspace | None:
         if not question.keyspace:

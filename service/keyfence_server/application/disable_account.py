@@ -42,9 +42,7 @@ class DisableAccount:
             ended = await transaction.end_sessions(account.account_id, now)
             if account is before and not ended:
                 return Effect(before)
-            ending, revoked = Ending(transaction, account, now), 0
-            if await ending.must_revoke_keys():
-                revoked = await ending.revoke_keys(lambda _: True)
+            revoked = await Ending(transaction, account, now).revoke_keys(lambda _: True)
             details = {"comment": comment, "sessions": ended}
             return await _write(transaction, asking, "account.disable", account, revoked, **details)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from keyfence_server.domain.addresses import canonical_networks, parse_network
 from keyfence_server.domain.durations import format_duration
-from keyfence_server.domain.errors import InvalidInput, Problem, UnknownScope
+from keyfence_server.domain.errors import InvalidInput, Problem
 from keyfence_server.domain.keyspace_problems import MAX_DISPLAY_NAME, is_keyspace_name
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.limits import Rate, rate_problem
@@ -93,9 +93,7 @@ def read_grants(path: str, scopes: Sequence[str], keyspace: Keyspace) -> tuple[s
         where = f"{path}[{index}]"
         if is_wildcard(scope):
             raise InvalidInput.field(where, keyspace.catalog.describe_unknown(scope))
-        shortened = scope[:128]
-        nearest = keyspace.catalog.nearest(shortened)
-        raise UnknownScope(where, shortened, keyspace.name, nearest)
+        raise keyspace.unknown_scope(where, scope)
     return tuple(sorted(set(scopes)))
 
 

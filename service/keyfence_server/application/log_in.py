@@ -156,9 +156,7 @@ class LogIn:
         revoked = 0
         if ended:
             details["ended_sessions"] = len(ended)
-            ending = Ending(transaction, account, now)
-            if await ending.must_revoke_keys():
-                revoked = await ending.revoke_keys(ended.__contains__)
+            revoked = await Ending(transaction, account, now).revoke_keys(ended.__contains__)
         if renewed is not None:
             account = replace(account, password=renewed, revision=transaction.revision)
             await transaction.update_account(account)

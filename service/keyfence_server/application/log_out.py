@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from keyfence_server.application.audit import account_event
 from keyfence_server.application.callers import AccountSession, Caller
@@ -43,41 +44,38 @@ class LogOut:
             NotFound: there is no such account for this caller.
             InvalidInput: the request does not say which sessions to end.
         """
+        work = partial(self._end, account_id, all_sessions, revoke_keys)
+        return await self._mutations.run(caller, work, restrictive=True)
 
-        async def work(transaction: Transaction, asking: Caller) -> Effect[int]:
-            asking.require_account_management("accounts:write")
-            account = await get_for_caller(transaction, asking, account_id)
-            ending = Ending(transaction, account, self._clock.now())
-            revokes = revoke_keys or await ending.must_revoke_keys()
-            if all_sessions:
-                return await _end_all(ending, asking, revokes=revokes)
-            if isinstance(asking, AccountSession):
-                return await _end_own(ending, asking, revokes=revokes)
+    async def _end(
+        self,
+        account_id: str,
+        all_sessions: bool,
+        revoke_keys: bool,
+        transaction: Transaction,
+        asking: Caller,
+    ) -> Effect[int]:
+        asking.require_account_management("accounts:write")
+        account = await get_for_caller(transaction, asking, account_id)
+        now = self._clock.now()
+        ending = Ending(transaction, account, now)
+        if all_sessions:
+            ended = await transaction.end_sessions(account.account_id, now)
+            revoked = await ending.revoke_keys(lambda _: True, on_demand=revoke_keys)
+            if not ended and not revoked:
+                return Effect(0)
+            event = account_event("account.log_out", asking, account, now, revoked, sessions=ended)
+            return Effect(revoked, (account_change(account),), event)
+        if not isinstance(asking, AccountSession):
             raise InvalidInput.field(
                 "all_sessions", "an operator's credential has no session; set all_sessions"
             )
-
-        return await self._mutations.run(caller, work, restrictive=True)
-
-
-async def _end_own(ending: Ending, caller: AccountSession, *, revokes: bool) -> Effect[int]:
-    session = caller.facts.session
-    own = session.session_id
-    await ending.transaction.update_session(session.ended(ending.now))
-    revoked = await ending.revoke_keys(lambda one: one == own) if revokes else 0
-    # A change of the account concerns all its keys.
-    changes = [Change(ChangeKind.SESSION, own, session.keyspace)]
-    if revoked:
-        changes.append(account_change(ending.account))
-    event = account_event("account.log_out", caller, ending.account, ending.now, revoked, own)
-    return Effect(revoked, tuple(changes), event)
-
-
-async def _end_all(ending: Ending, caller: Caller, *, revokes: bool) -> Effect[int]:
-    account, now = ending.account, ending.now
-    ended = await ending.transaction.end_sessions(account.account_id, now)
-    revoked = await ending.revoke_keys(lambda _: True) if revokes else 0
-    if not ended and not revoked:
-        return Effect(0)
-    event = account_event("account.log_out", caller, account, now, revoked, sessions=ended)
-    return Effect(revoked, (account_change(account),), event)
+        session, own = asking.facts.session, asking.credential_id
+        await transaction.update_session(session.ended(now))
+        revoked = await ending.revoke_keys(lambda one: one == own, on_demand=revoke_keys)
+        changes = [Change(ChangeKind.SESSION, own, session.keyspace)]
+        if revoked:
+            # A change of the account concerns all its keys.
+            changes.append(account_change(account))
+        event = account_event("account.log_out", asking, account, now, revoked, own)
+        return Effect(revoked, tuple(changes), event)

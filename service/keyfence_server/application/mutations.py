@@ -50,7 +50,7 @@ from keyfence_server.application.ports import (
 )
 from keyfence_server.application.quotas import ChangeQuotas
 from keyfence_server.application.turns import Place, Queue
-from keyfence_server.domain.errors import DomainError
+from keyfence_server.domain.errors import DomainError, Overloaded
 from keyfence_server.domain.keyspaces import SYSTEM
 
 T = TypeVar("T")
@@ -101,24 +101,12 @@ class Done(Generic[T]):
     is_committed: bool = False
 
 
-class ClockIsWrong(DomainError):
-    """This server's clock is wrong, so what it would make would expire at the wrong time."""
+class NotNow(DomainError):
+    """This server's clock is wrong, so what it would make would expire at the wrong time. Or other
+    mutations have kept the store for so long that this one did not begin."""
 
-    # For a client it is as if this server were away: another one may have the right time.
+    # For a client it is as if this server were away: it may try again, and at another one.
     reason = "STORE_UNAVAILABLE"
-
-
-class TurnTookTooLong(DomainError):
-    """Other mutations have kept the store for so long that this one did not begin."""
-
-    # For a client it is as if this server were away: it may try again.
-    reason = "STORE_UNAVAILABLE"
-
-
-class TooManyMutations(DomainError):
-    """One credential has as many mutations under way as it may have."""
-
-    reason = "LIMIT_REACHED"
 
 
 def _future() -> asyncio.Future[Any]:
@@ -246,9 +234,9 @@ class Mutations:
         is finished before the revocation begins.
 
         Raises:
-            ClockIsWrong: this server's clock is wrong; nothing was changed.
-            TurnTookTooLong: other mutations kept the store for too long; nothing was changed.
-            TooManyMutations: the credential has too many under way; nothing was changed.
+            NotNow: this server's clock is wrong, or other mutations kept the store for too long;
+                nothing was changed.
+            Overloaded: the credential has too many under way; nothing was changed.
             QuotaReached: the account makes too many changes; nothing was changed.
             DomainError: from the use case, or because the caller does not pass any
                 more; nothing was changed.
@@ -260,7 +248,7 @@ class Mutations:
             return await work(transaction, await caller.reread(transaction, self._clock))
 
         if not restrictive and (problem := self._clock_problem()) is not None:
-            raise ClockIsWrong(problem)
+            raise NotNow(problem)
         await self._quotas.count(caller, restrictive=restrictive)
         # Callers without a credential share the places of their address.
         with self._counted(caller.credential_id or f"address {caller.address}"):
@@ -302,7 +290,7 @@ class Mutations:
         except TimeoutError:
             # It may have begun at the last moment.
             if mutation.begins.cancelled():
-                raise TurnTookTooLong(
+                raise NotNow(
                     "other mutations have taken too long; nothing was changed, try again"
                 ) from None
         finally:
@@ -324,7 +312,7 @@ class Mutations:
     @contextmanager
     def _counted(self, credential: str) -> Iterator[None]:
         if self._by_credential[credential] >= MAX_MUTATIONS_PER_CREDENTIAL:
-            raise TooManyMutations(
+            raise Overloaded(
                 f"this credential has {MAX_MUTATIONS_PER_CREDENTIAL} mutations under way already; "
                 "wait for one of them to end, and try again",
                 limit="mutations_per_credential",

@@ -13,12 +13,11 @@ from keyfence_server.application.pages import Page, PageRequest, Paging
 from keyfence_server.application.pauses import Pauses, pause
 from keyfence_server.application.ports import Clock, KeyCriteria, KeyFilter, KeyUse, Store
 from keyfence_server.application.read_keyspaces import get_keyspace
-from keyfence_server.domain.errors import InvalidInput, UnknownScope
+from keyfence_server.domain.errors import InvalidInput
 from keyfence_server.domain.facts import effective_mask, listed_scopes
 from keyfence_server.domain.frozen import frozen
 from keyfence_server.domain.keys import Key, KeyId, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import Keyspace
-from keyfence_server.domain.scopes import MAX_SCOPE_LENGTH
 
 MAX_USE_DAYS: Final = 400
 MAX_PAGE_TEXT: Final = 2 * 1024 * 1024
@@ -269,9 +268,7 @@ def _required_mask(scope: str, keyspace: Keyspace) -> int:
     if not scope:
         return 0
     if scope not in keyspace.catalog:
-        shortened = scope[:MAX_SCOPE_LENGTH]
-        nearest = keyspace.catalog.nearest(shortened)
-        raise UnknownScope("scope", shortened, keyspace.name, nearest)
+        raise keyspace.unknown_scope("scope", scope)
     return keyspace.catalog.required_mask([scope])
 
 

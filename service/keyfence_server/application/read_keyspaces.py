@@ -13,7 +13,7 @@ from keyfence_server.application.pauses import Pauses
 from keyfence_server.application.ports import AccountFilter, Clock, Snapshot, Store
 from keyfence_server.domain.accounts import AccountId, AccountState
 from keyfence_server.domain.catalog import ScopePath
-from keyfence_server.domain.errors import NotFound, UnknownScope
+from keyfence_server.domain.errors import NotFound
 from keyfence_server.domain.facts import own_mask
 from keyfence_server.domain.keys import Key, KeyState, Lineage, state_of
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
@@ -99,8 +99,7 @@ class ReadKeyspaces:
             keyspace = await get_keyspace(snapshot, name)
             catalog = keyspace.catalog
             if scope not in catalog:
-                shortened = scope[:128]
-                raise UnknownScope("scope", shortened, name, catalog.nearest(shortened))
+                raise keyspace.unknown_scope("scope", scope)
             # It walks the whole graph, forwards and backwards.
             report = await self._heavy.run(name, len(catalog), lambda: _report(keyspace, scope))
             count = await self._count_holders(snapshot, keyspace, catalog.required_mask([scope]))
@@ -130,6 +129,9 @@ def _report(keyspace: Keyspace, scope: str) -> ScopeReport:
     """How a registered scope hangs together, without the keys that hold it."""
     catalog, declaration = keyspace.catalog, keyspace.declaration
     wanted = catalog.required_mask([scope])
+    presets = (one.name for one in declaration.presets if catalog.mask(one.scopes) & wanted)
+    types = (one.name for one in declaration.key_types)
+    capped = (name for name in types if not keyspace.cap_mask(name) & wanted)
     return ScopeReport(
         scope=scope,
         description=describe_scope(keyspace, scope),
@@ -137,16 +139,8 @@ def _report(keyspace: Keyspace, scope: str) -> ScopeReport:
         implied_by=tuple(islice(catalog.implying(scope), MAX_EXPLAINED)),
         implies_count=catalog.count_implied_by(scope),
         implied_by_count=catalog.count_implying(scope),
-        presets=tuple(
-            sorted(one.name for one in declaration.presets if catalog.mask(one.scopes) & wanted)
-        ),
-        capped_key_types=tuple(
-            sorted(
-                kind.name
-                for kind in declaration.key_types
-                if not keyspace.cap_mask(kind.name) & wanted
-            )
-        ),
+        presets=tuple(sorted(presets)),
+        capped_key_types=tuple(sorted(capped)),
         active_key_count=0,
     )
 

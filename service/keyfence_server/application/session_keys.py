@@ -24,13 +24,9 @@ class Ending:
     account: Account
     now: datetime
 
-    async def must_revoke_keys(self) -> bool:
-        """Whether the keyspace demands that keys end with the session they were made in."""
-        keyspace = await self.transaction.find_keyspace(self.account.keyspace)
-        accounts = keyspace.declaration.accounts if keyspace is not None else None
-        return accounts is not None and accounts.keys_end_with_session
-
-    async def revoke_keys(self, is_meant: Callable[[SessionId], bool]) -> int:
+    async def revoke_keys(
+        self, is_meant: Callable[[SessionId], bool], *, on_demand: bool = False
+    ) -> int:
         """Revokes the keys of the account that were made in some of its sessions, and tells
         how many they were. The caller commits a change of the account.
 
@@ -39,7 +35,13 @@ class Ending:
 
         Args:
             is_meant: tells of a session whether its keys are to be revoked.
+            on_demand: whether to revoke them also where the keyspace does not demand that keys end
+                with the session that they were made in.
         """
+        keyspace = await self.transaction.find_keyspace(self.account.keyspace)
+        accounts = keyspace.declaration.accounts if keyspace is not None else None
+        if not on_demand and (accounts is None or not accounts.keys_end_with_session):
+            return 0
         keys = await self._keys()
         meant = [
             key_id

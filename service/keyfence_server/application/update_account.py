@@ -171,9 +171,9 @@ class UpdateAccount:
             # A session that was begun with the old password must not stay.
             own = caller.credential_id if isinstance(caller, AccountSession) else None
             await transaction.end_sessions(account.account_id, now, but=own)
-            ending = Ending(transaction, account, now)
-            if update.revoke_keys or await ending.must_revoke_keys():
-                revoked = await ending.revoke_keys(lambda session: session != own)
+            revoked = await Ending(transaction, account, now).revoke_keys(
+                lambda session: session != own, on_demand=update.revoke_keys
+            )
         changed = sorted({*update.fields, *(["password"] if password else [])})
         return Effect(
             ChangedAccount(replace(account, revision=transaction.revision), revoked),

@@ -144,4 +144,4 @@ def required_mask(keyspace: Keyspace, scopes: Sequence[str]) -> int:
         raise InvalidInput.field(
             path, "a check names the scopes it needs; wildcards are for grants"
         )
-    raise UnknownScope(path, scope[:128], keyspace.name, None)
+    raise UnknownScope(path, scope, keyspace.name, None)

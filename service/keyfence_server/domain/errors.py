@@ -117,6 +117,7 @@ class UnknownScope(InvalidInput):
     reason = "UNKNOWN_SCOPE"
 
     def __init__(self, path: Path | str, scope: str, keyspace: str, nearest: str | None) -> None:
+        scope = scope[:128]
         hint = f'; did you mean "{nearest}"?' if nearest else ""
         metadata = {"scope": scope, "keyspace": keyspace}
         if nearest:

@@ -20,7 +20,7 @@ from keyfence_server.domain.declarations import (
     KeyTypeDeclaration,
     PresetDeclaration,
 )
-from keyfence_server.domain.errors import InvalidDeclaration, Name, Problem
+from keyfence_server.domain.errors import InvalidDeclaration, Name, Problem, UnknownScope
 from keyfence_server.domain.formats import KeyForm, compile_form
 from keyfence_server.domain.http_answers import HttpRules, compile_http
 from keyfence_server.domain.keyspace_problems import (
@@ -114,6 +114,10 @@ class Keyspace:
             if form.starts(text) and form.fits(text):
                 return form.display_prefix(Plaintext(text))
         return ""
+
+    def unknown_scope(self, path: str, scope: str) -> UnknownScope:
+        """The error for a scope that is not registered, with the nearest one that is."""
+        return UnknownScope(path, scope, self.name, self.catalog.nearest(scope))
 
     def cap_mask(self, key_type: str) -> int:
         """The most that a key of this type can hold. A type that is gone holds nothing."""
