@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Final, NamedTuple, NoReturn
+from typing import ClassVar, NamedTuple, NoReturn
 
 from keyfence_server.application.calls import NO_CALL, Call
 from keyfence_server.application.ports import (
@@ -48,11 +48,6 @@ from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.redaction import is_an_id
 from keyfence_server.domain.sessions import SessionFacts, SessionId
 from keyfence_server.domain.system import SYSTEM_KEYSPACE
-
-_REJECTED: Final = (
-    "the credential of this call is not accepted: it is mistyped, unknown, expired, disabled or "
-    "revoked; the server's log says which"
-)
 
 
 class Owner(NamedTuple):
@@ -415,7 +410,11 @@ def rejection(reason: Reason) -> DomainError:
             reason="CREDENTIAL_REQUIRED",
             cause=reason.name,
         )
-    return Unauthenticated(_REJECTED, cause=reason.name)
+    return Unauthenticated(
+        "the credential of this call is not accepted: it is mistyped, unknown, expired, disabled "
+        "or revoked; the server's log says which",
+        cause=reason.name,
+    )
 
 
 def _nothing_called(what: str, prefix: str, reason: str, **sent: str) -> NotFound:

@@ -141,15 +141,14 @@ class RateLimits:
             else:
                 self._note_success()
                 return self._status(limits, cost, stopped_by, windows, Count.WHOLE)
-        if self._shared is not None and self._on_failure is not OnFailure.LOCAL:
-            return True, self._uncounted(limits)
         if self._shared is not None:
             self.stats.without_counter += 1
+            if self._on_failure is not OnFailure.LOCAL:
+                return True, self._uncounted(limits)
         stopped_by, windows = await self._local.take(limits, cost)
         return self._status(limits, cost, stopped_by, windows, self._own_count)
 
     def _uncounted(self, limits: Sequence[Limit]) -> RateLimitStatus:
-        self.stats.without_counter += 1
         if self._on_failure is OnFailure.DENY:
             raise RateLimitsUnavailable(
                 "the counter of rate limits cannot be reached, and this server is set to answer "

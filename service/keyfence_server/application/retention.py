@@ -105,11 +105,16 @@ class Retention:
     async def _remove_events(self, now: datetime, days: int) -> int:
         # Whole days: a removal is an event too, and there should be few of them.
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+        def event_of(first: int, last: ChainEnd, is_exported: bool) -> AuditEvent:
+            details = {"first": first, "last": last.count, "hash": last.hash.hex()}
+            return audit_log_event("audit.remove", None, now, exported=is_exported, **details)
+
         try:
             return await self._store.remove_events(
                 before=midnight - timedelta(days=days),
                 unexported=self._kept.unexported_events,
-                event_of=partial(_removal, now),
+                event_of=event_of,
             )
         except ChainBroken as error:
             if self._broken != str(error):
@@ -121,15 +126,3 @@ class Retention:
                     advice="run `keyfence audit verify`",
                 )
             return 0
-
-
-def _removal(now: datetime, first: int, last: ChainEnd, is_exported: bool) -> AuditEvent:
-    return audit_log_event(
-        "audit.remove",
-        None,
-        now,
-        first=first,
-        last=last.count,
-        hash=last.hash.hex(),
-        exported=is_exported,
-    )

@@ -87,7 +87,8 @@ class FactStore(Protocol):
 class FactSource(Protocol):
     """Answers about keys and keyspaces: from memory where that is allowed, else from
     the store. What it answers is never older than any mutation that was fenced before
-    the question was asked. `StaleIfError` is the one exception."""
+    the question was asked. `StaleIfError` is the one exception. What waits for the store raises
+    `StoreUnavailable`."""
 
     @property
     def revision(self) -> int:
@@ -105,20 +106,19 @@ class FactSource(Protocol):
         """
 
     async def find_facts(self, candidates: Sequence[Digest]) -> KeyFacts | None:
-        """The key kept under any of these digests. Raises `StoreUnavailable`."""
+        """The key kept under any of these digests."""
 
     async def find_session(self, session_id: SessionId) -> SessionFacts | None:
-        """The session with this id, from memory where that is allowed. Raises
-        `StoreUnavailable`."""
+        """The session with this id."""
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
-        """The keyspace of this name, the built-in one too. Raises `StoreUnavailable`."""
+        """The keyspace of this name, the built-in one too."""
 
     async def list_keyspaces(self) -> Sequence[Keyspace]:
-        """Every keyspace, the built-in one too. Raises `StoreUnavailable`."""
+        """Every keyspace, the built-in one too."""
 
     async def recogniser(self, concerns: Callable[[str], bool] = ...) -> Recogniser:
-        """Tells which keyspaces' keys a text could be. Raises `StoreUnavailable`.
+        """Tells which keyspaces' keys a text could be.
 
         Args:
             concerns: of which keyspaces, by name, it must know the newest forms; by default of all.

@@ -340,6 +340,10 @@ class Transaction(Snapshot, Protocol):
 
     Each mutation has a revision of its own, and all of them become durable with one commit.
     Leaving the transaction without `commit` undoes all of it.
+
+    Every record that a mutation writes is stamped with its revision. What is inserted must be new
+    by its id. An update replaces the record with the same id: exactly one row is touched, or
+    nothing is and an error is raised.
     """
 
     @property
@@ -385,7 +389,7 @@ class Transaction(Snapshot, Protocol):
         """
 
     async def insert_key(self, key: Key) -> None:
-        """Adds a key, stamped with this revision. Its id and digest must be new."""
+        """Adds a key. Its digest must be new, too."""
 
     async def insert_keys(self, keys: Sequence[Key]) -> None:
         """Adds several keys, like `insert_key`. If one of them cannot be added, none is."""
@@ -394,61 +398,44 @@ class Transaction(Snapshot, Protocol):
         """Adds slow hashes of keys that are there and have none."""
 
     async def replace_digest(self, new: NewDigest) -> bool:
-        """Replaces what is kept of a key, stamped with this revision, and drops its slow hash.
-
-        Returns:
-            False, and nothing is touched: something else is kept of the key by now.
-        """
+        """Replaces what is kept of a key, and drops its slow hash. False: something else is kept of
+        the key by now, and nothing is touched."""
 
     async def update_key(self, key: Key) -> None:
-        """Replaces the record with the key's id, stamped with this revision.
-
-        Exactly one row is touched, or nothing is and an error is raised.
-        """
+        """Replaces a key's record."""
 
     async def revoke_keys(self, key_ids: Collection[KeyId], time: datetime) -> None:
-        """Revokes these keys, stamped with this revision.
-
-        Exactly as many rows are touched as there are ids, or an error is raised: so each id
-        must be of a key that is not revoked.
-        """
+        """Revokes these keys. Exactly as many rows are touched as there are ids, or an error is
+        raised: so each id must be of a key that is not revoked."""
 
     async def put_keyspace(self, keyspace: Keyspace) -> None:
-        """Adds or replaces the keyspace of that name, stamped with this revision."""
+        """Adds or replaces the keyspace of that name."""
 
     async def insert_account(self, account: Account) -> None:
-        """Adds an account, stamped with this revision. Its id must be new, and its address
-        in its keyspace."""
+        """Adds an account. Its address must be new in its keyspace."""
 
     async def update_account(self, account: Account) -> None:
-        """Replaces the record with the account's id, stamped with this revision.
-
-        Exactly one row is touched, or nothing is and an error is raised. So is an error
-        if another account of the keyspace has its address.
-        """
+        """Replaces an account's record. An error is raised if another account of the keyspace has
+        its address."""
 
     async def insert_session(self, session: Session) -> None:
-        """Adds a session, stamped with this revision. Its id must be new, and its account there.
-        Also deletes some of the account's sessions that are over, except for the newest ones."""
+        """Adds a session, whose account must be there. Also deletes some of the account's sessions
+        that are over, except for the newest ones."""
 
     async def end_oldest_sessions(
         self, account_id: AccountId, time: datetime, *, keep: int
     ) -> Sequence[SessionId]:
         """Ends the account's oldest sessions, so that at most `keep` have neither ended nor
-        expired. Stamps them with this revision, and returns their ids: at most 1,000, so that
-        the work is bounded."""
+        expired, and returns their ids: at most 1,000, so that the work is bounded."""
 
     async def update_session(self, session: Session) -> None:
-        """Replaces the record with the session's id, stamped with this revision.
-
-        Exactly one row is touched, or nothing is and an error is raised.
-        """
+        """Replaces a session's record."""
 
     async def end_sessions(
         self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
     ) -> int:
         """Ends every session of the account that has not ended and is not past its time,
-        save for one; stamps them with this revision, and tells how many they were."""
+        save for one, and tells how many they were."""
 
     async def insert_request(
         self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime

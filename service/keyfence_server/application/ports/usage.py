@@ -43,7 +43,8 @@ class UseToAdd:
 
 
 class NoteStore(Protocol):
-    """Where what was noted in passing is written down."""
+    """Where what was noted in passing is written down. Both methods raise `StoreUnavailable`, and
+    then nothing was added, or it is not known whether it was."""
 
     async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
         """Adds to what is known of keys' uses, all of it or nothing.
@@ -54,14 +55,7 @@ class NoteStore(Protocol):
 
         Args:
             uses: at most one for each key and day.
-
-        Raises:
-            StoreUnavailable: nothing was added, or it is not known whether it was.
         """
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
-        """Adds audit events that tell of no mutation to the chain, all of them or none.
-
-        Raises:
-            StoreUnavailable: nothing was added, or it is not known whether it was.
-        """
+        """Adds audit events that tell of no mutation to the chain, all of them or none."""
