@@ -42,7 +42,7 @@ from keyfence_server.domain.errors import (
 )
 from keyfence_server.domain.facts import NEVER, KeyFacts, compile_facts, state_of_owner
 from keyfence_server.domain.identifiers import is_session_id
-from keyfence_server.domain.keys import Key, KeyId, Lineage, expires_by
+from keyfence_server.domain.keys import Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.reasons import Reason
 from keyfence_server.domain.redaction import is_an_id
@@ -346,7 +346,9 @@ class AccountSession(Caller):
         require_grantable(self.facts.keyspace, key)
         latest = self.latest_expiry()
         made_in_session = key.created_by_key_id is not None and is_session_id(key.created_by_key_id)
-        if latest is not None and made_in_session and not expires_by(key, latest):
+        if latest is None or not made_in_session:
+            return
+        if key.expire_time is None or key.expire_time > latest:
             raise ExceedsMaker(
                 f'a key that is made in a session of keyspace "{key.keyspace}" ends with the '
                 f"session; give an expire_time up to {latest.isoformat(timespec='seconds')}",

@@ -82,15 +82,13 @@ class CountedHere:
 
     async def counted(self, verdict: Verdict, facts: KeyFacts, question: Question) -> Verdict:
         """See `Counting`."""
-        if verdict.reason is Reason.OK:
-            passes, status = await self._rate_limits.take(facts.limits, question.cost)
-            reason = Reason.OK if passes else Reason.RATE_LIMITED
-            return verdict._replace(reason=reason, rate_limit=status)
-        if verdict.reason is Reason.SCOPE_MISSING:
-            # It only learns where the limit is.
-            _, status = await self._rate_limits.take(facts.limits, 0)
-            return verdict._replace(rate_limit=status)
-        return verdict
+        if verdict.reason not in (Reason.OK, Reason.SCOPE_MISSING):
+            return verdict
+        # Without the scopes it only learns where the limit is.
+        cost = question.cost if verdict.reason is Reason.OK else 0
+        passes, status = await self._rate_limits.take(facts.limits, cost)
+        reason = verdict.reason if passes else Reason.RATE_LIMITED
+        return verdict._replace(reason=reason, rate_limit=status)
 
 
 class Checks:

@@ -10,24 +10,10 @@ from bisect import bisect_left
 from typing import Final
 
 LATENCY_BOUNDS: Final = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
+    *(step / part for part in (10_000, 1_000, 100, 10, 1) for step in (1, 2.5, 5)),
     10.0,
 )
-"""Upper bounds of the latency buckets, in seconds."""
+"""Upper bounds of the latency buckets, in seconds: from 0.1 milliseconds to 10 seconds."""
 
 
 class Latencies:

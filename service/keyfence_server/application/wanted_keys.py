@@ -125,9 +125,7 @@ def grants_of(
     """
     grants = read_grants("scopes", scopes, keyspace)
     require_grants_within_type("scopes", scopes, keyspace, key_type)
-    name = preset
-    if not name and not grants:
-        name = keyspace.declaration.defaults.preset or ""
+    name = preset or ("" if grants else keyspace.declaration.defaults.preset)
     if not name:
         return grants, None
     found = keyspace.find_preset(name)

@@ -152,11 +152,6 @@ Lineage = Sequence[Key]
 """A key, the key that it was delegated from, and so on: at least one, at most MAX_LINEAGE."""
 
 
-def expires_by(key: Key, time: datetime) -> bool:
-    """Whether a key expires at this time at the latest."""
-    return key.expire_time is not None and key.expire_time <= time
-
-
 def state_of(lineage: Lineage) -> KeyState:
     """What has become of a key, given what has become of those above it."""
     worst = KeyState.ACTIVE
