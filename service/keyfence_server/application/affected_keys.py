@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from keyfence_server.application.ports import Snapshot
+from keyfence_server.application.ports import GrantedAlike, Snapshot
 from keyfence_server.domain.facts import granted_mask
 from keyfence_server.domain.formats import KeyForm
 from keyfence_server.domain.keys import Key, KeyState, Lineage, state_of
@@ -60,10 +60,12 @@ class AffectedKeys:
         """How many more keys may be listed."""
         return 0 if self.is_cut else MAX_AFFECTED_KEYS - len(self.listed)
 
-    def changes(self, granted_scopes: Sequence[str], key_type: str) -> bool:
-        """Whether keys of this type that were granted this differ, if they are not delegated."""
-        was, becomes = self._masks_of(tuple(granted_scopes), key_type)
-        return self._before.catalog.names_in(was) != self._after.catalog.names_in(becomes)
+    def changed(self, alike: Sequence[GrantedAlike]) -> list[GrantedAlike]:
+        """Those of the grants with which keys differ that are not delegated."""
+        masks = [self._masks_of(one.granted_scopes, one.key_type) for one in alike]
+        was, becomes = self._before.catalog.names_in, self._after.catalog.names_in
+        pairs = zip(alike, masks, strict=True)
+        return [one for one, (old, new) in pairs if was(old) != becomes(new)]
 
     def count_unlisted(self, count: int) -> None:
         """Counts so many keys that differ and that are not listed."""

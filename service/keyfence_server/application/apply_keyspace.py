@@ -273,7 +273,7 @@ class ApplyKeyspace:
             span = await snapshot.first_span(rest, examined=_SLICE)
             alike, delegated = await snapshot.count_grants(span)
             changed = await self._heavy.run(
-                before.name, size + len(alike), partial(_that_change, affected, alike)
+                before.name, size + len(alike), partial(affected.changed, alike)
             )
             shown = await self._listed(snapshot, span, affected, changed, size)
             affected.count_unlisted(sum(one.count for one in changed) - shown)
@@ -328,10 +328,6 @@ def _by_bytes(grants: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...
         some.append(one)
     if some:
         yield some
-
-
-def _that_change(affected: AffectedKeys, alike: Sequence[GrantedAlike]) -> list[GrantedAlike]:
-    return [one for one in alike if affected.changes(one.granted_scopes, one.key_type)]
 
 
 async def _write(

@@ -190,7 +190,9 @@ class Checks:
             # know of: a credential never learns of keys outside its keyspaces.
             reason = found if isinstance(found, Reason) else Reason.KEY_UNKNOWN
             if reason is Reason.KEY_UNKNOWN:
-                reason = await self._unknown_or_malformed(caller, question.api_key)
+                alike = await self._presented.keyspaces_of(question.api_key, caller.reaches)
+                if not any(map(caller.reaches, alike)):
+                    reason = Reason.CREDENTIAL_MALFORMED
             verdict = Verdict(reason, revision, is_stale=caller.is_stale)
         await self._note_unknown(caller, question, verdict)
         return verdict
@@ -246,12 +248,6 @@ class Checks:
         if keyspace is None:
             raise NotFound.keyspace(question.keyspace)
         return keyspace
-
-    async def _unknown_or_malformed(self, caller: Caller, api_key: str) -> Reason:
-        looks_like = await self._presented.keyspaces_of(api_key, caller.reaches)
-        if any(map(caller.reaches, looks_like)):
-            return Reason.KEY_UNKNOWN
-        return Reason.CREDENTIAL_MALFORMED
 
     def _note_known(
         self, caller: Caller, facts: KeyFacts, question: Question, verdict: Verdict

@@ -190,8 +190,7 @@ def bounding_keys_of(
     maker: Caller, keyspace: str, parent: KeyFacts | None = None
 ) -> list[KeyFacts]:
     """The keys that a new or changed key must stay within."""
-    keys = [*maker.bounding_keys(keyspace)]
-    return [*keys, parent] if parent else keys
+    return [*maker.bounding_keys(keyspace), *([parent] if parent else ())]
 
 
 def require_may_make(maker: Caller, key: Key, parent: KeyFacts | None = None) -> None:

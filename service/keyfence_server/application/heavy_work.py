@@ -58,27 +58,20 @@ class HeavyWork:
 
     async def _run(self, keyspace: str, work: Callable[[], T]) -> T:
         try:
-            await self._take_turn(keyspace)
+            if self._is_running:
+                turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._queue.add((keyspace, ""), turn, restrictive=False)
+                await turn
+            self._is_running = True
             try:
                 return await asyncio.to_thread(work)
             finally:
-                self._pass_turn_on()
+                # Where work waits, its turn comes now, and no other work begins in between.
+                following = self._queue.take()
+                self._is_running = following is not None
+                if following is not None:
+                    following.set_result(None)
         finally:
             self._waiting[keyspace] -= 1
             if not self._waiting[keyspace]:
                 del self._waiting[keyspace]
-
-    async def _take_turn(self, keyspace: str) -> None:
-        if not self._is_running:
-            self._is_running = True
-            return
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.add((keyspace, ""), waiting, restrictive=False)
-        await waiting
-
-    def _pass_turn_on(self) -> None:
-        waiting = self._queue.take()
-        if waiting is None:
-            self._is_running = False
-        else:
-            waiting.set_result(None)

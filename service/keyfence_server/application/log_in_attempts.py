@@ -74,7 +74,12 @@ class LogInAttempts:
             self._warn()
             yield PasswordAttempt()
             return
-        limits = _password_limits(keyspace, identity, network)
+        # The counter may be shared and seen by others, who need not see addresses of people.
+        name = hashlib.sha256(f"{keyspace}\0{identity}".encode()).hexdigest()[:32]
+        limits = [
+            Limit(Subject.ACCOUNT, f"password/{name}/{network}", PER_ACCOUNT_AND_ADDRESS),
+            Limit(Subject.ACCOUNT, f"passwords/{keyspace}/{network}", PER_ADDRESS),
+        ]
         await self._require_room(limits)
         names = [limit.name for limit in limits]
         self._under_way.update(names)
@@ -131,15 +136,6 @@ class PasswordAttempt:
     """
 
     succeeded: bool = False
-
-
-def _password_limits(keyspace: str, identity: str, network: str) -> list[Limit]:
-    # The counter may be shared and seen by others, who need not see addresses of people.
-    name = hashlib.sha256(f"{keyspace}\0{identity}".encode()).hexdigest()[:32]
-    return [
-        Limit(Subject.ACCOUNT, f"password/{name}/{network}", PER_ACCOUNT_AND_ADDRESS),
-        Limit(Subject.ACCOUNT, f"passwords/{keyspace}/{network}", PER_ADDRESS),
-    ]
 
 
 def _network_of(address: str) -> str | None:

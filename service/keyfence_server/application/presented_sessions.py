@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from keyfence_server.application.ports import FactSource, SessionClaims, SessionTokens
+from keyfence_server.application.ports import FactSource, SessionTokens
 from keyfence_server.domain.errors import Unauthenticated
 from keyfence_server.domain.sessions import SessionFacts
 
@@ -52,13 +52,9 @@ class PresentedSessions:
         if claims is None:
             return None
         facts = await self._source.find_session(claims.session_id)
-        return facts if facts is not None and _agrees(claims, facts) else None
-
-
-def _agrees(claims: SessionClaims, facts: SessionFacts) -> bool:
-    session = facts.session
-    return (
-        claims.keyspace == session.keyspace
-        and claims.account_id == session.account_id
-        and claims.expires_at == int(session.expire_time.timestamp())
-    )
+        if facts is None:
+            return None
+        session = facts.session
+        expires_at = int(session.expire_time.timestamp())
+        said = (claims.keyspace, claims.account_id, claims.expires_at)
+        return facts if said == (session.keyspace, session.account_id, expires_at) else None

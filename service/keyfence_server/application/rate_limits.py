@@ -139,7 +139,9 @@ class RateLimits:
             except CounterUnavailable as error:
                 self._note_failure(error)
             else:
-                self._note_success()
+                if self.stats.is_away:
+                    self.stats.is_away = False
+                    _log.warning("rate_limit_counter_available")
                 return self._status(limits, cost, stopped_by, windows, Count.WHOLE)
         if self._shared is not None:
             self.stats.without_counter += 1
@@ -206,8 +208,3 @@ class RateLimits:
             _log.error(
                 "rate_limit_counter_unavailable", cause=str(error), meanwhile=self._on_failure.value
             )
-
-    def _note_success(self) -> None:
-        if self.stats.is_away:
-            self.stats.is_away = False
-            _log.warning("rate_limit_counter_available")
