@@ -24,7 +24,9 @@ async def pages_of(sizes: list[int]) -> AsyncIterator[list[int]]:
     """The pages of items with messages of these sizes, as a client reads them."""
     start = 0
     while start < len(sizes):
-        page = Page.of(list(enumerate(sizes))[start:], 10, lambda one: str(one[0]))
+        items = tuple(enumerate(sizes))[start : start + 10]
+        is_last = start + 10 >= len(sizes)
+        page = Page(items, "" if is_last else str(start + 9), lambda one: str(one[0]))
         found = messages.ListKeysResponse().keys
         token = await add_fitting(page, lambda one, make: make(key_id="x" * one[1]), found)
         assert sum(one.ByteSize() for one in found[:-1]) <= ANSWER_BYTES

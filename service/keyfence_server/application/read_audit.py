@@ -57,8 +57,8 @@ class Verified:
 
     end: ChainEnd
     is_complete: bool
-    problem: str
-    removed: ChainEnd
+    problem: str = ""
+    removed: ChainEnd = BEFORE_THE_FIRST
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ async def _verified(snapshot: Snapshot, end: ChainEnd, left: int, removed: Chain
         if problem:
             return Verified(end, is_complete=False, problem=problem, removed=removed)
     if not is_at_end and end.count < head.count:
-        return Verified(end, is_complete=False, problem="", removed=removed)
+        return Verified(end, is_complete=False, removed=removed)
     problem = _problem_of_end(end, head)
     return Verified(end, is_complete=not problem, problem=problem, removed=removed)
 
