@@ -162,11 +162,10 @@ class CreateKey:
             made_by=maker.credential_id,
             now=now,
         )
-        if not wanted.expire_time:
-            end = _not_after(above, key.expire_time, maker.latest_expiry())
-            key = replace(key, expire_time=end)
+        inherited_end = _not_after(above, key.expire_time, maker.latest_expiry())
         key = replace(
             key,
+            expire_time=key.expire_time if wanted.expire_time else inherited_end,
             allowed_addresses=key.allowed_addresses or _inherited_addresses(above),
             bound_keyspaces=read_bound_keyspaces(wanted.bound_keyspaces, keyspace.name),
             parent_key_id=parent.key_id if parent else None,
