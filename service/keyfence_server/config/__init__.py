@@ -4,8 +4,8 @@ A setting that is misspelt, malformed or contradicts another one keeps the serve
 starting: ignoring it could leave a door open that its author meant to close. No message
 repeats a value that could be a secret.
 
-Each module describes one group of settings. `Settings` joins them, and `load_settings`
-reads them from the environment.
+Each module has one group of settings. `Settings` joins them, and `load_settings` reads them from
+the environment. What each setting does stands in docs/operations.md alone, a line for each.
 """
 
 from __future__ import annotations

@@ -15,19 +15,7 @@ _MAX_STALE: Final = timedelta(days=1)
 
 
 class LeaseSettings(SettingsGroup):
-    """How long a process may answer from memory.
-
-    Attributes:
-        lease_seconds: L, how long one grant lets a process answer from memory. The same
-            for every server on a database.
-        lease_renewals: how often holders renew in that time.
-        clock_drift: ρ, how far clocks may drift, as a part of a second in a second. The
-            same for every server on a database; a sidecar adopts its servers' value if
-            that is larger.
-        stale_if_error: for how long after the end of its lease this process goes on
-            answering checks from memory when it can ask no other process: "10m". A key
-            that was revoked in that time is accepted. Not set: not at all.
-    """
+    """How long a process may answer from memory."""
 
     lease_seconds: float = Field(default=2.0, ge=0.1, le=60)
     lease_renewals: float = Field(default=3.0, ge=1.25, le=20)

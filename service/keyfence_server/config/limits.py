@@ -11,28 +11,7 @@ from keyfence_server.rpc.server import Limits
 
 
 class LimitSettings(ListenSettings):
-    """Limits of clients' calls and connections, and of the server's memory.
-
-    Attributes:
-        max_concurrent_calls: calls in progress, of all clients together.
-        max_connections: open connections, of all clients together.
-        max_streams_per_connection: open calls of one connection.
-        max_message_bytes: the size of the largest request.
-        max_metadata_bytes: the size of all metadata of a call.
-        max_connection_idle_seconds: time until a connection without calls is closed.
-        max_connection_age_seconds: time until any connection is closed.
-        max_connection_age_grace_seconds: time for the calls of such a connection to finish.
-        handshake_seconds: time for a new connection's handshake.
-        min_ping_interval_seconds: the shortest interval between a client's pings.
-        cache_keys: the number of keys in memory.
-        cache_unknown_keys: the number of unknown digests in memory.
-        rate_limit_url: the Redis in which servers count rate limits together:
-            "redis://…", "rediss://…" or "redis+unix:///path". Not set: this server counts
-            separately.
-        rate_limit_on_failure: the answer to checks of limited keys while Redis is
-            unavailable: "local", "allow" or "deny".
-        rate_limit_timeout_seconds: how long a check waits for Redis.
-    """
+    """Limits of clients' calls and connections, and of the server's memory."""
 
     max_concurrent_calls: int = Field(default=1_000, ge=1, le=1_000_000)
     max_connections: int = Field(default=10_000, ge=1, le=1_000_000)

@@ -34,30 +34,7 @@ class Reflection(StrEnum):
 
 
 class ListenSettings(SettingsGroup):
-    """Where the server listens, and how.
-
-    Attributes:
-        listen: addresses, separated by commas: "127.0.0.1:50051", "[::]:50051",
-            "unix:/run/keyfence/keyfence.sock".
-        workers: how many processes serve on one port of this host. The first worker also
-            serves the Unix socket.
-        trusted_proxies: networks whose `x-forwarded-for` counts, separated by commas;
-            "unix" for connections over a Unix socket.
-        tls_cert_file: PEM, the server's certificate and its chain of issuers.
-        tls_key_file: PEM, the certificate's private key.
-        tls_client_ca_file: PEM. Set: clients need a certificate from one of these
-            authorities.
-        tls_reload_seconds: how often these files are checked for changes.
-        insecure_plaintext: serve a network without TLS. Every credential and every key
-            that is checked then crosses it in the clear.
-        unix_socket_mode: "0600", or "0660" for the group, too.
-        reflection: whether to serve server reflection: "auto", "on" or "off".
-        metrics_listen: where to serve metrics to Prometheus. Not set: nowhere. With
-            several workers, each serves its own: the first on this port, each further
-            worker on the next port.
-        metrics_insecure_plaintext: serve metrics, which have neither TLS nor
-            authentication, where other machines can read them.
-    """
+    """Where the server listens, and how."""
 
     listen: str = "127.0.0.1:50051"
     workers: int = Field(default=1, ge=1, le=256)

@@ -28,15 +28,7 @@ _VERSIONED_SECRET: Final = re.compile(r"[0-9]+:")
 
 
 class Settings(LimitSettings, StoreSettings, CredentialSettings, UpstreamSettings, LeaseSettings):
-    """Everything that can be set. The variable of a field is `KEYFENCE_` and its name.
-
-    Attributes:
-        drain_seconds: what calls under way have left once the server is told to stop.
-        drain_delay_seconds: how long the server announces that it will stop and goes on
-            serving, so that load balancers can choose another server.
-        log_format: "json", "console", or "auto": "console" on a terminal.
-        log_level: "debug", "info", "warning" or "error".
-    """
+    """Everything that can be set. The variable of a field is `KEYFENCE_` and its name."""
 
     drain_seconds: float = Field(default=20, ge=0, le=3_600)
     drain_delay_seconds: float = Field(default=0, ge=0, le=3_600)

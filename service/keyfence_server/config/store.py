@@ -15,29 +15,7 @@ DATABASE_FILE: Final = "keyfence.db"
 
 
 class StoreSettings(SettingsGroup):
-    """Where the data is.
-
-    Attributes:
-        data_dir: the directory of the embedded database, the pepper, the first credential
-            and the lock.
-        database_url: "postgresql://…", or "sqlite:///…". Not set: a file in `data_dir`.
-        database_connections: the most connections to the database.
-        database_wait_seconds: how long a server that starts waits for a PostgreSQL
-            database that is away. Until then it does not listen.
-        max_clock_skew_seconds: by how much this machine's clock may differ from the
-            database's, or may be set while the server runs. Beyond it the server is not
-            ready and makes no keys.
-        bootstrap_keyspaces: keyspace files, separated by commas, that the first start
-            applies, and no later start.
-        usage_flush_seconds: how often the use of keys and failed attempts are written to
-            the database. What was noted since is lost if the process is killed.
-        usage_days: for how many days the daily use of each key is kept.
-        audit_days: for how many days audit events are kept in the database. Only exported
-            events are removed. Not set: for ever.
-        audit_remove_unexported: whether audit events are also removed that were not exported.
-        changes_kept: for how many of the newest mutations the change log is kept. Servers read
-            it when they have missed a notification.
-    """
+    """Where the data is."""
 
     data_dir: Path = Path(".keyfence")
     database_url: SecretStr | None = None

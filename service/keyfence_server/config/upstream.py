@@ -12,19 +12,7 @@ from keyfence_server.config.group import SettingsGroup
 
 
 class UpstreamSettings(SettingsGroup):
-    """The servers upstream. Only a sidecar has any.
-
-    Attributes:
-        upstream: servers to answer for, separated by commas, in gRPC's syntax. Set: this
-            process is a sidecar, and has no store.
-        upstream_token: the sidecar's own credential.
-        upstream_token_file: the file that holds it, instead; read again when it changes.
-        upstream_ca_file: PEM, the authorities to trust upstream. Not set: the system's.
-        upstream_cert_file: PEM, the sidecar's certificate, for mutual TLS upstream.
-        upstream_key_file: PEM, the certificate's private key.
-        upstream_insecure_plaintext: connect upstream without TLS over a network. Every
-            key that is presented here then crosses it in the clear.
-    """
+    """The servers upstream. Only a sidecar has any."""
 
     upstream: str | None = None
     upstream_token: SecretStr | None = None

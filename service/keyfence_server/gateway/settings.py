@@ -1,6 +1,7 @@
 """The gateway's settings. Each is an environment variable: `KEYFENCE_GATEWAY_` and a name.
 
-The gateway does not start with a setting that is misspelt or malformed.
+The gateway does not start with a setting that is misspelt or malformed. What each setting does
+stands in docs/gateway.md alone, a line for each.
 """
 
 from __future__ import annotations
@@ -36,38 +37,7 @@ class LogLevel(StrEnum):
 
 
 class GatewaySettings(SettingsGroup):
-    """Everything that can be set.
-
-    Attributes:
-        listen: where to listen for REST and gRPC-Web: "127.0.0.1:8080", "[::]:8443". Port 0 lets
-            the kernel choose.
-        grpc_listen: where to listen for gRPC on behalf of strangers. Not set: nowhere.
-        target: Keyfence: HOST:PORT, or unix:/PATH.
-        target_ca_file: PEM, the authorities that the target's certificate must come from.
-            Not set: the system's, or no TLS if the target is on this machine.
-        target_name: the name in the target's certificate. Not set: its host.
-        target_insecure_plaintext: go to the target without TLS over a network. Every
-            credential then crosses it in the clear.
-        tls_cert_file, tls_key_file: PEM, what the gateway itself serves with.
-        insecure_plaintext: serve without TLS on an address that other machines can reach.
-        cookie: a cookie that may carry the credential, for browsers with a session.
-            Requests that carry it must come from the gateway's own origin.
-        cors_origins: origins whose pages may call, separated by commas; "*" for all. None
-            by default.
-        trusted_proxies: how many proxies stand before the gateway, and say in
-            `X-Forwarded-For` where a request came from.
-        max_request_bytes: the largest body of REST and gRPC-Web.
-        max_connections: open connections of each listener.
-        max_connections_per_second: new connections of each listener, from all addresses.
-        max_streams_per_connection: calls that one connection may have open.
-        max_concurrent_calls: calls under way that bring a credential.
-        max_concurrent_anonymous_calls: calls of gRPC under way without a credential.
-        max_streams: streams of sidecars and of SDK caches.
-        max_calls_per_second_per_address: calls of gRPC from one address, with or without a
-            credential. An address is one of IPv4, or a network of 64 bits of IPv6.
-        max_anonymous_calls_per_second_per_address: those without a credential.
-        log_level: "info", "warning" or "error".
-    """
+    """Everything that can be set."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
