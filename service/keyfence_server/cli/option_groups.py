@@ -7,7 +7,7 @@ on to other modules, stand once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Any
@@ -32,11 +32,16 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
             given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
         command(**given)
 
+    show_options(called, options)
+    return called
+
+
+def show_options(command: Callable[..., None], options: Iterable[inspect.Parameter]) -> None:
+    """Has Typer see these options of the command, in place of its parameters."""
     # By keyword, because options may follow others that have a default.
     by_keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in options]
-    called.__signature__ = inspect.Signature(by_keyword)  # type: ignore[attr-defined]
-    called.__annotations__ = {one.name: one.annotation for one in options}
-    return called
+    command.__signature__ = inspect.Signature(by_keyword)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in by_keyword}
 
 
 def given(**options: object) -> dict[str, Any]:

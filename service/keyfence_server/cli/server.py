@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,6 +14,7 @@ from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failing, failure_from
 from keyfence_server.cli.loading import loading
 from keyfence_server.cli.offline import store_failures
+from keyfence_server.cli.option_groups import show_options
 from keyfence_server.cli.output import QuietOption, note, say
 from keyfence_server.cli.targets import ConnectionOptions, why_unreachable
 
@@ -21,72 +24,59 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS: Final = 3.0
 
 
-def _setting(name: str, metavar: str, text: str) -> Any:
-    """An option that is the setting of the same name, and says so in its help."""
-    return typer.Option(envvar=f"KEYFENCE_{name}", metavar=metavar, help=text)
-
-
-ListenOption = Annotated[
-    str | None, _setting("LISTEN", "ADDRESS", "Where to listen: HOST:PORT or unix:/PATH.")
-]
-MetricsListenOption = Annotated[
-    str | None, _setting("METRICS_LISTEN", "HOST:PORT", "Where to serve metrics.")
-]
-StaleIfErrorOption = Annotated[
-    str | None,
-    _setting(
-        "STALE_IF_ERROR",
-        "DURATION",
-        "Without a lease, and with no server to ask, answer from memory for so long. "
-        "A key that is revoked meanwhile is accepted.",
+_STALE_IF_ERROR: Final = (
+    "Without a lease, and with no server to ask, answer from memory for so long. A key that is "
+    "revoked meanwhile is accepted."
+)
+_SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
+    "listen": ("ADDRESS", "Where to listen: HOST:PORT or unix:/PATH."),
+    "workers": ("N", "How many processes serve on one port of this host."),
+    "data_dir": ("PATH", "Where the embedded database and secrets are."),
+    "bootstrap_keyspaces": ("FILES", "Keyspace files to apply at the first start."),
+    "tls_cert_file": ("PATH", "PEM, the certificate and its issuers."),
+    "tls_key_file": ("PATH", "PEM, the certificate's private key."),
+    "tls_client_ca_file": ("PATH", "PEM, the issuers of client certificates."),
+    "metrics_listen": ("HOST:PORT", "Where to serve metrics."),
+    "reflection": ("auto|on|off", "Whether to serve server reflection."),
+    "stale_if_error": ("DURATION", _STALE_IF_ERROR),
+    "log_format": ("auto|json|console", "The format of log lines."),
+    "log_level": ("debug|info|warning|error", "The least severe level that is logged."),
+    "insecure_plaintext": (
+        "true|false",
+        "Allow addresses that other machines can reach without TLS.",
     ),
-]
-LogFormatOption = Annotated[
-    str | None, _setting("LOG_FORMAT", "auto|json|console", "The format of log lines.")
-]
-LogLevelOption = Annotated[
-    str | None,
-    _setting("LOG_LEVEL", "debug|info|warning|error", "The least severe level that is logged."),
-]
+    "upstream": ("TARGETS", "The servers upstream, separated by commas."),
+    "upstream_token_file": ("PATH", "The file with the sidecar's own credential."),
+    "upstream_ca_file": ("PATH", "PEM, the issuers of the servers' certificates."),
+}
+"""The settings that are options too, with their placeholder and help."""
 
 
+def _with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds options that are the settings of these names, and say so in their help. The command
+    takes them as keywords, beside its own options."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        options = []
+        for name in names:
+            metavar, text = _SETTINGS[name]
+            option = typer.Option(envvar=f"KEYFENCE_{name.upper()}", metavar=metavar, help=text)
+            kind = Annotated[str | None, option]
+            options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        own = signature(command, eval_str=True).parameters.values()
+        show_options(command, [*options, *(o for o in own if o.kind is not Parameter.VAR_KEYWORD)])
+        return command
+
+    return add
+
+
+@_with_settings(
+    *("listen", "workers", "data_dir", "bootstrap_keyspaces"),
+    *("tls_cert_file", "tls_key_file", "tls_client_ca_file", "metrics_listen", "reflection"),
+    *("stale_if_error", "log_format", "log_level", "insecure_plaintext"),
+)
 def serve(
-    listen: ListenOption = None,
-    workers: Annotated[
-        str | None, _setting("WORKERS", "N", "How many processes serve on one port of this host.")
-    ] = None,
-    data_dir: Annotated[
-        str | None, _setting("DATA_DIR", "PATH", "Where the embedded database and secrets are.")
-    ] = None,
-    bootstrap_keyspaces: Annotated[
-        str | None,
-        _setting("BOOTSTRAP_KEYSPACES", "FILES", "Keyspace files to apply at the first start."),
-    ] = None,
-    tls_cert_file: Annotated[
-        str | None, _setting("TLS_CERT_FILE", "PATH", "PEM, the certificate and its issuers.")
-    ] = None,
-    tls_key_file: Annotated[
-        str | None, _setting("TLS_KEY_FILE", "PATH", "PEM, the certificate's private key.")
-    ] = None,
-    tls_client_ca_file: Annotated[
-        str | None,
-        _setting("TLS_CLIENT_CA_FILE", "PATH", "PEM, the issuers of client certificates."),
-    ] = None,
-    metrics_listen: MetricsListenOption = None,
-    reflection: Annotated[
-        str | None, _setting("REFLECTION", "auto|on|off", "Whether to serve server reflection.")
-    ] = None,
-    stale_if_error: StaleIfErrorOption = None,
-    log_format: LogFormatOption = None,
-    log_level: LogLevelOption = None,
-    insecure_plaintext: Annotated[
-        str | None,
-        _setting(
-            "INSECURE_PLAINTEXT",
-            "true|false",
-            "Allow addresses that other machines can reach without TLS.",
-        ),
-    ] = None,
+    *,
     check: Annotated[
         bool,
         typer.Option(
@@ -95,6 +85,7 @@ def serve(
             "with 5 if a server could not start.",
         ),
     ] = False,
+    **options: str | None,
 ) -> None:
     """Run a server, until it is told to stop. With --check: only look for what is wrong.
 
@@ -102,7 +93,6 @@ def serve(
     other settings, and all that hold a secret, are variables alone: the arguments of a
     process can be read by every user of its machine.
     """
-    options = {name: value for name, value in locals().items() if name != "check"}
     settings = load_settings_with(**options)
     if settings.upstream is not None:
         raise Failure(
@@ -133,31 +123,18 @@ def _run(settings: Settings) -> None:
         run(settings)
 
 
-def sidecar(
-    upstream: Annotated[
-        str | None, _setting("UPSTREAM", "TARGETS", "The servers upstream, separated by commas.")
-    ] = None,
-    listen: ListenOption = None,
-    upstream_token_file: Annotated[
-        str | None,
-        _setting("UPSTREAM_TOKEN_FILE", "PATH", "The file with the sidecar's own credential."),
-    ] = None,
-    upstream_ca_file: Annotated[
-        str | None,
-        _setting("UPSTREAM_CA_FILE", "PATH", "PEM, the issuers of the servers' certificates."),
-    ] = None,
-    metrics_listen: MetricsListenOption = None,
-    stale_if_error: StaleIfErrorOption = None,
-    log_format: LogFormatOption = None,
-    log_level: LogLevelOption = None,
-) -> None:
+@_with_settings(
+    *("upstream", "listen", "upstream_token_file", "upstream_ca_file"),
+    *("metrics_listen", "stale_if_error", "log_format", "log_level"),
+)
+def sidecar(**options: str | None) -> None:
     """Run a sidecar, which answers checks on an application's host for servers elsewhere.
 
     A sidecar keeps facts in memory, under a lease from upstream, and nothing on disk. Its
     credential needs the scopes `keys:check` and `replication:sync`, and a binding to the
     keyspaces of the checks. Each option is a setting, as for `keyfence serve`.
     """
-    settings = load_settings_with(**locals())
+    settings = load_settings_with(**options)
     if not settings.upstream_targets():
         raise Failure(
             "KEYFENCE_UPSTREAM or --upstream: name the servers upstream, for example "
