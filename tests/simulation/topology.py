@@ -269,6 +269,7 @@ class Server(Grants):
             lease=self.lease,
             terms=world.terms,
             clock=clock,
+            on_unavailable=lambda _: None,
         )
         self.fence: Fence = parts.fence(self.replica, self.register, self.hub, world.terms, clock)
         without_lease = AwaitedLease(

@@ -61,7 +61,15 @@ ListProcesses = Callable[[], Awaitable[list[SeenProcess]]]
 
 
 class Replica:
-    """This process's place among the others."""
+    """This process's place among the others.
+
+    Args:
+        on_unavailable: is told each error of the store that has cost a renewal.
+
+    Attributes:
+        failed_renewals: how many renewals the store refused or did not answer.
+        struck_off: how many silent processes this process has removed from the register.
+    """
 
     def __init__(
         self,
@@ -76,6 +84,7 @@ class Replica:
         lease: HolderLease,
         terms: LeaseTerms,
         clock: BootClock,
+        on_unavailable: Callable[[StoreUnavailable], None],
     ) -> None:
         self.process_id: Final = process_id
         self._display_name = display_name
@@ -87,6 +96,9 @@ class Replica:
         self._lease = lease
         self._terms = terms
         self._clock = clock
+        self._on_unavailable = on_unavailable
+        self.failed_renewals = 0
+        self.struck_off = 0
         self._epoch = ""
         self._registrations = 0
         self._unsettled_since: float | None = None
@@ -226,7 +238,12 @@ class Replica:
                 position = await self._register.renew(
                     self.process_id, self._hub.safe_revision(), self._epoch
                 )
+            except StoreUnavailable as error:
+                self.failed_renewals += 1
+                self._on_unavailable(error)
+                raise
             except StruckOff:
+                self.failed_renewals += 1
                 _log.warning("struck_off", process_id=self.process_id)
                 try:
                     await self._join()
@@ -316,6 +333,7 @@ class Replica:
                 wait = self._terms.outlasting((terms,)).wait
                 if now - since >= wait and one[0] != self.process_id:
                     if await self._register.strike_off(*one):
+                        self.struck_off += 1
                         _log.warning("process_struck_off", process_id=one[0])
                     self.progress.announce()
             await self._settle_epoch()

@@ -185,9 +185,7 @@ async def open_authority(
     membership = (
         alone(cache, store, opened.register(), settings.lease_terms())
         if is_alone
-        else among_others(
-            settings, cache, store, opened.register(), fence_stats, store_stats.outages
-        )
+        else among_others(settings, cache, store, opened.register(), store_stats.outages)
     )
     fence = MeasuredFence(membership.fence, fence_stats)
     rate_limits, throttling = _open_limiters(settings, clock, resources, is_alone=is_alone)

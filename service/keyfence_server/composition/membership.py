@@ -44,7 +44,7 @@ from keyfence_server.coherence.succession import Succession
 from keyfence_server.coherence.terms import LeaseTerms
 from keyfence_server.composition.background import run_in_background
 from keyfence_server.config import Settings
-from keyfence_server.telemetry.measured_fence import FenceStats, LeaseFigures, MeasuredRegister
+from keyfence_server.telemetry.measured_fence import LeaseFigures
 from keyfence_server.telemetry.store_outages import StoreOutages
 
 FOREVER = float("inf")
@@ -153,7 +153,6 @@ def among_others(
     cache: FactCache,
     store: Store,
     register: Register,
-    stats: FenceStats,
     outages: StoreOutages,
 ) -> AuthorityMembership:
     """The membership of one of several processes on a store."""
@@ -161,7 +160,6 @@ def among_others(
     clock = SystemBootClock()
     lease = HolderLease()
     hub = DownstreamHub(Grantor(terms), clock, lambda: lease.until)
-    register = MeasuredRegister(register, stats, outages)
     process_id = _new_process_id()
     replica = Replica(
         process_id,
@@ -174,6 +172,7 @@ def among_others(
         lease=lease,
         terms=terms,
         clock=clock,
+        on_unavailable=outages.failed,
     )
 
     async def start(resources: AsyncExitStack) -> None:
@@ -197,7 +196,7 @@ def among_others(
         list_processes=replica.list_processes,
         start=start,
         is_live=lambda: lease.is_live(clock.now()),
-        lease=lambda: _figures(lease, clock, stats),
+        lease=lambda: _figures(lease, clock, replica.failed_renewals, replica.struck_off),
     )
 
 
@@ -249,19 +248,20 @@ def downstream_of(
         hub=hub,
         start=start,
         is_live=lambda: lease.is_live(clock.now()),
-        lease=lambda: _figures(lease, clock, lease),
+        lease=lambda: _figures(lease, clock, lease.failed_renewals),
     )
 
 
 def _figures(
-    lease: HolderLease, clock: SystemBootClock, counted: HolderLease | FenceStats
+    lease: HolderLease, clock: SystemBootClock, failed_renewals: int, struck_off: int = 0
 ) -> LeaseFigures:
     now = clock.now()
     return LeaseFigures(
         left=max(0.0, lease.until - now),
         age=now - lease.renewed_at,
-        renewals=counted.renewals,
-        failed_renewals=counted.failed_renewals,
+        renewals=lease.renewals,
+        failed_renewals=failed_renewals,
+        struck_off=struck_off,
     )
 
 

@@ -232,7 +232,7 @@ class KeyfenceCollector(Collector):
             lease_renewals=lease.renewals,
             lease_failed_renewals=lease.failed_renewals,
             holders=sources.holders(),
-            processes_struck_off=stats.struck_off,
+            processes_struck_off=lease.struck_off,
         )
 
 
