@@ -70,7 +70,7 @@ def register(
     name: NameOption = None,
     plan: PlanOption = None,
     label: LabelsOption = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Register an account. Its password is asked for, or the first line of standard input.
 
@@ -89,7 +89,7 @@ def login(
     context: typer.Context,
     email: EmailArgument,
     keyspace: KeyspaceOption,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
     quiet: QuietOption = False,
 ) -> None:
     """Log in, and print the session's token, which is a credential for KEYFENCE_TOKEN.
@@ -127,7 +127,7 @@ def logout(
 def get(
     context: typer.Context,
     account_id: OwnAccountArgument = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Show an account."""
     with connect(context) as client:
@@ -176,7 +176,7 @@ def update(
             help="With --password: revoke the keys that were made in other sessions.",
         ),
     ] = False,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Change what is given of an account, and nothing else.
 
@@ -205,7 +205,7 @@ def disable(
     context: typer.Context,
     account_id: AccountArgument,
     comment: CommentOption = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Stop an account: its keys do not work, and its sessions are over."""
     with connect(context) as client:
@@ -217,7 +217,7 @@ def enable(
     context: typer.Context,
     account_id: AccountArgument,
     comment: CommentOption = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Let a disabled account and its keys work again."""
     with connect(context) as client:
@@ -225,7 +225,7 @@ def enable(
 
 
 def _print_done(what: str, done: ChangedAccount, output: Output) -> None:
-    if output is Output.JSON:
+    if output == "json":
         say_json(done)
     else:
         say(f"{what} {done.account.account_id} at revision {done.revision}.")
@@ -248,7 +248,7 @@ def _read_new_password(prompt: str = "Password") -> str:
 def _hand_over(done: LoggedIn, *, output: Output, quiet: bool) -> None:
     """Prints a session's token. If that fails, the token is lost."""
     try:
-        if output is Output.JSON:
+        if output == "json":
             say_json(done)
         else:
             say(done.session_token)

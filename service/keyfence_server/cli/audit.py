@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -45,13 +44,6 @@ app = typer.Typer(help="Read, verify and export the audit log.", no_args_is_help
 _ANCHOR: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{64})")
 _PAGE: Final = 1_000
 _MOST_IN_A_CALL: Final = 10_000
-
-
-class ScriptOutput(StrEnum):
-    """The form of what is to be carried out."""
-
-    SH = "sh"
-    JSON = "json"
 
 
 class Anchor(tuple[int, bytes]):
@@ -99,7 +91,7 @@ def list_events(
     interval: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="With --follow: how often to ask.")
     ] = 2.0,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """List the last audit events, in the order in which things happened.
 
@@ -164,7 +156,7 @@ def verify(
             help="An anchor that this command printed earlier. May be repeated.",
         ),
     ] = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
     quiet: QuietOption = False,
 ) -> None:
     """Verify the hash chain of all audit events.
@@ -187,7 +179,7 @@ def verify(
     else:
         with connect(context) as client:
             verified = _verified(client, anchors)
-    if output is Output.JSON:
+    if output == "json":
         say_json(verified)
     elif verified.problem:
         print_styled((f"{mark(False)}the audit log was changed: {verified.problem}", "bold red"))
@@ -265,9 +257,9 @@ def restrictive_changes(
         ),
     ],
     output: Annotated[
-        ScriptOutput,
+        Literal["sh", "json"],
         typer.Option("--output", "-o", help="A shell script, or JSON.", metavar="sh|json"),
-    ] = ScriptOutput.SH,
+    ] = "sh",
 ) -> None:
     """After restoring a backup: list the restrictive changes made since, as a script.
 
@@ -279,7 +271,7 @@ def restrictive_changes(
     with connect(context) as client:
         events = events_since_backup(client, log)
     found = list(steps(events, log.keys, datetime.now(UTC)))
-    if output is ScriptOutput.JSON:
+    if output == "json":
         say_json({"steps": found})
         return
     note(f"{len(events)} events since the backup; {len(found)} of them must be done again.")
@@ -337,7 +329,7 @@ _COLUMNS: Final = ("#", "TIME", "ACTION", "KEYSPACE", "SUBJECT", "BY", "DETAILS"
 
 def _print_events(events: Iterable[AuditEvent], output: Output) -> None:
     events = list(events)
-    if output is Output.JSON:
+    if output == "json":
         say_json({"events": events})
     elif not events:
         note("No events.")
@@ -346,7 +338,7 @@ def _print_events(events: Iterable[AuditEvent], output: Output) -> None:
 
 
 def _print_line(event: AuditEvent, output: Output) -> None:
-    if output is Output.JSON:
+    if output == "json":
         say(json.dumps(plain(event)))
     else:
         print_styled(("  ".join(cell for cell in _row(event) if cell), ""))

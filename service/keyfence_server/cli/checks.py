@@ -13,7 +13,6 @@ from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.key_output import scopes_text
 from keyfence_server.cli.output import (
     LAST_REVISION,
-    Output,
     OutputOption,
     QuietOption,
     arrow,
@@ -90,7 +89,7 @@ def check(
             min=0, max=1_000_000, help="The cost of this check against the key's rate limit."
         ),
     ] = 1,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
     quiet: QuietOption = False,
 ) -> None:
     """Ask whether a key is good, and has all of the scopes.
@@ -112,7 +111,7 @@ def check(
             at_least_revision=at_least_revision,
             cost=cost,
         )
-    if output is Output.JSON:
+    if output == "json":
         say_json(answer)
     elif not quiet:
         _print_answer(answer, scope or [])
@@ -120,7 +119,7 @@ def check(
         raise typer.Exit(ExitCode.DENIED)
 
 
-def whoami(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+def whoami(context: typer.Context, output: OutputOption = "table") -> None:
     """Show whose credential this is: an operator's, or an account's key or session."""
     with connect(context) as client:
         identity = client.who_am_i()

@@ -27,7 +27,7 @@ from keyfence_server.cli.key_options import (
 from keyfence_server.cli.key_output import hand_over, print_key, warn_if_it_holds_nothing
 from keyfence_server.cli.option_groups import given, with_option_groups
 from keyfence_server.cli.option_values import duration, expiry, key_id, read_labels
-from keyfence_server.cli.output import LAST_REVISION, Output, OutputOption, QuietOption
+from keyfence_server.cli.output import LAST_REVISION, OutputOption, QuietOption
 from keyfence_server.cli.revocations import Revocations
 from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
 from keyfence_server.domain.limits import Rate
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Clearable(StrEnum):
-    """What `--clear` can empty."""
+    """What `--clear` can empty. Typer takes no list of literals."""
 
     SCOPES = "scopes"
     EXPIRY = "expiry"
@@ -95,7 +95,7 @@ def create(
     ] = None,
     rate_limit: RateLimitOption = None,
     request_id: RequestIdOption = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
     quiet: QuietOption = False,
 ) -> None:
     """Create a key. Its plaintext is printed once, and cannot be shown again.
@@ -157,7 +157,7 @@ def update(
             min=0, max=LAST_REVISION, help="Only if the key's revision is still this one."
         ),
     ] = 0,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Change a key's record. What is not named stays as it is.
 
@@ -210,7 +210,7 @@ def rotate(
     expires_in: ExpiresInOption = None,
     expires_at: ExpiresAtOption = None,
     request_id: RequestIdOption = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
     quiet: QuietOption = False,
 ) -> None:
     """Replace a key by a successor with the same grants.
@@ -246,7 +246,7 @@ def revoke(
     filters: KeyFilter,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     comment: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit log.")] = "",
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Revoke keys, and all that were delegated from them. This is final.
 

@@ -17,7 +17,7 @@ from keyfence_server.cli.import_sources import Source
 from keyfence_server.cli.imports import Progress, import_lines
 from keyfence_server.cli.key_options import KeyspaceOption
 from keyfence_server.cli.option_values import read_pairs
-from keyfence_server.cli.output import Output, OutputOption, note, say, say_json
+from keyfence_server.cli.output import OutputOption, note, say, say_json
 from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
 from keyfence_server.domain.plurals import counted
 
@@ -44,7 +44,7 @@ def import_keys(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check every line, and import nothing.")
     ] = False,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Import keys that another program has made, by plaintext or hash.
 
@@ -77,7 +77,7 @@ def import_keys(
             progress=shown.show,
         )
     shown.clear()
-    if output is Output.JSON:
+    if output == "json":
         say_json({"imported": sums.imported, "present": sums.present, "refused": sums.refused})
     else:
         verb = "would be imported" if dry_run else "imported"

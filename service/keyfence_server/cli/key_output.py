@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def hand_over(made: CreatedKey | RotatedKey, *, output: Output, quiet: bool) -> None:
     """Prints a new key. If that fails, its plaintext is lost, and its maker must know."""
     try:
-        if output is Output.JSON:
+        if output == "json":
             say_json(made)
         elif quiet:
             say(made.api_key)

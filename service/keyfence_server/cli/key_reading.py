@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -18,7 +17,6 @@ from keyfence_server.cli.option_groups import with_option_groups
 from keyfence_server.cli.option_values import until
 from keyfence_server.cli.output import (
     ListingOptions,
-    Output,
     OutputOption,
     note,
     print_table,
@@ -28,14 +26,6 @@ from keyfence_server.cli.output import (
 from keyfence_server.cli.standard_input import STANDARD_INPUT, read_api_key
 
 _MAX_PAGE: Final = 1000
-
-
-class StateFilter(StrEnum):
-    """What `--state` can ask for."""
-
-    ACTIVE = "active"
-    DISABLED = "disabled"
-    REVOKED = "revoked"
 
 
 def export(
@@ -58,7 +48,7 @@ def list_keys(
     keyspace: KeyspaceOption = "",
     filters: KeyFilter,
     state: Annotated[
-        StateFilter | None,
+        Literal["active", "disabled", "revoked"] | None,
         typer.Option(metavar="active|disabled|revoked", help="Only keys in this state."),
     ] = None,
     expiring_within: Annotated[
@@ -86,7 +76,7 @@ def list_keys(
     with connect(context) as client:
         found = client.list_keys(
             keyspace=keyspace,
-            state=KeyState[state.name] if state else None,
+            state=KeyState[state.upper()] if state else None,
             expiring_before_time=expiring_within,
             page_size=min(most + 1, _MAX_PAGE) if most else _MAX_PAGE,
             **wanted,
@@ -99,7 +89,7 @@ def find(
     source: Annotated[
         str, typer.Argument(metavar="-", help='"-": the key is read from standard input.')
     ],
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Show the record of a key that you have in plaintext. This does not count as a use.
 
@@ -119,7 +109,7 @@ def find(
     print_key(key, output)
 
 
-def get(context: typer.Context, key_id: KeyIdArgument, output: OutputOption = Output.TABLE) -> None:
+def get(context: typer.Context, key_id: KeyIdArgument, output: OutputOption = "table") -> None:
     """Show a key's record."""
     with connect(context) as client:
         key = client.get_key(key_id)
@@ -130,13 +120,13 @@ def usage(
     context: typer.Context,
     key_id: KeyIdArgument,
     days: Annotated[int, typer.Option(min=1, max=400, help="For how many days back.")] = 30,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Show on which days a key was used, and how often."""
     first_day = datetime.now(UTC).date() - timedelta(days=days - 1)
     with connect(context) as client:
         used = client.get_key_usage(key_id, first_day=first_day)
-    if output is Output.JSON:
+    if output == "json":
         say_json({"days": used})
     elif not used:
         note("Not used on any of these days.")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,7 +22,6 @@ from keyfence_server.cli.keyspace_output import (
 )
 from keyfence_server.cli.output import (
     LAST_REVISION,
-    Output,
     OutputOption,
     note,
     print_table,
@@ -38,14 +36,6 @@ if TYPE_CHECKING:
     from keyfence_server.adapters.keyspace_files.reading import KeyspaceFile
 
 app = typer.Typer(help="Apply, validate and show keyspaces.", no_args_is_help=True)
-
-
-class KeyspaceOutput(StrEnum):
-    """The form of a single keyspace."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
 
 
 @app.command()
@@ -76,7 +66,7 @@ def apply(
             "format stop working. May be repeated.",
         ),
     ] = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Make keyspaces as their files declare, or change them to that.
 
@@ -101,9 +91,9 @@ def apply(
                 drop_formats=drop_formats or (),
             )
             answers.append(answer)
-            if output is Output.TABLE:
+            if output == "table":
                 print_applied(answer, dry_run=dry_run)
-    if output is Output.JSON:
+    if output == "json":
         say_json({"applied": [applied_document(answer, dry_run=dry_run) for answer in answers]})
     elif dry_run:
         note("This was a dry run: nothing was changed.")
@@ -115,7 +105,7 @@ def validate(
         list[str],
         typer.Argument(metavar="FILE...", help="Keyspace files, or '-' for standard input."),
     ],
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Check keyspace files without a server. Every fault is shown at its line.
 
@@ -129,9 +119,9 @@ def validate(
         with failing(ExitCode.WRONG_INPUT, DomainError, about=file.source.name):
             require_applicable(file.declaration)
         valid.append({"file": file.source.name, "keyspace": file.declaration.name})
-        if output is Output.TABLE:
+        if output == "table":
             say(f'{file.source.name}: a valid keyspace, "{file.declaration.name}"')
-    if output is Output.JSON:
+    if output == "json":
         say_json({"valid": valid})
 
 
@@ -144,11 +134,11 @@ def schema() -> None:
 
 
 @app.command(name="list")
-def list_keyspaces(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+def list_keyspaces(context: typer.Context, output: OutputOption = "table") -> None:
     """List the keyspaces that your credential is bound to."""
     with connect(context) as client:
         keyspaces = list(client.list_keyspaces())
-    if output is Output.JSON:
+    if output == "json":
         say_json({"keyspaces": [keyspace_document(keyspace) for keyspace in keyspaces]})
     elif not keyspaces:
         note("No keyspaces. `keyfence keyspaces apply -f FILE` makes one.")
@@ -176,22 +166,22 @@ def get(
         str, typer.Argument(autocompletion=complete_keyspace, help="The keyspace's name.")
     ],
     output: Annotated[
-        KeyspaceOutput,
+        Literal["table", "json", "yaml"],
         typer.Option(
             "--output", "-o", metavar="table|json|yaml", help="yaml is a file to apply again."
         ),
-    ] = KeyspaceOutput.TABLE,
+    ] = "table",
 ) -> None:
     """Show what a keyspace declares."""
     from keyfence_server.convert.keyspaces import declaration_from
 
     with connect(context) as client:
         found = client.get_keyspace(keyspace)
-    if output is KeyspaceOutput.YAML:
+    if output == "yaml":
         from keyfence_server.adapters.keyspace_files.writing import write_keyspace_document
 
         say(write_keyspace_document(declaration_from(found.declaration)).rstrip("\n"))
-    elif output is KeyspaceOutput.JSON:
+    elif output == "json":
         say_json(keyspace_document(found))
     else:
         print_keyspace(found)

@@ -10,7 +10,7 @@ import typer
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import failing
 from keyfence_server.cli.offline import DatabaseUrlOption, open_for_recovery
-from keyfence_server.cli.output import Output, OutputOption, QuietOption, note, say, say_json
+from keyfence_server.cli.output import OutputOption, QuietOption, note, say, say_json
 from keyfence_server.cli.server import load_settings_with
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def recover(
     name: Annotated[
         str, typer.Option("--name", "-n", metavar="TEXT", help="The credential's display name.")
     ] = "Recovered",
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
     quiet: QuietOption = False,
 ) -> None:
     """Make a new operator credential with every permission, and print it once.
@@ -43,7 +43,7 @@ def recover(
     run. The audit log records it as `operator.recover`.
     """
     key, plaintext = asyncio.run(_recover(load_settings_with(database_url=database_url), name))
-    if output is Output.JSON:
+    if output == "json":
         say_json({"key_id": str(key.key_id), "api_key": plaintext.reveal()})
         return
     say(plaintext.reveal())

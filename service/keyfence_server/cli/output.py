@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from io import TextIOWrapper
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import typer
 
@@ -43,13 +43,7 @@ _WIDE: Final = 4096
 """The width of tables that no terminal limits: a pipe gets whole lines."""
 
 
-class Output(StrEnum):
-    """The form of an answer."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
+Output = Literal["table", "json"]
 OutputOption = Annotated[
     Output,
     typer.Option("--output", "-o", help="A table, or JSON for scripts.", metavar="table|json"),
@@ -72,14 +66,14 @@ class ListingOptions:
             "all.",
         ),
     ] = None
-    output: OutputOption = Output.TABLE
+    output: OutputOption = "table"
     quiet: QuietOption = False
 
     def most(self) -> int:
         """How many items to list; 0 for all. What a script reads is never cut off unasked."""
         if self.limit is not None:
             return self.limit
-        return 0 if self.quiet or self.output is Output.JSON else _TABLE_ROWS
+        return 0 if self.quiet or self.output == "json" else _TABLE_ROWS
 
     def show(
         self,
@@ -98,7 +92,7 @@ class ListingOptions:
         most = self.most()
         items = list(islice(listing, most + 1 if most else None))
         shown = items[:most] if most else items
-        if self.output is Output.JSON:
+        if self.output == "json":
             say_json({name: shown})
         elif self.quiet:
             for item in shown:
@@ -233,7 +227,7 @@ def print_fields(fields: Mapping[str, str]) -> None:
 
 def print_record(record: T, described: Callable[[T], Mapping[str, str]], output: Output) -> None:
     """Prints a record as JSON, or by its fields."""
-    if output is Output.JSON:
+    if output == "json":
         say_json(record)
     else:
         print_fields(described(record))

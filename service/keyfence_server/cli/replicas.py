@@ -9,7 +9,6 @@ import typer
 
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.output import (
-    Output,
     OutputOption,
     moment,
     note,
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("HOLDER", "KIND", "NAME", "LEASE FROM", "RENEWED", "REVISION", "BEHIND", "JOINED")
 
 
-def replicas(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+def replicas(context: typer.Context, output: OutputOption = "table") -> None:
     """List the holders, which answer checks from memory: servers, sidecars, caches in clients.
 
     A server knows all servers on its store, but only the sidecars and caches that are
@@ -33,7 +32,7 @@ def replicas(context: typer.Context, output: OutputOption = Output.TABLE) -> Non
     """
     with connect(context) as client:
         found = client.list_replicas()
-    if output is Output.JSON:
+    if output == "json":
         say_json(_document(found))
         return
     if not found.items:

@@ -44,14 +44,14 @@ class Revocations:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._output is Output.JSON and (self._revoked or kind is None):
+        if self._output == "json" and (self._revoked or kind is None):
             say_json({"revoked": self._revoked})
 
     def revoke(self, key_id: str) -> None:
         """Revokes a key. Raises what the client raises."""
         changed = self._client.revoke_key(key_id, comment=self._comment)
         self._revoked.append(changed)
-        if self._output is Output.TABLE:
+        if self._output == "table":
             say(f"Revoked {changed.key.key_id} at revision {changed.revision}.")
 
     def revoke_lines(self, lines: Iterable[bytes]) -> None:

@@ -10,7 +10,6 @@ import typer
 from keyfence_server.cli.completion import complete_scope, keyspace_option
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.output import (
-    Output,
     OutputOption,
     arrow,
     print_fields,
@@ -38,12 +37,12 @@ def explain(
         str, typer.Argument(autocompletion=complete_scope, help="A registered scope.")
     ],
     keyspace: Annotated[str, keyspace_option("The scope's keyspace.")],
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
     """Show which scopes a scope implies, which imply it, and how many keys have it."""
     with connect(context) as client:
         explained = client.explain_scope(keyspace, scope)
-    if output is Output.JSON:
+    if output == "json":
         say_json(explained)
         return
     print_styled((explained.scope, "bold"), (f"  {explained.description}", ""))
