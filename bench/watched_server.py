@@ -20,7 +20,7 @@ import uvloop
 from keyfence_server.composition.server import start
 from keyfence_server.config import Settings
 from keyfence_server.process import keep_full_collections_short, let_the_event_loop_go_first
-from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
+from keyfence_server.telemetry.logs import configure_logs
 
 _PERIOD_SECONDS: Final = 0.0005
 
@@ -54,7 +54,7 @@ class _LoopWatch:
 
 async def _serve() -> None:
     let_the_event_loop_go_first()
-    configure_logs(LogFormat.JSON, LogLevel.ERROR, sys.stderr)
+    configure_logs("json", "error", sys.stderr)
     server = await start(Settings())
     keep_full_collections_short()
     watch = _LoopWatch()

@@ -19,7 +19,7 @@ from keyfence_server.application.rate_limits import (
     RateLimitsUnavailable,
 )
 from keyfence_server.domain.limits import Count, Limit, Rate, Subject
-from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
+from keyfence_server.telemetry.logs import configure_logs
 from support.clock import FrozenClock
 from support.redis import RedisServer
 
@@ -31,7 +31,7 @@ Open = Callable[[OnFailure], Awaitable[RateLimits]]
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     stream = io.StringIO()
-    configure_logs(LogFormat.JSON, LogLevel.DEBUG, stream)
+    configure_logs("json", "debug", stream)
     yield stream
     structlog.reset_defaults()
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
+from keyfence_server.telemetry.logs import configure_logs
 from support.serving import Served, start_for_test
 
 Serve = Callable[..., Awaitable[Served]]
@@ -21,7 +21,7 @@ Serve = Callable[..., Awaitable[Served]]
 def log() -> Iterator[io.StringIO]:
     """Everything that the process logs while the test runs, of every level."""
     stream = io.StringIO()
-    configure_logs(LogFormat.JSON, LogLevel.DEBUG, stream)
+    configure_logs("json", "debug", stream)
     yield stream
     structlog.reset_defaults()
 

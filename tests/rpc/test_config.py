@@ -11,7 +11,6 @@ from pydantic import SecretStr
 from keyfence_server.adapters.sql.urls import parse_database_url
 from keyfence_server.config import (
     InvalidSettings,
-    Reflection,
     Settings,
     load_settings,
     read_settings,
@@ -193,9 +192,9 @@ def test_reflection_is_for_this_machine_unless_asked_for() -> None:
     exposed = Settings(listen="0.0.0.0:1", insecure_plaintext=True)
     assert not exposed.serves_reflection()
     assert Settings(
-        listen="0.0.0.0:1", insecure_plaintext=True, reflection=Reflection.ON
+        listen="0.0.0.0:1", insecure_plaintext=True, reflection="on"
     ).serves_reflection()
-    assert not Settings(reflection=Reflection.OFF).serves_reflection()
+    assert not Settings(reflection="off").serves_reflection()
 
 
 @pytest.mark.parametrize(

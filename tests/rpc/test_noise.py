@@ -180,7 +180,7 @@ def sink(
     must not be needed."""
     if request.param == "as it is":
         monkeypatch.setattr(logs, "redact_event", lambda _logger, _method, event: event)
-        logs.configure_logs(logs.LogFormat.JSON, logs.LogLevel.DEBUG, log)
+        logs.configure_logs("json", "debug", log)
     return log
 
 

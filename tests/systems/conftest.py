@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from keyfence_server.composition.server import start
 from keyfence_server.config import Settings
-from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
+from keyfence_server.telemetry.logs import configure_logs
 from support.clock import FrozenClock
 from support.serving import prepare_data_dir
 from support.systems import Authority
@@ -36,7 +36,7 @@ def log() -> Iterator[StringIO]:
     root = logging.getLogger()
     handlers, level, hook = root.handlers, root.level, sys.excepthook
     stream = StringIO()
-    configure_logs(LogFormat.JSON, LogLevel.DEBUG, stream)
+    configure_logs("json", "debug", stream)
     yield stream
     root.handlers, sys.excepthook = handlers, hook
     root.setLevel(level)

@@ -168,11 +168,9 @@ def _changed(settings: Settings, data_dir: Path, database_url: str, **more: obje
     """The settings for a restored database that is not in place yet."""
     from pydantic import SecretStr
 
-    from keyfence_server.telemetry.logs import LogLevel
-
     changed = {
         "data_dir": data_dir,
-        "log_level": LogLevel.WARNING,
+        "log_level": "warning",
         "database_url": SecretStr(database_url),
     }
     return settings.model_copy(update={**changed, **more})

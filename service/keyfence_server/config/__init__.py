@@ -12,6 +12,5 @@ from __future__ import annotations
 
 from keyfence_server.config.environment import InvalidSettings, load_settings, read_settings
 from keyfence_server.config.group import PREFIX, CommaSeparated, SettingsGroup
-from keyfence_server.config.listen import Reflection
 from keyfence_server.config.settings import Settings
 from keyfence_server.config.store import DATABASE_FILE

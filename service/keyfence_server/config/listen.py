@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,17 +21,6 @@ from keyfence_server.rpc.origins import Origins
 _MAX_PORT = 65_535
 
 
-class Reflection(StrEnum):
-    """Whether the server describes its API to clients without a credential.
-
-    `AUTO` does so if only this machine can connect.
-    """
-
-    AUTO = "auto"
-    ON = "on"
-    OFF = "off"
-
-
 class ListenSettings(SettingsGroup):
     """Where the server listens, and how."""
 
@@ -45,7 +33,7 @@ class ListenSettings(SettingsGroup):
     tls_reload_seconds: Seconds = 10
     insecure_plaintext: bool = False
     unix_socket_mode: str = "0600"
-    reflection: Reflection = Reflection.AUTO
+    reflection: Literal["auto", "on", "off"] = "auto"
     metrics_listen: str | None = None
     metrics_insecure_plaintext: bool = False
 
@@ -154,9 +142,7 @@ class ListenSettings(SettingsGroup):
 
     def serves_reflection(self) -> bool:
         """Whether to describe the API to clients without a credential."""
-        if self.reflection is Reflection.AUTO:
-            return not self._exposed()
-        return self.reflection is Reflection.ON
+        return self.reflection == "on" or (self.reflection == "auto" and not self._exposed())
 
     def origins(self) -> Origins:
         """Which peers are trusted to say where a call came from."""

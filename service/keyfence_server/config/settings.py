@@ -32,8 +32,8 @@ class Settings(LimitSettings, StoreSettings, CredentialSettings, UpstreamSetting
 
     drain_seconds: float = Field(default=20, ge=0, le=3_600)
     drain_delay_seconds: float = Field(default=0, ge=0, le=3_600)
-    log_format: LogFormat = LogFormat.AUTO
-    log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat = "auto"
+    log_level: LogLevel = "info"
 
     @field_validator("*")
     @classmethod

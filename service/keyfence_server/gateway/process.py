@@ -79,7 +79,7 @@ def _running(
         [
             str(envoy),
             *("--config-path", str(config)),
-            *("--log-level", settings.log_level.value),
+            *("--log-level", settings.log_level),
             "--disable-hot-restart",
         ],
         stdin=subprocess.DEVNULL,

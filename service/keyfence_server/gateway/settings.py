@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import ssl
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -26,14 +25,6 @@ _HOST_PORT: Final = re.compile(
 )
 _COOKIE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|\*")
-
-
-class LogLevel(StrEnum):
-    """How much Envoy logs. More detailed levels would show headers, and credentials in them."""
-
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 class GatewaySettings(SettingsGroup):
@@ -62,7 +53,8 @@ class GatewaySettings(SettingsGroup):
     max_streams: int = Field(default=5_000, ge=1, le=1_000_000)
     max_calls_per_second_per_address: int = Field(default=2_000, ge=1, le=1_000_000)
     max_anonymous_calls_per_second_per_address: int = Field(default=20, ge=1, le=1_000_000)
-    log_level: LogLevel = LogLevel.WARNING
+    # More detailed levels would show headers, and credentials in them.
+    log_level: Literal["info", "warning", "error"] = "warning"
 
     @field_validator("cors_origins")
     @classmethod

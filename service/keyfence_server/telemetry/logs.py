@@ -10,39 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from enum import StrEnum
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 
 from keyfence_server.telemetry.log_limit import LogLimits
 from keyfence_server.telemetry.redaction import redact_event
 
-
-class LogFormat(StrEnum):
-    """How lines look. `AUTO` is for people on a terminal and for machines elsewhere."""
-
-    AUTO = "auto"
-    JSON = "json"
-    CONSOLE = "console"
-
-
-class LogLevel(StrEnum):
-    """The least severe level that is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
+LogFormat = Literal["auto", "json", "console"]
+"""How lines look. "auto" is for people on a terminal and for machines elsewhere."""
+LogLevel = Literal["debug", "info", "warning", "error"]
+"""The least severe level that is logged."""
 
 
 def configure_logs(
-    form: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.INFO, stream: TextIO | None = None
+    form: LogFormat = "auto", level: LogLevel = "info", stream: TextIO | None = None
 ) -> None:
     """Sends every log line of the process to `stream` (the standard error by default)."""
     out = stream if stream is not None else sys.stderr
-    for_people = form is LogFormat.CONSOLE or (form is LogFormat.AUTO and out.isatty())
+    for_people = form == "console" or (form == "auto" and out.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -31,7 +31,7 @@ from keyfence import AsyncClient, Cache
 from keyfence_server.adapters.files.secret_lines import parse_peppers
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.first_start import new_root_credential
-from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
+from keyfence_server.telemetry.logs import configure_logs
 from support.serving import Served, start_for_test
 from testkit.postgres import PostgresServer
 
@@ -51,7 +51,7 @@ FIRST_QUESTION = dict(list(QUESTIONS.items())[:1])
 @pytest.fixture(scope="module", autouse=True)
 def log() -> Iterator[None]:
     """Logs as in production: pretty tracebacks take seconds."""
-    configure_logs(LogFormat.JSON, LogLevel.INFO, io.StringIO())
+    configure_logs("json", "info", io.StringIO())
     yield
     structlog.reset_defaults()
 

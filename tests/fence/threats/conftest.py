@@ -18,7 +18,7 @@ from fence.torture.writer import declaration
 from keyfence import AsyncClient, Cache
 from keyfence_server.application.first_start import new_root_credential
 from keyfence_server.composition.server import RunningServer
-from keyfence_server.telemetry.logs import LogFormat, LogLevel, configure_logs
+from keyfence_server.telemetry.logs import configure_logs
 from support.serving import Served, start_for_test
 from testkit.links import Links
 from testkit.proxy import Mode
@@ -35,7 +35,7 @@ it for longer than a lease, each server needs a new lease before it can answer."
 def log() -> Iterator[io.StringIO]:
     """What the servers log, as they do in production: pretty tracebacks take seconds."""
     stream = io.StringIO()
-    configure_logs(LogFormat.JSON, LogLevel.INFO, stream)
+    configure_logs("json", "info", stream)
     yield stream
     structlog.reset_defaults()
 
