@@ -25,6 +25,7 @@ from keyfence_server.cli.output import (
     Output,
     OutputOption,
     QuietOption,
+    failing_if_lost,
     labels_text,
     moment,
     moment_in_short,
@@ -33,7 +34,6 @@ from keyfence_server.cli.output import (
     print_table,
     say,
     say_json,
-    stdout_to_nowhere,
 )
 from keyfence_server.cli.standard_input import is_terminal, read_secret
 
@@ -247,21 +247,16 @@ def _read_new_password(prompt: str = "Password") -> str:
 
 def _hand_over(done: LoggedIn, *, output: Output, quiet: bool) -> None:
     """Prints a session's token. If that fails, the token is lost."""
-    try:
+    with failing_if_lost(
+        "You are logged in, but the session's token could not be printed and is lost. Log in again."
+    ):
         if output == "json":
             say_json(done)
-        else:
-            say(done.session_token)
-            if not quiet:
-                note(f"A session of {done.account.account_id}, until it is logged out or")
-                note(f"{moment(done.session.expire_time)}.")
-    except OSError:
-        stdout_to_nowhere()
-        raise Failure(
-            "You are logged in, but the session's token could not be printed and is lost. Log in "
-            "again.",
-            ExitCode.OUTPUT_LOST,
-        ) from None
+            return
+        say(done.session_token)
+        if not quiet:
+            note(f"A session of {done.account.account_id}, until it is logged out or")
+            note(f"{moment(done.session.expire_time)}.")
 
 
 def _described(account: Account) -> dict[str, str]:

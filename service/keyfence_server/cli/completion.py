@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,19 +55,14 @@ def _ask(
 ) -> list[str]:
     # While the shell completes, the root callback has not run: its parameters are there,
     # its options object is not.
-    given = context.find_root().params
+    root = context.find_root().params
+    given = {one.name: root[one.name] for one in fields(ConnectionOptions) if root.get(one.name)}
     token = given.get("token_file") or os.environ.get("KEYFENCE_TOKEN", "").strip()
     if not token:
         return []
-    options = ConnectionOptions(
-        target=given.get("target") or os.environ.get("KEYFENCE_TARGET") or DEFAULT_TARGET,
-        timeout_seconds=_PATIENCE_SECONDS,
-        ca_file=given.get("ca_file"),
-        certificate_file=given.get("certificate_file"),
-        key_file=given.get("key_file"),
-        server_name=given.get("server_name"),
-        plaintext=bool(given.get("plaintext")),
-    )
+    target = given.get("target") or os.environ.get("KEYFENCE_TARGET") or DEFAULT_TARGET
+    given |= {"target": target, "timeout_seconds": _PATIENCE_SECONDS}
+    options = ConnectionOptions(**given)
     try:
         with open_client(options, token=token, diagnoses=False) as client:
             fitting = (name for name in names(client) if name.startswith(incomplete))

@@ -11,25 +11,17 @@ from typing import Final
 
 
 class ExitCode(IntEnum):
-    """Why the command ended."""
+    """Why the command ended, as `EXIT_CODES_HELP` says."""
 
     OK = 0
     DENIED = 1
-    """`check`: the key may not. `health`: the server does not serve. `audit verify`: the
-    log was changed."""
     WRONG_INPUT = 2
-    """The command line, a file or a field is wrong. Nothing was changed."""
     NOT_FOUND = 3
     NOT_PERMITTED = 4
-    """The credential is missing, not accepted, or may not do this."""
     CONFLICT = 5
-    """The present state does not allow it, or it has changed meanwhile."""
     UNAVAILABLE = 6
-    """No answer, or not in time. Trying again may help."""
     FAULT = 70
-    """A bug in Keyfence, here or in the server."""
     OUTPUT_LOST = 74
-    """The answer was there and could not be written."""
     INTERRUPTED = 130
 
 
@@ -43,7 +35,7 @@ EXIT_CODES_HELP: Final = """\
 - 4: the credential is missing, not accepted, or not allowed to do this
 - 5: the present state does not allow it, or it has changed meanwhile
 - 6: no answer, or not in time; trying again may help
-- 70: a bug in Keyfence
+- 70: a bug in Keyfence, here or in the server
 - 74: the answer could not be written
 - 130: interrupted
 """

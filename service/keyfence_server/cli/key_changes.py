@@ -27,7 +27,7 @@ from keyfence_server.cli.key_options import (
 from keyfence_server.cli.key_output import hand_over, print_key, warn_if_it_holds_nothing
 from keyfence_server.cli.option_groups import given, with_option_groups
 from keyfence_server.cli.option_values import duration, expiry, key_id, read_labels
-from keyfence_server.cli.output import LAST_REVISION, OutputOption, QuietOption
+from keyfence_server.cli.output import IfRevisionOption, OutputOption, QuietOption
 from keyfence_server.cli.revocations import Revocations
 from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
 from keyfence_server.domain.limits import Rate
@@ -151,12 +151,7 @@ def update(
             help="A field to clear. May be repeated.",
         ),
     ] = None,
-    if_revision: Annotated[
-        int,
-        typer.Option(
-            min=0, max=LAST_REVISION, help="Only if the key's revision is still this one."
-        ),
-    ] = 0,
+    if_revision: IfRevisionOption = 0,
     output: OutputOption = "table",
 ) -> None:
     """Change a key's record. What is not named stays as it is.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.output import (
     Output,
+    failing_if_lost,
     labels_text,
     moment,
     moment_in_short,
@@ -19,7 +18,6 @@ from keyfence_server.cli.output import (
     rate_text,
     say,
     say_json,
-    stdout_to_nowhere,
 )
 
 if TYPE_CHECKING:
@@ -28,22 +26,18 @@ if TYPE_CHECKING:
 
 def hand_over(made: CreatedKey | RotatedKey, *, output: Output, quiet: bool) -> None:
     """Prints a new key. If that fails, its plaintext is lost, and its maker must know."""
-    try:
+    key_id = made.key.key_id
+    with failing_if_lost(
+        f"The key {key_id} was made, but it could not be printed and is lost. Run `keyfence keys "
+        f"revoke {key_id}` and make another."
+    ):
         if output == "json":
             say_json(made)
-        elif quiet:
-            say(made.api_key)
-        else:
-            say(made.api_key)
+            return
+        say(made.api_key)
+        if not quiet:
             note("This is the only time that the key is shown. Keep it safe.\n")
             print_fields({**_described(made.key), **_succeeded(made)})
-    except OSError:
-        stdout_to_nowhere()
-        raise Failure(
-            f"The key {made.key.key_id} was made, but it could not be printed and is lost. "
-            f"Run `keyfence keys revoke {made.key.key_id}` and make another.",
-            ExitCode.OUTPUT_LOST,
-        ) from None
 
 
 def warn_if_it_holds_nothing(key: Key) -> None:

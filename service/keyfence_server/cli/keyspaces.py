@@ -21,7 +21,7 @@ from keyfence_server.cli.keyspace_output import (
     print_keyspace,
 )
 from keyfence_server.cli.output import (
-    LAST_REVISION,
+    IfRevisionOption,
     OutputOption,
     note,
     print_table,
@@ -51,12 +51,7 @@ def apply(
         ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.")] = False,
-    if_revision: Annotated[
-        int,
-        typer.Option(
-            min=0, max=LAST_REVISION, help="Only if the keyspace's revision is still this one."
-        ),
-    ] = 0,
+    if_revision: IfRevisionOption = 0,
     drop_formats: Annotated[
         list[str] | None,
         typer.Option(

@@ -44,18 +44,19 @@ def since(text: str) -> datetime:
     ago = parse_duration(text)
     if ago is None:
         return point_in_time(text)
-    try:
-        return datetime.now(UTC) - ago
-    except OverflowError:
-        raise typer.BadParameter(f'"{text}" ago is before the year 1') from None
+    return _from_now(-ago, f'"{text}" ago is before the year 1')
 
 
 def until(text: str) -> datetime:
     """The end of a span of time from now on, like "30d"."""
+    return _from_now(duration(text), f'"{text}" from now is after the year 9999')
+
+
+def _from_now(span: timedelta, problem: str) -> datetime:
     try:
-        return datetime.now(UTC) + duration(text)
+        return datetime.now(UTC) + span
     except OverflowError:
-        raise typer.BadParameter(f'"{text}" from now is after the year 9999') from None
+        raise typer.BadParameter(problem) from None
 
 
 def rate(text: str) -> Rate:
@@ -73,12 +74,9 @@ def expiry(expires_in: timedelta | None, expires_at: datetime | None) -> datetim
     """When a key is to stop working, from the two ways to say it."""
     if expires_in is not None and expires_at is not None:
         raise typer.BadParameter("give --expires-in or --expires-at, not both")
-    if expires_in is not None:
-        try:
-            return datetime.now(UTC) + expires_in
-        except OverflowError:
-            raise typer.BadParameter("--expires-in ends after the year 9999") from None
-    return expires_at
+    if expires_in is None:
+        return expires_at
+    return _from_now(expires_in, "--expires-in ends after the year 9999")
 
 
 def is_key_id(text: str) -> bool:

@@ -10,8 +10,8 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 import typer
 
 from keyfence_server.adapters.keyspace_files.source_text import printable
+from keyfence_server.cli.exits import ExitCode
+from keyfence_server.cli.failures import Failure
 from keyfence_server.domain.limits import Rate
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ T = TypeVar("T")
 
 LAST_REVISION: Final = 2**63 - 1
 """The greatest that a revision can be."""
+IfRevisionOption = Annotated[
+    int,
+    typer.Option(min=0, max=LAST_REVISION, help="Only if its revision is still this one."),
+]
 
 _READABLE: Final = 16
 """A column of text is readable at this width: values fold, and the column need not go."""
@@ -313,6 +319,16 @@ def print_styled(*parts: tuple[str, str]) -> None:
     from rich.text import Text
 
     console().print(Text.assemble(*((printable(text), style) for text, style in parts)))
+
+
+@contextmanager
+def failing_if_lost(message: str) -> Iterator[None]:
+    """Makes a failure of it if an answer that cannot be asked for again cannot be printed."""
+    try:
+        yield
+    except OSError:
+        stdout_to_nowhere()
+        raise Failure(message, ExitCode.OUTPUT_LOST) from None
 
 
 def stdout_to_nowhere() -> None:
