@@ -89,21 +89,18 @@ def welcome(
             KEYFENCE_ROOT_KEY.
         tls: the certificate of all that is no Unix socket; None for plaintext.
     """
-    lines = [f"Keyfence listens on {addresses[0]}. This is its first start.", ""]
+    place, token = "the one that was given in KEYFENCE_ROOT_KEY", '"$KEYFENCE_ROOT_KEY"'
     if root_key_file is not None:
-        lines += [
-            f"The operator credential is in {root_key_file}, and nowhere else.",
-            "To try it out, paste this into another terminal, in this directory:",
-            "",
-            f"  export KEYFENCE_TOKEN=$(cat {shlex.quote(str(root_key_file))})",
-        ]
-    else:
-        lines += [
-            "The operator credential is the one that was given in KEYFENCE_ROOT_KEY.",
-            "To try it out, paste this into another terminal, in this directory:",
-            "",
-            '  export KEYFENCE_TOKEN="$KEYFENCE_ROOT_KEY"',
-        ]
+        place = f"in {root_key_file}, and nowhere else"
+        token = f"$(cat {shlex.quote(str(root_key_file))})"
+    lines = [
+        f"Keyfence listens on {addresses[0]}. This is its first start.",
+        "",
+        f"The operator credential is {place}.",
+        "To try it out, paste this into another terminal, in this directory:",
+        "",
+        f"  export KEYFENCE_TOKEN={token}",
+    ]
     sockets = [address for address in addresses if isinstance(address, UnixAddress)]
     address = sockets[0] if tls is not None and sockets else addresses[0]
     if str(address) != _DEFAULT_TARGET:

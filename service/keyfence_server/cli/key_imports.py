@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -92,12 +91,8 @@ def import_keys(
         )
 
 
-@contextmanager
-def _opened(file: str) -> Iterator[IO[bytes]]:
+def _opened(file: str) -> AbstractContextManager[IO[bytes]]:
     if file == STANDARD_INPUT:
-        yield standard_input()
-        return
+        return nullcontext(standard_input())
     with failing(ExitCode.WRONG_INPUT, OSError, about=file):
-        opened = Path(file).open("rb")  # noqa: SIM115 - closed below
-    with opened:
-        yield opened
+        return Path(file).open("rb")
