@@ -17,8 +17,8 @@ import pytest
 from keyfence_server.adapters.sql import open_store
 from keyfence_server.application.retention import Kept, Retention
 from keyfence_server.cli import app as command
+from keyfence_server.cli.backups import verify_file
 from keyfence_server.cli.exits import ExitCode
-from keyfence_server.cli.verified_copies import verify_file
 from support.clock import FrozenClock
 from support.served import COMMAND, Served
 

@@ -35,9 +35,9 @@ from keyfence_server.cli import (
 from keyfence_server.cli.exits import EXIT_CODES_HELP, ExitCode
 from keyfence_server.cli.failures import Failure
 from keyfence_server.cli.option_groups import with_option_groups
+from keyfence_server.cli.option_values import is_text
 from keyfence_server.cli.output import note, spell_out_what_cannot_be_shown, stdout_to_nowhere
 from keyfence_server.cli.targets import ConnectionOptions
-from keyfence_server.cli.text import is_text
 from keyfence_server.domain.plurals import counted
 from keyfence_server.domain.redaction import hide_keys
 

@@ -20,8 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import typer
 
 from keyfence_server.cli.import_sources import Fields, Source, WrongLine, fields_from
-from keyfence_server.cli.option_values import point_in_time, rate
-from keyfence_server.cli.text import is_text
+from keyfence_server.cli.option_values import is_text, point_in_time, rate
 from keyfence_server.domain.redaction import looks_like_a_key
 
 if TYPE_CHECKING:

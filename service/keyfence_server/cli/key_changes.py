@@ -10,12 +10,12 @@ import typer
 
 from keyfence_server.cli.completion import complete_keyspace, keyspace_option
 from keyfence_server.cli.connection import connect
-from keyfence_server.cli.key_filters import KeyFilter
 from keyfence_server.cli.key_options import (
     AccountOption,
     AddressesOption,
     ExpiresAtOption,
     ExpiresInOption,
+    KeyFilter,
     KeyIdArgument,
     KeyspaceOption,
     LabelsOption,

@@ -10,8 +10,12 @@ import typer
 from keyfence_server.cli.connection import connect
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure
-from keyfence_server.cli.key_filters import KeyFilter
-from keyfence_server.cli.key_options import KeyIdArgument, KeyspaceOption
+from keyfence_server.cli.key_options import (
+    KeyFilter,
+    KeyIdArgument,
+    KeyspaceOption,
+    OfAccountOption,
+)
 from keyfence_server.cli.key_output import print_key, print_keys
 from keyfence_server.cli.option_groups import with_option_groups
 from keyfence_server.cli.option_values import until
@@ -31,9 +35,7 @@ _MAX_PAGE: Final = 1000
 def export(
     context: typer.Context,
     keyspace: KeyspaceOption = "",
-    account: Annotated[
-        str, typer.Option("--account", "-a", metavar="ID", help="Only the keys of this account.")
-    ] = "",
+    account: OfAccountOption = "",
 ) -> None:
     """Print every key's record as JSON Lines, oldest first. Neither keys nor hashes are in it."""
     with connect(context) as client:

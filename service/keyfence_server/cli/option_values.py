@@ -12,7 +12,14 @@ import typer
 from keyfence_server.domain.durations import parse_duration
 from keyfence_server.domain.limits import Rate, parse_rate, rate_problem
 
+_HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 _KEY_ID: Final = re.compile(r"key_[0-9a-z]{1,64}")
+
+
+def is_text(value: object) -> bool:
+    """Whether the value is text that UTF-8 can write. JSON can hold halves of characters, and
+    bytes of a command line that are not UTF-8 reach Python as such."""
+    return isinstance(value, str) and (value.isascii() or _HALF_CHARACTER.search(value) is None)
 
 
 def duration(text: str) -> timedelta:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from keyfence_server.cli import loading
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import Failure, failing, failure_from
-from keyfence_server.cli.loading import loading
 from keyfence_server.cli.offline import store_failures
 from keyfence_server.cli.option_groups import show_options
 from keyfence_server.cli.output import QuietOption, note, say

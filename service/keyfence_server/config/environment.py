@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -11,7 +12,6 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from keyfence_server.config.group import PREFIX
-from keyfence_server.config.kubernetes import is_service_variable
 from keyfence_server.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +40,14 @@ _NEVER_EMPTY: Final = frozenset(
     )
 )
 """Settings whose empty value is probably a variable that was not filled in."""
+
+
+_OF_SERVICE: Final = re.compile(
+    r"KEYFENCE_([A-Z0-9_]+_)?"
+    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_PORT_OF_SERVICE: Final = re.compile(r"KEYFENCE_([A-Z0-9_]+_)?PORT")
+_URL_OF_PORT: Final = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 class InvalidSettings(Exception):
@@ -79,7 +87,7 @@ def read_settings(kind: type[S], is_of_others: Callable[[str], bool] = lambda na
         if name.upper() in known:
             if not value and name.upper() in _NEVER_EMPTY:
                 problems.append(f"{name}: is set, but empty; unset it, or give it a value")
-        elif not is_service_variable(name, value):
+        elif not _is_of_kubernetes(name, value):
             problems.append(_no_such_setting(name, known, prefix))
     try:
         settings = kind()
@@ -89,6 +97,15 @@ def read_settings(kind: type[S], is_of_others: Callable[[str], bool] = lambda na
     if problems:
         raise InvalidSettings(*problems)
     return settings
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Whether Kubernetes sets this variable in every container for a Service of the namespace, for
+    example `KEYFENCE_GATEWAY_SERVICE_HOST` or `KEYFENCE_GATEWAY_PORT=tcp://10.0.0.1:8080`. The
+    value is looked at only for `..._PORT`, which could also be a misspelt setting."""
+    if _OF_SERVICE.fullmatch(name):
+        return True
+    return bool(_PORT_OF_SERVICE.fullmatch(name) and _URL_OF_PORT.fullmatch(value))
 
 
 def _no_such_setting(name: str, known: Collection[str], prefix: str) -> str:
