@@ -85,8 +85,7 @@ def welcome(
     Args:
         addresses: where the server listens. The commands go to the first one, or with TLS
             to a Unix socket, if there is one, since that asks for no certificate.
-        root_key_file: where the first credential is; None if it was given by
-            KEYFENCE_ROOT_KEY.
+        root_key_file: where the first credential is; None if it was given by KEYFENCE_ROOT_KEY.
         tls: the certificate of all that is no Unix socket; None for plaintext.
     """
     place, token = "the one that was given in KEYFENCE_ROOT_KEY", '"$KEYFENCE_ROOT_KEY"'

@@ -1,10 +1,9 @@
 """`python -m keyfence_server.worker DESCRIPTOR NUMBER LISTEN [METRICS_LISTEN]`: one of several
 processes of a server.
 
-Started by `keyfence_server.workers` alone, with the parent's environment, which holds the
-settings, and with a socket to the parent. Number, from 0 on, and addresses are the worker's own.
-The worker says on the socket when it serves, or why it cannot. When the parent is gone, so is the
-worker.
+Started by `keyfence_server.workers` alone, with the parent's environment, which holds the settings,
+and with a socket to the parent. Number, from 0 on, and addresses are the worker's own. The worker
+says on the socket when it serves, or why it cannot. When the parent is gone, so is the worker.
 """
 
 from __future__ import annotations

@@ -94,8 +94,7 @@ def login(
 ) -> None:
     """Log in, and print the session's token, which is a credential for KEYFENCE_TOKEN.
 
-    No credential is needed. The password is asked for, or the first line of standard
-    input.
+    No credential is needed. The password is asked for, or the first line of standard input.
     """
     password = _read_password("Password")
     with connect(context, needs_credential=False) as client:

@@ -94,9 +94,8 @@ def check(
 ) -> None:
     """Ask whether a key is good, and has all of the scopes.
 
-    Exit code 0 means allowed and nothing else does; 1 means denied; every other code
-    means that there was no answer. So `keyfence check - -k demo -s vps:write && deploy`
-    is safe.
+    Exit code 0 means allowed and nothing else does; 1 means denied; every other code means that
+    there was no answer. So `keyfence check - -k demo -s vps:write && deploy` is safe.
     """
     if explain and not scope:
         raise typer.BadParameter("--explain explains scopes: name them with --scope")

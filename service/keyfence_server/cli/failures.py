@@ -1,8 +1,7 @@
 """Expected failures: what to say, and how to end.
 
-Everything that a person can cause or mend ends in a `Failure`, which is one message
-and an exit code, never a traceback. The SDK's errors become failures here and
-nowhere else.
+Everything that a person can cause or mend ends in a `Failure`, which is one message and an exit
+code, never a traceback. The SDK's errors become failures here and nowhere else.
 """
 
 from __future__ import annotations

@@ -100,8 +100,7 @@ def create(
 ) -> None:
     """Create a key. Its plaintext is printed once, and cannot be shown again.
 
-    With --quiet the plaintext is all that is printed; with --output json it is the
-    field api_key.
+    With --quiet the plaintext is all that is printed; with --output json it is the field api_key.
     """
     with connect(context) as client:
         created = client.create_key(

@@ -47,12 +47,11 @@ def import_keys(
 ) -> None:
     """Import keys that another program has made, by plaintext or hash.
 
-    Each line has a key: its account_id; one of api_key, sha256, sha512, hmac_sha256 (in
-    hexadecimal digits or base64), password_hash and hashed_key, the last two with prefix; and any
-    of scopes, preset, display_name, key_type, environment, expire_time, allowed_addresses, labels
-    and rate_limit. Lines that are refused are reported with their
-    numbers. A key that is there already is left as it is, so after an interruption the same
-    command goes on.
+    Each line has a key: its account_id; one of api_key, sha256, sha512, hmac_sha256 (in hexadecimal
+    digits or base64), password_hash and hashed_key, the last two with prefix; and any of scopes,
+    preset, display_name, key_type, environment, expire_time, allowed_addresses, labels and
+    rate_limit. Lines that are refused are reported with their numbers. A key that is there already
+    is left as it is, so after an interruption the same command goes on.
     """
     layout = Layout(
         form or (Form.CSV if file.endswith(".csv") else Form.JSONL),

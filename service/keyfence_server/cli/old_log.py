@@ -48,8 +48,7 @@ class OldLog:
 
     Attributes:
         events: the events by their sequence.
-        keys: the last records of updated keys, by key id; empty if the source has only
-            events.
+        keys: the last records of updated keys, by key id; empty if the source has only events.
     """
 
     events: Mapping[int, OldEvent]

@@ -15,8 +15,7 @@ class LeaseFigures:
     """The state of this process's lease.
 
     Attributes:
-        left: seconds until the lease expires without a renewal; infinity if no lease is
-            needed.
+        left: seconds until the lease expires without a renewal; infinity if no lease is needed.
         age: seconds since the last granted renewal was sent; infinity if there was none, 0 if
             no lease is needed.
         renewals: granted renewals.

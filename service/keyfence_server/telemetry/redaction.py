@@ -1,8 +1,7 @@
 """The second line of defence against secrets in logs.
 
-The first line is that no code logs a secret. This module filters every log line: it
-redacts fields by their names, and text that has the form of a key. In doubt it redacts a
-harmless word.
+The first line is that no code logs a secret. This module filters every log line: it redacts fields
+by their names, and text that has the form of a key. In doubt it redacts a harmless word.
 """
 
 from __future__ import annotations
