@@ -29,13 +29,8 @@ COMPARE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What is said of a wrong clock.
-
-    Attributes:
-        reference: whose clock it is compared with.
-        consequence: what follows until it is set right.
-        advice: what to do.
-    """
+    """What is said of a wrong clock: by which other clock it is wrong, what follows until it is set
+    right, and what to do."""
 
     reference: str
     consequence: str

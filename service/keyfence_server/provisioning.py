@@ -295,16 +295,13 @@ def first_keyspaces(settings: Settings) -> list[KeyspaceDeclaration]:
 
 
 def _first_keyspace(path: Path) -> KeyspaceDeclaration:
+    variable = "KEYFENCE_BOOTSTRAP_KEYSPACES"
     try:
-        declaration = read_keyspace_file(path).declaration
-        require_applicable(declaration)
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}"
-        raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES: {reason}") from None
+        with cannot_start(f"{variable}: {path}", OSError, DomainError):
+            declaration = read_keyspace_file(path).declaration
+            require_applicable(declaration)
     except InvalidKeyspaceFile as error:
-        raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES:\n{error}") from None
-    except DomainError as error:
-        raise CannotStart(f"KEYFENCE_BOOTSTRAP_KEYSPACES: {path}: {error}") from None
+        raise CannotStart(f"{variable}:\n{error}") from None
     return declaration
 
 

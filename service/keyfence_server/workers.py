@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -95,15 +95,13 @@ class _Worker:
         return str(json.loads(line))
 
 
+@dataclass(eq=False, slots=True)
 class _Workers:
-    def __init__(
-        self, settings: Settings, listen: tuple[TcpAddress, ...], descriptors: tuple[int, ...]
-    ) -> None:
-        self._settings = settings
-        self._listen = listen
-        self._descriptors = descriptors
-        self._running: dict[int, _Worker] = {}
-        self._is_stopping = asyncio.Event()
+    _settings: Settings
+    _listen: tuple[TcpAddress, ...]
+    _descriptors: tuple[int, ...]
+    _running: dict[int, _Worker] = field(default_factory=dict)
+    _is_stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Starts the workers, and returns when all have ended."""

@@ -131,8 +131,10 @@ def _explained(error: CallFailed, options: ConnectionOptions) -> str:
         lines = [f"{options.target} does not offer this call: {error.message}"]
     if error.violations:
         lines = [f"{_option_of(one.field)}: {one.description}" for one in error.violations]
-    advice = _advice(error, options)
-    if advice:
+    if error.status == "DEADLINE_EXCEEDED":
+        late = f"{options.target} did not answer in time."
+        lines.append(f"{late} The change may have been made nevertheless.")
+    elif (advice := _ADVICE_BY_STATUS.get(error.status)) is not None:
         lines.append(advice)
     if error.status not in _CODE_BY_STATUS and error.request_id:
         lines.append(f"The server's log has the rest under request id {error.request_id}.")
@@ -156,10 +158,3 @@ def _option_of(field: str) -> str:
     name = re.sub(r"^(key|account)\.|[\[.].*$", "", field)
     option = _OPTION_BY_FIELD.get(name)
     return f"{option} ({field})" if option is not None else field
-
-
-def _advice(error: CallFailed, options: ConnectionOptions) -> str:
-    if error.status == "DEADLINE_EXCEEDED":
-        late = f"{options.target} did not answer in time."
-        return f"{late} The change may have been made nevertheless."
-    return _ADVICE_BY_STATUS.get(error.status, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from time import perf_counter
 
 from keyfence_server.application.latencies import Latencies
@@ -23,6 +24,7 @@ from keyfence_server.domain.secrets import Digest
 from keyfence_server.telemetry.store_outages import StoreOutages
 
 
+@dataclass(eq=False, slots=True)
 class StoreStats:
     """What the store was asked.
 
@@ -34,14 +36,11 @@ class StoreStats:
         in_use: how many snapshots and transactions are open now.
     """
 
-    __slots__ = ("bookkeeping", "in_use", "outages", "snapshots", "transactions")
-
-    def __init__(self) -> None:
-        self.snapshots = Latencies()
-        self.transactions = Latencies()
-        self.bookkeeping = Latencies()
-        self.outages = StoreOutages()
-        self.in_use = 0
+    snapshots: Latencies = field(default_factory=Latencies)
+    transactions: Latencies = field(default_factory=Latencies)
+    bookkeeping: Latencies = field(default_factory=Latencies)
+    outages: StoreOutages = field(default_factory=StoreOutages)
+    in_use: int = 0
 
 
 class MeasuredStore:

@@ -7,6 +7,7 @@ changes, and one a minute while it stays.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
@@ -19,6 +20,7 @@ _REMINDER_SECONDS: Final = 60.0
 _log = structlog.get_logger("keyfence")
 
 
+@dataclass(eq=False, slots=True)
 class UpstreamStats:
     """How often each RPC was called, for how long, and how often in vain.
 
@@ -27,11 +29,8 @@ class UpstreamStats:
         unanswered: by RPC.
     """
 
-    __slots__ = ("calls", "unanswered")
-
-    def __init__(self) -> None:
-        self.calls: dict[str, Latencies] = {}
-        self.unanswered: dict[str, int] = {}
+    calls: dict[str, Latencies] = field(default_factory=dict)
+    unanswered: dict[str, int] = field(default_factory=dict)
 
     def add(self, rpc: str, seconds: float, *, is_answered: bool) -> None:
         """Counts one call."""
