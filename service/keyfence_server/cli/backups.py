@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,7 +89,7 @@ def restore(
     from keyfence_server.adapters.sql.copies import CannotCopy
     from keyfence_server.cli.old_log import read_old_log
     from keyfence_server.cli.remade_changes import make_again
-    from keyfence_server.cli.restore_places import open_restore_place
+    from keyfence_server.cli.restore_places import handling, open_restore_place
     from keyfence_server.provisioning import source_of_peppers
 
     settings = load_settings_with(database_url=database_url)
@@ -100,7 +98,7 @@ def restore(
         raise Failure(f"{file}: there is no such file", ExitCode.WRONG_INPUT)
     with (
         failing(ExitCode.CONFLICT, CannotCopy),
-        _undoing_on_sigterm(),
+        handling(_interrupt, signal.SIGTERM),
         open_restore_place(settings, url, file) as place,
     ):
         source = changes or (str(place.old_database) if place.old_database else None)
@@ -127,18 +125,9 @@ def restore(
         raise typer.Exit(ExitCode.CONFLICT)
 
 
-@contextlib.contextmanager
-def _undoing_on_sigterm() -> Iterator[None]:
-    """Makes SIGTERM end the command as Ctrl-C does, so that what has begun is undone."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(_number: int, _frame: object) -> None:
+    """Ends the command as Ctrl-C does, so that what has begun is undone."""
+    raise KeyboardInterrupt
 
 
 def _url_of(settings: Settings) -> DatabaseUrl:

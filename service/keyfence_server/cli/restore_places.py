@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from keyfence_server.cli.exits import ExitCode
 from keyfence_server.cli.failures import failing
@@ -114,7 +114,7 @@ def _exchange(settings: Settings, changed: Settings, copy: Path, database: Path)
     fold_log(copy)
     is_replaced = database.exists()
     aside = replaced_database(database, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
-    with _without_interruption():
+    with handling(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
         try:
             # First: without it, the mark keeps servers away.
             _rename(database, aside)
@@ -142,7 +142,7 @@ def _in_postgresql(settings: Settings, url: DatabaseUrl, file: Path) -> Iterator
 
     def finish() -> None:
         position = asyncio.run(_position(changed))
-        with _without_interruption():
+        with handling(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
             asyncio.run(end_restore(url))
             _keep(settings, position)
 
@@ -203,12 +203,12 @@ def _rename(database: Path, new: Path) -> None:
 
 
 @contextmanager
-def _without_interruption() -> Iterator[None]:
-    """Lets a few renames come to their end, although a signal tells the process to stop."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+def handling(handler: Any, *signals: signal.Signals) -> Iterator[None]:
+    """Has another handler for these signals meanwhile. One that ignores them lets a few renames
+    come to their end, although a signal tells the process to stop."""
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
