@@ -8,7 +8,7 @@ processes show arguments.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -30,8 +30,8 @@ from keyfence_server.cli.output import (
     moment,
     moment_in_short,
     note,
+    print_list,
     print_record,
-    print_table,
     say,
     say_json,
 )
@@ -275,18 +275,12 @@ def _described(account: Account) -> dict[str, str]:
 
 
 def _print_accounts(accounts: Iterable[Account]) -> None:
-    print_table(
-        ("ACCOUNT", "E-MAIL", "NAME", "PLAN", "STATE", "REGISTERED (UTC)"),
-        (
-            (
-                account.account_id,
-                account.email,
-                account.display_name,
-                account.plan,
-                account.state.lower(),
-                moment_in_short(account.create_time),
-            )
-            for account in accounts
-        ),
-        unbroken=2,
-    )
+    columns: Mapping[str, Callable[[Account], str]] = {
+        "ACCOUNT": lambda account: account.account_id,
+        "E-MAIL": lambda account: account.email,
+        "NAME": lambda account: account.display_name,
+        "PLAN": lambda account: account.plan,
+        "STATE": lambda account: account.state.lower(),
+        "REGISTERED (UTC)": lambda account: moment_in_short(account.create_time),
+    }
+    print_list(accounts, columns, unbroken=2)

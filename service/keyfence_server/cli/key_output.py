@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from keyfence_server.cli.output import (
     Output,
@@ -13,8 +13,8 @@ from keyfence_server.cli.output import (
     moment_in_short,
     note,
     print_fields,
+    print_list,
     print_record,
-    print_table,
     rate_text,
     say,
     say_json,
@@ -108,36 +108,17 @@ def _last_used(key: Key) -> str:
     return f"{moment(key.last_used_time)}{where}, {times}"
 
 
-_COLUMNS: Final = (
-    "KEY",
-    "DISPLAY PREFIX",
-    "STATE",
-    "NAME",
-    "ACCOUNT",
-    "TYPE",
-    "GRANTED",
-    "EXPIRES (UTC)",
-    "USED (UTC)",
-)
-
-
 def print_keys(keys: Iterable[Key]) -> None:
     """Prints a line for each key."""
-    print_table(
-        _COLUMNS,
-        (
-            (
-                key.key_id,
-                f"{key.display_prefix}…",
-                key.state.lower(),
-                key.display_name,
-                key.account_id,
-                f"{key.key_type}, {key.environment}",
-                ", ".join(key.granted_scopes),
-                moment_in_short(key.expire_time, absent="never"),
-                moment_in_short(key.last_used_time),
-            )
-            for key in keys
-        ),
-        unbroken=2,
-    )
+    columns: Mapping[str, Callable[[Key], str]] = {
+        "KEY": lambda key: key.key_id,
+        "DISPLAY PREFIX": lambda key: f"{key.display_prefix}…",
+        "STATE": lambda key: key.state.lower(),
+        "NAME": lambda key: key.display_name,
+        "ACCOUNT": lambda key: key.account_id,
+        "TYPE": lambda key: f"{key.key_type}, {key.environment}",
+        "GRANTED": lambda key: ", ".join(key.granted_scopes),
+        "EXPIRES (UTC)": lambda key: moment_in_short(key.expire_time, absent="never"),
+        "USED (UTC)": lambda key: moment_in_short(key.last_used_time),
+    }
+    print_list(keys, columns, unbroken=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,7 +24,7 @@ from keyfence_server.cli.output import (
     IfRevisionOption,
     OutputOption,
     note,
-    print_table,
+    print_list,
     say,
     say_json,
 )
@@ -32,7 +32,7 @@ from keyfence_server.cli.standard_input import STANDARD_INPUT, standard_input
 from keyfence_server.domain.errors import DomainError
 
 if TYPE_CHECKING:
-    from keyfence import AppliedKeyspace, Client
+    from keyfence import AppliedKeyspace, Client, Keyspace
     from keyfence_server.adapters.keyspace_files.reading import KeyspaceFile
 
 app = typer.Typer(help="Apply, validate and show keyspaces.", no_args_is_help=True)
@@ -138,20 +138,15 @@ def list_keyspaces(context: typer.Context, output: OutputOption = "table") -> No
     elif not keyspaces:
         note("No keyspaces. `keyfence keyspaces apply -f FILE` makes one.")
     else:
-        print_table(
-            ("KEYSPACE", "NAME", "SCOPES", "PRESETS", "KEY FORMAT", "REVISION"),
-            (
-                (
-                    keyspace.name,
-                    keyspace.declaration.display_name,
-                    str(count_scopes(keyspace)),
-                    ", ".join(preset.name for preset in keyspace.declaration.presets),
-                    keyspace.declaration.format.template,
-                    str(keyspace.revision),
-                )
-                for keyspace in keyspaces
-            ),
-        )
+        columns: Mapping[str, Callable[[Keyspace], str]] = {
+            "KEYSPACE": lambda one: one.name,
+            "NAME": lambda one: one.declaration.display_name,
+            "SCOPES": lambda one: str(count_scopes(one)),
+            "PRESETS": lambda one: ", ".join(preset.name for preset in one.declaration.presets),
+            "KEY FORMAT": lambda one: one.declaration.format.template,
+            "REVISION": lambda one: str(one.revision),
+        }
+        print_list(keyspaces, columns)
 
 
 @app.command()

@@ -239,6 +239,14 @@ def print_record(record: T, described: Callable[[T], Mapping[str, str]], output:
         print_fields(described(record))
 
 
+def print_list(
+    items: Iterable[T], columns: Mapping[str, Callable[[T], str]], *, unbroken: int = 1
+) -> None:
+    """Prints a table with a row for each item: by a column's heading, what stands in it."""
+    rows = ([text_of(item) for text_of in columns.values()] for item in items)
+    print_table(tuple(columns), rows, unbroken=unbroken)
+
+
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, unbroken: int = 1
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,12 @@ from keyfence_server.cli.output import (
     moment,
     note,
     plain,
-    print_table,
+    print_list,
     say_json,
 )
 
 if TYPE_CHECKING:
     from keyfence.results import Replica, Replicas
-
-_COLUMNS = ("HOLDER", "KIND", "NAME", "LEASE FROM", "RENEWED", "REVISION", "BEHIND", "JOINED")
 
 
 def replicas(context: typer.Context, output: OutputOption = "table") -> None:
@@ -41,24 +40,21 @@ def replicas(context: typer.Context, output: OutputOption = "table") -> None:
             "connected to it."
         )
         return
-    print_table(_COLUMNS, [_row(one, found.head_revision) for one in found.items])
+    columns: Mapping[str, Callable[[Replica], str]] = {
+        "HOLDER": lambda one: one.holder_id,
+        "KIND": lambda one: one.kind.value,
+        "NAME": lambda one: one.display_name,
+        "LEASE FROM": lambda one: one.grantor_id or "the store",
+        "RENEWED": lambda one: _age(one.lease_age),
+        "REVISION": lambda one: str(one.applied_revision),
+        "BEHIND": lambda one: str(_behind(one, found.head_revision)),
+        "JOINED": lambda one: moment(one.join_time),
+    }
+    print_list(found.items, columns)
 
 
 def _behind(one: Replica, head: int) -> int:
     return max(0, head - one.applied_revision)
-
-
-def _row(one: Replica, head: int) -> tuple[str, ...]:
-    return (
-        one.holder_id,
-        one.kind.value,
-        one.display_name,
-        one.grantor_id or "the store",
-        _age(one.lease_age),
-        str(one.applied_revision),
-        str(_behind(one, head)),
-        moment(one.join_time),
-    )
 
 
 def _age(age: timedelta | None) -> str:
