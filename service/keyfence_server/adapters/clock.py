@@ -10,7 +10,6 @@ class SystemClock:
     """Implements the `Clock` port by the system's clock."""
 
     def now(self) -> datetime:
-        """See the port."""
         return datetime.now(UTC)
 
     # Asked twice at every check, so without a frame of its own.

@@ -69,7 +69,6 @@ class Argon2Passwords:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """See the port."""
         if self._places == 0:
             raise Overloaded(
                 "too many passwords are being checked already; try again in a few seconds",
@@ -82,14 +81,12 @@ class Argon2Passwords:
             self._places += 1
 
     async def hash(self, password: Plaintext) -> PasswordHash:
-        """See the port."""
         digest = self._peppers.digest(_KIND + password.reveal())
         loop = asyncio.get_running_loop()
         text = await loop.run_in_executor(self._threads, self._hasher.hash, digest.value)
         return PasswordHash(text, digest.pepper_version)
 
     async def verify(self, password: Plaintext, kept: PasswordHash | None) -> bool:
-        """See the port."""
         kept = kept or self._dummy
         digest = self._peppers.digest_under(kept.pepper_version, _KIND + password.reveal())
         if digest is None:
@@ -99,7 +96,6 @@ class Argon2Passwords:
         return await loop.run_in_executor(self._threads, self._matches, kept.text, digest.value)
 
     def is_outdated(self, kept: PasswordHash) -> bool:
-        """See the port."""
         return (
             kept.pepper_version != self._peppers.current_version
             or self._hasher.check_needs_rehash(kept.text)

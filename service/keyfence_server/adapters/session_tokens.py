@@ -76,7 +76,6 @@ class JwtSessionTokens:
         self._keys = keys
 
     def sign(self, session: Session) -> Plaintext:
-        """See the port."""
         claims = {
             "iss": session.keyspace,
             "aud": session.keyspace,
@@ -91,11 +90,9 @@ class JwtSessionTokens:
         )
 
     def looks_like_one(self, text: str) -> bool:
-        """See the port."""
         return text.startswith("eyJ") and _FORM.fullmatch(text) is not None
 
     def read(self, text: str) -> SessionClaims | None:
-        """See the port."""
         if len(text) > _MAX_LENGTH or not self.looks_like_one(text):
             return None
         try:

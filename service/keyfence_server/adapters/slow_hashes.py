@@ -41,11 +41,9 @@ class SlowHashesHere:
     """Implements the `SlowHashes` port."""
 
     def require_usable(self, text: str, longest_key: int) -> None:
-        """See the port."""
         _parse(text).require_usable(longest_key)
 
     def matches(self, text: str, key: str) -> bool:
-        """See the port."""
         return _parse(text).matches(key)
 
 

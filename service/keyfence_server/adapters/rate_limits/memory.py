@@ -31,7 +31,6 @@ class MemoryCounter:
         return len(self._windows)
 
     async def take(self, limits: Sequence[Limit], cost: int) -> tuple[int | None, list[Window]]:
-        """See the port."""
         now = self._clock.timestamp()
         if not cost:
             return None, [self._seen(limit, now) for limit in limits]
@@ -49,7 +48,6 @@ class MemoryCounter:
         return None, [self._seen(limit, now) for limit in limits]
 
     async def close(self) -> None:
-        """See the port."""
         self._windows.clear()
 
     def _current(self, limit: Limit, now: float) -> list[float] | None:

@@ -75,7 +75,6 @@ class RedisCounter:
         self._faults = (redis.asyncio.RedisError, OSError, TimeoutError)
 
     async def take(self, limits: Sequence[Limit], cost: int) -> tuple[int | None, list[Window]]:
-        """See the port."""
         async with self._translated():
             if not cost:
                 return None, await self._look(limits)
@@ -96,7 +95,6 @@ class RedisCounter:
             return None, list(map(Window, used, ends))
 
     async def close(self) -> None:
-        """See the port."""
         await self._pool.aclose()
 
     async def _look(self, limits: Sequence[Limit]) -> list[Window]:

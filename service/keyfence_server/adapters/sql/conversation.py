@@ -317,17 +317,16 @@ class Writer:
 
 
 class _OnPostgresql:
-    """A connection of `asyncpg`."""
+    """Implements `DriverConnection` on a connection of `asyncpg`."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
     async def begin(self) -> None:
-        """See `DriverConnection`."""
         await self._connection.execute(_BEGIN)
 
     async def begin_with_head(self, is_urgent: Callable[[], bool]) -> None:
-        """See `DriverConnection`. What later statements read, they read after the lock was taken.
+        """What later statements read, they read after the lock was taken.
 
         A transaction that is not urgent does not wait in PostgreSQL's line for the lock. It tries
         again, and leaves the lock to those in the line, for a while.
@@ -342,28 +341,22 @@ class _OnPostgresql:
             status = await self._connection.execute(begin)
 
     async def commit(self) -> None:
-        """See `DriverConnection`."""
         await self._connection.execute("COMMIT")
 
     async def rollback(self) -> None:
-        """See `DriverConnection`."""
         await self._connection.execute("ROLLBACK")
 
     async def fetch(self, statement: str, values: Row) -> Sequence[Row]:
-        """See `DriverConnection`."""
         return cast("Sequence[Row]", await self._connection.fetch(statement, *values))
 
     async def write(self, statement: str, values: Row) -> int:
-        """See `DriverConnection`."""
         # For example "INSERT 0 1" or "UPDATE 1".
         status = await self._connection.execute(statement, *values)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdecimal() else 0
 
     async def write_each(self, statement: str, rows: Sequence[Row]) -> None:
-        """See `DriverConnection`."""
         await self._connection.executemany(statement, rows)
 
     async def insert_rows(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """See `DriverConnection`."""
         await self._connection.copy_records_to_table(table, columns=columns, records=rows)

@@ -139,7 +139,6 @@ class MutationGroup(LockedSnapshot):
         return transaction
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
-        """See the port."""
         if self._deferred.concern((key_id,)):
             await self._write_deferred()
         lineage = await super().find_lineage(key_id)
@@ -150,7 +149,6 @@ class MutationGroup(LockedSnapshot):
         return lineage
 
     async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
-        """See the port."""
         if self._deferred.concern((caller, request_id)):
             await self._write_deferred()
         return await super().find_request(caller, request_id)
@@ -170,12 +168,10 @@ class MutationGroup(LockedSnapshot):
 
     @property
     def revision(self) -> int:
-        """See the port."""
         return self._revision + len(self._kept)
 
     @asynccontextmanager
     async def mutation(self) -> AsyncIterator[None]:
-        """See the port."""
         kept = len(self._kept)
         self._has_written = self._is_saved = False
         self._is_in_mutation = True
@@ -211,7 +207,6 @@ class MutationGroup(LockedSnapshot):
             raise StoreUnavailable("the mutations before it cannot be committed") from error
 
     def keep(self, changes: Sequence[Change], event: AuditEvent) -> int:
-        """See the port."""
         if not changes:
             raise ValueError("a mutation that changes nothing has no revision")
         self._require_open()

@@ -70,7 +70,6 @@ class PostgresqlFeed:
             connection.terminate()
 
     async def acknowledge(self, process_id: str, revision: int, epoch: str) -> None:
-        """See the port."""
         connection = self._connection
         if connection is None:
             # The next renewal says it too.

@@ -134,18 +134,15 @@ class SqlSnapshot:
 
     @property
     def revision(self) -> int:
-        """See the port."""
         return self._revision
 
     async def find_key(self, key_id: KeyId) -> Key | None:
-        """See the port."""
         if is_nowhere(key_id):
             return None
         found = await self._keys(_KEY, {"key_id": key_id})
         return found[0] if found else None
 
     async def find_digests(self, digests: Collection[Digest]) -> Collection[Digest]:
-        """See the port."""
         by_version: dict[int, list[bytes]] = {}
         for digest in digests:
             by_version.setdefault(digest.pepper_version, []).append(digest.value)
@@ -166,7 +163,6 @@ class SqlSnapshot:
     async def find_slow_hashes(
         self, keyspaces: Collection[str], prefixes: Collection[str], *, limit: int
     ) -> list[SlowHash]:
-        """See the port."""
         query = (
             select(slow_hashes, keys.c.digest, keys.c.pepper_version)
             .join_from(slow_hashes, keys)
@@ -188,7 +184,6 @@ class SqlSnapshot:
     async def count_slow_hashes(
         self, keyspace: str, prefixes: Collection[str]
     ) -> Mapping[str, int]:
-        """See the port."""
         query = (
             select(slow_hashes.c.prefix, func.count().label("count"))
             .where(slow_hashes.c.keyspace == keyspace, slow_hashes.c.prefix.in_(prefixes))
@@ -197,14 +192,12 @@ class SqlSnapshot:
         return {row["prefix"]: row["count"] for row in await self._rows(query)}
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
-        """See the port."""
         if is_nowhere(key_id):
             return None
         line = await self._keys(_LINEAGE, {"key_id": key_id})
         return whole_lineage(line) if line else None
 
     async def find_keyspaces_of(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, str]:
-        """See the port."""
         found: dict[KeyId, str] = {}
         ids = [one for one in key_ids if not is_nowhere(one)]
         for start in range(0, len(ids), _MOST_IDS):
@@ -214,7 +207,6 @@ class SqlSnapshot:
         return found
 
     async def ancestors(self, keys: Collection[Key]) -> Mapping[KeyId, Lineage]:
-        """See the port."""
         known = {key.key_id: key for key in keys}
         generation = list(keys)
         for _ in range(MAX_LINEAGE):
@@ -227,7 +219,6 @@ class SqlSnapshot:
         raise StoreFault(f"a lineage has more than {MAX_LINEAGE} keys")
 
     async def list_keys(self, which: KeyFilter, *, after: KeyId | None, limit: int) -> list[Key]:
-        """See the port."""
         keys: list[Key] = []
         position = after
         while len(keys) < limit:
@@ -254,7 +245,6 @@ class SqlSnapshot:
         examined: int,
         most_text: int,
     ) -> tuple[list[Key], KeyId | None]:
-        """See the port."""
         labels = criteria.labels.items()
         if is_nowhere(*_texts(which), *(text for label in labels for text in label)):
             return [], None
@@ -310,7 +300,6 @@ class SqlSnapshot:
         return keys, has_more
 
     async def iterate_keys(self, keyspace: str) -> AsyncIterator[Key]:
-        """See the port."""
         if is_nowhere(keyspace):
             return
         query = queries.whole_keys().where(*queries.not_revoked(keyspace)).order_by(keys.c.key_id)
@@ -321,14 +310,12 @@ class SqlSnapshot:
             batch = await self._keys(query.where(keys.c.key_id > batch[-1].key_id).limit(_BATCH))
 
     async def first_span(self, span: KeySpan, *, examined: int) -> KeySpan:
-        """See the port."""
         if is_nowhere(span.keyspace):
             return span
         rows = await self._rows(queries.end_of_span(span, examined))
         return replace(span, end=KeyId(rows[0]["key_id"])) if rows else span
 
     async def count_grants(self, span: KeySpan) -> tuple[list[GrantedAlike], int]:
-        """See the port."""
         if is_nowhere(span.keyspace):
             return [], 0
         alike: list[GrantedAlike] = []
@@ -345,7 +332,6 @@ class SqlSnapshot:
     async def list_granted(
         self, span: KeySpan, grants: Collection[tuple[str, ...]] | None, *, limit: int
     ) -> list[Key]:
-        """See the port."""
         if is_nowhere(span.keyspace):
             return []
         return await self._keys(queries.granted(span, grants).limit(limit))
@@ -359,7 +345,6 @@ class SqlSnapshot:
         account_id: str | None = None,
         unexpired_at: datetime | None = None,
     ) -> int:
-        """See the port."""
         if is_nowhere(keyspace, key_type, environment, account_id):
             return 0
         query = select(func.count().label("count")).where(*queries.not_revoked(keyspace))
@@ -376,18 +361,15 @@ class SqlSnapshot:
         return int(rows[0]["count"])
 
     async def prepare_keyspace(self, keyspace: Keyspace) -> None:
-        """See the port."""
         await self._compiled.prepare(keyspace)
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
-        """See the port."""
         if is_nowhere(name):
             return None
         found = await self._compiled_keyspaces(await self._values(_STAMP, {"name": name}))
         return found[0] if found else None
 
     async def list_keyspaces(self, *, after: str | None, limit: int) -> list[Keyspace]:
-        """See the port."""
         query = _STAMPS.order_by(keyspaces.c.name).limit(limit)
         if after is not None:
             query = query.where(keyspaces.c.name > _comparable(after))
@@ -406,21 +388,18 @@ class SqlSnapshot:
         return found
 
     async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
-        """See the port."""
         if is_nowhere(caller, request_id):
             return None
         rows = await self._values(_REQUEST, {"caller": caller, "request": request_id})
         return KeyId(rows[0][0]) if rows else None
 
     async def find_account(self, account_id: AccountId) -> Account | None:
-        """See the port."""
         if is_nowhere(account_id):
             return None
         rows = await self._values(_ACCOUNT, {"account_id": account_id})
         return row_to_account(rows[0]) if rows else None
 
     async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
-        """See the port."""
         if is_nowhere(keyspace, identity):
             return None
         rows = await self._values(_ACCOUNT_BY_EMAIL, {"keyspace": keyspace, "identity": identity})
@@ -429,7 +408,6 @@ class SqlSnapshot:
     async def list_accounts(
         self, which: AccountFilter, *, after: AccountId | None, limit: int
     ) -> list[Account]:
-        """See the port."""
         if is_nowhere(which.keyspace):
             return []
         query = _ACCOUNTS.where(accounts.c.keyspace == which.keyspace)
@@ -441,7 +419,6 @@ class SqlSnapshot:
         return [row_to_account(row) for row in rows]
 
     async def find_session(self, session_id: SessionId) -> Session | None:
-        """See the port."""
         if is_nowhere(session_id):
             return None
         rows = await self._values(_SESSION, {"session_id": session_id})
@@ -455,7 +432,6 @@ class SqlSnapshot:
         limit: int,
         newest_first: bool = False,
     ) -> list[RecordedEvent]:
-        """See the port."""
         sequence = audit_events.c.sequence
         query = select(audit_events).where(*queries.telling(which)).limit(limit)
         if after is not None:
@@ -467,7 +443,6 @@ class SqlSnapshot:
         return [row_to_event(row) for row in await self._rows(query)]
 
     async def find_event(self, event_id: str, which: EventFilter) -> int | None:
-        """See the port."""
         texts = (event_id, which.account_id, *(which.keyspaces or ()))
         if is_nowhere(*texts):
             return None
@@ -478,28 +453,24 @@ class SqlSnapshot:
         return int(rows[0]["sequence"]) if rows else None
 
     async def end_of_events(self) -> ChainEnd:
-        """See the port."""
         rows = await self._rows(select(audit_head))
         if not rows:
             raise StoreFault("the table audit_head has no row")
         return ChainEnd(rows[0]["event_count"], rows[0]["hash"])
 
     async def audit_cut(self) -> AuditCut:
-        """See the port."""
         rows = await self._rows(select(audit_cut))
         if not rows:
             raise StoreFault("the table audit_cut has no row")
         return row_to_cut(rows[0])
 
     async def find_uses(self, key_ids: Collection[KeyId]) -> Mapping[KeyId, KeyUse]:
-        """See the port."""
         rows = await self._values(_USES, {"ids": _list_of(key_ids)})
         return {row[0]: KeyUse(time_of(row[1]), row[2], _count(row[3])) for row in rows}
 
     async def list_use_days(
         self, key_id: KeyId, *, first: date, last: date
     ) -> list[tuple[date, int]]:
-        """See the port."""
         if is_nowhere(key_id):
             return []
         day = key_use_days.c.day
@@ -513,7 +484,6 @@ class SqlSnapshot:
         return [(date.fromisoformat(row["day"]), _count(row["use_count"])) for row in rows]
 
     async def list_changes(self, *, after: int, limit: int) -> list[tuple[int, Change]]:
-        """See the port."""
         query = (
             select(changes)
             .where(changes.c.revision > after)

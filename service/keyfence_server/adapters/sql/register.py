@@ -57,7 +57,6 @@ class SqlRegister:
         self._committed = committed or CommittedRegister()
 
     async def join(self, process_id: str, display_name: str, terms: LeaseTerms) -> StorePosition:
-        """See the port."""
         row = {
             "process_id": process_id,
             "display_name": display_name,
@@ -82,7 +81,6 @@ class SqlRegister:
         return position
 
     async def renew(self, process_id: str, acknowledged: int, epoch: str) -> StorePosition:
-        """See the port."""
         known = processes.c.acknowledged
         async with self._transaction() as connection:
             # The connection ends with the timeline, so this holds until the commit.
@@ -103,19 +101,16 @@ class SqlRegister:
         return position
 
     async def leave(self, process_id: str) -> None:
-        """See the port."""
         async with self._transaction() as connection:
             await connection.execute(delete(processes).where(processes.c.process_id == process_id))
             await connection.commit()
 
     async def list_processes(self) -> list[RegisteredProcess]:
-        """See the port."""
         with translated():
             async with self._engines.reading.connect() as connection:
                 return await _registered(connection)
 
     async def read_state(self, committed: int | None = None) -> RegisterState:
-        """See the port."""
         if committed is not None and (known := self._committed.take(committed)) is not None:
             return known
         is_embedded = self._engines.embedded
@@ -146,7 +141,6 @@ class SqlRegister:
             await connection.commit()
 
     async def settle(self, epoch: str) -> None:
-        """See the port."""
         async with self._transaction() as connection:
             known = await connection.execute(select(settled_epochs).where(_of(epoch)))
             if known.first() is None:
@@ -154,7 +148,6 @@ class SqlRegister:
                 await connection.commit()
 
     async def strike_off(self, process_id: str, renewals: int) -> bool:
-        """See the port."""
         async with self._transaction() as connection:
             struck = await connection.execute(
                 delete(processes).where(

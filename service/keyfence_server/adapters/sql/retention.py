@@ -69,8 +69,6 @@ class SqlRetention:
         self._bookkeep = bookkeep
 
     async def record_export(self, after: int, end: ChainEnd, event: AuditEvent) -> ChainEnd:
-        """See the port."""
-
         async def record(conversation: DirectConversation) -> ChainEnd:
             count, cut = await _locked(conversation)
             if end.count <= cut.removed.count:
@@ -172,15 +170,12 @@ class SqlRetention:
         return removed
 
     async def remove_requests(self, before: datetime) -> int:
-        """See the port."""
         return await self._remove(requests, requests.c.time < before, requests.c.time)
 
     async def remove_sessions(self, before: datetime) -> int:
-        """See the port."""
         return await self._remove(sessions, sessions.c.expire_time < before, sessions.c.expire_time)
 
     async def remove_use_days(self, before: date) -> int:
-        """See the port."""
         day = key_use_days.c.day
         return await self._remove(key_use_days, day < before.isoformat(), day)
 

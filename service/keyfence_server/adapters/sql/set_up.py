@@ -25,7 +25,6 @@ class SqlSetUp:
         self._engines = engines
 
     async def is_first_start_over(self) -> bool:
-        """See the port."""
         with translated():
             async with self._engines.reading.connect() as connection:
                 return (await connection.execute(select(first_start))).first() is not None
@@ -35,7 +34,6 @@ class SqlSetUp:
         await to_completion(self._end_first_start())
 
     async def known_peppers(self) -> Mapping[int, bytes | None]:
-        """See the port."""
         with translated():
             async with self._engines.reading.connect() as connection:
                 known = await connection.execute(select(peppers))
@@ -50,7 +48,6 @@ class SqlSetUp:
     async def count_uses_of_peppers(
         self, versions: Collection[int], now: datetime
     ) -> UsesOfPeppers:
-        """See the port."""
         lives = (
             keys.c.state != KeyState.REVOKED.value,
             or_(keys.c.expire_time.is_(None), keys.c.expire_time > now),

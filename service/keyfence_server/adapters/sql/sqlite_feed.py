@@ -31,7 +31,6 @@ class SqliteFeed:
         self._path = parse_database_url(url).path
 
     async def listen(self) -> AsyncGenerator[Notification, None]:
-        """See the port."""
         known: dict[str, int] = {}
         revision = -1
         version = -1

@@ -90,7 +90,6 @@ class SqlStore:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """See the port."""
         async with self._opened(self._engines.reading, _read_head) as (conversation, revision):
             yield SqlSnapshot(conversation, revision, self._compiled)
 
@@ -100,7 +99,6 @@ class SqlStore:
         wanted: Callable[[], Wanted] = nothing_wanted,
         is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
-        """See the port."""
         await self._take_write_lock()
         try:
             # The lock comes first, so the order of revisions is the order of commits, and a
@@ -113,7 +111,6 @@ class SqlStore:
             self._write_lock.release()
 
     async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
-        """See the port."""
         return await load_keys(questions, self._engines.reading.dialect, self._fetch)
 
     async def _fetch(self, statement: str, values: tuple[bytes, ...]) -> Rows:
@@ -152,7 +149,6 @@ class SqlStore:
             await to_completion(self._bookkeep(lambda on: append_new_events(on, events)))
 
     async def ping(self) -> None:
-        """See the port."""
         async with self.snapshot():
             pass
 

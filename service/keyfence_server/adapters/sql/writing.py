@@ -92,12 +92,10 @@ class SqlTransaction(MutationGroup):
     """Implements the `Transaction` port."""
 
     async def insert_key(self, key: Key) -> None:
-        """See the port."""
         await self._defer(_INSERT_KEY, key_to_row(key, self.revision), key.key_id)
         self._forget_key(key.key_id)
 
     async def insert_keys(self, keys: Sequence[Key]) -> None:
-        """See the port."""
         insertion = _bulk_insert_of_keys(self._conversation.dialect)
         for start in range(0, len(keys), _MOST_ROWS):
             some = keys[start : start + _MOST_ROWS]
@@ -111,7 +109,6 @@ class SqlTransaction(MutationGroup):
         self._forget_keys()
 
     async def insert_slow_hashes(self, hashes: Sequence[SlowHash]) -> None:
-        """See the port."""
         rows: list[dict[str, object]] = [
             {
                 "key_id": one.key_id,
@@ -124,7 +121,6 @@ class SqlTransaction(MutationGroup):
         await self._execute(_INSERT_SLOW_HASH, rows)
 
     async def replace_digest(self, new: NewDigest) -> bool:
-        """See the port."""
         replaced = await self._execute(
             update(keys)
             .where(
@@ -154,12 +150,10 @@ class SqlTransaction(MutationGroup):
         return True
 
     async def update_key(self, key: Key) -> None:
-        """See the port."""
         await self._defer(_REPLACE_KEY, key_to_row(key, self.revision), key.key_id)
         self._forget_key(key.key_id)
 
     async def revoke_keys(self, key_ids: Collection[KeyId], time: datetime) -> None:
-        """See the port."""
         ids = sorted(set(key_ids))
         for start in range(0, len(ids), _MOST_IDS):
             some = ids[start : start + _MOST_IDS]
@@ -178,7 +172,6 @@ class SqlTransaction(MutationGroup):
         self._forget_keys()
 
     async def put_keyspace(self, keyspace: Keyspace) -> None:
-        """See the port."""
         row = {**await self._compiled.row_of(keyspace), "revision": self.revision}
         existing = await self._rows(
             select(keyspaces.c.name).where(keyspaces.c.name == keyspace.name)
@@ -192,17 +185,14 @@ class SqlTransaction(MutationGroup):
         self._compiled.remember(replace(keyspace, revision=self.revision))
 
     async def insert_account(self, account: Account) -> None:
-        """See the port."""
         await self._touch_one(_INSERT_ACCOUNT, account_to_row(account, self.revision))
         self._accounts.pop(account.account_id, None)
 
     async def update_account(self, account: Account) -> None:
-        """See the port."""
         await self._touch_one(_REPLACE_ACCOUNT, account_to_row(account, self.revision))
         self._accounts.pop(account.account_id, None)
 
     async def insert_session(self, session: Session) -> None:
-        """See the port."""
         await self._execute(
             _FORGET_SESSIONS_OF_ACCOUNT,
             {
@@ -214,13 +204,11 @@ class SqlTransaction(MutationGroup):
         await self._touch_one(_INSERT_SESSION, session_to_row(session, self.revision))
 
     async def update_session(self, session: Session) -> None:
-        """See the port."""
         await self._touch_one(_REPLACE_SESSION, session_to_row(session, self.revision))
 
     async def end_sessions(
         self, account_id: AccountId, time: datetime, *, but: SessionId | None = None
     ) -> int:
-        """See the port."""
         statement = update(sessions).where(
             sessions.c.account_id == account_id,
             sessions.c.end_time.is_(None),
@@ -234,7 +222,6 @@ class SqlTransaction(MutationGroup):
     async def end_oldest_sessions(
         self, account_id: AccountId, time: datetime, *, keep: int
     ) -> Sequence[SessionId]:
-        """See the port."""
         which = {"account_id": account_id, "now": time, "keep": keep}
         rows = await self._rows(_OLDEST_SESSIONS, which)
         ids = [SessionId(row["session_id"]) for row in rows]
@@ -246,6 +233,5 @@ class SqlTransaction(MutationGroup):
     async def insert_request(
         self, caller: CredentialId, request_id: str, key_id: KeyId, time: datetime
     ) -> None:
-        """See the port."""
         row = {"caller_key_id": caller, "request_id": request_id, "key_id": key_id, "time": time}
         await self._defer(_INSERT_REQUEST, row, caller, request_id)

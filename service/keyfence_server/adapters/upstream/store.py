@@ -72,7 +72,6 @@ class UpstreamStore:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[FactSnapshot]:
-        """See the port."""
         yield UpstreamSnapshot(self._upstream, self._lease.applied, self._lease.epoch, self._heavy)
 
     async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
@@ -138,7 +137,6 @@ class UpstreamSnapshot:
         return None
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
-        """See the port."""
         found, _ = await self._fetch(keyspace=name)
         return found[0] if found else None
 
