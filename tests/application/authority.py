@@ -151,7 +151,7 @@ class Authority:
         )
         presented = PresentedKeys(self.cache, peppers, self.imported)
         self.notes = WriteBehind(store, clock)
-        self.callers = IdentifyCaller(presented, clock, notes=self.notes)
+        self.callers = IdentifyCaller(presented, clock, self.notes)
         self.checks = Checks(
             self.cache, presented, clock, CountedHere(self.rate_limits), self.notes
         )

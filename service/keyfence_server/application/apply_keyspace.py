@@ -401,26 +401,26 @@ def _require_something_said(declaration: KeyspaceDeclaration) -> None:
 
 async def _require_unused(snapshot: Snapshot, before: Keyspace, after: Keyspace) -> None:
     """Refuses to take away a key type or an environment that keys still have."""
-    for kind in before.declaration.key_types:
-        if after.find_key_type(kind.name) is None:
-            count = await snapshot.count_keys(before.name, key_type=kind.name)
+    was, becomes = before.declaration, after.declaration
+    for field, what, declared, kept in (
+        ("key_type", "key type", was.key_types, becomes.key_types),
+        ("environment", "environment", was.environments, becomes.environments),
+    ):
+        names = {one.name for one in kept}
+        for name in (one.name for one in declared if one.name not in names):
+            count = await snapshot.count_keys(
+                before.name,
+                key_type=name if field == "key_type" else None,
+                environment=name if field == "environment" else None,
+            )
             if count:
-                raise _still_in_use(f'key type "{kind.name}"', count, key_type=kind.name)
-    for place in before.declaration.environments:
-        if after.find_environment(place.name) is None:
-            count = await snapshot.count_keys(before.name, environment=place.name)
-            if count:
-                raise _still_in_use(f'environment "{place.name}"', count, environment=place.name)
-
-
-def _still_in_use(what: str, count: int, **metadata: str) -> Precondition:
-    return Precondition(
-        f"{counted(count, 'key')} with the {what} can still be used; revoke the keys first, or "
-        f"keep the {what}",
-        reason="STILL_IN_USE",
-        keys=str(count),
-        **metadata,
-    )
+                raise Precondition(
+                    f'{counted(count, "key")} with the {what} "{name}" can still be used; revoke '
+                    f'the keys first, or keep the {what} "{name}"',
+                    reason="STILL_IN_USE",
+                    keys=str(count),
+                    **{field: name},
+                )
 
 
 def _difference(before: Keyspace | None, after: Keyspace) -> KeyspaceDiff:

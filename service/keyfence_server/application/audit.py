@@ -99,6 +99,6 @@ def _event(
         keyspace=keyspace,
         account_id=account_id,
         subject=subject,
-        request_id=caller.request_id if caller else None,
+        request_id=caller.call.request_id if caller else None,
         details=details,
     )

@@ -70,16 +70,6 @@ class Caller(ABC):
     is_operator: ClassVar[bool] = False
 
     @property
-    def request_id(self) -> str | None:
-        """The call's request id, for the log and the audit log."""
-        return self.call.request_id
-
-    @property
-    def address(self) -> str:
-        """The address that the call came from; empty where none is known."""
-        return self.call.address
-
-    @property
     def is_stale(self) -> bool:
         """Whether the credential may have been revoked meanwhile, which happens only where an
         operator has asked for stale answers."""

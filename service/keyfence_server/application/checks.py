@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from keyfence_server.application.callers import Caller
@@ -72,13 +72,12 @@ class FoundTogether:
     keys: Mapping[str, KeyFacts | Reason | BaseException]
 
 
+@dataclass(frozen=True, slots=True)
 class CountedHere:
     """Counts by this server's own limits."""
 
+    _rate_limits: RateLimits
     notes_uses = False
-
-    def __init__(self, rate_limits: RateLimits) -> None:
-        self._rate_limits = rate_limits
 
     async def counted(self, verdict: Verdict, facts: KeyFacts, question: Question) -> Verdict:
         """See `Counting`."""
@@ -91,23 +90,18 @@ class CountedHere:
         return verdict._replace(reason=reason, rate_limit=status)
 
 
+@dataclass(slots=True, eq=False)
 class Checks:
     """Answers whose key it is, and whether it may do a thing."""
 
-    def __init__(
-        self,
-        source: FactSource,
-        presented: PresentedKeys,
-        clock: Clock,
-        counting: Counting,
-        notes: WriteBehind,
-    ) -> None:
-        self._source = source
-        self._presented = presented
-        self._clock = clock
-        self._counting = counting
-        self._notes = notes
-        self._suggestions = PerSecond(_SUGGESTIONS_PER_SECOND)
+    _source: FactSource
+    _presented: PresentedKeys
+    _clock: Clock
+    _counting: Counting
+    _notes: WriteBehind
+    _suggestions: PerSecond = field(
+        init=False, default_factory=lambda: PerSecond(_SUGGESTIONS_PER_SECOND)
+    )
 
     def answer_from_memory(self, caller: Caller, question: Question) -> Verdict | None:
         """The verdict, if nothing has to be waited for; None: `answer` finds it.
@@ -274,4 +268,4 @@ class Checks:
         self._note_denied(caller, question, attempt)
 
     def _note_denied(self, caller: Caller, question: Question, attempt: Attempt) -> None:
-        self._notes.attempts.note(attempt, question.request_id or caller.request_id)
+        self._notes.attempts.note(attempt, question.request_id or caller.call.request_id)

@@ -3,6 +3,8 @@ audit log which calls were denied."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from keyfence_server.application.callers import (
     AccountKey,
     Caller,
@@ -24,6 +26,7 @@ from keyfence_server.domain.keyspaces import SYSTEM
 from keyfence_server.domain.reasons import Reason
 
 
+@dataclass(frozen=True, slots=True)
 class IdentifyCaller:
     """Identifies callers.
 
@@ -32,17 +35,10 @@ class IdentifyCaller:
         sessions: None: there are none, and no token of one is accepted.
     """
 
-    def __init__(
-        self,
-        presented: PresentedKeys,
-        clock: Clock,
-        notes: WriteBehind,
-        sessions: PresentedSessions | None = None,
-    ) -> None:
-        self._presented = presented
-        self._clock = clock
-        self._notes = notes
-        self._sessions = sessions
+    _presented: PresentedKeys
+    _clock: Clock
+    _notes: WriteBehind
+    _sessions: PresentedSessions | None = None
 
     def identify_from_memory(self, credential: str, call: Call) -> Caller | None:
         """The caller, if memory has the credential; None: `identify` has to look it up.

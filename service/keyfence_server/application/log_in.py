@@ -106,7 +106,7 @@ class LogIn:
         """The account with this password, and a new hash if the stored one is outdated."""
         with self._hashes.turn():
             async with self._attempts.of_password(
-                keyspace, email.identity, caller.address
+                keyspace, email.identity, caller.call.address
             ) as attempt:
                 async with self._store.snapshot() as snapshot:
                     account = await snapshot.find_account_by_email(keyspace, email.identity)
@@ -125,8 +125,10 @@ class LogIn:
     def _note(self, caller: Caller, reason: str, keyspace: str, account: Account | None) -> None:
         # The given address is not kept: it may be a password in the wrong place.
         account_id = account.account_id if account is not None else ""
-        attempt = Attempt(keyspace, reason, account_id, account_id, caller.address, LOG_IN_ACTION)
-        self._notes.attempts.note(attempt, caller.request_id)
+        attempt = Attempt(
+            keyspace, reason, account_id, account_id, caller.call.address, LOG_IN_ACTION
+        )
+        self._notes.attempts.note(attempt, caller.call.request_id)
 
     async def _begin(
         self,
@@ -152,7 +154,7 @@ class LogIn:
         )
         changes += [Change(ChangeKind.SESSION, one, session.keyspace) for one in ended]
         await transaction.insert_session(session)
-        details: dict[str, object] = {"address": caller.address}
+        details: dict[str, object] = {"address": caller.call.address}
         revoked = 0
         if ended:
             details["ended_sessions"] = len(ended)

@@ -251,7 +251,7 @@ class Mutations:
             raise NotNow(problem)
         await self._quotas.count(caller, restrictive=restrictive)
         # Callers without a credential share the places of their address.
-        with self._counted(caller.credential_id or f"address {caller.address}"):
+        with self._counted(caller.credential_id or f"address {caller.call.address}"):
             mutation = _Mutation(
                 work=as_reread,
                 place=_place_of(caller),
@@ -264,7 +264,7 @@ class Mutations:
             _log.info(
                 "mutation_done",
                 method=caller.call.method,
-                request_id=caller.request_id,
+                request_id=caller.call.request_id,
                 caller_key_id=caller.credential_id,
                 seconds=round(perf_counter() - started, 6),
             )
@@ -484,5 +484,5 @@ def _place_of(caller: Caller) -> Place:
     if caller.own_account is not None:
         return caller.own_account
     if caller.credential_id is None:
-        return "", caller.address
+        return "", caller.call.address
     return SYSTEM, caller.credential_id

@@ -90,7 +90,7 @@ class PresentedKeys:
                 payer = f"address {address}"
                 if caller is not None:
                     keyspaces = frozenset(filter(caller.reaches, keyspaces))
-                    payer = caller.credential_id or f"address {caller.address}"
+                    payer = caller.credential_id or f"address {caller.call.address}"
                 if keyspaces and await self._imported.adopt(text, keyspaces, payer):
                     facts = await self._source.find_facts(candidates)
         return facts or Reason.KEY_UNKNOWN

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from keyfence_server.application.account_inputs import get_accounts_keyspace, read_email
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.pages import Page, PageRequest, Paging
-from keyfence_server.application.ports import AccountFilter, Snapshot, Store
+from keyfence_server.application.ports import Snapshot, Store
 from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.errors import InvalidInput
 
@@ -69,7 +69,8 @@ class ReadAccounts:
                 found = [one] if one is not None and fits else []
             else:
                 found = await snapshot.list_accounts(
-                    AccountFilter(listing.keyspace, state),
+                    listing.keyspace,
+                    state,
                     after=AccountId(paging.after) if paging.after else None,
                     limit=paging.limit + 1,
                 )

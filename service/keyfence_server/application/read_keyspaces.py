@@ -10,7 +10,7 @@ from keyfence_server.application.callers import Caller
 from keyfence_server.application.heavy_work import HeavyWork
 from keyfence_server.application.pages import Page, PageRequest, Paging
 from keyfence_server.application.pauses import Pauses
-from keyfence_server.application.ports import AccountFilter, Clock, Snapshot, Store
+from keyfence_server.application.ports import Clock, Snapshot, Store
 from keyfence_server.domain.accounts import AccountId, AccountState
 from keyfence_server.domain.catalog import ScopePath
 from keyfence_server.domain.errors import NotFound
@@ -155,10 +155,10 @@ def _holds(lineage: Lineage, keyspace: Keyspace, wanted: int, now: float) -> boo
 
 
 async def _disabled_accounts(snapshot: Snapshot, keyspace: str) -> frozenset[str]:
-    which = AccountFilter(keyspace, AccountState.DISABLED)
+    state = AccountState.DISABLED
     found: set[str] = set()
     after: AccountId | None = None
-    while page := await snapshot.list_accounts(which, after=after, limit=_BATCH):
+    while page := await snapshot.list_accounts(keyspace, state, after=after, limit=_BATCH):
         found |= {account.account_id for account in page}
         after = page[-1].account_id
     return frozenset(found)

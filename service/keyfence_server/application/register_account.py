@@ -75,7 +75,7 @@ class RegisterAccount:
         password = read_new_password("password", wanted.password, declared, account.email)
         with self._hashes.turn():
             if not caller.is_operator:
-                await self._attempts.count_registration(keyspace.name, caller.address)
+                await self._attempts.count_registration(keyspace.name, caller.call.address)
             account = replace(account, password=await self._hashes.hash(password))
 
         async def work(transaction: Transaction, maker: Caller) -> Effect[Account]:

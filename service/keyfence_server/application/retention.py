@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -52,6 +52,7 @@ class Kept:
     changes_need_acknowledgement: bool
 
 
+@dataclass(slots=True, eq=False)
 class Retention:
     """Removes rows from a store.
 
@@ -59,14 +60,11 @@ class Retention:
         pause: waits between two slices.
     """
 
-    def __init__(
-        self, store: RetentionStore, clock: Clock, kept: Kept, pause: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._store = store
-        self._clock = clock
-        self._kept = kept
-        self._pause = pause
-        self._broken: str | None = None
+    _store: RetentionStore
+    _clock: Clock
+    _kept: Kept
+    _pause: Callable[[], Awaitable[None]]
+    _broken: str | None = field(init=False, default=None)
 
     async def sweep(self) -> Mapping[str, int]:
         """Removes all that is no longer kept. While the store is away nothing is removed.

@@ -126,7 +126,7 @@ class UpdateAccount:
             if must_prove:
                 await self._prove(caller, account, update.current_password)
             if caller.own_account is not None and "email" in update.fields:
-                await self._attempts.count_registration(account.keyspace, caller.address)
+                await self._attempts.count_registration(account.keyspace, caller.call.address)
             return await self._hashes.hash(chosen) if chosen is not None else None
 
     async def _prove(self, caller: Caller, account: Account, password: Plaintext) -> None:
@@ -138,7 +138,7 @@ class UpdateAccount:
             raise rejected
         given = read_password("current_password", password)
         async with self._attempts.of_password(
-            account.keyspace, account.email.identity, caller.address
+            account.keyspace, account.email.identity, caller.call.address
         ) as attempt:
             if not await self._hashes.verify(given, account.password):
                 raise rejected

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import compress
 from operator import is_
 from sys import intern
@@ -85,12 +86,12 @@ class ScopeCatalog:
         "_effective",
         "_grants",
         "_last_walk",
-        "_masks",
         "_names_by_mask",
         "_own_masks",
         "_remembered_names",
         "_table",
         "names",
+        "shared_mask",
     )
 
     def __init__(self, implications: Mapping[str, Sequence[str]]) -> None:
@@ -99,7 +100,9 @@ class ScopeCatalog:
         self._bits: Final = {name: index for index, name in enumerate(self.names)}
         self._own_masks: Final = {name: 1 << bit for name, bit in self._bits.items()}
         self._names_by_mask: Final[dict[int, tuple[str, ...]]] = {}
-        self._masks: Final[dict[int, int]] = {}
+        self.shared_mask: Final = lru_cache(_REMEMBERED_SETS)(int)
+        """An equal mask, the same object for all that ask for it: in a catalog of thousands,
+        a mask takes more than a kilobyte."""
         self._remembered_names = 0
         self._grants: Final[dict[tuple[str, ...], tuple[str, ...]]] = {}
         # Wildcards, and scopes that are gone, are granted, too.
@@ -213,13 +216,6 @@ class ScopeCatalog:
         else:
             self._effective.move_to_end(place)
         return mask
-
-    def shared_mask(self, mask: int) -> int:
-        """An equal mask, the same object for all that ask for it: in a catalog of thousands,
-        a mask takes more than a kilobyte."""
-        if len(self._masks) >= _REMEMBERED_SETS:
-            self._masks.clear()
-        return self._masks.setdefault(mask, mask)
 
     def shared_grants(self, granted: Sequence[str]) -> Sequence[str]:
         """Equal grants with the names that the catalog has in memory: a few as the same tuple for

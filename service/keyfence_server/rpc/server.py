@@ -35,21 +35,11 @@ class CannotListen(Exception):
 class Limits:
     """What one client may ask of the server. Seconds may be fractions.
 
+    Most limits are settings, and docs/operations.md says what each of them means.
+
     Attributes:
-        concurrent_calls: calls under way, of all clients together.
-        connections: of all clients together.
-        streams_per_connection: calls that one connection may have open.
-        message_bytes: the largest request.
-        metadata_bytes: all metadata of a call together; beyond it, calls are refused.
-        connection_idle_seconds: how long a connection may be without calls before it is closed.
-        connection_age_seconds: how old a connection may be before it is closed, and its client
-            makes a new one. With renewed certificates and several servers behind one
-            name, this is what moves clients on.
-        connection_age_grace_seconds: what calls on such a connection have left.
-        handshake_seconds: until a new connection must have said hello, TLS included, and
-            from then until it must have confirmed the server's settings.
-        ping_interval_seconds: clients may not ping more often; after two pings too
-            many, the connection is closed.
+        connection_age_seconds: with renewed certificates and several servers behind one name, this
+            is what moves clients on.
         keepalive_seconds: how long a connection may be silent before the server pings it.
         keepalive_timeout_seconds: how long the answer to a ping may take before the connection is
             closed.

@@ -66,7 +66,7 @@ class Truth:
         async with self._store.snapshot() as snapshot:
             cache.start_at(snapshot.revision)
         presented = PresentedKeys(cache, self._peppers)
-        callers = IdentifyCaller(presented, self._clock, notes=self._notes)
+        callers = IdentifyCaller(presented, self._clock, self._notes)
         caller = await callers.identify(self._token)
         checks = Checks(cache, presented, self._clock, Plenty(), self._notes)
         service = AuthorizationService(checks, cache, VerdictStats(), callers)

@@ -44,7 +44,6 @@ from keyfence_server.adapters.sql.types import time_of
 from keyfence_server.application.pauses import Pauses, pause
 from keyfence_server.application.ports import (
     MAX_USE_COUNT,
-    AccountFilter,
     AuditCut,
     ChainEnd,
     Change,
@@ -58,7 +57,7 @@ from keyfence_server.application.ports import (
     RecordedEvent,
     SlowHash,
 )
-from keyfence_server.domain.accounts import Account, AccountId
+from keyfence_server.domain.accounts import Account, AccountId, AccountState
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId, Lineage
 from keyfence_server.domain.keyspaces import Keyspace
 from keyfence_server.domain.secrets import Digest
@@ -406,13 +405,18 @@ class SqlSnapshot:
         return row_to_account(rows[0]) if rows else None
 
     async def list_accounts(
-        self, which: AccountFilter, *, after: AccountId | None, limit: int
+        self,
+        keyspace: str,
+        state: AccountState | None = None,
+        *,
+        after: AccountId | None,
+        limit: int,
     ) -> list[Account]:
-        if is_nowhere(which.keyspace):
+        if is_nowhere(keyspace):
             return []
-        query = _ACCOUNTS.where(accounts.c.keyspace == which.keyspace)
-        if which.state is not None:
-            query = query.where(accounts.c.state == which.state.value)
+        query = _ACCOUNTS.where(accounts.c.keyspace == keyspace)
+        if state is not None:
+            query = query.where(accounts.c.state == state.value)
         if after is not None:
             query = query.where(accounts.c.account_id > _comparable(after))
         rows = await self._values(query.order_by(accounts.c.account_id).limit(limit))

@@ -35,7 +35,6 @@ from keyfence_server.application.ports.retention import ROWS_AT_ONCE, ChainBroke
 from keyfence_server.application.ports.set_up import SetUp, UsesOfPeppers
 from keyfence_server.application.ports.store import (
     NOTHING_WANTED,
-    AccountFilter,
     GrantedAlike,
     KeyCriteria,
     KeyFilter,

@@ -131,14 +131,6 @@ class NewDigest:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountFilter:
-    """Which accounts to list. None means any."""
-
-    keyspace: str
-    state: AccountState | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class GrantedAlike:
     """So many keys of a type that were granted the same."""
 
@@ -266,9 +258,15 @@ class Snapshot(FactSnapshot, Protocol):
         """The account of this keyspace whose address has this identity."""
 
     async def list_accounts(
-        self, which: AccountFilter, *, after: AccountId | None, limit: int
+        self,
+        keyspace: str,
+        state: AccountState | None = None,
+        *,
+        after: AccountId | None,
+        limit: int,
     ) -> list[Account]:
-        """At most `limit` accounts with an id above `after`, in the order of their ids."""
+        """At most `limit` accounts of the keyspace, in this state or in any, with an id above
+        `after`, in the order of their ids."""
 
     async def list_events(
         self, which: EventFilter, *, after: int | None, limit: int, newest_first: bool = False
