@@ -16,9 +16,10 @@ from application.authority import ACME, Authority, refused
 from keyfence_server.application.calls import Call
 from keyfence_server.application.failed_attempts import (
     CALL_ACTION,
+    KEPT_OF_CREDENTIAL,
+    KEPT_OF_STRANGERS,
     LOG_IN_ACTION,
     Attempt,
-    Budgets,
     FailedAttempts,
     ReportedAttempts,
 )
@@ -385,16 +386,16 @@ async def test_what_is_left_when_the_server_drains_is_written_down(authority: Au
 def test_a_flood_is_counted_and_bounded() -> None:
     """A million different attempts in a minute are so many events, and all are counted."""
     clock = FrozenClock()
-    failed = FailedAttempts(clock, budgets=Budgets(strangers=100))
+    failed = FailedAttempts(clock)
     for number in range(100_000):
         attempt = Attempt("acme", "KEY_UNKNOWN", "", f"ac_{number}", f"10.0.0.{number}")
         failed.note(attempt, None)
-    assert len(failed) == 101
+    assert len(failed) == KEPT_OF_STRANGERS + 1
     clock.advance(MINUTE)
     events = failed.take()
     assert sum(int(str(event.details["count"])) for event in events) == 100_000
     together = [event for event in events if not event.subject]
-    assert [event.details["count"] for event in together] == [99_900]
+    assert [event.details["count"] for event in together] == [100_000 - KEPT_OF_STRANGERS]
     assert failed.noted == 100_000
 
 
@@ -462,12 +463,12 @@ def test_denials_of_a_known_credential_keep_their_details_whatever_else_fails(
 
 def test_a_credential_that_fails_from_many_addresses_loses_the_addresses_alone() -> None:
     clock = FrozenClock()
-    failed = FailedAttempts(clock, budgets=Budgets(credential=10))
+    failed = FailedAttempts(clock)
     for number in range(1_000):
         failed.note(known(1, address=f"10.0.{number}"), None)
     clock.advance(MINUTE)
     events = failed.take()
-    assert len(events) == 11
+    assert len(events) == KEPT_OF_CREDENTIAL + 1
     assert {event.details["method"] for event in events} == {known(1).method}
     assert sum(int(str(event.details["count"])) for event in events) == 1_000
 

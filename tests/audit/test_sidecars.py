@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyfence.v1 import rate_limit_pb2, reason_pb2
 from keyfence.v1 import replication_service_pb2 as messages
-from keyfence_server.application.failed_attempts import Budgets
+from keyfence_server.application.failed_attempts import KEPT_OF_HOLDER
 from support.clock import START, FrozenClock
 from support.serving import ROOT, Client, Refusal, Served, server_and_sidecar, start_for_test
 
@@ -176,7 +176,7 @@ async def test_a_report_is_bounded_and_so_is_what_becomes_of_it(
         "ListAuditEvents", action_prefix="check.denied", page_size=1_000
     )
     assert not listed.next_page_token
-    assert len(listed.events) == Budgets().holder + 1
+    assert len(listed.events) == KEPT_OF_HOLDER + 1
     assert sum(one.details["count"] for one in listed.events) == 30_000
 
 

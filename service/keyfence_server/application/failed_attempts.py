@@ -32,6 +32,15 @@ ACTION: Final = "check.denied"
 LOG_IN_ACTION: Final = "account.log_in_denied"
 CALL_ACTION: Final = "call.denied"
 
+# How many different attempts of one minute keep their details: without a known credential, for each
+# keyspace; of one known credential; of all known credentials of one keyspace; reported by one
+# holder; and of all of them together, for the memory's sake.
+KEPT_OF_STRANGERS: Final = 100
+KEPT_OF_CREDENTIAL: Final = 30
+KEPT_OF_KEYSPACE: Final = 500
+KEPT_OF_HOLDER: Final = 500
+KEPT_IN_ALL: Final = 50_000
+
 _SECONDS_A_MINUTE: Final = 60
 _REPORTED_SECONDS: Final = timedelta(days=REPORTED_DAYS).total_seconds()
 
@@ -67,25 +76,6 @@ class Attempt(NamedTuple):
         return bool(self.actor_id or (self.account_id and self.action != LOG_IN_ACTION))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budgets:
-    """How many different attempts of one minute keep their details.
-
-    Attributes:
-        strangers: without a known credential, for each keyspace.
-        credential: of one known credential.
-        keyspace: of all known credentials of one keyspace.
-        holder: reported by one holder.
-        total: of all of them together, for the memory's sake.
-    """
-
-    strangers: int = 100
-    credential: int = 30
-    keyspace: int = 500
-    holder: int = 500
-    total: int = 50_000
-
-
 @dataclass(slots=True)
 class ReportedAttempts:
     """Attempts that were alike and failed, here or in another process.
@@ -109,9 +99,8 @@ class FailedAttempts:
         noted: how many attempts there were in all.
     """
 
-    def __init__(self, clock: Clock, *, budgets: Budgets | None = None) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._budgets = budgets or Budgets()
         # By the minute in which they count, and as many details as they keep.
         self._tallies: dict[tuple[int, Attempt], ReportedAttempts] = {}
         self._minute = 0
@@ -175,27 +164,11 @@ class FailedAttempts:
         """Takes what a new kind costs from its budgets, if all of them have it."""
         if attempt == _without_details(attempt):
             return True
-        costs = {**self._budgets_of(attempt), ("total",): self._budgets.total}
+        costs = {**_budgets_of(attempt), ("total",): KEPT_IN_ALL}
         if any(self._spent[name] >= most for name, most in costs.items()):
             return False
         self._spent.update(costs.keys())
         return True
-
-    def _budgets_of(self, attempt: Attempt) -> dict[tuple[str, ...], int]:
-        budgets = self._budgets
-        if attempt.reported_by:
-            return {("holder", attempt.reported_by): budgets.holder}
-        keyspace = attempt.keyspace
-        if not attempt.is_of_known_credential:
-            return {("strangers", keyspace): budgets.strangers}
-        # Without an address the attempt has a budget of its own: what a credential does from
-        # many addresses must not hide which methods it tries.
-        part = "credential" if attempt.address else "credential without address"
-        credential = str(attempt.actor_id or attempt.subject)
-        return {
-            (part, keyspace, credential): budgets.credential,
-            ("keyspace", keyspace): budgets.keyspace,
-        }
 
     def take(self, *, unfinished: bool = False) -> list[AuditEvent]:
         """The events of the minutes that are over, to be written.
@@ -206,6 +179,22 @@ class FailedAttempts:
         minute = int(self._clock.timestamp() // _SECONDS_A_MINUTE)
         due = [kind for kind in self._tallies if unfinished or kind[0] != minute]
         return [_event(self._tallies.pop(kind)) for kind in due]
+
+
+def _budgets_of(attempt: Attempt) -> dict[tuple[str, ...], int]:
+    keyspace = attempt.keyspace
+    if attempt.reported_by:
+        return {("holder", attempt.reported_by): KEPT_OF_HOLDER}
+    if not attempt.is_of_known_credential:
+        return {("strangers", keyspace): KEPT_OF_STRANGERS}
+    # Without an address the attempt has a budget of its own: what a credential does from many
+    # addresses must not hide which methods it tries.
+    part = "credential" if attempt.address else "credential without address"
+    credential = str(attempt.actor_id or attempt.subject)
+    return {
+        (part, keyspace, credential): KEPT_OF_CREDENTIAL,
+        ("keyspace", keyspace): KEPT_OF_KEYSPACE,
+    }
 
 
 def _with_fewer_details(attempt: Attempt) -> Iterator[Attempt]:

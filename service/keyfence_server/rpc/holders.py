@@ -52,13 +52,29 @@ _LONGEST_SLEEP_SECONDS: Final = 60.0
 _log = structlog.get_logger("keyfence.replication")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class ConnectedHolder:
-    """A holder that is connected, and how it was let in."""
+    """A holder that is connected, and what is said on its stream, in both directions.
+
+    Args:
+        caller: as whom it was let in.
+        given: the ids of the operator credentials that holders of this credential were told of,
+            and of their accounts, since each of them was presented there.
+    """
 
     stream: HolderStream
     hello: messages.Hello
     caller: Caller
+    _given: Collection[str]
+    _hub: DownstreamHub
+    _call: StreamCall
+    _clock: BootClock
+    _may_send: float = field(init=False, default=_MESSAGES_AT_ONCE)
+    _counted_at: float = field(init=False)
+    _renewed_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._counted_at = self._renewed_at = self._clock.now()
 
     @property
     def account_id(self) -> str:
@@ -73,6 +89,90 @@ class ConnectedHolder:
         return isinstance(self.caller, Operator) and all(
             other.reaches(name) for key in self.caller.facts.lineage for name in key.bound_keyspaces
         )
+
+    async def take_renewals(self) -> None:
+        """Returns when the holder says no more."""
+        while (request := await self._call.read()) is not None:
+            if request.WhichOneof("message") == "given_up":
+                self.stream.give_up()
+                return
+            if request.WhichOneof("message") != "renew":
+                raise InvalidInput.field("renew", "only the first message of a stream says hello")
+            self._require_moderation()
+            renew = request.renew
+            self._require_possible(renew.applied_revision)
+            if renew.nonce:
+                # A holder whose credential passes no more gets no more leases.
+                await self._call.reidentify()
+                self._renewed_at = self._clock.now()
+            self.stream.renew(renew.nonce, renew.applied_revision)
+
+    async def send(self) -> None:
+        """Raises `StreamEnded` when the stream is ended from this side."""
+        while True:
+            message = await self.stream.next_message()
+            await self._call.write(self._response(message))
+            if isinstance(message, EndToSend):
+                # Its leases have expired by then, whether it gives them up or not.
+                await self._clock.sleep_until(self._clock.now() + self._hub.grantor.terms.wait)
+                raise StreamEnded(EndReason.START_ANEW)
+            self._may_send += 1
+
+    async def require_renewals(self) -> None:
+        """Raises `StreamEnded` when the holder has not renewed for several leases."""
+        patience = _SILENT_LEASES * self._hub.grantor.terms.length
+        while (until := self._renewed_at + patience) > self._clock.now():
+            await self._clock.sleep_until(until)
+        raise StreamEnded(EndReason.TOO_SLOW)
+
+    def _response(self, message: ToSend) -> messages.SyncResponse:
+        match message:
+            case LeaseToSend():
+                return messages.SyncResponse(lease=_lease(message))
+            case ChangesToSend():
+                told = self._told_of(message.changes)
+                return messages.SyncResponse(
+                    changes=messages.RevisionChanges(
+                        first_revision=message.first, revision=message.revision, changes=told
+                    )
+                )
+            case EndToSend():
+                return messages.SyncResponse(end=messages.End())
+
+    def _told_of(self, changes: Sequence[Change]) -> list[messages.SubjectChange]:
+        """Those of the changes that are the holder's business."""
+        is_sidecar = self.hello.kind == messages.HOLDER_KIND_SIDECAR
+        told = []
+        for one in changes:
+            is_known = one.keyspace == SYSTEM and one.subject in self._given
+            if is_known or not one.keyspace or self.caller.reaches(one.keyspace):
+                told.append(subject_change_of(one))
+            elif one.keyspace == SYSTEM and one.created and is_sidecar:
+                # What was no key before may be one now: a sidecar remembers which texts are none.
+                # Which one, is not said.
+                told.append(messages.SubjectChange(key_id="", created=True))
+        return told
+
+    def _require_possible(self, applied: int) -> None:
+        head = self._hub.grantor.head
+        if not self.stream.has_ended and not 0 <= applied <= head:
+            raise InvalidInput.field(
+                "renew.applied_revision", f"must be 0 to {head}, which is the head"
+            )
+
+    def _require_moderation(self) -> None:
+        """A holder answers what it is sent, and renews a few times a second."""
+        now = self._clock.now()
+        earned = (now - self._counted_at) * _MESSAGES_PER_SECOND
+        self._counted_at = now
+        if self._may_send < _MESSAGES_AT_ONCE:
+            self._may_send = min(_MESSAGES_AT_ONCE, self._may_send + earned)
+        if self._may_send < 1:
+            raise Overloaded(
+                "the holder sends too many messages; renew as often as the lease says",
+                limit="renewals",
+            )
+        self._may_send -= 1
 
 
 @dataclass(eq=False, slots=True)
@@ -166,18 +266,15 @@ class Holders:
                 credential_lasts=lambda: caller.expires_at - self._wall_clock.timestamp(),
             ),
         )
-        self._connected[stream] = ConnectedHolder(stream, hello, caller)
-        is_sidecar = hello.kind == messages.HOLDER_KIND_SIDECAR
         given = self.given[str(caller.credential_id)]
-        conversation = _Conversation(
-            self._hub, stream, call, self._clock, caller, given, is_sidecar
-        )
+        holder = ConnectedHolder(stream, hello, caller, given, self._hub, call, self._clock)
+        self._connected[stream] = holder
         tasks = [
             asyncio.create_task(work)
             for work in (
-                conversation.take_renewals(),
-                conversation.send(),
-                conversation.require_renewals(),
+                holder.take_renewals(),
+                holder.send(),
+                holder.require_renewals(),
                 self._end_with_credential(call, caller),
             )
         ]
@@ -187,14 +284,14 @@ class Holders:
                 task.result()
         except StreamEnded as ended:
             if ended.reason is EndReason.BEHIND:
-                holder, now = stream.holder, self._clock.now()
+                granted, now = stream.holder, self._clock.now()
                 _log.warning(
                     "holder_cut_off",
-                    credential_id=holder.credential,
+                    credential_id=granted.credential,
                     display_name=hello.display_name[:63],
-                    acknowledged=holder.acknowledged,
+                    acknowledged=granted.acknowledged,
                 )
-                seconds = self._hub.grantor.seconds_until_allowed(holder.credential, now)
+                seconds = self._hub.grantor.seconds_until_allowed(granted.credential, now)
                 raise _is_behind(seconds) from None
         finally:
             stream.close()
@@ -210,113 +307,6 @@ class Holders:
             left = caller.expires_at - self._wall_clock.timestamp()
             await asyncio.sleep(min(max(0.0, left), _LONGEST_SLEEP_SECONDS))
             await call.reidentify()
-
-
-@dataclass(eq=False, slots=True)
-class _Conversation:
-    """What is said on one stream, in both directions.
-
-    Args:
-        given: the ids of the operator credentials that holders of this credential were told of,
-            and of their accounts, since each of them was presented there.
-        is_sidecar: whether the holder remembers which texts are no key.
-    """
-
-    _hub: DownstreamHub
-    _stream: HolderStream
-    _call: StreamCall
-    _clock: BootClock
-    _caller: Caller
-    _given: Collection[str]
-    _is_sidecar: bool
-    _may_send: float = field(init=False, default=_MESSAGES_AT_ONCE)
-    _counted_at: float = field(init=False)
-    _renewed_at: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._counted_at = self._renewed_at = self._clock.now()
-
-    async def take_renewals(self) -> None:
-        """Returns when the holder says no more."""
-        while (request := await self._call.read()) is not None:
-            if request.WhichOneof("message") == "given_up":
-                self._stream.give_up()
-                return
-            if request.WhichOneof("message") != "renew":
-                raise InvalidInput.field("renew", "only the first message of a stream says hello")
-            self._require_moderation()
-            renew = request.renew
-            self._require_possible(renew.applied_revision)
-            if renew.nonce:
-                # A holder whose credential passes no more gets no more leases.
-                await self._call.reidentify()
-                self._renewed_at = self._clock.now()
-            self._stream.renew(renew.nonce, renew.applied_revision)
-
-    async def send(self) -> None:
-        """Raises `StreamEnded` when the stream is ended from this side."""
-        while True:
-            message = await self._stream.next_message()
-            await self._call.write(self._response(message))
-            if isinstance(message, EndToSend):
-                # Its leases have expired by then, whether it gives them up or not.
-                await self._clock.sleep_until(self._clock.now() + self._hub.grantor.terms.wait)
-                raise StreamEnded(EndReason.START_ANEW)
-            self._may_send += 1
-
-    async def require_renewals(self) -> None:
-        """Raises `StreamEnded` when the holder has not renewed for several leases."""
-        patience = _SILENT_LEASES * self._hub.grantor.terms.length
-        while (until := self._renewed_at + patience) > self._clock.now():
-            await self._clock.sleep_until(until)
-        raise StreamEnded(EndReason.TOO_SLOW)
-
-    def _response(self, message: ToSend) -> messages.SyncResponse:
-        match message:
-            case LeaseToSend():
-                return messages.SyncResponse(lease=_lease(message))
-            case ChangesToSend():
-                told = self._told_of(message.changes)
-                return messages.SyncResponse(
-                    changes=messages.RevisionChanges(
-                        first_revision=message.first, revision=message.revision, changes=told
-                    )
-                )
-            case EndToSend():
-                return messages.SyncResponse(end=messages.End())
-
-    def _told_of(self, changes: Sequence[Change]) -> list[messages.SubjectChange]:
-        """Those of the changes that are the holder's business."""
-        told = []
-        for one in changes:
-            is_known = one.keyspace == SYSTEM and one.subject in self._given
-            if is_known or not one.keyspace or self._caller.reaches(one.keyspace):
-                told.append(subject_change_of(one))
-            elif one.keyspace == SYSTEM and one.created and self._is_sidecar:
-                # What was no key before may be one now. Which one, is not said.
-                told.append(messages.SubjectChange(key_id="", created=True))
-        return told
-
-    def _require_possible(self, applied: int) -> None:
-        head = self._hub.grantor.head
-        if not self._stream.has_ended and not 0 <= applied <= head:
-            raise InvalidInput.field(
-                "renew.applied_revision", f"must be 0 to {head}, which is the head"
-            )
-
-    def _require_moderation(self) -> None:
-        """A holder answers what it is sent, and renews a few times a second."""
-        now = self._clock.now()
-        earned = (now - self._counted_at) * _MESSAGES_PER_SECOND
-        self._counted_at = now
-        if self._may_send < _MESSAGES_AT_ONCE:
-            self._may_send = min(_MESSAGES_AT_ONCE, self._may_send + earned)
-        if self._may_send < 1:
-            raise Overloaded(
-                "the holder sends too many messages; renew as often as the lease says",
-                limit="renewals",
-            )
-        self._may_send -= 1
 
 
 def _is_behind(seconds: float) -> DomainError:

@@ -40,11 +40,15 @@ def admission_of(facts: KeyFacts) -> Any:
     message = CheckResponse()
     message.status.code = code_pb2.OK
     ok = message.ok_response
-    for name, value in _identity(facts).items():
+    scopes, is_cut = facts.listed_scopes()
+    text = " ".join(scopes)
+    told = _identity(facts) | {"scopes": "" if is_cut or len(text) > _MAX_SCOPES_BYTES else text}
+    for name, value in told.items():
+        header = IDENTITY_PREFIX + name.replace("_", "-")
         if value:
-            _set(ok.headers, IDENTITY_PREFIX + name, value)
+            _set(ok.headers, header, value)
         else:
-            ok.headers_to_remove.append(IDENTITY_PREFIX + name)
+            ok.headers_to_remove.append(header)
     rules = facts.keyspace.http
     if rules.declaration.credentials.bearer:
         ok.headers_to_remove.append("authorization")
@@ -135,33 +139,17 @@ def broken(code: int, status: int, reason: str) -> Any:
 
 
 def _identity(facts: KeyFacts) -> dict[str, str]:
-    """What the upstream learns about the caller. No value here was chosen by a key's holder."""
-    key = facts.key
-    scopes, is_cut = facts.listed_scopes()
-    text = " ".join(scopes)
-    return {
-        "key-id": key.key_id,
-        "account-id": key.account_id,
-        "keyspace": key.keyspace,
-        "key-type": key.key_type,
-        "environment": key.environment,
-        "scopes": "" if is_cut or len(text) > _MAX_SCOPES_BYTES else text,
-    }
+    """What the upstream and the access log learn about the caller. No value here was chosen by a
+    key's holder."""
+    names = ("key_id", "account_id", "keyspace", "key_type", "environment")
+    return {name: getattr(facts.key, name) for name in names}
 
 
 def _metadata(reason: Reason, facts: KeyFacts | None) -> Any:
     about: dict[str, object] = {"allowed": reason is Reason.OK, "reason": reason.name}
     if facts is not None:
-        key = facts.key
         scopes, is_cut = facts.listed_scopes()
-        about |= {
-            "key_id": key.key_id,
-            "account_id": key.account_id,
-            "keyspace": key.keyspace,
-            "key_type": key.key_type,
-            "environment": key.environment,
-            "scopes": list(scopes),
-        }
+        about |= _identity(facts) | {"scopes": list(scopes)}
         if is_cut:
             about["scopes_truncated"] = True
     metadata = _Struct()
