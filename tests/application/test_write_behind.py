@@ -37,7 +37,6 @@ from keyfence_server.application.ports import (
     UseToAdd,
     Wanted,
     not_urgent,
-    nothing_wanted,
 )
 from keyfence_server.application.usage import MAX_REPORTED_COUNT, REPORTED_DAYS, Uses
 from keyfence_server.application.write_behind import _USES_AT_ONCE, WriteBehind
@@ -75,7 +74,7 @@ class Switch:
     @asynccontextmanager
     async def transaction(
         self,
-        wanted: Callable[[], Wanted] = nothing_wanted,
+        wanted: Callable[[], Wanted] = Wanted,
         is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
         async with self._ask().transaction(wanted, is_urgent) as transaction:

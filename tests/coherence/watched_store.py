@@ -21,7 +21,6 @@ from keyfence_server.application.ports import (
     UseToAdd,
     Wanted,
     not_urgent,
-    nothing_wanted,
 )
 from keyfence_server.domain.keys import Key
 from keyfence_server.domain.secrets import Digest
@@ -133,7 +132,7 @@ class WatchedStore:
     @asynccontextmanager
     async def transaction(
         self,
-        wanted: Callable[[], Wanted] = nothing_wanted,
+        wanted: Callable[[], Wanted] = Wanted,
         is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
         """See the port."""

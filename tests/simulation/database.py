@@ -23,7 +23,6 @@ from keyfence_server.application.ports import (
     StoreUnavailable,
     Wanted,
     not_urgent,
-    nothing_wanted,
 )
 from keyfence_server.coherence.ports import (
     Acknowledged,
@@ -264,7 +263,7 @@ class SimulatedStore:
     @asynccontextmanager
     async def transaction(
         self,
-        wanted: Callable[[], Wanted] = nothing_wanted,
+        wanted: Callable[[], Wanted] = Wanted,
         is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[SimulatedTransaction]:
         """See the port."""

@@ -33,16 +33,12 @@ def key_event(action: str, caller: Caller | None, key: Key, **details: object) -
     return _event(action, caller, time, keyspace, key.key_id, details, account_id=key.account_id)
 
 
-def import_event(caller: Caller, keyspace: str, keys: Sequence[Key]) -> AuditEvent:
-    """The event of keys that were imported together, all of which it names."""
-    details = {"count": len(keys), "key_ids": [key.key_id for key in keys]}
-    return _event("key.import", caller, keys[0].update_time, keyspace, keyspace, details)
-
-
-def rehash_event(keyspace: str, key_ids: Sequence[KeyId], time: datetime) -> AuditEvent:
-    """The event of imported keys of which this server keeps a digest of its own from now on."""
+def keys_event(
+    action: str, caller: Caller | None, keyspace: str, key_ids: Sequence[KeyId], time: datetime
+) -> AuditEvent:
+    """The event of something that was done to several keys together, all of which it names."""
     details = {"count": len(key_ids), "key_ids": list(key_ids)}
-    return _event("key.rehash", None, time, keyspace, keyspace, details)
+    return _event(action, caller, time, keyspace, keyspace, details)
 
 
 def account_event(

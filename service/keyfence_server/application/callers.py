@@ -202,26 +202,22 @@ class _Key(Caller):
 
     @property
     def is_stale(self) -> bool:
-        """See `Caller`."""
         return self.facts.is_stale
 
     @property
     def credential_id(self) -> KeyId:
-        """The key's id."""
         return self.facts.key_id
 
     @property
     def wanted(self) -> Wanted:
-        """See `Caller`."""
         return Wanted(keys=frozenset([self.credential_id]))
 
     @property
     def expires_at(self) -> float:
-        """See `Caller`."""
         return self.facts.expires_at
 
     def is_concerned_by(self, change: Change) -> bool:
-        """See `Caller`: the key, each that it was delegated from, and their account."""
+        # The key, each that it was delegated from, and their account.
         if change.kind is ChangeKind.ACCOUNT:
             return change.subject == self.facts.key.account_id
         return change.kind is ChangeKind.KEY and any(
@@ -229,12 +225,10 @@ class _Key(Caller):
         )
 
     def delegated_in(self, keyspace: str) -> KeyId | None:
-        """See `Caller`."""
         key = self.facts.key
         return key.key_id if key.parent_key_id is not None and key.keyspace == keyspace else None
 
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
-        """See `Caller`."""
         lineage = await snapshot.find_lineage(self.facts.key_id)
         keyspace = await _find_keyspace(snapshot, lineage[0].keyspace) if lineage else None
         if lineage is None or keyspace is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import Final
 
 from keyfence_server.application.audit import key_event, listed
-from keyfence_server.application.bindings import require_bound_to_what_is_there
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.key_inputs import read_bound_keyspaces, read_request_id
 from keyfence_server.application.mutations import Done, Effect, Mutations
@@ -28,8 +29,11 @@ from keyfence_server.domain.facts import KeyFacts, compile_facts
 from keyfence_server.domain.frozen import frozen
 from keyfence_server.domain.identifiers import new_key_id
 from keyfence_server.domain.keys import MAX_LINEAGE, Key, KeyId
-from keyfence_server.domain.keyspaces import Keyspace
+from keyfence_server.domain.keyspaces import SYSTEM, Keyspace
 from keyfence_server.domain.secrets import Peppers, Plaintext
+from keyfence_server.domain.system import ALL_KEYSPACES, SYSTEM_KEYSPACE
+
+_MAX_NAMES_TO_COMPARE: Final = 500
 
 
 @frozen(kw_only=True)
@@ -88,7 +92,7 @@ class CreateKey:
         require_may_make(maker, key, parent)
         await _require_owner_works(transaction, key)
         await require_room_for_key(transaction, maker, keyspace, key.create_time)
-        await require_bound_to_what_is_there(transaction, maker, key)
+        await _require_bound_to_what_is_there(transaction, maker, key)
         await transaction.insert_key(key)
         await remember_request(transaction, maker, request_id, key)
         stored = replace(key, revision=transaction.revision)
@@ -182,6 +186,36 @@ async def _require_owner_works(transaction: Transaction, key: Key) -> None:
             f"the account {owner.account_id} is disabled; enable it first",
             reason="ACCOUNT_IS_DISABLED",
             account_id=owner.account_id,
+        )
+
+
+async def _require_bound_to_what_is_there(
+    transaction: Transaction, maker: Caller, key: Key
+) -> None:
+    """Refuses a credential that is bound to a keyspace that is not there, most likely for a
+    slip of the pen. One that may apply keyspaces is let through: so a keyspace can be made by
+    a credential that is bound to it alone.
+
+    Called when it is known that the maker may bind the key so: others must not learn which
+    keyspaces there are.
+
+    Raises:
+        InvalidInput: with the nearest name that the maker may know of.
+    """
+    if key.keyspace != SYSTEM:
+        return
+    effective = SYSTEM_KEYSPACE.catalog.mask(key.granted_scopes)
+    if effective & SYSTEM_KEYSPACE.catalog.required_mask(["keyspaces:write"]):
+        return
+    for index, name in enumerate(key.bound_keyspaces):
+        if name in (ALL_KEYSPACES, SYSTEM) or await transaction.find_keyspace(name) is not None:
+            continue
+        known = await transaction.list_keyspaces(after=None, limit=_MAX_NAMES_TO_COMPARE)
+        reached = [one.name for one in known if maker.reaches(one.name)]
+        nearest = difflib.get_close_matches(name, reached, n=1)
+        hint = f'did you mean "{nearest[0]}"?' if nearest else "apply it first"
+        raise InvalidInput.field(
+            f"bound_keyspaces[{index}]", f'there is no keyspace "{name}"; {hint}'
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Final
 
-from keyfence_server.application.audit import import_event
+from keyfence_server.application.audit import keys_event
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.mutations import Done, Effect, Mutations
 from keyfence_server.application.pauses import Pauses
@@ -118,7 +118,8 @@ class ImportKeys:
             # Holders forget what they remember as unknown, and that is all that a new key asks of
             # them. So one change tells of all.
             changes = (Change(ChangeKind.KEY, new[0].key.key_id, keyspace, created=True),)
-            event = import_event(maker, keyspace, [one.key for one in new])
+            key_ids = [one.key.key_id for one in new]
+            event = keys_event("key.import", maker, keyspace, key_ids, new[0].key.update_time)
             return Effect(imported, changes, event)
 
         return await self._mutations.run(caller, work, ungrouped=True)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 from typing import Final, TypeVar
 
-from keyfence_server.application.audit import rehash_event
+from keyfence_server.application.audit import keys_event
 from keyfence_server.application.hashing_budget import HashingBudget, Payer
 from keyfence_server.application.heavy_work import SMALL, HeavyWork
 from keyfence_server.application.mutations import Effect, Mutations
@@ -204,7 +204,9 @@ class ImportedKeys:
             changes = tuple(
                 Change(ChangeKind.KEY, key_id, keyspace, created=True) for key_id in replaced
             )
-            return Effect(None, changes, rehash_event(keyspace, replaced, self._clock.now()))
+            # Of these keys this server keeps a digest of its own from now on.
+            event = keys_event("key.rehash", None, keyspace, replaced, self._clock.now())
+            return Effect(None, changes, event)
 
         await self._mutations.run_as_server(work)
 

@@ -183,6 +183,7 @@ class _Group:
             mutation.fail(error)
 
 
+@dataclass(eq=False)
 class Mutations:
     """Carries out mutations: transaction, commit, fence.
 
@@ -191,26 +192,18 @@ class Mutations:
             restrictive changes are made.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        fence: Fence,
-        clock: Clock,
-        quotas: ChangeQuotas,
-        clock_problem: Callable[[], str | None] = lambda: None,
-    ) -> None:
-        self._clock_problem = clock_problem
-        self._store = store
-        self._fence = fence
-        self._clock = clock
-        self._quotas = quotas
-        self._line: Queue[_Mutation[Any]] = Queue()
-        self._is_serving = False
-        # Set while the next group waits for a fence: done when a restrictive change arrives.
-        self._restrictive_arrived: asyncio.Future[None] | None = None
-        self._unfinished = 0
-        self._under_way: set[asyncio.Task[object]] = set()
-        self._by_credential: Counter[str] = Counter()
+    _store: Store
+    _fence: Fence
+    _clock: Clock
+    _quotas: ChangeQuotas
+    _clock_problem: Callable[[], str | None] = lambda: None
+    _line: Queue[_Mutation[Any]] = field(init=False, default_factory=Queue)
+    _is_serving: bool = field(init=False, default=False)
+    # Set while the next group waits for a fence: done when a restrictive change arrives.
+    _restrictive_arrived: asyncio.Future[None] | None = field(init=False, default=None)
+    _unfinished: int = field(init=False, default=0)
+    _under_way: set[asyncio.Task[object]] = field(init=False, default_factory=set)
+    _by_credential: Counter[str] = field(init=False, default_factory=Counter)
 
     async def run(
         self,
@@ -352,7 +345,7 @@ class Mutations:
         """Waits for the fence of a group, while mutations gather for the next one."""
         ends: list[asyncio.Future[None]] = [told]
         if not is_restrictive:
-            self._restrictive_arrived = asyncio.get_running_loop().create_future()
+            self._restrictive_arrived = _future()
             ends.append(self._restrictive_arrived)
         await asyncio.wait(ends, timeout=FENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         self._restrictive_arrived = None

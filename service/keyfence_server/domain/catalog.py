@@ -78,22 +78,6 @@ class ScopeCatalog:
             a cycle; each problem's path is `scopes[NAME]` or `scopes[NAME].implies[INDEX]`.
     """
 
-    __slots__ = (
-        "_backwards",
-        "_bits",
-        "_closures",
-        "_edges",
-        "_effective",
-        "_grants",
-        "_last_walk",
-        "_names_by_mask",
-        "_own_masks",
-        "_remembered_names",
-        "_table",
-        "names",
-        "shared_mask",
-    )
-
     def __init__(self, implications: Mapping[str, Sequence[str]]) -> None:
         self.names: Final = tuple(sorted(map(intern, implications)))
         """Every registered scope, sorted. A scope's bit is its index."""

@@ -14,7 +14,6 @@ from typing import Final
 
 from keyfence_server.domain.catalog import ScopeCatalog
 from keyfence_server.domain.declarations import (
-    EnvironmentDeclaration,
     FormatDeclaration,
     KeyspaceDeclaration,
     KeyTypeDeclaration,
@@ -76,10 +75,6 @@ class Keyspace:
     def find_key_type(self, name: str) -> KeyTypeDeclaration | None:
         """The key type of this name."""
         return next((one for one in self.declaration.key_types if one.name == name), None)
-
-    def find_environment(self, name: str) -> EnvironmentDeclaration | None:
-        """The environment of this name."""
-        return next((one for one in self.declaration.environments if one.name == name), None)
 
     def find_preset(self, name: str) -> PresetDeclaration | None:
         """The preset of this name."""

@@ -11,11 +11,12 @@ from google.protobuf.struct_pb2 import Struct
 from keyfence.v1 import audit_service_pb2 as messages
 from keyfence_server.application.callers import Caller
 from keyfence_server.application.export_audit import ExportAudit
+from keyfence_server.application.pages import Page
 from keyfence_server.application.ports import ChainEnd, RecordedEvent
 from keyfence_server.application.read_audit import AuditListing, ReadAudit
 from keyfence_server.convert.fields import value_from
 from keyfence_server.convert.times import timestamp_of
-from keyfence_server.rpc.answer_sizes import AnswerBudget, add_fitting
+from keyfence_server.rpc.answer_sizes import add_fitting
 from keyfence_server.rpc.pipeline import Service
 
 
@@ -63,18 +64,12 @@ class AuditService:
         exported = await self._export_audit.export(
             caller, request.after_sequence, request.page_size
         )
-        events = []
-        budget = AnswerBudget()
-        for one in exported.events:
-            event = messages.ExportedAuditEvent(text=one.text, hash=one.hash)
-            if not await budget.fits(event):
-                break
-            events.append(event)
-        return messages.ExportAuditEventsResponse(
-            events=events,
-            previous_sequence=exported.previous.count,
-            previous_hash=exported.previous.hash,
+        answer = messages.ExportAuditEventsResponse(
+            previous_sequence=exported.previous.count, previous_hash=exported.previous.hash
         )
+        page = Page(tuple(exported.events), "", token_after=lambda _: "")
+        await add_fitting(page, lambda one, make: make(text=one.text, hash=one.hash), answer.events)
+        return answer
 
     async def record_audit_export(
         self, request: messages.RecordAuditExportRequest, caller: Caller

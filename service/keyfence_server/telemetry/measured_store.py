@@ -18,7 +18,6 @@ from keyfence_server.application.ports import (
     UseToAdd,
     Wanted,
     not_urgent,
-    nothing_wanted,
 )
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.telemetry.store_outages import StoreOutages
@@ -64,7 +63,7 @@ class MeasuredStore:
     @asynccontextmanager
     async def transaction(
         self,
-        wanted: Callable[[], Wanted] = nothing_wanted,
+        wanted: Callable[[], Wanted] = Wanted,
         is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
         """See the port."""

@@ -37,7 +37,6 @@ from keyfence_server.application.ports import (
     UseToAdd,
     Wanted,
     not_urgent,
-    nothing_wanted,
 )
 from keyfence_server.domain.secrets import Digest
 
@@ -96,7 +95,7 @@ class SqlStore:
     @asynccontextmanager
     async def transaction(
         self,
-        wanted: Callable[[], Wanted] = nothing_wanted,
+        wanted: Callable[[], Wanted] = Wanted,
         is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
         await self._take_write_lock()

@@ -49,6 +49,5 @@ from keyfence_server.application.ports.store import (
     Transaction,
     Wanted,
     not_urgent,
-    nothing_wanted,
 )
 from keyfence_server.application.ports.usage import MAX_USE_COUNT, KeyUse, NoteStore, UseToAdd

@@ -322,11 +322,6 @@ class Wanted:
 NOTHING_WANTED: Final = Wanted()
 
 
-def nothing_wanted() -> Wanted:
-    """Leaves each reading to the mutation."""
-    return NOTHING_WANTED
-
-
 def not_urgent() -> bool:
     """Lets urgent transactions go first."""
     return False
@@ -449,13 +444,14 @@ class Store(FactStore, NoteStore, Protocol):
 
     def transaction(
         self,
-        wanted: Callable[[], Wanted] = nothing_wanted,
+        wanted: Callable[[], Wanted] = Wanted,
         is_urgent: Callable[[], bool] = not_urgent,
     ) -> AbstractAsyncContextManager[Transaction]:
         """Opens a transaction, once every other has ended. Raises `StoreUnavailable`.
 
         Args:
-            wanted: asked when the transaction has the head's lock. It changes no answer.
+            wanted: asked when the transaction has the head's lock. It changes no answer. By
+                default each reading is left to the mutation.
             is_urgent: whether the transaction goes before those of other processes that are not
                 urgent. It is asked again while the transaction waits.
         """
