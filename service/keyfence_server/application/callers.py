@@ -249,7 +249,6 @@ class Operator(_Key):
         return self.facts.acts_on(keyspace)
 
     def require_scope(self, scope: str, *, method: str = "") -> None:
-        """See `Caller`."""
         if not self.facts.effective & SYSTEM_KEYSPACE.catalog.required_mask([scope]):
             Caller.require_scope(self, scope, method=method)
 
@@ -265,7 +264,6 @@ class AccountKey(_Key):
 
     @property
     def own_account(self) -> Owner:
-        """See `Caller`."""
         key = self.facts.key
         return Owner(key.keyspace, key.account_id)
 
@@ -290,7 +288,6 @@ class AccountKey(_Key):
         )
 
     def bounding_keys(self, keyspace: str) -> Sequence[KeyFacts]:
-        """See `Caller`."""
         return (self.facts,)
 
 
@@ -307,13 +304,11 @@ class AccountSession(Caller):
 
     @property
     def own_account(self) -> Owner:
-        """See `Caller`."""
         session = self.facts.session
         return Owner(session.keyspace, session.account_id)
 
     @property
     def wanted(self) -> Wanted:
-        """See `Caller`."""
         session = self.facts.session
         return Wanted(
             accounts=frozenset([session.account_id]), keyspaces=frozenset([session.keyspace])
@@ -346,7 +341,6 @@ class AccountSession(Caller):
         return self.facts.session.expire_time if ends else None
 
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:
-        """See `Caller`."""
         session = await snapshot.find_session(self.facts.session_id)
         account = await snapshot.find_account(self.facts.session.account_id)
         keyspace = await _find_keyspace(snapshot, self.facts.session.keyspace)
@@ -362,7 +356,6 @@ class Anonymous(Caller):
 
     @property
     def credential_id(self) -> None:
-        """See `Caller`."""
         return
 
     async def reread(self, snapshot: Snapshot, clock: Clock) -> Caller:

@@ -53,19 +53,16 @@ class MeasuredFence:
         self._stats = stats
 
     async def wait(self, revisions: Sequence[Revision]) -> FenceEnd:
-        """See the port."""
         began = perf_counter()
         end = await self._fence.wait(revisions)
         self._stats.mutations[end].add(perf_counter() - began)
         return end
 
     async def wait_until_in_effect(self, revision: int) -> FenceEnd:
-        """See the port."""
         began = perf_counter()
         end = await self._fence.wait_until_in_effect(revision)
         self._stats.repetitions[end].add(perf_counter() - began)
         return end
 
     async def forget_everything(self) -> None:
-        """See the port."""
         await self._fence.forget_everything()

@@ -51,12 +51,10 @@ class MeasuredStore:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """See the port."""
         async with self._measured(self._stats.snapshots), self._store.snapshot() as snapshot:
             yield snapshot
 
     async def load_keys(self, questions: Sequence[Sequence[Digest]]) -> LoadedKeys:
-        """See the port."""
         async with self._measured(self._stats.snapshots):
             return await self._store.load_keys(questions)
 
@@ -66,7 +64,6 @@ class MeasuredStore:
         wanted: Callable[[], Wanted] = Wanted,
         is_urgent: Callable[[], bool] = not_urgent,
     ) -> AsyncIterator[Transaction]:
-        """See the port."""
         async with (
             self._measured(self._stats.transactions),
             self._store.transaction(wanted, is_urgent) as transaction,
@@ -74,21 +71,17 @@ class MeasuredStore:
             yield transaction
 
     async def add_uses(self, uses: Sequence[UseToAdd]) -> None:
-        """See the port."""
         async with self._measured(self._stats.bookkeeping):
             await self._store.add_uses(uses)
 
     async def append_events(self, events: Sequence[AuditEvent]) -> None:
-        """See the port."""
         async with self._measured(self._stats.bookkeeping):
             await self._store.append_events(events)
 
     async def ping(self) -> None:
-        """See the port."""
         await self._store.ping()
 
     async def close(self) -> None:
-        """See the port."""
         await self._store.close()
 
     @asynccontextmanager
