@@ -108,8 +108,6 @@ class LockedSnapshot(SqlSnapshot):
         return self._lineages[key_id]
 
     async def _find_lineage_and_more(self, key_id: KeyId) -> Lineage | None:
-        if is_nowhere(key_id):
-            return None
         rows = await self._values(_LINEAGE_AND_MORE, {"key_id": key_id})
         if not rows:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -90,7 +90,8 @@ def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 def lineage_of_id() -> Select[Any]:
     """The lineage of the key with the id `key_id`."""
-    return _lineage(keys.c.key_id == bindparam("key_id"))
+    line = _lines(keys.c.key_id == bindparam("key_id"))
+    return whole_keys(line).order_by(line.c.depth)
 
 
 def lineage_and_more() -> Select[Any]:
@@ -153,12 +154,6 @@ def lineages_of_digests(digests: int) -> Select[Any]:
     return begin.add_columns(*whole_keys(line).selected_columns).select_from(owned)
 
 
-def _lineage(condition: ColumnElement[bool]) -> Select[Any]:
-    """The key that meets the condition, then its parent, and so on."""
-    line = _lines(condition)
-    return whole_keys(line).order_by(line.c.depth)
-
-
 def _lines(condition: ColumnElement[bool]) -> CTE:
     """The keys that meet the condition, the parent of each, and so on.
 
@@ -170,8 +165,7 @@ def _lines(condition: ColumnElement[bool]) -> CTE:
     parent = keys.alias("parent")
     return line.union_all(
         select(*parent.c, line.c.first, line.c.depth + literal_column("1")).where(
-            parent.c.key_id == line.c.parent_key_id,
-            line.c.depth < literal_column(str(MAX_LINEAGE)),
+            parent.c.key_id == line.c.parent_key_id, line.c.depth < literal_column(str(MAX_LINEAGE))
         )
     )
 
@@ -205,14 +199,7 @@ def keys_of_ids() -> Select[Any]:
 
 def uses_of_ids() -> Select[Any]:
     """How the keys whose ids are in `ids`, a JSON list, have been used, as the driver has it."""
-    uses = key_uses.c
-    columns: list[ColumnElement[Any]] = [
-        uses.key_id,
-        uses.last_used_time,
-        uses.last_used_address,
-        uses.use_count,
-    ]
-    return select(*map(_as_it_is, columns)).where(uses.key_id.in_(_ids()))
+    return whole(key_uses).where(key_uses.c.key_id.in_(_ids()))
 
 
 def _ids() -> Select[Any]:
@@ -290,25 +277,20 @@ def not_revoked(keyspace: str) -> list[ColumnElement[bool]]:
 
 def telling(which: EventFilter) -> list[ColumnElement[bool]]:
     """The audit event passes the filter."""
-    events = audit_events.c
-    conditions: list[ColumnElement[bool]] = []
-    if which.keyspaces is not None:
-        conditions.append(events.keyspace.in_(sorted(which.keyspaces)))
-    if which.but_keyspace is not None:
-        conditions.append(events.keyspace != which.but_keyspace)
-    if which.account_id is not None:
-        conditions.append(events.account_id == which.account_id)
-    if which.subject is not None:
-        conditions.append(events.subject == which.subject)
-    if which.actor_key_id is not None:
-        conditions.append(events.actor_key_id == which.actor_key_id)
-    if which.action_prefix is not None:
-        prefix = which.action_prefix
-        conditions.append(func.substr(events.action, 1, len(prefix)) == prefix)
-    if which.start_time is not None:
-        conditions.append(events.time >= which.start_time)
-    if which.after_sequence is not None:
-        conditions.append(events.sequence > which.after_sequence)
-    if which.end_time is not None:
-        conditions.append(events.time < which.end_time)
-    return conditions
+    values = ((name, getattr(which, name)) for name in _TELLING)
+    return [_TELLING[name](value) for name, value in values if value is not None]
+
+
+_EVENTS: Final = audit_events.c
+_TELLING: Final[Mapping[str, Callable[[Any], ColumnElement[bool]]]] = {
+    "keyspaces": lambda names: _EVENTS.keyspace.in_(sorted(names)),
+    "but_keyspace": lambda name: _EVENTS.keyspace != name,
+    "account_id": lambda account_id: _EVENTS.account_id == account_id,
+    "subject": lambda subject: _EVENTS.subject == subject,
+    "actor_key_id": lambda key_id: _EVENTS.actor_key_id == key_id,
+    "action_prefix": lambda begin: func.substr(_EVENTS.action, 1, len(begin)) == begin,
+    "start_time": lambda time: _EVENTS.time >= time,
+    "after_sequence": lambda sequence: _EVENTS.sequence > sequence,
+    "end_time": lambda time: _EVENTS.time < time,
+}
+"""What each field of a filter asks for."""

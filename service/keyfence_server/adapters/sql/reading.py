@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import date, datetime
 from itertools import takewhile
 from typing import Any, Final
@@ -136,8 +136,6 @@ class SqlSnapshot:
         return self._revision
 
     async def find_key(self, key_id: KeyId) -> Key | None:
-        if is_nowhere(key_id):
-            return None
         found = await self._keys(_KEY, {"key_id": key_id})
         return found[0] if found else None
 
@@ -191,8 +189,6 @@ class SqlSnapshot:
         return {row["prefix"]: row["count"] for row in await self._rows(query)}
 
     async def find_lineage(self, key_id: KeyId) -> Lineage | None:
-        if is_nowhere(key_id):
-            return None
         line = await self._keys(_LINEAGE, {"key_id": key_id})
         return whole_lineage(line) if line else None
 
@@ -244,10 +240,9 @@ class SqlSnapshot:
         examined: int,
         most_text: int,
     ) -> tuple[list[Key], KeyId | None]:
-        labels = criteria.labels.items()
-        if is_nowhere(*_texts(which), *(text for label in labels for text in label)):
-            return [], None
         values = searching.values_of(which, criteria)
+        if is_nowhere(*values.values()):
+            return [], None
         expiring_are_few = False
         if criteria.expiring is not None:
             ((count,),) = await self._values(searching.COUNT_EXPIRING, values)
@@ -347,12 +342,10 @@ class SqlSnapshot:
         if is_nowhere(keyspace, key_type, environment, account_id):
             return 0
         query = select(func.count().label("count")).where(*queries.not_revoked(keyspace))
-        if key_type is not None:
-            query = query.where(keys.c.key_type == key_type)
-        if environment is not None:
-            query = query.where(keys.c.environment == environment)
-        if account_id is not None:
-            query = query.where(keys.c.account_id == account_id)
+        same = {"key_type": key_type, "environment": environment, "account_id": account_id}
+        for name, value in same.items():
+            if value is not None:
+                query = query.where(keys.c[name] == value)
         if unexpired_at is not None:
             expire_time = keys.c.expire_time
             query = query.where(or_(expire_time.is_(None), expire_time > unexpired_at))
@@ -363,8 +356,6 @@ class SqlSnapshot:
         await self._compiled.prepare(keyspace)
 
     async def find_keyspace(self, name: str) -> Keyspace | None:
-        if is_nowhere(name):
-            return None
         found = await self._compiled_keyspaces(await self._values(_STAMP, {"name": name}))
         return found[0] if found else None
 
@@ -387,20 +378,14 @@ class SqlSnapshot:
         return found
 
     async def find_request(self, caller: CredentialId, request_id: str) -> KeyId | None:
-        if is_nowhere(caller, request_id):
-            return None
         rows = await self._values(_REQUEST, {"caller": caller, "request": request_id})
         return KeyId(rows[0][0]) if rows else None
 
     async def find_account(self, account_id: AccountId) -> Account | None:
-        if is_nowhere(account_id):
-            return None
         rows = await self._values(_ACCOUNT, {"account_id": account_id})
         return row_to_account(rows[0]) if rows else None
 
     async def find_account_by_email(self, keyspace: str, identity: str) -> Account | None:
-        if is_nowhere(keyspace, identity):
-            return None
         rows = await self._values(_ACCOUNT_BY_EMAIL, {"keyspace": keyspace, "identity": identity})
         return row_to_account(rows[0]) if rows else None
 
@@ -423,32 +408,23 @@ class SqlSnapshot:
         return [row_to_account(row) for row in rows]
 
     async def find_session(self, session_id: SessionId) -> Session | None:
-        if is_nowhere(session_id):
-            return None
         rows = await self._values(_SESSION, {"session_id": session_id})
         return row_to_session(rows[0]) if rows else None
 
     async def list_events(
-        self,
-        which: EventFilter,
-        *,
-        after: int | None,
-        limit: int,
-        newest_first: bool = False,
+        self, which: EventFilter, *, after: int | None, limit: int, newest_first: bool = False
     ) -> list[RecordedEvent]:
+        if is_nowhere(*astuple(which), *(which.keyspaces or ())):
+            return []
         sequence = audit_events.c.sequence
         query = select(audit_events).where(*queries.telling(which)).limit(limit)
         if after is not None:
             query = query.where(sequence < after if newest_first else sequence > after)
         query = query.order_by(sequence.desc() if newest_first else sequence)
-        texts = (which.account_id, which.subject, which.actor_key_id, which.action_prefix)
-        if is_nowhere(*texts, *(which.keyspaces or ())):
-            return []
         return [row_to_event(row) for row in await self._rows(query)]
 
     async def find_event(self, event_id: str, which: EventFilter) -> int | None:
-        texts = (event_id, which.account_id, *(which.keyspaces or ()))
-        if is_nowhere(*texts):
+        if is_nowhere(event_id, *astuple(which), *(which.keyspaces or ())):
             return None
         query = select(audit_events.c.sequence).where(
             audit_events.c.event_id == event_id, *queries.telling(which)
@@ -512,6 +488,8 @@ class SqlSnapshot:
         self, query: Select[Any] | ReadyStatement, parameters: Mapping[str, object] | None = None
     ) -> Sequence[Row]:
         """The rows of a query, whose columns are as the driver has them."""
+        if parameters and is_nowhere(*parameters.values()):
+            return ()
         with self._step():
             if isinstance(query, ReadyStatement):
                 return await self._conversation.fetch(query, parameters)
@@ -551,18 +529,6 @@ def _by_ids(ids: Sequence[KeyId]) -> _Question:
     return lambda keys, count: (_KEYS, {"ids": json.dumps(ids[len(keys) : len(keys) + count])})
 
 
-def _texts(which: KeyFilter) -> tuple[str | None, ...]:
-    """The texts that a filter looks for."""
-    return (
-        which.keyspace,
-        which.account_id,
-        which.parent_key_id,
-        which.key_type,
-        which.environment,
-        which.display_prefix,
-    )
-
-
 async def read_slowly(rows: Sequence[Sequence[Any]]) -> list[Key]:
     """Reads rows of keys, and gives others their turn in between: a row may hold many kilobytes
     of JSON."""
@@ -593,9 +559,9 @@ def _line(key: Key, known: Mapping[KeyId, Key]) -> Lineage:
     return line
 
 
-def is_nowhere(*texts: str | None) -> bool:
-    """Whether one of the texts is in no database."""
-    return any(text is not None and "\0" in text for text in texts)
+def is_nowhere(*values: object) -> bool:
+    """Whether one of the values is a text that is in no database."""
+    return any(isinstance(value, str) and "\0" in value for value in values)
 
 
 def _list_of(key_ids: Iterable[KeyId]) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from operator import attrgetter
 from sys import intern
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import JSON, RowMapping
+from sqlalchemy import JSON, RowMapping, Table
 
-from keyfence_server.adapters.sql.schema import keys
-from keyfence_server.adapters.sql.types import time_of
+from keyfence_server.adapters.sql.schema import accounts, keys, sessions
+from keyfence_server.adapters.sql.types import UtcTime, time_of
 from keyfence_server.application.ports import (
     AuditCut,
     AuditEvent,
@@ -35,38 +36,10 @@ from keyfence_server.domain.limits import Rate, parse_rate
 from keyfence_server.domain.secrets import Digest
 from keyfence_server.domain.sessions import Session
 
-_OF_EVENTS: Final = (
-    "event_id",
-    "time",
-    "action",
-    "actor_key_id",
-    "keyspace",
-    "account_id",
-    "subject",
-    "request_id",
-)
-_AS_IN_ROWS: Final = (
-    "key_id",
-    "keyspace",
-    "account_id",
-    "display_name",
-    "key_type",
-    "environment",
-    "display_prefix",
-    "preset",
-    "create_time",
-    "update_time",
-    "expire_time",
-    "revoke_time",
-    "parent_key_id",
-    "rotated_from_key_id",
-    "rotated_to_key_id",
-    "created_by_key_id",
-    "first_key_id",
-    "disabled_by_operator",
-)
+_OF_ACCOUNTS: Final = {field.name for field in fields(Account)} & set(accounts.c.keys())
+_OF_EVENTS: Final = [field.name for field in fields(AuditEvent) if field.name != "details"]
 _OF_KEYS: Final[Mapping[str, Callable[[Key], object]]] = {
-    **{name: attrgetter(name) for name in _AS_IN_ROWS},
+    **{column.name: attrgetter(column.name) for column in keys.c if column.name != "revision"},
     "granted_scopes": lambda key: list(key.granted_scopes),
     "allowed_addresses": lambda key: list(key.allowed_addresses),
     "bound_keyspaces": lambda key: list(key.bound_keyspaces),
@@ -233,21 +206,10 @@ def row_to_keyspace(row: RowMapping) -> Keyspace:
     )
 
 
-_OF_ACCOUNT: Final = (
-    "account_id",
-    "keyspace",
-    "display_name",
-    "plan",
-    "create_time",
-    "update_time",
-    "disable_time",
-)
-
-
 def account_to_row(account: Account, revision: int) -> dict[str, object]:
     """The account's row, stamped with the revision."""
     return {
-        **{name: getattr(account, name) for name in _OF_ACCOUNT},
+        **{name: getattr(account, name) for name in _OF_ACCOUNTS},
         "email": account.email.text,
         "email_identity": account.email.identity,
         "password_hash": account.password.text,
@@ -259,75 +221,37 @@ def account_to_row(account: Account, revision: int) -> dict[str, object]:
 
 
 def row_to_account(row: Sequence[Any]) -> Account:
-    """The account that was stored.
-
-    Args:
-        row: what `queries.whole` selects of it, as the driver has it.
-    """
-    (
-        account_id,
-        keyspace,
-        email,
-        email_identity,
-        display_name,
-        password_hash,
-        pepper_version,
-        plan,
-        labels,
-        state,
-        create_time,
-        update_time,
-        disable_time,
-        revision,
-    ) = row
-    del email_identity
-    return Account(
-        account_id=account_id,
-        keyspace=keyspace,
-        email=Email(email),
-        display_name=display_name,
-        password=PasswordHash(password_hash, pepper_version),
-        plan=plan,
-        labels=_labels(labels),
-        state=AccountState(state),
-        create_time=time_of(create_time),
-        update_time=time_of(update_time),
-        disable_time=time_of(disable_time) if disable_time is not None else None,
-        revision=revision,
-    )
-
-
-_OF_SESSION: Final = (
-    "session_id",
-    "account_id",
-    "keyspace",
-    "create_time",
-    "expire_time",
-    "end_time",
-)
+    """The account that was stored. Its row is as `queries.whole` selects it."""
+    values = by_name(accounts, row)
+    del values["email_identity"]
+    values |= {
+        "email": Email(values["email"]),
+        "password": PasswordHash(values.pop("password_hash"), values.pop("pepper_version")),
+        "labels": _labels(values["labels"]),
+        "state": AccountState(values["state"]),
+    }
+    return Account(**values)
 
 
 def session_to_row(session: Session, revision: int) -> dict[str, object]:
     """The session's row, stamped with the revision."""
-    return {**{name: getattr(session, name) for name in _OF_SESSION}, "revision": revision}
+    values = {column.name: getattr(session, column.name) for column in sessions.c}
+    return {**values, "revision": revision}
 
 
 def row_to_session(row: Sequence[Any]) -> Session:
-    """The session that was stored.
+    """The session that was stored. Its row is as `queries.whole` selects it."""
+    return Session(**by_name(sessions, row))
 
-    Args:
-        row: what `queries.whole` selects of it, as the driver has it.
-    """
-    session_id, account_id, keyspace, create_time, expire_time, end_time, revision = row
-    return Session(
-        session_id=session_id,
-        account_id=account_id,
-        keyspace=keyspace,
-        create_time=time_of(create_time),
-        expire_time=time_of(expire_time),
-        end_time=time_of(end_time) if end_time is not None else None,
-        revision=revision,
-    )
+
+def by_name(table: Table, row: Sequence[Any]) -> dict[str, Any]:
+    """The values of a row that `queries.whole` selects, by the names of their columns."""
+    return {
+        column.name: time_of(value)
+        if value is not None and isinstance(column.type, UtcTime)
+        else value
+        for column, value in zip(table.c, row, strict=True)
+    }
 
 
 def changes_to_rows(changes: Sequence[Change], revision: int) -> list[dict[str, object]]:
@@ -378,10 +302,10 @@ def row_to_cut(row: RowMapping) -> AuditCut:
 
 def row_to_event(row: RowMapping) -> RecordedEvent:
     """The event that was stored."""
-    fields: dict[str, Any] = {name: row[name] for name in _OF_EVENTS}
+    values: dict[str, Any] = {name: row[name] for name in _OF_EVENTS}
     return RecordedEvent(
         sequence=row["sequence"],
         revision=row["revision"],
-        event=AuditEvent(**fields, details=row["details"]),
+        event=AuditEvent(**values, details=row["details"]),
         hash=row["hash"],
     )
