@@ -7,9 +7,9 @@ driver directly, in the same transaction.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Protocol, Self, cast
+from typing import Any, Final, Protocol, Self, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import CursorResult, Dialect
@@ -19,6 +19,7 @@ from sqlalchemy.sql import Executable
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.engines import pool_state_of
 from keyfence_server.adapters.sql.errors import (
+    OnError,
     StoreFault,
     is_overtaken_by_migration,
     means_lost_connection,
@@ -27,6 +28,8 @@ from keyfence_server.adapters.sql.errors import (
 from keyfence_server.adapters.sql.ready import ReadyStatement
 from keyfence_server.adapters.sql.sqlite_connection import SqliteConnection
 from keyfence_server.application.ports import StoreUnavailable
+
+T = TypeVar("T")
 
 Row = Sequence[Any]
 
@@ -93,7 +96,7 @@ class Conversation:
         self.dialect: Dialect = connection.dialect
         self._driver = driver
         self._is_lost = False
-        self._directly = _NotingErrors(self._note_error)
+        self._directly = OnError(self._note_error)
 
     @classmethod
     async def open(cls, engine: AsyncEngine) -> Self:
@@ -159,23 +162,6 @@ class Conversation:
         elif means_lost_connection(error) or is_overtaken_by_migration(error):
             self._is_lost = True
             pool_state_of(self.connection.engine).age()
-
-
-class _NotingErrors:
-    """Around each call of the driver. It is a class because a mutation makes several calls, and a
-    generator would take longer."""
-
-    __slots__ = ("_note",)
-
-    def __init__(self, note: Callable[[BaseException], None]) -> None:
-        self._note = note
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is not None:
-            self._note(error)
 
 
 class DirectConversation(Conversation):
@@ -245,6 +231,14 @@ class DirectConversation(Conversation):
     def give_up(self) -> None:
         """Has the connection closed at the end, instead of being used again."""
         self._is_lost = True
+
+
+class Bookkeep(Protocol):
+    """Does work in a transaction of its own, without the lock on the head, and commits. Once begun
+    it is carried through. Raises `StoreUnavailable`."""
+
+    def __call__(self, work: Callable[[DirectConversation], Awaitable[T]], /) -> Awaitable[T]:
+        """Does the work."""
 
 
 class Writer:

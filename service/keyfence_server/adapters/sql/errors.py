@@ -15,6 +15,7 @@ driver's error leaves this package, not even as the cause of another.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -94,20 +95,38 @@ class ConstraintViolated(StoreFault):
     """The database refused what breaks one of its rules. Names the rule, not the row."""
 
 
-class _Translated:
+class OnError:
+    """Around calls that can fail. It is a class because a mutation makes several, and a generator
+    would take longer.
+
+    Args:
+        react: is given the error, which is raised again unless `react` raises another.
+    """
+
+    __slots__ = ("_react",)
+
+    def __init__(self, react: Callable[[BaseException], None]) -> None:
+        self._react = react
+
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, _OF_CONVERSATIONS):
-            raise _translate(error) from None
+        if error is not None:
+            self._react(error)
 
 
-_TRANSLATED: Final = _Translated()
+def raise_translated(error: BaseException) -> None:
+    """Says in our words what went wrong, if it did so in a conversation with the database."""
+    if isinstance(error, _OF_CONVERSATIONS):
+        raise _translate(error) from None
+
+
+_TRANSLATED: Final = OnError(raise_translated)
 
 
 def translated() -> AbstractContextManager[None]:
-    """Around one conversation with the database: says what went wrong in our words."""
+    """Around one conversation with the database, for `raise_translated`."""
     return _TRANSLATED
 
 
@@ -126,15 +145,12 @@ def means_lost_connection(error: BaseException | None) -> bool:
 def is_overtaken_by_migration(error: BaseException) -> bool:
     """Whether a table was altered behind a statement that was prepared before. The driver
     has forgotten that statement by now, so it works when it is asked again."""
-    causes = (error, _cause(_driver_error(error)))
-    return any(isinstance(one, _OVERTAKEN) for one in causes)
+    return any(isinstance(one, _OVERTAKEN) for one in _driver_errors(error))
 
 
 def _is_confused(error: BaseException | None) -> bool:
     """Whether the driver has lost its own state, as when a connection ends while it is set up."""
-    driver_error = _driver_error(error)
-    causes = (driver_error, _cause(driver_error))
-    return any(isinstance(one, asyncpg.InternalClientError) for one in causes)
+    return any(isinstance(one, asyncpg.InternalClientError) for one in _driver_errors(error))
 
 
 def _translate(error: Exception) -> Exception:
@@ -189,6 +205,12 @@ def _driver_error(error: BaseException | None) -> BaseException | None:
     return error.orig if isinstance(error, DBAPIError) else error
 
 
+def _driver_errors(error: BaseException | None) -> tuple[BaseException | None, ...]:
+    """The driver's error, and what that was made of."""
+    driver_error = _driver_error(error)
+    return driver_error, driver_error and driver_error.__cause__
+
+
 def _sqlite_code(error: Exception) -> int | None:
     code: int | None = getattr(_driver_error(error), "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
@@ -207,22 +229,17 @@ def _summary(error: Exception) -> str:
     driver_error = _driver_error(error)
     name = type(driver_error).__name__
     # asyncpg's own complaint about an argument is a ValueError, and quotes it.
-    complaints = (driver_error, _cause(driver_error))
-    if isinstance(error, _ABOUT_DATA) or any(isinstance(one, ValueError) for one in complaints):
+    is_complaint = any(isinstance(one, ValueError) for one in _driver_errors(error))
+    if isinstance(error, _ABOUT_DATA) or is_complaint:
         return name
     first_line = str(driver_error).partition("\n")[0]
     return f"{name}: {first_line}" if first_line else name
 
 
-def _cause(error: BaseException | None) -> BaseException | None:
-    return error.__cause__ if error is not None else None
-
-
 def _constraint(error: Exception) -> str:
-    driver_error = _driver_error(error)
-    for one in (driver_error, _cause(driver_error)):
+    for one in _driver_errors(error):
         named = getattr(one, "constraint_name", None) or getattr(one, "column_name", None)
         if named:
             return str(named)
     # SQLite's message names the constraint or its columns, and quotes nothing.
-    return str(driver_error).partition("\n")[0]
+    return str(_driver_error(error)).partition("\n")[0]

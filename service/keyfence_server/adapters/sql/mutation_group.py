@@ -6,10 +6,9 @@ What changes where is in `writing`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from enum import Enum
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import CursorResult, RowMapping, Select, text, update
@@ -21,7 +20,7 @@ from keyfence_server.adapters.sql.compiled_keyspaces import CompiledKeyspaces
 from keyfence_server.adapters.sql.completion import to_completion
 from keyfence_server.adapters.sql.conversation import DirectConversation, Row
 from keyfence_server.adapters.sql.deferred import DeferredWrite, DeferredWrites
-from keyfence_server.adapters.sql.errors import StoreFault, translated
+from keyfence_server.adapters.sql.errors import OnError, StoreFault, raise_translated, translated
 from keyfence_server.adapters.sql.locked import (
     OF_OTHER_ROWS,
     LockedSnapshot,
@@ -67,29 +66,6 @@ class _Kept(NamedTuple):
     event: AuditEvent
 
 
-class _Step:
-    """Around a conversation with the database. It is a class because a mutation has several."""
-
-    __slots__ = ("_before", "_on_error")
-
-    def __init__(self, before: Callable[[], None], on_error: Callable[[], None]) -> None:
-        self._before = before
-        self._on_error = on_error
-
-    def __enter__(self) -> None:
-        self._before()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._on_error()
-            translated().__exit__(kind, error, trace)
-
-
 class MutationGroup(LockedSnapshot):
     """The mutations that share a transaction. Its opener rolls back what it did not commit.
 
@@ -119,7 +95,7 @@ class MutationGroup(LockedSnapshot):
         self._is_in_mutation = False
         self._is_saved = False
         self._deferred = DeferredWrites()
-        self._each_step = _Step(self._require_open, self._break)
+        self._each_step = OnError(self._break)
 
     @classmethod
     async def open(
@@ -329,9 +305,7 @@ class MutationGroup(LockedSnapshot):
         return touched
 
     async def _execute(
-        self,
-        statement: Executable,
-        rows: dict[str, object] | list[dict[str, object]] | None = None,
+        self, statement: Executable, rows: dict[str, object] | list[dict[str, object]] | None = None
     ) -> CursorResult[Any]:
         await self._write_deferred()
         with self._step():
@@ -341,10 +315,12 @@ class MutationGroup(LockedSnapshot):
         return result
 
     def _step(self) -> AbstractContextManager[None]:
+        self._require_open()
         return self._each_step
 
-    def _break(self) -> None:
+    def _break(self, error: BaseException) -> None:
         self._state = _State.BROKEN
+        raise_translated(error)
 
     def _require_open(self) -> None:
         if self._state is not _State.OPEN:
